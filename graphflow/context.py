@@ -1,0 +1,42 @@
+"""What a node may ask of the run it is part of: progress, preview, cancellation, folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Event
+from typing import Any
+
+from .events import Progress
+from .problem import Cancelled
+from .settings import Settings
+
+__all__ = ["Context"]
+
+
+class Context:
+    """Given to a node that has a parameter annotated `Context`."""
+
+    __slots__ = ("node_id", "settings", "workflow_json", "_emit", "_cancel")
+
+    def __init__(
+        self,
+        node_id: str,
+        settings: Settings,
+        workflow_json: Callable[[], Mapping[str, Any]],
+        emit: Callable[[Progress], None],
+        cancel: Event,
+    ) -> None:
+        self.node_id = node_id
+        self.settings = settings
+        self.workflow_json = workflow_json
+        self._emit = emit
+        self._cancel = cancel
+
+    def progress(self, step: int, total: int, preview: Any = None) -> None:
+        """Tell how far the node is; raises Cancelled when the run is to stop."""
+        self.check_cancelled()
+        self._emit(Progress(self.node_id, step, total, preview))
+
+    def check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled()

@@ -1,0 +1,39 @@
+"""Text chunks of a PNG (tEXt, zTXt, iTXt), where the field keeps the workflow. PNG specification, section 11.3.4."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+__all__ = ["read_text_chunks"]
+
+MAX_TEXT = 64 << 20
+
+
+def read_text_chunks(data: bytes) -> dict[str, str]:
+    """Keyword -> text of all text chunks; damaged chunks are passed over."""
+    found: dict[str, str] = {}
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + length]
+        at += 12 + length
+        try:
+            keyword, _, rest = body.partition(b"\0")
+            if kind == b"tEXt":
+                found[keyword.decode("latin-1")] = rest.decode("utf-8", "replace")
+            elif kind == b"zTXt":
+                found[keyword.decode("latin-1")] = _inflate(rest[1:]).decode("utf-8", "replace")
+            elif kind == b"iTXt":
+                packed, rest = rest[0], rest[2:]
+                rest = rest.split(b"\0", 2)[2]
+                found[keyword.decode("latin-1")] = (_inflate(rest) if packed else rest).decode("utf-8", "replace")
+            elif kind == b"IEND":
+                break
+        except (zlib.error, IndexError):
+            continue
+    return found
+
+
+def _inflate(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, MAX_TEXT)

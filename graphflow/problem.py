@@ -1,0 +1,70 @@
+"""What is wrong, where, and how to mend it: errors are values first, exceptions carry them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["GraphFlowError", "InvalidWorkflow", "NodeFailed", "Cancelled", "Problem", "did_you_mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    `code` is stable and meant for programs; `message` and `hint` are meant for people.
+    """
+
+    code: str
+    message: str
+    node: str | None = None
+    title: str | None = None
+    input: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        where = ""
+        if self.node is not None:
+            where = f"node {self.node} ({self.title})" if self.title else f"node {self.node}"
+            where += f", input {self.input!r}: " if self.input else ": "
+        return f"{where}{self.message}" + (f"\n    {self.hint}" if self.hint else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+class GraphFlowError(Exception):
+    """Base of all errors of this library; `problems` says everything there is to say."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class InvalidWorkflow(GraphFlowError):
+    """The workflow, or the call, is wrong: nothing has run."""
+
+
+class NodeFailed(GraphFlowError):
+    """A node raised while it ran; what was done before it is kept in the cache."""
+
+
+class Cancelled(GraphFlowError):
+    """The run was cancelled on request."""
+
+    def __init__(self) -> None:
+        super().__init__([Problem("cancelled", "the run was cancelled")])
+
+
+def did_you_mean(word: str, known: Iterable[str], limit: int = 12) -> str | None:
+    """A hint that names the nearest known words, or lists them when none is near."""
+    names = [str(name) for name in known]
+    near = difflib.get_close_matches(word, names[:5000], n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    if not names:
+        return None
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return "known: " + ", ".join(names[:limit]) + rest

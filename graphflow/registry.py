@@ -1,0 +1,88 @@
+"""Where node types come from: entry points (`graphflow.nodes`) and folders of Python files."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from .node import NodeType
+from .problem import Problem
+
+__all__ = ["Registry"]
+
+
+class Registry(dict[str, NodeType]):
+    """Node types by name. `problems` says which packs could not be loaded, and why."""
+
+    def __init__(self, types: Mapping[str, NodeType] | Iterable[object] = ()) -> None:
+        super().__init__()
+        self.problems: list[Problem] = []
+        self.packs: dict[str, int] = {}
+        if isinstance(types, Mapping):
+            self.update(types)
+        else:
+            for item in types:
+                self.add(item)
+
+    def add(self, function: object) -> None:
+        """Add a function that was declared with `@node`."""
+        found = getattr(function, "node_type", None)
+        if not isinstance(found, NodeType):
+            raise TypeError(f"{function!r} is not declared with @node")
+        self[found.name] = found
+
+    def add_module(self, module: ModuleType, pack: str) -> None:
+        types = [item.node_type for item in vars(module).values() if isinstance(getattr(item, "node_type", None), NodeType)]
+        self.update({found.name: found for found in types})
+        self.packs[pack] = self.packs.get(pack, 0) + len(types)
+
+    def add_folder(self, folder: Path) -> None:
+        """Load every Python file of a folder; one that fails is reported and leaves the rest working."""
+        if not folder.is_dir():
+            self.problems.append(Problem("no_folder", f"{folder} is not a folder of node files"))
+            return
+        for path in sorted(folder.glob("*.py")):
+            if path.name.startswith("_"):
+                continue
+            name = f"graphflow_pack_{path.stem}"
+            try:
+                spec = importlib.util.spec_from_file_location(name, path)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                sys.modules[name] = module
+                spec.loader.exec_module(module)
+                self.add_module(module, str(path))
+            except Exception as error:
+                last = traceback.format_exc(limit=-1).strip()
+                self.problems.append(Problem("pack_failed", f"{path} did not load: {error}", hint=last))
+
+    @classmethod
+    def installed(cls, folders: Iterable[Path] = ()) -> Registry:
+        """All node types of the installed packs, and of these folders."""
+        registry = cls()
+        registry.update(_from_entry_points()[0])
+        registry.packs.update(_from_entry_points()[1])
+        registry.problems.extend(_from_entry_points()[2])
+        for folder in folders:
+            registry.add_folder(Path(folder))
+        return registry
+
+
+@cache
+def _from_entry_points() -> tuple[dict[str, NodeType], dict[str, int], tuple[Problem, ...]]:
+    registry = Registry()
+    for point in entry_points(group="graphflow.nodes"):
+        try:
+            registry.add_module(point.load(), point.name)
+        except Exception as error:
+            registry.problems.append(
+                Problem("pack_failed", f"the node pack {point.name!r} did not load: {error}",
+                        hint=traceback.format_exc(limit=-1).strip())
+            )  # fmt: skip
+    return dict(registry), registry.packs, tuple(registry.problems)

@@ -1,0 +1,1 @@
+"""The node library: one module a theme, and what the nodes share (models/, samplers/)."""

@@ -1,0 +1,66 @@
+"""Latents: empty ones, larger ones, noised ones. LATENT is a mapping with `samples` float32 [B,C,H/8,W/8]."""
+
+from typing import Annotated
+
+from graphflow import Choice, Latent, Range, Seed, node
+
+from .scaling import CROPS, METHODS, missing_side, resize
+
+MAX_SIDE = 16384
+_Method = Annotated[str, Choice(METHODS)]
+_Crop = Annotated[str, Choice(CROPS)]
+
+
+@node("EmptyLatentImage", category="latent", display_name="Empty Latent Image", version="1")
+def empty_latent_image(
+    width: Annotated[int, Range(16, MAX_SIDE, 8)] = 512,
+    height: Annotated[int, Range(16, MAX_SIDE, 8)] = 512,
+    batch_size: Annotated[int, Range(1, 4096)] = 1,
+) -> Latent:
+    """A latent of zeros to start from. `width` and `height` are in pixels; a latent has an eighth of each."""
+    import torch
+
+    return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
+
+
+@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="1")
+def latent_upscale(
+    samples: Latent,
+    upscale_method: _Method,
+    width: Annotated[int, Range(0, MAX_SIDE, 8)] = 512,
+    height: Annotated[int, Range(0, MAX_SIDE, 8)] = 512,
+    crop: _Crop = "disabled",
+) -> Latent:
+    """Resample a latent to a size in pixels; a side of 0 keeps the proportions, both 0 leave it as it is."""
+    if width == 0 and height == 0:
+        return samples
+    x = samples["samples"]
+    width, height = missing_side(width, height, x.shape[-1] * 8, x.shape[-2] * 8)
+    width, height = max(64, width), max(64, height)
+    return {**samples, "samples": resize(x, width // 8, height // 8, upscale_method, crop)}
+
+
+@node("LatentUpscaleBy", category="latent", display_name="Upscale Latent By", version="1")
+def latent_upscale_by(
+    samples: Latent, upscale_method: _Method, scale_by: Annotated[float, Range(0.01, 8.0, 0.01)] = 1.5
+) -> Latent:
+    """Resample a latent by a factor."""
+    x = samples["samples"]
+    width, height = max(1, round(x.shape[-1] * scale_by)), max(1, round(x.shape[-2] * scale_by))
+    return {**samples, "samples": resize(x, width, height, upscale_method)}
+
+
+@node("GraphFlowAddNoise", category="latent", display_name="Add Noise (Forward Process)", version="1")
+def add_noise(
+    latent: Latent,
+    seed: Annotated[int, Range(0, 2**64 - 1), Seed()] = 0,
+    timestep: Annotated[int, Range(0, 999)] = 500,
+) -> Latent:
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4)."""
+    from .models.latent_format import SD15_SCALE
+    from .samplers.noise import prepare_noise, q_sample
+    from .samplers.schedules import ModelSampling
+
+    x0 = latent["samples"] * SD15_SCALE
+    noise = prepare_noise(x0.shape, seed)
+    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling()) / SD15_SCALE}

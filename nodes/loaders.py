@@ -1,0 +1,52 @@
+"""Loaders give handles: what to load, not the weights. The weights are loaded when the first node needs them."""
+
+from typing import Annotated, NamedTuple
+
+from graphflow import Choice, ClipHandle, ModelHandle, Settings, VaeHandle, node
+
+from .models.folders import ModelFolders, digest
+from .models.handles import Clip, Model, Source, Vae
+
+
+def folders(settings: Settings) -> ModelFolders:
+    return ModelFolders(list(settings.models))
+
+
+def _checkpoints(settings: Settings) -> list[str]:
+    return folders(settings).list("checkpoints")
+
+
+def _vaes(settings: Settings) -> list[str]:
+    return folders(settings).list("vae")
+
+
+def _checkpoint_digest(settings: Settings, ckpt_name: str | None = None) -> str:
+    return digest(folders(settings).find("checkpoints", ckpt_name)) if ckpt_name else "linked"
+
+
+def _vae_digest(settings: Settings, vae_name: str | None = None) -> str:
+    return digest(folders(settings).find("vae", vae_name)) if vae_name else "linked"
+
+
+class Checkpoint(NamedTuple):
+    MODEL: ModelHandle
+    CLIP: ClipHandle
+    VAE: VaeHandle
+
+
+@node("CheckpointLoaderSimple", category="loaders", display_name="Load Checkpoint", version="1", outside=_checkpoint_digest)
+def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choice(_checkpoints)]) -> Checkpoint:
+    """Take the U-Net, the text encoder and the VAE out of one checkpoint.
+
+    A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
+    """
+    path = folders(settings).find("checkpoints", ckpt_name)
+    source = Source(str(path), "diffusers" if path.is_dir() else "ldm", digest(path))
+    return Checkpoint(Model(source), Clip(source), Vae(source))
+
+
+@node("VAELoader", category="loaders", display_name="Load VAE", version="1", outside=_vae_digest)
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes)]) -> VaeHandle:
+    """Take a VAE out of a file or a diffusers folder of its own."""
+    path = folders(settings).find("vae", vae_name)
+    return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", digest(path)))

@@ -1,0 +1,64 @@
+"""A sampler as an explicit state and one step on it, so that a run can be saved after any step and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """x at sigmas[index]; `history` holds earlier denoised images, latest last; `rng` the CPU generator's state."""
+
+    x: Tensor
+    sigmas: Tensor
+    index: int = 0
+    history: tuple[Tensor, ...] = ()
+    rng: Tensor | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.index >= len(self.sigmas) - 1
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Named tensors as safetensors stores them; `from_tensors` gives back the same bits."""
+        tensors = {"x": self.x.contiguous(), "sigmas": self.sigmas.contiguous(), "index": torch.tensor([self.index])}
+        tensors |= {f"history.{i}": past.contiguous().clone() for i, past in enumerate(self.history)}
+        return tensors if self.rng is None else {**tensors, "rng": self.rng}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> State:
+        count = sum(name.startswith("history.") for name in tensors)
+        history = tuple(tensors[f"history.{i}"] for i in range(count))
+        return cls(tensors["x"], tensors["sigmas"], int(tensors["index"]), history, tensors.get("rng"))
+
+
+class Stepper(Protocol):
+    def begin(self, x: Tensor, sigmas: Tensor, seed: int) -> State: ...
+
+    def step(self, state: State, denoise: Denoise) -> State: ...
+
+
+def draw(state: State) -> tuple[Tensor, Tensor]:
+    """Noise of the shape of x from the state's generator, and the generator's state after it."""
+    assert state.rng is not None
+    generator = torch.Generator()
+    generator.set_state(state.rng)
+    noise = torch.randn(state.x.shape, generator=generator, dtype=state.x.dtype).to(state.x.device)
+    return noise, generator.get_state()
+
+
+class Deterministic:
+    def begin(self, x: Tensor, sigmas: Tensor, seed: int) -> State:
+        return State(x, sigmas)
+
+
+class Stochastic:
+    def begin(self, x: Tensor, sigmas: Tensor, seed: int) -> State:
+        return State(x, sigmas, rng=torch.Generator().manual_seed(seed).get_state())

@@ -1,0 +1,118 @@
+"""The reverse process: KSampler and its kin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, Settings, node
+
+if TYPE_CHECKING:
+    from .samplers import State
+
+MAX_SEED = 2**64 - 1
+
+
+def _samplers(_: Settings) -> list[str]:
+    from .samplers.names import SAMPLER_NAMES
+
+    return list(SAMPLER_NAMES)
+
+
+def _schedulers(_: Settings) -> list[str]:
+    from .samplers.names import SCHEDULE_NAMES
+
+    return list(SCHEDULE_NAMES)
+
+
+_Steps = Annotated[int, Range(1, 10000)]
+_Cfg = Annotated[float, Range(0.0, 100.0, 0.1)]
+_Sampler = Annotated[str, Choice(_samplers)]
+_Scheduler = Annotated[str, Choice(_schedulers)]
+_Switch = Annotated[str, Choice(("enable", "disable"))]
+
+
+@node("KSampler", category="sampling", version="1", lane="device")
+def ksampler(
+    context: Context,
+    model: ModelHandle,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    steps: _Steps = 20,
+    cfg: _Cfg = 8.0,
+    sampler_name: _Sampler = "euler",
+    scheduler: _Scheduler = "normal",
+    denoise: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0,
+) -> Latent:
+    """Denoise a latent, led by the positive conditioning and away from the negative one.
+
+    `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
+    `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
+    """
+    from .samplers.schedules import ModelSampling, schedule
+
+    sigmas = schedule(scheduler, steps, ModelSampling(), denoise=denoise)
+    return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
+
+
+@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device")
+def ksampler_advanced(
+    context: Context,
+    model: ModelHandle,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    add_noise: _Switch = "enable",
+    noise_seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    steps: _Steps = 20,
+    cfg: _Cfg = 8.0,
+    sampler_name: _Sampler = "euler",
+    scheduler: _Scheduler = "normal",
+    start_at_step: Annotated[int, Range(0, 10000)] = 0,
+    end_at_step: Annotated[int, Range(0, 10000)] = 10000,
+    return_with_leftover_noise: _Switch = "disable",
+) -> Latent:
+    """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed."""
+    from .samplers.schedules import ModelSampling, schedule
+
+    sigmas = schedule(scheduler, steps, ModelSampling())
+    if end_at_step < len(sigmas) - 1:
+        sigmas = sigmas[: end_at_step + 1].clone()
+        if return_with_leftover_noise == "disable":
+            sigmas[-1] = 0
+    if start_at_step >= len(sigmas) - 1:
+        return latent_image
+    sigmas = sigmas[start_at_step:]
+    noise = add_noise == "enable"
+    return _denoise(context, model, positive, negative, latent_image, noise_seed, cfg, sampler_name, sigmas, noise)
+
+
+def _denoise(
+    context: Context, model: Any, positive: Any, negative: Any, latent: Any, seed: int, cfg: float, sampler_name: str,
+    sigmas: Any, add_noise: bool,
+) -> Latent:  # fmt: skip
+    import torch
+
+    from .models import shared_pool
+    from .models.latent_format import latent_scale
+    from .models.unet import denoiser
+    from .samplers import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample
+
+    if len(sigmas) < 2:
+        return latent
+    scale = latent_scale(model.source)
+    start = latent["samples"].to(torch.float32) * scale
+    noise = prepare_noise(start.shape, seed) if add_noise else torch.zeros_like(start)
+    sampling = ModelSampling()
+    max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
+    x = noised_start(start, noise, sigmas[0], max_denoise)
+    denoise = denoiser(shared_pool(), model, positive, negative, cfg, sampling.timestep)
+    total = len(sigmas) - 1
+
+    def tell(state: State) -> None:
+        context.progress(state.index, total)
+
+    context.progress(0, total)
+    done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, on_step=tell)
+    return {**latent, "samples": done / scale}

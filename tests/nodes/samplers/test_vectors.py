@@ -1,0 +1,89 @@
+"""The schedules and samplers against numbers of the field's reference engine (tests/data/samplers.*)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from graphflow_nodes.samplers import (
+    SAMPLERS,
+    SCHEDULES,
+    ModelSampling,
+    State,
+    add_noise,
+    noised_start,
+    prepare_noise,
+    sample,
+    schedule,
+)  # fmt: skip
+from graphflow_nodes.samplers.names import SAMPLER_NAMES, SCHEDULE_NAMES
+from safetensors.torch import load, load_file, save
+
+DATA = Path(__file__).parents[2] / "data"
+META = json.loads((DATA / "samplers.json").read_text())
+VECTORS = load_file(DATA / "samplers.safetensors")
+CASES = [c for c in META["cases"] if c["sampler"] in SAMPLERS and c["schedule"] in SCHEDULES]
+
+
+def mixture(x, sigma):
+    """The exact posterior mean of two Gaussians at +m and -m."""
+    mean = 0.5 * torch.cos(torch.arange(x[0].numel(), dtype=x.dtype)).reshape(x[:1].shape)
+    v = META["data_std"] ** 2 + sigma**2
+    means = torch.stack([mean, -mean])
+    logits = -((x - means) ** 2).flatten(2).sum(-1) / (2 * v)
+    weights = logits.softmax(0)[..., None, None, None]
+    return (weights * (means + META["data_std"] ** 2 / v * (x - means))).sum(0)
+
+
+def assert_near(got, want):
+    assert got.shape == want.shape
+    assert (got - want).abs().max() <= 1e-4 * want.abs().max()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [6, 12])
+def test_a_schedule_has_the_reference_sigmas(name, steps):
+    want = VECTORS[f"eps/{name}/{steps}/sigmas"]
+    torch.testing.assert_close(schedule(name, steps, ModelSampling()), want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c["key"])
+def test_a_sampler_walks_the_reference_trajectory(case):
+    sigmas = schedule(case["schedule"], case["steps"], ModelSampling())
+    noise = prepare_noise(META["shape"], case["seed"])
+    start = noised_start(torch.zeros_like(noise), noise, sigmas[0], True)
+    assert_near(start, VECTORS[case["key"] + "/x_T"])
+    seen = [start]
+    x0 = sample(SAMPLERS[case["sampler"]], mixture, start, sigmas, case["seed"], on_step=lambda s, _: seen.append(s.x))
+    assert_near(x0, VECTORS[case["key"] + "/x_0"])
+    assert_near(torch.cat(seen[:-1]), VECTORS[case["key"] + "/traj"].reshape(-1, *META["shape"][1:]))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_run_resumed_at_any_step_ends_in_the_same_bits(name):
+    sigmas = schedule("karras", 8, ModelSampling())
+    start = prepare_noise((1, 4, 4, 4), 7) * sigmas[0]
+    saved = []
+    whole = sample(SAMPLERS[name], mixture, start, sigmas, 7, on_step=lambda s, _: saved.append(save(s.to_tensors())))
+    for bytes_ in saved:
+        resumed = sample(SAMPLERS[name], mixture, start, sigmas, 7, state=State.from_tensors(load(bytes_)))
+        assert torch.equal(resumed, whole)
+
+
+def test_added_noise_keeps_the_mean_and_has_variance_sigma_squared():
+    noise = prepare_noise((1, 4, 256, 256), 3)
+    x = add_noise(torch.full_like(noise, 2.0), noise, 3.0)
+    assert abs(float(x.mean()) - 2.0) < 0.03
+    assert abs(float(x.var()) - 9.0) < 0.1
+
+
+def test_euler_on_one_gaussian_follows_the_closed_form():
+    sigmas = schedule("karras", 400, ModelSampling())
+    x = prepare_noise((1, 4, 8, 8), 1) * sigmas[0]
+    got = sample(SAMPLERS["euler"], lambda x, s: x * 0.36 / (0.36 + s**2), x, sigmas, 0)
+    torch.testing.assert_close(got, x * 0.6 / (0.36 + sigmas[0] ** 2).sqrt(), rtol=0.03, atol=0)
+
+
+def test_the_names_are_those_of_the_samplers_and_schedules():
+    assert set(SAMPLER_NAMES) == set(SAMPLERS)
+    assert set(SCHEDULE_NAMES) == set(SCHEDULES)

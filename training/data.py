@@ -1,0 +1,86 @@
+"""Pictures with captions: sprites of Noto Emoji (Google, Apache-2.0) on plain backgrounds, 64 x 64 pixels.
+
+`sprites.png` is a strip of the chosen sprites in the order of THINGS, so that nothing has to be fetched.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["BACKGROUNDS", "HELD_OUT", "THINGS", "Sample", "caption", "draw", "load_sprites", "pairs"]
+
+SIZE = 64
+SPRITES = Path(__file__).with_name("sprites.png")
+
+THINGS = {
+    "red apple": "1f34e", "green apple": "1f34f", "banana": "1f34c", "orange": "1f34a", "grapes": "1f347",
+    "pizza": "1f355", "cat": "1f431", "frog": "1f438", "panda": "1f43c", "owl": "1f989",
+    "sun": "1f31e", "moon": "1f319", "cactus": "1f335", "red heart": "2764-fe0f", "blue heart": "1f499",
+    "rocket": "1f680", "guitar": "1f3b8", "ghost": "1f47b", "crown": "1f451", "octopus": "1f419",
+}  # fmt: skip
+"""Name -> code points of the emoji."""
+
+BACKGROUNDS = {
+    "white": (245, 245, 245), "black": (20, 20, 24), "blue": (60, 110, 220), "green": (70, 170, 90),
+    "yellow": (245, 210, 70), "pink": (245, 150, 190), "purple": (130, 80, 180), "gray": (128, 128, 132),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    thing: str
+    background: str
+
+
+def pairs() -> list[Sample]:
+    return [Sample(thing, background) for thing in THINGS for background in BACKGROUNDS]
+
+
+HELD_OUT = frozenset(
+    Sample(thing, background)
+    for i, thing in enumerate(THINGS)
+    for j, background in enumerate(BACKGROUNDS)
+    if (j + 3 * i) % len(BACKGROUNDS) in (0, 4)
+)
+"""A quarter of all pairs, two for each thing: never seen in training, so drawing them right shows composition."""
+
+
+def load_sprites() -> dict[str, Image.Image]:
+    """Thing -> RGBA picture of 64 x 64."""
+    strip = Image.open(SPRITES).convert("RGBA")
+    return {thing: strip.crop((SIZE * i, 0, SIZE * (i + 1), SIZE)) for i, thing in enumerate(THINGS)}
+
+
+def draw(sprites: dict[str, Image.Image], sample: Sample, rng: random.Random | None = None) -> np.ndarray:
+    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little."""
+    side = rng.randint(44, 50) if rng else 48
+    shift_x, shift_y = (rng.randint(-3, 3), rng.randint(-3, 3)) if rng else (0, 0)
+    canvas = Image.new("RGBA", (SIZE, SIZE), (*BACKGROUNDS[sample.background], 255))
+    sprite = sprites[sample.thing].resize((side, side), Image.Resampling.LANCZOS)
+    canvas.alpha_composite(sprite, ((SIZE - side) // 2 + shift_x, (SIZE - side) // 2 + shift_y))
+    return np.asarray(canvas.convert("RGB"))
+
+
+def caption(sample: Sample, rng: random.Random | None = None) -> str:
+    """`a red apple on a blue background`, or with `rng` one of several ways to say it."""
+    article = "an" if sample.thing[0] in "aeiou" else "a"
+    ways = [
+        f"{article} {sample.thing} on a {sample.background} background",
+        f"{sample.thing}, {sample.background} background",
+        f"{sample.thing} on {sample.background}",
+        f"a picture of {article} {sample.thing} on a {sample.background} background",
+    ]
+    return rng.choice(ways) if rng else ways[0]
+
+
+def make_strip(package: Path) -> None:
+    """Write `sprites.png` from an unpacked npm `emoji-datasource-google` package."""
+    strip = Image.new("RGBA", (SIZE * len(THINGS), SIZE))
+    for i, code in enumerate(THINGS.values()):
+        strip.paste(Image.open(package / "img" / "google" / "64" / f"{code}.png").convert("RGBA"), (SIZE * i, 0))
+    strip.save(SPRITES)
