@@ -16,7 +16,7 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("node_id", "settings", "workflow_json", "_emit", "_cancel")
+    __slots__ = ("_cancel", "_emit", "node_id", "settings", "workflow_json")
 
     def __init__(
         self,

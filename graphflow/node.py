@@ -41,7 +41,7 @@ class Lazy(Generic[T]):
     The node may be called several times until all it asks for is there, so ask before doing work.
     """
 
-    __slots__ = ("_name", "_value", "_known")
+    __slots__ = ("_known", "_name", "_value")
 
     def __init__(self, name: str, value: Any = None, known: bool = False) -> None:
         self._name, self._value, self._known = name, value, known

@@ -94,8 +94,7 @@ def _bind(
             continue
         link = as_link(value)
         if link is not None:
-            if name in literals:
-                del literals[name]
+            literals.pop(name, None)
             if _check_link(link, item, workflow, types, report):
                 links[name] = link
             continue

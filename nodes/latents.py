@@ -58,9 +58,9 @@ def add_noise(
 ) -> Latent:
     """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4)."""
     from .models.latent_format import SD15_SCALE
+    from .samplers import ModelSampling
     from .samplers.noise import prepare_noise, q_sample
-    from .samplers.schedules import ModelSampling
 
     x0 = latent["samples"] * SD15_SCALE
     noise = prepare_noise(x0.shape, seed)
-    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling()) / SD15_SCALE}
+    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / SD15_SCALE}

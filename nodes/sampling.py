@@ -110,7 +110,7 @@ def _denoise(
     denoise = denoiser(shared_pool(), model, positive, negative, cfg, sampling.timestep)
     total = len(sigmas) - 1
 
-    def tell(state: State) -> None:
+    def tell(state: State, _: torch.Tensor) -> None:
         context.progress(state.index, total)
 
     context.progress(0, total)

@@ -1,0 +1,19 @@
+"""Models: where their files lie, handles that name them, and one pool that loads and shares the weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+__all__ = ["shared_pool"]
+
+
+@cache
+def shared_pool() -> Pool:
+    """The pool of this process: two runs that use one model share its weights."""
+    from .pool import Pool
+
+    return Pool()

@@ -1,0 +1,53 @@
+"""The weights that are in memory: loaded when first needed, shared by all runs, dropped oldest first over a budget."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+import torch
+
+from . import load
+from .handles import Clip, Model, Vae
+
+__all__ = ["Pool"]
+
+DEFAULT_BUDGET = 12 << 30
+
+
+class Pool:
+    """Thread-safe. A part is keyed by the digest of its file, so the same weights under two names load once."""
+
+    def __init__(self, budget: int = DEFAULT_BUDGET, device: str | None = None) -> None:
+        self.budget = budget
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._parts: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._lock = RLock()
+
+    def unet(self, handle: Model) -> Any:
+        return self._get((handle.source.digest, "unet"), lambda: load.load_unet(handle.source))
+
+    def vae(self, handle: Vae) -> Any:
+        return self._get((handle.source.digest, "vae"), lambda: load.load_vae(handle.source))
+
+    def text_encoder(self, handle: Clip) -> tuple[Any, Any]:
+        """(tokenizer, text model)"""
+        encoder = self._get((handle.source.digest, "text"), lambda: load.load_text_encoder(handle.source))
+        tokenizer = self._get((handle.source.digest, "tokenizer"), lambda: load.load_tokenizer(handle.source))
+        return tokenizer, encoder
+
+    def _get(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._parts:
+                part = make()
+                size = 0
+                if isinstance(part, torch.nn.Module):
+                    part = part.to(self.device).eval().requires_grad_(False)
+                    size = sum(weight.nbytes for weight in part.parameters())
+                self._parts[key] = (part, size)
+                while sum(held for _, held in self._parts.values()) > self.budget and len(self._parts) > 1:
+                    self._parts.popitem(last=False)
+            self._parts.move_to_end(key)
+            return self._parts[key][0]
