@@ -105,14 +105,18 @@ def _load(name: str) -> Workflow:
             names = []
         if name in names:
             return Workflow.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
-        raise InvalidWorkflow([Problem("no_file", f"there is no file {name!r}", hint="shipped workflows: " + ", ".join(names))])
+        raise InvalidWorkflow(
+            [Problem("no_file", f"there is no file {name!r}", hint="shipped workflows: " + ", ".join(names))]
+        )
     return Workflow.load(name)
 
 
 def _change(workflow: Workflow, change: str) -> Workflow:
     where, equals, text = change.partition("=")
     if not equals:
-        raise InvalidWorkflow([Problem("bad_change", f"--set {change!r} has no '='", hint="write --set NODE.INPUT=VALUE")])
+        raise InvalidWorkflow(
+            [Problem("bad_change", f"--set {change!r} has no '='", hint="write --set NODE.INPUT=VALUE")]
+        )
     try:
         value = json.loads(text)
     except ValueError:
@@ -174,11 +178,13 @@ def _nodes(options: argparse.Namespace) -> int:
     engine = _engine(options)
     if options.name is None:
         if options.json:
-            print(json.dumps({name: _describe(kind, engine.settings) for name, kind in sorted(engine.registry.items())}))
+            print(
+                json.dumps({name: _describe(kind, engine.settings) for name, kind in sorted(engine.registry.items())})
+            )
         else:
             wide = max(map(len, engine.registry), default=0)
-            for name, kind in sorted(engine.registry.items(), key=lambda pair: (pair[1].category, pair[0])):
-                print(f"{name:{wide}}  {kind.category:24}  {kind.help.splitlines()[0] if kind.help else ''}")
+            for name, each in sorted(engine.registry.items(), key=lambda pair: (pair[1].category, pair[0])):
+                print(f"{name:{wide}}  {each.category:24}  {each.help.splitlines()[0] if each.help else ''}")
         return DONE
     kind = engine.registry.get(options.name)
     if kind is None:
@@ -208,7 +214,9 @@ def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
 
 def _page(kind: NodeType, settings: Settings) -> str:
     lines = [f"{kind.name}  ({kind.display_name}, {kind.category})", "", kind.help, "", "Inputs"]
-    lines += [f"  {item.name:20} {item.type:14} {_limits(item, item.choice, settings)}" for item in kind.inputs.values()]
+    lines += [
+        f"  {item.name:20} {item.type:14} {_limits(item, item.choice, settings)}" for item in kind.inputs.values()
+    ]
     lines += ["", "Outputs"] + [f"  {out.name:20} {out.type}" for out in kind.outputs]
     if kind.is_output:
         lines.append("  (has an effect: a run starts from it)")
@@ -235,7 +243,9 @@ def _graph(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     engine = _engine(options)
-    print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    print(
+        f"python        {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
     for name in ("graphflow", "torch", "diffusers", "transformers", "safetensors"):
         try:
             print(f"{name:13} {version(name)}")

@@ -47,7 +47,9 @@ def to_svg(workflow: Workflow) -> str:
             inputs = list(node.inputs.items())
             tall = HEAD + ROW * len(inputs) + 8
             body.append(f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{tall}" rx="8" class="node"/>')
-            body.append(f'<text x="{x + 10}" y="{y + 19}" class="title">{escape(_short(node.title or node.class_type, 26))}</text>')
+            body.append(
+                f'<text x="{x + 10}" y="{y + 19}" class="title">{escape(_short(node.title or node.class_type, 26))}</text>'
+            )
             body.append(f'<text x="{x + WIDTH - 10}" y="{y + 19}" class="id">{escape(_short(key, 6))}</text>')
             for row, (name, value) in enumerate(inputs):
                 line = y + HEAD + ROW * row + 13

@@ -144,5 +144,3 @@ def _node_result(node: Bound, entry: Entry) -> NodeResult:
 
 
 def _ignore(_: Event) -> None: ...
-
-

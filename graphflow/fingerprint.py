@@ -22,9 +22,9 @@ def canonical(value: Any) -> bytes:
     """Bytes that differ whenever the values differ, in type, too: 1, 1.0, True and "1" are four values."""
     kind = type(value)
     if kind is int:
-        return b"i%d;" % value
+        return b"i" + str(value).encode() + b";"
     if kind is str:
-        data = value.encode("utf-8", "surrogatepass")
+        data: bytes = value.encode("utf-8", "surrogatepass")
         return b"s%d:" % len(data) + data
     if kind is float:
         return b"f" + struct.pack(">d", value)

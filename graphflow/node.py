@@ -151,7 +151,9 @@ def _parse(name: str, annotation: Any, default: Any) -> Input:
     wire, choice, text = find(Wire), find(Choice), find(Help)
     type_name = wire.name if wire else "COMBO" if choice else _PLAIN.get(annotation)
     if type_name is None:
-        raise TypeError(f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]")
+        raise TypeError(
+            f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
+        )
     return Input(
         name, type_name, default, range=find(Range), choice=choice, multiline=find(Multiline) is not None,
         seed=find(Seed) is not None, upload=find(Upload) is not None, lazy=lazy, help=text.text if text else "",

@@ -38,7 +38,9 @@ class Registry(dict[str, NodeType]):
         self[found.name] = found
 
     def add_module(self, module: ModuleType, pack: str) -> None:
-        types = [item.node_type for item in vars(module).values() if isinstance(getattr(item, "node_type", None), NodeType)]
+        types = [
+            item.node_type for item in vars(module).values() if isinstance(getattr(item, "node_type", None), NodeType)
+        ]
         self.update({found.name: found for found in types})
         self.packs[pack] = self.packs.get(pack, 0) + len(types)
 

@@ -217,7 +217,9 @@ def _topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
 
 def _cycles(rest: Mapping[str, Bound], workflow: Workflow) -> list[Problem]:
     """One problem for each knot of nodes that wait for each other, with a path shown."""
-    graph = nx.DiGraph((link.node, key) for key, item in rest.items() for link in item.links.values() if link.node in rest)
+    graph = nx.DiGraph(
+        (link.node, key) for key, item in rest.items() for link in item.links.values() if link.node in rest
+    )
     problems = []
     for knot in nx.strongly_connected_components(graph):
         if len(knot) > 1 or any(graph.has_edge(key, key) for key in knot):

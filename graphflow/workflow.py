@@ -167,7 +167,9 @@ class Workflow(Mapping[str, Node]):
                     Problem("ambiguous", f"{len(found)} nodes are called {name!r}", hint="name one by id: " + ", ".join(found))
                 ])  # fmt: skip
         words = {word for key, item in self._nodes.items() for word in (key, item.title, item.class_type) if word}
-        raise InvalidWorkflow([Problem("no_node", f"no node is called {name!r}", hint=did_you_mean(name, sorted(words)))])
+        raise InvalidWorkflow(
+            [Problem("no_node", f"no node is called {name!r}", hint=did_you_mean(name, sorted(words)))]
+        )
 
     def set(self, where: str, value: Any) -> Workflow:
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`; the node by id, title or type."""

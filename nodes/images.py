@@ -93,7 +93,9 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
     return _save(images, context, context.settings.output_dir, filename_prefix, "output")
 
 
-@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=_files_exist)
+@node(
+    "PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=_files_exist
+)
 def preview_image(images: Image, context: Context) -> Ui:
     """Write pictures into the folder for temporary files."""
     return _save(images, context, context.settings.temp_dir, "preview", "temp")

@@ -34,7 +34,13 @@ class Checkpoint(NamedTuple):
     VAE: VaeHandle
 
 
-@node("CheckpointLoaderSimple", category="loaders", display_name="Load Checkpoint", version="1", outside=_checkpoint_digest)
+@node(
+    "CheckpointLoaderSimple",
+    category="loaders",
+    display_name="Load Checkpoint",
+    version="1",
+    outside=_checkpoint_digest,
+)
 def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choice(_checkpoints)]) -> Checkpoint:
     """Take the U-Net, the text encoder and the VAE out of one checkpoint.
 

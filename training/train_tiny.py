@@ -70,7 +70,9 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     rng = random.Random(0)
     text = [caption(sample, rng) for sample in pairs() for _ in range(8)]
-    model.train_from_iterator(text, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>"))
+    model.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>")
+    )
     merges = [tuple(pair) for pair in json.loads(model.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
@@ -108,7 +110,12 @@ def rate(done: float) -> float:
 
 
 def train(
-    name: str, minutes: float, parameters: list[Tensor], peak: float, loss: Callable[[], Tensor], after: Callable[[], None]
+    name: str,
+    minutes: float,
+    parameters: list[Tensor],
+    peak: float,
+    loss: Callable[[], Tensor],
+    after: Callable[[], None],
 ) -> None:
     """Adam for some minutes of wall clock, a line every 200 steps."""
     optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=1e-4, betas=(0.9, 0.99))
@@ -210,7 +217,9 @@ def train_unet(minutes: float, batch: int = 64) -> None:
     both = torch.nn.ModuleDict({"unet": unet, "text": text})
     restore(both, "unet")
     mean = copy.deepcopy(both)
-    noise_of = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+    noise_of = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+    )
     rng = random.Random(int(time.time()))
 
     def loss() -> Tensor:

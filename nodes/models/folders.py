@@ -38,7 +38,9 @@ class ModelFolders:
     @staticmethod
     def _is_model(path: Path) -> bool:
         if path.is_dir():
-            return (path / "model_index.json").is_file() or (path.parent.name == "vae" and (path / "config.json").is_file())
+            return (path / "model_index.json").is_file() or (
+                path.parent.name == "vae" and (path / "config.json").is_file()
+            )
         inside = any((parent / "model_index.json").is_file() for parent in path.parents[:2])
         return path.suffix in ENDINGS and not inside
 

@@ -101,5 +101,3 @@ def _from_folder(kind: Any, source: Source, part: str) -> Any:
     if not (folder / "config.json").is_file():
         raise GraphFlowError([Problem("not_diffusers", f"{folder} has no config.json")])
     return kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False).float()
-
-

@@ -45,7 +45,7 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
         elif depth == 0:
             plain += piece
     if depth > 0:
-        plain = "(" + prompt[start:] if not plain else plain
+        plain = plain or "(" + prompt[start:]
     spans.append((plain, False))
     for text, bracketed in spans:
         if not text:
