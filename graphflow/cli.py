@@ -12,7 +12,7 @@ import os
 import platform
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.resources import files
 from pathlib import Path
 from threading import Event as Flag
@@ -35,7 +35,8 @@ DONE, FAILED, WRONG = 0, 1, 2
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `graphflow` command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
         return int(options.command(options))
     except InvalidWorkflow as error:
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graphflow", description="Run node graphs for diffusion models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
@@ -76,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("file")
     graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd")
     add("doctor", _doctor, "Say what was found: torch, device, node packs, model folders.")
+    for point in entry_points(group="graphflow.commands"):
+        sub = commands.add_parser(point.name, parents=[common])
+        if point.name == asked:  # loaded only when called, so that every other command starts in a blink
+            command = point.load()
+            command.configure(sub)
+            sub.set_defaults(command=command.run)
     return parser
 
 

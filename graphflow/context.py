@@ -16,7 +16,7 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_emit", "node_id", "settings", "workflow_json")
+    __slots__ = ("_cancel", "_emit", "extra_pnginfo", "node_id", "run_id", "settings", "workflow_json")
 
     def __init__(
         self,
@@ -25,15 +25,22 @@ class Context:
         workflow_json: Callable[[], Mapping[str, Any]],
         emit: Callable[[Progress], None],
         cancel: Event,
+        run_id: str = "",
+        extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> None:
         self.node_id = node_id
         self.settings = settings
         self.workflow_json = workflow_json
+        self.run_id = run_id
+        self.extra_pnginfo = extra_pnginfo or {}
         self._emit = emit
         self._cancel = cancel
 
-    def progress(self, step: int, total: int, preview: Any = None) -> None:
-        """Tell how far the node is; raises Cancelled when the run is to stop."""
+    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
+        """Tell how far the node is; raises Cancelled when the run is to stop.
+
+        `preview` makes a small JPEG if somebody wants to look; it may be called later, from any thread, or never.
+        """
         self.check_cancelled()
         self._emit(Progress(self.node_id, step, total, preview))
 

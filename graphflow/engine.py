@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
+from uuid import uuid4
 
 from .cache import Entry, MemoryCache
 from .events import Event, RunDone
@@ -97,8 +98,13 @@ class Engine:
         targets: Iterable[str] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
+        run_id: str | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
         """Run the workflow's output nodes, or the `targets` (ids, titles or types).
+
+        `run_id` names the run to its nodes (a new one where none is given); `extra_pnginfo` is what saved pictures
+        carry besides the workflow. `on_event` is called in the calling thread and in the nodes' threads.
 
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
@@ -116,7 +122,10 @@ class Engine:
             found = recipes(order, self.settings)
         except OSError as error:
             raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
-        work = Run(workflow, order, found, self.cache, self.settings, emit, cancel or Flag(), self.workers)
+        work = Run(
+            workflow, order, found, self.cache, self.settings, emit, cancel or Flag(), self.workers,
+            run_id or uuid4().hex, extra_pnginfo,
+        )  # fmt: skip
         status = "failed"
         try:
             work.execute(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,7 +33,8 @@ class Progress(Event):
     node: str
     step: int
     total: int
-    preview: Any = None
+    preview: Callable[[], bytes] | None = None
+    """Makes a small JPEG when called."""
 
 
 @dataclass(frozen=True, slots=True)

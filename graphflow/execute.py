@@ -43,7 +43,10 @@ class Run:
         emit: Callable[[Event], None],
         cancel: Flag,
         workers: int,
+        run_id: str = "",
+        extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> None:
+        self._run_id, self._extra_pnginfo = run_id, extra_pnginfo
         self._workflow, self._order, self._recipes = workflow, order, recipes
         self._cache, self._settings, self._emit, self._cancel = cache, settings, emit, cancel
         self._entries: dict[str, Entry] = {}
@@ -164,7 +167,9 @@ class Run:
             elif name in node.links:
                 values[name] = Lazy(name)
         if kind.context is not None:
-            values[kind.context] = Context(node_id, self._settings, self._workflow.to_json, self._emit, self._cancel)
+            values[kind.context] = Context(
+                node_id, self._settings, self._workflow.to_json, self._emit, self._cancel, self._run_id, self._extra_pnginfo
+            )
         if kind.settings is not None:
             values[kind.settings] = self._settings
         return lambda: kind.function(**values)

@@ -111,6 +111,8 @@ def _save(images: Any, context: Context, folder: Path, prefix: str, kind: str) -
     target.parent.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("prompt", json.dumps(context.workflow_json()))
+    for key, value in context.extra_pnginfo.items():
+        info.add_text(key, json.dumps(value))
     saved = []
     for picture in pixels:
         context.check_cancelled()

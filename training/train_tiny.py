@@ -45,10 +45,10 @@ def new_vae() -> AutoencoderKL:
 
 def new_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 128),
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 120),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=16,
+        cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=8,
     )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def train_decoder(minutes: float, batch: int = 16) -> None:
 
 
 @torch.no_grad()
-def cached_latents(vae: AutoencoderKL, each: int = 12) -> tuple[Tensor, list[Sample]]:
+def cached_latents(vae: AutoencoderKL, each: int = 24) -> tuple[Tensor, list[Sample]]:
     """Latents of the pairs in training, several pictures each."""
     sprites, rng = load_sprites(), random.Random(5)
     samples = [sample for sample in pairs() if sample not in HELD_OUT for _ in range(each)]
