@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_emit", "extra_pnginfo", "node_id", "run_id", "settings", "workflow_json")
+    __slots__ = ("_cancel", "_emit", "claims", "extra_pnginfo", "node_id", "settings", "workflow_json")
 
     def __init__(
         self,
@@ -25,13 +26,14 @@ class Context:
         workflow_json: Callable[[], Mapping[str, Any]],
         emit: Callable[[Progress], None],
         cancel: Event,
-        run_id: str = "",
+        claims: Path | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> None:
         self.node_id = node_id
         self.settings = settings
         self.workflow_json = workflow_json
-        self.run_id = run_id
+        self.claims = claims
+        """Where a named run notes the files it has written, so that it writes none twice if it has to start again."""
         self.extra_pnginfo = extra_pnginfo or {}
         self._emit = emit
         self._cancel = cancel

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
-from uuid import uuid4
 
 from .cache import Entry, MemoryCache
 from .events import Event, RunDone
@@ -87,6 +87,10 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.cache.clear()
 
+    def forget(self, run_id: str) -> None:
+        """Drop the notes of a run about the files it wrote; the files stay."""
+        shutil.rmtree(self.settings.claims(run_id), ignore_errors=True)
+
     def validate(self, workflow: Workflow) -> list[Problem]:
         """All problems of the workflow; none means that it can run."""
         return validate(workflow, self.registry, self.settings)[1]
@@ -103,8 +107,9 @@ class Engine:
     ) -> Result:
         """Run the workflow's output nodes, or the `targets` (ids, titles or types).
 
-        `run_id` names the run to its nodes (a new one where none is given); `extra_pnginfo` is what saved pictures
-        carry besides the workflow. `on_event` is called in the calling thread and in the nodes' threads.
+        A run with a `run_id` that is made again under it, after a crash, writes no file twice; call `forget(run_id)`
+        when its result is safe. `extra_pnginfo` is what saved pictures carry besides the workflow.
+        `on_event` is called in the calling thread and in the nodes' threads.
 
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
@@ -124,7 +129,7 @@ class Engine:
             raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
         work = Run(
             workflow, order, found, self.cache, self.settings, emit, cancel or Flag(), self.workers,
-            run_id or uuid4().hex, extra_pnginfo,
+            self.settings.claims(run_id) if run_id else None, extra_pnginfo,
         )  # fmt: skip
         status = "failed"
         try:

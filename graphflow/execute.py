@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
@@ -43,10 +44,10 @@ class Run:
         emit: Callable[[Event], None],
         cancel: Flag,
         workers: int,
-        run_id: str = "",
+        claims: Path | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> None:
-        self._run_id, self._extra_pnginfo = run_id, extra_pnginfo
+        self._claims, self._extra_pnginfo = claims, extra_pnginfo
         self._workflow, self._order, self._recipes = workflow, order, recipes
         self._cache, self._settings, self._emit, self._cancel = cache, settings, emit, cancel
         self._entries: dict[str, Entry] = {}
@@ -168,7 +169,13 @@ class Run:
                 values[name] = Lazy(name)
         if kind.context is not None:
             values[kind.context] = Context(
-                node_id, self._settings, self._workflow.to_json, self._emit, self._cancel, self._run_id, self._extra_pnginfo
+                node_id,
+                self._settings,
+                self._workflow.to_json,
+                self._emit,
+                self._cancel,
+                self._claims,
+                self._extra_pnginfo,
             )
         if kind.settings is not None:
             values[kind.settings] = self._settings

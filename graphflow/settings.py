@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,3 +24,7 @@ class Settings:
     input_dir: Path = Path("input")
     temp_dir: Path = Path("output/temp")
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
+
+    def claims(self, run_id: str) -> Path:
+        """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""
+        return self.output_dir / ".graphflow" / hashlib.sha256(run_id.encode()).hexdigest()[:32]

@@ -1,15 +1,13 @@
 """Pictures in and out. IMAGE is float32 [B,H,W,C] in 0..1."""
 
-import hashlib
+import io
 import json
-import os
-import re
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
+from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -22,20 +20,11 @@ class Picture(NamedTuple):
 
 
 def _inputs(settings: Settings) -> list[str]:
-    root = settings.input_dir
-    if not root.is_dir():
-        return []
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in READABLE and path.is_file() and path.resolve().is_relative_to(root.resolve())
-    )
+    return files_below(settings.input_dir, READABLE)
 
 
 def _input_digest(settings: Settings, image: str | None = None) -> str:
-    if image is None:
-        return "linked"
-    return hashlib.sha256((settings.input_dir / image).read_bytes()).hexdigest()
+    return input_digest(settings, image)
 
 
 @node("LoadImage", category="image", display_name="Load Image", version="1", outside=_input_digest)
@@ -75,16 +64,8 @@ def image_scale(
     return resize(image.movedim(-1, 1), width, height, upscale_method, crop).movedim(1, -1)
 
 
-def _files_exist(settings: Settings, ui: dict[str, Any] | None) -> bool:
-    return ui is not None and all(os.path.isfile(item["path"]) for item in ui["images"])
-
-
-def _folder_key(settings: Settings, **_: Any) -> str:
-    return str(settings.output_dir.resolve())
-
-
-@node("SaveImage", category="image", display_name="Save Image", version="1", output=True, still_valid=_files_exist,
-      outside=_folder_key)  # fmt: skip
+@node("SaveImage", category="image", display_name="Save Image", version="1", output=True, still_valid=files_exist,
+      outside=folder_key)  # fmt: skip
 def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
     """Write pictures as PNG into the output folder, with the workflow embedded.
 
@@ -93,9 +74,7 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
     return _save(images, context, context.settings.output_dir, filename_prefix, "output")
 
 
-@node(
-    "PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=_files_exist
-)
+@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=files_exist)
 def preview_image(images: Image, context: Context) -> Ui:
     """Write pictures into the folder for temporary files."""
     return _save(images, context, context.settings.temp_dir, "preview", "temp")
@@ -107,60 +86,15 @@ def _save(images: Any, context: Context, folder: Path, prefix: str, kind: str) -
     from PIL.PngImagePlugin import PngInfo
 
     pixels = (255.0 * images.detach().cpu()).clamp(0, 255).to(torch.uint8).numpy()
-    target = inside(folder, _fill_in(prefix, pixels.shape[2], pixels.shape[1]))
-    target.parent.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("prompt", json.dumps(context.workflow_json()))
     for key, value in context.extra_pnginfo.items():
         info.add_text(key, json.dumps(value))
-    saved = []
-    for picture in pixels:
-        context.check_cancelled()
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            try:
-                Pillow.fromarray(picture).save(file, format="PNG", pnginfo=info, compress_level=4)
-                file.flush()
-                os.fsync(file.fileno())
-                path = _claim(file.name, target)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
-        relative = path.parent.relative_to(folder.resolve())
-        subfolder = "" if str(relative) == "." else relative.as_posix()
-        saved.append({"filename": path.name, "subfolder": subfolder, "type": kind, "path": str(path)})
-    return Ui({"images": saved})
 
+    def png(picture: Any) -> bytes:
+        file = io.BytesIO()
+        Pillow.fromarray(picture).save(file, format="PNG", pnginfo=info, compress_level=4)
+        return file.getvalue()
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a name in a folder, resolved; raises a Problem if it would lie anywhere else."""
-    root = folder.resolve()
-    target = (root / name.replace("\\", "/").replace("\0", "")).resolve()
-    if target == root or not target.is_relative_to(root):
-        raise GraphFlowError([Problem("outside_folder", f"{name!r} leads out of the output folder", input="filename_prefix",
-                                      hint="use a plain name, or a sub-folder of the output folder")])  # fmt: skip
-    return target
-
-
-def _fill_in(prefix: str, width: int, height: int) -> str:
-    from datetime import datetime
-
-    now = datetime.now()
-    values = {
-        "width": str(width), "height": str(height), "year": f"{now.year}", "month": f"{now.month:02}",
-        "day": f"{now.day:02}", "hour": f"{now.hour:02}", "minute": f"{now.minute:02}", "second": f"{now.second:02}",
-    }  # fmt: skip
-    return re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), prefix)
-
-
-def _claim(temporary: str, target: Path) -> Path:
-    """Give a finished file the next free number. A hard link fails if the name is taken, so no two runs get one name."""
-    taken = re.compile(re.escape(target.name) + r"_(\d+)_\.png")
-    numbers = [int(found[1]) for path in os.listdir(target.parent) if (found := taken.fullmatch(path))]
-    number = max(numbers, default=0) + 1
-    os.chmod(temporary, 0o644)
-    while True:
-        path = target.with_name(f"{target.name}_{number:05}_.png")
-        try:
-            os.link(temporary, path)
-            return path
-        except FileExistsError:
-            number += 1
+    size = pixels.shape[2], pixels.shape[1]
+    return Ui({"images": save_numbered((png(p) for p in pixels), context, folder, prefix, ".png", kind, size)})

@@ -1,9 +1,11 @@
-"""Latents: empty ones, larger ones, noised ones. LATENT is a mapping with `samples` float32 [B,C,H/8,W/8]."""
+"""Latents: empty ones, larger ones, noised ones, files. LATENT is a mapping with `samples` float32 [B,C,H/8,W/8]."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from graphflow import Choice, Latent, Range, Seed, node
+from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
 
+from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 
 MAX_SIDE = 16384
@@ -64,3 +66,37 @@ def add_noise(
     x0 = latent["samples"] * SD15_SCALE
     noise = prepare_noise(x0.shape, seed)
     return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / SD15_SCALE}
+
+
+def _latent_files(settings: Settings) -> list[str]:
+    return files_below(settings.input_dir, (".latent",))
+
+
+def _latent_digest(settings: Settings, latent: str | None = None) -> str:
+    return input_digest(settings, latent)
+
+
+@node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, still_valid=files_exist,
+      outside=folder_key)  # fmt: skip
+def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui:
+    """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
+    import torch
+    from safetensors.torch import save
+
+    metadata = {"prompt": json.dumps(context.workflow_json())}
+    metadata |= {key: json.dumps(value) for key, value in context.extra_pnginfo.items()}
+    tensors = {"latent_tensor": samples["samples"].contiguous(), "latent_format_version_0": torch.tensor([])}
+    folder = context.settings.output_dir
+    saved = save_numbered([save(tensors, metadata)], context, folder, filename_prefix, ".latent", "output")
+    return Ui({"latents": saved})
+
+
+@node("LoadLatent", category="latent", display_name="Load Latent", version="1", outside=_latent_digest)
+def load_latent(settings: Settings, latent: Annotated[str, Choice(_latent_files), Upload()]) -> Latent:
+    """Read a latent of the input folder that SaveLatent has written."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(settings.input_dir / latent)
+    # Files without the version mark are older and hold latents in the unit of the U-Net.
+    scale = 1.0 if "latent_format_version_0" in found else 1.0 / 0.18215
+    return {"samples": found["latent_tensor"].float() * scale}

@@ -1,0 +1,1 @@
+"""Reference cases of a whole Stable Diffusion 1.5; see README.md."""

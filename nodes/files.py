@@ -1,0 +1,141 @@
+"""Files in and out: what the input folder holds, and numbered files in the output folder, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from graphflow import Context, GraphFlowError, Problem, Settings
+
+__all__ = ["files_below", "files_exist", "folder_key", "input_digest", "inside", "save_numbered"]
+
+
+def files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
+    """Names relative to the root of all files with these endings; links that lead out of it are left out."""
+    if not root.is_dir():
+        return []
+    true_root = root.resolve()
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in endings and path.is_file() and path.resolve().is_relative_to(true_root)
+    )
+
+
+def input_digest(settings: Settings, name: str | None) -> str:
+    """What stands for a file of the input folder in a fingerprint; it is small, so it is read whenever asked."""
+    if name is None:
+        return "linked"
+    return hashlib.sha256((settings.input_dir / name).read_bytes()).hexdigest()
+
+
+def files_exist(settings: Settings, ui: dict[str, Any] | None) -> bool:
+    """Whether all files that an output node has shown are still there."""
+    return ui is not None and all(os.path.isfile(item["path"]) for items in ui.values() for item in items)
+
+
+def folder_key(settings: Settings, **_: Any) -> str:
+    return str(settings.output_dir.resolve())
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name in a folder, resolved; raises a Problem if it would lie anywhere else."""
+    root = folder.resolve()
+    target = (root / name.replace("\\", "/").replace("\0", "")).resolve()
+    if target == root or not target.is_relative_to(root):
+        raise GraphFlowError([Problem("outside_folder", f"{name!r} leads out of the output folder", input="filename_prefix",
+                                      hint="use a plain name, or a sub-folder of the output folder")])  # fmt: skip
+    return target
+
+
+def save_numbered(
+    contents: Iterable[bytes], context: Context, folder: Path, prefix: str, ending: str, kind: str,
+    size: tuple[int, int] = (0, 0),
+) -> list[dict[str, str]]:  # fmt: skip
+    """Write `PREFIX_00001_.png` and so on with the next free numbers; what the field calls them in `ui`.
+
+    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
+    A run that is named (`context.claims`) and made again after a crash finds the files it had written already.
+    """
+    target = inside(folder, _fill_in(prefix, *size))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    saved = []
+    for index, content in enumerate(contents):
+        context.check_cancelled()
+        path = _save(content, target, ending, _claim_file(context, index))
+        relative = path.parent.relative_to(folder.resolve())
+        subfolder = "" if str(relative) == "." else relative.as_posix()
+        saved.append({"filename": path.name, "subfolder": subfolder, "type": kind, "path": str(path)})
+    return saved
+
+
+def _claim_file(context: Context, index: int) -> Path | None:
+    if context.claims is None:
+        return None
+    context.claims.mkdir(parents=True, exist_ok=True)
+    return context.claims / hashlib.sha256(f"{context.node_id}/{index}".encode()).hexdigest()[:32]
+
+
+def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path:
+    """One file. The claim is a second name of it: whoever finds the claim knows whether the file has its name yet."""
+    if claim is not None and claim.exists():
+        state = claim.stat()
+        for item in os.scandir(target.parent) if state.st_nlink > 1 else ():
+            if item.inode() == state.st_ino and item.name.endswith(ending):
+                return Path(item.path)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".tmp", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            if claim is not None:
+                os.replace(file.name, claim)
+                return _give_number(str(claim), target, ending)
+            return _give_number(file.name, target, ending)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _give_number(finished: str, target: Path, ending: str) -> Path:
+    """The next free number. A hard link fails if the name is taken, so no two runs get one name."""
+    taken = re.compile(re.escape(target.name) + r"_(\d+)_" + re.escape(ending))
+    numbers = [int(found[1]) for name in os.listdir(target.parent) if (found := taken.fullmatch(name))]
+    number = max(numbers, default=0) + 1
+    while True:
+        path = target.with_name(f"{target.name}_{number:05}_{ending}")
+        try:
+            os.link(finished, path)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError:
+            return _without_links(finished, path)
+
+
+def _without_links(finished: str, path: Path) -> Path:
+    """For file systems that have no hard links: take the name first, then put the file there."""
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            stem, number = path.stem.rstrip("_").rsplit("_", 1)
+            path = path.with_name(f"{stem}_{int(number) + 1:05}_{path.suffix}")
+            continue
+        os.replace(finished, path)
+        return path
+
+
+def _fill_in(prefix: str, width: int, height: int) -> str:
+    now = datetime.now()
+    values = {
+        "width": str(width), "height": str(height), "year": f"{now.year}", "month": f"{now.month:02}",
+        "day": f"{now.day:02}", "hour": f"{now.hour:02}", "minute": f"{now.minute:02}", "second": f"{now.second:02}",
+    }  # fmt: skip
+    return re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), prefix)
