@@ -3,6 +3,7 @@
 Importing starts no thread, opens no port, touches no GPU and imports no model library.
 """
 
+from .cache import Cache
 from .context import Context
 from .engine import Engine, NodeResult, Result, SavedImage, run
 from .events import Event
@@ -27,13 +28,14 @@ from .types import (
     VaeHandle,
     Wire,
 )
+from .values import Handle
 from .workflow import Link, Node, Workflow
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnyType", "Cancelled", "Choice", "ClipHandle", "Conditioning", "Context", "Engine", "Event", "GraphFlowError",
-    "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "ModelHandle", "Multiline", "Node",
+    "AnyType", "Cache", "Cancelled", "Choice", "ClipHandle", "Conditioning", "Context", "Engine", "Event", "GraphFlowError",
+    "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "ModelHandle", "Multiline", "Node",
     "NodeFailed", "NodeResult", "NodeType", "Problem", "Range", "Registry", "Result", "SavedImage", "Seed", "Settings",
     "Ui", "Upload", "VaeHandle", "Wire", "Workflow", "did_you_mean", "node", "run",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from .cache import Checkpoint
 from .events import Progress
 from .problem import Cancelled
 from .settings import Settings
@@ -17,7 +18,7 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_emit", "claims", "extra_pnginfo", "node_id", "settings", "workflow_json")
+    __slots__ = ("_cancel", "_checkpoint", "_emit", "claims", "extra_pnginfo", "node_id", "settings", "workflow_json")
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Context:
         cancel: Event,
         claims: Path | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.node_id = node_id
         self.settings = settings
@@ -37,6 +39,7 @@ class Context:
         self.extra_pnginfo = extra_pnginfo or {}
         self._emit = emit
         self._cancel = cancel
+        self._checkpoint = checkpoint
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
         """Tell how far the node is; raises Cancelled when the run is to stop.
@@ -45,6 +48,15 @@ class Context:
         """
         self.check_cancelled()
         self._emit(Progress(self.node_id, step, total, preview))
+
+    def restore(self) -> Any:
+        """The state that this very computation kept before it was stopped, or None."""
+        return self._checkpoint.load() if self._checkpoint is not None else None
+
+    def keep(self, make: Callable[[], Any]) -> None:
+        """Let `make()` be stored as the state to go on from: now and then, and when the run is being cancelled."""
+        if self._checkpoint is not None:
+            self._checkpoint.save(make, at_once=self._cancel.is_set())
 
     def check_cancelled(self) -> None:
         if self._cancel.is_set():

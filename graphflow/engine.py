@@ -11,14 +11,17 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
-from .cache import Entry, MemoryCache
+from .cache import Cache, Entry
 from .events import Event, RunDone
-from .execute import Run
-from .fingerprint import recipes
+from .execute import Run, Surroundings
+from .explain import Explanation, explain
+from .fingerprint import fingerprints
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry
 from .settings import Settings
 from .validate import Bound, validate
+from .values import share
+from .workers import Lanes
 from .workflow import Workflow
 
 __all__ = ["Engine", "NodeResult", "Result", "SavedImage", "run"]
@@ -55,7 +58,7 @@ class Result:
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds of each node that ran."""
     cached: tuple[str, ...] = ()
-    """Nodes whose outputs were known; what lies behind them was not looked at."""
+    """Nodes that did not have to run."""
     seconds: float = 0.0
 
     def __getitem__(self, name: str) -> NodeResult:
@@ -73,19 +76,20 @@ class Engine:
         self,
         registry: Registry | None = None,
         settings: Settings | None = None,
-        cache: MemoryCache | None = None,
+        cache: Cache | None = None,
         workers: int | None = None,
     ) -> None:
         self.registry = Registry.installed() if registry is None else registry
         self.settings = settings or Settings()
-        self.cache = MemoryCache() if cache is None else cache
+        self.cache = Cache() if cache is None else cache
         self.workers = workers or max(2, os.cpu_count() or 2)
+        self._lanes = Lanes()
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cache.clear()
+        self.cache.close()
 
     def forget(self, run_id: str) -> None:
         """Drop the notes of a run about the files it wrote; the files stay."""
@@ -95,6 +99,14 @@ class Engine:
         """All problems of the workflow; none means that it can run."""
         return validate(workflow, self.registry, self.settings)[1]
 
+    def explain(self, workflow: Workflow) -> list[Explanation]:
+        """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
+        order, problems = validate(workflow, self.registry, self.settings)
+        if problems:
+            raise InvalidWorkflow(problems)
+        wanted = [key for key, item in order.items() if item.type.is_output]
+        return explain(workflow, order, fingerprints(order, self.settings), self.cache, self.settings, wanted)
+
     def run(
         self,
         workflow: Workflow,
@@ -102,6 +114,7 @@ class Engine:
         targets: Iterable[str] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
+        refresh: bool = False,
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
@@ -110,6 +123,8 @@ class Engine:
         A run with a `run_id` that is made again under it, after a crash, writes no file twice; call `forget(run_id)`
         when its result is safe. `extra_pnginfo` is what saved pictures carry besides the workflow.
         `on_event` is called in the calling thread and in the nodes' threads.
+
+        `refresh` computes everything and replaces what is cached.
 
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
@@ -124,16 +139,19 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         try:
-            found = recipes(order, self.settings)
+            prints = fingerprints(order, self.settings)
         except OSError as error:
             raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
-        work = Run(
-            workflow, order, found, self.cache, self.settings, emit, cancel or Flag(), self.workers,
+        around = Surroundings(
+            self.cache, self.settings, self._lanes, self.workers, emit, cancel or Flag(), refresh,
             self.settings.claims(run_id) if run_id else None, extra_pnginfo,
         )  # fmt: skip
+        work = Run(workflow, order, prints, around)
         status = "failed"
         try:
-            work.execute(wanted)
+            with self.cache.running():
+                self.cache.fetch([prints[key].recipe for key in order])
+                work.execute(wanted)
             status = "failed" if work.problems else "done"
         except Cancelled:
             status = "cancelled"
@@ -154,7 +172,8 @@ def run(workflow: Workflow | str | Path, **options: Any) -> Result:
 
 def _node_result(node: Bound, entry: Entry) -> NodeResult:
     names = [output.name for output in node.type.outputs]
-    return NodeResult(dict(zip(names, entry.outputs, strict=True)), entry.ui or {})
+    outputs = tuple(share(value) for value in entry.outputs or ())
+    return NodeResult(dict(zip(names, outputs, strict=True)), entry.ui or {})
 
 
 def _ignore(_: Event) -> None: ...

@@ -48,6 +48,8 @@ class NodeDone(Event):
 class NodeCached(Event):
     node: str
     ui: dict[str, Any] | None = None
+    reason: str = "stored"
+    """`stored`, `same content` (its inputs changed in name only) or `shared` (another run has just computed it)."""
 
 
 @dataclass(frozen=True, slots=True)

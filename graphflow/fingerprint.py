@@ -1,28 +1,32 @@
-"""What makes two computations the same: the recipe of each node, in one linear pass.
+"""What makes two computations the same: fingerprints of all nodes, in one linear pass.
 
-A recipe is a hash of the node type, its version, its literals in canonical and type-tagged form, the recipes of what
-it is linked to, and the outside state it reads. Ids, titles, positions and the order of keys do not count.
+The *recipe* is a hash of the node type, its version, its literals in canonical and type-tagged form, the outside state
+it reads, the environment that changes its numbers, and the recipes of what it is linked to: known before anything runs.
+The *key* is the same with the contents of the inputs in place of their recipes: known when the inputs are. Two recipes
+with one key have one result, which is how an edit that changes nothing downstream is noticed. Ids, titles, positions
+and the order of keys count in neither.
 """
 
 from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from .settings import Settings
 from .validate import Bound
 
-__all__ = ["canonical", "recipes"]
+__all__ = ["Fingerprint", "canonical", "content_key", "fingerprints"]
 
 
 def canonical(value: Any) -> bytes:
     """Bytes that differ whenever the values differ, in type, too: 1, 1.0, True and "1" are four values."""
     kind = type(value)
     if kind is int:
-        return b"i" + str(value).encode() + b";"
+        return b"i%x;" % value
     if kind is str:
         data: bytes = value.encode("utf-8", "surrogatepass")
         return b"s%d:" % len(data) + data
@@ -33,33 +37,75 @@ def canonical(value: Any) -> bytes:
     if value is None:
         return b"N"
     if kind in (list, tuple):
-        return b"l%d:" % len(value) + b"".join(canonical(item) for item in value)
+        return b"l%d:" % len(value) + b"".join([canonical(item) for item in value])
     if kind is dict:
         pairs = sorted((canonical(key), canonical(item)) for key, item in value.items())
-        return b"d%d:" % len(pairs) + b"".join(key + item for key, item in pairs)
+        return b"d%d:" % len(pairs) + b"".join([key + item for key, item in pairs])
     raise TypeError(f"{kind.__name__} has no canonical form")
 
 
-def recipes(order: Mapping[str, Bound], settings: Settings) -> dict[str, bytes]:
-    """Node id -> 16 byte recipe, for bound nodes in topological order."""
-    found: dict[str, bytes] = {}
-    heads: dict[str, bytes] = {}
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    recipe: bytes
+    """16 bytes."""
+    own: bytes
+    """All of the recipe but the links."""
+    version: str
+    outside: str | None = None
+    environment: str | None = None
+
+
+def fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:
+    """Node id -> fingerprint, for bound nodes in topological order. Raises OSError where a file cannot be read."""
+    found: dict[str, Fingerprint] = {}
+    heads: dict[int, tuple[bytes, str, str | None]] = {}
+    names: dict[str, bytes] = {}
+    recipes: dict[str, bytes] = {}
     for node_id, node in order.items():
         kind = node.type
-        head = heads.get(kind.name)
+        head = heads.get(id(kind))
         if head is None:
-            head = heads[kind.name] = canonical(kind.name) + canonical(kind.version)
-        parts = [head]
+            environment = kind.environment(settings) if kind.environment is not None else None
+            start = canonical(kind.name) + canonical(kind.version) + canonical(environment)
+            head = heads[id(kind)] = (start, kind.version, environment)
+        parts = [head[0]]
         literals = node.literals
         for name in sorted(literals):
-            parts.append(canonical(name) + canonical(literals[name]))
-        links = node.links
-        for name in sorted(links):
-            link = links[name]
-            parts.append(b"@%s%d;" % (canonical(name), link.slot) + found[link.node])
+            key = names.get(name)
+            if key is None:
+                key = names[name] = canonical(name)
+            parts.append(key + canonical(literals[name]))
+        outside = None
         if kind.outside is not None:
-            parts.append(b"o" + canonical(kind.outside(settings, **literals)))
+            outside = kind.outside(settings, **literals)
+            parts.append(b"o" + canonical(outside))
         if not kind.deterministic:
             parts.append(b"r" + secrets.token_bytes(16))
-        found[node_id] = blake2b(b"".join(parts), digest_size=16).digest()
+        own = b"".join(parts)
+        recipe = recipes[node_id] = _with_links(own, node, lambda link: recipes[link])
+        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2])
     return found
+
+
+def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], bytes | None]) -> bytes | None:
+    """The key of a node whose inputs are there; None where the content of one of them is not known."""
+    contents = {}
+    for link in node.links.values():
+        found = content(link.node, link.slot)
+        if found is None:
+            return None
+        contents[link.node, link.slot] = found
+    hasher = blake2b(print_.own, digest_size=16, person=b"contents")
+    for name in sorted(node.links):
+        link = node.links[name]
+        hasher.update(b"@" + canonical(name) + contents[link.node, link.slot])
+    return hasher.digest()
+
+
+def _with_links(own: bytes, node: Bound, of: Callable[[str], bytes]) -> bytes:
+    hasher = blake2b(own, digest_size=16, person=b"recipe")
+    links = node.links
+    for name in sorted(links) if len(links) > 1 else links:
+        link = links[name]
+        hasher.update(b"@%s%d;" % (canonical(name), link.slot) + of(link.node))
+    return hasher.digest()

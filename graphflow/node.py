@@ -110,6 +110,8 @@ class NodeType:
     """`outside(settings, **literals) -> str`: digest of the outside state that the node reads."""
     still_valid: Callable[..., bool] | None
     """`still_valid(settings, ui) -> bool`: whether a cached effect is still in the world (files exist)."""
+    environment: Callable[[Settings], str] | None = None
+    """`environment(settings) -> str`: what else changes its numbers (device, versions of libraries)."""
     stated_version: str | None = None
     lazy: frozenset[str] = field(default_factory=frozenset)
 
@@ -181,11 +183,12 @@ def node(
     lane: str | None = None,
     outside: Callable[..., str] | None = None,
     still_valid: Callable[..., bool] | None = None,
+    environment: Callable[[Settings], str] | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time
-    (an accelerator). `deterministic=False`: it runs every time. For `outside` and `still_valid` see NodeType.
+    (an accelerator). `deterministic=False`: it runs every time. For `outside`, `still_valid` and `environment` see NodeType.
     """
 
     def declare(function: F) -> F:
@@ -203,7 +206,8 @@ def node(
         function.node_type = NodeType(  # type: ignore[attr-defined]
             name=name, function=function, inputs=inputs, outputs=_outputs(hints.get("return")), category=category,
             display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
-            deterministic=deterministic, lane=lane, context=context, settings=settings, outside=outside, still_valid=still_valid,
+            deterministic=deterministic, lane=lane, context=context, settings=settings, outside=outside,
+            still_valid=still_valid, environment=environment,
             stated_version=version, lazy=frozenset(item.name for item in inputs.values() if item.lazy),
         )  # fmt: skip
         return function

@@ -4,42 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import networkx as nx
 
 from .validate import Bound
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Known", "Plan", "plan"]
+
+
+class Known(Enum):
+    """What the cache says of a node."""
+
+    NO = "no"
+    YES = "yes"
+    HANDLES = "handles"
+    """Its outputs are handles: it counts as known, and its function, which costs nothing, makes them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     graph: nx.DiGraph
     """The nodes to run, with an edge from each to those that use it."""
+    handles: frozenset[str]
+    """Those of them that only make handles anew."""
     cached: tuple[str, ...]
-    """Where the walk ended: wanted nodes, or inputs of nodes to run, whose outputs are known already."""
+    """All other nodes that the wanted ones stand on: their outputs, or those of what uses them, are known."""
 
 
-def plan(order: Mapping[str, Bound], wanted: Iterable[str], is_cached: Callable[[str], bool]) -> Plan:
-    """Walk back from the wanted nodes; what is cached is not looked behind, and a lazy input is not looked at yet."""
+def plan(order: Mapping[str, Bound], wanted: Iterable[str], ask: Callable[[str], Known]) -> Plan:
+    """Walk back from the wanted nodes; the cache is not asked about what lies behind a known node, and a lazy input
+    is not looked at yet."""
+    wanted = list(wanted)
     graph = nx.DiGraph()
-    cached: dict[str, None] = {}
+    handles: set[str] = set()
+    known: set[str] = set()
     seen: set[str] = set()
-    stack = list(reversed(list(wanted)))
+    stack = wanted[::-1]
     edges: list[tuple[str, str]] = []
     while stack:
         node_id = stack.pop()
         if node_id in seen:
             continue
         seen.add(node_id)
-        if is_cached(node_id):
-            cached[node_id] = None
+        answer = ask(node_id)
+        if answer is Known.YES:
+            known.add(node_id)
             continue
+        if answer is Known.HANDLES:
+            handles.add(node_id)
         graph.add_node(node_id)
-        node = order[node_id]
-        for name, link in node.links.items():
-            if name not in node.type.lazy:
-                edges.append((link.node, node_id))
-                stack.append(link.node)
-    graph.add_edges_from(edge for edge in edges if edge[0] not in cached)
-    return Plan(graph, tuple(cached))
+        for source in eager_sources(order[node_id]):
+            edges.append((source, node_id))
+            stack.append(source)
+    graph.add_edges_from(edge for edge in edges if edge[0] not in known)
+    return Plan(graph, frozenset(handles), _stood_on(order, wanted, graph, handles))
+
+
+def eager_sources(node: Bound) -> list[str]:
+    """The nodes that must be there before this one is called, in the order of its inputs."""
+    lazy = node.type.lazy
+    return [link.node for name, link in node.links.items() if name not in lazy]
+
+
+def _stood_on(order: Mapping[str, Bound], wanted: list[str], graph: nx.DiGraph, handles: set[str]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    stack = wanted[::-1]
+    while stack:
+        node_id = stack.pop()
+        if node_id in seen:
+            continue
+        seen.add(node_id)
+        stack.extend(eager_sources(order[node_id]))
+    return tuple(key for key in order if key in seen and (key not in graph or key in handles))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from .digests import Digests
 
 __all__ = ["Settings"]
 
@@ -16,6 +19,18 @@ def _models_from_environment() -> tuple[Path, ...]:
     return tuple(folders + [Path("models")])
 
 
+def _device() -> str:
+    """Decided without importing torch, so that a run that is all cached need not load it."""
+    stated = os.environ.get("GRAPHFLOW_DEVICE")
+    if stated:
+        return stated
+    try:
+        cpu_build = version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        cpu_build = True
+    return "cuda" if not cpu_build and Path("/proc/driver/nvidia/version").exists() else "cpu"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`models` are searched in order; the model that ships with the node library is always found last."""
@@ -24,6 +39,11 @@ class Settings:
     input_dir: Path = Path("input")
     temp_dir: Path = Path("output/temp")
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
+    device: str = field(default_factory=_device)
+    """What models run on: `cpu` or `cuda`. Part of every fingerprint that depends on it."""
+    digests: Digests = field(default_factory=Digests, compare=False, repr=False)
+    checkpoint_every: float = 10.0
+    """Seconds between two stored states of a long node that can go on from one."""
 
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""

@@ -5,16 +5,19 @@ CONDITIONING is a list of (embedding float32 [1,T,D], options); `pooled_output` 
 
 from typing import Annotated
 
-from graphflow import ClipHandle, Conditioning, Multiline, Range, node
+from graphflow import ClipHandle, Conditioning, Multiline, Range, Settings, node
+
+from .environment import numerics
 
 
-@node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="1", lane="device")
-def clip_text_encode(text: Annotated[str, Multiline()], clip: ClipHandle) -> Conditioning:
+@node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="1", lane="device",
+      environment=numerics)  # fmt: skip
+def clip_text_encode(settings: Settings, text: Annotated[str, Multiline()], clip: ClipHandle) -> Conditioning:
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1 and `[word]` 1/1.1 times."""
     from .models import shared_pool
     from .models.text import encode_text
 
-    embedding, pooled = encode_text(shared_pool(), clip, text)
+    embedding, pooled = encode_text(shared_pool(settings.device), clip, text)
     return [(embedding, {"pooled_output": pooled})]
 
 

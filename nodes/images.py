@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
+from .environment import numerics
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 
@@ -49,7 +50,7 @@ def load_image(settings: Settings, image: Annotated[str, Choice(_inputs), Upload
     return Picture(pixels, mask)
 
 
-@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="1")
+@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="1", environment=numerics)
 def image_scale(
     image: Image,
     upscale_method: Annotated[str, Choice((*METHODS, "lanczos"))],

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
 
+from .environment import numerics
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 
@@ -25,7 +26,7 @@ def empty_latent_image(
     return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
 
 
-@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="1")
+@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="1", environment=numerics)
 def latent_upscale(
     samples: Latent,
     upscale_method: _Method,
@@ -42,7 +43,7 @@ def latent_upscale(
     return {**samples, "samples": resize(x, width // 8, height // 8, upscale_method, crop)}
 
 
-@node("LatentUpscaleBy", category="latent", display_name="Upscale Latent By", version="1")
+@node("LatentUpscaleBy", category="latent", display_name="Upscale Latent By", version="1", environment=numerics)
 def latent_upscale_by(
     samples: Latent, upscale_method: _Method, scale_by: Annotated[float, Range(0.01, 8.0, 0.01)] = 1.5
 ) -> Latent:
@@ -52,7 +53,13 @@ def latent_upscale_by(
     return {**samples, "samples": resize(x, width, height, upscale_method)}
 
 
-@node("GraphFlowAddNoise", category="latent", display_name="Add Noise (Forward Process)", version="1")
+@node(
+    "GraphFlowAddNoise",
+    category="latent",
+    display_name="Add Noise (Forward Process)",
+    version="1",
+    environment=numerics,
+)
 def add_noise(
     latent: Latent,
     seed: Annotated[int, Range(0, 2**64 - 1), Seed()] = 0,

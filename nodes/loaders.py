@@ -4,7 +4,7 @@ from typing import Annotated, NamedTuple
 
 from graphflow import Choice, ClipHandle, ModelHandle, Settings, VaeHandle, node
 
-from .models.folders import ModelFolders, digest
+from .models.folders import ModelFolders
 from .models.handles import Clip, Model, Source, Vae
 
 
@@ -21,11 +21,11 @@ def _vaes(settings: Settings) -> list[str]:
 
 
 def _checkpoint_digest(settings: Settings, ckpt_name: str | None = None) -> str:
-    return digest(folders(settings).find("checkpoints", ckpt_name)) if ckpt_name else "linked"
+    return settings.digests.of(folders(settings).find("checkpoints", ckpt_name)) if ckpt_name else "linked"
 
 
 def _vae_digest(settings: Settings, vae_name: str | None = None) -> str:
-    return digest(folders(settings).find("vae", vae_name)) if vae_name else "linked"
+    return settings.digests.of(folders(settings).find("vae", vae_name)) if vae_name else "linked"
 
 
 class Checkpoint(NamedTuple):
@@ -47,7 +47,7 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choic
     A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
     """
     path = folders(settings).find("checkpoints", ckpt_name)
-    source = Source(str(path), "diffusers" if path.is_dir() else "ldm", digest(path))
+    source = Source(str(path), "diffusers" if path.is_dir() else "ldm", settings.digests.of(path))
     return Checkpoint(Model(source), Clip(source), Vae(source))
 
 
@@ -55,4 +55,4 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choic
 def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes)]) -> VaeHandle:
     """Take a VAE out of a file or a diffusers folder of its own."""
     path = folders(settings).find("vae", vae_name)
-    return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", digest(path)))
+    return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", settings.digests.of(path)))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, Settings, node
 
+from .environment import numerics
+
 if TYPE_CHECKING:
     from .samplers import State
 
@@ -13,13 +15,13 @@ MAX_SEED = 2**64 - 1
 
 
 def _samplers(_: Settings) -> list[str]:
-    from .samplers.names import SAMPLER_NAMES
+    from .sampler_names import SAMPLER_NAMES
 
     return list(SAMPLER_NAMES)
 
 
 def _schedulers(_: Settings) -> list[str]:
-    from .samplers.names import SCHEDULE_NAMES
+    from .sampler_names import SCHEDULE_NAMES
 
     return list(SCHEDULE_NAMES)
 
@@ -31,7 +33,7 @@ _Scheduler = Annotated[str, Choice(_schedulers)]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="1", lane="device")
+@node("KSampler", category="sampling", version="1", lane="device", environment=numerics)
 def ksampler(
     context: Context,
     model: ModelHandle,
@@ -56,7 +58,8 @@ def ksampler(
     return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
 
 
-@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device")
+@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device",
+      environment=numerics)  # fmt: skip
 def ksampler_advanced(
     context: Context,
     model: ModelHandle,
@@ -96,8 +99,9 @@ def _denoise(
 
     from .models import shared_pool
     from .models.latent_format import latent_scale
+    from .models.preview import preview_jpeg
     from .models.unet import denoiser
-    from .samplers import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample
+    from .samplers import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample
 
     if len(sigmas) < 2:
         return latent
@@ -107,12 +111,15 @@ def _denoise(
     sampling = ModelSampling()
     max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
     x = noised_start(start, noise, sigmas[0], max_denoise)
-    denoise = denoiser(shared_pool(), model, positive, negative, cfg, sampling.timestep)
+    denoise = denoiser(shared_pool(context.settings.device), model, positive, negative, cfg, sampling.timestep)
     total = len(sigmas) - 1
 
-    def tell(state: State, _: torch.Tensor) -> None:
-        context.progress(state.index, total)
+    def tell(state: State, denoised: torch.Tensor) -> None:
+        context.keep(state.to_tensors)
+        context.progress(state.index, total, lambda: preview_jpeg(denoised / scale, model.source))
 
-    context.progress(0, total)
-    done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, on_step=tell)
+    kept = context.restore()
+    state = State.from_tensors(kept) if kept is not None else None
+    context.progress(state.index if state is not None else 0, total)
+    done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
     return {**latent, "samples": done / scale}

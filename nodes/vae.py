@@ -1,23 +1,27 @@
 """Between pictures and latents."""
 
-from graphflow import Image, Latent, VaeHandle, node
+from graphflow import Image, Latent, Settings, VaeHandle, node
+
+from .environment import numerics
 
 
-@node("VAEDecode", category="latent", display_name="VAE Decode", version="1", lane="device")
-def vae_decode(samples: Latent, vae: VaeHandle) -> Image:
+@node("VAEDecode", category="latent", display_name="VAE Decode", version="1", lane="device", environment=numerics)
+def vae_decode(settings: Settings, samples: Latent, vae: VaeHandle) -> Image:
     """Latent to pictures, float32 [B,H,W,3] in 0..1."""
     from .models import shared_pool
     from .models.vae import decode
 
-    return decode(shared_pool(), vae, samples["samples"])
+    return decode(shared_pool(settings.device), vae, samples["samples"])
 
 
-@node("VAEEncode", category="latent", display_name="VAE Encode", version="1", lane="device")
-def vae_encode(pixels: Image, vae: VaeHandle) -> Latent:
+@node("VAEEncode", category="latent", display_name="VAE Encode", version="1", lane="device", environment=numerics)
+def vae_encode(settings: Settings, pixels: Image, vae: VaeHandle) -> Latent:
     """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
     from .models import shared_pool
     from .models.vae import encode
 
     height, width = (pixels.shape[1] // 8) * 8, (pixels.shape[2] // 8) * 8
     top, left = (pixels.shape[1] % 8) // 2, (pixels.shape[2] % 8) // 2
-    return {"samples": encode(shared_pool(), vae, pixels[:, top : top + height, left : left + width, :3])}
+    return {
+        "samples": encode(shared_pool(settings.device), vae, pixels[:, top : top + height, left : left + width, :3])
+    }

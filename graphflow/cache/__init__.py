@@ -1,5 +1,207 @@
-"""Unchanged outputs come from here."""
+"""The cache of unchanged outputs: a memory tier, a disk tier that many processes share, and a remote level behind it."""
 
-from .memory import Entry, MemoryCache
+from __future__ import annotations
 
-__all__ = ["Entry", "MemoryCache"]
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from ..problem import Problem
+from ..values import Encoded, Unstorable, encode, share
+from .disk import DiskTier, Verified
+from .entry import Entry, Origin
+from .index import TypeStats
+from .leases import Lease
+from .memory import DEFAULT_BUDGET, MemoryTier
+from .remote import Remote
+
+__all__ = ["Cache", "Checkpoint", "Entry", "Lease", "MemoryTier", "Origin", "TypeStats", "Verified", "default_folder"]
+
+
+def default_folder() -> Path:
+    """`$GRAPHFLOW_CACHE`, or the user's cache folder."""
+    named = os.environ.get("GRAPHFLOW_CACHE")
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("graphflow")
+
+
+class Cache:
+    """What an engine remembers. Thread-safe; several engines may use one.
+
+    `Cache()` lasts as long as the process, `Cache(folder)` longer; `Cache(memory=0)` keeps nothing at all.
+    """
+
+    def __init__(
+        self, folder: Path | str | None = None, *, memory: int = DEFAULT_BUDGET, size: int | None = None,
+        remote: str | None = None, warn: Callable[[Problem], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.problems: list[Problem] = []
+        """What went wrong with the cache; no run failed of it."""
+        self._warn = warn
+        self.memory = MemoryTier(memory)
+        second = Remote(remote, self._report) if remote and folder is not None else None
+        self.disk = DiskTier(Path(folder), size, self._report, second) if folder is not None else None
+        self._flying: dict[bytes, Future[Entry | None]] = {}
+        self._lock = Lock()
+
+    @property
+    def is_on(self) -> bool:
+        return self.memory.budget > 0 or self.disk is not None
+
+    def _report(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if self._warn is not None:
+            self._warn(problem)
+
+    def get(self, recipe: bytes) -> Entry | None:
+        """The entry of a recipe; its values are to be handed out through `values.share`."""
+        found = self.memory.get(recipe)
+        if found is None and self.disk is not None:
+            found = self.disk.get(recipe)
+            if found is not None and found.outputs is not None:
+                self.memory.put(recipe, found)
+        return found
+
+    def find(self, key: bytes) -> Entry | None:
+        """The entry of whatever recipe had the same node, literals and input contents."""
+        found = self.memory.find(key)
+        return self.disk.find(key) if found is None and self.disk is not None else found
+
+    def fetch(self, recipes: list[bytes]) -> None:
+        """Let the disk tier ask the remote level for recipes that are not known here."""
+        if self.disk is not None:
+            self.disk.fetch(recipes)
+
+    def make(
+        self, outputs: tuple[Any, ...], ui: dict[str, Any] | None, seconds: float
+    ) -> tuple[Entry, tuple[Encoded, ...] | None]:
+        """An entry, with the stored form of its outputs if all of them have one. May take milliseconds."""
+        encoded: list[Encoded | None] = []
+        for value in outputs:
+            try:
+                encoded.append(encode(value))
+            except Unstorable:
+                encoded.append(None)
+        contents = tuple(item.content if item is not None else None for item in encoded)
+        whole = tuple(item for item in encoded if item is not None)
+        entry = Entry(tuple(share(value) for value in outputs), contents, ui, seconds, time.time())
+        return entry, whole if len(whole) == len(encoded) else None
+
+    def put(
+        self, recipe: bytes, key: bytes | None, entry: Entry, encoded: tuple[Encoded, ...] | None, origin: Origin,
+        lease: Lease | None = None,
+    ) -> None:  # fmt: skip
+        """Keep an entry; the lease is given back when other processes can find it."""
+        self.memory.put(recipe, entry, key, origin)
+        if self.disk is None:
+            return
+        kept = encoded is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
+        if not kept and lease is not None:
+            self.disk.give_back(lease)
+
+    def put_again(self, recipe: bytes, key: bytes, entry: Entry, origin: Origin) -> None:
+        """Keep a known entry under one more recipe."""
+        self.memory.put(recipe, entry, key, origin)
+        if self.disk is not None:
+            self.disk.alias(recipe, key, origin)
+
+    # -- one computation for all who need it ------------------------------------------------------------------------
+
+    def begin(self, recipe: bytes) -> Future[Entry | None] | None:
+        """None: compute it, and call `end`. A future: another run of this process is at it."""
+        with self._lock:
+            flying = self._flying.get(recipe)
+            if flying is None:
+                self._flying[recipe] = Future()
+            return flying
+
+    def end(self, recipe: bytes, entry: Entry | None) -> None:
+        """It is computed, or (None) it failed and whoever waits has to try."""
+        with self._lock:
+            flying = self._flying.pop(recipe, None)
+        if flying is not None:
+            flying.set_result(entry)
+
+    def lease(self, recipe: bytes) -> tuple[bool, Lease | None]:
+        """(whether to compute it: no other process is at it, the lease if there are leases here)"""
+        if self.disk is None or not self.disk.writable:
+            return True, None
+        try:
+            lease = self.disk.lease(recipe)
+        except OSError:
+            return True, None
+        return lease is not None, lease
+
+    def give_back(self, lease: Lease) -> None:
+        if self.disk is not None:
+            self.disk.give_back(lease)
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it lasts, what is used is safe from eviction, by other processes, too; after it, all is on the disk."""
+        lease = self.disk.begin_run() if self.disk is not None else None
+        try:
+            yield
+        finally:
+            self.flush()
+            if lease is not None:
+                self.give_back(lease)
+
+    def checkpoint(self, recipe: bytes, every: float) -> Checkpoint | None:
+        return Checkpoint(self.disk, recipe, every) if self.disk is not None and self.disk.writable else None
+
+    def origins(self, kind: str) -> Iterator[tuple[Origin, float]]:
+        """What earlier entries of a node type were made from, and when (Unix time)."""
+        for origin, entry in self.memory.origins(kind):
+            yield origin, entry.created
+        if self.disk is not None:
+            yield from self.disk.origins(kind)
+
+    def flush(self) -> None:
+        if self.disk is not None:
+            self.disk.flush()
+
+    def clear(self) -> None:
+        self.memory.clear()
+        if self.disk is not None:
+            self.disk.clear()
+
+    def close(self) -> None:
+        self.memory.clear()
+        if self.disk is not None:
+            self.disk.close()
+
+
+class Checkpoint:
+    """Where a long node keeps its state, so that the same recipe started again goes on from there."""
+
+    def __init__(self, disk: DiskTier, recipe: bytes, every: float) -> None:
+        self._disk, self._recipe, self._every = disk, recipe, every
+        self._last = time.monotonic()
+        self.used = False
+
+    def load(self) -> Any:
+        found = self._disk.load_checkpoint(self._recipe)
+        self.used = self.used or found is not None
+        return found
+
+    def save(self, make: Callable[[], Any], at_once: bool = False) -> None:
+        """Store `make()` if it is time, or at once."""
+        if at_once or time.monotonic() - self._last >= self._every:
+            self._disk.save_checkpoint(self._recipe, make())
+            self._last = time.monotonic()
+            self.used = True
+
+    def drop(self) -> None:
+        if self.used:
+            self._disk.drop_checkpoint(self._recipe)

@@ -1,58 +1,29 @@
-"""The memory tier: recipe -> outputs, least recently used first out, within a byte budget."""
+"""The memory tier: recipe -> entry, least recently used first out, within a byte budget."""
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from threading import Lock
-from typing import Any
 
-__all__ = ["Entry", "MemoryCache", "size_of"]
+from ..values import size_of
+from .entry import Entry, Origin
+
+__all__ = ["MemoryTier"]
 
 DEFAULT_BUDGET = 2 << 30
+OVERHEAD = 400
+"""Bytes of an entry besides its values, about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a node gave: its outputs, and what it showed (`ui`) if it is an output node."""
-
-    outputs: tuple[Any, ...]
-    ui: dict[str, Any] | None = None
-
-
-def size_of(value: Any, seen: set[int]) -> int:
-    """Bytes held by a value; a storage that several tensors share counts once. Knows tensors by their methods,
-    so that the engine needs no torch."""
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    storage = getattr(value, "untyped_storage", None)
-    if storage is not None:
-        held = storage()
-        key = held.data_ptr()
-        if key in seen:
-            return 0
-        seen.add(key)
-        return int(held.nbytes())
-    nbytes = getattr(value, "nbytes", None)
-    if isinstance(nbytes, int):
-        return nbytes
-    if isinstance(value, Mapping):
-        return 64 + sum(size_of(item, seen) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return 64 + sum(size_of(item, seen) for item in value)
-    return sys.getsizeof(value)
-
-
-class MemoryCache:
+class MemoryTier:
     """Thread-safe. An entry larger than the budget is not kept."""
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
         self.budget = budget
         self.bytes = 0
-        self._entries: OrderedDict[bytes, tuple[Entry, int]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[Entry, int, bytes | None, Origin | None]] = OrderedDict()
+        self._keys: dict[bytes, bytes] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -66,21 +37,40 @@ class MemoryCache:
             self._entries.move_to_end(recipe)
             return found[0]
 
-    def put(self, recipe: bytes, entry: Entry) -> None:
-        size = size_of(entry.outputs, set()) + 200
+    def find(self, key: bytes) -> Entry | None:
+        recipe = self._keys.get(key)
+        return self.get(recipe) if recipe is not None else None
+
+    def put(self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None) -> None:
+        size = size_of(entry.outputs) + OVERHEAD
         with self._lock:
-            old = self._entries.pop(recipe, None)
-            if old is not None:
-                self.bytes -= old[1]
+            self._forget(recipe)
             if size > self.budget:
                 return
-            self._entries[recipe] = (entry, size)
+            self._entries[recipe] = (entry, size, key, origin)
             self.bytes += size
+            if key is not None:
+                self._keys[key] = recipe
             while self.bytes > self.budget:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self.bytes -= freed
+                self._forget(next(iter(self._entries)))
+
+    def _forget(self, recipe: bytes) -> None:
+        old = self._entries.pop(recipe, None)
+        if old is not None:
+            self.bytes -= old[1]
+            if old[2] is not None and self._keys.get(old[2]) == recipe:
+                del self._keys[old[2]]
+
+    def origins(self, kind: str) -> Iterator[tuple[Origin, Entry]]:
+        """What is known of the entries of a node type, newest first."""
+        with self._lock:
+            known = list(reversed(self._entries.values()))
+        for entry, _, _, origin in known:
+            if origin is not None and origin.type == kind:
+                yield origin, entry
 
     def clear(self) -> None:
         with self._lock:
             self._entries.clear()
+            self._keys.clear()
             self.bytes = 0

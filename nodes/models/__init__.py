@@ -12,8 +12,8 @@ __all__ = ["shared_pool"]
 
 
 @cache
-def shared_pool() -> Pool:
-    """The pool of this process: two runs that use one model share its weights."""
+def shared_pool(device: str) -> Pool:
+    """The pool of this process for a device: two runs that use one model share its weights."""
     from .pool import Pool
 
-    return Pool()
+    return Pool(device)

@@ -1,14 +1,13 @@
-"""Where model files are, and digests of them. Imports no torch."""
+"""Where model files are. Imports no torch."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, did_you_mean
 
-__all__ = ["ModelFolders", "digest"]
+__all__ = ["ModelFolders"]
 
 BUILTIN = Path(__file__).parent / "builtin"
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
@@ -56,20 +55,3 @@ class ModelFolders:
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
         return found[name]
-
-
-_digests: dict[tuple[str, int, int, int], str] = {}
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, or of the names and digests in a folder. A file is read again only when its size, time or
-    inode has changed."""
-    if path.is_dir():
-        parts = [(p.relative_to(path).as_posix(), digest(p)) for p in sorted(path.rglob("*")) if p.is_file()]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-    state = path.stat()
-    key = (str(path), state.st_size, state.st_mtime_ns, state.st_ino)
-    if key not in _digests:
-        with path.open("rb") as file:
-            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _digests[key]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphflow import Handle
+
 __all__ = ["Clip", "Model", "Source", "Vae"]
 
 
@@ -17,17 +19,26 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(Handle):
     source: Source
+
+    def identity(self) -> object:
+        return self.source.digest
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class Clip(Handle):
     source: Source
     stop_at: int | None = None
     """-1 is the last layer, -2 the one before it."""
 
+    def identity(self) -> object:
+        return [self.source.digest, self.stop_at]
+
 
 @dataclass(frozen=True, slots=True)
-class Vae:
+class Vae(Handle):
     source: Source
+
+    def identity(self) -> object:
+        return self.source.digest

@@ -17,6 +17,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from graphflow import GraphFlowError, Problem
 
@@ -26,6 +27,7 @@ __all__ = ["load_text_encoder", "load_tokenizer", "load_unet", "load_vae"]
 
 SD15 = Path(__file__).parent / "configs" / "sd15"
 TEXT_PREFIX = "cond_stage_model.transformer."
+transformers_logging.disable_progress_bar()  # the terminal belongs to the display of the run
 
 
 def _config(part: str) -> dict[str, Any]:

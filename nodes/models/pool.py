@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from graphflow import GraphFlowError, Problem
+
 from . import load
 from .handles import Clip, Model, Vae
 
@@ -20,9 +22,11 @@ DEFAULT_BUDGET = 12 << 30
 class Pool:
     """Thread-safe. A part is keyed by the digest of its file, so the same weights under two names load once."""
 
-    def __init__(self, budget: int = DEFAULT_BUDGET, device: str | None = None) -> None:
+    def __init__(self, device: str = "cpu", budget: int = DEFAULT_BUDGET) -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise GraphFlowError([Problem("no_device", "torch finds no CUDA device", hint="set GRAPHFLOW_DEVICE=cpu")])
         self.budget = budget
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device)
         self._parts: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
         self._lock = RLock()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from graphflow_nodes.sampler_names import SAMPLER_NAMES, SCHEDULE_NAMES
 from graphflow_nodes.samplers import (
     SAMPLERS,
     SCHEDULES,
@@ -16,7 +17,6 @@ from graphflow_nodes.samplers import (
     sample,
     schedule,
 )  # fmt: skip
-from graphflow_nodes.samplers.names import SAMPLER_NAMES, SCHEDULE_NAMES
 from safetensors.torch import load, load_file, save
 
 DATA = Path(__file__).parents[2] / "data"

@@ -1,0 +1,73 @@
+"""The engine's own cost: chains of integer additions, first run and unchanged run. `python -m benchmarks.engine`"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import graphflow as gf
+from graphflow.fingerprint import fingerprints
+from graphflow.validate import validate
+
+
+@gf.node("Add", version="1")
+def add(a: int, b: int = 1) -> int:
+    """a + b"""
+    return a + b
+
+
+@gf.node("Sink", version="1", output=True)
+def sink(value: int) -> gf.Ui:
+    """Ends a chain."""
+    return gf.Ui({"value": [value]})
+
+
+def chain(length: int) -> gf.Workflow:
+    nodes = {"0": {"class_type": "Add", "inputs": {"a": 0}}}
+    nodes |= {str(i): {"class_type": "Add", "inputs": {"a": [str(i - 1), 0]}} for i in range(1, length - 1)}
+    nodes["end"] = {"class_type": "Sink", "inputs": {"value": [str(length - 2), 0]}}
+    return gf.Workflow.from_json(nodes)
+
+
+def measure(length: int) -> tuple[float, float, float]:
+    """Seconds of the first run, of the unchanged one, and of fingerprinting alone."""
+    workflow = chain(length)
+    with gf.Engine(gf.Registry([add, sink])) as engine:
+        began = time.perf_counter()
+        result = engine.run(workflow)
+        first = time.perf_counter()
+        assert result["Sink"].ui["value"] == [length - 1]
+        again = engine.run(workflow)
+        second = time.perf_counter()
+        assert not again.timings
+        order, _ = validate(workflow, engine.registry, engine.settings)
+        before = time.perf_counter()
+        fingerprints(order, engine.settings)
+        prints = time.perf_counter() - before
+    return first - began, second - first, prints
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    lengths = (1_000, 10_000, 100_000)
+    samples = {length: [measure(length) for _ in range(rounds)] for length in lengths}
+    print(
+        f"{'nodes':>8} {'first run':>10} {'unchanged':>10} {'us/node first':>14} {'us/node unchanged':>18} {'us/node recipe':>15}"
+    )
+    medians = {}
+    for length in lengths:
+        first, again, prints = medians[length] = [
+            statistics.median(values) for values in zip(*samples[length], strict=True)
+        ]
+        print(f"{length:8} {first:8.3f} s {again:8.3f} s {1e6 * first / length:14.1f} {1e6 * again / length:18.2f} "
+              f"{1e6 * prints / length:15.2f}")  # fmt: skip
+    ratio = medians[100_000][0] / medians[10_000][0]
+    print(f"\n100,000 nodes take {ratio:.1f} times as long as 10,000 (first run), "
+          f"{medians[100_000][1] / medians[10_000][1]:.1f} times (unchanged)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

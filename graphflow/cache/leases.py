@@ -1,0 +1,114 @@
+"""Who computes what, between processes: a lock file for each recipe that is being computed.
+
+The operating system drops the lock of a process that dies, so a dead one blocks nobody. A process that hangs or is
+stopped stops renewing the file's time; after STALE seconds others take over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: every process computes for itself
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Lease", "Leases"]
+
+STALE = 30.0
+RENEW = 5.0
+
+
+class Lease:
+    """Held until `release()`, or until the process ends."""
+
+    __slots__ = ("_file", "path")
+
+    def __init__(self, path: Path, file: int) -> None:
+        self.path, self._file = path, file
+
+    def renew(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self._file)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            if os.fstat(self._file).st_ino == os.stat(self.path).st_ino:
+                os.unlink(self.path)
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+
+
+class Leases:
+    """The lock files of one cache folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: set[Lease] = set()
+        self._lock = Lock()
+        self._stop = Event()
+        self._renewer: Thread | None = None
+
+    def take(self, name: str) -> Lease | None:
+        """The lease, or None while another process holds it. Raises OSError where no file can be made."""
+        if fcntl is None:
+            return Lease(self._folder / name, os.open(os.devnull, os.O_RDONLY))
+        path = self._folder / name
+        while True:
+            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                stale = time.time() - os.fstat(file).st_mtime > STALE
+                os.close(file)
+                if not stale:
+                    return None
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                continue
+            try:
+                current = os.stat(path).st_ino == os.fstat(file).st_ino
+            except OSError:
+                current = False
+            if current:
+                return self._hold(Lease(path, file))
+            os.close(file)  # the holder before us has just removed the name; the lock was on a file that is gone
+
+    def _hold(self, lease: Lease) -> Lease:
+        lease.renew()
+        with self._lock:
+            self._held.add(lease)
+            if self._renewer is None:
+                self._renewer = Thread(target=self._renew, name="graphflow-leases", daemon=True)
+                self._renewer.start()
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        with self._lock:
+            self._held.discard(lease)
+        lease.release()
+
+    def alive(self, prefix: str) -> list[float]:
+        """Times at which the holders of leases of this prefix began, for those that live."""
+        began = []
+        for path in self._folder.glob(prefix + "*"):
+            with contextlib.suppress(OSError, ValueError):
+                if time.time() - path.stat().st_mtime < STALE:
+                    began.append(float(path.name.rpartition("-")[2]))
+        return began
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW):
+            with self._lock:
+                held = list(self._held)
+            for lease in held:
+                lease.renew()
+
+    def close(self) -> None:
+        self._stop.set()
+        for lease in list(self._held):
+            self.give_back(lease)

@@ -1,0 +1,108 @@
+"""A second level behind the disk tier, on any fsspec URL (`s3://bucket/prefix`, `file:///shared/cache` ...).
+
+It holds the same records and blobs. What is unreachable is said once and left alone for a while; the run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..problem import Problem
+
+__all__ = ["Remote"]
+
+RETRY = 60.0
+AT_ONCE = 2000
+"""Records asked for at most in one run: beyond that, asking takes longer than it saves."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}},
+}
+
+
+class Remote:
+    """Records and blobs by name. Opening one touches no network."""
+
+    def __init__(self, url: str, warn: Callable[[Problem], None] = lambda _: None) -> None:
+        self.url = url.rstrip("/")
+        self._warn = warn
+        self._warned = False
+        self._off_until = 0.0
+        self._system: Any = None
+        self._root = ""
+
+    def _open(self) -> Any:
+        if self._system is None:
+            from fsspec.core import url_to_fs
+
+            protocol = self.url.partition("://")[0]
+            self._system, self._root = url_to_fs(self.url, **OPTIONS.get(protocol, {}))
+            self._root = self._root.rstrip("/") + "/v1"
+        return self._system
+
+    def _path(self, kind: str, name: bytes) -> str:
+        text = name.hex()
+        return f"{self._root}/{kind}/{text[:2]}/{text}"
+
+    def records(self, recipes: list[bytes]) -> dict[bytes, bytes]:
+        """The records that are there, asked for side by side."""
+
+        def ask(system: Any) -> dict[bytes, bytes]:
+            paths = {self._path("records", recipe): recipe for recipe in recipes[:AT_ONCE]}
+            found = system.cat(list(paths), on_error="return")
+            answers = {path.lstrip("/"): data for path, data in found.items()}
+            known = {}
+            for path, recipe in paths.items():
+                data = answers.get(path.lstrip("/"))
+                if isinstance(data, bytes):
+                    known[recipe] = data
+                elif isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                    raise data
+            return known
+
+        return (self._try(ask) or {}) if recipes else {}
+
+    def blob(self, content: bytes) -> bytes | None:
+        def ask(system: Any) -> bytes | None:
+            try:
+                return bytes(system.cat_file(self._path("blobs", content)))
+            except FileNotFoundError:
+                return None
+
+        found: bytes | None = self._try(ask)
+        return found
+
+    def push(self, recipe: bytes, record: bytes, blobs: Mapping[bytes, bytes | None]) -> None:
+        """Blobs first: a record never names what is not there."""
+
+        def send(system: Any) -> None:
+            for content, data in blobs.items():
+                path = self._path("blobs", content)
+                if data is not None and not system.exists(path):
+                    self._put(system, path, data)
+            self._put(system, self._path("records", recipe), record)
+
+        self._try(send)
+
+    def _put(self, system: Any, path: str, data: bytes) -> None:
+        if "file" in system.protocol:  # the others make a file visible only when it is whole
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            part = f"{path}.{time.monotonic_ns()}.part"
+            system.pipe_file(part, data)
+            system.mv(part, path)
+        else:
+            system.pipe_file(path, data)
+
+    def _try(self, work: Callable[[Any], Any]) -> Any:
+        if time.monotonic() < self._off_until:
+            return None
+        try:
+            return work(self._open())
+        except Exception as error:  # each file system behind fsspec raises its own kinds
+            self._off_until = time.monotonic() + RETRY
+            if not self._warned:
+                self._warned = True
+                self._warn(Problem("cache_remote", f"the remote cache {self.url} cannot be used: {error}",
+                                   hint="the run goes on with the local cache"))  # fmt: skip
+            return None

@@ -1,0 +1,1 @@
+"""The commands of `graphflow`, one module each: `configure(parser)` and `run(options) -> exit code`."""

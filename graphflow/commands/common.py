@@ -1,0 +1,93 @@
+"""What commands share: folders, the engine, loading a workflow, complaints."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+from ..cache import Cache, default_folder
+from ..digests import Digests
+from ..engine import Engine
+from ..problem import InvalidWorkflow, Problem
+from ..registry import Registry
+from ..settings import Settings
+from ..workflow import Workflow
+
+__all__ = ["DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "cache_folder", "complain", "engine",
+           "load_workflow", "parse_size", "settings"]  # fmt: skip
+
+DONE, FAILED, WRONG = 0, 1, 2
+
+
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+    parser.add_argument("--models", action="append", default=[], type=Path, metavar="DIR", help="a folder of models")
+    parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR")
+    parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR")
+
+
+def add_cache_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="default: $GRAPHFLOW_CACHE or your cache folder")
+    parser.add_argument("--cache-size", type=parse_size, default=20 << 30, metavar="SIZE", help="default: 20GB")
+    parser.add_argument("--cache-remote", metavar="URL", help="a second level that machines share (any fsspec URL)")
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write a cache")
+
+
+def parse_size(text: str) -> int:
+    """`500MB`, `20GB`, `1TB` or a number of bytes."""
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 20GB")
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
+
+
+def cache_folder(options: argparse.Namespace) -> Path:
+    return options.cache_dir or default_folder()
+
+
+def settings(options: argparse.Namespace, digests: Path | None = None) -> Settings:
+    return Settings(
+        output_dir=options.output_dir,
+        input_dir=options.input_dir,
+        temp_dir=options.output_dir / "temp",
+        models=(*options.models, *Settings().models),
+        digests=Digests(digests),
+    )
+
+
+def engine(options: argparse.Namespace) -> Engine:
+    """The engine that the options describe; says which node packs could not be loaded."""
+    registry = Registry.installed(options.nodes)
+    complain(registry.problems)
+    if not hasattr(options, "no_cache"):
+        return Engine(registry, settings(options))
+    if options.no_cache:
+        return Engine(registry, settings(options), Cache(memory=0))
+    folder = cache_folder(options)
+    cache = Cache(folder, size=options.cache_size, remote=options.cache_remote)
+    return Engine(registry, settings(options, folder / "files.sqlite"), cache)
+
+
+def load_workflow(name: str) -> Workflow:
+    """A file, or the name of a workflow that ships with the node library."""
+    if Path(name).exists():
+        return Workflow.load(name)
+    try:
+        shipped = files("graphflow_nodes.workflows")
+        names = sorted(item.name[:-5] for item in shipped.iterdir() if item.name.endswith(".json"))
+    except ModuleNotFoundError:
+        names = []
+    if name in names:
+        return Workflow.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
+    raise InvalidWorkflow([
+        Problem("no_file", f"there is no file {name!r}", hint="shipped workflows: " + ", ".join(names))
+    ])  # fmt: skip
+
+
+def complain(problems: Iterable[Problem], what: str = "error") -> None:
+    for problem in problems:
+        print(f"{what}: {problem}", file=sys.stderr)

@@ -1,0 +1,29 @@
+"""`graphflow explain FILE`"""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import DONE, add_cache_options, add_folder_options, complain, engine, load_workflow
+from .run import add_changes, changed
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file")
+    add_changes(parser)
+    add_folder_options(parser)
+    add_cache_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    workflow = changed(load_workflow(options.file), options.changes)
+    with engine(options) as runner:
+        found = runner.explain(workflow)
+        complain(runner.cache.problems, "warning")
+    for item in found:
+        print(item)
+    hits = sum(item.hit for item in found)
+    print(f"{hits} of {len(found)} nodes are cached")
+    return DONE

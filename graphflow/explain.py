@@ -1,0 +1,128 @@
+"""Why a node would be computed, or not, if the workflow ran now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .cache import Cache, Entry, Origin
+from .fingerprint import Fingerprint, content_key
+from .plan import eager_sources
+from .settings import Settings
+from .validate import Bound
+from .workflow import Workflow
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    node: str
+    title: str
+    hit: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.title}: {'hit' if self.hit else 'miss'}, {self.why}"
+
+
+def explain(
+    workflow: Workflow, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], cache: Cache, settings: Settings,
+    wanted: Iterable[str],
+) -> list[Explanation]:  # fmt: skip
+    """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
+    needed = _stood_on(order, wanted)
+    entries: dict[str, Entry] = {}
+    found = []
+    for node_id in (key for key in order if key in needed):
+        node, mine = order[node_id], prints[node_id]
+        title = workflow[node_id].title or node.type.name
+
+        def content(source: str, slot: int) -> bytes | None:
+            entry = entries.get(source)
+            return entry.contents[slot] if entry is not None else None
+
+        entry, why = cache.get(mine.recipe), "nothing has changed"
+        if entry is None and node.type.deterministic:
+            key = content_key(mine, node, content)
+            entry, why = (cache.find(key) if key is not None else None), "upstream changed, same content"
+        valid = node.type.still_valid
+        if entry is not None and valid is not None and not valid(settings, entry.ui):
+            found.append(Explanation(node_id, title, False, "a file that it wrote is gone"))
+        elif entry is not None:
+            entries[node_id] = entry
+            since = f" since the run of {_clock(entry.created)}" if why.startswith("nothing") else ""
+            found.append(Explanation(node_id, title, True, why + since))
+        else:
+            found.append(Explanation(node_id, title, False, _why(node_id, order, prints, cache, entries)))
+    return found
+
+
+def _stood_on(order: Mapping[str, Bound], wanted: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    stack = list(wanted)
+    while stack:
+        node_id = stack.pop()
+        if node_id not in seen:
+            seen.add(node_id)
+            stack.extend(eager_sources(order[node_id]))
+    return seen
+
+
+def _why(
+    node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], cache: Cache, hits: Mapping[str, Entry]
+) -> str:
+    """What differs from the most similar earlier run of this node type."""
+    node, mine = order[node_id], prints[node_id]
+    if not node.type.deterministic:
+        return "it gives something new every time"
+    best: tuple[tuple[int, bool, float], list[str]] | None = None
+    for origin, created in cache.origins(node.type.name):
+        differences = _differences(node, mine, origin, prints, hits)
+        rank = (len(differences), origin.node != node_id, -created)
+        if best is None or rank < best[0]:
+            best = (rank, differences)
+    if best is None:
+        return "it has never run"
+    if not best[1]:
+        return "it has run, but its result is not kept any more"
+    return f"{'; '.join(best[1][:4])} since the run of {_clock(-best[0][2])}"
+
+
+def _differences(
+    node: Bound, mine: Fingerprint, origin: Origin, prints: Mapping[str, Fingerprint], hits: Mapping[str, Entry]
+) -> list[str]:
+    found = []
+    for name in sorted(node.literals.keys() | origin.literals.keys()):
+        now, before = node.literals.get(name, _NONE), origin.literals.get(name, _NONE)
+        if now is not _NONE and before is not _NONE and (type(now) is not type(before) or now != before):
+            found.append(f"`{name}` {_short(before)} -> {_short(now)}")
+    for name in sorted(node.links.keys() | origin.links.keys()):
+        link, before_link = node.links.get(name), origin.links.get(name)
+        if link is None or before_link is None:
+            found.append(f"`{name}` is {'linked' if link is not None else 'not linked any more'}")
+        elif (prints[link.node].recipe, link.slot) != before_link:
+            found.append(f"upstream changed (`{name}`, node {link.node})" if link.node in hits else
+                         f"upstream will be computed (`{name}`, node {link.node})")  # fmt: skip
+    if mine.outside != origin.outside:
+        found.append("the file changed")
+    if mine.environment != origin.environment:
+        found.append(f"{origin.environment} -> {mine.environment}")
+    if mine.version != origin.version:
+        found.append("the code of the node changed")
+    return found
+
+
+_NONE: Any = object()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _clock(created: float) -> str:
+    at = datetime.fromtimestamp(created)
+    return f"{at:%H:%M}" if at.date() == datetime.now().date() else f"{at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,1 @@
+"""Programs on graphs: pure functions of workflows."""

@@ -1,0 +1,206 @@
+"""Wire values: handing them out so that nobody can change a cached one, their size, and their stored form.
+
+A value is a tree of plain Python (None, bool, int, float, str, bytes, list, tuple, dict), of *leaves* that a codec knows
+(tensors), and of *handles*. Who owns a leaf type registers its codec under the entry point group `graphflow.codecs`; the
+name of the entry point is the package that the type lives in, so a codec is imported only once such a value is met and
+the engine itself stays free of torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+__all__ = ["Codec", "Encoded", "Handle", "Unstorable", "decode", "encode", "share", "size_of"]
+
+ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+_BIG = 1 << 63
+
+
+class Handle:
+    """A value that names something (a model, and what is changed about it) without holding it.
+
+    Never stored: it is made anew by running its node again, which costs nothing. Must be immutable.
+    """
+
+    __slots__ = ()
+
+    def identity(self) -> Any:
+        """Plain Python that is equal for handles on the same thing, on every machine."""
+        raise NotImplementedError
+
+
+class Codec(Protocol):
+    """How the leaves of one package are shared, counted and stored. A module with these functions will do."""
+
+    def owns(self, value: Any) -> bool:
+        """Whether this very value can be stored."""
+
+    def share(self, value: Any) -> Any:
+        """Something equal; writing into it leaves the original as it is."""
+
+    def storage(self, value: Any) -> tuple[int, int]:
+        """(identity of the memory that holds it, bytes): memory that several leaves share counts once."""
+
+    def save(self, leaves: dict[str, Any], metadata: dict[str, str]) -> bytes:
+        """A safetensors file."""
+
+    def load(self, data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+        """(leaves, metadata) of such a file."""
+
+
+class Unstorable(TypeError):
+    """No codec knows a part of the value; it lives in memory only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The stored form of a value. `data` is None for a handle, which has an identity but no stored form."""
+
+    content: bytes
+    data: bytes | None
+
+
+@cache
+def _codecs() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group="graphflow.codecs")}
+
+
+@cache
+def _codec(package: str) -> Codec | None:
+    point = _codecs().get(package)
+    return cast(Codec, point.load()) if point is not None else None
+
+
+def _codec_of(kind: type) -> Codec | None:
+    return _codec(kind.__module__.partition(".")[0])
+
+
+def share(value: Any) -> Any:
+    """The same value for another owner: containers are new, tensors are copied when one side writes."""
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is list:
+        return [share(item) for item in value]
+    if kind is tuple:
+        return tuple(share(item) for item in value)
+    if kind is dict:
+        return {key: share(item) for key, item in value.items()}
+    codec = _codec_of(kind)
+    return codec.share(value) if codec is not None and codec.owns(value) else value
+
+
+def size_of(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes held by a value; what is in it twice counts once."""
+    seen = set() if seen is None else seen
+    kind = type(value)
+    if kind in ATOMS:
+        return sys.getsizeof(value)
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if kind in (list, tuple):
+        return 64 + sum(size_of(item, seen) for item in value)
+    if kind is dict:
+        return 64 + sum(size_of(key, seen) + size_of(item, seen) for key, item in value.items())
+    codec = _codec_of(kind)
+    if codec is not None and codec.owns(value):
+        memory, held = codec.storage(value)
+        if memory in seen:
+            return 64
+        seen.add(memory)
+        return 64 + held
+    nbytes = getattr(value, "nbytes", None)
+    return nbytes if type(nbytes) is int else sys.getsizeof(value)
+
+
+def encode(value: Any) -> Encoded:
+    """The stored form and its digest: canonical JSON, or safetensors with that JSON in its metadata.
+
+    Raises Unstorable.
+    """
+    writer = _Writer()
+    try:
+        tree = json.dumps(writer.tree(value), separators=(",", ":"), allow_nan=False).encode()
+    except RecursionError:
+        raise Unstorable("the value is nested too deeply to be stored") from None
+    if writer.codec is not None:
+        tree = writer.codec.save(writer.leaves, {"graphflow": tree.decode()})
+    content = blake2b(tree, digest_size=32).digest()
+    return Encoded(content, None if writer.has_handle else tree)
+
+
+def decode(data: bytes) -> Any:
+    """The value of `encode(value).data`; raises ValueError where it is none."""
+    if data[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
+        codec = _codec("torch")
+        if codec is None:
+            raise ValueError("tensors are stored here, but no installed package reads them")
+        leaves, metadata = codec.load(data)
+        return _read(json.loads(metadata["graphflow"]), leaves)
+    return _read(json.loads(data), {})
+
+
+class _Writer:
+    """A value as plain JSON; every single-key object in it is a tag, dicts are lists of pairs."""
+
+    def __init__(self) -> None:
+        self.leaves: dict[str, Any] = {}
+        self.codec: Codec | None = None
+        self.has_handle = False
+
+    def tree(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str or kind is bool or value is None:
+            return value
+        if kind is int:
+            return value if -_BIG < value < _BIG else {"i": hex(value)}
+        if kind is float:
+            return value if math.isfinite(value) else {"f": repr(value)}
+        if kind is list:
+            return [self.tree(item) for item in value]
+        if kind is tuple:
+            return {"t": [self.tree(item) for item in value]}
+        if kind is dict:
+            return {"d": [[self.tree(key), self.tree(item)] for key, item in value.items()]}
+        if kind is bytes:
+            return {"b": value.hex()}
+        if isinstance(value, Handle):
+            self.has_handle = True
+            return {"h": [f"{kind.__module__}.{kind.__qualname__}", self.tree(value.identity())]}
+        codec = _codec_of(kind)
+        if codec is None or not codec.owns(value) or self.codec not in (None, codec):
+            raise Unstorable(f"a {kind.__module__}.{kind.__qualname__} cannot be stored")
+        self.codec = codec
+        name = str(len(self.leaves))
+        self.leaves[name] = value
+        return {"x": name}
+
+
+def _read(tree: Any, leaves: dict[str, Any]) -> Any:
+    if isinstance(tree, list):
+        return [_read(item, leaves) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((tag, body),) = tree.items()
+    match tag:
+        case "i":
+            return int(body, 16)
+        case "f":
+            return float(body)
+        case "t":
+            return tuple(_read(item, leaves) for item in body)
+        case "d":
+            return {_read(key, leaves): _read(item, leaves) for key, item in body}
+        case "b":
+            return bytes.fromhex(body)
+        case "x":
+            return leaves[body]
+    raise ValueError(f"unknown tag {tag!r}")

@@ -1,0 +1,93 @@
+"""Where node functions run: threads for blocking nodes, one event loop for async ones. Both start when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+from .problem import Cancelled
+
+__all__ = ["Lanes", "Workers", "protected"]
+
+
+class Lanes:
+    """One lock for each lane (an accelerator): of all runs of an engine, one node at a time is in a lane."""
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def enter(self, lane: str | None, cancel: Event) -> AbstractContextManager[None]:
+        """Hold the lane; raises Cancelled if the run is cancelled while it waits."""
+        return nullcontext() if lane is None else self._hold(self._locks[lane], cancel)
+
+    @contextmanager
+    def _hold(self, lock: Lock, cancel: Event) -> Iterator[None]:
+        while not lock.acquire(timeout=0.1):
+            if cancel.is_set():
+                raise Cancelled()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def protected(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Whatever a node does, `sys.exit` included, is an answer of that node and ends nothing else."""
+    try:
+        return call(), None
+    except (Exception, SystemExit) as error:
+        return None, error
+
+
+class Workers:
+    """The workers of one run; each answer lands in `done` as (node id, value, error, seconds)."""
+
+    def __init__(self, count: int, done: SimpleQueue[Any]) -> None:
+        self._count, self._done = count, done
+        self._pool: ThreadPoolExecutor | None = None
+        self._aio: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+
+    def start(self, node_id: str, call: Callable[[], Any], is_async: bool) -> None:
+        if is_async:
+            asyncio.run_coroutine_threadsafe(self._await(node_id, call), self._event_loop())
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="graphflow")
+        self._pool.submit(self._work, node_id, call)
+
+    def _work(self, node_id: str, call: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        value, error = protected(call)
+        self._done.put((node_id, value, error, time.perf_counter() - began))
+
+    async def _await(self, node_id: str, call: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        value, error = None, None
+        try:
+            value = await call()
+        except (Exception, SystemExit) as raised:
+            error = raised
+        self._done.put((node_id, value, error, time.perf_counter() - began))
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._aio is None:
+            self._aio = asyncio.new_event_loop()
+            self._thread = Thread(target=self._aio.run_forever, name="graphflow-async", daemon=True)
+            self._thread.start()
+        return self._aio
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        if self._aio is not None and self._thread is not None:
+            self._aio.call_soon_threadsafe(self._aio.stop)
+            self._thread.join()
+            self._aio.close()

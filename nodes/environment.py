@@ -1,0 +1,20 @@
+"""What changes the numbers of a node besides its inputs: the device and the libraries that compute."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+
+from graphflow import Settings
+
+__all__ = ["numerics"]
+
+
+def numerics(settings: Settings) -> str:
+    """`cpu; torch 2.13.0; ...`, asked of the installed packages' metadata, so that nothing is imported."""
+    return f"{settings.device}; float32; {_libraries()}"
+
+
+@cache
+def _libraries() -> str:
+    return "; ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
