@@ -199,10 +199,12 @@ def _topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
     waiting: dict[str, int] = {}
     users: dict[str, list[str]] = {}
     for node_id, item in bound.items():
-        sources = {link.node for link in item.links.values() if link.node in bound}
-        waiting[node_id] = len(sources)
-        for source in sources:
-            users.setdefault(source, []).append(node_id)
+        count = 0
+        for link in item.links.values():
+            if link.node in bound:
+                count += 1
+                users.setdefault(link.node, []).append(node_id)
+        waiting[node_id] = count
     ready = deque(node_id for node_id, count in waiting.items() if count == 0)
     order: dict[str, Bound] = {}
     while ready:
