@@ -1,0 +1,174 @@
+"""Descriptions of node types in the shape that the field's editor and clients read: GET /object_info.
+
+    {"KSampler": {"input": {"required": {"model": ["MODEL", {}], "seed": ["INT", {"default": 0, ...}], ...}},
+                  "input_order": {"required": ["model", "seed", ...]}, "output": ["LATENT"], ...}}
+
+`describe` writes them from our node types. `NodeInfo` reads them, wherever they come from: conversion of editor files
+works from descriptions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..node import Input, NodeType
+from ..settings import Settings
+
+__all__ = ["InputInfo", "NodeInfo", "NodeInfos", "OutputInfo", "RegistryInfos", "describe", "describe_all", "read_all",
+           "read_inputs"]  # fmt: skip
+
+
+def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
+    """One node type. Inputs with a widget count as required, as the field has it: their default is the widget's."""
+    groups: dict[str, dict[str, Any]] = {"required": {}}
+    for item in kind.inputs.values():
+        required = item.required or (item.has_widget and item.default is not None)
+        groups.setdefault("required" if required else "optional", {})[item.name] = _spec(item, settings)
+    return {
+        "input": groups,
+        "input_order": {name: list(group) for name, group in groups.items()},
+        "output": [out.type for out in kind.outputs],
+        "output_is_list": [False for _ in kind.outputs],
+        "output_name": [out.name for out in kind.outputs],
+        "name": kind.name,
+        "display_name": kind.display_name,
+        "description": kind.help,
+        "python_module": _module(kind),
+        "category": kind.category,
+        "output_node": kind.is_output,
+    }
+
+
+def describe_all(registry: Mapping[str, NodeType], settings: Settings) -> dict[str, dict[str, Any]]:
+    """All node types by name."""
+    return {name: describe(kind, settings) for name, kind in registry.items()}
+
+
+def _spec(item: Input, settings: Settings) -> list[Any]:
+    """`[type, options]`; a choice is `[[what there is to choose from], options]`."""
+    options: dict[str, Any] = {}
+    if not item.required and item.default is not None:
+        options["default"] = item.default
+    if item.range is not None:
+        number = int if item.type == "INT" else float
+        options |= {"min": number(item.range.min), "max": number(item.range.max)}
+        if item.range.step is not None:
+            options["step"] = number(item.range.step)
+    if item.multiline:
+        options["multiline"] = True
+    if item.seed:
+        options["control_after_generate"] = True
+    if item.upload:
+        options["image_upload"] = True
+    if item.lazy:
+        options["lazy"] = True
+    if item.help:
+        options["tooltip"] = item.help
+    return [list(item.choice.names(settings)) if item.choice else item.type, options]
+
+
+def _module(kind: NodeType) -> str:
+    """The editor marks a node as foreign by this name."""
+    pack = kind.function.__module__
+    return f"custom_nodes.{pack.removeprefix('graphflow_pack_')}" if pack.startswith("graphflow_pack_") else "nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class InputInfo:
+    """One input of a description. A choice has the type COMBO and its `options["options"]`."""
+
+    name: str
+    type: str
+    options: dict[str, Any] = field(default_factory=dict)
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputInfo:
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a description says of a node type: enough to tell widgets from sockets, and their order."""
+
+    name: str
+    display_name: str
+    inputs: tuple[InputInfo, ...]
+    outputs: tuple[OutputInfo, ...] = ()
+    is_output: bool = False
+
+    @classmethod
+    def read(cls, name: str, data: Mapping[str, Any]) -> NodeInfo:
+        """Read a description; entries that are none are passed over."""
+        groups = _mapping(data.get("input"))
+        inputs = read_inputs(groups, _mapping(data.get("input_order")))
+        types = [kind if isinstance(kind, str) else "COMBO" for kind in _list(data.get("output"))]
+        names = _list(data.get("output_name"))
+        outputs = tuple(
+            OutputInfo(str(names[index]) if index < len(names) else kind, kind) for index, kind in enumerate(types)
+        )
+        shown = data.get("display_name")
+        return cls(name, shown if isinstance(shown, str) and shown else name, inputs, outputs,
+                   data.get("output_node") is True)  # fmt: skip
+
+
+NodeInfos = Mapping[str, NodeInfo]
+
+
+def read_all(data: Mapping[str, Any]) -> dict[str, NodeInfo]:
+    """All descriptions of a saved or fetched /object_info."""
+    return {name: NodeInfo.read(name, entry) for name, entry in data.items() if isinstance(entry, Mapping)}
+
+
+def read_inputs(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> tuple[InputInfo, ...]:
+    """The inputs in the order of their widgets: what is required, what is optional; hidden ones do not count."""
+    found = []
+    for group in ("required", "optional"):
+        specs = _mapping(groups.get(group))
+        named = [name for name in _list((order or {}).get(group)) if isinstance(name, str) and name in specs]
+        for name in dict.fromkeys([*named, *specs]):
+            item = _read_input(name, specs[name], group == "required")
+            if item is not None:
+                found.append(item)
+    return tuple(found)
+
+
+def _read_input(name: str, spec: Any, required: bool) -> InputInfo | None:
+    if not isinstance(spec, (list, tuple)) or not spec:
+        return None
+    kind = spec[0]
+    options = dict(_mapping(spec[1])) if len(spec) > 1 else {}
+    if isinstance(kind, (list, tuple)):
+        return InputInfo(name, "COMBO", {**options, "options": list(kind)}, required)
+    return InputInfo(name, kind, options, required) if isinstance(kind, str) else None
+
+
+class RegistryInfos(Mapping[str, NodeInfo]):
+    """The descriptions of a registry's node types, each made when it is asked for: some list folders."""
+
+    def __init__(self, types: Mapping[str, NodeType], settings: Settings) -> None:
+        self._types, self._settings = types, settings
+        self._known: dict[str, NodeInfo] = {}
+
+    def __getitem__(self, name: str) -> NodeInfo:
+        if name not in self._known:
+            self._known[name] = NodeInfo.read(name, describe(self._types[name], self._settings))
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
