@@ -99,6 +99,12 @@ class Engine:
         """All problems of the workflow; none means that it can run."""
         return validate(workflow, self.registry, self.settings)[1]
 
+    def warnings(self, workflow: Workflow) -> list[Problem]:
+        """What is odd in the workflow and stops nothing: inputs that no node uses."""
+        found: list[Problem] = []
+        validate(workflow, self.registry, self.settings, found)
+        return found
+
     def explain(self, workflow: Workflow) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
         order, problems = validate(workflow, self.registry, self.settings)

@@ -5,10 +5,13 @@ Pure: no I/O but what the folders' choices need. One pass over nodes and links, 
 
 from __future__ import annotations
 
+import difflib
 import math
+import reprlib
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -20,6 +23,9 @@ from .types import compatible
 from .workflow import NOTES, Link, Workflow, as_link
 
 __all__ = ["Bound", "validate"]
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
 
 
 @dataclass(slots=True)
@@ -33,9 +39,13 @@ class Bound:
 
 
 def validate(
-    workflow: Workflow, types: Mapping[str, NodeType], settings: Settings
+    workflow: Workflow, types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem] | None = None
 ) -> tuple[dict[str, Bound], list[Problem]]:
-    """The bound nodes in topological order, and all problems; run only if there are none."""
+    """The bound nodes in topological order, and all problems; run only if there are none.
+
+    `warnings` receives what is odd and stops nothing: inputs that no node type declares (see `_unknown_input`).
+    """
+    warnings = [] if warnings is None else warnings
     problems: list[Problem] = []
     bound: dict[str, Bound] = {}
     choices = _Choices(settings)
@@ -47,7 +57,8 @@ def validate(
             problems.append(Problem("unknown_node_type", f"there is no node type {node.class_type!r}", node_id, node.title,
                                     hint=did_you_mean(node.class_type, types)))  # fmt: skip
             continue
-        bound[node_id] = _bind(node_id, node.title, node.inputs, kind, workflow, types, choices, problems)
+        bound[node_id] = _bind(node_id, node.title, node.inputs, kind, workflow, types, choices, problems,
+                               warnings)  # fmt: skip
 
     if not any(item.type.is_output for item in bound.values()) and not problems:
         outputs = sorted(name for name, kind in types.items() if kind.is_output)
@@ -76,7 +87,7 @@ class _Choices:
 
 def _bind(
     node_id: str, title: str | None, inputs: Mapping[str, Any], kind: NodeType, workflow: Workflow,
-    types: Mapping[str, NodeType], choices: _Choices, problems: list[Problem],
+    types: Mapping[str, NodeType], choices: _Choices, problems: list[Problem], warnings: list[Problem],
 ) -> Bound:  # fmt: skip
     literals: dict[str, Any] = dict(kind.defaults)
     links: dict[str, Link] = {}
@@ -88,9 +99,11 @@ def _bind(
     for name, value in inputs.items():
         item = kind.inputs.get(name)
         if item is None:
-            # Programs of the field leave inputs of older versions in their files, so links aside this could be let
-            # through; a typing error would then pass in silence.
-            report("unknown_input", f"{kind.name} has no such input", name, did_you_mean(name, kind.inputs))
+            found = _unknown_input(name, value, inputs, kind, workflow)
+            if found.code == "unused_input":
+                warnings.append(replace(found, node=node_id, title=title))
+            else:
+                problems.append(replace(found, node=node_id, title=title))
             continue
         link = as_link(value)
         if link is not None:
@@ -106,6 +119,21 @@ def _bind(
             what = "a link to a" if not item.has_widget else "a"
             report("missing_input", f"nothing is given; it needs {what} {item.type}", name)
     return Bound(node_id, kind, literals, links)
+
+
+def _unknown_input(name: str, value: Any, inputs: Mapping[str, Any], kind: NodeType, workflow: Workflow) -> Problem:
+    """Programs of the field leave inputs of older versions, and what their widgets show, in their files; such files must
+    run, so an undeclared input is passed over with a warning. It is an error where the author must have meant something
+    else: a name that is nearly that of an input which is not given, or a link to a node that is not there."""
+    link = as_link(value)
+    if link is not None and link.node not in workflow:
+        return Problem("missing_node", f"it links to node {link.node!r}, which does not exist", input=name,
+                       hint=f"and {kind.name} has no such input: remove it")  # fmt: skip
+    absent = [each for each in kind.inputs if each not in inputs]
+    if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
+        return Problem("unknown_input", f"{kind.name} has no such input", input=name, hint=did_you_mean(name, absent))
+    return Problem("unused_input", f"{kind.name} has no such input, so it is not used", input=name,
+                   hint=did_you_mean(name, kind.inputs))  # fmt: skip
 
 
 def _check_link(link: Link, item: Input, workflow: Workflow, types: Mapping[str, NodeType], report: Any) -> bool:
@@ -132,7 +160,6 @@ def _check_link(link: Link, item: Input, workflow: Workflow, types: Mapping[str,
 
 def _literal(item: Input, value: Any, choices: _Choices, report: Any) -> tuple[bool, Any]:
     """The value in canonical form for its socket type. Nothing is bent silently: 3.9 is no INT, "false" no BOOLEAN."""
-    found = _show(value)
     kind = item.type
     if value is None and not item.required and item.default is None:
         return True, None
@@ -140,57 +167,70 @@ def _literal(item: Input, value: Any, choices: _Choices, report: Any) -> tuple[b
         value = value["__value__"]
     if kind in ("INT", "FLOAT"):
         number = _number(value)
-        if number is None or not math.isfinite(number) or (kind == "INT" and number != int(number)):
-            report("wrong_type", f"found {found}, expected {'a whole' if kind == 'INT' else 'a'} number", item.name)
+        if number is None or (kind == "INT" and number != int(number)):
+            report(
+                "wrong_type", f"found {_show(value)}, expected {'a whole' if kind == 'INT' else 'a'} number", item.name
+            )
             return False, None
-        number = int(number) if kind == "INT" else float(number)
-        bounds = item.range
-        if bounds is not None and not bounds.min <= number <= bounds.max:
-            report("out_of_range", f"found {found}, expected {bounds.min} to {bounds.max}", item.name)
+        low, high = (item.range.min, item.range.max) if item.range is not None else (-math.inf, math.inf)
+        if kind == "FLOAT":
+            low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
+        if not low <= number <= high:
+            report("out_of_range", f"found {_show(value)}, expected {low} to {high}", item.name)
             return False, None
-        return True, number
+        return True, int(number) if kind == "INT" else float(number)
     if kind == "BOOLEAN":
         if isinstance(value, bool) or (type(value) is int and value in (0, 1)):
             return True, bool(value)
-        report("wrong_type", f"found {found}, expected true or false", item.name)
+        report("wrong_type", f"found {_show(value)}, expected true or false", item.name)
         return False, None
     if kind == "STRING":
         if isinstance(value, (str, int, float)) and not isinstance(value, bool):
             return True, str(value)
-        report("wrong_type", f"found {found}, expected text", item.name)
+        report("wrong_type", f"found {_show(value)}, expected text", item.name)
         return False, None
     if kind == "COMBO":
         options = choices[item]
         if isinstance(value, str) and value in options:
             return True, value
-        hint = did_you_mean(value if isinstance(value, str) else found, options) or "there is nothing to choose from"
-        report("not_a_choice", f"found {found}, which is not one of the {len(options)} choices", item.name, hint)
+        hint = (
+            did_you_mean(value if isinstance(value, str) else _show(value), options)
+            or "there is nothing to choose from"
+        )
+        report("not_a_choice", f"found {_show(value)}, which is not one of the {len(options)} choices", item.name, hint)
         return False, None
     if kind == "*":
         return True, value
-    report("not_a_link", f"found {found}, expected a link to a {kind}", item.name,
+    report("not_a_link", f"found {_show(value)}, expected a link to a {kind}", item.name,
            'a link is ["id of a node", number of its output]')  # fmt: skip
     return False, None
 
 
 def _number(value: Any) -> float | int | None:
+    """A finite number, or None."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, (int, float)):
-        return value
     if isinstance(value, str) and len(value) < 40:
         try:
             return int(value)
         except ValueError:
             try:
-                return float(value)
+                value = float(value)
             except ValueError:
                 return None
-    return None
+    if isinstance(value, int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    """A few words for a value of any size and depth."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"a number of about {round(value.bit_length() * math.log10(2))} digits"
+    if isinstance(value, (list, dict)):
+        text = _SHORT.repr(value)
+    else:
+        text = repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -222,12 +262,26 @@ def _cycles(rest: Mapping[str, Bound], workflow: Workflow) -> list[Problem]:
     graph = nx.DiGraph(
         (link.node, key) for key, item in rest.items() for link in item.links.values() if link.node in rest
     )
+    place = {key: index for index, key in enumerate(rest)}
+    knots = [
+        knot for knot in nx.strongly_connected_components(graph)
+        if len(knot) > 1 or any(graph.has_edge(key, key) for key in knot)
+    ]  # fmt: skip
     problems = []
-    for knot in nx.strongly_connected_components(graph):
-        if len(knot) > 1 or any(graph.has_edge(key, key) for key in knot):
-            path = [edge[0] for edge in nx.find_cycle(graph.subgraph(knot))]
-            shown = path if len(path) <= 12 else path[:6] + ["..."] + path[-5:]
-            text = " -> ".join(shown + path[:1])
-            problems.append(Problem("cycle", f"these nodes wait for each other: {text}", path[0], workflow[path[0]].title,
-                                    hint="remove one of these links"))  # fmt: skip
+    for knot in sorted(knots, key=lambda knot: min(place[key] for key in knot)):
+        path = _cycle_in(knot, graph, min(knot, key=place.__getitem__))
+        shown = path if len(path) <= 12 else path[:6] + ["..."] + path[-5:]
+        text = " -> ".join(shown + path[:1])
+        problems.append(Problem("cycle", f"these nodes wait for each other: {text}", path[0], workflow[path[0]].title,
+                                hint="remove one of these links"))  # fmt: skip
     return problems
+
+
+def _cycle_in(knot: set[str], graph: nx.DiGraph, start: str) -> list[str]:
+    """A cycle, each node followed by one that uses it. Walking back from any node of a knot ends in one."""
+    walked: dict[str, int] = {}
+    node = start
+    while node not in walked:
+        walked[node] = len(walked)
+        node = next(source for source in graph.predecessors(node) if source in knot)
+    return list(walked)[walked[node] :][::-1]
