@@ -29,13 +29,13 @@ from .types import (
     Wire,
 )
 from .values import Handle
-from .workflow import Link, Node, Workflow
+from .workflow import Link, Node, Place, Workflow
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AnyType", "Cache", "Cancelled", "Choice", "ClipHandle", "Conditioning", "Context", "Engine", "Event", "GraphFlowError",
     "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "ModelHandle", "Multiline", "Node",
-    "NodeFailed", "NodeResult", "NodeType", "Problem", "Range", "Registry", "Result", "SavedImage", "Seed", "Settings",
+    "NodeFailed", "NodeResult", "NodeType", "Place", "Problem", "Range", "Registry", "Result", "SavedImage", "Seed", "Settings",
     "Ui", "Upload", "VaeHandle", "Wire", "Workflow", "did_you_mean", "node", "run",
 ]  # fmt: skip

@@ -3,12 +3,14 @@
     {"3": {"class_type": "KSampler", "inputs": {"seed": 1, "model": ["4", 0]}, "_meta": {"title": "..."}}}
 
 `["4", 0]` is a link to output 0 of node "4". Keys that we do not know survive a load and a save.
+A workflow never changes: what varies it (`edits.py` holds the larger operations) gives a new one that shares the rest.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .problem import InvalidWorkflow, Problem, did_you_mean
 
-__all__ = ["Link", "Node", "Workflow", "as_link"]
+__all__ = ["Link", "Node", "Place", "Workflow", "as_link"]
 
 NOTES = frozenset({"Note", "MarkdownNote"})
 MAX_DEPTH = 64
@@ -25,6 +27,17 @@ MAX_DEPTH = 64
 class Link(NamedTuple):
     node: str
     slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One input of one node: where a value is set, or varied."""
+
+    node: str
+    input: str
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.input}"
 
 
 class Node(BaseModel):
@@ -154,32 +167,123 @@ class Workflow(Mapping[str, Node]):
     def save(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    def find(self, name: str) -> str:
-        """The id of the node with this id, title or (if there is only one) type. Raises InvalidWorkflow."""
+    def find(self, name: str | None = None, *, type: str | None = None, title: str | None = None) -> str:
+        """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises InvalidWorkflow."""
+        if name is None:
+            found = self.find_all(type=type, title=title)
+            words = [f"{key} {word!r}" for key, word in (("type", type), ("title", title)) if word is not None]
+            return self._the_one(found, " and ".join(words))
         if name in self._nodes:
             return name
-        for what in ("title", "class_type"):
-            found = [key for key, item in self._nodes.items() if getattr(item, what) == name]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise InvalidWorkflow([
-                    Problem("ambiguous", f"{len(found)} nodes are called {name!r}", hint="name one by id: " + ", ".join(found))
-                ])  # fmt: skip
-        words = {word for key, item in self._nodes.items() for word in (key, item.title, item.class_type) if word}
-        raise InvalidWorkflow(
-            [Problem("no_node", f"no node is called {name!r}", hint=did_you_mean(name, sorted(words)))]
+        return self._the_one(self.find_all(title=name) or self.find_all(type=name), repr(name), name)
+
+    def find_all(self, *, type: str | None = None, title: str | None = None) -> tuple[str, ...]:
+        """The ids of all nodes of this type, with this title, or both; in the document's order."""
+        return tuple(
+            key
+            for key, item in self._nodes.items()
+            if (type is None or item.class_type == type) and (title is None or item.title == title)
         )
 
-    def set(self, where: str, value: Any) -> Workflow:
-        """A copy with one input changed: `wf.set("KSampler.seed", 7)`; the node by id, title or type."""
+    def _the_one(self, found: tuple[str, ...], words: str, name: str = "") -> str:
+        if len(found) == 1:
+            return found[0]
+        if found:
+            hint = "name one by id: " + ", ".join(found)
+            raise InvalidWorkflow([Problem("ambiguous", f"{len(found)} nodes are called {words}", hint=hint)])
+        known = {word for key, item in self._nodes.items() for word in (key, item.title, item.class_type) if word}
+        raise InvalidWorkflow([
+            Problem("no_node", f"no node is called {words}", hint=did_you_mean(name or words, sorted(known)))
+        ])  # fmt: skip
+
+    def place(self, where: str | Place) -> Place:
+        """The input that `NODE.INPUT` names; the node by id, title or type. Raises InvalidWorkflow.
+
+        Names of nodes and of inputs may hold dots themselves: the longest name of a node that exists is taken.
+        """
+        if isinstance(where, Place):
+            return where if where.node in self._nodes else Place(self.find(where.node), where.input)
         name, dot, key = where.rpartition(".")
         if not dot:
             raise InvalidWorkflow([Problem("bad_path", f"{where!r} does not name an input", hint="write NODE.INPUT")])
-        node_id = self.find(name)
-        old = self._nodes[node_id]
-        new = old.model_copy(update={"inputs": {**old.inputs, key: value}})
-        return Workflow({**self._nodes, node_id: new}, self.extra)
+        try:
+            return Place(self.find(name), key)
+        except InvalidWorkflow:
+            while "." in name:
+                name, _, head = name.rpartition(".")
+                key = f"{head}.{key}"
+                if name in self._nodes or self.find_all(title=name) or self.find_all(type=name):
+                    return Place(self.find(name), key)
+            raise
+
+    def set(self, where: str | Place, value: Any) -> Workflow:
+        """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
+        place = self.place(where)
+        old = self._nodes[place.node]
+        new = old.model_copy(update={"inputs": {**old.inputs, place.input: value}})
+        return self._like({**self._nodes, place.node: new})
+
+    def set_all(self, changes: Mapping[str, Any] | Mapping[Place, Any]) -> Workflow:
+        """A copy with several inputs changed; each node that changes is copied once."""
+        by_node: dict[str, dict[str, Any]] = {}
+        for where, value in changes.items():
+            place = self.place(where)
+            by_node.setdefault(place.node, {})[place.input] = value
+        nodes = dict(self._nodes)
+        for node_id, inputs in by_node.items():
+            old = nodes[node_id]
+            nodes[node_id] = old.model_copy(update={"inputs": {**old.inputs, **inputs}})
+        return self._like(nodes)
+
+    def replace(self, node: str, by: Node | str) -> Workflow:
+        """A copy with another node in this place: a new one under the same id, or, named, one that is there already.
+
+        Whatever linked to the node links to the other one, with the same numbers of outputs.
+        """
+        from .edits import replace
+
+        return replace(self, node, by)
+
+    def insert_between(
+        self, source: str | Link, target: str | Place | None, node: Node, *, input: str, output: int = 0,
+        id: str | None = None,
+    ) -> Workflow:  # fmt: skip
+        """A copy in which what `source` gives to `target` passes through a new node, by its `input` and `output`.
+
+            wf.insert_between("CheckpointLoaderSimple", "KSampler.model",
+                              gf.Node(class_type="ModelSamplingDiscrete", inputs={...}), input="model")
+
+        `target` is an input, a node, or None for everything that `source` feeds. Raises InvalidWorkflow where nothing
+        links them, or where several outputs do and `source` does not say which (`gf.Link("4", 1)`).
+        """
+        from .edits import insert_between
+
+        return insert_between(self, source, target, node, input, output, id)
+
+    def without(self, *nodes: str, through: Mapping[int, str] | None = None) -> Workflow:
+        """A copy without these nodes.
+
+        `through={0: "model"}`: what used output 0 gets what fed the input `model`. Raises InvalidWorkflow where another
+        node uses an output for which nothing is said.
+        """
+        from .edits import without
+
+        return without(self, nodes, through or {})
+
+    def join(self, other: Workflow) -> tuple[Workflow, dict[str, str]]:
+        """Both in one, and the ids that the nodes of `other` have in it; a node whose id is taken gets a new one."""
+        from .edits import join
+
+        return join(self, other)
+
+    def __add__(self, other: Workflow) -> Workflow:
+        return self.join(other)[0]
+
+    def _like(self, nodes: dict[str, Node]) -> Workflow:
+        """A workflow of these nodes; the dict is taken over, not copied."""
+        new = Workflow.__new__(Workflow)
+        new._nodes, new.extra = nodes, self.extra
+        return new
 
 
 def _looks_like_node(body: Any) -> bool:
