@@ -9,6 +9,7 @@ A workflow never changes: what varies it (`edits.py` holds the larger operations
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,11 +132,15 @@ class Workflow(Mapping[str, Node]):
     def loads(cls, text: str) -> Workflow:
         """Read JSON text; says line and column where it is not JSON."""
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_object)
+            if "\\ud" in text.lower():
+                json.dumps(data, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise InvalidWorkflow([
                 Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
             ]) from None  # fmt: skip
+        except UnicodeEncodeError:
+            raise InvalidWorkflow([Problem("not_json", "a text in it is half of a character (a lone surrogate)")]) from None
         except (RecursionError, ValueError) as error:
             raise InvalidWorkflow([Problem("not_json", f"not JSON that can be read: {error}")]) from None
         return cls.from_json(data)
@@ -148,8 +153,9 @@ class Workflow(Mapping[str, Node]):
         path = Path(path)
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {error.strerror or error}")]) from None
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
         if data.startswith(b"\x89PNG"):
             text = read_text_chunks(data).get("prompt")
             if text is None:
@@ -284,6 +290,17 @@ class Workflow(Mapping[str, Node]):
         new = Workflow.__new__(Workflow)
         new._nodes, new.extra = nodes, self.extra
         return new
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON allows a key twice and readers drop one in silence; a node would be lost that way, so it is refused."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise InvalidWorkflow([
+            Problem("duplicate_key", f"the key {twice!r} stands twice in one object", hint="rename or remove one of them")
+        ])  # fmt: skip
+    return found
 
 
 def _looks_like_node(body: Any) -> bool:
