@@ -9,11 +9,11 @@ import argparse
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NoReturn
 
-from .commands.common import FAILED, WRONG, complain
-from .problem import GraphFlowError, InvalidWorkflow
+from .commands.common import DONE, FAILED, WRONG, complain
+from .problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
 
 __all__ = ["main"]
 
@@ -31,37 +31,84 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `graphflow` command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
-        return int(options.command(options))
+        return _run(arguments)
     except InvalidWorkflow as error:
         complain(error.problems)
         return WRONG
     except GraphFlowError as error:
         complain(error.problems)
         return FAILED
+    except KeyboardInterrupt:
+        print("cancelled", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not trip over that again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
-    """Only the module of the command that is asked for is loaded, so that each starts in a blink."""
-    parser = argparse.ArgumentParser(prog="graphflow", description="Run node graphs for diffusion models.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def _run(arguments: list[str]) -> int:
+    asked = arguments[0] if arguments else ""
+    parser, commands = _parser(asked)
+    if not arguments:
+        parser.print_help()
+        return WRONG
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = [flag for action in commands.choices[asked]._actions for flag in action.option_strings]
+        raise InvalidWorkflow([
+            Problem("bad_call", f"{asked} does not know {unknown[0]!r}", hint=did_you_mean(unknown[0], flags, limit=30))
+        ])  # fmt: skip
+    code = int(options.command(options))
+    sys.stdout.flush()
+    return code
 
-    def add(name: str, text: str | None, load: Any) -> None:
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong call as a Problem, like everything else that can be wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidWorkflow([Problem("bad_call", message, hint=f"see {self.prog} --help")])
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from . import __version__
+
+        print(f"graphflow {__version__}")
+        parser.exit(DONE)
+
+
+def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
+    """The parser and its commands. Only the module of the command that is asked for is loaded, so that each starts in a
+    blink; for the list of all, those of other packages are loaded too, because their help is in them."""
+    parser = _Parser(prog="graphflow", description="Run node graphs for diffusion models.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    others = {point.name: point for point in entry_points(group="graphflow.commands")}
+    known = (*COMMANDS, *others)
+    if asked not in (*known, "", "-h", "--help", "--version"):
+        raise InvalidWorkflow([
+            Problem("bad_call", f"there is no command {asked!r}", hint=did_you_mean(asked, known, limit=30))
+        ])  # fmt: skip
+    for name in known:
+        text = COMMANDS.get(name) or ("" if asked in known else _help(others[name]))
         sub = commands.add_parser(name, help=text, description=text and text[0].upper() + text[1:] + ".")
         if name == asked:
-            command = load()
+            command: Any = others[name].load() if name in others else import_module(f"graphflow.commands.{name}")
             command.configure(sub)
             sub.set_defaults(command=command.run)
+    return parser, commands
 
-    for name, text in COMMANDS.items():
-        add(name, text, lambda name=name: import_module(f"graphflow.commands.{name}"))
-    for point in entry_points(group="graphflow.commands"):
-        add(point.name, f"(from {point.value.partition('.')[0]})", point.load)
-    return parser
+
+def _help(point: EntryPoint) -> str:
+    """What follows the colon in the first line of the module's docstring: "`graphflow NAME`: what it does"."""
+    try:
+        first = (point.load().__doc__ or "").strip().splitlines()[0]
+    except Exception as error:
+        return f"does not load: {error}"
+    return first.partition(": ")[2].strip(" .") or first
 
 
 if __name__ == "__main__":

@@ -48,6 +48,12 @@ class NodeResult:
     def images(self) -> list[SavedImage]:
         return [SavedImage(Path(item["path"])) for item in self.ui.get("images", ()) if "path" in item]
 
+    @property
+    def paths(self) -> list[Path]:
+        """All files that the node has written, pictures among them."""
+        items = [item for shown in self.ui.values() if isinstance(shown, (list, tuple)) for item in shown]
+        return [Path(item["path"]) for item in items if isinstance(item, dict) and "path" in item]
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -67,6 +73,11 @@ class Result:
     @property
     def images(self) -> list[SavedImage]:
         return [image for item in self.nodes.values() for image in item.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that the run has written, or had written when it was first made."""
+        return [path for item in self.nodes.values() for path in item.paths]
 
 
 class Engine:

@@ -98,6 +98,8 @@ class Run:
         try:
             self._add(wanted, first=True)
             self._loop()
+            if self._cancel.is_set() and not self._wanted <= self.results.keys():
+                raise Cancelled()  # seen by the last node that was in flight, so that nothing was left to loop over
         finally:
             self._workers.close()
             for node_id in list(self._holds):

@@ -1,34 +1,48 @@
-"""The progress display in a terminal: a line a node. Where there is no terminal, a line an event."""
+"""The progress display in a terminal: a line a node. Where there is no terminal, a line for each node that ends."""
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
-from .workflow import Workflow
+from .workflow import Workflow, as_link
 
 __all__ = ["Display"]
 
-BAR = 20
+BAR = 24
+MARKS = {"waiting": "·", "running": "▸", "cached": "≡", "done": "✓", "failed": "✗", "stopped": "–"}
+STYLES = {
+    "waiting": "dim", "running": "bold cyan", "cached": "blue", "done": "green", "failed": "bold red", "stopped": "yellow",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Line:
+    state: str = "waiting"
+    seconds: float = 0.0
+    began: float = 0.0
+    step: int = 0
+    total: int = 0
 
 
 class Display:
     """Shows the events of one run; use as a context manager and pass `show` as `on_event`."""
 
-    def __init__(self, workflow: Workflow) -> None:
+    def __init__(self, workflow: Workflow, console: Console | None = None) -> None:
+        self._workflow = workflow
         self._titles = {key: node.title or node.class_type for key, node in workflow.items()}
-        self._lines: dict[str, tuple[str, str]] = {}
-        self._began: dict[str, float] = {}
-        self._progress: dict[str, Progress] = {}
-        self._footer = ""
-        self._console = Console(file=sys.stderr)
+        self._lines: dict[str, _Line] = {}
+        self._footer = Text()
+        self._console = console or Console(file=sys.stderr)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=10)
         self._moves = self._console.is_terminal
 
@@ -43,50 +57,103 @@ class Display:
 
     def show(self, event: Event) -> None:
         match event:
-            case RunStarted(nodes=nodes):
-                self._lines = dict.fromkeys(nodes, ("waiting", ""))
+            case RunStarted(nodes=nodes, cached=cached):
+                place = {node: index for index, node in enumerate(_in_order(self._workflow))}
+                self._lines = {node: _Line() for node in sorted({*nodes, *cached}, key=lambda node: place.get(node, 0))}
             case NodeCached(node=node):
-                self._set(node, "cached", "")
+                self._end(node, "cached", 0.0)
             case NodeStarted(node=node):
-                self._began[node] = time.perf_counter()
-                self._lines[node] = ("running", "")
-            case Progress(node=node):
-                self._progress[node] = event
+                self._lines[node] = _Line("running", began=time.perf_counter())
+            case Progress(node=node, step=step, total=total):
+                line = self._lines.setdefault(node, _Line("running", began=time.perf_counter()))
+                line.step, line.total = step, total
             case NodeDone(node=node, seconds=seconds):
-                self._set(node, "done", f"{seconds:.2f} s")
+                self._end(node, "done", seconds)
             case NodeError(node=node):
-                self._set(node, "failed", "")
+                self._end(node, "failed", 0.0)
             case RunDone(status=status, seconds=seconds):
-                self._footer = f"{status} in {seconds:.2f} s"
-                if not self._moves:
-                    self._console.print(self._footer, highlight=False)
+                self._finish(status, seconds)
 
-    def _set(self, node: str, state: str, detail: str) -> None:
-        self._lines[node] = (state, detail)
+    def _end(self, node: str, state: str, seconds: float) -> None:
+        line = self._lines.setdefault(node, _Line())
+        line.state, line.seconds = state, seconds
         if not self._moves:
-            self._console.print(f"{self._titles[node]}: {state} {detail}".rstrip(), highlight=False)
+            self._console.print(f"{self._title(node)}: {state}{_seconds(seconds)}", highlight=False, markup=False)
 
-    def _table(self) -> Table:
-        colours = {"waiting": "dim", "running": "bold cyan", "cached": "blue", "done": "green", "failed": "bold red"}
-        table = Table.grid(padding=(0, 2))
-        # A graph of thousands of nodes does not fit a terminal: what runs and what has just ended matters.
-        shown = list(self._lines.items())
+    def _finish(self, status: str, seconds: float) -> None:
+        for line in self._lines.values():
+            if line.state == "running":
+                line.state = "stopped"
+        count = {
+            state: sum(line.state == state for line in self._lines.values()) for state in ("done", "cached", "failed")
+        }
+        parts = [f"{count[state]} {word}" for state, word in (("done", "ran"), ("cached", "cached"), ("failed", "failed"))
+                 if count[state]]  # fmt: skip
+        style = {"done": "green", "cancelled": "yellow"}.get(status, "red")
+        self._footer = Text.assemble(
+            (status, f"bold {style}"), f" in {seconds:.2f} s", (f"  {', '.join(parts)}", "dim")
+        )
+        if not self._moves:
+            self._console.print(self._footer.plain, highlight=False)
+
+    def _title(self, node: str) -> str:
+        return self._titles.get(node, node)
+
+    def _table(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
+        table.add_column(no_wrap=True, justify="right", style="dim")
+        table.add_column(no_wrap=True)
+        for node, line in self._shown():
+            style = STYLES[line.state]
+            table.add_row(
+                Text(self._mark(line.state), style=style),
+                Text(self._title(node), style="dim" if line.state == "waiting" else ""),
+                Text(node if node in self._titles else ""),
+                self._detail(line),
+            )
+        return Group(table, self._footer) if self._footer else table
+
+    def _shown(self) -> list[tuple[str, _Line]]:
+        """A graph of thousands of nodes does not fit a terminal: what runs, has failed or has just ended is shown."""
+        lines = list(self._lines.items())
         room = max(5, self._console.height - 4)
-        if len(shown) > room:
-            active = [pair for pair in shown if pair[1][0] in ("running", "failed")]
-            shown = (active + [pair for pair in shown if pair[1][0] in ("done", "cached")][-room:])[:room]
-        for node, (state, detail) in shown:
-            if state == "running":
-                detail = self._bar(node)
-            table.add_row(Text(self._titles[node]), Text(state, style=colours[state]), Text(detail))
-        if self._footer:
-            table.add_row(Text(self._footer, style="bold"))
-        return table
+        if len(lines) <= room:
+            return lines
+        first = [pair for pair in lines if pair[1].state in ("running", "failed", "stopped")]
+        ended = [pair for pair in lines if pair[1].state in ("done", "cached")]
+        return (first + ended[-room:])[:room]
 
-    def _bar(self, node: str) -> str:
-        seconds = time.perf_counter() - self._began[node]
-        progress = self._progress.get(node)
-        if progress is None or progress.total <= 0:
-            return f"{seconds:.1f} s"
-        full = BAR * progress.step // progress.total
-        return f"{'━' * full}{'╌' * (BAR - full)} {progress.step}/{progress.total}  {seconds:.1f} s"
+    def _mark(self, state: str) -> str:
+        mark = MARKS[state]
+        return mark if self._console.encoding.startswith("utf") else state[0]
+
+    def _detail(self, line: _Line) -> Text:
+        style = STYLES[line.state]
+        if line.state != "running":
+            return Text(line.state, style=style).append(_seconds(line.seconds), style="dim")
+        seconds = f"{time.perf_counter() - line.began:.1f} s"
+        if line.total <= 0:
+            return Text("running", style=style).append(f"  {seconds}", style="dim")
+        full = min(BAR, BAR * line.step // line.total)
+        bars = ("━", "━") if self._console.encoding.startswith("utf") else ("#", "-")
+        return Text.assemble(
+            (bars[0] * full, style), (bars[1] * (BAR - full), "bright_black"),
+            (f" {line.step}/{line.total}", style), (f"  {seconds}", "dim"),
+        )  # fmt: skip
+
+
+def _in_order(workflow: Workflow) -> list[str]:
+    """What comes first in the graph first."""
+    links = {
+        key: [link.node for value in node.inputs.values() if (link := as_link(value))] for key, node in workflow.items()
+    }
+    try:
+        return list(TopologicalSorter(links).static_order())
+    except CycleError:  # through an input that no node uses
+        return list(workflow)
+
+
+def _seconds(seconds: float) -> str:
+    return f"  {seconds:.2f} s" if seconds >= 0.005 else ""

@@ -132,7 +132,7 @@ def _unknown_input(name: str, value: Any, inputs: Mapping[str, Any], kind: NodeT
     absent = [each for each in kind.inputs if each not in inputs]
     if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
         return Problem("unknown_input", f"{kind.name} has no such input", input=name, hint=did_you_mean(name, absent))
-    return Problem("unused_input", f"{kind.name} has no such input, so it is not used", input=name,
+    return Problem("unused_input", f"{kind.name} has no such input", input=name,
                    hint=did_you_mean(name, kind.inputs))  # fmt: skip
 
 

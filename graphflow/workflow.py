@@ -140,7 +140,9 @@ class Workflow(Mapping[str, Node]):
                 Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
             ]) from None  # fmt: skip
         except UnicodeEncodeError:
-            raise InvalidWorkflow([Problem("not_json", "a text in it is half of a character (a lone surrogate)")]) from None
+            raise InvalidWorkflow(
+                [Problem("not_json", "a text in it is half of a character (a lone surrogate)")]
+            ) from None
         except (RecursionError, ValueError) as error:
             raise InvalidWorkflow([Problem("not_json", f"not JSON that can be read: {error}")]) from None
         return cls.from_json(data)

@@ -60,9 +60,12 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
 
 
 def engine(options: argparse.Namespace) -> Engine:
-    """The engine that the options describe; says which node packs could not be loaded."""
+    """The engine that the options describe; warns of node packs that could not be loaded."""
+    for folder in (*options.nodes, *options.models):
+        if not folder.is_dir():
+            raise InvalidWorkflow([Problem("no_folder", f"there is no folder {str(folder)!r}")])
     registry = Registry.installed(options.nodes)
-    complain(registry.problems)
+    complain(registry.problems, "warning")
     if not hasattr(options, "no_cache"):
         return Engine(registry, settings(options))
     if options.no_cache:
@@ -73,8 +76,10 @@ def engine(options: argparse.Namespace) -> Engine:
 
 
 def load_workflow(name: str) -> Workflow:
-    """A file, or the name of a workflow that ships with the node library."""
-    if Path(name).exists():
+    """A file, `-` for standard input, or the name of a workflow that ships with the node library."""
+    if name == "-":
+        return Workflow.loads(sys.stdin.read())
+    if Path(name).is_file():
         return Workflow.load(name)
     try:
         shipped = files("graphflow_nodes.workflows")
@@ -84,7 +89,7 @@ def load_workflow(name: str) -> Workflow:
     if name in names:
         return Workflow.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
     raise InvalidWorkflow([
-        Problem("no_file", f"there is no file {name!r}", hint="shipped workflows: " + ", ".join(names))
+        Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))
     ])  # fmt: skip
 
 

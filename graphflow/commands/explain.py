@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .changes import add_changes, changed
 from .common import DONE, add_cache_options, add_folder_options, complain, engine, load_workflow
-from .run import add_changes, changed
 
 __all__ = ["configure", "run"]
 

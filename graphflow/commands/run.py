@@ -7,78 +7,112 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event as Flag
+from threading import Lock
+from typing import Any
 
 from ..events import Event
-from ..problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
-from ..workflow import Workflow
+from ..problem import Cancelled, GraphFlowError, Problem
+from ..progress import Display
+from .changes import add_changes, changed, warn_of_unused
 from .common import DONE, FAILED, add_cache_options, add_folder_options, complain, engine, load_workflow
 
-__all__ = ["add_changes", "changed", "configure", "run"]
+__all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
+    parser.add_argument(
+        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+    )
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each event")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but the paths of the pictures")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
+    )
     parser.add_argument("--refresh", action="store_true", help="compute everything and replace what is cached")
     add_folder_options(parser)
     add_cache_options(parser)
 
 
-def add_changes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="changes",
-                        help="change an input; NODE is an id, a title or a type")  # fmt: skip
-
-
 def run(options: argparse.Namespace) -> int:
-    workflow = changed(load_workflow(options.file), options.changes)
     cancel = Flag()
-    before = signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    lines = _JsonLines(cancel)
+    try:
+        with _interrupt_cancels(cancel):
+            return _run(options, cancel, lines)
+    except Cancelled:
+        print("cancelled", file=sys.stderr)
+        return FAILED
+    except GraphFlowError as error:
+        if options.json:
+            lines.problems(error.problems)
+        raise
+
+
+def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
+    workflow = changed(load_workflow(options.file), options.changes)
     with engine(options) as runner:
+        warn_of_unused(runner, workflow, options.changes)
         try:
             if options.json or options.quiet:
-                show = _print_json if options.json else None
+                show = lines.show if options.json else None
                 result = runner.run(workflow, on_event=show, cancel=cancel, refresh=options.refresh)
             else:
-                from ..progress import Display
-
                 with Display(workflow) as display:
                     result = runner.run(workflow, on_event=display.show, cancel=cancel, refresh=options.refresh)
         except Cancelled:
-            print("cancelled", file=sys.stderr)
-            return FAILED
-        except NodeFailed as error:
-            complain(error.problems)
-            return FAILED
+            if lines.broken:
+                raise BrokenPipeError from None
+            raise
         finally:
-            signal.signal(signal.SIGINT, before)
             complain(runner.cache.problems, "warning")
     if not options.json:
-        for image in result.images:
-            print(os.path.relpath(image.path))
+        for path in result.paths:
+            print(os.path.relpath(path))
     return DONE
 
 
-def changed(workflow: Workflow, changes: list[str]) -> Workflow:
-    """The workflow with each `NODE.INPUT=VALUE` done; VALUE is JSON, or text where it is none."""
-    for change in changes:
-        where, equals, text = change.partition("=")
-        if not equals:
-            raise InvalidWorkflow([
-                Problem("bad_change", f"--set {change!r} has no '='", hint="write --set NODE.INPUT=VALUE")
-            ])  # fmt: skip
+@contextmanager
+def _interrupt_cancels(cancel: Flag) -> Iterator[None]:
+    """The first Ctrl-C cancels, which takes effect within a sampler step; the second ends the process where it is."""
+
+    def on_signal(*_: Any) -> None:
+        if cancel.is_set():
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h")  # the display has hidden the cursor
+            os.write(2, b"\nstopped at once\n")
+            os._exit(FAILED)
+        cancel.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _JsonLines:
+    """Events as lines of JSON, whole ones, whichever thread tells them. When nobody reads any more, the run is cancelled."""
+
+    def __init__(self, cancel: Flag) -> None:
+        self._cancel = cancel
+        self._lock = Lock()
+        self.broken = False
+
+    def show(self, event: Event) -> None:
+        self._write(event.to_json())
+
+    def problems(self, problems: tuple[Problem, ...]) -> None:
+        self._write({"event": "Problems", "problems": [problem.to_json() for problem in problems]})
+
+    def _write(self, body: dict[str, Any]) -> None:
         try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        name, _, key = where.rpartition(".")
-        if isinstance(value, (int, float)) and name and isinstance(workflow[workflow.find(name)].inputs.get(key), str):
-            value = text
-        workflow = workflow.set(where, value)
-    return workflow
-
-
-def _print_json(event: Event) -> None:
-    print(json.dumps(event.to_json(), default=str), flush=True)
+            with self._lock:
+                sys.stdout.write(json.dumps(body, default=str) + "\n")
+                sys.stdout.flush()
+        except BrokenPipeError:
+            self.broken = True
+            self._cancel.set()

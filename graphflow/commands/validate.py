@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import json
 
+from ..problem import InvalidWorkflow
+from .changes import add_changes, changed
 from .common import DONE, WRONG, add_folder_options, complain, engine, load_workflow
-from .run import add_changes, changed
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
+    parser.add_argument(
+        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+    )
     add_changes(parser)
+    parser.add_argument("--json", action="store_true", help="print the problems as one JSON object")
     add_folder_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    workflow = changed(load_workflow(options.file), options.changes)
-    problems = engine(options).validate(workflow)
-    if problems:
+    found = engine(options)
+    try:
+        workflow = changed(load_workflow(options.file), options.changes)
+        size, problems, warnings = len(workflow), found.validate(workflow), found.warnings(workflow)
+    except InvalidWorkflow as error:
+        size, problems, warnings = 0, list(error.problems), []
+    if options.json:
+        print(json.dumps({"valid": not problems, "problems": [problem.to_json() for problem in problems],
+                          "warnings": [problem.to_json() for problem in warnings]}, indent=2))  # fmt: skip
+    else:
         complain(problems)
-        return WRONG
-    print(f"{options.file}: {len(workflow)} nodes, no problems")
-    return DONE
+        complain(warnings, "warning")
+        if not problems:
+            print(f"{options.file}: {size} nodes, no problems")
+    return WRONG if problems else DONE
