@@ -22,11 +22,17 @@ from .settings import Settings
 from .validate import validate
 from .workflow import Node, Workflow, as_link
 
-__all__ = ["Nodes", "argument_names", "function_name", "own_arguments"]
+__all__ = ["Nodes", "argument_names", "function_name", "own_arguments", "wire_classes"]
+
+# Names that a stub needs for itself.
+_RESERVED = frozenset({"int", "float", "str", "bool", "tuple", "Any", "Literal", "NodeHandle", "Place", "Value"})
 
 
 class Nodes:
-    """The functions of these node types, as attributes. A type whose name is no Python name has `_` for what is not."""
+    """The functions of these node types, as attributes. A type whose name is no Python name has `_` for what is not.
+
+    The wire types are there, too (`n.Model`, `n.Latent`), for the annotations of your own functions.
+    """
 
     def __init__(self, types: Mapping[str, NodeType] | None = None, *, folders: tuple[str | Path, ...] = ()) -> None:
         """`types`, or else all that is installed and what these folders of node packs hold."""
@@ -36,6 +42,8 @@ class Nodes:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         kind = self._types.get(name) or self._types.get(self._names.get(name, ""))
         if kind is None:
+            if name in wire_classes(self._types).values():
+                return Value
             hint = did_you_mean(name, self._names)
             raise AttributeError(f"there is no node type {name!r}" + (f"; {hint}" if hint else ""))
         return _function(kind)
@@ -47,7 +55,26 @@ class Nodes:
 def function_name(class_type: str) -> str:
     """`Image Resize (v2)` -> `Image_Resize_v2`."""
     name = re.sub(r"\W+", "_", class_type).strip("_") or "_"
-    return f"_{name}" if name[0].isdigit() else f"{name}_" if keyword.iskeyword(name) else name
+    return f"_{name}" if name[0].isdigit() else f"{name}_" if keyword.iskeyword(name) or name in _RESERVED else name
+
+
+def wire_classes(types: Mapping[str, NodeType]) -> dict[str, str]:
+    """Wire type -> the name of its class: `CONTROL_NET` -> `ControlNet`. Unions and `*` have none."""
+    sockets = {socket.type for kind in types.values() for socket in kind.inputs.values()}
+    sockets |= {socket.type for kind in types.values() for socket in kind.outputs}
+    taken = {*_RESERVED, *map(function_name, types)}
+    found: dict[str, str] = {}
+    for wire in sorted({part.strip() for socket in sockets for part in socket.split(",")} - {"*", ""}):
+        parts = [
+            part.capitalize() if part.isupper() else part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", wire)
+        ]
+        name = "".join(parts) or "_"
+        name = f"_{name}" if name[0].isdigit() else name
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        found[wire] = name
+    return found
 
 
 def argument_names(kind: NodeType) -> dict[str, str]:

@@ -79,12 +79,12 @@ class Graph:
 
         return run(self.workflow, **options) if engine is None else engine.run(self.workflow, **options)
 
-    def add(self, node: Node, id: str | None = None) -> NodeHandle:
+    def add(self, node: Node, id: str | None = None) -> Any:
         """Add a node as the document writes it, unchecked; its links are `[id, slot]`."""
         kind = self._known_types.get(node.class_type)
         return handle(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
 
-    def __getitem__(self, name: str) -> NodeHandle:
+    def __getitem__(self, name: str) -> Any:
         """The node with this id, title or type. Raises InvalidWorkflow."""
         return handle(self._made(self.workflow.find(name)))
 
@@ -189,20 +189,22 @@ class NodeHandle:
             ])  # fmt: skip
         return self._made.id
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        made = self._made
-        outputs = made.output_names
-        if name in outputs:
-            return Value(made, outputs.index(name))
-        plain = name.removesuffix("_")
-        for key in (name, plain):
-            if key in made.inputs or (made.kind is not None and key in made.kind.inputs):
-                return Place(self.node_id, key)
-        known = [*outputs, *made.inputs, *(made.kind.inputs if made.kind is not None else ())]
-        hint = did_you_mean(name, dict.fromkeys(known))
-        raise AttributeError(f"{made.class_type} has no output or input {name!r}" + (f"; {hint}" if hint else ""))
+    if not TYPE_CHECKING:  # the stubs say which attributes there are, so that a checker knows of no other
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            made = self._made
+            outputs = made.output_names
+            if name in outputs:
+                return Value(made, outputs.index(name))
+            plain = name.removesuffix("_")
+            for key in (name, plain):
+                if key in made.inputs or (made.kind is not None and key in made.kind.inputs):
+                    return Place(self.node_id, key)
+            known = [*outputs, *made.inputs, *(made.kind.inputs if made.kind is not None else ())]
+            hint = did_you_mean(name, dict.fromkeys(known))
+            raise AttributeError(f"{made.class_type} has no output or input {name!r}" + (f"; {hint}" if hint else ""))
 
     def __dir__(self) -> list[str]:
         kind = self._made.kind

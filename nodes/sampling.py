@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, Settings, node
+from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
 
 from .environment import numerics
+from .sampler_names import SAMPLER_NAMES, SCHEDULE_NAMES
 
 if TYPE_CHECKING:
     from .samplers import State
@@ -14,22 +15,10 @@ if TYPE_CHECKING:
 MAX_SEED = 2**64 - 1
 
 
-def _samplers(_: Settings) -> list[str]:
-    from .sampler_names import SAMPLER_NAMES
-
-    return list(SAMPLER_NAMES)
-
-
-def _schedulers(_: Settings) -> list[str]:
-    from .sampler_names import SCHEDULE_NAMES
-
-    return list(SCHEDULE_NAMES)
-
-
 _Steps = Annotated[int, Range(1, 10000)]
 _Cfg = Annotated[float, Range(0.0, 100.0, 0.1)]
-_Sampler = Annotated[str, Choice(_samplers)]
-_Scheduler = Annotated[str, Choice(_schedulers)]
+_Sampler = Annotated[str, Choice(SAMPLER_NAMES)]
+_Scheduler = Annotated[str, Choice(SCHEDULE_NAMES)]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
