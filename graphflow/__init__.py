@@ -5,10 +5,10 @@ Importing starts no thread, opens no port, touches no GPU and imports no model l
 
 from .cache import Cache
 from .context import Context
-from .engine import Engine, NodeResult, Result, SavedImage, run
+from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
 from .events import Event
 from .namespace import Nodes
-from .node import Lazy, NodeType, Ui, node
+from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
 from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, did_you_mean
 from .registry import Registry
 from .script import Graph, NodeHandle, Value, subgraph
@@ -18,16 +18,20 @@ from .types import (
     Choice,
     ClipHandle,
     Conditioning,
+    Grow,
     Help,
     Image,
     Latent,
     Mask,
+    Match,
     ModelHandle,
     Multiline,
     Range,
+    Rows,
     Seed,
     Upload,
     VaeHandle,
+    Variants,
     Wire,
 )
 from .values import Handle
@@ -36,9 +40,10 @@ from .workflow import Link, Node, Place, Workflow
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnyType", "Cache", "Cancelled", "Choice", "ClipHandle", "Conditioning", "Context", "did_you_mean", "Engine",
-    "Event", "Graph", "GraphFlowError", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link",
-    "Mask", "ModelHandle", "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType",
-    "Place", "Problem", "Range", "Registry", "Result", "run", "SavedImage", "Seed", "Settings", "subgraph", "Ui",
-    "Upload", "VaeHandle", "Value", "Wire", "Workflow",
+    "ALWAYS", "AnyType", "Blocked", "Cache", "Cancelled", "Checked", "Choice", "ClipHandle", "Conditioning",
+    "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError", "Grow",
+    "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
+    "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
+    "Range", "Registry", "Result", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph", "Ui", "Upload",
+    "VaeHandle", "Value", "Variants", "Wire", "Workflow",
 ]  # fmt: skip

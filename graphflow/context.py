@@ -11,6 +11,7 @@ from .cache import Checkpoint
 from .events import Progress
 from .problem import Cancelled
 from .settings import Settings
+from .workflow import Node
 
 __all__ = ["Context"]
 
@@ -18,7 +19,8 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_checkpoint", "_emit", "claims", "extra_pnginfo", "node_id", "settings", "workflow_json")
+    __slots__ = ("_cancel", "_checkpoint", "_emit", "call", "claims", "display", "extra_pnginfo", "graph", "node_id",
+                 "settings", "workflow_json")  # fmt: skip
 
     def __init__(
         self,
@@ -30,8 +32,18 @@ class Context:
         claims: Path | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
         checkpoint: Checkpoint | None = None,
+        *,
+        call: int = 0,
+        display: str | None = None,
+        graph: Mapping[str, Node] | None = None,
     ) -> None:
         self.node_id = node_id
+        self.call = call
+        """Which of the node's calls this is, where a list is mapped."""
+        self.display = display
+        """The node of the workflow that this one was made by, if a node expanded into it."""
+        self.graph: Mapping[str, Node] = graph if graph is not None else {}
+        """All nodes of the run so far, those of expansions, too."""
         self.settings = settings
         self.workflow_json = workflow_json
         self.claims = claims
@@ -47,7 +59,7 @@ class Context:
         `preview` makes a small JPEG if somebody wants to look; it may be called later, from any thread, or never.
         """
         self.check_cancelled()
-        self._emit(Progress(self.node_id, step, total, preview))
+        self._emit(Progress(self.node_id, step, total, preview, self.display))
 
     def restore(self) -> Any:
         """The state that this very computation kept before it was stopped, or None."""

@@ -16,15 +16,16 @@ from .events import Event, RunDone
 from .execute import Run, Surroundings
 from .explain import Explanation, explain
 from .fingerprint import fingerprints
+from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry
 from .settings import Settings
-from .validate import Bound, validate
+from .validate import Bound, sound, validate
 from .values import share
 from .workers import Lanes
 from .workflow import Workflow
 
-__all__ = ["Engine", "NodeResult", "Result", "SavedImage", "run"]
+__all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,20 @@ class Result:
         return [path for item in self.nodes.values() for path in item.paths]
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What validation says of a workflow."""
+
+    order: Mapping[str, Bound]
+    """The nodes that can run, in topological order."""
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    targets: tuple[str, ...]
+    """The nodes that are asked for."""
+    outputs: tuple[str, ...]
+    """Those of them that can run, whatever is wrong elsewhere."""
+
+
 class Engine:
     """Runs workflows; keeps what they compute. Creating one starts no thread and imports no model library."""
 
@@ -110,6 +125,22 @@ class Engine:
         """All problems of the workflow; none means that it can run."""
         return validate(workflow, self.registry, self.settings)[1]
 
+    def check(self, workflow: Workflow, targets: Iterable[str] | None = None) -> Checked:
+        """What of the workflow can run: its output nodes, or the `targets` (ids, titles or types).
+
+        A problem stops only the outputs that stand on it. Raises InvalidWorkflow where a target is not to be found.
+        """
+        warnings: list[Problem] = []
+        order, problems = validate(workflow, self.registry, self.settings, warnings)
+        if targets is None:
+            wanted = [key for key, node in workflow.items() if _is_output(self.registry.get(node.class_type))]
+        else:
+            wanted = [workflow.find(name) for name in targets]
+            problems = [problem for problem in problems if problem.code != "no_output"]
+        good = sound(order, problems) if problems else order
+        outputs = tuple(key for key in wanted if key in good)
+        return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
+
     def warnings(self, workflow: Workflow) -> list[Problem]:
         """What is odd in the workflow and stops nothing: inputs that no node uses."""
         found: list[Problem] = []
@@ -135,7 +166,8 @@ class Engine:
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Run the workflow's output nodes, or the `targets` (ids, titles or types).
+        """Run the workflow's output nodes, or the `targets` (ids, titles or types). With targets, problems that they do
+        not stand on stop nothing.
 
         A run with a `run_id` that is made again under it, after a crash, writes no file twice; call `forget(run_id)`
         when its result is safe. `extra_pnginfo` is what saved pictures carry besides the workflow.
@@ -147,21 +179,18 @@ class Engine:
         """
         emit = on_event or _ignore
         began = time.perf_counter()
-        order, problems = validate(workflow, self.registry, self.settings)
-        if targets is None:
-            wanted = [key for key, item in order.items() if item.type.is_output]
-        else:
-            wanted = [workflow.find(name) for name in targets]
-            problems = [problem for problem in problems if problem.code != "no_output"]
-        if problems:
-            raise InvalidWorkflow(problems)
+        checked = self.check(workflow, targets)
+        wanted = checked.targets
+        if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
+            raise InvalidWorkflow(checked.problems)
+        order = checked.order
         try:
             prints = fingerprints(order, self.settings)
         except OSError as error:
             raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
         around = Surroundings(
             self.cache, self.settings, self._lanes, self.workers, emit, cancel or Flag(), refresh,
-            self.settings.claims(run_id) if run_id else None, extra_pnginfo,
+            self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,
         )  # fmt: skip
         work = Run(workflow, order, prints, around)
         status = "failed"
@@ -191,6 +220,10 @@ def _node_result(node: Bound, entry: Entry) -> NodeResult:
     names = [output.name for output in node.type.outputs]
     outputs = tuple(share(value) for value in entry.outputs or ())
     return NodeResult(dict(zip(names, outputs, strict=True)), entry.ui or {})
+
+
+def _is_output(kind: NodeType | None) -> bool:
+    return kind is not None and kind.is_output
 
 
 def _ignore(_: Event) -> None: ...

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["Event", "NodeCached", "NodeDone", "NodeError", "NodeStarted", "Progress", "RunDone", "RunStarted"]
+__all__ = [
+    "Event",
+    "NodeBlocked",
+    "NodeCached",
+    "NodeDone",
+    "NodeError",
+    "NodeStarted",
+    "Progress",
+    "RunDone",
+    "RunStarted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +24,8 @@ class Event:
     def to_json(self) -> dict[str, Any]:
         """One JSON object; a preview picture is left out."""
         body = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "preview"}
+        if body.get("display", "") is None:
+            del body["display"]
         return {"event": type(self).__name__, **body}
 
 
@@ -26,6 +38,8 @@ class RunStarted(Event):
 @dataclass(frozen=True, slots=True)
 class NodeStarted(Event):
     node: str
+    display: str | None = None
+    """The node of the workflow that this one was made by, for nodes that a node expanded into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class Progress(Event):
     total: int
     preview: Callable[[], bytes] | None = None
     """Makes a small JPEG when called."""
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,15 @@ class NodeDone(Event):
     node: str
     seconds: float
     ui: dict[str, Any] | None = None
+    display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBlocked(Event):
+    """The node was not called: what it needs was withheld on purpose."""
+
+    node: str
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +74,14 @@ class NodeCached(Event):
     ui: dict[str, Any] | None = None
     reason: str = "stored"
     """`stored`, `same content` (its inputs changed in name only) or `shared` (another run has just computed it)."""
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeError(Event):
     node: str
     problem: dict[str, Any]
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from .node import ALWAYS
 from .settings import Settings
 from .validate import Bound
+from .values import Unstorable, encode
 
 __all__ = ["Fingerprint", "canonical", "content_key", "fingerprints"]
 
@@ -44,6 +46,17 @@ def canonical(value: Any) -> bytes:
     raise TypeError(f"{kind.__name__} has no canonical form")
 
 
+def _literal(value: Any) -> bytes:
+    """Of a literal; an expansion may hold values that only their content names, or that are like no other."""
+    try:
+        return canonical(value)
+    except TypeError:
+        try:
+            return b"c" + encode(value).content
+        except Unstorable:
+            return b"u" + secrets.token_bytes(16)
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     recipe: bytes
@@ -55,12 +68,22 @@ class Fingerprint:
     environment: str | None = None
 
 
-def fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:
-    """Node id -> fingerprint, for bound nodes in topological order. Raises OSError where a file cannot be read."""
+def fingerprints(
+    order: Mapping[str, Bound], settings: Settings, known: Mapping[str, Fingerprint] | None = None
+) -> dict[str, Fingerprint]:
+    """Node id -> fingerprint, for bound nodes in topological order; `known` are those of other nodes they link to.
+
+    Raises OSError where a file cannot be read.
+    """
     found: dict[str, Fingerprint] = {}
     heads: dict[int, tuple[bytes, str, str | None]] = {}
     names: dict[str, bytes] = {}
     recipes: dict[str, bytes] = {}
+
+    def recipe_of(node_id: str) -> bytes:
+        recipe = recipes.get(node_id)
+        return recipe if recipe is not None or known is None else known[node_id].recipe  # type: ignore[return-value]
+
     for node_id, node in order.items():
         kind = node.type
         head = heads.get(id(kind))
@@ -74,15 +97,17 @@ def fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fi
             key = names.get(name)
             if key is None:
                 key = names[name] = canonical(name)
-            parts.append(key + canonical(literals[name]))
+            parts.append(key + _literal(literals[name]))
         outside = None
         if kind.outside is not None:
             outside = kind.outside(settings, **literals)
             parts.append(b"o" + canonical(outside))
-        if not kind.deterministic:
+        if kind.by_id:
+            parts.append(b"n" + canonical(node_id))
+        if not kind.deterministic or outside == ALWAYS:
             parts.append(b"r" + secrets.token_bytes(16))
         own = b"".join(parts)
-        recipe = recipes[node_id] = _with_links(own, node, lambda link: recipes[link])
+        recipe = recipes[node_id] = _with_links(own, node, recipe_of)
         found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2])
     return found
 

@@ -9,83 +9,52 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from .context import Context
+from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
 from .settings import Settings
-from .types import Choice, Help, Multiline, Range, Seed, Upload, Wire
+from .values import Blocked
 
-__all__ = ["Input", "Lazy", "NodeType", "Output", "Ui", "node"]
+__all__ = [
+    "ALWAYS", "Blocked", "Each", "Every", "Expansion", "Input", "Lazy", "NodeType", "NotComputed", "Output", "Ui", "node",
+]  # fmt: skip
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-_PLAIN = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
-_WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-REQUIRED: Any = inspect.Parameter.empty
-
-
-class NotComputed(Exception):
-    """Raised by `Lazy.get()` when the input has to be computed first; the executor calls the node again."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-class Lazy(Generic[T]):
-    """An input that is computed only if the node calls `get()`.
-
-    The node may be called several times until all it asks for is there, so ask before doing work.
-    """
-
-    __slots__ = ("_known", "_name", "_value")
-
-    def __init__(self, name: str, value: Any = None, known: bool = False) -> None:
-        self._name, self._value, self._known = name, value, known
-
-    def get(self) -> T:
-        if not self._known:
-            raise NotComputed(self._name)
-        return typing.cast(T, self._value)
+ALWAYS = "always"
+"""What `outside` answers when the node has to run this time, whatever ran before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ui:
-    """What an output node shows besides its outputs, as JSON: `Ui({"images": [...]})`."""
+class Ui(Generic[T]):
+    """What an output node shows besides its outputs, as JSON: `Ui({"images": [...]})`.
+
+    Annotate with `-> Ui`, or with `-> Ui[Image]` where there are outputs, too.
+    """
 
     data: dict[str, Any]
     outputs: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    name: str
-    type: str
-    default: Any = REQUIRED
-    range: Range | None = None
-    choice: Choice | None = None
-    multiline: bool = False
-    seed: bool = False
-    upload: bool = False
-    lazy: bool = False
-    help: str = ""
+class Expansion(Generic[T]):
+    """More graph in place of a result: `-> Expansion[Image]`.
 
-    @property
-    def required(self) -> bool:
-        return self.default is REQUIRED
+    `nodes` is a workflow or its JSON; its ids are the expansion's own (the run puts the parent's id before them).
+    Literals in it may be any value. `outputs` are values, or Links to nodes of the expansion. A node may expand into one
+    of its own type, which makes a loop.
+    """
 
-    @property
-    def has_widget(self) -> bool:
-        return self.type in _WIDGETS
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    name: str
-    type: str
+    nodes: Any
+    outputs: tuple[Any, ...] = ()
+    ui: dict[str, Any] | None = None
+    ids_are_final: bool = False
+    """The ids are unique in the whole run already."""
 
 
 @dataclass(frozen=True)
@@ -96,28 +65,57 @@ class NodeType:
     function: Callable[..., Any]
     inputs: dict[str, Input]
     outputs: tuple[Output, ...]
-    category: str
-    display_name: str
-    help: str
-    is_output: bool
-    deterministic: bool
-    lane: str | None
-    context: str | None
+    category: str = ""
+    display_name: str = ""
+    help: str = ""
+    is_output: bool = False
+    deterministic: bool = True
+    lane: str | None = None
+    context: str | None = None
     """Name of the parameter that receives the Context, if the function asks for one."""
-    settings: str | None
+    settings: str | None = None
     """Name of the parameter that receives the Settings, likewise."""
-    outside: Callable[..., str] | None
-    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads."""
-    still_valid: Callable[..., bool] | None
+    outside: Callable[..., str] | None = None
+    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS."""
+    still_valid: Callable[..., bool] | None = None
     """`still_valid(settings, ui) -> bool`: whether a cached effect is still in the world (files exist)."""
     environment: Callable[[Settings], str] | None = None
     """`environment(settings) -> str`: what else changes its numbers (device, versions of libraries)."""
     stated_version: str | None = None
-    lazy: frozenset[str] = field(default_factory=frozenset)
+    extra: Input | None = None
+    """What an input must be that is not declared; None: there is no such input."""
+    check: Callable[..., Iterable[tuple[str | None, str]]] | None = None
+    """`check(literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations say."""
+    unchecked: frozenset[str] = frozenset()
+    """Inputs that only `check` judges."""
+    expands: bool = False
+    by_id: bool = False
+    """Its result depends on the id of the node."""
+    pack: str = ""
+    """The pack that it comes from."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """What else an editor is to be told, in the field's own words (`deprecated`, `experimental` ...)."""
 
     @cached_property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def is_dynamic(self) -> bool:
+        """Which inputs exist depends on what is given."""
+        return self.extra is not None or any(item.is_dynamic for item in self.inputs.values())
+
+    @cached_property
+    def lazy(self) -> frozenset[str]:
+        return frozenset(item.name for item in self.inputs.values() if item.lazy)
+
+    @cached_property
+    def every(self) -> frozenset[str]:
+        return frozenset(item.name for item in self.inputs.values() if item.every)
+
+    @cached_property
+    def gives_lists(self) -> bool:
+        return any(output.each for output in self.outputs)
 
     @cached_property
     def version(self) -> str:
@@ -132,44 +130,23 @@ class NodeType:
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        return {name: item.default for name, item in self.inputs.items() if not item.required}
+        return {
+            name: item.default
+            for name, item in self.inputs.items()
+            if not item.required and item.default is not OPTIONAL
+        }
 
-
-def _parse(name: str, annotation: Any, default: Any) -> Input:
-    lazy = False
-    if get_origin(annotation) is Lazy:
-        lazy, annotation = True, get_args(annotation)[0]
-    marks: tuple[Any, ...] = ()
-    if get_origin(annotation) is Annotated:
-        annotation, *rest = get_args(annotation)
-        marks = tuple(rest)
-    union = [part for part in get_args(annotation) if part is not type(None)]
-    if type(None) in get_args(annotation) and len(union) == 1:
-        return _parse(name, Annotated[(union[0], *marks)] if marks else union[0], default)
-
-    def find(kind: type) -> Any:
-        return next((mark for mark in marks if isinstance(mark, kind)), None)
-
-    wire, choice, text = find(Wire), find(Choice), find(Help)
-    type_name = wire.name if wire else "COMBO" if choice else _PLAIN.get(annotation)
-    if type_name is None:
-        raise TypeError(
-            f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
-        )
-    return Input(
-        name, type_name, default, range=find(Range), choice=choice, multiline=find(Multiline) is not None,
-        seed=find(Seed) is not None, upload=find(Upload) is not None, lazy=lazy, help=text.text if text else "",
-    )  # fmt: skip
-
-
-def _outputs(annotation: Any) -> tuple[Output, ...]:
-    if annotation is None or annotation is type(None) or annotation is Ui:
-        return ()
-    if isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
-        hints = typing.get_type_hints(annotation, include_extras=True)
-        return tuple(Output(name, _parse(name, hints[name], REQUIRED).type) for name in annotation._fields)
-    kind = _parse("return", annotation, REQUIRED).type
-    return (Output(kind, kind),)
+    def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Flat input values -> keyword arguments of the function."""
+        if not self.is_dynamic:
+            return values
+        found = nest(self.inputs.values(), values)
+        if self.extra is not None:
+            dynamic = tuple(f"{item.name}." for item in self.inputs.values() if item.is_dynamic)
+            for name, value in values.items():
+                if name not in self.inputs and not (dynamic and name.startswith(dynamic)):
+                    found[name] = value
+        return found
 
 
 def node(
@@ -184,32 +161,54 @@ def node(
     outside: Callable[..., str] | None = None,
     still_valid: Callable[..., bool] | None = None,
     environment: Callable[[Settings], str] | None = None,
+    check: Callable[..., Iterable[tuple[str | None, str]]] | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time
-    (an accelerator). `deterministic=False`: it runs every time. For `outside`, `still_valid` and `environment` see NodeType.
+    (an accelerator). `deterministic=False`: it runs every time. For `outside`, `still_valid`, `environment` and `check`
+    see NodeType. An annotated `**parameter` takes inputs that are not declared.
     """
 
     def declare(function: F) -> F:
         hints = typing.get_type_hints(function, include_extras=True)
         inputs: dict[str, Input] = {}
-        context = settings = None
+        context = settings = extra = None
         for parameter in inspect.signature(function).parameters.values():
             annotation = hints[parameter.name]
             if annotation is Context:
                 context = parameter.name
             elif annotation is Settings:
                 settings = parameter.name
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                extra = parse_input(parameter.name, annotation, OPTIONAL)
             else:
-                inputs[parameter.name] = _parse(parameter.name, annotation, parameter.default)
+                inputs[parameter.name] = parse_input(parameter.name, annotation, parameter.default)
+        outputs, expands = _outputs(hints.get("return"))
         function.node_type = NodeType(  # type: ignore[attr-defined]
-            name=name, function=function, inputs=inputs, outputs=_outputs(hints.get("return")), category=category,
+            name=name, function=function, inputs=inputs, outputs=outputs, category=category,
             display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
             deterministic=deterministic, lane=lane, context=context, settings=settings, outside=outside,
-            still_valid=still_valid, environment=environment,
-            stated_version=version, lazy=frozenset(item.name for item in inputs.values() if item.lazy),
+            still_valid=still_valid, environment=environment, stated_version=version, extra=extra, check=check,
+            expands=expands,
         )  # fmt: skip
         return function
 
     return declare
+
+
+def _outputs(annotation: Any) -> tuple[tuple[Output, ...], bool]:
+    """(outputs, whether it may expand) of a return annotation."""
+    if get_origin(annotation) in (Union, UnionType):
+        found = [_outputs(part) for part in get_args(annotation) if part is not type(None)]
+        return max((outputs for outputs, _ in found), key=len), any(expands for _, expands in found)
+    if annotation is None or annotation is type(None) or annotation is Ui or annotation is Blocked:
+        return (), False
+    if annotation is Expansion or get_origin(annotation) is Expansion:
+        return _outputs(get_args(annotation)[0])[0] if get_args(annotation) else (), True
+    if get_origin(annotation) is Ui:
+        return _outputs(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return tuple(parse_output(name, hints[name]) for name in annotation._fields), False
+    return (parse_output(None, annotation),), False

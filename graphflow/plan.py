@@ -10,7 +10,7 @@ import networkx as nx
 
 from .validate import Bound
 
-__all__ = ["Known", "Plan", "plan"]
+__all__ = ["Known", "Plan", "eager_sources", "plan", "stood_on"]
 
 
 class Known(Enum):
@@ -28,19 +28,18 @@ class Plan:
     """The nodes to run, with an edge from each to those that use it."""
     handles: frozenset[str]
     """Those of them that only make handles anew."""
-    cached: tuple[str, ...]
-    """All other nodes that the wanted ones stand on: their outputs, or those of what uses them, are known."""
+    known: frozenset[str]
+    """The nodes whose outputs are known and used."""
 
 
 def plan(order: Mapping[str, Bound], wanted: Iterable[str], ask: Callable[[str], Known]) -> Plan:
     """Walk back from the wanted nodes; the cache is not asked about what lies behind a known node, and a lazy input
     is not looked at yet."""
-    wanted = list(wanted)
     graph = nx.DiGraph()
     handles: set[str] = set()
     known: set[str] = set()
     seen: set[str] = set()
-    stack = wanted[::-1]
+    stack = list(wanted)[::-1]
     edges: list[tuple[str, str]] = []
     while stack:
         node_id = stack.pop()
@@ -58,22 +57,22 @@ def plan(order: Mapping[str, Bound], wanted: Iterable[str], ask: Callable[[str],
             edges.append((source, node_id))
             stack.append(source)
     graph.add_edges_from(edge for edge in edges if edge[0] not in known)
-    return Plan(graph, frozenset(handles), _stood_on(order, wanted, graph, handles))
+    return Plan(graph, frozenset(handles), frozenset(known))
 
 
 def eager_sources(node: Bound) -> list[str]:
     """The nodes that must be there before this one is called, in the order of its inputs."""
-    lazy = node.type.lazy
+    lazy = node.lazy
     return [link.node for name, link in node.links.items() if name not in lazy]
 
 
-def _stood_on(order: Mapping[str, Bound], wanted: list[str], graph: nx.DiGraph, handles: set[str]) -> tuple[str, ...]:
+def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -> tuple[str, ...]:
+    """The nodes that need not run because their outputs, or those of what uses them, are known, in order."""
     seen: set[str] = set()
-    stack = wanted[::-1]
+    stack = list(wanted)
     while stack:
         node_id = stack.pop()
-        if node_id in seen:
-            continue
-        seen.add(node_id)
-        stack.extend(eager_sources(order[node_id]))
-    return tuple(key for key in order if key in seen and (key not in graph or key in handles))
+        if node_id not in seen:
+            seen.add(node_id)
+            stack.extend(eager_sources(order[node_id]))
+    return tuple(key for key in order if key in seen and (key not in planned.graph or key in planned.handles))

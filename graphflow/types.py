@@ -6,7 +6,7 @@ A wire type is an `Annotated` alias, so that a node function stays a plain typed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 __all__ = [
-    "AnyType", "Choice", "ClipHandle", "Conditioning", "Help", "Image", "Latent", "Mask", "ModelHandle", "Multiline",
-    "Range", "Seed", "Upload", "VaeHandle", "Wire", "compatible",
+    "AnyType", "Choice", "ClipHandle", "Conditioning", "Grow", "Help", "Image", "Latent", "Mask", "Match", "ModelHandle",
+    "Multiline", "Range", "Rows", "Seed", "Upload", "VaeHandle", "Variants", "Wire", "compatible",
 ]  # fmt: skip
 
 
@@ -67,6 +67,50 @@ class Help:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Inputs and outputs of one `name` carry one type, whichever is linked: `Annotated[Any, Match("switch")]`."""
+
+    name: str
+    allowed: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """A choice that brings inputs of its own: `Variants({"by factor": ByFactor, "to size": ToSize})`.
+
+    Each variant is a dataclass whose annotated fields are the inputs `NAME.FIELD`; the node receives an instance of the
+    one that is chosen. Instead of a class, a mapping of Inputs (the node then receives a dict), or None: no inputs.
+    """
+
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """As many inputs of one kind as are linked: `NAME.image0`, `NAME.image1` ...; the node receives a dict in order.
+
+    `template` is an annotation (or a mapping of Inputs). With `names`, `NAME.a`, `NAME.b` ... in place of numbers.
+    """
+
+    template: Any
+    prefix: str = ""
+    min: int = 1
+    max: int = 100
+    names: Sequence[str] = ()
+    optional: bool = False
+    """Even the first `min` may be left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table: `NAME.0.FIELD`, `NAME.1.FIELD` ...; the node receives a list of instances of the template dataclass."""
+
+    template: Any
+    min: int = 0
+    max: int = 100
+
+
 AnyType = Annotated[Any, Wire("*")]
 Image = Annotated[Any, Wire("IMAGE")]
 """float32 [B,H,W,C] in 0..1."""
@@ -86,5 +130,5 @@ def compatible(output: str, wanted: str) -> bool:
     if output == wanted or output == "*" or wanted == "*":
         return True
     if "," in output or "," in wanted:
-        return not {part.strip() for part in output.split(",")}.isdisjoint(part.strip() for part in wanted.split(","))
+        return any(compatible(one.strip(), other.strip()) for one in output.split(",") for other in wanted.split(","))
     return {output, wanted} == {"COMBO", "STRING"} or (output == "INT" and wanted == "FLOAT")

@@ -6,26 +6,24 @@ Pure: no I/O but what the folders' choices need. One pass over nodes and links, 
 from __future__ import annotations
 
 import difflib
-import math
-import reprlib
-import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
 
-from .node import Input, NodeType
+from .inputs import OPTIONAL, WIDGETS, Input, flatten
+from .literals import Choices, Report, canonical_literal
+from .node import NodeType
 from .problem import Problem, did_you_mean
 from .settings import Settings
 from .types import compatible
-from .workflow import NOTES, Link, Workflow, as_link
+from .workflow import NOTES, Link, Node, Workflow, as_link
 
-__all__ = ["Bound", "validate"]
+__all__ = ["Binder", "Bound", "sound", "topological", "validate"]
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 3
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -36,6 +34,12 @@ class Bound:
     type: NodeType
     literals: dict[str, Any]
     links: dict[str, Link]
+    inputs: Mapping[str, Input]
+    """The inputs that exist for it, by their flat names."""
+    lazy: frozenset[str] = _NONE
+    """Those that are computed only if it asks."""
+    every: frozenset[str] = _NONE
+    """Those that take a whole list."""
 
 
 def validate(
@@ -45,196 +49,196 @@ def validate(
 
     `warnings` receives what is odd and stops nothing: inputs that no node type declares (see `_unknown_input`).
     """
-    warnings = [] if warnings is None else warnings
-    problems: list[Problem] = []
+    binder = Binder(workflow, types, settings, [] if warnings is None else warnings)
     bound: dict[str, Bound] = {}
-    choices = _Choices(settings)
     for node_id, node in workflow.items():
-        if node.class_type in NOTES:
-            continue
-        kind = types.get(node.class_type)
-        if kind is None:
-            problems.append(Problem("unknown_node_type", f"there is no node type {node.class_type!r}", node_id, node.title,
-                                    hint=did_you_mean(node.class_type, types)))  # fmt: skip
-            continue
-        bound[node_id] = _bind(node_id, node.title, node.inputs, kind, workflow, types, choices, problems,
-                               warnings)  # fmt: skip
-
+        if node.class_type not in NOTES:
+            found = binder.bind(node_id, node)
+            if found is not None:
+                bound[node_id] = found
+    problems = binder.problems
     if not any(item.type.is_output for item in bound.values()) and not problems:
         outputs = sorted(name for name, kind in types.items() if kind.is_output)
         problems.append(Problem("no_output", "no node of the workflow has an effect, so there is nothing to run",
                                 hint="add one of: " + ", ".join(outputs[:8])))  # fmt: skip
-    order = _topological(bound)
+    order = topological(bound)
+    binder.check_types(order, order)
     if len(order) < len(bound):
         problems.extend(_cycles({key: item for key, item in bound.items() if key not in order}, workflow))
     return order, problems
 
 
-class _Choices:
-    """The options of each choice, asked once a validation: some of them list folders."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._known: dict[int, Sequence[str]] = {}
-
-    def __getitem__(self, item: Input) -> Sequence[str]:
-        assert item.choice is not None
-        key = id(item.choice)
-        if key not in self._known:
-            self._known[key] = item.choice.names(self._settings)
-        return self._known[key]
+def sound(order: Mapping[str, Bound], problems: Iterable[Problem]) -> dict[str, Bound]:
+    """The nodes that can run whatever is wrong elsewhere: neither they nor what they stand on has a problem."""
+    bad = {problem.node for problem in problems}
+    if not bad:
+        return dict(order)
+    good: dict[str, Bound] = {}
+    for node_id, item in order.items():
+        if node_id not in bad and all(link.node in good for link in item.links.values()):
+            good[node_id] = item
+    return good
 
 
-def _bind(
-    node_id: str, title: str | None, inputs: Mapping[str, Any], kind: NodeType, workflow: Workflow,
-    types: Mapping[str, NodeType], choices: _Choices, problems: list[Problem], warnings: list[Problem],
-) -> Bound:  # fmt: skip
-    literals: dict[str, Any] = dict(kind.defaults)
-    links: dict[str, Link] = {}
-    title = title or kind.name
+class Binder:
+    """Binds nodes to their types, and collects what is wrong with them."""
 
-    def report(code: str, message: str, name: str, hint: str | None = None) -> None:
-        problems.append(Problem(code, message, node_id, title, name, hint))
+    def __init__(
+        self, workflow: Mapping[str, Node], types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem],
+        expanded: bool = False,
+    ) -> None:  # fmt: skip
+        self.problems: list[Problem] = []
+        self._workflow, self._types, self._warnings = workflow, types, warnings
+        self._choices = Choices(settings)
+        self._expanded = expanded
+        """The nodes were made by a node: their literals may be values of any type."""
 
-    for name, value in inputs.items():
-        item = kind.inputs.get(name)
-        if item is None:
-            found = _unknown_input(name, value, inputs, kind, workflow)
-            if found.code == "unused_input":
-                warnings.append(replace(found, node=node_id, title=title))
-            else:
-                problems.append(replace(found, node=node_id, title=title))
-            continue
-        link = as_link(value)
-        if link is not None:
-            literals.pop(name, None)
-            if _check_link(link, item, workflow, types, report):
-                links[name] = link
-            continue
-        ok, literal = _literal(item, value, choices, report)
-        if ok:
-            literals[name] = literal
-    for name, item in kind.inputs.items():
-        if item.required and name not in inputs:
-            what = "a link to a" if not item.has_widget else "a"
-            report("missing_input", f"nothing is given; it needs {what} {item.type}", name)
-    return Bound(node_id, kind, literals, links)
+    def bind(self, node_id: str, node: Node) -> Bound | None:
+        """The bound node, with what is right in it; None where its type is not known."""
+        kind = self._types.get(node.class_type)
+        if kind is None:
+            self.problems.append(Problem("unknown_node_type", f"there is no node type {node.class_type!r}", node_id,
+                                         node.title, hint=did_you_mean(node.class_type, self._types)))  # fmt: skip
+            return None
+        title = node.title or kind.name
+        given = node.inputs
+        before = len(self.problems)
 
+        def report(code: str, message: str, name: str | None, hint: str | None = None) -> None:
+            self.problems.append(Problem(code, message, node_id, title, name, hint))
 
-def _unknown_input(name: str, value: Any, inputs: Mapping[str, Any], kind: NodeType, workflow: Workflow) -> Problem:
-    """Programs of the field leave inputs of older versions, and what their widgets show, in their files; such files must
-    run, so an undeclared input is passed over with a warning. It is an error where the author must have meant something
-    else: a name that is nearly that of an input which is not given, or a link to a node that is not there."""
-    link = as_link(value)
-    if link is not None and link.node not in workflow:
-        return Problem("missing_node", f"it links to node {link.node!r}, which does not exist", input=name,
-                       hint=f"and {kind.name} has no such input: remove it")  # fmt: skip
-    absent = [each for each in kind.inputs if each not in inputs]
-    if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
-        return Problem("unknown_input", f"{kind.name} has no such input", input=name, hint=did_you_mean(name, absent))
-    return Problem("unused_input", f"{kind.name} has no such input", input=name,
-                   hint=did_you_mean(name, kind.inputs))  # fmt: skip
+        declared: Mapping[str, Input] = kind.inputs
+        literals: dict[str, Any] = dict(kind.defaults)
+        lazy, every = kind.lazy, kind.every
+        if kind.is_dynamic:
+            declared = {item.name: item for item in flatten(kind.inputs.values(), given)}
+            if kind.extra is not None:
+                declared |= {name: replace(kind.extra, name=name) for name in given if name not in declared}
+            literals = {
+                name: item.default for name, item in declared.items()
+                if not item.required and item.default is not OPTIONAL and item.grow is None and item.rows is None
+            }  # fmt: skip
+            lazy = frozenset(name for name, item in declared.items() if item.lazy)
+            every = frozenset(name for name, item in declared.items() if item.every)
+        links: dict[str, Link] = {}
+        item: Input | None
+        for name, value in given.items():
+            item = declared.get(name)
+            if item is None:
+                self._unknown(name, value, given, kind, declared, node_id, title)
+                continue
+            link = as_link(value)
+            if link is not None:
+                literals.pop(name, None)
+                if item.variants is not None:
+                    report("not_a_choice", "it decides which inputs there are, so it is chosen, not linked", name,
+                           "choose one of: " + ", ".join(item.variants.options))  # fmt: skip
+                elif self._exists(link, item, report):
+                    links[name] = link
+                continue
+            if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
+                literals[name] = value
+                continue
+            if name in kind.unchecked and item.type == "COMBO":
+                item = replace(item, free=True)
+            ok, literal = canonical_literal(item, value, self._choices, report)
+            if ok:
+                literals[name] = literal
+        for name, item in declared.items():
+            if item.required and name not in given:
+                what = "a link to a" if not item.has_widget else "a"
+                report("missing_input", f"nothing is given; it needs {what} {item.type}", name)
+        if kind.check is not None and len(self.problems) == before:
+            self._ask(kind, literals, links, report)
+        return Bound(node_id, kind, literals, links, declared, lazy, every)
 
-
-def _check_link(link: Link, item: Input, workflow: Workflow, types: Mapping[str, NodeType], report: Any) -> bool:
-    source = workflow.get(link.node)
-    if source is None:
-        report("missing_node", f"it links to node {link.node!r}, which does not exist", item.name,
-               did_you_mean(link.node, workflow))  # fmt: skip
-        return False
-    kind = types.get(source.class_type)
-    if kind is None:
-        return source.class_type not in NOTES
-    if not 0 <= link.slot < len(kind.outputs):
-        outputs = ", ".join(f"{i} ({out.name})" for i, out in enumerate(kind.outputs)) or "none"
-        report("missing_output", f"it links to output {link.slot} of node {link.node} ({kind.name}), "
-               f"which has no such output", item.name, f"its outputs: {outputs}")  # fmt: skip
-        return False
-    given = kind.outputs[link.slot].type
-    if not compatible(given, item.type):
-        report("type_mismatch", f"it needs {item.type}, but output {link.slot} of node {link.node} ({kind.name}) "
-               f"is {given}", item.name)  # fmt: skip
-        return False
-    return True
-
-
-def _literal(item: Input, value: Any, choices: _Choices, report: Any) -> tuple[bool, Any]:
-    """The value in canonical form for its socket type. Nothing is bent silently: 3.9 is no INT, "false" no BOOLEAN."""
-    kind = item.type
-    if value is None and not item.required and item.default is None:
-        return True, None
-    if isinstance(value, dict) and set(value) == {"__value__"}:
-        value = value["__value__"]
-    if kind in ("INT", "FLOAT"):
-        number = _number(value)
-        if number is None or (kind == "INT" and number != int(number)):
-            report(
-                "wrong_type", f"found {_show(value)}, expected {'a whole' if kind == 'INT' else 'a'} number", item.name
-            )
-            return False, None
-        low, high = (item.range.min, item.range.max) if item.range is not None else (-math.inf, math.inf)
-        if kind == "FLOAT":
-            low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
-        if not low <= number <= high:
-            report("out_of_range", f"found {_show(value)}, expected {low} to {high}", item.name)
-            return False, None
-        return True, int(number) if kind == "INT" else float(number)
-    if kind == "BOOLEAN":
-        if isinstance(value, bool) or (type(value) is int and value in (0, 1)):
-            return True, bool(value)
-        report("wrong_type", f"found {_show(value)}, expected true or false", item.name)
-        return False, None
-    if kind == "STRING":
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            return True, str(value)
-        report("wrong_type", f"found {_show(value)}, expected text", item.name)
-        return False, None
-    if kind == "COMBO":
-        options = choices[item]
-        if isinstance(value, str) and value in options:
-            return True, value
-        hint = (
-            did_you_mean(value if isinstance(value, str) else _show(value), options)
-            or "there is nothing to choose from"
-        )
-        report("not_a_choice", f"found {_show(value)}, which is not one of the {len(options)} choices", item.name, hint)
-        return False, None
-    if kind == "*":
-        return True, value
-    report("not_a_link", f"found {_show(value)}, expected a link to a {kind}", item.name,
-           'a link is ["id of a node", number of its output]')  # fmt: skip
-    return False, None
-
-
-def _number(value: Any) -> float | int | None:
-    """A finite number, or None."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and len(value) < 40:
+    def _ask(self, kind: NodeType, literals: dict[str, Any], links: dict[str, Link], report: Report) -> None:
+        """Let the node type say itself what is wrong."""
+        assert kind.check is not None
+        given = {}
+        for name, link in links.items():
+            source = self._types.get(self._workflow[link.node].class_type)
+            given[name] = source.outputs[link.slot].type if source is not None else "*"
         try:
-            return int(value)
-        except ValueError:
-            try:
-                value = float(value)
-            except ValueError:
-                return None
-    if isinstance(value, int):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else None
+            for where, message in kind.check(literals, given):
+                report("not_accepted", message, where)
+        except Exception as error:
+            report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)
+
+    def _unknown(
+        self, name: str, value: Any, given: Mapping[str, Any], kind: NodeType, declared: Mapping[str, Input],
+        node_id: str, title: str,
+    ) -> None:  # fmt: skip
+        """Programs of the field leave inputs of older versions, and what their widgets show, in their files; such files
+        must run, so an undeclared input is passed over with a warning. It is an error where the author must have meant
+        something else: a name that is nearly that of an input which is not given, or a link to a node that is not there.
+        """
+        link = as_link(value)
+        if link is not None and link.node not in self._workflow:
+            self.problems.append(Problem("missing_node", f"it links to node {link.node!r}, which does not exist", node_id,
+                                         title, name, f"and {kind.name} has no such input: remove it"))  # fmt: skip
+            return
+        absent = [each for each in declared if each not in given]
+        if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
+            self.problems.append(Problem("unknown_input", f"{kind.name} has no such input", node_id, title, name,
+                                         did_you_mean(name, absent)))  # fmt: skip
+            return
+        self._warnings.append(Problem("unused_input", f"{kind.name} has no such input", node_id, title,
+                                      name, did_you_mean(name, declared)))  # fmt: skip
+
+    def _exists(self, link: Link, item: Input, report: Report) -> bool:
+        source = self._workflow.get(link.node)
+        if source is None:
+            report("missing_node", f"it links to node {link.node!r}, which does not exist", item.name,
+                   did_you_mean(link.node, self._workflow))  # fmt: skip
+            return False
+        kind = self._types.get(source.class_type)
+        if kind is None:
+            return source.class_type not in NOTES
+        if not 0 <= link.slot < len(kind.outputs):
+            outputs = ", ".join(f"{i} ({out.name})" for i, out in enumerate(kind.outputs)) or "none"
+            report("missing_output", f"it links to output {link.slot} of node {link.node} ({kind.name}), "
+                   f"which has no such output", item.name, f"its outputs: {outputs}")  # fmt: skip
+            return False
+        return True
+
+    def check_types(self, nodes: Mapping[str, Bound], order: Mapping[str, Bound]) -> None:
+        """Whether each link of these nodes, given in topological order, carries what its input takes; an output that
+        matches an input has that input's type. `order` holds them and all they link to."""
+        matched: dict[tuple[str, str], str] = {}
+
+        def type_of(link: Link) -> str:
+            output = order[link.node].type.outputs[link.slot]
+            if output.match is None:
+                return output.type
+            return matched.get((link.node, output.match.name), output.type)
+
+        for node_id, item in nodes.items():
+            for name, link in item.links.items():
+                if link.node not in order:
+                    continue
+                wanted, given = item.inputs[name], type_of(link)
+                if not compatible(given, wanted.type) and name not in item.type.unchecked:
+                    kind = order[link.node].type
+                    title = self._workflow[node_id].title or item.type.name
+                    self.problems.append(
+                        Problem("type_mismatch", f"it needs {wanted.type}, but output {link.slot} of node {link.node} "
+                                f"({kind.name}) is {given}", node_id, title, name)
+                    )  # fmt: skip
+                if wanted.match is not None and given != "*":
+                    known = matched.setdefault((node_id, wanted.match.name), given)
+                    if not compatible(known, given) and not compatible(given, known):
+                        title = self._workflow[node_id].title or item.type.name
+                        self.problems.append(
+                            Problem("type_mismatch", f"it is {given}, but must be {known} as the other inputs that go "
+                                    "with it", node_id, title, name)
+                        )  # fmt: skip
 
 
-def _show(value: Any) -> str:
-    """A few words for a value of any size and depth."""
-    if isinstance(value, int) and abs(value) >= 10**40:
-        return f"a number of about {round(value.bit_length() * math.log10(2))} digits"
-    if isinstance(value, (list, dict)):
-        text = _SHORT.repr(value)
-    else:
-        text = repr(value[:60] if isinstance(value, str) else value)
-    return text if len(text) <= 60 else text[:57] + "..."
+_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 
 
-def _topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
+def topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
     """Kahn's algorithm in document order; nodes on or behind a cycle are left out."""
     waiting: dict[str, int] = {}
     users: dict[str, list[str]] = {}

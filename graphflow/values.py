@@ -17,10 +17,23 @@ from hashlib import blake2b
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
-__all__ = ["Codec", "Encoded", "Handle", "Unstorable", "decode", "encode", "share", "size_of"]
+__all__ = ["Blocked", "Codec", "Encoded", "Handle", "Items", "Unstorable", "decode", "encode", "share", "size_of"]
 
 ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 _BIG = 1 << 63
+
+
+class Items(tuple[Any, ...]):
+    """Several values on one link: what follows runs once for each. Never holds exactly one: that is the value itself."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A value that stops what needs it. With a message, that is a failure which says so; without one, it is meant."""
+
+    message: str | None = None
 
 
 class Handle:
@@ -93,6 +106,8 @@ def share(value: Any) -> Any:
         return tuple(share(item) for item in value)
     if kind is dict:
         return {key: share(item) for key, item in value.items()}
+    if kind is Items:
+        return Items(share(item) for item in value)
     codec = _codec_of(kind)
     return codec.share(value) if codec is not None and codec.owns(value) else value
 
@@ -106,7 +121,7 @@ def size_of(value: Any, seen: set[int] | None = None) -> int:
     if id(value) in seen:
         return 0
     seen.add(id(value))
-    if kind in (list, tuple):
+    if kind in (list, tuple, Items):
         return 64 + sum(size_of(item, seen) for item in value)
     if kind is dict:
         return 64 + sum(size_of(key, seen) + size_of(item, seen) for key, item in value.items())
@@ -172,6 +187,10 @@ class _Writer:
             return {"d": [[self.tree(key), self.tree(item)] for key, item in value.items()]}
         if kind is bytes:
             return {"b": value.hex()}
+        if kind is Items:
+            return {"m": [self.tree(item) for item in value]}
+        if kind is Blocked:
+            return {"k": value.message}
         if isinstance(value, Handle):
             self.has_handle = True
             return {"h": [f"{kind.__module__}.{kind.__qualname__}", self.tree(value.identity())]}
@@ -201,6 +220,10 @@ def _read(tree: Any, leaves: dict[str, Any]) -> Any:
             return {_read(key, leaves): _read(item, leaves) for key, item in body}
         case "b":
             return bytes.fromhex(body)
+        case "m":
+            return Items(_read(item, leaves) for item in body)
+        case "k":
+            return Blocked(body)
         case "x":
             return leaves[body]
     raise ValueError(f"unknown tag {tag!r}")

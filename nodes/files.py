@@ -79,7 +79,7 @@ def _claim_file(context: Context, index: int) -> Path | None:
     if context.claims is None:
         return None
     context.claims.mkdir(parents=True, exist_ok=True)
-    return context.claims / hashlib.sha256(f"{context.node_id}/{index}".encode()).hexdigest()[:32]
+    return context.claims / hashlib.sha256(f"{context.node_id}/{context.call}/{index}".encode()).hexdigest()[:32]
 
 
 def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path:

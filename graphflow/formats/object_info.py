@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..node import Input, NodeType
+from ..inputs import OPTIONAL, Input, members
+from ..node import NodeType
 from ..settings import Settings
 
 __all__ = ["InputInfo", "NodeInfo", "NodeInfos", "OutputInfo", "RegistryInfos", "describe", "describe_all", "read_all",
@@ -24,13 +25,14 @@ def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
     """One node type. Inputs with a widget count as required, as the field has it: their default is the widget's."""
     groups: dict[str, dict[str, Any]] = {"required": {}}
     for item in kind.inputs.values():
-        required = item.required or (item.has_widget and item.default is not None)
+        required = item.required or (item.has_widget and item.default not in (None, OPTIONAL))
         groups.setdefault("required" if required else "optional", {})[item.name] = _spec(item, settings)
+    matches = any(out.match for out in kind.outputs)
     return {
         "input": groups,
         "input_order": {name: list(group) for name, group in groups.items()},
-        "output": [out.type for out in kind.outputs],
-        "output_is_list": [False for _ in kind.outputs],
+        "output": ["COMFY_MATCHTYPE_V3" if out.match else out.type for out in kind.outputs],
+        "output_is_list": [out.each for out in kind.outputs],
         "output_name": [out.name for out in kind.outputs],
         "name": kind.name,
         "display_name": kind.display_name,
@@ -38,6 +40,9 @@ def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
         "python_module": _module(kind),
         "category": kind.category,
         "output_node": kind.is_output,
+        **({"output_matchtypes": [out.match.name if out.match else None for out in kind.outputs]} if matches else {}),
+        **({"output_tooltips": [out.help for out in kind.outputs]} if any(out.help for out in kind.outputs) else {}),
+        **kind.flags,
     }
 
 
@@ -49,7 +54,7 @@ def describe_all(registry: Mapping[str, NodeType], settings: Settings) -> dict[s
 def _spec(item: Input, settings: Settings) -> list[Any]:
     """`[type, options]`; a choice is `[[what there is to choose from], options]`."""
     options: dict[str, Any] = {}
-    if not item.required and item.default is not None:
+    if not item.required and item.default is not None and item.default is not OPTIONAL:
         options["default"] = item.default
     if item.range is not None:
         number = int if item.type == "INT" else float
@@ -64,9 +69,40 @@ def _spec(item: Input, settings: Settings) -> list[Any]:
         options["image_upload"] = True
     if item.lazy:
         options["lazy"] = True
+    if item.socket:
+        options["forceInput"] = True
     if item.help:
         options["tooltip"] = item.help
+    options |= item.options
+    if item.variants is not None:
+        keys = [
+            {"key": key, "inputs": _template(declared, settings)} for key, declared in item.variants.options.items()
+        ]
+        return ["COMFY_DYNAMICCOMBO_V3", {**options, "options": keys}]
+    if item.grow is not None:
+        grow = item.grow
+        named = {"names": list(grow.names)} if grow.names else {"prefix": grow.prefix, "max": grow.max}
+        template = {"input": _template(grow.template, settings, grow.prefix, grow.optional), "min": grow.min, **named}
+        return ["COMFY_AUTOGROW_V3", {**options, "template": template}]
+    if item.rows is not None:
+        rows = item.rows
+        template = {"inputs": _template(rows.template, settings), "min": rows.min, "max": rows.max}
+        return ["COMFY_DYNAMICGROUP_V3", {**options, "template": template}]
+    if item.match is not None:
+        template = {"template_id": item.match.name, "allowed_types": item.match.allowed}
+        return ["COMFY_MATCHTYPE_V3", {**options, "template": template}]
     return [list(item.choice.names(settings)) if item.choice else item.type, options]
+
+
+def _template(declared: Any, settings: Settings, name: str = "", optional: bool = False) -> dict[str, dict[str, Any]]:
+    """The inputs of a variant, or of what grows, in groups as those of a node."""
+    groups: dict[str, dict[str, Any]] = {}
+    for item in members(declared).values():
+        required = not optional and (item.required or (item.has_widget and item.default not in (None, OPTIONAL)))
+        groups.setdefault("required" if required else "optional", {})[item.name or name or "value"] = _spec(
+            item, settings
+        )
+    return groups
 
 
 def _module(kind: NodeType) -> str:

@@ -1,0 +1,128 @@
+"""The literals of a workflow in canonical form for their socket types, or what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .inputs import WIDGETS, Input
+from .problem import did_you_mean
+from .settings import Settings
+
+__all__ = ["Choices", "Report", "canonical_literal", "show"]
+
+Report = Callable[..., None]
+"""`report(code, message, input name, hint)`"""
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+
+
+class Choices:
+    """The options of each choice, asked once a validation: some of them list folders."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[int, tuple[Any, Sequence[str]]] = {}
+
+    def __getitem__(self, item: Input) -> Sequence[str]:
+        assert item.choice is not None
+        key = id(item.choice)
+        if key not in self._known:
+            self._known[key] = item.choice, item.choice.names(self._settings)
+        return self._known[key][1]
+
+
+def canonical_literal(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:
+    """The value in canonical form for its socket type. Nothing is bent silently: 3.9 is no INT, "false" no BOOLEAN."""
+    kind = item.type
+    if value is None and not item.required and item.default is None:
+        return True, None
+    if isinstance(value, dict) and set(value) == {"__value__"}:
+        value = value["__value__"]
+    if item.free:
+        return True, value
+    if "," in kind:
+        return _union(item, value, choices, report)
+    if kind in ("INT", "FLOAT"):
+        number = _number(value)
+        if number is None or (kind == "INT" and number != int(number)):
+            report(
+                "wrong_type", f"found {show(value)}, expected {'a whole' if kind == 'INT' else 'a'} number", item.name
+            )
+            return False, None
+        low, high = (item.range.min, item.range.max) if item.range is not None else (-math.inf, math.inf)
+        if kind == "FLOAT":
+            low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
+        if not low <= number <= high:
+            report("out_of_range", f"found {show(value)}, expected {low} to {high}", item.name)
+            return False, None
+        return True, int(number) if kind == "INT" else float(number)
+    if kind == "BOOLEAN":
+        if isinstance(value, bool) or (type(value) is int and value in (0, 1)):
+            return True, bool(value)
+        report("wrong_type", f"found {show(value)}, expected true or false", item.name)
+        return False, None
+    if kind == "STRING":
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            return True, str(value)
+        report("wrong_type", f"found {show(value)}, expected text", item.name)
+        return False, None
+    if kind == "COMBO":
+        options = choices[item]
+        if isinstance(value, str) and value in options:
+            return True, value
+        hint = (
+            did_you_mean(value if isinstance(value, str) else show(value), options) or "there is nothing to choose from"
+        )
+        report("not_a_choice", f"found {show(value)}, which is not one of the {len(options)} choices", item.name, hint)
+        return False, None
+    if kind == "*":
+        return True, value
+    report("not_a_link", f"found {show(value)}, expected a link to a {kind}", item.name,
+           'a link is ["id of a node", number of its output]')  # fmt: skip
+    return False, None
+
+
+def _union(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:
+    """The first of several types that the value is of, exactly."""
+    parts = [part.strip() for part in item.type.split(",")]
+    exact = {bool: "BOOLEAN", int: "INT", float: "FLOAT", str: "STRING"}.get(type(value), "*")
+    for part in (exact, *(part for part in parts if part in WIDGETS and part != "COMBO")):
+        if part in parts:
+            ok, literal = canonical_literal(replace(item, type=part), value, choices, lambda *_: None)
+            if ok:
+                return True, literal
+    report("wrong_type", f"found {show(value)}, expected {' or '.join(parts)}", item.name)
+    return False, None
+
+
+def _number(value: Any) -> float | int | None:
+    """A finite number, or None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and len(value) < 40:
+        try:
+            return int(value)
+        except ValueError:
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+    if isinstance(value, int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def show(value: Any) -> str:
+    """A few words for a value of any size and depth."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"a number of about {round(value.bit_length() * math.log10(2))} digits"
+    if isinstance(value, (list, dict)):
+        text = _SHORT.repr(value)
+    else:
+        text = repr(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
