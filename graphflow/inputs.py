@@ -119,11 +119,11 @@ class Output:
 def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
     """The input that a parameter declares; raises TypeError where its annotation is no socket type."""
     lazy = every = False
-    if get_origin(annotation) is Lazy:
-        lazy, annotation = True, get_args(annotation)[0]
-    elif get_origin(annotation) is Every:
-        every, annotation = True, get_args(annotation)[0]
     annotation, marks = _unwrap(annotation)
+    if get_origin(annotation) in (Lazy, Every):
+        lazy, every = get_origin(annotation) is Lazy, get_origin(annotation) is Every
+        annotation, inner = _unwrap(get_args(annotation)[0])
+        marks = (*inner, *marks)
 
     def find(kind: type) -> Any:
         return next((mark for mark in marks if isinstance(mark, kind)), None)
