@@ -1,0 +1,328 @@
+"""What can happen to a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
+
+    pending --claim--> running --finish--> done | failed | cancelled
+       ^                  |
+       +--release, crash--+        (a crash too many: failed)
+
+Who runs a prompt holds its epoch. Every claim, and every end of a claim, raises it; what comes with an older epoch
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from sqlite3 import Row
+from typing import Any, Literal
+
+from .reading import find
+from .records import TERMINAL, Accepted, Conflict, Event, Prompt, State, Submission
+from .store import Transaction
+
+__all__ = [
+    "Cancelled", "accept", "append", "cancel", "cancel_pending", "claim", "crash", "drop_claims", "finish", "forget",
+    "move", "prune", "recover", "release",
+]  # fmt: skip
+
+SECRETS = ("api_key_comfy_org", "auth_token_comfy_org")
+"""What clients send along for paid services of others; never stored."""
+
+_NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
+
+Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
+
+
+def accept(tx: Transaction, wanted: Submission) -> Accepted:
+    """Put it into the queue. Raises Conflict if the id is taken by something else."""
+    extra = {key: value for key, value in wanted.extra.items() if key not in SECRETS}
+    digest = _digest(wanted, extra)
+    prompt_id = wanted.prompt_id or str(uuid.uuid4())
+    known = tx.db.execute("SELECT number, node_errors, digest FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
+    if known is not None:
+        if known[2] != digest:
+            raise Conflict(prompt_id)
+        return Accepted(prompt_id, _plain(known[0]), json.loads(known[1]), existed=True)
+    workflow, extra_json, errors = _dump(wanted.workflow), _dump(extra), _dump(wanted.node_errors)
+    seq = tx.db.execute(
+        "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
+        " extra) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra_json), digest, wanted.webhook,
+            _dump(wanted.targets), errors, workflow, extra_json,
+        ),
+    ).lastrowid  # fmt: skip
+    assert seq is not None
+    number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
+    tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
+    return Accepted(prompt_id, _plain(number), wanted.node_errors, existed=False)
+
+
+def claim(tx: Transaction) -> Prompt | None:
+    """Take the first pending prompt to run it; the prompt that is given has the epoch to show."""
+    found = tx.db.execute("SELECT seq, id FROM prompts WHERE state = 'pending' ORDER BY number, seq LIMIT 1").fetchone()
+    if found is None:
+        return None
+    tx.db.execute(
+        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ? WHERE seq = ?",
+        (time.time(), found[0]),
+    )
+    prompt = find(tx.db, found[1])
+    assert prompt is not None
+    start = {"prompt_id": prompt.id, "timestamp": _now_ms()}
+    if prompt.attempts > 1:
+        start["attempt"] = prompt.attempts
+    _log(tx, found[0], prompt.id, prompt.client_id, "execution_start", start)
+    return prompt
+
+
+def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, dict[str, Any]]]) -> bool:
+    """Add events to the log; False if the epoch is over."""
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return False
+    for kind, data in events:
+        _log(tx, held["seq"], prompt_id, held["client_id"], kind, data)
+    return True
+
+
+def finish(tx: Transaction, prompt_id: str, epoch: int, kind: str, data: dict[str, Any]) -> State | None:
+    """Outputs, final state and last event, all or nothing; None if the epoch is over.
+
+    Whoever asked for a cancel before this has won, even if the run went through in the meantime.
+    """
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return None
+    if held["cancelling"] and kind == "execution_success":
+        kind, data = "execution_interrupted", _interrupted(tx, held["seq"], prompt_id)
+    return _end(tx, held, kind, data)
+
+
+def release(tx: Transaction, prompt_id: str, epoch: int) -> bool:
+    """Put it back where it was, as if it had not been started: the process is shutting down."""
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return False
+    if held["cancelling"]:
+        _end(tx, held, "execution_interrupted", _interrupted(tx, held["seq"], prompt_id))
+        return True
+    tx.db.execute(
+        "UPDATE prompts SET state = 'pending', epoch = epoch + 1, attempts = attempts - 1 WHERE seq = ?", (held["seq"],)
+    )
+    return True
+
+
+def crash(tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int) -> State | None:
+    """The process that ran it has died: put it back, or give it up if that has happened `limit` times."""
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return None
+    crashes = held["crashes"] + 1
+    tx.db.execute("UPDATE prompts SET crashes = ? WHERE seq = ?", (crashes, held["seq"]))
+    if held["cancelling"]:
+        return _end(tx, held, "execution_interrupted", _interrupted(tx, held["seq"], prompt_id))
+    if crashes < limit:
+        tx.db.execute("UPDATE prompts SET state = 'pending', epoch = epoch + 1 WHERE seq = ?", (held["seq"],))
+        return "pending"
+    node, kind = _running_node(tx, held["seq"], prompt_id)
+    times = "once" if crashes == 1 else f"{crashes} times"
+    error: dict[str, Any] = {
+        "prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, held["seq"]),
+        "exception_type": "CrashedWorker",
+        "exception_message": f"crashed worker: the process died {times} while this prompt ran ({reason})\n",
+        "traceback": [], "current_inputs": {}, "current_outputs": [], "timestamp": _now_ms(),
+    }  # fmt: skip
+    return _end(tx, held, "execution_error", error)
+
+
+def recover(tx: Transaction, limit: int) -> None:
+    """At the start of the server nothing runs: what the file has as running died with the process before."""
+    for prompt_id, epoch in tx.db.execute("SELECT id, epoch FROM prompts WHERE state = 'running'").fetchall():
+        crash(tx, prompt_id, epoch, "the server was killed", limit)
+
+
+def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
+    """Pending: it ends here and now. Running: it will end as cancelled, whatever its worker still does."""
+    found = _row(tx, f"SELECT {_NEEDED}, state FROM prompts WHERE id = ?", (prompt_id,))
+    if found is None:
+        return "unknown"
+    if found["state"] == "pending":
+        _end(tx, found, "execution_interrupted", _interrupted(tx, found["seq"], prompt_id))
+        return "cancelled"
+    if found["state"] == "running":
+        tx.db.execute("UPDATE prompts SET cancelling = 1 WHERE seq = ?", (found["seq"],))
+        return "cancelling"
+    return "finished"
+
+
+def cancel_pending(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> list[str]:
+    """Cancel those of these prompts (None: of all) that wait; their ids."""
+    if prompt_ids is None:
+        chosen = [row[0] for row in tx.db.execute("SELECT id FROM prompts WHERE state = 'pending'").fetchall()]
+    else:
+        query = "SELECT 1 FROM prompts WHERE id = ? AND state = 'pending'"
+        chosen = [item for item in dict.fromkeys(prompt_ids) if tx.db.execute(query, (item,)).fetchone()]
+    for prompt_id in chosen:
+        cancel(tx, prompt_id)
+    return chosen
+
+
+def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
+    """Give a pending prompt another number (None: the first place); the number, or None if it is not pending."""
+    found = tx.db.execute("SELECT seq FROM prompts WHERE id = ? AND state = 'pending'", (prompt_id,)).fetchone()
+    if found is None:
+        return None
+    if number is None:
+        number = tx.db.execute("SELECT min(number) - 1 FROM prompts WHERE state = 'pending'").fetchone()[0]
+    tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
+    return _plain(number)
+
+
+def forget(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> int:
+    """Forget finished prompts (None: all); their files stay. How many."""
+    if prompt_ids is None:
+        seqs = tx.db.execute("SELECT seq FROM prompts WHERE finished IS NOT NULL").fetchall()
+    else:
+        query = "SELECT seq FROM prompts WHERE id = ? AND finished IS NOT NULL"
+        seqs = [row for item in prompt_ids for row in tx.db.execute(query, (item,)).fetchall()]
+    _delete(tx, seqs)
+    return len(seqs)
+
+
+def prune(tx: Transaction, count: int, size: int) -> int:
+    """Forget the oldest finished prompts until at most `count` are left, of at most `size` bytes. How many went."""
+    have, total = tx.db.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM prompts WHERE finished IS NOT NULL"
+    ).fetchone()
+    gone = []
+    if have > count or total > size:
+        oldest = tx.db.execute("SELECT seq, size FROM prompts WHERE finished IS NOT NULL ORDER BY finished, seq")
+        for seq, bytes_ in oldest.fetchall():
+            if have <= count and total <= size:
+                break
+            gone.append((seq,))
+            have, total = have - 1, total - bytes_
+        _delete(tx, gone)
+        tx.db.execute("PRAGMA incremental_vacuum(1000)")
+    return len(gone)
+
+
+def drop_claims(tx: Transaction, prompt_ids: list[str]) -> None:
+    """The notes of these runs about their files are gone."""
+    tx.db.executemany("DELETE FROM loose_claims WHERE id = ?", [(prompt_id,) for prompt_id in prompt_ids])
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _held(tx: Transaction, prompt_id: str, epoch: int) -> Row | None:
+    """The running prompt, if this epoch is still the one that counts."""
+    query = f"SELECT {_NEEDED} FROM prompts WHERE id = ? AND epoch = ? AND state = 'running'"
+    return _row(tx, query, (prompt_id, epoch))
+
+
+def _row(tx: Transaction, query: str, values: tuple[Any, ...]) -> Row | None:
+    cursor = tx.db.cursor()
+    cursor.row_factory = Row
+    found: Row | None = cursor.execute(query, values).fetchone()
+    return found
+
+
+def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
+    state: State = {"execution_success": "done", "execution_error": "failed"}.get(kind, "cancelled")  # type: ignore[assignment]
+    seq, prompt_id = held["seq"], held["id"]
+    _log(tx, seq, prompt_id, held["client_id"], kind, data)
+    outputs: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
+    messages: list[Any] = []
+    size = 0
+    # What an attempt before this one has written is this prompt's, too; of what was written again, the last word counts.
+    for at, text in tx.db.execute("SELECT type, data FROM events WHERE prompt = ? ORDER BY number", (seq,)):
+        size += len(text)
+        if at == "executed":
+            shown = json.loads(text)
+            node = shown["node"]
+            outputs[node] = shown["output"]
+            meta[node] = {
+                "node_id": node,
+                "display_node": shown["display_node"],
+                "parent_node": None,
+                "real_node_id": node,
+            }
+        elif at == "execution_start":
+            messages = [[at, json.loads(text)]]
+        elif at == "execution_cached" or at in TERMINAL:
+            messages.append([at, json.loads(text)])
+    tx.db.execute(
+        "UPDATE prompts SET state = ?, finished = ?, epoch = epoch + 1, cancelling = 0, outputs = ?, meta = ?, messages = ?,"
+        " size = size + ? WHERE seq = ?",
+        (state, time.time(), _dump(outputs), _dump(meta), _dump(messages), size, seq),
+    )
+    if held["started"] is not None:
+        tx.db.execute("INSERT OR IGNORE INTO loose_claims VALUES (?)", (prompt_id,))
+    if held["webhook"] is not None:
+        body = {"prompt_id": prompt_id, "state": state, "outputs": outputs, "event": {"type": kind, "data": data}}
+        tx.db.execute(
+            "INSERT INTO webhooks (id, prompt_id, url, body, due) VALUES (?, ?, ?, ?, ?)",
+            (str(uuid.uuid4()), prompt_id, held["webhook"], _dump(body), time.time()),
+        )
+    return state
+
+
+def _log(tx: Transaction, seq: int, prompt_id: str, client_id: str | None, kind: str, data: dict[str, Any]) -> None:
+    number = 1 + (tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0)
+    tx.db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (seq, number, kind, _dump(data)))
+    tx.events.append(Event(prompt_id, number, kind, data, client_id))
+
+
+def _running_node(tx: Transaction, seq: int, prompt_id: str) -> tuple[str | None, str | None]:
+    """The node that was started last in the attempt at hand, and its type."""
+    found = tx.db.execute(
+        "SELECT data FROM events WHERE prompt = ?1 AND type = 'executing' AND number >"
+        " (SELECT max(number) FROM events WHERE prompt = ?1 AND type = 'execution_start')"
+        " ORDER BY number DESC LIMIT 1", (seq,)
+    ).fetchone()  # fmt: skip
+    if found is None:
+        return None, None
+    data = json.loads(found[0])
+    workflow = json.loads(tx.db.execute("SELECT workflow FROM prompts WHERE seq = ?", (seq,)).fetchone()[0])
+    kind = workflow.get(data["display_node"], {}).get("class_type")
+    return data["node"], kind
+
+
+def _executed(tx: Transaction, seq: int) -> list[str]:
+    rows = tx.db.execute("SELECT data FROM events WHERE prompt = ? AND type = 'executed' ORDER BY number", (seq,))
+    return list(dict.fromkeys(json.loads(row[0])["node"] for row in rows.fetchall()))
+
+
+def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:
+    node, kind = _running_node(tx, seq, prompt_id)
+    return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
+            "timestamp": _now_ms()}  # fmt: skip
+
+
+def _delete(tx: Transaction, seqs: list[tuple[int]]) -> None:
+    tx.db.executemany("DELETE FROM events WHERE prompt = ?", seqs)
+    tx.db.executemany("DELETE FROM prompts WHERE seq = ?", seqs)
+
+
+def _digest(wanted: Submission, extra: dict[str, Any]) -> bytes:
+    """What makes two submissions the same: all that was asked for, but not who asked."""
+    asked = [wanted.workflow, sorted(wanted.targets), extra, wanted.number, wanted.front, wanted.webhook]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+
+
+def _plain(number: float) -> float:
+    """A whole number is shown without a point."""
+    return int(number) if number == int(number) else number
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,51 @@
+"""How far the running prompt is: kept in memory, merged to one state a node, for whoever comes in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .records import Event, Prompt
+
+__all__ = ["Live"]
+
+
+class Live:
+    """The prompt that runs at the moment."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self._nodes: dict[str, dict[str, Any]] = {}
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """The nodes at work: `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`."""
+        return dict(self._nodes)
+
+    def state(self) -> Event:
+        """A `progress_state` message that tells all there is to know now."""
+        return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": self.nodes})
+
+    def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[Event]:
+        """Take in what has changed; the messages for it. Each node's end is told once: the cost is linear in the graph."""
+        for node, state in changed.items():
+            if state["state"] == "running":
+                self._nodes[node] = state
+            else:
+                self._nodes.pop(node, None)
+        yield self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._nodes, **changed}})
+        for node, state in changed.items():
+            if state["state"] == "running" and state["value"] > 0:
+                yield self._event(
+                    "progress",
+                    {"value": state["value"], "max": state["max"], "prompt_id": self.prompt.id, "node": node},
+                )
+
+    def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> Event:
+        return Event(self.prompt.id, None, kind, data, self.prompt.client_id, blob)
+
+    def preview(self, metadata: dict[str, Any], picture: bytes) -> Event:
+        return self._event("preview", metadata, picture)
+
+    def stats(self, stats: dict[str, Any], state: str) -> Event:
+        return self._event("run_stats", {"prompt_id": self.prompt.id, "state": state, **stats})

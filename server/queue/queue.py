@@ -1,0 +1,258 @@
+"""The durable queue: what it has accepted runs, once, in order, whatever dies in between.
+
+    async with PromptQueue(QueueSettings(folder)) as queue:
+        accepted = await queue.submit(Submission(workflow))
+        prompt = await queue.wait(accepted.prompt_id, timeout=30)
+
+No HTTP here. All methods belong to one event loop and none blocks it; the prompts run in another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from graphflow import GraphFlowError, Problem
+
+from ..worker import WorkerStatus
+from . import ledger, reading
+from .locks import FolderLock
+from .news import News
+from .records import FINISHED, Accepted, Counts, Event, Page, Prompt, Refused, State, Submission
+from .runner import Runner
+from .settings import QueueSettings
+from .store import Store, Transaction
+from .webhooks import Webhooks, check_url
+
+__all__ = ["PromptQueue"]
+
+T = TypeVar("T")
+
+MOST_EVENTS = 1000
+LONGEST_WAIT = 60.0
+
+
+class PromptQueue:
+    """Use as an async context manager, or call `start()` and `close()`.
+
+    `start` raises GraphFlowError if another server has the folder, or if its file is of a newer version.
+    """
+
+    def __init__(self, settings: QueueSettings) -> None:
+        self.settings = settings
+        self._closing = False
+
+    async def __aenter__(self) -> PromptQueue:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Open the file, take up what a process before this one has left, and begin to run prompts."""
+        settings = self.settings
+        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._loop = asyncio.get_running_loop()
+        self._news = News(self._loop)
+        self._lock = FolderLock(settings.folder / "server.lock")
+        try:
+            self._store = await asyncio.to_thread(Store, settings.folder / "queue.sqlite", self._news.committed)
+        except BaseException:
+            self._lock.release()
+            raise
+        await self._write(partial(ledger.recover, limit=settings.max_crashes))
+        self._webhooks = Webhooks(self._store, settings)
+        self._runner = Runner(self._store, self._news, self._webhooks, settings)
+        self._webhooks.start()
+        await self._runner.start()
+
+    async def close(self) -> None:
+        """Accept nothing more, let the step at hand end and keep its state, put its prompt back, close the file."""
+        self._closing = True
+        await self._runner.stop()
+        await self._webhooks.stop()
+        self._news.wake_all()
+        await asyncio.to_thread(self._store.close)
+        self._lock.release()
+
+    # -- in and out -------------------------------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """Put a validated prompt into the queue; when this returns, it survives anything.
+
+        The same id with the same content gives the same answer again (`existed`). Raises Conflict where the id is taken
+        by something else, Refused (codes `closing`, `no_disk`) where nothing can be taken just now, and GraphFlowError
+        for a webhook or a number that is not allowed.
+        """
+        if self._closing:
+            raise Refused([Problem("closing", "the server is shutting down", hint="try again in a moment")])
+        if submission.number is not None and not math.isfinite(submission.number):
+            raise GraphFlowError([Problem("bad_number", "number must be a finite number", input="number")])
+        if submission.webhook is not None:
+            check_url(submission.webhook, self.settings.webhook_hosts)
+        try:
+            accepted = await self._write(lambda tx: ledger.accept(tx, submission))
+        except sqlite3.Error as error:
+            hint = "free some space on the disk that holds the queue"
+            raise Refused([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error
+        self._runner.look()
+        return accepted
+
+    async def get(self, prompt_id: str) -> Prompt | None:
+        """What is known of a prompt; None if there is no such prompt (any more)."""
+        return await self._read(lambda db: reading.find(db, prompt_id))
+
+    async def wait(self, prompt_id: str, timeout: float | None = None) -> Prompt | None:
+        """The prompt when it has finished, or as it is when the time is over; None if there is no such prompt."""
+        deadline = math.inf if timeout is None else self._loop.time() + timeout
+        while True:
+            with self._news.of(prompt_id) as news:
+                prompt = await self.get(prompt_id)
+                left = deadline - self._loop.time()
+                if prompt is None or prompt.state in FINISHED or left <= 0 or self._closing:
+                    return prompt
+                await asyncio.wait([news], timeout=min(left, LONGEST_WAIT))
+
+    # -- lists ------------------------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> Counts:
+        """How many prompts wait and run; costs nothing."""
+        return self._store.counts
+
+    async def pending(self, limit: int = 1000, offset: int = 0) -> Page:
+        """Prompts that wait, in the order in which they will run."""
+        return await self.listing(("pending",), limit, offset)
+
+    async def running(self) -> list[Prompt]:
+        return (await self.listing(("running",))).prompts
+
+    async def listing(
+        self, states: Sequence[State], limit: int = 1000, offset: int = 0, newest_first: bool = False
+    ) -> Page:
+        """Prompts in any of these states: running before pending in order, finished ones by their end."""
+        return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first))
+
+    async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
+        """Finished prompts that had been started, oldest first; `max_items` without `offset` gives the newest ones."""
+        return await self._read(lambda db: reading.history(db, max_items, offset))
+
+    async def pending_of(self, client_id: str) -> int:
+        """How many prompts of a client wait."""
+        return await self._read(lambda db: reading.pending_of(db, client_id))
+
+    # -- changing the queue -----------------------------------------------------------------------------------------
+
+    async def cancel(self, prompt_id: str) -> ledger.Cancelled:
+        """End a prompt. `cancelled`: it had not begun. `cancelling`: it runs, and will end as cancelled within a step,
+        even if it gets through. `finished`: too late, nothing has changed. `unknown`: there is none."""
+        answer = await self._write(lambda tx: ledger.cancel(tx, prompt_id))
+        if answer == "cancelling":
+            self._runner.cancel(prompt_id)
+        return answer
+
+    async def interrupt(self, prompt_id: str | None = None) -> bool:
+        """Cancel the running prompt, or this one if it runs; whether there was one."""
+        answers = [await self.cancel(at.id) for at in await self.running() if prompt_id in (None, at.id)]
+        return "cancelling" in answers
+
+    async def delete(self, prompt_ids: Sequence[str]) -> list[str]:
+        """Cancel those of these prompts that wait; their ids. One that runs or is over stays as it is."""
+        return await self._write(lambda tx: ledger.cancel_pending(tx, prompt_ids))
+
+    async def clear(self) -> list[str]:
+        """Cancel all that wait; their ids."""
+        return await self._write(ledger.cancel_pending)
+
+    async def move(self, prompt_id: str, number: float | None = None) -> float | None:
+        """Give a waiting prompt another place (None: the first); its number, or None if it does not wait."""
+        return await self._write(lambda tx: ledger.move(tx, prompt_id, number))
+
+    async def delete_history(self, prompt_ids: Sequence[str] | None = None) -> int:
+        """Forget these finished prompts, or (None) all; their files stay. How many."""
+        return await self._write(lambda tx: ledger.forget(tx, prompt_ids))
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether no other prompt is started; the running one goes on. Not remembered over a restart."""
+        return self._runner.paused
+
+    def pause(self) -> None:
+        self._runner.paused = True
+
+    def resume(self) -> None:
+        self._runner.paused = False
+        self._runner.look()
+
+    def free(self) -> None:
+        """Give memory back (models, results in memory): the worker process is replaced as soon as it is idle."""
+        self._runner.recycle()
+
+    @property
+    def worker(self) -> WorkerStatus:
+        """The worker process: state, pid, memory, how often it was started and has died."""
+        return self._runner.worker.status
+
+    def want_previews(self, wanted: bool) -> None:
+        """Whether preview pictures are made at all; off until somebody looks."""
+        self._runner.worker.want_previews(wanted)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    async def events(self, prompt_id: str, since: int = 0, wait: float = 0, limit: int = MOST_EVENTS) -> list[Event]:
+        """Stored events with a number above `since`, at most `limit`; waits up to `wait` seconds for the first.
+
+        Empty if there is nothing new, if all has been told, or if there is no such prompt (`get` tells them apart).
+        """
+        deadline = self._loop.time() + wait
+        while True:
+            with self._news.of(prompt_id) as news:
+                prompt = await self.get(prompt_id) if wait > 0 else None
+                found = await self._read(lambda db: reading.events(db, prompt_id, since, limit))
+                left = deadline - self._loop.time()
+                if found or left <= 0 or self._closing or prompt is None or prompt.state in FINISHED:
+                    return found
+                await asyncio.wait([news], timeout=left)
+
+    async def follow(self, prompt_id: str, since: int = 0) -> AsyncIterator[Event]:
+        """Each stored event once, in order, from the one after `since` to the last one of the prompt."""
+        while not self._closing:
+            found = await self.events(prompt_id, since, wait=LONGEST_WAIT)
+            for event in found:
+                assert event.number is not None
+                since = event.number
+                yield event
+                if event.is_terminal:
+                    return
+            if not found:
+                prompt = await self.get(prompt_id)
+                if prompt is None or prompt.state in FINISHED:
+                    return
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback(event)` in the event loop for every event of every prompt, stored and passing; see Event.
+
+        A stored event is on the disk before anybody hears of it. The callback must be quick and must not raise: a
+        slow reader needs a buffer of its own. Gives a function that ends the subscription.
+        """
+        return self._news.subscribe(callback)
+
+    def progress(self, prompt_id: str | None = None) -> Event | None:
+        """A `progress_state` message of the running prompt (of this one, if it runs), as it is now: for a reconnect."""
+        live = self._runner.live
+        return live.state() if live is not None and prompt_id in (None, live.prompt.id) else None
+
+    # -- the file ---------------------------------------------------------------------------------------------------
+
+    async def _write(self, action: Callable[[Transaction], T]) -> T:
+        return await asyncio.wrap_future(self._store.write(action))
+
+    async def _read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.wrap_future(self._store.read(action))

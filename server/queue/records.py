@@ -1,0 +1,182 @@
+"""What the queue takes and gives: submissions, prompts, pages, events. Plain values; no database in sight."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from graphflow import GraphFlowError, Problem
+
+__all__ = [
+    "ACTIVE", "FINISHED", "TERMINAL", "Accepted", "Conflict", "Counts", "Event", "Page", "Prompt", "Refused", "State",
+    "Submission",
+]  # fmt: skip
+
+State = Literal["pending", "running", "done", "failed", "cancelled"]
+ACTIVE: tuple[State, ...] = ("pending", "running")
+FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
+TERMINAL = ("execution_success", "execution_error", "execution_interrupted")
+"""The last event of a prompt is one of these, and only the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A prompt as it is handed in; already validated."""
+
+    workflow: dict[str, Any]
+    """The graph in the API format: `{node id: {"class_type": ..., "inputs": {...}}}`."""
+    targets: tuple[str, ...] = ()
+    """Ids of the output nodes to run; empty: all of them."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """The field's `extra_data`; `extra_pnginfo` in it goes into saved pictures. API keys in it are dropped, not stored."""
+    client_id: str | None = None
+    """Who gets the events; a label, no right."""
+    prompt_id: str | None = None
+    """None: one is made (uuid4)."""
+    number: float | None = None
+    """Place in the queue, lower first; None: behind all that are there."""
+    front: bool = False
+    """Before all that are there; `number` wins over it."""
+    node_errors: dict[str, Any] = field(default_factory=dict)
+    """What was wrong with outputs that are left out; kept, so that a repeated submission gets the same answer."""
+    webhook: str | None = None
+    """An http(s) URL that is told of the end. Refused unless its host is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a submission, the same each time the same one is made."""
+
+    prompt_id: str
+    number: float
+    node_errors: dict[str, Any]
+    existed: bool
+    """This very submission had been accepted before."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A queued workflow and what has become of it."""
+
+    id: str
+    number: float
+    state: State
+    client_id: str | None
+    created: float
+    """Unix time; so are `started` (of the latest attempt) and `finished`."""
+    started: float | None
+    finished: float | None
+    attempts: int
+    """How often it was started; a start that a shutdown interrupted is not counted."""
+    crashes: int
+    """How often the process died while it ran."""
+    epoch: int
+    """Goes up with every start and end: whoever holds an older one can change nothing any more."""
+    cancelling: bool
+    """It still runs, but will end as cancelled."""
+    targets: tuple[str, ...]
+    workflow_json: str
+    extra_json: str
+    outputs_json: str
+    meta_json: str
+    messages_json: str
+
+    @cached_property
+    def workflow(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.workflow_json)
+        return found
+
+    @cached_property
+    def extra(self) -> dict[str, Any]:
+        """The submitted `extra_data` (never with API keys in it), and the `client_id`, as the field has it there."""
+        found: dict[str, Any] = json.loads(self.extra_json)
+        return found if self.client_id is None else {**found, "client_id": self.client_id}
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """`{node id: what it shows}`; empty until the prompt has finished."""
+        found: dict[str, Any] = json.loads(self.outputs_json)
+        return found
+
+    @cached_property
+    def messages(self) -> list[list[Any]]:
+        """`[[type, data], ...]` of the last attempt: its start, what was cached, its end."""
+        found: list[list[Any]] = json.loads(self.messages_json)
+        return found
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The data of the `execution_error` that ended it."""
+        return next((data for kind, data in self.messages if kind == "execution_error"), None)
+
+    def item(self) -> list[Any]:
+        """As `GET /queue` shows it: `[number, id, workflow, extra_data, output node ids]`."""
+        return [self.number, self.id, self.workflow, self.extra, list(self.targets)]
+
+    def entry(self) -> dict[str, Any]:
+        """As `GET /history` shows it: `{prompt, outputs, status: {status_str, completed, messages}, meta}`."""
+        done = self.state == "done"
+        status = {"status_str": "success" if done else "error", "completed": done, "messages": self.messages}
+        return {"prompt": self.item(), "outputs": self.outputs, "status": status, "meta": json.loads(self.meta_json)}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, and how long the list is."""
+
+    prompts: list[Prompt]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    pending: int = 0
+    running: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """What the field calls `queue_remaining`: waiting and running."""
+        return self.pending + self.running
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that has happened to a prompt, in the field's words.
+
+    Stored (`number` 1, 2, ... without gaps in each prompt): execution_start, execution_cached, executing, executed, and
+    one of TERMINAL at the end. After a crash a prompt starts again: its log goes on with another execution_start.
+    Passing (`number` None, never stored): status (of all; no prompt), progress, progress_state, preview (`blob` is the
+    picture, `data` the metadata of the field's binary frame 4), run_stats (seconds and counts of a run that has ended).
+    The field's `executing {"node": null}` is not among them: it is due after every TERMINAL one.
+    """
+
+    prompt_id: str | None
+    number: int | None
+    type: str
+    data: dict[str, Any]
+    client_id: str | None = None
+    """Whose prompt it is; None: everybody's."""
+    blob: bytes = b""
+
+    @cached_property
+    def text(self) -> str:
+        """The websocket message, made once however many read it."""
+        return json.dumps({"type": self.type, "data": self.data})
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.type in TERMINAL
+
+
+class Refused(GraphFlowError):
+    """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`)."""
+
+
+class Conflict(GraphFlowError):
+    """The prompt id is taken by another submission."""
+
+    def __init__(self, prompt_id: str) -> None:
+        hint = "leave prompt_id out, or choose another one"
+        super().__init__([Problem("prompt_id_taken", f"another prompt has the id {prompt_id!r} already", hint=hint)])

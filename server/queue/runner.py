@@ -1,0 +1,202 @@
+"""Takes one prompt after the other from the file, has the worker run it, and writes down how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..worker import Died, Finished, Job, Outcome, Released, Worker
+from . import ledger, reading
+from .live import Live
+from .news import News
+from .records import FINISHED, Event, Prompt, State
+from .settings import QueueSettings
+from .store import Store, Transaction
+from .webhooks import Webhooks
+
+__all__ = ["Runner"]
+
+T = TypeVar("T")
+log = logging.getLogger("graphflow.queue")
+
+PRUNE_EVERY = 50
+"""Finished prompts between two looks at how much history there is."""
+RETRY = 1.0
+"""Seconds between two attempts to write, while the disk does not take it."""
+
+
+class Runner:
+    """Belongs to the event loop that called `start()`."""
+
+    def __init__(self, store: Store, news: News, webhooks: Webhooks, settings: QueueSettings) -> None:
+        self._store, self._news, self._webhooks, self._settings = store, news, webhooks, settings
+        self.worker = Worker(settings.worker, settings.folder / "worker.lock", settings.lease, self._frame)
+        self.live: Live | None = None
+        self.paused = settings.start_paused
+        self._closing = asyncio.Event()
+        self._work = asyncio.Event()
+        self._recycle = False
+        self._cancels: set[str] = set()
+        self._ended = 0
+        self._appended: Future[bool] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._tidy()
+        self.worker.start()
+        self._task = asyncio.create_task(self._loop(), name="graphflow queue")
+
+    async def stop(self) -> None:
+        """Let the step at hand end; its prompt goes back to its place."""
+        self._closing.set()
+        await self.worker.stop(self._settings.stop_within)
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def look(self) -> None:
+        """There may be something to do."""
+        self._work.set()
+
+    def recycle(self) -> None:
+        """Replace the worker process when it is idle."""
+        self._recycle = True
+        self._work.set()
+
+    def cancel(self, prompt_id: str) -> None:
+        """Make the worker end a run that is to be cancelled; if its node does not notice, the process has to go."""
+        live = self.live
+        if live is None or live.prompt.id != prompt_id:
+            self._cancels.add(prompt_id)
+            return
+        self.worker.cancel(prompt_id)
+        patience = self._settings.cancel_within
+
+        def kill() -> None:
+            if self.live is live:
+                self.worker.kill(f"the node did not stop within {patience:g} s of the cancel")
+
+        asyncio.get_running_loop().call_later(patience, kill)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    async def _loop(self) -> None:
+        while await self._or_closing(self.worker.ready()):
+            self._work.clear()
+            if self._recycle:
+                self._recycle = False
+                self.worker.recycle()
+                continue
+            prompt = None if self.paused else await self._write(ledger.claim)
+            if prompt is not None:
+                await self._run(prompt)
+                self._work.set()
+            elif not await self._or_closing(self._work.wait()):
+                return
+
+    async def _or_closing(self, waiting: Any) -> bool:
+        """Wait for it, or for the end of the server; whether it may go on."""
+        first = asyncio.ensure_future(waiting)
+        end = asyncio.ensure_future(self._closing.wait())
+        await asyncio.wait([first, end], return_when=asyncio.FIRST_COMPLETED)
+        first.cancel()
+        end.cancel()
+        return not self._closing.is_set()
+
+    async def _run(self, prompt: Prompt) -> None:
+        live = self.live = Live(prompt)
+        log.info("prompt %s starts", prompt.id, extra={"prompt_id": prompt.id})
+        if self._closing.is_set():
+            outcome: Outcome = Released()
+        elif prompt.id in self._cancels:
+            outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and makes that of it
+        else:
+            outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
+        self.live = None
+        self._cancels.discard(prompt.id)
+        state = await self._end(prompt, outcome)
+        log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
+        if state in FINISHED:
+            if isinstance(outcome, Finished):
+                self._news.publish([live.stats(outcome.stats, state)])
+            await self._after(prompt)
+
+    async def _end(self, prompt: Prompt, outcome: Outcome) -> State:
+        """Write down how an attempt ended; what the file says then."""
+        key = prompt.id, prompt.epoch
+        limit = self._settings.max_crashes
+        match outcome:
+            case Finished(kind, data, _):
+                return await self._write(lambda tx: ledger.finish(tx, *key, kind, data)) or "cancelled"
+            case Died(reason) if not self._closing.is_set():
+                return await self._write(lambda tx: ledger.crash(tx, *key, reason, limit)) or "cancelled"
+            case _:
+                await self._write(lambda tx: ledger.release(tx, *key))
+                return "pending"
+
+    async def _after(self, prompt: Prompt) -> None:
+        self._webhooks.wake()
+        self._ended += 1
+        if self._ended % PRUNE_EVERY == 0:
+            await self._tidy()
+        else:
+            await self._drop_claims([prompt.id])
+
+    async def _tidy(self) -> None:
+        await self._drop_claims(await asyncio.wrap_future(self._store.read(reading.loose_claims)))
+        count, size = self._settings.history_count, self._settings.history_bytes
+        with contextlib.suppress(sqlite3.Error):
+            await asyncio.wrap_future(self._store.write(lambda tx: ledger.prune(tx, count, size)))
+
+    async def _drop_claims(self, prompt_ids: list[str]) -> None:
+        """Outputs that are written down need no notes about the files of a run that might have to be made again."""
+        settings = self._settings.worker.settings()
+
+        def remove() -> None:
+            for prompt_id in prompt_ids:
+                shutil.rmtree(settings.claims(prompt_id), ignore_errors=True)
+
+        if prompt_ids:
+            await asyncio.to_thread(remove)
+            self._store.write(lambda tx: ledger.drop_claims(tx, prompt_ids))
+
+    async def _write(self, action: Callable[[Transaction], T]) -> T:
+        """Write it down, however long the disk takes to accept it: an end is not lost because there was no space."""
+        while True:
+            try:
+                return await asyncio.wrap_future(self._store.write(action))
+            except sqlite3.Error as error:
+                log.error("the queue cannot be written, trying again: %s", error)
+                if self._closing.is_set():
+                    raise
+                await asyncio.sleep(RETRY)
+
+    # -- what the worker tells of its run ---------------------------------------------------------------------------
+
+    def _frame(self, head: dict[str, Any], blob: bytes) -> None:
+        live = self.live
+        if live is None or live.prompt.id != head["prompt_id"]:
+            return
+        match head["kind"]:
+            case "events":
+                events = [(kind, data) for kind, data in head["events"]]
+                self._appended = self._store.write(
+                    lambda tx: ledger.append(tx, head["prompt_id"], head["epoch"], events)
+                )
+            case "progress":
+                self._publish_in_order(list(live.progress(head["nodes"])))
+            case "preview":
+                self._publish_in_order([live.preview({k: v for k, v in head.items() if k != "kind"}, blob)])
+
+    def _publish_in_order(self, events: list[Event]) -> None:
+        """Passing events come behind the stored ones before them, which wait for their commit."""
+        if self._appended is None or self._appended.done():
+            self._news.publish(events)
+        else:
+            loop = asyncio.get_running_loop()
+            self._appended.add_done_callback(lambda _: loop.call_soon_threadsafe(self._news.publish, events))

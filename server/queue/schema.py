@@ -1,0 +1,32 @@
+"""The tables. A step is never changed once it has been released: a change is a step more."""
+
+from __future__ import annotations
+
+__all__ = ["MIGRATIONS"]
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # `seq` counts acceptances: never used twice, so it breaks ties of `number` and names a place in the queue.
+        # The wide columns come last: reading the narrow ones does not touch their pages.
+        """CREATE TABLE prompts (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, number REAL NOT NULL, state TEXT NOT NULL,
+            client_id TEXT, created REAL NOT NULL, started REAL, finished REAL,
+            attempts INT NOT NULL DEFAULT 0, crashes INT NOT NULL DEFAULT 0, epoch INT NOT NULL DEFAULT 0,
+            cancelling INT NOT NULL DEFAULT 0, size INT NOT NULL DEFAULT 0, digest BLOB NOT NULL, webhook TEXT,
+            targets TEXT NOT NULL, node_errors TEXT NOT NULL, workflow TEXT NOT NULL, extra TEXT NOT NULL,
+            outputs TEXT NOT NULL DEFAULT '{}', meta TEXT NOT NULL DEFAULT '{}', messages TEXT NOT NULL DEFAULT '[]')""",
+        "CREATE INDEX prompts_pending ON prompts (number, seq) WHERE state = 'pending'",
+        "CREATE INDEX prompts_running ON prompts (seq) WHERE state = 'running'",
+        "CREATE INDEX prompts_finished ON prompts (finished, seq, state, started, size) WHERE finished IS NOT NULL",
+        "CREATE INDEX prompts_of_client ON prompts (client_id, state)",
+        """CREATE TABLE events (
+            prompt INT NOT NULL, number INT NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (prompt, number)) WITHOUT ROWID""",
+        # Prompts that have ended, but whose notes about written files may still lie beside the outputs.
+        "CREATE TABLE loose_claims (id TEXT PRIMARY KEY) WITHOUT ROWID",
+        """CREATE TABLE webhooks (
+            id TEXT PRIMARY KEY, prompt_id TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL,
+            attempts INT NOT NULL DEFAULT 0, due REAL, delivered REAL, error TEXT)""",
+        "CREATE INDEX webhooks_due ON webhooks (due) WHERE due IS NOT NULL",
+    ),
+)

@@ -1,0 +1,34 @@
+"""What can be set about the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..worker.config import WorkerConfig
+
+__all__ = ["QueueSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """`folder` holds the queue's file and locks; one server at a time has it, and it is served to nobody."""
+
+    folder: Path
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    start_paused: bool = False
+    history_count: int = 10_000
+    """Finished prompts that are remembered; the oldest are forgotten first, their files stay."""
+    history_bytes: int = 1 << 30
+    max_crashes: int = 2
+    """A prompt that was running when the process died this often is given up."""
+    lease: float = 30.0
+    """Seconds without a sign of life after which a worker is taken for hung."""
+    cancel_within: float = 30.0
+    """Seconds that a node may take to notice a cancel; then its process is killed."""
+    stop_within: float = 8.0
+    """Seconds that a shutdown waits for the step at hand."""
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts (`example.org` or `example.org:8080`) that webhooks may name; none: there are no webhooks."""
+    webhook_secret: bytes = b""
+    """Signs webhooks; empty: one is made and kept in the folder, `webhook.secret`."""

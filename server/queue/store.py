@@ -1,0 +1,198 @@
+"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers beside.
+
+WAL with synchronous=FULL: what a future of `write` has answered survives a crash of the process and of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from graphflow import GraphFlowError, Problem
+
+from .records import Counts, Event
+from .schema import MIGRATIONS
+
+__all__ = ["Store", "Transaction"]
+
+T = TypeVar("T")
+LARGEST_BATCH = 500
+READERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What an action is given: the connection, and a list for the events that become true with the commit."""
+
+    db: sqlite3.Connection
+    events: list[Event] = field(default_factory=list)
+
+
+class Store:
+    """Opens (and if need be upgrades) the file. Thread-safe.
+
+    `on_commit(events, counts)` is called in the writer thread after every commit. Raises GraphFlowError if the file is
+    of a newer version, or no database.
+    """
+
+    def __init__(self, path: Path, on_commit: Callable[[list[Event], Counts], None] = lambda *_: None) -> None:
+        self._path = path
+        self._on_commit = on_commit
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = _connect(path)
+        try:
+            _migrate(self._db, path)
+            self.counts = _count(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, "graphflow-queue-read")
+        self._writer = threading.Thread(target=self._write, name="graphflow-queue", daemon=True)
+        self._writer.start()
+
+    def write(self, action: Callable[[Transaction], T]) -> Future[T]:
+        """Run it in the next transaction, after all that were asked for before; answers when that is on the disk.
+
+        An action that raises is undone alone; the others of its transaction stay.
+        """
+        job = _Job(action)
+        self._jobs.put(job)
+        return job.future
+
+    def read(self, action: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run it in a reader thread: sees all that has been committed, waits for no writer."""
+        return self._readers.submit(lambda: action(self._reader()))
+
+    def close(self) -> None:
+        """Finish what was asked for, and close the file."""
+        self._jobs.put(None)
+        self._writer.join()
+        self._readers.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._db.close()
+
+    def _reader(self) -> sqlite3.Connection:
+        found: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if found is None:
+            found = self._local.db = _connect(self._path)
+            found.execute("PRAGMA query_only=ON")
+            self._connections.append(found)
+        return found
+
+    def _write(self) -> None:
+        ending = False
+        while not ending:
+            jobs: list[_Job] = []
+            job = self._jobs.get()
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) == LARGEST_BATCH:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except Empty:
+                    break
+            ending = job is None
+            if jobs:
+                self._commit(jobs)
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        events: list[Event] = []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                job.attempt(self._db, events)
+            counts = _count(self._db)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            for job in jobs:
+                job.future.set_exception(error)
+            return
+        self.counts = counts
+        self._on_commit(events, counts)
+        for job in jobs:
+            job.answer()
+
+
+@dataclass(slots=True)
+class _Job:
+    action: Callable[[Transaction], Any]
+    future: Future[Any] = field(default_factory=Future)
+    value: Any = None
+    error: BaseException | None = None
+
+    def attempt(self, db: sqlite3.Connection, events: list[Event]) -> None:
+        """Raises sqlite3.Error only where the whole transaction is lost (disk full, I/O error)."""
+        within = Transaction(db)
+        db.execute("SAVEPOINT job")
+        try:
+            self.value = self.action(within)
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:
+            self.error = error
+            db.execute("ROLLBACK TO job")
+        else:
+            events.extend(within.events)
+        db.execute("RELEASE job")
+
+    def answer(self) -> None:
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
+        if db.execute("PRAGMA page_count").fetchone()[0] == 0:
+            os.chmod(path, 0o600)
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error as error:
+        hint = "move the file away to begin with an empty queue"
+        raise GraphFlowError(
+            [Problem("bad_queue_file", f"cannot open the queue {path}: {error}", hint=hint)]
+        ) from error
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to date, a version at a time; each step is a transaction, so it may be killed anywhere."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise GraphFlowError([
+            Problem("newer_queue_file", f"the queue {path} was written by a newer version of graphflow (schema {version}; "
+                    f"this one knows {len(MIGRATIONS)})", hint="upgrade graphflow, or start with another state folder")
+        ])  # fmt: skip
+    for number in range(version, len(MIGRATIONS)):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[number]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={number + 1}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+
+def _count(db: sqlite3.Connection) -> Counts:
+    pending = db.execute("SELECT count(*) FROM prompts WHERE state = 'pending'").fetchone()[0]
+    running = db.execute("SELECT count(*) FROM prompts WHERE state = 'running'").fetchone()[0]
+    return Counts(pending, running)

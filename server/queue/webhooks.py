@@ -1,0 +1,159 @@
+"""Tells others of the end of a prompt: a signed POST, tried again until it is taken, over restarts too.
+
+Body: `{"prompt_id", "state", "outputs", "event": {"type", "data"}}`. Headers: `X-GraphFlow-Delivery` (the same in every
+attempt), `X-GraphFlow-Timestamp` (Unix seconds) and `X-GraphFlow-Signature`, `sha256=` and the hex HMAC-SHA256 of
+`TIMESTAMP.BODY`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from graphflow import GraphFlowError, Problem
+
+from .settings import QueueSettings
+from .store import Store, Transaction
+
+__all__ = ["Webhooks", "check_url", "signature"]
+
+log = logging.getLogger("graphflow.webhooks")
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 3600.0
+MOST_ATTEMPTS = 20
+"""About half a day; then it is given up, and the row says so."""
+PATIENCE = aiohttp.ClientTimeout(total=10)
+AT_ONCE = 8
+
+
+def check_url(url: str, hosts: tuple[str, ...]) -> None:
+    """Raises GraphFlowError unless it is http(s) and its host, or host and port, is allowed."""
+
+    def refuse(message: str, hint: str) -> GraphFlowError:
+        return GraphFlowError([Problem("bad_webhook", message, input="webhook", hint=hint)])
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise refuse(f"{url!r} is no URL", "write https://HOST/PATH") from None
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        raise refuse(f"a webhook must be a plain http(s) URL, found {url!r}", "write https://HOST/PATH")
+    named = {host, f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"}
+    if not named & {allowed.lower() for allowed in hosts}:
+        what = "webhooks are off" if not hosts else f"webhooks to {host!r} are not allowed"
+        raise refuse(what, f"start the server with --allow-webhooks {host}")
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """What a receiver has to compare (in constant time) with the header."""
+    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    id: str
+    url: str
+    body: str
+    attempts: int
+
+
+class Webhooks:
+    """Delivers what the store has due. What is due is written with the end of its prompt, so none is forgotten."""
+
+    def __init__(self, store: Store, settings: QueueSettings) -> None:
+        self._store, self._settings = store, settings
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Does nothing unless webhooks are allowed."""
+        if self._settings.webhook_hosts:
+            self._secret = self._settings.webhook_secret or _kept_secret(self._settings)
+            self._task = asyncio.create_task(self._run(), name="graphflow webhooks")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There may be a new one."""
+        self._news.set()
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession(timeout=PATIENCE) as session:
+            while True:
+                self._news.clear()
+                pause = LONGEST_PAUSE
+                try:
+                    due, next_due = await asyncio.wrap_future(self._store.read(_due))
+                    await asyncio.gather(*(self._deliver(session, item) for item in due))
+                    pause = 0.0 if due else max(0.0, min(LONGEST_PAUSE, next_due - time.time()))
+                except sqlite3.Error as error:
+                    log.error("webhooks cannot be read or written: %s", error)
+                    pause = 5.0
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), pause)
+
+    async def _deliver(self, session: aiohttp.ClientSession, item: _Delivery) -> None:
+        error = await self._post(session, item)
+        now, attempts = time.time(), item.attempts + 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
+        again = error is not None and attempts < MOST_ATTEMPTS
+        if error is not None:
+            log.warning("webhook %s to %s: %s (attempt %d)", item.id, item.url, error, attempts)
+
+        def note(tx: Transaction) -> None:
+            tx.db.execute(
+                "UPDATE webhooks SET attempts = ?, due = ?, delivered = ?, error = ? WHERE id = ?",
+                (attempts, now + pause if again else None, None if error else now, error, item.id),
+            )
+
+        await asyncio.wrap_future(self._store.write(note))
+
+    async def _post(self, session: aiohttp.ClientSession, item: _Delivery) -> str | None:
+        """None if it was taken, else why not. The address is checked again: what is allowed may have changed."""
+        body, timestamp = item.body.encode(), str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json", "X-GraphFlow-Delivery": item.id, "X-GraphFlow-Timestamp": timestamp,
+            "X-GraphFlow-Signature": signature(self._secret, timestamp, body),
+        }  # fmt: skip
+        try:
+            check_url(item.url, self._settings.webhook_hosts)
+            async with session.post(item.url, data=body, headers=headers, allow_redirects=False) as answer:
+                return None if 200 <= answer.status < 300 else f"answered {answer.status}"
+        except (aiohttp.ClientError, GraphFlowError, TimeoutError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+
+
+def _due(db: sqlite3.Connection) -> tuple[list[_Delivery], float]:
+    """What is to be sent now, and when the next one is due after that."""
+    now = time.time()
+    rows = db.execute(
+        "SELECT id, url, body, attempts FROM webhooks WHERE due <= ? ORDER BY due LIMIT ?", (now, AT_ONCE)
+    ).fetchall()
+    later = db.execute("SELECT min(due) FROM webhooks WHERE due > ?", (now,)).fetchone()[0]
+    return [_Delivery(*row) for row in rows], later if later is not None else now + LONGEST_PAUSE
+
+
+def _kept_secret(settings: QueueSettings) -> bytes:
+    """The secret of the folder; made when it is first needed."""
+    path = settings.folder / "webhook.secret"
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(file, "w") as opened:
+            opened.write(secrets.token_hex(32))
+    return path.read_text().strip().encode()

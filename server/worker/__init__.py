@@ -1,0 +1,6 @@
+"""The process that runs the prompts, and what keeps it alive."""
+
+from .config import WorkerConfig
+from .supervisor import Died, Finished, Job, Outcome, Released, Worker, WorkerStatus
+
+__all__ = ["Died", "Finished", "Job", "Outcome", "Released", "Worker", "WorkerConfig", "WorkerStatus"]

@@ -1,0 +1,69 @@
+"""What a worker process needs to know to make its engine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphflow import Cache, Engine, Registry, Settings
+
+__all__ = ["WorkerConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Folders and the cache; the same meaning as the options of `graphflow run`."""
+
+    output_dir: Path = Path("output")
+    input_dir: Path = Path("input")
+    temp_dir: Path = Path("output/temp")
+    models: tuple[Path, ...] = ()
+    """Searched before those of `$GRAPHFLOW_MODELS` and ./models."""
+    nodes: tuple[Path, ...] = ()
+    """Folders of node files, besides the installed packs."""
+    cache_dir: Path | None = None
+    """None: results are kept in memory only, and a sampler that is stopped begins anew."""
+    cache_size: int = 20 << 30
+    cache_remote: str | None = None
+    checkpoint_every: float = 10.0
+    """Seconds between two stored states of a sampler."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Set in the worker process, over what it inherits."""
+
+    def settings(self) -> Settings:
+        return Settings(
+            output_dir=self.output_dir, input_dir=self.input_dir, temp_dir=self.temp_dir,
+            models=(*self.models, *Settings().models), checkpoint_every=self.checkpoint_every,
+        )  # fmt: skip
+
+    def engine(self, warn: Any = None) -> Engine:
+        registry = Registry.installed(self.nodes)
+        if self.cache_dir is None:
+            return Engine(registry, self.settings(), Cache(warn=warn))
+        cache = Cache(self.cache_dir, size=self.cache_size, remote=self.cache_remote, warn=warn)
+        return Engine(registry, self.settings(), cache)
+
+    def to_json(self) -> dict[str, Any]:
+        """Paths are made absolute: they mean the same wherever the worker stands."""
+        return {
+            "output_dir": _absolute(self.output_dir), "input_dir": _absolute(self.input_dir),
+            "temp_dir": _absolute(self.temp_dir), "models": [_absolute(path) for path in self.models],
+            "nodes": [_absolute(path) for path in self.nodes],
+            "cache_dir": _absolute(self.cache_dir) if self.cache_dir is not None else None,
+            "cache_size": self.cache_size, "cache_remote": self.cache_remote, "checkpoint_every": self.checkpoint_every,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> WorkerConfig:
+        return cls(
+            output_dir=Path(data["output_dir"]), input_dir=Path(data["input_dir"]), temp_dir=Path(data["temp_dir"]),
+            models=tuple(map(Path, data["models"])), nodes=tuple(map(Path, data["nodes"])),
+            cache_dir=Path(data["cache_dir"]) if data["cache_dir"] is not None else None,
+            cache_size=data["cache_size"], cache_remote=data["cache_remote"], checkpoint_every=data["checkpoint_every"],
+        )  # fmt: skip
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)

@@ -1,0 +1,51 @@
+"""What server and worker process say to each other: a JSON object and some bytes, each with its length before it.
+
+To the worker: `setup`, `run`, `cancel`, `previews`, `stop`. From it: `ready`, `alive`, `events`, `progress`, `preview`,
+`finish`, `released`. The key `kind` names them; process.py and supervisor.py say what is in each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from typing import Any
+
+__all__ = ["Frame", "pack", "receive", "receive_async"]
+
+Frame = tuple[dict[str, Any], bytes]
+_LENGTHS = struct.Struct(">II")
+
+
+def pack(head: dict[str, Any], blob: bytes = b"") -> bytes:
+    text = json.dumps(head, separators=(",", ":")).encode()
+    return _LENGTHS.pack(len(text), len(blob)) + text + blob
+
+
+def receive(sock: socket.socket) -> Frame:
+    """The next frame; raises EOFError where the other side is gone."""
+    lengths = _LENGTHS.unpack(_exactly(sock, _LENGTHS.size))
+    return json.loads(_exactly(sock, lengths[0])), _exactly(sock, lengths[1])
+
+
+def _exactly(sock: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        try:
+            part = sock.recv(min(1 << 20, count - len(parts)))
+        except OSError as error:
+            raise EOFError from error
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+async def receive_async(reader: asyncio.StreamReader) -> Frame:
+    """The next frame; raises EOFError where the other side is gone."""
+    try:
+        head, blob = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+        return json.loads(await reader.readexactly(head)), await reader.readexactly(blob)
+    except (asyncio.IncompleteReadError, OSError) as error:
+        raise EOFError from error

@@ -1,0 +1,138 @@
+"""The engine's events in the field's words."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from threading import Lock
+from typing import Any
+
+from graphflow import GraphFlowError, Workflow
+from graphflow.events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunStarted
+
+from .outbox import Outbox
+
+__all__ = ["Told"]
+
+
+class Told:
+    """Tells an outbox about one run. `on_event` is called from any thread."""
+
+    def __init__(self, prompt_id: str, workflow: Workflow, outbox: Outbox) -> None:
+        self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
+        self._lock = Lock()
+        self._running: dict[str, str] = {}
+        self._executed: list[str] = []
+        self._errors: list[dict[str, Any]] = []
+        self._began = time.perf_counter()
+        self._cached = 0
+        self._steps = 0
+        self._last_step: dict[str, int] = {}
+        self._calls: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def on_event(self, event: Event) -> None:
+        display = str(getattr(event, "display", None) or getattr(event, "node", ""))
+        with self._lock:
+            match event:
+                case RunStarted(cached=cached):
+                    self._out.event("execution_cached", self._data(nodes=list(cached), timestamp=_now_ms()))
+                case NodeStarted(node=node):
+                    self._running[node] = display
+                    self._out.event("executing", self._data(node=node, display_node=display))
+                    self._out.progress(node, self._state(node, display, 0, 1, "running"))
+                case Progress(node=node, step=step, total=total, preview=preview):
+                    self._steps += max(0, step - self._last_step.get(node, step))
+                    self._last_step[node] = step
+                    self._out.progress(node, self._state(node, display, step, total, "running"))
+                    if preview is not None:
+                        self._out.preview(node, {**self._names(node, display), "image_type": "image/jpeg"}, preview)
+                case NodeDone(node=node, seconds=seconds, ui=ui):
+                    self._count(node, display, seconds)
+                    self._end(node, display, "finished")
+                    self._show(node, display, ui)
+                case NodeCached(node=node, ui=ui):
+                    self._cached += 1
+                    self._running.pop(node, None)
+                    self._show(node, display, ui)
+                case NodeError(node=node, problem=problem):
+                    self._end(node, display, "error")
+                    self._errors.append({**problem, "exception": getattr(event, "exception", "")})
+
+    # -- the last message -------------------------------------------------------------------------------------------
+
+    def success(self) -> tuple[str, dict[str, Any]]:
+        return "execution_success", self._data(timestamp=_now_ms())
+
+    def interrupted(self) -> tuple[str, dict[str, Any]]:
+        node = next(iter(self._running), None)
+        return "execution_interrupted", self._data(
+            node_id=node, node_type=self._type(node), executed=self._executed, timestamp=_now_ms()
+        )
+
+    def failed(self, error: BaseException) -> tuple[str, dict[str, Any]]:
+        """One message for the run, about its first failure; `problems` has all of them."""
+        problems = [problem.to_json() for problem in error.problems] if isinstance(error, GraphFlowError) else []
+        first = (self._errors or problems or [{"message": str(error)}])[0]
+        node = first.get("node") or next(iter(self._running), None)
+        kind = first.get("exception") or first.get("code") or type(error).__name__
+        message = first["message"].removeprefix(f"{kind}: ")
+        inputs = self._workflow[node].inputs if node is not None and node in self._workflow else {}
+        return "execution_error", self._data(
+            node_id=node, node_type=self._type(node), executed=self._executed,
+            exception_message=message + (f" ({first['hint']})" if first.get("hint") else "") + "\n",
+            exception_type=kind, traceback=[], current_outputs=[], timestamp=_now_ms(), problems=problems,
+            current_inputs={name: [_short(value)] for name, value in inputs.items() if not isinstance(value, list)},
+        )  # fmt: skip
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps."""
+        nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
+        seconds = time.perf_counter() - self._began
+        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes}
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _data(self, **data: Any) -> dict[str, Any]:
+        return {"prompt_id": self._prompt_id, **data}
+
+    def _names(self, node: str, display: str) -> dict[str, Any]:
+        return {"node_id": node, "prompt_id": self._prompt_id, "display_node_id": display, "real_node_id": node,
+                "parent_node_id": None if display == node else display}  # fmt: skip
+
+    def _state(self, node: str, display: str, value: float, total: float, state: str) -> dict[str, Any]:
+        return {"value": value, "max": total, "state": state, **self._names(node, display)}
+
+    def _end(self, node: str, display: str, state: str) -> None:
+        self._running.pop(node, None)
+        self._out.progress(node, self._state(node, display, 1, 1, state))
+
+    def _count(self, node: str, display: str, seconds: float) -> None:
+        self._executed.append(node)
+        kind = self._type(node) or self._type(display) or "?"
+        self._calls[kind] += 1
+        self._seconds[kind] += seconds
+
+    def _show(self, node: str, display: str, ui: dict[str, Any] | None) -> None:
+        if ui is not None:
+            self._out.event("executed", self._data(node=node, display_node=display, output=_public(ui)))
+
+    def _type(self, node: str | None) -> str | None:
+        return self._workflow[node].class_type if node is not None and node in self._workflow else None
+
+
+def _public(ui: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of this machine: a file is named by filename, subfolder and type."""
+    return {
+        key: [{k: v for k, v in item.items() if k != "path"} if isinstance(item, dict) else item for item in items]
+        if isinstance(items, (list, tuple)) else items
+        for key, items in ui.items()
+    }  # fmt: skip
+
+
+def _short(value: Any) -> Any:
+    return value if isinstance(value, (int, float, bool)) or value is None else str(value)[:500]
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

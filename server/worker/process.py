@@ -1,0 +1,192 @@
+"""The worker process: `python -m graphflow_server.worker FD`. It has the engine, runs one prompt after the other, and
+answers over one socket. It decides nothing: what counts is what the server has written down.
+
+It dies with the server (its socket ends, and on Linux the kernel sees to it), and only one lives for a state folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+from graphflow import Cancelled, Engine, GraphFlowError, Problem, Workflow
+
+from .config import WorkerConfig
+from .frames import receive
+from .messages import Told
+from .outbox import Outbox
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the server says `stop` or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=int(arguments[0]))
+    setup, _ = receive(sock)
+    _die_with(setup["server"])
+    outbox = Outbox(sock, setup["alive_every"], _status)
+    _be_the_only_one(Path(setup["lock"]))
+    engine = WorkerConfig.from_json(setup["config"]).engine(_complain)
+    for problem in engine.registry.problems:
+        _complain(problem)
+    orders = _Orders(outbox)
+    signal.signal(signal.SIGTERM, lambda *_: orders.stop())
+    Thread(target=orders.read, args=(sock,), name="graphflow-orders", daemon=True).start()
+    outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
+    with engine:
+        while (order := orders.waiting.get()) is not None:
+            _run(engine, order, outbox, orders)
+    outbox.close()
+    return 0
+
+
+@dataclass(slots=True)
+class _Order:
+    """One prompt to run."""
+
+    head: dict[str, Any]
+    cancel: Flag = field(default_factory=Flag)
+    by_client: bool = False
+    """The cancel was asked for by somebody, not by the shutdown."""
+
+
+class _Orders:
+    """What the server wants, as it comes in."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._at_hand: _Order | None = None
+        self.stopping = False
+        self.waiting: SimpleQueue[_Order | None] = SimpleQueue()
+
+    def read(self, sock: socket.socket) -> None:
+        """Until the server is gone; then this process ends at once, as it may commit nothing any more."""
+        while True:
+            try:
+                head, _ = receive(sock)
+            except (EOFError, OSError):
+                os._exit(1)
+            match head["kind"]:
+                case "run":
+                    self._at_hand = _Order(head)
+                    self.waiting.put(self._at_hand)
+                case "cancel":
+                    if self._at_hand is not None and self._at_hand.head["prompt_id"] == head["prompt_id"]:
+                        self._at_hand.by_client = True
+                        self._at_hand.cancel.set()
+                case "previews":
+                    self._outbox.wants_previews = head["wanted"]
+                case "stop":
+                    self.stop()
+
+    def stop(self) -> None:
+        """End after the step at hand; its node's state is kept where it can be."""
+        self.stopping = True
+        if self._at_hand is not None:
+            self._at_hand.cancel.set()
+        self.waiting.put(None)
+
+
+def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders) -> None:
+    """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process."""
+    head = order.head
+    prompt_id = head["prompt_id"]
+    outbox.begin(prompt_id, head["epoch"])
+    told = None
+    try:
+        workflow = Workflow.from_json(head["workflow"])
+        told = Told(prompt_id, workflow, outbox)
+        engine.run(
+            workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
+            extra_pnginfo=head["extra"].get("extra_pnginfo"),
+        )  # fmt: skip
+        kind, data = told.success()
+    except Cancelled:
+        if orders.stopping and not order.by_client:
+            outbox.control("released")
+            return
+        assert told is not None
+        kind, data = told.interrupted()
+    except BaseException as error:
+        if not isinstance(error, GraphFlowError):
+            traceback.print_exc()
+        told = told or Told(prompt_id, Workflow({}), outbox)
+        kind, data = told.failed(error)
+    outbox.control("finish", type=kind, data=data, stats=told.stats())
+
+
+def _die_with(server: int) -> None:
+    """On Linux the kernel kills this process when the server dies, be it asleep or stopped."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)
+
+
+def _be_the_only_one(path: Path) -> None:
+    """Wait for the death of a worker before this one, and see to it: it must write no file beside the next run.
+
+    The lock belongs to the process, not to its children, and the kernel drops it with the process.
+    """
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            holder = _holder(file)
+            if holder is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(holder, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+def _holder(file: int) -> int | None:
+    """Who has the lock, by the kernel's word; None where it cannot be asked (the other one sees its server's end)."""
+    if sys.platform != "linux":
+        return None
+    flock = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
+    kind, _, _, _, pid = flock.unpack(fcntl.fcntl(file, fcntl.F_GETLK, flock.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
+    return int(pid) if kind != fcntl.F_UNLCK else None
+
+
+def _status() -> dict[str, Any]:
+    """Memory of this process in bytes, and of the accelerators where one is in use."""
+    status: dict[str, Any] = {"pid": os.getpid(), "rss": _resident(), "devices": []}
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    if cuda is not None and cuda.is_available() and cuda.is_initialized():
+        for index in range(cuda.device_count()):
+            free, total = cuda.mem_get_info(index)
+            status["devices"].append({"name": cuda.get_device_name(index), "type": "cuda", "index": index,
+                                      "vram_total": total, "vram_free": free})  # fmt: skip
+    return status
+
+
+def _resident() -> int:
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _complain(problem: Problem) -> None:
+    print(f"warning: {problem}", file=sys.stderr, flush=True)

@@ -1,0 +1,286 @@
+"""Keeps one worker process alive, hands it prompts, and says how each ended; the event loop never waits for the work.
+
+A worker that dies is started again, later and later if it dies at once. A worker that is silent for the length of a
+lease is taken for hung and killed. Silence is counted in ticks of this process, so neither a set clock nor a sleeping
+machine ends a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import WorkerConfig
+from .frames import pack, receive_async
+
+__all__ = ["Died", "Finished", "Job", "Outcome", "Released", "Worker", "WorkerStatus"]
+
+log = logging.getLogger("graphflow.worker")
+
+TICKS = 10
+"""Looks at a worker in the length of a lease."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to start a worker that dies at once."""
+FAREWELL = 2.0
+"""Seconds that a process may take to end after its connection has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at a prompt."""
+
+    prompt_id: str
+    epoch: int
+    workflow: dict[str, Any]
+    targets: tuple[str, ...]
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is over; `type` is one of records.TERMINAL."""
+
+    type: str
+    data: dict[str, Any]
+    stats: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker was asked to stop, and the prompt can go on from where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The process is dead; `reason` says of what."""
+
+    reason: str
+
+
+Outcome = Finished | Released | Died
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    state: str
+    """`starting`, `idle`, `running` or `stopped`."""
+    pid: int | None
+    starts: int
+    deaths: int
+    rss: int
+    """Bytes of memory, as of a moment ago."""
+    devices: tuple[dict[str, Any], ...] = ()
+    """Accelerators in use: `{name, type, index, vram_total, vram_free}`."""
+    problems: tuple[dict[str, Any], ...] = ()
+    """Node packs that did not load."""
+
+
+@dataclass(slots=True)
+class _Process:
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    silent: int = 0
+    outcome: asyncio.Future[Outcome] | None = None
+    killed_because: str | None = None
+    status: dict[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """One worker process at a time. All methods belong to the event loop that called `start()`."""
+
+    def __init__(
+        self, config: WorkerConfig, lock: Path, lease: float,
+        on_frame: Callable[[dict[str, Any], bytes], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
+        self._config, self._lock, self._lease, self._on_frame = config, lock, lease, on_frame
+        self._ready = asyncio.Event()
+        self._current: _Process | None = None
+        self._stopping = False
+        self._previews = False
+        self._starts = self._deaths = 0
+        self._problems: tuple[dict[str, Any], ...] = ()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> WorkerStatus:
+        now = self._current
+        state = "stopped" if self._stopping else "starting"
+        if now is not None and self._ready.is_set():
+            state = "running" if now.outcome is not None else "idle"
+        told = now.status if now is not None else {}
+        pid = now.process.pid if now is not None else None
+        devices = tuple(told.get("devices", ()))
+        return WorkerStatus(state, pid, self._starts, self._deaths, told.get("rss", 0), devices, self._problems)
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")
+
+    async def ready(self) -> None:
+        """Wait until there is a worker that can take a prompt."""
+        await self._ready.wait()
+
+    async def run(self, job: Job) -> Outcome:
+        """Let the worker run it; one at a time. Frames of the run go to `on_frame` before this returns."""
+        now = self._current
+        if now is None or not self._ready.is_set():
+            return Released()
+        now.outcome = asyncio.get_running_loop().create_future()
+        self._send(now, kind="run", prompt_id=job.prompt_id, epoch=job.epoch, workflow=job.workflow,
+                   targets=list(job.targets), extra=job.extra)  # fmt: skip
+        try:
+            return await now.outcome
+        finally:
+            now.outcome = None
+
+    def cancel(self, prompt_id: str) -> None:
+        """Ask the run of this prompt to end after its step; any other run goes on."""
+        if self._current is not None:
+            self._send(self._current, kind="cancel", prompt_id=prompt_id)
+
+    def want_previews(self, wanted: bool) -> None:
+        self._previews = wanted
+        if self._current is not None and self._ready.is_set():
+            self._send(self._current, kind="previews", wanted=wanted)
+
+    def recycle(self) -> None:
+        """End the idle worker, so that all memory goes back to the system; another one starts."""
+        if self._current is not None and self._current.outcome is None:
+            self._ready.clear()
+            self._send(self._current, kind="stop")
+
+    def kill(self, reason: str) -> None:
+        """End the process now, whatever it does."""
+        now = self._current
+        if now is not None and now.process.returncode is None:
+            now.killed_because = now.killed_because or reason
+            with contextlib.suppress(ProcessLookupError):
+                now.process.send_signal(signal.SIGKILL)
+
+    async def stop(self, within: float) -> None:
+        """Let the run at hand keep its state and end; after `within` seconds, kill. No worker comes after it."""
+        self._stopping = True
+        if self._current is not None:
+            self._send(self._current, kind="stop")
+        if self._keeper is not None:
+            done, _ = await asyncio.wait([self._keeper], timeout=within)
+            if not done:
+                self.kill("it did not stop in time")
+                await self._keeper
+
+    # -- the life of a process --------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        pause = 0.0
+        while not self._stopping:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._live()
+            except OSError as error:
+                log.error("cannot start a worker: %s", error)
+            lasted = asyncio.get_running_loop().time() - began
+            pause = 0.0 if lasted > 10 else min(LONGEST_PAUSE, max(0.1, 2 * pause))
+            if not self._stopping:
+                await asyncio.sleep(pause)
+
+    async def _live(self) -> None:
+        """Start a process, and follow it to its end."""
+        now = self._current = await self._spawn()
+        watcher = asyncio.create_task(self._watch(now))
+        try:
+            while True:
+                head, blob = await receive_async(now.reader)
+                now.silent = 0
+                self._receive(now, head, blob)
+        except EOFError:
+            pass
+        finally:
+            self._ready.clear()
+            watcher.cancel()
+            code = await self._end_of(now)
+            now.writer.close()
+            self._current = None
+        reason = _reason(code, now.killed_because)
+        in_a_run = now.outcome is not None and not now.outcome.done()
+        if code != 0 or in_a_run:
+            self._deaths += 1
+            log.warning("the worker process %d has died: %s", now.process.pid, reason)
+        self._settle(now, Died(reason))
+
+    async def _end_of(self, now: _Process) -> int:
+        """The exit code of a process whose connection has ended."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(now.process.wait(), FAREWELL)
+        self.kill("its connection ended")
+        return await now.process.wait()
+
+    async def _spawn(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "graphflow_server.worker", str(theirs.fileno()), pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **self._config.environment},
+                    start_new_session=True,
+                )  # fmt: skip
+            except BaseException:
+                ours.close()
+                raise
+        self._starts += 1
+        reader, writer = await asyncio.open_connection(sock=ours)
+        now = _Process(process, reader, writer)
+        self._send(now, kind="setup", server=os.getpid(), lock=str(self._lock), alive_every=self._lease / TICKS,
+                   config=self._config.to_json())  # fmt: skip
+        return now
+
+    def _receive(self, now: _Process, head: dict[str, Any], blob: bytes) -> None:
+        match head["kind"]:
+            case "alive":
+                now.status = head
+            case "ready":
+                self._problems = tuple(head["problems"])
+                self._send(now, kind="previews", wanted=self._previews)
+                if self._stopping:
+                    self._send(now, kind="stop")
+                else:
+                    self._ready.set()
+            case "finish":
+                self._settle(now, Finished(head["type"], head["data"], head["stats"]))
+            case "released":
+                self._settle(now, Released())
+            case _:
+                self._on_frame(head, blob)
+
+    def _settle(self, now: _Process, outcome: Outcome) -> None:
+        if now.outcome is not None and not now.outcome.done():
+            now.outcome.set_result(outcome)
+
+    async def _watch(self, now: _Process) -> None:
+        while True:
+            await asyncio.sleep(self._lease / TICKS)
+            now.silent += 1
+            if now.silent > TICKS:
+                self.kill(f"it gave no sign of life for {self._lease:g} s")
+                return
+
+    def _send(self, now: _Process, **head: Any) -> None:
+        if not now.writer.is_closing():
+            now.writer.write(pack(head))
+
+
+def _reason(code: int, because: str | None) -> str:
+    if because is not None:
+        return because
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"it ended with exit code {code}"

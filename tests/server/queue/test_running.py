@@ -1,0 +1,67 @@
+"""What a user of the queue may rely on while all goes well, and while nodes go wrong."""
+
+import pytest
+from graphflow_server.queue import Conflict
+
+
+def test_a_prompt_runs_and_its_outputs_and_history_are_there(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(write="hello", client_id="me", extra={"note": 1}))
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert done.state == "done"
+            shown = {"filename": "text_00001_.txt", "subfolder": "", "type": "output"}
+            assert done.outputs == {"write": {"files": [shown]}}
+            entry = done.entry()
+            assert entry["status"]["status_str"] == "success" and entry["status"]["completed"] is True
+            kinds = [kind for kind, _ in entry["status"]["messages"]]
+            assert kinds == ["execution_start", "execution_cached", "execution_success"]
+            assert entry["prompt"][:2] == [accepted.number, accepted.prompt_id]
+            assert entry["prompt"][3] == {"note": 1, "client_id": "me"}
+            assert [item.id for item in (await queue.history()).prompts] == [accepted.prompt_id]
+        assert place.files() == ["hello 0"]
+
+    run(check())
+
+
+def test_the_event_log_is_numbered_from_one_in_the_words_of_the_field(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(write="hello"))
+            events = [event async for event in queue.follow(accepted.prompt_id)]
+        assert [event.number for event in events] == list(range(1, len(events) + 1))
+        kinds = [event.type for event in events]
+        assert kinds == ["execution_start", "execution_cached", "executing", "executed", "execution_success"]
+        assert all(event.data["prompt_id"] == accepted.prompt_id for event in events)
+        assert events[2].data == {"prompt_id": accepted.prompt_id, "node": "write", "display_node": "write"}
+
+    run(check())
+
+
+def test_the_same_submission_gets_the_same_answer_and_another_one_a_conflict(place, prompt, run):
+    async def check():
+        async with place.queue(start_paused=True) as queue:
+            wanted = {"write": "a", "prompt_id": "mine", "node_errors": {"9": {"errors": []}}}
+            first = await queue.submit(prompt(**wanted))
+            again = await queue.submit(prompt(**wanted, client_id="somebody else"))
+            assert (again.prompt_id, again.number, again.node_errors) == ("mine", first.number, {"9": {"errors": []}})
+            assert again.existed and not first.existed
+            with pytest.raises(Conflict, match="mine"):
+                await queue.submit(prompt(write="b", prompt_id="mine"))
+            assert queue.counts.pending == 1
+
+    run(check())
+
+
+@pytest.mark.parametrize("how", ["raise", "sys.exit", "memory", "keyboard"])
+def test_a_node_that_fails_in_any_way_fails_its_prompt_only(place, prompt, run, how):
+    async def check():
+        async with place.queue() as queue:
+            bad = await queue.submit(prompt(misbehave=how))
+            good = await queue.submit(prompt(write="after it"))
+            failed, done = await queue.wait(bad.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            assert failed.state == "failed" and done.state == "done"
+            assert failed.error["node_id"] == "misbehave" and failed.error["node_type"] == "Misbehave"
+            assert queue.worker.deaths == 0 and queue.worker.starts == 1
+
+    run(check())
