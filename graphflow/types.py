@@ -40,6 +40,8 @@ class Choice:
     """A literal out of a list; a function of the settings where the list depends on folders."""
 
     options: Sequence[str] | Callable[[Settings], Sequence[str]]
+    folder: str = ""
+    """Where the options are files: the folder that holds them, as a user knows it (`models/vae`)."""
 
     def names(self, settings: Settings) -> Sequence[str]:
         return self.options(settings) if callable(self.options) else self.options

@@ -29,7 +29,7 @@ def _input_digest(settings: Settings, image: str | None = None) -> str:
 
 
 @node("LoadImage", category="image", display_name="Load Image", version="1", outside=_input_digest)
-def load_image(settings: Settings, image: Annotated[str, Choice(_inputs), Upload()]) -> Picture:
+def load_image(settings: Settings, image: Annotated[str, Choice(_inputs, "input"), Upload()]) -> Picture:
     """Read a picture of the input folder; the mask is 1 where it is transparent."""
     import numpy as np
     import torch

@@ -99,7 +99,7 @@ def save_latent(samples: Latent, context: Context, filename_prefix: str = "laten
 
 
 @node("LoadLatent", category="latent", display_name="Load Latent", version="1", outside=_latent_digest)
-def load_latent(settings: Settings, latent: Annotated[str, Choice(_latent_files), Upload()]) -> Latent:
+def load_latent(settings: Settings, latent: Annotated[str, Choice(_latent_files, "input"), Upload()]) -> Latent:
     """Read a latent of the input folder that SaveLatent has written."""
     from safetensors.torch import load_file
 

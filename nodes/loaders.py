@@ -41,7 +41,9 @@ class Checkpoint(NamedTuple):
     version="1",
     outside=_checkpoint_digest,
 )
-def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choice(_checkpoints)]) -> Checkpoint:
+def checkpoint_loader_simple(
+    settings: Settings, ckpt_name: Annotated[str, Choice(_checkpoints, "models/checkpoints")]
+) -> Checkpoint:
     """Take the U-Net, the text encoder and the VAE out of one checkpoint.
 
     A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
@@ -52,7 +54,7 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: Annotated[str, Choic
 
 
 @node("VAELoader", category="loaders", display_name="Load VAE", version="1", outside=_vae_digest)
-def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes)]) -> VaeHandle:
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes, "models/vae")]) -> VaeHandle:
     """Take a VAE out of a file or a diffusers folder of its own."""
     path = folders(settings).find("vae", vae_name)
     return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", settings.digests.of(path)))

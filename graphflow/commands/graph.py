@@ -6,21 +6,28 @@ import argparse
 from pathlib import Path
 
 from ..draw import to_mermaid, to_svg
-from ..problem import InvalidWorkflow, Problem
-from .common import DONE, load_workflow
+from ..problem import GraphFlowError, InvalidWorkflow, Problem
+from .common import DONE, add_folder_options, engine, load_workflow
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd")
+    parser.add_argument(
+        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd", help="where to draw")
+    add_folder_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    draw = {".svg": to_svg, ".mmd": to_mermaid}.get(options.output.suffix)
-    if draw is None:
+    if options.output.suffix not in (".svg", ".mmd"):
         raise InvalidWorkflow([Problem("bad_output", f"{options.output} is neither .svg nor .mmd")])
-    options.output.write_text(draw(load_workflow(options.file)), encoding="utf-8")
+    workflow = load_workflow(options.file)
+    text = to_mermaid(workflow) if options.output.suffix == ".mmd" else to_svg(workflow, engine(options).registry)
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GraphFlowError([Problem("cannot_write", f"cannot write {options.output}: {error.strerror}")]) from None
     print(options.output)
     return DONE

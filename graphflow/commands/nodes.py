@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from itertools import groupby
 from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
 
 from ..node import Input, NodeType
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
-from ..types import Choice
 from .common import DONE, add_folder_options, engine
 
 __all__ = ["configure", "run"]
 
+MANY = 24
+"""Choices are shown up to here."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="show this node type: inputs, ranges, defaults, outputs"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_folder_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     found = engine(options)
     if options.name is None:
+        kinds = sorted(found.registry.values(), key=lambda kind: (kind.category, kind.name))
         if options.json:
-            print(json.dumps({name: _describe(kind, found.settings) for name, kind in sorted(found.registry.items())}))
+            print(json.dumps({kind.name: _describe(kind, found.settings) for kind in kinds}, indent=2))
         else:
-            wide = max(map(len, found.registry), default=0)
-            for name, each in sorted(found.registry.items(), key=lambda pair: (pair[1].category, pair[0])):
-                print(f"{name:{wide}}  {each.category:24}  {each.help.splitlines()[0] if each.help else ''}")
+            _print(_list, kinds)
         return DONE
     kind = found.registry.get(options.name)
     if kind is None:
         raise InvalidWorkflow([
             Problem("unknown_node_type", f"there is no node type {options.name!r}", hint=did_you_mean(options.name, found.registry))
         ])  # fmt: skip
-    print(json.dumps(_describe(kind, found.settings), indent=2) if options.json else _page(kind, found.settings))
+    if options.json:
+        print(json.dumps(_describe(kind, found.settings), indent=2))
+    else:
+        _print(_page, kind, found.settings)
     return DONE
 
 
@@ -47,8 +60,9 @@ def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
             "type": item.type,
             "required": item.required,
             **({} if item.required else {"default": item.default}),
-            **({"min": item.range.min, "max": item.range.max} if item.range else {}),
+            **({"min": item.range.min, "max": item.range.max, "step": item.range.step} if item.range else {}),
             **({"choices": list(item.choice.names(settings))} if item.choice else {}),
+            **({"lazy": True} if item.lazy else {}),
             **({"help": item.help} if item.help else {}),
         }
     return {
@@ -57,21 +71,77 @@ def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _page(kind: NodeType, settings: Settings) -> str:
-    lines = [f"{kind.name}  ({kind.display_name}, {kind.category})", "", kind.help, "", "Inputs"]
-    lines += [
-        f"  {item.name:20} {item.type:14} {_limits(item, item.choice, settings)}" for item in kind.inputs.values()
-    ]
-    lines += ["", "Outputs"] + [f"  {out.name:20} {out.type}" for out in kind.outputs]
+def _print(show: Callable[..., None], *what: Any) -> None:
+    """As wide as the terminal is; wide where the text goes into a file or a pipe, so that a line can be searched."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    with console.capture() as text:
+        show(console, *what)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def _list(console: Console, kinds: list[NodeType]) -> None:
+    """Every node type under its category, with the first line of its help."""
+    wide = max((len(kind.name) for kind in kinds), default=0)
+    for category, members in groupby(kinds, key=lambda kind: kind.category):
+        console.print(f"[bold]{escape(category or 'other')}[/bold]")
+        table = _table()
+        table.columns[0].width = wide
+        for kind in members:
+            table.add_row(escape(kind.name), escape(kind.help.splitlines()[0] if kind.help else ""))
+        console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    console.print(f"{len(kinds)} node types; [bold]graphflow nodes NAME[/bold] shows one")
+
+
+def _page(console: Console, kind: NodeType, settings: Settings) -> None:
+    also = [part for part in (kind.display_name if kind.display_name != kind.name else "", kind.category) if part]
+    console.print(f"[bold]{escape(kind.name)}[/bold]" + (f"  [dim]{escape(', '.join(also))}[/dim]" if also else ""))
+    console.print()
+    if kind.help:
+        console.print(escape(kind.help) + "\n")
+    if kind.inputs:
+        console.print("[bold]Inputs[/bold]")
+        table = _table(4)
+        for item in kind.inputs.values():
+            default = (
+                "required"
+                if item.required
+                else "optional"
+                if item.default is None
+                else json.dumps(item.default, default=str)
+            )
+            table.add_row(
+                escape(item.name), f"[cyan]{escape(item.type)}[/cyan]", escape(default), escape(_limits(item, settings))
+            )
+        console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    console.print("[bold]Outputs[/bold]")
+    table = _table()
+    for number, out in enumerate(kind.outputs):
+        table.add_row(f"{number}  {escape(out.name)}", f"[cyan]{escape(out.type)}[/cyan]")
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
     if kind.is_output:
-        lines.append("  (has an effect: a run starts from it)")
-    return "\n".join(lines)
+        console.print("  it has an effect: a run starts from it")
 
 
-def _limits(item: Input, choice: Choice | None, settings: Settings) -> str:
-    parts = ["required"] if item.required else [f"default {item.default!r}"]
+def _table(columns: int = 2) -> Table:
+    """Columns without lines; the last one takes what is left of the width and wraps."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for index in range(columns):
+        table.add_column(no_wrap=index < columns - 1)
+    return table
+
+
+def _limits(item: Input, settings: Settings) -> str:
+    parts = []
     if item.range:
         parts.append(f"{item.range.min} to {item.range.max}")
-    if choice:
-        parts.append("one of " + (", ".join(choice.names(settings)) or "(nothing found)"))
-    return ", ".join(parts) + (f"  {item.help}" if item.help else "")
+    if item.choice:
+        names = list(item.choice.names(settings))
+        rest = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+        parts.append((", ".join(names[:MANY]) or "nothing was found") + rest)
+    if item.lazy:
+        parts.append("computed only if it is needed")
+    if item.help:
+        parts.append(item.help)
+    return "; ".join(parts)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
 from typing import Any
@@ -70,8 +71,14 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
             complain(runner.cache.problems, "warning")
     if not options.json:
         for path in result.paths:
-            print(os.path.relpath(path))
+            print(_shown(path))
     return DONE
+
+
+def _shown(path: Path) -> str:
+    """As short as it can be read: relative to where the user is, or whole where it lies elsewhere."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager
