@@ -24,6 +24,7 @@ COMMANDS = {
     "nodes": "list the node types, or show one",
     "graph": "draw a workflow",
     "cache": "look after the cache folder: stats, verify, prune, clear",
+    "script": "write a workflow as a Python script that rebuilds it",
     "stubs": "write the typed functions of all node types, for editors and type checkers",
     "doctor": "say what was found: torch, device, node packs, model folders",
 }

@@ -84,6 +84,10 @@ class Graph:
         kind = self._known_types.get(node.class_type)
         return handle(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
 
+    def next_id(self, class_type: str) -> str:
+        """The id that the next node of this type gets if none is given."""
+        return self._next(_word(class_type))[1]
+
     def __getitem__(self, name: str) -> Any:
         """The node with this id, title or type. Raises InvalidWorkflow."""
         return handle(self._made(self.workflow.find(name)))
@@ -146,7 +150,7 @@ class Graph:
     def _id(self, made: Made) -> str:
         prefix = self._prefix(made.scope)
         if made.id is None:
-            return self._numbered(prefix + re.sub(r"\W+", "_", made.class_type))
+            return self._numbered(prefix + _word(made.class_type))
         if prefix + made.id in self._nodes:
             raise InvalidWorkflow([
                 Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
@@ -161,11 +165,17 @@ class Graph:
         return self._scopes[scope] + ":"
 
     def _numbered(self, wanted: str) -> str:
+        count, name = self._next(wanted)
+        self._counts[wanted] = count
+        return name
+
+    def _next(self, wanted: str) -> tuple[int, str]:
+        count = self._counts.get(wanted, 0)
         while True:
-            count = self._counts[wanted] = self._counts.get(wanted, 0) + 1
+            count += 1
             name = wanted if count == 1 else f"{wanted}_{count}"
             if name not in self._nodes:
-                return name
+                return count, name
 
 
 class NodeHandle:
@@ -316,6 +326,10 @@ def handle(made: Made) -> NodeHandle:
     if made.kind is None or len(made.kind.outputs) > 1:
         return Outputs(made)
     return Value(made, 0) if made.kind.outputs else NodeHandle(made)
+
+
+def _word(class_type: str) -> str:
+    return re.sub(r"\W+", "_", class_type)
 
 
 def _json(value: Any) -> Any:

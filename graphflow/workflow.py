@@ -173,7 +173,10 @@ class Workflow(Mapping[str, Node]):
         return {**nodes, **self.extra}
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(path).write_text(self.dumps() + "\n", encoding="utf-8")
+
+    def dumps(self) -> str:
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
 
     def find(self, name: str | None = None, *, type: str | None = None, title: str | None = None) -> str:
         """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises InvalidWorkflow."""

@@ -1,0 +1,32 @@
+"""`graphflow script FILE [-o SCRIPT.py]`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..formats.python import to_python
+from ..registry import Registry
+from .common import DONE, complain, load_workflow
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file")
+    parser.add_argument("-o", "--output", type=Path, metavar="SCRIPT.py", help="default: print it")
+    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+
+
+def run(options: argparse.Namespace) -> int:
+    workflow = load_workflow(options.file)
+    registry = Registry.installed(options.nodes)
+    complain(registry.problems, "warning")
+    folders = [str(folder.resolve()) for folder in options.nodes]
+    text = to_python(workflow, registry, title=f"{Path(options.file).stem}, as a script.", folders=folders)
+    if options.output is None:
+        print(text, end="")
+    else:
+        options.output.write_text(text, encoding="utf-8")
+        print(options.output)
+    return DONE

@@ -1,0 +1,211 @@
+"""A workflow as a Python script that rebuilds it, ids and titles and extras included.
+
+Nodes are made with the typed functions where those can say what the document says, and added as they stand where they
+cannot: unknown types, cycles, wrong inputs, keys that are no node's. Which it is, is found by making the graph along the way.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import keyword
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..edits import free_id, links
+from ..namespace import Nodes, argument_names, function_name, own_arguments
+from ..node import NodeType
+from ..problem import InvalidWorkflow
+from ..script import Graph, NodeHandle, Value
+from ..workflow import Link, Node, Workflow, as_link
+
+__all__ = ["to_python"]
+
+WIDTH = 110
+MAX_UNPACKED = 6
+HEAD = '''"""{title}
+
+Printed as JSON: python THIS_FILE > workflow.json. To run it instead: `g.run()`.
+"""
+
+import graphflow as gf
+{nodes}
+
+with gf.Graph() as g:
+'''
+FOOT = """
+if __name__ == "__main__":
+    print(g.workflow.dumps())
+"""
+
+
+def to_python(
+    workflow: Workflow, types: Mapping[str, NodeType], *, title: str = "A workflow.", folders: Iterable[str] = ()
+) -> str:
+    """The text of the script. `folders` are those of node packs that it has to load."""
+    writer = _Writer(workflow, types)
+    body = list(writer.statements())
+    extra = [f"g.extra[{_literal(key)}] = {_literal(value)}" for key, value in workflow.extra.items()]
+    own = tuple(folders)
+    nodes = f"\nn = gf.Nodes(folders={own!r})" if own else "from graphflow_nodes import api as n"
+    head = HEAD.format(title=title.replace("\\", "/").replace('"', "'"), nodes=nodes)
+    lines = "".join(f"    {line}\n" for text in body for line in text.splitlines()) or "    pass\n"
+    return head + lines + "".join(f"{line}\n" for line in extra) + FOOT
+
+
+class _Writer:
+    """Makes the graph that the script will make, and notes each step."""
+
+    def __init__(self, workflow: Workflow, types: Mapping[str, NodeType]) -> None:
+        self.workflow, self.types = workflow, types
+        self.graph, self.nodes = Graph(types=types), Nodes(types)
+        self.handles: dict[str, NodeHandle] = {}
+        self.used: dict[str, dict[int, list[str]]] = {}
+        """Node id -> number of an output -> the inputs that it feeds."""
+        for place, link in links(workflow):
+            self.used.setdefault(link.node, {}).setdefault(link.slot, []).append(place.input)
+        self.names = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "g", "gf", "n", "_"}
+        self.values: dict[Link, str] = {}
+        """The expression for each output that is used."""
+
+    def statements(self) -> Iterator[str]:
+        for node_id in _order(self.workflow):
+            node = self.workflow[node_id]
+            call = self._call(node_id, node)
+            if call is None:
+                call = self._raw(node_id, node)
+            yield self._assigned(node_id, call)
+
+    def _call(self, node_id: str, node: Node) -> str | None:
+        """The call of the typed function; None where there is none that gives this very node."""
+        kind = self.types.get(node.class_type)
+        title = node.title
+        meta = {} if title is None else {"_meta": {"title": title}}
+        body = node.model_dump(by_alias=True, exclude_unset=True)
+        if kind is None or body != {"class_type": node.class_type, "inputs": node.inputs, **meta}:
+            return None
+        if any((link := as_link(value)) and link not in self.values for value in node.inputs.values()):
+            return None
+        python = {key: name for name, key in argument_names(kind).items()}
+        own_id, own_title = own_arguments(kind)
+        given = {python.get(name, name): self._handed(value) for name, value in node.inputs.items()}
+        shown = {python.get(name, name): self._shown(value) for name, value in node.inputs.items()}
+        own = {} if title is None else {own_title: title}
+        if self.graph.next_id(node.class_type) != node_id:
+            own[own_id] = node_id
+        if set(own) & set(given):
+            return None
+        try:
+            function = getattr(self.nodes, function_name(kind.name))
+            with self.graph:
+                self.handles[node_id] = function(**given, **own)
+        except (InvalidWorkflow, AttributeError):
+            return None
+        if json.dumps(self.graph.workflow[node_id].inputs) != json.dumps(node.inputs):
+            raise AssertionError(f"node {node_id} of the script is not that of the workflow")
+        shown |= {name: _literal(value) for name, value in own.items()}
+        return _joined(f"n.{function_name(kind.name)}", shown)
+
+    def _raw(self, node_id: str, node: Node) -> str:
+        self.handles[node_id] = self.graph.add(node, id=node_id)
+        body = node.model_dump(by_alias=True, exclude_unset=True)
+        return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
+
+    def _handed(self, value: Any) -> Any:
+        link = as_link(value)
+        return value if link is None else self._output(link)
+
+    def _output(self, link: Link) -> Value:
+        return Value(self.handles[link.node]._made, link.slot)
+
+    def _shown(self, value: Any) -> str:
+        link = as_link(value)
+        return _literal(value) if link is None else self.values[link]
+
+    def _assigned(self, node_id: str, call: str) -> str:
+        """The call with the names that its outputs get, as far as they are used."""
+        kind = self.handles[node_id]._made.kind
+        used = self.used.get(node_id, {})
+        outputs = [output.name for output in kind.outputs] if kind is not None else []
+        slots = [slot for slot in used if kind is None or 0 <= slot < len(outputs)]
+        if not slots:
+            return call
+        if len(outputs) == 1:
+            name = self._name(self._title(node_id) or _role(used[0]) or self.workflow[node_id].class_type)
+            self.values[Link(node_id, 0)] = name
+            return f"{name} = {call}"
+        if kind is not None and len(outputs) <= MAX_UNPACKED:
+            names = [self._name(output) if slot in used else "_" for slot, output in enumerate(outputs)]
+            self.values |= {Link(node_id, slot): names[slot] for slot in slots}
+            return f"{', '.join(names)} = {call}"
+        name = self._name(self._title(node_id) or self.workflow[node_id].class_type)
+        self.values |= {Link(node_id, slot): f"{name}[{slot}]" for slot in slots if slot >= 0}
+        return f"{name} = {call}"
+
+    def _title(self, node_id: str) -> str | None:
+        """The title, where it says more than the type does."""
+        node = self.workflow[node_id]
+        kind = self.types.get(node.class_type)
+        plain = {node.class_type, kind.display_name if kind is not None else ""}
+        return None if node.title in plain else node.title
+
+    def _name(self, words: str) -> str:
+        name = _snake(words)
+        name = free_id(name, self.names)
+        self.names.add(name)
+        return name
+
+
+def _order(workflow: Workflow) -> list[str]:
+    """The document's order, but each node after those that it links to, as far as there is no cycle."""
+    order: dict[str, None] = {}
+    opened: set[str] = set()
+    for root in workflow:
+        stack = [root]
+        while stack:
+            node_id = stack[-1]
+            before = [] if node_id in opened else [
+                link.node for value in workflow[node_id].inputs.values()
+                if (link := as_link(value)) and link.node in workflow and link.node not in opened
+            ]  # fmt: skip
+            opened.add(node_id)
+            if before:
+                stack.extend(reversed(before))
+            else:
+                order.setdefault(stack.pop())
+    return list(order)
+
+
+def _role(inputs: list[str]) -> str | None:
+    """What the output is to those who use it, where they agree: `positive`, `latent_image`."""
+    return inputs[0] if len(set(inputs)) == 1 else None
+
+
+def _snake(words: str) -> str:
+    """`CLIPTextEncode` -> `clip_text_encode`, `Positive Prompt` -> `positive_prompt`."""
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words)
+    text = re.sub(r"[\W_]+", "_", text).strip("_").lower()[:40].strip("_")
+    return f"node_{text}".strip("_") if not text or not text.isidentifier() else text
+
+
+def _joined(function: str, arguments: Mapping[str, str]) -> str:
+    plain = [f"{name}={text}" for name, text in arguments.items() if name.isidentifier()]
+    odd = ", ".join(f"{_literal(name)}: {text}" for name, text in arguments.items() if not name.isidentifier())
+    parts = [*plain, *([f"**{{{odd}}}"] if odd else [])]
+    line = f"{function}({', '.join(parts)})"
+    return line if len(line) <= WIDTH else f"{function}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+
+
+def _literal(value: Any) -> str:
+    """Python for a JSON value."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
