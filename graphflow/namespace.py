@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from .settings import Settings
 from .validate import validate
 from .workflow import Node, Workflow, as_link
 
-__all__ = ["Nodes", "argument_names", "function_name", "own_arguments", "wire_classes"]
+__all__ = ["Nodes", "argument_names", "function_name", "identifier", "own_arguments", "wire_classes"]
 
 # Names that a stub needs for itself.
 _RESERVED = frozenset({"int", "float", "str", "bool", "tuple", "Any", "Literal", "NodeHandle", "Place", "Value"})
@@ -54,8 +55,15 @@ class Nodes:
 
 def function_name(class_type: str) -> str:
     """`Image Resize (v2)` -> `Image_Resize_v2`."""
-    name = re.sub(r"\W+", "_", class_type).strip("_") or "_"
-    return f"_{name}" if name[0].isdigit() else f"{name}_" if keyword.iskeyword(name) or name in _RESERVED else name
+    name = identifier(class_type)
+    return f"{name}_" if keyword.iskeyword(name) or name in _RESERVED else name
+
+
+def identifier(text: str) -> str:
+    """The text with `_` for what a Python name cannot hold, in the form (NFKC) in which Python reads names."""
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text)).strip("_") or "_"
+    name = f"_{name}" if name[0].isdigit() else name
+    return name if name.isidentifier() else re.sub(r"\W+", "_", f"_{name}", flags=re.ASCII)
 
 
 def wire_classes(types: Mapping[str, NodeType]) -> dict[str, str]:
@@ -68,8 +76,7 @@ def wire_classes(types: Mapping[str, NodeType]) -> dict[str, str]:
         parts = [
             part.capitalize() if part.isupper() else part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", wire)
         ]
-        name = "".join(parts) or "_"
-        name = f"_{name}" if name[0].isdigit() else name
+        name = identifier("".join(parts))
         while name in taken:
             name += "_"
         taken.add(name)
@@ -81,7 +88,7 @@ def argument_names(kind: NodeType) -> dict[str, str]:
     """Python name -> input name, of those inputs that can have one; `lambda` is written `lambda_`."""
     found = {}
     for name in kind.inputs:
-        if name.isidentifier():
+        if name.isidentifier() and name == unicodedata.normalize("NFKC", name):
             found[f"{name}_" if keyword.iskeyword(name) else name] = name
     return found
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..edits import free_id, links
-from ..namespace import Nodes, argument_names, function_name, own_arguments
+from ..namespace import Nodes, argument_names, function_name, identifier, own_arguments
 from ..node import NodeType
 from ..problem import InvalidWorkflow
 from ..script import Graph, NodeHandle, Value
@@ -186,8 +186,8 @@ def _role(inputs: list[str]) -> str | None:
 def _snake(words: str) -> str:
     """`CLIPTextEncode` -> `clip_text_encode`, `Positive Prompt` -> `positive_prompt`."""
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words)
-    text = re.sub(r"[\W_]+", "_", text).strip("_").lower()[:40].strip("_")
-    return f"node_{text}".strip("_") if not text or not text.isidentifier() else text
+    name = identifier(text).lower().strip("_")[:40].strip("_")
+    return identifier(name if name[:1].isalpha() else f"node_{name}")
 
 
 def _joined(function: str, arguments: Mapping[str, str]) -> str:
