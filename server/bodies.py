@@ -1,0 +1,86 @@
+"""What a request brings: its body, read in time and up to a limit, its JSON, its query; each checked by a model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from graphflow import Problem
+
+from . import strict_json
+from .options import Limits
+from .refusal import Refused
+
+__all__ = ["checked", "read_body", "read_json", "read_model", "read_query"]
+
+Model = TypeVar("Model", bound=BaseModel)
+LARGE = 1 << 18
+"""Bytes from which on parsing is done beside the event loop."""
+
+
+async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
+    """The whole body, at most `limit` bytes, within `seconds`. Raises Refused (413, 408)."""
+    too_large = Refused(413, Problem("too_large", f"the body is larger than {limit} bytes"))
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > limit:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, Problem("too_slow", f"the body did not come within {seconds:g} seconds")) from None
+    return b"".join(parts)
+
+
+async def read_json(request: web.Request, limits: Limits, empty: Any = None) -> Any:
+    """The JSON value of the body, whatever its content type says; `empty` where there is no body. Raises Refused."""
+    data = await read_body(request, limits.body, limits.read_seconds)
+    if not data.strip():
+        if empty is None:
+            raise Refused(400, Problem("not_json", "the body is empty", hint="send a JSON object"))
+        return empty
+    try:
+        if len(data) > LARGE:
+            return await asyncio.to_thread(strict_json.loads, data, limits.depth)
+        return strict_json.loads(data, limits.depth)
+    except strict_json.BadJSON as error:
+        raise Refused(400, Problem("not_json", str(error))) from None
+
+
+async def read_model(request: web.Request, limits: Limits, model: type[Model], empty: Any = None) -> Model:
+    """The body as a model. Raises Refused with a Problem for each field that is wrong."""
+    return checked(model, await read_json(request, limits, empty), "body")
+
+
+def read_query(request: web.Request, model: type[Model]) -> Model:
+    """The query as a model; a key that comes twice is refused, one that is not known is left alone."""
+    found: dict[str, str] = {}
+    for key, value in request.query.items():
+        if key in found and key in model.model_fields:
+            raise Refused(400, Problem("bad_query", "it is given twice", input=key))
+        found[key] = value
+    return checked(model, found, "query")
+
+
+def checked(model: type[Model], value: Any, where: str) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Refused(400, [_problem(item, where) for item in error.errors(include_url=False)]) from None
+    except RecursionError:
+        raise Refused(400, Problem(f"bad_{where}", "nested too deeply")) from None
+
+
+def _problem(item: Any, where: str) -> Problem:
+    name = ".".join(str(part) for part in item["loc"])
+    found = repr(item["input"])
+    shown = found if len(found) <= 80 else found[:77] + "..."
+    return Problem(f"bad_{where}", f"{item['msg']}; found {shown}", input=name or None)

@@ -1,0 +1,206 @@
+"""Who listens, and who is told what: the events of the queue on their way to websockets, long polls and metrics.
+
+Lives on the event loop. A websocket is one listener; several may have the same client id (a page that was reloaded, and
+its old connection that nobody has closed yet), and each is told all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .metrics import Metrics
+from .outbox import Outbox, Rank
+from .queue import Event
+
+__all__ = ["Hub", "Listener"]
+
+MISSED_CLIENTS, MISSED_PROMPTS = 1000, 100
+"""How much is remembered of clients that were away when their prompts ended."""
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One open websocket."""
+
+    client_id: str
+    outbox: Outbox
+    previews: str | None = None
+    """How it wants preview pictures: `metadata` (frame 4), `plain` (frame 1), or not at all."""
+    logs: bool = False
+    watched: set[str] = field(default_factory=set)
+    """Prompts of others whose events it wants as well."""
+    held: list[Event] | None = None
+    """What happens while it is still being told what has happened before."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Up to which event of a prompt it has been told by the replay."""
+
+    def tell(self, event: Event) -> None:
+        """Put the event, in the words of the protocol, into the outbox."""
+        if self.held is not None:
+            self.held.append(event)
+            return
+        prompt = event.prompt_id or ""
+        if event.number is not None:
+            if event.number <= self.told.get(prompt, 0):
+                return
+            self.outbox.put(_text(event), Rank.STATE)
+            if event.is_terminal:
+                self.told.pop(prompt, None)
+                over = {"type": "executing", "data": {"node": None, "prompt_id": prompt}}
+                self.outbox.put(json.dumps(over), Rank.STATE)
+        elif event.type == "preview":
+            if self.previews is not None:
+                node = str(event.data.get("node_id"))
+                self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
+        elif event.type == "status":
+            self.outbox.put(_text(event), Rank.STATE, ("status",))
+        elif event.type == "progress_state":
+            self.outbox.put(_text(event), Rank.PROGRESS, ("progress_state", prompt))
+        elif event.type == "progress":
+            self.outbox.put(_text(event), Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
+
+    def hold(self) -> None:
+        self.held = []
+
+    def release(self) -> None:
+        """Tell what was held; what the replay has told already is left out."""
+        waiting, self.held = self.held or [], None
+        for event in waiting:
+            self.tell(event)
+
+
+class Hub:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._listeners: dict[str, set[Listener]] = {}
+        self._watchers: dict[str, set[Listener]] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._missed: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._passing: dict[str, dict[tuple[str, str], Event]] = {}
+
+    # -- listeners --------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._listeners.values())
+
+    def everyone(self) -> Iterable[Listener]:
+        return [listener for group in self._listeners.values() for listener in group]
+
+    def of_client(self, client_id: str) -> Iterable[Listener]:
+        return list(self._listeners.get(client_id, ()))
+
+    def add(self, listener: Listener) -> None:
+        self._listeners.setdefault(listener.client_id, set()).add(listener)
+        for prompt_id in listener.watched:
+            self._watchers.setdefault(prompt_id, set()).add(listener)
+        self._metrics.sockets.set(len(self))
+
+    def remove(self, listener: Listener) -> None:
+        """This listener alone: another one with the same client id hears on."""
+        _discard(self._listeners, listener.client_id, listener)
+        for prompt_id in listener.watched:
+            _discard(self._watchers, prompt_id, listener)
+        self._metrics.dropped.inc(listener.outbox.dropped)
+        self._metrics.sockets.set(len(self))
+
+    def missed(self, client_id: str) -> list[str]:
+        """Prompts that have ended while nobody listened under this id; told once."""
+        return list(self._missed.pop(client_id, ()))
+
+    def passing(self, prompt_id: str) -> list[Event]:
+        """The latest progress and preview of a running prompt."""
+        return list(self._passing.get(prompt_id, {}).values())
+
+    @property
+    def wants_previews(self) -> bool:
+        return any(listener.previews is not None for listener in self.everyone())
+
+    # -- events -----------------------------------------------------------------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """Called for each event of the queue, on the event loop, in the order in which they happened."""
+        if event.prompt_id is not None:
+            self._keep_passing(event)
+            for waiter in self._waiters.get(event.prompt_id, ()) if event.number is not None else ():
+                waiter.set()
+        if event.client_id is None:
+            told: Iterable[Listener] = self.everyone()
+        else:
+            told = self._listeners.get(event.client_id, ())
+            if event.is_terminal and not told and event.prompt_id is not None:
+                self._remember_missed(event.client_id, event.prompt_id)
+            watchers = self._watchers.get(event.prompt_id or "")
+            if watchers:
+                told = {*told, *watchers}
+        for listener in told:
+            listener.tell(event)
+
+    def tell_log(self, line: dict[str, str]) -> None:
+        text = json.dumps({"type": "logs", "data": {"entries": [line], "size": None}})
+        for listener in self.everyone():
+            if listener.logs:
+                listener.outbox.put(text, Rank.PREVIEW)
+
+    def _keep_passing(self, event: Event) -> None:
+        prompt_id = event.prompt_id or ""
+        if event.number is None:
+            if event.type in ("progress", "progress_state", "preview"):
+                node = str(event.data.get("node") or event.data.get("node_id") or "")
+                self._passing.setdefault(prompt_id, {})[event.type, node] = event
+        elif event.is_terminal or event.type == "execution_start":
+            self._passing.pop(prompt_id, None)
+        elif event.type == "executing":
+            # What a node told before this one began is of no use to somebody who comes now.
+            self._passing.pop(prompt_id, None)
+
+    def _remember_missed(self, client_id: str, prompt_id: str) -> None:
+        prompts = self._missed.setdefault(client_id, OrderedDict())
+        prompts[prompt_id] = None
+        self._missed.move_to_end(client_id)
+        if len(prompts) > MISSED_PROMPTS:
+            prompts.popitem(last=False)
+        if len(self._missed) > MISSED_CLIENTS:
+            self._missed.popitem(last=False)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def waiting(self, prompt_id: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever a numbered event of the prompt happens, from now on."""
+        waiter = asyncio.Event()
+        self._waiters.setdefault(prompt_id, set()).add(waiter)
+        try:
+            yield waiter
+        finally:
+            _discard(self._waiters, prompt_id, waiter)
+
+
+def _discard(groups: dict[str, Any], key: str, item: Any) -> None:
+    group = groups.get(key)
+    if group is not None:
+        group.discard(item)
+        if not group:
+            del groups[key]
+
+
+def _text(event: Event) -> str:
+    """The websocket message; a stored event says its number, so that its reader knows where to go on from."""
+    if event.number is None:
+        return event.text
+    return json.dumps({"type": event.type, "data": event.data, "number": event.number})
+
+
+def _frame(event: Event, how: str) -> bytes:
+    """A preview as one of the field's binary frames: 4 with metadata, 1 without."""
+    if how == "metadata":
+        metadata = json.dumps(event.data).encode()
+        return struct.pack(">II", 4, len(metadata)) + metadata + event.blob
+    kind = 2 if event.data.get("image_type") == "image/png" else 1
+    return struct.pack(">II", 1, kind) + event.blob

@@ -1,0 +1,67 @@
+"""What a server is told at its start: a value, handed down; nothing of it can be changed over HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Limits", "Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may ask for; what is over is refused with a 4xx that names the limit."""
+
+    body: int = 8 << 20
+    """Bytes of a JSON body."""
+    upload: int = 100 << 20
+    """Bytes of an uploaded file."""
+    upload_total: int = 20 << 30
+    """Bytes of all files in the input folder, above which nothing more is taken."""
+    depth: int = 64
+    """Nested lists and objects of a JSON body."""
+    nodes: int = 20_000
+    """Nodes of a workflow; also a twentieth of the values that it may hold."""
+    picture: int = 1 << 26
+    """Pixels of an uploaded picture, all its frames together."""
+    frames: int = 1000
+    pixels: int = 1 << 26
+    """width x height x batch_size of one node."""
+    steps: int = 1000
+    """Steps of one sampler node."""
+    work: int = 1 << 33
+    """Pixels x steps of a prompt: of its largest latent, through all its samplers."""
+    waiting: int = 100_000
+    """Prompts that may wait."""
+    sockets: int = 1000
+    connections: int = 4000
+    outbox: int = 1 << 20
+    """Bytes that may wait for one slow websocket client."""
+    read_seconds: float = 30.0
+    """How long a client may take to send its head or a JSON body; a file has this long for each megabyte."""
+    wait_seconds: float = 120.0
+    """The longest `?wait=` and long poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    host: str = "127.0.0.1"
+    port: int = 8188
+    token: str | None = None
+    insecure: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    """Origins of other sites whose pages may call this server."""
+    user_dir: Path = Path("user")
+    allow_webhooks: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,106 @@
+"""What waits to be sent to one websocket client: bounded, whatever the client does.
+
+Of progress and status only the latest counts, so a newer message takes the place of one that still waits. When there is
+no room, previews go first, then progress; state messages never. Where those alone are too much, the client is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["Closed", "Outbox", "Rank"]
+
+
+class Rank(IntEnum):
+    """What is dropped first."""
+
+    PREVIEW = 0
+    PROGRESS = 1
+    STATE = 2
+
+
+class Closed(Exception):
+    """There will be no more messages; `slow` if the client did not keep up."""
+
+    def __init__(self, slow: bool) -> None:
+        super().__init__()
+        self.slow = slow
+
+
+@dataclass(slots=True)
+class _Item:
+    content: str | bytes | None
+    """None: dropped while it waited."""
+    rank: Rank
+    key: tuple[str, ...] | None
+
+
+class Outbox:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[_Item] = deque()
+        self._latest: dict[tuple[str, ...], _Item] = {}
+        self._size = 0
+        self._closed: Closed | None = None
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def put(self, content: str | bytes, rank: Rank, key: tuple[str, ...] | None = None) -> None:
+        """Never waits. A message with the `key` of one that still waits replaces it, in its place."""
+        if self._closed is not None:
+            return
+        waiting = self._latest.get(key) if key is not None else None
+        if waiting is not None and waiting.content is not None:
+            self._size += len(content) - len(waiting.content)
+            waiting.content = content
+            self.dropped += 1
+        else:
+            item = _Item(content, rank, key)
+            self._items.append(item)
+            if key is not None:
+                self._latest[key] = item
+            self._size += len(content)
+        if self._size > self._limit:
+            self._make_room()
+        self._filled.set()
+
+    def close(self, slow: bool = False) -> None:
+        if self._closed is None:
+            self._closed = Closed(slow)
+            self._filled.set()
+
+    async def get(self) -> str | bytes:
+        """The next message; waits for one. Raises Closed: at once where the client was too slow, else at the end."""
+        while True:
+            if self._closed is not None and (self._closed.slow or not self._items):
+                raise self._closed
+            while self._items:
+                item = self._items.popleft()
+                if item.content is not None:
+                    if item.key is not None and self._latest.get(item.key) is item:
+                        del self._latest[item.key]
+                    self._size -= len(item.content)
+                    return item.content
+            if self._closed is not None:
+                continue
+            self._filled.clear()
+            await self._filled.wait()
+
+    def _make_room(self) -> None:
+        for rank in (Rank.PREVIEW, Rank.PROGRESS):
+            for item in self._items:
+                if item.rank is rank and item.content is not None:
+                    self._size -= len(item.content)
+                    item.content = None
+                    self.dropped += 1
+                    if self._size <= self._limit:
+                        return
+        self.close(slow=True)
