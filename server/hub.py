@@ -1,4 +1,4 @@
-"""Who listens, and who is told what: the events of the queue on their way to websockets, long polls and metrics.
+"""Who listens, and who is told what: the events of the queue on their way to websockets.
 
 Lives on the event loop. A websocket is one listener; several may have the same client id (a page that was reloaded, and
 its old connection that nobody has closed yet), and each is told all.
@@ -6,12 +6,10 @@ its old connection that nobody has closed yet), and each is told all.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +50,6 @@ class Listener:
                 return
             self.outbox.put(_text(event), Rank.STATE)
             if event.is_terminal:
-                self.told.pop(prompt, None)
                 over = {"type": "executing", "data": {"node": None, "prompt_id": prompt}}
                 self.outbox.put(json.dumps(over), Rank.STATE)
         elif event.type == "preview":
@@ -66,6 +63,14 @@ class Listener:
         elif event.type == "progress":
             self.outbox.put(_text(event), Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
 
+    def replay(self, event: Event) -> None:
+        """Tell something that has happened before, while what happens now is held."""
+        held, self.held = self.held, None
+        self.tell(event)
+        self.held = held
+        if event.number is not None:
+            self.told[event.prompt_id or ""] = event.number
+
     def hold(self) -> None:
         self.held = []
 
@@ -74,6 +79,7 @@ class Listener:
         waiting, self.held = self.held or [], None
         for event in waiting:
             self.tell(event)
+        self.told.clear()
 
 
 class Hub:
@@ -81,9 +87,7 @@ class Hub:
         self._metrics = metrics
         self._listeners: dict[str, set[Listener]] = {}
         self._watchers: dict[str, set[Listener]] = {}
-        self._waiters: dict[str, set[asyncio.Event]] = {}
         self._missed: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
-        self._passing: dict[str, dict[tuple[str, str], Event]] = {}
 
     # -- listeners --------------------------------------------------------------------------------------------------------
 
@@ -114,10 +118,6 @@ class Hub:
         """Prompts that have ended while nobody listened under this id; told once."""
         return list(self._missed.pop(client_id, ()))
 
-    def passing(self, prompt_id: str) -> list[Event]:
-        """The latest progress and preview of a running prompt."""
-        return list(self._passing.get(prompt_id, {}).values())
-
     @property
     def wants_previews(self) -> bool:
         return any(listener.previews is not None for listener in self.everyone())
@@ -126,10 +126,6 @@ class Hub:
 
     def publish(self, event: Event) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
-        if event.prompt_id is not None:
-            self._keep_passing(event)
-            for waiter in self._waiters.get(event.prompt_id, ()) if event.number is not None else ():
-                waiter.set()
         if event.client_id is None:
             told: Iterable[Listener] = self.everyone()
         else:
@@ -148,18 +144,6 @@ class Hub:
             if listener.logs:
                 listener.outbox.put(text, Rank.PREVIEW)
 
-    def _keep_passing(self, event: Event) -> None:
-        prompt_id = event.prompt_id or ""
-        if event.number is None:
-            if event.type in ("progress", "progress_state", "preview"):
-                node = str(event.data.get("node") or event.data.get("node_id") or "")
-                self._passing.setdefault(prompt_id, {})[event.type, node] = event
-        elif event.is_terminal or event.type == "execution_start":
-            self._passing.pop(prompt_id, None)
-        elif event.type == "executing":
-            # What a node told before this one began is of no use to somebody who comes now.
-            self._passing.pop(prompt_id, None)
-
     def _remember_missed(self, client_id: str, prompt_id: str) -> None:
         prompts = self._missed.setdefault(client_id, OrderedDict())
         prompts[prompt_id] = None
@@ -168,18 +152,6 @@ class Hub:
             prompts.popitem(last=False)
         if len(self._missed) > MISSED_CLIENTS:
             self._missed.popitem(last=False)
-
-    # -- waiting ----------------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def waiting(self, prompt_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever a numbered event of the prompt happens, from now on."""
-        waiter = asyncio.Event()
-        self._waiters.setdefault(prompt_id, set()).add(waiter)
-        try:
-            yield waiter
-        finally:
-            _discard(self._waiters, prompt_id, waiter)
 
 
 def _discard(groups: dict[str, Any], key: str, item: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -29,19 +30,29 @@ class Metrics:
         self.run_seconds = Histogram(
             "graphflow_run_seconds", "Time of a prompt from its start to its end", buckets=SECONDS, registry=registry
         )
-        self.node_seconds = Histogram(
-            "graphflow_node_seconds", "Time of a node that ran", ["class_type"], buckets=SECONDS, registry=registry
-        )
-        self.nodes_run = Counter("graphflow_nodes_run", "Nodes that had to run", registry=registry)
+        self.node_seconds = Counter("graphflow_node_seconds", "Time in nodes that ran", ["class_type"], registry=registry)
+        self.nodes_run = Counter("graphflow_nodes_run", "Nodes that had to run", ["class_type"], registry=registry)
         self.nodes_cached = Counter("graphflow_nodes_cached", "Nodes that were cached", registry=registry)
         self.steps = Counter("graphflow_steps", "Progress steps of nodes (sampler steps above all)", registry=registry)
-        self.steps_per_second = Gauge("graphflow_steps_per_second", "Of the node that runs", registry=registry)
+        self.steps_per_second = Gauge("graphflow_steps_per_second", "Of the last prompt that has run", registry=registry)
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter("graphflow_websocket_dropped", "Previews and progress not sent to slow clients",
                                registry=registry)  # fmt: skip
         self.cut = Counter("graphflow_websocket_cut", "Websockets closed for being too slow", registry=registry)
         self.memory = Gauge("graphflow_memory_bytes", "Largest resident memory of the server process", registry=registry)
         self.memory.set_function(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+    def take_run(self, stats: dict[str, Any]) -> None:
+        """What a run that has ended tells of itself: seconds, counts, and seconds of each node type."""
+        seconds = stats["seconds"]
+        self.run_seconds.observe(seconds)
+        self.nodes_cached.inc(stats["cached"])
+        self.steps.inc(stats["steps"])
+        if stats["steps"] and seconds > 0:
+            self.steps_per_second.set(stats["steps"] / seconds)
+        for kind, node in stats["nodes"].items():
+            self.nodes_run.labels(kind).inc(node["calls"])
+            self.node_seconds.labels(kind).inc(node["seconds"])
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
-    "Accepted", "Cleared", "FileRef", "FreeBody", "HistoryQuery", "InterruptBody", "Job", "JobsPage", "JobsQuery",
+    "Accepted", "Changes", "FileRef", "FreeBody", "HistoryQuery", "InterruptBody", "Job", "JobsPage", "JobsQuery",
     "MaskUpload", "Pagination", "PictureUpload", "PromptBody", "PromptQuery", "QueueQuery", "Refusal", "UserdataQuery",
     "ValidateAnswer", "ViewQuery",
 ]  # fmt: skip
@@ -34,11 +34,6 @@ class Body(BaseModel):
 # -- prompts --------------------------------------------------------------------------------------------------------------
 
 
-class Webhook(Body):
-    url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")]
-    secret: Annotated[str, Field(min_length=16, max_length=256)] | None = None
-
-
 class PromptBody(Body):
     prompt: Annotated[dict[str, Any], Field(description="The workflow in the API format: nodes by id.")] | None = None
     prompt_id: PromptId | None = None
@@ -48,7 +43,7 @@ class PromptBody(Body):
     extra_data: dict[str, Any] = Field(default_factory=dict)
     partial_execution_targets: Annotated[list[str], Field(max_length=10_000)] | None = None
     strict: bool = False
-    webhook: Webhook | None = None
+    webhook: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
 
 
 class PromptQuery(Body):
@@ -57,12 +52,26 @@ class PromptQuery(Body):
 
 
 class Accepted(BaseModel):
+    """With `?wait=`, the state of the prompt stands beside these."""
+
+    model_config = ConfigDict(extra="allow")
     prompt_id: str
     number: float
     node_errors: dict[str, Any]
 
 
-class Cleared(Body):
+class PromptState(BaseModel):
+    prompt_id: str
+    number: float
+    state: Literal["pending", "running", "done", "failed", "cancelled"]
+    created: float
+    started: float | None
+    finished: float | None
+    outputs: dict[str, Any]
+    error: dict[str, Any] | None
+
+
+class Changes(Body):
     clear: bool = False
     delete: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100_000)] = Field(default_factory=list)
 
@@ -142,6 +151,7 @@ class ValidateAnswer(BaseModel):
     valid: bool
     outputs: list[str]
     problems: list[ProblemModel]
+    warnings: list[ProblemModel]
     node_errors: dict[str, Any]
 
 
@@ -208,3 +218,34 @@ class FileInfo(BaseModel):
     size: int
     modified: float
     created: float
+
+
+# -- small ones -----------------------------------------------------------------------------------------------------------
+
+
+class NameQuery(Body):
+    filename: Name
+
+
+class LoginBody(Body):
+    token: Annotated[str, Field(max_length=1024)]
+
+
+class SubscribeBody(Body):
+    clientId: Annotated[str, Field(max_length=256)]
+    enabled: bool
+
+
+class SocketQuery(Body):
+    clientId: Annotated[str, Field(max_length=256)] = ""
+    prompt_id: Annotated[str, Field(max_length=256)] | None = None
+    """Hear of this prompt as well, whoever has sent it."""
+    since: Annotated[int, Field(ge=0, le=1 << 53)] = 0
+    """Of `prompt_id`: only what came after this event."""
+
+
+class Health(BaseModel):
+    status: Literal["ok", "closing"]
+    version: str
+    worker: str
+    paused: bool

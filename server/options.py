@@ -54,7 +54,6 @@ class Options:
     cors: tuple[str, ...] = ()
     """Origins of other sites whose pages may call this server."""
     user_dir: Path = Path("user")
-    allow_webhooks: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -29,20 +29,21 @@ class Refused(Exception):
         problems: Problem | Sequence[Problem],
         *,
         kind: str | None = None,
+        message: str | None = None,
         details: str = "",
         node_errors: Mapping[str, Any] | None = None,
     ) -> None:
         self.status = status
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         self.kind = kind or REASONS.get(status, "bad_request")
+        self.message = message or (self.problems[0].message if self.problems else self.kind)
         self.details = details
         self.node_errors = dict(node_errors or {})
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def to_json(self) -> dict[str, Any]:
-        message = self.problems[0].message if self.problems else self.kind
         return {
-            "error": {"type": self.kind, "message": message, "details": self.details, "extra_info": {}},
+            "error": {"type": self.kind, "message": self.message, "details": self.details, "extra_info": {}},
             "node_errors": self.node_errors,
             "problems": [problem.to_json() for problem in self.problems],
         }

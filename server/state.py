@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from graphflow import Engine
 
+from .hub import Hub
 from .logs import Recent
 from .metrics import Metrics
 from .options import Options
-
-if TYPE_CHECKING:
-    pass
+from .queue import PromptQueue
 
 __all__ = ["STATE", "State"]
 
@@ -25,10 +23,18 @@ class State:
     options: Options
     engine: Engine
     """For its node types, its settings and its checks; it runs nothing here."""
-    metrics: Metrics = field(default_factory=Metrics)
-    recent: Recent = field(default_factory=Recent)
+    queue: PromptQueue
+    metrics: Metrics
+    hub: Hub
+    recent: Recent
+    sockets: set[web.WebSocketResponse] = field(default_factory=set)
     uploading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One upload at a time is put in its place, so that the cap of the folder holds."""
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One change of the settings at a time."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: asyncio.Future[None] | None = None
+    """The end of the queue, once it has begun."""
 
 
 STATE: web.AppKey[State] = web.AppKey("state", State)

@@ -1,0 +1,76 @@
+"""What of a posted prompt is taken. Pure but for the folders that choices list; called in a thread."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from graphflow import Engine, InvalidWorkflow, Problem, Workflow
+
+from .caps import over_caps
+from .field_errors import TOP, node_errors, top_error
+from .options import Limits
+from .refusal import Refused
+
+__all__ = ["Examined", "accept", "examine", "without_secrets"]
+
+SECRET = re.compile(r"key|token|secret|password|auth|credential", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    workflow: Workflow
+    targets: tuple[str, ...]
+    """The output nodes that can run."""
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    node_errors: dict[str, Any]
+
+
+def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: Limits) -> Examined:
+    """Every problem of a workflow, and what of it can run none the less. Raises Refused for what is no workflow at all."""
+    try:
+        workflow = Workflow.from_json(graph)
+    except InvalidWorkflow as error:
+        raise _refused(error.problems, {}) from None
+    too_much = over_caps(workflow, limits)
+    if too_much:
+        raise Refused(400, too_much, kind="prompt_outputs_failed_validation",
+                      node_errors=node_errors(workflow, too_much, engine, ()))  # fmt: skip
+    # A target that is no node is ignored, as the field does it; none at all means that nothing is to run.
+    targets = None if wanted is None else [name for name in dict.fromkeys(wanted) if name in workflow]
+    checked = engine.check(workflow, targets)
+    outputs = checked.outputs
+    if targets is not None:
+        outputs = tuple(key for key in outputs if _is_output(engine, workflow, key))
+    problems = checked.problems
+    if not outputs and not problems:
+        problems = (Problem("no_output", "none of the wanted nodes has an effect, so there is nothing to run"),)
+    errors = node_errors(workflow, problems, engine, checked.targets)
+    return Examined(workflow, outputs, tuple(problems), checked.warnings, errors)
+
+
+def accept(examined: Examined, strict: bool) -> dict[str, Any]:
+    """The node errors to answer an acceptance with. Raises Refused where nothing can run, or not all under `strict`."""
+    problems, errors = examined.problems, examined.node_errors
+    if any(problem.code in TOP for problem in problems):
+        raise _refused(problems, {})
+    if not examined.targets or (strict and problems):
+        raise _refused(problems, errors)
+    return {key: error for key, error in errors.items() if error["dependent_outputs"]}
+
+
+def without_secrets(extra: dict[str, Any]) -> dict[str, Any]:
+    """`extra_data` without keys of paid services and the like: they are stored and shown nowhere."""
+    return {key: value for key, value in extra.items() if not SECRET.search(key)}
+
+
+def _refused(problems: Any, errors: dict[str, Any]) -> Refused:
+    kind, message, details = top_error(problems)
+    return Refused(400, problems, kind=kind, message=message, details=details, node_errors=errors)
+
+
+def _is_output(engine: Engine, workflow: Workflow, key: str) -> bool:
+    kind = engine.registry.get(workflow[key].class_type)
+    return kind is not None and kind.is_output

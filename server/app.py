@@ -1,0 +1,96 @@
+"""The application: all routes, each twice, each with its policy; what is around them; what begins and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from aiohttp import WSCloseCode, web
+
+from graphflow import Engine
+
+from . import describe, editor, files, health, openapi, pages, prompts, queueing, socket, userdata
+from .hub import Hub
+from .logs import Recent
+from .metrics import Metrics
+from .middleware import add_headers, around
+from .options import Options
+from .policies import Policy
+from .queue import Event, PromptQueue
+from .routes import Route
+from .security import POLICIES, gate
+from .state import STATE, State
+
+__all__ = ["ROUTES", "create_app"]
+
+ROUTES: tuple[Route, ...] = (
+    *prompts.ROUTES, *queueing.ROUTES, *socket.ROUTES, *files.ROUTES, *describe.ROUTES, *userdata.ROUTES, *editor.ROUTES,
+    *health.ROUTES, *openapi.ROUTES, *pages.ROUTES,
+)  # fmt: skip
+"""Everything that is served, but for the files of the editor, which take all other paths."""
+
+
+def create_app(options: Options, engine: Engine, queue: PromptQueue, recent: Recent | None = None) -> web.Application:
+    """The server as an aiohttp application; the queue begins and ends with it."""
+    metrics = Metrics()
+    app = web.Application(
+        middlewares=[around(metrics), gate(options)], client_max_size=options.limits.upload + (1 << 20)
+    )
+    app[STATE] = State(options, engine, queue, metrics, Hub(metrics), recent or Recent())
+    app[POLICIES] = add_routes(app, ROUTES)
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(_life)
+    app.on_shutdown.append(_say_goodbye)
+    return app
+
+
+def add_routes(app: web.Application, routes: Iterable[Route]) -> dict[web.AbstractRoute, Policy]:
+    """Each as it is written and under `/api`; what policy the added ones have."""
+    policies: dict[web.AbstractRoute, Policy] = {}
+    for route in routes:
+        for path in (route.path, f"/api{route.path}") if route.twin else (route.path,):
+            added = app.router.add_route(route.method, path, route.handler)
+            policies[added] = route.policy
+    catch_all = app.router.add_route(pages.STATIC.method, pages.STATIC.path, pages.STATIC.handler)
+    policies[catch_all] = pages.STATIC.policy
+    return policies
+
+
+async def _life(app: web.Application) -> AsyncIterator[None]:
+    state = app[STATE]
+    loop = asyncio.get_running_loop()
+    await state.queue.start()
+    unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
+    state.recent.tell = lambda line: loop.call_soon_threadsafe(state.hub.tell_log, line)
+    _count(state)
+    yield
+    state.recent.tell = None
+    unsubscribe()
+    await (state.ending or state.queue.close())
+
+
+def _on_event(state: State, event: Event) -> None:
+    """One event of the queue: into the numbers, and on to who listens."""
+    metrics = state.metrics
+    if event.type == "status":
+        _count(state)
+    elif event.type == "run_stats":
+        metrics.take_run(event.data)
+    elif event.is_terminal:
+        metrics.ended.labels(event.type.removeprefix("execution_")).inc()
+    state.hub.publish(event)
+
+
+def _count(state: State) -> None:
+    counts = state.queue.counts
+    state.metrics.waiting.set(counts.pending)
+    state.metrics.running.set(counts.running)
+
+
+async def _say_goodbye(app: web.Application) -> None:
+    state = app[STATE]
+    state.closing.set()
+    # The step at hand may take a while to end; connections are closed meanwhile.
+    state.ending = asyncio.ensure_future(state.queue.close())
+    for ws in list(state.sockets):
+        await ws.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")

@@ -1,0 +1,169 @@
+"""Prompts in, and what becomes of them: POST /prompt, /validate, /prompts/{id} and its events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from graphflow import Problem
+
+from .acceptance import Examined, accept, examine, without_secrets
+from .answers import answer, answer_large
+from .bodies import read_model, read_query
+from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, ValidateAnswer
+from .policies import READ, WRITE
+from .queue import FINISHED, Event, Prompt, Submission
+from .queue import Conflict as IdTaken
+from .queue import Refused as QueueRefused
+from .refusal import Refused
+from .routes import Route
+from .state import STATE, State
+
+__all__ = ["ROUTES"]
+
+log = logging.getLogger("graphflow.server")
+NO_PROMPT = "No prompt provided"
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a stream of events says that it is still there."""
+
+
+async def post_prompt(request: web.Request) -> web.Response:
+    """Check a workflow and queue what of it can run; answered when it is on the disk."""
+    state = request.app[STATE]
+    query = read_query(request, PromptQuery)
+    body = await read_model(request, state.options.limits, PromptBody)
+    examined = await _examined(state, body)
+    try:
+        errors = accept(examined, body.strict)
+    except Refused:
+        state.metrics.refused.inc()
+        raise
+    if state.queue.counts.pending >= state.options.limits.waiting:
+        raise Refused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
+                                   hint="try again when some of them are done"))  # fmt: skip
+    submission = Submission(
+        workflow=body.prompt or {}, targets=examined.targets, extra=without_secrets(body.extra_data),
+        client_id=body.client_id or query.clientId, prompt_id=body.prompt_id, number=body.number, front=body.front,
+        node_errors=errors, webhook=body.webhook,
+    )  # fmt: skip
+    try:
+        accepted = await state.queue.submit(submission)
+    except IdTaken as error:
+        raise Refused(409, error.problems, kind="prompt_id_taken") from None
+    except QueueRefused as error:
+        raise Refused(503, error.problems) from None
+    if not accepted.existed:
+        state.metrics.accepted.inc()
+        log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})
+    found: dict[str, Any] = {
+        "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
+    }  # fmt: skip
+    if examined.warnings:
+        found["warnings"] = [problem.to_json() for problem in examined.warnings[:100]]
+    if query.wait is not None:
+        prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+        if prompt is not None:
+            found |= _state(prompt)
+    return answer(found)
+
+
+async def post_validate(request: web.Request) -> web.Response:
+    """Every problem of a workflow; queues nothing."""
+    state = request.app[STATE]
+    body = await read_model(request, state.options.limits, PromptBody)
+    try:
+        examined = await _examined(state, body)
+    except Refused as refused:
+        return answer({"valid": False, "outputs": [], "problems": [item.to_json() for item in refused.problems],
+                       "warnings": [], "node_errors": refused.node_errors})  # fmt: skip
+    return answer({
+        "valid": not examined.problems, "outputs": list(examined.targets),
+        "problems": [problem.to_json() for problem in examined.problems],
+        "warnings": [problem.to_json() for problem in examined.warnings], "node_errors": examined.node_errors,
+    })  # fmt: skip
+
+
+async def _examined(state: State, body: PromptBody) -> Examined:
+    if body.prompt is None:
+        raise Refused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
+    return await asyncio.to_thread(
+        examine, state.engine, body.prompt, body.partial_execution_targets, state.options.limits
+    )
+
+
+async def get_prompt_info(request: web.Request) -> web.Response:
+    return answer({"exec_info": {"queue_remaining": request.app[STATE].queue.counts.remaining}})
+
+
+async def get_prompt(request: web.Request) -> web.Response:
+    """One prompt: where it is, and what it has given."""
+    prompt = await _find(request)
+    return await answer_large({"prompt_id": prompt.id, "number": prompt.number, **_state(prompt)})
+
+
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """What has happened to a prompt after event `since`: a list, after a wait for news; or a stream that goes on."""
+    state, query = request.app[STATE], read_query(request, EventsQuery)
+    prompt = await _find(request)
+    since = query.since
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        last = request.headers.get("Last-Event-ID", "")
+        return await _stream(request, prompt, int(last) if last.isdecimal() and len(last) < 16 else since)
+    wait = min(query.wait, state.options.limits.wait_seconds)
+    events = await state.queue.events(prompt.id, since, wait)
+    return await answer_large({"prompt_id": prompt.id, "events": [_event(event) for event in events],
+                               "last": events[-1].number if events else since})  # fmt: skip
+
+
+async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.StreamResponse:
+    """Server-sent events, each with its number as id, so that a browser goes on where it was cut off."""
+    queue = request.app[STATE].queue
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    while True:
+        events = await queue.events(prompt.id, since, KEEP_ALIVE)
+        for event in events:
+            since = event.number or since
+            text = f"id: {event.number}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
+            await response.write(text.encode())
+            if event.is_terminal:
+                await response.write_eof()
+                return response
+        if not events:
+            now = await queue.get(prompt.id)
+            if now is None or now.state in FINISHED or request.app[STATE].closing.is_set():
+                await response.write_eof()
+                return response
+            await response.write(b": still here\n\n")
+
+
+async def _find(request: web.Request) -> Prompt:
+    prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
+    if prompt is None:
+        raise Refused(404, Problem("no_prompt", "there is no such prompt"))
+    return prompt
+
+
+def _state(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "state": prompt.state, "created": prompt.created, "started": prompt.started, "finished": prompt.finished,
+        "outputs": prompt.outputs, "error": prompt.error,
+    }  # fmt: skip
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"number": event.number, "type": event.type, "data": event.data}
+
+
+ROUTES = (
+    Route("POST", "/prompt", post_prompt, WRITE, "Queue a workflow", query=PromptQuery, body=PromptBody, answer=Accepted),
+    Route("GET", "/prompt", get_prompt_info, READ, "How many prompts wait and run", answer=dict[str, Any]),
+    Route("POST", "/validate", post_validate, WRITE, "All problems of a workflow", body=PromptBody, answer=ValidateAnswer),
+    Route("GET", "/prompts/{prompt_id}", get_prompt, READ, "One prompt", answer=PromptState),
+    Route("GET", "/prompts/{prompt_id}/events", get_events, READ, "What has happened to a prompt", query=EventsQuery,
+          answer=dict[str, Any]),
+)  # fmt: skip

@@ -1,0 +1,88 @@
+"""The life of a server: from its settings to an open port, and from a signal to exit code 0."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from graphflow import Cache, Engine, Registry
+
+from .app import create_app
+from .logs import Recent, set_up
+from .options import Options
+from .pages import editor_folder
+from .queue import PromptQueue, QueueSettings
+
+__all__ = ["listening", "serve"]
+
+SHUTDOWN = 1.0
+"""Seconds that open requests get to end, while the step at hand ends."""
+
+
+async def serve(options: Options, settings: QueueSettings, log_level: str = "INFO") -> int:
+    """Serve until SIGTERM or SIGINT; then 0."""
+    recent = Recent()
+    set_up(recent, log_level)
+    loop = asyncio.get_running_loop()
+    asked_to_end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_end.set)
+    async with listening(options, settings, recent) as port:
+        print(address(options, port), flush=True)
+        await asked_to_end.wait()
+    return 0
+
+
+@asynccontextmanager
+async def listening(options: Options, settings: QueueSettings, recent: Recent | None = None) -> AsyncIterator[int]:
+    """A server that answers, in this event loop; the port it has. Raises OSError where it cannot listen."""
+    worker = settings.worker
+    engine = Engine(await asyncio.to_thread(Registry.installed, worker.nodes), worker.settings(), Cache(memory=0))
+    app = create_app(options, engine, PromptQueue(settings), recent)
+    limits = options.limits
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=limits.read_seconds, shutdown_timeout=SHUTDOWN,
+        max_line_size=8190, max_field_size=8190,
+    )  # fmt: skip
+    await runner.setup()
+    try:
+        assert runner.server is not None
+        door = _Door(runner.server, limits.connections)
+        server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def address(options: Options, port: int) -> str:
+    """The line that says where to go; the token is behind a `#`, so that no server and no log sees it in a link."""
+    host = options.host if options.host not in ("0.0.0.0", "::") else socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    what = "the editor" if editor_folder() is not None else "the status page"
+    login = f"login#{options.token}" if options.token is not None else ""
+    return f"Open http://{host}:{port}/{login} for {what}; clients of the API use http://{host}:{port}"
+
+
+class _Door:
+    """Makes the protocol of each connection; those over the cap are closed at once."""
+
+    def __init__(self, server: web.Server, most: int) -> None:
+        self._server, self._most = server, most
+
+    def __call__(self) -> asyncio.Protocol:
+        if len(self._server.connections) >= self._most:
+            return _Closed()
+        return self._server()
+
+
+class _Closed(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()

@@ -1,0 +1,145 @@
+"""GET /ws: one websocket from its opening to its end. Who hears what is decided in hub.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from graphflow import Problem
+
+from . import strict_json
+from .bodies import read_query
+from .describe import features
+from .hub import Listener
+from .models import SocketQuery
+from .outbox import Closed, Outbox, Rank
+from .policies import READ
+from .refusal import Refused
+from .routes import Route
+from .state import STATE, State
+
+__all__ = ["ROUTES"]
+
+LARGEST_MESSAGE = 64 << 10
+HEARTBEAT = 20.0
+STALLED = 20.0
+"""Seconds that one message may take to go out; then nobody reads."""
+MESSAGES, PER_SECONDS = 100, 5.0
+"""How much a client may say."""
+
+
+async def websocket(request: web.Request) -> web.StreamResponse:
+    """The events of the client's prompts as they happen; first what it may have missed."""
+    state, query = request.app[STATE], read_query(request, SocketQuery)
+    if len(state.hub) >= state.options.limits.sockets:
+        raise Refused(503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already"))
+    ws = web.WebSocketResponse(
+        heartbeat=HEARTBEAT, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
+    )
+    await ws.prepare(request)
+    watched = {query.prompt_id} if query.prompt_id is not None else set()
+    listener = Listener(query.clientId or uuid.uuid4().hex, Outbox(state.options.limits.outbox), watched=watched)
+    listener.hold()
+    state.hub.add(listener)
+    state.queue.want_previews(state.hub.wants_previews)
+    writer = asyncio.create_task(_write(ws, listener, state))
+    state.sockets.add(ws)
+    try:
+        await _greet(state, listener, query.since)
+        await _read(ws, listener, state)
+    finally:
+        state.sockets.discard(ws)
+        state.hub.remove(listener)
+        state.queue.want_previews(state.hub.wants_previews)
+        listener.outbox.close()
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer
+    return ws
+
+
+async def _greet(state: State, listener: Listener, since: int) -> None:
+    """The number of prompts, and then, of the client's prompts, what it has not seen; from there on it hears live.
+
+    What happens meanwhile is held back, and told if the replay has not told it: nothing is missed or told twice.
+    """
+    queue = state.queue
+    status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
+    listener.outbox.put(json.dumps({"type": "status", "data": status}), Rank.STATE)
+    running = [prompt.id for prompt in await queue.running() if prompt.client_id == listener.client_id]
+    prompts = {**dict.fromkeys(state.hub.missed(listener.client_id), 0), **dict.fromkeys(running, 0)}
+    prompts |= dict.fromkeys(listener.watched, since)
+    for prompt_id, number in prompts.items():
+        while events := await queue.events(prompt_id, number):
+            for event in events:
+                number = event.number or number
+                listener.replay(event)
+        progress = queue.progress(prompt_id)
+        if progress is not None:
+            listener.replay(progress)
+    listener.release()
+
+
+async def _read(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
+    """The client says which features it has, and nothing else that matters. Ends when the connection does."""
+    told: list[float] = []
+    async for message in ws:
+        now = time.monotonic()
+        told = [moment for moment in told if now - moment < PER_SECONDS] + [now]
+        if len(told) > MESSAGES:
+            await ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many messages")
+            return
+        if message.type is WSMsgType.TEXT:
+            _hear(message.data, listener, state)
+
+
+def _hear(text: str, listener: Listener, state: State) -> None:
+    try:
+        said = strict_json.loads(text.encode("utf-8"))
+    except (strict_json.BadJSON, UnicodeEncodeError):
+        return
+    if not isinstance(said, dict) or said.get("type") != "feature_flags":
+        return
+    data = said.get("data")
+    flags: dict[str, Any] = data if isinstance(data, dict) else {}
+    listener.previews = "metadata" if flags.get("supports_preview_metadata") is True else "plain"
+    state.queue.want_previews(True)
+    listener.outbox.put(json.dumps({"type": "feature_flags", "data": features(state)}), Rank.STATE)
+
+
+async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
+    """Send what is in the outbox, one message after the other, as fast as the client takes it."""
+    try:
+        while True:
+            content = await listener.outbox.get()
+            async with asyncio.timeout(STALLED):
+                if isinstance(content, bytes):
+                    await ws.send_bytes(content)
+                else:
+                    await ws.send_str(content)
+    except Closed as closed:
+        if closed.slow:
+            _cut(ws, state)
+    except TimeoutError:
+        _cut(ws, state)
+    except (ConnectionError, RuntimeError):
+        listener.outbox.close()
+
+
+def _cut(ws: web.WebSocketResponse, state: State) -> None:
+    """End the connection of a client that does not read; a closing handshake would have to wait for it, too."""
+    state.metrics.cut.inc()
+    transport = ws._req.transport if ws._req is not None else None
+    if transport is not None:
+        transport.abort()
+
+
+ROUTES = (
+    Route("GET", "/ws", websocket, READ, "Websocket: events as they happen", query=SocketQuery, statuses=(101,)),
+)
