@@ -41,18 +41,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--token", help="the secret that clients must show; better in $GRAPHFLOW_TOKEN or a file")
     who.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token; made if it is not there")
     who.add_argument("--insecure", action="store_true", help="listen beyond this machine without a token")
-    who.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name this server is called by")
+    who.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name this server is called by"
+    )
     who.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="a site whose pages may use it")
-    who.add_argument("--allow-webhooks", action="append", default=[], metavar="HOST", help="a host that prompts may notify")
+    who.add_argument(
+        "--allow-webhooks", action="append", default=[], metavar="HOST", help="a host that prompts may notify"
+    )
 
+    standard = Limits()
     caps = parser.add_argument_group("how much one request may ask for")
-    caps.add_argument("--max-body", type=parse_size, default=Limits.body, metavar="SIZE", help="of JSON (default: 8MB)")
-    caps.add_argument("--max-upload", type=parse_size, default=Limits.upload, metavar="SIZE", help="default: 100MB")
-    caps.add_argument("--max-nodes", type=int, default=Limits.nodes, metavar="N", help=f"default: {Limits.nodes}")
-    caps.add_argument("--max-pixels", type=int, default=Limits.pixels, metavar="N", help="width x height x batch size")
-    caps.add_argument("--max-steps", type=int, default=Limits.steps, metavar="N", help=f"default: {Limits.steps}")
-    caps.add_argument("--max-work", type=int, default=Limits.work, metavar="N", help="pixels x steps of one prompt")
-    caps.add_argument("--max-waiting", type=int, default=Limits.waiting, metavar="N", help=f"default: {Limits.waiting}")
+    caps.add_argument(
+        "--max-body", type=parse_size, default=standard.body, metavar="SIZE", help="of JSON (default: 8MB)"
+    )
+    caps.add_argument("--max-upload", type=parse_size, default=standard.upload, metavar="SIZE", help="default: 100MB")
+    caps.add_argument("--max-nodes", type=int, default=standard.nodes, metavar="N", help=f"default: {standard.nodes}")
+    caps.add_argument(
+        "--max-pixels", type=int, default=standard.pixels, metavar="N", help="width x height x batch size"
+    )
+    caps.add_argument("--max-steps", type=int, default=standard.steps, metavar="N", help=f"default: {standard.steps}")
+    caps.add_argument("--max-work", type=int, default=standard.work, metavar="N", help="pixels x steps of one prompt")
+    caps.add_argument(
+        "--max-waiting", type=int, default=standard.waiting, metavar="N", help=f"default: {standard.waiting}"
+    )
 
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -101,7 +112,9 @@ def _token(arguments: argparse.Namespace) -> str | None:
     token: str | None = arguments.token or os.environ.get("GRAPHFLOW_TOKEN") or None
     if arguments.token_file is not None:
         token = _token_of(arguments.token_file)
-    if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+    if token is not None and (
+        len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
+    ):
         raise InvalidWorkflow([
             Problem("bad_token", f"a token is at least {SHORTEST_TOKEN} ASCII letters, without spaces",
                     hint=f"for example {secrets.token_urlsafe(24)}")

@@ -65,7 +65,9 @@ async def node_help(request: web.Request) -> web.Response:
     kind = request.app[STATE].engine.registry.get(name)
     if kind is None:
         raise Refused(404, Problem("no_node_type", "there is no such node type"))
-    rows = [f"- **{item.name}** ({item.type})" + (f": {item.help}" if item.help else "") for item in kind.inputs.values()]
+    rows = [
+        f"- **{item.name}** ({item.type})" + (f": {item.help}" if item.help else "") for item in kind.inputs.values()
+    ]
     text = "\n".join([f"# {kind.display_name}", "", kind.help, "", "## Inputs", "", *rows, "", "## Outputs", "",
                       *[f"- **{out.name}** ({out.type})" for out in kind.outputs], ""])  # fmt: skip
     return web.Response(text=text, content_type="text/markdown")
@@ -141,7 +143,12 @@ async def experiment_models_of(request: web.Request) -> web.Response:
             row: dict[str, Any] = {"name": item, "pathIndex": 0}
             if item in files:
                 index, state = files[item]
-                row |= {"pathIndex": index, "modified": state.st_mtime, "created": state.st_ctime, "size": state.st_size}
+                row |= {
+                    "pathIndex": index,
+                    "modified": state.st_mtime,
+                    "created": state.st_ctime,
+                    "size": state.st_size,
+                }
             rows.append(row)
         return rows
 

@@ -1,7 +1,7 @@
 """Our Problems in the words of the field: what its editor puts onto nodes, and its clients parse.
 
-    {"3": {"class_type": "KSampler", "dependent_outputs": ["9"],
-           "errors": [{"type": "value_bigger_than_max", "message": ..., "details": ..., "extra_info": {...}}]}}
+{"3": {"class_type": "KSampler", "dependent_outputs": ["9"],
+       "errors": [{"type": "value_bigger_than_max", "message": ..., "details": ..., "extra_info": {...}}]}}
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ SEARCHES = 200
 """Nodes for which the outputs behind them are looked up; with more errors than that, nobody reads on."""
 
 
-def node_errors(workflow: Workflow, problems: Sequence[Problem], engine: Engine, outputs: Iterable[str]) -> dict[str, Any]:
+def node_errors(
+    workflow: Workflow, problems: Sequence[Problem], engine: Engine, outputs: Iterable[str]
+) -> dict[str, Any]:
     """The problems that belong to nodes, by node."""
     found: dict[str, Any] = {}
     users = _users(workflow)

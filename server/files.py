@@ -108,7 +108,7 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
 
 def attachment(name: str, inline: bool = False) -> str:
     """A Content-Disposition by RFC 6266: a plain name for old programs, and the true one."""
-    plain = re.sub(r'[^ !#$&+.\w~-]', "_", name, flags=re.ASCII)
+    plain = re.sub(r"[^ !#$&+.\w~-]", "_", name, flags=re.ASCII)
     kind = "inline" if inline else "attachment"
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 

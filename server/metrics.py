@@ -30,16 +30,22 @@ class Metrics:
         self.run_seconds = Histogram(
             "graphflow_run_seconds", "Time of a prompt from its start to its end", buckets=SECONDS, registry=registry
         )
-        self.node_seconds = Counter("graphflow_node_seconds", "Time in nodes that ran", ["class_type"], registry=registry)
+        self.node_seconds = Counter(
+            "graphflow_node_seconds", "Time in nodes that ran", ["class_type"], registry=registry
+        )
         self.nodes_run = Counter("graphflow_nodes_run", "Nodes that had to run", ["class_type"], registry=registry)
         self.nodes_cached = Counter("graphflow_nodes_cached", "Nodes that were cached", registry=registry)
         self.steps = Counter("graphflow_steps", "Progress steps of nodes (sampler steps above all)", registry=registry)
-        self.steps_per_second = Gauge("graphflow_steps_per_second", "Of the last prompt that has run", registry=registry)
+        self.steps_per_second = Gauge(
+            "graphflow_steps_per_second", "Of the last prompt that has run", registry=registry
+        )
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter("graphflow_websocket_dropped", "Previews and progress not sent to slow clients",
                                registry=registry)  # fmt: skip
         self.cut = Counter("graphflow_websocket_cut", "Websockets closed for being too slow", registry=registry)
-        self.memory = Gauge("graphflow_memory_bytes", "Largest resident memory of the server process", registry=registry)
+        self.memory = Gauge(
+            "graphflow_memory_bytes", "Largest resident memory of the server process", registry=registry
+        )
         self.memory.set_function(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
     def take_run(self, stats: dict[str, Any]) -> None:

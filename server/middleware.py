@@ -12,6 +12,7 @@ from aiohttp import web
 from graphflow import GraphFlowError, Problem
 
 from .metrics import Metrics
+from .pages import login_page
 from .refusal import Refused, refusal
 from .security import HEADERS
 
@@ -55,6 +56,8 @@ async def _answer(request: web.Request, handler: web.Handler) -> web.StreamRespo
     try:
         return await handler(request)
     except Refused as refused:
+        if refused.status == 401 and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+            return login_page(401)
         return refusal(refused)
     except GraphFlowError as error:
         return refusal(Refused(400, error.problems))

@@ -73,7 +73,9 @@ class PromptState(BaseModel):
 
 class Changes(Body):
     clear: bool = False
-    delete: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100_000)] = Field(default_factory=list)
+    delete: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100_000)] = Field(
+        default_factory=list
+    )
 
 
 class InterruptBody(Body):
@@ -134,7 +136,9 @@ class JobsPage(BaseModel):
 
 
 class JobsCancel(Body):
-    job_ids: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000)] = Field(default_factory=list)
+    job_ids: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000)] = Field(
+        default_factory=list
+    )
     all: bool = False
 
 

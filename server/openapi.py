@@ -38,7 +38,9 @@ def describe_routes(routes: Iterable[Route]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     routes = list(routes)
     models = {route.body for route in routes if route.body} | {Refusal}
-    models |= {route.answer for route in routes if isinstance(route.answer, type) and issubclass(route.answer, BaseModel)}
+    models |= {
+        route.answer for route in routes if isinstance(route.answer, type) and issubclass(route.answer, BaseModel)
+    }
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda item: item.__name__)], ref_template=REFERENCE
     )

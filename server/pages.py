@@ -109,7 +109,9 @@ def _own(name: str) -> tuple[str, str]:
 
     def digests(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(item.encode()).digest()).decode()}'" for item in found)
+        return " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(item.encode()).digest()).decode()}'" for item in found
+        )
 
     policy = (f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: data:; "
               f"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip

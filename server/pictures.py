@@ -88,4 +88,6 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _too_large(found: str, limits: Limits) -> Refused:
-    return Refused(413, Problem("too_large", f"the picture has {found}", hint=f"at most {limits.picture} pixels are taken"))
+    return Refused(
+        413, Problem("too_large", f"the picture has {found}", hint=f"at most {limits.picture} pixels are taken")
+    )

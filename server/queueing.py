@@ -102,10 +102,12 @@ async def get_jobs(request: web.Request) -> web.Response:
     names = query.status.split(",") if query.status else list(STATES)
     wrong = [name for name in names if name not in STATES]
     if wrong:
-        raise Refused(400, Problem("bad_query", f"found {wrong[0]!r}", input="status", hint="known: " + ", ".join(STATES)))
+        raise Refused(
+            400, Problem("bad_query", f"found {wrong[0]!r}", input="status", hint="known: " + ", ".join(STATES))
+        )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
     newest_first = query.sort_order != "asc"
-    page = await request.app[STATE].queue.list(states, query.limit, query.offset, newest_first=newest_first)
+    page = await request.app[STATE].queue.listing(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
     return await answer_large({
         "jobs": [_job(prompt) for prompt in page.prompts],
@@ -117,7 +119,9 @@ async def get_job(request: web.Request) -> web.Response:
     prompt = await _find(request)
     workflow = {"prompt": prompt.workflow, "extra_data": prompt.extra}
     status = prompt.entry()["status"] if prompt.state not in ACTIVE else None
-    return await answer_large({**_job(prompt), "workflow": workflow, "outputs": prompt.outputs, "execution_status": status})
+    return await answer_large(
+        {**_job(prompt), "workflow": workflow, "outputs": prompt.outputs, "execution_status": status}
+    )
 
 
 async def cancel_job(request: web.Request) -> web.Response:
@@ -147,7 +151,9 @@ def _job(prompt: Prompt) -> dict[str, Any]:
     shown = [(node, kind, item) for node, ui in prompt.outputs.items() if isinstance(ui, dict)
              for kind, items in ui.items() if isinstance(items, list)
              for item in items if isinstance(item, dict) and "filename" in item]  # fmt: skip
-    preview = next(({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in PICTURES), None)
+    preview = next(
+        ({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in PICTURES), None
+    )
     job = {
         "id": prompt.id, "status": NAMES[prompt.state], "create_time": _ms(prompt.created),
         "execution_start_time": _ms(prompt.started), "execution_end_time": _ms(prompt.finished),

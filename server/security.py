@@ -55,7 +55,7 @@ def gate(options: Options) -> web.middleware:
         _check_site(request, policy, is_foreign)
         if policy.token and not is_known(request, options):
             raise Refused(401, Problem("no_token", "this server wants its token",
-                                       hint="open the link that it printed at its start, or send 'Authorization: Bearer ...'"))  # fmt: skip
+                                       hint="open the link that it printed, or send 'Authorization: Bearer ...'"))  # fmt: skip
         if policy.writes:
             _check_content(request, policy)
         try:

@@ -140,6 +140,4 @@ def _cut(ws: web.WebSocketResponse, state: State) -> None:
         transport.abort()
 
 
-ROUTES = (
-    Route("GET", "/ws", websocket, READ, "Websocket: events as they happen", query=SocketQuery, statuses=(101,)),
-)
+ROUTES = (Route("GET", "/ws", websocket, READ, "Websocket: events as they happen", query=SocketQuery, statuses=(101,)),)
