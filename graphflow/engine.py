@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
@@ -20,6 +21,7 @@ from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry
 from .settings import Settings
+from .show import html_of_files, html_of_outputs, in_words
 from .validate import Bound, sound, validate
 from .values import share
 from .workers import Lanes
@@ -38,7 +40,7 @@ class SavedImage:
         return self.path.read_bytes()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class NodeResult:
     """What one output node gave."""
 
@@ -55,8 +57,16 @@ class NodeResult:
         items = [item for shown in self.ui.values() if isinstance(shown, (list, tuple)) for item in shown]
         return [Path(item["path"]) for item in items if isinstance(item, dict) and "path" in item]
 
+    def __repr__(self) -> str:
+        outputs = "".join(f" {name}={in_words(value)}" for name, value in self.outputs.items())
+        files = "".join(f" {path}" for path in self.paths)
+        return f"<NodeResult{outputs}{files}>"
 
-@dataclass(frozen=True, slots=True)
+    def _repr_html_(self) -> str:
+        return html_of_files(self.paths) + html_of_outputs(self.outputs)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What a run gave: results by node id, and by title or type through `result["SaveImage"]`."""
 
@@ -79,6 +89,12 @@ class Result:
     def paths(self) -> list[Path]:
         """All files that the run has written, or had written when it was first made."""
         return [path for item in self.nodes.values() for path in item.paths]
+
+    def __repr__(self) -> str:
+        return f"<Result: {len(self.timings)} nodes ran, {len(self.cached)} cached, {self.seconds:.2f} s>"
+
+    def _repr_html_(self) -> str:
+        return "".join(item._repr_html_() for item in self.nodes.values()) + f"<div>{escape(repr(self)[9:-1])}</div>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ DONE, FAILED, WRONG = 0, 1, 2
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
     parser.add_argument("--models", action="append", default=[], type=Path, metavar="DIR", help="a folder of models")
-    parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR")
-    parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR")
+    parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
+    parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
 
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:

@@ -59,7 +59,11 @@ def test_node_types_of_a_folder_are_marked_as_foreign(tmp_path: Path) -> None:
 def test_order_of_inputs_is_the_stated_one_then_that_of_the_keys_and_hidden_ones_do_not_count() -> None:
     spec = ["INT", {}]
     data = {
-        "input": {"required": {"a": spec, "b": spec, "c": spec}, "optional": {"d": [["x", "y"]]}, "hidden": {"e": spec}},
+        "input": {
+            "required": {"a": spec, "b": spec, "c": spec},
+            "optional": {"d": [["x", "y"]]},
+            "hidden": {"e": spec},
+        },
         "input_order": {"required": ["c", "a", "gone"]},
     }
     inputs = NodeInfo.read("N", data).inputs

@@ -1,0 +1,156 @@
+"""What `graphflow` says to a call that is right, and to one that is wrong; the exit codes 0, 1 and 2."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def test_help_lists_every_command(call):
+    with pytest.raises(SystemExit) as end:
+        call("--help")
+    assert end.value.code == 0
+
+
+def test_no_command_at_all_shows_the_help_and_is_wrong(call):
+    done = call()
+    assert done.code == 2 and "run a workflow" in done.out
+
+
+def test_the_version_is_that_of_the_package(capsys, call):
+    with pytest.raises(SystemExit) as end:
+        call("--version")
+    assert end.value.code == 0 and capsys.readouterr().out == "graphflow 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu"], "error: there is no command 'rnu'\n    did you mean 'run'?\n"),
+        (["run"], "error: the following arguments are required: file\n    see graphflow run --help\n"),
+        (["run", "text_to_image", "--outptu-dir", "x"],
+         "error: run does not know '--outptu-dir'\n    did you mean '--output-dir' or '--input-dir'?\n"),
+        (["cache", "stat"], "error: argument what: invalid choice: 'stat'"),
+        (["run", "text_to_image", "--cache-size", "much"], "'much' is no size; write 500MB or 20GB"),
+        (["nodes", "KSamplr"], "error: there is no node type 'KSamplr'\n    did you mean 'KSampler'"),
+        (["graph", "text_to_image", "-o", "a.gif"], "error: a.gif is neither .svg nor .mmd"),
+        (["run", "nope.json"], "error: there is no file 'nope.json'\n    workflows that ship with it: "),
+        (["run", "text_to_image", "--nodes", "nowhere"], "error: there is no folder 'nowhere'\n"),
+        (["run", "text_to_image", "--models", "nowhere"], "error: there is no folder 'nowhere'\n"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_code_2_and_told_with_a_hint(call, arguments, said):
+    done = call(*arguments)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.out == ""
+
+
+def test_a_command_starts_without_loading_the_model_libraries():
+    code = (
+        "import sys; from graphflow.cli import main; main(['nodes']); "
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_whoever_reads_the_output_may_go_away_early():
+    command = [sys.executable, "-m", "graphflow.cli", "nodes", "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running.stdout.close()
+    assert running.stderr.read() == "" and running.wait(60) == 1
+
+
+def test_the_node_list_has_a_line_for_each_node(call):
+    lines = call("nodes").out.splitlines()
+    assert any(line.startswith("  KSampler ") for line in lines)
+    assert "sampling" in lines and lines[-1].endswith("graphflow nodes NAME shows one")
+
+
+def test_a_node_page_shows_types_ranges_defaults_and_help(call):
+    page = call("nodes", "KSampler").out
+    for row in ("model +MODEL +required", "seed +INT +0 +0 to 18446744073709551615", "cfg +FLOAT +8.0 +0.0 to 100.0",
+                'sampler_name +COMBO +"euler" +euler, euler_ancestral', "0  LATENT +LATENT"):  # fmt: skip
+        assert re.search(f"^  {row}", page, re.MULTILINE), row
+    assert "Denoise a latent" in page
+
+
+def test_a_node_of_a_folder_is_shown_as_json(call, pack):
+    found = json.loads(call("nodes", "Number", "--nodes", pack, "--json").out)
+    assert found["inputs"]["value"] == {
+        "type": "INT", "required": False, "default": 1, "min": 0, "max": 100, "step": None
+    }  # fmt: skip
+    assert found["outputs"] == [{"name": "INT", "type": "INT"}] and found["help"] == "A number."
+
+
+def test_all_nodes_are_printed_as_one_json_object(call):
+    found = json.loads(call("nodes", "--json").out)
+    assert found["SaveImage"]["output_node"] is True and "KSampler" in found
+
+
+def test_a_workflow_is_drawn_as_svg_and_as_mermaid(call, tmp_path):
+    assert call("graph", "text_to_image", "-o", "a.svg").out == "a.svg\n"
+    assert call("graph", "text_to_image", "-o", "a.mmd").code == 0
+    svg = (tmp_path / "a.svg").read_text()
+    assert svg.startswith("<svg") and ">CONDITIONING</text>" in svg
+    assert (tmp_path / "a.mmd").read_text().startswith("flowchart LR\n")
+
+
+def test_a_picture_that_cannot_be_written_is_code_1(call):
+    done = call("graph", "text_to_image", "-o", "no/such/folder/a.svg")
+    assert done.code == 1 and "cannot write no/such/folder/a.svg: No such file or directory" in done.err
+
+
+def test_doctor_says_what_was_found(call, tmp_path):
+    (tmp_path / "models" / "vae").mkdir(parents=True)
+    (tmp_path / "models" / "vae" / "my_vae.safetensors").write_bytes(b"")
+    done = call("doctor")
+    assert done.code == 0
+    for word in ("python", "torch", "device", "node pack", "graphflow-tiny", "vae: 1 file", "my_vae.safetensors"):
+        assert word in done.out
+
+
+def test_doctor_names_a_pack_that_does_not_load(call, tmp_path):
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "broken.py").write_text("import no_such_library\n")
+    done = call("doctor", "--nodes", "packs")
+    assert done.code == 1 and "broken.py did not load: No module named 'no_such_library'" in done.err
+
+
+def test_a_pack_that_does_not_load_leaves_the_rest_working(call, tmp_path, pack, write):
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "broken.py").write_text("1 / 0\n")
+    done = call("run", write(), "--nodes", "packs", "--nodes", pack, "--quiet")
+    assert done.code == 0 and "warning: " in done.err and "broken.py did not load: division by zero" in done.err
+
+
+def test_validate_says_every_problem_and_is_code_2(call, write, pack):
+    done = call("validate", write(value=1000, label=[], on="x"), "--nodes", pack)
+    assert done.code == 2 and done.err.count("error: node 1 (The middle), input ") == 3 and done.out == ""
+
+
+def test_validate_of_a_good_workflow_is_code_0(call, write, pack):
+    done = call("validate", write(), "--nodes", pack)
+    assert (done.code, done.err) == (0, "") and done.out.endswith("workflow.json: 2 nodes, no problems\n")
+
+
+def test_validate_warns_of_inputs_that_nothing_uses(call, write, pack):
+    done = call("validate", write(upload="image"), "--nodes", pack)
+    assert done.code == 0 and "warning: node 1 (The middle), input 'upload': Number has no such input" in done.err
+
+
+def test_validate_as_json_holds_problems_and_warnings(call, write, pack):
+    done = call("validate", write(value=1000, upload=1), "--nodes", pack, "--json")
+    found = json.loads(done.out)
+    assert done.code == 2 and found["valid"] is False
+    assert [p["code"] for p in found["problems"]] == ["out_of_range"]
+    assert [p["code"] for p in found["warnings"]] == ["unused_input"]
+
+
+def test_validate_reads_standard_input(write, pack):
+    command = [sys.executable, "-m", "graphflow.cli", "validate", "-", "--nodes", str(pack)]
+    done = subprocess.run(command, input=write().read_text(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "-: 2 nodes, no problems\n")
+    done = subprocess.run(command, input="{", capture_output=True, text=True)
+    assert done.returncode == 2 and "at line 1, column 2" in done.stderr
