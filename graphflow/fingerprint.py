@@ -20,8 +20,9 @@ from .node import ALWAYS
 from .settings import Settings
 from .validate import Bound
 from .values import Unstorable, encode
+from .workflow import Link
 
-__all__ = ["Fingerprint", "canonical", "content_key", "fingerprints"]
+__all__ = ["Fingerprint", "canonical", "content_key", "fingerprints", "recipe_of"]
 
 
 def canonical(value: Any) -> bytes:
@@ -80,7 +81,7 @@ def fingerprints(
     names: dict[str, bytes] = {}
     recipes: dict[str, bytes] = {}
 
-    def recipe_of(node_id: str) -> bytes:
+    def known_recipe(node_id: str) -> bytes:
         recipe = recipes.get(node_id)
         return recipe if recipe is not None or known is None else known[node_id].recipe  # type: ignore[return-value]
 
@@ -107,7 +108,7 @@ def fingerprints(
         if not kind.deterministic or outside == ALWAYS:
             parts.append(b"r" + secrets.token_bytes(16))
         own = b"".join(parts)
-        recipe = recipes[node_id] = _with_links(own, node, recipe_of)
+        recipe = recipes[node_id] = recipe_of(own, node.links, known_recipe)
         found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2])
     return found
 
@@ -127,9 +128,9 @@ def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], 
     return hasher.digest()
 
 
-def _with_links(own: bytes, node: Bound, of: Callable[[str], bytes]) -> bytes:
+def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes]) -> bytes:
+    """The recipe of a node, from `Fingerprint.own` and the recipes of what it is linked to."""
     hasher = blake2b(own, digest_size=16, person=b"recipe")
-    links = node.links
     for name in sorted(links) if len(links) > 1 else links:
         link = links[name]
         hasher.update(b"@%s%d;" % (canonical(name), link.slot) + of(link.node))
