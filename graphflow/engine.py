@@ -17,6 +17,7 @@ from .events import Event, RunDone
 from .execute import Run, Surroundings
 from .explain import Explanation, explain
 from .fingerprint import fingerprints
+from .lanes import Lanes
 from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry
@@ -24,7 +25,6 @@ from .settings import Settings
 from .show import html_of_files, html_of_outputs, in_words
 from .validate import Bound, sound, validate
 from .values import share
-from .workers import Lanes
 from .workflow import Workflow
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "run"]

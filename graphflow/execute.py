@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .cache import Cache, Checkpoint, Entry, Lease, Origin
 from .calls import Answer, answer, blocked, join, merge_ui, spread
@@ -29,16 +29,17 @@ from .events import Event, NodeBlocked, NodeCached, NodeDone, NodeError, NodeSta
 from .expand import unfold
 from .fingerprint import Fingerprint, content_key, fingerprints
 from .inputs import Lazy, NotComputed
+from .lanes import Lanes
 from .node import NodeType
 from .plan import Known, Plan, plan, stood_on
 from .problem import Cancelled, GraphFlowError, Problem
 from .settings import Settings
 from .validate import Bound
 from .values import Blocked, Encoded, Items, share
-from .workers import Lanes, Workers, protected
+from .workers import Workers, protected
 from .workflow import Link, Node, Workflow
 
-__all__ = ["Run", "Surroundings"]
+__all__ = ["Piece", "Run", "Supply", "Surroundings"]
 
 POLL = 0.05
 """Seconds between two looks at a lease that another process holds."""
@@ -62,6 +63,32 @@ class Surroundings:
     extra_pnginfo: Mapping[str, Any] | None = None
     types: Mapping[str, NodeType] | None = None
     """The node types that expansions may bring."""
+    supply: Supply | None = None
+    """Where the nodes come from, if not all at once."""
+
+
+class Piece(NamedTuple):
+    """A part of a plan: nodes in topological order with all that they stand on, and which of them are wanted."""
+
+    order: Mapping[str, Bound]
+    prints: Mapping[str, Fingerprint]
+    wanted: Iterable[str]
+
+
+class Supply(Protocol):
+    """A plan that a run takes piece by piece, so that it works on one part of many alike variants at a time."""
+
+    uses: dict[str, int]
+    """How many nodes that have not been taken yet are linked to a node: until then it is not forgotten."""
+
+    def next(self) -> Piece | None:
+        """The next piece if it is time for one. Asked after each node; must give one if none is under way."""
+
+    def done(self, node_id: str, entry: Entry) -> None:
+        """A wanted node has been computed, or was known."""
+
+    def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
+        """What makes the JSON of the workflow that the node is told to be part of."""
 
 
 @dataclass(slots=True)
@@ -98,12 +125,17 @@ class Run:
     """One execution of a bound workflow. After `execute()`: `results`, `timings`, `cached`, `problems`."""
 
     def __init__(
-        self, workflow: Workflow, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], around: Surroundings
+        self,
+        workflow: Mapping[str, Node],
+        order: Mapping[str, Bound],
+        prints: Mapping[str, Fingerprint],
+        around: Surroundings,
     ) -> None:
         self._workflow, self._around = workflow, around
         self._order, self._prints = dict(order), dict(prints)
         self._cache, self._emit, self._cancel = around.cache, around.emit, around.cancel
-        self._wanted: frozenset[str] = frozenset()
+        self._supply = around.supply
+        self._wanted: set[str] = set()
         self._entries: dict[str, Entry] = {}
         self._waiting: dict[str, int] = {}
         """Nodes that are planned and not done yet -> how many others they wait for."""
@@ -117,10 +149,11 @@ class Run:
         self._holds: dict[str, _Hold] = {}
         self._leased_elsewhere: list[str] = []
         self._ready: deque[str] = deque()
-        self._busy_lanes: set[str] = set()
+        self._in_lanes: dict[str, list[NodeType]] = {}
+        """The types of the nodes that are in each lane, or about to enter it."""
         self._flying = 0
         self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
-        self._workers = Workers(around.workers, self._done)
+        self._workers = Workers(around.workers, around.settings.together, self._done)
         # What expansions bring.
         self._added: dict[str, Node] = {}
         self._parents: dict[str, str] = {}
@@ -136,7 +169,7 @@ class Run:
     def execute(self, wanted: Iterable[str]) -> None:
         """Run until all wanted nodes are done or cannot be. Raises Cancelled."""
         wanted = list(wanted)
-        self._wanted = frozenset(wanted)
+        self._wanted = set(wanted)
         try:
             planned = plan(self._order, wanted, self._ask)
             running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
@@ -167,6 +200,15 @@ class Run:
                 self._note_cached(node_id, "stored")
         self._schedule(planned)
 
+    def _take_in(self, piece: Piece) -> None:
+        self._order.update(piece.order)
+        self._prints.update(piece.prints)
+        self._wanted.update(piece.wanted)
+        self._add(piece.wanted)
+        for node_id in piece.wanted:
+            if node_id in self._wanted and node_id in self._entries:
+                self._note_result(node_id)
+
     def _schedule(self, planned: Plan) -> None:
         self._handles |= planned.handles
         order, waiting, users, uses = self._order, self._waiting, self._users, self._uses
@@ -183,6 +225,8 @@ class Run:
                 users.setdefault(source, []).append(node_id)
             for link in node.links.values():
                 uses[link.node] = uses.get(link.node, 0) + 1
+                if self._supply is not None and link.node in self._supply.uses:
+                    self._supply.uses[link.node] -= 1
             if not sources:
                 self._ready.append(node_id)
 
@@ -209,7 +253,14 @@ class Run:
         self.cached[node_id] = None
         self._emit(NodeCached(node_id, entry.ui if entry is not None else None, reason, self._display(node_id)))
         if node_id in self._wanted and entry is not None:
-            self.results[node_id] = entry
+            self._note_result(node_id)
+
+    def _note_result(self, node_id: str) -> None:
+        if self._supply is None:
+            self.results[node_id] = self._entries[node_id]
+        else:
+            self._wanted.discard(node_id)
+            self._supply.done(node_id, self._entries[node_id])
 
     def _display(self, node_id: str) -> str | None:
         """The node of the workflow that this one was made by."""
@@ -222,7 +273,7 @@ class Run:
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while self._ready or self._flying or self._leased_elsewhere:
+        while self._has_more():
             if self._cancel.is_set():
                 self._drain()
                 raise Cancelled()
@@ -251,27 +302,43 @@ class Run:
             if isinstance(value, _Elsewhere):
                 self._finish_elsewhere(node_id, value.entry)
             else:
-                self._busy_lanes.discard(self._order[node_id].type.lane or "")
+                self._leave_lane(self._order[node_id].type)
                 self._finish(node_id, value, error, seconds)
 
+    def _has_more(self) -> bool:
+        if self._supply is not None and not self._cancel.is_set():
+            while (piece := self._supply.next()) is not None:
+                self._take_in(piece)
+        return bool(self._ready or self._flying or self._leased_elsewhere)
+
     def _dispatch(self) -> None:
-        """Hand all ready nodes to workers, but at most one of each lane at a time."""
+        """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes."""
         held: list[str] = []
+        full: set[str | None] = set()
         while self._ready:
             node_id = self._ready.popleft()
-            lane = self._order[node_id].type.lane
-            if lane is not None and lane in self._busy_lanes:
+            kind = self._order[node_id].type
+            if kind.lane in full or not self._has_room(kind):
+                full.add(kind.lane)
                 held.append(node_id)
             elif self._prepare(node_id):
                 self._launch(node_id)
         self._ready.extend(held)
 
+    def _has_room(self, kind: NodeType) -> bool:
+        inside = self._in_lanes.get(kind.lane) if kind.lane is not None else None
+        return not inside or (kind.together and inside[0] is kind and len(inside) < self._around.settings.together)
+
+    def _leave_lane(self, kind: NodeType) -> None:
+        if kind.lane is not None:
+            self._in_lanes[kind.lane].remove(kind)
+
     def _launch(self, node_id: str) -> None:
         kind = self._order[node_id].type
         if kind.lane is not None:
-            self._busy_lanes.add(kind.lane)
+            self._in_lanes.setdefault(kind.lane, []).append(kind)
         self._flying += 1
-        self._workers.start(node_id, self._work(node_id), kind.is_async)
+        self._workers.start(node_id, self._work(node_id), kind.is_async, kind.together)
 
     def _drain(self) -> None:
         """Wait for what is in flight: nodes see the cancellation at their next step."""
@@ -396,7 +463,8 @@ class Run:
             return await_all
 
         def work() -> Any:
-            with around.lanes.enter(kind.lane, around.cancel):
+            most = around.settings.together if kind.together else 1
+            with around.lanes.enter(kind.lane, around.cancel, kind.name, most):
                 began = time.perf_counter()
                 answers = [
                     _stopped(kind, each) if isinstance(each, Blocked) else answer(kind, kind.function(**each))
@@ -429,13 +497,19 @@ class Run:
                 if checkpoint is not None:
                     hold.checkpoints += (checkpoint,)
             values[kind.context] = Context(
-                node_id, around.settings, self._workflow.to_json, self._emit, self._cancel, around.claims,
+                node_id, around.settings, self._document(node_id), self._emit, self._cancel, around.claims,
                 around.extra_pnginfo, checkpoint, call=index, display=self._display(node_id),
                 graph=ChainMap(self._added, self._workflow),  # type: ignore[arg-type]
             )  # fmt: skip
         if kind.settings is not None:
             values[kind.settings] = around.settings
         return values
+
+    def _document(self, node_id: str) -> Callable[[], dict[str, Any]]:
+        if self._supply is not None:
+            return self._supply.document(self._display(node_id) or node_id)
+        assert isinstance(self._workflow, Workflow)
+        return self._workflow.to_json
 
     def _entry(self, node_id: str, answers: list[Answer], seconds: float) -> _Made:
         kind = self._order[node_id].type
@@ -575,7 +649,7 @@ class Run:
     def _tell_users(self, node_id: str) -> None:
         del self._waiting[node_id]
         if node_id in self._wanted:
-            self.results[node_id] = self._entries[node_id]
+            self._note_result(node_id)
         for user in self._users.pop(node_id, ()):
             self._waiting[user] -= 1
             if self._waiting[user] == 0:
@@ -584,7 +658,7 @@ class Run:
         if not self._keep_all:
             for link in self._order[node_id].links.values():
                 self._uses[link.node] -= 1
-                if self._uses[link.node] == 0:
+                if self._uses[link.node] == 0 and not (self._supply and self._supply.uses.get(link.node)):
                     self._entries.pop(link.node, None)
 
     def _wait_for_lazy(self, node_id: str, names: Iterable[str]) -> None:

@@ -71,6 +71,8 @@ class NodeType:
     is_output: bool = False
     deterministic: bool = True
     lane: str | None = None
+    together: bool = False
+    """Several of it may be in the lane at once: they share the work among themselves."""
     context: str | None = None
     """Name of the parameter that receives the Context, if the function asks for one."""
     settings: str | None = None
@@ -158,6 +160,7 @@ def node(
     output: bool = False,
     deterministic: bool = True,
     lane: str | None = None,
+    together: bool = False,
     outside: Callable[..., str] | None = None,
     still_valid: Callable[..., bool] | None = None,
     environment: Callable[[Settings], str] | None = None,
@@ -165,9 +168,10 @@ def node(
 ) -> Callable[[F], F]:
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
-    `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time
-    (an accelerator). `deterministic=False`: it runs every time. For `outside`, `still_valid`, `environment` and `check`
-    see NodeType. An annotated `**parameter` takes inputs that are not declared.
+    `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
+    accelerator); with `together` several of this type, up to `Settings.together`. `deterministic=False`: it runs every
+    time. For `outside`, `still_valid`, `environment` and `check` see NodeType. An annotated `**parameter` takes inputs
+    that are not declared.
     """
 
     def declare(function: F) -> F:
@@ -188,7 +192,7 @@ def node(
         function.node_type = NodeType(  # type: ignore[attr-defined]
             name=name, function=function, inputs=inputs, outputs=outputs, category=category,
             display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
-            deterministic=deterministic, lane=lane, context=context, settings=settings, outside=outside,
+            deterministic=deterministic, lane=lane, together=together, context=context, settings=settings, outside=outside,
             still_valid=still_valid, environment=environment, stated_version=version, extra=extra, check=check,
             expands=expands,
         )  # fmt: skip

@@ -44,6 +44,9 @@ class Settings:
     digests: Digests = field(default_factory=Digests, compare=False, repr=False)
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a long node that can go on from one."""
+    together: int = 16
+    """How many samplers may share the device, and with it the forward passes of a model. With 1 a picture is the same to
+    the bit whatever else runs; with more it is the same up to the rounding of float32."""
 
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""

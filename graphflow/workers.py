@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Thread
 from typing import Any
 
-from .problem import Cancelled
-
-__all__ = ["Lanes", "Workers", "protected"]
-
-
-class Lanes:
-    """One lock for each lane (an accelerator): of all runs of an engine, one node at a time is in a lane."""
-
-    def __init__(self) -> None:
-        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
-
-    def enter(self, lane: str | None, cancel: Event) -> AbstractContextManager[None]:
-        """Hold the lane; raises Cancelled if the run is cancelled while it waits."""
-        return nullcontext() if lane is None else self._hold(self._locks[lane], cancel)
-
-    @contextmanager
-    def _hold(self, lock: Lock, cancel: Event) -> Iterator[None]:
-        while not lock.acquire(timeout=0.1):
-            if cancel.is_set():
-                raise Cancelled()
-        try:
-            yield
-        finally:
-            lock.release()
+__all__ = ["Workers", "protected"]
 
 
 def protected(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -49,15 +24,22 @@ def protected(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 class Workers:
     """The workers of one run; each answer lands in `done` as (node id, value, error, seconds)."""
 
-    def __init__(self, count: int, done: SimpleQueue[Any]) -> None:
-        self._count, self._done = count, done
+    def __init__(self, count: int, together: int, done: SimpleQueue[Any]) -> None:
+        """`count` threads for nodes that compute, and `together` more for those that mostly wait for each other."""
+        self._count, self._together, self._done = count, together, done
         self._pool: ThreadPoolExecutor | None = None
+        self._waiters: ThreadPoolExecutor | None = None
         self._aio: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
 
-    def start(self, node_id: str, call: Callable[[], Any], is_async: bool) -> None:
+    def start(self, node_id: str, call: Callable[[], Any], is_async: bool, together: bool = False) -> None:
         if is_async:
             asyncio.run_coroutine_threadsafe(self._await(node_id, call), self._event_loop())
+            return
+        if together:
+            if self._waiters is None:
+                self._waiters = ThreadPoolExecutor(self._together, thread_name_prefix="graphflow-together")
+            self._waiters.submit(self._work, node_id, call)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="graphflow")
@@ -85,8 +67,9 @@ class Workers:
         return self._aio
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        for pool in (self._pool, self._waiters):
+            if pool is not None:
+                pool.shutdown(wait=True)
         if self._aio is not None and self._thread is not None:
             self._aio.call_soon_threadsafe(self._aio.stop)
             self._thread.join()

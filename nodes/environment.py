@@ -12,7 +12,8 @@ __all__ = ["numerics"]
 
 def numerics(settings: Settings) -> str:
     """`cpu; torch 2.13.0; ...`, asked of the installed packages' metadata, so that nothing is imported."""
-    return f"{settings.device}; float32; {_libraries()}"
+    exact = "; exact" if settings.together == 1 else ""
+    return f"{settings.device}; float32{exact}; {_libraries()}"
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
@@ -22,7 +23,7 @@ _Scheduler = Annotated[str, Choice(SCHEDULE_NAMES)]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="1", lane="device", environment=numerics)
+@node("KSampler", category="sampling", version="1", lane="device", together=True, environment=numerics)
 def ksampler(
     context: Context,
     model: ModelHandle,
@@ -48,7 +49,7 @@ def ksampler(
 
 
 @node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device",
-      environment=numerics)  # fmt: skip
+      together=True, environment=numerics)  # fmt: skip
 def ksampler_advanced(
     context: Context,
     model: ModelHandle,
@@ -89,7 +90,7 @@ def _denoise(
     from .models import shared_pool
     from .models.latent_format import latent_scale
     from .models.preview import preview_jpeg
-    from .models.unet import denoiser
+    from .models.unet import denoiser, predictor
     from .samplers import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample
 
     if len(sigmas) < 2:
@@ -100,7 +101,8 @@ def _denoise(
     sampling = ModelSampling()
     max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
     x = noised_start(start, noise, sigmas[0], max_denoise)
-    denoise = denoiser(shared_pool(context.settings.device), model, positive, negative, cfg, sampling.timestep)
+    pool = shared_pool(context.settings.device)
+    unet = pool.unet(model)
     total = len(sigmas) - 1
 
     def tell(state: State, denoised: torch.Tensor) -> None:
@@ -110,5 +112,8 @@ def _denoise(
     kept = context.restore()
     state = State.from_tensors(kept) if kept is not None else None
     context.progress(state.index if state is not None else 0, total)
-    done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
+    alone = predictor(unet)
+    with pool.seat(unet, x.shape[1:], alone) if context.settings.together > 1 else nullcontext(alone) as predict:
+        denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
+        done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
     return {**latent, "samples": done / scale}

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from graphflow import GraphFlowError, Problem
 
 from . import load
+from .batcher import Ask, Batcher, Call
 from .handles import Clip, Model, Vae
 
 __all__ = ["Pool"]
 
 DEFAULT_BUDGET = 12 << 30
+BATCH_MEMORY = 2 << 30
+"""Bytes for one shared forward pass where the device does not say what is free."""
+ROW_FACTOR = 40
+"""Memory of a U-Net's forward pass for each row, in tensors of its widest level (channels x height x width), about."""
 
 
 class Pool:
@@ -28,10 +35,24 @@ class Pool:
         self.budget = budget
         self.device = torch.device(device)
         self._parts: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._batchers: WeakKeyDictionary[torch.nn.Module, dict[torch.Size, Batcher]] = WeakKeyDictionary()
         self._lock = RLock()
 
     def unet(self, handle: Model) -> Any:
         return self._get((handle.source.digest, "unet"), lambda: load.load_unet(handle.source))
+
+    def seat(self, unet: Any, shape: torch.Size, call: Call) -> AbstractContextManager[Ask]:
+        """A place among the samplers that ask this U-Net about latents of a `shape` [C,h,w]; see Batcher."""
+        with self._lock:
+            batchers = self._batchers.setdefault(unet, {})
+            if shape not in batchers:
+                batchers[shape] = Batcher(self._rows_that_fit(unet, shape))
+            return batchers[shape].seat(call)
+
+    def _rows_that_fit(self, unet: Any, shape: torch.Size) -> int:
+        free = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else BATCH_MEMORY
+        row = ROW_FACTOR * unet.config.block_out_channels[0] * shape[-2] * shape[-1] * unet.dtype.itemsize
+        return max(1, int(free // row))
 
     def vae(self, handle: Vae) -> Any:
         return self._get((handle.source.digest, "vae"), lambda: load.load_vae(handle.source))
