@@ -136,6 +136,8 @@ class NodeInfo:
     inputs: tuple[InputInfo, ...]
     outputs: tuple[OutputInfo, ...] = ()
     is_output: bool = False
+    is_foreign: bool = False
+    """Whether it comes from a pack that is not part of the program."""
 
     @classmethod
     def read(cls, name: str, data: Mapping[str, Any]) -> NodeInfo:
@@ -149,7 +151,7 @@ class NodeInfo:
         )
         shown = data.get("display_name")
         return cls(name, shown if isinstance(shown, str) and shown else name, inputs, outputs,
-                   data.get("output_node") is True)  # fmt: skip
+                   data.get("output_node") is True, str(data.get("python_module")).startswith("custom_nodes."))  # fmt: skip
 
 
 NodeInfos = Mapping[str, NodeInfo]

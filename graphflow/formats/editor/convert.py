@@ -1,0 +1,175 @@
+"""From the editor's file to the prompt that the editor would send, with all that is wrong with it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ...problem import Problem
+from ..object_info import InputInfo, NodeInfo, NodeInfos
+from .document import EditorNode, is_editor_format, read
+from .links import VIRTUAL, Constant, Source, resolve
+from .subgraphs import MAX_DEPTH, Nesting, Scope
+from .values import choose_words, fill_in, wrapped
+from .widgets import read_widgets
+
+__all__ = ["Converted", "to_prompt"]
+
+MAX_NODES = 200_000
+UUID_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A prompt in the API format. With `problems` it lacks nodes; `warnings` say what may be meant differently."""
+
+    prompt: dict[str, Any]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def to_prompt(
+    data: Mapping[str, Any], infos: NodeInfos, *, prefer_named: bool = False, now: datetime | None = None, seed: int = 0
+) -> Converted:
+    """What the editor would send for its file, given the descriptions of the node types.
+
+    It equals what the editor sends, also where that is odd. `prefer_named` reads the values of widgets by name where
+    the file has names: right where the file comes from a program whose nodes have other widgets than these.
+    `now` fills in `%date:...%` in names of files; `seed` chooses among the words of `{a|b}`.
+    """
+    if not is_editor_format(data):
+        return Converted({}, (Problem("not_editor_format", "this is not the editor's format: there is no list of nodes"),))
+    return _Conversion(Nesting(read(data), infos, prefer_named=prefer_named), now or datetime.now(), seed).run()
+
+
+class _Conversion:
+    def __init__(self, nesting: Nesting, now: datetime, seed: int) -> None:
+        self._nesting, self._now, self._seed = nesting, now, seed
+        self._prompt: dict[str, Any] = {}
+        self._problems: list[Problem] = []
+        self._warnings: list[Problem] = []
+
+    def run(self) -> Converted:
+        for count, (scope, node) in enumerate(self._walk()):
+            if count >= MAX_NODES:
+                self._problems.append(Problem("too_many_nodes", f"its subgraphs hold more than {MAX_NODES} nodes"))
+                break
+            info = self._nesting.infos.get(node.type)
+            if info is None:
+                self._problems.append(_unknown(scope, node))
+            else:
+                self._emit(scope, node, info)
+        self._drop_dead_links()
+        if not self._prompt and not self._problems:
+            self._problems.append(Problem("empty_workflow", "there is no node in it that would run"))
+        return Converted(self._prompt, tuple(self._problems), tuple(self._warnings))
+
+    def _walk(self) -> Iterator[tuple[Scope, EditorNode]]:
+        """All nodes that are sent. A bypassed or muted instance is left out as a whole only at the root, as in the editor."""
+        nesting = self._nesting
+        waiting = [(nesting.root, iter(nesting.root.graph.nodes.values()))]
+        entered = 0
+        while waiting:
+            scope, nodes = waiting[-1]
+            node = next(nodes, None)
+            if node is None:
+                waiting.pop()
+            elif node.type in nesting.definitions:
+                if scope.parent is None and not node.active:
+                    continue
+                inside = nesting.enter(scope, node)
+                entered += 1
+                if inside is None:
+                    self._problems.append(_endless(scope, node))
+                elif entered > MAX_NODES:
+                    self._problems.append(Problem("too_many_nodes", f"there are more than {MAX_NODES} subgraphs in it"))
+                    return
+                else:
+                    waiting.append((inside, iter(inside.graph.nodes.values())))
+            elif node.active and node.type not in VIRTUAL:
+                yield scope, node
+
+    def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
+        exec_id = scope.prefix + node.id
+        widgets = self._nesting.widgets_of(scope, node)
+        inputs = {
+            item.name: self._sent(scope, node, item.info, item.value) for item in widgets.values() if item.sent
+        }
+        for index, slot in enumerate(node.inputs):
+            found = resolve(self._nesting, scope, node, index)
+            if isinstance(found, Source):
+                inputs[slot.name] = [found.node, found.slot]
+            elif isinstance(found, Constant):
+                widget = widgets.get(slot.name)
+                target = widget.info if widget is not None else InputInfo(slot.name, slot.type)
+                inputs[slot.name] = self._sent(scope, node, target, found.value)
+        meta = {"title": node.title or info.display_name}
+        meta |= {key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := node.properties.get(key), str)}
+        self._prompt[exec_id] = {"inputs": inputs, "class_type": node.type, "_meta": meta}
+        self._compare_named(exec_id, node, info)
+
+    def _sent(self, scope: Scope, node: EditorNode, item: InputInfo, value: Any) -> Any:
+        if isinstance(value, str):
+            if item.type == "STRING" and item.options.get("dynamicPrompts"):
+                value = choose_words(value, random.Random(f"{self._seed} {scope.prefix}{node.id} {item.name}"))
+            if item.name == "filename_prefix" and (node.type.startswith("Save") or node.type.endswith("Save")):
+                value = fill_in(value, lambda name, widget: self._widget_value(scope, name, widget), self._now)
+        return wrapped(item.type, value)
+
+    def _widget_value(self, scope: Scope, name: str, widget: str) -> Any:
+        """The value of a widget of the first node with this name, in this graph or around it."""
+        around: Scope | None = scope
+        while around is not None:
+            nodes = around.graph.nodes.values()
+            named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
+            for node in named or [node for node in nodes if node.title == name]:
+                found = self._nesting.widgets_of(around, node).get(widget)
+                return found.value if found is not None else None
+            around = around.parent
+        return None
+
+    def _compare_named(self, exec_id: str, node: EditorNode, info: NodeInfo) -> None:
+        """Stored values by place and by name that differ: the file was written for other widgets than these."""
+        if not node.named or not isinstance(node.values, list):
+            return
+        by_name = {item.name: item.value for item in read_widgets(info, node, {}, prefer_named=True) if item.sent}
+        by_place = {item.name: item.value for item in read_widgets(info, node, {}) if item.sent}
+        names = [name for name, value in by_place.items() if by_name.get(name) != value]
+        if names:
+            used = "names" if self._nesting.prefer_named else "places, as the editor does"
+            self._warnings.append(Problem(
+                "values_disagree", f"the file stores other values by name than by place for {', '.join(names)}; "
+                f"this went by {used}", exec_id, node.title or info.display_name,
+                hint="`graphflow convert --prefer-named` goes by name; "
+                     "they differ where the file was written for another version of the node"))  # fmt: skip
+
+    def _drop_dead_links(self) -> None:
+        for entry in self._prompt.values():
+            dead = [
+                name for name, value in entry["inputs"].items()
+                if isinstance(value, list) and value[0] not in self._prompt
+            ]  # fmt: skip
+            for name in dead:
+                del entry["inputs"][name]
+
+
+def _unknown(scope: Scope, node: EditorNode) -> Problem:
+    exec_id = scope.prefix + node.id
+    if node.type.startswith(("workflow>", "workflow/")):
+        return Problem("group_node", f"{node.type!r} is a group node of old editors, which is not supported", exec_id, node.title,
+                       hint="open it in the editor, turn the group node into a subgraph and save it anew")  # fmt: skip
+    if len(node.type) == UUID_LENGTH and node.type.count("-") == 4:
+        return Problem("no_definition", f"the file has no definition of its subgraph {node.type}", exec_id, node.title)
+    pack = node.properties.get("cnr_id") or node.properties.get("aux_id")
+    known = isinstance(pack, str) and pack != "comfy-core"
+    return Problem("unknown_node_type", f"there is no node type {node.type!r}", exec_id, node.title,
+                   hint=f"the file says that the pack {pack!r} has it" if known else None)  # fmt: skip
+
+
+def _endless(scope: Scope, node: EditorNode) -> Problem:
+    if scope.depth >= MAX_DEPTH:
+        return Problem("nested_too_deeply", f"subgraphs are nested more than {MAX_DEPTH} deep", scope.prefix + node.id, node.title)
+    return Problem("endless_subgraph", "this subgraph contains itself", scope.prefix + node.id, node.title)

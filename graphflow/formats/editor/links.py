@@ -1,0 +1,101 @@
+"""Where the value of an input comes from: back along its link, out of and into subgraphs, past reroutes and bypassed nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .document import BYPASSED, MUTED, EditorNode, Slot
+from .subgraphs import Nesting, Scope
+
+__all__ = ["VIRTUAL", "Constant", "Source", "resolve"]
+
+NOTES = frozenset({"Note", "MarkdownNote"})
+VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
+"""Types that are there in the editor only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An output of a node, by its id in the prompt."""
+
+    node: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The value of a promoted widget: it goes to every input that the widget feeds, sockets too."""
+
+    value: Any
+
+
+def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Source | Constant | None:
+    """The source of input number `index` of a node; None if it is not linked, or only to what does not run."""
+    want = _type(node.inputs, index)
+    seen: set[tuple[int, str, int]] = set()
+    while True:
+        here = (id(scope), node.id, index)
+        link = scope.graph.into.get((node.id, index))
+        if link is None or here in seen:
+            return None
+        seen.add(here)
+        if scope.instance is not None and link.origin == scope.graph.input_node:
+            outer = nesting.input_of_instance(scope, link.origin_slot)
+            assert scope.parent is not None
+            if outer is None or (scope.instance.id, outer) not in scope.parent.graph.into:
+                promoted, value = nesting.promoted_value(scope, link.origin_slot)
+                return Constant(value) if promoted else None
+            scope, node, index = scope.parent, scope.instance, outer
+            want = _type(node.inputs, index)
+            continue
+        origin = scope.graph.nodes.get(link.origin)
+        slot = link.origin_slot
+        while origin is not None and origin.active and origin.type in nesting.definitions:
+            inside = nesting.enter(scope, origin)
+            ends = inside.graph.to_output.get(slot) if inside is not None else None
+            if inside is None or not ends:
+                return None
+            # An output that is wired straight to an input of the definition gives nothing, as in the editor.
+            scope, slot, origin = inside, ends[0].origin_slot, inside.graph.nodes.get(ends[0].origin)
+        if origin is None or origin.mode == MUTED:
+            return None
+        if origin.mode == BYPASSED:
+            passed = _bypass(origin, slot, want) if origin.type != "Reroute" else 0
+            if passed is None:
+                return None
+            node, index = origin, passed
+            want = _type(node.inputs, index) if origin.type != "Reroute" else want
+        elif origin.type == "Reroute":
+            node, index = origin, 0
+        elif origin.type in VIRTUAL:
+            return None
+        else:
+            return Source(scope.prefix + origin.id, slot)
+
+
+def _bypass(node: EditorNode, slot: int, want: str) -> int | None:
+    """The input that a bypassed node passes on to an output: one that fits its type and the wanted one."""
+    kind = _type(node.outputs, slot)
+    if _any(want):
+        return slot if slot < len(node.inputs) else 0 if node.inputs else None
+    types = [item.type for item in node.inputs]
+    if slot < len(types) and _fits(types[slot], kind) and _fits(types[slot], want):
+        return slot
+    if want in types:
+        return types.index(want)
+    return next((at for at, each in enumerate(types) if _fits(each, kind) and _fits(each, want)), None)
+
+
+def _type(slots: tuple[Slot, ...], index: int) -> str:
+    return slots[index].type if 0 <= index < len(slots) else "*"
+
+
+def _any(kind: str) -> bool:
+    return kind in ("", "*")
+
+
+def _fits(a: str, b: str) -> bool:
+    if _any(a) or _any(b) or a.lower() == b.lower():
+        return True
+    return not set(a.lower().split(",")).isdisjoint(b.lower().split(","))

@@ -1,0 +1,246 @@
+"""Subgraphs: a definition is a graph with inputs and outputs of its own, an instance a node whose type is a definition.
+
+The widgets of the nodes inside may be promoted: shown on the instance, with a value for each instance. A `Scope` is one
+occurrence of a graph, with the values that its instance gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from ..object_info import NodeInfos
+from .document import Document, EditorNode, Graph, Slot
+from .widgets import Widget, read_widgets
+
+__all__ = ["Nesting", "Promoted", "Scope"]
+
+PUSHERS = ("PrimitiveNode", "CustomCombo")
+MAX_DEPTH = 1000
+PREFIX = re.compile(r"^\s*(\d+)\s*:\s*")
+
+
+class Promoted(NamedTuple):
+    """What an input of a definition stands for: a widget of a node inside, or an input of an instance inside."""
+
+    node: str
+    widget: str
+    nested: int | None
+    """The number of the input of the nested definition."""
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """One occurrence of a graph: the root, or the inside of one instance."""
+
+    graph: Graph
+    parent: Scope | None = None
+    instance: EditorNode | None = None
+    prefix: str = ""
+    """What stands before the ids of its nodes in a prompt: the ids of the instances, `57:40:`."""
+    depth: int = 0
+    given: dict[int, Any] = field(default_factory=dict)
+    """Values that the instance gives to promoted inputs."""
+    pushed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Values that win over stored ones: by node and widget."""
+    children: dict[str, Scope | None] = field(default_factory=dict)
+    widgets: dict[str, dict[str, Widget]] = field(default_factory=dict)
+
+
+class Nesting:
+    """The graphs of a document and how they lie in each other."""
+
+    def __init__(self, document: Document, infos: NodeInfos, *, prefer_named: bool = False) -> None:
+        self.document, self.infos, self.prefer_named = document, infos, prefer_named
+        self.definitions = document.definitions
+        self.cyclic = _cyclic(self.definitions)
+        self._promoted: dict[tuple[str, int], Promoted | None] = {}
+        self.root = Scope(document.root, pushed=_pushed(document.root))
+
+    def enter(self, scope: Scope, instance: EditorNode) -> Scope | None:
+        """The inside of an instance; None if there is no such definition, or it lies in itself."""
+        if instance.id not in scope.children:
+            graph = self.definitions.get(instance.type)
+            if graph is None or graph.id in self.cyclic or scope.depth >= MAX_DEPTH:
+                scope.children[instance.id] = None
+            else:
+                child = Scope(graph, scope, instance, f"{scope.prefix}{instance.id}:", scope.depth + 1, pushed=_pushed(graph))
+                scope.children[instance.id] = child
+                self._give(child, instance)
+        return scope.children[instance.id]
+
+    def widgets_of(self, scope: Scope, node: EditorNode) -> dict[str, Widget]:
+        """The widgets of a node by name; none if its type is not known."""
+        if node.id not in scope.widgets:
+            info = self.infos.get(node.type)
+            pushed = scope.pushed.get(node.id, {})
+            found = read_widgets(info, node, pushed, prefer_named=self.prefer_named) if info is not None else []
+            scope.widgets[node.id] = {item.name: item for item in found}
+        return scope.widgets[node.id]
+
+    def input_of_instance(self, scope: Scope, index: int) -> int | None:
+        """Which input of the instance stands for an input of its definition: by name, same names in order."""
+        if scope.instance is None or not 0 <= index < len(scope.graph.inputs):
+            return None
+        return _same_place(scope.graph.inputs, index, scope.instance.inputs)
+
+    def promoted_value(self, scope: Scope, index: int) -> tuple[bool, Any]:
+        """Whether an input of the definition is promoted, and the value that this instance has for it."""
+        while True:
+            if index in scope.given:
+                return True, scope.given[index]
+            found = self.promoted(scope.graph, index)
+            if found is None:
+                return False, None
+            node = scope.graph.nodes[found.node]
+            if found.nested is None:
+                widget = self.widgets_of(scope, node).get(found.widget)
+                return widget is not None, widget.value if widget is not None else None
+            child = self.enter(scope, node)
+            if child is None:
+                return False, None
+            scope, index = child, found.nested
+
+    def promoted(self, graph: Graph, index: int) -> Promoted | None:
+        """What an input of a definition stands for, if it is promoted: the first of its links that ends in a widget."""
+        asked = (graph.id, index)
+        waiting, begun = [(graph, index)], {asked}
+        while waiting:
+            now, at = waiting[-1]
+            if (now.id, at) in self._promoted:
+                waiting.pop()
+                continue
+            found, first = self._look(now, at, begun)
+            if first is None:
+                self._promoted[(now.id, at)] = found
+            else:
+                begun.add((first[0].id, first[1]))
+                waiting.append(first)
+        return self._promoted[asked]
+
+    def _look(
+        self, graph: Graph, index: int, begun: set[tuple[str, int]]
+    ) -> tuple[Promoted | None, tuple[Graph, int] | None]:
+        """What the input stands for, or the nested input that has to be looked at before this can be said."""
+        for link in graph.from_input.get(index, ()):
+            node = graph.nodes.get(link.target)
+            if node is None or not 0 <= link.target_slot < len(node.inputs):
+                continue
+            slot = node.inputs[link.target_slot]
+            nested = self.definitions.get(node.type)
+            if nested is None:
+                if self._is_widget(node, slot):
+                    return Promoted(node.id, slot.name, None), None
+                continue
+            inner = _same_place(node.inputs, link.target_slot, nested.inputs)
+            if inner is None:
+                continue
+            key = (nested.id, inner)
+            if key not in self._promoted:
+                if key in begun:
+                    continue
+                return None, (nested, inner)
+            if self._promoted[key] is not None:
+                return Promoted(node.id, slot.name, inner), None
+        return None, None
+
+    def _is_widget(self, node: EditorNode, slot: Slot) -> bool:
+        """The node's description says so: what the file says may be of a version that had other widgets."""
+        info = self.infos.get(node.type)
+        if info is None or (self.prefer_named and slot.widget is not None):
+            return slot.widget is not None
+        return any(item.name == slot.name for item in read_widgets(info, node, {}))
+
+    def _give(self, scope: Scope, instance: EditorNode) -> None:
+        """The values that an instance has for what is promoted; what is done later wins."""
+        graph = scope.graph
+        shown = [index for index in range(len(graph.inputs)) if self.promoted(graph, index) is not None]
+        if isinstance(instance.values, list):
+            scope.given.update(zip(shown, instance.values, strict=False))
+        if self.prefer_named or not isinstance(instance.values, list):
+            named = {**(instance.values if isinstance(instance.values, dict) else {}), **(instance.named or {})}
+            scope.given |= {index: named[name] for index in shown if (name := graph.inputs[index].name) in named}
+        for entry in _list(instance.properties.get("proxyWidgetErrorQuarantine")):
+            where = _list(entry.get("originalEntry")) if isinstance(entry, Mapping) else []
+            if len(where) >= 2 and where[0] == "-1" and "hostValue" in entry:
+                self._give_input(scope, str(where[1]), entry["hostValue"])
+        values = instance.values if isinstance(instance.values, list) else []
+        for proxy, value in zip(_list(instance.properties.get("proxyWidgets")), values, strict=False):
+            self._give_proxy(scope, proxy, value)
+        assert scope.parent is not None
+        for name, value in scope.parent.pushed.get(instance.id, {}).items():
+            self._give_input(scope, name, value)
+
+    def _give_input(self, scope: Scope, name: str, value: Any) -> None:
+        for index, slot in enumerate(scope.graph.inputs):
+            if slot.name == name:
+                scope.given[index] = value
+                return
+
+    def _give_proxy(self, scope: Scope, proxy: Any, value: Any) -> None:
+        """`[node inside, widget]`: a widget that older editors show on the instance. What cannot be found is dropped."""
+        if not isinstance(proxy, list) or len(proxy) < 2 or not isinstance(proxy[1], str) or proxy[1].startswith("$$"):
+            return
+        name = proxy[1]
+        while (found := PREFIX.match(name)) is not None:
+            name = name[found.end() :]
+        node_id = str(proxy[0])
+        if node_id == "-1":
+            self._give_input(scope, name, value)
+            return
+        node = scope.graph.nodes.get(scope.graph.renamed.get(node_id, node_id))
+        if node is None:
+            return
+        if node.type == "PrimitiveNode":
+            _push(scope.graph, scope.pushed, node, value)
+            return
+        for at, slot in enumerate(node.inputs):
+            link = scope.graph.into.get((node.id, at))
+            if slot.name == name and link is not None and link.origin == scope.graph.input_node:
+                scope.given[link.origin_slot] = value
+                return
+        scope.pushed.setdefault(node.id, {})[name] = value
+
+
+def _pushed(graph: Graph) -> dict[str, dict[str, Any]]:
+    """What primitive nodes write into the widgets that they are linked to, whatever their mode."""
+    pushed: dict[str, dict[str, Any]] = {}
+    for node in graph.nodes.values():
+        if node.type in PUSHERS and isinstance(node.values, list) and node.values:
+            _push(graph, pushed, node, node.values[0])
+    return pushed
+
+
+def _push(graph: Graph, pushed: dict[str, dict[str, Any]], primitive: EditorNode, value: Any) -> None:
+    for link in graph.from_node.get(primitive.id, ()):
+        target = graph.nodes.get(link.target)
+        if target is None or not 0 <= link.target_slot < len(target.inputs):
+            continue
+        slot = target.inputs[link.target_slot]
+        if slot.widget is not None:
+            pushed.setdefault(target.id, {})[slot.widget] = value
+
+
+def _same_place(slots: tuple[Any, ...], index: int, others: tuple[Any, ...]) -> int | None:
+    """The slot of `others` with the same name; of several, the one with the same number among them."""
+    name = slots[index].name
+    number = sum(1 for slot in slots[:index] if slot.name == name)
+    same = [at for at, slot in enumerate(others) if slot.name == name]
+    return same[number] if number < len(same) else None
+
+
+def _cyclic(definitions: Mapping[str, Graph]) -> frozenset[str]:
+    """The definitions that lie in themselves, over any number of others."""
+    inside = nx.DiGraph()
+    for graph in definitions.values():
+        inside.add_edges_from((graph.id, node.type) for node in graph.nodes.values() if node.type in definitions)
+    knots = nx.strongly_connected_components(inside)
+    return frozenset(key for knot in knots for key in knot if len(knot) > 1 or inside.has_edge(key, key))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
