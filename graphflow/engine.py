@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from threading import Event as Flag
@@ -17,6 +18,7 @@ from .events import Event, RunDone
 from .execute import Run, Surroundings
 from .explain import Explanation, explain
 from .fingerprint import fingerprints
+from .formats.object_info import NodeInfos, RegistryInfos
 from .lanes import Lanes
 from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
@@ -137,6 +139,15 @@ class Engine:
         """Drop the notes of a run about the files it wrote; the files stay."""
         shutil.rmtree(self.settings.claims(run_id), ignore_errors=True)
 
+    @cached_property
+    def infos(self) -> NodeInfos:
+        """The descriptions of its node types: what reading the editor's own format needs."""
+        return RegistryInfos(self.registry, self.settings)
+
+    def load(self, path: str | Path) -> Workflow:
+        """Read a workflow file of any kind: API format, the editor's own format, a picture that carries either."""
+        return Workflow.load(path, self.infos)
+
     def validate(self, workflow: Workflow) -> list[Problem]:
         """All problems of the workflow; none means that it can run."""
         return validate(workflow, self.registry, self.settings)[1]
@@ -229,7 +240,7 @@ class Engine:
 def run(workflow: Workflow | str | Path, **options: Any) -> Result:
     """Run a workflow, or a workflow file, on an engine of its own."""
     with Engine() as engine:
-        return engine.run(workflow if isinstance(workflow, Workflow) else Workflow.load(workflow), **options)
+        return engine.run(workflow if isinstance(workflow, Workflow) else engine.load(workflow), **options)
 
 
 def _node_result(node: Bound, entry: Entry) -> NodeResult:

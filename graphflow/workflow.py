@@ -13,13 +13,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .problem import InvalidWorkflow, Problem, did_you_mean
 
-__all__ = ["Link", "Node", "Place", "Workflow", "as_link"]
+if TYPE_CHECKING:
+    from .formats.object_info import NodeInfos
+
+__all__ = ["Link", "Node", "Place", "Workflow", "as_link", "parse"]
 
 NOTES = frozenset({"Note", "MarkdownNote"})
 MAX_DEPTH = 64
@@ -90,19 +93,27 @@ class Workflow(Mapping[str, Node]):
         return to_svg(self)
 
     @classmethod
-    def from_json(cls, data: Any) -> Workflow:
+    def from_json(cls, data: Any, infos: NodeInfos | None = None) -> Workflow:
         """Read the API format; every malformed node is reported at once.
 
-        Entries that are no nodes at all (metadata beside the nodes) are kept in `extra`.
+        Entries that are no nodes at all (metadata beside the nodes) are kept in `extra`. The editor's own format is
+        read too where descriptions of the node types are given (`Engine.load` gives those of its registry).
         Raises InvalidWorkflow.
         """
+        from .formats.editor import is_editor_format, to_prompt
+
         if not isinstance(data, dict):
             raise InvalidWorkflow([Problem("not_a_workflow", f"expected a JSON object of nodes, found {_kind(data)}")])
-        if "nodes" in data and isinstance(data["nodes"], list):
-            raise InvalidWorkflow([
-                Problem("editor_format", "this is the editor's own format (nodes and links lists), not the API format",
-                        hint="export it from the editor with 'Export (API)'")
-            ])  # fmt: skip
+        if is_editor_format(data):
+            if infos is None:
+                raise InvalidWorkflow([
+                    Problem("editor_format", "this is the editor's own format (nodes and links lists), not the API format",
+                            hint="load it with an engine, which knows node types: Engine().load(...), or convert it first")
+                ])  # fmt: skip
+            converted = to_prompt(data, infos)
+            if converted.problems:
+                raise InvalidWorkflow(converted.problems)
+            data = converted.prompt
         if isinstance(data.get("prompt"), dict) and not _looks_like_node(data["prompt"]):
             data = data["prompt"]
         nodes: dict[str, Node] = {}
@@ -129,44 +140,16 @@ class Workflow(Mapping[str, Node]):
         return cls(nodes, extra)
 
     @classmethod
-    def loads(cls, text: str) -> Workflow:
+    def loads(cls, text: str, infos: NodeInfos | None = None) -> Workflow:
         """Read JSON text; says line and column where it is not JSON."""
-        try:
-            data = json.loads(text, object_pairs_hook=_object)
-            if "\\ud" in text.lower():
-                json.dumps(data, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            raise InvalidWorkflow([
-                Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-            ]) from None  # fmt: skip
-        except UnicodeEncodeError:
-            raise InvalidWorkflow(
-                [Problem("not_json", "a text in it is half of a character (a lone surrogate)")]
-            ) from None
-        except (RecursionError, ValueError) as error:
-            raise InvalidWorkflow([Problem("not_json", f"not JSON that can be read: {error}")]) from None
-        return cls.from_json(data)
+        return cls.from_json(parse(text), infos)
 
     @classmethod
-    def load(cls, path: str | Path) -> Workflow:
-        """Read a workflow from a JSON file, or from a PNG that one of our runs has saved."""
-        from .formats.png import read_text_chunks
+    def load(cls, path: str | Path, infos: NodeInfos | None = None) -> Workflow:
+        """Read a workflow from a JSON file, or from a picture that carries one (PNG, WebP, JPEG, AVIF)."""
+        from .formats.files import read_file
 
-        path = Path(path)
-        try:
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
-        if data.startswith(b"\x89PNG"):
-            text = read_text_chunks(data).get("prompt")
-            if text is None:
-                raise InvalidWorkflow([Problem("no_workflow", f"{path} is a PNG without a workflow in it")])
-            return cls.loads(text)
-        try:
-            return cls.loads(data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise InvalidWorkflow([Problem("not_json", f"{path} is neither UTF-8 text nor a PNG")]) from None
+        return cls.from_json(read_file(path).data, infos)
 
     def to_json(self) -> dict[str, Any]:
         nodes = {key: item.model_dump(by_alias=True, exclude_unset=True) for key, item in self._nodes.items()}
@@ -295,6 +278,23 @@ class Workflow(Mapping[str, Node]):
         new = Workflow.__new__(Workflow)
         new._nodes, new.extra = nodes, self.extra
         return new
+
+
+def parse(text: str) -> Any:
+    """JSON text as data; says line and column where it is not JSON. Raises InvalidWorkflow."""
+    try:
+        data = json.loads(text, object_pairs_hook=_object)
+        if "\\ud" in text.lower():
+            json.dumps(data, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise InvalidWorkflow([
+            Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+        ]) from None  # fmt: skip
+    except UnicodeEncodeError:
+        raise InvalidWorkflow([Problem("not_json", "a text in it is half of a character (a lone surrogate)")]) from None
+    except (RecursionError, ValueError) as error:
+        raise InvalidWorkflow([Problem("not_json", f"not JSON that can be read: {error}")]) from None
+    return data
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ..object_info import InputInfo, NodeInfo, NodeInfos
 from .document import EditorNode, is_editor_format, read
 from .links import VIRTUAL, Constant, Source, resolve
 from .subgraphs import MAX_DEPTH, Nesting, Scope
-from .values import choose_words, fill_in, wrapped
+from .values import choose_words, wrapped
 from .widgets import read_widgets
 
 __all__ = ["Converted", "to_prompt"]
@@ -41,13 +41,16 @@ def to_prompt(
     `now` fills in `%date:...%` in names of files; `seed` chooses among the words of `{a|b}`.
     """
     if not is_editor_format(data):
-        return Converted({}, (Problem("not_editor_format", "this is not the editor's format: there is no list of nodes"),))
-    return _Conversion(Nesting(read(data), infos, prefer_named=prefer_named), now or datetime.now(), seed).run()
+        return Converted(
+            {}, (Problem("not_editor_format", "this is not the editor's format: there is no list of nodes"),)
+        )
+    nesting = Nesting(read(data), infos, now or datetime.now(), prefer_named=prefer_named)
+    return _Conversion(nesting, seed, prefer_named).run()
 
 
 class _Conversion:
-    def __init__(self, nesting: Nesting, now: datetime, seed: int) -> None:
-        self._nesting, self._now, self._seed = nesting, now, seed
+    def __init__(self, nesting: Nesting, seed: int, prefer_named: bool) -> None:
+        self._nesting, self._seed, self._prefer_named = nesting, seed, prefer_named
         self._prompt: dict[str, Any] = {}
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
@@ -95,9 +98,7 @@ class _Conversion:
     def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
         exec_id = scope.prefix + node.id
         widgets = self._nesting.widgets_of(scope, node)
-        inputs = {
-            item.name: self._sent(scope, node, item.info, item.value) for item in widgets.values() if item.sent
-        }
+        inputs = {item.name: self._sent(scope, node, item.info, item.value) for item in widgets.values() if item.sent}
         for index, slot in enumerate(node.inputs):
             found = resolve(self._nesting, scope, node, index)
             if isinstance(found, Source):
@@ -107,7 +108,9 @@ class _Conversion:
                 target = widget.info if widget is not None else InputInfo(slot.name, slot.type)
                 inputs[slot.name] = self._sent(scope, node, target, found.value)
         meta = {"title": node.title or info.display_name}
-        meta |= {key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := node.properties.get(key), str)}
+        meta |= {
+            key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := node.properties.get(key), str)
+        }
         self._prompt[exec_id] = {"inputs": inputs, "class_type": node.type, "_meta": meta}
         self._compare_named(exec_id, node, info)
 
@@ -116,20 +119,8 @@ class _Conversion:
             if item.type == "STRING" and item.options.get("dynamicPrompts"):
                 value = choose_words(value, random.Random(f"{self._seed} {scope.prefix}{node.id} {item.name}"))
             if item.name == "filename_prefix" and (node.type.startswith("Save") or node.type.endswith("Save")):
-                value = fill_in(value, lambda name, widget: self._widget_value(scope, name, widget), self._now)
+                value = self._nesting.fill_in(scope, value)
         return wrapped(item.type, value)
-
-    def _widget_value(self, scope: Scope, name: str, widget: str) -> Any:
-        """The value of a widget of the first node with this name, in this graph or around it."""
-        around: Scope | None = scope
-        while around is not None:
-            nodes = around.graph.nodes.values()
-            named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
-            for node in named or [node for node in nodes if node.title == name]:
-                found = self._nesting.widgets_of(around, node).get(widget)
-                return found.value if found is not None else None
-            around = around.parent
-        return None
 
     def _compare_named(self, exec_id: str, node: EditorNode, info: NodeInfo) -> None:
         """Stored values by place and by name that differ: the file was written for other widgets than these."""
@@ -139,7 +130,7 @@ class _Conversion:
         by_place = {item.name: item.value for item in read_widgets(info, node, {}) if item.sent}
         names = [name for name, value in by_place.items() if by_name.get(name) != value]
         if names:
-            used = "names" if self._nesting.prefer_named else "places, as the editor does"
+            used = "names" if self._prefer_named else "places, as the editor does"
             self._warnings.append(Problem(
                 "values_disagree", f"the file stores other values by name than by place for {', '.join(names)}; "
                 f"this went by {used}", exec_id, node.title or info.display_name,
@@ -171,5 +162,7 @@ def _unknown(scope: Scope, node: EditorNode) -> Problem:
 
 def _endless(scope: Scope, node: EditorNode) -> Problem:
     if scope.depth >= MAX_DEPTH:
-        return Problem("nested_too_deeply", f"subgraphs are nested more than {MAX_DEPTH} deep", scope.prefix + node.id, node.title)
+        return Problem(
+            "nested_too_deeply", f"subgraphs are nested more than {MAX_DEPTH} deep", scope.prefix + node.id, node.title
+        )
     return Problem("endless_subgraph", "this subgraph contains itself", scope.prefix + node.id, node.title)

@@ -178,7 +178,9 @@ def _slot(raw: Mapping[str, Any]) -> Slot:
     kind, widget = raw.get("type"), raw.get("widget")
     name = widget.get("name") if isinstance(widget, Mapping) else None
     links = tuple(str(item) for item in [raw.get("link"), *_list(raw.get("linkIds"))] if _is_id(item))
-    return Slot(str(raw.get("name")), kind if isinstance(kind, str) else "*", name if isinstance(name, str) else None, links)
+    return Slot(
+        str(raw.get("name")), kind if isinstance(kind, str) else "*", name if isinstance(name, str) else None, links
+    )
 
 
 def _link(raw: Any) -> EditorLink | None:

@@ -40,17 +40,16 @@ def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Sou
         if link is None or here in seen:
             return None
         seen.add(here)
-        if scope.instance is not None and link.origin == scope.graph.input_node:
+        parent, instance = scope.parent, scope.instance
+        if parent is not None and instance is not None and link.origin == scope.graph.input_node:
             outer = nesting.input_of_instance(scope, link.origin_slot)
-            assert scope.parent is not None
-            if outer is None or (scope.instance.id, outer) not in scope.parent.graph.into:
+            if outer is None or (instance.id, outer) not in parent.graph.into:
                 promoted, value = nesting.promoted_value(scope, link.origin_slot)
                 return Constant(value) if promoted else None
-            scope, node, index = scope.parent, scope.instance, outer
+            scope, node, index = parent, instance, outer
             want = _type(node.inputs, index)
             continue
-        origin = scope.graph.nodes.get(link.origin)
-        slot = link.origin_slot
+        origin, slot = scope.graph.nodes.get(link.origin), link.origin_slot
         while origin is not None and origin.active and origin.type in nesting.definitions:
             inside = nesting.enter(scope, origin)
             ends = inside.graph.to_output.get(slot) if inside is not None else None
@@ -60,14 +59,13 @@ def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Sou
             scope, slot, origin = inside, ends[0].origin_slot, inside.graph.nodes.get(ends[0].origin)
         if origin is None or origin.mode == MUTED:
             return None
-        if origin.mode == BYPASSED:
-            passed = _bypass(origin, slot, want) if origin.type != "Reroute" else 0
+        if origin.type == "Reroute":
+            node, index = origin, 0
+        elif origin.mode == BYPASSED:
+            passed = _bypass(origin, slot, want)
             if passed is None:
                 return None
-            node, index = origin, passed
-            want = _type(node.inputs, index) if origin.type != "Reroute" else want
-        elif origin.type == "Reroute":
-            node, index = origin, 0
+            node, index, want = origin, passed, _type(origin.inputs, passed)
         elif origin.type in VIRTUAL:
             return None
         else:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from ..object_info import NodeInfos
 from .document import Document, EditorNode, Graph, Slot
+from .values import fill_in
 from .widgets import Widget, read_widgets
 
 __all__ = ["Nesting", "Promoted", "Scope"]
@@ -54,22 +56,24 @@ class Scope:
 class Nesting:
     """The graphs of a document and how they lie in each other."""
 
-    def __init__(self, document: Document, infos: NodeInfos, *, prefer_named: bool = False) -> None:
-        self.document, self.infos, self.prefer_named = document, infos, prefer_named
-        self.definitions = document.definitions
-        self.cyclic = _cyclic(self.definitions)
+    def __init__(self, document: Document, infos: NodeInfos, now: datetime, *, prefer_named: bool = False) -> None:
+        self.infos, self.definitions = infos, document.definitions
+        self._now, self._prefer_named = now, prefer_named
+        self._cyclic = _cyclic(self.definitions)
         self._promoted: dict[tuple[str, int], Promoted | None] = {}
-        self.root = Scope(document.root, pushed=_pushed(document.root))
+        self.root = Scope(document.root)
+        self._push_primitives(self.root)
 
     def enter(self, scope: Scope, instance: EditorNode) -> Scope | None:
         """The inside of an instance; None if there is no such definition, or it lies in itself."""
         if instance.id not in scope.children:
             graph = self.definitions.get(instance.type)
-            if graph is None or graph.id in self.cyclic or scope.depth >= MAX_DEPTH:
+            if graph is None or graph.id in self._cyclic or scope.depth >= MAX_DEPTH:
                 scope.children[instance.id] = None
             else:
-                child = Scope(graph, scope, instance, f"{scope.prefix}{instance.id}:", scope.depth + 1, pushed=_pushed(graph))
+                child = Scope(graph, scope, instance, f"{scope.prefix}{instance.id}:", scope.depth + 1)
                 scope.children[instance.id] = child
+                self._push_primitives(child)
                 self._give(child, instance)
         return scope.children[instance.id]
 
@@ -78,9 +82,25 @@ class Nesting:
         if node.id not in scope.widgets:
             info = self.infos.get(node.type)
             pushed = scope.pushed.get(node.id, {})
-            found = read_widgets(info, node, pushed, prefer_named=self.prefer_named) if info is not None else []
+            found = read_widgets(info, node, pushed, prefer_named=self._prefer_named) if info is not None else []
             scope.widgets[node.id] = {item.name: item for item in found}
         return scope.widgets[node.id]
+
+    def fill_in(self, scope: Scope, text: str) -> str:
+        """`%date:...%` and `%Node.widget%` in a text: of the first node with this name, in this graph or around it."""
+
+        def value(name: str, widget: str) -> Any:
+            around: Scope | None = scope
+            while around is not None:
+                nodes = around.graph.nodes.values()
+                named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
+                for node in named or [node for node in nodes if node.title == name]:
+                    found = self.widgets_of(around, node).get(widget)
+                    return found.value if found is not None else None
+                around = around.parent
+            return None
+
+        return fill_in(text, value, self._now)
 
     def input_of_instance(self, scope: Scope, index: int) -> int | None:
         """Which input of the instance stands for an input of its definition: by name, same names in order."""
@@ -151,9 +171,27 @@ class Nesting:
     def _is_widget(self, node: EditorNode, slot: Slot) -> bool:
         """The node's description says so: what the file says may be of a version that had other widgets."""
         info = self.infos.get(node.type)
-        if info is None or (self.prefer_named and slot.widget is not None):
+        if info is None or (self._prefer_named and slot.widget is not None):
             return slot.widget is not None
         return any(item.name == slot.name for item in read_widgets(info, node, {}))
+
+    def _push_primitives(self, scope: Scope) -> None:
+        """Primitive nodes write their value into the widgets that they are linked to, whatever their mode."""
+        patterns = []
+        for node in scope.graph.nodes.values():
+            if node.type in PUSHERS and isinstance(node.values, list) and node.values:
+                value = node.values[0]
+                _push(scope, node, value)
+                if (
+                    node.properties.get("Run widget replace on values") is True
+                    and isinstance(value, str)
+                    and "%" in value
+                ):
+                    patterns.append((node, value))
+        filled = [(node, self.fill_in(scope, value)) for node, value in patterns]
+        for node, value in filled:
+            _push(scope, node, value)
+        scope.widgets.clear()
 
     def _give(self, scope: Scope, instance: EditorNode) -> None:
         """The values that an instance has for what is promoted; what is done later wins."""
@@ -161,7 +199,7 @@ class Nesting:
         shown = [index for index in range(len(graph.inputs)) if self.promoted(graph, index) is not None]
         if isinstance(instance.values, list):
             scope.given.update(zip(shown, instance.values, strict=False))
-        if self.prefer_named or not isinstance(instance.values, list):
+        if self._prefer_named or not isinstance(instance.values, list):
             named = {**(instance.values if isinstance(instance.values, dict) else {}), **(instance.named or {})}
             scope.given |= {index: named[name] for index in shown if (name := graph.inputs[index].name) in named}
         for entry in _list(instance.properties.get("proxyWidgetErrorQuarantine")):
@@ -196,7 +234,7 @@ class Nesting:
         if node is None:
             return
         if node.type == "PrimitiveNode":
-            _push(scope.graph, scope.pushed, node, value)
+            _push(scope, node, value)
             return
         for at, slot in enumerate(node.inputs):
             link = scope.graph.into.get((node.id, at))
@@ -206,23 +244,14 @@ class Nesting:
         scope.pushed.setdefault(node.id, {})[name] = value
 
 
-def _pushed(graph: Graph) -> dict[str, dict[str, Any]]:
-    """What primitive nodes write into the widgets that they are linked to, whatever their mode."""
-    pushed: dict[str, dict[str, Any]] = {}
-    for node in graph.nodes.values():
-        if node.type in PUSHERS and isinstance(node.values, list) and node.values:
-            _push(graph, pushed, node, node.values[0])
-    return pushed
-
-
-def _push(graph: Graph, pushed: dict[str, dict[str, Any]], primitive: EditorNode, value: Any) -> None:
-    for link in graph.from_node.get(primitive.id, ()):
-        target = graph.nodes.get(link.target)
+def _push(scope: Scope, primitive: EditorNode, value: Any) -> None:
+    for link in scope.graph.from_node.get(primitive.id, ()):
+        target = scope.graph.nodes.get(link.target)
         if target is None or not 0 <= link.target_slot < len(target.inputs):
             continue
         slot = target.inputs[link.target_slot]
         if slot.widget is not None:
-            pushed.setdefault(target.id, {})[slot.widget] = value
+            scope.pushed.setdefault(target.id, {})[slot.widget] = value
 
 
 def _same_place(slots: tuple[Any, ...], index: int, others: tuple[Any, ...]) -> int | None:

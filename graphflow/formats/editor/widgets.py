@@ -17,10 +17,11 @@ from .document import EditorNode
 __all__ = ["DYNAMIC_CHOICE", "DYNAMIC_GROUP", "Widget", "expected", "has_widget", "read_widgets"]
 
 DYNAMIC_CHOICE, DYNAMIC_GROUP, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_AUTOGROW_V3"
-WIDGET_TYPES = frozenset(
-    "INT FLOAT BOOLEAN STRING COMBO COLOR MARKDOWN TEXTAREA BOUNDING_BOX BOUNDING_BOXES CURVE RANGE PAINTER COMPOSITOR "
-    "COLORS CHART GALLERIA IMAGECOMPARE VIDEO_EDIT RESOLUTION_PREVIEW LIGHT_INFO_PREVIEW".split()
-) | {DYNAMIC_CHOICE, DYNAMIC_GROUP}
+WIDGET_TYPES = frozenset([
+    "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "BOUNDING_BOX", "BOUNDING_BOXES",
+    "CURVE", "RANGE", "PAINTER", "COMPOSITOR", "COLORS", "CHART", "GALLERIA", "IMAGECOMPARE", "VIDEO_EDIT",
+    "RESOLUTION_PREVIEW", "LIGHT_INFO_PREVIEW", DYNAMIC_CHOICE, DYNAMIC_GROUP,
+])  # fmt: skip
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
 EMPTY = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "IMAGECOMPARE": ["", ""]}
 MAX_ROWS = 1000
@@ -139,8 +140,7 @@ def _uploads(item: InputInfo) -> bool:
 def _controls(item: InputInfo) -> list[InputInfo]:
     """What the editor stores behind a seed (and behind some choices): how it changes after a run."""
     stated = item.options.get("control_after_generate")
-    default = stated if isinstance(stated, str) else "randomize" if item.type == "INT" else "fixed"
-    control = InputInfo("control_after_generate", "COMBO", {"default": default})
+    control = InputInfo("control_after_generate", "COMBO", {"default": "fixed"})
     if item.type == "INT" and (stated or (stated is None and item.name in ("seed", "noise_seed"))):
         return [control]
     if item.type == "COMBO" and stated:

@@ -1,0 +1,61 @@
+"""A workflow file, whatever kind it is: JSON in the API format or in the editor's own, or a picture that carries them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..problem import InvalidWorkflow, Problem
+from ..workflow import parse
+from .editor import is_editor_format
+from .embedded import is_picture, read_embedded
+
+__all__ = ["WorkflowFile", "read_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFile:
+    """What a file holds: `data` in either format, and the editor's own file where there is one."""
+
+    data: Any
+    editor: dict[str, Any] | None = None
+
+
+def read_file(path: str | Path) -> WorkflowFile:
+    """Read the JSON of a file. A picture may carry both formats: the API format is what has run, so it leads.
+
+    Raises InvalidWorkflow.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
+    if is_picture(content):
+        return _from_picture(path, read_embedded(content))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidWorkflow([
+            Problem("not_json", f"{path} is neither UTF-8 text nor a picture (PNG, WebP, JPEG, AVIF)")
+        ]) from None  # fmt: skip
+    data = parse(text)
+    return WorkflowFile(data, data if is_editor_format(data) else None)
+
+
+def _from_picture(path: Path, texts: dict[str, str]) -> WorkflowFile:
+    if not texts:
+        raise InvalidWorkflow([Problem("no_workflow", f"{path} is a picture without a workflow in it")])
+    editor = None
+    if "workflow" in texts:
+        try:
+            editor = parse(texts["workflow"])
+        except InvalidWorkflow:
+            if "prompt" not in texts:
+                raise
+    editor = editor if is_editor_format(editor) else None
+    if "prompt" in texts:
+        return WorkflowFile(parse(texts["prompt"]), editor)
+    return WorkflowFile(editor if editor is not None else parse(texts["workflow"]), editor)
