@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": "say for each node whether it is cached, and if not, why",
     "nodes": "list the node types, or show one",
     "graph": "draw a workflow",
+    "convert": "turn the editor's own format into the API format, and back",
     "cache": "look after the cache folder: stats, verify, prune, clear",
     "script": "write a workflow as a Python script that rebuilds it",
     "stubs": "write the typed functions of all node types, for editors and type checkers",

@@ -12,13 +12,16 @@ from pathlib import Path
 from ..cache import Cache, default_folder
 from ..digests import Digests
 from ..engine import Engine
+from ..formats.editor import is_editor_format, to_prompt
+from ..formats.files import WorkflowFile, read_file
+from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
-from ..workflow import Workflow
+from ..workflow import Workflow, parse
 
 __all__ = ["DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "cache_folder", "complain", "engine",
-           "load_workflow", "parse_size", "settings"]  # fmt: skip
+           "load_workflow", "parse_size", "read_workflow", "settings", "to_workflow"]  # fmt: skip
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -75,19 +78,35 @@ def engine(options: argparse.Namespace) -> Engine:
     return Engine(registry, settings(options, folder / "files.sqlite"), cache)
 
 
-def load_workflow(name: str) -> Workflow:
+def load_workflow(name: str, infos: NodeInfos | None = None) -> Workflow:
+    """The workflow that `read_workflow` finds; descriptions of node types are needed for the editor's own format."""
+    return to_workflow(read_workflow(name), infos)
+
+
+def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow:
+    if infos is None or not is_editor_format(found.data):
+        return Workflow.from_json(found.data)
+    converted = to_prompt(found.data, infos)
+    complain(converted.warnings, "warning")
+    if converted.problems:
+        raise InvalidWorkflow(converted.problems)
+    return Workflow.from_json(converted.prompt)
+
+
+def read_workflow(name: str) -> WorkflowFile:
     """A file, `-` for standard input, or the name of a workflow that ships with the node library."""
     if name == "-":
-        return Workflow.loads(sys.stdin.read())
+        data = parse(sys.stdin.read())
+        return WorkflowFile(data, data if is_editor_format(data) else None)
     if Path(name).is_file():
-        return Workflow.load(name)
+        return read_file(name)
     try:
         shipped = files("graphflow_nodes.workflows")
         names = sorted(item.name[:-5] for item in shipped.iterdir() if item.name.endswith(".json"))
     except ModuleNotFoundError:
         names = []
     if name in names:
-        return Workflow.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
+        return WorkflowFile(parse((shipped / f"{name}.json").read_text(encoding="utf-8")))
     raise InvalidWorkflow([
         Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))
     ])  # fmt: skip

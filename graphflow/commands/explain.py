@@ -18,8 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    workflow = changed(load_workflow(options.file), options.changes)
     with engine(options) as runner:
+        workflow = changed(load_workflow(options.file, runner.infos), options.changes)
         found = runner.explain(workflow)
         complain(runner.cache.problems, "warning")
     for item in found:

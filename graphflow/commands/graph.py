@@ -14,7 +14,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd", help="where to draw")
     add_folder_options(parser)
@@ -23,8 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.output.suffix not in (".svg", ".mmd"):
         raise InvalidWorkflow([Problem("bad_output", f"{options.output} is neither .svg nor .mmd")])
-    workflow = load_workflow(options.file)
-    text = to_mermaid(workflow) if options.output.suffix == ".mmd" else to_svg(workflow, engine(options).registry)
+    found = engine(options)
+    workflow = load_workflow(options.file, found.infos)
+    text = to_mermaid(workflow) if options.output.suffix == ".mmd" else to_svg(workflow, found.registry)
     try:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -18,14 +18,14 @@ from ..events import Event
 from ..problem import Cancelled, GraphFlowError, Problem
 from ..progress import Display
 from .changes import add_changes, changed, warn_of_unused
-from .common import DONE, FAILED, add_cache_options, add_folder_options, complain, engine, load_workflow
+from .common import DONE, FAILED, add_cache_options, add_folder_options, complain, engine, read_workflow, to_workflow
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each event")
@@ -53,16 +53,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
-    workflow = changed(load_workflow(options.file), options.changes)
     with engine(options) as runner:
+        found = read_workflow(options.file)
+        workflow = changed(to_workflow(found, runner.infos), options.changes)
+        # Saved pictures carry the editor's file, so that they open in it; with other values it would say what is not so.
+        extra = {"workflow": found.editor} if found.editor is not None and not options.changes else None
         warn_of_unused(runner, workflow, options.changes)
         try:
             if options.json or options.quiet:
                 show = lines.show if options.json else None
-                result = runner.run(workflow, on_event=show, cancel=cancel, refresh=options.refresh)
+                result = runner.run(
+                    workflow, on_event=show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra
+                )
             else:
                 with Display(workflow) as display:
-                    result = runner.run(workflow, on_event=display.show, cancel=cancel, refresh=options.refresh)
+                    result = runner.run(
+                        workflow, on_event=display.show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra
+                    )
         except Cancelled:
             if lines.broken:
                 raise BrokenPipeError from None

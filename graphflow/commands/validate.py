@@ -14,7 +14,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a PNG of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print the problems as one JSON object")
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     found = engine(options)
     try:
-        workflow = changed(load_workflow(options.file), options.changes)
+        workflow = changed(load_workflow(options.file, found.infos), options.changes)
         size, problems, warnings = len(workflow), found.validate(workflow), found.warnings(workflow)
     except InvalidWorkflow as error:
         size, problems, warnings = 0, list(error.problems), []

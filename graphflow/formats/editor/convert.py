@@ -18,7 +18,7 @@ from .widgets import read_widgets
 
 __all__ = ["Converted", "to_prompt"]
 
-MAX_NODES = 200_000
+MAX_NODES = 100_000
 UUID_LENGTH = 36
 
 
