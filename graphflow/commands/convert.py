@@ -35,9 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     infos = _infos(options)
     found = read_workflow(options.file)
-    if options.to == "ui":
-        # A picture may carry the editor's own file, with the layout that its user gave it.
-        converted, warnings = (found.editor, ()) if found.editor is not None else from_prompt(Workflow.from_json(found.data), infos)
+    warnings: tuple[Problem, ...] = ()
+    if options.to == "ui" and found.editor is not None:
+        converted = found.editor  # of a picture: with the layout that its user gave it
+    elif options.to == "ui":
+        written = from_prompt(Workflow.from_json(found.data), infos)
+        converted, warnings = written.data, written.warnings
     elif is_editor_format(found.data):
         result = to_prompt(found.data, infos, prefer_named=options.prefer_named)
         if result.problems:
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             return WRONG
         converted, warnings = result.prompt, result.warnings
     else:
-        converted, warnings = Workflow.from_json(found.data).to_json(), ()
+        converted = Workflow.from_json(found.data).to_json()
     complain(warnings, "warning")
     text = json.dumps(converted, indent=2, ensure_ascii=False)
     if options.output is None:

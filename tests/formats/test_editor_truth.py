@@ -70,7 +70,8 @@ def test_values_by_name_lose_to_values_by_place_as_in_the_editor_and_win_on_requ
     assert converted.prompt["1"]["inputs"]["width"] == 16
     assert [(warning.code, warning.node) for warning in converted.warnings] == [("values_disagree", "1")]
     assert inputs(data, "1", prefer_named=True)["width"] == 32
-    assert not to_prompt(file([node(1, "EmptyLatentImage", widgets_values=[16], widgets_values_named={"width": 16})]), infos()).warnings
+    agreed = file([node(1, "EmptyLatentImage", widgets_values=[16], widgets_values_named={"width": 16})])
+    assert not to_prompt(agreed, infos()).warnings
 
 
 def test_values_by_name_are_right_where_the_file_knows_more_widgets_than_the_server() -> None:
@@ -219,13 +220,14 @@ def test_links_as_objects_at_the_root_and_reroutes_that_are_only_drawn() -> None
 
 
 def test_text_ids_are_kept() -> None:
-    data = file([node("a", "CheckpointLoaderSimple", outputs=["MODEL", "CLIP"], widgets_values=["x"]),
-                 node("b", "CLIPTextEncode", [("clip", "CLIP", "l")], widgets_values=["t"])], [["l", "a", 1, "b", 0, "CLIP"]])  # fmt: skip
+    loader = node("a", "CheckpointLoaderSimple", outputs=["MODEL", "CLIP"], widgets_values=["x"])
+    text = node("b", "CLIPTextEncode", [("clip", "CLIP", "l")], widgets_values=["t"])
+    data = file([loader, text], [["l", "a", 1, "b", 0, "CLIP"]])
     assert inputs(data, "b")["clip"] == ["a", 1]
 
 
 def test_titles_and_packs_are_kept_beside_the_nodes() -> None:
-    data = file([node(1, "EmptyLatentImage", title="Size", properties={"cnr_id": "comfy-core", "ver": "0.3"}), node(2, "CLIPTextEncode")])
-    found = prompt(data)
+    size = node(1, "EmptyLatentImage", title="Size", properties={"cnr_id": "comfy-core", "ver": "0.3"})
+    found = prompt(file([size, node(2, "CLIPTextEncode")]))
     assert found["1"]["_meta"] == {"title": "Size", "cnr_id": "comfy-core", "ver": "0.3"}
     assert found["2"]["_meta"] == {"title": "CLIP Text Encode (Prompt)"}

@@ -2,5 +2,6 @@
 
 from .convert import Converted, to_prompt
 from .document import is_editor_format
+from .write import Written, from_prompt
 
-__all__ = ["Converted", "is_editor_format", "to_prompt"]
+__all__ = ["Converted", "Written", "from_prompt", "is_editor_format", "to_prompt"]

@@ -14,7 +14,7 @@ from typing import Any
 from ..object_info import InputInfo, NodeInfo, read_inputs
 from .document import EditorNode
 
-__all__ = ["DYNAMIC_CHOICE", "DYNAMIC_GROUP", "Widget", "expected", "has_widget", "read_widgets"]
+__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets"]
 
 DYNAMIC_CHOICE, DYNAMIC_GROUP, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_AUTOGROW_V3"
 WIDGET_TYPES = frozenset([
@@ -82,15 +82,35 @@ def read_widgets(
     return found
 
 
-def expected(info: NodeInfo, values: Mapping[str, Any]) -> list[Widget]:
-    """The widgets that the editor would store for a node with these values: what `read_widgets` reads, written."""
+def stored_widgets(info: NodeInfo, values: Mapping[str, Any]) -> list[Widget]:
+    """The widgets that the editor stores for a node with these values: what `read_widgets` reads, to be written."""
     if info.name == "CustomCombo":
-        options = [values[name] for name in _option_names(values)]
-        choice = values.get("choice", "")
-        index = options.index(choice) if choice in options else 0
-        return _custom_choice({}, [choice, index, *options])
-    found = _assign(info, [], {}, values, old=False)[0]
+        return _custom_choice(values, [])
+    found, _ = _assign(info, [], {}, values, old=False)
     return [item for item in found if _widget_type(item.info) != "IMAGECOMPARE"]
+
+
+def inputs_with(info: NodeInfo, values: Mapping[str, Any]) -> list[InputInfo]:
+    """All inputs of a node with these values: with those that a dynamic choice brings, and that have grown."""
+    found = []
+    waiting = deque(info.inputs)
+    while waiting:
+        item = waiting.popleft()
+        if item.type == AUTOGROW:
+            grown = [name for name in values if name.startswith(item.name + ".")]
+            found += [InputInfo(name, _grown_type(item), required=False) for name in grown]
+            continue
+        found.append(item)
+        if has_widget(item):
+            waiting.extendleft(reversed(_inner(item, values.get(item.name, _default(item)))))
+    return found
+
+
+def _grown_type(item: InputInfo) -> str:
+    template = item.options.get("template")
+    groups = template.get("input") if isinstance(template, Mapping) else None
+    inputs = read_inputs(groups) if isinstance(groups, Mapping) else ()
+    return inputs[0].type if inputs else "*"
 
 
 def _assign(
