@@ -14,13 +14,15 @@ from .workflow import Link, Node, Place, Workflow, as_link
 __all__ = ["free_id", "insert_between", "join", "links", "replace", "without"]
 
 
-def links(workflow: Workflow) -> Iterator[tuple[Place, Link]]:
-    """Every input that is linked, with what it is linked to."""
+def links(workflow: Workflow, sources: Container[str] | None = None) -> Iterator[tuple[Place, Link]]:
+    """Every input that is linked (to one of these nodes), with what it is linked to."""
     for node_id, node in workflow.items():
         for name, value in node.inputs.items():
-            link = as_link(value)
-            if link is not None:
-                yield Place(node_id, name), link
+            # The cheap questions first: this is asked of every input of every variant.
+            if type(value) is list and value and type(value[0]) is str and (sources is None or value[0] in sources):
+                link = as_link(value)
+                if link is not None:
+                    yield Place(node_id, name), link
 
 
 def free_id(wanted: str, taken: Container[str]) -> str:
@@ -40,11 +42,11 @@ def replace(workflow: Workflow, node: str, by: Node | str) -> Workflow:
     if new == old:
         raise _refused("same_node", f"node {old} cannot take its own place", old)
 
-    loop = next((place for place, link in links(workflow) if place.node == new and link.node == old), None)
+    loop = next((place for place, _ in links(workflow, (old,)) if place.node == new), None)
     if loop is not None:
         text = f"node {new} itself uses node {old}, so it cannot take its place"
         raise _refused("still_used", text, new, loop.input)
-    changed = _relinked(workflow, lambda _, link: Link(new, link.slot) if link.node == old else link)
+    changed = _relinked(workflow, (old,), lambda _, link: Link(new, link.slot))
     del changed[old]
     return Workflow(changed, workflow.extra)
 
@@ -63,7 +65,7 @@ def insert_between(
         raise _refused("id_taken", "there is a node with this id already", new, hint="give another id")
     start_link = next(iter(places.values()))
     inserted = node.model_copy(update={"inputs": {**node.inputs, input: list(start_link)}})
-    changed = _relinked(workflow, lambda place, link: Link(new, output) if place in places else link)
+    changed = _with_links(workflow, dict.fromkeys(places, Link(new, output)))
     return Workflow({**changed, new: inserted}, workflow.extra)
 
 
@@ -83,7 +85,7 @@ def without(workflow: Workflow, names: Sequence[str], through: Mapping[int, str]
             link = before
         return link
 
-    changed = _relinked(workflow, past)
+    changed = _relinked(workflow, gone, past)
     if problems:
         raise InvalidWorkflow(problems)
     return Workflow({key: item for key, item in changed.items() if key not in gone}, workflow.extra)
@@ -102,41 +104,41 @@ def join(workflow: Workflow, other: Workflow) -> tuple[Workflow, dict[str, str]]
             new = free_id(key, taken)
             taken.add(new)
         ids[key] = new
-    moved = _relinked(other, lambda _, link: Link(ids.get(link.node, link.node), link.slot))
+    moved = _relinked(other, ids, lambda _, link: Link(ids[link.node], link.slot))
     nodes = {**workflow, **{ids[key]: item for key, item in moved.items()}}
     extra = {key: value for key, value in other.extra.items() if key not in nodes}
     return Workflow(nodes, {**extra, **workflow.extra}), ids
 
 
-def _relinked(workflow: Workflow, change: Callable[[Place, Link], Link]) -> dict[str, Node]:
-    """The nodes with each link changed; a node whose links all stay is shared."""
-    nodes = dict(workflow)
-    changed: dict[str, dict[str, Any]] = {}
-    for place, link in links(workflow):
-        new = change(place, link)
-        if new != link:
-            changed.setdefault(place.node, {})[place.input] = list(new)
-    for node_id, inputs in changed.items():
-        old = nodes[node_id]
-        nodes[node_id] = old.model_copy(update={"inputs": {**old.inputs, **inputs}})
+def _relinked(workflow: Workflow, sources: Container[str], change: Callable[[Place, Link], Link]) -> dict[str, Node]:
+    """The nodes, with the links to these sources changed."""
+    return _with_links(workflow, {place: change(place, link) for place, link in links(workflow, sources)})
+
+
+def _with_links(workflow: Workflow, changed: Mapping[Place, Link]) -> dict[str, Node]:
+    """The nodes with these inputs linked anew; all other nodes are shared."""
+    nodes = dict(workflow.items())
+    inputs: dict[str, dict[str, Any]] = {}
+    for place, link in changed.items():
+        if place.node not in inputs:
+            inputs[place.node] = dict(nodes[place.node].inputs)
+        inputs[place.node][place.input] = list(link)
+    for node_id, new in inputs.items():
+        nodes[node_id] = nodes[node_id].model_copy(update={"inputs": new})
     return nodes
 
 
 def _between(workflow: Workflow, source: str | Link, target: str | Place | None) -> dict[Place, Link]:
     start = source if isinstance(source, Link) else None
     from_node = workflow.find(source.node if isinstance(source, Link) else source)
-    found = {
-        place: link
-        for place, link in links(workflow)
-        if link.node == from_node and (start is None or link.slot == start.slot)
-    }
+    found = {place: link for place, link in links(workflow, (from_node,)) if start is None or link.slot == start.slot}
     to = "any node"
     if target is not None:
         ends = _ends(workflow, target)
         to = f"{target}"
         found = {place: link for place, link in found.items() if place in ends or place.node in ends}
     if not found:
-        users = sorted({str(place) for place, link in links(workflow) if link.node == from_node})
+        users = sorted({str(place) for place, _ in links(workflow, (from_node,))})
         hint = f"it feeds {', '.join(users)}" if users else "nothing uses it"
         raise _refused("no_link", f"no link leads from it to {to}", from_node, hint=hint)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -25,6 +25,7 @@ from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry
 from .settings import Settings
 from .show import html_of_files, html_of_outputs, in_words
+from .stream import awaited, stream
 from .validate import Bound, sound, validate
 from .values import share
 from .workflow import Workflow
@@ -235,6 +236,17 @@ class Engine:
             raise NodeFailed(work.problems)
         nodes = {key: _node_result(order[key], entry) for key, entry in work.results.items()}
         return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
+
+    def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
+        """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.
+
+        The run goes on in a thread. Leaving the loop cancels it; at its end is raised what `run` raises.
+        """
+        return stream(self.run, workflow, options)
+
+    async def run_async(self, workflow: Workflow, **options: Any) -> Result:
+        """As `run`, beside whatever else the event loop does. Cancelling the task cancels the run."""
+        return await awaited(self.run, workflow, options)
 
 
 def run(workflow: Workflow | str | Path, **options: Any) -> Result:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +83,9 @@ class Workflow(Mapping[str, Node]):
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def items(self) -> ItemsView[str, Node]:
+        return self._nodes.items()
 
     def __repr__(self) -> str:
         return f"<Workflow of {len(self)} nodes>"
