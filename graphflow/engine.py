@@ -17,7 +17,7 @@ from .cache import Cache, Entry
 from .events import Event, RunDone
 from .execute import Run, Surroundings
 from .explain import Explanation, explain
-from .fingerprint import fingerprints
+from .fingerprint import Fingerprint, fingerprints
 from .formats.object_info import NodeInfos, RegistryInfos
 from .lanes import Lanes
 from .node import NodeType
@@ -181,7 +181,7 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        return explain(workflow, order, fingerprints(order, self.settings), self.cache, self.settings, wanted)
+        return explain(workflow, order, self._fingerprints(order), self.cache, self.settings, wanted, self.registry)
 
     def run(
         self,
@@ -212,10 +212,7 @@ class Engine:
         if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
             raise InvalidWorkflow(checked.problems)
         order = checked.order
-        try:
-            prints = fingerprints(order, self.settings)
-        except OSError as error:
-            raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
+        prints = self._fingerprints(order)
         around = Surroundings(
             self.cache, self.settings, self._lanes, self.workers, emit, cancel or Flag(), refresh,
             self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,
@@ -224,7 +221,8 @@ class Engine:
         status = "failed"
         try:
             with self.cache.running():
-                self.cache.fetch([prints[key].recipe for key in order])
+                if not refresh:
+                    self.cache.fetch([prints[key].recipe for key in order])
                 work.execute(wanted)
             status = "failed" if work.problems else "done"
         except Cancelled:
@@ -248,6 +246,14 @@ class Engine:
         """As `run`, beside whatever else the event loop does. Cancelling the task cancels the run."""
         return await awaited(self.run, workflow, options)
 
+    def _fingerprints(self, order: Mapping[str, Bound]) -> dict[str, Fingerprint]:
+        try:
+            return fingerprints(order, self.settings)
+        except OSError as error:
+            raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
+        except RecursionError:
+            raise InvalidWorkflow([Problem("too_deep", "a value is nested about a thousand times")]) from None
+
 
 def run(workflow: Workflow | str | Path, **options: Any) -> Result:
     """Run a workflow, or a workflow file, on an engine of its own."""
@@ -258,7 +264,7 @@ def run(workflow: Workflow | str | Path, **options: Any) -> Result:
 def _node_result(node: Bound, entry: Entry) -> NodeResult:
     names = [output.name for output in node.type.outputs]
     outputs = tuple(share(value) for value in entry.outputs or ())
-    return NodeResult(dict(zip(names, outputs, strict=True)), entry.ui or {})
+    return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})
 
 
 def _is_output(kind: NodeType | None) -> bool:

@@ -22,16 +22,16 @@ from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from typing import Any, NamedTuple, Protocol
 
-from .cache import Cache, Checkpoint, Entry, Lease, Origin
+from .cache import Brought, Cache, Checkpoint, Entry, Lease, Origin
 from .calls import Answer, answer, blocked, join, merge_ui, spread
 from .context import Context
 from .events import Event, NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
 from .expand import unfold
-from .fingerprint import Fingerprint, content_key, fingerprints
+from .fingerprint import Fingerprint, content_key, fingerprints, is_current
 from .inputs import Lazy, NotComputed
 from .lanes import Lanes
 from .node import NodeType
-from .plan import Known, Plan, plan, stood_on
+from .plan import Known, Plan, ancestors, plan, stood_on
 from .problem import Cancelled, GraphFlowError, Problem
 from .settings import Settings
 from .validate import Bound
@@ -119,6 +119,9 @@ class _Unfolding:
 
     answers: list[Answer]
     seconds: float
+    brought: set[Brought]
+    """What the new nodes are."""
+    nodes: tuple[str, ...]
 
 
 class Run:
@@ -160,7 +163,8 @@ class Run:
         self._visible: dict[str, str] = {}
         self._unfolding: dict[str, _Unfolding] = {}
         self._effects: set[str] = set()
-        """Nodes whose expansions hold output nodes: not cached as a whole, or the effects would be skipped."""
+        """Nodes whose expansions hold output nodes, or nodes that look at the world outside: not cached as a whole, or
+        the effects would be skipped, the changes not be seen."""
         self.results: dict[str, Entry] = {}
         self.timings: dict[str, float] = {}
         self.cached: dict[str, None] = {}
@@ -245,12 +249,15 @@ class Run:
         return Known.YES
 
     def _still_valid(self, node_id: str, entry: Entry) -> bool:
-        kind = self._order[node_id].type
-        return kind.still_valid is None or kind.still_valid(self._around.settings, entry.ui)
+        kind, around = self._order[node_id].type, self._around
+        if not all(is_current(part, around.types or {}, around.settings) for part in entry.brought):
+            return False
+        return kind.still_valid is None or kind.still_valid(around.settings, entry.ui)
 
     def _note_cached(self, node_id: str, reason: str) -> None:
         entry = self._entries.get(node_id)
         self.cached[node_id] = None
+        self._cache.touch(self._prints[node_id].recipe)
         self._emit(NodeCached(node_id, entry.ui if entry is not None else None, reason, self._display(node_id)))
         if node_id in self._wanted and entry is not None:
             self._note_result(node_id)
@@ -368,33 +375,40 @@ class Run:
             self._emit(NodeStarted(node_id, self._display(node_id)))
             return True
         key = content_key(mine, self._order[node_id], self._content)
+        # A recipe that will never be seen again is no name to keep a result under; that of its contents may be.
+        recipe = mine.recipe if key is None or not mine.is_volatile else key
         if key is not None and not around.refresh:
             same = self._cache.find(key)
             if same is not None and same.outputs is not None and self._still_valid(node_id, same):
-                self._cache.put_again(mine.recipe, key, same, self._origin(node_id))
+                if not mine.is_volatile:
+                    self._cache.put_again(recipe, key, same, self._origin(node_id))
                 self._finish_known(node_id, same, "same content")
                 return False
-        flying = self._cache.begin(mine.recipe)
+        flying = self._cache.begin(recipe)
         if flying is not None:
             self._flying += 1
-            self._holds[node_id] = _Hold(mine.recipe, elsewhere=True)
+            self._holds[node_id] = _Hold(recipe, elsewhere=True)
             flying.add_done_callback(lambda future: self._report_elsewhere(node_id, future))
             return False
-        ours, lease = self._cache.lease(mine.recipe)
+        ours, lease = self._cache.lease(recipe)
         if not ours:
-            self._cache.end(mine.recipe, None)
+            self._cache.end(recipe, None)
             self._leased_elsewhere.append(node_id)
             return False
-        hold = self._holds[node_id] = _Hold(mine.recipe, key, lease)
-        if not around.refresh and self._order[node_id].type.deterministic:
-            # Another process may have finished between the planning and the lease.
-            entry = self._cache.get(mine.recipe) if hold.lease is not None else None
+        self._holds[node_id] = _Hold(recipe, key, lease)
+        if not around.refresh:
+            entry = self._cache.get(recipe)  # another run may have finished between the planning and now
             if entry is not None and entry.outputs is not None and self._still_valid(node_id, entry):
                 self._let_go(node_id, entry)
                 self._finish_known(node_id, entry, "shared")
                 return False
         self._emit(NodeStarted(node_id, self._display(node_id)))
         return True
+
+    def _is_of_use(self, node_id: str) -> bool:
+        """Whether another run could ever need the result."""
+        hold = self._holds[node_id]
+        return hold.key is not None or not self._prints[node_id].is_volatile
 
     def _report_elsewhere(self, node_id: str, future: Future[Entry | None]) -> None:
         self._done.put((node_id, _Elsewhere(future.result()), None, 0.0))
@@ -491,9 +505,9 @@ class Run:
         if kind.context is not None:
             hold = self._holds.get(node_id)
             checkpoint = None
-            if hold is not None and self._cache.is_on:
+            if hold is not None and self._cache.is_on and self._is_of_use(node_id):
                 place = hold.recipe if count == 1 else blake2b(b"%d;" % index + hold.recipe, digest_size=16).digest()
-                checkpoint = self._cache.checkpoint(place, around.settings.checkpoint_every)
+                checkpoint = self._cache.checkpoint(place, around.settings.checkpoint_every, around.refresh)
                 if checkpoint is not None:
                     hold.checkpoints += (checkpoint,)
             values[kind.context] = Context(
@@ -511,14 +525,16 @@ class Run:
         assert isinstance(self._workflow, Workflow)
         return self._workflow.to_json
 
-    def _entry(self, node_id: str, answers: list[Answer], seconds: float) -> _Made:
+    def _entry(
+        self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()
+    ) -> _Made:
         kind = self._order[node_id].type
         outputs = join(kind, answers, self._resolve)
         ui = merge_ui(answers)
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._cache.is_on:
             return _Made(Entry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
-        return _Made(*self._cache.make(outputs, ui, seconds), stops)
+        return _Made(*self._cache.make(outputs, ui, seconds, brought), stops)
 
     def _resolve(self, link: Link) -> Any:
         outputs = self._entries[link.node].outputs
@@ -545,9 +561,10 @@ class Run:
             for value in one.outputs if isinstance(value, Link)
         }  # fmt: skip
         effects = [key for key, item in found.order.items() if item.type.is_output]
-        if effects:
+        if effects or self._looks_outside(node_id, found.order, prints):
             self._mark_effects(node_id)
-        self._unfolding[node_id] = _Unfolding(found.answers, seconds)
+        brought = {Brought(item.type.name, prints[key].version, prints[key].environment) for key, item in found.order.items()}
+        self._unfolding[node_id] = _Unfolding(found.answers, seconds, brought, tuple(found.order))
         self._wait_for(node_id, [*needed, *(key for key in effects if key not in needed)])
 
     def _refuse_endless(self, node_id: str, prints: Mapping[str, Fingerprint]) -> None:
@@ -567,6 +584,14 @@ class Run:
                                               hint="a loop has to change something from round to round")])  # fmt: skip
             ancestor = self._parents.get(ancestor)
 
+    def _looks_outside(self, node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint]) -> bool:
+        """Whether the recipe of the node does not say all that its expansion depends on."""
+        if any(mine.is_new or mine.outside is not None for mine in prints.values()):
+            return True
+        linked = {link.node for item in order.values() for link in item.links.values()} - order.keys()
+        linked -= {link.node for link in self._order[node_id].links.values()}
+        return bool(linked) and not linked <= ancestors(self._order, node_id)
+
     def _mark_effects(self, node_id: str) -> None:
         ancestor: str | None = node_id
         while ancestor is not None and ancestor not in self._effects:
@@ -585,7 +610,9 @@ class Run:
     def _fold(self, node_id: str) -> None:
         """All that the expansion's outputs need is there: put them together."""
         unfolding = self._unfolding.pop(node_id)
-        found, error = protected(lambda: self._entry(node_id, unfolding.answers, unfolding.seconds))
+        inner = [self._entries[key].brought for key in unfolding.nodes if key in self._entries]
+        brought = tuple(sorted(unfolding.brought.union(*inner), key=_name))
+        found, error = protected(lambda: self._entry(node_id, unfolding.answers, unfolding.seconds, brought))
         if error is not None:
             self._fail(node_id, error)
         else:
@@ -620,7 +647,7 @@ class Run:
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
             hold = self._holds[node_id]
-            if stops or node_id in self._effects:
+            if stops or node_id in self._effects or not self._is_of_use(node_id):
                 self._let_go(node_id, None)
             else:
                 del self._holds[node_id]
@@ -694,6 +721,10 @@ class Run:
                            problem.hint)  # fmt: skip
             self.problems.append(told)
             self._emit(NodeError(node_id, told.to_json(), visible))
+
+
+def _name(part: Brought) -> str:
+    return part.type
 
 
 async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> Answer:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from .cache import Cache, Entry, Origin
-from .fingerprint import Fingerprint, content_key
+from .fingerprint import Fingerprint, content_key, is_current
+from .node import NodeType
 from .plan import eager_sources
 from .settings import Settings
 from .validate import Bound
@@ -30,7 +31,7 @@ class Explanation:
 
 def explain(
     workflow: Workflow, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], cache: Cache, settings: Settings,
-    wanted: Iterable[str],
+    wanted: Iterable[str], types: Mapping[str, NodeType],
 ) -> list[Explanation]:  # fmt: skip
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
     needed = _stood_on(order, wanted)
@@ -44,10 +45,13 @@ def explain(
             entry = entries.get(source)
             return entry.contents[slot] if entry is not None else None
 
-        entry, why = cache.get(mine.recipe), "nothing has changed"
-        if entry is None and node.type.deterministic:
+        entry, why = cache.peek(mine.recipe) if not mine.is_volatile else None, "nothing has changed"
+        if entry is None:
             key = content_key(mine, node, content)
-            entry, why = (cache.find(key) if key is not None else None), "upstream changed, same content"
+            entry = cache.peek(None, key) if key is not None else None
+            why = "its inputs have the same content" if mine.is_volatile else "upstream changed, same content"
+        if entry is not None and not all(is_current(part, types, settings) for part in entry.brought):
+            entry = None
         valid = node.type.still_valid
         if entry is not None and valid is not None and not valid(settings, entry.ui):
             found.append(Explanation(node_id, title, False, "a file that it wrote is gone"))

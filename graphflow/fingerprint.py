@@ -10,52 +10,19 @@ and the order of keys count in neither.
 from __future__ import annotations
 
 import secrets
-import struct
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
-from .node import ALWAYS
+from .cache import Brought
+from .canonical import canonical
+from .node import ALWAYS, NodeType
 from .settings import Settings
 from .validate import Bound
-from .values import Unstorable, encode
 from .workflow import Link
 
-__all__ = ["Fingerprint", "canonical", "content_key", "fingerprints", "recipe_of"]
-
-
-def canonical(value: Any) -> bytes:
-    """Bytes that differ whenever the values differ, in type, too: 1, 1.0, True and "1" are four values."""
-    kind = type(value)
-    if kind is int:
-        return b"i%x;" % value
-    if kind is str:
-        data: bytes = value.encode("utf-8", "surrogatepass")
-        return b"s%d:" % len(data) + data
-    if kind is float:
-        return b"f" + struct.pack(">d", value)
-    if kind is bool:
-        return b"T" if value else b"F"
-    if value is None:
-        return b"N"
-    if kind in (list, tuple):
-        return b"l%d:" % len(value) + b"".join([canonical(item) for item in value])
-    if kind is dict:
-        pairs = sorted((canonical(key), canonical(item)) for key, item in value.items())
-        return b"d%d:" % len(pairs) + b"".join([key + item for key, item in pairs])
-    raise TypeError(f"{kind.__name__} has no canonical form")
-
-
-def _literal(value: Any) -> bytes:
-    """Of a literal; an expansion may hold values that only their content names, or that are like no other."""
-    try:
-        return canonical(value)
-    except TypeError:
-        try:
-            return b"c" + encode(value).content
-        except Unstorable:
-            return b"u" + secrets.token_bytes(16)
+__all__ = ["Fingerprint", "content_key", "fingerprints", "is_current", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +34,11 @@ class Fingerprint:
     version: str
     outside: str | None = None
     environment: str | None = None
+    is_new: bool = False
+    """The node gives something new every time: its own part of the recipe will never be seen again."""
+    is_volatile: bool = False
+    """The recipe does not say enough: the node is new every time, or expands, or stands on one that does. Its result is
+    known by its key alone."""
 
 
 def fingerprints(
@@ -77,14 +49,9 @@ def fingerprints(
     Raises OSError where a file cannot be read.
     """
     found: dict[str, Fingerprint] = {}
+    all_known: Mapping[str, Fingerprint] = ChainMap(found, known) if known else found  # type: ignore[arg-type]
     heads: dict[int, tuple[bytes, str, str | None]] = {}
     names: dict[str, bytes] = {}
-    recipes: dict[str, bytes] = {}
-
-    def known_recipe(node_id: str) -> bytes:
-        recipe = recipes.get(node_id)
-        return recipe if recipe is not None or known is None else known[node_id].recipe  # type: ignore[return-value]
-
     for node_id, node in order.items():
         kind = node.type
         head = heads.get(id(kind))
@@ -92,29 +59,40 @@ def fingerprints(
             environment = kind.environment(settings) if kind.environment is not None else None
             start = canonical(kind.name) + canonical(kind.version) + canonical(environment)
             head = heads[id(kind)] = (start, kind.version, environment)
+        is_new = not kind.deterministic
+        is_volatile = kind.expands  # what an expansion brings, and what of the world that reads, is in no recipe
         parts = [head[0]]
         literals = node.literals
         for name in sorted(literals):
             key = names.get(name)
             if key is None:
                 key = names[name] = canonical(name)
-            parts.append(key + _literal(literals[name]))
+            try:
+                parts.append(key + canonical(literals[name]))
+            except TypeError:  # an expansion may hold values that are like no other
+                is_new = True
         outside = None
         if kind.outside is not None:
             outside = kind.outside(settings, **literals)
             parts.append(b"o" + canonical(outside))
+            is_new = is_new or outside == ALWAYS
         if kind.by_id:
             parts.append(b"n" + canonical(node_id))
-        if not kind.deterministic or outside == ALWAYS:
+        if is_new:
             parts.append(b"r" + secrets.token_bytes(16))
         own = b"".join(parts)
-        recipe = recipes[node_id] = recipe_of(own, node.links, known_recipe)
-        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2])
+        for link in node.links.values():
+            is_volatile = is_volatile or all_known[link.node].is_volatile
+        recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
+        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_new or is_volatile)
     return found
 
 
 def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], bytes | None]) -> bytes | None:
-    """The key of a node whose inputs are there; None where the content of one of them is not known."""
+    """The key of a node whose inputs are there; None where the content of one of them is not known, or the node gives
+    something new every time."""
+    if print_.is_new:
+        return None
     contents = {}
     for link in node.links.values():
         found = content(link.node, link.slot)
@@ -135,3 +113,11 @@ def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes])
         link = links[name]
         hasher.update(b"@%s%d;" % (canonical(name), link.slot) + of(link.node))
     return hasher.digest()
+
+
+def is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings) -> bool:
+    """Whether what an earlier expansion used would be the same today."""
+    kind = types.get(part.type)
+    if kind is None or kind.version != part.version:
+        return False
+    return (kind.environment(settings) if kind.environment is not None else None) == part.environment

@@ -6,8 +6,8 @@ the docstring the help text and the return annotation the outputs (a NamedTuple 
 
 from __future__ import annotations
 
-import hashlib
 import inspect
+import time
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
 from .settings import Settings
+from .source import code_digest
 from .values import Blocked
 
 __all__ = [
@@ -97,6 +98,8 @@ class NodeType:
     """The pack that it comes from."""
     flags: Mapping[str, Any] = field(default_factory=dict)
     """What else an editor is to be told, in the field's own words (`deprecated`, `experimental` ...)."""
+    declared: float = field(default_factory=time.time, compare=False, repr=False)
+    """When its code was loaded, Unix time."""
 
     @cached_property
     def is_async(self) -> bool:
@@ -121,14 +124,8 @@ class NodeType:
 
     @cached_property
     def version(self) -> str:
-        """The stated version, or a hash of the source where none is stated."""
-        if self.stated_version is not None:
-            return "v" + self.stated_version
-        try:
-            source = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            source = repr((self.function.__code__.co_code, self.function.__code__.co_names))
-        return "s" + hashlib.blake2b(source.encode(), digest_size=12).hexdigest()
+        """The stated version, or a digest of the source where none is stated."""
+        return "v" + self.stated_version if self.stated_version is not None else "s" + code_digest(self.function, self.declared)
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import networkx as nx
 
 from .validate import Bound
 
-__all__ = ["Known", "Plan", "eager_sources", "plan", "stood_on"]
+__all__ = ["Known", "Plan", "ancestors", "eager_sources", "plan", "stood_on"]
 
 
 class Known(Enum):
@@ -64,6 +64,18 @@ def eager_sources(node: Bound) -> list[str]:
     """The nodes that must be there before this one is called, in the order of its inputs."""
     lazy = node.lazy
     return [link.node for name, link in node.links.items() if name not in lazy]
+
+
+def ancestors(order: Mapping[str, Bound], node_id: str) -> set[str]:
+    """All nodes that a node is linked to, directly or through others."""
+    seen: set[str] = set()
+    stack = [node_id]
+    while stack:
+        for link in order[stack.pop()].links.values():
+            if link.node not in seen:
+                seen.add(link.node)
+                stack.append(link.node)
+    return seen
 
 
 def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -> tuple[str, ...]:

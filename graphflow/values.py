@@ -17,7 +17,12 @@ from hashlib import blake2b
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
-__all__ = ["Blocked", "Codec", "Encoded", "Handle", "Items", "Unstorable", "decode", "encode", "share", "size_of"]
+from . import objects
+
+__all__ = [
+    "Blocked", "Codec", "Encoded", "Handle", "Items", "Uncopyable", "Unstorable", "copied", "decode", "encode", "measure",
+    "share", "size_of",
+]  # fmt: skip
 
 ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 _BIG = 1 << 63
@@ -39,7 +44,8 @@ class Blocked:
 class Handle:
     """A value that names something (a model, and what is changed about it) without holding it.
 
-    Never stored: it is made anew by running its node again, which costs nothing. Must be immutable.
+    Never stored: it is made anew by running its node again, which costs nothing. Must be immutable: it is handed out
+    as it is, never copied.
     """
 
     __slots__ = ()
@@ -53,7 +59,10 @@ class Codec(Protocol):
     """How the leaves of one package are shared, counted and stored. A module with these functions will do."""
 
     def owns(self, value: Any) -> bool:
-        """Whether this very value can be stored."""
+        """Whether `share` and `storage` know this value."""
+
+    def stores(self, value: Any) -> bool:
+        """Whether a value that it owns can be saved, so that what is loaded is the same in everything."""
 
     def share(self, value: Any) -> Any:
         """Something equal; writing into it leaves the original as it is."""
@@ -61,11 +70,15 @@ class Codec(Protocol):
     def storage(self, value: Any) -> tuple[int, int]:
         """(identity of the memory that holds it, bytes): memory that several leaves share counts once."""
 
-    def save(self, leaves: dict[str, Any], metadata: dict[str, str]) -> bytes:
-        """A safetensors file."""
+    def save(self, leaves: dict[str, Any], note: str) -> bytes:
+        """A safetensors file with the note in its metadata; equal leaves and notes give equal bytes."""
 
-    def load(self, data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-        """(leaves, metadata) of such a file."""
+    def load(self, data: bytes) -> tuple[dict[str, Any], str]:
+        """(leaves, note) of such a file."""
+
+
+class Uncopyable(TypeError):
+    """A part of the value can only be handed out as it is, so a node could change it: it lives as long as its run."""
 
 
 class Unstorable(TypeError):
@@ -96,44 +109,86 @@ def _codec_of(kind: type) -> Codec | None:
 
 
 def share(value: Any) -> Any:
-    """The same value for another owner: containers are new, tensors are copied when one side writes."""
+    """The same value for another owner: containers are new, tensors are copied when one side writes, any other object
+    is copied now. What cannot be copied is handed out as it is."""
+    try:
+        return copied(value)
+    except Uncopyable:
+        return value
+
+
+def copied(value: Any) -> Any:
+    """As `share`; raises Uncopyable where a part of the value can only be handed out as it is."""
+    try:
+        return _copied(value)
+    except RecursionError:
+        raise Uncopyable("the value is nested too deeply") from None
+
+
+def _copied(value: Any) -> Any:
     kind = type(value)
     if kind in ATOMS:
         return value
     if kind is list:
-        return [share(item) for item in value]
+        return [_copied(item) for item in value]
     if kind is tuple:
-        return tuple(share(item) for item in value)
+        return tuple([_copied(item) for item in value])
     if kind is dict:
-        return {key: share(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if kind is Items:
-        return Items(share(item) for item in value)
+        return Items([_copied(item) for item in value])
+    if kind is Blocked or isinstance(value, Handle):
+        return value
     codec = _codec_of(kind)
-    return codec.share(value) if codec is not None and codec.owns(value) else value
+    if codec is not None and codec.owns(value):
+        return codec.share(value)
+    try:
+        return objects.copied(value, _is_leaf, _copied)
+    except Exception as error:  # whatever the object's own methods raise
+        raise Uncopyable(f"a {kind.__module__}.{kind.__qualname__} cannot be copied: {error}") from error
 
 
-def size_of(value: Any, seen: set[int] | None = None) -> int:
-    """Bytes held by a value; what is in it twice counts once."""
-    seen = set() if seen is None else seen
+def _is_leaf(value: object) -> bool:
+    if isinstance(value, Handle):
+        return True
+    codec = _codec_of(type(value))
+    return codec is not None and codec.owns(value)
+
+
+def measure(value: Any) -> tuple[int, dict[int, int]]:
+    """What holding a value takes: (bytes of its structure, identity -> bytes of each memory that its tensors lie in).
+
+    Memory that several values share has one identity, so that it can be counted once.
+    """
+    memories: dict[int, int] = {}
+    return _measure(value, memories), memories
+
+
+def size_of(value: Any) -> int:
+    """Bytes held by a value; memory that is in it twice counts once."""
+    structure, memories = measure(value)
+    return structure + sum(memories.values())
+
+
+def _measure(value: Any, memories: dict[int, int]) -> int:
     kind = type(value)
     if kind in ATOMS:
         return sys.getsizeof(value)
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
     if kind in (list, tuple, Items):
-        return 64 + sum(size_of(item, seen) for item in value)
+        return 64 + sum([_measure(item, memories) for item in value])
     if kind is dict:
-        return 64 + sum(size_of(key, seen) + size_of(item, seen) for key, item in value.items())
+        return 64 + sum([_measure(key, memories) + _measure(item, memories) for key, item in value.items()])
+    if isinstance(value, Handle):
+        return 64
     codec = _codec_of(kind)
     if codec is not None and codec.owns(value):
         memory, held = codec.storage(value)
-        if memory in seen:
-            return 64
-        seen.add(memory)
-        return 64 + held
-    nbytes = getattr(value, "nbytes", None)
-    return nbytes if type(nbytes) is int else sys.getsizeof(value)
+        memories[memory] = held
+        return 64
+    size = 0
+    for part in objects.parts(value, _is_leaf):
+        size += _measure(part, memories) if _is_leaf(part) else objects.shallow_bytes(part)
+    return size
 
 
 def encode(value: Any) -> Encoded:
@@ -147,19 +202,19 @@ def encode(value: Any) -> Encoded:
     except RecursionError:
         raise Unstorable("the value is nested too deeply to be stored") from None
     if writer.codec is not None:
-        tree = writer.codec.save(writer.leaves, {"graphflow": tree.decode()})
+        tree = writer.codec.save(writer.leaves, tree.decode())
     content = blake2b(tree, digest_size=32).digest()
     return Encoded(content, None if writer.has_handle else tree)
 
 
 def decode(data: bytes) -> Any:
     """The value of `encode(value).data`; raises ValueError where it is none."""
-    if data[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
+    if data[7:9] == b"\0{":  # safetensors: eight bytes of length, then a JSON header; no JSON text holds a zero byte
         codec = _codec("torch")
         if codec is None:
             raise ValueError("tensors are stored here, but no installed package reads them")
-        leaves, metadata = codec.load(data)
-        return _read(json.loads(metadata["graphflow"]), leaves)
+        leaves, note = codec.load(data)
+        return _read(json.loads(note), leaves)
     return _read(json.loads(data), {})
 
 
@@ -195,7 +250,7 @@ class _Writer:
             self.has_handle = True
             return {"h": [f"{kind.__module__}.{kind.__qualname__}", self.tree(value.identity())]}
         codec = _codec_of(kind)
-        if codec is None or not codec.owns(value) or self.codec not in (None, codec):
+        if codec is None or not (codec.owns(value) and codec.stores(value)) or self.codec not in (None, codec):
             raise Unstorable(f"a {kind.__module__}.{kind.__qualname__} cannot be stored")
         self.codec = codec
         name = str(len(self.leaves))

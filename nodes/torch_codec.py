@@ -11,20 +11,26 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-__all__ = ["load", "owns", "save", "share", "storage"]
+__all__ = ["load", "owns", "save", "share", "storage", "stores"]
+
+METADATA = "graphflow"
 
 
 def owns(value: Any) -> bool:
-    return type(value) is Tensor and value.layout is torch.strided and not value.is_complex() and not value.is_quantized
+    return type(value) in (Tensor, torch.nn.Parameter) and value.layout is torch.strided
+
+
+def stores(value: Tensor) -> bool:
+    return type(value) is Tensor and not value.is_complex() and not value.is_quantized
 
 
 def share(value: Tensor) -> Tensor:
     """Copy on write: both sides see the same memory until one of them writes into its own."""
-    value = value.detach()
     try:
-        return torch._lazy_clone(value)
+        shared = torch._lazy_clone(value.detach())
     except (AttributeError, RuntimeError):  # memory that is not torch's own, or a torch without it
-        return value.clone()
+        shared = value.detach().clone()
+    return torch.nn.Parameter(shared, value.requires_grad) if type(value) is torch.nn.Parameter else shared
 
 
 def storage(value: Tensor) -> tuple[int, int]:
@@ -33,11 +39,32 @@ def storage(value: Tensor) -> tuple[int, int]:
     return begin, value.untyped_storage().nbytes()
 
 
-def save(leaves: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    return save_tensors({name: leaf.detach().cpu().contiguous().clone() for name, leaf in leaves.items()}, metadata)
+def save(leaves: dict[str, Tensor], note: str) -> bytes:
+    """The order of the dimensions in memory is kept, too: a kernel may add up in another order on another layout, and
+    a result that was stored must give the same bits downstream as the one that was not."""
+    orders = {name: order for name, leaf in leaves.items() if (order := _order(leaf)) is not None}
+    dense = {}
+    for name, leaf in leaves.items():
+        plain = leaf.detach().permute(orders[name]) if name in orders else leaf.detach()
+        dense[name] = plain.cpu().clone(memory_format=torch.contiguous_format)
+    # One key, because several are written in no fixed order.
+    return save_tensors(dense, {METADATA: json.dumps([note, orders])})
 
 
-def load(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load(data: bytes) -> tuple[dict[str, Tensor], str]:
     (length,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + length])
-    return load_tensors(data), header.get("__metadata__", {})
+    note, orders = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
+    # The tensors lie in the buffer that was read, which cannot be shared by copy on write: a copy each, once.
+    leaves = {name: leaf.clone() for name, leaf in load_tensors(data).items()}
+    for name, order in orders.items():
+        leaves[name] = leaves[name].permute([order.index(dim) for dim in range(len(order))])
+    return leaves, note
+
+
+def _order(leaf: Tensor) -> list[int] | None:
+    """The dimensions from the slowest to the fastest in memory, None where that is their own order."""
+    strides = leaf.stride()
+    if leaf.is_contiguous() or 0 in strides:
+        return None
+    order = sorted(range(leaf.dim()), key=lambda dim: -strides[dim])
+    return order if order != list(range(leaf.dim())) else None

@@ -12,15 +12,15 @@ from threading import Lock
 from typing import Any
 
 from ..problem import Problem
-from ..values import Encoded, Unstorable, encode, share
+from ..values import Encoded, Uncopyable, Unstorable, copied, encode
 from .disk import DiskTier, Verified
-from .entry import Entry, Origin
+from .entry import Brought, Entry, Origin
 from .index import TypeStats
 from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
 from .remote import Remote
 
-__all__ = ["Cache", "Checkpoint", "Entry", "Lease", "MemoryTier", "Origin", "TypeStats", "Verified", "default_folder"]
+__all__ = ["Brought", "Cache", "Checkpoint", "Entry", "Lease", "MemoryTier", "Origin", "TypeStats", "Verified", "default_folder"]
 
 
 def default_folder() -> Path:
@@ -70,10 +70,20 @@ class Cache:
                 self.memory.put(recipe, found)
         return found
 
+    def touch(self, recipe: bytes) -> None:
+        """A run goes without computing this recipe: that is a hit, and while the run lasts nobody evicts its entry."""
+        if self.disk is not None:
+            self.disk.touch(recipe)
+
     def find(self, key: bytes) -> Entry | None:
         """The entry of whatever recipe had the same node, literals and input contents."""
         found = self.memory.find(key)
         return self.disk.find(key) if found is None and self.disk is not None else found
+
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+        """What is known of a recipe, or of a key, without reading its outputs and without counting it as use."""
+        found = self.memory.peek(recipe, key)
+        return self.disk.peek(recipe, key) if found is None and self.disk is not None else found
 
     def fetch(self, recipes: list[bytes]) -> None:
         """Let the disk tier ask the remote level for recipes that are not known here."""
@@ -81,7 +91,7 @@ class Cache:
             self.disk.fetch(recipes)
 
     def make(
-        self, outputs: tuple[Any, ...], ui: dict[str, Any] | None, seconds: float
+        self, outputs: tuple[Any, ...], ui: dict[str, Any] | None, seconds: float, brought: tuple[Brought, ...] = ()
     ) -> tuple[Entry, tuple[Encoded, ...] | None]:
         """An entry, with the stored form of its outputs if all of them have one. May take milliseconds."""
         encoded: list[Encoded | None] = []
@@ -92,7 +102,11 @@ class Cache:
                 encoded.append(None)
         contents = tuple(item.content if item is not None else None for item in encoded)
         whole = tuple(item for item in encoded if item is not None)
-        entry = Entry(tuple(share(value) for value in outputs), contents, ui, seconds, time.time())
+        try:
+            kept = tuple([copied(value) for value in outputs])
+            entry = Entry(kept, contents, copied(ui), seconds, time.time(), brought)
+        except Uncopyable:
+            return Entry(outputs, contents, ui, seconds, time.time(), loose=True), None
         return entry, whole if len(whole) == len(encoded) else None
 
     def put(
@@ -100,12 +114,11 @@ class Cache:
         lease: Lease | None = None,
     ) -> None:  # fmt: skip
         """Keep an entry; the lease is given back when other processes can find it."""
-        self.memory.put(recipe, entry, key, origin)
-        if self.disk is None:
-            return
-        kept = encoded is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
+        if not entry.loose:
+            self.memory.put(recipe, entry, key, origin)
+        kept = encoded is not None and self.disk is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
         if not kept and lease is not None:
-            self.disk.give_back(lease)
+            self.give_back(lease)
 
     def put_again(self, recipe: bytes, key: bytes, entry: Entry, origin: Origin) -> None:
         """Keep a known entry under one more recipe."""
@@ -128,11 +141,11 @@ class Cache:
         with self._lock:
             flying = self._flying.pop(recipe, None)
         if flying is not None:
-            flying.set_result(entry)
+            flying.set_result(entry if entry is not None and not entry.loose else None)
 
     def lease(self, recipe: bytes) -> tuple[bool, Lease | None]:
         """(whether to compute it: no other process is at it, the lease if there are leases here)"""
-        if self.disk is None or not self.disk.writable:
+        if self.disk is None or not self.disk.can_keep:
             return True, None
         try:
             lease = self.disk.lease(recipe)
@@ -149,16 +162,18 @@ class Cache:
     @contextmanager
     def running(self) -> Iterator[None]:
         """While it lasts, what is used is safe from eviction, by other processes, too; after it, all is on the disk."""
-        lease = self.disk.begin_run() if self.disk is not None else None
+        if self.disk is None:
+            yield
+            return
+        lease = self.disk.begin_run()
         try:
             yield
         finally:
-            self.flush()
-            if lease is not None:
-                self.give_back(lease)
+            self.disk.end_run(lease)
 
-    def checkpoint(self, recipe: bytes, every: float) -> Checkpoint | None:
-        return Checkpoint(self.disk, recipe, every) if self.disk is not None and self.disk.writable else None
+    def checkpoint(self, recipe: bytes, every: float, fresh: bool = False) -> Checkpoint | None:
+        """Where a node may keep its state; a `fresh` one starts from nothing, whatever is there."""
+        return Checkpoint(self.disk, recipe, every, fresh) if self.disk is not None and self.disk.can_keep else None
 
     def origins(self, kind: str) -> Iterator[tuple[Origin, float]]:
         """What earlier entries of a node type were made from, and when (Unix time)."""
@@ -185,13 +200,13 @@ class Cache:
 class Checkpoint:
     """Where a long node keeps its state, so that the same recipe started again goes on from there."""
 
-    def __init__(self, disk: DiskTier, recipe: bytes, every: float) -> None:
-        self._disk, self._recipe, self._every = disk, recipe, every
+    def __init__(self, disk: DiskTier, recipe: bytes, every: float, fresh: bool = False) -> None:
+        self._disk, self._recipe, self._every, self._fresh = disk, recipe, every, fresh
         self._last = time.monotonic()
         self.used = False
 
     def load(self) -> Any:
-        found = self._disk.load_checkpoint(self._recipe)
+        found = None if self._fresh else self._disk.load_checkpoint(self._recipe)
         self.used = self.used or found is not None
         return found
 

@@ -9,17 +9,23 @@ from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-__all__ = ["Damaged", "Files"]
+__all__ = ["Damaged", "Files", "digest_of"]
+
+SEAL = 32
 
 
 class Damaged(Exception):
-    """A file whose bytes are not those that its name or its last line promises."""
+    """A file whose bytes are not those that its name or its seal promises."""
+
+
+def digest_of(data: bytes) -> bytes:
+    return blake2b(data, digest_size=32).digest()
 
 
 class Files:
     """`FOLDER/ab/abcdef...`: a name is in hexadecimal, its first byte names the sub-folder.
 
-    `sealed` files carry a digest of their own at the end; the others are named by their digest.
+    `sealed` files end with a digest of their bytes and their name; the others are named by their digest.
     """
 
     def __init__(self, folder: Path, sealed: bool = False) -> None:
@@ -33,12 +39,12 @@ class Files:
     def write(self, name: bytes, data: bytes) -> None:
         """Raises OSError; then nothing is left behind."""
         path = self.path(name)
-        if not self._sealed and path.exists():
+        if not self._sealed and _size(path) == len(data):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             try:
-                file.write(data + blake2b(data, digest_size=32).digest() if self._sealed else data)
+                file.write(self.seal(name, data) if self._sealed else data)
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(file.name, path)
@@ -57,10 +63,20 @@ class Files:
 
     def check(self, name: bytes, data: bytes) -> bytes:
         if self._sealed:
-            data, name = data[:-32], data[-32:]
-        if blake2b(data, digest_size=32).digest() != name:
+            data, seal = data[:-SEAL], data[-SEAL:]
+            good = seal == _seal(name, data)
+        else:
+            good = digest_of(data) == name
+        if not good:
             raise Damaged(str(self.path(name)))
         return data
+
+    def seal(self, name: bytes, data: bytes) -> bytes:
+        """What a sealed file holds."""
+        return data + _seal(name, data)
+
+    def exists(self, name: bytes) -> bool:
+        return self.path(name).exists()
 
     def remove(self, name: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -72,9 +88,17 @@ class Files:
                 with contextlib.suppress(ValueError):
                     yield bytes.fromhex(path.name)
 
-    def leftovers(self, older_than: float) -> Iterator[Path]:
-        """Temporary files of writers that died."""
-        for path in self.folder.glob("??/.*"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < older_than:
-                    yield path
+    def partial(self) -> Iterator[Path]:
+        """Files that are being written, or whose writers died."""
+        return self.folder.glob("??/.*")
+
+
+def _seal(name: bytes, data: bytes) -> bytes:
+    return blake2b(data, digest_size=SEAL, key=name[:64]).digest()
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None

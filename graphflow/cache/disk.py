@@ -1,10 +1,10 @@
 """The disk tier: content-addressed blobs, an index, checkpoints, shared by many processes.
 
-    FOLDER/v1/index.sqlite     recipe -> contents (small outputs lie in it)
-    FOLDER/v1/blobs/           outputs, named by their digest
-    FOLDER/v1/records/         a copy of each row that was worth a blob, so that the index can be lost
-    FOLDER/v1/checkpoints/     states of nodes that were stopped half-way, by recipe
-    FOLDER/v1/leases/          who computes what just now
+    FOLDER/v2/index.sqlite     recipe -> contents (small outputs lie in it)
+    FOLDER/v2/blobs/           outputs, named by their digest
+    FOLDER/v2/records/         a copy of each row that was worth a blob, so that the index can be lost
+    FOLDER/v2/checkpoints/     states of nodes that were stopped half-way, by recipe
+    FOLDER/v2/leases/          who computes what just now
 
 Nothing that goes wrong here stops a run: it warns once, and the run goes on without the disk.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import shutil
 import sqlite3
 import time
@@ -22,34 +21,44 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 
 from ..problem import Problem
 from ..values import Encoded, decode, encode
 from . import record
-from .blobs import Damaged, Files
-from .entry import Entry, Origin
-from .index import Index, Row, Stored, TypeStats, origin_to_json
+from .blobs import Damaged, Files, digest_of
+from .entry import Brought, Entry, Origin, origin_to_json
+from .index import LAYOUT, Index, Row, Stored, TypeStats
 from .leases import Lease, Leases
 from .remote import Remote
+from .writer import Job, Writer
 
 __all__ = ["DiskTier", "Verified"]
 
-SCHEMA = 1
 INLINE = 4096
 """Bytes up to which an output lies in the index."""
 WORTH_A_RECORD = 0.05
 """Seconds of computing from which a small entry is kept in a record file, too."""
-WAITING = 256 << 20
-"""Bytes that may wait to be written before a run is held up."""
 RETRY = 60.0
+"""Seconds for which a folder that made trouble is left alone."""
+ABANDONED = 3600.0
+"""Seconds after which a file that belongs to nothing is taken for what a dead process left."""
+CHECKPOINTS = 7 * 86400.0
+"""Seconds for which a checkpoint waits for its run to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
+    """What `verify` has read and removed."""
+
+    entries: int
     blobs: int
     damaged: int
+    """Blobs and entries that were not as they had been written."""
+    missing: int
+    """Blobs that entries name, but that are not in this folder."""
     leftovers: int
+    """Files that dead processes had left."""
 
 
 class DiskTier:
@@ -59,7 +68,7 @@ class DiskTier:
         self, folder: Path, budget: int | None = None, warn: Callable[[Problem], None] = lambda _: None,
         remote: Remote | None = None,
     ) -> None:  # fmt: skip
-        self.folder = folder / f"v{SCHEMA}"
+        self.folder = folder / f"v{LAYOUT}"
         self.budget = budget
         self._remote = remote
         self._report = warn
@@ -69,63 +78,82 @@ class DiskTier:
         self._checkpoints = Files(self.folder / "checkpoints", sealed=True)
         self._used: dict[bytes, float] = {}
         self._lock = Lock()
-        self._jobs: queue.Queue[_Job | Event] = queue.Queue()
-        self._waiting = 0
-        self._room = Event()
-        self._room.set()
-        self._writer: Thread | None = None
+        self._writer = Writer(self._write, self._written)
+        self._has_grown = False
         self._broken_until = 0.0
         self._index: Index | None = None
         self._leases: Leases | None = None
         self.writable = False
         self._open()
 
+    @property
+    def can_keep(self) -> bool:
+        """Whether what is put now is kept."""
+        return self.writable and self._index is not None and not self._is_broken
+
+    @property
+    def _is_broken(self) -> bool:
+        return time.monotonic() < self._broken_until
+
     # -- opening ----------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
+        path = self.folder / "index.sqlite"
         try:
             for name in ("blobs", "records", "checkpoints", "leases"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            self.writable = os.access(self.folder, os.W_OK) and os.access(self.folder / "blobs", os.W_OK)
+            self.writable = all(os.access(part, os.W_OK) for part in (self.folder, self._blobs.folder))
         except OSError as error:
-            if not (self.folder / "index.sqlite").exists():
+            if not os.access(path, os.R_OK):
                 self._warn("cache_off", f"nothing is kept: {self.folder} cannot be used ({error.strerror})",
                            "name another folder with --cache-dir")  # fmt: skip
                 return
         if not self.writable:
             self._warn("cache_read_only", f"{self.folder} cannot be written: what is in it is used, nothing new is kept",
                        "name another folder with --cache-dir")  # fmt: skip
-        path = self.folder / "index.sqlite"
-        fresh = not path.exists()
         try:
             self._index = Index(path, read_only=not self.writable)
             if self.writable:
-                if fresh or not self._index.count():
-                    self._rebuild()
                 self._leases = Leases(self.folder / "leases")
-        except sqlite3.DatabaseError as error:
-            self._lost(error)
+                if not self._index.count():
+                    self._rebuild()
+        except sqlite3.Error as error:
+            if self.writable or path.exists():
+                self._failed(error)
 
-    def _lost(self, error: sqlite3.Error) -> None:
-        """The index cannot be read: put it aside and make it again from the records."""
-        if self._index is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._index.close()
-        self._index = None
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        if not damaged or not self.writable:
+    def _failed(self, error: sqlite3.Error) -> None:
+        """The database is busy, or the disk full: leave it alone for a while. Or it is damaged: make it again."""
+        if isinstance(error, sqlite3.OperationalError) or not isinstance(error, sqlite3.DatabaseError):
             self._trouble("cache_index", f"the index of the cache cannot be used: {error}")
-            return
+        elif not self.writable:
+            self._index = None
+            self._trouble("cache_index", f"the index of the cache is damaged: {error}")
+        else:
+            self._replace_index(error)
+
+    def _replace_index(self, error: sqlite3.Error) -> None:
+        """Put the damaged index aside and make it again from the records. Of several processes, one does it."""
         self._warn("cache_index", f"the index of the cache was damaged ({error}) and is made again from its records")
-        for ending in ("", "-wal", "-shm"):
-            path = self.folder / f"index.sqlite{ending}"
-            with contextlib.suppress(OSError):
-                path.rename(path.with_name(f"{path.name}.damaged"))
+        damaged, self._index = self._index, None
+        if damaged is not None:
+            with contextlib.suppress(sqlite3.Error):
+                damaged.close()
         try:
-            self._index = Index(self.folder / "index.sqlite")
-            self._rebuild()
             self._leases = self._leases or Leases(self.folder / "leases")
-        except sqlite3.Error as again:
+            lease = self._leases.take("index")
+            if lease is None:
+                self._trouble("cache_index", "another process makes it")
+                return
+            try:
+                for ending in ("", "-wal", "-shm"):
+                    path = self.folder / f"index.sqlite{ending}"
+                    with contextlib.suppress(FileNotFoundError):
+                        path.rename(path.with_name(f"{path.name}.damaged"))
+                self._index = Index(self.folder / "index.sqlite")
+                self._rebuild()
+            finally:
+                self._leases.give_back(lease)
+        except (sqlite3.Error, OSError) as again:
             self._trouble("cache_index", f"the index of the cache cannot be made: {again}")
 
     def _rebuild(self) -> None:
@@ -134,10 +162,13 @@ class DiskTier:
         for name in self._records.names():
             try:
                 data = self._records.read(name)
-                if data is not None:
-                    rows.append(record.read(data))
-            except (Damaged, OSError, ValueError, KeyError):
+                row = record.read(data) if data is not None else None
+                if row is not None and all(self._blobs.exists(content) for content in row.blobs()):
+                    rows.append(row)
+            except (Damaged, ValueError, KeyError):
                 self._records.remove(name)
+            except OSError:
+                continue
         if rows:
             self._index.put(rows)
 
@@ -149,54 +180,82 @@ class DiskTier:
     def find(self, key: bytes) -> Entry | None:
         return self._read(lambda index: index.find(key))
 
-    def _read(self, ask: Callable[[Index], Row | None]) -> Entry | None:
-        if self._index is None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+        """All of an entry but its outputs, by recipe or by key; it does not count as use."""
+        row = self._row(lambda index: index.get(recipe) if recipe is not None else index.find(key or b""))
+        if row is None or not all(self._remote is not None or self._blobs.exists(name) for name in row.blobs()):
+            return None
+        return _entry(row, None)
+
+    def touch(self, recipe: bytes) -> None:
+        """An entry was used; it is noted soon, so that no other process evicts it from under a running graph."""
+        if self.can_keep:
+            with self._lock:
+                self._used[recipe] = time.time()
+            self._writer.poke()
+
+    def _row(self, ask: Callable[[Index], Row | None]) -> Row | None:
+        if self._index is None or self._is_broken:
             return None
         try:
-            row = ask(self._index)
-            if row is None:
-                return None
-            outputs = None if row.rebuilt else tuple(self._value(item) for item in row.outputs)
+            return ask(self._index)
         except sqlite3.Error as error:
-            self._lost(error)
+            self._failed(error)
             return None
+
+    def _read(self, ask: Callable[[Index], Row | None]) -> Entry | None:
+        row = self._row(ask)
+        if row is None:
+            return None
+        try:
+            outputs = None if row.rebuilt else tuple(self._value(item) for item in row.outputs)
         except _Gone:
             return None
-        with self._lock:
-            self._used[row.recipe] = time.time()
-        ui = json.loads(row.ui) if row.ui is not None else None
-        return Entry(outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created)
+        return _entry(row, outputs)
 
     def _value(self, item: Stored) -> object:
         try:
             data = item.data if item.data is not None else self._blob(item.content)
             if data is not None:
+                if item.data is not None and digest_of(data) != item.content:
+                    raise Damaged(item.content.hex())
                 return decode(data)
         except (Damaged, ValueError, KeyError):
-            self._warn(
-                "cache_damaged", f"a stored result was damaged and is computed again: {self._blobs.path(item.content)}"
-            )
-        except OSError as error:
-            self._warn("cache_unreadable", f"a stored result cannot be read: {error}")
-        self._blobs.remove(item.content)
-        if self._index is not None and self.writable:
-            for recipe in self._index.forget_content(item.content):
-                self._records.remove(recipe)
+            self._warn("cache_damaged", "a stored result was damaged; it is computed again and replaced: "
+                       f"{self._blobs.path(item.content)}")  # fmt: skip
+        except Exception as error:  # no rights, too many open files, no memory, no codec: the file may be good
+            self._warn("cache_unreadable", f"a stored result cannot be read and is computed again: {error}")
+            raise _Gone() from error
+        self._forget_content(item.content)
         raise _Gone()
+
+    def _forget_content(self, content: bytes) -> None:
+        self._blobs.remove(content)
+        if self._index is None or not self.writable:
+            return
+        try:
+            for recipe in self._index.forget_content(content):
+                self._records.remove(recipe)
+        except sqlite3.Error as error:
+            self._failed(error)
 
     def _blob(self, content: bytes) -> bytes | None:
         data = self._blobs.read(content)
         if data is None and self._remote is not None:
             data = self._remote.blob(content)
             if data is not None:
-                data = self._blobs.check(content, data)
+                try:
+                    self._blobs.check(content, data)
+                except Damaged:
+                    self._remote.remove_blob(content)
+                    raise
                 with contextlib.suppress(OSError):
                     self._blobs.write(content, data)
         return data
 
     def fetch(self, recipes: list[bytes]) -> None:
         """Ask the remote level for what is not known here; their rows are in the index afterwards."""
-        if self._remote is None or self._index is None or not self.writable:
+        if self._remote is None or self._index is None or not self.can_keep:
             return
         rows = []
         try:
@@ -209,7 +268,7 @@ class DiskTier:
             if rows:
                 self._index.put(rows)
         except sqlite3.Error as error:
-            self._lost(error)
+            self._failed(error)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -219,101 +278,61 @@ class DiskTier:
     ) -> bool:  # fmt: skip
         """Hand an entry to the writer, which gives the lease back when others can read it. Returns at once unless too
         much is waiting; False where it is not kept."""
-        if not self.writable or self._index is None or time.monotonic() < self._broken_until:
+        if not self.can_keep:
             return False
         try:
             ui = json.dumps(entry.ui) if entry.ui is not None else None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return False
-        size = sum(len(item.data or b"") for item in encoded)
-        job = _Job(recipe, key, entry, encoded, origin, ui, size, lease)
-        self._room.wait()
-        with self._lock:
-            self._waiting += job.bytes
-            if self._waiting > WAITING:
-                self._room.clear()
-        self._send(job)
+        self._writer.put(Job(recipe, key, entry, encoded, origin, ui, lease))
         return True
 
     def alias(self, recipe: bytes, key: bytes, origin: Origin) -> None:
         """Let a recipe share the entry that is known by this key."""
-        if not self.writable or self._index is None:
+        if not self.can_keep or self._index is None:
             return
         try:
             row = self._index.find(key)
             if row is not None and row.recipe != recipe:
                 copied = replace(row, recipe=recipe, origin=origin_to_json(origin))
                 self._index.put([copied])
-                if self._records.path(row.recipe).exists():
+                if self._records.exists(row.recipe):
                     self._records.write(recipe, record.write(copied))
         except sqlite3.Error as error:
-            self._lost(error)
+            self._failed(error)
         except OSError:
             pass  # the index has it; the record is only a second copy
 
-    def _send(self, job: _Job | Event) -> None:
-        with self._lock:
-            if self._writer is None:
-                self._writer = Thread(target=self._write, name="graphflow-cache", daemon=True)
-                self._writer.start()
-        self._jobs.put(job)
-
     def flush(self) -> None:
         """Wait until all that was put is on the disk."""
-        if self._writer is None and not self._used:
-            return
-        if not self.writable or self._index is None:
-            return
-        done = Event()
-        self._send(done)
-        done.wait()
+        self._writer.flush()
 
-    def _write(self) -> None:
-        checked = time.monotonic()
-        while True:
-            batch = [self._jobs.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 1000:
-                    batch.append(self._jobs.get_nowait())
-            jobs = [job for job in batch if isinstance(job, _Job)]
-            try:
-                self._write_batch(jobs)
-                if self.budget is not None and (
-                    time.monotonic() - checked > 5 or any(isinstance(j, Event) for j in batch)
-                ):
-                    checked = time.monotonic()
-                    if self._index is not None and self._index.total_bytes() > self.budget:
-                        self.evict(int(self.budget * 0.9), protect=True)
-            except sqlite3.OperationalError as error:
-                self._trouble("cache_full", f"results are not kept any more: {error}")
-            except sqlite3.DatabaseError as error:
-                self._lost(error)
-            except OSError as error:
-                self._trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.folder})")
-            finally:
-                with self._lock:
-                    self._waiting -= sum(job.bytes for job in jobs)
-                    if self._waiting <= WAITING:
-                        self._room.set()
-            for job in batch:
-                if isinstance(job, Event):
-                    job.set()
-                elif job.lease is not None:
-                    self.give_back(job.lease)
+    def _write(self, jobs: list[Job]) -> None:
+        try:
+            self._write_batch(jobs)
+        except sqlite3.OperationalError as error:
+            self._trouble("cache_full", f"results are not kept any more: {error} ({self.folder})")
+        except sqlite3.Error as error:
+            self._failed(error)
+        except OSError as error:
+            self._trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.folder})")
+        except Exception as error:  # a thread that dies here would leave every later run waiting
+            self._trouble("cache_failed", f"results are not kept any more: {type(error).__name__}: {error}")
 
-    def _write_batch(self, jobs: list[_Job]) -> None:
+    def _write_batch(self, jobs: list[Job]) -> None:
         with self._lock:
             used, self._used = self._used, {}
         rows = []
         try:
             for job in jobs:
-                if time.monotonic() >= self._broken_until:
+                if not self._is_broken:
                     rows.append(self._write_files(job))
         finally:
-            if self._index is not None and (rows or used):
+            if self._index is not None and not self._is_broken and (rows or used):
                 self._index.put(rows, [(at, recipe) for recipe, at in used.items()])
+                self._has_grown = self._has_grown or bool(rows)
 
-    def _write_files(self, job: _Job) -> Row:
+    def _write_files(self, job: Job) -> Row:
         rebuilt = any(item.data is None for item in job.encoded)
         outputs = []
         for item in job.encoded:
@@ -325,15 +344,19 @@ class DiskTier:
             outputs.append(Stored(item.content, 0 if rebuilt else size, inline))
         row = Row(
             job.recipe, job.key, job.origin.type, job.ui, rebuilt, job.entry.seconds, job.entry.created,
-            origin_to_json(job.origin), tuple(outputs),
+            origin_to_json(job.origin), tuple(outputs), json.dumps(job.entry.brought) if job.entry.brought else None,
         )  # fmt: skip
-        if job.entry.seconds >= WORTH_A_RECORD or any(item.size and item.data is None for item in outputs):
+        if job.entry.seconds >= WORTH_A_RECORD or row.blobs():
             data = record.write(row)
             self._records.write(row.recipe, data)
             if self._remote is not None:
-                blobs = {item.content: item.data for item in job.encoded if len(item.data or b"") > INLINE}
-                self._remote.push(row.recipe, self._records.path(row.recipe).read_bytes(), blobs)
+                blobs = {item.content: item.data for item in job.encoded if item.content in row.blobs()}
+                self._remote.push(row.recipe, self._records.seal(row.recipe, data), blobs)
         return row
+
+    def _written(self, job: Job) -> None:
+        if job.lease is not None:
+            self.give_back(job.lease)
 
     # -- sharing work -----------------------------------------------------------------------------------------------
 
@@ -350,6 +373,20 @@ class DiskTier:
         except OSError:
             return None
 
+    def end_run(self, lease: Lease | None) -> None:
+        """All is on the disk when it returns, and the folder within its budget."""
+        self.flush()
+        if lease is not None:
+            self.give_back(lease)
+        if self.budget is None or not self._has_grown or self._index is None:
+            return
+        self._has_grown = False
+        try:
+            if self._index.total_bytes() > self.budget:
+                self.evict(int(self.budget * 0.9))
+        except sqlite3.Error as error:
+            self._failed(error)
+
     def give_back(self, lease: Lease) -> None:
         if self._leases is not None:
             self._leases.give_back(lease)
@@ -357,7 +394,7 @@ class DiskTier:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, recipe: bytes, value: object) -> None:
-        if not self.writable or time.monotonic() < self._broken_until:
+        if not self.can_keep:
             return
         try:
             data = encode(value).data
@@ -380,7 +417,7 @@ class DiskTier:
     # -- care -------------------------------------------------------------------------------------------------------
 
     def stats(self) -> tuple[list[TypeStats], int]:
-        """By node type, and the bytes of all blobs."""
+        """By node type, and what the whole folder takes, about."""
         if self._index is None:
             return [], 0
         return self._index.stats(), self._index.total_bytes()
@@ -391,47 +428,70 @@ class DiskTier:
         except sqlite3.Error:
             return []
 
-    def evict(self, to_bytes: int | None, used_before: float | None = None, protect: bool = True) -> int:
+    def evict(self, to_bytes: int | None, used_before: float | None = None) -> int:
         """Drop what was used least recently; never what a run that goes on has used. How many entries."""
-        if self._index is None:
+        if self._index is None or not self.writable:
             return 0
         limit = time.time() + 1 if used_before is None else used_before
-        if protect and self._leases is not None:
+        if self._leases is not None:
             limit = min([limit, *self._leases.alive("run-")])
-        recipes, contents = self._index.evict(to_bytes, limit)
-        for recipe in recipes:
-            self._records.remove(recipe)
-        for content in contents:
-            self._blobs.remove(content)
-        return len(recipes)
+        count = 0
+        while True:
+            recipes, contents = self._index.evict(to_bytes, limit)
+            for recipe in recipes:
+                self._records.remove(recipe)
+            for content in contents:
+                self._blobs.remove(content)
+            count += len(recipes)
+            if not recipes:
+                self._sweep()
+                return count
 
     def verify(self) -> Verified:
-        """Read every blob; remove the damaged ones and what dead writers have left."""
-        damaged = count = 0
-        assert self._index is not None
-        for content, _ in self._index.contents():
-            count += 1
+        """Read everything; remove what is damaged and what dead processes have left."""
+        if self._index is None:
+            return Verified(0, 0, 0, 0, 0)
+        damaged = missing = entries = blobs = 0
+        for recipe in self._index.recipes():
             try:
-                good = self._blobs.read(content) is not None
-            except (Damaged, OSError):
-                good = False
-            if not good:
+                entries += self._index.get(recipe) is not None
+            except sqlite3.DatabaseError:
                 damaged += 1
-                self._blobs.remove(content)
-                for recipe in self._index.forget_content(content):
-                    self._records.remove(recipe)
-        left = 0
-        hour_ago = time.time() - 3600
-        for files in (self._blobs, self._records, self._checkpoints):
-            for path in files.leftovers(hour_ago):
-                path.unlink(missing_ok=True)
-                left += 1
-        return Verified(count, damaged, left)
+                self._index.forget(recipe)
+                self._records.remove(recipe)
+        for content in self._index.contents():
+            try:
+                if self._blobs.read(content) is None:
+                    missing += 1
+                    self._forget_content(content)
+                else:
+                    blobs += 1
+            except (Damaged, OSError):
+                damaged += 1
+                self._forget_content(content)
+        return Verified(entries, blobs, damaged, missing, self._sweep())
+
+    def _sweep(self) -> int:
+        """Remove files that belong to nothing: of writers that died, and blobs that no entry names."""
+        if self._index is None or not self.writable:
+            return 0
+        count = self._leases.sweep() if self._leases is not None else 0
+        now = time.time()
+        old = [path for files in (self._blobs, self._records, self._checkpoints) for path in files.partial()]
+        for files, names in ((self._blobs, self._index.contents()), (self._records, self._index.recipes())):
+            known = set(names)
+            old += [files.path(name) for name in files.names() if name not in known]
+        count += sum(_remove_if_older(path, now - ABANDONED) for path in old)
+        paths = [self._checkpoints.path(name) for name in self._checkpoints.names()]
+        return count + sum(_remove_if_older(path, now - CHECKPOINTS) for path in paths)
 
     def clear(self) -> None:
-        """Remove everything this version has stored in the folder."""
+        """Remove everything that this layout has stored in the folder."""
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        aside = self.folder.with_name(f".{self.folder.name}-{uuid.uuid4().hex}")
+        with contextlib.suppress(OSError):
+            self.folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
         self._open()
 
     def close(self) -> None:
@@ -454,16 +514,18 @@ class DiskTier:
 
 
 class _Gone(Exception):
-    """A blob that an entry needs is not there any more."""
+    """A blob that an entry needs is not there any more, or not as it was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    recipe: bytes
-    key: bytes | None
-    entry: Entry
-    encoded: tuple[Encoded, ...]
-    origin: Origin
-    ui: str | None
-    bytes: int
-    lease: Lease | None
+def _entry(row: Row, outputs: tuple[object, ...] | None) -> Entry:
+    ui = json.loads(row.ui) if row.ui is not None else None
+    brought = tuple(Brought(*part) for part in json.loads(row.brought)) if row.brought is not None else ()
+    return Entry(outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought)
+
+
+def _remove_if_older(path: Path, than: float) -> bool:
+    with contextlib.suppress(OSError):
+        if path.stat().st_mtime < than:
+            path.unlink()
+            return True
+    return False

@@ -1,35 +1,46 @@
 """The index of the disk tier: one SQLite database in WAL mode that many processes share.
 
-It can be lost: what is worth keeping can be read again from the record files beside the blobs.
+It can be lost: what is worth keeping can be read again from the record files beside the blobs. SQLite has no checksums
+of its own, so each row carries a seal, and a row that was read is the row that was asked for or counts as damage.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
-from .entry import Origin
+from .entry import Origin, origin_from_json
 
-__all__ = ["Index", "Row", "Stored", "TypeStats"]
+__all__ = ["LAYOUT", "FILE_COST", "Index", "Row", "Stored", "TypeStats"]
 
-_SCHEMA = """
+LAYOUT = 2
+"""Of the database and the files beside it. Another layout lies in another folder."""
+FILE_COST = 4096
+"""What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
+WAIT = 5.0
+"""Seconds to wait for another process that is writing."""
+AT_ONCE = 1000
+"""Entries removed in one transaction at most, so that other processes get their turn."""
+
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
-    recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, used REAL,
-    hits INT DEFAULT 0, origin TEXT);
+    recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT, brought TEXT,
+    seal BLOB, used REAL, hits INT DEFAULT 0);
 CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key);
 CREATE INDEX IF NOT EXISTS entries_by_type ON entries (type, created);
+CREATE INDEX IF NOT EXISTS entries_by_use ON entries (used);
 CREATE TABLE IF NOT EXISTS outputs (
     recipe BLOB, slot INT, content BLOB, bytes INT, data BLOB, PRIMARY KEY (recipe, slot)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS outputs_by_content ON outputs (content);
 CREATE TABLE IF NOT EXISTS blobs (content BLOB PRIMARY KEY, bytes INT) WITHOUT ROWID;
+PRAGMA user_version = {LAYOUT};
 """
-_COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, used, hits, origin"
+_COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, seal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,18 @@ class Row:
     origin: str
     """JSON of an Origin, see `origin_to_json`."""
     outputs: tuple[Stored, ...]
+    brought: str | None = None
+    """JSON, see `Brought`."""
+
+    def seal(self) -> bytes:
+        outputs = [(item.content, item.size) for item in self.outputs]
+        fields = (self.recipe, self.key, self.type, self.ui, self.rebuilt, self.seconds, self.created, self.origin,
+                  self.brought)  # fmt: skip
+        return blake2b(repr((fields, outputs)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def blobs(self) -> list[bytes]:
+        """The contents that lie in files."""
+        return [item.content for item in self.outputs if item.data is None and item.size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +95,19 @@ class Index:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._lock = RLock()
-        address = f"{path.absolute().as_uri()}?{'immutable=1' if read_only else 'mode=rwc'}"
-        self._db = sqlite3.connect(address, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+        self._db = _open_to_read(path) if read_only else _open_to_write(path)
 
     def get(self, recipe: bytes) -> Row | None:
-        return self._one("recipe", recipe)
+        found = self._one("recipe", recipe)
+        if found is not None and found.recipe != recipe:
+            raise sqlite3.DatabaseError("it gives another entry than was asked for")
+        return found
 
     def find(self, key: bytes) -> Row | None:
-        return self._one("key", key)
+        found = self._one("key", key)
+        if found is not None and found.key != key:
+            raise sqlite3.DatabaseError("it gives another entry than was asked for")
+        return found
 
     def _one(self, column: str, value: bytes) -> Row | None:
         with self._lock:
@@ -93,7 +117,13 @@ class Index:
             outputs = self._db.execute(
                 "SELECT content, bytes, data FROM outputs WHERE recipe = ? ORDER BY slot", (found[0],)
             ).fetchall()
-        return _row(found, outputs)
+        *fields, seal = found
+        recipe, key, kind, ui, rebuilt, seconds, created, origin, brought = fields
+        stored = tuple(Stored(content, size, data) for content, size, data in outputs)
+        row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought)
+        if row.seal() != seal:
+            raise sqlite3.DatabaseError("an entry is not as it was written")
+        return row
 
     def put(self, rows: Iterable[Row], used: Iterable[tuple[float, bytes]] = ()) -> None:
         """Write rows, and count hits, in one transaction."""
@@ -101,27 +131,20 @@ class Index:
             for row in rows:
                 self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
                 self._db.execute(
-                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,0,?)",
-                    (
-                        row.recipe,
-                        row.key,
-                        row.type,
-                        row.ui,
-                        row.rebuilt,
-                        row.seconds,
-                        row.created,
-                        row.created,
-                        row.origin,
-                    ),
-                )
+                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
+                     row.seal(), row.created),
+                )  # fmt: skip
                 for slot, item in enumerate(row.outputs):
-                    self._db.execute(
-                        "INSERT INTO outputs VALUES (?,?,?,?,?)",
-                        (row.recipe, slot, item.content, item.size, item.data),
-                    )
+                    self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
+                                     (row.recipe, slot, item.content, item.size, item.data))  # fmt: skip
                     if item.data is None and item.size:
                         self._db.execute("INSERT OR IGNORE INTO blobs VALUES (?,?)", (item.content, item.size))
             self._db.executemany("UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used)
+
+    def forget(self, recipe: bytes) -> None:
+        with self._lock, _Transaction(self._db):
+            self._delete([recipe])
 
     def forget_content(self, content: bytes) -> list[bytes]:
         """Drop a damaged blob and all entries that need it; their recipes."""
@@ -136,40 +159,47 @@ class Index:
         self._db.executemany("DELETE FROM entries WHERE recipe = ?", [(recipe,) for recipe in recipes])
 
     def total_bytes(self) -> int:
+        """What the folder takes on the disk, about: blobs, their records, and the index itself."""
         with self._lock:
-            return int(self._db.execute("SELECT coalesce(sum(bytes), 0) FROM blobs").fetchone()[0])
+            size, count = self._db.execute("SELECT coalesce(sum(bytes), 0), count(*) FROM blobs").fetchone()
+            return int(size + count * FILE_COST + self._own_bytes())
+
+    def _own_bytes(self) -> int:
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     def evict(self, to_bytes: int | None, used_before: float) -> tuple[list[bytes], list[bytes]]:
-        """Drop entries, least recently used first, that were last used before a time, until the blobs left fit.
+        """Drop entries, least recently used first, that were last used before a time, until what is left fits.
 
-        `to_bytes` None drops all of them. Gives (recipes, contents of blobs that nothing needs any more).
+        `to_bytes` None drops all of them. At most AT_ONCE entries go, so call it until it gives none.
+        Gives (recipes, contents of blobs that nothing needs any more).
         """
         gone: list[bytes] = []
-        loose: list[bytes] = []
+        unneeded: list[bytes] = []
         with self._lock, _Transaction(self._db):
             total = self.total_bytes()
-            old = self._db.execute("SELECT recipe FROM entries WHERE used < ? ORDER BY used", (used_before,)).fetchall()
-            for at in range(0, len(old), 100):
+            own = self._own_bytes() / max(1, self.count())
+            old = self._db.execute(
+                "SELECT recipe FROM entries WHERE used < ? ORDER BY used LIMIT ?", (used_before, AT_ONCE)
+            ).fetchall()
+            for (recipe,) in old:
                 if to_bytes is not None and total <= to_bytes:
                     break
-                chunk = [row[0] for row in old[at : at + 100]]
-                for recipe in chunk:
-                    if to_bytes is not None and total <= to_bytes:
-                        break
-                    contents = self._db.execute(
-                        "SELECT content, bytes FROM outputs WHERE recipe = ? AND data IS NULL AND bytes > 0", (recipe,)
-                    ).fetchall()
-                    self._delete([recipe])
-                    gone.append(recipe)
-                    for content, size in dict(contents).items():
-                        needed = self._db.execute(
-                            "SELECT 1 FROM outputs WHERE content = ? LIMIT 1", (content,)
-                        ).fetchone()
-                        if needed is None:
-                            self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
-                            loose.append(content)
-                            total -= size
-        return gone, loose
+                contents = self._db.execute(
+                    "SELECT content, bytes FROM outputs WHERE recipe = ? AND data IS NULL AND bytes > 0", (recipe,)
+                ).fetchall()
+                self._delete([recipe])
+                gone.append(recipe)
+                total -= int(own)
+                for content, size in dict(contents).items():
+                    needed = self._db.execute("SELECT 1 FROM outputs WHERE content = ? LIMIT 1", (content,)).fetchone()
+                    if needed is None:
+                        self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
+                        unneeded.append(content)
+                        total -= size + FILE_COST
+        return gone, unneeded
 
     def stats(self) -> list[TypeStats]:
         with self._lock:
@@ -181,9 +211,14 @@ class Index:
             ).fetchall())  # fmt: skip
         return [TypeStats(kind, count, sizes.get(kind) or 0, hits, saved) for kind, count, hits, saved in rows]
 
-    def contents(self) -> Iterator[tuple[bytes, int]]:
+    def recipes(self) -> list[bytes]:
         with self._lock:
-            yield from self._db.execute("SELECT content, bytes FROM blobs").fetchall()
+            return [recipe for (recipe,) in self._db.execute("SELECT recipe FROM entries")]
+
+    def contents(self) -> list[bytes]:
+        """The contents that lie in blobs."""
+        with self._lock:
+            return [content for (content,) in self._db.execute("SELECT content FROM blobs")]
 
     def origins(self, kind: str, limit: int = 200) -> list[tuple[Origin, float]]:
         """What the newest entries of a node type were made from, and when."""
@@ -191,7 +226,11 @@ class Index:
             found = self._db.execute(
                 "SELECT origin, created FROM entries WHERE type = ? ORDER BY created DESC LIMIT ?", (kind, limit)
             ).fetchall()
-        return [(origin_from_json(kind, text), created) for text, created in found]
+        known = []
+        for text, created in found:
+            with contextlib.suppress(ValueError, TypeError):
+                known.append((origin_from_json(kind, text), created))
+        return known
 
     def count(self) -> int:
         with self._lock:
@@ -212,38 +251,45 @@ class _Transaction:
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            self._db.execute("COMMIT")
+        elif self._db.in_transaction:  # some errors, a full disk for one, have already rolled it back
+            self._db.execute("ROLLBACK")
 
 
-def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
-    recipe, key, kind, ui, rebuilt, seconds, created, _, _, origin = found
-    stored = tuple(Stored(content, size, data) for content, size, data in outputs)
-    return Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored)
+def _open_to_write(path: Path) -> sqlite3.Connection:
+    db = _connect(path, "mode=rwc")
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            db.executescript(_SCHEMA)
+        _check_layout(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
-LONGEST_LITERAL = 2000
-
-
-def origin_to_json(origin: Origin) -> str:
-    """Compact JSON; a literal that is long, or no JSON, is left out: it explains nothing that fits a line."""
-    literals = {}
-    for name, value in origin.literals.items():
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Where the files beside the database cannot be made, either, it is read as it lies."""
+    for mode in ("mode=ro", "immutable=1"):
+        db = _connect(path, mode)
         try:
-            if len(json.dumps(value)) <= LONGEST_LITERAL:
-                literals[name] = value
-        except (TypeError, ValueError, RecursionError):
-            continue
-    links = {name: [recipe.hex(), slot] for name, (recipe, slot) in origin.links.items()}
-    return json.dumps(
-        [origin.version, literals, links, origin.outside, origin.environment, origin.node], separators=(",", ":")
-    )
+            _check_layout(db)
+            return db
+        except sqlite3.OperationalError:
+            db.close()
+    raise sqlite3.OperationalError(f"{path} cannot be read")
 
 
-def origin_from_json(kind: str, text: str) -> Origin:
-    version, literals, links, outside, environment, node = json.loads(text)
-    known = {name: (bytes.fromhex(recipe), slot) for name, (recipe, slot) in links.items()}
-    return Origin(kind, version, literals, known, outside, environment, node)
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(address, uri=True, timeout=WAIT, check_same_thread=False, isolation_level=None)
 
 
-def now() -> float:
-    return time.time()
+def _check_layout(db: sqlite3.Connection) -> None:
+    if db.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+        raise sqlite3.DatabaseError("it has another layout")
+    for table in ("entries", "outputs", "blobs"):
+        db.execute(f"SELECT 1 FROM {table} LIMIT 0")

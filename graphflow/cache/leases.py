@@ -37,7 +37,7 @@ class Lease:
 
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            if os.fstat(self._file).st_ino == os.stat(self.path).st_ino:
+            if _is(self.path, self._file):
                 os.unlink(self.path)
         with contextlib.suppress(OSError):
             os.close(self._file)
@@ -55,28 +55,21 @@ class Leases:
 
     def take(self, name: str) -> Lease | None:
         """The lease, or None while another process holds it. Raises OSError where no file can be made."""
-        if fcntl is None:
-            return Lease(self._folder / name, os.open(os.devnull, os.O_RDONLY))
         path = self._folder / name
         while True:
             file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                stale = time.time() - os.fstat(file).st_mtime > STALE
-                os.close(file)
-                if not stale:
-                    return None
+            if _locked(file):
+                if _is(path, file):
+                    return self._hold(Lease(path, file))
+                os.close(file)  # its holder has just removed the name; the lock was on a file that is gone
+                continue
+            stale = time.time() - os.fstat(file).st_mtime > STALE
+            if stale and _is(path, file):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
-                continue
-            try:
-                current = os.stat(path).st_ino == os.fstat(file).st_ino
-            except OSError:
-                current = False
-            if current:
-                return self._hold(Lease(path, file))
-            os.close(file)  # the holder before us has just removed the name; the lock was on a file that is gone
+            os.close(file)
+            if not stale:
+                return None
 
     def _hold(self, lease: Lease) -> Lease:
         lease.renew()
@@ -93,13 +86,30 @@ class Leases:
         lease.release()
 
     def alive(self, prefix: str) -> list[float]:
-        """Times at which the holders of leases of this prefix began, for those that live."""
+        """Times at which the holders of leases of this prefix began, for those that live; a stopped one lives."""
         began = []
         for path in self._folder.glob(prefix + "*"):
             with contextlib.suppress(OSError, ValueError):
-                if time.time() - path.stat().st_mtime < STALE:
+                if not self._abandoned(path):
                     began.append(float(path.name.rpartition("-")[2]))
         return began
+
+    def sweep(self) -> int:
+        """Remove the lock files of processes that died; how many."""
+        gone = 0
+        for path in self._folder.iterdir():
+            with contextlib.suppress(OSError):
+                if self._abandoned(path):
+                    path.unlink()
+                    gone += 1
+        return gone
+
+    def _abandoned(self, path: Path) -> bool:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return _locked(file) and time.time() - os.fstat(file).st_mtime > 1  # it may be new and not locked yet
+        finally:
+            os.close(file)
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW):
@@ -112,3 +122,22 @@ class Leases:
         self._stop.set()
         for lease in list(self._held):
             self.give_back(lease)
+
+
+def _locked(file: int) -> bool:
+    """Whether the lock could be taken; it is given back when the file is closed."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is(path: Path, file: int) -> bool:
+    """Whether the open file still has its name."""
+    try:
+        return os.stat(path).st_ino == os.fstat(file).st_ino
+    except OSError:
+        return False

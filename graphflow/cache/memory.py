@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from threading import Lock
 
-from ..values import size_of
+from ..values import measure
 from .entry import Entry, Origin
 
 __all__ = ["MemoryTier"]
@@ -17,13 +18,15 @@ OVERHEAD = 400
 
 
 class MemoryTier:
-    """Thread-safe. An entry larger than the budget is not kept."""
+    """Thread-safe. An entry larger than the budget is not kept. Memory that entries share counts once."""
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
         self.budget = budget
         self.bytes = 0
-        self._entries: OrderedDict[bytes, tuple[Entry, int, bytes | None, Origin | None]] = OrderedDict()
+        self._entries: OrderedDict[bytes, _Held] = OrderedDict()
         self._keys: dict[bytes, bytes] = {}
+        self._memories: dict[int, list[int]] = {}
+        """Identity of a memory -> [how many entries hold it, its bytes]."""
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -35,20 +38,33 @@ class MemoryTier:
             if found is None:
                 return None
             self._entries.move_to_end(recipe)
-            return found[0]
+            return found.entry
 
     def find(self, key: bytes) -> Entry | None:
-        recipe = self._keys.get(key)
+        with self._lock:
+            recipe = self._keys.get(key)
         return self.get(recipe) if recipe is not None else None
 
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+        """As `get` or `find`, without counting it as use."""
+        with self._lock:
+            found = self._entries.get(recipe if recipe is not None else self._keys.get(key or b"", b""))
+            return found.entry if found is not None else None
+
     def put(self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None) -> None:
-        size = size_of(entry.outputs) + OVERHEAD
+        structure, memories = measure(entry.outputs)
+        held = _Held(entry, structure + OVERHEAD, memories, key, origin)
         with self._lock:
             self._forget(recipe)
-            if size > self.budget:
+            if held.size + sum(memories.values()) > self.budget:
                 return
-            self._entries[recipe] = (entry, size, key, origin)
-            self.bytes += size
+            self._entries[recipe] = held
+            self.bytes += held.size
+            for memory, size in memories.items():
+                known = self._memories.setdefault(memory, [0, size])
+                known[0] += 1
+                if known[0] == 1:
+                    self.bytes += size
             if key is not None:
                 self._keys[key] = recipe
             while self.bytes > self.budget:
@@ -56,21 +72,39 @@ class MemoryTier:
 
     def _forget(self, recipe: bytes) -> None:
         old = self._entries.pop(recipe, None)
-        if old is not None:
-            self.bytes -= old[1]
-            if old[2] is not None and self._keys.get(old[2]) == recipe:
-                del self._keys[old[2]]
+        if old is None:
+            return
+        self.bytes -= old.size
+        for memory in old.memories:
+            known = self._memories[memory]
+            known[0] -= 1
+            if known[0] == 0:
+                self.bytes -= known[1]
+                del self._memories[memory]
+        if old.key is not None and self._keys.get(old.key) == recipe:
+            del self._keys[old.key]
 
     def origins(self, kind: str) -> Iterator[tuple[Origin, Entry]]:
         """What is known of the entries of a node type, newest first."""
         with self._lock:
             known = list(reversed(self._entries.values()))
-        for entry, _, _, origin in known:
-            if origin is not None and origin.type == kind:
-                yield origin, entry
+        for held in known:
+            if held.origin is not None and held.origin.type == kind:
+                yield held.origin, held.entry
 
     def clear(self) -> None:
         with self._lock:
             self._entries.clear()
             self._keys.clear()
+            self._memories.clear()
             self.bytes = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    entry: Entry
+    size: int
+    """Bytes of everything but the memories."""
+    memories: Mapping[int, int]
+    key: bytes | None
+    origin: Origin | None

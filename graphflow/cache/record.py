@@ -14,7 +14,7 @@ __all__ = ["read", "write"]
 def write(row: Row) -> bytes:
     body: dict[str, Any] = {
         "recipe": row.recipe.hex(), "key": row.key.hex() if row.key else None, "type": row.type, "ui": row.ui,
-        "rebuilt": row.rebuilt, "seconds": row.seconds, "created": row.created, "origin": row.origin,
+        "rebuilt": row.rebuilt, "seconds": row.seconds, "created": row.created, "origin": row.origin, "brought": row.brought,
         "outputs": [
             {"content": item.content.hex(), "bytes": item.size,
              "data": base64.b64encode(item.data).decode() if item.data is not None else None}
@@ -34,5 +34,5 @@ def read(data: bytes) -> Row:
     key = bytes.fromhex(body["key"]) if body["key"] else None
     return Row(
         bytes.fromhex(body["recipe"]), key, body["type"], body["ui"], body["rebuilt"], body["seconds"], body["created"],
-        body["origin"], outputs,
+        body["origin"], outputs, body["brought"],
     )  # fmt: skip

@@ -73,6 +73,10 @@ class Remote:
         found: bytes | None = self._try(ask)
         return found
 
+    def remove_blob(self, content: bytes) -> None:
+        """For one that is damaged: whoever computes it again stores it again."""
+        self._try(lambda system: system.rm_file(self._path("blobs", content)))
+
     def push(self, recipe: bytes, record: bytes, blobs: Mapping[bytes, bytes | None]) -> None:
         """Blobs first: a record never names what is not there."""
 

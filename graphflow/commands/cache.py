@@ -44,7 +44,8 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
         _stats(cache)
     elif options.what == "verify":
         found = disk.verify()
-        print(f"{found.blobs} blobs read, {found.damaged} damaged and removed, {found.leftovers} leftovers removed")
+        print(f"{found.entries} entries and {found.blobs} blobs are good, {found.damaged} were damaged and are removed, "
+              f"{found.missing} blobs are not here, {found.leftovers} leftovers of dead processes are removed")  # fmt: skip
         return FAILED if found.damaged else DONE
     elif options.what == "prune":
         if options.older_than is None and options.to_size is None:

@@ -67,7 +67,8 @@ class Merged:
             pairs = zip(own.node.links.items(), sources, strict=True)
             links = {name: Link(source, link.slot) for (name, link), source in pairs}
             order[node_id] = replace(own.node, id=node_id, links=links)
-            prints[node_id] = replace(own.print, recipe=recipe)
+            is_volatile = own.print.is_volatile or any([prints[source].is_volatile for source in sources])
+            prints[node_id] = replace(own.print, recipe=recipe, is_volatile=is_volatile)
         return order, prints
 
     def node_of(self, merged_id: str) -> str:
