@@ -65,21 +65,42 @@ def save_numbered(
     """
     target = inside(folder, _fill_in(prefix, *size))
     target.parent.mkdir(parents=True, exist_ok=True)
+    claims = _claims(context, target.parent)
+    if claims is not None:
+        target = _first_target(claims / _digest(f"{context.node_id}/{context.call}/{prefix}"), target)
     saved = []
     for index, content in enumerate(contents):
         context.check_cancelled()
-        path = _save(content, target, ending, _claim_file(context, index))
+        name = _digest(f"{context.node_id}/{context.call}/{prefix}/{ending}/{index}")
+        path = _save(content, target, ending, claims / name if claims is not None else None)
         relative = path.parent.relative_to(folder.resolve())
         subfolder = "" if str(relative) == "." else relative.as_posix()
         saved.append({"filename": path.name, "subfolder": subfolder, "type": kind, "path": str(path)})
     return saved
 
 
-def _claim_file(context: Context, index: int) -> Path | None:
+def _claims(context: Context, folder: Path) -> Path | None:
+    """Where the run notes what it writes; None for a run without a name, and on another disk than the folder's."""
     if context.claims is None:
         return None
     context.claims.mkdir(parents=True, exist_ok=True)
-    return context.claims / hashlib.sha256(f"{context.node_id}/{context.call}/{index}".encode()).hexdigest()[:32]
+    return context.claims if context.claims.stat().st_dev == folder.stat().st_dev else None
+
+
+def _first_target(note: Path, target: Path) -> Path:
+    """The prefix as it was filled in when the run was first made: the clock may have gone on since."""
+    if note.exists() and (noted := note.read_text(encoding="utf-8")):
+        first = Path(noted)
+        first.parent.mkdir(parents=True, exist_ok=True)
+        return first
+    new = note.with_suffix(".new")
+    new.write_text(str(target), encoding="utf-8")
+    os.replace(new, note)
+    return target
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path:
@@ -89,7 +110,9 @@ def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path
         for item in os.scandir(target.parent) if state.st_nlink > 1 else ():
             if item.inode() == state.st_ino and item.name.endswith(ending):
                 return Path(item.path)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".tmp", delete=False) as file:
+    # What a killed process leaves half-written goes with the notes of its run.
+    folder = claim.parent if claim is not None else target.parent
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         try:
             file.write(content)
             file.flush()
@@ -97,10 +120,22 @@ def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path
             os.chmod(file.name, 0o644)
             if claim is not None:
                 os.replace(file.name, claim)
-                return _give_number(str(claim), target, ending)
-            return _give_number(file.name, target, ending)
+            path = _give_number(str(claim) if claim is not None else file.name, target, ending)
         finally:
             Path(file.name).unlink(missing_ok=True)
+    _sync(path.parent)
+    return path
+
+
+def _sync(folder: Path) -> None:
+    """A new name is safe from a power cut when its folder is on the disk, too."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError:
+        pass  # some file systems cannot sync a folder; they write names in order
+    finally:
+        os.close(file)
 
 
 def _give_number(finished: str, target: Path, ending: str) -> Path:
