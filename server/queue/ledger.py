@@ -14,7 +14,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sqlite3 import Row
 from typing import Any, Literal
 
@@ -115,8 +115,13 @@ def release(tx: Transaction, prompt_id: str, epoch: int) -> bool:
     return True
 
 
-def crash(tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int) -> State | None:
-    """The process that ran it has died: put it back, or give it up if that has happened `limit` times."""
+def crash(
+    tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int, at: tuple[str, str] | None = None
+) -> State | None:
+    """The process that ran it has died: put it back, or give it up if that has happened `limit` times.
+
+    `at` is the node it had begun last and the node of the workflow that this belongs to, where that is known.
+    """
     held = _held(tx, prompt_id, epoch)
     if held is None:
         return None
@@ -127,7 +132,7 @@ def crash(tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int) 
     if crashes < limit:
         tx.db.execute("UPDATE prompts SET state = 'pending', epoch = epoch + 1 WHERE seq = ?", (held["seq"],))
         return "pending"
-    node, kind = _running_node(tx, held["seq"], prompt_id)
+    node, kind = _running_node(tx, held["seq"], at)
     times = "once" if crashes == 1 else f"{crashes} times"
     error: dict[str, Any] = {
         "prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, held["seq"]),
@@ -138,10 +143,12 @@ def crash(tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int) 
     return _end(tx, held, "execution_error", error)
 
 
-def recover(tx: Transaction, limit: int) -> None:
+def recover(
+    tx: Transaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
+) -> None:
     """At the start of the server nothing runs: what the file has as running died with the process before."""
     for prompt_id, epoch in tx.db.execute("SELECT id, epoch FROM prompts WHERE state = 'running'").fetchall():
-        crash(tx, prompt_id, epoch, "the server was killed", limit)
+        crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
 
 
 def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
@@ -278,19 +285,21 @@ def _log(tx: Transaction, seq: int, prompt_id: str, client_id: str | None, kind:
     tx.events.append(Event(prompt_id, number, kind, data, client_id))
 
 
-def _running_node(tx: Transaction, seq: int, prompt_id: str) -> tuple[str | None, str | None]:
-    """The node that was started last in the attempt at hand, and its type."""
-    found = tx.db.execute(
-        "SELECT data FROM events WHERE prompt = ?1 AND type = 'executing' AND number >"
-        " (SELECT max(number) FROM events WHERE prompt = ?1 AND type = 'execution_start')"
-        " ORDER BY number DESC LIMIT 1", (seq,)
-    ).fetchone()  # fmt: skip
-    if found is None:
-        return None, None
-    data = json.loads(found[0])
+def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:
+    """The node that was started last in the attempt at hand, and its type; by the log, if it is not known better."""
+    if at is None:
+        found = tx.db.execute(
+            "SELECT data FROM events WHERE prompt = ?1 AND type = 'executing' AND number >"
+            " (SELECT max(number) FROM events WHERE prompt = ?1 AND type = 'execution_start')"
+            " ORDER BY number DESC LIMIT 1",
+            (seq,),
+        ).fetchone()
+        if found is None:
+            return None, None
+        data = json.loads(found[0])
+        at = data["node"], data["display_node"]
     workflow = json.loads(tx.db.execute("SELECT workflow FROM prompts WHERE seq = ?", (seq,)).fetchone()[0])
-    kind = workflow.get(data["display_node"], {}).get("class_type")
-    return data["node"], kind
+    return at[0], workflow.get(at[1], {}).get("class_type")
 
 
 def _executed(tx: Transaction, seq: int) -> list[str]:
@@ -299,7 +308,7 @@ def _executed(tx: Transaction, seq: int) -> list[str]:
 
 
 def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:
-    node, kind = _running_node(tx, seq, prompt_id)
+    node, kind = _running_node(tx, seq)
     return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
             "timestamp": _now_ms()}  # fmt: skip
 

@@ -18,13 +18,13 @@ from typing import TypeVar
 
 from graphflow import GraphFlowError, Problem
 
-from ..worker import WorkerStatus
+from ..worker import WorkerStatus, last_node
 from . import ledger, reading
 from .locks import FolderLock
 from .news import News
 from .records import FINISHED, Accepted, Counts, Event, Page, Prompt, Refused, State, Submission
 from .runner import Runner
-from .settings import QueueSettings
+from .settings import QUEUE_FILE, SERVER_LOCK, WORKER_LOCK, QueueSettings
 from .store import Store, Transaction
 from .webhooks import Webhooks, check_url
 
@@ -59,13 +59,14 @@ class PromptQueue:
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._loop = asyncio.get_running_loop()
         self._news = News(self._loop)
-        self._lock = FolderLock(settings.folder / "server.lock")
+        self._lock = FolderLock(settings.folder / SERVER_LOCK)
         try:
-            self._store = await asyncio.to_thread(Store, settings.folder / "queue.sqlite", self._news.committed)
+            self._store = await asyncio.to_thread(Store, settings.folder / QUEUE_FILE, self._news.committed)
         except BaseException:
             self._lock.release()
             raise
-        await self._write(partial(ledger.recover, limit=settings.max_crashes))
+        at = partial(last_node, settings.folder / WORKER_LOCK)
+        await self._write(lambda tx: ledger.recover(tx, settings.max_crashes, at))
         self._webhooks = Webhooks(self._store, settings)
         self._runner = Runner(self._store, self._news, self._webhooks, settings)
         self._webhooks.start()

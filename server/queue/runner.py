@@ -11,12 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..worker import Died, Finished, Job, Outcome, Released, Worker
+from ..worker import Died, Finished, Job, Outcome, Released, Worker, last_node
 from . import ledger, reading
 from .live import Live
 from .news import News
 from .records import FINISHED, Event, Prompt, State
-from .settings import QueueSettings
+from .settings import WORKER_LOCK, QueueSettings
 from .store import Store, Transaction
 from .webhooks import Webhooks
 
@@ -36,7 +36,7 @@ class Runner:
 
     def __init__(self, store: Store, news: News, webhooks: Webhooks, settings: QueueSettings) -> None:
         self._store, self._news, self._webhooks, self._settings = store, news, webhooks, settings
-        self.worker = Worker(settings.worker, settings.folder / "worker.lock", settings.lease, self._frame)
+        self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
         self.live: Live | None = None
         self.paused = settings.start_paused
         self._closing = asyncio.Event()
@@ -134,7 +134,8 @@ class Runner:
             case Finished(kind, data, _):
                 return await self._write(lambda tx: ledger.finish(tx, *key, kind, data)) or "cancelled"
             case Died(reason) if not self._closing.is_set():
-                return await self._write(lambda tx: ledger.crash(tx, *key, reason, limit)) or "cancelled"
+                at = last_node(self._settings.folder / WORKER_LOCK, *key)
+                return await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at)) or "cancelled"
             case _:
                 await self._write(lambda tx: ledger.release(tx, *key))
                 return "pending"

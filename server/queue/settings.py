@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..worker.config import WorkerConfig
 
-__all__ = ["QueueSettings"]
+__all__ = ["QUEUE_FILE", "SERVER_LOCK", "WORKER_LOCK", "QueueSettings"]
+
+QUEUE_FILE, SERVER_LOCK, WORKER_LOCK = "queue.sqlite", "server.lock", "worker.lock"
 
 
 @dataclass(frozen=True, slots=True)

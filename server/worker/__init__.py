@@ -1,6 +1,7 @@
 """The process that runs the prompts, and what keeps it alive."""
 
+from .blackbox import last_node
 from .config import WorkerConfig
 from .supervisor import Died, Finished, Job, Outcome, Released, Worker, WorkerStatus
 
-__all__ = ["Died", "Finished", "Job", "Outcome", "Released", "Worker", "WorkerConfig", "WorkerStatus"]
+__all__ = ["Died", "Finished", "Job", "Outcome", "Released", "Worker", "WorkerConfig", "WorkerStatus", "last_node"]

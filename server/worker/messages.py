@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
 from graphflow import GraphFlowError, Workflow
-from graphflow.events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunStarted
+from graphflow.events import Event, NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunStarted
 
 from .outbox import Outbox
 
@@ -16,9 +17,10 @@ __all__ = ["Told"]
 
 
 class Told:
-    """Tells an outbox about one run. `on_event` is called from any thread."""
+    """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread."""
 
-    def __init__(self, prompt_id: str, workflow: Workflow, outbox: Outbox) -> None:
+    def __init__(self, prompt_id: str, workflow: Workflow, outbox: Outbox, at: Callable[[str, str], None]) -> None:
+        self._at = at
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
         self._lock = Lock()
         self._running: dict[str, str] = {}
@@ -38,6 +40,7 @@ class Told:
                 case RunStarted(cached=cached):
                     self._out.event("execution_cached", self._data(nodes=list(cached), timestamp=_now_ms()))
                 case NodeStarted(node=node):
+                    self._at(node, display)
                     self._running[node] = display
                     self._out.event("executing", self._data(node=node, display_node=display))
                     self._out.progress(node, self._state(node, display, 0, 1, "running"))
@@ -51,13 +54,15 @@ class Told:
                     self._count(node, display, seconds)
                     self._end(node, display, "finished")
                     self._show(node, display, ui)
+                case NodeBlocked(node=node):
+                    self._end(node, display, "finished")
                 case NodeCached(node=node, ui=ui):
                     self._cached += 1
                     self._running.pop(node, None)
                     self._show(node, display, ui)
                 case NodeError(node=node, problem=problem):
                     self._end(node, display, "error")
-                    self._errors.append({**problem, "exception": getattr(event, "exception", "")})
+                    self._errors.append(problem)
 
     # -- the last message -------------------------------------------------------------------------------------------
 
@@ -75,8 +80,9 @@ class Told:
         problems = [problem.to_json() for problem in error.problems] if isinstance(error, GraphFlowError) else []
         first = (self._errors or problems or [{"message": str(error)}])[0]
         node = first.get("node") or next(iter(self._running), None)
-        kind = first.get("exception") or first.get("code") or type(error).__name__
-        message = first["message"].removeprefix(f"{kind}: ")
+        kind, message = first.get("code") or type(error).__name__, first["message"]
+        if kind == "node_failed":  # such a message is that of an exception: "ValueError: ..."
+            kind, _, message = message.partition(": ")
         inputs = self._workflow[node].inputs if node is not None and node in self._workflow else {}
         return "execution_error", self._data(
             node_id=node, node_type=self._type(node), executed=self._executed,

@@ -7,14 +7,11 @@ It dies with the server (its socket ends, and on Linux the kernel sees to it), a
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import resource
 import signal
 import socket
-import struct
 import sys
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +23,7 @@ from typing import Any
 
 from graphflow import Cancelled, Engine, GraphFlowError, Problem, Workflow
 
+from .blackbox import BlackBox
 from .config import WorkerConfig
 from .frames import receive
 from .messages import Told
@@ -43,7 +41,7 @@ def main(arguments: list[str]) -> int:
     setup, _ = receive(sock)
     _die_with(setup["server"])
     outbox = Outbox(sock, setup["alive_every"], _status)
-    _be_the_only_one(Path(setup["lock"]))
+    box = BlackBox(Path(setup["lock"]))
     engine = WorkerConfig.from_json(setup["config"]).engine(_complain)
     for problem in engine.registry.problems:
         _complain(problem)
@@ -53,7 +51,7 @@ def main(arguments: list[str]) -> int:
     outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
     with engine:
         while (order := orders.waiting.get()) is not None:
-            _run(engine, order, outbox, orders)
+            _run(engine, order, outbox, orders, box)
     outbox.close()
     return 0
 
@@ -105,15 +103,19 @@ class _Orders:
         self.waiting.put(None)
 
 
-def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders) -> None:
+def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox) -> None:
     """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process."""
     head = order.head
     prompt_id = head["prompt_id"]
     outbox.begin(prompt_id, head["epoch"])
-    told = None
+    told: Told | None = None
+
+    def at(node: str, display: str) -> None:
+        box.at(prompt_id, head["epoch"], node, display)
+
     try:
         workflow = Workflow.from_json(head["workflow"])
-        told = Told(prompt_id, workflow, outbox)
+        told = Told(prompt_id, workflow, outbox, at)
         engine.run(
             workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
             extra_pnginfo=head["extra"].get("extra_pnginfo"),
@@ -128,7 +130,7 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders) -> None
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        told = told or Told(prompt_id, Workflow({}), outbox)
+        told = told or Told(prompt_id, Workflow({}), outbox, at)
         kind, data = told.failed(error)
     outbox.control("finish", type=kind, data=data, stats=told.stats())
 
@@ -140,33 +142,6 @@ def _die_with(server: int) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(1)
-
-
-def _be_the_only_one(path: Path) -> None:
-    """Wait for the death of a worker before this one, and see to it: it must write no file beside the next run.
-
-    The lock belongs to the process, not to its children, and the kernel drops it with the process.
-    """
-    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    while True:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            holder = _holder(file)
-            if holder is not None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(holder, signal.SIGKILL)
-            time.sleep(0.02)
-
-
-def _holder(file: int) -> int | None:
-    """Who has the lock, by the kernel's word; None where it cannot be asked (the other one sees its server's end)."""
-    if sys.platform != "linux":
-        return None
-    flock = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
-    kind, _, _, _, pid = flock.unpack(fcntl.fcntl(file, fcntl.F_GETLK, flock.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
-    return int(pid) if kind != fcntl.F_UNLCK else None
 
 
 def _status() -> dict[str, Any]:

@@ -256,6 +256,7 @@ class Worker:
             case "finish":
                 self._settle(now, Finished(head["type"], head["data"], head["stats"]))
             case "released":
+                self._ready.clear()  # this process is about to end
                 self._settle(now, Released())
             case _:
                 self._on_frame(head, blob)

@@ -1,0 +1,184 @@
+"""What is left of a prompt when processes die, hang, or are told to stop."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+async def event_of(queue, prompt_id, kind, count=1):
+    """Wait until the prompt has had so many events of a kind."""
+    async for event in queue.follow(prompt_id):
+        count -= event.type == kind
+        if count == 0:
+            return event
+    raise AssertionError(f"there was no {kind}")
+
+
+async def step_of(queue, prompt_id, step):
+    """Wait until a node has told of this step."""
+    reached = asyncio.Event()
+    stop = queue.subscribe(
+        lambda event: (
+            reached.set()
+            if event.type == "progress" and event.prompt_id == prompt_id and event.data["value"] >= step
+            else None
+        )
+    )
+    await reached.wait()
+    stop()
+
+
+def steps_done(place, name):
+    return (place.root / "output" / f"steps-{name}.log").read_text().split()
+
+
+def test_a_prompt_whose_worker_is_killed_goes_on_from_its_last_step(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            slow = {"text": "slow", "steps": 8, "seconds": 0.15}
+            accepted = await queue.submit(prompt(write="written before", steps=slow))
+            await step_of(queue, accepted.prompt_id, 4)
+            os.kill(queue.worker.pid, signal.SIGKILL)
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert (done.state, done.attempts, done.crashes) == ("done", 2, 1)
+            assert queue.worker.deaths == 1
+            messages = [kind for kind, _ in done.messages]
+            assert messages == ["execution_start", "execution_cached", "execution_success"]
+            log = [event.type for event in await queue.events(accepted.prompt_id)]
+            assert log.count("execution_start") == 2 and log.count("execution_success") == 1
+        done_twice = len(steps_done(place, "slow")) - 8
+        assert done_twice <= 1
+        assert place.files() == ["slow after 8 0", "written before 0"]
+
+    run(check())
+
+
+@pytest.mark.parametrize("how", ["os._exit", "segfault"])
+def test_a_prompt_that_kills_its_worker_twice_is_given_up_and_the_queue_goes_on(place, prompt, run, how):
+    async def check():
+        async with place.queue() as queue:
+            poison = await queue.submit(prompt(misbehave=how))
+            good = await queue.submit(prompt(write="good"))
+            failed, done = await queue.wait(poison.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            assert (failed.state, failed.attempts, failed.crashes) == ("failed", 2, 2)
+            assert "crashed worker: the process died 2 times" in failed.error["exception_message"]
+            assert (failed.error["node_id"], failed.error["node_type"]) == ("misbehave", "Misbehave")
+            assert done.state == "done"
+            assert queue.worker.deaths == 2
+
+    run(check())
+
+
+def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            marker = str(place.root / "died")
+            accepted = await queue.submit(prompt(misbehave={"how": "os._exit", "marker": marker}))
+            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+        assert place.files() == ["behaved 0"]
+
+    run(check())
+
+
+def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_again(place, prompt, run):
+    async def check():
+        async with place.queue(lease=1.0) as queue:
+            slow = {"text": "slow", "steps": 6, "seconds": 0.1}
+            accepted = await queue.submit(prompt(steps=slow))
+            await step_of(queue, accepted.prompt_id, 2)
+            stopped = queue.worker.pid
+            os.kill(stopped, signal.SIGSTOP)
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert done.state == "done" and done.crashes == 1
+            with pytest.raises(ProcessLookupError):
+                os.kill(stopped, signal.SIGCONT)
+            log = [event.type for event in await queue.events(accepted.prompt_id)]
+            assert log.count("execution_success") == 1 and log[-1] == "execution_success"
+        assert place.files() == ["slow after 6 0"]
+
+    run(check())
+
+
+def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
+    async def check():
+        async with place.queue(lease=5.0) as queue:
+            accepted = await queue.submit(prompt(steps={"text": "slow", "steps": 6, "seconds": 0.1}))
+            await step_of(queue, accepted.prompt_id, 2)
+            os.kill(queue.worker.pid, signal.SIGSTOP)
+            await asyncio.sleep(0.7)
+            os.kill(queue.worker.pid, signal.SIGCONT)
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert (done.state, done.attempts) == ("done", 1)
+
+    run(check())
+
+
+def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attempt(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            long = {"text": "long", "steps": 30, "seconds": 0.1}
+            first = await queue.submit(prompt(write="early", steps=long))
+            second = await queue.submit(prompt(write="second"))
+            await step_of(queue, first.prompt_id, 3)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        before = len(steps_done(place, "long"))
+        assert before < 10
+        async with place.queue(start_paused=True) as queue:
+            waiting = await queue.pending()
+            assert [item.id for item in waiting.prompts] == [first.prompt_id, second.prompt_id]
+            assert (waiting.prompts[0].attempts, waiting.prompts[0].crashes) == (0, 0)
+            assert await queue.running() == []
+            queue.resume()
+            await step_of(queue, first.prompt_id, before + 1)
+            await queue.cancel(first.prompt_id)
+            await queue.wait(first.prompt_id, 30)
+        steps = steps_done(place, "long")
+        assert steps == sorted(set(steps), key=int), "no step was done twice"
+        assert place.files().count("early 0") == 1
+
+    run(check())
+
+
+def test_a_shutdown_does_not_wait_for_a_node_that_hears_nothing(place, prompt, run):
+    async def check():
+        async with place.queue(stop_within=1.0) as queue:
+            accepted = await queue.submit(prompt(deaf=50.0))
+            await event_of(queue, accepted.prompt_id, "executing")
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        async with place.queue(start_paused=True) as queue:
+            prompt_ = await queue.get(accepted.prompt_id)
+            assert (prompt_.state, prompt_.attempts, prompt_.crashes) == ("pending", 0, 0)
+
+    run(check())
+
+
+def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(steps={"text": "slow", "steps": 8, "seconds": 0.1}))
+            await step_of(queue, accepted.prompt_id, 3)
+            os.kill(queue.worker.pid, signal.SIGTERM)
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert (done.state, done.attempts, done.crashes) == ("done", 1, 0)
+            assert queue.worker.deaths == 0 and queue.worker.starts == 2
+        assert steps_done(place, "slow") == [str(at) for at in range(1, 9)]
+
+    run(check())
+
+
+def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing():
+    """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files once."""
+    command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every accepted prompt ended once, with exactly its files" in done.stdout
