@@ -75,16 +75,26 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         options = choices[item]
         if isinstance(value, str) and value in options:
             return True, value
-        hint = (
-            did_you_mean(value if isinstance(value, str) else show(value), options) or "there is nothing to choose from"
-        )
-        report("not_a_choice", f"found {show(value)}, which is not one of the {len(options)} choices", item.name, hint)
+        report("not_a_choice", *_no_choice(item, value, options))
         return False, None
     if kind == "*":
         return True, value
     report("not_a_link", f"found {show(value)}, expected a link to a {kind}", item.name,
            'a link is ["id of a node", number of its output]')  # fmt: skip
     return False, None
+
+
+def _no_choice(item: Input, value: Any, options: Sequence[str]) -> tuple[str, str, str]:
+    """Message, input name and hint; where the options are files, what the folder holds instead."""
+    folder = item.choice.folder if item.choice is not None else ""
+    hint = did_you_mean(value if isinstance(value, str) else show(value), options)
+    if not folder:
+        message = f"found {show(value)}, which is not one of the {len(options)} choices"
+        return message, item.name, hint or "there is nothing to choose from"
+    message = f"found {show(value)}, but there is no such file in {folder}"
+    if hint is None:
+        return message, item.name, f"{folder} holds nothing to choose from"
+    return message, item.name, hint.replace("known: ", f"{folder} holds: ", 1)
 
 
 def _union(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:

@@ -23,6 +23,7 @@ class _CLIPSetLastLayer(Clip):
     clip: Place
     stop_at_clip_layer: Place
     CLIP: Clip
+
 def CLIPSetLastLayer(
     *,
     clip: Clip,
@@ -40,6 +41,7 @@ class _CLIPTextEncode(Conditioning):
     text: Place
     clip: Place
     CONDITIONING: Conditioning
+
 def CLIPTextEncode(
     *,
     text: str | Combo | String,
@@ -54,15 +56,16 @@ class _CheckpointLoaderSimple_(NodeHandle):
     ckpt_name: Place
 
 class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
-
 class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
-
 class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
 
-class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
+class _CheckpointLoaderSimple(
+    tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_
+):
     MODEL: _CheckpointLoaderSimple_0
     CLIP: _CheckpointLoaderSimple_1
     VAE: _CheckpointLoaderSimple_2
+
 def CheckpointLoaderSimple(
     *,
     ckpt_name: str | Combo | String,
@@ -79,6 +82,7 @@ class _ConditioningCombine(Conditioning):
     conditioning_1: Place
     conditioning_2: Place
     CONDITIONING: Conditioning
+
 def ConditioningCombine(
     *,
     conditioning_1: Conditioning,
@@ -92,6 +96,7 @@ def ConditioningCombine(
 class _ConditioningZeroOut(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
+
 def ConditioningZeroOut(
     *,
     conditioning: Conditioning,
@@ -106,6 +111,7 @@ class _EmptyLatentImage(Latent):
     height: Place
     batch_size: Place
     LATENT: Latent
+
 def EmptyLatentImage(
     *,
     width: int | Int = 512,
@@ -127,6 +133,7 @@ class _GraphFlowAddNoise(Latent):
     seed: Place
     timestep: Place
     LATENT: Latent
+
 def GraphFlowAddNoise(
     *,
     latent: Latent,
@@ -149,13 +156,14 @@ class _ImageScale(Image):
     height: Place
     crop: Place
     IMAGE: Image
+
 def ImageScale(
     *,
     image: Image,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    crop: Literal["disabled", "center"] | Combo | String = "disabled",
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
@@ -178,6 +186,7 @@ class _KSampler(Latent):
     scheduler: Place
     denoise: Place
     LATENT: Latent
+
 def KSampler(
     *,
     model: Model,
@@ -187,8 +196,10 @@ def KSampler(
     seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
-    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
+    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
+    | Combo
+    | String = "normal",
     denoise: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
@@ -220,21 +231,24 @@ class _KSamplerAdvanced(Latent):
     end_at_step: Place
     return_with_leftover_noise: Place
     LATENT: Latent
+
 def KSamplerAdvanced(
     *,
     model: Model,
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
-    add_noise: Literal['enable', 'disable'] | Combo | String = 'enable',
+    add_noise: Literal["enable", "disable"] | Combo | String = "enable",
     noise_seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
-    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
+    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
+    | Combo
+    | String = "normal",
     start_at_step: int | Int = 0,
     end_at_step: int | Int = 10000,
-    return_with_leftover_noise: Literal['enable', 'disable'] | Combo | String = 'disable',
+    return_with_leftover_noise: Literal["enable", "disable"] | Combo | String = "disable",
     id: str | None = None,
     title: str | None = None,
 ) -> _KSamplerAdvanced:
@@ -255,13 +269,14 @@ class _LatentUpscale(Latent):
     height: Place
     crop: Place
     LATENT: Latent
+
 def LatentUpscale(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    crop: Literal["disabled", "center"] | Combo | String = "disabled",
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentUpscale:
@@ -277,10 +292,11 @@ class _LatentUpscaleBy(Latent):
     upscale_method: Place
     scale_by: Place
     LATENT: Latent
+
 def LatentUpscaleBy(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
     scale_by: float | Float | Int = 1.5,
     id: str | None = None,
     title: str | None = None,
@@ -295,12 +311,12 @@ class _LoadImage_(NodeHandle):
     image: Place
 
 class _LoadImage_0(Image, _LoadImage_): ...
-
 class _LoadImage_1(Mask, _LoadImage_): ...
 
 class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
     IMAGE: _LoadImage_0
     MASK: _LoadImage_1
+
 def LoadImage(
     *,
     image: str | Combo | String,
@@ -313,6 +329,7 @@ def LoadImage(
 class _LoadLatent(Latent):
     latent: Place
     LATENT: Latent
+
 def LoadLatent(
     *,
     latent: str | Combo | String,
@@ -324,6 +341,7 @@ def LoadLatent(
 
 class _PreviewImage(NodeHandle):
     images: Place
+
 def PreviewImage(
     *,
     images: Image,
@@ -336,6 +354,7 @@ def PreviewImage(
 class _PrimitiveBoolean(Boolean):
     value: Place
     BOOLEAN: Boolean
+
 def PrimitiveBoolean(
     *,
     value: bool | Boolean,
@@ -348,6 +367,7 @@ def PrimitiveBoolean(
 class _PrimitiveFloat(Float):
     value: Place
     FLOAT: Float
+
 def PrimitiveFloat(
     *,
     value: float | Float | Int,
@@ -363,6 +383,7 @@ def PrimitiveFloat(
 class _PrimitiveInt(Int):
     value: Place
     INT: Int
+
 def PrimitiveInt(
     *,
     value: int | Int,
@@ -378,6 +399,7 @@ def PrimitiveInt(
 class _PrimitiveString(String):
     value: Place
     STRING: String
+
 def PrimitiveString(
     *,
     value: str | Combo | String,
@@ -390,6 +412,7 @@ def PrimitiveString(
 class _PrimitiveStringMultiline(String):
     value: Place
     STRING: String
+
 def PrimitiveStringMultiline(
     *,
     value: str | Combo | String,
@@ -402,10 +425,11 @@ def PrimitiveStringMultiline(
 class _SaveImage(NodeHandle):
     images: Place
     filename_prefix: Place
+
 def SaveImage(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = 'ComfyUI',
+    filename_prefix: str | Combo | String = "ComfyUI",
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
@@ -418,10 +442,11 @@ def SaveImage(
 class _SaveLatent(NodeHandle):
     samples: Place
     filename_prefix: Place
+
 def SaveLatent(
     *,
     samples: Latent,
-    filename_prefix: str | Combo | String = 'latents/ComfyUI',
+    filename_prefix: str | Combo | String = "latents/ComfyUI",
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveLatent:
@@ -432,6 +457,7 @@ class _VAEDecode(Image):
     samples: Place
     vae: Place
     IMAGE: Image
+
 def VAEDecode(
     *,
     samples: Latent,
@@ -446,6 +472,7 @@ class _VAEEncode(Latent):
     pixels: Place
     vae: Place
     LATENT: Latent
+
 def VAEEncode(
     *,
     pixels: Image,
@@ -459,6 +486,7 @@ def VAEEncode(
 class _VAELoader(Vae):
     vae_name: Place
     VAE: Vae
+
 def VAELoader(
     *,
     vae_name: str | Combo | String,

@@ -6,6 +6,7 @@ from graphflow import Choice, ClipHandle, ModelHandle, Settings, VaeHandle, node
 
 from .models.folders import ModelFolders
 from .models.handles import Clip, Model, Source, Vae
+from .models.header import check_checkpoint, check_vae
 
 
 def folders(settings: Settings) -> ModelFolders:
@@ -49,6 +50,7 @@ def checkpoint_loader_simple(
     A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
     """
     path = folders(settings).find("checkpoints", ckpt_name)
+    check_checkpoint(path)
     source = Source(str(path), "diffusers" if path.is_dir() else "ldm", settings.digests.of(path))
     return Checkpoint(Model(source), Clip(source), Vae(source))
 
@@ -57,4 +59,5 @@ def checkpoint_loader_simple(
 def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes, "models/vae")]) -> VaeHandle:
     """Take a VAE out of a file or a diffusers folder of its own."""
     path = folders(settings).find("vae", vae_name)
+    check_vae(path)
     return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", settings.digests.of(path)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, did_you_mean
@@ -27,21 +28,9 @@ class ModelFolders:
     def _found(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for place in self._places(kind):
-            if not place.is_dir():
-                continue
-            for path in sorted(place.rglob("*")):
-                if self._is_model(path) and path.resolve().is_relative_to(place.resolve()):
-                    found.setdefault(path.relative_to(place).as_posix(), path)
+            for path in sorted(_models_below(place)):
+                found.setdefault(path.relative_to(place).as_posix(), path)
         return found
-
-    @staticmethod
-    def _is_model(path: Path) -> bool:
-        if path.is_dir():
-            return (path / "model_index.json").is_file() or (
-                path.parent.name == "vae" and (path / "config.json").is_file()
-            )
-        inside = any((parent / "model_index.json").is_file() for parent in path.parents[:2])
-        return path.suffix in ENDINGS and not inside
 
     def list(self, kind: str) -> list[str]:
         """Names of the models of a kind: paths relative to their folder."""
@@ -55,3 +44,26 @@ class ModelFolders:
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
         return found[name]
+
+
+def _models_below(place: Path) -> Iterator[Path]:
+    """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large files
+    elsewhere; a folder that leads back into itself is entered once."""
+    entered: set[str] = set()
+    for name, folders, files in os.walk(place, followlinks=True):
+        true_name = os.path.realpath(name)
+        if true_name in entered:
+            folders.clear()
+            continue
+        entered.add(true_name)
+        folder = Path(name)
+        if folder != place and _is_diffusers(folder):
+            folders.clear()
+            yield folder
+            continue
+        yield from (folder / file for file in files if file.endswith(ENDINGS) and not file.startswith("."))
+
+
+def _is_diffusers(folder: Path) -> bool:
+    """A whole pipeline, or one part of it by itself (a VAE)."""
+    return (folder / "model_index.json").is_file() or (folder / "config.json").is_file()

@@ -6,6 +6,8 @@ The configs and the CLIP vocabulary of Stable Diffusion 1.x lie in `configs/sd15
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
 )
+from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -22,11 +25,11 @@ from transformers.utils import logging as transformers_logging
 from graphflow import GraphFlowError, Problem
 
 from .handles import Source
+from .header import TEXT, UNET, VAE, read_header
 
 __all__ = ["load_text_encoder", "load_tokenizer", "load_unet", "load_vae"]
 
 SD15 = Path(__file__).parent / "configs" / "sd15"
-TEXT_PREFIX = "cond_stage_model.transformer."
 transformers_logging.disable_progress_bar()  # the terminal belongs to the display of the run
 
 
@@ -37,60 +40,96 @@ def _config(part: str) -> dict[str, Any]:
 def _weights(path: str, prefix: str) -> dict[str, Tensor]:
     """The tensors of one part of a file, float32. Pickles are read with `weights_only`: no code in them runs."""
     if path.endswith(".safetensors"):
-        from safetensors import safe_open
-
+        read_header(Path(path))
         with safe_open(path, "pt") as file:
-            return {key: _float(file.get_tensor(key)) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    found = found.get("state_dict", found)
-    return {key: _float(value) for key, value in found.items() if key.startswith(prefix)}
+            return {
+                key.removeprefix(prefix): _float(file.get_tensor(key))
+                for key in file.keys()  # noqa: SIM118
+                if key.startswith(prefix)
+            }
+    found = _unpickle(path)
+    return {
+        key.removeprefix(prefix): _float(value)
+        for key, value in found.items()
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
+    }
+
+
+def _unpickle(path: str) -> dict[Any, Any]:
+    name = Path(path).name
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise GraphFlowError([
+            Problem("unsafe_model", f"{name} is refused: it holds more than weights ({str(error).splitlines()[0]})",
+                    hint="get it as .safetensors, which can hold nothing but weights")
+        ]) from None  # fmt: skip
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        raise GraphFlowError([
+            Problem("unreadable_model", f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else 'it is damaged'}")
+        ]) from None  # fmt: skip
+    found = found.get("state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise GraphFlowError([Problem("unreadable_model", f"{name} cannot be read: it holds no weights by name")])
+    return found
 
 
 def _float(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _fill(module: Any, weights: dict[str, Tensor], source: Source, what: str) -> Any:
-    """Load all weights; a file that lacks some of them is refused by name."""
-    missing, _ = module.load_state_dict(weights, strict=False)
+def _fill(module: Any, convert: Callable[[], dict[str, Tensor]], source: Source, what: str) -> Any:
+    """Load all weights; a file that lacks some of them, or has others, is refused by name."""
+    try:
+        weights = convert()
+        missing, _ = module.load_state_dict(weights, strict=False)
+    except (KeyError, IndexError, RuntimeError) as error:
+        first = str(error).strip().splitlines()
+        raise _other(source, what, first[1].strip() if len(first) > 1 else f"{error} is missing") from None
     missing = [key for key in missing if not key.endswith("position_ids")]
     if missing:
-        raise GraphFlowError([
-            Problem("not_sd15", f"{source.path} lacks {len(missing)} weights of a Stable Diffusion 1.x {what}, "
-                    f"{missing[0]} for one", hint="only Stable Diffusion 1.x checkpoints are read so far")
-        ])  # fmt: skip
+        raise _other(source, what, f"{len(missing)} weights are missing, {missing[0]} for one")
     return module
+
+
+def _other(source: Source, what: str, why: str) -> GraphFlowError:
+    return GraphFlowError([
+        Problem("not_sd15", f"{Path(source.path).name} has no {what} of Stable Diffusion 1.x: {why}",
+                hint="only Stable Diffusion 1.x models are read so far")
+    ])  # fmt: skip
 
 
 def load_unet(source: Source) -> UNet2DConditionModel:
     if source.kind == "diffusers":
         return _from_folder(UNet2DConditionModel, source, "unet")
-    weights = _weights(source.path, "model.diffusion_model.")
-    if not weights:
-        raise GraphFlowError([Problem("not_a_checkpoint", f"{source.path} has no U-Net in LDM layout")])
-    config = _config("unet")
-    unet = UNet2DConditionModel.from_config(config)
-    return _fill(unet, convert_ldm_unet_checkpoint(weights, config), source, "U-Net")
+    weights, config = _weights(source.path, UNET), _config("unet")
+    prefixed = {UNET + key: value for key, value in weights.items()}
+    module = UNet2DConditionModel.from_config(config)
+    return _fill(module, lambda: convert_ldm_unet_checkpoint(prefixed, config), source, "U-Net")
 
 
 def load_vae(source: Source) -> AutoencoderKL:
     if source.kind == "diffusers":
         folder = Path(source.path)
         return _from_folder(AutoencoderKL, source, "vae" if (folder / "vae").is_dir() else "")
-    weights = _weights(source.path, "" if source.kind == "vae" else "first_stage_model.")
     config = _config("vae")
-    return _fill(AutoencoderKL.from_config(config), convert_ldm_vae_checkpoint(weights, config), source, "VAE")
+    weights = _weights(source.path, VAE) or (_weights(source.path, "") if source.kind == "vae" else {})
+    module = AutoencoderKL.from_config(config)
+    if "decoder.mid_block.resnets.0.conv1.weight" in weights:
+        return _fill(module, lambda: weights, source, "VAE")
+    prefixed = {VAE + key: value for key, value in weights.items()}
+    return _fill(module, lambda: convert_ldm_vae_checkpoint(prefixed, config), source, "VAE")
 
 
 def load_text_encoder(source: Source) -> CLIPTextModel:
     if source.kind == "diffusers":
         return _from_folder(CLIPTextModel, source, "text_encoder")
-    weights = {key.removeprefix(TEXT_PREFIX): value for key, value in _weights(source.path, TEXT_PREFIX).items()}
+    weights = _weights(source.path, TEXT)
     encoder = CLIPTextModel(CLIPTextConfig(**_config("text_encoder")))
-    wanted = set(encoder.state_dict())
-    if "text_model.final_layer_norm.weight" not in wanted:
-        weights = {key.removeprefix("text_model."): value for key, value in weights.items()}
-    return _fill(encoder, weights, source, "text encoder")
+    # Both files and versions of transformers differ in whether the names begin with "text_model.".
+    prefix = "text_model." if "text_model.final_layer_norm.weight" in encoder.state_dict() else ""
+    weights = {prefix + key.removeprefix("text_model."): value for key, value in weights.items()}
+    return _fill(encoder, lambda: weights, source, "text encoder")
 
 
 def load_tokenizer(source: Source) -> CLIPTokenizer:
@@ -101,5 +140,11 @@ def load_tokenizer(source: Source) -> CLIPTokenizer:
 def _from_folder(kind: Any, source: Source, part: str) -> Any:
     folder = Path(source.path) / part
     if not (folder / "config.json").is_file():
-        raise GraphFlowError([Problem("not_diffusers", f"{folder} has no config.json")])
-    return kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False).float()
+        raise _other(source, part or "VAE", f"{part or folder.name}/config.json is missing")
+    for file in folder.glob("*.safetensors"):
+        read_header(file)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False).float()
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        first = (str(error).strip().splitlines() or ["it is damaged"])[0]
+        raise GraphFlowError([Problem("unreadable_model", f"{folder} cannot be read: {first}")]) from None
