@@ -53,6 +53,20 @@ def test_a_picture_runs_again_and_its_changes_count(call, tmp_path):
         assert json.loads(picture.text["prompt"])["3"]["inputs"]["seed"] == 5
 
 
+def test_the_demo_needs_no_network(environment):
+    """In a process of its own, where nothing has told the model libraries to stay offline."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from graphflow.cli import main\n"
+        f"sys.exit(main(['run', *{APPLE!r}, '--no-cache']))"
+    )
+    environment = {name: value for name, value in environment.items() if name != "HF_HUB_OFFLINE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "output/apple_00001_.png\n"), done.stderr
+
+
 def test_paths_outside_the_current_folder_are_whole(call, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     assert call("run", *APPLE, "--output-dir", elsewhere).out == f"{elsewhere}/apple_00001_.png\n"

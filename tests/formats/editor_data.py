@@ -31,7 +31,9 @@ def template_names() -> list[str]:
 
 
 def template(name: str) -> Any:
-    return json.loads((files("comfyui_workflow_templates_json") / "templates" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (files("comfyui_workflow_templates_json") / "templates" / f"{name}.json").read_text(encoding="utf-8")
+    )
 
 
 def essence(prompt: dict[str, Any]) -> dict[str, Any]:

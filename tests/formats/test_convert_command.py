@@ -121,7 +121,9 @@ def test_descriptions_that_are_none_are_told(
     assert said in capsys.readouterr().err
 
 
-def test_values_by_name_are_read_on_request_and_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_by_name_are_read_on_request_and_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = file([node(1, "EmptyLatentImage", widgets_values=[16], widgets_values_named={"width": 32})])
     (tmp_path / "ui.json").write_text(json.dumps(data), encoding="utf-8")
     for options, width, said in (([], 16, True), (["--prefer-named"], 32, True)):

@@ -23,7 +23,9 @@ keys = st.sampled_from([
     "subgraphs", "inputNode", "outputNode", "linkIds", "properties", "proxyWidgets", "origin_id", "origin_slot", "target_id",
     "target_slot", "widgets_values_named", "state", "last_node_id", "proxyWidgetErrorQuarantine", "required", "input", "options",
 ])  # fmt: skip
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=6), max_leaves=40)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=6), max_leaves=40
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,7 +79,9 @@ def nested(depth: int) -> dict[str, Any]:
     for level in range(1, depth):
         instance = node(1, f"d{level - 1}", [("text", "STRING", 1, "text")], ["CONDITIONING"])
         subgraphs.append(definition(f"d{level}", [("text", "STRING")], [("out", "CONDITIONING")], [instance], links))
-    top = node(1, f"d{depth - 1}", [("text", "STRING", None, "text")], ["CONDITIONING"], widgets_values=["from the top"])
+    top = node(
+        1, f"d{depth - 1}", [("text", "STRING", None, "text")], ["CONDITIONING"], widgets_values=["from the top"]
+    )
     user = node(2, "ConditioningZeroOut", [("conditioning", "CONDITIONING", 5)])
     return file([top, user], [[5, 1, 0, 2, 0, "CONDITIONING"]], definitions={"subgraphs": subgraphs})
 
@@ -144,7 +148,9 @@ def test_every_template_of_the_collection_converts_or_names_what_is_missing() ->
         for described in (infos(), ours):
             converted = to_prompt(data, described)
             for problem in converted.problems:
-                assert problem.code == "unknown_node_type" and problem.node and "there is no node type" in problem.message, name
+                assert (
+                    problem.code == "unknown_node_type" and problem.node and "there is no node type" in problem.message
+                ), name
             complete += described is not ours and not converted.problems
             if converted.prompt:
                 Workflow.from_json(converted.prompt)

@@ -50,7 +50,9 @@ def test_a_node_type_that_is_missing_is_named_with_its_place_and_the_pack_that_h
 
 
 def test_missing_node_types_that_are_muted_or_bypassed_do_no_harm() -> None:
-    data = file([node(1, "Gone", mode=2), node(2, "GoneToo", mode=4), node(3, "EmptyLatentImage", widgets_values=[8, 8, 1])])
+    data = file(
+        [node(1, "Gone", mode=2), node(2, "GoneToo", mode=4), node(3, "EmptyLatentImage", widgets_values=[8, 8, 1])]
+    )
     assert list(prompt(data)) == ["3"]
 
 
@@ -60,12 +62,22 @@ def test_group_nodes_of_old_editors_and_missing_definitions_are_told_apart() -> 
 
 
 def test_too_few_stored_values_give_defaults_and_too_many_are_passed_over() -> None:
-    assert inputs(file([node(1, "EmptyLatentImage", widgets_values=[640])]), "1") == {"width": 640, "height": 512, "batch_size": 1}
-    assert inputs(file([node(1, "EmptyLatentImage", widgets_values=[1, 2, 3, 4])]), "1") == {"width": 1, "height": 2, "batch_size": 3}
+    assert inputs(file([node(1, "EmptyLatentImage", widgets_values=[640])]), "1") == {
+        "width": 640,
+        "height": 512,
+        "batch_size": 1,
+    }
+    assert inputs(file([node(1, "EmptyLatentImage", widgets_values=[1, 2, 3, 4])]), "1") == {
+        "width": 1,
+        "height": 2,
+        "batch_size": 3,
+    }
 
 
 def test_values_by_name_lose_to_values_by_place_as_in_the_editor_and_win_on_request() -> None:
-    data = file([node(1, "EmptyLatentImage", widgets_values=[16, 24, 1], widgets_values_named={"width": 32, "height": 24})])
+    data = file(
+        [node(1, "EmptyLatentImage", widgets_values=[16, 24, 1], widgets_values_named={"width": 32, "height": 24})]
+    )
     converted = to_prompt(data, infos())
     assert converted.prompt["1"]["inputs"]["width"] == 16
     assert [(warning.code, warning.node) for warning in converted.warnings] == [("values_disagree", "1")]
@@ -98,7 +110,9 @@ def test_a_list_is_wrapped_so_that_it_is_no_link() -> None:
 
 
 def test_dynamic_choices_bring_their_inputs_and_only_those_that_are_linked_grow() -> None:
-    resize = node(1, "ResizeImageMaskNode", [("input", "IMAGE", 7)], widgets_values=["scale total pixels", 1, "lanczos"])
+    resize = node(
+        1, "ResizeImageMaskNode", [("input", "IMAGE", 7)], widgets_values=["scale total pixels", 1, "lanczos"]
+    )
     batch = node(2, "BatchImagesNode", [("images.image3", "IMAGE", 8), ("images.image0", "IMAGE", None)])
     image = node(3, "LoadImage", outputs=["IMAGE", "MASK"], widgets_values=["a.png", "image"])
     found = prompt(file([resize, batch, image], [[7, 3, 0, 1, 0, "IMAGE"], [8, 3, 0, 2, 0, "IMAGE"]]))
@@ -109,7 +123,12 @@ def test_dynamic_choices_bring_their_inputs_and_only_those_that_are_linked_grow(
 
 
 def test_a_choice_among_written_options_sends_its_number() -> None:
-    data = file([node(1, "CustomCombo", widgets_values=["b", 7, "a", "b", ""]), node(2, "CustomCombo", widgets_values=["x", 0, "a"])])
+    data = file(
+        [
+            node(1, "CustomCombo", widgets_values=["b", 7, "a", "b", ""]),
+            node(2, "CustomCombo", widgets_values=["x", 0, "a"]),
+        ]
+    )
     assert inputs(data, "1") == {"choice": "b", "index": 1, "option1": "a", "option2": "b", "option3": ""}
     assert inputs(data, "2")["index"] == -1
 
@@ -133,7 +152,11 @@ def test_words_are_chosen_the_same_way_each_time_and_comments_are_left_out() -> 
 
 
 def test_what_old_editors_stored_for_inputs_that_are_sockets_by_decree_is_passed_over() -> None:
-    forced = {"Old": {"input": {"required": {"text": ["STRING", {"forceInput": True}], "n": ["INT", {}], "s": ["STRING", {}]}}}}
+    forced = {
+        "Old": {
+            "input": {"required": {"text": ["STRING", {"forceInput": True}], "n": ["INT", {}], "s": ["STRING", {}]}}
+        }
+    }
     from graphflow.formats.object_info import read_all
 
     for values in (["", 7, "x"], [7, "x"]):

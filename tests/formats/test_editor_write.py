@@ -64,7 +64,10 @@ def test_a_constant_on_a_socket_becomes_a_node_that_holds_it() -> None:
 
 
 def test_what_the_editor_cannot_show_is_told() -> None:
-    prompt = {"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 8, "gone": "x"}}, "2": {"class_type": "Nope", "inputs": {}}}
+    prompt = {
+        "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 8, "gone": "x"}},
+        "2": {"class_type": "Nope", "inputs": {}},
+    }
     written = from_prompt(Workflow.from_json(prompt), infos())
     assert [(each.code, each.node, each.input) for each in written.warnings] == [
         ("unknown_node_type", "2", None), ("not_shown", "1", "gone"),
