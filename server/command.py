@@ -111,7 +111,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _token(arguments: argparse.Namespace) -> str | None:
     token: str | None = arguments.token or os.environ.get("GRAPHFLOW_TOKEN") or None
     if arguments.token_file is not None:
-        token = _token_of(arguments.token_file)
+        token = token_in(arguments.token_file)
     if token is not None and (
         len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
     ):
@@ -122,7 +122,7 @@ def _token(arguments: argparse.Namespace) -> str | None:
     return token
 
 
-def _token_of(path: Path) -> str:
+def token_in(path: Path) -> str:
     """The token in a file that only its owner can read; made if there is none."""
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:

@@ -46,6 +46,8 @@ class Outbox:
         self._size = 0
         self._closed: Closed | None = None
         self._filled = asyncio.Event()
+        self.overflowed = asyncio.Event()
+        """Set when the client was too slow."""
         self.dropped = 0
 
     @property
@@ -76,6 +78,8 @@ class Outbox:
         if self._closed is None:
             self._closed = Closed(slow)
             self._filled.set()
+            if slow:
+                self.overflowed.set()
 
     async def get(self) -> str | bytes:
         """The next message; waits for one. Raises Closed: at once where the client was too slow, else at the end."""

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 import uuid
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -48,7 +47,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     listener.hold()
     state.hub.add(listener)
     state.queue.want_previews(state.hub.wants_previews)
-    writer = asyncio.create_task(_write(ws, listener, state))
+    tasks = [asyncio.create_task(_write(ws, listener)), asyncio.create_task(_guard(request, listener, state))]
     state.sockets.add(ws)
     try:
         await _greet(state, listener, query.since)
@@ -57,10 +56,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         state.sockets.discard(ws)
         state.hub.remove(listener)
         state.queue.want_previews(state.hub.wants_previews)
-        listener.outbox.close()
-        writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await writer
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return ws
 
 
@@ -113,7 +111,7 @@ def _hear(text: str, listener: Listener, state: State) -> None:
     listener.outbox.put(json.dumps({"type": "feature_flags", "data": features(state)}), Rank.STATE)
 
 
-async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
+async def _write(ws: web.WebSocketResponse, listener: Listener) -> None:
     """Send what is in the outbox, one message after the other, as fast as the client takes it."""
     try:
         while True:
@@ -123,21 +121,18 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) ->
                     await ws.send_bytes(content)
                 else:
                     await ws.send_str(content)
-    except Closed as closed:
-        if closed.slow:
-            _cut(ws, state)
     except TimeoutError:
-        _cut(ws, state)
-    except (ConnectionError, RuntimeError):
-        listener.outbox.close()
+        listener.outbox.close(slow=True)
+    except (Closed, ConnectionError):
+        return
 
 
-def _cut(ws: web.WebSocketResponse, state: State) -> None:
-    """End the connection of a client that does not read; a closing handshake would have to wait for it, too."""
+async def _guard(request: web.Request, listener: Listener, state: State) -> None:
+    """Cut off a client that does not keep up: at once, since a closing handshake would wait for it, too."""
+    await listener.outbox.overflowed.wait()
     state.metrics.cut.inc()
-    transport = ws._req.transport if ws._req is not None else None
-    if transport is not None:
-        transport.abort()
+    if request.transport is not None:
+        request.transport.abort()
 
 
 ROUTES = (Route("GET", "/ws", websocket, READ, "Websocket: events as they happen", query=SocketQuery, statuses=(101,)),)

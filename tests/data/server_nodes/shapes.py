@@ -35,3 +35,9 @@ def burn(context: Context, seconds: float = 1.0) -> int:
             count += 1
         context.progress(count % 1000, 1000, lambda: b"\xff\xd8\xff picture")
     return 1
+
+
+@node("Tell", version="1", output=True, deterministic=False)
+def tell(text: str = "", size: int = 1) -> Ui:
+    """Shows a long text."""
+    return Ui({"text": [text * size]})

@@ -1,0 +1,313 @@
+"""The websocket: what a client of the field hears, whenever it comes, however slow it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+
+
+@asynccontextmanager
+async def listening(server, client_id="", max_msg_size=1 << 22, **query):
+    address = f"{server.url}/ws"
+    params = {**({"clientId": client_id} if client_id else {}), **query}
+    async with aiohttp.ClientSession() as session, session.ws_connect(
+        address, params=params, max_msg_size=max_msg_size
+    ) as ws:
+        yield ws
+
+
+async def hear(ws, until="executing null", seconds=20):
+    """Messages up to and with the last one wanted; binary ones as bytes."""
+    found = []
+    async with asyncio.timeout(seconds):
+        async for message in ws:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                found.append(message.data)
+                continue
+            data = json.loads(message.data)
+            found.append(data)
+            kind = data["type"]
+            if kind == "executing" and data["data"]["node"] is None:
+                kind = "executing null"
+            if kind == until:
+                return found
+    raise AssertionError(f"the socket ended before {until!r}: {found}")
+
+
+async def submit(server, graph, **more):
+    answer = await asyncio.to_thread(server.post, "/prompt", {"prompt": graph, **more})
+    assert answer.status == 200, answer.body
+    return answer.json["prompt_id"]
+
+
+def kinds(messages):
+    return [message["type"] for message in messages if isinstance(message, dict)]
+
+
+def steps(text, count=3, seconds=0.05):
+    return {"1": {"class_type": "Steps", "inputs": {"text": text, "steps": count, "seconds": seconds}},
+            "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+
+
+def run(check):
+    asyncio.run(asyncio.wait_for(check, 60))
+
+
+def test_the_first_message_is_the_status_with_an_id_that_the_server_makes(server):
+    async def check():
+        async with listening(server) as ws:
+            first = json.loads((await ws.receive()).data)
+            assert first["type"] == "status" and len(first["data"]["sid"]) == 32
+            assert first["data"]["status"]["exec_info"]["queue_remaining"] == 0
+        async with listening(server, "my-own") as ws:
+            assert json.loads((await ws.receive()).data)["data"]["sid"] == "my-own"
+
+    run(check())
+
+
+def test_a_run_is_told_in_the_fields_order_and_the_end_comes_last(server, graph):
+    async def check():
+        async with listening(server, "order") as ws:
+            prompt_id = await submit(server, graph(31), client_id="order")
+            messages = await hear(ws)
+            told = [kind for kind in kinds(messages) if kind not in ("status", "progress_state", "progress")]
+            assert told == ["execution_start", "execution_cached", "executing", "executing", "executed", "execution_success",
+                            "executing"]  # fmt: skip
+            assert messages[-1]["data"] == {"node": None, "prompt_id": prompt_id}
+            executed = next(message for message in messages if message["type"] == "executed")
+            assert executed["data"]["output"] == {"value": [31]} and executed["data"]["node"] == "2"
+            assert all(message["data"]["prompt_id"] == prompt_id for message in messages if message["type"] != "status")
+
+    run(check())
+
+
+def test_an_error_lands_on_its_node_and_is_the_only_end(server):
+    async def check():
+        async with listening(server, "error") as ws:
+            await submit(server, {"1": {"class_type": "Misbehave", "inputs": {"how": "raise"}},
+                                  "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}, client_id="error")  # fmt: skip
+            messages = await hear(ws)
+            error = next(message["data"] for message in messages if message["type"] == "execution_error")
+            assert error["node_id"] == "1" and error["node_type"] == "Misbehave" and "out of luck" in error["exception_message"]
+            assert "execution_success" not in kinds(messages)
+
+    run(check())
+
+
+def test_only_the_client_that_sent_a_prompt_hears_of_it_and_a_prompt_of_nobody_is_heard_by_all(server, graph):
+    async def check():
+        async with listening(server, "one") as one, listening(server, "two") as two:
+            await submit(server, graph(32), client_id="one")
+            await hear(one)
+            everybodys = await submit(server, graph(33))
+            heard = await hear(two)
+            assert {message["data"].get("prompt_id") for message in heard} <= {None, everybodys}
+            await hear(one)
+
+    run(check())
+
+
+def test_previews_go_only_to_those_who_asked_and_in_the_form_they_asked_for(server):
+    async def check():
+        async with listening(server, "p") as silent, listening(server, "p") as new, listening(server, "p") as old:
+            await new.send_str(json.dumps(FLAGS))
+            await old.send_str(json.dumps({"type": "feature_flags", "data": {}}))
+            await hear(new, "feature_flags")
+            await hear(old, "feature_flags")
+            await submit(server, steps("previews", 6, 0.1), client_id="p")
+            heard = [await hear(ws) for ws in (silent, new, old)]
+            frames = [[message for message in messages if isinstance(message, bytes)] for messages in heard]
+            assert frames[0] == []
+            event, length = struct.unpack(">II", frames[1][0][:8])
+            metadata = json.loads(frames[1][0][8 : 8 + length])
+            assert event == 4 and metadata["node_id"] == "1" and metadata["image_type"] == "image/jpeg"
+            assert frames[1][0][8 + length :] == b"picture"
+            assert frames[2][0] == struct.pack(">II", 1, 1) + b"picture"
+
+    run(check())
+
+
+def test_a_client_that_comes_after_the_post_misses_nothing(server, graph):
+    """Some programs post first and open the socket then: the run may be over by that time."""
+
+    async def check():
+        prompt_id = await submit(server, graph(34), client_id="late")
+        await asyncio.to_thread(server.post, "/prompt?wait=10", {"prompt": graph(34), "client_id": "late",
+                                                                 "prompt_id": "late-2"})  # fmt: skip
+        async with listening(server, "late") as ws:
+            first = await hear(ws)
+            second = await hear(ws)
+        assert kinds(first)[0] == "status" and first[0]["data"]["status"]["exec_info"]["queue_remaining"] == 0
+        assert kinds(first)[1] == "execution_start" and first[-1]["data"]["prompt_id"] == prompt_id
+        assert second[-1]["data"]["prompt_id"] == "late-2"
+        async with listening(server, "late") as ws:
+            assert json.loads((await ws.receive()).data)["type"] == "status"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ws.receive(), 0.3)
+
+    run(check())
+
+
+def test_the_status_on_connecting_counts_the_running_prompt(server):
+    async def check():
+        await submit(server, steps("count", 20, 0.1), client_id="counted")
+        async with listening(server, "somebody else") as ws:
+            assert json.loads((await ws.receive()).data)["data"]["status"]["exec_info"]["queue_remaining"] == 1
+        await asyncio.to_thread(server.post, "/interrupt")
+
+    run(check())
+
+
+def test_a_page_that_is_reloaded_in_the_middle_sees_every_state_once(server):
+    """Cut at each point of the run; what both connections told together is the log, whole and without gaps."""
+
+    async def check(cut: int):
+        client = f"reload-{cut}"
+        async with listening(server, client) as ws:
+            prompt_id = await submit(server, steps(client, 4, 0.05), client_id=client)
+            seen = 0
+            while seen < cut:
+                message = json.loads((await ws.receive()).data)
+                seen += message["type"] != "status"
+        async with listening(server, client) as ws:
+            messages = await hear(ws)
+        numbers = [message["number"] for message in messages if isinstance(message, dict) and "number" in message]
+        assert numbers == list(range(1, len(numbers) + 1))
+        log = (await asyncio.to_thread(server.get, f"/prompts/{prompt_id}/events")).json["events"]
+        assert numbers == [event["number"] for event in log]
+
+    for cut in (1, 2, 3, 5):
+        run(check(cut))
+
+
+def test_a_socket_can_go_on_from_an_event_of_any_prompt(server, graph):
+    async def check():
+        prompt_id = await submit(server, graph(35), client_id="owner")
+        log = []
+        while not log or log[-1]["type"] != "execution_success":
+            log = (await asyncio.to_thread(server.get, f"/prompts/{prompt_id}/events?wait=5")).json["events"]
+        for since in range(len(log)):
+            async with listening(server, "guest", prompt_id=prompt_id, since=str(since)) as ws:
+                messages = await hear(ws)
+            assert [message["number"] for message in messages if "number" in message] == list(range(since + 1, len(log) + 1))
+
+    run(check())
+
+
+def test_defect_7_closing_the_old_socket_does_not_deafen_the_new_one(server, graph):
+    async def check():
+        async with aiohttp.ClientSession() as session:
+            old = await session.ws_connect(f"{server.url}/ws?clientId=twice")
+            async with listening(server, "twice") as new:
+                await hear(new, "status")
+                await old.close()
+                await asyncio.sleep(0.2)
+                await submit(server, graph(36), client_id="twice")
+                assert kinds(await hear(new))[-2] == "execution_success"
+
+    run(check())
+
+
+def test_defect_3_progress_messages_do_not_grow_with_the_graph(server):
+    async def check():
+        chain = {"0": {"class_type": "Number", "inputs": {"value": 37}}}
+        for index in range(1, 300):
+            chain[str(index)] = {"class_type": "Number", "inputs": {"value": [str(index - 1), 0]}}
+        chain["out"] = {"class_type": "Show", "inputs": {"value": ["299", 0]}}
+        async with listening(server, "chain") as ws:
+            await submit(server, chain, client_id="chain")
+            messages = await hear(ws)
+        size = sum(len(json.dumps(message)) for message in messages if message["type"] == "progress_state")
+        assert size < 300 * 1000
+        assert kinds(messages)[-2] == "execution_success"
+
+    run(check())
+
+
+def test_defect_10_a_run_has_one_end(server):
+    async def check():
+        async with listening(server, "end") as ws:
+            await submit(server, {"1": {"class_type": "Misbehave", "inputs": {}},
+                                  "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}, client_id="end")  # fmt: skip
+            ends = [kind for kind in kinds(await hear(ws)) if kind in ("execution_success", "execution_error",
+                                                                       "execution_interrupted")]  # fmt: skip
+            assert ends == ["execution_error"]
+
+    run(check())
+
+
+def test_whatever_a_client_says_is_heard_or_ignored_and_too_much_of_it_ends_the_connection(server):
+    async def check():
+        async with listening(server, "chatty") as ws:
+            for text in ("", "no json", "[]", '{"type": 5}', '{"type": "feature_flags", "data": []}', "[" * 1000, "null"):
+                await ws.send_str(text)
+            await ws.send_bytes(b"\x00\xff")
+            await hear(ws, "feature_flags")
+            for _ in range(200):
+                await ws.send_str("again")
+            while (message := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+            assert message.data == aiohttp.WSCloseCode.POLICY_VIOLATION
+        async with listening(server, "loud") as ws:
+            await ws.send_str("x" * 100_000)
+            while (message := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+            assert message.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+    run(check())
+
+
+def test_two_hundred_clients_hear_their_own_prompts(server, graph):
+    async def check():
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+            async def one(index: int):
+                async with session.ws_connect(f"{server.url}/ws?clientId=crowd-{index}") as ws:
+                    body = {"prompt": graph(index % 100), "client_id": f"crowd-{index}"}
+                    async with session.post(f"{server.url}/prompt", json=body) as answer:
+                        prompt_id = (await answer.json())["prompt_id"]
+                    messages = await hear(ws, seconds=50)
+                    assert messages[-1]["data"]["prompt_id"] == prompt_id
+                    assert {message["data"].get("prompt_id") for message in messages} <= {None, prompt_id}
+
+            await asyncio.gather(*(one(index) for index in range(200)))
+
+    run(check())
+
+
+def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
+    """Forty results of 400 kB: more than the kernel and the outbox take for one who reads nothing."""
+    with serve(limits={"outbox": 1 << 20}) as server:
+        dead = socket.socket()
+        dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        dead.connect(("127.0.0.1", server.port))
+        dead.sendall(b"GET /ws?clientId=both HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")  # fmt: skip
+
+        async def check():
+            async with listening(server, "both", max_msg_size=0) as ws:
+                await hear(ws, "status")
+                assert numbers(server)["graphflow_websockets"] == 2
+                for index in range(40):
+                    body = {"1": {"class_type": "Tell", "inputs": {"text": f"{index:04}", "size": 100_000}}}
+                    await submit(server, body, client_id="both")
+                    told = await hear(ws)
+                    assert f"{index:04}" * 2 in next(m for m in told if m["type"] == "executed")["data"]["output"]["text"][0]
+                assert numbers(server)["graphflow_websocket_cut_total"] == 1
+                assert numbers(server)["graphflow_websockets"] == 1
+
+        run(check())
+        dead.close()
+
+
+def numbers(server) -> dict[str, float]:
+    lines = [line.rsplit(" ", 1) for line in server.get("/metrics").body.decode().splitlines() if line[:1] != "#"]
+    return {name: float(value) for name, value in lines}
