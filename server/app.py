@@ -37,7 +37,7 @@ def create_app(options: Options, engine: Engine, queue: PromptQueue, recent: Rec
         middlewares=[around(metrics), gate(options)], client_max_size=options.limits.upload + (1 << 20)
     )
     app[STATE] = State(options, engine, queue, metrics, Hub(metrics), recent or Recent())
-    app[POLICIES] = add_routes(app, ROUTES)
+    app[POLICIES] = add_routes(app, [*ROUTES, pages.STATIC])
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_say_goodbye)
@@ -49,10 +49,9 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> dict[web.Abstra
     policies: dict[web.AbstractRoute, Policy] = {}
     for route in routes:
         for path in (route.path, f"/api{route.path}") if route.twin else (route.path,):
-            added = app.router.add_route(route.method, path, route.handler)
-            policies[added] = route.policy
-    catch_all = app.router.add_route(pages.STATIC.method, pages.STATIC.path, pages.STATIC.handler)
-    policies[catch_all] = pages.STATIC.policy
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                added = app.router.add_route(method, path, route.handler)
+                policies[added] = route.policy
     return policies
 
 

@@ -13,6 +13,7 @@ from graphflow_server.command import configure
 from graphflow_server.command import run as serve_command
 from graphflow_server.logs import JSONLines
 from graphflow_server.options import Options
+from graphflow_server.pages import STATIC
 from graphflow_server.policies import Policy
 
 TOKEN = "correct-horse-battery"
@@ -29,7 +30,7 @@ def same_origin(server):
 
 def test_attack_18_every_route_states_a_policy_and_every_route_that_writes_is_no_get():
     app = aiohttp.web.Application()
-    policies = add_routes(app, ROUTES)
+    policies = add_routes(app, [*ROUTES, STATIC])
     for route in app.router.routes():
         assert isinstance(policies.get(route), Policy), f"{route.method} {route.resource.canonical} states no policy"
         assert policies[route].writes == (route.method not in ("GET", "HEAD")), route
@@ -114,7 +115,12 @@ def test_attack_3_a_websocket_needs_the_token_and_the_origin_like_everything_els
      "http://127.0.0.1.evil.example", "http://evil.example@127.0.0.1", "http://127.0.0.1:8188, http://evil.example", "x" * 3000],
 )  # fmt: skip
 def test_attack_1_a_request_of_another_origin_is_refused(server, graph, origin):
-    for method, path in (("POST", "/prompt"), ("POST", "/interrupt"), ("GET", "/history"), ("GET", "/view?filename=x.png")):
+    for method, path in (
+        ("POST", "/prompt"),
+        ("POST", "/interrupt"),
+        ("GET", "/history"),
+        ("GET", "/view?filename=x.png"),
+    ):
         answer = server.ask(method, path, {"prompt": graph()} if method == "POST" else None, {"Origin": origin, **JSON})
         assert answer.status == 403 and answer.problems == ["wrong_origin"], (path, answer.status)
 
@@ -132,7 +138,9 @@ def test_attack_1_what_a_browser_says_comes_from_another_site_is_refused_even_wi
     assert server.get("/", Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate").status == 200
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
 def test_attack_1_a_browser_can_change_nothing_with_what_a_plain_form_sends(server, graph, content_type):
     body = json.dumps({"prompt": graph()}).encode()
     for path in ("/prompt", "/queue", "/history", "/interrupt", "/free", "/validate"):
@@ -177,7 +185,15 @@ def test_attack_2_a_host_that_is_not_ours_is_refused(server, host):
 
 def test_attack_2_this_machine_and_the_configured_names_are_answered(serve):
     with serve(allow_hosts=("Studio.local",)) as server:
-        for host in ("localhost", f"localhost:{server.port}", "LOCALHOST", "127.0.0.1", "[::1]:80", "127.9.9.9", "studio.local:80"):
+        for host in (
+            "localhost",
+            f"localhost:{server.port}",
+            "LOCALHOST",
+            "127.0.0.1",
+            "[::1]:80",
+            "127.9.9.9",
+            "studio.local:80",
+        ):
             assert server.ask("GET", "/queue", headers=[("Host", host)]).status == 200, host
     assert not Options(host="0.0.0.0").is_loopback and Options(host="::1").is_loopback
 
@@ -226,12 +242,15 @@ def test_attack_6_every_answer_forbids_sniffing_framing_and_scripts(server):
     for path in ("/queue", "/view?filename=none.png", "/nothing", "/object_info/Number", "/metrics", "/health"):
         headers = server.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff", path
-        assert "default-src 'none'" in headers["Content-Security-Policy"] and "sandbox" in headers["Content-Security-Policy"]
+        assert (
+            "default-src 'none'" in headers["Content-Security-Policy"]
+            and "sandbox" in headers["Content-Security-Policy"]
+        )
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 def test_attack_17_a_log_line_is_one_line_of_json_whatever_is_in_it():
-    record = logging.LogRecord("x", logging.INFO, "f", 1, "a\r\n{\"level\": \"fake\"}\x1b[31m %s", ("b\nc",), None)
+    record = logging.LogRecord("x", logging.INFO, "f", 1, 'a\r\n{"level": "fake"}\x1b[31m %s', ("b\nc",), None)
     record.prompt_id = "p\n1"
     line = JSONLines().format(record)
     assert "\n" not in line and "\r" not in line and "\x1b" not in line
@@ -257,7 +276,11 @@ def test_attack_21_a_mistake_of_ours_tells_the_client_a_number_and_nothing_else(
 
 
 def test_attack_21_an_error_of_a_node_tells_no_path_of_this_machine(server, tmp_path):
-    failed = server.run({"1": {"class_type": "Misbehave", "inputs": {}}, "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}})
-    history = server.get(f"/history/{failed['prompt_id']}").body + server.get(f"/prompts/{failed['prompt_id']}/events").body
+    failed = server.run(
+        {"1": {"class_type": "Misbehave", "inputs": {}}, "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}
+    )
+    history = (
+        server.get(f"/history/{failed['prompt_id']}").body + server.get(f"/prompts/{failed['prompt_id']}/events").body
+    )
     assert b"out of luck" in history and b"/site-packages/" not in history and str(server.root).encode() not in history
     assert b".py" not in history

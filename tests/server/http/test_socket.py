@@ -18,9 +18,10 @@ FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 async def listening(server, client_id="", max_msg_size=1 << 22, **query):
     address = f"{server.url}/ws"
     params = {**({"clientId": client_id} if client_id else {}), **query}
-    async with aiohttp.ClientSession() as session, session.ws_connect(
-        address, params=params, max_msg_size=max_msg_size
-    ) as ws:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(address, params=params, max_msg_size=max_msg_size) as ws,
+    ):
         yield ws
 
 
@@ -96,7 +97,11 @@ def test_an_error_lands_on_its_node_and_is_the_only_end(server):
                                   "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}, client_id="error")  # fmt: skip
             messages = await hear(ws)
             error = next(message["data"] for message in messages if message["type"] == "execution_error")
-            assert error["node_id"] == "1" and error["node_type"] == "Misbehave" and "out of luck" in error["exception_message"]
+            assert (
+                error["node_id"] == "1"
+                and error["node_type"] == "Misbehave"
+                and "out of luck" in error["exception_message"]
+            )
             assert "execution_success" not in kinds(messages)
 
     run(check())
@@ -197,7 +202,9 @@ def test_a_socket_can_go_on_from_an_event_of_any_prompt(server, graph):
         for since in range(len(log)):
             async with listening(server, "guest", prompt_id=prompt_id, since=str(since)) as ws:
                 messages = await hear(ws)
-            assert [message["number"] for message in messages if "number" in message] == list(range(since + 1, len(log) + 1))
+            assert [message["number"] for message in messages if "number" in message] == list(
+                range(since + 1, len(log) + 1)
+            )
 
     run(check())
 
@@ -247,7 +254,15 @@ def test_defect_10_a_run_has_one_end(server):
 def test_whatever_a_client_says_is_heard_or_ignored_and_too_much_of_it_ends_the_connection(server):
     async def check():
         async with listening(server, "chatty") as ws:
-            for text in ("", "no json", "[]", '{"type": 5}', '{"type": "feature_flags", "data": []}', "[" * 1000, "null"):
+            for text in (
+                "",
+                "no json",
+                "[]",
+                '{"type": 5}',
+                '{"type": "feature_flags", "data": []}',
+                "[" * 1000,
+                "null",
+            ):
                 await ws.send_str(text)
             await ws.send_bytes(b"\x00\xff")
             await hear(ws, "feature_flags")
@@ -300,7 +315,10 @@ def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
                     body = {"1": {"class_type": "Tell", "inputs": {"text": f"{index:04}", "size": 100_000}}}
                     await submit(server, body, client_id="both")
                     told = await hear(ws)
-                    assert f"{index:04}" * 2 in next(m for m in told if m["type"] == "executed")["data"]["output"]["text"][0]
+                    assert (
+                        f"{index:04}" * 2
+                        in next(m for m in told if m["type"] == "executed")["data"]["output"]["text"][0]
+                    )
                 assert numbers(server)["graphflow_websocket_cut_total"] == 1
                 assert numbers(server)["graphflow_websockets"] == 1
 

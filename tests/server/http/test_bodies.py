@@ -1,0 +1,241 @@
+"""Bodies of strangers: JSON tricks, sizes and costs (attacks 12, 13 and 14), each answered with a 4xx that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+from graphflow_server import strict_json
+from hypothesis import given
+from hypothesis import strategies as st
+
+TRICKS = {
+    "empty": b"", "spaces": b"  \n ", "half": b'{"prompt":', "text": b"nope", "array": b"[]", "number": b"5", "null": b"null",
+    "two": b'{} {}', "nan": b'{"prompt": NaN}', "infinity": b'{"prompt": [Infinity]}', "overflow": b'{"number": 1e999}',
+    "digits": b'{"number": ' + b"9" * 5000 + b"}", "twice": b'{"prompt": {}, "prompt": {"1": {}}}', "latin": b'{"a": "\xff"}',
+    "utf16": '{"a": 1}'.encode("utf-16"), "surrogate": b'{"client_id": "\\ud800"}', "deep": b"[" * 100_000,
+    "deep closed": b'{"a":' * 5000 + b"1" + b"}" * 5000, "control": b'{"a": "\x01"}', "nul": b"\0", "comment": b"{/* */}",
+    "string depth": b'{"prompt": "' + b"[" * 100 + b'"}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_attack_12_a_body_that_is_no_plain_json_object_is_refused_with_a_reason(server, name):
+    for path in ("/prompt", "/validate", "/queue", "/history", "/interrupt", "/free", "/jobs/cancel", "/settings"):
+        answer = server.ask("POST", path, TRICKS[name])
+        may_be_empty = name in ("empty", "spaces") and path not in ("/prompt", "/validate", "/settings")
+        if may_be_empty or (path == "/settings" and name == "string depth"):
+            assert answer.status == 200, path
+        elif name in ("string depth", "surrogate", "twice", "overflow", "digits"):
+            assert answer.status in (200, 400), path
+        else:
+            assert answer.status == 400 and answer.problems, (path, answer.body)
+    if name not in ("string depth",):
+        assert server.ask("POST", "/prompt", TRICKS[name]).status == 400
+
+
+def test_defect_12_a_body_that_is_no_json_is_a_400_that_says_where(server):
+    answer = server.ask("POST", "/prompt", b'{"prompt": {"1": oops}}')
+    assert answer.status == 400 and answer.problems == ["not_json"]
+    assert "line 1, column 18" in answer.json["error"]["message"]
+
+
+def test_defect_12_a_cycle_names_its_nodes_and_a_dangling_link_names_its_input(server):
+    loop = {"1": {"class_type": "Number", "inputs": {"value": ["2", 0]}}, "2": {"class_type": "Number", "inputs": {"value": ["1", 0]}},
+            "3": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
+    answer = server.post("/prompt", {"prompt": loop})
+    assert answer.status == 400 and "1 -> 2" in answer.json["error"]["details"] + answer.json["problems"][0]["message"]
+    dangling = server.post("/prompt", {"prompt": {"3": {"class_type": "Show", "inputs": {"value": ["77", 0]}}}})
+    assert dangling.status == 400 and b"Traceback" not in dangling.body
+    assert dangling.json["node_errors"]["3"]["errors"][0]["extra_info"]["input_name"] == "value"
+    slot = server.post("/prompt", {"prompt": {"1": {"class_type": "Number", "inputs": {}},
+                                              "3": {"class_type": "Show", "inputs": {"value": ["1", 9]}}}})  # fmt: skip
+    assert slot.json["node_errors"]["3"]["errors"][0]["extra_info"]["input_name"] == "value"
+
+
+def test_defect_1_a_link_of_an_undeclared_input_to_nowhere_stops_nothing(server, graph):
+    bad = graph(41)
+    bad["1"]["inputs"]["undeclared"] = ["no such node", 0]
+    assert server.post("/prompt", {"prompt": bad}).status in (200, 400)
+    assert server.run(graph(42))["outputs"] == {"2": {"value": [42]}}
+
+
+def test_defect_4_a_long_chain_is_no_problem(server):
+    chain = {"0": {"class_type": "Number", "inputs": {"value": 43}}}
+    for index in range(1, 3000):
+        chain[str(index)] = {"class_type": "Number", "inputs": {"value": [str(index - 1), 0]}}
+    chain["out"] = {"class_type": "Show", "inputs": {"value": ["2999", 0]}}
+    assert server.run(chain)["outputs"] == {"out": {"value": [43]}}
+
+
+def test_defect_11_the_same_number_twice_is_no_problem(server, graph):
+    answers = [server.post("/prompt", {"prompt": graph(index), "number": 5}) for index in (44, 45, 46)]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert len({answer.json["prompt_id"] for answer in answers}) == 3
+
+
+def test_defect_13_a_folder_that_is_not_there_yet_has_no_files(serve):
+    with serve() as server:
+        assert not (server.root / "input").exists()
+        for kind in ("output", "input", "temp"):
+            assert server.get(f"/internal/files/{kind}").json == []
+        assert server.get("/internal/files/models").status == 400
+
+
+def test_defect_14_nothing_is_bent_into_another_value(server, graph):
+    for value in (3.9, "false", "3.9", None, [1], {"a": 1}, True):
+        refused = server.post("/prompt", {"prompt": graph(value)})
+        assert refused.status == 400 and "1" in refused.json["node_errors"], value
+    assert server.run(graph("7"))["outputs"] == {"2": {"value": [7]}}
+
+
+# -- sizes and costs ------------------------------------------------------------------------------------------------------
+
+
+def test_attack_14_a_body_over_the_cap_is_refused_whether_it_says_its_length_or_not(serve):
+    with serve(limits={"body": 5000}) as server:
+        assert server.post("/prompt", {"prompt": {}, "client_id": "x" * 6000}).status == 413
+        chunked = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        chunked.sendall(b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunked.sendall(b"1000\r\n" + b" " * 0x1000 + b"\r\n1000\r\n" + b" " * 0x1000 + b"\r\n")
+        assert b" 413 " in chunked.recv(1000)
+        chunked.close()
+
+
+def test_attack_12_nodes_and_inputs_are_capped(serve, graph):
+    with serve(limits={"nodes": 10}) as server:
+        many = {str(index): {"class_type": "Show", "inputs": {"value": 1}} for index in range(11)}
+        assert server.post("/prompt", {"prompt": many}).problems == ["too_many_nodes"]
+        wide = {"1": {"class_type": "Show", "inputs": {f"x{index}": 1 for index in range(300)}}}
+        assert server.post("/prompt", {"prompt": wide}).problems == ["too_many_inputs"]
+
+
+def canvas(**inputs):
+    return {"1": {"class_type": "Canvas", "inputs": inputs}, "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"width": 4096, "height": 4096, "batch_size": 5}, "too_large"),
+        ({"width": "4096", "height": 4096, "batch_size": {"__value__": 5}}, "too_large"),
+        ({"width": 10**39, "height": 1}, "too_large"),
+        ({"steps": 1001}, "too_many_steps"),
+        ({"width": 4096, "height": 4096, "steps": 900}, "too_much_work"),
+    ],
+)
+def test_attack_13_what_costs_too_much_is_refused_by_its_product(server, inputs, problem):
+    answer = server.post("/prompt", {"prompt": canvas(**inputs)})
+    assert answer.status == 400 and answer.problems == [problem]
+    assert answer.json["problems"][0]["message"] and (problem == "too_much_work" or answer.json["problems"][0]["hint"])
+
+
+def test_attack_13_a_size_that_another_node_holds_counts_as_well(server):
+    far = {**canvas(width=["8", 0], height=4096, batch_size=8), "8": {"class_type": "Number", "inputs": {"value": ["9", 0]}},
+           "9": {"class_type": "Number", "inputs": {"value": 4096}}}  # fmt: skip
+    assert "too_large" in server.post("/prompt", {"prompt": far}).problems
+
+
+def test_a_size_that_is_allowed_runs(server):
+    assert server.run(canvas(width=4096, height=4096, steps=100))["state"] == "done"
+
+
+def test_attack_14_the_queue_takes_so_many_and_no_more(serve, graph):
+    with serve(limits={"waiting": 3}, paused=True) as server:
+        statuses = [server.post("/prompt", {"prompt": graph(index)}).status for index in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        server.post("/queue", {"clear": True})
+        assert server.post("/prompt", {"prompt": graph(1)}).status == 200
+
+
+# -- time -----------------------------------------------------------------------------------------------------------------
+
+
+def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(serve):
+    with serve(limits={"read_seconds": 1.0}) as server:
+        head = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        began = time.monotonic()
+        try:
+            for letter in b"GET /queue HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 100:
+                head.sendall(bytes([letter]))
+                time.sleep(0.05)
+            ended = head.recv(100) == b""
+        except OSError:
+            ended = True
+        assert ended and time.monotonic() - began < 6
+        body = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        body.sendall(b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+        assert b" 408 " in body.recv(1000)
+
+
+def test_attack_14_connections_are_capped(serve):
+    with serve(limits={"connections": 5}) as server:
+        held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(5)]
+        time.sleep(0.2)
+        more = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        try:
+            more.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            refused = more.recv(100) == b""
+        except ConnectionError:
+            refused = True
+        assert refused
+        for connection in held:
+            connection.close()
+        time.sleep(0.2)
+        assert server.get("/health").status == 200
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+     b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+)  # fmt: skip
+def test_what_is_no_http_is_a_4xx_or_the_end_of_the_connection(server, raw):
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.sendall(raw)
+    connection.shutdown(socket.SHUT_WR)
+    answer = connection.recv(100)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer
+    assert server.get("/health").status == 200
+
+
+# -- strict_json ----------------------------------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_plain_json_is_read_as_it_is(value):
+    assert strict_json.loads(json.dumps(value).encode()) == value
+    assert strict_json.loads(strict_json.dumps(value)) == value
+
+
+@given(st.binary(max_size=200) | st.text('[]{}":,\\u0d8eE+-.1', max_size=60).map(str.encode))
+def test_no_text_raises_anything_but_badjson(data):
+    try:
+        strict_json.dumps(strict_json.loads(data))
+    except strict_json.BadJSON:
+        pass
+
+
+def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
+    assert strict_json.loads(b'["[[[[", "\\"[", {"a": []}]', depth=3)
+    with pytest.raises(strict_json.BadJSON, match="nested 3 deep"):
+        strict_json.loads(b"[[[]]]", depth=2)
+    began = time.perf_counter()
+    for trick in (b'"\\' * 500_000, b'"' + b'\\"' * 500_000, b'["' * 300_000):
+        with pytest.raises(strict_json.BadJSON):
+            strict_json.loads(trick)
+    assert time.perf_counter() - began < 5
