@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -43,7 +44,8 @@ def test_defect_12_a_body_that_is_no_json_is_a_400_that_says_where(server):
 
 
 def test_defect_12_a_cycle_names_its_nodes_and_a_dangling_link_names_its_input(server):
-    loop = {"1": {"class_type": "Number", "inputs": {"value": ["2", 0]}}, "2": {"class_type": "Number", "inputs": {"value": ["1", 0]}},
+    loop = {"1": {"class_type": "Number", "inputs": {"value": ["2", 0]}},
+            "2": {"class_type": "Number", "inputs": {"value": ["1", 0]}},
             "3": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
     answer = server.post("/prompt", {"prompt": loop})
     assert answer.status == 400 and "1 -> 2" in answer.json["error"]["details"] + answer.json["problems"][0]["message"]
@@ -189,7 +191,8 @@ def test_attack_14_connections_are_capped(serve):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
+     b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
      b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
      b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
      b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
@@ -224,10 +227,8 @@ def test_plain_json_is_read_as_it_is(value):
 
 @given(st.binary(max_size=200) | st.text('[]{}":,\\u0d8eE+-.1', max_size=60).map(str.encode))
 def test_no_text_raises_anything_but_badjson(data):
-    try:
+    with contextlib.suppress(strict_json.BadJSON):
         strict_json.dumps(strict_json.loads(data))
-    except strict_json.BadJSON:
-        pass
 
 
 def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
