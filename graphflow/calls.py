@@ -70,7 +70,7 @@ def answer(kind: NodeType, value: Any) -> Answer:
         return Answer((value,) * count)
     elif count == 0:
         return Answer(())
-    elif count == 1 and not (type(value) is tuple and len(value) == 1):
+    elif count == 1 and not (isinstance(value, tuple) and len(value) == 1):
         return Answer((value,))
     else:
         outputs, ui, expansion = tuple(value), None, None

@@ -162,13 +162,14 @@ def node(
     still_valid: Callable[..., bool] | None = None,
     environment: Callable[[Settings], str] | None = None,
     check: Callable[..., Iterable[tuple[str | None, str]]] | None = None,
+    unchecked: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
     accelerator); with `together` several of this type, up to `Settings.together`. `deterministic=False`: it runs every
-    time. For `outside`, `still_valid`, `environment` and `check` see NodeType. An annotated `**parameter` takes inputs
-    that are not declared.
+    time. For `outside`, `still_valid`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter`
+    takes inputs that are not declared.
     """
 
     def declare(function: F) -> F:
@@ -191,7 +192,7 @@ def node(
             display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
             deterministic=deterministic, lane=lane, together=together, context=context, settings=settings, outside=outside,
             still_valid=still_valid, environment=environment, stated_version=version, extra=extra, check=check,
-            expands=expands,
+            unchecked=frozenset(unchecked), expands=expands,
         )  # fmt: skip
         return function
 

@@ -38,11 +38,15 @@ class Registry(dict[str, NodeType]):
         self[found.name] = found
 
     def add_module(self, module: ModuleType, pack: str) -> None:
+        """Add the node types of a module, and of the modules that it lists as `MODULES`."""
         types = [
-            item.node_type for item in vars(module).values() if isinstance(getattr(item, "node_type", None), NodeType)
+            item.node_type
+            for part in (module, *getattr(module, "MODULES", ()))
+            for item in vars(part).values()
+            if isinstance(getattr(item, "node_type", None), NodeType)
         ]
         self.update({found.name: found for found in types})
-        self.packs[pack] = self.packs.get(pack, 0) + len(types)
+        self.packs[pack] = self.packs.get(pack, 0) + len({found.name for found in types})
 
     def add_folder(self, folder: Path) -> None:
         """Load every Python file of a folder; one that fails is reported and leaves the rest working."""

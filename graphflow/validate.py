@@ -13,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from .inputs import OPTIONAL, WIDGETS, Input, flatten
+from .inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from .literals import Choices, Report, canonical_literal
 from .node import NodeType
 from .problem import Problem, did_you_mean
@@ -139,7 +139,7 @@ class Binder:
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
                 literals[name] = value
                 continue
-            if name in kind.unchecked and item.type == "COMBO":
+            if name in kind.unchecked and (item.type == "COMBO" or item.type not in LITERAL_TYPES):
                 item = replace(item, free=True)
             ok, literal = canonical_literal(item, value, self._choices, report)
             if ok:

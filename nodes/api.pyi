@@ -12,6 +12,7 @@ class Combo(Value): ...
 class Conditioning(Value): ...
 class Float(Value): ...
 class Image(Value): ...
+class Imagecompare(Value): ...
 class Int(Value): ...
 class Latent(Value): ...
 class Mask(Value): ...
@@ -19,11 +20,22 @@ class Model(Value): ...
 class String(Value): ...
 class Vae(Value): ...
 
+class _BatchImagesNode(Image):
+    images: Place
+    IMAGE: Image
+def BatchImagesNode(
+    *,
+    images: Any,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BatchImagesNode:
+    """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    ...
+
 class _CLIPSetLastLayer(Clip):
     clip: Place
     stop_at_clip_layer: Place
     CLIP: Clip
-
 def CLIPSetLastLayer(
     *,
     clip: Clip,
@@ -41,7 +53,6 @@ class _CLIPTextEncode(Conditioning):
     text: Place
     clip: Place
     CONDITIONING: Conditioning
-
 def CLIPTextEncode(
     *,
     text: str | Combo | String,
@@ -52,20 +63,33 @@ def CLIPTextEncode(
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1 and `[word]` 1/1.1 times."""
     ...
 
+class _CaseConverter(String):
+    string: Place
+    mode: Place
+    STRING: String
+def CaseConverter(
+    *,
+    string: str | Combo | String,
+    mode: Literal['UPPERCASE', 'lowercase', 'Capitalize', 'Title Case'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CaseConverter:
+    """A text in capitals, in small letters, with a capital first, or with a capital in every word."""
+    ...
+
 class _CheckpointLoaderSimple_(NodeHandle):
     ckpt_name: Place
 
 class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
+
 class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
+
 class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
 
-class _CheckpointLoaderSimple(
-    tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_
-):
+class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
     MODEL: _CheckpointLoaderSimple_0
     CLIP: _CheckpointLoaderSimple_1
     VAE: _CheckpointLoaderSimple_2
-
 def CheckpointLoaderSimple(
     *,
     ckpt_name: str | Combo | String,
@@ -78,11 +102,74 @@ def CheckpointLoaderSimple(
     """
     ...
 
+class _ComfyMathExpression_(NodeHandle):
+    expression: Place
+    values: Place
+
+class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression_1(Int, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression_2(Boolean, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_):
+    FLOAT: _ComfyMathExpression_0
+    INT: _ComfyMathExpression_1
+    BOOL: _ComfyMathExpression_2
+def ComfyMathExpression(
+    *,
+    expression: str | Combo | String = 'a + b',
+    values: Any,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ComfyMathExpression:
+    """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
+
+    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and functions:
+    abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin acos atan
+    atan2 degrees radians gcd lcm sign clamp.
+    """
+    ...
+
+class _ComfyNumberConvert_(NodeHandle):
+    value: Place
+
+class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
+
+class _ComfyNumberConvert_1(Int, _ComfyNumberConvert_): ...
+
+class _ComfyNumberConvert(tuple[_ComfyNumberConvert_0, _ComfyNumberConvert_1], _ComfyNumberConvert_):
+    FLOAT: _ComfyNumberConvert_0
+    INT: _ComfyNumberConvert_1
+def ComfyNumberConvert(
+    *,
+    value: int | float | str | bool | Boolean | Combo | Float | Int | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ComfyNumberConvert:
+    """A number, a text that holds one, or true and false (1 and 0), as a number and cut to a whole one."""
+    ...
+
+class _ComfySwitchNode(Any):
+    switch: Place
+    on_false: Place
+    on_true: Place
+    output: Any
+def ComfySwitchNode(
+    *,
+    switch: bool | Boolean = False,
+    on_false: Any = None,
+    on_true: Any = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ComfySwitchNode:
+    """One of two values of any type; what the other one hangs on is not computed."""
+    ...
+
 class _ConditioningCombine(Conditioning):
     conditioning_1: Place
     conditioning_2: Place
     CONDITIONING: Conditioning
-
 def ConditioningCombine(
     *,
     conditioning_1: Conditioning,
@@ -96,7 +183,6 @@ def ConditioningCombine(
 class _ConditioningZeroOut(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
-
 def ConditioningZeroOut(
     *,
     conditioning: Conditioning,
@@ -106,12 +192,83 @@ def ConditioningZeroOut(
     """The same shapes with nothing but zeros in them."""
     ...
 
+class _CropMask(Mask):
+    mask: Place
+    x: Place
+    y: Place
+    width: Place
+    height: Place
+    MASK: Mask
+def CropMask(
+    *,
+    mask: Mask,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CropMask:
+    """A rectangle of a mask, as far as the mask reaches; at least one pixel of it.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    """
+    ...
+
+class _CustomCombo_(NodeHandle):
+    choice: Place
+
+class _CustomCombo_0(String, _CustomCombo_): ...
+
+class _CustomCombo_1(Int, _CustomCombo_): ...
+
+class _CustomCombo(tuple[_CustomCombo_0, _CustomCombo_1], _CustomCombo_):
+    STRING: _CustomCombo_0
+    INDEX: _CustomCombo_1
+def CustomCombo(
+    *,
+    choice: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CustomCombo:
+    """One of several texts that stand in the node itself (`option1`, `option2` ...), and its place among them from 0.
+
+    The place is the stored `index`, or looked up where none is stored; -1 if the text is none of them.
+    """
+    ...
+
+class _EmptyImage(Image):
+    width: Place
+    height: Place
+    batch_size: Place
+    color: Place
+    IMAGE: Image
+def EmptyImage(
+    *,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    batch_size: int | Int = 1,
+    color: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyImage:
+    """Pictures of one colour, which is 0xRRGGBB as a number.
+
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    `batch_size`: 1 to 4096
+    `color`: 0 to 16777215
+    """
+    ...
+
 class _EmptyLatentImage(Latent):
     width: Place
     height: Place
     batch_size: Place
     LATENT: Latent
-
 def EmptyLatentImage(
     *,
     width: int | Int = 512,
@@ -128,12 +285,80 @@ def EmptyLatentImage(
     """
     ...
 
+class _EmptySD3LatentImage(Latent):
+    width: Place
+    height: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptySD3LatentImage(
+    *,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptySD3LatentImage:
+    """A latent of zeros with the 16 channels of Stable Diffusion 3.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _FeatherMask(Mask):
+    mask: Place
+    left: Place
+    top: Place
+    right: Place
+    bottom: Place
+    MASK: Mask
+def FeatherMask(
+    *,
+    mask: Mask,
+    left: int | Int = 0,
+    top: int | Int = 0,
+    right: int | Int = 0,
+    bottom: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FeatherMask:
+    """Let a mask fade to its edges, linearly over so many pixels from each.
+
+    `left`: 0 to 16384
+    `top`: 0 to 16384
+    `right`: 0 to 16384
+    `bottom`: 0 to 16384
+    """
+    ...
+
+class _GetImageSize_(NodeHandle):
+    image: Place
+
+class _GetImageSize_0(Int, _GetImageSize_): ...
+
+class _GetImageSize_1(Int, _GetImageSize_): ...
+
+class _GetImageSize_2(Int, _GetImageSize_): ...
+
+class _GetImageSize(tuple[_GetImageSize_0, _GetImageSize_1, _GetImageSize_2], _GetImageSize_):
+    width: _GetImageSize_0
+    height: _GetImageSize_1
+    batch_size: _GetImageSize_2
+def GetImageSize(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GetImageSize:
+    """Width and height of pictures in pixels, and how many there are."""
+    ...
+
 class _GraphFlowAddNoise(Latent):
     latent: Place
     seed: Place
     timestep: Place
     LATENT: Latent
-
 def GraphFlowAddNoise(
     *,
     latent: Latent,
@@ -149,6 +374,223 @@ def GraphFlowAddNoise(
     """
     ...
 
+class _GrowMask(Mask):
+    mask: Place
+    expand: Place
+    tapered_corners: Place
+    MASK: Mask
+def GrowMask(
+    *,
+    mask: Mask,
+    expand: int | Int = 0,
+    tapered_corners: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GrowMask:
+    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around it.
+
+    Around it is a diamond with `tapered_corners`, a square without.
+
+    `expand`: -16384 to 16384
+    """
+    ...
+
+class _ImageBatch(Image):
+    image1: Place
+    image2: Place
+    IMAGE: Image
+def ImageBatch(
+    *,
+    image1: Image,
+    image2: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBatch:
+    """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
+    ...
+
+class _ImageColorToMask(Mask):
+    image: Place
+    color: Place
+    MASK: Mask
+def ImageColorToMask(
+    *,
+    image: Image,
+    color: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageColorToMask:
+    """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
+
+    `color`: 0 to 16777215
+    """
+    ...
+
+class _ImageCompare(NodeHandle):
+    compare_view: Place
+    image_a: Place
+    image_b: Place
+def ImageCompare(
+    *,
+    compare_view: Imagecompare | None = None,
+    image_a: Image | None = None,
+    image_b: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCompare:
+    """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
+    ...
+
+class _ImageCompositeMasked(Image):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    resize_source: Place
+    mask: Place
+    IMAGE: Image
+def ImageCompositeMasked(
+    *,
+    destination: Image,
+    source: Image,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    resize_source: bool | Boolean = False,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCompositeMasked:
+    """Lay pictures on others at a place, where the mask is 1; what sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _ImageCrop(Image):
+    image: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    IMAGE: Image
+def ImageCrop(
+    *,
+    image: Image,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCrop:
+    """A rectangle of pictures, as far as they reach; at least one pixel of them.
+
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _ImageFlip(Image):
+    image: Place
+    flip_method: Place
+    IMAGE: Image
+def ImageFlip(
+    *,
+    image: Image,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageFlip:
+    """Pictures mirrored: top to bottom, or left to right."""
+    ...
+
+class _ImageFromBatch(Image):
+    image: Place
+    batch_index: Place
+    length: Place
+    IMAGE: Image
+def ImageFromBatch(
+    *,
+    image: Image,
+    batch_index: int | Int = 0,
+    length: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageFromBatch:
+    """Some pictures of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
+
+    `batch_index`: 0 to 4095
+    `length`: 1 to 4096
+    """
+    ...
+
+class _ImageInvert(Image):
+    image: Place
+    IMAGE: Image
+def ImageInvert(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageInvert:
+    """1 - picture."""
+    ...
+
+class _ImagePadForOutpaint_(NodeHandle):
+    image: Place
+    left: Place
+    top: Place
+    right: Place
+    bottom: Place
+    feathering: Place
+
+class _ImagePadForOutpaint_0(Image, _ImagePadForOutpaint_): ...
+
+class _ImagePadForOutpaint_1(Mask, _ImagePadForOutpaint_): ...
+
+class _ImagePadForOutpaint(tuple[_ImagePadForOutpaint_0, _ImagePadForOutpaint_1], _ImagePadForOutpaint_):
+    IMAGE: _ImagePadForOutpaint_0
+    MASK: _ImagePadForOutpaint_1
+def ImagePadForOutpaint(
+    *,
+    image: Image,
+    left: int | Int = 0,
+    top: int | Int = 0,
+    right: int | Int = 0,
+    bottom: int | Int = 0,
+    feathering: int | Int = 40,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImagePadForOutpaint:
+    """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
+
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
+
+    `left`: 0 to 16384
+    `top`: 0 to 16384
+    `right`: 0 to 16384
+    `bottom`: 0 to 16384
+    `feathering`: 0 to 16384
+    """
+    ...
+
+class _ImageRotate(Image):
+    image: Place
+    rotation: Place
+    IMAGE: Image
+def ImageRotate(
+    *,
+    image: Image,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageRotate:
+    """Pictures turned clockwise."""
+    ...
+
 class _ImageScale(Image):
     image: Place
     upscale_method: Place
@@ -156,14 +598,13 @@ class _ImageScale(Image):
     height: Place
     crop: Place
     IMAGE: Image
-
 def ImageScale(
     *,
     image: Image,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal["disabled", "center"] | Combo | String = "disabled",
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
@@ -174,37 +615,176 @@ def ImageScale(
     """
     ...
 
+class _ImageScaleBy(Image):
+    image: Place
+    upscale_method: Place
+    scale_by: Place
+    IMAGE: Image
+def ImageScaleBy(
+    *,
+    image: Image,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    scale_by: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleBy:
+    """Resample pictures by a factor.
+
+    `scale_by`: 0.01 to 8.0
+    """
+    ...
+
+class _ImageScaleToMaxDimension(Image):
+    image: Place
+    upscale_method: Place
+    largest_size: Place
+    IMAGE: Image
+def ImageScaleToMaxDimension(
+    *,
+    image: Image,
+    upscale_method: Literal['area', 'lanczos', 'bilinear', 'nearest-exact', 'bicubic'] | Combo | String,
+    largest_size: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleToMaxDimension:
+    """Resample pictures so that the longer side has a length, proportions kept.
+
+    `largest_size`: 0 to 16384
+    """
+    ...
+
+class _ImageScaleToTotalPixels(Image):
+    image: Place
+    upscale_method: Place
+    megapixels: Place
+    IMAGE: Image
+def ImageScaleToTotalPixels(
+    *,
+    image: Image,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    megapixels: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleToTotalPixels:
+    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+
+    `megapixels`: 0.01 to 16.0
+    """
+    ...
+
+class _ImageStitch(Image):
+    image1: Place
+    direction: Place
+    match_image_size: Place
+    spacing_width: Place
+    spacing_color: Place
+    image2: Place
+    IMAGE: Image
+def ImageStitch(
+    *,
+    image1: Image,
+    direction: Literal['right', 'down', 'left', 'up'] | Combo | String = 'right',
+    match_image_size: bool | Boolean = True,
+    spacing_width: int | Int = 0,
+    spacing_color: Literal['white', 'black', 'red', 'green', 'blue'] | Combo | String = 'white',
+    image2: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageStitch:
+    """Put a picture beside another, with a strip of a colour between them.
+
+    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black margin.
+    In batches of different length the shorter one's last picture is repeated.
+
+    `spacing_width`: 0 to 1024
+    """
+    ...
+
+class _ImageToMask(Mask):
+    image: Place
+    channel: Place
+    MASK: Mask
+def ImageToMask(
+    *,
+    image: Image,
+    channel: Literal['red', 'green', 'blue', 'alpha'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageToMask:
+    """One channel of a picture as a mask."""
+    ...
+
+class _InvertMask(Mask):
+    mask: Place
+    MASK: Mask
+def InvertMask(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InvertMask:
+    """1 - mask."""
+    ...
+
+class _JoinImageWithAlpha(Image):
+    image: Place
+    alpha: Place
+    IMAGE: Image
+def JoinImageWithAlpha(
+    *,
+    image: Image,
+    alpha: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _JoinImageWithAlpha:
+    """Give pictures an alpha channel: transparent where the mask is 1."""
+    ...
+
+class _JsonExtractString(String):
+    json_string: Place
+    key: Place
+    STRING: String
+def JsonExtractString(
+    *,
+    json_string: str | Combo | String = '',
+    key: str | Combo | String = '',
+    id: str | None = None,
+    title: str | None = None,
+) -> _JsonExtractString:
+    """The value of a key of a JSON object, as text; empty where the text is no JSON object or has no such key.
+
+    `a.b.0` goes into objects and lists, if the object has no key of just that name. Objects and lists come as JSON.
+    """
+    ...
+
 class _KSampler(Latent):
     model: Place
-    positive: Place
-    negative: Place
-    latent_image: Place
     seed: Place
     steps: Place
     cfg: Place
     sampler_name: Place
     scheduler: Place
+    positive: Place
+    negative: Place
+    latent_image: Place
     denoise: Place
     LATENT: Latent
-
 def KSampler(
     *,
     model: Model,
-    positive: Conditioning,
-    negative: Conditioning,
-    latent_image: Latent,
     seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
-    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
-    | Combo
-    | String = "normal",
+    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
+    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
     denoise: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
 ) -> _KSampler:
-    """Denoise a latent, led by the positive conditioning and away from the negative one.
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
 
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
@@ -218,37 +798,34 @@ def KSampler(
 
 class _KSamplerAdvanced(Latent):
     model: Place
-    positive: Place
-    negative: Place
-    latent_image: Place
     add_noise: Place
     noise_seed: Place
     steps: Place
     cfg: Place
     sampler_name: Place
     scheduler: Place
+    positive: Place
+    negative: Place
+    latent_image: Place
     start_at_step: Place
     end_at_step: Place
     return_with_leftover_noise: Place
     LATENT: Latent
-
 def KSamplerAdvanced(
     *,
     model: Model,
-    positive: Conditioning,
-    negative: Conditioning,
-    latent_image: Latent,
-    add_noise: Literal["enable", "disable"] | Combo | String = "enable",
+    add_noise: Literal['enable', 'disable'] | Combo | String = 'enable',
     noise_seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
-    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
-    | Combo
-    | String = "normal",
+    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
+    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
     start_at_step: int | Int = 0,
     end_at_step: int | Int = 10000,
-    return_with_leftover_noise: Literal["enable", "disable"] | Combo | String = "disable",
+    return_with_leftover_noise: Literal['enable', 'disable'] | Combo | String = 'disable',
     id: str | None = None,
     title: str | None = None,
 ) -> _KSamplerAdvanced:
@@ -262,6 +839,281 @@ def KSamplerAdvanced(
     """
     ...
 
+class _LatentAdd(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentAdd(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentAdd:
+    """The sum of two latents."""
+    ...
+
+class _LatentBatch(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentBatch(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBatch:
+    """Two batches of latents as one; the second gets the size of the first."""
+    ...
+
+class _LatentBatchSeedBehavior(Latent):
+    samples: Place
+    seed_behavior: Place
+    LATENT: Latent
+def LatentBatchSeedBehavior(
+    *,
+    samples: Latent,
+    seed_behavior: Literal['random', 'fixed'] | Combo | String = 'fixed',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBatchSeedBehavior:
+    """Whether the latents of a batch get noise of their own (`random`), or all that of the first (`fixed`)."""
+    ...
+
+class _LatentBlend(Latent):
+    samples1: Place
+    samples2: Place
+    blend_factor: Place
+    LATENT: Latent
+def LatentBlend(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    blend_factor: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBlend:
+    """Mix two latents: 1.0 is all of the first, 0.0 all of the second, which is resampled to the first one's size.
+
+    `blend_factor`: 0.0 to 1.0
+    """
+    ...
+
+class _LatentComposite(Latent):
+    samples_to: Place
+    samples_from: Place
+    x: Place
+    y: Place
+    feather: Place
+    LATENT: Latent
+def LatentComposite(
+    *,
+    samples_to: Latent,
+    samples_from: Latent,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    feather: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentComposite:
+    """Lay a latent on another, fading over `feather` pixels on the edges that do not lie on the other's edge.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    `feather`: 0 to 16384
+    """
+    ...
+
+class _LatentCompositeMasked(Latent):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    resize_source: Place
+    mask: Place
+    LATENT: Latent
+def LatentCompositeMasked(
+    *,
+    destination: Latent,
+    source: Latent,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    resize_source: bool | Boolean = False,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCompositeMasked:
+    """Lay a latent on another at a place, where the mask is 1; what sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _LatentConcat(Latent):
+    samples1: Place
+    samples2: Place
+    dim: Place
+    LATENT: Latent
+def LatentConcat(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    dim: Literal['x', '-x', 'y', '-y', 't', '-t'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentConcat:
+    """Put a latent beside another: to the right (`x`), below (`y`), after it in time (`t`); with `-` before it."""
+    ...
+
+class _LatentCrop(Latent):
+    samples: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    LATENT: Latent
+def LatentCrop(
+    *,
+    samples: Latent,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCrop:
+    """A rectangle of a latent, as far as it reaches; it starts at least 64 pixels before the far edges.
+
+    `width`: 64 to 16384
+    `height`: 64 to 16384
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _LatentCut(Latent):
+    samples: Place
+    dim: Place
+    index: Place  # type: ignore[assignment]
+    amount: Place
+    LATENT: Latent
+def LatentCut(
+    *,
+    samples: Latent,
+    dim: Literal['x', 'y', 't'] | Combo | String,
+    index: int | Int = 0,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCut:
+    """Some columns, rows or frames of a latent, from `index` on (from the end if negative), in steps of the latent.
+
+    `index`: -16384 to 16384
+    `amount`: 1 to 16384
+    """
+    ...
+
+class _LatentFlip(Latent):
+    samples: Place
+    flip_method: Place
+    LATENT: Latent
+def LatentFlip(
+    *,
+    samples: Latent,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentFlip:
+    """A latent mirrored: top to bottom, or left to right."""
+    ...
+
+class _LatentFromBatch(Latent):
+    samples: Place
+    batch_index: Place
+    length: Place
+    LATENT: Latent
+def LatentFromBatch(
+    *,
+    samples: Latent,
+    batch_index: int | Int = 0,
+    length: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentFromBatch:
+    """Some latents of a batch, from `batch_index` on. They remember their place, so that a sampler gives each the noise
+    that it would have had in the whole batch.
+
+    `batch_index`: 0 to 63
+    `length`: 1 to 64
+    """
+    ...
+
+class _LatentInterpolate(Latent):
+    samples1: Place
+    samples2: Place
+    ratio: Place
+    LATENT: Latent
+def LatentInterpolate(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentInterpolate:
+    """Mix two latents, directions and lengths of the channel vectors by themselves: 1.0 is all of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _LatentMultiply(Latent):
+    samples: Place
+    multiplier: Place
+    LATENT: Latent
+def LatentMultiply(
+    *,
+    samples: Latent,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentMultiply:
+    """A latent times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _LatentRotate(Latent):
+    samples: Place
+    rotation: Place
+    LATENT: Latent
+def LatentRotate(
+    *,
+    samples: Latent,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentRotate:
+    """A latent turned clockwise."""
+    ...
+
+class _LatentSubtract(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentSubtract(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentSubtract:
+    """The first latent less the second."""
+    ...
+
 class _LatentUpscale(Latent):
     samples: Place
     upscale_method: Place
@@ -269,14 +1121,13 @@ class _LatentUpscale(Latent):
     height: Place
     crop: Place
     LATENT: Latent
-
 def LatentUpscale(
     *,
     samples: Latent,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal["disabled", "center"] | Combo | String = "disabled",
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentUpscale:
@@ -292,11 +1143,10 @@ class _LatentUpscaleBy(Latent):
     upscale_method: Place
     scale_by: Place
     LATENT: Latent
-
 def LatentUpscaleBy(
     *,
     samples: Latent,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
     scale_by: float | Float | Int = 1.5,
     id: str | None = None,
     title: str | None = None,
@@ -311,12 +1161,12 @@ class _LoadImage_(NodeHandle):
     image: Place
 
 class _LoadImage_0(Image, _LoadImage_): ...
+
 class _LoadImage_1(Mask, _LoadImage_): ...
 
 class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
     IMAGE: _LoadImage_0
     MASK: _LoadImage_1
-
 def LoadImage(
     *,
     image: str | Combo | String,
@@ -326,10 +1176,23 @@ def LoadImage(
     """Read a picture of the input folder; the mask is 1 where it is transparent."""
     ...
 
+class _LoadImageMask(Mask):
+    image: Place
+    channel: Place
+    MASK: Mask
+def LoadImageMask(
+    *,
+    image: str | Combo | String,
+    channel: Literal['alpha', 'red', 'green', 'blue'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageMask:
+    """Read a channel of a picture of the input folder as a mask; of alpha, what is transparent is 1."""
+    ...
+
 class _LoadLatent(Latent):
     latent: Place
     LATENT: Latent
-
 def LoadLatent(
     *,
     latent: str | Combo | String,
@@ -339,9 +1202,68 @@ def LoadLatent(
     """Read a latent of the input folder that SaveLatent has written."""
     ...
 
+class _MaskComposite(Mask):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    operation: Place
+    MASK: Mask
+def MaskComposite(
+    *,
+    destination: Mask,
+    source: Mask,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    operation: Literal['multiply', 'add', 'subtract', 'and', 'or', 'xor'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskComposite:
+    """Lay a mask on another at a place and combine them there; `and`, `or` and `xor` take what is above 0.5 as 1.
+
+    What sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _MaskPreview(NodeHandle):
+    mask: Place
+def MaskPreview(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskPreview:
+    """Write masks as grey pictures into the folder for temporary files."""
+    ...
+
+class _MaskToImage(Image):
+    mask: Place
+    IMAGE: Image
+def MaskToImage(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskToImage:
+    """A mask as a grey picture."""
+    ...
+
+class _PreviewAny(NodeHandle):
+    source: Place
+def PreviewAny(
+    *,
+    source: Any,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PreviewAny:
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON."""
+    ...
+
 class _PreviewImage(NodeHandle):
     images: Place
-
 def PreviewImage(
     *,
     images: Image,
@@ -354,7 +1276,6 @@ def PreviewImage(
 class _PrimitiveBoolean(Boolean):
     value: Place
     BOOLEAN: Boolean
-
 def PrimitiveBoolean(
     *,
     value: bool | Boolean,
@@ -367,7 +1288,6 @@ def PrimitiveBoolean(
 class _PrimitiveFloat(Float):
     value: Place
     FLOAT: Float
-
 def PrimitiveFloat(
     *,
     value: float | Float | Int,
@@ -383,7 +1303,6 @@ def PrimitiveFloat(
 class _PrimitiveInt(Int):
     value: Place
     INT: Int
-
 def PrimitiveInt(
     *,
     value: int | Int,
@@ -399,7 +1318,6 @@ def PrimitiveInt(
 class _PrimitiveString(String):
     value: Place
     STRING: String
-
 def PrimitiveString(
     *,
     value: str | Combo | String,
@@ -412,7 +1330,6 @@ def PrimitiveString(
 class _PrimitiveStringMultiline(String):
     value: Place
     STRING: String
-
 def PrimitiveStringMultiline(
     *,
     value: str | Combo | String,
@@ -422,14 +1339,233 @@ def PrimitiveStringMultiline(
     """A text with line breaks."""
     ...
 
+class _RebatchImages(Image):
+    images: Place
+    batch_size: Place
+    IMAGE: Image
+def RebatchImages(
+    *,
+    images: Image,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RebatchImages:
+    """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
+    a batch ends where the size changes.
+
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _RebatchLatents(Latent):
+    latents: Place
+    batch_size: Place
+    LATENT: Latent
+def RebatchLatents(
+    *,
+    latents: Latent,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RebatchLatents:
+    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and its
+    mask; a batch ends where the size changes.
+
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _RegexExtract(String):
+    string: Place
+    regex_pattern: Place
+    mode: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    group_index: Place
+    STRING: String
+def RegexExtract(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    mode: Literal['First Match', 'All Matches', 'First Group', 'All Groups'] | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    group_index: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexExtract:
+    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or all.
+
+    Several results stand on lines of their own; nothing found is an empty text.
+
+    `group_index`: 0 to 100
+    """
+    ...
+
+class _RegexMatch(Boolean):
+    string: Place
+    regex_pattern: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    matches: Boolean
+def RegexMatch(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexMatch:
+    """Whether a pattern is found anywhere in a text.
+
+    `multiline`: `^` and `$` stand for the ends of every line. `dotall`: `.` stands for line ends, too.
+    """
+    ...
+
+class _RegexReplace(String):
+    string: Place
+    regex_pattern: Place
+    replace: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    count: Place  # type: ignore[assignment]
+    STRING: String
+def RegexReplace(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    replace: str | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    count: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexReplace:
+    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
+
+    `count`: 0 to 100
+    """
+    ...
+
+class _RepeatImageBatch(Image):
+    image: Place
+    amount: Place
+    IMAGE: Image
+def RepeatImageBatch(
+    *,
+    image: Image,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RepeatImageBatch:
+    """A batch of pictures over and over, `amount` times in all.
+
+    `amount`: 1 to 4096
+    """
+    ...
+
+class _RepeatLatentBatch(Latent):
+    samples: Place
+    amount: Place
+    LATENT: Latent
+def RepeatLatentBatch(
+    *,
+    samples: Latent,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RepeatLatentBatch:
+    """A batch of latents over and over, `amount` times in all, each with noise of its own.
+
+    `amount`: 1 to 64
+    """
+    ...
+
+class _ResizeAndPadImage(Image):
+    image: Place
+    target_width: Place
+    target_height: Place
+    padding_color: Place
+    interpolation: Place
+    IMAGE: Image
+def ResizeAndPadImage(
+    *,
+    image: Image,
+    target_width: int | Int = 512,
+    target_height: int | Int = 512,
+    padding_color: Literal['white', 'black'] | Combo | String,
+    interpolation: Literal['area', 'bicubic', 'nearest-exact', 'bilinear', 'lanczos'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ResizeAndPadImage:
+    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour.
+
+    `target_width`: 1 to 16384
+    `target_height`: 1 to 16384
+    """
+    ...
+
+class _ResizeImageMaskNode(Any):
+    input: Place
+    resize_type: Place
+    scale_method: Place
+    resized: Any
+def ResizeImageMaskNode(
+    *,
+    input: Image | Mask,
+    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'] | Combo | String,
+    scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ResizeImageMaskNode:
+    """Resample pictures or masks to a size that is said in one of nine ways.
+
+    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
+    `scale to multiple` takes the largest multiples that fit and cuts what is over.
+    """
+    ...
+
+class _ResolutionSelector_(NodeHandle):
+    aspect_ratio: Place
+    megapixels: Place
+    multiple: Place
+
+class _ResolutionSelector_0(Int, _ResolutionSelector_): ...
+
+class _ResolutionSelector_1(Int, _ResolutionSelector_): ...
+
+class _ResolutionSelector(tuple[_ResolutionSelector_0, _ResolutionSelector_1], _ResolutionSelector_):
+    width: _ResolutionSelector_0
+    height: _ResolutionSelector_1
+def ResolutionSelector(
+    *,
+    aspect_ratio: Literal['1:1 (Square)', '3:2 (Photo)', '4:3 (Standard)', '16:9 (Widescreen)', '21:9 (Ultrawide)', '2:3 (Portrait Photo)', '3:4 (Portrait Standard)', '9:16 (Portrait Widescreen)'] | Combo | String,
+    megapixels: float | Float | Int = 1.0,
+    multiple: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ResolutionSelector:
+    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a number.
+
+    `megapixels`: 0.0 to 100000.0
+    `multiple`: 0 to 100000
+    """
+    ...
+
 class _SaveImage(NodeHandle):
     images: Place
     filename_prefix: Place
-
 def SaveImage(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = "ComfyUI",
+    filename_prefix: str | Combo | String = 'ComfyUI',
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
@@ -439,25 +1575,222 @@ def SaveImage(
     """
     ...
 
+class _SaveImageAdvanced(Image):
+    filename_prefix: Place
+    format: Place
+    images: Image
+def SaveImageAdvanced(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    format: Literal['png', 'exr'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveImageAdvanced:
+    """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
+
+    What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
+    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB and
+    100 cd/m2 in HDR.
+    """
+    ...
+
 class _SaveLatent(NodeHandle):
     samples: Place
     filename_prefix: Place
-
 def SaveLatent(
     *,
     samples: Latent,
-    filename_prefix: str | Combo | String = "latents/ComfyUI",
+    filename_prefix: str | Combo | String = 'latents/ComfyUI',
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveLatent:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     ...
 
+class _SetLatentNoiseMask(Latent):
+    samples: Place
+    mask: Place
+    LATENT: Latent
+def SetLatentNoiseMask(
+    *,
+    samples: Latent,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetLatentNoiseMask:
+    """Let a sampler change a latent only where a mask is 1."""
+    ...
+
+class _SolidMask(Mask):
+    value: Place
+    width: Place
+    height: Place
+    MASK: Mask
+def SolidMask(
+    *,
+    value: float | Float | Int = 1.0,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SolidMask:
+    """A mask of one value.
+
+    `value`: 0.0 to 1.0
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    """
+    ...
+
+class _SplitImageWithAlpha_(NodeHandle):
+    image: Place
+
+class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
+
+class _SplitImageWithAlpha_1(Mask, _SplitImageWithAlpha_): ...
+
+class _SplitImageWithAlpha(tuple[_SplitImageWithAlpha_0, _SplitImageWithAlpha_1], _SplitImageWithAlpha_):
+    IMAGE: _SplitImageWithAlpha_0
+    MASK: _SplitImageWithAlpha_1
+def SplitImageWithAlpha(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitImageWithAlpha:
+    """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    ...
+
+class _StringCompare(Boolean):
+    string_a: Place
+    string_b: Place
+    mode: Place
+    case_sensitive: Place
+    BOOLEAN: Boolean
+def StringCompare(
+    *,
+    string_a: str | Combo | String,
+    string_b: str | Combo | String,
+    mode: Literal['Starts With', 'Ends With', 'Equal'] | Combo | String,
+    case_sensitive: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringCompare:
+    """Whether the first text starts with the second, ends with it, or is equal to it."""
+    ...
+
+class _StringConcatenate(String):
+    string_a: Place
+    string_b: Place
+    delimiter: Place
+    STRING: String
+def StringConcatenate(
+    *,
+    string_a: str | Combo | String,
+    string_b: str | Combo | String,
+    delimiter: str | Combo | String = '',
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringConcatenate:
+    """Two texts as one, with a third between them."""
+    ...
+
+class _StringContains(Boolean):
+    string: Place
+    substring: Place
+    case_sensitive: Place
+    contains: Boolean
+def StringContains(
+    *,
+    string: str | Combo | String,
+    substring: str | Combo | String,
+    case_sensitive: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringContains:
+    """Whether a text holds another one."""
+    ...
+
+class _StringLength(Int):
+    string: Place
+    length: Int
+def StringLength(
+    *,
+    string: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringLength:
+    """How many characters a text has."""
+    ...
+
+class _StringReplace(String):
+    string: Place
+    find: Place
+    replace: Place
+    STRING: String
+def StringReplace(
+    *,
+    string: str | Combo | String,
+    find: str | Combo | String,
+    replace: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringReplace:
+    """A text with every occurrence of another one replaced."""
+    ...
+
+class _StringSubstring(String):
+    string: Place
+    start: Place
+    end: Place
+    STRING: String
+def StringSubstring(
+    *,
+    string: str | Combo | String,
+    start: int | Int,
+    end: int | Int,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringSubstring:
+    """The characters from `start` up to, not with, `end`; negative numbers count from the end."""
+    ...
+
+class _StringTrim(String):
+    string: Place
+    mode: Place
+    STRING: String
+def StringTrim(
+    *,
+    string: str | Combo | String,
+    mode: Literal['Both', 'Left', 'Right'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringTrim:
+    """A text without the white space at its ends, or at one of them."""
+    ...
+
+class _ThresholdMask(Mask):
+    mask: Place
+    value: Place
+    MASK: Mask
+def ThresholdMask(
+    *,
+    mask: Mask,
+    value: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ThresholdMask:
+    """1 where the mask is above a value, 0 elsewhere.
+
+    `value`: 0.0 to 1.0
+    """
+    ...
+
 class _VAEDecode(Image):
     samples: Place
     vae: Place
     IMAGE: Image
-
 def VAEDecode(
     *,
     samples: Latent,
@@ -472,7 +1805,6 @@ class _VAEEncode(Latent):
     pixels: Place
     vae: Place
     LATENT: Latent
-
 def VAEEncode(
     *,
     pixels: Image,
@@ -483,10 +1815,32 @@ def VAEEncode(
     """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
     ...
 
+class _VAEEncodeForInpaint(Latent):
+    pixels: Place
+    vae: Place
+    mask: Place
+    grow_mask_by: Place
+    LATENT: Latent
+def VAEEncodeForInpaint(
+    *,
+    pixels: Image,
+    vae: Vae,
+    mask: Mask,
+    grow_mask_by: int | Int = 6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEEncodeForInpaint:
+    """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
+
+    The mask is made larger by `grow_mask_by` pixels in all, so that new and old meet softly.
+
+    `grow_mask_by`: 0 to 64
+    """
+    ...
+
 class _VAELoader(Vae):
     vae_name: Place
     VAE: Vae
-
 def VAELoader(
     *,
     vae_name: str | Combo | String,

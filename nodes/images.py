@@ -7,9 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
-from .environment import numerics
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
-from .scaling import CROPS, METHODS, missing_side, resize
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 1 << 28
@@ -20,17 +18,21 @@ class Picture(NamedTuple):
     MASK: Mask
 
 
-def _inputs(settings: Settings) -> list[str]:
+def input_names(settings: Settings) -> list[str]:
+    """Names of the pictures in the input folder."""
     return files_below(settings.input_dir, READABLE)
 
 
-def _input_digest(settings: Settings, image: str | None = None) -> str:
+def input_picture_digest(settings: Settings, image: str | None) -> str:
+    """What stands for a picture of the input folder in a fingerprint."""
     return input_digest(settings, image)
 
 
-@node("LoadImage", category="image", display_name="Load Image", version="1", outside=_input_digest)
-def load_image(settings: Settings, image: Annotated[str, Choice(_inputs, "input"), Upload()]) -> Picture:
-    """Read a picture of the input folder; the mask is 1 where it is transparent."""
+def read_picture(settings: Settings, image: str) -> Picture:
+    """A picture of the input folder, [1,H,W,3], and [1,H,W] that is 1 where it is transparent.
+
+    A picture without an alpha channel has an empty mask of 64 x 64, as the field has it.
+    """
     import numpy as np
     import torch
     from PIL import Image as Pillow
@@ -50,19 +52,30 @@ def load_image(settings: Settings, image: Annotated[str, Choice(_inputs, "input"
     return Picture(pixels, mask)
 
 
-@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="1", environment=numerics)
-def image_scale(
-    image: Image,
-    upscale_method: Annotated[str, Choice((*METHODS, "lanczos"))],
-    width: Annotated[int, Range(0, 16384, 1)] = 512,
-    height: Annotated[int, Range(0, 16384, 1)] = 512,
-    crop: Annotated[str, Choice(CROPS)] = "disabled",
+@node("LoadImage", category="image", display_name="Load Image", version="1", outside=input_picture_digest)
+def load_image(settings: Settings, image: Annotated[str, Choice(input_names, "input"), Upload()]) -> Picture:
+    """Read a picture of the input folder; the mask is 1 where it is transparent."""
+    return read_picture(settings, image)
+
+
+@node("EmptyImage", category="image", version="1")
+def empty_image(
+    width: Annotated[int, Range(1, 16384, 1)] = 512,
+    height: Annotated[int, Range(1, 16384, 1)] = 512,
+    batch_size: Annotated[int, Range(1, 4096)] = 1,
+    color: Annotated[int, Range(0, 0xFFFFFF, 1)] = 0,
 ) -> Image:
-    """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are."""
-    if width == 0 and height == 0:
-        return image
-    width, height = missing_side(width, height, image.shape[2], image.shape[1])
-    return resize(image.movedim(-1, 1), width, height, upscale_method, crop).movedim(1, -1)
+    """Pictures of one colour, which is 0xRRGGBB as a number."""
+    import torch
+
+    rgb = torch.tensor([color >> 16, color >> 8 & 0xFF, color & 0xFF], dtype=torch.float32) / 255.0
+    return rgb.repeat(batch_size, height, width, 1)
+
+
+@node("ImageInvert", category="image", display_name="Invert Image", version="1")
+def image_invert(image: Image) -> Image:
+    """1 - picture."""
+    return 1.0 - image
 
 
 @node("SaveImage", category="image", display_name="Save Image", version="1", output=True, still_valid=files_exist,
@@ -72,16 +85,18 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
     """
-    return _save(images, context, context.settings.output_dir, filename_prefix, "output")
+    folder = context.settings.output_dir
+    return Ui({"images": saved_pictures(images, context, folder, filename_prefix, "output")})
 
 
 @node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=files_exist)
 def preview_image(images: Image, context: Context) -> Ui:
     """Write pictures into the folder for temporary files."""
-    return _save(images, context, context.settings.temp_dir, "preview", "temp")
+    return Ui({"images": saved_pictures(images, context, context.settings.temp_dir, "preview", "temp")})
 
 
-def _save(images: Any, context: Context, folder: Path, prefix: str, kind: str) -> Ui:
+def saved_pictures(images: Any, context: Context, folder: Path, prefix: str, kind: str) -> list[dict[str, str]]:
+    """Write [B,H,W,C] as numbered PNG files with the workflow in them; `kind` is the field's name of the folder."""
     import torch
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
@@ -98,4 +113,4 @@ def _save(images: Any, context: Context, folder: Path, prefix: str, kind: str) -
         return file.getvalue()
 
     size = pixels.shape[2], pixels.shape[1]
-    return Ui({"images": save_numbered((png(p) for p in pixels), context, folder, prefix, ".png", kind, size)})
+    return save_numbered((png(p) for p in pixels), context, folder, prefix, ".png", kind, size)

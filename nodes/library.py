@@ -1,25 +1,30 @@
-"""Every node type of this library in one namespace: the entry point `graphflow.nodes` names this module.
+"""Every node type of this library: the entry point `graphflow.nodes` names this module, one module a theme.
 
 The theme modules import no torch at the top, so listing, validating and running from cache stay quick.
 """
 
-from .conditioning import clip_set_last_layer, clip_text_encode, conditioning_combine, conditioning_zero_out
-from .images import image_scale, load_image, preview_image, save_image
-from .latents import add_noise, empty_latent_image, latent_upscale, latent_upscale_by, load_latent, save_latent
-from .loaders import checkpoint_loader_simple, vae_loader
-from .primitives import (
-    primitive_boolean,
-    primitive_float,
-    primitive_int,
-    primitive_string,
-    primitive_string_multiline,
+from . import (
+    batch,
+    compositing,
+    conditioning,
+    images,
+    latent_edits,
+    latents,
+    loaders,
+    logic,
+    masks,
+    outputs,
+    patterns,
+    primitives,
+    resizing,
+    sampling,
+    text,
+    transforms,
+    vae,
 )
-from .sampling import ksampler, ksampler_advanced
-from .vae import vae_decode, vae_encode
 
-__all__ = [
-    "add_noise", "checkpoint_loader_simple", "clip_set_last_layer", "clip_text_encode", "conditioning_combine",
-    "conditioning_zero_out", "empty_latent_image", "image_scale", "ksampler", "ksampler_advanced", "latent_upscale",
-    "latent_upscale_by", "load_image", "load_latent", "preview_image", "primitive_boolean", "primitive_float", "primitive_int",
-    "primitive_string", "primitive_string_multiline", "save_image", "save_latent", "vae_decode", "vae_encode", "vae_loader",
-]  # fmt: skip
+MODULES = (
+    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, batch, masks,
+    outputs, text, patterns, logic, primitives,
+)  # fmt: skip
+"""Where the registry looks for node types."""

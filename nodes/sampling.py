@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
 
+from .batch import repeat_to
 from .environment import numerics
 from .sampler_names import SAMPLER_NAMES, SCHEDULE_NAMES
 
@@ -27,17 +28,18 @@ _Switch = Annotated[str, Choice(("enable", "disable"))]
 def ksampler(
     context: Context,
     model: ModelHandle,
-    positive: Conditioning,
-    negative: Conditioning,
-    latent_image: Latent,
+    *,
     seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
     steps: _Steps = 20,
     cfg: _Cfg = 8.0,
     sampler_name: _Sampler = "euler",
     scheduler: _Scheduler = "normal",
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
     denoise: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0,
 ) -> Latent:
-    """Denoise a latent, led by the positive conditioning and away from the negative one.
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
 
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
@@ -53,15 +55,16 @@ def ksampler(
 def ksampler_advanced(
     context: Context,
     model: ModelHandle,
-    positive: Conditioning,
-    negative: Conditioning,
-    latent_image: Latent,
+    *,
     add_noise: _Switch = "enable",
     noise_seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
     steps: _Steps = 20,
     cfg: _Cfg = 8.0,
     sampler_name: _Sampler = "euler",
     scheduler: _Scheduler = "normal",
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
     start_at_step: Annotated[int, Range(0, 10000)] = 0,
     end_at_step: Annotated[int, Range(0, 10000)] = 10000,
     return_with_leftover_noise: _Switch = "disable",
@@ -91,13 +94,16 @@ def _denoise(
     from .models.latent_format import latent_scale
     from .models.preview import preview_jpeg
     from .models.unet import denoiser, predictor
-    from .samplers import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample
+    from .samplers import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample, within_mask
+    from .scaling import resize
 
     if len(sigmas) < 2:
         return latent
     scale = latent_scale(model.source)
     start = latent["samples"].to(torch.float32) * scale
-    noise = prepare_noise(start.shape, seed) if add_noise else torch.zeros_like(start)
+    noise = torch.zeros_like(start)
+    if add_noise:
+        noise = prepare_noise(start.shape, seed, batch_index=latent.get("batch_index"))
     sampling = ModelSampling()
     max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
     x = noised_start(start, noise, sigmas[0], max_denoise)
@@ -115,5 +121,8 @@ def _denoise(
     alone = predictor(unet)
     with pool.seat(unet, x.shape[1:], alone) if context.settings.together > 1 else nullcontext(alone) as predict:
         denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
+        if "noise_mask" in latent:
+            mask = resize(latent["noise_mask"].float(), start.shape[-1], start.shape[-2], "bilinear")
+            denoise = within_mask(denoise, start, noise, repeat_to(mask, len(start)))
         done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
     return {**latent, "samples": done / scale}

@@ -31,13 +31,14 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
 
 
 def _lanczos(x: Tensor, width: int, height: int) -> Tensor:
+    """Through Pillow in 8 bits, as the field does it, but channel by channel, so that a mask goes as well."""
     import numpy as np
     import torch
     from PIL import Image
 
-    pictures = (255.0 * x.movedim(1, -1).clamp(0, 1)).to(torch.uint8).numpy()
-    resized = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.LANCZOS)) for p in pictures]
-    return torch.from_numpy(np.stack(resized)).to(torch.float32).div(255.0).movedim(-1, 1)
+    planes = (255.0 * x.reshape(-1, *x.shape[-2:]).clamp(0, 1)).to(torch.uint8).numpy()
+    resized = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.LANCZOS)) for p in planes]
+    return torch.from_numpy(np.stack(resized)).to(torch.float32).div(255.0).reshape(*x.shape[:2], height, width)
 
 
 def missing_side(width: int, height: int, old_width: int, old_height: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["BACKGROUNDS", "HELD_OUT", "THINGS", "Sample", "caption", "draw", "load_sprites", "pairs"]
+__all__ = ["BACKGROUNDS", "HELD_OUT", "THINGS", "Sample", "caption", "captions", "draw", "load_sprites", "pairs"]
 
 SIZE = 64
 SPRITES = Path(__file__).with_name("sprites.png")
@@ -56,26 +56,42 @@ def load_sprites() -> dict[str, Image.Image]:
     return {thing: strip.crop((SIZE * i, 0, SIZE * (i + 1), SIZE)) for i, thing in enumerate(THINGS)}
 
 
-def draw(sprites: dict[str, Image.Image], sample: Sample, rng: random.Random | None = None) -> np.ndarray:
-    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little."""
+def draw(
+    sprites: dict[str, Image.Image],
+    sample: Sample,
+    rng: random.Random | None = None,
+    colour: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little. `colour` replaces the background's own."""
     side = rng.randint(44, 50) if rng else 48
     shift_x, shift_y = (rng.randint(-3, 3), rng.randint(-3, 3)) if rng else (0, 0)
-    canvas = Image.new("RGBA", (SIZE, SIZE), (*BACKGROUNDS[sample.background], 255))
+    canvas = Image.new("RGBA", (SIZE, SIZE), (*(colour or BACKGROUNDS[sample.background]), 255))
     sprite = sprites[sample.thing].resize((side, side), Image.Resampling.LANCZOS)
     canvas.alpha_composite(sprite, ((SIZE - side) // 2 + shift_x, (SIZE - side) // 2 + shift_y))
     return np.asarray(canvas.convert("RGB"))
 
 
-def caption(sample: Sample, rng: random.Random | None = None) -> str:
-    """`a red apple on a blue background`, or with `rng` one of several ways to say it."""
+def captions(sample: Sample) -> list[str]:
+    """The ways to ask for a picture; the first is `a red apple on a blue background`."""
     article = "an" if sample.thing[0] in "aeiou" else "a"
-    ways = [
+    return [
         f"{article} {sample.thing} on a {sample.background} background",
         f"{sample.thing}, {sample.background} background",
         f"{sample.thing} on {sample.background}",
         f"a picture of {article} {sample.thing} on a {sample.background} background",
     ]
-    return rng.choice(ways) if rng else ways[0]
+
+
+def caption(sample: Sample, rng: random.Random) -> str:
+    """One of the ways to ask for a picture; now and then only half of it, or nothing (for classifier-free guidance)."""
+    chance = rng.random()
+    if chance < 0.1:
+        return ""
+    if chance < 0.16:
+        return captions(sample)[0].removesuffix(f" on a {sample.background} background")
+    if chance < 0.22:
+        return f"{sample.background} background"
+    return rng.choice(captions(sample))
 
 
 def make_strip(package: Path) -> None:

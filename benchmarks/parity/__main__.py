@@ -46,7 +46,7 @@ def inner_rows(models: Path) -> list[tuple[str, float]]:
     from graphflow_nodes.models.handles import Clip, Model, Source, Vae
     from graphflow_nodes.models.pool import Pool
     from graphflow_nodes.models.text import encode_text
-    from graphflow_nodes.models.unet import denoiser
+    from graphflow_nodes.models.unet import denoiser, predictor
     from graphflow_nodes.models.vae import decode, encode
     from graphflow_nodes.samplers import ModelSampling
 
@@ -62,7 +62,7 @@ def inner_rows(models: Path) -> list[tuple[str, float]]:
         ("text embedding, pooled", apart(pooled, want["pooled_positive"])),
     ]
     for name, context in (("cond", positive), ("uncond", negative)):
-        ask = denoiser(pool, Model(source), [(context, {})], [], 1.0, sampling.timestep)
+        ask = denoiser(predictor(pool.unet(Model(source))), pool.device, [(context, {})], [], 1.0, sampling.timestep)
         for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
             sigma = torch.tensor(float(key.split("sigma")[1]))
             if key.endswith("14.6146"):

@@ -3,6 +3,7 @@
 from .ddpm import DDPM
 from .dpmpp import DPMpp2M
 from .euler import Euler, EulerAncestral, Heun
+from .inpaint import within_mask
 from .loop import sample
 from .noise import add_noise, noised_start, prepare_noise, q_sample
 from .schedules import SCHEDULES, ModelSampling, schedule
@@ -19,5 +20,5 @@ SAMPLERS: dict[str, Stepper] = {
 
 __all__ = [
     "SAMPLERS", "SCHEDULES", "Denoise", "ModelSampling", "State", "Stepper",
-    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
+    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule", "within_mask",
 ]  # fmt: skip

@@ -1,0 +1,150 @@
+"""How often the built-in model draws what it is asked: `python -m benchmarks.tiny_model [--model FOLDER]`
+
+Asked for are (thing, background) pairs that were held out of training, each in every wording and with two seeds. A picture
+is right when the nearest sprite is the thing and the nearest background colour is the background. The background is
+the median of the picture's rim; the sprite is the one that, laid on that background in some size and place, differs
+least from the picture (mean squared error over all pixels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from graphflow_nodes.models.handles import Clip, Model, Source, Vae
+from graphflow_nodes.models.latent_format import latent_scale
+from graphflow_nodes.models.pool import Pool
+from graphflow_nodes.models.text import encode_text
+from graphflow_nodes.models.unet import denoiser, predictor
+from graphflow_nodes.models.vae import decode
+from graphflow_nodes.samplers import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample, schedule
+from PIL import Image
+
+from training.data import BACKGROUNDS, HELD_OUT, SIZE, THINGS, Sample, captions, load_sprites, pairs
+
+BUILTIN = Path(__file__).parents[1] / "nodes" / "models" / "builtin" / "graphflow-tiny"
+STEPS, CFG, BATCH = 20, 4.0, 40
+GATE = 0.75
+SIDES, SHIFTS = (44, 46, 48, 50), range(-4, 5)
+RIM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    sample: Sample
+    text: str
+    seed: int
+
+
+def prompts() -> list[Asked]:
+    """Every held-out pair in every wording with two seeds, all seeds different."""
+    held_out = [sample for sample in pairs() if sample in HELD_OUT]
+    wordings = [(sample, text) for sample in held_out for text in captions(sample) for _ in range(2)]
+    return [Asked(sample, text, seed) for seed, (sample, text) in enumerate(wordings)]
+
+
+def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = CFG) -> np.ndarray:
+    """What the model draws: uint8 [N,64,64,3]. The pictures of a batch have noise and prompts of their own."""
+    source = Source(str(folder), "diffusers", str(folder))
+    pool, sampling, scale = Pool(), ModelSampling(), latent_scale(source)
+    sigmas = schedule("normal", steps, sampling)
+    texts = {text: encode_text(pool, Clip(source), text)[0] for text in {"", *(item.text for item in asked)}}
+    predict = predictor(pool.unet(Model(source)))
+    drawn = []
+    for at in range(0, len(asked), BATCH):
+        batch = asked[at : at + BATCH]
+        positive = [(torch.cat([texts[item.text] for item in batch]), {})]
+        denoise = denoiser(predict, pool.device, positive, [(texts[""], {})], cfg, sampling.timestep)
+        noise = torch.cat([prepare_noise((1, 4, SIZE // 8, SIZE // 8), item.seed) for item in batch])
+        start = noised_start(torch.zeros_like(noise), noise, sigmas[0], max_denoise=True)
+        latents = sample(SAMPLERS["euler"], denoise, start, sigmas, seed=0) / scale
+        drawn.append(decode(pool, Vae(source), latents))
+    return (torch.cat(drawn) * 255).to(torch.uint8).numpy()
+
+
+def placed_sprites() -> tuple[np.ndarray, list[str]]:
+    """Every sprite in every size and place, float32 [N,64,64,4] in 0..1, and the thing that each shows."""
+    placed, things = [], []
+    for thing, sprite in load_sprites().items():
+        for side in SIDES:
+            small = sprite.resize((side, side), Image.Resampling.LANCZOS)
+            for x in SHIFTS:
+                for y in SHIFTS:
+                    canvas = Image.new("RGBA", (SIZE, SIZE))
+                    canvas.paste(small, ((SIZE - side) // 2 + x, (SIZE - side) // 2 + y))
+                    placed.append(np.asarray(canvas))
+                    things.append(thing)
+    return np.stack(placed).astype(np.float32) / 255, things
+
+
+def seen(drawn: np.ndarray) -> list[Sample]:
+    """What each picture shows: the nearest sprite on the nearest background."""
+    placed, things = placed_sprites()
+    rim = np.ones((SIZE, SIZE), bool)
+    rim[RIM:-RIM, RIM:-RIM] = False
+    names, colours = list(BACKGROUNDS), np.array(list(BACKGROUNDS.values()))
+    ground = np.median(drawn[:, rim], axis=1)
+    nearest = ((ground[:, None] - colours[None]) ** 2).sum(-1).argmin(1)
+    found: list[Sample] = [Sample("", "")] * len(drawn)
+    for index, name in enumerate(names):
+        rows = np.flatnonzero(nearest == index)
+        if not len(rows):
+            continue
+        alpha = placed[..., 3:]
+        templates = (placed[..., :3] * alpha + colours[index] / 255 * (1 - alpha)).reshape(len(placed), -1)
+        wanted = drawn[rows].reshape(len(rows), -1).astype(np.float32) / 255
+        distance = (templates**2).sum(1)[None] - 2 * wanted @ templates.T
+        for row, best in zip(rows, distance.argmin(1), strict=True):
+            found[row] = Sample(things[best], name)
+    return found
+
+
+def grid(drawn: np.ndarray, asked: list[Asked], found: list[Sample], columns: int = 16) -> Image.Image:
+    """All pictures, those that are wrong in a red frame."""
+    cell = SIZE + 4
+    sheet = Image.new("RGB", (columns * cell, -(-len(drawn) // columns) * cell), (255, 255, 255))
+    for i, (picture, item, shows) in enumerate(zip(drawn, asked, found, strict=True)):
+        tile = Image.new("RGB", (cell, cell), (255, 255, 255) if shows == item.sample else (230, 0, 0))
+        tile.paste(Image.fromarray(picture), (2, 2))
+        sheet.paste(tile, (i % columns * cell, i // columns * cell))
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=BUILTIN, help="a diffusers folder")
+    parser.add_argument("--grid", type=Path, default=Path("output/tiny_model.png"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    asked = prompts()
+    drawn = pictures(options.model, asked)
+    found = seen(drawn)
+    options.grid.parent.mkdir(parents=True, exist_ok=True)
+    grid(drawn, asked, found).save(options.grid)
+    things = [shows.thing == item.sample.thing for item, shows in zip(asked, found, strict=True)]
+    grounds = [shows.background == item.sample.background for item, shows in zip(asked, found, strict=True)]
+    both = [a and b for a, b in zip(things, grounds, strict=True)]
+    print(f"{len(asked)} prompts for {len(HELD_OUT)} held-out pairs, {STEPS} steps of euler, cfg {CFG:g}: ", end="")
+    print(f"{time.monotonic() - began:.0f} s; pictures in {options.grid}")
+    for name, right in (("the thing", things), ("the background", grounds), ("both", both)):
+        print(f"{name:<16}{np.mean(right):7.1%}")
+    each = {thing: [ok for ok, item in zip(both, asked, strict=True) if item.sample.thing == thing] for thing in THINGS}
+    print("\nby thing: " + ", ".join(f"{thing} {np.mean(right):.0%}" for thing, right in each.items()))
+    pairs_wrong = Counter(
+        f"{item.sample.thing} on {item.sample.background} shows {shows.thing} on {shows.background}"
+        for item, shows in zip(asked, found, strict=True)
+        if item.sample != shows
+    )
+    for text, count in pairs_wrong.most_common(12):
+        print(f"{count:4} x {text}")
+    print(f"\ngate {GATE:.0%}: {'reached' if np.mean(both) >= GATE else 'NOT reached'}")
+
+
+if __name__ == "__main__":
+    main()

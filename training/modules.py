@@ -1,0 +1,139 @@
+"""The modules of the built-in model, their checkpoints while in training, and the diffusers folder that ships."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .data import captions, pairs
+
+__all__ = [
+    "RUNS", "SHIPPED", "export", "make_tokenizer", "new_text_encoder", "new_unet", "new_vae", "noise_schedule",
+    "restore", "save",
+]  # fmt: skip
+
+RUNS = Path(__file__).with_name("runs")
+SHIPPED = Path(__file__).parent.parent / "nodes" / "models" / "builtin" / "graphflow-tiny"
+WIDTH = 96
+PARTS = {"vae": "vae", "unet": "unet", "text": "text_encoder"}
+
+
+def new_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, layers_per_block=1, norm_num_groups=4, sample_size=64,
+        block_out_channels=(12, 24, 64, 96),
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+
+
+def new_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(64, 120),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=8,
+    )  # fmt: skip
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=77, projection_dim=WIDTH, hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
+    ))  # fmt: skip
+
+
+def noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion 1.x's: 1000 steps, scaled linear."""
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A byte-level BPE in CLIP's own two files, learnt from the captions."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    model = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    model.normalizer = normalizers.Lowercase()
+    model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    rng = random.Random(0)
+    text = [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)]
+    model.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>")
+    )
+    merges = [tuple(pair) for pair in json.loads(model.to_str())["model"]["merges"]]
+    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    unique = list(dict.fromkeys(tokens))
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(unique)}), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def save(module: torch.nn.Module, runs: Path, name: str) -> None:
+    """Write a checkpoint, whole or not at all."""
+    runs.mkdir(parents=True, exist_ok=True)
+    torch.save(module.state_dict(), runs / f"{name}.new")
+    (runs / f"{name}.new").rename(runs / f"{name}.pt")
+
+
+def restore(module: torch.nn.Module, runs: Path, name: str, shipped: Path | None = None) -> str:
+    """Load the checkpoint `name`, or else the part of that name of a shipped folder; says where from."""
+    path = runs / f"{name}.pt"
+    if path.exists():
+        module.load_state_dict(torch.load(path, weights_only=True))
+        return str(path)
+    if shipped is None:
+        return "new weights"
+    (weights,) = (shipped / PARTS[name]).glob("*.safetensors")
+    module.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    return str(weights)
+
+
+def export(runs: Path, target: Path = SHIPPED) -> None:
+    """Write the diffusers folder in fp16, whole or not at all; a model card that is there stays."""
+    vae, tokenizer = new_vae(), CLIPTokenizer.from_pretrained(runs / "tokenizer")
+    unet, text = new_unet(), new_text_encoder(tokenizer)
+    for module, name in ((vae, "vae"), (unet, "unet"), (text, "text")):
+        restore(module, runs, name)
+    vae.register_to_config(scaling_factor=json.loads((runs / "scale.json").read_text()))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent))
+    vae.half().save_pretrained(folder / "vae")
+    unet.half().save_pretrained(folder / "unet")
+    text.half().save_pretrained(folder / "text_encoder")
+    shutil.copytree(runs / "tokenizer", folder / "tokenizer")
+    noise_schedule().save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline", "feature_extractor": [None, None], "safety_checker": [None, None],
+        "requires_safety_checker": False, "scheduler": ["diffusers", "DDPMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+    }  # fmt: skip
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    preview = runs / "preview.json"
+    if preview.exists():
+        shutil.copy(preview, folder / "vae" / "preview.json")
+    card = target / "README.md"
+    if card.exists():
+        shutil.copy(card, folder / "README.md")
+    folder.chmod(0o755)
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
+    size = sum(path.stat().st_size for path in target.rglob("*.safetensors"))
+    print(f"{target}: {size / 1e6:.2f} MB of weights")
