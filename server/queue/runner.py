@@ -18,7 +18,6 @@ from .news import News
 from .records import FINISHED, Event, Prompt, State
 from .settings import WORKER_LOCK, QueueSettings
 from .store import Store, Transaction
-from .webhooks import Webhooks
 
 __all__ = ["Runner"]
 
@@ -34,8 +33,8 @@ RETRY = 1.0
 class Runner:
     """Belongs to the event loop that called `start()`."""
 
-    def __init__(self, store: Store, news: News, webhooks: Webhooks, settings: QueueSettings) -> None:
-        self._store, self._news, self._webhooks, self._settings = store, news, webhooks, settings
+    def __init__(self, store: Store, news: News, settings: QueueSettings) -> None:
+        self._store, self._news, self._settings = store, news, settings
         self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
         self.live: Live | None = None
         self.paused = settings.start_paused
@@ -141,7 +140,6 @@ class Runner:
                 return "pending"
 
     async def _after(self, prompt: Prompt) -> None:
-        self._webhooks.wake()
         self._ended += 1
         if self._ended % PRUNE_EVERY == 0:
             await self._tidy()

@@ -66,6 +66,7 @@ class Store:
         An action that raises is undone alone; the others of its transaction stay.
         """
         job = _Job(action)
+        job.future.set_running_or_notify_cancel()  # it will be done, even if whoever asked no longer waits
         self._jobs.put(job)
         return job.future
 

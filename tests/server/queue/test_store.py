@@ -124,3 +124,16 @@ def test_a_full_disk_refuses_and_takes_prompts_again_when_there_is_space(place, 
             assert (await queue.wait(last.prompt_id, 30)).state == "done"
 
     run(check())
+
+
+def test_whoever_stops_waiting_for_an_acceptance_harms_nobody(place, prompt, run):
+    async def check():
+        async with place.queue(start_paused=True) as queue:
+            gone = [asyncio.create_task(queue.submit(prompt(write="a", prompt_id=f"gone {at}"))) for at in range(20)]
+            await asyncio.sleep(0)
+            for task in gone:
+                task.cancel()
+            await queue.submit(prompt(write="b", prompt_id="here"))
+            assert (await queue.get("here")).state == "pending"
+
+    run(check())
