@@ -525,9 +525,7 @@ class Run:
         assert isinstance(self._workflow, Workflow)
         return self._workflow.to_json
 
-    def _entry(
-        self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()
-    ) -> _Made:
+    def _entry(self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()) -> _Made:
         kind = self._order[node_id].type
         outputs = join(kind, answers, self._resolve)
         ui = merge_ui(answers)
@@ -563,7 +561,9 @@ class Run:
         effects = [key for key, item in found.order.items() if item.type.is_output]
         if effects or self._looks_outside(node_id, found.order, prints):
             self._mark_effects(node_id)
-        brought = {Brought(item.type.name, prints[key].version, prints[key].environment) for key, item in found.order.items()}
+        brought = {
+            Brought(item.type.name, prints[key].version, prints[key].environment) for key, item in found.order.items()
+        }
         self._unfolding[node_id] = _Unfolding(found.answers, seconds, brought, tuple(found.order))
         self._wait_for(node_id, [*needed, *(key for key in effects if key not in needed)])
 

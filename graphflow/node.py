@@ -125,7 +125,11 @@ class NodeType:
     @cached_property
     def version(self) -> str:
         """The stated version, or a digest of the source where none is stated."""
-        return "v" + self.stated_version if self.stated_version is not None else "s" + code_digest(self.function, self.declared)
+        return (
+            "v" + self.stated_version
+            if self.stated_version is not None
+            else "s" + code_digest(self.function, self.declared)
+        )
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def _of_object(item: Any) -> bytes:
             stack.extend(found.__defaults__ or ())
             stack.extend((found.__kwdefaults__ or {}).values())
             home = found.__globals__
-            stack.extend(home[name] for name in sorted(_names(found.__code__)) if _matters(home.get(name), found.__module__))
+            stack.extend(
+                home[name] for name in sorted(_names(found.__code__)) if _matters(home.get(name), found.__module__)
+            )
         elif isinstance(found, ModuleType) or found is inspect.Parameter.empty:
             continue
         elif isinstance(found, type):

@@ -20,7 +20,18 @@ from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
 from .remote import Remote
 
-__all__ = ["Brought", "Cache", "Checkpoint", "Entry", "Lease", "MemoryTier", "Origin", "TypeStats", "Verified", "default_folder"]
+__all__ = [
+    "Brought",
+    "Cache",
+    "Checkpoint",
+    "Entry",
+    "Lease",
+    "MemoryTier",
+    "Origin",
+    "TypeStats",
+    "Verified",
+    "default_folder",
+]
 
 
 def default_folder() -> Path:
@@ -116,7 +127,9 @@ class Cache:
         """Keep an entry; the lease is given back when other processes can find it."""
         if not entry.loose:
             self.memory.put(recipe, entry, key, origin)
-        kept = encoded is not None and self.disk is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
+        kept = (
+            encoded is not None and self.disk is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
+        )
         if not kept and lease is not None:
             self.give_back(lease)
 

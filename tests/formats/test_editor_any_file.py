@@ -107,7 +107,7 @@ def test_a_subgraph_that_contains_itself_is_a_problem() -> None:
 
 
 def test_subgraphs_that_double_at_each_level_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphflow.formats.editor.convert.MAX_NODES", 1000)
+    monkeypatch.setattr("graphflow.formats.editor.walk.MAX_NODES", 1000)
     subgraphs = [definition("d0", [], [], [node(1, "EmptyLatentImage")], [])]
     for level in range(1, 40):
         pair = [node(1, f"d{level - 1}"), node(2, f"d{level - 1}")]

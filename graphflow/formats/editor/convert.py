@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 from ...problem import Problem
 from ..object_info import InputInfo, NodeInfo, NodeInfos
 from .document import EditorNode, is_editor_format, read
-from .links import VIRTUAL, Constant, Source, resolve
-from .subgraphs import MAX_DEPTH, Nesting, Scope
+from .links import Constant, Source, resolve
+from .subgraphs import Nesting, Scope
 from .values import choose_words, wrapped
+from .walk import sent_nodes
 from .widgets import read_widgets
 
 __all__ = ["Converted", "to_prompt"]
 
-MAX_NODES = 100_000
 UUID_LENGTH = 36
 
 
@@ -56,10 +56,7 @@ class _Conversion:
         self._warnings: list[Problem] = []
 
     def run(self) -> Converted:
-        for count, (scope, node) in enumerate(self._walk()):
-            if count >= MAX_NODES:
-                self._problems.append(Problem("too_many_nodes", f"its subgraphs hold more than {MAX_NODES} nodes"))
-                break
+        for scope, node in sent_nodes(self._nesting, self._problems):
             info = self._nesting.infos.get(node.type)
             if info is None:
                 self._problems.append(_unknown(scope, node))
@@ -69,31 +66,6 @@ class _Conversion:
         if not self._prompt and not self._problems:
             self._problems.append(Problem("empty_workflow", "there is no node in it that would run"))
         return Converted(self._prompt, tuple(self._problems), tuple(self._warnings))
-
-    def _walk(self) -> Iterator[tuple[Scope, EditorNode]]:
-        """All nodes that are sent. A bypassed or muted instance is left out as a whole only at the root, as in the editor."""
-        nesting = self._nesting
-        waiting = [(nesting.root, iter(nesting.root.graph.nodes.values()))]
-        entered = 0
-        while waiting:
-            scope, nodes = waiting[-1]
-            node = next(nodes, None)
-            if node is None:
-                waiting.pop()
-            elif node.type in nesting.definitions:
-                if scope.parent is None and not node.active:
-                    continue
-                inside = nesting.enter(scope, node)
-                entered += 1
-                if inside is None:
-                    self._problems.append(_endless(scope, node))
-                elif entered > MAX_NODES:
-                    self._problems.append(Problem("too_many_nodes", f"there are more than {MAX_NODES} subgraphs in it"))
-                    return
-                else:
-                    waiting.append((inside, iter(inside.graph.nodes.values())))
-            elif node.active and node.type not in VIRTUAL:
-                yield scope, node
 
     def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
         exec_id = scope.prefix + node.id
@@ -158,11 +130,3 @@ def _unknown(scope: Scope, node: EditorNode) -> Problem:
     known = isinstance(pack, str) and pack != "comfy-core"
     return Problem("unknown_node_type", f"there is no node type {node.type!r}", exec_id, node.title,
                    hint=f"the file says that the pack {pack!r} has it" if known else None)  # fmt: skip
-
-
-def _endless(scope: Scope, node: EditorNode) -> Problem:
-    if scope.depth >= MAX_DEPTH:
-        return Problem(
-            "nested_too_deeply", f"subgraphs are nested more than {MAX_DEPTH} deep", scope.prefix + node.id, node.title
-        )
-    return Problem("endless_subgraph", "this subgraph contains itself", scope.prefix + node.id, node.title)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...layout import lay_out
+from ...order import sources_first
 from ...problem import Problem
 from ...workflow import NOTES, Link, Node, Workflow, as_link
 from ..object_info import InputInfo, NodeInfo, NodeInfos, OutputInfo
@@ -76,7 +76,8 @@ class _Writing:
             self._add_slots(key, part)
         for part in self._parts.values():
             self._connect(part)
-        self._parts = {key: self._parts[key] for key in _in_order(self._parts)}
+        order = sources_first({key: {link.node for link in part.links.values()} for key, part in self._parts.items()})
+        self._parts = {key: self._parts[key] for key in order}
         data = {
             "revision": 0,
             "last_node_id": max((part.id for part in self._parts.values()), default=0),
@@ -183,22 +184,6 @@ def _numbers(workflow: Workflow) -> dict[str, int]:
             free += 1
             numbers[key] = free
     return {key: numbers[key] for key in workflow}
-
-
-def _in_order(parts: Mapping[str, _Part]) -> list[str]:
-    """Sources before users; the nodes of a cycle, which no program runs, last."""
-    waiting = {key: len({link.node for link in part.links.values()}) for key, part in parts.items()}
-    users: dict[str, list[str]] = {key: [] for key in parts}
-    for key, part in parts.items():
-        for source in {link.node for link in part.links.values()}:
-            users[source].append(key)
-    ready = [key for key, count in waiting.items() if count == 0]
-    for key in ready:
-        for user in users[key]:
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                ready.append(user)
-    return ready + [key for key, count in waiting.items() if count > 0]
 
 
 def _output(out: OutputInfo) -> dict[str, Any]:

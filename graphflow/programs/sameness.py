@@ -1,0 +1,35 @@
+"""What makes two nodes of unbound workflows the same: type, constants, and the sameness of what they are linked to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ..order import links_of, sources_first
+from ..workflow import Workflow
+
+__all__ = ["constant_text", "recipes"]
+
+
+def recipes(workflow: Workflow) -> dict[str, str]:
+    """A hash for each node; equal ones compute the same. Nodes of a cycle count what closes it as nothing."""
+    links = links_of(workflow)
+    found: dict[str, str] = {}
+    for key in sources_first({key: [link.node for link in each.values()] for key, each in links.items()}):
+        node = workflow[key]
+        parts = [node.class_type]
+        for name in sorted(node.inputs):
+            link = links[key].get(name)
+            value = f"{found.get(link.node, '')} {link.slot}" if link is not None else constant_text(node.inputs[name])
+            parts += [name, value]
+        text = json.dumps(parts, ensure_ascii=False)
+        found[key] = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return found
+
+
+def constant_text(value: Any) -> str:
+    """One text for equal constants: 1 and 1.0 are one number, the order of keys does not matter."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
