@@ -8,7 +8,8 @@ from threading import Event
 from typing import Any
 
 from .cache import Checkpoint
-from .events import Progress
+from .events import Event as RunEvent
+from .events import Message, Progress
 from .problem import Cancelled
 from .settings import Settings
 from .workflow import Node
@@ -27,7 +28,7 @@ class Context:
         node_id: str,
         settings: Settings,
         workflow_json: Callable[[], Mapping[str, Any]],
-        emit: Callable[[Progress], None],
+        emit: Callable[[RunEvent], None],
         cancel: Event,
         claims: Path | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
@@ -61,6 +62,10 @@ class Context:
         self.check_cancelled()
         self._emit(Progress(self.node_id, step, total, preview, self.display))
 
+    def send(self, type: str, data: Any) -> None:
+        """Tell whoever listens to the run something that has no other form; JSON."""
+        self._emit(Message(self.node_id, type, data))
+
     def restore(self) -> Any:
         """The state that this very computation kept before it was stopped, or None."""
         return self._checkpoint.load() if self._checkpoint is not None else None
@@ -69,6 +74,10 @@ class Context:
         """Let `make()` be stored as the state to go on from: now and then, and when the run is being cancelled."""
         if self._checkpoint is not None:
             self._checkpoint.save(make, at_once=self._cancel.is_set())
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancel.is_set()
 
     def check_cancelled(self) -> None:
         if self._cancel.is_set():

@@ -85,6 +85,15 @@ class NodeError(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Message(Event):
+    """Something that a node tells whoever listens, in words of its own."""
+
+    node: str
+    type: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class RunDone(Event):
     status: str
     """`done`, `failed` or `cancelled`."""

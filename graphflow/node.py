@@ -88,7 +88,7 @@ class NodeType:
     extra: Input | None = None
     """What an input must be that is not declared; None: there is no such input."""
     check: Callable[..., Iterable[tuple[str | None, str]]] | None = None
-    """`check(literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations say."""
+    """`check(settings, literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations say."""
     unchecked: frozenset[str] = frozenset()
     """Inputs that only `check` judges."""
     expands: bool = False
@@ -96,6 +96,8 @@ class NodeType:
     """Its result depends on the id of the node."""
     pack: str = ""
     """The pack that it comes from."""
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    """What a foreign node asks of its run, by parameter name."""
     flags: Mapping[str, Any] = field(default_factory=dict)
     """What else an editor is to be told, in the field's own words (`deprecated`, `experimental` ...)."""
     declared: float = field(default_factory=time.time, compare=False, repr=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -24,6 +22,8 @@ class Registry(dict[str, NodeType]):
         super().__init__()
         self.problems: list[Problem] = []
         self.packs: dict[str, int] = {}
+        self.web: dict[str, Path] = {}
+        """Scripts for the editor that packs bring: name of the pack -> folder."""
         if isinstance(types, Mapping):
             self.update(types)
         else:
@@ -49,24 +49,19 @@ class Registry(dict[str, NodeType]):
         self.packs[pack] = self.packs.get(pack, 0) + len({found.name for found in types})
 
     def add_folder(self, folder: Path) -> None:
-        """Load every Python file of a folder; one that fails is reported and leaves the rest working."""
+        """Load every pack of a folder, ours and foreign ones; one that fails is reported and leaves the rest working."""
+        from .foreign import load_pack, pack_paths
+
         if not folder.is_dir():
             self.problems.append(Problem("no_folder", f"{folder} is not a folder of node files"))
             return
-        for path in sorted(folder.glob("*.py")):
-            if path.name.startswith("_"):
-                continue
-            name = f"graphflow_pack_{path.stem}"
-            try:
-                spec = importlib.util.spec_from_file_location(name, path)
-                assert spec is not None and spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                sys.modules[name] = module
-                spec.loader.exec_module(module)
-                self.add_module(module, str(path))
-            except Exception as error:
-                last = traceback.format_exc(limit=-1).strip()
-                self.problems.append(Problem("pack_failed", f"{path} did not load: {error}", hint=last))
+        for path in pack_paths(folder):
+            pack = load_pack(path)
+            self.update(pack.types)
+            self.problems.extend(pack.problems)
+            self.packs[str(path)] = len(pack.types)
+            if pack.web is not None:
+                self.web[pack.name] = pack.web
 
     @classmethod
     def installed(cls, folders: Iterable[Path] = ()) -> Registry:

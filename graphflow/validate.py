@@ -89,7 +89,7 @@ class Binder:
     ) -> None:  # fmt: skip
         self.problems: list[Problem] = []
         self._workflow, self._types, self._warnings = workflow, types, warnings
-        self._choices = Choices(settings)
+        self._settings, self._choices = settings, Choices(settings)
         self._expanded = expanded
         """The nodes were made by a node: their literals may be values of any type."""
 
@@ -139,8 +139,9 @@ class Binder:
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
                 literals[name] = value
                 continue
-            if name in kind.unchecked and (item.type == "COMBO" or item.type not in LITERAL_TYPES):
-                item = replace(item, free=True)
+            if name in kind.unchecked:  # the node type judges for itself
+                free = item.free or item.type == "COMBO" or item.type not in LITERAL_TYPES
+                item = replace(item, range=None, free=free)
             ok, literal = canonical_literal(item, value, self._choices, report)
             if ok:
                 literals[name] = literal
@@ -160,7 +161,7 @@ class Binder:
             source = self._types.get(self._workflow[link.node].class_type)
             given[name] = source.outputs[link.slot].type if source is not None else "*"
         try:
-            for where, message in kind.check(literals, given):
+            for where, message in kind.check(self._settings, literals, given):
                 report("not_accepted", message, where)
         except Exception as error:
             report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)

@@ -28,6 +28,8 @@ def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
         required = item.required or (item.has_widget and item.default not in (None, OPTIONAL))
         groups.setdefault("required" if required else "optional", {})[item.name] = _spec(item, settings)
     matches = any(out.match for out in kind.outputs)
+    if kind.hidden:
+        groups["hidden"] = dict(kind.hidden)
     return {
         "input": groups,
         "input_order": {name: list(group) for name, group in groups.items()},
@@ -107,6 +109,8 @@ def _template(declared: Any, settings: Settings, name: str = "", optional: bool 
 
 def _module(kind: NodeType) -> str:
     """The editor marks a node as foreign by this name."""
+    if kind.pack:
+        return f"custom_nodes.{kind.pack}"
     pack = kind.function.__module__
     return f"custom_nodes.{pack.removeprefix('graphflow_pack_')}" if pack.startswith("graphflow_pack_") else "nodes"
 

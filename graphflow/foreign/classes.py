@@ -1,0 +1,323 @@
+"""A NodeType of a foreign node class (INPUT_TYPES, RETURN_TYPES, FUNCTION ...)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+from ..context import Context
+from ..canonical import canonical
+from ..inputs import OPTIONAL, Input, Lazy, NotComputed, Output
+from ..node import ALWAYS, Expansion, NodeType, Ui
+from ..settings import Settings
+from ..types import Match
+from ..values import Blocked
+from ..workflow import Link, as_link
+from .current import during, with_settings
+from .sockets import read_input, type_name
+from .standins import around
+
+__all__ = ["DynamicGraph", "adapt"]
+
+CONTEXT = "graphflow_context"
+MOST_INSTANCES = 1000
+ONE_AT_A_TIME = "foreign"
+"""The lane of all blocking foreign nodes: their packs were written for a program that runs one node at a time."""
+
+
+def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str) -> NodeType:
+    """Raises whatever the class raises when it is asked what it is."""
+    declared = _input_types(kind)
+    every = bool(getattr(kind, "INPUT_IS_LIST", False))
+    inputs: dict[str, Input] = {}
+    for group in ("required", "optional"):
+        for key, spec in dict(declared.get(group) or {}).items():
+            inputs[key] = read_input(key, spec, group == "required", every, _again(kind, group, key))
+    function = getattr(kind, kind.FUNCTION)  # type: ignore[attr-defined]
+    optional = declared.get("optional")
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()) or (
+        optional is not None and type(optional) is not dict
+    )
+    hidden = {key: str(value[0] if isinstance(value, (tuple, list)) else value)
+              for key, value in dict(declared.get("hidden") or {}).items()}  # fmt: skip
+    calls = _Calls(kind, inputs, hidden)
+    unchecked, accepts_types = _judged(kind, inputs)
+    return NodeType(
+        name=name,
+        function=calls.await_call if inspect.iscoroutinefunction(function) else calls.call,
+        inputs=inputs,
+        outputs=_outputs(kind),
+        category=str(getattr(kind, "CATEGORY", "") or ""),
+        display_name=display_name or name,
+        help=str(getattr(kind, "DESCRIPTION", "") or inspect.getdoc(kind) or ""),
+        is_output=bool(getattr(kind, "OUTPUT_NODE", False)),
+        lane=None if inspect.iscoroutinefunction(function) else ONE_AT_A_TIME,
+        context=CONTEXT,
+        outside=_outside(kind),
+        environment=_libraries,
+        stated_version=f"{pack_version}",
+        extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
+        check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
+        unchecked=frozenset(inputs) if accepts_types else unchecked,
+        expands=True,
+        by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
+        pack=pack,
+        hidden=hidden,
+        flags={
+            key.lower(): True
+            for key in ("DEPRECATED", "EXPERIMENTAL", "API_NODE", "DEV_ONLY") if getattr(kind, key, False)
+        },
+    )  # fmt: skip
+
+
+def _input_types(kind: type) -> Mapping[str, Any]:
+    found = kind.INPUT_TYPES()  # type: ignore[attr-defined]
+    return cast(Mapping[str, Any], found) if isinstance(found, Mapping) else {}
+
+
+def _again(kind: type, group: str, key: str) -> Callable[[Settings], Any]:
+    def ask(settings: Settings) -> Any:
+        with with_settings(settings):
+            return (_input_types(kind).get(group) or {})[key]
+
+    return ask
+
+
+def _outputs(kind: type) -> tuple[Output, ...]:
+    types = list(getattr(kind, "RETURN_TYPES", None) or ())
+    names = list(getattr(kind, "RETURN_NAMES", None) or ())
+    lists = list(getattr(kind, "OUTPUT_IS_LIST", None) or ())
+    tips = list(getattr(kind, "OUTPUT_TOOLTIPS", None) or ())
+    matches = list(getattr(kind, "OUTPUT_MATCHTYPES", None) or ())
+
+    def at(values: list[Any], index: int, default: Any) -> Any:
+        return values[index] if index < len(values) and values[index] else default
+
+    found = []
+    for index, each in enumerate(types):
+        text = type_name(each)
+        match = at(matches, index, None)
+        if text == "COMFY_MATCHTYPE_V3":
+            text = "*"
+        found.append(Output(str(at(names, index, text)), text, bool(at(lists, index, False)),
+                            Match(match) if match else None, str(at(tips, index, ""))))  # fmt: skip
+    return tuple(found)
+
+
+# -- calling ------------------------------------------------------------------------------------------------------------
+
+
+class _Calls:
+    """Calls the class's function on the instance that belongs to the node, and translates what goes in and out.
+
+    An instance lives on from run to run, as packs that keep state in `self` expect.
+    """
+
+    def __init__(self, kind: type, inputs: Mapping[str, Input], hidden: Mapping[str, str]) -> None:
+        self._kind, self._inputs, self._hidden = kind, inputs, hidden
+        self._instances: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def call(self, **values: Any) -> Any:
+        context: Context = values.pop(CONTEXT)
+        with during(context), around():
+            instance = self._begin(context, values)
+            _refuse_missing(_now(self._asked(instance, values)), values)
+            return self._translate(self._function(instance)(**_settle(values)))
+
+    async def await_call(self, **values: Any) -> Any:
+        context: Context = values.pop(CONTEXT)
+        with during(context), around():
+            instance = self._begin(context, values)
+            asked = self._asked(instance, values)
+            _refuse_missing(await asked if inspect.isawaitable(asked) else asked, values)
+            return self._translate(await self._function(instance)(**_settle(values)))
+
+    def _begin(self, context: Context, values: dict[str, Any]) -> Any:
+        """The instance that belongs to the node; adds what the class asks of its run to the values."""
+        known: dict[str, Callable[[], Any]] = {
+            "UNIQUE_ID": lambda: context.node_id, "PROMPT": context.workflow_json, "DYNPROMPT": lambda: DynamicGraph(context),
+            "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo),
+        }  # fmt: skip
+        for key, what in self._hidden.items():
+            value = known[what]() if what in known else None
+            values[key] = [value] if getattr(self._kind, "INPUT_IS_LIST", False) else value
+        with self._lock:
+            instance = self._instances.pop(context.node_id, None) or self._kind()
+            self._instances[context.node_id] = instance
+            if len(self._instances) > MOST_INSTANCES:
+                self._instances.popitem(last=False)
+        return instance
+
+    def _function(self, instance: Any) -> Callable[..., Any]:
+        return cast(Callable[..., Any], getattr(instance, self._kind.FUNCTION))  # type: ignore[attr-defined]
+
+    def _asked(self, instance: Any, values: Mapping[str, Any]) -> Any:
+        """The names of lazy inputs that the node needs now."""
+        ask = getattr(instance, "check_lazy_status", None)
+        if ask is None or not any(isinstance(value, Lazy) for value in values.values()):
+            return ()
+        return ask(**_settle(values))
+
+    def _translate(self, result: Any) -> Any:
+        """A tuple, or a dict of `result`, `ui` and `expand`, in our words."""
+        count = len(getattr(self._kind, "RETURN_TYPES", None) or ())
+        if isinstance(result, Blocked):
+            return result
+        if not isinstance(result, dict):
+            return (None,) * count if result is None else _tuple(result)
+        given = result.get("result")
+        outputs = (None,) * count if given is None else _tuple(given)
+        if isinstance(given, Blocked):
+            outputs = (given,) * count
+        ui = result.get("ui") or None
+        if "expand" in result:
+            return Expansion(
+                dict(result["expand"] or {}), tuple(_link(value) for value in outputs), ui, ids_are_final=True
+            )
+        return outputs if ui is None else Ui(dict(ui), outputs)
+
+
+def _refuse_missing(asked: Iterable[str] | None, arguments: Mapping[str, Any]) -> None:
+    """Raises NotComputed for inputs that the node needs and that are not there yet."""
+    names = list(asked or ())
+    for name in names:
+        if name not in arguments:
+            raise ValueError(f"check_lazy_status asks for {name!r}, which is no input that is given")
+    missing = [name for name in names if isinstance(arguments[name], Lazy) and not arguments[name].known]
+    if missing:
+        raise NotComputed(*missing)
+
+
+def _settle(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Lazy inputs that are not there are None."""
+    return {
+        name: (value.get() if value.known else None) if isinstance(value, Lazy) else value
+        for name, value in arguments.items()
+    }
+
+
+def _tuple(result: Any) -> tuple[Any, ...]:
+    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+
+def _link(value: Any) -> Any:
+    found = as_link(list(value)) if isinstance(value, (list, tuple)) and not isinstance(value, Link) else value
+    return found if found is not None else value
+
+
+class DynamicGraph:
+    """What DYNPROMPT gives: the graph of the run so far."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def has_node(self, node_id: str) -> bool:
+        return node_id in self._context.graph
+
+    def get_node(self, node_id: str) -> dict[str, Any]:
+        return self._context.graph[node_id].model_dump(by_alias=True, exclude_unset=True)
+
+    def all_node_ids(self) -> set[str]:
+        return set(self._context.graph)
+
+    def get_original_prompt(self) -> Mapping[str, Any]:
+        return self._context.workflow_json()
+
+    def get_display_node_id(self, node_id: str) -> str:
+        same = node_id == self._context.node_id
+        return (self._context.display or node_id) if same else node_id
+
+    get_real_node_id = get_display_node_id
+
+
+# -- what the class says of itself --------------------------------------------------------------------------------------
+
+
+def _outside(kind: type) -> Callable[..., str] | None:
+    ask = getattr(kind, "IS_CHANGED", None)
+    if ask is None:
+        return None
+
+    def outside(settings: Settings, **literals: Any) -> str:
+        try:
+            with with_settings(settings):
+                found = _ask(ask, literals)
+            return ALWAYS if isinstance(found, float) and math.isnan(found) else canonical(found).hex()
+        except Exception:  # a node that cannot say whether it has changed runs again
+            return ALWAYS
+
+    return outside
+
+
+def _judged(kind: type, inputs: Mapping[str, Input]) -> tuple[frozenset[str], bool]:
+    """(the inputs that the class checks itself, whether it checks the types of links, too)"""
+    ask = getattr(kind, "VALIDATE_INPUTS", None)
+    if ask is None:
+        return frozenset(), False
+    parameters = inspect.signature(ask).parameters
+    everything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return frozenset(inputs if everything else parameters), "input_types" in parameters
+
+
+def _check(kind: type, wants_types: bool) -> Callable[..., list[tuple[str | None, str]]]:
+    def check(
+        settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+    ) -> list[tuple[str | None, str]]:
+        given = {**literals, "input_types": dict(types)} if wants_types else dict(literals)
+        with with_settings(settings):
+            answer = _ask(kind.VALIDATE_INPUTS, given)  # type: ignore[attr-defined]
+        if answer is True:
+            return []
+        names = [name for name in inspect.signature(kind.VALIDATE_INPUTS).parameters if name in literals]  # type: ignore[attr-defined]
+        where = names[0] if len(names) == 1 else None
+        return [(where, answer if isinstance(answer, str) and answer else "the node does not accept these inputs")]
+
+    return check
+
+
+def _ask(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Call with those of the given values that it names; what it names and is linked is None."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        chosen = dict(given)
+    else:
+        chosen = {name: given[name] for name in parameters if name in given}
+    for name, parameter in parameters.items():
+        if name not in chosen and parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY,
+        ):  # fmt: skip
+            chosen[name] = None
+    return _now(function(**chosen))
+
+
+def _now(found: Any) -> Any:
+    """The value; a coroutine is run to its end, in a thread of its own, for a loop may be running in this one."""
+    if not inspect.iscoroutine(found):
+        return found
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(copy_context().run, asyncio.run, found).result()
+
+
+def _libraries(settings: Settings) -> str:
+    return f"{settings.device}; {_versions()}"
+
+
+@cache
+def _versions() -> str:
+    found = []
+    for name in ("torch", "numpy", "pillow"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return "; ".join(found)

@@ -1,0 +1,56 @@
+"""Which run the helper functions of foreign packs are part of: they take no Context, so it goes with the thread or task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from ..context import Context
+from ..settings import Settings
+
+__all__ = ["Current", "current", "current_settings", "during", "with_settings"]
+
+
+@dataclass(slots=True)
+class Current:
+    """The node call that is being made."""
+
+    context: Context
+    graphs: int = 0
+    """How many expansions it has begun to build."""
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+_CURRENT: ContextVar[Current | None] = ContextVar("graphflow_foreign_call", default=None)
+_SETTINGS: ContextVar[Settings | None] = ContextVar("graphflow_foreign_settings", default=None)
+
+
+def current() -> Current | None:
+    """The node call that asks, or None outside of one."""
+    return _CURRENT.get()
+
+
+def current_settings() -> Settings:
+    """The folders of the run that asks; outside of one, the defaults."""
+    found = _CURRENT.get()
+    return found.context.settings if found is not None else _SETTINGS.get() or Settings()
+
+
+@contextmanager
+def during(context: Context) -> Iterator[None]:
+    token = _CURRENT.set(Current(context))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
+def with_settings(settings: Settings) -> Iterator[None]:
+    token = _SETTINGS.set(settings)
+    try:
+        yield
+    finally:
+        _SETTINGS.reset(token)

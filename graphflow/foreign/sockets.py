@@ -1,0 +1,132 @@
+"""An Input of what INPUT_TYPES, or a description in /object_info, says: `["INT", {"default": 1, "min": 0}]`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..inputs import LITERAL_TYPES, OPTIONAL, REQUIRED, Input
+from ..settings import Settings
+from ..types import Choice, Grow, Match, Range, Rows, Variants
+
+__all__ = ["read_group", "read_input", "type_name"]
+
+_LOWEST, _HIGHEST = -(2**63), 2**64 - 1
+_KNOWN = {
+    "default",
+    "min",
+    "max",
+    "step",
+    "multiline",
+    "lazy",
+    "forceInput",
+    "tooltip",
+    "rawLink",
+    "options",
+    "template",
+}
+_DYNAMIC = ("COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_MATCHTYPE_V3")
+
+
+def read_input(
+    name: str, spec: Any, required: bool, every: bool = False,
+    again: Callable[[Settings], Any] | None = None,
+) -> Input:  # fmt: skip
+    """`again(settings)` gives the spec anew, because the choices of some list folders."""
+    parts = list(spec) if isinstance(spec, (tuple, list)) else [spec]
+    kind, options = (parts[0] if parts else "*"), dict(parts[1]) if len(parts) > 1 and parts[1] else {}
+    rest = {key: value for key, value in options.items() if key not in _KNOWN and _is_json(value)}
+    default = options.get("default", REQUIRED) if required else OPTIONAL
+    if not required and "default" in options and _is_json(options["default"]):
+        rest["default"] = options["default"]
+    common: dict[str, Any] = {
+        "name": name, "every": every, "lazy": bool(options.get("lazy") or options.get("rawLink")),
+        "raw": bool(options.get("rawLink")), "help": str(options.get("tooltip") or ""), "options": rest,
+        "socket": bool(options.get("forceInput")), "multiline": bool(options.get("multiline")),
+    }  # fmt: skip
+    if isinstance(kind, (list, tuple)):
+        return Input(type="COMBO", default=_first(default, kind), choice=_choice(kind, again), **common)
+    if kind == "COMBO":
+        listed = options.get("options", ())
+        free = bool(options.get("multi_select") or options.get("remote"))
+        return Input(type="COMBO", default=_first(default, listed), choice=_choice(listed, again), free=free, **common)
+    text = type_name(kind)
+    if text in _DYNAMIC:
+        return _dynamic(text, options, default, common)
+    limits = None
+    if text in ("INT", "FLOAT") and ("min" in options or "max" in options or "step" in options):
+        limits = Range(options.get("min", _LOWEST), options.get("max", _HIGHEST), options.get("step"))
+    seed = text == "INT" and (bool(options.get("control_after_generate")) or name in ("seed", "noise_seed"))
+    free = text not in LITERAL_TYPES and "," not in text
+    return Input(type=text, default=default, range=limits, seed=seed, free=free, **common)
+
+
+def read_group(groups: Mapping[str, Any], every: bool = False) -> dict[str, Input]:
+    """`{"required": {...}, "optional": {...}}`"""
+    return {
+        name: read_input(name, spec, group == "required", every)
+        for group in ("required", "optional")
+        for name, spec in dict(groups.get(group) or {}).items()
+    }
+
+
+def type_name(kind: Any) -> str:
+    """The name of a socket type. Some packs make a text that is unequal to nothing, to say: any type."""
+    if isinstance(kind, (list, tuple)):
+        return "COMBO"
+    if not isinstance(kind, str):
+        return str(getattr(kind, "io_type", "*"))
+    if type(kind) is not str and not kind != "such a type is not there":  # noqa: SIM202 (the point is its own !=)
+        return "*"
+    return str.__str__(getattr(kind, "value", kind))
+
+
+def _dynamic(kind: str, options: Mapping[str, Any], default: Any, common: dict[str, Any]) -> Input:
+    template = options.get("template") or {}
+    if kind == "COMFY_MATCHTYPE_V3":
+        match = Match(str(template.get("template_id", "")), type_name(template.get("allowed_types", "*")))
+        return Input(type=match.allowed, default=default, match=match, **common)
+    if kind == "COMFY_DYNAMICCOMBO_V3":
+        variants = Variants({
+            str(option["key"]): read_group(option.get("inputs") or {}) for option in options.get("options", ())
+        })  # fmt: skip
+        first = next(iter(variants.options), REQUIRED)
+        choice = Choice(tuple(variants.options))
+        return Input(type="COMBO", default=first if default is REQUIRED else default, choice=choice, variants=variants,
+                     **common)  # fmt: skip
+    if kind == "COMFY_AUTOGROW_V3":
+        inner = template.get("input") or {}
+        grow = Grow(
+            read_group(inner), str(template.get("prefix", "")), int(template.get("min", 1)),
+            int(template.get("max", 100)), tuple(template.get("names", ())), optional=not inner.get("required"),
+        )  # fmt: skip
+        return Input(type="*", default=default, grow=grow, **common)
+    rows = Rows(read_group(template.get("inputs") or template.get("input") or {}), int(template.get("min", 0)),
+                int(template.get("max", 100)))  # fmt: skip
+    return Input(type="*", default=default, rows=rows, **common)
+
+
+def _choice(options: Sequence[Any], again: Callable[[Settings], Any] | None) -> Choice:
+    if again is None:
+        return Choice(tuple(options))
+
+    def names(settings: Settings) -> Sequence[str]:
+        spec = again(settings)
+        kind = spec[0] if isinstance(spec, (tuple, list)) else spec
+        return list(kind) if isinstance(kind, (list, tuple)) else list(spec[1].get("options", ()))
+
+    return Choice(names)
+
+
+def _first(default: Any, options: Sequence[Any]) -> Any:
+    """A choice that states no default takes its first option, as its widget does."""
+    return options[0] if default is REQUIRED and len(options) else default
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

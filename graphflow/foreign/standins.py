@@ -1,0 +1,77 @@
+"""The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
+
+Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules and
+`around()`, a context in which node functions are called.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["around", "disable", "enable", "is_enabled"]
+
+
+class _Finder(MetaPathFinder):
+    """Finds the top-level names of the stand-in folders; what lies below them, Python finds by itself."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = [str(folder) for folder in folders]
+        self._names = {
+            path.stem for folder in folders for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()
+        }
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, self._folders, target) if path is None and name in self._names else None
+
+    def forget(self) -> None:
+        """Take what was imported out again."""
+        for name, module in list(sys.modules.items()):
+            found = getattr(module, "__file__", None) or ""
+            if name.partition(".")[0] in self._names and any(found.startswith(folder) for folder in self._folders):
+                del sys.modules[name]
+
+
+@cache
+def _providers() -> tuple[ModuleType, ...]:
+    return tuple(point.load() for point in entry_points(group="graphflow.foreign"))
+
+
+@cache
+def _finder() -> _Finder:
+    return _Finder([Path(provider.FOLDER) for provider in _providers()])
+
+
+def enable() -> None:
+    """From now on, `import folder_paths` and the like find ours, before anything else of that name."""
+    if _finder() not in sys.meta_path:
+        sys.meta_path.insert(0, _finder())
+
+
+def disable() -> None:
+    """As if they had never been there."""
+    if _finder() in sys.meta_path:
+        sys.meta_path.remove(_finder())
+    _finder().forget()
+
+
+def is_enabled() -> bool:
+    return _finder() in sys.meta_path
+
+
+def around() -> AbstractContextManager[object]:
+    """What node functions are called in (no gradients, say)."""
+    stack = ExitStack()
+    for provider in _providers():
+        enter: Callable[[], AbstractContextManager[object]] = provider.around
+        stack.enter_context(enter())
+    return stack

@@ -1,0 +1,22 @@
+"""What foreign packs import from the program they were written for, written from its documented behaviour.
+
+`standins/` holds modules under that program's own names (`folder_paths`, `comfy.utils`, `comfy_api.latest` ...). They are
+on the import path only while foreign packs are loaded (`graphflow.foreign.standins`), so their files import each other
+and the node library by absolute names.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+__all__ = ["FOLDER", "around"]
+
+FOLDER = Path(__file__).with_name("standins")
+
+
+def around() -> AbstractContextManager[object]:
+    """Foreign node functions are called without gradients."""
+    torch = sys.modules.get("torch")
+    return torch.no_grad() if torch is not None else nullcontext()

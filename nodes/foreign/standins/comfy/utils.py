@@ -1,0 +1,185 @@
+"""Progress, resampling, files of tensors."""
+
+import math
+
+from graphflow_nodes.scaling import resize
+
+from graphflow.foreign import current
+
+PROGRESS_BAR_ENABLED = True
+PROGRESS_BAR_HOOK = None
+
+
+class ProgressBar:
+    """Tells the run how far the node is; raises if the run is to stop."""
+
+    def __init__(self, total, node_id=None):
+        self.total, self.current, self.node_id = total, 0, node_id
+
+    def update_absolute(self, value, total=None, preview=None):
+        if total is not None:
+            self.total = total
+        self.current = min(value, self.total)
+        call = current()
+        if call is not None:
+            call.context.progress(int(self.current), int(self.total), _jpeg(preview))
+
+    def update(self, value):
+        self.update_absolute(self.current + value)
+
+
+def _jpeg(preview):
+    """A preview is (format, Pillow image, largest side)."""
+    if preview is None:
+        return None
+
+    def make():
+        import io
+
+        _, image, largest = preview
+        image = image.convert("RGB")
+        if largest:
+            image.thumbnail((largest, largest))
+        file = io.BytesIO()
+        image.save(file, format="JPEG", quality=80)
+        return file.getvalue()
+
+    return make
+
+
+def set_progress_bar_enabled(enabled):
+    global PROGRESS_BAR_ENABLED
+    PROGRESS_BAR_ENABLED = enabled
+
+
+def set_progress_bar_global_hook(function):
+    global PROGRESS_BAR_HOOK
+    PROGRESS_BAR_HOOK = function
+
+
+def common_upscale(samples, width, height, upscale_method, crop):
+    """Resample [B,C,H,W]; `crop` is "disabled" or "center"."""
+    return resize(samples, int(width), int(height), upscale_method, crop)
+
+
+def lanczos(samples, width, height):
+    return resize(samples, int(width), int(height), "lanczos", "disabled")
+
+
+def bislerp(samples, width, height):
+    return resize(samples, int(width), int(height), "bislerp", "disabled")
+
+
+def repeat_to_batch_size(tensor, batch_size, dim=0):
+    """Repeat from the start, or cut, to `batch_size` along `dim`."""
+    have = tensor.shape[dim]
+    if have > batch_size:
+        return tensor.narrow(dim, 0, batch_size)
+    if have < batch_size:
+        counts = [1] * tensor.dim()
+        counts[dim] = math.ceil(batch_size / have)
+        return tensor.repeat(counts).narrow(dim, 0, batch_size)
+    return tensor
+
+
+def resize_to_batch_size(tensor, batch_size):
+    """Stretch or thin out a batch evenly."""
+    import torch
+
+    have = tensor.shape[0]
+    if have == batch_size:
+        return tensor
+    if batch_size <= 1:
+        return tensor[:batch_size]
+    places = torch.linspace(0, have - 1, batch_size).round().long()
+    return tensor[places]
+
+
+def load_torch_file(ckpt, safe_load=False, device=None, return_metadata=False):
+    """Tensors of a safetensors file, or of a checkpoint that holds nothing but tensors: nothing is unpickled."""
+    import torch
+    from safetensors import safe_open
+
+    place = str(device) if device is not None else "cpu"
+    if str(ckpt).lower().endswith((".safetensors", ".sft")):
+        with safe_open(str(ckpt), framework="pt", device=place) as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            metadata = file.metadata()
+    else:
+        tensors, metadata = torch.load(ckpt, map_location=place, weights_only=True), None
+        tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else tensors
+    return (tensors, metadata) if return_metadata else tensors
+
+
+def save_torch_file(sd, ckpt, metadata=None):
+    from safetensors.torch import save_file
+
+    save_file(sd, ckpt, metadata=metadata)
+
+
+def calculate_parameters(sd, prefix=""):
+    return sum(tensor.nelement() for key, tensor in sd.items() if key.startswith(prefix))
+
+
+def weight_dtype(sd, prefix=""):
+    from collections import Counter
+
+    counts = Counter()
+    for key, tensor in sd.items():
+        if key.startswith(prefix):
+            counts[tensor.dtype] += tensor.nelement()
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def state_dict_prefix_replace(state_dict, replace_prefix, filter_keys=False):
+    found = {} if filter_keys else state_dict
+    for old, new in replace_prefix.items():
+        for key in [key for key in state_dict if key.startswith(old)]:
+            found[new + key[len(old) :]] = state_dict.pop(key)
+    return found
+
+
+def get_tiled_scale_steps(width, height, tile_x, tile_y, overlap):
+    return math.ceil(height / (tile_y - overlap)) * math.ceil(width / (tile_x - overlap))
+
+
+def tiled_scale(samples, function, tile_x=64, tile_y=64, overlap=8, upscale_amount=4, out_channels=3, output_device="cpu",
+                pbar=None):  # fmt: skip
+    """Apply `function` to overlapping tiles of [B,C,H,W] and blend their seams linearly."""
+    import torch
+
+    count, _, high, wide = samples.shape
+    out = torch.zeros(count, out_channels, round(high * upscale_amount), round(wide * upscale_amount), device=output_device)
+    for index in range(count):
+        total = torch.zeros_like(out[index : index + 1])
+        weight = torch.zeros_like(total[:, :1])
+        for y in _starts(high, tile_y, overlap):
+            for x in _starts(wide, tile_x, overlap):
+                tile = function(samples[index : index + 1, :, y : y + tile_y, x : x + tile_x]).to(output_device)
+                mask = _feather(tile.shape[-2], tile.shape[-1], round(overlap * upscale_amount), output_device)
+                top, left = round(y * upscale_amount), round(x * upscale_amount)
+                area = (..., slice(top, top + tile.shape[-2]), slice(left, left + tile.shape[-1]))
+                total[area] += tile * mask
+                weight[area] += mask
+                if pbar is not None:
+                    pbar.update(1)
+        out[index : index + 1] = total / weight
+    return out
+
+
+def _starts(length, tile, overlap):
+    if length <= tile:
+        return [0]
+    step = max(1, tile - overlap)
+    return [*range(0, length - tile, step), length - tile]
+
+
+def _feather(high, wide, width, device):
+    import torch
+
+    def ramp(length):
+        at = torch.arange(length, device=device, dtype=torch.float32)
+        edge = torch.minimum(at + 1, length - at)
+        return (edge / max(1, min(width, length // 2))).clamp(max=1.0)
+
+    return (ramp(high)[:, None] * ramp(wide)[None, :])[None, None]
