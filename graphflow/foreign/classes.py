@@ -14,8 +14,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
-from ..context import Context
 from ..canonical import canonical
+from ..context import Context
 from ..inputs import OPTIONAL, Input, Lazy, NotComputed, Output
 from ..node import ALWAYS, Expansion, NodeType, Ui
 from ..settings import Settings
