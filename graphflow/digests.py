@@ -1,7 +1,8 @@
-"""Digests of files, each file read once: remembered by path, size, time and inode, in a small database across processes.
+"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across processes.
 
-A time stamp may be too coarse to show a second write: a file that was written within the last two seconds is read again
-the next time (the "racy" case that version control systems know).
+The time of the last write can be set by anybody; that of the last change of state (ctime) cannot, so both count. Either
+may be too coarse to show a second write: a file that changed within the last two seconds is read again the next time
+(the "racy" case that version control systems know).
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from threading import Lock
 __all__ = ["Digests"]
 
 RACY_NS = 2_000_000_000
+WORTH_A_ROW = 1 << 20
+"""Bytes from which a digest is kept for the next process: a smaller file is read faster than its row is written."""
+
+State = tuple[int, int, int, int]
+"""Size, mtime and ctime in nanoseconds, inode."""
 
 
 class Digests:
@@ -24,7 +30,7 @@ class Digests:
 
     def __init__(self, database: Path | None = None) -> None:
         self._database = database
-        self._known: dict[str, tuple[int, int, int, str]] | None = None
+        self._known: dict[str, tuple[State, str]] | None = None
         self._lock = Lock()
 
     def of(self, path: Path) -> str:
@@ -37,37 +43,40 @@ class Digests:
             if self._known is None:
                 self._known = self._read()
             known = self._known.get(name)
-        state = os.stat(name)
-        if known is not None and known[:3] == (state.st_size, state.st_mtime_ns, state.st_ino):
-            return known[3]
+        state = _state(os.stat(name))
+        if known is not None and known[0] == state:
+            return known[1]
         with open(name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(file.fileno())
-        same = (after.st_size, after.st_mtime_ns) == (state.st_size, state.st_mtime_ns)
-        if same and time.time_ns() - state.st_mtime_ns > RACY_NS:
-            self._remember(name, (state.st_size, state.st_mtime_ns, state.st_ino, digest))
+            after = _state(os.fstat(file.fileno()))
+        if after == state and time.time_ns() - state[2] > RACY_NS:
+            self._remember(name, state, digest)
         return digest
 
-    def _read(self) -> dict[str, tuple[int, int, int, str]]:
+    def _read(self) -> dict[str, tuple[State, str]]:
         if self._database is None or not self._database.exists():
             return {}
         try:
             with closing(sqlite3.connect(self._database, timeout=2)) as db:
-                rows = db.execute("SELECT path, size, mtime, inode, sha256 FROM files").fetchall()
+                rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM digests").fetchall()
         except sqlite3.Error:
             return {}
-        return {path: (size, mtime, inode, digest) for path, size, mtime, inode, digest in rows}
+        return {path: ((size, mtime, ctime, inode), digest) for path, size, mtime, ctime, inode, digest in rows}
 
-    def _remember(self, name: str, row: tuple[int, int, int, str]) -> None:
+    def _remember(self, name: str, state: State, digest: str) -> None:
         with self._lock:
             assert self._known is not None
-            self._known[name] = row
-        if self._database is None or row[0] < 1 << 20:
-            return  # a small file is read faster than its row is written
+            self._known[name] = state, digest
+        if self._database is None or state[0] < WORTH_A_ROW:
+            return
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:
-                db.execute("CREATE TABLE IF NOT EXISTS files (path PRIMARY KEY, size, mtime, inode, sha256)")
-                db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", (name, *row))
+                db.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, ctime, inode, sha256)")
+                db.execute("INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?,?)", (name, *state, digest))
         except (sqlite3.Error, OSError):
             pass  # the digest is right all the same; it is only not remembered
+
+
+def _state(found: os.stat_result) -> State:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
