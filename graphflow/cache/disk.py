@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from ..problem import Problem
 from ..values import Encoded, decode, encode
@@ -34,6 +35,8 @@ from .remote import Remote
 from .writer import Job, Writer
 
 __all__ = ["DiskTier", "Verified"]
+
+T = TypeVar("T")
 
 INLINE = 4096
 """Bytes up to which an output lies in the index."""
@@ -378,14 +381,10 @@ class DiskTier:
         self.flush()
         if lease is not None:
             self.give_back(lease)
-        if self.budget is None or not self._has_grown or self._index is None:
-            return
-        self._has_grown = False
-        try:
-            if self._index.total_bytes() > self.budget:
+        if self.budget is not None and self._has_grown:
+            self._has_grown = False
+            if self.total_bytes() > self.budget:
                 self.evict(int(self.budget * 0.9))
-        except sqlite3.Error as error:
-            self._failed(error)
 
     def give_back(self, lease: Lease) -> None:
         if self._leases is not None:
@@ -416,28 +415,37 @@ class DiskTier:
 
     # -- care -------------------------------------------------------------------------------------------------------
 
-    def stats(self) -> tuple[list[TypeStats], int]:
-        """By node type, and what the whole folder takes, about."""
-        if self._index is None:
-            return [], 0
-        return self._index.stats(), self._index.total_bytes()
+    def stats(self) -> list[TypeStats]:
+        """By node type."""
+        return self._asked(Index.stats) or []
+
+    def total_bytes(self) -> int:
+        """What the whole folder takes, about."""
+        return self._asked(Index.total_bytes) or 0
 
     def origins(self, kind: str) -> list[tuple[Origin, float]]:
-        try:
-            return self._index.origins(kind) if self._index is not None else []
-        except sqlite3.Error:
-            return []
+        return self._asked(lambda index: index.origins(kind)) or []
+
+    def _asked(self, ask: Callable[[Index], T]) -> T | None:
+        """What the index answers; of one that is damaged, what the one made in its place answers."""
+        for _ in range(2):
+            if self._index is not None:
+                try:
+                    return ask(self._index)
+                except sqlite3.Error as error:
+                    self._failed(error)
+        return None
 
     def evict(self, to_bytes: int | None, used_before: float | None = None) -> int:
         """Drop what was used least recently; never what a run that goes on has used. How many entries."""
-        if self._index is None or not self.writable:
+        if not self.writable:
             return 0
         limit = time.time() + 1 if used_before is None else used_before
         if self._leases is not None:
             limit = min([limit, *self._leases.alive("run-")])
         count = 0
         while True:
-            recipes, contents = self._index.evict(to_bytes, limit)
+            recipes, contents = self._asked(lambda index: index.evict(to_bytes, limit)) or ((), ())
             for recipe in recipes:
                 self._records.remove(recipe)
             for content in contents:
@@ -449,17 +457,14 @@ class DiskTier:
 
     def verify(self) -> Verified:
         """Read everything; remove what is damaged and what dead processes have left."""
-        if self._index is None:
-            return Verified(0, 0, 0, 0, 0)
         damaged = missing = entries = blobs = 0
-        for recipe in self._index.recipes():
+        for recipe in self._asked(Index.recipes) or ():
             try:
-                entries += self._index.get(recipe) is not None
-            except sqlite3.DatabaseError:
+                entries += self._index is not None and self._index.get(recipe) is not None
+            except sqlite3.DatabaseError as error:
                 damaged += 1
-                self._index.forget(recipe)
-                self._records.remove(recipe)
-        for content in self._index.contents():
+                self._failed(error)
+        for content in self._asked(Index.contents) or ():
             try:
                 if self._blobs.read(content) is None:
                     missing += 1
@@ -474,12 +479,13 @@ class DiskTier:
     def _sweep(self) -> int:
         """Remove files that belong to nothing: of writers that died, and blobs that no entry names."""
         if self._index is None or not self.writable:
-            return 0
+            return 0  # without an index everything would look as if it belonged to nothing
         count = self._leases.sweep() if self._leases is not None else 0
         now = time.time()
         old = [path for files in (self._blobs, self._records, self._checkpoints) for path in files.partial()]
-        for files, names in ((self._blobs, self._index.contents()), (self._records, self._index.recipes())):
-            known = set(names)
+        contents, recipes = self._asked(Index.contents), self._asked(Index.recipes)
+        for files, names in ((self._blobs, contents), (self._records, recipes)):
+            known = set(names) if names is not None else set(files.names())
             old += [files.path(name) for name in files.names() if name not in known]
         count += sum(_remove_if_older(path, now - ABANDONED) for path in old)
         paths = [self._checkpoints.path(name) for name in self._checkpoints.names()]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from .entry import Origin, origin_from_json
 
@@ -24,6 +25,10 @@ FILE_COST = 4096
 """What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
 WAIT = 5.0
 """Seconds to wait for another process that is writing."""
+_MAY_PASS = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
 AT_ONCE = 1000
 """Entries removed in one transaction at most, so that other processes get their turn."""
 
@@ -91,11 +96,13 @@ class TypeStats:
 
 
 class Index:
-    """Thread-safe; every method may raise sqlite3.Error."""
+    """Thread-safe. Every method may raise sqlite3.OperationalError (busy, full, not readable: it may pass), or
+    sqlite3.DatabaseError: it is damaged."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._lock = RLock()
-        self._db = _open_to_read(path) if read_only else _open_to_write(path)
+        with _told_apart():
+            self._db = _open_to_read(path) if read_only else _open_to_write(path)
 
     def get(self, recipe: bytes) -> Row | None:
         found = self._one("recipe", recipe)
@@ -110,24 +117,23 @@ class Index:
         return found
 
     def _one(self, column: str, value: bytes) -> Row | None:
-        with self._lock:
+        with self._alone():
             found = self._db.execute(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ? LIMIT 1", (value,)).fetchone()
             if found is None:
                 return None
             outputs = self._db.execute(
                 "SELECT content, bytes, data FROM outputs WHERE recipe = ? ORDER BY slot", (found[0],)
             ).fetchall()
-        *fields, seal = found
-        recipe, key, kind, ui, rebuilt, seconds, created, origin, brought = fields
-        stored = tuple(Stored(content, size, data) for content, size, data in outputs)
-        row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought)
-        if row.seal() != seal:
-            raise sqlite3.DatabaseError("an entry is not as it was written")
-        return row
+            return _row(found, outputs)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock, _told_apart():
+            yield
 
     def put(self, rows: Iterable[Row], used: Iterable[tuple[float, bytes]] = ()) -> None:
         """Write rows, and count hits, in one transaction."""
-        with self._lock, _Transaction(self._db):
+        with self._alone(), _Transaction(self._db):
             for row in rows:
                 self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
                 self._db.execute(
@@ -142,13 +148,9 @@ class Index:
                         self._db.execute("INSERT OR IGNORE INTO blobs VALUES (?,?)", (item.content, item.size))
             self._db.executemany("UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used)
 
-    def forget(self, recipe: bytes) -> None:
-        with self._lock, _Transaction(self._db):
-            self._delete([recipe])
-
     def forget_content(self, content: bytes) -> list[bytes]:
         """Drop a damaged blob and all entries that need it; their recipes."""
-        with self._lock, _Transaction(self._db):
+        with self._alone(), _Transaction(self._db):
             gone = [row[0] for row in self._db.execute("SELECT recipe FROM outputs WHERE content = ?", (content,))]
             self._delete(gone)
             self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
@@ -160,7 +162,7 @@ class Index:
 
     def total_bytes(self) -> int:
         """What the folder takes on the disk, about: blobs, their records, and the index itself."""
-        with self._lock:
+        with self._alone():
             size, count = self._db.execute("SELECT coalesce(sum(bytes), 0), count(*) FROM blobs").fetchone()
             return int(size + count * FILE_COST + self._own_bytes())
 
@@ -178,7 +180,7 @@ class Index:
         """
         gone: list[bytes] = []
         unneeded: list[bytes] = []
-        with self._lock, _Transaction(self._db):
+        with self._alone(), _Transaction(self._db):
             total = self.total_bytes()
             own = self._own_bytes() / max(1, self.count())
             old = self._db.execute(
@@ -202,7 +204,7 @@ class Index:
         return gone, unneeded
 
     def stats(self) -> list[TypeStats]:
-        with self._lock:
+        with self._alone():
             rows = self._db.execute(
                 "SELECT type, count(*), sum(hits), sum(hits * seconds) FROM entries GROUP BY type"
             ).fetchall()
@@ -212,17 +214,17 @@ class Index:
         return [TypeStats(kind, count, sizes.get(kind) or 0, hits, saved) for kind, count, hits, saved in rows]
 
     def recipes(self) -> list[bytes]:
-        with self._lock:
+        with self._alone():
             return [recipe for (recipe,) in self._db.execute("SELECT recipe FROM entries")]
 
     def contents(self) -> list[bytes]:
         """The contents that lie in blobs."""
-        with self._lock:
+        with self._alone():
             return [content for (content,) in self._db.execute("SELECT content FROM blobs")]
 
     def origins(self, kind: str, limit: int = 200) -> list[tuple[Origin, float]]:
         """What the newest entries of a node type were made from, and when."""
-        with self._lock:
+        with self._alone():
             found = self._db.execute(
                 "SELECT origin, created FROM entries WHERE type = ? ORDER BY created DESC LIMIT ?", (kind, limit)
             ).fetchall()
@@ -233,12 +235,22 @@ class Index:
         return known
 
     def count(self) -> int:
-        with self._lock:
+        with self._alone():
             return int(self._db.execute("SELECT count(*) FROM entries").fetchone()[0])
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
+    *fields, seal = found
+    recipe, key, kind, ui, rebuilt, seconds, created, origin, brought = fields
+    stored = tuple(Stored(content, size, data) for content, size, data in outputs)
+    row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought)
+    if row.seal() != seal:
+        raise sqlite3.DatabaseError("an entry is not as it was written")
+    return row
 
 
 class _Transaction:
@@ -255,6 +267,21 @@ class _Transaction:
             self._db.execute("COMMIT")
         elif self._db.in_transaction:  # some errors, a full disk for one, have already rolled it back
             self._db.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    """Two kinds of error: what may pass, and damage, which also shows as values of a wrong type."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _MAY_PASS:
+            raise
+        raise sqlite3.DatabaseError(str(error)) from error
+    except sqlite3.ProgrammingError as error:  # closed by another thread
+        raise sqlite3.OperationalError(str(error)) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise sqlite3.DatabaseError(f"it holds something else than was written: {error}") from error
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
             gone += disk.evict(None, used_before=time.time() - options.older_than)
         if options.to_size is not None:
             gone += disk.evict(options.to_size)
-        print(f"{gone} entries removed, {readable(disk.stats()[1])} left")
+        print(f"{gone} entries removed, {readable(disk.total_bytes())} left")
     else:
         disk.clear()
         print(f"{disk.folder} is empty")
@@ -65,8 +65,8 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
 
 def _stats(cache: Cache) -> None:
     assert cache.disk is not None
-    rows, total = cache.disk.stats()
-    print(f"{cache.disk.folder}: {readable(total)} in blobs")
+    rows = cache.disk.stats()
+    print(f"{cache.disk.folder}: {readable(cache.disk.total_bytes())}")
     if rows:
         print(f"\n{'node type':28} {'entries':>8} {'size':>10} {'hits':>8} {'time saved':>11}")
     for row in sorted(rows, key=lambda row: -row.bytes):
