@@ -13,6 +13,7 @@ from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Pro
 from .registry import Registry
 from .script import Graph, NodeHandle, Value, subgraph
 from .settings import Settings
+from .sweeps import Results, Sweep, VariantResult, sweep
 from .types import (
     AnyType,
     Choice,
@@ -44,6 +45,6 @@ __all__ = [
     "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError", "Grow",
     "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
     "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
-    "Range", "Registry", "Result", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph", "Ui", "Upload",
-    "VaeHandle", "Value", "Variants", "Wire", "Workflow",
+    "Range", "Registry", "Result", "Results", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph", "Sweep",
+    "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult", "Variants", "Wire", "Workflow",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ from .validate import Bound, sound, validate
 from .values import share
 from .workflow import Workflow
 
-__all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "run"]
+__all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Engine:
         self.settings = settings or Settings()
         self.cache = Cache() if cache is None else cache
         self.workers = workers or max(2, os.cpu_count() or 2)
-        self._lanes = Lanes()
+        self.lanes = Lanes()
 
     def __enter__(self) -> Engine:
         return self
@@ -214,7 +214,7 @@ class Engine:
         order = checked.order
         prints = self._fingerprints(order)
         around = Surroundings(
-            self.cache, self.settings, self._lanes, self.workers, emit, cancel or Flag(), refresh,
+            self.cache, self.settings, self.lanes, self.workers, emit, cancel or Flag(), refresh,
             self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,
         )  # fmt: skip
         work = Run(workflow, order, prints, around)
@@ -232,7 +232,7 @@ class Engine:
             emit(RunDone(status, time.perf_counter() - began))
         if work.problems:
             raise NodeFailed(work.problems)
-        nodes = {key: _node_result(order[key], entry) for key, entry in work.results.items()}
+        nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
         return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
 
     def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
@@ -261,7 +261,7 @@ def run(workflow: Workflow | str | Path, **options: Any) -> Result:
         return engine.run(workflow if isinstance(workflow, Workflow) else engine.load(workflow), **options)
 
 
-def _node_result(node: Bound, entry: Entry) -> NodeResult:
+def node_result(node: Bound, entry: Entry) -> NodeResult:
     names = [output.name for output in node.type.outputs]
     outputs = tuple(share(value) for value in entry.outputs or ())
     return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})

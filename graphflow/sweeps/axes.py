@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..problem import InvalidWorkflow, Problem
+from ..script import Value
 from ..workflow import Link, Place, Workflow
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
@@ -144,6 +145,8 @@ def _rows(places: tuple[Place, ...], values: Iterable[Any], zipped: bool) -> tup
 
 def _plain(value: Any) -> Any:
     """The value as JSON has it: numbers of array libraries are numbers, links are lists."""
+    if isinstance(value, Value):
+        return [value.node_id, value._slot]
     if isinstance(value, Link):
         return list(value)
     if type(value).__module__ != "builtins" and getattr(value, "ndim", None) == 0:

@@ -8,76 +8,22 @@ one dictionary look-up a node that a variant shares, and a few microseconds a no
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from ..fingerprint import Fingerprint, fingerprints, recipe_of
+from ..fingerprint import fingerprints, recipe_of
 from ..node import NodeType
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
 from ..validate import Bound, validate
-from ..workflow import Link, Node, Place, Workflow, as_link
+from ..workflow import Node, Place, Workflow, as_link
 from .axes import Axis, Variants
+from .plan import Merged, Own, Planned, ancestors
 
-__all__ = ["Merged", "merge"]
+__all__ = ["merge"]
 
 Rows = tuple[int, ...]
 """Numbers of rows on some of the axes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """A node with one combination of its own values. The links are those of the workflow, and not in the fingerprint."""
-
-    node: Bound
-    print: Fingerprint
-
-
-class Planned(NamedTuple):
-    """A node of the plan: what it is, and what it is linked to. Small, as a plan may hold a hundred thousand of them."""
-
-    own: Own
-    sources: tuple[str, ...]
-    """For each link, in order, the node of the plan that it comes from."""
-    recipe: bytes
-
-
-@dataclass(slots=True)
-class Merged:
-    """One plan for all variants. A node of it is `ID`, or `ID@VARIANT`: as the first variant has it that needs it so."""
-
-    separator: str
-    nodes: dict[str, Planned] = field(default_factory=dict)
-    """In topological order."""
-    targets: tuple[str, ...] = ()
-    """The outputs of a variant, by their ids in the workflow."""
-    wanted: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """Variant -> its outputs by their ids in the plan, in the order in which the variants should run."""
-    invalid: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
-    """Variant -> what is wrong with it: it cannot run."""
-
-    def part(self, wanted: Iterable[str]) -> tuple[dict[str, Bound], dict[str, Fingerprint]]:
-        """These nodes and all that they stand on, in topological order, as the executor takes them."""
-        needed = _ancestors(wanted, lambda node_id: self.nodes[node_id].sources)
-        order: dict[str, Bound] = {}
-        prints: dict[str, Fingerprint] = {}
-        for node_id in needed:
-            own, sources, recipe = self.nodes[node_id]
-            pairs = zip(own.node.links.items(), sources, strict=True)
-            links = {name: Link(source, link.slot) for (name, link), source in pairs}
-            order[node_id] = replace(own.node, id=node_id, links=links)
-            is_volatile = own.print.is_volatile or any([prints[source].is_volatile for source in sources])
-            prints[node_id] = replace(own.print, recipe=recipe, is_volatile=is_volatile)
-        return order, prints
-
-    def node_of(self, merged_id: str) -> str:
-        """The id that the node has in the workflow."""
-        return merged_id.partition(self.separator)[0]
-
-    def variant_of(self, merged_id: str) -> int:
-        """A variant that has this node."""
-        return int(merged_id.partition(self.separator)[2] or next(iter(self.wanted), 0))
 
 
 def merge(
@@ -167,9 +113,11 @@ class _Merger:
             problems = [problem for problem in problems if problem.code != "no_output"]
         if problems:
             return _Invalid(tuple(problems))
-        targets = self._targets or [node_id for node_id, node in order.items() if node.type.is_output]
+        targets = self._targets or [
+            node_id for node_id in workflow if node_id in order and order[node_id].type.is_output
+        ]
         self._result.targets = tuple(targets)
-        needed = _ancestors(targets, lambda node_id: (link.node for link in order[node_id].links.values()))
+        needed = ancestors(targets, lambda node_id: (link.node for link in order[node_id].links.values()))
         own: dict[str, list[int]] = {}
         for i in plain:
             for place in variants.axes[i].places:
@@ -293,17 +241,3 @@ class _Base:
     """Node -> the axes that vary its own inputs."""
     versions: dict[str, dict[Rows, Own | _Invalid]] = field(default_factory=dict)
     """Node -> rows on its own axes -> how it is then."""
-
-
-def _ancestors(targets: Iterable[str], sources: Callable[[str], Iterable[str]]) -> dict[str, None]:
-    """The targets and all that they stand on, sources first."""
-    found: dict[str, None] = {}
-    stack = [(target, False) for target in targets]
-    while stack:
-        node_id, done = stack.pop()
-        if done:
-            found[node_id] = None
-        elif node_id not in found:
-            stack.append((node_id, True))
-            stack.extend((source, False) for source in sources(node_id))
-    return found

@@ -1,0 +1,134 @@
+"""What a sweep gave: a result for each variant, and ways to look at all of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine import NodeResult, SavedImage
+from ..problem import Problem
+from ..workflow import Place
+from .axes import Variant, Variants
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Results", "VariantResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantResult:
+    """What one variant gave, or why it gave nothing."""
+
+    variant: Variant
+    nodes: dict[str, NodeResult]
+    """Its outputs, by the ids of the nodes in the workflow."""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def index(self) -> int:
+        return self.variant.index
+
+    @property
+    def values(self) -> dict[Place, Any]:
+        return self.variant.values
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.problems)
+
+    @property
+    def images(self) -> list[SavedImage]:
+        return [image for item in self.nodes.values() for image in item.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that it has written, pictures among them."""
+        return [path for item in self.nodes.values() for path in item.paths]
+
+
+@dataclass(slots=True)
+class Results(Sequence[VariantResult]):
+    """The results of all variants, in the order of the sweep."""
+
+    variants: Variants
+    items: list[VariantResult]
+    ran: Mapping[str, int] = field(default_factory=dict)
+    """Node -> how many times it was computed: less often than there are variants where they have it in common."""
+    seconds: float = 0.0
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[VariantResult]:
+        return iter(self.items)
+
+    @property
+    def failed(self) -> list[VariantResult]:
+        return [item for item in self.items if item.failed]
+
+    @property
+    def images(self) -> list[SavedImage]:
+        return [image for item in self.items for image in item.images]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For each variant its values under short names, `images` (paths) and `error` ("" where it worked)."""
+        names = self.variants.names
+        return [
+            {
+                "variant": item.index,
+                **{names[place]: value for place, value in item.values.items()},
+                "images": [str(image.path) for image in item.images],
+                "error": "; ".join(problem.message for problem in item.problems),
+            }
+            for item in self.items
+        ]
+
+    def table(self) -> Any:
+        """`rows()`, as a pandas DataFrame where pandas is installed."""
+        if find_spec("pandas") is None:
+            return self.rows()
+        return import_module("pandas").DataFrame(self.rows())
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write `rows()` as CSV; several pictures of a variant are joined with `;`."""
+        rows = [{**row, "images": ";".join(row["images"])} for row in self.rows()]
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["variant", *self.variants.names.values(), "images", "error"])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def grid(self, rows: str | Place | None = None, cols: str | Place | None = None, *, cell: int = 256) -> Image:
+        """One picture of all, labelled: `rows` and `cols` name the inputs that change from row to row and from column to
+        column; what else varies lies side by side in a cell. Where neither is named, the longest two axes are taken.
+
+        `cell` is the length in pixels that the longer side of each picture has at most.
+        """
+        from .grid import draw_grid
+
+        return draw_grid(self, self._place(rows), self._place(cols), cell)
+
+    def html(self, path: str | Path, *, title: str = "Sweep", side: int = 512) -> None:
+        """Write one page with all pictures in it, their parameters, and ways to filter and sort; it needs no network.
+
+        The pictures in it are at most `side` pixels long; each is a link to the file itself.
+        """
+        from .page import write_page
+
+        write_page(self, Path(path), title, side)
+
+    def _place(self, name: str | Place | None) -> Place | None:
+        if name is None or isinstance(name, Place):
+            return name
+        for place, short in self.variants.names.items():
+            if short == name:
+                return place
+        return self.variants.workflow.place(name)

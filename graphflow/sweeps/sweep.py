@@ -1,0 +1,120 @@
+"""`gf.sweep(workflow, {"KSampler.seed": range(4), "KSampler.cfg": [3, 5, 7]}).run()`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+from ..engine import Engine
+from ..events import Event
+from ..script import Graph
+from ..workflow import Workflow
+from .axes import Variants, axes
+from .merge import merge
+from .plan import Merged
+from .results import Results, VariantResult
+from .run import run_merged
+
+__all__ = ["Sweep", "sweep"]
+
+
+def sweep(graph: Graph | Workflow | str | Path, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
+    """All variants of a graph or workflow (or of the file of one) that these axes span.
+
+    `{place: values}` is an axis, and all axes are crossed; `{(place, place): [(1, 2), (3, 4)]}` moves several inputs
+    together. A place is an attribute of a handle (`latent.seed`), a Place, or `NODE.INPUT` with the node by id, title or
+    type; a value is anything that can stand in the workflow, an output of a node of the graph, too.
+
+    Raises InvalidWorkflow where a place is not to be found or an axis has no values.
+    """
+    if isinstance(graph, (str, Path)):
+        graph = Workflow.load(graph)
+    workflow = graph.workflow if isinstance(graph, Graph) else graph
+    return Sweep(Variants(workflow, axes(workflow, vary)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Variants of one workflow, which run as one."""
+
+    variants: Variants
+
+    def __len__(self) -> int:
+        return len(self.variants)
+
+    def plan(self, engine: Engine, targets: Iterable[str] | None = None) -> Merged:
+        """What would run, and which variants cannot. Runs nothing. Raises InvalidWorkflow if none can."""
+        return merge(self.variants, engine.registry, engine.settings, targets)
+
+    def run(
+        self,
+        engine: Engine | None = None,
+        *,
+        targets: Iterable[str] | None = None,
+        on_result: Callable[[VariantResult], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Flag | None = None,
+        refresh: bool = False,
+        exact: bool = False,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> Results:
+        """Run all variants as one plan; each different node runs once. A variant that fails has problems in its result
+        and stops no other one.
+
+        `on_result` is called with each variant as it is done, in the calling thread. Events name nodes of the plan, see
+        `Merged`. `exact`: no two samplers share a forward pass, so that each picture is the same to the bit as that of
+        the variant run alone. What is done is cached, so a sweep that was stopped goes on where it was.
+
+        Raises InvalidWorkflow if no variant can run, Cancelled.
+        """
+        if engine is None:
+            with Engine() as own:
+                return self.run(own, targets=targets, on_result=on_result, on_event=on_event, cancel=cancel,
+                                refresh=refresh, exact=exact, extra_pnginfo=extra_pnginfo)  # fmt: skip
+        found: dict[int, VariantResult] = {}
+
+        def give(result: VariantResult) -> None:
+            found[result.index] = result
+            if on_result is not None:
+                on_result(result)
+
+        settings = replace(engine.settings, together=1) if exact else engine.settings
+        merged = merge(self.variants, engine.registry, settings, targets)
+        for index, problems in merged.invalid.items():
+            give(VariantResult(self.variants[index], {}, problems))
+        tally = run_merged(
+            engine, settings, self.variants, merged, give=give, emit=on_event or _ignore, cancel=cancel or Flag(),
+            refresh=refresh, extra_pnginfo=extra_pnginfo,
+        )  # fmt: skip
+        return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
+
+    def stream(self, engine: Engine | None = None, **options: Any) -> Iterator[VariantResult]:
+        """`run`, giving each result as it comes. What has not run when the iterator is closed does not run."""
+        results: SimpleQueue[VariantResult | BaseException | None] = SimpleQueue()
+        cancel = options.setdefault("cancel", Flag())
+
+        def work() -> None:
+            try:
+                self.run(engine, on_result=results.put, **options)
+                results.put(None)
+            except BaseException as error:
+                results.put(error)
+
+        thread = Thread(target=work, name="graphflow-sweep")
+        thread.start()
+        try:
+            while (found := results.get()) is not None:
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            cancel.set()
+            thread.join()
+
+
+def _ignore(_: Event) -> None: ...
