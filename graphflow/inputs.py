@@ -129,7 +129,7 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
         return next((mark for mark in marks if isinstance(mark, kind)), None)
 
     wire, choice, text, match = find(Wire), find(Choice), find(Help), find(Match)
-    variants, grow, rows = find(Variants), find(Grow), find(Rows)
+    variants, grow, rows, multiline = find(Variants), find(Grow), find(Rows), find(Multiline)
     if match is not None:
         kind = match.allowed
     elif variants is not None:
@@ -143,9 +143,10 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
             f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
         )
     return Input(
-        name, kind, default, range=find(Range), choice=choice, multiline=find(Multiline) is not None,
+        name, kind, default, range=find(Range), choice=choice, multiline=multiline is not None,
         seed=find(Seed) is not None, upload=find(Upload) is not None, lazy=lazy, every=every,
         help=text.text if text else "", match=match, variants=variants, grow=grow, rows=rows,
+        options={"dynamicPrompts": True} if multiline is not None and multiline.words else {},
     )  # fmt: skip
 
 

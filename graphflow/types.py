@@ -51,6 +51,9 @@ class Choice:
 class Multiline:
     """A text with line breaks."""
 
+    words: bool = False
+    """An editor takes comments out of it and chooses among `{red|blue}` before it sends it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seed:

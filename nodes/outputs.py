@@ -81,15 +81,13 @@ def image_compare(
     return Ui(shown)
 
 
-@node("PreviewAny", category="utils", display_name="Preview Any", version="1", output=True)
-def preview_any(source: AnyType) -> Ui:
-    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON."""
-    if isinstance(source, str):
-        return Ui({"text": [source]})
+@node("PreviewAny", category="utils", display_name="Preview Any", version="2", output=True)
+def preview_any(source: AnyType) -> Ui[str]:
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
     try:
         text = (
             json.dumps(source, indent=2, ensure_ascii=False) if isinstance(source, (dict, list, tuple)) else str(source)
         )
     except (TypeError, ValueError):
         text = str(source)
-    return Ui({"text": [text]})
+    return Ui({"text": [text]}, (text,))

@@ -88,8 +88,8 @@ def _spec(item: Input, settings: Settings) -> list[Any]:
         return ["COMFY_AUTOGROW_V3", {**options, "template": template}]
     if item.rows is not None:
         rows = item.rows
-        template = {"inputs": _template(rows.template, settings), "min": rows.min, "max": rows.max}
-        return ["COMFY_DYNAMICGROUP_V3", {**options, "template": template}]
+        table = _template(rows.template, settings)
+        return ["COMFY_DYNAMICGROUP_V3", {**options, "template": table, "min": rows.min, "max": rows.max}]
     if item.match is not None:
         template = {"template_id": item.match.name, "allowed_types": item.match.allowed}
         return ["COMFY_MATCHTYPE_V3", {**options, "template": template}]

@@ -80,7 +80,9 @@ def upgrade(workflow: Workflow, table: Table) -> tuple[Workflow, list[Problem]]:
             if link is not None and slot is not None and slot != link.slot:
                 moved[name] = [link.node, slot]
                 done.append(
-                    Problem("output_moved", f"output {link.slot} of node {link.node} is now {slot}", key, node.title, name)
+                    Problem(
+                        "output_moved", f"output {link.slot} of node {link.node} is now {slot}", key, node.title, name
+                    )
                 )
         if moved:
             nodes[key] = node.model_copy(update={"inputs": {**node.inputs, **moved}})

@@ -107,7 +107,8 @@ class _Writing:
         known = {item.name: item for item in inputs_with(part.info, {**part.values, **part.links})}
         written = {item.name for item in stored_widgets(part.info, part.values)}
         for name, value in list(part.values.items()):
-            if name in written or value is None:
+            is_display = name in known and has_widget(known[name])
+            if name in written or value is None or is_display:
                 continue
             kind = CONSTANTS.get(type(value))
             info = self._infos.get(kind) if kind is not None and name in known else None
