@@ -1251,15 +1251,16 @@ def MaskToImage(
     """A mask as a grey picture."""
     ...
 
-class _PreviewAny(NodeHandle):
+class _PreviewAny(String):
     source: Place
+    STRING: String
 def PreviewAny(
     *,
     source: Any,
     id: str | None = None,
     title: str | None = None,
 ) -> _PreviewAny:
-    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON."""
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
     ...
 
 class _PreviewImage(NodeHandle):

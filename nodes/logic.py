@@ -4,7 +4,7 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, GraphFlowError, Grow, Lazy, Match, Multiline, Problem, Wire, node
+from graphflow import Choice, GraphFlowError, Grow, Lazy, Match, Multiline, Problem, Settings, Wire, node
 
 from .expression import evaluate
 
@@ -33,7 +33,7 @@ class Chosen(NamedTuple):
     INDEX: int
 
 
-def _side_given(literals: Mapping[str, Any], linked: Mapping[str, str]) -> list[tuple[str | None, str]]:
+def _side_given(_: Settings, literals: Mapping[str, Any], linked: Mapping[str, str]) -> list[tuple[str | None, str]]:
     """The side that a switch is set to must be there; where the switch itself is linked, that shows only in the run."""
     if "switch" in linked:
         return []
