@@ -11,6 +11,7 @@ from .namespace import Nodes
 from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
 from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, did_you_mean
 from .registry import Registry
+from .remote import Remote, connect
 from .script import Graph, NodeHandle, Value, subgraph
 from .settings import Settings
 from .sweeps import Results, Sweep, VariantResult, sweep
@@ -42,9 +43,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALWAYS", "AnyType", "Blocked", "Cache", "Cancelled", "Checked", "Choice", "ClipHandle", "Conditioning",
-    "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError", "Grow",
-    "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
+    "connect", "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError",
+    "Grow", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
     "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
-    "Range", "Registry", "Result", "Results", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph", "Sweep",
-    "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult", "Variants", "Wire", "Workflow",
+    "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph",
+    "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult", "Variants", "Wire", "Workflow",
 ]  # fmt: skip

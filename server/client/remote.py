@@ -1,0 +1,228 @@
+"""HttpRemote: a server as an engine. Each call opens its own connection, so it may be used from any thread or loop."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any, TypeVar
+
+from graphflow import Cancelled, Event, GraphFlowError, NodeFailed, NodeResult, Problem, Result, Workflow
+
+from .files import fetched
+from .follow import Live, follow
+from .http import Connection, opened
+from .messages import Translation
+
+__all__ = ["HttpRemote"]
+
+T = TypeVar("T")
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+
+
+class HttpRemote:
+    """See `graphflow.Remote`; made by `gf.connect`.
+
+    `patience`: seconds for which a server that does not answer, or is being restarted, is asked again.
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, output_dir: Path = Path("output"), patience: float = 60.0
+    ) -> None:
+        self.url, self.output_dir, self.patience = url.rstrip("/"), output_dir, patience
+        self._token = token
+        self._posted: dict[str, tuple[str, Workflow]] = {}
+        """Of each run that was submitted: the client id by which the server tells of it, and its workflow."""
+
+    def __repr__(self) -> str:
+        return f"<Remote {self.url}>"
+
+    def __enter__(self) -> HttpRemote:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    # -- run ------------------------------------------------------------------------------------------------------------
+
+    def run(self, workflow: Workflow, **options: Any) -> Result:
+        return _waited(self.run_async(workflow, **options))
+
+    async def run_async(self, workflow: Workflow, **options: Any) -> Result:
+        told = Translation(workflow)
+        on_event: Callable[[Event], None] | None = options.pop("on_event", None)
+        run_id = options.pop("run_id", None) or uuid.uuid4().hex
+        async for event in self._running(workflow, told, run_id=run_id, **options):
+            if on_event is not None:
+                on_event(event)
+        async with opened(self.url, self._token) as server:
+            return await self._result(server, told)
+
+    async def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
+        told = Translation(workflow)
+        on_event: Callable[[Event], None] | None = options.pop("on_event", None)
+        async for event in self._running(workflow, told, **options):
+            if on_event is not None:
+                on_event(event)
+            yield event
+        _raise(told)
+
+    async def _running(
+        self,
+        workflow: Workflow,
+        told: Translation,
+        *,
+        cancel: Flag | None = None,
+        run_id: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Event]:
+        """Post the workflow and follow it; whoever stops listening, or sets `cancel`, stops it."""
+        client_id = uuid.uuid4().hex
+        async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
+            prompt_id = told.prompt_id = await self._post(server, workflow, client_id, run_id, **options)
+            watch = asyncio.create_task(_cancel_when(cancel, server, prompt_id)) if cancel is not None else None
+            try:
+                async for event in follow(server, prompt_id, live, told, self.patience):
+                    yield event
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                if told.status is None:
+                    with suppress(Exception):
+                        await asyncio.shield(asyncio.wait_for(server.cancel(prompt_id), 10))
+
+    # -- submit, and come back later --------------------------------------------------------------------------------------
+
+    def submit(self, workflow: Workflow, **options: Any) -> str:
+        return _waited(self.submit_async(workflow, **options))
+
+    async def submit_async(self, workflow: Workflow, *, run_id: str | None = None, **options: Any) -> str:
+        async with opened(self.url, self._token) as server:
+            return await self._post(server, workflow, uuid.uuid4().hex, run_id, **options)
+
+    async def events(self, run_id: str) -> AsyncIterator[Event]:
+        told = Translation(await self._workflow(run_id))
+        async for event in self._follow(run_id, told):
+            yield event
+
+    def result(self, run_id: str) -> Result:
+        return _waited(self.result_async(run_id))
+
+    async def result_async(self, run_id: str) -> Result:
+        told = Translation(await self._workflow(run_id))
+        async for _ in self._follow(run_id, told):
+            pass
+        async with opened(self.url, self._token) as server:
+            return await self._result(server, told)
+
+    def cancel(self, run_id: str) -> None:
+        _waited(self.cancel_async(run_id))
+
+    async def cancel_async(self, run_id: str) -> None:
+        async with opened(self.url, self._token) as server:
+            await server.cancel(run_id)
+
+    # -- besides ----------------------------------------------------------------------------------------------------------
+
+    def validate(self, workflow: Workflow) -> list[Problem]:
+        return _waited(self.validate_async(workflow))
+
+    async def validate_async(self, workflow: Workflow) -> list[Problem]:
+        async with opened(self.url, self._token) as server:
+            answer = await server.post("/validate", {"prompt": _nodes(workflow)})
+        return [Problem(**item) for item in answer["problems"]]
+
+    def upload(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
+        return _waited(self.upload_async(path, folder=folder, overwrite=overwrite))
+
+    async def upload_async(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
+        path = Path(path)
+        if mimetypes.guess_type(path.name)[0] not in PICTURES or not path.is_file():
+            raise GraphFlowError([Problem("no_picture", f"{path} is not the file of a picture")])
+        async with opened(self.url, self._token) as server:
+            return await server.upload(path, folder, overwrite)
+
+    def fetch(self, name: str, *, folder: str = "output") -> bytes:
+        return _waited(self.fetch_async(name, folder=folder))
+
+    async def fetch_async(self, name: str, *, folder: str = "output") -> bytes:
+        subfolder, _, filename = name.rpartition("/")
+        async with opened(self.url, self._token) as server:
+            return await server.view(filename, subfolder, folder)
+
+    # -- parts ------------------------------------------------------------------------------------------------------------
+
+    async def _post(
+        self, server: Connection, workflow: Workflow, client_id: str, run_id: str | None, *,
+        targets: Iterable[str] | None = None, extra_pnginfo: Mapping[str, Any] | None = None, refresh: bool = False,
+    ) -> str:  # fmt: skip
+        if refresh:
+            raise GraphFlowError([Problem("not_offered", "a server cannot be told to compute what it knows already")])
+        body: dict[str, Any] = {"prompt": _nodes(workflow), "client_id": client_id, "strict": True}
+        if targets is not None:
+            body["partial_execution_targets"] = [workflow.find(name) for name in targets]
+        if extra_pnginfo:
+            body["extra_data"] = {"extra_pnginfo": dict(extra_pnginfo)}
+        if run_id is not None:
+            body["prompt_id"] = run_id
+        prompt_id = await server.prompt(body)
+        self._posted[prompt_id] = (client_id, workflow)
+        return prompt_id
+
+    async def _follow(self, run_id: str, told: Translation) -> AsyncIterator[Event]:
+        told.prompt_id = run_id
+        client_id = self._posted[run_id][0] if run_id in self._posted else uuid.uuid4().hex
+        async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
+            async for event in follow(server, run_id, live, told, self.patience):
+                yield event
+
+    async def _workflow(self, run_id: str) -> Workflow:
+        if run_id in self._posted:
+            return self._posted[run_id][1]
+        async with opened(self.url, self._token) as server:
+            found = await server.waits_or_runs(run_id)
+            if found is None:
+                entry = await server.history(run_id)
+                found = entry["prompt"][2] if entry is not None else None
+        if found is None:
+            raise GraphFlowError([Problem("lost", f"{self.url} does not know the run {run_id}")])
+        return Workflow.from_json(found)
+
+    async def _result(self, server: Connection, told: Translation) -> Result:
+        _raise(told)
+        entry = await server.history(told.prompt_id)
+        outputs = (entry or {}).get("outputs") or told.outputs
+        nodes = {node: NodeResult({}, await fetched(server, ui or {}, self.output_dir)) for node, ui in outputs.items()}
+        return Result(told.workflow, nodes, told.timings, told.cached, told.seconds)
+
+
+def _nodes(workflow: Workflow) -> dict[str, Any]:
+    """The nodes alone: other servers take everything else in a prompt for a broken node."""
+    return Workflow(workflow).to_json()
+
+
+def _raise(told: Translation) -> None:
+    if told.status == "cancelled":
+        raise Cancelled()
+    if told.status == "failed":
+        raise NodeFailed(told.problems)
+
+
+async def _cancel_when(flag: Flag, server: Connection, prompt_id: str) -> None:
+    while not flag.is_set():
+        await asyncio.sleep(0.05)
+    await server.cancel(prompt_id)
+
+
+def _waited(work: Coroutine[Any, Any, T]) -> T:
+    """The result for a caller that does not await; in a notebook, whose loop runs already, from a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,229 @@
+"""`gf.connect` to a real `graphflow serve`: the same results as here, and every event once, whatever happens to it."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import graphflow as gf
+from graphflow.events import NodeCached, NodeDone, NodeStarted, Progress, RunDone, RunStarted
+
+TOKEN = "a token of the tests"
+PACK = '''
+import time
+from graphflow import Context, GraphFlowError, Ui, node
+
+@node("Slow", deterministic=False)
+def slow(context: Context, steps: int = 3, seconds: float = 0.0) -> int:
+    for step in range(steps):
+        context.progress(step + 1, steps)
+        time.sleep(seconds)
+    return steps
+
+@node("Break")
+def break_(value: int) -> int:
+    raise ValueError("broken on purpose")
+
+@node("Show", output=True)
+def show(value: int) -> Ui:
+    return Ui({"value": [value]})
+'''
+
+
+class Server:
+    """A server process in a folder of its own, that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "pack").mkdir()
+        (folder / "pack" / "slow.py").write_text(PACK)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", str(self.port), "--token", TOKEN,
+                   "--nodes", "pack", "--cache-dir", "cache"]  # fmt: skip
+        self.process = subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+        )  # fmt: skip
+        line = self.process.stdout.readline()
+        assert re.search(r"http://127", line), line
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        os.killpg(self.process.pid, number)
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def remote(server, tmp_path):
+    return gf.connect(server.url, token=TOKEN, output_dir=tmp_path / "fetched")
+
+
+def slow(server, **inputs):
+    n = gf.Nodes(folders=(server.folder / "pack",))
+    return gf.Graph.of(n.Show(value=n.Slow(**inputs))).workflow
+
+
+def picture(seed=1):
+    from graphflow_nodes import api as n
+
+    with gf.Graph() as g:
+        model, clip, vae = n.CheckpointLoaderSimple(ckpt_name="graphflow-tiny")
+        text = n.CLIPTextEncode(clip=clip, text="a red apple")
+        latent = n.EmptyLatentImage(width=64, height=64)
+        done = n.KSampler(model=model, positive=text, negative=text, latent_image=latent, seed=seed, steps=2)
+        n.SaveImage(images=n.VAEDecode(samples=done, vae=vae), filename_prefix="there/apple")
+    return g
+
+
+def test_a_picture_made_there_is_the_picture_made_here(remote, tmp_path):
+    g = picture()
+    with gf.Engine(settings=gf.Settings(output_dir=tmp_path / "here")) as engine:
+        here = g.run(engine)
+    there = g.run(remote)
+    assert there["SaveImage"].images[0].path.parent == tmp_path / "fetched" / "there"
+    with Image.open(here.images[0].path) as one, Image.open(there.images[0].path) as other:
+        assert one.tobytes() == other.tobytes()
+    again = g.run(remote)
+    assert not again.timings and again.images == there.images
+
+
+def test_progress_comes_with_its_node_and_each_node_starts_and_ends_once(remote, server):
+    events = []
+    result = remote.run(slow(server, steps=4, seconds=0.1), on_event=events.append)
+    assert result["Show"].ui == {"value": [4]}
+    assert any(isinstance(event, Progress) and event.node == "Slow" and event.total == 4 for event in events)
+    told = [(type(event), event.node) for event in events if isinstance(event, (NodeStarted, NodeDone))]
+    assert told == [(NodeStarted, "Slow"), (NodeDone, "Slow"), (NodeStarted, "Show"), (NodeDone, "Show")]
+    assert isinstance(events[0], RunStarted) and isinstance(events[-1], RunDone)
+
+
+def test_all_problems_are_told_as_a_local_engine_tells_them(remote):
+    wrong = picture().workflow.set_all({"KSampler.steps": -1, "KSampler.sampler_name": "eulr"})
+    with gf.Engine() as engine:
+        expected = {(problem.code, problem.node, problem.input, problem.hint) for problem in engine.validate(wrong)}
+    with pytest.raises(gf.InvalidWorkflow) as error:
+        remote.run(wrong)
+    for problems in (error.value.problems, remote.validate(wrong)):
+        assert {(problem.code, problem.node, problem.input, problem.hint) for problem in problems} == expected
+    assert remote.validate(picture().workflow) == []
+
+
+def test_a_node_that_fails_there_fails_with_its_own_words(remote, server):
+    n = gf.Nodes(folders=(server.folder / "pack",))
+    with pytest.raises(gf.NodeFailed, match="broken on purpose") as error:
+        remote.run(gf.Graph.of(n.Show(value=n.Break(value=1))).workflow)
+    assert error.value.problems[0].node == "Break"
+
+
+def test_cancel_takes_effect_at_the_next_step(remote, server):
+    flag, events = threading.Event(), []
+
+    def listen(event):
+        events.append(event)
+        if isinstance(event, Progress):
+            flag.set()
+
+    with pytest.raises(gf.Cancelled):
+        remote.run(slow(server, steps=600, seconds=0.05), on_event=listen, cancel=flag)
+    assert events[-1].status == "cancelled"
+
+
+def test_a_run_under_an_id_that_is_known_is_fetched_and_not_made_again(remote, server):
+    workflow = slow(server, steps=1)
+    first = remote.run(workflow, run_id="once")
+    events = []
+    again = remote.run(workflow, run_id="once", on_event=events.append)
+    assert again["Show"].ui == first["Show"].ui
+    assert len(list((server.folder / "output").glob("**/once*"))) == 0 and events[-1].status == "done"
+
+
+def test_a_picture_that_is_sent_can_be_loaded_there(remote, tmp_path):
+    from graphflow_nodes import api as n
+
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    name = remote.upload(tmp_path / "red.png")
+    with gf.Graph() as g:
+        n.SaveImage(images=n.LoadImage(image=name).IMAGE, filename_prefix="back")
+    with Image.open(g.run(remote).images[0].path) as back:
+        assert back.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_without_the_token_nothing_is_answered(server):
+    with pytest.raises(gf.GraphFlowError, match="token"):
+        gf.connect(server.url).run(slow(server))
+
+
+def test_many_runs_at_once_each_hear_of_themselves_alone(remote, server):
+    async def one(steps):
+        events = []
+        result = await remote.run_async(slow(server, steps=steps), on_event=events.append)
+        return result["Show"].ui["value"], sum(isinstance(event, RunStarted) for event in events)
+
+    async def main():
+        return await asyncio.gather(*(one(steps) for steps in range(1, 9)))
+
+    assert asyncio.run(main()) == [([steps], 1) for steps in range(1, 9)]
+
+
+def test_a_server_that_is_killed_and_started_again_is_followed_to_the_end(remote, server):
+    """The run starts again there, which is told; otherwise each state comes once, and in order."""
+    workflow = slow(server, steps=20, seconds=0.1)
+    events = []
+
+    def listen(event):
+        events.append(event)
+        if isinstance(event, NodeStarted) and sum(isinstance(each, NodeStarted) for each in events) == 1:
+            threading.Thread(target=restart).start()
+
+    def restart():
+        server.kill()
+        time.sleep(0.5)
+        server.start()
+
+    result = remote.run(workflow, on_event=listen)
+    assert result["Show"].ui == {"value": [20]}
+    states = [type(event) for event in events if not isinstance(event, Progress)]
+    whole = [RunStarted, NodeStarted, NodeDone, NodeStarted, NodeDone, RunDone]
+    assert states == [RunStarted, NodeStarted, *whole]
+
+
+def test_a_run_that_was_submitted_survives_its_client_and_tells_all_later(remote, server):
+    run_id = remote.submit(slow(server, steps=2, seconds=0.05))
+    other = gf.connect(server.url, token=TOKEN, output_dir=remote.output_dir)
+
+    async def states():
+        return [type(event) async for event in other.events(run_id) if not isinstance(event, Progress)]
+
+    assert other.result(run_id)["Show"].ui == {"value": [2]}
+    assert asyncio.run(states()) == [RunStarted, NodeStarted, NodeDone, NodeStarted, NodeDone, RunDone]
+
+
+def test_what_is_cached_there_is_told_as_cached(remote):
+    g = picture(seed=5)
+    g.run(remote)
+    events = []
+    remote.run(g.workflow, on_event=events.append)
+    assert [event.node for event in events if isinstance(event, NodeCached)] == ["SaveImage"]
+    assert events[0].nodes == () and "KSampler" in events[0].cached
