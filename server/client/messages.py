@@ -93,8 +93,7 @@ class Translation:
     def _executing(self, node: str, display: str) -> Iterator[Event]:
         if node in self._running or node in self.timings:
             return
-        before = self._ancestors(display)
-        yield from self._done([each for each in self._running if self._display[each] in before])
+        yield from self._done_before(display)
         self._running[node] = time.perf_counter()
         self._display[node] = display
         yield NodeStarted(node, self._shown(node))
@@ -119,7 +118,12 @@ class Translation:
         if node in self._running:
             yield from self._done([node])
         else:
+            yield from self._done_before(node)
             yield NodeCached(node, ui)
+
+    def _done_before(self, node: str) -> Iterator[Event]:
+        before = self._ancestors(node)
+        yield from self._done([each for each in self._running if self._display[each] in before])
 
     def _done(self, nodes: list[str]) -> Iterator[Event]:
         for node in nodes:

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 import graphflow as gf
 from graphflow.events import NodeCached, NodeDone, NodeStarted, Progress, RunDone, RunStarted
 
-TOKEN = "a token of the tests"
-PACK = '''
+TOKEN = "the-token-of-the-tests"
+PACK = """
 import time
 from graphflow import Context, GraphFlowError, Ui, node
 
@@ -36,7 +36,7 @@ def break_(value: int) -> int:
 @node("Show", output=True)
 def show(value: int) -> Ui:
     return Ui({"value": [value]})
-'''
+"""
 
 
 class Server:
@@ -104,7 +104,8 @@ def test_a_picture_made_there_is_the_picture_made_here(remote, tmp_path):
     there = g.run(remote)
     assert there["SaveImage"].images[0].path.parent == tmp_path / "fetched" / "there"
     with Image.open(here.images[0].path) as one, Image.open(there.images[0].path) as other:
-        assert one.tobytes() == other.tobytes()
+        difference = ImageChops.difference(one, other)
+    assert max(high for _, high in difference.getextrema()) <= 1, "other numbers of threads round otherwise"
     again = g.run(remote)
     assert not again.timings and again.images == there.images
 
@@ -187,6 +188,26 @@ def test_many_runs_at_once_each_hear_of_themselves_alone(remote, server):
     assert asyncio.run(main()) == [([steps], 1) for steps in range(1, 9)]
 
 
+def test_a_run_that_was_submitted_survives_its_client_and_tells_all_later(remote, server):
+    run_id = remote.submit(slow(server, steps=17, seconds=0.01))
+    other = gf.connect(server.url, token=TOKEN, output_dir=remote.output_dir)
+
+    async def states():
+        return [type(event) async for event in other.events(run_id) if not isinstance(event, Progress)]
+
+    assert other.result(run_id)["Show"].ui == {"value": [17]}
+    assert asyncio.run(states()) == [RunStarted, NodeStarted, NodeDone, NodeStarted, NodeDone, RunDone]
+
+
+def test_what_is_cached_there_is_told_as_cached(remote):
+    g = picture()
+    g.run(remote)
+    events = []
+    remote.run(g.workflow, on_event=events.append)
+    assert [event.node for event in events if isinstance(event, NodeCached)] == ["SaveImage"]
+    assert events[0].nodes == () and "KSampler" in events[0].cached
+
+
 def test_a_server_that_is_killed_and_started_again_is_followed_to_the_end(remote, server):
     """The run starts again there, which is told; otherwise each state comes once, and in order."""
     workflow = slow(server, steps=20, seconds=0.1)
@@ -207,23 +228,3 @@ def test_a_server_that_is_killed_and_started_again_is_followed_to_the_end(remote
     states = [type(event) for event in events if not isinstance(event, Progress)]
     whole = [RunStarted, NodeStarted, NodeDone, NodeStarted, NodeDone, RunDone]
     assert states == [RunStarted, NodeStarted, *whole]
-
-
-def test_a_run_that_was_submitted_survives_its_client_and_tells_all_later(remote, server):
-    run_id = remote.submit(slow(server, steps=2, seconds=0.05))
-    other = gf.connect(server.url, token=TOKEN, output_dir=remote.output_dir)
-
-    async def states():
-        return [type(event) async for event in other.events(run_id) if not isinstance(event, Progress)]
-
-    assert other.result(run_id)["Show"].ui == {"value": [2]}
-    assert asyncio.run(states()) == [RunStarted, NodeStarted, NodeDone, NodeStarted, NodeDone, RunDone]
-
-
-def test_what_is_cached_there_is_told_as_cached(remote):
-    g = picture(seed=5)
-    g.run(remote)
-    events = []
-    remote.run(g.workflow, on_event=events.append)
-    assert [event.node for event in events if isinstance(event, NodeCached)] == ["SaveImage"]
-    assert events[0].nodes == () and "KSampler" in events[0].cached
