@@ -13,7 +13,7 @@ from .environment import numerics
 @node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="1", lane="device",
       environment=numerics)  # fmt: skip
 def clip_text_encode(settings: Settings, text: Annotated[str, Multiline(words=True)], clip: ClipHandle) -> Conditioning:
-    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1 and `[word]` 1/1.1 times."""
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket."""
     from .models import shared_pool
     from .models.text import encode_text
 

@@ -23,7 +23,7 @@ _WEIGHTED = re.compile(r"(.*):\s*([+-]?\d*\.?\d+)\s*", re.DOTALL)
 def parse_weights(prompt: str) -> list[tuple[str, float]]:
     """`a (red:1.3) (apple)` -> [("a ", 1), ("red", 1.3), (" ", 1), ("apple", 1.1)].
 
-    Brackets nest: a stated weight replaces 1.1, and multiplies the weight around it only where none is stated.
+    Brackets nest, and their weights multiply; a bracket that states none counts 1.1.
     `\\(` and `\\)` are plain brackets; brackets without a partner are plain, too.
     """
     if prompt.count("(") == 0:
