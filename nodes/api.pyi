@@ -60,7 +60,7 @@ def CLIPTextEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPTextEncode:
-    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1 and `[word]` 1/1.1 times."""
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket."""
     ...
 
 class _CaseConverter(String):
