@@ -34,6 +34,8 @@ class Listener:
     logs: bool = False
     watched: set[str] = field(default_factory=set)
     """Prompts of others whose events it wants as well."""
+    hears_all: bool = False
+    """It wants the events of all prompts, as the status page does."""
     held: list[Event] | None = None
     """What happens while it is still being told what has happened before."""
     told: dict[str, int] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Hub:
         self._metrics = metrics
         self._listeners: dict[str, set[Listener]] = {}
         self._watchers: dict[str, set[Listener]] = {}
+        self._curious: set[Listener] = set()
         self._missed: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     # -- listeners --------------------------------------------------------------------------------------------------------
@@ -104,6 +107,8 @@ class Hub:
         self._listeners.setdefault(listener.client_id, set()).add(listener)
         for prompt_id in listener.watched:
             self._watchers.setdefault(prompt_id, set()).add(listener)
+        if listener.hears_all:
+            self._curious.add(listener)
         self._metrics.sockets.set(len(self))
 
     def remove(self, listener: Listener) -> None:
@@ -111,6 +116,7 @@ class Hub:
         _discard(self._listeners, listener.client_id, listener)
         for prompt_id in listener.watched:
             _discard(self._watchers, prompt_id, listener)
+        self._curious.discard(listener)
         self._metrics.dropped.inc(listener.outbox.dropped)
         self._metrics.sockets.set(len(self))
 
@@ -132,9 +138,9 @@ class Hub:
             told = self._listeners.get(event.client_id, ())
             if event.is_terminal and not told and event.prompt_id is not None:
                 self._remember_missed(event.client_id, event.prompt_id)
-            watchers = self._watchers.get(event.prompt_id or "")
-            if watchers:
-                told = {*told, *watchers}
+            others = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
+            if others:
+                told = {*told, *others}
         for listener in told:
             listener.tell(event)
 

@@ -246,6 +246,8 @@ class SocketQuery(Body):
     """Hear of this prompt as well, whoever has sent it."""
     since: Annotated[int, Field(ge=0, le=1 << 53)] = 0
     """Of `prompt_id`: only what came after this event."""
+    all: Flag = False
+    """Hear of all prompts."""
 
 
 class Health(BaseModel):

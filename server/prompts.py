@@ -36,8 +36,8 @@ async def post_prompt(request: web.Request) -> web.Response:
     state = request.app[STATE]
     query = read_query(request, PromptQuery)
     body = await read_model(request, state.options.limits, PromptBody)
-    examined = await _examined(state, body)
     try:
+        examined = await _examined(state, body)
         errors = accept(examined, body.strict)
     except Refused:
         state.metrics.refused.inc()

@@ -43,7 +43,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     )
     await ws.prepare(request)
     watched = {query.prompt_id} if query.prompt_id is not None else set()
-    listener = Listener(query.clientId or uuid.uuid4().hex, Outbox(state.options.limits.outbox), watched=watched)
+    outbox = Outbox(state.options.limits.outbox)
+    listener = Listener(query.clientId or uuid.uuid4().hex, outbox, watched=watched, hears_all=query.all)
     listener.hold()
     state.hub.add(listener)
     state.queue.want_previews(state.hub.wants_previews)
@@ -70,7 +71,8 @@ async def _greet(state: State, listener: Listener, since: int) -> None:
     queue = state.queue
     status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
     listener.outbox.put(json.dumps({"type": "status", "data": status}), Rank.STATE)
-    running = [prompt.id for prompt in await queue.running() if prompt.client_id == listener.client_id]
+    mine = (listener.client_id, None)
+    running = [prompt.id for prompt in await queue.running() if listener.hears_all or prompt.client_id in mine]
     prompts = {**dict.fromkeys(state.hub.missed(listener.client_id), 0), **dict.fromkeys(running, 0)}
     prompts |= dict.fromkeys(listener.watched, since)
     for prompt_id, number in prompts.items():
