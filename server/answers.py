@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -10,17 +11,25 @@ from pydantic import BaseModel
 
 from . import strict_json
 
-__all__ = ["answer", "answer_large", "empty"]
+__all__ = ["answer", "answer_made", "empty"]
 
 
 def answer(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON answer of a value or a model; what may be large is for `answer_large`."""
+    """A JSON answer of a value or a model; what may be large is for `answer_made`."""
     return _response(_bytes(value), status, headers)
 
 
-async def answer_large(value: Any, *, headers: dict[str, str] | None = None) -> web.Response:
-    """The same, with the text made in a thread, so that the event loop goes on."""
-    return _response(await asyncio.to_thread(_bytes, value), 200, headers)
+async def answer_made(make: Callable[[], Any]) -> web.Response:
+    """An answer that may be large, or takes time to find: made in a thread, while the event loop goes on.
+
+    `make` gives a value, or bytes that are JSON already.
+    """
+
+    def body() -> bytes:
+        made = make()
+        return made if isinstance(made, bytes) else _bytes(made)
+
+    return _response(await asyncio.to_thread(body), 200, None)
 
 
 def empty(status: int = 200) -> web.Response:

@@ -23,6 +23,9 @@ from .state import STATE, State
 
 __all__ = ["ROUTES", "create_app"]
 
+TICK = 0.02
+"""Seconds between two looks at whether the event loop runs."""
+
 ROUTES: tuple[Route, ...] = (
     *prompts.ROUTES, *queueing.ROUTES, *socket.ROUTES, *files.ROUTES, *describe.ROUTES, *userdata.ROUTES, *editor.ROUTES,
     *health.ROUTES, *openapi.ROUTES, *pages.ROUTES,
@@ -62,10 +65,21 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
     state.recent.tell = lambda line: loop.call_soon_threadsafe(state.hub.tell_log, line)
     _count(state)
+    watcher = asyncio.create_task(_watch_loop(state.metrics))
     yield
+    watcher.cancel()
     state.recent.tell = None
     unsubscribe()
     await (state.ending or state.queue.close())
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """Sleep a little, again and again: how much longer it took is how long the event loop was held."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        await asyncio.sleep(TICK)
+        metrics.note_gap(loop.time() - began - TICK)
 
 
 def _on_event(state: State, event: Event) -> None:

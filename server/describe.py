@@ -18,7 +18,7 @@ from graphflow import Problem, Registry, Settings
 from graphflow.formats.object_info import describe, describe_all
 
 from . import strict_json
-from .answers import answer, answer_large
+from .answers import answer, answer_made
 from .bodies import read_query
 from .models import NameQuery
 from .paths import entries, open_file
@@ -48,7 +48,7 @@ LARGEST_HEADER = 100 << 20
 async def object_info(request: web.Request) -> web.Response:
     """All node types, as the editor and the clients of the field read them."""
     engine = request.app[STATE].engine
-    return await answer_large(await asyncio.to_thread(describe_all, engine.registry, engine.settings))
+    return await answer_made(lambda: describe_all(engine.registry, engine.settings))
 
 
 async def object_info_one(request: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ async def object_info_one(request: web.Request) -> web.Response:
     kind = engine.registry.get(request.match_info["name"])
     if kind is None:
         return answer({})
-    return answer({kind.name: await asyncio.to_thread(describe, kind, engine.settings)})
+    return await answer_made(lambda: {kind.name: describe(kind, engine.settings)})
 
 
 async def node_help(request: web.Request) -> web.Response:

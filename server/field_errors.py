@@ -38,6 +38,7 @@ def node_errors(
 ) -> dict[str, Any]:
     """The problems that belong to nodes, by node."""
     found: dict[str, Any] = {}
+    shown = _Shown(engine)
     users = _users(workflow)
     wanted = set(outputs)
     for problem in problems:
@@ -47,32 +48,44 @@ def node_errors(
             behind = _behind(problem.node, users, wanted) if len(found) < SEARCHES else []
             kind = workflow[problem.node].class_type
             found[problem.node] = {"errors": [], "dependent_outputs": behind, "class_type": kind}
-        found[problem.node]["errors"].append(_error(problem, workflow, engine))
+        found[problem.node]["errors"].append(_error(problem, workflow, shown))
     return found
 
 
-def _error(problem: Problem, workflow: Workflow, engine: Engine) -> dict[str, Any]:
+class _Shown:
+    """How inputs are described, each node type asked once: some list folders."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def input(self, kind: str, name: str) -> list[Any] | None:
+        """`[type, options]`; None where there is no such input, or it would be too long to read."""
+        if kind not in self._known:
+            node_type = self._engine.registry.get(kind)
+            groups = describe(node_type, self._engine.settings)["input"].values() if node_type is not None else ()
+            self._known[kind] = {key: spec for group in groups for key, spec in group.items()}
+        spec: list[Any] | None = self._known[kind].get(name)
+        return None if spec is not None and isinstance(spec[0], list) and len(spec[0]) > LONGEST_LIST else spec
+
+
+def _error(problem: Problem, workflow: Workflow, shown: _Shown) -> dict[str, Any]:
     node = workflow[problem.node or ""]
     value = node.inputs.get(problem.input or "")
     kind, message = TYPES.get(problem.code, ("custom_validation_failed", "Custom validation failed for node"))
     info: dict[str, Any] = {}
     if problem.input is not None:
         info["input_name"] = problem.input
-        node_type = engine.registry.get(node.class_type)
-        item = node_type.inputs.get(problem.input) if node_type is not None else None
-        if node_type is not None and item is not None:
-            groups = describe(node_type, engine.settings)["input"].values()
-            config = next((group[problem.input] for group in groups if problem.input in group), None)
-            if config is not None and isinstance(config[0], list) and len(config[0]) > LONGEST_LIST:
-                config = None
-            info["input_config"] = config
-            if problem.code == "out_of_range" and item.range is not None:
-                low = isinstance(value, (int, float)) and value < item.range.min
-                bound = item.range.min if low else item.range.max
-                kind = "value_smaller_than_min" if low else "value_bigger_than_max"
-                message = f"Value {value} {'smaller than min' if low else 'bigger than max'} of {bound:g}"
-            if problem.code == "wrong_type":
-                message = f"Failed to convert an input value to a {item.type} value"
+        spec = info["input_config"] = shown.input(node.class_type, problem.input)
+        if spec is not None and problem.code == "out_of_range":
+            bounds = spec[1]
+            low = isinstance(value, (int, float)) and value < bounds["min"]
+            kind = "value_smaller_than_min" if low else "value_bigger_than_max"
+            message = (
+                f"Value {value} {'smaller than min' if low else 'bigger than max'} of {bounds['min' if low else 'max']}"
+            )
+        if spec is not None and problem.code == "wrong_type":
+            message = f"Failed to convert an input value to a {spec[0]} value"
     if value is not None:
         info["received_value"] = value
     details = ", ".join(part for part in (problem.input, problem.message, problem.hint) if part)

@@ -17,6 +17,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self._longest_gap = 0.0
         self.requests = Counter("graphflow_requests", "HTTP requests", ["method", "route", "status"], registry=registry)
         self.request_seconds = Histogram(
             "graphflow_request_seconds", "Time of an HTTP request", ["method", "route"],
@@ -43,6 +44,8 @@ class Metrics:
         self.dropped = Counter("graphflow_websocket_dropped", "Previews and progress not sent to slow clients",
                                registry=registry)  # fmt: skip
         self.cut = Counter("graphflow_websocket_cut", "Websockets closed for being too slow", registry=registry)
+        self.loop_gap = Gauge("graphflow_event_loop_gap_seconds", "Longest time in which the event loop did not get to run, "
+                              "since the numbers were last read", registry=registry)  # fmt: skip
         self.memory = Gauge(
             "graphflow_memory_bytes", "Largest resident memory of the server process", registry=registry
         )
@@ -60,5 +63,10 @@ class Metrics:
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
 
+    def note_gap(self, seconds: float) -> None:
+        self._longest_gap = max(self._longest_gap, seconds)
+
     def text(self) -> bytes:
+        self.loop_gap.set(self._longest_gap)
+        self._longest_gap = 0.0
         return generate_latest(self.registry)

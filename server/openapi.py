@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 import graphflow
 
-from .answers import answer
+from .answers import answer_made
 from .models import Refusal
 from .policies import READ
 from .routes import Route
@@ -24,7 +24,7 @@ REFERENCE = "#/components/schemas/{model}"
 
 
 async def get_openapi(request: web.Request) -> web.Response:
-    return answer(_document())
+    return await answer_made(_document)
 
 
 @cache

@@ -12,7 +12,7 @@ from aiohttp import web
 from graphflow import Problem
 
 from .acceptance import Examined, accept, examine, without_secrets
-from .answers import answer, answer_large
+from .answers import answer, answer_made
 from .bodies import read_model, read_query
 from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, ValidateAnswer
 from .policies import READ, WRITE
@@ -63,12 +63,11 @@ async def post_prompt(request: web.Request) -> web.Response:
         "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
     }  # fmt: skip
     if examined.warnings:
-        found["warnings"] = [problem.to_json() for problem in examined.warnings[:100]]
-    if query.wait is not None:
-        prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
-        if prompt is not None:
-            found |= _state(prompt)
-    return answer(found)
+        found["warnings"] = [problem.to_json() for problem in examined.warnings]
+    if query.wait is None:
+        return answer(found)
+    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+    return await answer_made(lambda: {**found, **(_state(prompt) if prompt is not None else {})})
 
 
 async def post_validate(request: web.Request) -> web.Response:
@@ -80,7 +79,7 @@ async def post_validate(request: web.Request) -> web.Response:
     except Refused as refused:
         return answer({"valid": False, "outputs": [], "problems": [item.to_json() for item in refused.problems],
                        "warnings": [], "node_errors": refused.node_errors})  # fmt: skip
-    return answer({
+    return await answer_made(lambda: {
         "valid": not examined.problems, "outputs": list(examined.targets),
         "problems": [problem.to_json() for problem in examined.problems],
         "warnings": [problem.to_json() for problem in examined.warnings], "node_errors": examined.node_errors,
@@ -102,7 +101,7 @@ async def get_prompt_info(request: web.Request) -> web.Response:
 async def get_prompt(request: web.Request) -> web.Response:
     """One prompt: where it is, and what it has given."""
     prompt = await _find(request)
-    return await answer_large({"prompt_id": prompt.id, "number": prompt.number, **_state(prompt)})
+    return await answer_made(lambda: {"prompt_id": prompt.id, "number": prompt.number, **_state(prompt)})
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
@@ -115,8 +114,10 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         return await _stream(request, prompt, int(last) if last.isdecimal() and len(last) < 16 else since)
     wait = min(query.wait, state.options.limits.wait_seconds)
     events = await state.queue.events(prompt.id, since, wait)
-    return await answer_large({"prompt_id": prompt.id, "events": [_event(event) for event in events],
-                               "last": events[-1].number if events else since})  # fmt: skip
+    last = events[-1].number if events else since
+    return await answer_made(
+        lambda: {"prompt_id": prompt.id, "events": [_event(event) for event in events], "last": last}
+    )
 
 
 async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.StreamResponse:

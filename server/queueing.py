@@ -9,7 +9,7 @@ from aiohttp import web
 
 from graphflow import Problem
 
-from .answers import answer, answer_large, empty
+from .answers import answer, answer_made, empty
 from .bodies import read_model, read_query
 from .models import Changes, FreeBody, HistoryQuery, InterruptBody, JobsCancel, JobsPage, JobsQuery, QueueQuery
 from .policies import READ, WRITE
@@ -18,6 +18,7 @@ from .queue import State as PromptState
 from .refusal import Refused
 from .routes import Route
 from .state import STATE
+from .stored import history_text, queue_text
 
 __all__ = ["ROUTES"]
 
@@ -35,9 +36,7 @@ async def get_queue(request: web.Request) -> web.Response:
     queue, query = request.app[STATE].queue, read_query(request, QueueQuery)
     running = await queue.running()
     pending = (await queue.pending(query.limit or PAGE, query.offset)).prompts
-    return await answer_large({
-        "queue_running": [prompt.item() for prompt in running], "queue_pending": [prompt.item() for prompt in pending],
-    })  # fmt: skip
+    return await answer_made(lambda: queue_text(running, pending))
 
 
 async def post_queue(request: web.Request) -> web.Response:
@@ -56,7 +55,7 @@ async def get_history(request: web.Request) -> web.Response:
     limit = PAGE if query.max_items is None or query.max_items < 0 else query.max_items
     offset = None if query.offset is None or query.offset < 0 else query.offset
     page = await request.app[STATE].queue.history(limit, offset)
-    return await answer_large({prompt.id: prompt.entry() for prompt in page.prompts})
+    return await answer_made(lambda: history_text(page.prompts))
 
 
 async def get_history_of(request: web.Request) -> web.Response:
@@ -64,7 +63,7 @@ async def get_history_of(request: web.Request) -> web.Response:
     prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
     if prompt is None or prompt.state in ACTIVE or prompt.started is None:
         return answer({})
-    return await answer_large({prompt.id: prompt.entry()})
+    return await answer_made(lambda: history_text([prompt]))
 
 
 async def post_history(request: web.Request) -> web.Response:
@@ -109,7 +108,7 @@ async def get_jobs(request: web.Request) -> web.Response:
     newest_first = query.sort_order != "asc"
     page = await request.app[STATE].queue.listing(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
-    return await answer_large({
+    return await answer_made(lambda: {
         "jobs": [_job(prompt) for prompt in page.prompts],
         "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
     })  # fmt: skip
@@ -117,11 +116,7 @@ async def get_jobs(request: web.Request) -> web.Response:
 
 async def get_job(request: web.Request) -> web.Response:
     prompt = await _find(request)
-    workflow = {"prompt": prompt.workflow, "extra_data": prompt.extra}
-    status = prompt.entry()["status"] if prompt.state not in ACTIVE else None
-    return await answer_large(
-        {**_job(prompt), "workflow": workflow, "outputs": prompt.outputs, "execution_status": status}
-    )
+    return await answer_made(lambda: _whole_job(prompt))
 
 
 async def cancel_job(request: web.Request) -> web.Response:
@@ -165,6 +160,12 @@ def _job(prompt: Prompt) -> dict[str, Any]:
     if isinstance(workflow, dict) and isinstance(workflow.get("workflow"), dict) and "id" in workflow["workflow"]:
         job["workflow_id"] = workflow["workflow"]["id"]
     return job
+
+
+def _whole_job(prompt: Prompt) -> dict[str, Any]:
+    workflow = {"prompt": prompt.workflow, "extra_data": prompt.extra}
+    status = prompt.entry()["status"] if prompt.state not in ACTIVE else None
+    return {**_job(prompt), "workflow": workflow, "outputs": prompt.outputs, "execution_status": status}
 
 
 def _ms(seconds: float | None) -> int | None:

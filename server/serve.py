@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,6 +35,11 @@ async def serve(options: Options, settings: QueueSettings, log_level: str = "INF
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
     async with listening(options, settings, recent) as port:
+        # What is loaded by now stays: the collector need not look at it again and again, with all threads waiting.
+        gc.collect()
+        gc.freeze()
+        # Threads that compute give way to the event loop after this long.
+        sys.setswitchinterval(0.001)
         print(address(options, port), flush=True)
         await asked_to_end.wait()
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -16,12 +15,14 @@ from pathlib import Path
 
 import pytest
 from graphflow_server.options import Options
-from graphflow_server.queue import QueueSettings, WorkerConfig
-from graphflow_server.serve import address, listening
+from graphflow_server.serve import address
 
 DATA = Path(__file__).parents[2] / "data"
 NODES = (DATA / "queue_nodes", DATA / "server_nodes")
-BURN = {"1": {"class_type": "Burn", "inputs": {"seconds": 2.0}}, "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}
+BURN = {
+    "1": {"class_type": "Burn", "inputs": {"seconds": 2.0}},
+    "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+}
 
 
 @contextmanager
@@ -96,34 +97,21 @@ def test_the_address_names_the_machine_where_it_listens_to_all():
 
 
 def test_the_event_loop_is_never_held_for_50_ms_while_a_node_computes(tmp_path):
-    """A ticker in the loop of the server measures the longest gap, while a node burns a core and clients ask and listen."""
+    """The server measures it itself, while a node burns a core, clients ask for all there is, and a large graph is checked."""
 
-    async def check() -> float:
-        worker = WorkerConfig(output_dir=tmp_path / "o", input_dir=tmp_path / "i", temp_dir=tmp_path / "t", nodes=NODES)
-        longest = 0.0
+    def gap(url: str) -> float:
+        text = urllib.request.urlopen(f"{url}/metrics").read().decode()
+        return float(re.search(r"^graphflow_event_loop_gap_seconds (\S+)$", text, re.MULTILINE)[1])
 
-        async def tick() -> None:
-            nonlocal longest
-            last = time.perf_counter()
-            while True:
-                await asyncio.sleep(0.002)
-                now = time.perf_counter()
-                longest = max(longest, now - last - 0.002)
-                last = now
-
-        async with listening(Options(port=0), QueueSettings(tmp_path / "s", worker)) as port:
-            url = f"http://127.0.0.1:{port}"
-            await asyncio.to_thread(post, url, "/prompt?wait=10", {"prompt": {"1": {"class_type": "Show", "inputs": {"value": 1}}}})
-            asked = asyncio.create_subprocess_exec(sys.executable, "-c", ASK, url, json.dumps(BURN))
-            ticker = asyncio.create_task(tick())
-            assert await (await asked).wait() == 0
-            ticker.cancel()
-        return longest
-
-    # The machine may be busy with other things: what the server does itself shows in the best of three.
-    gaps = []
-    while len(gaps) < 3 and (not gaps or min(gaps) >= 0.05):
-        gaps.append(asyncio.run(check()))
+    with program(tmp_path) as (_, line):
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+        post(url, "/prompt?wait=20", {"prompt": BURN})
+        # The machine may be busy with other things: what the server does itself shows in the best of three.
+        gaps: list[float] = []
+        while len(gaps) < 3 and (not gaps or min(gaps) >= 0.05):
+            gap(url)
+            subprocess.run([sys.executable, "-c", ASK, url, json.dumps(BURN)], check=True, timeout=60)
+            gaps.append(gap(url))
     assert min(gaps) < 0.05, gaps
 
 
@@ -137,7 +125,7 @@ def post(path, body):
 done = threading.Event()
 def look():
     while not done.is_set():
-        for path in ("/queue", "/history?max_items=20", "/object_info", "/jobs", "/system_stats", "/metrics", "/openapi.json"):
+        for path in ("/queue", "/history?max_items=20", "/object_info", "/jobs", "/system_stats", "/openapi.json"):
             get(path)
 threading.Thread(target=look, daemon=True).start()
 answer = post("/prompt?wait=20", {"prompt": graph})

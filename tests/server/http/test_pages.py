@@ -59,7 +59,10 @@ def test_with_the_editor_its_files_are_served_as_they_are_and_nothing_else_is(se
     first = server.get("/")
     assert first.body == b"<p>editor</p>" and "'self'" in first.headers["Content-Security-Policy"]
     script = server.get("/assets/index-abc.js")
-    assert script.headers["Content-Type"] == "text/javascript; charset=utf-8" and "immutable" in script.headers["Cache-Control"]
+    assert (
+        script.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        and "immutable" in script.headers["Cache-Control"]
+    )
     for name in ("secret.key", "link.js", "../x.js", "%2e%2e/x.js", "assets", "assets/", "none.js"):
         assert server.get(f"/{name}").status == 404, name
 
@@ -97,7 +100,11 @@ def test_settings_are_kept_and_the_default_workflow_is_shown_first(serve):
         assert server.post("/settings/Comfy.Locale", "de", Content_Type="text/plain").status == 200
         assert server.post("/api/settings", {"a": [1, {"b": None}], "Comfy.TutorialCompleted": False}).status == 200
         assert server.get("/settings/Comfy.Locale").json == "de" and server.get("/settings/none").json is None
-        assert server.get("/settings").json == {"Comfy.Locale": "de", "a": [1, {"b": None}], "Comfy.TutorialCompleted": False}
+        assert server.get("/settings").json == {
+            "Comfy.Locale": "de",
+            "a": [1, {"b": None}],
+            "Comfy.TutorialCompleted": False,
+        }
         assert server.post("/settings", [1]).status == 400
         assert server.post("/settings/large", "x" * (1 << 20)).status == 413
     with serve() as server:
@@ -131,7 +138,9 @@ def test_workflows_are_saved_listed_renamed_and_removed(serve):
         assert server.get("/userdata/user.css").status == 404 and server.get("/userdata").status == 400
 
 
-@pytest.mark.parametrize("name", ["..%2Fx.json", "%2Fetc%2Fpasswd", "a%2F..%2F..%2Fx", "a%00b", "con.json", "a%5Cb", "C%3Ax"])
+@pytest.mark.parametrize(
+    "name", ["..%2Fx.json", "%2Fetc%2Fpasswd", "a%2F..%2F..%2Fx", "a%00b", "con.json", "a%5Cb", "C%3Ax"]
+)
 def test_attack_4_a_saved_workflow_stays_in_its_folder(server, name):
     assert server.post(f"/userdata/{name}", {}).status in (400, 404)
     assert server.get(f"/userdata/{name}").status == 404
@@ -143,4 +152,7 @@ def test_attack_4_a_saved_workflow_stays_in_its_folder(server, name):
 def test_attack_6_a_saved_page_is_not_shown_in_place(server):
     server.post("/userdata/page.html", b"<script>alert(1)</script>")
     answer = server.get("/userdata/page.html")
-    assert answer.headers["Content-Type"] == "application/octet-stream" and "sandbox" in answer.headers["Content-Security-Policy"]
+    assert (
+        answer.headers["Content-Type"] == "application/octet-stream"
+        and "sandbox" in answer.headers["Content-Security-Policy"]
+    )
