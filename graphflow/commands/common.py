@@ -20,17 +20,25 @@ from ..registry import Registry
 from ..settings import Settings
 from ..workflow import Workflow, parse
 
-__all__ = ["DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "cache_folder", "complain", "engine",
-           "load_workflow", "parse_size", "read_workflow", "settings", "to_workflow"]  # fmt: skip
+__all__ = [
+    "DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "add_nodes_option", "cache_folder",
+    "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "to_workflow",
+]  # fmt: skip
 
 DONE, FAILED, WRONG = 0, 1, 2
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+    add_nodes_option(parser)
     parser.add_argument("--models", action="append", default=[], type=Path, metavar="DIR", help="a folder of models")
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+
+
+def add_nodes_option(parser: argparse.ArgumentParser) -> None:
+    usual = Path("custom_nodes")  # as the field's program has it
+    parser.add_argument("--nodes", action="append", default=[usual] if usual.is_dir() else [], type=Path, metavar="DIR",
+                        help="a folder of node files and packs; custom_nodes/ is one wherever you are")  # fmt: skip
 
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..formats.python import to_python
 from ..registry import Registry
-from .common import DONE, complain, load_workflow
+from .common import DONE, add_nodes_option, complain, load_workflow
 
 __all__ = ["configure", "run"]
 
@@ -15,7 +15,7 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file")
     parser.add_argument("-o", "--output", type=Path, metavar="SCRIPT.py", help="default: print it")
-    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+    add_nodes_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:

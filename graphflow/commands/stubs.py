@@ -9,7 +9,7 @@ from pathlib import Path
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..stubs import stub
-from .common import DONE, complain
+from .common import DONE, add_nodes_option, complain
 
 __all__ = ["configure", "run"]
 
@@ -26,7 +26,7 @@ __dir__ = _nodes.__dir__
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR",
                         help="write a module api.py with its stub there; else the installed graphflow_nodes/api.pyi")  # fmt: skip
-    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+    add_nodes_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
 from ..workflow import parse
-from .common import complain
+from .common import add_nodes_option, complain
 
 __all__ = ["add_type_options", "node_infos"]
 
@@ -21,7 +21,7 @@ TIMEOUT = 10.0
 def add_type_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object-info", metavar="FILE|URL", help="the node types: a saved /object_info, or a running "
                         "server; default: those installed here")  # fmt: skip
-    parser.add_argument("--nodes", action="append", default=[], type=Path, metavar="DIR", help="a folder of node files")
+    add_nodes_option(parser)
 
 
 def node_infos(options: argparse.Namespace) -> NodeInfos:

@@ -9,6 +9,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -76,7 +77,8 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # a greeting of a pack is no output of ours
+            spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
         raise
