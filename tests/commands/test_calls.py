@@ -122,7 +122,7 @@ def test_a_pack_that_does_not_load_leaves_the_rest_working(call, tmp_path, pack,
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "broken.py").write_text("1 / 0\n")
     done = call("run", write(), "--nodes", "packs", "--nodes", pack, "--quiet")
-    assert done.code == 0 and "warning: " in done.err and "broken.py did not load: division by zero" in done.err
+    assert done.code == 0 and "warning: " in done.err and "broken.py did not load: ZeroDivisionError: division by zero" in done.err
 
 
 def test_validate_says_every_problem_and_is_code_2(call, write, pack):
