@@ -10,6 +10,7 @@ from .events import Event
 from .namespace import Nodes
 from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
 from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, did_you_mean
+from .prompts import Wildcards, prompts, random_prompt, wildcards_used
 from .registry import Registry
 from .remote import Remote, connect
 from .script import Graph, NodeHandle, Value, subgraph
@@ -46,6 +47,7 @@ __all__ = [
     "connect", "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError",
     "Grow", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
     "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
-    "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage", "Seed", "Settings", "subgraph",
-    "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult", "Variants", "Wire", "Workflow",
+    "prompts", "random_prompt", "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage",
+    "Seed", "Settings", "subgraph", "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult",
+    "Variants", "Wildcards", "wildcards_used", "Wire", "Workflow",
 ]  # fmt: skip

@@ -240,6 +240,28 @@ def CustomCombo(
     """
     ...
 
+class _DPRandomGenerator(String):
+    text: Place
+    seed: Place
+    autorefresh: Place
+    STRING: String
+def DPRandomGenerator(
+    *,
+    text: str | Combo | String,
+    seed: int | Int = 0,
+    autorefresh: Literal['Yes', 'No'] | Combo | String = 'No',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DPRandomGenerator:
+    """Pick one of the prompts of a template: `a {red|green} apple in __place__`.
+
+    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
+    folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
+
+    `seed`: 0 to 18446744073709551615
+    """
+    ...
+
 class _EmptyImage(Image):
     width: Place
     height: Place

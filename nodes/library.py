@@ -7,6 +7,7 @@ from . import (
     batch,
     compositing,
     conditioning,
+    dynamic_prompts,
     images,
     latent_edits,
     latents,
@@ -25,6 +26,6 @@ from . import (
 
 MODULES = (
     loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, batch, masks,
-    outputs, text, patterns, logic, primitives,
+    outputs, text, dynamic_prompts, patterns, logic, primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""
