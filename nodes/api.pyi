@@ -23,6 +23,7 @@ class Vae(Value): ...
 class _BatchImagesNode(Image):
     images: Place
     IMAGE: Image
+
 def BatchImagesNode(
     *,
     images: Any,
@@ -36,6 +37,7 @@ class _CLIPSetLastLayer(Clip):
     clip: Place
     stop_at_clip_layer: Place
     CLIP: Clip
+
 def CLIPSetLastLayer(
     *,
     clip: Clip,
@@ -53,6 +55,7 @@ class _CLIPTextEncode(Conditioning):
     text: Place
     clip: Place
     CONDITIONING: Conditioning
+
 def CLIPTextEncode(
     *,
     text: str | Combo | String,
@@ -67,10 +70,11 @@ class _CaseConverter(String):
     string: Place
     mode: Place
     STRING: String
+
 def CaseConverter(
     *,
     string: str | Combo | String,
-    mode: Literal['UPPERCASE', 'lowercase', 'Capitalize', 'Title Case'] | Combo | String,
+    mode: Literal["UPPERCASE", "lowercase", "Capitalize", "Title Case"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _CaseConverter:
@@ -81,15 +85,16 @@ class _CheckpointLoaderSimple_(NodeHandle):
     ckpt_name: Place
 
 class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
-
 class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
-
 class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
 
-class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
+class _CheckpointLoaderSimple(
+    tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_
+):
     MODEL: _CheckpointLoaderSimple_0
     CLIP: _CheckpointLoaderSimple_1
     VAE: _CheckpointLoaderSimple_2
+
 def CheckpointLoaderSimple(
     *,
     ckpt_name: str | Combo | String,
@@ -107,18 +112,19 @@ class _ComfyMathExpression_(NodeHandle):
     values: Place
 
 class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
-
 class _ComfyMathExpression_1(Int, _ComfyMathExpression_): ...
-
 class _ComfyMathExpression_2(Boolean, _ComfyMathExpression_): ...
 
-class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_):
+class _ComfyMathExpression(
+    tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_
+):
     FLOAT: _ComfyMathExpression_0
     INT: _ComfyMathExpression_1
     BOOL: _ComfyMathExpression_2
+
 def ComfyMathExpression(
     *,
-    expression: str | Combo | String = 'a + b',
+    expression: str | Combo | String = "a + b",
     values: Any,
     id: str | None = None,
     title: str | None = None,
@@ -135,12 +141,12 @@ class _ComfyNumberConvert_(NodeHandle):
     value: Place
 
 class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
-
 class _ComfyNumberConvert_1(Int, _ComfyNumberConvert_): ...
 
 class _ComfyNumberConvert(tuple[_ComfyNumberConvert_0, _ComfyNumberConvert_1], _ComfyNumberConvert_):
     FLOAT: _ComfyNumberConvert_0
     INT: _ComfyNumberConvert_1
+
 def ComfyNumberConvert(
     *,
     value: int | float | str | bool | Boolean | Combo | Float | Int | String,
@@ -155,6 +161,7 @@ class _ComfySwitchNode(Any):
     on_false: Place
     on_true: Place
     output: Any
+
 def ComfySwitchNode(
     *,
     switch: bool | Boolean = False,
@@ -170,6 +177,7 @@ class _ConditioningCombine(Conditioning):
     conditioning_1: Place
     conditioning_2: Place
     CONDITIONING: Conditioning
+
 def ConditioningCombine(
     *,
     conditioning_1: Conditioning,
@@ -183,6 +191,7 @@ def ConditioningCombine(
 class _ConditioningZeroOut(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
+
 def ConditioningZeroOut(
     *,
     conditioning: Conditioning,
@@ -199,6 +208,7 @@ class _CropMask(Mask):
     width: Place
     height: Place
     MASK: Mask
+
 def CropMask(
     *,
     mask: Mask,
@@ -222,12 +232,12 @@ class _CustomCombo_(NodeHandle):
     choice: Place
 
 class _CustomCombo_0(String, _CustomCombo_): ...
-
 class _CustomCombo_1(Int, _CustomCombo_): ...
 
 class _CustomCombo(tuple[_CustomCombo_0, _CustomCombo_1], _CustomCombo_):
     STRING: _CustomCombo_0
     INDEX: _CustomCombo_1
+
 def CustomCombo(
     *,
     choice: str | Combo | String,
@@ -268,6 +278,7 @@ class _EmptyImage(Image):
     batch_size: Place
     color: Place
     IMAGE: Image
+
 def EmptyImage(
     *,
     width: int | Int = 512,
@@ -291,6 +302,7 @@ class _EmptyLatentImage(Latent):
     height: Place
     batch_size: Place
     LATENT: Latent
+
 def EmptyLatentImage(
     *,
     width: int | Int = 512,
@@ -312,6 +324,7 @@ class _EmptySD3LatentImage(Latent):
     height: Place
     batch_size: Place
     LATENT: Latent
+
 def EmptySD3LatentImage(
     *,
     width: int | Int = 1024,
@@ -335,6 +348,7 @@ class _FeatherMask(Mask):
     right: Place
     bottom: Place
     MASK: Mask
+
 def FeatherMask(
     *,
     mask: Mask,
@@ -358,15 +372,14 @@ class _GetImageSize_(NodeHandle):
     image: Place
 
 class _GetImageSize_0(Int, _GetImageSize_): ...
-
 class _GetImageSize_1(Int, _GetImageSize_): ...
-
 class _GetImageSize_2(Int, _GetImageSize_): ...
 
 class _GetImageSize(tuple[_GetImageSize_0, _GetImageSize_1, _GetImageSize_2], _GetImageSize_):
     width: _GetImageSize_0
     height: _GetImageSize_1
     batch_size: _GetImageSize_2
+
 def GetImageSize(
     *,
     image: Image,
@@ -381,6 +394,7 @@ class _GraphFlowAddNoise(Latent):
     seed: Place
     timestep: Place
     LATENT: Latent
+
 def GraphFlowAddNoise(
     *,
     latent: Latent,
@@ -401,6 +415,7 @@ class _GrowMask(Mask):
     expand: Place
     tapered_corners: Place
     MASK: Mask
+
 def GrowMask(
     *,
     mask: Mask,
@@ -421,6 +436,7 @@ class _ImageBatch(Image):
     image1: Place
     image2: Place
     IMAGE: Image
+
 def ImageBatch(
     *,
     image1: Image,
@@ -435,6 +451,7 @@ class _ImageColorToMask(Mask):
     image: Place
     color: Place
     MASK: Mask
+
 def ImageColorToMask(
     *,
     image: Image,
@@ -452,6 +469,7 @@ class _ImageCompare(NodeHandle):
     compare_view: Place
     image_a: Place
     image_b: Place
+
 def ImageCompare(
     *,
     compare_view: Imagecompare | None = None,
@@ -471,6 +489,7 @@ class _ImageCompositeMasked(Image):
     resize_source: Place
     mask: Place
     IMAGE: Image
+
 def ImageCompositeMasked(
     *,
     destination: Image,
@@ -496,6 +515,7 @@ class _ImageCrop(Image):
     x: Place
     y: Place
     IMAGE: Image
+
 def ImageCrop(
     *,
     image: Image,
@@ -519,10 +539,11 @@ class _ImageFlip(Image):
     image: Place
     flip_method: Place
     IMAGE: Image
+
 def ImageFlip(
     *,
     image: Image,
-    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    flip_method: Literal["x-axis: vertically", "y-axis: horizontally"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFlip:
@@ -534,6 +555,7 @@ class _ImageFromBatch(Image):
     batch_index: Place
     length: Place
     IMAGE: Image
+
 def ImageFromBatch(
     *,
     image: Image,
@@ -552,6 +574,7 @@ def ImageFromBatch(
 class _ImageInvert(Image):
     image: Place
     IMAGE: Image
+
 def ImageInvert(
     *,
     image: Image,
@@ -570,12 +593,12 @@ class _ImagePadForOutpaint_(NodeHandle):
     feathering: Place
 
 class _ImagePadForOutpaint_0(Image, _ImagePadForOutpaint_): ...
-
 class _ImagePadForOutpaint_1(Mask, _ImagePadForOutpaint_): ...
 
 class _ImagePadForOutpaint(tuple[_ImagePadForOutpaint_0, _ImagePadForOutpaint_1], _ImagePadForOutpaint_):
     IMAGE: _ImagePadForOutpaint_0
     MASK: _ImagePadForOutpaint_1
+
 def ImagePadForOutpaint(
     *,
     image: Image,
@@ -603,10 +626,11 @@ class _ImageRotate(Image):
     image: Place
     rotation: Place
     IMAGE: Image
+
 def ImageRotate(
     *,
     image: Image,
-    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    rotation: Literal["none", "90 degrees", "180 degrees", "270 degrees"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageRotate:
@@ -620,13 +644,14 @@ class _ImageScale(Image):
     height: Place
     crop: Place
     IMAGE: Image
+
 def ImageScale(
     *,
     image: Image,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    crop: Literal["disabled", "center"] | Combo | String = "disabled",
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
@@ -642,10 +667,11 @@ class _ImageScaleBy(Image):
     upscale_method: Place
     scale_by: Place
     IMAGE: Image
+
 def ImageScaleBy(
     *,
     image: Image,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
     scale_by: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
@@ -661,10 +687,11 @@ class _ImageScaleToMaxDimension(Image):
     upscale_method: Place
     largest_size: Place
     IMAGE: Image
+
 def ImageScaleToMaxDimension(
     *,
     image: Image,
-    upscale_method: Literal['area', 'lanczos', 'bilinear', 'nearest-exact', 'bicubic'] | Combo | String,
+    upscale_method: Literal["area", "lanczos", "bilinear", "nearest-exact", "bicubic"] | Combo | String,
     largest_size: int | Int = 512,
     id: str | None = None,
     title: str | None = None,
@@ -680,10 +707,11 @@ class _ImageScaleToTotalPixels(Image):
     upscale_method: Place
     megapixels: Place
     IMAGE: Image
+
 def ImageScaleToTotalPixels(
     *,
     image: Image,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
     megapixels: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
@@ -702,13 +730,14 @@ class _ImageStitch(Image):
     spacing_color: Place
     image2: Place
     IMAGE: Image
+
 def ImageStitch(
     *,
     image1: Image,
-    direction: Literal['right', 'down', 'left', 'up'] | Combo | String = 'right',
+    direction: Literal["right", "down", "left", "up"] | Combo | String = "right",
     match_image_size: bool | Boolean = True,
     spacing_width: int | Int = 0,
-    spacing_color: Literal['white', 'black', 'red', 'green', 'blue'] | Combo | String = 'white',
+    spacing_color: Literal["white", "black", "red", "green", "blue"] | Combo | String = "white",
     image2: Image | None = None,
     id: str | None = None,
     title: str | None = None,
@@ -726,10 +755,11 @@ class _ImageToMask(Mask):
     image: Place
     channel: Place
     MASK: Mask
+
 def ImageToMask(
     *,
     image: Image,
-    channel: Literal['red', 'green', 'blue', 'alpha'] | Combo | String,
+    channel: Literal["red", "green", "blue", "alpha"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageToMask:
@@ -739,6 +769,7 @@ def ImageToMask(
 class _InvertMask(Mask):
     mask: Place
     MASK: Mask
+
 def InvertMask(
     *,
     mask: Mask,
@@ -752,6 +783,7 @@ class _JoinImageWithAlpha(Image):
     image: Place
     alpha: Place
     IMAGE: Image
+
 def JoinImageWithAlpha(
     *,
     image: Image,
@@ -766,10 +798,11 @@ class _JsonExtractString(String):
     json_string: Place
     key: Place
     STRING: String
+
 def JsonExtractString(
     *,
-    json_string: str | Combo | String = '',
-    key: str | Combo | String = '',
+    json_string: str | Combo | String = "",
+    key: str | Combo | String = "",
     id: str | None = None,
     title: str | None = None,
 ) -> _JsonExtractString:
@@ -791,14 +824,17 @@ class _KSampler(Latent):
     latent_image: Place
     denoise: Place
     LATENT: Latent
+
 def KSampler(
     *,
     model: Model,
     seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
-    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
+    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
+    | Combo
+    | String = "normal",
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
@@ -833,21 +869,24 @@ class _KSamplerAdvanced(Latent):
     end_at_step: Place
     return_with_leftover_noise: Place
     LATENT: Latent
+
 def KSamplerAdvanced(
     *,
     model: Model,
-    add_noise: Literal['enable', 'disable'] | Combo | String = 'enable',
+    add_noise: Literal["enable", "disable"] | Combo | String = "enable",
     noise_seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
-    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
+    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
+    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
+    | Combo
+    | String = "normal",
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
     start_at_step: int | Int = 0,
     end_at_step: int | Int = 10000,
-    return_with_leftover_noise: Literal['enable', 'disable'] | Combo | String = 'disable',
+    return_with_leftover_noise: Literal["enable", "disable"] | Combo | String = "disable",
     id: str | None = None,
     title: str | None = None,
 ) -> _KSamplerAdvanced:
@@ -865,6 +904,7 @@ class _LatentAdd(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
+
 def LatentAdd(
     *,
     samples1: Latent,
@@ -879,6 +919,7 @@ class _LatentBatch(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
+
 def LatentBatch(
     *,
     samples1: Latent,
@@ -893,10 +934,11 @@ class _LatentBatchSeedBehavior(Latent):
     samples: Place
     seed_behavior: Place
     LATENT: Latent
+
 def LatentBatchSeedBehavior(
     *,
     samples: Latent,
-    seed_behavior: Literal['random', 'fixed'] | Combo | String = 'fixed',
+    seed_behavior: Literal["random", "fixed"] | Combo | String = "fixed",
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentBatchSeedBehavior:
@@ -908,6 +950,7 @@ class _LatentBlend(Latent):
     samples2: Place
     blend_factor: Place
     LATENT: Latent
+
 def LatentBlend(
     *,
     samples1: Latent,
@@ -929,6 +972,7 @@ class _LatentComposite(Latent):
     y: Place
     feather: Place
     LATENT: Latent
+
 def LatentComposite(
     *,
     samples_to: Latent,
@@ -955,6 +999,7 @@ class _LatentCompositeMasked(Latent):
     resize_source: Place
     mask: Place
     LATENT: Latent
+
 def LatentCompositeMasked(
     *,
     destination: Latent,
@@ -978,11 +1023,12 @@ class _LatentConcat(Latent):
     samples2: Place
     dim: Place
     LATENT: Latent
+
 def LatentConcat(
     *,
     samples1: Latent,
     samples2: Latent,
-    dim: Literal['x', '-x', 'y', '-y', 't', '-t'] | Combo | String,
+    dim: Literal["x", "-x", "y", "-y", "t", "-t"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentConcat:
@@ -996,6 +1042,7 @@ class _LatentCrop(Latent):
     x: Place
     y: Place
     LATENT: Latent
+
 def LatentCrop(
     *,
     samples: Latent,
@@ -1021,10 +1068,11 @@ class _LatentCut(Latent):
     index: Place  # type: ignore[assignment]
     amount: Place
     LATENT: Latent
+
 def LatentCut(
     *,
     samples: Latent,
-    dim: Literal['x', 'y', 't'] | Combo | String,
+    dim: Literal["x", "y", "t"] | Combo | String,
     index: int | Int = 0,
     amount: int | Int = 1,
     id: str | None = None,
@@ -1041,10 +1089,11 @@ class _LatentFlip(Latent):
     samples: Place
     flip_method: Place
     LATENT: Latent
+
 def LatentFlip(
     *,
     samples: Latent,
-    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    flip_method: Literal["x-axis: vertically", "y-axis: horizontally"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentFlip:
@@ -1056,6 +1105,7 @@ class _LatentFromBatch(Latent):
     batch_index: Place
     length: Place
     LATENT: Latent
+
 def LatentFromBatch(
     *,
     samples: Latent,
@@ -1077,6 +1127,7 @@ class _LatentInterpolate(Latent):
     samples2: Place
     ratio: Place
     LATENT: Latent
+
 def LatentInterpolate(
     *,
     samples1: Latent,
@@ -1095,6 +1146,7 @@ class _LatentMultiply(Latent):
     samples: Place
     multiplier: Place
     LATENT: Latent
+
 def LatentMultiply(
     *,
     samples: Latent,
@@ -1112,10 +1164,11 @@ class _LatentRotate(Latent):
     samples: Place
     rotation: Place
     LATENT: Latent
+
 def LatentRotate(
     *,
     samples: Latent,
-    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    rotation: Literal["none", "90 degrees", "180 degrees", "270 degrees"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentRotate:
@@ -1126,6 +1179,7 @@ class _LatentSubtract(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
+
 def LatentSubtract(
     *,
     samples1: Latent,
@@ -1143,13 +1197,14 @@ class _LatentUpscale(Latent):
     height: Place
     crop: Place
     LATENT: Latent
+
 def LatentUpscale(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    crop: Literal["disabled", "center"] | Combo | String = "disabled",
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentUpscale:
@@ -1165,10 +1220,11 @@ class _LatentUpscaleBy(Latent):
     upscale_method: Place
     scale_by: Place
     LATENT: Latent
+
 def LatentUpscaleBy(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
     scale_by: float | Float | Int = 1.5,
     id: str | None = None,
     title: str | None = None,
@@ -1183,12 +1239,12 @@ class _LoadImage_(NodeHandle):
     image: Place
 
 class _LoadImage_0(Image, _LoadImage_): ...
-
 class _LoadImage_1(Mask, _LoadImage_): ...
 
 class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
     IMAGE: _LoadImage_0
     MASK: _LoadImage_1
+
 def LoadImage(
     *,
     image: str | Combo | String,
@@ -1202,10 +1258,11 @@ class _LoadImageMask(Mask):
     image: Place
     channel: Place
     MASK: Mask
+
 def LoadImageMask(
     *,
     image: str | Combo | String,
-    channel: Literal['alpha', 'red', 'green', 'blue'] | Combo | String,
+    channel: Literal["alpha", "red", "green", "blue"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LoadImageMask:
@@ -1215,6 +1272,7 @@ def LoadImageMask(
 class _LoadLatent(Latent):
     latent: Place
     LATENT: Latent
+
 def LoadLatent(
     *,
     latent: str | Combo | String,
@@ -1231,13 +1289,14 @@ class _MaskComposite(Mask):
     y: Place
     operation: Place
     MASK: Mask
+
 def MaskComposite(
     *,
     destination: Mask,
     source: Mask,
     x: int | Int = 0,
     y: int | Int = 0,
-    operation: Literal['multiply', 'add', 'subtract', 'and', 'or', 'xor'] | Combo | String,
+    operation: Literal["multiply", "add", "subtract", "and", "or", "xor"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskComposite:
@@ -1252,6 +1311,7 @@ def MaskComposite(
 
 class _MaskPreview(NodeHandle):
     mask: Place
+
 def MaskPreview(
     *,
     mask: Mask,
@@ -1264,6 +1324,7 @@ def MaskPreview(
 class _MaskToImage(Image):
     mask: Place
     IMAGE: Image
+
 def MaskToImage(
     *,
     mask: Mask,
@@ -1276,6 +1337,7 @@ def MaskToImage(
 class _PreviewAny(String):
     source: Place
     STRING: String
+
 def PreviewAny(
     *,
     source: Any,
@@ -1287,6 +1349,7 @@ def PreviewAny(
 
 class _PreviewImage(NodeHandle):
     images: Place
+
 def PreviewImage(
     *,
     images: Image,
@@ -1299,6 +1362,7 @@ def PreviewImage(
 class _PrimitiveBoolean(Boolean):
     value: Place
     BOOLEAN: Boolean
+
 def PrimitiveBoolean(
     *,
     value: bool | Boolean,
@@ -1311,6 +1375,7 @@ def PrimitiveBoolean(
 class _PrimitiveFloat(Float):
     value: Place
     FLOAT: Float
+
 def PrimitiveFloat(
     *,
     value: float | Float | Int,
@@ -1326,6 +1391,7 @@ def PrimitiveFloat(
 class _PrimitiveInt(Int):
     value: Place
     INT: Int
+
 def PrimitiveInt(
     *,
     value: int | Int,
@@ -1341,6 +1407,7 @@ def PrimitiveInt(
 class _PrimitiveString(String):
     value: Place
     STRING: String
+
 def PrimitiveString(
     *,
     value: str | Combo | String,
@@ -1353,6 +1420,7 @@ def PrimitiveString(
 class _PrimitiveStringMultiline(String):
     value: Place
     STRING: String
+
 def PrimitiveStringMultiline(
     *,
     value: str | Combo | String,
@@ -1366,6 +1434,7 @@ class _RebatchImages(Image):
     images: Place
     batch_size: Place
     IMAGE: Image
+
 def RebatchImages(
     *,
     images: Image,
@@ -1384,6 +1453,7 @@ class _RebatchLatents(Latent):
     latents: Place
     batch_size: Place
     LATENT: Latent
+
 def RebatchLatents(
     *,
     latents: Latent,
@@ -1407,11 +1477,12 @@ class _RegexExtract(String):
     dotall: Place
     group_index: Place
     STRING: String
+
 def RegexExtract(
     *,
     string: str | Combo | String,
     regex_pattern: str | Combo | String,
-    mode: Literal['First Match', 'All Matches', 'First Group', 'All Groups'] | Combo | String,
+    mode: Literal["First Match", "All Matches", "First Group", "All Groups"] | Combo | String,
     case_insensitive: bool | Boolean = True,
     multiline: bool | Boolean = False,
     dotall: bool | Boolean = False,
@@ -1434,6 +1505,7 @@ class _RegexMatch(Boolean):
     multiline: Place
     dotall: Place
     matches: Boolean
+
 def RegexMatch(
     *,
     string: str | Combo | String,
@@ -1459,6 +1531,7 @@ class _RegexReplace(String):
     dotall: Place
     count: Place  # type: ignore[assignment]
     STRING: String
+
 def RegexReplace(
     *,
     string: str | Combo | String,
@@ -1481,6 +1554,7 @@ class _RepeatImageBatch(Image):
     image: Place
     amount: Place
     IMAGE: Image
+
 def RepeatImageBatch(
     *,
     image: Image,
@@ -1498,6 +1572,7 @@ class _RepeatLatentBatch(Latent):
     samples: Place
     amount: Place
     LATENT: Latent
+
 def RepeatLatentBatch(
     *,
     samples: Latent,
@@ -1518,13 +1593,14 @@ class _ResizeAndPadImage(Image):
     padding_color: Place
     interpolation: Place
     IMAGE: Image
+
 def ResizeAndPadImage(
     *,
     image: Image,
     target_width: int | Int = 512,
     target_height: int | Int = 512,
-    padding_color: Literal['white', 'black'] | Combo | String,
-    interpolation: Literal['area', 'bicubic', 'nearest-exact', 'bilinear', 'lanczos'] | Combo | String,
+    padding_color: Literal["white", "black"] | Combo | String,
+    interpolation: Literal["area", "bicubic", "nearest-exact", "bilinear", "lanczos"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeAndPadImage:
@@ -1540,11 +1616,24 @@ class _ResizeImageMaskNode(Any):
     resize_type: Place
     scale_method: Place
     resized: Any
+
 def ResizeImageMaskNode(
     *,
     input: Image | Mask,
-    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'] | Combo | String,
-    scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
+    resize_type: Literal[
+        "scale dimensions",
+        "scale by multiplier",
+        "scale longer dimension",
+        "scale shorter dimension",
+        "scale width",
+        "scale height",
+        "scale total pixels",
+        "match size",
+        "scale to multiple",
+    ]
+    | Combo
+    | String,
+    scale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String = "area",
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeImageMaskNode:
@@ -1561,15 +1650,26 @@ class _ResolutionSelector_(NodeHandle):
     multiple: Place
 
 class _ResolutionSelector_0(Int, _ResolutionSelector_): ...
-
 class _ResolutionSelector_1(Int, _ResolutionSelector_): ...
 
 class _ResolutionSelector(tuple[_ResolutionSelector_0, _ResolutionSelector_1], _ResolutionSelector_):
     width: _ResolutionSelector_0
     height: _ResolutionSelector_1
+
 def ResolutionSelector(
     *,
-    aspect_ratio: Literal['1:1 (Square)', '3:2 (Photo)', '4:3 (Standard)', '16:9 (Widescreen)', '21:9 (Ultrawide)', '2:3 (Portrait Photo)', '3:4 (Portrait Standard)', '9:16 (Portrait Widescreen)'] | Combo | String,
+    aspect_ratio: Literal[
+        "1:1 (Square)",
+        "3:2 (Photo)",
+        "4:3 (Standard)",
+        "16:9 (Widescreen)",
+        "21:9 (Ultrawide)",
+        "2:3 (Portrait Photo)",
+        "3:4 (Portrait Standard)",
+        "9:16 (Portrait Widescreen)",
+    ]
+    | Combo
+    | String,
     megapixels: float | Float | Int = 1.0,
     multiple: int | Int = 8,
     id: str | None = None,
@@ -1585,10 +1685,11 @@ def ResolutionSelector(
 class _SaveImage(NodeHandle):
     images: Place
     filename_prefix: Place
+
 def SaveImage(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = 'ComfyUI',
+    filename_prefix: str | Combo | String = "ComfyUI",
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
@@ -1602,11 +1703,12 @@ class _SaveImageAdvanced(Image):
     filename_prefix: Place
     format: Place
     images: Image
+
 def SaveImageAdvanced(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = 'ComfyUI',
-    format: Literal['png', 'exr'] | Combo | String,
+    filename_prefix: str | Combo | String = "ComfyUI",
+    format: Literal["png", "exr"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageAdvanced:
@@ -1621,10 +1723,11 @@ def SaveImageAdvanced(
 class _SaveLatent(NodeHandle):
     samples: Place
     filename_prefix: Place
+
 def SaveLatent(
     *,
     samples: Latent,
-    filename_prefix: str | Combo | String = 'latents/ComfyUI',
+    filename_prefix: str | Combo | String = "latents/ComfyUI",
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveLatent:
@@ -1635,6 +1738,7 @@ class _SetLatentNoiseMask(Latent):
     samples: Place
     mask: Place
     LATENT: Latent
+
 def SetLatentNoiseMask(
     *,
     samples: Latent,
@@ -1650,6 +1754,7 @@ class _SolidMask(Mask):
     width: Place
     height: Place
     MASK: Mask
+
 def SolidMask(
     *,
     value: float | Float | Int = 1.0,
@@ -1670,12 +1775,12 @@ class _SplitImageWithAlpha_(NodeHandle):
     image: Place
 
 class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
-
 class _SplitImageWithAlpha_1(Mask, _SplitImageWithAlpha_): ...
 
 class _SplitImageWithAlpha(tuple[_SplitImageWithAlpha_0, _SplitImageWithAlpha_1], _SplitImageWithAlpha_):
     IMAGE: _SplitImageWithAlpha_0
     MASK: _SplitImageWithAlpha_1
+
 def SplitImageWithAlpha(
     *,
     image: Image,
@@ -1691,11 +1796,12 @@ class _StringCompare(Boolean):
     mode: Place
     case_sensitive: Place
     BOOLEAN: Boolean
+
 def StringCompare(
     *,
     string_a: str | Combo | String,
     string_b: str | Combo | String,
-    mode: Literal['Starts With', 'Ends With', 'Equal'] | Combo | String,
+    mode: Literal["Starts With", "Ends With", "Equal"] | Combo | String,
     case_sensitive: bool | Boolean = True,
     id: str | None = None,
     title: str | None = None,
@@ -1708,11 +1814,12 @@ class _StringConcatenate(String):
     string_b: Place
     delimiter: Place
     STRING: String
+
 def StringConcatenate(
     *,
     string_a: str | Combo | String,
     string_b: str | Combo | String,
-    delimiter: str | Combo | String = '',
+    delimiter: str | Combo | String = "",
     id: str | None = None,
     title: str | None = None,
 ) -> _StringConcatenate:
@@ -1724,6 +1831,7 @@ class _StringContains(Boolean):
     substring: Place
     case_sensitive: Place
     contains: Boolean
+
 def StringContains(
     *,
     string: str | Combo | String,
@@ -1738,6 +1846,7 @@ def StringContains(
 class _StringLength(Int):
     string: Place
     length: Int
+
 def StringLength(
     *,
     string: str | Combo | String,
@@ -1752,6 +1861,7 @@ class _StringReplace(String):
     find: Place
     replace: Place
     STRING: String
+
 def StringReplace(
     *,
     string: str | Combo | String,
@@ -1768,6 +1878,7 @@ class _StringSubstring(String):
     start: Place
     end: Place
     STRING: String
+
 def StringSubstring(
     *,
     string: str | Combo | String,
@@ -1783,10 +1894,11 @@ class _StringTrim(String):
     string: Place
     mode: Place
     STRING: String
+
 def StringTrim(
     *,
     string: str | Combo | String,
-    mode: Literal['Both', 'Left', 'Right'] | Combo | String,
+    mode: Literal["Both", "Left", "Right"] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _StringTrim:
@@ -1797,6 +1909,7 @@ class _ThresholdMask(Mask):
     mask: Place
     value: Place
     MASK: Mask
+
 def ThresholdMask(
     *,
     mask: Mask,
@@ -1814,6 +1927,7 @@ class _VAEDecode(Image):
     samples: Place
     vae: Place
     IMAGE: Image
+
 def VAEDecode(
     *,
     samples: Latent,
@@ -1828,6 +1942,7 @@ class _VAEEncode(Latent):
     pixels: Place
     vae: Place
     LATENT: Latent
+
 def VAEEncode(
     *,
     pixels: Image,
@@ -1844,6 +1959,7 @@ class _VAEEncodeForInpaint(Latent):
     mask: Place
     grow_mask_by: Place
     LATENT: Latent
+
 def VAEEncodeForInpaint(
     *,
     pixels: Image,
@@ -1864,6 +1980,7 @@ def VAEEncodeForInpaint(
 class _VAELoader(Vae):
     vae_name: Place
     VAE: Vae
+
 def VAELoader(
     *,
     vae_name: str | Combo | String,

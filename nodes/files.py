@@ -163,7 +163,11 @@ def _without_links(finished: str, path: Path) -> Path:
             stem, number = path.stem.rstrip("_").rsplit("_", 1)
             path = path.with_name(f"{stem}_{int(number) + 1:05}_{path.suffix}")
             continue
-        os.replace(finished, path)
+        try:
+            os.replace(finished, path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 

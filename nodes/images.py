@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -29,27 +30,59 @@ def input_picture_digest(settings: Settings, image: str | None) -> str:
 
 
 def read_picture(settings: Settings, image: str) -> Picture:
-    """A picture of the input folder, [1,H,W,3], and [1,H,W] that is 1 where it is transparent.
+    """A picture of the input folder, [B,H,W,3], and a mask [B,H,W] that is 1 where it is transparent.
 
-    A picture without an alpha channel has an empty mask of 64 x 64, as the field has it.
+    An animation gives all its frames. A picture without an alpha channel has an empty mask of 64 x 64, as the field has it.
     """
-    import numpy as np
     import torch
     from PIL import Image as Pillow
-    from PIL import ImageOps
+    from PIL import ImageOps, ImageSequence
 
-    with Pillow.open(settings.input_dir / image) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise GraphFlowError([Problem("too_large", f"{image} has {opened.width} x {opened.height} pixels",
-                                          input="image", hint=f"at most {MAX_PIXELS} are read")])  # fmt: skip
-        turned = ImageOps.exif_transpose(opened)
-    has_alpha = "A" in turned.getbands() or "transparency" in turned.info
-    pixels = torch.from_numpy(np.array(turned.convert("RGB"), dtype=np.float32) / 255.0)[None]
-    if has_alpha:
-        mask = 1.0 - torch.from_numpy(np.array(turned.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0)[None]
+    frames: list[Any] = []
+    try:
+        with Pillow.open(settings.input_dir / image) as opened:
+            count = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # a second view, no second frame
+            if count * opened.width * opened.height > MAX_PIXELS:
+                raise _too_large(image, f"{count} x " * (count > 1) + f"{opened.width} x {opened.height} pixels")
+            for frame in islice(ImageSequence.Iterator(opened), count):
+                turned = ImageOps.exif_transpose(frame)
+                if not frames or turned.size == frames[0].size:
+                    frames.append(turned.copy())
+    except Pillow.DecompressionBombError:
+        raise _too_large(image, "more pixels than any camera's") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise GraphFlowError(
+            [Problem("unreadable_picture", f"{image} cannot be read: {error}", input="image")]
+        ) from None
+    pixels = torch.stack([_rgb(frame) for frame in frames])
+    if any("A" in frame.getbands() or "transparency" in frame.info for frame in frames):
+        mask = torch.stack([_transparency(frame) for frame in frames])
     else:
         mask = torch.zeros(1, 64, 64)
     return Picture(pixels, mask)
+
+
+def _too_large(image: str, size: str) -> GraphFlowError:
+    hint = f"at most {MAX_PIXELS} pixels are read"
+    return GraphFlowError([Problem("too_large", f"{image} has {size}", input="image", hint=hint)])
+
+
+def _rgb(frame: Any) -> Any:
+    """[H,W,3]; pictures of more than 8 bits a channel keep them."""
+    import numpy as np
+    import torch
+
+    if frame.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        grey = np.array(frame, dtype=np.float32) / (1.0 if frame.mode == "F" else 65535.0)
+        return torch.from_numpy(grey.clip(0.0, 1.0))[..., None].repeat(1, 1, 3)
+    return torch.from_numpy(np.array(frame.convert("RGB"), dtype=np.float32) / 255.0)
+
+
+def _transparency(frame: Any) -> Any:
+    import numpy as np
+    import torch
+
+    return 1.0 - torch.from_numpy(np.array(frame.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0)
 
 
 @node("LoadImage", category="image", display_name="Load Image", version="1", outside=input_picture_digest)

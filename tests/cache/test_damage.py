@@ -165,7 +165,9 @@ def test_a_lost_index_is_made_again_from_the_blobs(machine):
     assert outputs == machine.outputs and machine.calls["Tensor"] == 1 and not problems
 
 
-@pytest.mark.parametrize("garbage", [b"", b"x", b"not a database " * 1000, bytes(5000)], ids=["empty", "a byte", "text", "zeros"])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"x", b"not a database " * 1000, bytes(5000)], ids=["empty", "a byte", "text", "zeros"]
+)
 def test_an_index_that_is_no_database_is_made_again_from_the_blobs(machine, garbage):
     for path in index_of(machine).parent.glob("index.sqlite-*"):
         path.unlink()
@@ -207,7 +209,7 @@ def test_no_changed_cell_of_the_index_gives_a_wrong_result(machine):
         "UPDATE outputs SET bytes = bytes + 1",
         "UPDATE outputs SET slot = slot + 1",
         "DELETE FROM outputs",
-        "UPDATE entries SET ui = '{\"value\": [\"wrong\"]}'",
+        'UPDATE entries SET ui = \'{"value": ["wrong"]}\'',
         "UPDATE entries SET rebuilt = 1 - rebuilt",
         "UPDATE entries SET key = (SELECT key FROM entries WHERE type = 'Number')",
         "UPDATE entries SET seconds = 1e9, created = 0",

@@ -57,7 +57,9 @@ def test_whatever_is_put_and_replaced_the_count_is_right_and_within_the_budget(p
         tier.put(bytes([recipe]), entry(memories[memory].view(-1), "x" * extra), key=bytes([100 + recipe]))
         held = [tier.peek(bytes([number])) for number in range(6)]
         entries = [found for found in held if found is not None]
-        shared = {id(found.outputs[0].untyped_storage()): found.outputs[0].untyped_storage().nbytes() for found in entries}
+        shared = {
+            id(found.outputs[0].untyped_storage()): found.outputs[0].untyped_storage().nbytes() for found in entries
+        }
         assert tier.bytes <= tier.budget
         assert sum(shared.values()) <= tier.bytes <= sum(shared.values()) + 700 * len(entries)
         assert all((tier.find(bytes([100 + number])) is None) == (held[number] is None) for number in range(6))
@@ -79,7 +81,12 @@ def test_what_was_used_least_recently_goes_first_and_what_is_too_large_is_not_ke
 def test_switching_between_two_workflows_computes_nothing_again(registry, graph, calls):
     with gf.Engine(registry) as engine:
         a = graph(n=("Tensor", {"seed": 1}), o=("Show", {"value": "@n"}))
-        b = graph(n=("Tensor", {"seed": 2}), o=("Show", {"value": "@n"}), x=("Tensor", {"seed": 1}), p=("Show", {"value": "@x"}))
+        b = graph(
+            n=("Tensor", {"seed": 2}),
+            o=("Show", {"value": "@n"}),
+            x=("Tensor", {"seed": 1}),
+            p=("Show", {"value": "@x"}),
+        )
         for workflow in (a, b, a, b):
             engine.run(workflow)
     assert calls == {"Tensor": 2, "Show": 2}

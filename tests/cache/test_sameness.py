@@ -53,8 +53,27 @@ def recipes(registry, workflow):
 
 
 def test_on_a_socket_of_any_type_values_that_look_alike_all_differ(registry, graph):
-    values = [0, 0.0, -0.0, 1, 1.0, True, "1", [1, 2], {"0": 1, "1": 2}, {0: 1, 1: 2}, None, False, "", [], {}, [[1], 2]]
-    found = {recipes(registry, graph(a=("Any", {"value": value}), o=("Show", {"value": "@a"})))["a"] for value in values}
+    values = [
+        0,
+        0.0,
+        -0.0,
+        1,
+        1.0,
+        True,
+        "1",
+        [1, 2],
+        {"0": 1, "1": 2},
+        {0: 1, 1: 2},
+        None,
+        False,
+        "",
+        [],
+        {},
+        [[1], 2],
+    ]
+    found = {
+        recipes(registry, graph(a=("Any", {"value": value}), o=("Show", {"value": "@a"})))["a"] for value in values
+    }
     assert len(found) == len(values)
 
 

@@ -73,7 +73,9 @@ def test_tensors_come_back_with_bits_type_shape_and_memory_layout(shape, dtype, 
     value = value.permute(order)
     found = decode(encode({"x": [value, 1]}).data)["x"][0]
     assert found.dtype is value.dtype and found.shape == value.shape
-    assert bytes(found.contiguous().untyped_storage()) == bytes(value.clone(memory_format=torch.contiguous_format).untyped_storage())
+    assert bytes(found.contiguous().untyped_storage()) == bytes(
+        value.clone(memory_format=torch.contiguous_format).untyped_storage()
+    )
     if value.numel() > 1 and 1 not in shape:
         assert found.stride() == value.stride()
 
@@ -82,7 +84,13 @@ def test_slices_broadcasts_negated_views_and_gradients_come_back_as_plain_number
     whole = torch.arange(24.0).reshape(4, 6)
     numbers = torch.view_as_complex(torch.rand(3, 2)).conj().imag
     assert numbers.is_neg()
-    for value in (whole[1:3, ::2], whole[:1].expand(5, 6), numbers, torch.zeros(0, 4), torch.ones(2, requires_grad=True)):
+    for value in (
+        whole[1:3, ::2],
+        whole[:1].expand(5, 6),
+        numbers,
+        torch.zeros(0, 4),
+        torch.ones(2, requires_grad=True),
+    ):
         found = decode(encode(value).data)
         assert torch.equal(found, value.detach()) and not found.requires_grad
 
@@ -153,7 +161,9 @@ WRITES = {
     "numpy": resize_numpy,
     "numpy view": lambda t: np.asarray(t)[1:].fill(3),
     "dlpack": lambda t: torch.from_dlpack(t).fill_(2),
-    "numpy dlpack": lambda t: torch.from_numpy(np.from_dlpack(t)).fill_(2) if np.from_dlpack(t).flags.writeable else None,
+    "numpy dlpack": lambda t: (
+        torch.from_numpy(np.from_dlpack(t)).fill_(2) if np.from_dlpack(t).flags.writeable else None
+    ),
     "storage": lambda t: t.untyped_storage().fill_(255),
     "copy_": lambda t: t.copy_(torch.ones(4)),
     "index_put_": lambda t: t.index_put_((torch.tensor([0]),), torch.tensor([4.0])),
@@ -166,7 +176,11 @@ WRITES = {
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_tensor_that_was_handed_out_cannot_be_used_to_change_the_cached_one(name):
-    for cached in (copied(torch.zeros(4)), decode(encode(torch.zeros(4)).data), copied(torch.from_numpy(np.zeros(4, np.float32)))):
+    for cached in (
+        copied(torch.zeros(4)),
+        decode(encode(torch.zeros(4)).data),
+        copied(torch.from_numpy(np.zeros(4, np.float32))),
+    ):
         first, second = share(cached), share(cached)
         WRITES[name](first)
         assert torch.equal(cached, torch.zeros(4)) and torch.equal(second, torch.zeros(4))
@@ -182,7 +196,13 @@ def test_what_a_node_does_to_its_own_tensor_later_does_not_reach_the_cache():
 
 
 def test_lists_dicts_and_objects_of_any_class_are_copied_down_to_the_bottom():
-    value = {"list": [[1], {"x": (1, [2])}], "object": Holder(), "array": np.zeros(3), "set": {1}, "bytes": bytearray(b"ab")}
+    value = {
+        "list": [[1], {"x": (1, [2])}],
+        "object": Holder(),
+        "array": np.zeros(3),
+        "set": {1},
+        "bytes": bytearray(b"ab"),
+    }
     given_out = share(value)
     given_out["list"][0].append(2)
     given_out["list"][1]["x"][1].append(3)

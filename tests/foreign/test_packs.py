@@ -111,7 +111,9 @@ def test_hidden_inputs_and_messages_arrive(engine):
     workflow = graph(last=("Old Text", {"text": "x"}), out=("Old Show", {"value": "@last"}))
     result = engine.run(workflow, on_event=events.append, extra_pnginfo={"workflow": {}})
     assert result.nodes["out"].ui == {"text": ["x"], "id": ["out"], "known": [True], "info": [["workflow"]]}
-    assert [(event.type, event.data) for event in events if isinstance(event, Message)] == [("old.shown", {"node": "out"})]
+    assert [(event.type, event.data) for event in events if isinstance(event, Message)] == [
+        ("old.shown", {"node": "out"})
+    ]
 
 
 def test_an_instance_lives_on_and_nan_means_that_it_always_runs(engine):
@@ -140,7 +142,12 @@ def test_a_lazy_input_is_computed_only_if_asked_for(engine):
     assert shown(engine, a=("Old Text", {"text": "good"}), b=("Old Fails", {}),
                  last=("Old Choose", {"which": True, "yes": "@a", "no": "@b"})) == ["good"]  # fmt: skip
     with pytest.raises(gf.NodeFailed, match="it never works"):
-        shown(engine, a=("Old Text", {}), b=("Old Fails", {}), last=("Old Choose", {"which": False, "yes": "@a", "no": "@b"}))
+        shown(
+            engine,
+            a=("Old Text", {}),
+            b=("Old Fails", {}),
+            last=("Old Choose", {"which": False, "yes": "@a", "no": "@b"}),
+        )
 
 
 def test_a_blocker_stops_what_follows(engine):
@@ -235,8 +242,12 @@ def test_switch_autogrow_and_dynamic_combo(engine):
     a, b = ("Old Text", {"text": "a"}), ("Old Text", {"text": "b"})
     assert text(a=a, b=b, last=("NewMany", parts)) == ["a+b"]
     assert text(a=a, b=b, last=("NewMany", {**parts, "how.separator": "|"})) == ["a|b"]
-    assert text(a=a, b=b, last=("NewMany", {**parts, "how": "count", "numbers.b": 3})) == ["['part0', 'part1'] {'b': 3}"]
-    assert text(a=a, f=("Old Fails", {}), last=("NewSwitch", {"switch": True, "on_true": "@a", "on_false": "@f"})) == ["a"]
+    assert text(a=a, b=b, last=("NewMany", {**parts, "how": "count", "numbers.b": 3})) == [
+        "['part0', 'part1'] {'b': 3}"
+    ]
+    assert text(a=a, f=("Old Fails", {}), last=("NewSwitch", {"switch": True, "on_true": "@a", "on_false": "@f"})) == [
+        "a"
+    ]
 
 
 def test_pictures_are_saved_with_the_workflow_and_texts_are_shown(engine):
@@ -255,7 +266,10 @@ def test_pictures_are_saved_with_the_workflow_and_texts_are_shown(engine):
 def test_its_description_has_the_shapes_that_an_editor_reads(registry, engine):
     told = describe(registry["NewMany"], engine.settings)["input"]["required"]
     assert told["parts"][0] == "COMFY_AUTOGROW_V3" and told["parts"][1]["template"]["prefix"] == "part"
-    assert told["how"][0] == "COMFY_DYNAMICCOMBO_V3" and [o["key"] for o in told["how"][1]["options"]] == ["join", "count"]
+    assert told["how"][0] == "COMFY_DYNAMICCOMBO_V3" and [o["key"] for o in told["how"][1]["options"]] == [
+        "join",
+        "count",
+    ]
     switch = describe(registry["NewSwitch"], engine.settings)
     assert switch["output"] == ["COMFY_MATCHTYPE_V3"] and switch["output_matchtypes"] == ["switch"]
 

@@ -34,7 +34,12 @@ def test_a_tidy_workflow_gives_nothing_to_say() -> None:
 
 
 def test_a_node_that_no_output_depends_on_is_dead_and_so_is_what_only_it_uses() -> None:
-    data = {"1": node("Make"), "2": node("Use", image=["1", 0]), "3": node("Make", n=1), "4": node("Save", a=["3", 0], b=["3", 1])}
+    data = {
+        "1": node("Make"),
+        "2": node("Use", image=["1", 0]),
+        "3": node("Make", n=1),
+        "4": node("Save", a=["3", 0], b=["3", 1]),
+    }
     assert codes(data) == [("dead_node", "1"), ("dead_node", "2")]
 
 

@@ -61,7 +61,9 @@ def test_the_shipped_table_mends_what_old_files_of_the_field_hold() -> None:
 
 
 def test_upgrading_twice_is_upgrading_once() -> None:
-    once, _ = upgraded({"1": node("Old", a=1), "2": node("KSampler", sampler_name="sample_dpm_2")}, TABLE | read_table())
+    once, _ = upgraded(
+        {"1": node("Old", a=1), "2": node("KSampler", sampler_name="sample_dpm_2")}, TABLE | read_table()
+    )
     assert upgraded(once, TABLE | read_table()) == (once, [])
 
 
@@ -72,7 +74,9 @@ def test_a_table_that_is_none_is_told(tmp_path: Path, content: str) -> None:
         read_table(tmp_path / "table.json")
 
 
-def test_the_command_writes_the_workflow_and_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_workflow_and_says_what_it_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "old.json").write_text(json.dumps({"1": node("Mine", a=1)}))
     (tmp_path / "table.json").write_text(json.dumps({"nodes": {"Mine": {"name": "KSampler", "inputs": {"a": "seed"}}}}))
     call = ["upgrade", str(tmp_path / "old.json"), "--table", str(tmp_path / "table.json")]
@@ -85,7 +89,9 @@ def test_the_command_writes_the_workflow_and_says_what_it_did(tmp_path: Path, ca
     assert [item["code"] for item in printed["changes"]] == ["node_renamed", "input_renamed"]
 
 
-def test_a_file_of_the_editor_with_old_names_is_read_and_upgraded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_the_editor_with_old_names_is_read_and_upgraded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = {"version": 0.4, "links": [], "nodes": [{"id": 1, "type": "OldSampler", "widgets_values": [7, "fixed", 3]}]}
     (tmp_path / "ui.json").write_text(json.dumps(data))
     (tmp_path / "table.json").write_text(json.dumps({"nodes": {"OldSampler": {"name": "KSampler"}}}))

@@ -149,7 +149,9 @@ def tiled_scale(samples, function, tile_x=64, tile_y=64, overlap=8, upscale_amou
     import torch
 
     count, _, high, wide = samples.shape
-    out = torch.zeros(count, out_channels, round(high * upscale_amount), round(wide * upscale_amount), device=output_device)
+    out = torch.zeros(
+        count, out_channels, round(high * upscale_amount), round(wide * upscale_amount), device=output_device
+    )
     for index in range(count):
         total = torch.zeros_like(out[index : index + 1])
         weight = torch.zeros_like(total[:, :1])

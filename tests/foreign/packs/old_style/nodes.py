@@ -83,7 +83,10 @@ class Show:
 
     @classmethod
     def INPUT_TYPES(s):
-        return {"required": {"value": (any_type, {})}, "hidden": {"id": "UNIQUE_ID", "prompt": "PROMPT", "info": "EXTRA_PNGINFO"}}
+        return {
+            "required": {"value": (any_type, {})},
+            "hidden": {"id": "UNIQUE_ID", "prompt": "PROMPT", "info": "EXTRA_PNGINFO"},
+        }
 
     RETURN_TYPES = ()
     FUNCTION = "go"
@@ -190,7 +193,13 @@ class Gate:
 
     @classmethod
     def INPUT_TYPES(s):
-        return {"required": {"value": (any_type,), "open": ("BOOLEAN", {"default": False}), "say": ("STRING", {"default": ""})}}
+        return {
+            "required": {
+                "value": (any_type,),
+                "open": ("BOOLEAN", {"default": False}),
+                "say": ("STRING", {"default": ""}),
+            }
+        }
 
     RETURN_TYPES = (any_type,)
     FUNCTION = "go"
@@ -264,7 +273,10 @@ class Join:
 
     @classmethod
     def INPUT_TYPES(s):
-        return {"required": {"a": ("STRING", {"default": ""}), "b": ("STRING", {"default": ""})}, "optional": Flexible()}
+        return {
+            "required": {"a": ("STRING", {"default": ""}), "b": ("STRING", {"default": ""})},
+            "optional": Flexible(),
+        }
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "go"
@@ -301,7 +313,9 @@ class Scale:
 
     @classmethod
     def INPUT_TYPES(s):
-        return {"required": {"image": ("IMAGE",), "width": ("INT", {"default": 8, "min": 1, "max": core.MAX_RESOLUTION})}}
+        return {
+            "required": {"image": ("IMAGE",), "width": ("INT", {"default": 8, "min": 1, "max": core.MAX_RESOLUTION})}
+        }
 
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "go"
@@ -318,7 +332,12 @@ class Sampler:
 
     @classmethod
     def INPUT_TYPES(s):
-        return {"required": {"sampler": (comfy.samplers.KSampler.SAMPLERS,), "scheduler": (comfy.samplers.KSampler.SCHEDULERS,)}}
+        return {
+            "required": {
+                "sampler": (comfy.samplers.KSampler.SAMPLERS,),
+                "scheduler": (comfy.samplers.KSampler.SCHEDULERS,),
+            }
+        }
 
     RETURN_TYPES = (comfy.samplers.KSampler.SAMPLERS,)
     FUNCTION = "go"

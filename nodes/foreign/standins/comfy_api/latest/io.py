@@ -152,7 +152,9 @@ Color = _make("Color", "COLOR")
 
 
 class _IntInput(Int.Input):
-    def __init__(self, id, *args, display_mode=None, control_after_generate=None, min=None, max=None, step=None, **named):
+    def __init__(
+        self, id, *args, display_mode=None, control_after_generate=None, min=None, max=None, step=None, **named
+    ):
         super().__init__(id, *args, min=min, max=max, step=step, display=display_mode,
                          control_after_generate=control_after_generate, **named)  # fmt: skip
 
@@ -164,7 +166,9 @@ class _FloatInput(Float.Input):
 
 class _StringInput(String.Input):
     def __init__(self, id, *args, multiline=False, placeholder=None, dynamic_prompts=None, **named):
-        super().__init__(id, *args, multiline=multiline, placeholder=placeholder, dynamicPrompts=dynamic_prompts, **named)
+        super().__init__(
+            id, *args, multiline=multiline, placeholder=placeholder, dynamicPrompts=dynamic_prompts, **named
+        )
 
 
 class _BooleanInput(Boolean.Input):
@@ -205,7 +209,9 @@ class Combo(ComfyType):
 
 class _MultiComboInput(_ComboInput):
     def __init__(self, id, options, *args, placeholder=None, chip=None, **named):
-        super().__init__(id, options, *args, extra_dict={"multi_select": {"placeholder": placeholder, "chip": chip}}, **named)
+        super().__init__(
+            id, options, *args, extra_dict={"multi_select": {"placeholder": placeholder, "chip": chip}}, **named
+        )
 
 
 class MultiCombo(ComfyType):
@@ -261,7 +267,9 @@ class MatchType(ComfyType):
 
     class Template:
         def __init__(self, template_id, allowed_types=None):
-            kinds = allowed_types if isinstance(allowed_types, (list, tuple)) else [allowed_types] if allowed_types else []
+            kinds = (
+                allowed_types if isinstance(allowed_types, (list, tuple)) else [allowed_types] if allowed_types else []
+            )
             self.template_id = template_id
             self.allowed_types = ",".join(kind.io_type for kind in kinds) or "*"
 
@@ -333,7 +341,9 @@ class DynamicGroup(ComfyType):
 
         def __init__(self, id, template, *args, min=0, max=100, **named):
             inner = template if isinstance(template, (list, tuple)) else [template]
-            super().__init__(id, *args, extra_dict={"template": {"inputs": _groups(inner), "min": min, "max": max}}, **named)
+            super().__init__(
+                id, *args, extra_dict={"template": {"inputs": _groups(inner), "min": min, "max": max}}, **named
+            )
 
 
 def _groups(inputs):
