@@ -62,7 +62,9 @@ def accept(tx: Transaction, wanted: Submission) -> Accepted:
 
 def claim(tx: Transaction) -> Prompt | None:
     """Take the first pending prompt to run it; the prompt that is given has the epoch to show."""
-    found = tx.db.execute("SELECT seq, id FROM prompts WHERE state = 'pending' ORDER BY number, seq LIMIT 1").fetchone()
+    found = tx.db.execute(
+        "SELECT seq, id FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT 1"
+    ).fetchone()
     if found is None:
         return None
     tx.db.execute(
@@ -147,7 +149,9 @@ def recover(
     tx: Transaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
 ) -> None:
     """At the start of the server nothing runs: what the file has as running died with the process before."""
-    for prompt_id, epoch in tx.db.execute("SELECT id, epoch FROM prompts WHERE state = 'running'").fetchall():
+    for prompt_id, epoch in tx.db.execute(
+        "SELECT id, epoch FROM prompts WHERE finished IS NULL AND state = 'running'"
+    ).fetchall():
         crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
 
 
@@ -168,7 +172,10 @@ def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
 def cancel_pending(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> list[str]:
     """Cancel those of these prompts (None: of all) that wait; their ids."""
     if prompt_ids is None:
-        chosen = [row[0] for row in tx.db.execute("SELECT id FROM prompts WHERE state = 'pending'").fetchall()]
+        chosen = [
+            row[0]
+            for row in tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'pending'").fetchall()
+        ]
     else:
         query = "SELECT 1 FROM prompts WHERE id = ? AND state = 'pending'"
         chosen = [item for item in dict.fromkeys(prompt_ids) if tx.db.execute(query, (item,)).fetchone()]
@@ -183,7 +190,9 @@ def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
     if found is None:
         return None
     if number is None:
-        number = tx.db.execute("SELECT min(number) - 1 FROM prompts WHERE state = 'pending'").fetchone()[0]
+        number = tx.db.execute(
+            "SELECT min(number) - 1 FROM prompts WHERE finished IS NULL AND state = 'pending'"
+        ).fetchone()[0]
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
     return _plain(number)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from .records import Event, Page, Prompt, State
+from .records import ACTIVE, FINISHED, Event, Page, Prompt, State
 
 __all__ = ["events", "find", "history", "listing", "loose_claims", "pending_of"]
 
@@ -22,27 +22,25 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
 
 
 def listing(db: Connection, states: Sequence[State], limit: int, offset: int, newest_first: bool) -> Page:
-    """Prompts in these states: active ones in the order in which they run, finished ones by their end."""
-    marks = ", ".join("?" * len(states))
-    order = "(state = 'pending'), coalesce(finished, 0), number, seq"
+    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end."""
+    names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
+    where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
+    if set(states) <= set(ACTIVE):  # one of the two indexes does all
+        where, order = f"finished IS NULL AND {where}", ["state DESC", "number", "seq"]
+    elif set(states) <= set(FINISHED):
+        where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]
     if newest_first:
-        order = "(state = 'pending') DESC, coalesce(finished, 0) DESC, number DESC, seq DESC"
-    total = db.execute(f"SELECT count(*) FROM prompts WHERE state IN ({marks})", tuple(states)).fetchone()[0]
-    if tuple(states) == ("pending",) and not newest_first:
-        order = "number, seq"
-    return Page(
-        _prompts(db, f"WHERE state IN ({marks}) ORDER BY {order} LIMIT ? OFFSET ?", (*states, limit, offset)), total
-    )
+        order = [term.removesuffix(" DESC") if term.endswith(" DESC") else f"{term} DESC" for term in order]
+    return _page(db, where, ", ".join(order), limit, offset)
 
 
 def history(db: Connection, limit: int | None, offset: int | None) -> Page:
     """Finished prompts that had been started, oldest first; a limit without an offset means the newest ones."""
-    where = "WHERE finished IS NOT NULL AND started IS NOT NULL"
-    total = db.execute(f"SELECT count(*) FROM prompts {where}").fetchone()[0]
-    if offset is None:
-        offset = 0 if limit is None else max(0, total - limit)
-    limit = -1 if limit is None else limit
-    return Page(_prompts(db, f"{where} ORDER BY finished, seq LIMIT ? OFFSET ?", (limit, offset)), total)
+    where = "finished IS NOT NULL AND started IS NOT NULL"
+    if limit is not None and offset is None:
+        newest = _page(db, where, "finished DESC, seq DESC", limit, 0)
+        return Page(newest.prompts[::-1], newest.total)
+    return _page(db, where, "finished, seq", -1 if limit is None else limit, offset or 0)
 
 
 def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event]:
@@ -64,6 +62,13 @@ def pending_of(db: Connection, client_id: str) -> int:
 
 def loose_claims(db: Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT id FROM loose_claims").fetchall()]
+
+
+def _page(db: Connection, where: str, order: str, limit: int, offset: int) -> Page:
+    """The page is chosen by an index alone; only its own rows are read whole."""
+    total = db.execute(f"SELECT count(*) FROM prompts WHERE {where}").fetchone()[0]
+    chosen = f"SELECT seq FROM prompts WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+    return Page(_prompts(db, f"WHERE seq IN ({chosen}) ORDER BY {order}", (limit, offset)), total)
 
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:

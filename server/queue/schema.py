@@ -15,8 +15,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             cancelling INT NOT NULL DEFAULT 0, size INT NOT NULL DEFAULT 0, digest BLOB NOT NULL, webhook TEXT,
             targets TEXT NOT NULL, node_errors TEXT NOT NULL, workflow TEXT NOT NULL, extra TEXT NOT NULL,
             outputs TEXT NOT NULL DEFAULT '{}', meta TEXT NOT NULL DEFAULT '{}', messages TEXT NOT NULL DEFAULT '[]')""",
-        "CREATE INDEX prompts_pending ON prompts (number, seq) WHERE state = 'pending'",
-        "CREATE INDEX prompts_running ON prompts (seq) WHERE state = 'running'",
+        # The running one first, then those that wait, in their order.
+        "CREATE INDEX prompts_active ON prompts (state DESC, number, seq) WHERE finished IS NULL",
         "CREATE INDEX prompts_finished ON prompts (finished, seq, state, started, size) WHERE finished IS NOT NULL",
         "CREATE INDEX prompts_of_client ON prompts (client_id, state)",
         """CREATE TABLE events (

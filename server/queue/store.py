@@ -194,6 +194,5 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _count(db: sqlite3.Connection) -> Counts:
-    pending = db.execute("SELECT count(*) FROM prompts WHERE state = 'pending'").fetchone()[0]
-    running = db.execute("SELECT count(*) FROM prompts WHERE state = 'running'").fetchone()[0]
-    return Counts(pending, running)
+    rows = db.execute("SELECT state, count(*) FROM prompts WHERE finished IS NULL GROUP BY state")
+    return Counts(**dict(rows.fetchall()))

@@ -58,4 +58,4 @@ def _holder(file: int) -> int | None:
         return None
     flock = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid
     kind, _, _, _, pid = flock.unpack(fcntl.fcntl(file, fcntl.F_GETLK, flock.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))
-    return int(pid) if kind != fcntl.F_UNLCK else None
+    return int(pid) if kind != fcntl.F_UNLCK and pid > 0 else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow import Cache, Engine, Registry, Settings
+from graphflow.digests import Digests
 
 __all__ = ["WorkerConfig"]
 
@@ -36,6 +37,7 @@ class WorkerConfig:
         return Settings(
             output_dir=self.output_dir, input_dir=self.input_dir, temp_dir=self.temp_dir,
             models=(*self.models, *Settings().models), checkpoint_every=self.checkpoint_every,
+            digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
         )  # fmt: skip
 
     def engine(self, warn: Any = None) -> Engine:

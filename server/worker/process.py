@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
     Thread(target=orders.read, args=(sock,), name="graphflow-orders", daemon=True).start()
     outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
     with engine:
-        while (order := orders.waiting.get()) is not None:
-            _run(engine, order, outbox, orders, box)
+        while (order := orders.waiting.get()) is not None and _run(engine, order, outbox, orders, box):
+            pass
     outbox.close()
     return 0
 
@@ -103,8 +103,11 @@ class _Orders:
         self.waiting.put(None)
 
 
-def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox) -> None:
-    """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process."""
+def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox) -> bool:
+    """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process.
+
+    Whether this process can run another one: not when the accelerator has failed in a way that only a new process mends.
+    """
     head = order.head
     prompt_id = head["prompt_id"]
     outbox.begin(prompt_id, head["epoch"])
@@ -124,7 +127,7 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
     except Cancelled:
         if orders.stopping and not order.by_client:
             outbox.control("released")
-            return
+            return True
         assert told is not None
         kind, data = told.interrupted()
     except BaseException as error:
@@ -132,7 +135,9 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
             traceback.print_exc()
         told = told or Told(prompt_id, Workflow({}), outbox, at)
         kind, data = told.failed(error)
-    outbox.control("finish", type=kind, data=data, stats=told.stats())
+    usable = kind == "execution_success" or _accelerator_works()
+    outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not usable)
+    return usable
 
 
 def _die_with(server: int) -> None:
@@ -144,13 +149,32 @@ def _die_with(server: int) -> None:
         os._exit(1)
 
 
+def _accelerator_works() -> bool:
+    """After a device-side assertion or an illegal access every later call of CUDA fails, until the process ends."""
+    cuda = _cuda_in_use()
+    if cuda is not None:
+        try:
+            cuda.synchronize()
+        except Exception as error:
+            print(
+                f"warning: the worker is replaced, as its accelerator has failed: {error}", file=sys.stderr, flush=True
+            )
+            return False
+    return True
+
+
+def _cuda_in_use() -> Any:
+    """`torch.cuda`, if some node has imported torch and begun to use a device."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return cuda if cuda is not None and cuda.is_available() and cuda.is_initialized() else None
+
+
 def _status() -> dict[str, Any]:
     """Memory of this process in bytes, and of the accelerators where one is in use."""
     status: dict[str, Any] = {"pid": os.getpid(), "rss": _resident(), "devices": []}
-    torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
-    if cuda is not None and cuda.is_available() and cuda.is_initialized():
-        for index in range(cuda.device_count()):
+    cuda = _cuda_in_use()
+    with suppress(RuntimeError):  # a broken device is told of by the run that has broken it
+        for index in range(cuda.device_count() if cuda is not None else 0):
             free, total = cuda.mem_get_info(index)
             status["devices"].append({"name": cuda.get_device_name(index), "type": "cuda", "index": index,
                                       "vram_total": total, "vram_free": free})  # fmt: skip

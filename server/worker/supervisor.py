@@ -254,9 +254,11 @@ class Worker:
                 else:
                     self._ready.set()
             case "finish":
+                if head["ending"]:
+                    self._ready.clear()  # this process is about to end
                 self._settle(now, Finished(head["type"], head["data"], head["stats"]))
             case "released":
-                self._ready.clear()  # this process is about to end
+                self._ready.clear()  # and so is this one
                 self._settle(now, Released())
             case _:
                 self._on_frame(head, blob)

@@ -60,6 +60,17 @@ def misbehave(how: str = "raise", marker: str = "") -> str:
             raise MemoryError("too much")
         case "keyboard":
             raise KeyboardInterrupt
+        case "broken device":
+            import types
+
+            def synchronize() -> None:
+                raise RuntimeError("CUDA error: device-side assert triggered")
+
+            cuda = types.SimpleNamespace(
+                is_available=lambda: True, is_initialized=lambda: True, device_count=lambda: 0, synchronize=synchronize
+            )
+            sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+            raise RuntimeError("CUDA error: device-side assert triggered")
         case "segfault":
             import ctypes
 

@@ -88,6 +88,23 @@ def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, 
     run(check())
 
 
+def test_a_broken_accelerator_costs_one_prompt_and_the_worker_is_replaced(place, prompt, run):
+    """A device-side assertion leaves a process in which nothing on the device works any more."""
+
+    async def check():
+        async with place.queue() as queue:
+            bad = await queue.submit(prompt(misbehave="broken device"))
+            good = await queue.submit(prompt(write="good"))
+            failed, done = await queue.wait(bad.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            assert (failed.state, failed.crashes) == ("failed", 0) and "device-side assert" in failed.error[
+                "exception_message"
+            ]
+            assert (done.state, done.attempts) == ("done", 1)
+            assert queue.worker.starts == 2 and queue.worker.deaths == 0
+
+    run(check())
+
+
 def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_again(place, prompt, run):
     async def check():
         async with place.queue(lease=1.0) as queue:
