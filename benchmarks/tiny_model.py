@@ -12,6 +12,7 @@ import argparse
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from training.data import BACKGROUNDS, HELD_OUT, SIZE, THINGS, Sample, captions,
 BUILTIN = Path(__file__).parents[1] / "nodes" / "models" / "builtin" / "graphflow-tiny"
 STEPS, CFG, BATCH = 20, 4.0, 40
 GATE = 0.75
-SIDES, SHIFTS = (44, 46, 48, 50), range(-4, 5)
+SIDES, SHIFTS = (44, 46, 48, 50), range(-3, 4)
 RIM = 4
 
 
@@ -67,41 +68,46 @@ def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = 
     return (torch.cat(drawn) * 255).to(torch.uint8).numpy()
 
 
-def placed_sprites() -> tuple[np.ndarray, list[str]]:
-    """Every sprite in every size and place, float32 [N,64,64,4] in 0..1, and the thing that each shows."""
-    placed, things = [], []
+def placed_sprites() -> dict[str, np.ndarray]:
+    """Each thing in every size and place: float32 [N,64,64,4] in 0..1."""
+    found = {}
     for thing, sprite in load_sprites().items():
+        placed = []
         for side in SIDES:
             small = sprite.resize((side, side), Image.Resampling.LANCZOS)
-            for x in SHIFTS:
-                for y in SHIFTS:
-                    canvas = Image.new("RGBA", (SIZE, SIZE))
-                    canvas.paste(small, ((SIZE - side) // 2 + x, (SIZE - side) // 2 + y))
-                    placed.append(np.asarray(canvas))
-                    things.append(thing)
-    return np.stack(placed).astype(np.float32) / 255, things
+            for x, y in product(SHIFTS, SHIFTS):
+                canvas = Image.new("RGBA", (SIZE, SIZE))
+                canvas.paste(small, ((SIZE - side) // 2 + x, (SIZE - side) // 2 + y))
+                placed.append(np.asarray(canvas))
+        found[thing] = np.stack(placed).astype(np.float32) / 255
+    return found
 
 
 def seen(drawn: np.ndarray) -> list[Sample]:
-    """What each picture shows: the nearest sprite on the nearest background."""
-    placed, things = placed_sprites()
+    """What each picture [N,64,64,3] shows: the nearest sprite on the nearest background."""
+    placed = placed_sprites()
+    things, names, colours = list(placed), list(BACKGROUNDS), np.array(list(BACKGROUNDS.values()), np.float32)
     rim = np.ones((SIZE, SIZE), bool)
     rim[RIM:-RIM, RIM:-RIM] = False
-    names, colours = list(BACKGROUNDS), np.array(list(BACKGROUNDS.values()))
     ground = np.median(drawn[:, rim], axis=1)
     nearest = ((ground[:, None] - colours[None]) ** 2).sum(-1).argmin(1)
-    found: list[Sample] = [Sample("", "")] * len(drawn)
+    found = [Sample("nothing", "nothing")] * len(drawn)
     for index, name in enumerate(names):
         rows = np.flatnonzero(nearest == index)
         if not len(rows):
             continue
-        alpha = placed[..., 3:]
-        templates = (placed[..., :3] * alpha + colours[index] / 255 * (1 - alpha)).reshape(len(placed), -1)
-        wanted = drawn[rows].reshape(len(rows), -1).astype(np.float32) / 255
-        distance = (templates**2).sum(1)[None] - 2 * wanted @ templates.T
+        pictures = drawn[rows].reshape(len(rows), -1).astype(np.float32) / 255
+        distance = np.stack([_distance(pictures, placed[thing], colours[index] / 255) for thing in things], 1)
         for row, best in zip(rows, distance.argmin(1), strict=True):
             found[row] = Sample(things[best], name)
     return found
+
+
+def _distance(pictures: np.ndarray, placed: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Squared distance of each picture to the nearest place of a sprite on a colour, less what is the same for all."""
+    alpha = placed[..., 3:]
+    templates = (placed[..., :3] * alpha + colour * (1 - alpha)).reshape(len(placed), -1)
+    return ((templates**2).sum(1)[None] - 2 * pictures @ templates.T).min(1)
 
 
 def grid(drawn: np.ndarray, asked: list[Asked], found: list[Sample], columns: int = 16) -> Image.Image:

@@ -23,7 +23,6 @@ class Vae(Value): ...
 class _BatchImagesNode(Image):
     images: Place
     IMAGE: Image
-
 def BatchImagesNode(
     *,
     images: Any,
@@ -37,7 +36,6 @@ class _CLIPSetLastLayer(Clip):
     clip: Place
     stop_at_clip_layer: Place
     CLIP: Clip
-
 def CLIPSetLastLayer(
     *,
     clip: Clip,
@@ -55,7 +53,6 @@ class _CLIPTextEncode(Conditioning):
     text: Place
     clip: Place
     CONDITIONING: Conditioning
-
 def CLIPTextEncode(
     *,
     text: str | Combo | String,
@@ -70,11 +67,10 @@ class _CaseConverter(String):
     string: Place
     mode: Place
     STRING: String
-
 def CaseConverter(
     *,
     string: str | Combo | String,
-    mode: Literal["UPPERCASE", "lowercase", "Capitalize", "Title Case"] | Combo | String,
+    mode: Literal['UPPERCASE', 'lowercase', 'Capitalize', 'Title Case'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _CaseConverter:
@@ -85,16 +81,15 @@ class _CheckpointLoaderSimple_(NodeHandle):
     ckpt_name: Place
 
 class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
+
 class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
+
 class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
 
-class _CheckpointLoaderSimple(
-    tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_
-):
+class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
     MODEL: _CheckpointLoaderSimple_0
     CLIP: _CheckpointLoaderSimple_1
     VAE: _CheckpointLoaderSimple_2
-
 def CheckpointLoaderSimple(
     *,
     ckpt_name: str | Combo | String,
@@ -112,19 +107,18 @@ class _ComfyMathExpression_(NodeHandle):
     values: Place
 
 class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
+
 class _ComfyMathExpression_1(Int, _ComfyMathExpression_): ...
+
 class _ComfyMathExpression_2(Boolean, _ComfyMathExpression_): ...
 
-class _ComfyMathExpression(
-    tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_
-):
+class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_):
     FLOAT: _ComfyMathExpression_0
     INT: _ComfyMathExpression_1
     BOOL: _ComfyMathExpression_2
-
 def ComfyMathExpression(
     *,
-    expression: str | Combo | String = "a + b",
+    expression: str | Combo | String = 'a + b',
     values: Any,
     id: str | None = None,
     title: str | None = None,
@@ -141,12 +135,12 @@ class _ComfyNumberConvert_(NodeHandle):
     value: Place
 
 class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
+
 class _ComfyNumberConvert_1(Int, _ComfyNumberConvert_): ...
 
 class _ComfyNumberConvert(tuple[_ComfyNumberConvert_0, _ComfyNumberConvert_1], _ComfyNumberConvert_):
     FLOAT: _ComfyNumberConvert_0
     INT: _ComfyNumberConvert_1
-
 def ComfyNumberConvert(
     *,
     value: int | float | str | bool | Boolean | Combo | Float | Int | String,
@@ -161,7 +155,6 @@ class _ComfySwitchNode(Any):
     on_false: Place
     on_true: Place
     output: Any
-
 def ComfySwitchNode(
     *,
     switch: bool | Boolean = False,
@@ -177,7 +170,6 @@ class _ConditioningCombine(Conditioning):
     conditioning_1: Place
     conditioning_2: Place
     CONDITIONING: Conditioning
-
 def ConditioningCombine(
     *,
     conditioning_1: Conditioning,
@@ -191,7 +183,6 @@ def ConditioningCombine(
 class _ConditioningZeroOut(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
-
 def ConditioningZeroOut(
     *,
     conditioning: Conditioning,
@@ -208,7 +199,6 @@ class _CropMask(Mask):
     width: Place
     height: Place
     MASK: Mask
-
 def CropMask(
     *,
     mask: Mask,
@@ -232,12 +222,12 @@ class _CustomCombo_(NodeHandle):
     choice: Place
 
 class _CustomCombo_0(String, _CustomCombo_): ...
+
 class _CustomCombo_1(Int, _CustomCombo_): ...
 
 class _CustomCombo(tuple[_CustomCombo_0, _CustomCombo_1], _CustomCombo_):
     STRING: _CustomCombo_0
     INDEX: _CustomCombo_1
-
 def CustomCombo(
     *,
     choice: str | Combo | String,
@@ -278,7 +268,6 @@ class _EmptyImage(Image):
     batch_size: Place
     color: Place
     IMAGE: Image
-
 def EmptyImage(
     *,
     width: int | Int = 512,
@@ -302,7 +291,6 @@ class _EmptyLatentImage(Latent):
     height: Place
     batch_size: Place
     LATENT: Latent
-
 def EmptyLatentImage(
     *,
     width: int | Int = 512,
@@ -324,7 +312,6 @@ class _EmptySD3LatentImage(Latent):
     height: Place
     batch_size: Place
     LATENT: Latent
-
 def EmptySD3LatentImage(
     *,
     width: int | Int = 1024,
@@ -348,7 +335,6 @@ class _FeatherMask(Mask):
     right: Place
     bottom: Place
     MASK: Mask
-
 def FeatherMask(
     *,
     mask: Mask,
@@ -372,14 +358,15 @@ class _GetImageSize_(NodeHandle):
     image: Place
 
 class _GetImageSize_0(Int, _GetImageSize_): ...
+
 class _GetImageSize_1(Int, _GetImageSize_): ...
+
 class _GetImageSize_2(Int, _GetImageSize_): ...
 
 class _GetImageSize(tuple[_GetImageSize_0, _GetImageSize_1, _GetImageSize_2], _GetImageSize_):
     width: _GetImageSize_0
     height: _GetImageSize_1
     batch_size: _GetImageSize_2
-
 def GetImageSize(
     *,
     image: Image,
@@ -394,7 +381,6 @@ class _GraphFlowAddNoise(Latent):
     seed: Place
     timestep: Place
     LATENT: Latent
-
 def GraphFlowAddNoise(
     *,
     latent: Latent,
@@ -415,7 +401,6 @@ class _GrowMask(Mask):
     expand: Place
     tapered_corners: Place
     MASK: Mask
-
 def GrowMask(
     *,
     mask: Mask,
@@ -432,11 +417,30 @@ def GrowMask(
     """
     ...
 
+class _ImageAddNoise(Image):
+    image: Place
+    seed: Place
+    strength: Place
+    IMAGE: Image
+def ImageAddNoise(
+    *,
+    image: Image,
+    seed: int | Int = 0,
+    strength: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageAddNoise:
+    """Add normal noise of a standard deviation to pictures.
+
+    `seed`: 0 to 18446744073709551615
+    `strength`: 0.0 to 1.0
+    """
+    ...
+
 class _ImageBatch(Image):
     image1: Place
     image2: Place
     IMAGE: Image
-
 def ImageBatch(
     *,
     image1: Image,
@@ -447,11 +451,53 @@ def ImageBatch(
     """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
     ...
 
+class _ImageBlend(Image):
+    image1: Place
+    image2: Place
+    blend_factor: Place
+    blend_mode: Place
+    IMAGE: Image
+def ImageBlend(
+    *,
+    image1: Image,
+    image2: Image,
+    blend_factor: float | Float | Int = 0.5,
+    blend_mode: Literal['normal', 'multiply', 'screen', 'overlay', 'soft_light', 'difference'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBlend:
+    """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
+
+    The second gets the size of the first. `difference` is the first less the second, no less than 0.
+
+    `blend_factor`: 0.0 to 1.0
+    """
+    ...
+
+class _ImageBlur(Image):
+    image: Place
+    blur_radius: Place
+    sigma: Place
+    IMAGE: Image
+def ImageBlur(
+    *,
+    image: Image,
+    blur_radius: int | Int = 1,
+    sigma: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBlur:
+    """Blur pictures with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
+
+    `blur_radius`: 1 to 31
+    `sigma`: 0.1 to 10.0
+    """
+    ...
+
 class _ImageColorToMask(Mask):
     image: Place
     color: Place
     MASK: Mask
-
 def ImageColorToMask(
     *,
     image: Image,
@@ -469,7 +515,6 @@ class _ImageCompare(NodeHandle):
     compare_view: Place
     image_a: Place
     image_b: Place
-
 def ImageCompare(
     *,
     compare_view: Imagecompare | None = None,
@@ -489,7 +534,6 @@ class _ImageCompositeMasked(Image):
     resize_source: Place
     mask: Place
     IMAGE: Image
-
 def ImageCompositeMasked(
     *,
     destination: Image,
@@ -515,7 +559,6 @@ class _ImageCrop(Image):
     x: Place
     y: Place
     IMAGE: Image
-
 def ImageCrop(
     *,
     image: Image,
@@ -539,11 +582,10 @@ class _ImageFlip(Image):
     image: Place
     flip_method: Place
     IMAGE: Image
-
 def ImageFlip(
     *,
     image: Image,
-    flip_method: Literal["x-axis: vertically", "y-axis: horizontally"] | Combo | String,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFlip:
@@ -555,7 +597,6 @@ class _ImageFromBatch(Image):
     batch_index: Place
     length: Place
     IMAGE: Image
-
 def ImageFromBatch(
     *,
     image: Image,
@@ -574,7 +615,6 @@ def ImageFromBatch(
 class _ImageInvert(Image):
     image: Place
     IMAGE: Image
-
 def ImageInvert(
     *,
     image: Image,
@@ -593,12 +633,12 @@ class _ImagePadForOutpaint_(NodeHandle):
     feathering: Place
 
 class _ImagePadForOutpaint_0(Image, _ImagePadForOutpaint_): ...
+
 class _ImagePadForOutpaint_1(Mask, _ImagePadForOutpaint_): ...
 
 class _ImagePadForOutpaint(tuple[_ImagePadForOutpaint_0, _ImagePadForOutpaint_1], _ImagePadForOutpaint_):
     IMAGE: _ImagePadForOutpaint_0
     MASK: _ImagePadForOutpaint_1
-
 def ImagePadForOutpaint(
     *,
     image: Image,
@@ -626,11 +666,10 @@ class _ImageRotate(Image):
     image: Place
     rotation: Place
     IMAGE: Image
-
 def ImageRotate(
     *,
     image: Image,
-    rotation: Literal["none", "90 degrees", "180 degrees", "270 degrees"] | Combo | String,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageRotate:
@@ -644,14 +683,13 @@ class _ImageScale(Image):
     height: Place
     crop: Place
     IMAGE: Image
-
 def ImageScale(
     *,
     image: Image,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal["disabled", "center"] | Combo | String = "disabled",
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
@@ -667,11 +705,10 @@ class _ImageScaleBy(Image):
     upscale_method: Place
     scale_by: Place
     IMAGE: Image
-
 def ImageScaleBy(
     *,
     image: Image,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
     scale_by: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
@@ -687,11 +724,10 @@ class _ImageScaleToMaxDimension(Image):
     upscale_method: Place
     largest_size: Place
     IMAGE: Image
-
 def ImageScaleToMaxDimension(
     *,
     image: Image,
-    upscale_method: Literal["area", "lanczos", "bilinear", "nearest-exact", "bicubic"] | Combo | String,
+    upscale_method: Literal['area', 'lanczos', 'bilinear', 'nearest-exact', 'bicubic'] | Combo | String,
     largest_size: int | Int = 512,
     id: str | None = None,
     title: str | None = None,
@@ -707,11 +743,10 @@ class _ImageScaleToTotalPixels(Image):
     upscale_method: Place
     megapixels: Place
     IMAGE: Image
-
 def ImageScaleToTotalPixels(
     *,
     image: Image,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
     megapixels: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
@@ -719,6 +754,29 @@ def ImageScaleToTotalPixels(
     """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
 
     `megapixels`: 0.01 to 16.0
+    """
+    ...
+
+class _ImageSharpen(Image):
+    image: Place
+    sharpen_radius: Place
+    sigma: Place
+    alpha: Place
+    IMAGE: Image
+def ImageSharpen(
+    *,
+    image: Image,
+    sharpen_radius: int | Int = 1,
+    sigma: float | Float | Int = 1.0,
+    alpha: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageSharpen:
+    """Sharpen pictures: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
+
+    `sharpen_radius`: 1 to 31
+    `sigma`: 0.1 to 10.0
+    `alpha`: 0.0 to 5.0
     """
     ...
 
@@ -730,14 +788,13 @@ class _ImageStitch(Image):
     spacing_color: Place
     image2: Place
     IMAGE: Image
-
 def ImageStitch(
     *,
     image1: Image,
-    direction: Literal["right", "down", "left", "up"] | Combo | String = "right",
+    direction: Literal['right', 'down', 'left', 'up'] | Combo | String = 'right',
     match_image_size: bool | Boolean = True,
     spacing_width: int | Int = 0,
-    spacing_color: Literal["white", "black", "red", "green", "blue"] | Combo | String = "white",
+    spacing_color: Literal['white', 'black', 'red', 'green', 'blue'] | Combo | String = 'white',
     image2: Image | None = None,
     id: str | None = None,
     title: str | None = None,
@@ -755,11 +812,10 @@ class _ImageToMask(Mask):
     image: Place
     channel: Place
     MASK: Mask
-
 def ImageToMask(
     *,
     image: Image,
-    channel: Literal["red", "green", "blue", "alpha"] | Combo | String,
+    channel: Literal['red', 'green', 'blue', 'alpha'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageToMask:
@@ -769,7 +825,6 @@ def ImageToMask(
 class _InvertMask(Mask):
     mask: Place
     MASK: Mask
-
 def InvertMask(
     *,
     mask: Mask,
@@ -783,7 +838,6 @@ class _JoinImageWithAlpha(Image):
     image: Place
     alpha: Place
     IMAGE: Image
-
 def JoinImageWithAlpha(
     *,
     image: Image,
@@ -798,11 +852,10 @@ class _JsonExtractString(String):
     json_string: Place
     key: Place
     STRING: String
-
 def JsonExtractString(
     *,
-    json_string: str | Combo | String = "",
-    key: str | Combo | String = "",
+    json_string: str | Combo | String = '',
+    key: str | Combo | String = '',
     id: str | None = None,
     title: str | None = None,
 ) -> _JsonExtractString:
@@ -824,17 +877,14 @@ class _KSampler(Latent):
     latent_image: Place
     denoise: Place
     LATENT: Latent
-
 def KSampler(
     *,
     model: Model,
     seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
-    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
-    | Combo
-    | String = "normal",
+    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
+    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
@@ -869,24 +919,21 @@ class _KSamplerAdvanced(Latent):
     end_at_step: Place
     return_with_leftover_noise: Place
     LATENT: Latent
-
 def KSamplerAdvanced(
     *,
     model: Model,
-    add_noise: Literal["enable", "disable"] | Combo | String = "enable",
+    add_noise: Literal['enable', 'disable'] | Combo | String = 'enable',
     noise_seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal["euler", "euler_ancestral", "ddim", "ddpm", "dpmpp_2m", "heun"] | Combo | String = "euler",
-    scheduler: Literal["normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform"]
-    | Combo
-    | String = "normal",
+    sampler_name: Literal['euler', 'euler_ancestral', 'ddim', 'ddpm', 'dpmpp_2m', 'heun'] | Combo | String = 'euler',
+    scheduler: Literal['normal', 'karras', 'exponential', 'sgm_uniform', 'simple', 'ddim_uniform'] | Combo | String = 'normal',
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
     start_at_step: int | Int = 0,
     end_at_step: int | Int = 10000,
-    return_with_leftover_noise: Literal["enable", "disable"] | Combo | String = "disable",
+    return_with_leftover_noise: Literal['enable', 'disable'] | Combo | String = 'disable',
     id: str | None = None,
     title: str | None = None,
 ) -> _KSamplerAdvanced:
@@ -904,7 +951,6 @@ class _LatentAdd(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
-
 def LatentAdd(
     *,
     samples1: Latent,
@@ -919,7 +965,6 @@ class _LatentBatch(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
-
 def LatentBatch(
     *,
     samples1: Latent,
@@ -934,11 +979,10 @@ class _LatentBatchSeedBehavior(Latent):
     samples: Place
     seed_behavior: Place
     LATENT: Latent
-
 def LatentBatchSeedBehavior(
     *,
     samples: Latent,
-    seed_behavior: Literal["random", "fixed"] | Combo | String = "fixed",
+    seed_behavior: Literal['random', 'fixed'] | Combo | String = 'fixed',
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentBatchSeedBehavior:
@@ -950,7 +994,6 @@ class _LatentBlend(Latent):
     samples2: Place
     blend_factor: Place
     LATENT: Latent
-
 def LatentBlend(
     *,
     samples1: Latent,
@@ -972,7 +1015,6 @@ class _LatentComposite(Latent):
     y: Place
     feather: Place
     LATENT: Latent
-
 def LatentComposite(
     *,
     samples_to: Latent,
@@ -999,7 +1041,6 @@ class _LatentCompositeMasked(Latent):
     resize_source: Place
     mask: Place
     LATENT: Latent
-
 def LatentCompositeMasked(
     *,
     destination: Latent,
@@ -1023,12 +1064,11 @@ class _LatentConcat(Latent):
     samples2: Place
     dim: Place
     LATENT: Latent
-
 def LatentConcat(
     *,
     samples1: Latent,
     samples2: Latent,
-    dim: Literal["x", "-x", "y", "-y", "t", "-t"] | Combo | String,
+    dim: Literal['x', '-x', 'y', '-y', 't', '-t'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentConcat:
@@ -1042,7 +1082,6 @@ class _LatentCrop(Latent):
     x: Place
     y: Place
     LATENT: Latent
-
 def LatentCrop(
     *,
     samples: Latent,
@@ -1068,11 +1107,10 @@ class _LatentCut(Latent):
     index: Place  # type: ignore[assignment]
     amount: Place
     LATENT: Latent
-
 def LatentCut(
     *,
     samples: Latent,
-    dim: Literal["x", "y", "t"] | Combo | String,
+    dim: Literal['x', 'y', 't'] | Combo | String,
     index: int | Int = 0,
     amount: int | Int = 1,
     id: str | None = None,
@@ -1089,11 +1127,10 @@ class _LatentFlip(Latent):
     samples: Place
     flip_method: Place
     LATENT: Latent
-
 def LatentFlip(
     *,
     samples: Latent,
-    flip_method: Literal["x-axis: vertically", "y-axis: horizontally"] | Combo | String,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentFlip:
@@ -1105,7 +1142,6 @@ class _LatentFromBatch(Latent):
     batch_index: Place
     length: Place
     LATENT: Latent
-
 def LatentFromBatch(
     *,
     samples: Latent,
@@ -1127,7 +1163,6 @@ class _LatentInterpolate(Latent):
     samples2: Place
     ratio: Place
     LATENT: Latent
-
 def LatentInterpolate(
     *,
     samples1: Latent,
@@ -1146,7 +1181,6 @@ class _LatentMultiply(Latent):
     samples: Place
     multiplier: Place
     LATENT: Latent
-
 def LatentMultiply(
     *,
     samples: Latent,
@@ -1164,11 +1198,10 @@ class _LatentRotate(Latent):
     samples: Place
     rotation: Place
     LATENT: Latent
-
 def LatentRotate(
     *,
     samples: Latent,
-    rotation: Literal["none", "90 degrees", "180 degrees", "270 degrees"] | Combo | String,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentRotate:
@@ -1179,7 +1212,6 @@ class _LatentSubtract(Latent):
     samples1: Place
     samples2: Place
     LATENT: Latent
-
 def LatentSubtract(
     *,
     samples1: Latent,
@@ -1197,14 +1229,13 @@ class _LatentUpscale(Latent):
     height: Place
     crop: Place
     LATENT: Latent
-
 def LatentUpscale(
     *,
     samples: Latent,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
-    crop: Literal["disabled", "center"] | Combo | String = "disabled",
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentUpscale:
@@ -1220,11 +1251,10 @@ class _LatentUpscaleBy(Latent):
     upscale_method: Place
     scale_by: Place
     LATENT: Latent
-
 def LatentUpscaleBy(
     *,
     samples: Latent,
-    upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic"] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
     scale_by: float | Float | Int = 1.5,
     id: str | None = None,
     title: str | None = None,
@@ -1239,12 +1269,12 @@ class _LoadImage_(NodeHandle):
     image: Place
 
 class _LoadImage_0(Image, _LoadImage_): ...
+
 class _LoadImage_1(Mask, _LoadImage_): ...
 
 class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
     IMAGE: _LoadImage_0
     MASK: _LoadImage_1
-
 def LoadImage(
     *,
     image: str | Combo | String,
@@ -1258,11 +1288,10 @@ class _LoadImageMask(Mask):
     image: Place
     channel: Place
     MASK: Mask
-
 def LoadImageMask(
     *,
     image: str | Combo | String,
-    channel: Literal["alpha", "red", "green", "blue"] | Combo | String,
+    channel: Literal['alpha', 'red', 'green', 'blue'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _LoadImageMask:
@@ -1272,7 +1301,6 @@ def LoadImageMask(
 class _LoadLatent(Latent):
     latent: Place
     LATENT: Latent
-
 def LoadLatent(
     *,
     latent: str | Combo | String,
@@ -1289,14 +1317,13 @@ class _MaskComposite(Mask):
     y: Place
     operation: Place
     MASK: Mask
-
 def MaskComposite(
     *,
     destination: Mask,
     source: Mask,
     x: int | Int = 0,
     y: int | Int = 0,
-    operation: Literal["multiply", "add", "subtract", "and", "or", "xor"] | Combo | String,
+    operation: Literal['multiply', 'add', 'subtract', 'and', 'or', 'xor'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskComposite:
@@ -1311,7 +1338,6 @@ def MaskComposite(
 
 class _MaskPreview(NodeHandle):
     mask: Place
-
 def MaskPreview(
     *,
     mask: Mask,
@@ -1324,7 +1350,6 @@ def MaskPreview(
 class _MaskToImage(Image):
     mask: Place
     IMAGE: Image
-
 def MaskToImage(
     *,
     mask: Mask,
@@ -1334,10 +1359,31 @@ def MaskToImage(
     """A mask as a grey picture."""
     ...
 
+class _Morphology(Image):
+    image: Place
+    operation: Place
+    kernel_size: Place
+    IMAGE: Image
+def Morphology(
+    *,
+    image: Image,
+    operation: Literal['erode', 'dilate', 'open', 'close', 'gradient', 'bottom_hat', 'top_hat'] | Combo | String,
+    kernel_size: int | Int = 3,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Morphology:
+    """Each pixel from the smallest (erode) or largest (dilate) value in a square around it, channel by channel.
+
+    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what opening
+    takes away, `bottom_hat` what closing adds.
+
+    `kernel_size`: 3 to 999
+    """
+    ...
+
 class _PreviewAny(String):
     source: Place
     STRING: String
-
 def PreviewAny(
     *,
     source: Any,
@@ -1349,7 +1395,6 @@ def PreviewAny(
 
 class _PreviewImage(NodeHandle):
     images: Place
-
 def PreviewImage(
     *,
     images: Image,
@@ -1362,7 +1407,6 @@ def PreviewImage(
 class _PrimitiveBoolean(Boolean):
     value: Place
     BOOLEAN: Boolean
-
 def PrimitiveBoolean(
     *,
     value: bool | Boolean,
@@ -1375,7 +1419,6 @@ def PrimitiveBoolean(
 class _PrimitiveFloat(Float):
     value: Place
     FLOAT: Float
-
 def PrimitiveFloat(
     *,
     value: float | Float | Int,
@@ -1391,7 +1434,6 @@ def PrimitiveFloat(
 class _PrimitiveInt(Int):
     value: Place
     INT: Int
-
 def PrimitiveInt(
     *,
     value: int | Int,
@@ -1407,7 +1449,6 @@ def PrimitiveInt(
 class _PrimitiveString(String):
     value: Place
     STRING: String
-
 def PrimitiveString(
     *,
     value: str | Combo | String,
@@ -1420,7 +1461,6 @@ def PrimitiveString(
 class _PrimitiveStringMultiline(String):
     value: Place
     STRING: String
-
 def PrimitiveStringMultiline(
     *,
     value: str | Combo | String,
@@ -1434,7 +1474,6 @@ class _RebatchImages(Image):
     images: Place
     batch_size: Place
     IMAGE: Image
-
 def RebatchImages(
     *,
     images: Image,
@@ -1453,7 +1492,6 @@ class _RebatchLatents(Latent):
     latents: Place
     batch_size: Place
     LATENT: Latent
-
 def RebatchLatents(
     *,
     latents: Latent,
@@ -1477,12 +1515,11 @@ class _RegexExtract(String):
     dotall: Place
     group_index: Place
     STRING: String
-
 def RegexExtract(
     *,
     string: str | Combo | String,
     regex_pattern: str | Combo | String,
-    mode: Literal["First Match", "All Matches", "First Group", "All Groups"] | Combo | String,
+    mode: Literal['First Match', 'All Matches', 'First Group', 'All Groups'] | Combo | String,
     case_insensitive: bool | Boolean = True,
     multiline: bool | Boolean = False,
     dotall: bool | Boolean = False,
@@ -1505,7 +1542,6 @@ class _RegexMatch(Boolean):
     multiline: Place
     dotall: Place
     matches: Boolean
-
 def RegexMatch(
     *,
     string: str | Combo | String,
@@ -1531,7 +1567,6 @@ class _RegexReplace(String):
     dotall: Place
     count: Place  # type: ignore[assignment]
     STRING: String
-
 def RegexReplace(
     *,
     string: str | Combo | String,
@@ -1554,7 +1589,6 @@ class _RepeatImageBatch(Image):
     image: Place
     amount: Place
     IMAGE: Image
-
 def RepeatImageBatch(
     *,
     image: Image,
@@ -1572,7 +1606,6 @@ class _RepeatLatentBatch(Latent):
     samples: Place
     amount: Place
     LATENT: Latent
-
 def RepeatLatentBatch(
     *,
     samples: Latent,
@@ -1593,14 +1626,13 @@ class _ResizeAndPadImage(Image):
     padding_color: Place
     interpolation: Place
     IMAGE: Image
-
 def ResizeAndPadImage(
     *,
     image: Image,
     target_width: int | Int = 512,
     target_height: int | Int = 512,
-    padding_color: Literal["white", "black"] | Combo | String,
-    interpolation: Literal["area", "bicubic", "nearest-exact", "bilinear", "lanczos"] | Combo | String,
+    padding_color: Literal['white', 'black'] | Combo | String,
+    interpolation: Literal['area', 'bicubic', 'nearest-exact', 'bilinear', 'lanczos'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeAndPadImage:
@@ -1616,24 +1648,11 @@ class _ResizeImageMaskNode(Any):
     resize_type: Place
     scale_method: Place
     resized: Any
-
 def ResizeImageMaskNode(
     *,
     input: Image | Mask,
-    resize_type: Literal[
-        "scale dimensions",
-        "scale by multiplier",
-        "scale longer dimension",
-        "scale shorter dimension",
-        "scale width",
-        "scale height",
-        "scale total pixels",
-        "match size",
-        "scale to multiple",
-    ]
-    | Combo
-    | String,
-    scale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | Combo | String = "area",
+    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'] | Combo | String,
+    scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeImageMaskNode:
@@ -1650,26 +1669,15 @@ class _ResolutionSelector_(NodeHandle):
     multiple: Place
 
 class _ResolutionSelector_0(Int, _ResolutionSelector_): ...
+
 class _ResolutionSelector_1(Int, _ResolutionSelector_): ...
 
 class _ResolutionSelector(tuple[_ResolutionSelector_0, _ResolutionSelector_1], _ResolutionSelector_):
     width: _ResolutionSelector_0
     height: _ResolutionSelector_1
-
 def ResolutionSelector(
     *,
-    aspect_ratio: Literal[
-        "1:1 (Square)",
-        "3:2 (Photo)",
-        "4:3 (Standard)",
-        "16:9 (Widescreen)",
-        "21:9 (Ultrawide)",
-        "2:3 (Portrait Photo)",
-        "3:4 (Portrait Standard)",
-        "9:16 (Portrait Widescreen)",
-    ]
-    | Combo
-    | String,
+    aspect_ratio: Literal['1:1 (Square)', '3:2 (Photo)', '4:3 (Standard)', '16:9 (Widescreen)', '21:9 (Ultrawide)', '2:3 (Portrait Photo)', '3:4 (Portrait Standard)', '9:16 (Portrait Widescreen)'] | Combo | String,
     megapixels: float | Float | Int = 1.0,
     multiple: int | Int = 8,
     id: str | None = None,
@@ -1685,11 +1693,10 @@ def ResolutionSelector(
 class _SaveImage(NodeHandle):
     images: Place
     filename_prefix: Place
-
 def SaveImage(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = "ComfyUI",
+    filename_prefix: str | Combo | String = 'ComfyUI',
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
@@ -1703,12 +1710,11 @@ class _SaveImageAdvanced(Image):
     filename_prefix: Place
     format: Place
     images: Image
-
 def SaveImageAdvanced(
     *,
     images: Image,
-    filename_prefix: str | Combo | String = "ComfyUI",
-    format: Literal["png", "exr"] | Combo | String,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    format: Literal['png', 'exr'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageAdvanced:
@@ -1723,11 +1729,10 @@ def SaveImageAdvanced(
 class _SaveLatent(NodeHandle):
     samples: Place
     filename_prefix: Place
-
 def SaveLatent(
     *,
     samples: Latent,
-    filename_prefix: str | Combo | String = "latents/ComfyUI",
+    filename_prefix: str | Combo | String = 'latents/ComfyUI',
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveLatent:
@@ -1738,7 +1743,6 @@ class _SetLatentNoiseMask(Latent):
     samples: Place
     mask: Place
     LATENT: Latent
-
 def SetLatentNoiseMask(
     *,
     samples: Latent,
@@ -1754,7 +1758,6 @@ class _SolidMask(Mask):
     width: Place
     height: Place
     MASK: Mask
-
 def SolidMask(
     *,
     value: float | Float | Int = 1.0,
@@ -1775,12 +1778,12 @@ class _SplitImageWithAlpha_(NodeHandle):
     image: Place
 
 class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
+
 class _SplitImageWithAlpha_1(Mask, _SplitImageWithAlpha_): ...
 
 class _SplitImageWithAlpha(tuple[_SplitImageWithAlpha_0, _SplitImageWithAlpha_1], _SplitImageWithAlpha_):
     IMAGE: _SplitImageWithAlpha_0
     MASK: _SplitImageWithAlpha_1
-
 def SplitImageWithAlpha(
     *,
     image: Image,
@@ -1796,12 +1799,11 @@ class _StringCompare(Boolean):
     mode: Place
     case_sensitive: Place
     BOOLEAN: Boolean
-
 def StringCompare(
     *,
     string_a: str | Combo | String,
     string_b: str | Combo | String,
-    mode: Literal["Starts With", "Ends With", "Equal"] | Combo | String,
+    mode: Literal['Starts With', 'Ends With', 'Equal'] | Combo | String,
     case_sensitive: bool | Boolean = True,
     id: str | None = None,
     title: str | None = None,
@@ -1814,12 +1816,11 @@ class _StringConcatenate(String):
     string_b: Place
     delimiter: Place
     STRING: String
-
 def StringConcatenate(
     *,
     string_a: str | Combo | String,
     string_b: str | Combo | String,
-    delimiter: str | Combo | String = "",
+    delimiter: str | Combo | String = '',
     id: str | None = None,
     title: str | None = None,
 ) -> _StringConcatenate:
@@ -1831,7 +1832,6 @@ class _StringContains(Boolean):
     substring: Place
     case_sensitive: Place
     contains: Boolean
-
 def StringContains(
     *,
     string: str | Combo | String,
@@ -1846,7 +1846,6 @@ def StringContains(
 class _StringLength(Int):
     string: Place
     length: Int
-
 def StringLength(
     *,
     string: str | Combo | String,
@@ -1861,7 +1860,6 @@ class _StringReplace(String):
     find: Place
     replace: Place
     STRING: String
-
 def StringReplace(
     *,
     string: str | Combo | String,
@@ -1878,7 +1876,6 @@ class _StringSubstring(String):
     start: Place
     end: Place
     STRING: String
-
 def StringSubstring(
     *,
     string: str | Combo | String,
@@ -1894,11 +1891,10 @@ class _StringTrim(String):
     string: Place
     mode: Place
     STRING: String
-
 def StringTrim(
     *,
     string: str | Combo | String,
-    mode: Literal["Both", "Left", "Right"] | Combo | String,
+    mode: Literal['Both', 'Left', 'Right'] | Combo | String,
     id: str | None = None,
     title: str | None = None,
 ) -> _StringTrim:
@@ -1909,7 +1905,6 @@ class _ThresholdMask(Mask):
     mask: Place
     value: Place
     MASK: Mask
-
 def ThresholdMask(
     *,
     mask: Mask,
@@ -1927,7 +1922,6 @@ class _VAEDecode(Image):
     samples: Place
     vae: Place
     IMAGE: Image
-
 def VAEDecode(
     *,
     samples: Latent,
@@ -1942,7 +1936,6 @@ class _VAEEncode(Latent):
     pixels: Place
     vae: Place
     LATENT: Latent
-
 def VAEEncode(
     *,
     pixels: Image,
@@ -1959,7 +1952,6 @@ class _VAEEncodeForInpaint(Latent):
     mask: Place
     grow_mask_by: Place
     LATENT: Latent
-
 def VAEEncodeForInpaint(
     *,
     pixels: Image,
@@ -1980,7 +1972,6 @@ def VAEEncodeForInpaint(
 class _VAELoader(Vae):
     vae_name: Place
     VAE: Vae
-
 def VAELoader(
     *,
     vae_name: str | Combo | String,

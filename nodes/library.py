@@ -8,6 +8,7 @@ from . import (
     compositing,
     conditioning,
     dynamic_prompts,
+    filters,
     images,
     latent_edits,
     latents,
@@ -25,7 +26,7 @@ from . import (
 )
 
 MODULES = (
-    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, batch, masks,
-    outputs, text, dynamic_prompts, patterns, logic, primitives,
+    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, filters, batch,
+    masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""

@@ -22,11 +22,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from .data import HELD_OUT, Sample, caption, draw, load_sprites, pairs
@@ -54,6 +56,10 @@ class Plan:
     """Where the checkpoints lie."""
     minutes: float
     """Wall clock of a part."""
+    rate: float
+    """Factor on the learning rate."""
+    pictures: int
+    """How many pictures of each pair the U-Net learns from."""
     shipped: Path | None
     """Folder that parts without a checkpoint start from; None for new weights."""
 
@@ -63,10 +69,10 @@ def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def batches(size: int, seed: int) -> Callable[[], Tensor]:
-    """A function that draws [size,3,64,64] in -1..1: half on the named backgrounds of the pairs in training, half on
-    any colour, so that the autoencoder learns colours, not eight of them."""
-    sprites, rng = load_sprites(), random.Random(seed)
-    samples = [sample for sample in pairs() if sample not in HELD_OUT]
+    """A function that draws [size,3,64,64] in -1..1: half on the named backgrounds, half on any colour, so that the
+    autoencoder learns colours, not eight of them. It never sees a caption, and it sees the pairs that are held out: what
+    those show is whether the U-Net puts a thing and a background together."""
+    sprites, rng, samples = load_sprites(), random.Random(seed), pairs()
 
     def one() -> np.ndarray:
         colour = tuple(rng.randrange(256) for _ in range(3)) if rng.random() < 0.5 else None
@@ -137,7 +143,7 @@ def train_vae(plan: Plan, batch: int = 16) -> None:
         y = vae.decode(z + 0.05 * torch.randn_like(z)).sample
         return difference(y, x) + 1e-3 * z.pow(2).mean()
 
-    train("vae", plan.minutes, list(vae.parameters()), 2e-3, loss, lambda: save(vae, plan.runs, "vae"))
+    train("vae", plan.minutes, list(vae.parameters()), 2e-3 * plan.rate, loss, lambda: save(vae, plan.runs, "vae"))
 
 
 def train_decoder(plan: Plan, batch: int = 16) -> None:
@@ -154,11 +160,11 @@ def train_decoder(plan: Plan, batch: int = 16) -> None:
         return difference(vae.decode(z + 0.05 * torch.randn_like(z)).sample, x)
 
     parameters = [p for p in vae.parameters() if p.requires_grad]
-    train("decoder", plan.minutes, parameters, 1.5e-3, loss, lambda: save(vae, plan.runs, "vae"))
+    train("decoder", plan.minutes, parameters, 1.5e-3 * plan.rate, loss, lambda: save(vae, plan.runs, "vae"))
 
 
 @torch.no_grad()
-def cached_latents(vae: AutoencoderKL, each: int = 48) -> tuple[Tensor, list[Sample]]:
+def cached_latents(vae: AutoencoderKL, each: int) -> tuple[Tensor, list[Sample]]:
     """Latents of the pairs in training, several pictures each."""
     sprites, rng = load_sprites(), random.Random(5)
     samples = [sample for sample in pairs() if sample not in HELD_OUT for _ in range(each)]
@@ -167,6 +173,17 @@ def cached_latents(vae: AutoencoderKL, each: int = 48) -> tuple[Tensor, list[Sam
         x = to_tensor([draw(sprites, sample, rng) for sample in samples[at : at + 32]])
         found.append(vae.encode(x).latent_dist.mean)
     return torch.cat(found), samples
+
+
+@torch.no_grad()
+def fit_preview(vae: AutoencoderKL) -> dict[str, list[Any]]:
+    """The linear map from a latent to the colour of its 8 x 8 pixels that is best in the mean: a preview without the VAE."""
+    pictures = batches(256, seed=7)()
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
+    colours = F.avg_pool2d(pictures, 8).movedim(1, -1).reshape(-1, 3)
+    x = latents.movedim(1, -1).reshape(-1, latents.shape[1])
+    solution = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], 1), colours).solution
+    return {"weight": solution[:-1].tolist(), "bias": solution[-1].tolist()}
 
 
 def weight_of(alphas_cumprod: Tensor) -> Tensor:
@@ -180,10 +197,10 @@ def weight_of(alphas_cumprod: Tensor) -> Tensor:
     return weight / weight.mean()
 
 
-def train_unet(plan: Plan, batch: int = 64) -> None:
+def train_unet(plan: Plan, batch: int = 48) -> None:
     vae = new_vae()
     restore(vae, plan.runs, "vae", plan.shipped)
-    latents, samples = cached_latents(vae.eval())
+    latents, samples = cached_latents(vae.eval(), plan.pictures)
     scale = 1 / latents.std().item()
     latents = latents * scale
     plan.runs.mkdir(parents=True, exist_ok=True)
@@ -218,7 +235,7 @@ def train_unet(plan: Plan, batch: int = 64) -> None:
         for name, module in mean.items():
             save(module, plan.runs, name)
 
-    train("unet", plan.minutes, list(both.parameters()), 1.2e-3, loss, keep, average)
+    train("unet", plan.minutes, list(both.parameters()), 1.2e-3 * plan.rate, loss, keep, average)
 
 
 def the_tokenizer(plan: Plan) -> CLIPTokenizer:
@@ -229,22 +246,27 @@ def the_tokenizer(plan: Plan) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder) if folder.exists() else make_tokenizer(folder)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=["all", "vae", "unet", "decoder", "export"], default="all")
     parser.add_argument("--minutes", type=float, default=60, help="wall clock of each part")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate, below 1 to go on gently")
+    parser.add_argument("--pictures", type=int, default=48, help="pictures of each pair for the U-Net")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shipped", action="store_true", help="start from the weights that ship with the package")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the checkpoints")
     parser.add_argument("--target", type=Path, default=SHIPPED, help="folder to export to")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    plan = Plan(options.runs, options.minutes, SHIPPED if options.shipped else None)
+    plan = Plan(options.runs, options.minutes, options.rate, options.pictures, SHIPPED if options.shipped else None)
     parts = {"vae": train_vae, "unet": train_unet, "decoder": train_decoder}
     for name, part in parts.items():
         if options.part in (name, "all"):
             part(plan)
     if options.part in ("export", "all"):
+        vae = new_vae()
+        restore(vae, plan.runs, "vae")
+        (plan.runs / "preview.json").write_text(json.dumps(fit_preview(vae)))
         export(options.runs, options.target)
 
 

@@ -1,6 +1,7 @@
 """What holds for every node type of the library, and for those that the field has under the same name.
 
-`node_facts.json` is a short form of the field's own descriptions: names, types, defaults, ranges, outputs.
+`node_facts.json` is a short form of the field's own descriptions: names, types, defaults, ranges, outputs
+(PreviewAny as its later versions have it: with its text as an output).
 """
 
 import json
