@@ -7,14 +7,13 @@ choices that depend on folders (files of models) wait for the run, which may tak
 from __future__ import annotations
 
 import inspect
-import keyword
-import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .inputs import Input, flatten
+from .naming import argument_names, function_name, own_arguments, possible_inputs, spread, wire_classes
 from .node import NodeType
 from .problem import InvalidWorkflow, Problem, did_you_mean
 from .registry import Registry
@@ -23,10 +22,7 @@ from .settings import Settings
 from .validate import validate
 from .workflow import Node, Workflow, as_link
 
-__all__ = ["Nodes", "argument_names", "function_name", "identifier", "own_arguments", "wire_classes"]
-
-# Names that a stub needs for itself.
-_RESERVED = frozenset({"int", "float", "str", "bool", "tuple", "Any", "Literal", "NodeHandle", "Place", "Value"})
+__all__ = ["Nodes"]
 
 
 class Nodes:
@@ -53,51 +49,6 @@ class Nodes:
         return sorted(self._names)
 
 
-def function_name(class_type: str) -> str:
-    """`Image Resize (v2)` -> `Image_Resize_v2`."""
-    name = identifier(class_type)
-    return f"{name}_" if keyword.iskeyword(name) or name in _RESERVED else name
-
-
-def identifier(text: str) -> str:
-    """The text with `_` for what a Python name cannot hold, in the form (NFKC) in which Python reads names."""
-    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text)).strip("_") or "_"
-    name = f"_{name}" if name[0].isdigit() else name
-    return name if name.isidentifier() else re.sub(r"\W+", "_", f"_{name}", flags=re.ASCII)
-
-
-def wire_classes(types: Mapping[str, NodeType]) -> dict[str, str]:
-    """Wire type -> the name of its class: `CONTROL_NET` -> `ControlNet`. Unions and `*` have none."""
-    sockets = {socket.type for kind in types.values() for socket in kind.inputs.values()}
-    sockets |= {socket.type for kind in types.values() for socket in kind.outputs}
-    taken = {*_RESERVED, *map(function_name, types)}
-    found: dict[str, str] = {}
-    for wire in sorted({part.strip() for socket in sockets for part in socket.split(",")} - {"*", ""}):
-        parts = [
-            part.capitalize() if part.isupper() else part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", wire)
-        ]
-        name = identifier("".join(parts))
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        found[wire] = name
-    return found
-
-
-def argument_names(kind: NodeType) -> dict[str, str]:
-    """Python name -> input name, of those inputs that can have one; `lambda` is written `lambda_`."""
-    found = {}
-    for name in kind.inputs:
-        if name.isidentifier() and name == unicodedata.normalize("NFKC", name):
-            found[f"{name}_" if keyword.iskeyword(name) else name] = name
-    return found
-
-
-def own_arguments(kind: NodeType) -> tuple[str, str]:
-    """What the id and the title of the node are called: `id_` where an input is called `id`."""
-    return ("id_" if "id" in kind.inputs else "id"), ("title_" if "title" in kind.inputs else "title")
-
-
 def _function(kind: NodeType) -> Callable[..., NodeHandle]:
     names = argument_names(kind)
     id_name, title_name = own_arguments(kind)
@@ -109,7 +60,11 @@ def _function(kind: NodeType) -> Callable[..., NodeHandle]:
                 Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")
             ])  # fmt: skip
         node_id, title = given.pop(id_name, None), given.pop(title_name, None)
-        inputs = {names.get(name, name): _plain(value) for name, value in given.items()}
+        inputs = {
+            key: _plain(value)
+            for name, each in given.items()
+            for key, value in spread(kind, names.get(name, name), each)
+        }
         problems = _problems(kind, inputs, node_id or kind.name, title)
         if problems:
             raise InvalidWorkflow(problems)
@@ -122,11 +77,12 @@ def _function(kind: NodeType) -> Callable[..., NodeHandle]:
 
 
 def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -> inspect.Signature:
+    possible = possible_inputs(kind.inputs.values())
     by_name = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if kind.inputs[key].required else kind.inputs[key].default,
-            annotation=kind.inputs[key].type,
+            default=inspect.Parameter.empty if possible[key][0].required and "." not in key else possible[key][0].default,
+            annotation=possible[key][0].type,
         )
         for name, key in names.items()
     ]  # fmt: skip
@@ -146,9 +102,10 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
     def report(code: str, message: str, name: str, hint: str | None) -> None:
         problems.append(Problem(code, message, called, title, name, hint))
 
-    for name in inputs:
-        if name not in kind.inputs:
-            report("unknown_input", f"{kind.name} has no such input", name, did_you_mean(name, kind.inputs))
+    declared = {item.name: item for item in flatten(kind.inputs.values(), inputs)} if kind.is_dynamic else kind.inputs
+    for name in inputs if kind.extra is None else ():
+        if name not in declared:
+            report("unknown_input", f"{kind.name} has no such input", name, did_you_mean(name, declared))
     nodes: dict[str, Node] = {}
     types = {kind.name: kind}
     plain: dict[str, Any] = {}
@@ -173,13 +130,12 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
     nodes[here] = Node(class_type=kind.name, inputs=plain)
     for problem in validate(Workflow(nodes), types, Settings(device="cpu"))[1]:
         name = problem.input or ""
-        if problem.node == here and name not in told and not _waits(kind, name, plain.get(name), problem):
+        if problem.node == here and name not in told and not _waits(declared.get(name), plain.get(name), problem):
             problems.append(replace(problem, node=called, title=title))
     return problems
 
 
-def _waits(kind: NodeType, name: str, value: Any, problem: Problem) -> bool:
+def _waits(item: Input | None, value: Any, problem: Problem) -> bool:
     """Whether only the machine that runs it can judge: its folders hold other files."""
-    item = kind.inputs.get(name)
     listed = item is not None and item.choice is not None and callable(item.choice.options)
     return problem.code == "not_a_choice" and listed and isinstance(value, str)

@@ -209,7 +209,7 @@ class NodeHandle:
             if name in outputs:
                 return Value(made, outputs.index(name))
             plain = name.removesuffix("_")
-            for key in (name, plain):
+            for key in (name, plain, plain.replace("__", ".")):
                 if key in made.inputs or (made.kind is not None and key in made.kind.inputs):
                     return Place(self.node_id, key)
             known = [*outputs, *made.inputs, *(made.kind.inputs if made.kind is not None else ())]

@@ -2,6 +2,7 @@
 # ruff: noqa
 """Every node type as a typed function."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from graphflow import NodeHandle, Place, Value
@@ -25,9 +26,10 @@ class _BatchImagesNode(Image):
     IMAGE: Image
 def BatchImagesNode(
     *,
-    images: Any,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
     id: str | None = None,
     title: str | None = None,
+    **inputs: Any,
 ) -> _BatchImagesNode:
     """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
     ...
@@ -119,9 +121,10 @@ class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1,
 def ComfyMathExpression(
     *,
     expression: str | Combo | String = 'a + b',
-    values: Any,
+    values: Sequence[float | int | bool | Boolean | Float | Int] | Mapping[str, float | int | bool | Boolean | Float | Int] = ...,
     id: str | None = None,
     title: str | None = None,
+    **inputs: Any,
 ) -> _ComfyMathExpression:
     """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
 
@@ -233,6 +236,7 @@ def CustomCombo(
     choice: str | Combo | String,
     id: str | None = None,
     title: str | None = None,
+    **inputs: Any,
 ) -> _CustomCombo:
     """One of several texts that stand in the node itself (`option1`, `option2` ...), and its place among them from 0.
 
@@ -1646,12 +1650,30 @@ def ResizeAndPadImage(
 class _ResizeImageMaskNode(Any):
     input: Place
     resize_type: Place
+    resize_type__width: Place
+    resize_type__height: Place
+    resize_type__crop: Place
+    resize_type__multiplier: Place
+    resize_type__longer_size: Place
+    resize_type__shorter_size: Place
+    resize_type__megapixels: Place
+    resize_type__match: Place
+    resize_type__multiple: Place
     scale_method: Place
     resized: Any
 def ResizeImageMaskNode(
     *,
     input: Image | Mask,
-    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'] | Combo | String,
+    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'],
+    resize_type__width: int | Int = ...,
+    resize_type__height: int | Int = ...,
+    resize_type__crop: Literal['disabled', 'center'] | Combo | String = ...,
+    resize_type__multiplier: float | Float | Int = ...,
+    resize_type__longer_size: int | Int = ...,
+    resize_type__shorter_size: int | Int = ...,
+    resize_type__megapixels: float | Float | Int = ...,
+    resize_type__match: Image | Mask = ...,
+    resize_type__multiple: int | Int = ...,
     scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
     id: str | None = None,
     title: str | None = None,
@@ -1660,6 +1682,14 @@ def ResizeImageMaskNode(
 
     Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
     `scale to multiple` takes the largest multiples that fit and cuts what is over.
+
+    `resize_type.width`: 0 to 100000
+    `resize_type.height`: 0 to 100000
+    `resize_type.multiplier`: 0.0 to 100000.0
+    `resize_type.longer_size`: 0 to 100000
+    `resize_type.shorter_size`: 0 to 100000
+    `resize_type.megapixels`: 0.0 to 100000.0
+    `resize_type.multiple`: 0 to 100000
     """
     ...
 
@@ -1709,12 +1739,16 @@ def SaveImage(
 class _SaveImageAdvanced(Image):
     filename_prefix: Place
     format: Place
+    format__bit_depth: Place
+    format__input_color_space: Place
     images: Image
 def SaveImageAdvanced(
     *,
     images: Image,
     filename_prefix: str | Combo | String = 'ComfyUI',
-    format: Literal['png', 'exr'] | Combo | String,
+    format: Literal['png', 'exr'],
+    format__bit_depth: Literal['8-bit', '16-bit'] | Combo | String = ...,
+    format__input_color_space: Literal['sRGB', 'HDR'] | Combo | String | Literal['sRGB', 'HDR', 'linear'] | Combo | String = ...,
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageAdvanced:

@@ -12,10 +12,13 @@ import keyword
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..edits import free_id, links
-from ..namespace import Nodes, argument_names, function_name, identifier, own_arguments
+from ..namespace import Nodes
+from ..naming import argument_names, function_name, grown_names, identifier, own_arguments, python_name, spread
 from ..node import NodeType
 from ..problem import InvalidWorkflow
 from ..script import Graph, NodeHandle, Value
@@ -88,10 +91,12 @@ class _Writer:
             return None
         if any((link := as_link(value)) and link not in self.values for value in node.inputs.values()):
             return None
-        python = {key: name for name, key in argument_names(kind).items()}
+        arguments = _arguments(kind, node.inputs)
+        if arguments is None:
+            return None
         own_id, own_title = own_arguments(kind)
-        given = {python.get(name, name): self._handed(value) for name, value in node.inputs.items()}
-        shown = {python.get(name, name): self._shown(value) for name, value in node.inputs.items()}
+        given = {name: self._handed(value) for name, value in arguments.items()}
+        shown = {name: self._shown(value) for name, value in arguments.items()}
         own = {} if title is None else {own_title: title}
         if self.graph.next_id(node.class_type) != node_id:
             own[own_id] = node_id
@@ -114,6 +119,8 @@ class _Writer:
         return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
 
     def _handed(self, value: Any) -> Any:
+        if isinstance(value, _Grown):
+            return [self._handed(each) for each in value.values]
         link = as_link(value)
         return value if link is None else self._output(link)
 
@@ -121,6 +128,8 @@ class _Writer:
         return Value(self.handles[link.node]._made, link.slot)
 
     def _shown(self, value: Any) -> str:
+        if isinstance(value, _Grown):
+            return f"[{', '.join(map(self._shown, value.values))}]"
         link = as_link(value)
         return _literal(value) if link is None else self.values[link]
 
@@ -156,6 +165,36 @@ class _Writer:
         name = free_id(name, self.names)
         self.names.add(name)
         return name
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """Inputs that grow, from the first on: one list in the call."""
+
+    values: list[Any]
+
+
+def _arguments(kind: NodeType, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of the call, by the names that they have there; None where a call would read one otherwise."""
+    left = list(inputs)
+    found: dict[str, Any] = {}
+    while left:
+        name = left[0]
+        head, dot, _ = name.partition(".")
+        item = kind.inputs.get(head) if dot else None
+        many = [key for key in left if key.startswith(head + ".")] if item is not None and item.grow is not None else []
+        if item is not None and item.grow is not None and many == left[: len(many)] == [
+            f"{head}.{key}" for key in islice(grown_names(item.grow), len(many))
+        ]:  # fmt: skip
+            found[head] = _Grown([inputs[key] for key in many])
+            left = left[len(many) :]
+        else:
+            python = python_name(kind, name) or name
+            if list(spread(kind, argument_names(kind).get(python, python), inputs[name])) != [(name, inputs[name])]:
+                return None
+            found[python] = inputs[name]
+            left = left[1:]
+    return found
 
 
 def _order(workflow: Workflow) -> list[str]:

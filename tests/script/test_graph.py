@@ -206,6 +206,32 @@ def test_what_the_functions_cannot_say_is_added_as_it_stands():
     assert g.workflow["PreviewImage"].inputs == {"images": ["early", 2]} and strange.x == Place("early", "x")
 
 
+def test_inputs_that_grow_are_given_as_a_list_or_by_name():
+    with Graph() as g:
+        image = n.EmptyImage(width=8, height=8)
+        n.BatchImagesNode(images=[image, image], id="list")
+        n.BatchImagesNode(images={"image0": image, "image1": image}, id="names")
+        n.BatchImagesNode(images__image0=image, images__image1=image, id="flat")
+        n.ComfyMathExpression(expression="a * b", values=[2, n.PrimitiveInt(value=3)])
+        assert problems(lambda: n.BatchImagesNode(images=[n.PrimitiveInt(value=1)] * 2)) == ["type_mismatch"] * 2
+    inputs = g.workflow["list"].inputs
+    assert inputs == {"images.image0": ["EmptyImage", 0], "images.image1": ["EmptyImage", 0]}
+    assert g.workflow["names"].inputs == g.workflow["flat"].inputs == inputs
+    assert g.workflow["ComfyMathExpression"].inputs["values.b"] == ["PrimitiveInt", 0]
+
+
+def test_inputs_that_a_choice_brings_along_are_arguments_with_two_underscores():
+    with Graph() as g:
+        image = n.EmptyImage(width=8, height=8)
+        resized = n.ResizeImageMaskNode(input=image, resize_type="scale width", resize_type__width=16)
+        assert problems(
+            lambda: n.ResizeImageMaskNode(input=image, resize_type="scale width", resize_type__multiplier=2.0)
+        ) == ["unknown_input"]
+        n.PreviewImage(images=resized)
+    assert resized.resize_type__width == Place("ResizeImageMaskNode", "resize_type.width")
+    assert g.workflow["ResizeImageMaskNode"].inputs["resize_type.width"] == 16
+
+
 @gf.subgraph
 def soften(samples, times=1):
     for _ in range(times):

@@ -31,6 +31,8 @@ with gf.Graph() as g:
     latent = n.KSampler(model=model, positive=encode(clip, "a"), negative=encode(clip, ""), latent_image=empty.LATENT,
                         seed=1, cfg=n.PrimitiveInt(value=3), sampler_name="euler")
     out = n.SaveImage(images=n.VAEDecode(samples=latent, vae=vae), title="Out")
+image, mask = n.LoadImage(image="a.png")
+n.ResizeImageMaskNode(input=n.BatchImagesNode(images=[image, image]), resize_type="scale width", resize_type__width=8)
 places: list[gf.Place] = [latent.seed, model.ckpt_name, out.filename_prefix, empty.width]
 """
 
@@ -44,6 +46,8 @@ MISTAKES = {
     "a choice that there is not": 'n.LatentUpscaleBy(samples=empty, upscale_method="nearist")',
     "a node type that does not exist": "n.KSamplr(model=model)",
     "an attribute that the node does not have": "latent.sead",
+    "a text where a picture belongs, in a list": 'n.BatchImagesNode(images=["a", "b"])',
+    "an input that no choice brings along": 'n.ResizeImageMaskNode(input=image, resize_type="scale width", resize_type__w=3)',
     "a node with three outputs as one": 'n.CLIPTextEncode(clip=n.CheckpointLoaderSimple(ckpt_name="x"), text="")',
     "an output that does not exist": 'n.CheckpointLoaderSimple(ckpt_name="x").CLIPS',
     "one more output than there is": 'a, b, c, d = n.CheckpointLoaderSimple(ckpt_name="x")',

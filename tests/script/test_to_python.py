@@ -50,6 +50,18 @@ def test_ids_that_come_by_themselves_and_inputs_left_out_stay_out():
     assert body == '    image, _ = n.LoadImage(image="a.png")\n    n.PreviewImage(images=image)'
 
 
+def test_inputs_that_depend_on_what_is_given_become_arguments():
+    n = gf.Nodes(TYPES)
+    with gf.Graph() as g:
+        image = n.EmptyImage(width=8, height=8)
+        both = n.BatchImagesNode(images=[image, image])
+        n.PreviewImage(images=n.ResizeImageMaskNode(input=both, resize_type="scale width", resize_type__width=16))
+        n.PreviewAny(source=n.ComfyMathExpression(expression="a + c", values={"a": 1, "c": 2.5}).FLOAT)
+    text = to_python(g.workflow, TYPES)
+    assert "g.add(" not in text and same(again(g.workflow), g.workflow)
+    assert "n.BatchImagesNode(images=[" in text and "resize_type__width=16" in text and "values__c=2.5" in text
+
+
 def test_what_no_function_can_say_is_kept_as_it_stands():
     document = {
         "1": {"class_type": "Not Installed", "inputs": {"x": ["2", 7], "a b": 1.0}, "is_changed": [1]},
