@@ -22,7 +22,7 @@ from graphflow import Event, GraphFlowError, Problem
 from .http import Connection, Gone
 from .messages import ENDS, Translation
 
-__all__ = ["Live", "follow"]
+__all__ = ["FIRST_PAUSE", "MISSES", "Live", "follow", "lost"]
 
 T = TypeVar("T")
 LIVE = ("progress", "progress_state")
@@ -141,7 +141,7 @@ async def _log(server: Connection, prompt_id: str, live: Live, events: list[Any]
         try:
             events = await _patiently(lambda: server.log(prompt_id, since, LONG_POLL), patience)  # noqa: B023
         except Gone:
-            raise _lost(server, prompt_id) from None
+            raise lost(server.url, prompt_id) from None
         if not events:
             await asyncio.sleep(FIRST_PAUSE)
 
@@ -156,7 +156,7 @@ async def _history(server: Connection, prompt_id: str, live: Live, patience: flo
         waiting = await _patiently(lambda: server.waits_or_runs(prompt_id), patience)
         misses = 0 if waiting is not None else misses + 1
         if misses > MISSES:
-            raise _lost(server, prompt_id)
+            raise lost(server.url, prompt_id)
         with suppress(TimeoutError):
             await asyncio.wait_for(live.over.wait(), HISTORY_POLL)
         if live.over.is_set():
@@ -194,7 +194,7 @@ async def _patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _lost(server: Connection, prompt_id: str) -> GraphFlowError:
+def lost(url: str, prompt_id: str) -> GraphFlowError:
     return GraphFlowError([
-        Problem("lost", f"{server.url} does not know the run {prompt_id} any more", hint="run it again")
+        Problem("lost", f"{url} does not know the run {prompt_id}", hint="run it again")
     ])  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from graphflow import Cancelled, Event, GraphFlowError, NodeFailed, NodeResult, Problem, Result, Workflow
 
 from .files import fetched
-from .follow import Live, follow
+from .follow import FIRST_PAUSE, MISSES, Live, follow, lost
 from .http import Connection, opened
 from .messages import Translation
 
@@ -184,13 +184,13 @@ class HttpRemote:
         if run_id in self._posted:
             return self._posted[run_id][1]
         async with opened(self.url, self._token) as server:
-            found = await server.waits_or_runs(run_id)
-            if found is None:
-                entry = await server.history(run_id)
-                found = entry["prompt"][2] if entry is not None else None
-        if found is None:
-            raise GraphFlowError([Problem("lost", f"{self.url} does not know the run {run_id}")])
-        return Workflow.from_json(found)
+            for _ in range(MISSES):  # it may be on its way from one list to the other
+                found = await server.waits_or_runs(run_id)
+                entry = await server.history(run_id) if found is None else None
+                if found is not None or entry is not None:
+                    return Workflow.from_json(found or entry["prompt"][2])
+                await asyncio.sleep(FIRST_PAUSE)
+        raise lost(self.url, run_id)
 
     async def _result(self, server: Connection, told: Translation) -> Result:
         _raise(told)
