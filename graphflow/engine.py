@@ -15,11 +15,11 @@ from typing import Any
 
 from .cache import Cache, Entry
 from .events import Event, RunDone
-from .execute import Run, Surroundings
+from .execution import Run, Surroundings
+from .execution.lanes import Lanes
 from .explain import Explanation, explain
 from .fingerprint import Fingerprint, fingerprints
 from .formats.object_info import NodeInfos, RegistryInfos
-from .lanes import Lanes
 from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
 from .registry import Registry

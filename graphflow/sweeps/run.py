@@ -12,7 +12,7 @@ from typing import Any
 from ..cache import Entry
 from ..engine import Engine, NodeResult, node_result
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
-from ..execute import Piece, Run, Surroundings
+from ..execution import Piece, Run, Surroundings
 from ..problem import Cancelled, Problem
 from ..settings import Settings
 from .axes import Variants

@@ -3,7 +3,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 import graphflow as gf
-from graphflow.lanes import Lanes
+from graphflow.execution.lanes import Lanes
 
 
 def in_threads(*calls):

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Condition, Event
 
-from .problem import Cancelled
+from ..problem import Cancelled
 
 __all__ = ["Lanes"]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .node import Expansion, NodeType, Ui
-from .values import Blocked, Items
-from .workflow import Link
+from ..node import Expansion, NodeType, Ui
+from ..values import Blocked, Items
+from ..workflow import Link
 
 __all__ = ["Answer", "answer", "blocked", "join", "merge_ui", "spread"]
 

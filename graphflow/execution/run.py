@@ -1,0 +1,403 @@
+"""The run: what is ready runs, what is cached is skipped, a failure stops only what depends on it.
+
+One scheduler for all callers. It lives in the calling thread and owns all state; workers only call node functions and
+report back through one queue. When a single blocking node is ready and nothing is in flight, it is called in place:
+there is nothing to overlap with, and a chain of small nodes then costs microseconds a node.
+
+A node that expands waits for the nodes that it brought, as any node waits for its inputs; then its outputs are put
+together. So a loop of a thousand rounds is a thousand nodes in a row, not a thousand nested calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ..cache import Entry, Origin
+from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
+from ..fingerprint import Fingerprint, content_key, is_current
+from ..inputs import NotComputed
+from ..node import NodeType
+from ..plan import Known, Plan, plan, stood_on
+from ..problem import Cancelled, GraphFlowError, Problem
+from ..validate import Bound
+from ..values import Blocked
+from ..workflow import Node, Workflow
+from .agenda import Agenda
+from .calling import Caller, Made, has_expansion
+from .expansions import Expansions
+from .rights import Elsewhere, Found, InOtherProcess, Rights
+from .surroundings import Piece, Surroundings
+from .workers import Workers, protected
+
+__all__ = ["Run"]
+
+POLL = 0.05
+"""Seconds between two looks at a lease that another process holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FromElsewhere:
+    """What another run of this process got for a node that this one needs, too; None if it failed."""
+
+    entry: Entry | None
+
+
+class Run:
+    """One execution of a bound workflow. After `execute()`: `results`, `timings`, `cached`, `problems`."""
+
+    def __init__(
+        self, workflow: Mapping[str, Node], order: Mapping[str, Bound], prints: Mapping[str, Fingerprint],
+        around: Surroundings,
+    ) -> None:  # fmt: skip
+        self._workflow, self._around, self._prints = workflow, around, dict(prints)
+        self._cache, self._emit, self._cancel, self._supply = around.cache, around.emit, around.cancel, around.supply
+        self._agenda = Agenda(order, around.supply.uses if around.supply is not None else {})
+        self._rights = Rights(around.cache, around.refresh)
+        self._expansions = Expansions(workflow, self._agenda, self._prints, around.types or {}, around.settings)
+        self._caller = Caller(self._document, around, self._agenda, self._rights, self._expansions)
+        self._wanted: set[str] = set()
+        self._in_lanes: dict[str, list[NodeType]] = {}
+        """The types of the nodes that are in each lane, or about to enter it."""
+        self._flying = 0
+        self._elsewhere = 0
+        """Of those in flight, the ones that other runs compute."""
+        self._in_other_processes: list[str] = []
+        self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
+        self._workers = Workers(around.workers, around.settings.together, self._done)
+        self.results: dict[str, Entry] = {}
+        self.timings: dict[str, float] = {}
+        self.cached: dict[str, None] = {}
+        self.problems: list[Problem] = []
+
+    def execute(self, wanted: Iterable[str]) -> None:
+        """Run until all wanted nodes are done or cannot be. Raises Cancelled."""
+        wanted = list(wanted)
+        self._wanted = set(wanted)
+        try:
+            planned = plan(self._agenda.order, wanted, self._ask)
+            running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
+            cached = stood_on(self._agenda.order, wanted, planned)
+            self._emit(RunStarted(running, cached))
+            for node_id in cached:
+                self._note_cached(node_id, "stored")
+            self._schedule(planned)
+            self._loop()
+            if self._cancel.is_set() and not self._wanted <= self.results.keys():
+                raise Cancelled()  # seen by the last node that was in flight, so that nothing was left to loop over
+            stuck = self._agenda.unfinished if not self.problems else []
+            if stuck:
+                text = ", ".join(self._title(node_id) for node_id in stuck[:8])
+                self.problems.append(Problem("cycle", f"these nodes wait for each other: {text}"))
+        finally:
+            self._workers.close()
+            self._rights.give_all_back()
+
+    # -- planning ---------------------------------------------------------------------------------------------------
+
+    def _add(self, wanted: Iterable[str]) -> None:
+        """Plan more nodes and what they need, and let what can start be ready."""
+        planned = plan(self._agenda.order, wanted, self._ask)
+        for node_id in planned.known | planned.handles:
+            if node_id not in self.timings and node_id not in self.cached:
+                self._note_cached(node_id, "stored")
+        self._schedule(planned)
+
+    def _schedule(self, planned: Plan) -> None:
+        new = self._agenda.add(planned)
+        if self._supply is not None:
+            for node_id in new:
+                for link in self._agenda.order[node_id].links.values():
+                    if link.node in self._supply.uses:
+                        self._supply.uses[link.node] -= 1
+
+    def _take_in(self, piece: Piece) -> None:
+        self._agenda.order.update(piece.order)
+        self._prints.update(piece.prints)
+        self._wanted.update(piece.wanted)
+        self._add(piece.wanted)
+        for node_id in piece.wanted:
+            if node_id in self._wanted and node_id in self._agenda.entries:
+                self._note_result(node_id)
+
+    def _ask(self, node_id: str) -> Known:
+        if node_id in self._agenda.entries:
+            return Known.YES
+        if self._around.refresh and node_id not in self.timings:
+            return Known.NO
+        entry = self._cache.get(self._prints[node_id].recipe)
+        if entry is None or not self._still_valid(node_id, entry):
+            return Known.NO
+        if entry.outputs is None and self._agenda.order[node_id].type.outputs:
+            return Known.HANDLES
+        self._agenda.entries[node_id] = entry
+        return Known.YES
+
+    def _still_valid(self, node_id: str, entry: Entry) -> bool:
+        kind, around = self._agenda.order[node_id].type, self._around
+        if not all(is_current(part, around.types or {}, around.settings) for part in entry.brought):
+            return False
+        return kind.still_valid is None or kind.still_valid(around.settings, entry.ui)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        ready = self._agenda.ready
+        while self._has_more():
+            if self._cancel.is_set():
+                self._drain()
+                raise Cancelled()
+            if len(ready) == 1 and not self._flying and not self._in_other_processes:
+                node_id = ready.popleft()
+                if not self._prepare(node_id):
+                    continue
+                if not self._agenda.order[node_id].type.is_async:
+                    work = self._caller.work(node_id)
+                    began = time.perf_counter()
+                    value, error = protected(work)
+                    self._finish(node_id, value, error, time.perf_counter() - began)
+                    continue
+                self._launch(node_id)
+            self._dispatch()
+            if self._flying or self._in_other_processes:
+                self._wait()
+
+    def _has_more(self) -> bool:
+        if self._supply is not None and not self._cancel.is_set():
+            while (piece := self._supply.next()) is not None:
+                self._take_in(piece)
+        return bool(self._agenda.ready or self._flying or self._in_other_processes)
+
+    def _wait(self) -> None:
+        """For one node to come back, or for the time to look again at what other processes do."""
+        try:
+            node_id, value, error, seconds = self._done.get(timeout=POLL if self._in_other_processes else 0.2)
+        except Empty:
+            self._agenda.ready.extend(self._in_other_processes)
+            self._in_other_processes.clear()
+            return
+        self._flying -= 1
+        if isinstance(value, _FromElsewhere):
+            self._elsewhere -= 1
+            self._finish_elsewhere(node_id, value.entry)
+        else:
+            self._leave_lane(self._agenda.order[node_id].type)
+            self._finish(node_id, value, error, seconds)
+
+    def _dispatch(self) -> None:
+        """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes."""
+        ready = self._agenda.ready
+        held: list[str] = []
+        full: set[str | None] = set()
+        while ready:
+            node_id = ready.popleft()
+            kind = self._agenda.order[node_id].type
+            if kind.lane in full or not self._has_room(kind):
+                full.add(kind.lane)
+                held.append(node_id)
+            elif self._prepare(node_id):
+                self._launch(node_id)
+        ready.extend(held)
+
+    def _has_room(self, kind: NodeType) -> bool:
+        inside = self._in_lanes.get(kind.lane) if kind.lane is not None else None
+        return not inside or (kind.together and inside[0] is kind and len(inside) < self._around.settings.together)
+
+    def _leave_lane(self, kind: NodeType) -> None:
+        if kind.lane is not None:
+            self._in_lanes[kind.lane].remove(kind)
+
+    def _launch(self, node_id: str) -> None:
+        kind = self._agenda.order[node_id].type
+        if kind.lane is not None:
+            self._in_lanes.setdefault(kind.lane, []).append(kind)
+        self._flying += 1
+        self._workers.start(node_id, self._caller.work(node_id), kind.is_async, kind.together)
+
+    def _drain(self) -> None:
+        """Wait for what is in flight: nodes see the cancellation at their next step."""
+        own = self._flying - self._elsewhere
+        while own > 0:
+            node_id, value, error, seconds = self._done.get()
+            if not isinstance(value, _FromElsewhere):
+                own -= 1
+                if error is None:
+                    self._finish(node_id, value, None, seconds)
+
+    # -- the beginning of a node ------------------------------------------------------------------------------------
+
+    def _prepare(self, node_id: str) -> bool:
+        """Whether to call the node: not if its key is known, its inputs are blocked, or somebody else is at the same."""
+        if node_id in self._expansions:
+            self._fold(node_id)
+            return False
+        if node_id in self._agenda.handles or node_id in self._rights:
+            return True
+        stops = self._caller.stops(node_id)
+        if stops is not None:
+            self._finish_blocked(node_id, stops)
+            return False
+        mine, node = self._prints[node_id], self._agenda.order[node_id]
+        key = content_key(mine, node, self._agenda.content) if self._cache.is_on else None
+        answer = self._rights.take(
+            node_id, mine.recipe, key, mine.is_volatile, lambda: self._origin(node_id),
+            lambda entry: self._still_valid(node_id, entry),
+        )  # fmt: skip
+        if isinstance(answer, Found):
+            self._finish_known(node_id, answer.entry, answer.reason)
+        elif isinstance(answer, Elsewhere):
+            self._flying += 1
+            self._elsewhere += 1
+            answer.result.add_done_callback(lambda future: self._bring(node_id, future))
+        elif isinstance(answer, InOtherProcess):
+            self._in_other_processes.append(node_id)
+        else:
+            self._emit(NodeStarted(node_id, self._expansions.display(node_id)))
+            return True
+        return False
+
+    def _bring(self, node_id: str, future: Future[Entry | None]) -> None:
+        self._done.put((node_id, _FromElsewhere(future.result()), None, 0.0))
+
+    def _origin(self, node_id: str) -> Origin:
+        node, mine = self._agenda.order[node_id], self._prints[node_id]
+        links = {name: (self._prints[link.node].recipe, link.slot) for name, link in node.links.items()}
+        return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, node_id)
+
+    def _document(self, node_id: str) -> Callable[[], dict[str, Any]]:
+        if self._supply is not None:
+            return self._supply.document(self._expansions.display(node_id) or node_id)
+        assert isinstance(self._workflow, Workflow)
+        return self._workflow.to_json
+
+    def _unfold(self, node_id: str, answers: Any, seconds: float) -> None:
+        """Take the nodes that the calls brought into the run, and wait for those that the outputs need."""
+        self._wait_for(node_id, self._expansions.open(node_id, answers, seconds))
+
+    def _wait_for(self, node_id: str, sources: list[str]) -> None:
+        self._add(sources)
+        self._agenda.wait_for(node_id, sources)
+
+    # -- the end of a node ------------------------------------------------------------------------------------------
+
+    def _finish(self, node_id: str, value: Any, error: BaseException | None, seconds: float) -> None:
+        if isinstance(error, NotComputed):
+            self._wait_for(node_id, list(self._agenda.ask(node_id, error.names)))
+            return
+        if error is None and isinstance(value, list):  # the answers of an async node, or of one that expands
+            try:
+                if has_expansion(value):
+                    self._unfold(node_id, value, seconds)
+                    return
+                value = self._caller.made(node_id, value, seconds)
+            except Exception as wrong:
+                error = wrong
+        if error is not None:
+            self._fail(node_id, error)
+        else:
+            self._complete(node_id, value, seconds)
+
+    def _fold(self, node_id: str) -> None:
+        """All that the expansion's outputs need is there: put them together."""
+        found = self._expansions.close(node_id)
+        brought = found.all_brought(self._agenda)
+        made, error = protected(lambda: self._caller.made(node_id, found.answers, found.seconds, brought))
+        if error is not None:
+            self._fail(node_id, error)
+        else:
+            self._complete(node_id, made, found.seconds)
+
+    def _complete(self, node_id: str, made: Made, seconds: float) -> None:
+        entry, encoded, stops = made
+        if stops:
+            self._tell_blocked(node_id, stops)
+        if node_id in self._agenda.handles:
+            self._cache.memory.put(self._prints[node_id].recipe, entry)
+        else:
+            self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
+            whole = not stops and not self._expansions.has_effects(node_id)
+            self._rights.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
+            self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
+        self._end(node_id, entry)
+
+    def _finish_known(self, node_id: str, entry: Entry, reason: str) -> None:
+        self._agenda.entries[node_id] = entry
+        self._note_cached(node_id, reason)
+        self._end(node_id, entry)
+
+    def _finish_elsewhere(self, node_id: str, entry: Entry | None) -> None:
+        """Another run of this process had the same node: take its result, or try in its place."""
+        if entry is None or entry.outputs is None:
+            self._agenda.ready.append(node_id)
+        else:
+            self._finish_known(node_id, entry, "shared")
+
+    def _finish_blocked(self, node_id: str, stops: list[Blocked]) -> None:
+        """Every call is blocked: the outputs are blocked, too."""
+        self._tell_blocked(node_id, stops)
+        self._emit(NodeBlocked(node_id, self._expansions.display(node_id)))
+        outputs = (Blocked(),) * len(self._agenda.order[node_id].type.outputs)
+        self._end(node_id, Entry(outputs, (None,) * len(outputs)))
+
+    def _end(self, node_id: str, entry: Entry) -> None:
+        self._agenda.done(node_id, entry)
+        if node_id in self._wanted:
+            self._note_result(node_id)
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def _note_cached(self, node_id: str, reason: str) -> None:
+        entry = self._agenda.entries.get(node_id)
+        self.cached[node_id] = None
+        self._cache.touch(self._prints[node_id].recipe)
+        ui = entry.ui if entry is not None else None
+        self._emit(NodeCached(node_id, ui, reason, self._expansions.display(node_id)))
+        if node_id in self._wanted and entry is not None:
+            self._note_result(node_id)
+
+    def _note_result(self, node_id: str) -> None:
+        entry = self._agenda.entries[node_id]
+        if self._supply is None:
+            self.results[node_id] = entry
+        else:
+            self._wanted.discard(node_id)
+            self._supply.done(node_id, entry)
+
+    def _tell_blocked(self, node_id: str, stops: list[Blocked]) -> None:
+        for message in dict.fromkeys(stop.message for stop in stops if stop.message is not None):
+            self._report(node_id, [Problem("blocked", message)])
+
+    def _fail(self, node_id: str, error: BaseException) -> None:
+        self._rights.give_back(node_id)
+        if isinstance(error, Cancelled):
+            self._cancel.set()
+        elif isinstance(error, GraphFlowError):
+            self._report(node_id, error.problems)
+        else:
+            found = Problem("node_failed", f"{type(error).__name__}: {error}", hint=_advice(error))
+            self._report(node_id, [found])
+
+    def _report(self, node_id: str, problems: Iterable[Problem]) -> None:
+        """Say what is wrong under the node that stands in the workflow."""
+        visible = self._expansions.display(node_id)
+        name = self._agenda.order[node_id].type.name
+        inside = f"in {name}, which it expanded into: " if visible is not None else ""
+        for problem in problems:
+            told = Problem(problem.code, inside + problem.message, visible or node_id, self._title(node_id), problem.input,
+                           problem.hint)  # fmt: skip
+            self.problems.append(told)
+            self._emit(NodeError(node_id, told.to_json(), visible))
+
+    def _title(self, node_id: str) -> str:
+        visible = self._expansions.display(node_id) or node_id
+        return self._workflow[visible].title or self._agenda.order[visible].type.name
+
+
+def _advice(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "use a smaller width, height or batch_size"
+    return None

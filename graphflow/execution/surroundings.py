@@ -1,0 +1,61 @@
+"""What a run gets from its engine and its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any, NamedTuple, Protocol
+
+from ..cache import Cache, Entry
+from ..events import Event
+from ..fingerprint import Fingerprint
+from ..node import NodeType
+from ..settings import Settings
+from ..validate import Bound
+from .lanes import Lanes
+
+__all__ = ["Piece", "Supply", "Surroundings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    cache: Cache
+    settings: Settings
+    lanes: Lanes
+    workers: int
+    emit: Callable[[Event], None]
+    cancel: Flag
+    refresh: bool = False
+    """Compute everything, and replace what the cache holds."""
+    claims: Path | None = None
+    extra_pnginfo: Mapping[str, Any] | None = None
+    types: Mapping[str, NodeType] | None = None
+    """The node types that expansions may bring."""
+    supply: Supply | None = None
+    """Where the nodes come from, if not all at once."""
+
+
+class Piece(NamedTuple):
+    """A part of a plan: nodes in topological order with all that they stand on, and which of them are wanted."""
+
+    order: Mapping[str, Bound]
+    prints: Mapping[str, Fingerprint]
+    wanted: Iterable[str]
+
+
+class Supply(Protocol):
+    """A plan that a run takes piece by piece, so that it works on one part of many alike variants at a time."""
+
+    uses: dict[str, int]
+    """How many nodes that have not been taken yet are linked to a node: until then it is not forgotten."""
+
+    def next(self) -> Piece | None:
+        """The next piece if it is time for one. Asked after each node; must give one if none is under way."""
+
+    def done(self, node_id: str, entry: Entry) -> None:
+        """A wanted node has been computed, or was known."""
+
+    def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
+        """What makes the JSON of the workflow that the node is told to be part of."""
