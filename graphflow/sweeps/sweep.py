@@ -12,11 +12,14 @@ from typing import Any
 
 from ..engine import Engine
 from ..events import Event
+from ..problem import InvalidWorkflow, Problem
+from ..remote import Remote
 from ..script import Graph
 from ..workflow import Workflow
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
+from .remote import run_remote
 from .results import Results, VariantResult
 from .run import run_merged
 
@@ -53,7 +56,7 @@ class Sweep:
 
     def run(
         self,
-        engine: Engine | None = None,
+        engine: Engine | Remote | None = None,
         *,
         targets: Iterable[str] | None = None,
         on_result: Callable[[VariantResult], None] | None = None,
@@ -65,6 +68,8 @@ class Sweep:
     ) -> Results:
         """Run all variants as one plan; each different node runs once. A variant that fails has problems in its result
         and stops no other one.
+
+        `engine` may be a server (`gf.connect`): the variants are then runs in its queue, and share what it caches.
 
         `on_result` is called with each variant as it is done, in the calling thread. Events name nodes of the plan, see
         `Merged`. `exact`: no two samplers share a forward pass, so that each picture is the same to the bit as that of
@@ -83,6 +88,14 @@ class Sweep:
             if on_result is not None:
                 on_result(result)
 
+        if not isinstance(engine, Engine):
+            if refresh:
+                raise InvalidWorkflow([Problem("not_offered", "a server cannot be told to compute what it knows already")])
+            tally = run_remote(
+                engine, self.variants, targets=targets, give=give, emit=on_event or _ignore, cancel=cancel or Flag(),
+                extra_pnginfo=extra_pnginfo,
+            )  # fmt: skip
+            return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
         settings = replace(engine.settings, together=1) if exact else engine.settings
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
@@ -93,7 +106,7 @@ class Sweep:
         )  # fmt: skip
         return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
 
-    def stream(self, engine: Engine | None = None, **options: Any) -> Iterator[VariantResult]:
+    def stream(self, engine: Engine | Remote | None = None, **options: Any) -> Iterator[VariantResult]:
         """`run`, giving each result as it comes. What has not run when the iterator is closed does not run."""
         results: SimpleQueue[VariantResult | BaseException | None] = SimpleQueue()
         cancel = options.setdefault("cancel", Flag())

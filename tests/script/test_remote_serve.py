@@ -208,6 +208,34 @@ def test_what_is_cached_there_is_told_as_cached(remote):
     assert events[0].nodes == () and "KSampler" in events[0].cached
 
 
+def test_a_sweep_runs_there_with_what_is_common_once_and_a_failing_variant_alone(remote, server):
+    n = gf.Nodes(folders=(server.folder / "pack",))
+    with gf.Graph() as g:
+        start = n.PrimitiveInt(value=5)
+        number = n.ComfyMathExpression(expression="a + 1", values=[start])
+        n.Show(value=number.INT)
+    sweep = gf.sweep(g, {start.value: [5, 6, "x"], number.expression: ["a + 1", "a * 2", "a // 0"]})
+    events = []
+    results = sweep.run(remote, on_event=events.append)
+    shown = [item.nodes["Show"].ui["value"] if item.nodes else None for item in results]
+    assert shown == [[6], [10], None, [7], [12], None, None, None, None]
+    assert len(results.failed) == 5 and results.ran["PrimitiveInt"] == 2
+    assert {event.node for event in events if isinstance(event, NodeStarted)} >= {"ComfyMathExpression@0"}
+    assert isinstance(events[0], RunStarted) and events[-1].status == "done"
+
+
+def test_cancelling_a_sweep_stops_all_of_it_there(remote, server):
+    flag = threading.Event()
+
+    def listen(event):
+        if isinstance(event, Progress):
+            flag.set()
+
+    with pytest.raises(gf.Cancelled):
+        gf.sweep(slow(server, seconds=0.05), {"Slow.steps": range(600, 620)}).run(remote, on_event=listen, cancel=flag)
+    assert remote.run(slow(server, steps=1))["Show"].ui == {"value": [1]}
+
+
 def test_a_server_that_is_killed_and_started_again_is_followed_to_the_end(remote, server):
     """The run starts again there, which is told; otherwise each state comes once, and in order."""
     workflow = slow(server, steps=20, seconds=0.1)

@@ -1,0 +1,94 @@
+"""A sweep on another machine: each variant is a run of its own in that server's queue.
+
+What variants have in common is computed once there as well, because the server caches it; to plan them as one, the
+server would have to be told of the sweep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from threading import Event as Flag
+from typing import Any
+
+from ..engine import Result
+from ..events import Event, RunDone, RunStarted
+from ..problem import Cancelled, InvalidWorkflow, NodeFailed
+from ..remote import Remote
+from .axes import Variant, Variants
+from .results import VariantResult
+from .run import Tally
+
+__all__ = ["run_remote"]
+
+WINDOW = 8
+"""Variants that are in the server's queue at a time: it never waits for us, and other people's prompts get their turn."""
+
+
+def run_remote(
+    remote: Remote, variants: Variants, *, targets: Iterable[str] | None, give: Callable[[VariantResult], None],
+    emit: Callable[[Event], None], cancel: Flag, extra_pnginfo: Mapping[str, Any] | None,
+) -> Tally:  # fmt: skip
+    """Run all variants and `give` each as it is done. Events name a node `ID@VARIANT`.
+
+    Raises InvalidWorkflow if no variant can run, Cancelled, and GraphFlowError if the server does not answer.
+    """
+    tally = Tally()
+    wanted = None if targets is None else tuple(targets)
+    began = time.perf_counter()
+    stop = _Either(cancel)
+
+    def run(variant: Variant) -> Result:
+        def tell(event: Event) -> None:
+            if not isinstance(event, (RunStarted, RunDone)):
+                emit(replace(event, node=f"{event.node}@{variant.index}"))  # type: ignore[attr-defined, call-arg]
+
+        if stop.is_set():
+            raise Cancelled()
+        return remote.run(variant.workflow, targets=wanted, on_event=tell, cancel=stop, extra_pnginfo=extra_pnginfo)
+
+    emit(RunStarted((), ()))
+    status = "failed"
+    refused: list[InvalidWorkflow] = []
+    try:
+        with ThreadPoolExecutor(WINDOW, thread_name_prefix="graphflow-sweep") as pool:
+            try:
+                work = {pool.submit(run, variant): variant for variant in variants}
+                for future in as_completed(work):
+                    if cancel.is_set():
+                        raise Cancelled()
+                    variant = work[future]
+                    try:
+                        result = future.result()
+                    except (InvalidWorkflow, NodeFailed) as error:
+                        refused += [error] if isinstance(error, InvalidWorkflow) else []
+                        give(VariantResult(variant, {}, error.problems))
+                        continue
+                    tally.ran.update(result.timings.keys())
+                    give(VariantResult(variant, result.nodes))
+            except BaseException:
+                stop.set()
+                raise
+        if len(refused) == len(variants):
+            raise refused[0]
+        status = "done"
+    except Cancelled:
+        status = "cancelled"
+        raise
+    finally:
+        tally.seconds = time.perf_counter() - began
+        emit(RunDone(status, tally.seconds))
+    return tally
+
+
+class _Either(Flag):
+    """Set by itself or by another one."""
+
+    def __init__(self, other: Flag) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._other.is_set()
