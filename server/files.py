@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from graphflow import Problem
 
@@ -169,7 +170,7 @@ async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, 
                     fields[part.name] = content[: 1 << 16].decode("utf-8")
     except TimeoutError:
         raise Refused(408, Problem("too_slow", f"the file did not come within {seconds:.0f} seconds")) from None
-    except (ValueError, AssertionError, LookupError, RuntimeError) as error:
+    except (ValueError, AssertionError, LookupError, RuntimeError, HttpProcessingError) as error:
         raise Refused(400, Problem("bad_form", f"the form cannot be read: {error}"[:200])) from None
     if data is None:
         raise Refused(400, Problem("no_image", "the form has no file", input="image"))

@@ -55,6 +55,8 @@ def set_up(recent: Recent, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler, recent]
     root.setLevel(level)
+    # It has a traceback to tell of every head that is no HTTP; our own mistakes are told by the middleware.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -78,7 +78,9 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
 
 
 def _responses(route: Route) -> dict[str, Any]:
-    refused = {"description": "Refused", "content": {"application/json": {"schema": _reference(Refusal)}}}
+    # What is no HTTP, or has too long a head, is refused before any route is found, in plain words.
+    content = {"application/json": {"schema": _reference(Refusal)}, "text/plain": {"schema": {"type": "string"}}}
+    refused = {"description": "Refused", "content": content}
     responses: dict[str, Any] = {"4XX": refused}
     for status in route.statuses:
         responses[str(status)] = {"description": web.Response(status=status).reason or ""}
