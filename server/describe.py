@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -196,9 +197,17 @@ async def get_features(request: web.Request) -> web.Response:
 
 
 async def system_stats(request: web.Request) -> web.Response:
-    settings = request.app[STATE].engine.settings
+    state = request.app[STATE]
+    return await answer_made(lambda: _stats(state.engine.settings, state.queue.worker.devices))
+
+
+def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The accelerators as the worker process sees them; while it has not used any, as the system does."""
     total, free = _memory()
-    return answer({
+    devices = [
+        {**item, "torch_vram_total": item["vram_total"], "torch_vram_free": item["vram_free"]} for item in accelerators
+    ]
+    return {
         "system": {
             "os": os.name, "ram_total": total, "ram_free": free, "comfyui_version": SPOKEN,
             "graphflow_version": graphflow.__version__, "required_frontend_version": _version("comfyui-frontend-package"),
@@ -206,8 +215,8 @@ async def system_stats(request: web.Request) -> web.Response:
             "python_version": f"{platform.python_version()} {sys.implementation.name}",
             "pytorch_version": _version("torch") or "", "embedded_python": False, "argv": ["graphflow", "serve"],
         },
-        "devices": [await asyncio.to_thread(_device, settings.device, total, free)],
-    })  # fmt: skip
+        "devices": devices or [_device(settings.device, total, free)],
+    }  # fmt: skip
 
 
 def _device(kind: str, total: int, free: int) -> dict[str, Any]:

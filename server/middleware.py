@@ -48,6 +48,7 @@ def around(metrics: Metrics) -> web.middleware:
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Called before the head of any answer is sent, streams and refusals included."""
+    response.headers["Server"] = "GraphFlow"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
 

@@ -78,6 +78,11 @@ class Changes(Body):
     )
 
 
+class QueueChanges(Changes):
+    paused: bool | None = None
+    """True: start no other prompt; false: go on."""
+
+
 class InterruptBody(Body):
     prompt_id: Annotated[str, Field(max_length=256)] | None = None
 

@@ -11,7 +11,17 @@ from graphflow import Problem
 
 from .answers import answer, answer_made, empty
 from .bodies import read_model, read_query
-from .models import Changes, FreeBody, HistoryQuery, InterruptBody, JobsCancel, JobsPage, JobsQuery, QueueQuery
+from .models import (
+    Changes,
+    FreeBody,
+    HistoryQuery,
+    InterruptBody,
+    JobsCancel,
+    JobsPage,
+    JobsQuery,
+    QueueChanges,
+    QueueQuery,
+)
 from .policies import READ, WRITE
 from .queue import ACTIVE, Prompt
 from .queue import State as PromptState
@@ -40,9 +50,11 @@ async def get_queue(request: web.Request) -> web.Response:
 
 
 async def post_queue(request: web.Request) -> web.Response:
-    """Take waiting prompts out of the queue; what runs goes on."""
+    """Take waiting prompts out of the queue, pause it or go on; what runs, runs on."""
     state = request.app[STATE]
-    changes = await read_model(request, state.options.limits, Changes, empty={})
+    changes = await read_model(request, state.options.limits, QueueChanges, empty={})
+    if changes.paused is not None:
+        (state.queue.pause if changes.paused else state.queue.resume)()
     if changes.delete:
         await state.queue.delete(changes.delete)
     if changes.clear:
@@ -174,7 +186,7 @@ def _ms(seconds: float | None) -> int | None:
 
 ROUTES = (
     Route("GET", "/queue", get_queue, READ, "What runs and waits", query=QueueQuery, answer=dict[str, Any]),
-    Route("POST", "/queue", post_queue, WRITE, "Take prompts out of the queue", body=Changes, body_required=False),
+    Route("POST", "/queue", post_queue, WRITE, "Change the queue", body=QueueChanges, body_required=False),
     Route("GET", "/history", get_history, READ, "What has run", query=HistoryQuery, answer=dict[str, Any]),
     Route("GET", "/history/{prompt_id}", get_history_of, READ, "One that has run", answer=dict[str, Any]),
     Route("POST", "/history", post_history, WRITE, "Forget what has run", body=Changes, body_required=False),

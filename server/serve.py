@@ -7,21 +7,23 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from graphflow import Cache, Engine, Registry
+from graphflow import Cache, Engine, Problem, Registry
 
 from .app import create_app
 from .logs import Recent, set_up
 from .options import Options
 from .pages import editor_folder
 from .queue import PromptQueue, QueueSettings
+from .refusal import Refused, refusal
 
 __all__ = ["listening", "serve"]
 
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 SHUTDOWN = 1.0
 """Seconds that open requests get to end, while the step at hand ends."""
 
@@ -59,6 +61,7 @@ async def listening(options: Options, settings: QueueSettings, recent: Recent | 
     await runner.setup()
     try:
         assert runner.server is not None
+        runner.server.request_handler = _without_odd_expectations(runner.server.request_handler)
         door = _Door(runner.server, limits.connections)
         server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
         try:
@@ -76,6 +79,18 @@ def address(options: Options, port: int) -> str:
     what = "the editor" if editor_folder() is not None else "the status page"
     login = f"login#{options.token}" if options.token is not None else ""
     return f"Open http://{host}:{port}/{login} for {what}; clients of the API use http://{host}:{port}"
+
+
+def _without_odd_expectations(handle: Handle) -> Handle:
+    """aiohttp answers an `Expect` that it does not know before any middleware runs, and with 500 if it is no UTF-8."""
+
+    async def checked(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            problem = Problem("unknown_expectation", "the Expect header asks for something unknown")
+            return refusal(Refused(417, problem))
+        return await handle(request)
+
+    return checked
 
 
 class _Door:

@@ -41,3 +41,12 @@ def burn(context: Context, seconds: float = 1.0) -> int:
 def tell(text: str = "", size: int = 1) -> Ui:
     """Shows a long text."""
     return Ui({"text": [text * size]})
+
+
+@node("Save", version="1", output=True, deterministic=False)
+def save(context: Context, filename_prefix: str = "saved") -> Ui:
+    """Writes a text file where a prefix says, as nodes that save pictures do."""
+    from graphflow_nodes.files import save_numbered
+
+    folder = context.settings.output_dir
+    return Ui({"files": save_numbered([b"text"], context, folder, filename_prefix, ".txt", "output")})

@@ -198,6 +198,7 @@ def test_attack_14_connections_are_capped(serve):
      b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
      b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
      b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+     b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\n\r\n",
      b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
 )  # fmt: skip
 def test_what_is_no_http_is_a_4xx_or_the_end_of_the_connection(server, raw):

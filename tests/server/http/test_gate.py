@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import aiohttp
+import graphflow_server
 import pytest
 from graphflow_server.app import ROUTES, add_routes
 from graphflow_server.command import configure
@@ -284,3 +287,14 @@ def test_attack_21_an_error_of_a_node_tells_no_path_of_this_machine(server, tmp_
     )
     assert b"out of luck" in history and b"/site-packages/" not in history and str(server.root).encode() not in history
     assert b".py" not in history
+
+
+def test_attack_9_nothing_in_the_server_evaluates_text_or_unpickles():
+    folder = Path(graphflow_server.__file__).parent
+    for path in folder.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not names & {"eval", "exec", "compile", "__import__"}, path
+        assert not modules & {"pickle", "marshal", "shelve", "dill", "yaml", "torch"}, path

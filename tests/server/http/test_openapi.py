@@ -28,7 +28,9 @@ def test_every_route_is_described(server):
     assert described == {(route.method.lower(), re.sub(r":[^}]*\}", "}", route.path)) for route in ROUTES}
     prompt = document["paths"]["/prompt"]["post"]
     assert prompt["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/PromptBody"}
-    assert prompt["responses"]["4XX"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}
+    assert prompt["responses"]["4XX"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Refusal"
+    }
     assert document["paths"]["/health"]["get"].get("security") is None and prompt["security"] == [{"bearer": []}]
 
 
@@ -42,7 +44,10 @@ def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
 
             @settings(max_examples=8, deadline=None, database=None, phases=[Phase.generate],
                       suppress_health_check=list(HealthCheck))  # fmt: skip
-            @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+            @given(
+                case=operation.as_strategy()
+                | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
+            )
             def check(case):
                 response = case.call(base_url=server.url, timeout=20)
                 case.validate_response(response, checks=CHECKED)

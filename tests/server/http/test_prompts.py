@@ -92,6 +92,82 @@ def test_the_queue_shows_what_runs_and_what_waits(server, graph):
     assert server.get(f"/history/{first}").json[first]["status"]["status_str"] == "error"
 
 
+def test_defect_19_an_interrupt_of_one_prompt_never_stops_another(server):
+    running = server.post("/prompt", {"prompt": slow(20, "r")}).json["prompt_id"]
+    waiting = server.post("/prompt", {"prompt": slow(0.3, "s")}).json["prompt_id"]
+    until_running(server, running)
+    for other in (waiting, "unknown", ""):
+        assert server.post("/interrupt", {"prompt_id": other}).status == 200
+    assert server.get(f"/prompts/{running}").json["state"] == "running"
+    server.post("/interrupt", {"prompt_id": running})
+    server.post("/interrupt", {"prompt_id": running})
+    end = time.monotonic() + 10
+    while server.get(f"/prompts/{waiting}").json["state"] != "done" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.get(f"/prompts/{waiting}").json["state"] == "done"
+    assert server.get(f"/prompts/{running}").json["state"] == "cancelled"
+
+
+def test_defect_23_a_long_queue_is_listed_without_holding_the_event_loop(serve, graph):
+    def gap(server):
+        line = next(
+            line
+            for line in server.get("/metrics").body.decode().splitlines()
+            if line.startswith("graphflow_event_loop_gap")
+        )
+        return float(line.rpartition(" ")[2])
+
+    big = {str(index): {"class_type": "Number", "inputs": {"text": "x" * 100}} for index in range(100)}
+    with serve(paused=True) as server:
+        ids = [
+            server.post("/prompt", {"prompt": {**big, **graph(index % 100)}}).json["prompt_id"] for index in range(300)
+        ]
+        gaps: list[float] = []
+        while len(gaps) < 5 and (not gaps or min(gaps) >= 0.05):
+            gap(server)
+            found = server.get("/queue").json["queue_pending"]
+            gaps.append(gap(server))
+        assert [item[1] for item in found] == ids and len(found[0][2]) == 100
+        assert server.get("/queue?limit=2&offset=1").json["queue_pending"] == found[1:3]
+        assert min(gaps) < 0.05, gaps
+
+
+def test_a_paused_server_goes_on_when_it_is_told_to(serve, graph):
+    with serve(paused=True) as server:
+        prompt_id = server.post("/prompt", {"prompt": graph(61)}).json["prompt_id"]
+        assert server.get("/health").json["paused"] is True
+        assert server.get(f"/prompts/{prompt_id}").json["state"] == "pending"
+        assert server.post("/queue", {"paused": False}).status == 200
+        assert server.run(graph(61), prompt_id=prompt_id)["state"] == "done"
+
+
+def test_attack_10_a_webhook_goes_nowhere_that_was_not_allowed(server, graph):
+    for address in (
+        "http://127.0.0.1/x",
+        "http://169.254.169.254/latest/meta-data",
+        "https://evil.example/",
+        "file:///etc/passwd",
+        5,
+    ):
+        refused = server.post("/prompt", {"prompt": graph(62), "webhook": address})
+        assert refused.status == 400 and refused.problems, address
+
+
+def test_attack_4_a_path_in_a_node_of_the_workflow_leads_nowhere(server, tmp_path):
+    for name in ("../../etc/passwd", "/etc/passwd", "..\\x", "a\0b"):
+        load = {"1": {"class_type": "LoadImage", "inputs": {"image": name}},
+                "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}  # fmt: skip
+        assert server.post("/prompt", {"prompt": load}).status == 400
+        model = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}},
+                 "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
+        assert server.post("/prompt", {"prompt": model}).status == 400
+    before = sorted(server.root.parent.rglob("*.txt"))
+    for prefix in ("../escaped", "/tmp/escaped", "a/../../escaped"):
+        result = server.run({"1": {"class_type": "Save", "inputs": {"filename_prefix": prefix}}})
+        assert result["state"] == "failed" and "out of the output folder" in result["error"]["exception_message"]
+    assert sorted(server.root.parent.rglob("*.txt")) == before
+
+
 def test_an_interrupt_without_a_body_stops_what_runs(server):
     prompt_id = server.post("/prompt", {"prompt": slow(20, "b")}).json["prompt_id"]
     until_running(server, prompt_id)
@@ -200,7 +276,7 @@ def test_validate_tells_all_problems_and_queues_nothing(server, graph):
     assert server.get("/prompt").json == before
 
 
-def test_secrets_are_shown_nowhere(server):
+def test_defect_15_secrets_are_shown_nowhere(server):
     extra = {"api_key_comfy_org": "hush-1", "auth_token_comfy_org": "hush-2", "my_secret": "hush-3",
              "extra_pnginfo": {"workflow": {"note": "x"}}}  # fmt: skip
     first = server.post("/prompt", {"prompt": slow(1.0, "d"), "extra_data": extra}).json["prompt_id"]
