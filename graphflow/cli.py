@@ -19,6 +19,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "run": "run a workflow: a JSON file, a picture of an earlier run, or the name of a shipped workflow",
+    "sweep": "run many variants of a workflow as one, and show them side by side",
     "validate": "say everything that is wrong with a workflow",
     "explain": "say for each node whether it is cached, and if not, why",
     "nodes": "list the node types, or show one",

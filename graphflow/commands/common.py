@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from threading import Event as Flag
+from typing import Any
 
 from ..cache import Cache, default_folder
 from ..digests import Digests
@@ -22,7 +27,7 @@ from ..workflow import Workflow, parse
 
 __all__ = [
     "DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "add_nodes_option", "cache_folder",
-    "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "to_workflow",
+    "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "shown", "to_workflow",
 ]  # fmt: skip
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -118,6 +123,32 @@ def read_workflow(name: str) -> WorkflowFile:
     raise InvalidWorkflow([
         Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))
     ])  # fmt: skip
+
+
+def shown(path: Path) -> str:
+    """As short as it can be read: relative to where the user is, or whole where it lies elsewhere."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def interrupt_cancels(cancel: Flag) -> Iterator[None]:
+    """The first Ctrl-C cancels, which takes effect within a sampler step; the second ends the process where it is."""
+
+    def on_signal(*_: Any) -> None:
+        if cancel.is_set():
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h")  # the display has hidden the cursor
+            os.write(2, b"\nstopped at once\n")
+            os._exit(FAILED)
+        cancel.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def complain(problems: Iterable[Problem], what: str = "error") -> None:

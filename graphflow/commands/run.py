@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
 from typing import Any
@@ -18,7 +13,18 @@ from ..events import Event
 from ..problem import Cancelled, GraphFlowError, Problem
 from ..progress import Display
 from .changes import add_changes, changed, warn_of_unused
-from .common import DONE, FAILED, add_cache_options, add_folder_options, complain, engine, read_workflow, to_workflow
+from .common import (
+    DONE,
+    FAILED,
+    add_cache_options,
+    add_folder_options,
+    complain,
+    engine,
+    interrupt_cancels,
+    read_workflow,
+    shown,
+    to_workflow,
+)
 
 __all__ = ["configure", "run"]
 
@@ -41,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     cancel = Flag()
     lines = _JsonLines(cancel)
     try:
-        with _interrupt_cancels(cancel):
+        with interrupt_cancels(cancel):
             return _run(options, cancel, lines)
     except Cancelled:
         print("cancelled", file=sys.stderr)
@@ -78,34 +84,8 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
             complain(runner.cache.problems, "warning")
     if not options.json:
         for path in result.paths:
-            print(_shown(path))
+            print(shown(path))
     return DONE
-
-
-def _shown(path: Path) -> str:
-    """As short as it can be read: relative to where the user is, or whole where it lies elsewhere."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-@contextmanager
-def _interrupt_cancels(cancel: Flag) -> Iterator[None]:
-    """The first Ctrl-C cancels, which takes effect within a sampler step; the second ends the process where it is."""
-
-    def on_signal(*_: Any) -> None:
-        if cancel.is_set():
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h")  # the display has hidden the cursor
-            os.write(2, b"\nstopped at once\n")
-            os._exit(FAILED)
-        cancel.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _JsonLines:

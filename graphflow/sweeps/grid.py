@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..workflow import Place
 from .axes import Axis
-from .results import Results, VariantResult
+from .results import Results, VariantResult, label
 
-__all__ = ["draw_grid", "label"]
+__all__ = ["draw_grid"]
 
 PAPER, INK, FAINT, ALARM = "#ffffff", "#1d1d1f", "#8a8a8e", "#b3261e"
 GAP = 6
@@ -20,13 +20,6 @@ SIZE = 15
 LINE = 20
 SIDE = 180
 """Width of the column of row labels."""
-
-
-def label(value: Any) -> str:
-    """A value in a few words."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else str(value)
 
 
 def draw_grid(results: Results, rows: Place | None, cols: Place | None, cell: int) -> Image.Image:

@@ -13,8 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from .grid import label
-from .results import Results, VariantResult
+from .results import Results, VariantResult, label
 
 __all__ = ["write_page"]
 

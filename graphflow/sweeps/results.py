@@ -18,7 +18,12 @@ from .axes import Variant, Variants
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Results", "VariantResult"]
+__all__ = ["Results", "VariantResult", "label"]
+
+
+def label(value: Any) -> str:
+    """A value in a few words."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,147 @@
+"""With the built-in model: what variants share, how near shared passes come, and that nothing leaks between pictures."""
+
+import itertools
+from collections import Counter
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import graphflow as gf
+
+STEPS = 4
+
+
+@pytest.fixture
+def apple() -> gf.Workflow:
+    text = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    return gf.Workflow.loads(text).set_all({"5.batch_size": 1, "3.steps": STEPS, "9.filename_prefix": "p"})
+
+
+def engine(folder, **options) -> gf.Engine:
+    return gf.Engine(settings=gf.Settings(output_dir=folder, **options))
+
+
+def pixels(result) -> np.ndarray:
+    with Image.open(result.images[0].path) as picture:
+        return np.asarray(picture, dtype=np.int16)
+
+
+SAMPLERS = {
+    "3.sampler_name": ["euler", "euler_ancestral", "dpmpp_2m", "heun"],
+    ("3.steps", "6.text"): [(2, "a red apple"), (STEPS, "a green apple on a table")],
+    ("3.cfg", "3.seed"): [(1.0, 1), (7.0, 2)],
+}
+
+
+def test_pictures_of_a_batched_sweep_equal_those_run_alone_and_exact_ones_to_the_bit(apple, tmp_path):
+    sweep = gf.sweep(apple, SAMPLERS)
+    alone_on = engine(tmp_path / "alone", together=1)
+    chosen = range(len(sweep))
+    alone = {index: pixels(alone_on.run(sweep.variants[index].workflow)) for index in chosen}
+    batched = sweep.run(engine(tmp_path / "batched"))
+    assert not batched.failed
+    for index in chosen:
+        assert np.abs(pixels(batched[index]) - alone[index]).max() <= 1
+    few = gf.sweep(apple, {"6.text": ["a red apple"], "3.seed": [1, 2], "3.cfg": [1.0, 7.0]})
+    one_by_one = engine(tmp_path / "one", together=1)
+    for item in few.run(engine(tmp_path / "exact"), exact=True):
+        assert np.array_equal(pixels(item), pixels(one_by_one.run(item.variant.workflow)))
+
+
+def test_a_place_in_the_sweep_and_the_neighbours_in_a_pass_do_not_change_a_picture(apple, tmp_path):
+    """The seed decides the noise; ancestral samplers draw at every step, which is where pictures could leak."""
+    ancestral = apple.set("3.sampler_name", "euler_ancestral")
+    forward = gf.sweep(ancestral, {"3.seed": [1, 2, 3, 4]}).run(engine(tmp_path / "a"))
+    others = gf.sweep(ancestral, {"3.seed": [9, 4, 8, 3, 2, 7, 1]}).run(engine(tmp_path / "b"))
+    by_seed = {next(iter(item.values.values())): pixels(item) for item in others}
+    for item in forward:
+        assert np.abs(pixels(item) - by_seed[next(iter(item.values.values()))]).max() <= 1
+    for first, second in itertools.combinations(list(forward), 2):
+        assert np.abs(pixels(first) - pixels(second)).max() > 20
+
+
+def test_the_loader_runs_once_and_the_text_encoder_once_for_each_text(apple, tmp_path):
+    sweep = gf.sweep(apple.set("3.steps", 1), {"6.text": ["a", "b", "c", "d"], "3.seed": range(8)})
+    results = sweep.run(engine(tmp_path))
+    assert results.ran == {"4": 1, "5": 1, "7": 1, "6": 4, "3": 32, "8": 32, "9": 32}
+
+
+def test_exact_results_are_not_taken_from_what_was_batched(apple, tmp_path):
+    shared = engine(tmp_path)
+    sweep = gf.sweep(apple.set("3.steps", 1), {"3.seed": range(2)})
+    sweep.run(shared)
+    assert sweep.run(shared, exact=True).ran["3"] == 2
+    assert sweep.run(shared, exact=True).ran == {}
+
+
+def test_a_sampler_that_fails_in_a_pass_fails_alone_and_nothing_hangs(apple, tmp_path):
+    broken = gf.Workflow({
+        **apple,
+        "20": gf.Node(class_type="EmptyLatentImage", inputs={"width": 64, "height": 64, "batch_size": 1}),
+        "21": gf.Node(class_type="WrongWidth", inputs={"conditioning": ["6", 0]}),
+    })  # fmt: skip
+
+    @gf.node("WrongWidth", version="1")
+    def wrong_width(conditioning: gf.Conditioning) -> gf.Conditioning:
+        """A conditioning that no U-Net here takes."""
+        return [(embedding[..., :7], options) for embedding, options in conditioning]
+
+    registry = gf.Registry.installed()
+    registry.add(wrong_width)
+    runner = gf.Engine(registry, gf.Settings(output_dir=tmp_path))
+    results = gf.sweep(broken, {"3.positive": [["6", 0], ["21", 0]], "3.seed": range(4)}).run(runner)
+    assert [item.failed for item in results] == [False] * 4 + [True] * 4
+    assert {problem.title for item in results.failed for problem in item.problems} == {"KSampler"}
+
+
+def test_a_cancelled_sweep_stops_all_samplers_within_a_step(apple, tmp_path):
+    from threading import Event as Flag
+
+    from graphflow.events import Progress
+
+    cancel, steps = Flag(), Counter()
+
+    def watch(event):
+        if isinstance(event, Progress):
+            steps[event.node] = event.step
+            if event.step == 3:
+                cancel.set()
+
+    with pytest.raises(gf.Cancelled):
+        gf.sweep(apple.set("3.steps", 1000), {"3.seed": range(8)}).run(engine(tmp_path), on_event=watch, cancel=cancel)
+    assert max(steps.values()) <= 5
+
+
+def test_two_runs_of_one_process_may_share_passes_too(apple, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    shared = engine(tmp_path)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda seed: shared.run(apple.set("3.seed", seed)), range(3)))
+    alone = engine(tmp_path / "alone", together=1)
+    for seed, result in enumerate(together):
+        assert np.abs(pixels(result) - pixels(alone.run(apple.set("3.seed", seed)))).max() <= 1
+
+
+def test_a_grid_and_a_page_show_every_variant_and_say_which_failed(apple, tmp_path):
+    wide = apple.set_all({"3.steps": 1, "5.width": 128})
+    results = gf.sweep(
+        wide, {"6.text": ["a red apple", "</script><b>x"], "3.cfg": [3.0, "much"], "3.seed": [0, 1]}
+    ).run(engine(tmp_path))
+    grid = results.grid(rows="text", cols="3.cfg", cell=100)
+    assert grid.width > 400 and grid.height > 100
+    cell = np.asarray(grid.crop((190, 40, 280, 80)))
+    assert cell.std() > 5, "there is a picture in the first cell"
+    with pytest.raises(ValueError, match="does not vary"):
+        results.grid(rows="3.denoise")
+    assert results.grid().width > 100
+    results.html(tmp_path / "page.html", title="Apples & <pears>")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == 4
+    assert "http://" not in page and "https://" not in page and "</script><b>" not in page
+    assert "Apples &amp; &lt;pears&gt;" in page and "expected a number" in page
+    results.to_csv(tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "variant,text,cfg,seed,images,error" and len(lines) == 9
