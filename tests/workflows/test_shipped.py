@@ -1,6 +1,7 @@
 """Every workflow that ships in the package runs."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,8 @@ def test_an_unchanged_run_is_cached_and_a_new_seed_is_not(tmp_path):
     assert len(first.timings) == 7 and not again.timings
     assert [image.path for image in again["SaveImage"].images] == [image.path for image in first["SaveImage"].images]
     assert set(engine.run(workflow.set("KSampler.seed", 2)).timings) == {"3", "8", "9"}
+
+
+def test_the_list_of_workflows_names_each_of_them():
+    listed = re.findall(r"^\| `(\w+)`", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in FOLDER.glob("*.json"))
