@@ -1236,7 +1236,7 @@ class _LatentUpscale(Latent):
 def LatentUpscale(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'bislerp'] | Combo | String,
     width: int | Int = 512,
     height: int | Int = 512,
     crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
@@ -1258,7 +1258,7 @@ class _LatentUpscaleBy(Latent):
 def LatentUpscaleBy(
     *,
     samples: Latent,
-    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'bislerp'] | Combo | String,
     scale_by: float | Float | Int = 1.5,
     id: str | None = None,
     title: str | None = None,

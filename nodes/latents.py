@@ -10,7 +10,7 @@ from .files import files_below, files_exist, folder_key, input_digest, save_numb
 from .scaling import CROPS, METHODS, missing_side, resize
 
 MAX_SIDE = 16384
-_Method = Annotated[str, Choice(METHODS)]
+_Method = Annotated[str, Choice((*METHODS, "bislerp"))]
 _Crop = Annotated[str, Choice(CROPS)]
 
 

@@ -27,6 +27,8 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
             x = x[..., top : top + keep, :]
     if method == "lanczos":
         return _lanczos(x, width, height)
+    if method == "bislerp":
+        return _slerped(_slerped(x, width, -1), height, -2)
     return F.interpolate(x, size=(height, width), mode=method)
 
 
@@ -39,6 +41,30 @@ def _lanczos(x: Tensor, width: int, height: int) -> Tensor:
     planes = (255.0 * x.reshape(-1, *x.shape[-2:]).clamp(0, 1)).to(torch.uint8).numpy()
     resized = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.LANCZOS)) for p in planes]
     return torch.from_numpy(np.stack(resized)).to(torch.float32).div(255.0).reshape(*x.shape[:2], height, width)
+
+
+def _slerped(x: Tensor, size: int, axis: int) -> Tensor:
+    """One axis of [B,C,H,W] resampled between its two nearest places, on the arc between their channel vectors.
+
+    The directions follow the great circle (Shoemake 1985), the lengths a straight line. Vectors that are nearly equal or
+    nearly opposite have no such arc: there it is the first one, or the straight line.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    old = x.shape[axis]
+    place = F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], size, mode="linear")[0, 0]
+    before = place.floor().long()
+    part = (place - before).reshape(-1, *[1] * (-1 - axis))
+    a, b = x.index_select(axis, before), x.index_select(axis, (before + 1).clamp(max=old - 1))
+    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    unit_a, unit_b = torch.nan_to_num(a / length_a), torch.nan_to_num(b / length_b)
+    cosine = (unit_a * unit_b).sum(1, keepdim=True)
+    angle = cosine.clamp(-1.0, 1.0).acos()
+    arc = (((1.0 - part) * angle).sin() * unit_a + (part * angle).sin() * unit_b) / angle.sin()
+    mixed = arc * (length_a * (1.0 - part) + length_b * part)
+    mixed = torch.where(cosine > 1.0 - 1e-5, a, mixed)
+    return torch.where(cosine < 1e-5 - 1.0, a * (1.0 - part) + b * part, mixed)
 
 
 def missing_side(width: int, height: int, old_width: int, old_height: int) -> tuple[int, int]:

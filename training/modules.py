@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,12 +18,13 @@ from .data import captions, pairs
 
 __all__ = [
     "RUNS", "SHIPPED", "export", "make_tokenizer", "new_text_encoder", "new_unet", "new_vae", "noise_schedule",
-    "restore", "save",
+    "restore", "save", "the_tokenizer",
 ]  # fmt: skip
 
 RUNS = Path(__file__).with_name("runs")
 SHIPPED = Path(__file__).parent.parent / "nodes" / "models" / "builtin" / "graphflow-tiny"
 WIDTH = 96
+NEW = "new weights"
 PARTS = {"vae": "vae", "unet": "unet", "text": "text_encoder"}
 
 
@@ -99,19 +101,40 @@ def restore(module: torch.nn.Module, runs: Path, name: str, shipped: Path | None
         module.load_state_dict(torch.load(path, weights_only=True))
         return str(path)
     if shipped is None:
-        return "new weights"
+        return NEW
     (weights,) = (shipped / PARTS[name]).glob("*.safetensors")
     module.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     return str(weights)
 
 
-def export(runs: Path, target: Path = SHIPPED) -> None:
-    """Write the diffusers folder in fp16, whole or not at all; a model card that is there stays."""
-    vae, tokenizer = new_vae(), CLIPTokenizer.from_pretrained(runs / "tokenizer")
+def scale_of(runs: Path, shipped: Path | None = None) -> float:
+    """The factor that gives latents unit variance."""
+    path = runs / "scale.json"
+    if path.exists() or shipped is None:
+        return float(json.loads(path.read_text()))
+    return float(json.loads((shipped / "vae" / "config.json").read_text())["scaling_factor"])
+
+
+def the_tokenizer(runs: Path, shipped: Path | None = None) -> CLIPTokenizer:
+    """The vocabulary of the runs. A text encoder knows one only, so that of a shipped folder where it goes on from there."""
+    folder = runs / "tokenizer"
+    if shipped is not None and not folder.exists():
+        shutil.copytree(shipped / "tokenizer", folder)
+    return CLIPTokenizer.from_pretrained(folder) if folder.exists() else make_tokenizer(folder)
+
+
+def export(runs: Path, target: Path, shipped: Path | None, preview_of: Callable[[AutoencoderKL], object]) -> None:
+    """Write the diffusers folder in fp16, whole or not at all; a model card that is there stays.
+
+    Parts without a checkpoint are those of the shipped folder. `preview_of` gives what lies in `vae/preview.json`.
+    """
+    vae, tokenizer = new_vae(), the_tokenizer(runs, shipped)
     unet, text = new_unet(), new_text_encoder(tokenizer)
     for module, name in ((vae, "vae"), (unet, "unet"), (text, "text")):
-        restore(module, runs, name)
-    vae.register_to_config(scaling_factor=json.loads((runs / "scale.json").read_text()))
+        if restore(module, runs, name, shipped) == NEW:
+            raise SystemExit(f"there is no {runs / name}.pt: train that part first, or add --shipped")
+    preview = json.dumps(preview_of(vae))
+    vae.register_to_config(scaling_factor=scale_of(runs, shipped))
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent))
     vae.half().save_pretrained(folder / "vae")
@@ -126,9 +149,7 @@ def export(runs: Path, target: Path = SHIPPED) -> None:
         "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
     }  # fmt: skip
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    preview = runs / "preview.json"
-    if preview.exists():
-        shutil.copy(preview, folder / "vae" / "preview.json")
+    (folder / "vae" / "preview.json").write_text(preview + "\n")
     card = target / "README.md"
     if card.exists():
         shutil.copy(card, folder / "README.md")

@@ -17,7 +17,6 @@ import copy
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,13 +35,13 @@ from .modules import (
     RUNS,
     SHIPPED,
     export,
-    make_tokenizer,
     new_text_encoder,
     new_unet,
     new_vae,
     noise_schedule,
     restore,
     save,
+    the_tokenizer,
 )
 
 SAVE_EVERY = 60.0
@@ -205,7 +204,7 @@ def train_unet(plan: Plan, batch: int = 48) -> None:
     latents = latents * scale
     plan.runs.mkdir(parents=True, exist_ok=True)
     (plan.runs / "scale.json").write_text(json.dumps(scale))
-    tokenizer = the_tokenizer(plan)
+    tokenizer = the_tokenizer(plan.runs, plan.shipped)
     both = torch.nn.ModuleDict({"unet": new_unet(), "text": new_text_encoder(tokenizer)})
     for name, module in both.items():
         print(f"{name}: from", restore(module, plan.runs, name, plan.shipped))
@@ -238,14 +237,6 @@ def train_unet(plan: Plan, batch: int = 48) -> None:
     train("unet", plan.minutes, list(both.parameters()), 1.2e-3 * plan.rate, loss, keep, average)
 
 
-def the_tokenizer(plan: Plan) -> CLIPTokenizer:
-    """Text encoders know one vocabulary: that of the shipped folder where its weights are gone on from."""
-    folder = plan.runs / "tokenizer"
-    if plan.shipped is not None and not folder.exists():
-        shutil.copytree(plan.shipped / "tokenizer", folder)
-    return CLIPTokenizer.from_pretrained(folder) if folder.exists() else make_tokenizer(folder)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=["all", "vae", "unet", "decoder", "export"], default="all")
@@ -264,10 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.part in (name, "all"):
             part(plan)
     if options.part in ("export", "all"):
-        vae = new_vae()
-        restore(vae, plan.runs, "vae")
-        (plan.runs / "preview.json").write_text(json.dumps(fit_preview(vae)))
-        export(options.runs, options.target)
+        export(plan.runs, options.target, plan.shipped, fit_preview)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from graphflow_nodes import latent_edits as edits
-from graphflow_nodes.latents import empty_latent_image
+from graphflow_nodes.latents import empty_latent_image, latent_upscale, latent_upscale_by
+from graphflow_nodes.scaling import resize
 
 import graphflow as gf
 
@@ -78,6 +79,24 @@ def test_empty_latents_have_the_channels_of_their_model():
 def test_seeds_of_a_batch_are_fixed_or_free():
     assert edits.latent_batch_seed_behavior(latent(batch=3, batch_index=[5, 6, 7]), "fixed")["batch_index"] == [5, 5, 5]
     assert "batch_index" not in edits.latent_batch_seed_behavior(latent(batch=3, batch_index=[5, 6, 7]), "random")
+
+
+@pytest.mark.parametrize("method", ["nearest-exact", "bilinear", "area", "bicubic", "bislerp"])
+def test_a_plain_latent_stays_plain_in_every_way_of_resampling(method):
+    found = latent_upscale_by(latent(0.3, 4, 6), method, 1.5)["samples"]
+    assert found.shape == (1, 4, 6, 9) and torch.allclose(found, torch.full_like(found, 0.3), atol=1e-5)
+    assert latent_upscale(latent(0.3, 8, 8), method, 128, 64)["samples"].shape == (1, 4, 8, 16)
+
+
+def test_bislerp_goes_along_the_arc_between_neighbours():
+    pair = torch.zeros(1, 4, 1, 2)
+    pair[0, 0, 0, 0], pair[0, 1, 0, 1] = 1.0, 3.0  # at right angles, 1 and 3 long
+    found = resize(pair, 4, 1, "bislerp")[0, :2, 0].T  # places 0, 0.25, 0.75, 1
+    angle = torch.tensor([0.0, 0.25, 0.75, 1.0]) * torch.pi / 2
+    length = torch.tensor([1.0, 1.5, 2.5, 3.0])
+    assert torch.allclose(found, torch.stack([angle.cos(), angle.sin()], 1) * length[:, None], atol=1e-6)
+    opposite = torch.tensor([1.0, -1.0]).reshape(1, 1, 1, 2)
+    assert torch.allclose(resize(opposite, 4, 1, "bislerp").flatten(), torch.tensor([1.0, 0.5, -0.5, -1.0]))
 
 
 def sampled(tmp_path, latent_nodes, source, steps=2):
