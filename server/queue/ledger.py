@@ -76,7 +76,7 @@ def claim(tx: Transaction) -> Prompt | None:
     start = {"prompt_id": prompt.id, "timestamp": _now_ms()}
     if prompt.attempts > 1:
         start["attempt"] = prompt.attempts
-    _log(tx, found[0], prompt.id, prompt.client_id, "execution_start", start)
+    _log(tx, {"seq": found[0], "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", start))
     return prompt
 
 
@@ -85,8 +85,7 @@ def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, 
     held = _held(tx, prompt_id, epoch)
     if held is None:
         return False
-    for kind, data in events:
-        _log(tx, held["seq"], prompt_id, held["client_id"], kind, data)
+    _log(tx, held, *events)
     return True
 
 
@@ -250,7 +249,7 @@ def _row(tx: Transaction, query: str, values: tuple[Any, ...]) -> Row | None:
 def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
     state: State = {"execution_success": "done", "execution_error": "failed"}.get(kind, "cancelled")  # type: ignore[assignment]
     seq, prompt_id = held["seq"], held["id"]
-    _log(tx, seq, prompt_id, held["client_id"], kind, data)
+    _log(tx, held, (kind, data))
     outputs: dict[str, Any] = {}
     meta: dict[str, Any] = {}
     messages: list[Any] = []
@@ -288,10 +287,15 @@ def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
     return state
 
 
-def _log(tx: Transaction, seq: int, prompt_id: str, client_id: str | None, kind: str, data: dict[str, Any]) -> None:
-    number = 1 + (tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0)
-    tx.db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (seq, number, kind, _dump(data)))
-    tx.events.append(Event(prompt_id, number, kind, data, client_id))
+def _log(tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, dict[str, Any]]) -> None:
+    """Add events to the log of a prompt (its `seq`, `id` and `client_id`)."""
+    seq = prompt["seq"]
+    last = tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0
+    numbered = list(enumerate(events, last + 1))
+    tx.db.executemany(
+        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, _dump(data)) for n, (kind, data) in numbered]
+    )
+    tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, (kind, data) in numbered)
 
 
 def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:

@@ -68,9 +68,9 @@ class PromptQueue:
         at = partial(last_node, settings.folder / WORKER_LOCK)
         await self._write(lambda tx: ledger.recover(tx, settings.max_crashes, at))
         self._webhooks = Webhooks(self._store, settings)
-        self._runner = Runner(self._store, self._news, settings)
         self._webhooks.start()
         self._news.subscribe(lambda event: self._webhooks.wake() if event.is_terminal else None)
+        self._runner = Runner(self._store, self._news, settings)
         await self._runner.start()
 
     async def close(self) -> None:

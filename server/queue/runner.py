@@ -86,17 +86,24 @@ class Runner:
 
     async def _loop(self) -> None:
         while await self._or_closing(self.worker.ready()):
-            self._work.clear()
-            if self._recycle:
-                self._recycle = False
-                self.worker.recycle()
-                continue
-            prompt = None if self.paused else await self._write(ledger.claim)
-            if prompt is not None:
-                await self._run(prompt)
-                self._work.set()
-            elif not await self._or_closing(self._work.wait()):
-                return
+            try:
+                await self._turn()
+            except Exception:  # whatever it is, it must not be the last thing that the queue does
+                log.exception("the queue stumbled, and goes on")
+                await self._or_closing(asyncio.sleep(RETRY))
+
+    async def _turn(self) -> None:
+        """Run one prompt, or wait for one."""
+        self._work.clear()
+        if self._recycle:
+            self._recycle = False
+            self.worker.recycle()
+            return
+        prompt = None if self.paused else await self._write(ledger.claim)
+        if prompt is not None:
+            await self._run(prompt)
+        else:
+            await self._or_closing(self._work.wait())
 
     async def _or_closing(self, waiting: Any) -> bool:
         """Wait for it, or for the end of the server; whether it may go on."""
@@ -117,8 +124,8 @@ class Runner:
         else:
             outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
         self.live = None
-        self._cancels.discard(prompt.id)
         state = await self._end(prompt, outcome)
+        self._cancels.discard(prompt.id)
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
             if isinstance(outcome, Finished):
@@ -199,3 +206,9 @@ class Runner:
         else:
             loop = asyncio.get_running_loop()
             self._appended.add_done_callback(lambda _: loop.call_soon_threadsafe(self._news.publish, events))
+
+
+def _complain(written: Future[bool]) -> None:
+    error = written.exception()
+    if error is not None:
+        log.error("events were not written: %s", error)

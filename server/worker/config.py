@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,6 @@ class WorkerConfig:
     cache_remote: str | None = None
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a sampler."""
-    environment: dict[str, str] = field(default_factory=dict)
-    """Set in the worker process, over what it inherits."""
 
     def settings(self) -> Settings:
         return Settings(

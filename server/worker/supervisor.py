@@ -229,7 +229,7 @@ class Worker:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "graphflow_server.worker", str(theirs.fileno()), pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **self._config.environment},
+                    stdin=asyncio.subprocess.DEVNULL, 
                     start_new_session=True,
                 )  # fmt: skip
             except BaseException:

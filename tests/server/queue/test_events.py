@@ -104,3 +104,21 @@ def test_previews_are_made_only_while_somebody_wants_them(place, prompt, run):
             assert heard[0].data["image_type"] == "image/jpeg"
 
     run(check())
+
+
+def test_progress_messages_grow_with_the_graph_and_not_with_its_square(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            told = []
+            queue.subscribe(lambda event: told.append(event) if event.type == "progress_state" else None)
+            count = 400
+            accepted = await queue.submit(prompt(**{f"write_{at}": str(at) for at in range(count)}))
+            done = await queue.wait(accepted.prompt_id, 50)
+            assert done.state == "done" and len(done.outputs) == count
+            await asyncio.sleep(0.2)
+            states = [state for event in told for state in event.data["nodes"].values()]
+            assert sum(state["state"] == "finished" for state in states) == count, "each end is told once"
+            at_work = max(sum(s["state"] == "running" for s in event.data["nodes"].values()) for event in told)
+            assert len(states) <= count + at_work * len(told)
+
+    run(check())
