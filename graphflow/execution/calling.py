@@ -58,8 +58,9 @@ class Caller:
         node, around = self._agenda.order[node_id], self._around
         kind = node.type
         calls = spread(self._agenda.values(node_id), node.every)
+        partly = self._agenda.may_be_blocked(node_id)
         ready = [
-            blocked(call, node.every) or self._arguments(node_id, call, index, len(calls))
+            (partly and blocked(call, node.every)) or self._arguments(node_id, call, index, len(calls))
             for index, call in enumerate(calls)
         ]
         if kind.is_async:
