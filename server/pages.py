@@ -25,7 +25,7 @@ from .routes import Route
 from .security import cookie_name, cookie_value, is_known, is_right_token
 from .state import STATE
 
-__all__ = ["ROUTES", "STATIC", "editor_folder", "login_page"]
+__all__ = ["ROUTES", "STATIC", "editor_folder", "login_page", "static_file"]
 
 EDITOR = "comfyui_frontend_package"
 EDITOR_POLICY = (
@@ -59,7 +59,7 @@ async def index(request: web.Request) -> web.StreamResponse:
     folder = editor_folder()
     if folder is None:
         return own_page("status.html")
-    return await _static(folder, "index.html")
+    return await static_file(folder, "index.html")
 
 
 async def status_page(request: web.Request) -> web.Response:
@@ -71,10 +71,11 @@ async def editor_file(request: web.Request) -> web.StreamResponse:
     folder = editor_folder()
     if folder is None:
         raise Refused(404, Problem("not_found", "not found"))
-    return await _static(folder, request.match_info["path"])
+    return await static_file(folder, request.match_info["path"])
 
 
-async def _static(folder: Path, name: str) -> web.StreamResponse:
+async def static_file(folder: Path, name: str) -> web.StreamResponse:
+    """A file of the editor, or of what packs add to it, of a known kind."""
     media = MEDIA.get(Path(name).suffix.lower())
     try:
         if media is None:

@@ -9,11 +9,29 @@ from threading import Lock
 from typing import Any
 
 from graphflow import GraphFlowError, Workflow
-from graphflow.events import Event, NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunStarted
+from graphflow.events import (
+    Event,
+    Message,
+    NodeBlocked,
+    NodeCached,
+    NodeDone,
+    NodeError,
+    NodeStarted,
+    Progress,
+    RunStarted,
+)
 
 from .outbox import Outbox
 
 __all__ = ["Told"]
+
+OURS = frozenset({
+    "status", "execution_start", "execution_cached", "executing", "executed", "execution_error", "execution_interrupted",
+    "execution_success", "progress", "progress_state", "preview", "logs", "feature_flags",
+})  # fmt: skip
+"""What the protocol itself says: a node cannot say it in its place."""
+MOST_MESSAGES = 1000
+"""Messages of a run's nodes that are kept and passed on."""
 
 
 class Told:
@@ -30,6 +48,7 @@ class Told:
         self._cached = 0
         self._steps = 0
         self._last_step: dict[str, int] = {}
+        self._messages = 0
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -60,6 +79,9 @@ class Told:
                     self._cached += 1
                     self._running.pop(node, None)
                     self._show(node, display, ui)
+                case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
+                    self._messages += 1
+                    self._out.event(kind, data if isinstance(data, dict) else {"value": data})
                 case NodeError(node=node, problem=problem):
                     self._end(node, display, "error")
                     self._errors.append(problem)

@@ -56,7 +56,7 @@ def test_the_machine_is_described(server):
     assert server.get("/features").json == {"supports_preview_metadata": True, "max_upload_size": 100 << 20}
 
 
-@pytest.mark.parametrize("path", ["/extensions", "/i18n", "/workflow_templates", "/global_subgraphs"])
+@pytest.mark.parametrize("path", ["/i18n", "/workflow_templates", "/global_subgraphs"])
 def test_what_no_pack_adds_is_empty(server, path):
     assert server.get(f"/api{path}").json in ([], {})
 
