@@ -12,6 +12,7 @@ import pytest
 
 import graphflow as gf
 from graphflow import AnyType, Latent, Ui, node
+from graphflow.cli import main
 
 PACK = Path(__file__).parents[1] / "data" / "cache_pack"
 
@@ -91,10 +92,11 @@ def graph():
 
 
 @pytest.fixture
-def process(tmp_path):
+def process(tmp_path, monkeypatch, capsys):
     """`process("run", file, ...)`: the command line in a process of its own, with the nodes of data/cache_pack.
 
-    `.start(...)` gives the running process, `.calls()` the names of the nodes that were called so far.
+    `.here(...)` does it in this process, which has torch loaded already; `.start(...)` gives the running process;
+    `.calls()` the names of the nodes that were called so far.
     """
     log = tmp_path / "calls.txt"
     environment = {
@@ -102,11 +104,22 @@ def process(tmp_path):
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100",
     }  # fmt: skip
 
-    def command(*arguments, options=()):
+    def words(arguments):
         shown = [str(item) for item in arguments]
         if shown[0] in ("run", "explain"):
             shown += ["--nodes", str(PACK), "--output-dir", str(tmp_path / "output")]
-        return [sys.executable, *options, "-m", "graphflow.cli", *shown]
+        return shown
+
+    def command(*arguments, options=()):
+        return [sys.executable, *options, "-m", "graphflow.cli", *words(arguments)]
+
+    def here(*arguments):
+        monkeypatch.chdir(tmp_path)
+        for name in ("CALLS", "GATE", "GRAPHFLOW_CACHE", "COLUMNS"):
+            monkeypatch.setenv(name, environment[name])
+        code = main(words(arguments))
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     def run(*arguments, options=(), **changes):
         done = subprocess.run(command(*arguments, options=options), env={**environment, **changes}, cwd=tmp_path,
@@ -117,6 +130,6 @@ def process(tmp_path):
         return subprocess.Popen(command(*arguments), env={**environment, **changes}, cwd=tmp_path,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
 
-    run.start = start
+    run.here, run.start = here, start
     run.calls = lambda: [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
     return run

@@ -4,8 +4,6 @@ import os
 import time
 from pathlib import Path
 
-import torch
-
 from graphflow import Context, Latent, Ui, node
 
 
@@ -25,6 +23,8 @@ def slow(value: int = 0, seconds: float = 0.0) -> int:
 @node("Noise", version="1")
 def noise(seed: int = 0, size: int = 64) -> Latent:
     """Random numbers, the same for the same seed."""
+    import torch
+
     _note("Noise")
     return {"samples": torch.rand(1, 4, size, size, generator=torch.Generator().manual_seed(seed))}
 
