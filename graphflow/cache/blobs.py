@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-__all__ = ["Damaged", "Files", "digest_of"]
+__all__ = ["Damaged", "Files", "digest_of", "listed"]
 
 SEAL = 32
 
@@ -83,14 +83,26 @@ class Files:
             self.path(name).unlink()
 
     def names(self) -> Iterator[bytes]:
-        for path in self.folder.glob("??/*"):
+        for path in self._paths():
             if not path.name.startswith("."):
                 with contextlib.suppress(ValueError):
                     yield bytes.fromhex(path.name)
 
     def partial(self) -> Iterator[Path]:
         """Files that are being written, or whose writers died."""
-        return self.folder.glob("??/.*")
+        return (path for path in self._paths() if path.name.startswith("."))
+
+    def _paths(self) -> Iterator[Path]:
+        for folder in listed(self.folder):
+            yield from listed(folder)
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it cannot be read."""
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except OSError:
+        return []
 
 
 def _seal(name: bytes, data: bytes) -> bytes:

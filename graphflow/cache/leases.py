@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from .blobs import listed
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system: every process computes for itself
@@ -88,16 +90,16 @@ class Leases:
     def alive(self, prefix: str) -> list[float]:
         """Times at which the holders of leases of this prefix began, for those that live; a stopped one lives."""
         began = []
-        for path in self._folder.glob(prefix + "*"):
+        for path in listed(self._folder):
             with contextlib.suppress(OSError, ValueError):
-                if not self._abandoned(path):
+                if path.name.startswith(prefix) and not self._abandoned(path):
                     began.append(float(path.name.rpartition("-")[2]))
         return began
 
     def sweep(self) -> int:
         """Remove the lock files of processes that died; how many."""
         gone = 0
-        for path in self._folder.iterdir():
+        for path in listed(self._folder):
             with contextlib.suppress(OSError):
                 if self._abandoned(path):
                     path.unlink()

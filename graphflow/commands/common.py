@@ -51,6 +51,8 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-size", type=parse_size, default=20 << 30, metavar="SIZE", help="default: 20GB")
     parser.add_argument("--cache-remote", metavar="URL", help="a second level that machines share (any fsspec URL)")
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write a cache")
+    parser.add_argument("--checkpoint-every", type=float, default=10.0, metavar="SECONDS",
+                        help="how often a sampler stores where it is, to go on from there; default: 10")  # fmt: skip
 
 
 def parse_size(text: str) -> int:
@@ -72,6 +74,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
         temp_dir=options.output_dir / "temp",
         models=(*options.models, *Settings().models),
         digests=Digests(digests),
+        checkpoint_every=getattr(options, "checkpoint_every", 10.0),
     )
 
 

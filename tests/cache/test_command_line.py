@@ -125,7 +125,6 @@ def test_the_folder_is_named_by_option_or_environment_or_is_the_users_cache_fold
 
 def test_explain_says_for_each_node_whether_it_is_a_hit_and_why(process, picture):
     path = picture(cfg=7.0)
-    assert "CheckpointLoaderSimple" not in process.here("explain", path).out
     lines = process.here("explain", path).out.splitlines()
     assert "KSampler: miss, it has never run" in lines
     process.here("run", path)
@@ -163,7 +162,6 @@ def test_explain_names_the_file_that_changed(process, tmp_path):
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "input" / "a.png")
     out = process.here("explain", path).out
     assert re.search(r"^LoadImage: miss, the file changed since the run of", out, re.M), out
-    (tmp_path / "input" / "b.png").write_bytes((tmp_path / "input" / "a.png").read_bytes())
 
 
 def test_explain_tells_an_early_cutoff_a_new_version_and_a_node_that_is_new_every_time(registry, graph):

@@ -1,0 +1,134 @@
+"""A sampler that was killed goes on at the step where it was, and gives the same bits."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+import graphflow as gf
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+STEPS = 60
+
+
+def latent_workflow(sampler):
+    """The shipped picture, but its latent is saved, and the sampler takes long enough to be killed."""
+    document = json.loads((WORKFLOWS / "text_to_image.json").read_text())
+    (sampling,) = (node for node in document.values() if node["class_type"] == "KSampler")
+    sampling["inputs"] |= {"sampler_name": sampler, "steps": STEPS, "seed": 5}
+    document = {key: node for key, node in document.items() if node["class_type"] not in ("VAEDecode", "SaveImage")}
+    document["s"] = {"class_type": "SaveLatent", "inputs": {"samples": ["3", 0]}}
+    return document
+
+
+def latent(result):
+    return load_file(result["SaveLatent"].ui["latents"][0]["path"])["latent_tensor"].tobytes()
+
+
+def kill_in_the_sampler(running):
+    for line in running.stdout:
+        if json.loads(line).get("step", 0) >= 3:
+            os.kill(running.pid, signal.SIGKILL)
+            break
+    assert running.wait() == -signal.SIGKILL
+
+
+def test_runs_that_were_killed_in_the_sampler_resume_and_their_latents_have_the_same_bits(process, tmp_path):
+    samplers = ["euler_ancestral", "dpmpp_2m"]  # one with a random generator, one with a history
+    paths = [tmp_path / f"{sampler}.json" for sampler in samplers]
+    for path, sampler in zip(paths, samplers, strict=True):
+        path.write_text(json.dumps(latent_workflow(sampler)))
+    for running in [process.start("run", path, "--json", "--checkpoint-every", "0") for path in paths]:
+        kill_in_the_sampler(running)
+    assert not list((tmp_path / "output").rglob("*.latent"))
+
+    settings = gf.Settings(output_dir=tmp_path / "output")
+    for path in paths:
+        workflow = gf.Workflow.load(path)
+        steps = []
+
+        def note(event, steps=steps):
+            if isinstance(event, gf.events.Progress):
+                steps.append(event.step)
+
+        with gf.Engine(settings=settings, cache=gf.Cache(tmp_path / "cache")) as engine:
+            resumed = latent(engine.run(workflow, on_event=note))
+        assert 3 <= steps[0] < STEPS and steps[-1] == STEPS
+        with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine:
+            assert latent(engine.run(workflow)) == resumed
+    assert not list((tmp_path / "cache").glob("v*/checkpoints/*/*")), "a checkpoint goes when its result is there"
+
+
+@pytest.fixture
+def counting(calls, graph):
+    """A node of ten steps that can be stopped after some of them."""
+
+    class Stopped(Exception):
+        pass
+
+    at = {"stop": None}
+
+    @gf.node("Steps", version="1")
+    def steps(context: gf.Context, start: int = 0) -> int:
+        kept = context.restore()
+        state = dict(kept) if kept is not None else {"step": 0, "sum": start}
+        while state["step"] < 10:
+            if at["stop"] == state["step"]:
+                raise Stopped
+            calls["step"] += 1
+            state = {"step": state["step"] + 1, "sum": state["sum"] + state["step"]}
+            context.keep(lambda now=state: now)
+        return state["sum"]
+
+    @gf.node("Out", version="1", output=True)
+    def out(value: int) -> gf.Ui:
+        return gf.Ui({"value": [value]})
+
+    def run(folder, stop=None, refresh=False, every=0.0, start=0):
+        at["stop"] = stop
+        settings = gf.Settings(checkpoint_every=every)
+        with gf.Engine(gf.Registry([steps, out]), settings, gf.Cache(folder)) as engine:
+            return engine.run(graph(s=("Steps", {"start": start}), o=("Out", {"value": "@s"})), refresh=refresh)["o"].ui
+
+    return run
+
+
+@pytest.mark.parametrize("stop", range(1, 10))
+def test_wherever_a_node_stops_it_goes_on_from_there(counting, calls, tmp_path, stop):
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, stop)
+    assert calls["step"] == stop
+    assert counting(tmp_path) == {"value": [45]} and calls["step"] == 10
+
+
+def test_another_recipe_starts_at_the_beginning(counting, calls, tmp_path):
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5)
+    assert counting(tmp_path, start=1) == {"value": [46]} and calls["step"] == 15
+
+
+def test_refresh_starts_at_the_beginning(counting, calls, tmp_path):
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5)
+    assert counting(tmp_path, refresh=True) == {"value": [45]} and calls["step"] == 15
+
+
+def test_a_checkpoint_is_stored_at_most_so_often(counting, calls, tmp_path):
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5, every=3600)
+    assert not list(tmp_path.glob("v*/checkpoints/*/*"))
+    counting(tmp_path)
+    assert calls["step"] == 15
+
+
+def test_a_damaged_checkpoint_is_none(counting, calls, tmp_path):
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5)
+    (path,) = tmp_path.glob("v*/checkpoints/*/*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert counting(tmp_path) == {"value": [45]} and calls["step"] == 15
