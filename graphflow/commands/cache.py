@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _age(text: str) -> float:
-    found = re.fullmatch(r"([\d.]+)([smhdw])", text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no age; write 7d, 12h or 30m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]

@@ -57,7 +57,7 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_size(text: str) -> int:
     """`500MB`, `20GB`, `1TB` or a number of bytes."""
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 20GB")
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 import graphflow as gf
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-STEPS = 60
+STEPS = 30
 
 
 def latent_workflow(sampler):
