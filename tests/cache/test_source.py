@@ -37,9 +37,13 @@ def digest(tmp_path, monkeypatch):
         files = {"__init__": "", "main": textwrap.dedent(node), "helper": helper, "lazy": lazy, "other": other}
         for name, text in files.items():
             (folder / f"{name}.py").write_text(text)
+        importlib.invalidate_caches()
         return importlib.import_module(f"{folder.name}.main").n.node_type.version
 
-    return find
+    yield find
+    for name in [name for name in sys.modules if name.startswith("pack")]:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def test_the_same_code_is_the_same_in_another_process(digest, tmp_path):
@@ -91,8 +95,8 @@ def test_closures_and_defaults_count():
 
     plain = digest_of(made(1))
     assert digest_of(made(1)) == plain
-    different = [digest_of(made(2)), digest_of(made(1.0)), digest_of(made(1, one)), digest_of(made(1, two)), digest_of(made(1, default=2))]
-    assert len({plain, *different}) == 6
+    others = [made(2), made(1.0), made(1, one), made(1, two), made(1, default=2)]
+    assert len({plain, *map(digest_of, others)}) == 6
     assert digest_of(made(1, made(5))) != digest_of(made(1, made(6)))
 
 
