@@ -24,6 +24,9 @@ __all__ = ["Remote", "connect"]
 class Remote(Protocol):
     """Runs workflows elsewhere, with the interface of an Engine. Files that a run writes there are fetched.
 
+    Each method that waits has a form to await: `submit_async`, `result_async`, `cancel_async`, `validate_async`,
+    `upload_async`, `fetch_async`, `run_async`.
+
     Every method raises GraphFlowError (`unreachable`, `refused`, `lost`) besides what is said.
     """
 
@@ -66,6 +69,18 @@ class Remote(Protocol):
 
     def fetch(self, name: str, *, folder: str = "output") -> bytes:
         """A file of the server, by its name below the folder (`input`, `output`, `temp`)."""
+
+    async def submit_async(self, workflow: Workflow, **options: Any) -> str: ...
+
+    async def result_async(self, run_id: str) -> Result: ...
+
+    async def cancel_async(self, run_id: str) -> None: ...
+
+    async def validate_async(self, workflow: Workflow) -> list[Problem]: ...
+
+    async def upload_async(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str: ...
+
+    async def fetch_async(self, name: str, *, folder: str = "output") -> bytes: ...
 
 
 def connect(url: str, *, token: str | None = None, output_dir: str | Path = "output", **options: Any) -> Remote:

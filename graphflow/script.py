@@ -46,8 +46,10 @@ class Graph:
 
     @classmethod
     def load(cls, path: str | Path) -> Graph:
-        """The graph of a workflow file, ids and titles kept."""
-        return cls(Workflow.load(path))
+        """The graph of a workflow file of any kind, ids and titles kept."""
+        from .engine import Engine
+
+        return cls(Engine().load(path))
 
     @classmethod
     def of(cls, *results: NodeHandle) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..engine import Engine
 from ..formats.python import to_python
 from ..registry import Registry
 from .common import DONE, add_nodes_option, complain, load_workflow
@@ -19,9 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    workflow = load_workflow(options.file)
     registry = Registry.installed(options.nodes)
     complain(registry.problems, "warning")
+    workflow = load_workflow(options.file, Engine(registry).infos)
     folders = [str(folder.resolve()) for folder in options.nodes]
     text = to_python(workflow, registry, title=f"{Path(options.file).stem}, as a script.", folders=folders)
     if options.output is None:

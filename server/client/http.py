@@ -52,7 +52,7 @@ class Connection:
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """The entry of a prompt that has ended."""
-        found = await self.get(f"/history/{quote(prompt_id, safe='')}")
+        found: dict[str, dict[str, Any]] = await self.get(f"/history/{quote(prompt_id, safe='')}")
         return found.get(prompt_id)
 
     async def waits_or_runs(self, prompt_id: str) -> dict[str, Any] | None:

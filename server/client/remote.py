@@ -186,9 +186,10 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             for _ in range(MISSES):  # it may be on its way from one list to the other
                 found = await server.waits_or_runs(run_id)
-                entry = await server.history(run_id) if found is None else None
-                if found is not None or entry is not None:
-                    return Workflow.from_json(found or entry["prompt"][2])
+                if found is None and (entry := await server.history(run_id)) is not None:
+                    found = entry["prompt"][2]
+                if found is not None:
+                    return Workflow.from_json(found)
                 await asyncio.sleep(FIRST_PAUSE)
         raise lost(self.url, run_id)
 

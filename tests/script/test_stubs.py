@@ -158,6 +158,23 @@ def test_a_module_is_written_for_a_folder_of_nodes(tmp_path, capsys, monkeypatch
     assert main(["stubs", "--nodes", str(pack)]) == 2
 
 
+def test_foreign_packs_have_stubs_as_well(tmp_path, package):
+    packs = ROOT / "tests" / "foreign" / "packs"
+    command = [sys.executable, "-m", "graphflow.cli", "stubs", "--nodes", packs, "-o", tmp_path / "own"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    (tmp_path / "own" / "__init__.py").touch()
+    lines = [
+        "from own import api as n",
+        "image, mask = n.LoadImage(image='a.png')",
+        "brighter, width = n.Old_Brighten(image=image, factor=n.PrimitiveInt(value=2))",
+        "n.PreviewImage(images=brighter)",
+        "n.Old_Brighten(image=width)",
+        "n.PreviewImage(images=width)",
+    ]
+    wrong, output = checked(tmp_path, package, lines)
+    assert wrong == {5, 6}, output
+
+
 def test_functions_show_their_help_and_inputs_in_a_notebook():
     import inspect
 

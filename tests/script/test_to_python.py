@@ -37,6 +37,17 @@ def test_running_the_script_of_a_shipped_workflow_prints_the_same_json(path, tmp
     assert json.loads(done.stdout) == gf.Workflow.load(path).to_json()
 
 
+def test_a_file_of_the_editor_becomes_a_script_too(tmp_path, capsys):
+    source = ROOT / "workflows" / "text_to_image.json"
+    assert main(["convert", str(source), "--to", "ui", "-o", str(tmp_path / "ui.json")]) == 0
+    capsys.readouterr()
+    assert main(["script", str(tmp_path / "ui.json")]) == 0
+    space: dict[str, Any] = {"__name__": "script"}
+    exec(capsys.readouterr().out, space)
+    assert space["g"].workflow["3"].inputs == gf.Workflow.load(source)["3"].inputs
+    assert gf.Graph.load(tmp_path / "ui.json")["KSampler"].seed == gf.Place("3", "seed")
+
+
 def test_the_script_reads_like_one_that_was_written_by_hand():
     text = to_python(gf.Workflow.load(ROOT / "workflows" / "text_to_image.json"), TYPES)
     assert 'model, clip, vae = n.CheckpointLoaderSimple(ckpt_name="graphflow-tiny"' in text
