@@ -28,18 +28,20 @@ class Live:
 
     def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[Event]:
         """Take in what has changed; the messages for it. Each node's end is told once: the cost is linear in the graph."""
+        steps: dict[str, tuple[int, int]] = {}
         for node, state in changed.items():
             if state["state"] == "running":
                 self._nodes[node] = state
-            else:
-                self._nodes.pop(node, None)
+                if state["value"] > 0:
+                    steps[node] = state["value"], state["max"]
+                continue
+            before = self._nodes.pop(node, None)
+            # Its last steps may have been merged with its end; a bar that stops short of it would never fill.
+            if state["state"] == "finished" and state["max"] > 1 and (before is None or before["value"] < state["max"]):
+                steps[node] = state["max"], state["max"]
         yield self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._nodes, **changed}})
-        for node, state in changed.items():
-            if state["state"] == "running" and state["value"] > 0:
-                yield self._event(
-                    "progress",
-                    {"value": state["value"], "max": state["max"], "prompt_id": self.prompt.id, "node": node},
-                )
+        for node, (value, most) in steps.items():
+            yield self._event("progress", {"value": value, "max": most, "prompt_id": self.prompt.id, "node": node})
 
     def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> Event:
         return Event(self.prompt.id, None, kind, data, self.prompt.client_id, blob)

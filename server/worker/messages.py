@@ -49,6 +49,7 @@ class Told:
         self._steps = 0
         self._last_step: dict[str, int] = {}
         self._messages = 0
+        self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -65,7 +66,7 @@ class Told:
                     self._out.progress(node, self._state(node, display, 0, 1, "running"))
                 case Progress(node=node, step=step, total=total, preview=preview):
                     self._steps += max(0, step - self._last_step.get(node, step))
-                    self._last_step[node] = step
+                    self._last_step[node], self._total[node] = step, total
                     self._out.progress(node, self._state(node, display, step, total, "running"))
                     if preview is not None:
                         self._out.preview(node, {**self._names(node, display), "image_type": "image/jpeg"}, preview)
@@ -133,7 +134,8 @@ class Told:
 
     def _end(self, node: str, display: str, state: str) -> None:
         self._running.pop(node, None)
-        self._out.progress(node, self._state(node, display, 1, 1, state))
+        total = self._total.get(node, 1)
+        self._out.progress(node, self._state(node, display, total, total, state))
 
     def _count(self, node: str, display: str, seconds: float) -> None:
         self._executed.append(node)
