@@ -124,6 +124,7 @@ class Runner:
         else:
             outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
         self.live = None
+        await self._told()
         state = await self._end(prompt, outcome)
         self._cancels.discard(prompt.id)
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
@@ -198,6 +199,12 @@ class Runner:
                 self._publish_in_order(list(live.progress(head["nodes"])))
             case "preview":
                 self._publish_in_order([live.preview({k: v for k, v in head.items() if k != "kind"}, blob)])
+
+    async def _told(self) -> None:
+        """Wait until the passing events that stand behind stored ones are out: none comes after the end of its prompt."""
+        if self._appended is not None and not self._appended.done():
+            with contextlib.suppress(sqlite3.Error):
+                await asyncio.wrap_future(self._appended)
 
     def _publish_in_order(self, events: list[Event]) -> None:
         """Passing events come behind the stored ones before them, which wait for their commit."""
