@@ -17,20 +17,6 @@ def test_stable_canvas_client_ends_by_events_alone_and_sees_every_picture(client
     assert found["steps"][-1] == [3, 3]
 
 
-def test_saintno_sdk_runs_a_prompt_and_finds_the_other_routes_that_it_uses(client: Client) -> None:
-    found = client("saintno_sdk.mjs", small(seed=12))
-    assert [image["type"] for image in found["images"]] == ["output"]
-    assert found["steps"][-1] == [3, 3]
-    assert found["bytes"] > 1000
-    assert "graphflow-tiny" in found["checkpoints"]
-    assert found["samplers"] > 5
-    assert {"system", "devices"} <= set(found["stats"])
-    assert found["queue"] == {"queue_running": [], "queue_pending": []}
-    assert found["history"] >= 1
-    assert found["uploaded"]["filename"] == "from_sdk.png"
-    assert found["freed"] is True
-
-
 def test_comfy_ui_client_of_npm_reads_history_and_pictures(client: Client) -> None:
     found = client("comfy_ui_client.mjs", small(seed=13))
     assert len(found["images"]) == 1
@@ -57,3 +43,17 @@ def test_comfyui_workflow_client_polls_the_history(client: Client) -> None:
 def test_comfyui_xy_posts_and_polls(client: Client) -> None:
     (found,) = client("xy.py", small(seed=16))
     assert found
+
+
+def test_saintno_sdk_runs_a_prompt_and_finds_the_other_routes_that_it_uses(client: Client) -> None:
+    found = client("saintno_sdk.mjs", small(seed=12))
+    assert [image["type"] for image in found["images"]] == ["output"]
+    assert found["steps"][-1] == [3, 3]
+    assert found["bytes"] > 1000
+    assert "graphflow-tiny" in found["checkpoints"]
+    assert found["samplers"] > 5
+    assert {"system", "devices"} <= set(found["stats"])
+    assert found["queue"] == {"queue_running": [], "queue_pending": []}
+    assert found["history"] >= 1
+    assert found["uploaded"]["filename"] == "from_sdk.png"
+    assert found["freed"] is True
