@@ -50,11 +50,13 @@ class Outbox:
             self._changed.notify()
 
     def progress(self, node: str, state: dict[str, Any]) -> None:
-        """How far a node is; the newest counts."""
+        """How far a node is; the newest counts. The end of a node with steps comes before what the nodes behind it tell."""
         with self._changed:
             self._progress[node] = state
             if state["state"] != "running":
                 self._previews.pop(node, None)
+                if state["max"] > 1:
+                    self._frames.append({"kind": "progress", **self._run, "nodes": {node: self._progress.pop(node)}})
             self._changed.notify()
 
     def preview(self, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
