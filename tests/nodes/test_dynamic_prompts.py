@@ -7,7 +7,8 @@ import graphflow as gf
 def engine(tmp_path):
     (tmp_path / "wildcards").mkdir()
     (tmp_path / "wildcards" / "colour.txt").write_text("red\ngreen\n")
-    return gf.Engine(settings=gf.Settings(input_dir=tmp_path))
+    with gf.Engine(settings=gf.Settings(input_dir=tmp_path)) as engine:
+        yield engine
 
 
 def prompt(engine, **inputs) -> str:

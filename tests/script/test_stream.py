@@ -138,6 +138,7 @@ def test_two_engines_run_side_by_side_in_one_process(tmp_path):
         results = await asyncio.gather(*(each.run_async(graph(to=3 + i, pause=0.02)) for i, each in enumerate(engines)))
         return [result["Show"].ui["value"] for result in results]
 
+    before = set(threading.enumerate())
     assert asyncio.run(main()) == [[3], [4]]
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if "graphflow" in thread.name]
+    assert not [thread for thread in set(threading.enumerate()) - before if "graphflow" in thread.name]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from contextlib import ExitStack
 from importlib.resources import files
 
 import numpy as np
@@ -19,8 +20,13 @@ def apple() -> gf.Workflow:
     return gf.Workflow.loads(text).set_all({"5.batch_size": 1, "3.steps": STEPS, "9.filename_prefix": "p"})
 
 
-def engine(folder, **options) -> gf.Engine:
-    return gf.Engine(settings=gf.Settings(output_dir=folder, **options))
+@pytest.fixture
+def engine():
+    """`engine(folder, together=1)`: an engine of its own, closed at the end."""
+    with ExitStack() as stack:
+        yield lambda folder, **options: stack.enter_context(
+            gf.Engine(settings=gf.Settings(output_dir=folder, **options))
+        )
 
 
 def pixels(result) -> np.ndarray:
@@ -35,7 +41,7 @@ SAMPLERS = {
 }
 
 
-def test_pictures_of_a_batched_sweep_equal_those_run_alone_and_exact_ones_to_the_bit(apple, tmp_path):
+def test_pictures_of_a_batched_sweep_equal_those_run_alone_and_exact_ones_to_the_bit(apple, engine, tmp_path):
     sweep = gf.sweep(apple, SAMPLERS)
     alone_on = engine(tmp_path / "alone", together=1)
     chosen = range(len(sweep))
@@ -50,7 +56,7 @@ def test_pictures_of_a_batched_sweep_equal_those_run_alone_and_exact_ones_to_the
         assert np.array_equal(pixels(item), pixels(one_by_one.run(item.variant.workflow)))
 
 
-def test_a_place_in_the_sweep_and_the_neighbours_in_a_pass_do_not_change_a_picture(apple, tmp_path):
+def test_a_place_in_the_sweep_and_the_neighbours_in_a_pass_do_not_change_a_picture(apple, engine, tmp_path):
     """The seed decides the noise; ancestral samplers draw at every step, which is where pictures could leak."""
     ancestral = apple.set("3.sampler_name", "euler_ancestral")
     forward = gf.sweep(ancestral, {"3.seed": [1, 2, 3, 4]}).run(engine(tmp_path / "a"))
@@ -62,13 +68,13 @@ def test_a_place_in_the_sweep_and_the_neighbours_in_a_pass_do_not_change_a_pictu
         assert np.abs(pixels(first) - pixels(second)).max() > 20
 
 
-def test_the_loader_runs_once_and_the_text_encoder_once_for_each_text(apple, tmp_path):
+def test_the_loader_runs_once_and_the_text_encoder_once_for_each_text(apple, engine, tmp_path):
     sweep = gf.sweep(apple.set("3.steps", 1), {"6.text": ["a", "b", "c", "d"], "3.seed": range(8)})
     results = sweep.run(engine(tmp_path))
     assert results.ran == {"4": 1, "5": 1, "7": 1, "6": 4, "3": 32, "8": 32, "9": 32}
 
 
-def test_exact_results_are_not_taken_from_what_was_batched(apple, tmp_path):
+def test_exact_results_are_not_taken_from_what_was_batched(apple, engine, tmp_path):
     shared = engine(tmp_path)
     sweep = gf.sweep(apple.set("3.steps", 1), {"3.seed": range(2)})
     sweep.run(shared)
@@ -90,13 +96,13 @@ def test_a_sampler_that_fails_in_a_pass_fails_alone_and_nothing_hangs(apple, tmp
 
     registry = gf.Registry.installed()
     registry.add(wrong_width)
-    runner = gf.Engine(registry, gf.Settings(output_dir=tmp_path))
-    results = gf.sweep(broken, {"3.positive": [["6", 0], ["21", 0]], "3.seed": range(4)}).run(runner)
+    with gf.Engine(registry, gf.Settings(output_dir=tmp_path)) as runner:
+        results = gf.sweep(broken, {"3.positive": [["6", 0], ["21", 0]], "3.seed": range(4)}).run(runner)
     assert [item.failed for item in results] == [False] * 4 + [True] * 4
     assert {problem.title for item in results.failed for problem in item.problems} == {"KSampler"}
 
 
-def test_a_cancelled_sweep_stops_all_samplers_within_a_step(apple, tmp_path):
+def test_a_cancelled_sweep_stops_all_samplers_within_a_step(apple, engine, tmp_path):
     from threading import Event as Flag
 
     from graphflow.events import Progress
@@ -114,7 +120,7 @@ def test_a_cancelled_sweep_stops_all_samplers_within_a_step(apple, tmp_path):
     assert max(steps.values()) <= 5
 
 
-def test_two_runs_of_one_process_may_share_passes_too(apple, tmp_path):
+def test_two_runs_of_one_process_may_share_passes_too(apple, engine, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     shared = engine(tmp_path)
@@ -125,7 +131,7 @@ def test_two_runs_of_one_process_may_share_passes_too(apple, tmp_path):
         assert np.abs(pixels(result) - pixels(alone.run(apple.set("3.seed", seed)))).max() <= 1
 
 
-def test_a_grid_and_a_page_show_every_variant_and_say_which_failed(apple, tmp_path):
+def test_a_grid_and_a_page_show_every_variant_and_say_which_failed(apple, engine, tmp_path):
     wide = apple.set_all({"3.steps": 1, "5.width": 128})
     results = gf.sweep(
         wide, {"6.text": ["a red apple", "</script><b>x"], "3.cfg": [3.0, "much"], "3.seed": [0, 1]}

@@ -76,8 +76,8 @@ def test_a_second_sweep_computes_only_what_is_new(engine, workflow, calls):
 
 
 def test_without_a_cache_what_variants_share_is_still_computed_once(workflow, engine, calls):
-    bare = gf.Engine(engine.registry, engine.settings, gf.Cache(memory=0))
-    gf.sweep(workflow, {"3.seed": range(100), "2.text": ["a", "b"]}).run(bare)
+    with gf.Engine(engine.registry, engine.settings, gf.Cache(memory=0)) as bare:
+        gf.sweep(workflow, {"3.seed": range(100), "2.text": ["a", "b"]}).run(bare)
     assert calls == {"Load": 1, "Encode": 2, "Sample": 200, "Save": 200}
 
 
