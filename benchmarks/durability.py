@@ -1,10 +1,9 @@
 """Kill -9 under load, and see that nothing is lost and nothing comes twice. `python -m benchmarks.durability`
 
-A server (the queue and its worker process, without the HTTP face) takes prompts from 16 clients while it, its worker or
-both are killed at random moments; some workers are stopped instead (SIGSTOP), for shorter or longer than their lease. A
-client that got no answer asks again with the same prompt id. In the end every accepted prompt must have ended once, with
-exactly its files. The prompts are innocent, so the limit of crashes after which a prompt is given up is lifted; a test of
-its own has that limit.
+The HTTP server takes prompts from 16 clients while it, its worker process or both are killed at random moments; some
+workers are stopped instead (SIGSTOP), for shorter or longer than their lease. A client that got no answer asks again with
+the same prompt id. In the end every accepted prompt must have ended once, with exactly its files. The prompts are
+innocent, so the limit of crashes after which a prompt is given up is lifted; a test of its own has that limit.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -26,53 +26,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphflow_server.queue import Accepted, PromptQueue, QueueSettings, Submission, WorkerConfig
+import aiohttp
+from graphflow_server.options import Options
+from graphflow_server.queue import QueueSettings, WorkerConfig
+from graphflow_server.serve import serve
 
 NODES = Path(__file__).parents[1] / "tests" / "data" / "queue_nodes"
 CLIENTS = 16
 LEASE = 2.0
 
 
-# -- the server: one line of JSON in for each prompt, one line out for each accepted one --------------------------------
-
-
-async def serve(root: Path) -> None:
+def options(root: Path, port: int) -> tuple[Options, QueueSettings]:
     worker = WorkerConfig(
         output_dir=root / "output", input_dir=root / "input", temp_dir=root / "temp", nodes=(NODES,),
         cache_dir=root / "cache", checkpoint_every=0.0,
     )  # fmt: skip
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with PromptQueue(QueueSettings(root / "state", worker, lease=LEASE, max_crashes=1_000_000)) as queue:
-        reader = await _standard_input()
-        reading = asyncio.create_task(_read(reader, queue))
-        await stop.wait()
-        reading.cancel()
-
-
-async def _read(reader: asyncio.StreamReader, queue: PromptQueue) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        while line := await reader.readline():
-            tasks.create_task(_accept(queue, json.loads(line)))
-
-
-async def _accept(queue: PromptQueue, wanted: dict[str, Any]) -> None:
-    if wanted.get("ask") == "state":
-        counts, pid = queue.counts, queue.worker.pid
-        answer: dict[str, Any] = {"remaining": counts.remaining, "worker": pid, "state": queue.worker.state}
-    else:
-        accepted: Accepted = await queue.submit(Submission(wanted["workflow"], prompt_id=wanted["id"]))
-        answer = {"accepted": accepted.prompt_id, "existed": accepted.existed}
-    print(json.dumps(answer), flush=True)
-
-
-async def _standard_input() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=1 << 24)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    return reader
-
-
-# -- the other side -----------------------------------------------------------------------------------------------------
+    settings = QueueSettings(root / "state", worker, lease=LEASE, max_crashes=1_000_000)
+    return Options(port=port, user_dir=root / "user"), settings
 
 
 @dataclass
@@ -80,53 +50,59 @@ class Server:
     """The server process, started again whenever it is dead."""
 
     root: Path
+    port: int
     process: asyncio.subprocess.Process | None = None
-    answers: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
     up: asyncio.Event = field(default_factory=asyncio.Event)
     starts: int = 0
+    asked_again: int = 0
     ending: bool = False
 
     async def keep(self) -> None:
         with open(self.root / "server.log", "ab") as log:
             while not self.ending:
                 self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "benchmarks.durability", "--serve", str(self.root),
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                    sys.executable, "-m", "benchmarks.durability", "--serve", str(self.root), str(self.port),
+                    stdout=asyncio.subprocess.PIPE, stderr=log,
                 )  # fmt: skip
                 self.starts += 1
-                self.up.set()
-                await self._listen(self.process)
-                self.up.clear()
+                assert self.process.stdout is not None
+                if await self.process.stdout.readline():  # "Open http://..."
+                    self.up.set()
                 code = await self.process.wait()
+                self.up.clear()
                 if code not in (0, -signal.SIGKILL):
                     raise AssertionError(f"the server ended with code {code}; see {self.root / 'server.log'}")
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
-            answer = json.loads(line)
-            if "accepted" in answer:
-                waiting = self.answers.pop(answer["accepted"], None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(answer)
-            else:
-                self.state = answer
+    def worker(self) -> int | None:
+        """The pid of its worker process."""
+        assert self.process is not None
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            return next((int(pid) for pid in children if is_worker(int(pid))), None)
+        return None
 
-    async def say(self, what: dict[str, Any]) -> None:
-        await self.up.wait()
-        with contextlib.suppress(ConnectionError, AssertionError, AttributeError):
-            assert self.process is not None and self.process.stdin is not None
-            self.process.stdin.write(json.dumps(what).encode() + b"\n")
-            await self.process.stdin.drain()
-
-    async def submit(self, prompt_id: str, workflow: dict[str, Any]) -> dict[str, Any]:
-        """Until there is an answer; what got none is asked again under the same id."""
+    async def ask(
+        self, session: aiohttp.ClientSession, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Until there is an answer: what got none is asked again."""
         while True:
-            answer = self.answers[prompt_id] = asyncio.get_running_loop().create_future()
-            await self.say({"id": prompt_id, "workflow": workflow})
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(answer, 2.0)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with session.request(
+                    "GET" if body is None else "POST", f"http://127.0.0.1:{self.port}{path}", json=body
+                ) as answer:
+                    told = await answer.json()
+                    if answer.status == 200:
+                        return told
+                    if answer.status != 503:
+                        raise AssertionError(f"{path} answered {answer.status}: {told}")
+            self.asked_again += 1
+            await asyncio.sleep(0.05)
+
+
+def is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"graphflow_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 @dataclass
@@ -135,7 +111,6 @@ class Trial:
 
     accepted: dict[str, list[str]] = field(default_factory=dict)
     """Prompt id -> what its files must hold."""
-    asked_again: int = 0
     stops: int = 0
     kills: Counter[str] = field(default_factory=Counter)
 
@@ -155,15 +130,16 @@ def workflow(name: str, luck: random.Random) -> tuple[dict[str, Any], list[str]]
     return nodes, [f"{name} first {at}" for at in range(files)] + [f"{name} after {steps} 0"]
 
 
-async def client(server: Server, trial: Trial, number: int, luck: random.Random, over: asyncio.Event) -> None:
+async def client(
+    server: Server, session: aiohttp.ClientSession, trial: Trial, number: int, luck: random.Random, over: asyncio.Event
+) -> None:
     at = 0
     while not over.is_set():
         at += 1
         prompt_id = f"client-{number}-{at}"
         nodes, files = workflow(prompt_id, luck)
-        answer = await server.submit(prompt_id, nodes)
+        await server.ask(session, "/prompt", {"prompt": nodes, "prompt_id": prompt_id, "client_id": f"client-{number}"})
         trial.accepted[prompt_id] = files
-        trial.asked_again += answer["existed"]
         await asyncio.sleep(luck.uniform(0.1, 2.0))
 
 
@@ -172,59 +148,59 @@ async def killer(server: Server, trial: Trial, count: int, luck: random.Random) 
     while sum(trial.kills.values()) < count:
         await asyncio.sleep(luck.choice((luck.uniform(0, 0.5), luck.uniform(0.5, 2.5))))
         await server.up.wait()
-        await server.say({"ask": "state"})
-        await asyncio.sleep(0.02)
         assert server.process is not None
         what = luck.choice(("server", "server", "worker", "worker", "both", "both", "stopped worker"))
-        worker = server.state.get("worker")
-        if what != "server" and (worker is None or not _is_worker(worker)):
+        worker = server.worker()
+        if what != "server" and worker is None:
             continue
         if what == "stopped worker":
+            assert worker is not None
             os.kill(worker, signal.SIGSTOP)
             await asyncio.sleep(luck.uniform(0, 2 * LEASE))
-            if _is_worker(worker):
+            if is_worker(worker):
                 os.kill(worker, signal.SIGCONT)
             trial.stops += 1
             continue
-        if what != "server":
+        if what != "server" and worker is not None:
             os.kill(worker, signal.SIGKILL)
         if what != "worker":
             server.up.clear()
             server.process.kill()
-            await server.process.wait()
         trial.kills[what] += 1
 
 
-def _is_worker(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return b"graphflow_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
-
-
 async def drive(root: Path, kills: int, seed: int) -> tuple[Server, Trial, float]:
+    """The whole trial; the seconds that the server took for what was left when the killing ended."""
     luck = random.Random(seed)
-    server, trial, over = Server(root), Trial(), asyncio.Event()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server, trial, over = Server(root, port), Trial(), asyncio.Event()
     keeper = asyncio.create_task(server.keep())
-    clients = [
-        asyncio.create_task(client(server, trial, n, random.Random(luck.random()), over)) for n in range(CLIENTS)
-    ]
-    await killer(server, trial, kills, luck)
-    over.set()
-    await asyncio.gather(*clients)
-    began = time.perf_counter()
-    while True:
-        server.state = {}
-        await server.say({"ask": "state"})
-        await asyncio.sleep(0.2)
-        if server.state.get("remaining") == 0:
-            break
-    drained = time.perf_counter() - began
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        clients = [
+            asyncio.create_task(client(server, session, trial, number, random.Random(luck.random()), over))
+            for number in range(CLIENTS)
+        ]
+        await _unless_it_fails(keeper, killer(server, trial, kills, luck))
+        over.set()
+        await _unless_it_fails(keeper, asyncio.gather(*clients))
+        began = time.perf_counter()
+        while (await server.ask(session, "/prompt"))["exec_info"]["queue_remaining"]:
+            await asyncio.sleep(0.2)
     server.ending = True
     assert server.process is not None
     server.process.terminate()
     await keeper
     assert server.process.returncode == 0
-    return server, trial, drained
+    return server, trial, time.perf_counter() - began
+
+
+async def _unless_it_fails(keeper: asyncio.Task[None], what: Any) -> None:
+    task = asyncio.ensure_future(what)
+    done, _ = await asyncio.wait([keeper, task], return_when=asyncio.FIRST_COMPLETED)
+    for ended in done:
+        ended.result()
 
 
 # -- the judgement ------------------------------------------------------------------------------------------------------
@@ -271,27 +247,26 @@ def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--keep", action="store_true", help="leave the folder as it is")
-    options = parser.parse_args()
-    if options.serve is not None:
-        asyncio.run(serve(options.serve))
-        return 0
-    seed = options.seed if options.seed is not None else random.randrange(1 << 30)
+    chosen = parser.parse_args()
+    if chosen.serve is not None:
+        return asyncio.run(serve(*options(Path(chosen.serve[0]), int(chosen.serve[1]))))
+    seed = chosen.seed if chosen.seed is not None else random.randrange(1 << 30)
     root = Path(tempfile.mkdtemp(prefix="graphflow-durability-"))
     began = time.perf_counter()
-    server, trial, drained = asyncio.run(drive(root, options.kills, seed))
+    server, trial, drained = asyncio.run(drive(root, chosen.kills, seed))
     wrong, states = judge(root, trial)
     print(f"seed {seed}, {time.perf_counter() - began:.0f} s, the last {drained:.1f} s without kills")
     print(f"kill -9: {sum(trial.kills.values())} ({', '.join(f'{count} {what}' for what, count in trial.kills.items())}); "
           f"SIGSTOP: {trial.stops} workers; the server was started {server.starts} times")  # fmt: skip
-    print(f"accepted prompts: {len(trial.accepted)}, of these asked for again after a lost answer: {trial.asked_again}")
+    print(f"accepted prompts: {len(trial.accepted)}; requests that had to be made again: {server.asked_again}")
     print("prompts: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     print(f"files: {sum(map(len, trial.accepted.values()))} expected")
     print("\n".join(wrong) if wrong else "every accepted prompt ended once, with exactly its files")
-    if options.keep or wrong:
+    if chosen.keep or wrong:
         print(f"kept in {root}")
     else:
         shutil.rmtree(root)
