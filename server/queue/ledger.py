@@ -61,12 +61,17 @@ def accept(tx: Transaction, wanted: Submission) -> Accepted:
 
 
 def claim(tx: Transaction) -> Prompt | None:
-    """Take the first pending prompt to run it; the prompt that is given has the epoch to show."""
+    """Take the first pending prompt to run it; the prompt that is given has the epoch to show.
+
+    One that is running already was claimed before, by the same caller, who did not get the answer: it is given again.
+    """
     found = tx.db.execute(
-        "SELECT seq, id FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT 1"
+        "SELECT seq, id, state FROM prompts WHERE finished IS NULL ORDER BY state DESC, number, seq LIMIT 1"
     ).fetchone()
     if found is None:
         return None
+    if found[2] == "running":
+        return find(tx.db, found[1])
     tx.db.execute(
         "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ? WHERE seq = ?",
         (time.time(), found[0]),

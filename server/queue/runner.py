@@ -133,19 +133,20 @@ class Runner:
                 self._news.publish([live.stats(outcome.stats, state)])
             await self._after(prompt)
 
-    async def _end(self, prompt: Prompt, outcome: Outcome) -> State:
-        """Write down how an attempt ended; what the file says then."""
+    async def _end(self, prompt: Prompt, outcome: Outcome) -> State | None:
+        """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
         match outcome:
             case Finished(kind, data, _):
-                return await self._write(lambda tx: ledger.finish(tx, *key, kind, data)) or "cancelled"
+                await self._write(lambda tx: ledger.finish(tx, *key, kind, data))
             case Died(reason) if not self._closing.is_set():
                 at = last_node(self._settings.folder / WORKER_LOCK, *key)
-                return await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at)) or "cancelled"
+                await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at))
             case _:
                 await self._write(lambda tx: ledger.release(tx, *key))
-                return "pending"
+        found = await asyncio.wrap_future(self._store.read(lambda db: reading.find(db, prompt.id)))
+        return found.state if found is not None else None
 
     async def _after(self, prompt: Prompt) -> None:
         self._ended += 1

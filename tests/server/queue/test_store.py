@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import wait
 
 import pytest
-from graphflow_server.queue import Counts, Refused, Submission, ledger, schema
+from graphflow_server.queue import Counts, Refused, Submission, ledger, reading, schema
 from graphflow_server.queue.store import Store
 
 from graphflow import GraphFlowError
@@ -135,5 +135,92 @@ def test_whoever_stops_waiting_for_an_acceptance_harms_nobody(place, prompt, run
                 task.cancel()
             await queue.submit(prompt(write="b", prompt_id="here"))
             assert (await queue.get("here")).state == "pending"
+
+    run(check())
+
+
+class Flaky:
+    """A connection whose n-th statement fails as it does when the disk fails; before it is done, or after."""
+
+    def __init__(self, db, fail_at, afterwards):
+        self._db, self._left, self._afterwards = db, fail_at, afterwards
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    def _statement(self, run):
+        self._left -= 1
+        if self._left == 0 and not self._afterwards:
+            raise sqlite3.OperationalError("disk I/O error")
+        result = run()
+        if self._left == 0:
+            raise sqlite3.OperationalError("disk I/O error")
+        return result
+
+    def execute(self, *given):
+        return self._statement(lambda: self._db.execute(*given))
+
+    def executemany(self, *given):
+        return self._statement(lambda: self._db.executemany(*given))
+
+    @property
+    def failed(self):
+        return self._left <= 0
+
+
+def scripted_session(store):
+    """Some of everything; each step is tried again until it is written, as the queue does."""
+
+    def do(action):
+        while True:
+            try:
+                return store.write(action).result(10)
+            except sqlite3.OperationalError:
+                continue
+
+    for name in "abc":
+        do(lambda tx, name=name: ledger.accept(tx, submission(name)))
+    do(lambda tx: ledger.move(tx, "b", None))
+    first = do(ledger.claim)
+    assert (first.id, first.epoch) == ("b", 1), "a claim whose answer was lost is answered again"
+    do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", {"node": "1", "display_node": "1"})]))
+    do(lambda tx: ledger.finish(tx, first.id, first.epoch, "execution_success", {}))
+    do(lambda tx: ledger.cancel(tx, "a"))
+    return store.read(lambda db: {name: reading.find(db, name) for name in "abc"}).result(10)
+
+
+@pytest.mark.parametrize("afterwards", [False, True])
+def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing(tmp_path, afterwards):
+    fail_at, failed = 0, True
+    while failed:
+        fail_at += 1
+        store = Store(tmp_path / f"q{fail_at}")
+        store._db = flaky = Flaky(store._db, fail_at, afterwards)
+        found = scripted_session(store)
+        failed = flaky.failed
+        assert [found[name].state for name in "abc"] == ["cancelled", "done", "pending"], fail_at
+        for name, ends in {"a": 1, "b": 1, "c": 0}.items():
+            log = store.read(lambda db, name=name: reading.events(db, name, 0, 100)).result(10)
+            assert [event.number for event in log] == list(range(1, len(log) + 1))
+            assert sum(event.is_terminal for event in log) == ends, fail_at
+        store.close()
+    assert fail_at > 50, "the session has that many statements"
+
+
+def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, run, monkeypatch):
+    claim, errors = ledger.claim, [RuntimeError("unexpected")]
+
+    def stumble(tx):
+        if errors:
+            raise errors.pop()
+        return claim(tx)
+
+    monkeypatch.setattr(ledger, "claim", stumble)
+
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(write="a"))
+            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+            assert not errors
 
     run(check())
