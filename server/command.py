@@ -1,4 +1,4 @@
-"""`graphflow serve`"""
+"""`graphflow serve`: answer the field's HTTP and websocket API, with a queue that loses nothing."""
 
 from __future__ import annotations
 

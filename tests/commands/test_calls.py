@@ -115,14 +115,20 @@ def test_doctor_names_a_pack_that_does_not_load(call, tmp_path):
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "broken.py").write_text("import no_such_library\n")
     done = call("doctor", "--nodes", "packs")
-    assert done.code == 1 and "broken.py did not load: ModuleNotFoundError: No module named 'no_such_library'" in done.err
+    assert (
+        done.code == 1 and "broken.py did not load: ModuleNotFoundError: No module named 'no_such_library'" in done.err
+    )
 
 
 def test_a_pack_that_does_not_load_leaves_the_rest_working(call, tmp_path, pack, write):
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "broken.py").write_text("1 / 0\n")
     done = call("run", write(), "--nodes", "packs", "--nodes", pack, "--quiet")
-    assert done.code == 0 and "warning: " in done.err and "broken.py did not load: ZeroDivisionError: division by zero" in done.err
+    assert (
+        done.code == 0
+        and "warning: " in done.err
+        and "broken.py did not load: ZeroDivisionError: division by zero" in done.err
+    )
 
 
 def test_validate_says_every_problem_and_is_code_2(call, write, pack):
