@@ -11,7 +11,7 @@ import asyncio
 import json
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from graphflow import Event, GraphFlowError, Problem
 from .http import Connection, Gone
 from .messages import ENDS, Translation
 
-__all__ = ["FIRST_PAUSE", "MISSES", "Live", "follow", "lost"]
+__all__ = ["FIRST_PAUSE", "MISSES", "Live", "follow", "lost", "patiently"]
 
 T = TypeVar("T")
 LIVE = ("progress", "progress_state")
@@ -93,13 +93,13 @@ def _read(message: aiohttp.WSMessage) -> Iterator[tuple[str, Any]]:
 
 async def follow(
     server: Connection, prompt_id: str, live: Live, told: Translation, patience: float
-) -> AsyncIterator[Event]:  # fmt: skip
+) -> AsyncGenerator[Event, None]:  # fmt: skip
     """The events of a prompt that was posted; the last is a RunDone.
 
     Raises GraphFlowError where the server does not answer for `patience` seconds, or has lost the prompt.
     """
     try:
-        first = await _patiently(lambda: server.log(prompt_id, 0, 0), patience)
+        first = await patiently(lambda: server.log(prompt_id, 0, 0), patience)
         trusted, source = LIVE, _log(server, prompt_id, live, first, patience)
     except Gone:
         trusted, source = None, _history(server, prompt_id, live, patience)
@@ -139,7 +139,7 @@ async def _log(server: Connection, prompt_id: str, live: Live, events: list[Any]
             if event["type"] in ENDS:
                 return
         try:
-            events = await _patiently(lambda: server.log(prompt_id, since, LONG_POLL), patience)  # noqa: B023
+            events = await patiently(lambda: server.log(prompt_id, since, LONG_POLL), patience)  # noqa: B023
         except Gone:
             raise lost(server.url, prompt_id) from None
         if not events:
@@ -150,10 +150,10 @@ async def _history(server: Connection, prompt_id: str, live: Live, patience: flo
     """Wait until the prompt is in the history, and hand on what the websocket has not told of it."""
     misses = 0
     while True:
-        entry = await _patiently(lambda: server.history(prompt_id), patience)
+        entry = await patiently(lambda: server.history(prompt_id), patience)
         if entry is not None:
             break
-        waiting = await _patiently(lambda: server.waits_or_runs(prompt_id), patience)
+        waiting = await patiently(lambda: server.waits_or_runs(prompt_id), patience)
         misses = 0 if waiting is not None else misses + 1
         if misses > MISSES:
             raise lost(server.url, prompt_id)
@@ -181,7 +181,7 @@ async def _history(server: Connection, prompt_id: str, live: Live, patience: flo
         live.messages.put_nowait(("certain", item))
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
+async def patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
     """The answer, asked for again while the connection is broken or the server is being restarted."""
     began, pause = time.monotonic(), FIRST_PAUSE
     while True:

@@ -20,7 +20,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 
 
 class Gone(Exception):
-    """The server does not have it (404)."""
+    """The server does not have it: 404, or a page for people in place of JSON."""
 
 
 class Connection:
@@ -69,6 +69,9 @@ class Connection:
     async def view(self, filename: str, subfolder: str, kind: str) -> bytes:
         query = {"filename": filename, "subfolder": subfolder, "type": kind}
         async with self.session.get(self.url + "/view", params=query) as response:
+            if response.status in (400, 403, 404):
+                name = "/".join(filter(None, (subfolder, filename)))
+                raise GraphFlowError([Problem("no_file", f"{self.url} has no {kind} file {name!r}")])
             if response.status != 200:
                 await _json(response)
             return await response.read()
@@ -120,7 +123,7 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
     problems = list(_problems(body if isinstance(body, dict) else {}))
     if response.status == 400 and problems:
         raise InvalidWorkflow(problems)
-    if response.status == 404:
+    if response.status in (200, 404, 405):
         raise Gone(response.url.path)
     if response.status in (401, 403):
         hint = "give the token that the server was started with: gf.connect(url, token=...)"

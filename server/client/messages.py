@@ -71,9 +71,8 @@ class Translation:
         """A picture of what is being made; without a node, it is of the only one that runs."""
         if node is None and len(self._running) == 1:
             node = next(iter(self._running))
-        if node in self._running:
-            step, total = self._steps.get(node, (0, 1))
-            yield Progress(node, step, total, lambda: picture, self._shown(node))
+        if node in self._running and node in self._steps:
+            yield Progress(node, *self._steps[node], lambda: picture, self._shown(node))
 
     def end(self) -> Iterator[Event]:
         """What is left to tell when the prompt is over; once."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from graphflow import Cancelled, Event, GraphFlowError, NodeFailed, NodeResult, Problem, Result, Workflow
 
 from .files import fetched
-from .follow import FIRST_PAUSE, MISSES, Live, follow, lost
+from .follow import FIRST_PAUSE, MISSES, Live, follow, lost, patiently
 from .http import Connection, opened
 from .messages import Translation
 
@@ -36,7 +36,7 @@ class HttpRemote:
     ) -> None:
         self.url, self.output_dir, self.patience = url.rstrip("/"), output_dir, patience
         self._token = token
-        self._posted: dict[str, tuple[str, Workflow]] = {}
+        self._submitted: dict[str, tuple[str, Workflow]] = {}
         """Of each run that was submitted: the client id by which the server tells of it, and its workflow."""
 
     def __repr__(self) -> str:
@@ -56,19 +56,21 @@ class HttpRemote:
         told = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
         run_id = options.pop("run_id", None) or uuid.uuid4().hex
-        async for event in self._running(workflow, told, run_id=run_id, **options):
-            if on_event is not None:
-                on_event(event)
+        async with aclosing(self._running(workflow, told, run_id=run_id, **options)) as events:
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
         async with opened(self.url, self._token) as server:
             return await self._result(server, told)
 
     async def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
         told = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
-        async for event in self._running(workflow, told, **options):
-            if on_event is not None:
-                on_event(event)
-            yield event
+        async with aclosing(self._running(workflow, told, **options)) as events:
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
+                yield event
         _raise(told)
 
     async def _running(
@@ -79,15 +81,16 @@ class HttpRemote:
         cancel: Flag | None = None,
         run_id: str | None = None,
         **options: Any,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Post the workflow and follow it; whoever stops listening, or sets `cancel`, stops it."""
         client_id = uuid.uuid4().hex
         async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
             prompt_id = told.prompt_id = await self._post(server, workflow, client_id, run_id, **options)
-            watch = asyncio.create_task(_cancel_when(cancel, server, prompt_id)) if cancel is not None else None
+            watch = asyncio.create_task(self._cancel_when(cancel, server, prompt_id)) if cancel is not None else None
             try:
-                async for event in follow(server, prompt_id, live, told, self.patience):
-                    yield event
+                async with aclosing(follow(server, prompt_id, live, told, self.patience)) as events:
+                    async for event in events:
+                        yield event
             finally:
                 if watch is not None:
                     watch.cancel()
@@ -102,7 +105,10 @@ class HttpRemote:
 
     async def submit_async(self, workflow: Workflow, *, run_id: str | None = None, **options: Any) -> str:
         async with opened(self.url, self._token) as server:
-            return await self._post(server, workflow, uuid.uuid4().hex, run_id, **options)
+            client_id = uuid.uuid4().hex
+            run_id = await self._post(server, workflow, client_id, run_id, **options)
+        self._submitted[run_id] = (client_id, workflow)
+        return run_id
 
     async def events(self, run_id: str) -> AsyncIterator[Event]:
         told = Translation(await self._workflow(run_id))
@@ -169,20 +175,23 @@ class HttpRemote:
             body["extra_data"] = {"extra_pnginfo": dict(extra_pnginfo)}
         if run_id is not None:
             body["prompt_id"] = run_id
-        prompt_id = await server.prompt(body)
-        self._posted[prompt_id] = (client_id, workflow)
-        return prompt_id
+        return await server.prompt(body)
 
-    async def _follow(self, run_id: str, told: Translation) -> AsyncIterator[Event]:
+    async def _cancel_when(self, flag: Flag, server: Connection, prompt_id: str) -> None:
+        while not flag.is_set():
+            await asyncio.sleep(0.05)
+        await patiently(lambda: server.cancel(prompt_id), self.patience)
+
+    async def _follow(self, run_id: str, told: Translation) -> AsyncGenerator[Event, None]:
         told.prompt_id = run_id
-        client_id = self._posted[run_id][0] if run_id in self._posted else uuid.uuid4().hex
+        client_id = self._submitted[run_id][0] if run_id in self._submitted else uuid.uuid4().hex
         async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
             async for event in follow(server, run_id, live, told, self.patience):
                 yield event
 
     async def _workflow(self, run_id: str) -> Workflow:
-        if run_id in self._posted:
-            return self._posted[run_id][1]
+        if run_id in self._submitted:
+            return self._submitted[run_id][1]
         async with opened(self.url, self._token) as server:
             for _ in range(MISSES):  # it may be on its way from one list to the other
                 found = await server.waits_or_runs(run_id)
@@ -211,12 +220,6 @@ def _raise(told: Translation) -> None:
         raise Cancelled()
     if told.status == "failed":
         raise NodeFailed(told.problems)
-
-
-async def _cancel_when(flag: Flag, server: Connection, prompt_id: str) -> None:
-    while not flag.is_set():
-        await asyncio.sleep(0.05)
-    await server.cancel(prompt_id)
 
 
 def _waited(work: Coroutine[Any, Any, T]) -> T:

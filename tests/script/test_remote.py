@@ -158,6 +158,17 @@ def test_leaving_the_loop_of_events_cancels_the_run_there(remote, field):
     assert len(field.interrupted) == 1
 
 
+def test_an_error_in_the_listener_is_the_callers_and_stops_the_run_there(remote, field):
+    field.run = field.waits
+
+    def listen(event):
+        raise KeyError("in the listener")
+
+    with pytest.raises(KeyError, match="in the listener"):
+        remote.run(WORKFLOW, on_event=listen)
+    assert len(field.interrupted) == 1
+
+
 def test_a_run_that_the_server_has_lost_is_said_to_be_lost(remote, field):
     field.run = field.loses
     with pytest.raises(gf.GraphFlowError) as error:
@@ -173,7 +184,10 @@ def test_no_server_a_wrong_address_and_a_missing_picture_are_problems(remote, tm
         gf.connect("127.0.0.1:8188")
     with pytest.raises(gf.GraphFlowError) as error:
         remote.fetch("not/there.png")
-    assert codes(error) == ["not_offered"]
+    assert codes(error) == ["no_file"]
+    with pytest.raises(gf.GraphFlowError) as error:
+        remote.validate(WORKFLOW)
+    assert codes(error) == ["not_offered"], "other servers judge a workflow only when it is queued"
     with pytest.raises(gf.GraphFlowError) as error:
         remote.upload(tmp_path / "none.png")
     assert codes(error) == ["no_picture"]

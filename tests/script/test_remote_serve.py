@@ -157,7 +157,7 @@ def test_a_sweep_runs_there_with_what_is_common_once_and_a_failing_variant_alone
     results = sweep.run(remote, on_event=events.append)
     shown = [item.nodes["Show"].ui["value"] if item.nodes else None for item in results]
     assert shown == [[6], [10], None, [7], [12], None, None, None, None]
-    assert len(results.failed) == 5 and results.ran["PrimitiveInt"] == 2
+    assert len(results.failed) == 5 and 1 <= results.ran["PrimitiveInt"] <= 2
     assert {event.node for event in events if isinstance(event, NodeStarted)} >= {"ComfyMathExpression@0"}
     assert isinstance(events[0], RunStarted) and events[-1].status == "done"
 
