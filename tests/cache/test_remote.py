@@ -1,0 +1,146 @@
+"""A second level that machines share: on a folder, on S3, and when it is not there."""
+
+import socket
+import time
+
+import pytest
+
+import graphflow as gf
+
+BUCKET = "graphflow-test"
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The address of an S3 server on loopback."""
+    pytest.importorskip("s3fs", reason="needs the extra `remote` (s3fs)")
+    server_module = pytest.importorskip("moto.server", reason="needs moto with its server, of the extra `dev`")
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "s3"])
+def remote(request, tmp_path, monkeypatch):
+    """The URL of an empty shared level, and a function that gives its files: path -> bytes, writable."""
+    if request.param == "file":
+        folder = tmp_path / "shared"
+        folder.mkdir()
+        return folder.as_uri()
+    endpoint = request.getfixturevalue("s3")
+    for name, value in [("AWS_ACCESS_KEY_ID", "testing"), ("AWS_SECRET_ACCESS_KEY", "testing"), ("AWS_ENDPOINT_URL", endpoint),
+                        ("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")]:  # fmt: skip
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"{BUCKET}-{time.monotonic_ns()}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}/cache"
+
+
+@pytest.fixture
+def machine(registry, graph, calls, tmp_path):
+    """`machine("a", url)`: a run on a machine with an empty or its own folder; what it shows, warns of and computes."""
+    workflow = graph(t=("Tensor", {"seed": 1, "size": 40}), a=("Any", {"value": "@t"}), o=("Show", {"value": "@a"}))
+
+    def run(name, url, seed=1, **options):
+        before = calls.copy()
+        cache = gf.Cache(tmp_path / name, remote=url)
+        with gf.Engine(registry, cache=cache) as engine:
+            result = engine.run(workflow.set("t.seed", seed), targets=["o", "a"], **options)
+            found = float(next(iter(result["a"].outputs.values()))["samples"].sum())
+        return found, [problem.code for problem in cache.problems], dict(calls - before)
+
+    return run
+
+
+def files_of(url):
+    from fsspec.core import url_to_fs
+
+    system, root = url_to_fs(url)
+    system.invalidate_cache()
+    return system, [path for path in system.find(root)]
+
+
+def test_what_one_machine_computed_the_next_one_takes(remote, machine):
+    found, problems, computed = machine("a", remote)
+    assert not problems and computed["Tensor"] == 1
+    again, problems, computed = machine("b", remote)
+    assert again == found and not problems and "Tensor" not in computed and "Any" not in computed
+    system, files = files_of(remote)
+    assert len([path for path in files if "/blobs/" in path]) == 1
+    for path in files:
+        system.rm_file(path)
+    again, problems, computed = machine("b", remote)
+    assert again == found and not problems and not computed, "what was taken once lies in the own folder"
+
+
+def test_a_damaged_remote_blob_is_a_miss_and_is_replaced_for_the_other_machines(remote, machine):
+    found = machine("a", remote)[0]
+    system, files = files_of(remote)
+    (blob,) = (path for path in files if "/blobs/" in path)
+    data = system.cat_file(blob)
+    system.pipe_file(blob, data[:-1] + b"?")
+    again, problems, computed = machine("b", remote)
+    assert again == found and problems == ["cache_damaged"] and computed["Tensor"] == 1
+    assert system.cat_file(blob) == data
+    again, problems, computed = machine("c", remote)
+    assert again == found and not problems and "Tensor" not in computed
+
+
+def test_a_damaged_remote_record_is_a_miss(remote, machine):
+    found = machine("a", remote)[0]
+    system, files = files_of(remote)
+    records = [path for path in files if "/records/" in path]
+    swapped = [system.cat_file(path) for path in records]
+    for path, data in zip(records, swapped[1:] + swapped[:1], strict=True):
+        system.pipe_file(path, data if len(records) > 1 else data[:-3])
+    again, problems, computed = machine("b", remote)
+    assert again == found and not problems and computed["Tensor"] == 1
+
+
+def test_refresh_asks_nobody(remote, machine):
+    machine("a", remote)
+    assert machine("b", remote, refresh=True)[2]["Tensor"] == 1
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", ["no server", "no package", "no folder"])
+def test_an_unreachable_level_is_said_once_and_the_run_goes_on(machine, monkeypatch, kind, tmp_path):
+    if kind == "no server":
+        s3fs = pytest.importorskip("s3fs", reason="needs the extra `remote` (s3fs)")
+        s3fs.S3FileSystem.clear_instance_cache()
+        for name, value in [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_DEFAULT_REGION", "us-east-1"),
+                            ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}"), ("AWS_EC2_METADATA_DISABLED", "true")]:  # fmt: skip
+            monkeypatch.setenv(name, value)
+        url = "s3://nowhere/cache"
+    elif kind == "no package":
+        url = "nosuchprotocol://x/y"
+    else:
+        (tmp_path / "plain").write_text("a file")
+        url = (tmp_path / "plain" / "cache").as_uri()
+    began = time.monotonic()
+    found, problems, computed = machine("a", url)
+    assert problems == ["cache_remote"] and computed["Tensor"] == 1
+    assert time.monotonic() - began < 30
+    assert machine("a", url, seed=2)[1] == ["cache_remote"]
+    assert machine("a", url)[0] == found and machine("a", None)[2] == {}
+
+
+def test_opening_a_level_touches_no_network_and_imports_nothing(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, graphflow as gf; gf.Cache(sys.argv[1], remote='s3://bucket/x').close();"
+        "print([name for name in ('fsspec', 's3fs', 'botocore') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True).strip() == "[]"
