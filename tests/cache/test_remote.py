@@ -22,17 +22,21 @@ def s3():
     server.stop()
 
 
+def pretend_to_be_amazon(monkeypatch, endpoint):
+    for name, value in [("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing"), ("DEFAULT_REGION", "us-east-1"),
+                        ("ENDPOINT_URL", endpoint), ("EC2_METADATA_DISABLED", "true")]:  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
 @pytest.fixture(params=["file", "s3"])
 def remote(request, tmp_path, monkeypatch):
-    """The URL of an empty shared level, and a function that gives its files: path -> bytes, writable."""
+    """The URL of an empty shared level."""
     if request.param == "file":
         folder = tmp_path / "shared"
         folder.mkdir()
         return folder.as_uri()
     endpoint = request.getfixturevalue("s3")
-    for name, value in [("AWS_ACCESS_KEY_ID", "testing"), ("AWS_SECRET_ACCESS_KEY", "testing"), ("AWS_ENDPOINT_URL", endpoint),
-                        ("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")]:  # fmt: skip
-        monkeypatch.setenv(name, value)
+    pretend_to_be_amazon(monkeypatch, endpoint)
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
@@ -118,9 +122,7 @@ def test_an_unreachable_level_is_said_once_and_the_run_goes_on(machine, monkeypa
     if kind == "no server":
         s3fs = pytest.importorskip("s3fs", reason="needs the extra `remote` (s3fs)")
         s3fs.S3FileSystem.clear_instance_cache()
-        for name, value in [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_DEFAULT_REGION", "us-east-1"),
-                            ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}"), ("AWS_EC2_METADATA_DISABLED", "true")]:  # fmt: skip
-            monkeypatch.setenv(name, value)
+        pretend_to_be_amazon(monkeypatch, f"http://127.0.0.1:{free_port()}")
         url = "s3://nowhere/cache"
     elif kind == "no package":
         url = "nosuchprotocol://x/y"

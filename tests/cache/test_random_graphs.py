@@ -1,0 +1,278 @@
+"""For any graph and any edits: with a cache the outputs are those of without, and nothing known is computed again."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import graphflow as gf
+from graphflow import AnyType, Each, Every, Expansion, Link, Ui, node
+from graphflow.fingerprint import fingerprints
+from graphflow.validate import validate
+
+COUNTED = Counter()
+"""Calls by what the call says of itself; emptied by every example."""
+
+
+@node("Number", version="1")
+def number(value: int = 0) -> int:
+    COUNTED["Number", value] += 1
+    return value
+
+
+@node("Add", version="1")
+def add(a: int = 0, b: int = 0) -> int:
+    COUNTED["Add", a, b] += 1
+    return a + b
+
+
+@node("Halve", version="1")
+def halve(a: int = 0) -> int:
+    """Different inputs give one result: early cutoff."""
+    COUNTED["Halve", a] += 1
+    return a // 2
+
+
+@node("Numbers", version="1")
+def numbers(count: int = 0) -> Each[int]:
+    COUNTED["Numbers", count] += 1
+    return list(range(count % 4))
+
+
+@node("Total", version="1")
+def total(values: Every[int]) -> int:
+    COUNTED["Total", *values] += 1
+    return sum(values)
+
+
+@node("Twice", version="1")
+def twice(a: int = 0, b: int = 0) -> Expansion[int]:
+    """a + b + b, by two nodes in its place."""
+    COUNTED["Twice", a, b] += 1
+    return Expansion(
+        {"x": {"class_type": "Add", "inputs": {"a": a, "b": b}}, "y": {"class_type": "Add", "inputs": {"a": ["x", 0], "b": b}}},
+        (Link("y", 0),),
+    )
+
+
+@node("Bad", version="1")
+def writes(a: int = 0) -> AnyType:
+    """A list that `Spoil` writes into."""
+    COUNTED["Bad", a] += 1
+    return [a]
+
+
+@node("Spoil", version="1")
+def spoil(value: AnyType, b: int = 0) -> int:
+    value.append(b)
+    COUNTED["Spoil", len(value), b] += 1
+    return sum(value)
+
+
+@node("Show", version="1", output=True)
+def show(value: AnyType) -> Ui:
+    COUNTED["Show", repr(value)] += 1
+    return Ui({"value": [value]})
+
+
+TYPES = [number, add, halve, numbers, total, twice, writes, spoil, show]
+PLAIN = [("Number", "value"), ("Add", "a", "b"), ("Halve", "a"), ("Numbers", "count"), ("Twice", "a", "b")]
+
+
+@st.composite
+def graphs(draw):
+    """A workflow of up to ten nodes in document order, each linked to earlier ones, all of them shown."""
+    document = {}
+    ints, lists = [], []
+    for index in range(draw(st.integers(1, 9))):
+        key = str(index)
+
+        def value():
+            if ints and draw(st.booleans()):
+                return [draw(st.sampled_from(ints)), 0]
+            return draw(st.integers(0, 3))
+
+        kinds = ["plain"] * 4 + (["total", "bad"] if ints else []) + (["spoil"] * 2 if lists else [])
+        kind = draw(st.sampled_from(kinds))
+        if kind == "total":
+            document[key] = {"class_type": "Total", "inputs": {"values": [draw(st.sampled_from(ints)), 0]}}
+        elif kind == "bad":
+            document[key] = {"class_type": "Bad", "inputs": {"a": value()}}
+        elif kind == "spoil":
+            document[key] = {"class_type": "Spoil", "inputs": {"value": [draw(st.sampled_from(lists)), 0], "b": value()}}
+        else:
+            name, *inputs = draw(st.sampled_from(PLAIN))
+            document[key] = {"class_type": name, "inputs": {item: value() for item in inputs}}
+        (lists if kind == "bad" else ints).append(key)
+    for key in list(document):
+        document[f"show{key}"] = {"class_type": "Show", "inputs": {"value": [key, 0]}}
+    return document
+
+
+@st.composite
+def histories(draw):
+    """A workflow and some edits of it, each a workflow of its own; now and then back to an earlier one."""
+    found = [draw(graphs())]
+    for _ in range(draw(st.integers(1, 4))):
+        document = {key: {**item, "inputs": dict(item["inputs"])} for key, item in draw(st.sampled_from(found)).items()}
+        for item in document.values():
+            for name, value in item["inputs"].items():
+                if isinstance(value, int) and draw(st.integers(0, 5)) == 0:
+                    item["inputs"][name] = draw(st.integers(0, 3))
+        if draw(st.booleans()):  # other ids, another order: the same work
+            names = {key: f"n{key}" for key in document}
+            document = {
+                names[key]: {**item, "inputs": {
+                    name: [names[value[0]], value[1]] if isinstance(value, list) else value
+                    for name, value in reversed(item["inputs"].items())
+                }}
+                for key, item in reversed(document.items())
+            }  # fmt: skip
+        found.append(document)
+    return found
+
+
+def outcome(engine, document):
+    """What each Show shows (by the node that it shows), and the recipes of all nodes."""
+    workflow = gf.Workflow.from_json(document)
+    result = engine.run(workflow)
+    order, problems = validate(workflow, engine.registry, engine.settings)
+    assert not problems
+    prints = fingerprints(order, engine.settings)
+    shown = {prints[order[key].links["value"].node].recipe: found.ui.get("value") for key, found in result.nodes.items()}
+    stable = {key: mine.recipe for key, mine in prints.items() if not mine.is_volatile}
+    return shown, stable, result
+
+
+@pytest.mark.parametrize("tier", ["memory", "disk", "both"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=histories())
+def test_outputs_with_a_cache_equal_those_without_and_no_unchanged_node_runs(tier, history):
+    with tempfile.TemporaryDirectory() as folder, gf.Engine(gf.Registry(TYPES), cache=gf.Cache()) as lasting:
+        path = Path(folder)
+        seen = set()
+        for document in history:
+            with gf.Engine(gf.Registry(TYPES), cache=gf.Cache(memory=0)) as bare:
+                truth = outcome(bare, document)[0]
+            if tier == "memory":
+                shown, recipes, result = outcome(lasting, document)
+            else:
+                with gf.Engine(gf.Registry(TYPES), cache=gf.Cache(path, memory=1 if tier == "disk" else 1 << 20)) as engine:
+                    shown, recipes, result = outcome(engine, document)
+                    assert not engine.cache.problems
+            assert shown == truth
+            again = {key for key in result.timings if recipes.get(key) in seen}
+            assert not again, "a recipe that was computed before ran again"
+            seen |= set(recipes.values())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=histories())
+def test_what_explain_calls_a_hit_does_not_run_and_a_node_that_never_ran_is_called_a_miss(history):
+    with tempfile.TemporaryDirectory() as folder, gf.Engine(gf.Registry(TYPES), cache=gf.Cache(folder)) as engine:
+        for document in history:
+            workflow = gf.Workflow.from_json(document)
+            hits = {item.node for item in engine.explain(workflow) if item.hit}
+            result = engine.run(workflow)
+            assert not hits & result.timings.keys()
+            assert all(item.hit for item in engine.explain(workflow))
+
+
+# -- lists and expansions, one promise at a time ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, graph):
+    """`run(a=(...), ...)` with a new engine on one folder -> (the result, calls that it made)."""
+
+    def run(registry=None, **nodes):
+        COUNTED.clear()
+        with gf.Engine(registry or gf.Registry(TYPES), cache=gf.Cache(tmp_path)) as engine:
+            result = engine.run(graph(**nodes))
+        return result, Counter(COUNTED)
+
+    return run
+
+
+def test_a_mapped_node_and_what_gathers_its_list_are_hits_in_the_next_process(run):
+    nodes = dict(n=("Numbers", {"count": 3}), a=("Add", {"a": "@n", "b": 5}), t=("Total", {"values": "@a"}),
+                 o=("Show", {"value": "@t"}), p=("Show", {"value": "@a"}))  # fmt: skip
+    first, calls = run(**nodes)
+    assert first["o"].ui == {"value": [18]} and first["p"].ui == {"value": [5, 6, 7]} and calls["Add", 2, 5] == 1
+    again, calls = run(**nodes)
+    assert again["o"].ui == first["o"].ui and again["p"].ui == first["p"].ui and not calls
+
+
+def test_a_list_and_a_node_that_takes_all_of_it_are_told_apart_from_single_values(run):
+    assert run(n=("Numbers", {"count": 2}), o=("Show", {"value": "@n"}))[0]["o"].ui == {"value": [0, 1]}
+    assert run(n=("Numbers", {"count": 1}), o=("Show", {"value": "@n"}))[0]["o"].ui == {"value": [0]}
+    assert run(n=("Numbers", {"count": 0}), o=("Show", {"value": "@n"}))[0]["o"].ui == {}
+    assert run(n=("Bad", {"a": 0}), o=("Show", {"value": "@n"}))[0]["o"].ui == {"value": [[0]]}
+
+
+def test_an_expansion_is_a_hit_as_a_whole_and_its_nodes_are_hits_wherever_they_stand(run):
+    nodes = dict(t=("Twice", {"a": 1, "b": 2}), o=("Show", {"value": "@t"}))
+    first, calls = run(**nodes)
+    assert first["o"].ui == {"value": [5]} and calls == {("Twice", 1, 2): 1, ("Add", 1, 2): 1, ("Add", 3, 2): 1, ("Show", "5"): 1}
+    assert run(**nodes)[1] == {}
+    assert run(other=("Twice", {"a": 1, "b": 2}), end=("Show", {"value": "@other"}))[1] == {}
+    found, calls = run(x=("Add", {"a": 1, "b": 2}), o=("Show", {"value": "@x"}))
+    assert found["o"].ui == {"value": [3]} and calls == {("Show", "3"): 1}, "what ran inside is known outside"
+
+
+def test_after_an_edit_of_an_expansions_input_only_what_differs_inside_runs(run):
+    run(t=("Twice", {"a": 1, "b": 2}), u=("Add", {"a": 2, "b": 3}), o=("Show", {"value": "@t"}), p=("Show", {"value": "@u"}))
+    found, calls = run(t=("Twice", {"a": 2, "b": 3}), o=("Show", {"value": "@t"}))
+    assert found["o"].ui == {"value": [8]}
+    assert calls == {("Twice", 2, 3): 1, ("Add", 5, 3): 1, ("Show", "8"): 1}
+
+
+def test_a_new_version_of_a_node_that_an_expansion_used_makes_the_expansion_and_what_follows_a_miss(run):
+    nodes = dict(t=("Twice", {"a": 1, "b": 2}), h=("Halve", {"a": "@t"}), o=("Show", {"value": "@h"}))
+    assert run(**nodes)[0]["o"].ui == {"value": [2]}
+
+    @node("Add", version="2")
+    def add(a: int = 0, b: int = 0) -> int:
+        return a + b + 10
+
+    newer = gf.Registry([kind for kind in TYPES if kind.node_type.name != "Add"] + [add])
+    assert run(newer, **nodes)[0]["o"].ui == {"value": [12]}
+    assert run(**nodes)[0]["o"].ui == {"value": [2]}
+
+
+def test_an_expansion_that_looks_at_a_file_sees_it_change(run, tmp_path, graph):
+    path = tmp_path / "number.txt"
+
+    @node("Read", outside=lambda _, **__: path.read_text(), version="1")
+    def read() -> int:
+        COUNTED["Read"] += 1
+        return int(path.read_text())
+
+    @node("Bring", version="1")
+    def bring(a: int = 0) -> Expansion[int]:
+        COUNTED["Bring"] += 1
+        nodes = {"r": {"class_type": "Read", "inputs": {}}, "s": {"class_type": "Add", "inputs": {"a": ["r", 0], "b": a}}}
+        return Expansion(nodes, (Link("s", 0),))
+
+    registry = gf.Registry([*TYPES, read, bring])
+    nodes = dict(b=("Bring", {"a": 1}), h=("Add", {"a": "@b", "b": 0}), o=("Show", {"value": "@h"}))
+    path.write_text("5")
+    assert run(registry, **nodes)[0]["o"].ui == {"value": [6]}
+    again, calls = run(registry, **nodes)
+    assert again["o"].ui == {"value": [6]} and calls == {"Bring": 1}
+    path.write_text("7")
+    assert run(registry, **nodes)[0]["o"].ui == {"value": [8]}
+
+
+def test_an_expansion_that_links_to_a_node_its_recipe_does_not_name_is_not_kept(run):
+    @node("Reach", version="1")
+    def reach() -> Expansion[int]:
+        return Expansion({"s": {"class_type": "Add", "inputs": {"a": ["n", 0], "b": 1}}}, (Link("s", 0),))
+
+    registry = gf.Registry([*TYPES, reach])
+    for value in (1, 2, 1):
+        nodes = dict(n=("Number", {"value": value}), p=("Show", {"value": "@n"}), r=("Reach", {}), o=("Show", {"value": "@r"}))
+        assert run(registry, **nodes)[0]["o"].ui == {"value": [value + 1]}
