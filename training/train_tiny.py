@@ -67,14 +67,14 @@ def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
 
 
-def batches(size: int, seed: int) -> Callable[[], Tensor]:
-    """A function that draws [size,3,64,64] in -1..1: half on the named backgrounds, half on any colour, so that the
+def batches(size: int, seed: int, any_colour: float = 0.5) -> Callable[[], Tensor]:
+    """A function that draws [size,3,64,64] in -1..1: most on the named backgrounds, a share on any colour, so that the
     autoencoder learns colours, not eight of them. It never sees a caption, and it sees the pairs that are held out: what
     those show is whether the U-Net puts a thing and a background together."""
     sprites, rng, samples = load_sprites(), random.Random(seed), pairs()
 
     def one() -> np.ndarray:
-        colour = tuple(rng.randrange(256) for _ in range(3)) if rng.random() < 0.5 else None
+        colour = tuple(rng.randrange(256) for _ in range(3)) if rng.random() < any_colour else None
         return draw(sprites, rng.choice(samples), rng, colour)
 
     def batch() -> Tensor:
@@ -150,13 +150,13 @@ def train_decoder(plan: Plan, batch: int = 16) -> None:
     print("decoder: from", restore(vae, plan.runs, "vae", plan.shipped))
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
-    pictures = batches(batch, seed=int(time.time()))
+    pictures = batches(batch, seed=int(time.time()), any_colour=0.1)
 
     def loss() -> Tensor:
         x = pictures()
         with torch.no_grad():
             z = vae.encode(x).latent_dist.mean
-        return difference(vae.decode(z + 0.05 * torch.randn_like(z)).sample, x)
+        return difference(vae.decode(z + 0.08 * torch.randn_like(z)).sample, x)
 
     parameters = [p for p in vae.parameters() if p.requires_grad]
     train("decoder", plan.minutes, parameters, 1.5e-3 * plan.rate, loss, lambda: save(vae, plan.runs, "vae"))

@@ -150,3 +150,16 @@ def test_what_is_to_be_inpainted_is_masked_with_a_margin(tmp_path, grow):
     assert found["samples"].shape == (1, 4, 8, 8) and found["noise_mask"].shape == (1, 1, 64, 64)
     # The mask is resampled from 64 to 66 rows and cut by one: 20 to 21 rows remain.
     assert 20 + max(0, grow - 1) <= found["noise_mask"][0, 0].amax(1).sum() <= 22 + max(0, grow - 1)
+
+
+def test_a_latent_is_saved_and_read_again_as_it_was(tmp_path):
+    from graphflow_nodes.latents import load_latent
+
+    nodes = {
+        "e": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 32, "height": 16}},
+        "s": {"class_type": "SaveLatent", "inputs": {"samples": ["e", 0], "filename_prefix": "x"}},
+    }
+    with gf.Engine(settings=gf.Settings(output_dir=tmp_path)) as engine:
+        path = engine.run(gf.Workflow.from_json(nodes))["s"].ui["latents"][0]["filename"]
+    found = load_latent(gf.Settings(input_dir=tmp_path), path)
+    assert torch.equal(found["samples"], edits.empty_sd3_latent_image(32, 16)["samples"])

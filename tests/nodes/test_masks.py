@@ -1,5 +1,8 @@
 """Masks against closed forms."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +94,16 @@ def test_a_mask_is_read_from_a_channel_of_a_file(tmp_path):
     settings = gf.Settings(input_dir=tmp_path)
     assert torch.allclose(masks.load_image_mask(settings, "a.png", "green"), torch.full((1, 2, 3), 0.2))
     assert torch.allclose(masks.load_image_mask(settings, "a.png", "alpha"), torch.full((1, 2, 3), 0.2))
+
+
+def test_a_public_template_of_mask_operations_runs(tmp_path):
+    """`basic_mask_operations_and_compositing` of the field's template collection, as its editor sends it."""
+    sent = Path(__file__).parents[1] / "data" / "editor" / "sent.json"
+    nodes = json.loads(sent.read_text(encoding="utf-8"))["basic_mask_operations_and_compositing"]
+    (tmp_path / "in").mkdir()
+    Pillow.fromarray(np.full((96, 128, 3), 200, np.uint8)).save(tmp_path / "in" / "example.png")
+    settings = gf.Settings(input_dir=tmp_path / "in", output_dir=tmp_path, temp_dir=tmp_path / "temp")
+    with gf.Engine(settings=settings) as engine:
+        result = engine.run(gf.Workflow.from_json(nodes))
+    shown = [key for key, node in nodes.items() if node["class_type"] in ("MaskPreview", "PreviewImage")]
+    assert len(shown) == 18 and all(result[key].images for key in shown)
