@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .inputs import Input, flatten
-from .naming import argument_names, function_name, own_arguments, possible_inputs, spread, wire_classes
+from .naming import argument_names, function_names, own_arguments, possible_inputs, spread, wire_classes
 from .node import NodeType
 from .problem import InvalidWorkflow, Problem, did_you_mean
 from .registry import Registry
@@ -34,7 +34,7 @@ class Nodes:
     def __init__(self, types: Mapping[str, NodeType] | None = None, *, folders: tuple[str | Path, ...] = ()) -> None:
         """`types`, or else all that is installed and what these folders of node packs hold."""
         self._types = types if types is not None else Registry.installed([Path(folder) for folder in folders])
-        self._names = {function_name(name): name for name in self._types}
+        self._names = function_names(self._types)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         kind = self._types.get(name) or self._types.get(self._names.get(name, ""))
@@ -43,13 +43,13 @@ class Nodes:
                 return Value
             hint = did_you_mean(name, self._names)
             raise AttributeError(f"there is no node type {name!r}" + (f"; {hint}" if hint else ""))
-        return _function(kind)
+        return _function(kind, name)
 
     def __dir__(self) -> list[str]:
         return sorted(self._names)
 
 
-def _function(kind: NodeType) -> Callable[..., NodeHandle]:
+def _function(kind: NodeType, called: str) -> Callable[..., NodeHandle]:
     names = argument_names(kind)
     id_name, title_name = own_arguments(kind)
 
@@ -70,7 +70,7 @@ def _function(kind: NodeType) -> Callable[..., NodeHandle]:
             raise InvalidWorkflow(problems)
         return made(kind, inputs, node_id, title)
 
-    make.__name__ = make.__qualname__ = function_name(kind.name)
+    make.__name__ = make.__qualname__ = called
     make.__doc__ = kind.help
     make.__signature__ = _signature(kind, names, (id_name, title_name))  # type: ignore[attr-defined]
     return make
@@ -112,16 +112,16 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
     for name, value in inputs.items():
         if isinstance(value, Value):
             source = value._made
-            types.setdefault(source.class_type, source.kind) if source.kind else None
+            if source.kind is not None:
+                types.setdefault(source.class_type, source.kind)
             key = source.id if source.graph is not None and source.id else f"{source.class_type}#{name}"
             nodes[key] = Node(class_type=source.class_type)
             plain[name] = [key, value._slot]
         elif isinstance(value, NodeHandle):
             outputs = value._made.output_names
             hint = f"name one: {', '.join(outputs)}" if outputs else None
-            report(
-                "not_an_output", f"{value!r} is a node with {len(outputs) or 'no'} outputs, not an output", name, hint
-            )
+            text = f"{value!r} is a node with {len(outputs) or 'no'} outputs, not an output"
+            report("not_an_output", text, name, hint)
             plain[name] = None
         else:
             plain[name] = value

@@ -6,15 +6,16 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
+from .edits import free_id
 from .inputs import Input, members
 from .node import NodeType
 from .types import Grow
 
 __all__ = [
-    "argument_names", "function_name", "grown_names", "identifier", "own_arguments", "possible_inputs", "python_name",
+    "argument_names", "function_names", "grown_names", "identifier", "own_arguments", "possible_inputs", "python_name",
     "spread", "wire_classes",
 ]  # fmt: skip
 
@@ -24,8 +25,15 @@ _RESERVED = frozenset(
 )
 
 
-def function_name(class_type: str) -> str:
-    """`Image Resize (v2)` -> `Image_Resize_v2`."""
+def function_names(types: Iterable[str]) -> dict[str, str]:
+    """Python name -> node type: `Image_Resize_v2` for `Image Resize (v2)`; `_2` is added where another one has it."""
+    found: dict[str, str] = {}
+    for class_type in sorted(types, key=lambda name: (_function_name(name) != name, name)):
+        found[free_id(_function_name(class_type), found)] = class_type
+    return found
+
+
+def _function_name(class_type: str) -> str:
     name = identifier(class_type)
     return f"{name}_" if keyword.iskeyword(name) or name in _RESERVED else name
 
@@ -48,7 +56,7 @@ def wire_classes(types: Mapping[str, NodeType]) -> dict[str, str]:
         for socket in (item, *(members(item.grow.template).values() if item.grow else ()))
     }
     sockets |= {socket.type for kind in types.values() for socket in kind.outputs}
-    taken = {*_RESERVED, *map(function_name, types)}
+    taken = {*_RESERVED, *function_names(types)}
     found: dict[str, str] = {}
     for wire in sorted({part.strip() for socket in sockets for part in socket.split(",")} - {"*", ""}):
         parts = [
@@ -106,7 +114,7 @@ def spread(kind: NodeType, name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if item is None or not isinstance(value, (list, tuple, Mapping)):
         yield name, value
     elif item.grow is not None:
-        pairs = value.items() if isinstance(value, Mapping) else zip(grown_names(item.grow), value, strict=False)
+        pairs = value.items() if isinstance(value, Mapping) else zip(grown_names(item.grow), value)  # noqa: B905
         yield from ((f"{name}.{key}", each) for key, each in pairs)
     elif item.rows is not None and not isinstance(value, Mapping):
         yield from ((f"{name}.{row}.{key}", each) for row, fields in enumerate(value) for key, each in fields.items())
@@ -115,8 +123,8 @@ def spread(kind: NodeType, name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def grown_names(grow: Grow) -> Iterator[str]:
-    """The names of inputs that grow, as far as one goes on counting."""
-    return iter(grow.names) if grow.names else (f"{grow.prefix}{index}" for index in count())
+    """The names of inputs that grow, without end: those that are too many are refused like other unknown inputs."""
+    return chain(grow.names, (f"{grow.prefix}{index}" for index in count(len(grow.names))))
 
 
 def own_arguments(kind: NodeType) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .inputs import Input, members
-from .naming import argument_names, function_name, own_arguments, possible_inputs, wire_classes
+from .naming import argument_names, function_names, own_arguments, possible_inputs, wire_classes
 from .node import NodeType
 from .types import compatible
 
@@ -39,16 +39,16 @@ def stub(types: Mapping[str, NodeType], title: str = "Every node type as a typed
     """The text of a stub file for these node types."""
     wires = wire_classes(types)
     classes = (f"class {name}(Value): ...\n" for name in wires.values())
-    nodes = (line for name in sorted(types) for line in _node(types[name], wires))
+    names = function_names(types)
+    nodes = (line for name in sorted(names) for line in _node(name, types[names[name]], wires))
     return HEAD.format(title=title) + "".join(classes) + "".join(nodes)
 
 
-def _node(kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
-    name = function_name(kind.name)
+def _node(name: str, kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
     arguments = argument_names(kind)
-    places = [
-        key for key in arguments if _free(key, wires) and arguments[key] not in {out.name for out in kind.outputs}
-    ]
+    hidden = {output.name for output in kind.outputs}
+    hidden |= {item.name for item in kind.inputs.values() if item.grow or item.rows}  # several inputs, so no one place
+    places = [key for key, input_name in arguments.items() if _free(key, wires) and input_name not in hidden]
     body = "".join(f"    {key}: Place{_ignore(key)}\n" for key in places)
     if len(kind.outputs) == 1:
         (output,) = kind.outputs
@@ -65,18 +65,13 @@ def _node(kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
         named = "".join(_output(out.name, each, wires) for each, out in zip(inner, kind.outputs, strict=True))
         yield _class_text(f"_{name}", f"tuple[{', '.join(inner)}], _{name}_", named)
     possible = possible_inputs(kind.inputs.values())
-    parameters = [
-        f"{key}: {_annotation(possible[name_of], '.' in name_of, wires)}" for key, name_of in arguments.items()
-    ]
+    parameters = [f"{key}: {_annotation(possible[of], '.' in of, wires)}" for key, of in arguments.items()]
     parameters += [f"{own}: str | None = None" for own in own_arguments(kind)]
     open_ended = kind.extra is not None or any(item.grow or item.rows for item in kind.inputs.values())
     if open_ended or len(arguments) < len(possible):
         parameters.append("**inputs: Any")
-    yield (
-        f"def {name}(\n    *,\n"
-        + "".join(f"    {each},\n" for each in parameters)
-        + f") -> _{name}:\n{_doc(kind)}    ...\n"
-    )
+    listed = "".join(f"    {each},\n" for each in parameters)
+    yield f"def {name}(\n    *,\n{listed}) -> _{name}:\n{_doc(kind)}    ...\n"
 
 
 def _class_text(name: str, base: str, body: str) -> str:

@@ -22,7 +22,6 @@ class String(Value): ...
 class Vae(Value): ...
 
 class _BatchImagesNode(Image):
-    images: Place
     IMAGE: Image
 def BatchImagesNode(
     *,
@@ -106,7 +105,6 @@ def CheckpointLoaderSimple(
 
 class _ComfyMathExpression_(NodeHandle):
     expression: Place
-    values: Place
 
 class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..edits import free_id, links
 from ..namespace import Nodes
-from ..naming import argument_names, function_name, grown_names, identifier, own_arguments, python_name, spread
+from ..naming import argument_names, function_names, grown_names, identifier, own_arguments, python_name, spread
 from ..node import NodeType
 from ..problem import InvalidWorkflow
 from ..script import Graph, NodeHandle, Value
@@ -64,6 +64,7 @@ class _Writer:
     def __init__(self, workflow: Workflow, types: Mapping[str, NodeType]) -> None:
         self.workflow, self.types = workflow, types
         self.graph, self.nodes = Graph(types=types), Nodes(types)
+        self.functions = {class_type: name for name, class_type in function_names(types).items()}
         self.handles: dict[str, NodeHandle] = {}
         self.used: dict[str, dict[int, list[str]]] = {}
         """Node id -> number of an output -> the inputs that it feeds."""
@@ -103,15 +104,16 @@ class _Writer:
         if set(own) & set(given):
             return None
         try:
-            function = getattr(self.nodes, function_name(kind.name))
+            function = getattr(self.nodes, self.functions[kind.name])
             with self.graph:
                 self.handles[node_id] = function(**given, **own)
-        except (InvalidWorkflow, AttributeError):
+        except InvalidWorkflow:
             return None
-        if json.dumps(self.graph.workflow[node_id].inputs) != json.dumps(node.inputs):
+        made = self.graph.workflow[node_id]
+        if (made.class_type, json.dumps(made.inputs)) != (node.class_type, json.dumps(node.inputs)):
             raise AssertionError(f"node {node_id} of the script is not that of the workflow")
         shown |= {name: _literal(value) for name, value in own.items()}
-        return _joined(f"n.{function_name(kind.name)}", shown)
+        return _joined(f"n.{self.functions[kind.name]}", shown)
 
     def _raw(self, node_id: str, node: Node) -> str:
         self.handles[node_id] = self.graph.add(node, id=node_id)
@@ -161,8 +163,7 @@ class _Writer:
         return None if node.title in plain else node.title
 
     def _name(self, words: str) -> str:
-        name = _snake(words)
-        name = free_id(name, self.names)
+        name = free_id(_snake(words), self.names)
         self.names.add(name)
         return name
 

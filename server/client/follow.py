@@ -70,8 +70,8 @@ class Live:
                             self.messages.put_nowait(item)
                             if item[0] == "executing" and item[1].get("node") is None:
                                 self.over.set()
-            except (aiohttp.ClientError, TimeoutError, ConnectionError):
-                pass
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
+                pass  # without it, progress is missed and nothing else
             self._tried.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -80,7 +80,7 @@ class Live:
 def _read(message: aiohttp.WSMessage) -> Iterator[tuple[str, Any]]:
     if message.type is aiohttp.WSMsgType.TEXT:
         body = json.loads(message.data)
-        if isinstance(body.get("data"), dict):
+        if isinstance(body, dict) and isinstance(body.get("data"), dict):
             yield str(body.get("type")), body["data"]
     elif message.type is aiohttp.WSMsgType.BINARY and len(message.data) > 8:
         kind, length = struct.unpack(">II", message.data[:8])

@@ -20,10 +20,10 @@ ENDS = {"execution_success": "done", "execution_error": "failed", "execution_int
 
 
 class Translation:
-    """Of one prompt. `workflow` is None where nobody has told it; then fewer ends of nodes are known early."""
+    """Of one prompt."""
 
-    def __init__(self, workflow: Workflow | None = None) -> None:
-        self.workflow = workflow or Workflow({})
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
         self.prompt_id = ""
         self.status: str | None = None
         """`done`, `failed` or `cancelled` once the prompt has ended."""
@@ -128,7 +128,7 @@ class Translation:
         for node in nodes:
             began = self._running.pop(node)
             self.timings[node] = max(0.0, self._ended.get(node, time.perf_counter()) - began)
-            yield NodeDone(node, self.timings[node], self.outputs.get(node), self._shown(node))
+            yield NodeDone(node, self.timings[node], self.outputs.get(node) or None, self._shown(node))
 
     def _error(self, data: Mapping[str, Any]) -> Iterator[Event]:
         self.status = "failed"

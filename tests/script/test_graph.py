@@ -25,6 +25,11 @@ def odd(lambda_: int = 0) -> int:
     return lambda_
 
 
+@gf.node("Odd-Name (v2)")
+def odd_too(x: int = 0) -> int:
+    return x
+
+
 def apple():
     with Graph() as g:
         model, clip, vae = n.CheckpointLoaderSimple(ckpt_name="graphflow-tiny")
@@ -179,13 +184,15 @@ def test_an_unknown_type_is_an_attribute_error_with_the_nearest_name():
 
 
 def test_clashes_of_names_have_a_way_around():
-    own = gf.Nodes(gf.Registry([split, odd]))
+    own = gf.Nodes(gf.Registry([split, odd, odd_too]))
     with Graph() as g:
         image, _ = n.LoadImage(image="a.png")
         parts = own.Split(image=image, id="an input", id_="node", title="A title")
         number = own.Odd_Name_v2(lambda_=3)
+        other = own.Odd_Name_v2_2(x=3)
     assert g.workflow["node"].inputs["id"] == "an input" and g.workflow["node"].title == "A title"
     assert isinstance(parts.image, gf.Value) and parts.strength == Place("node", "strength")
+    assert g.workflow[other.node_id].class_type == "Odd-Name (v2)"
     assert number.node_id == "Odd_Name_v2_" and g.workflow["Odd_Name_v2_"].class_type == "Odd Name (v2)"
 
 
