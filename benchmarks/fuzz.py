@@ -101,12 +101,12 @@ class Fuzz:
             do()
             print(f"{kind:30} {self.statuses.total() - count:9} {time.perf_counter() - start:8.1f}")
         time.sleep(1)
-        self.ask("POST", "/queue", b'{"clear": true}')
-        after = self.state()
+        self.ask("POST", "/queue", b'{"clear": true, "paused": false}')
+        after, slowest = self.state(), self.slowest
         alive = self.ask("POST", "/prompt?wait=30", json.dumps({"prompt": {**GRAPH, "9": GRAPH["3"]}}).encode())
         print(f"\nstatuses: {dict(sorted(self.statuses.items()))}")
         print(f"5xx: {sum(count for status, count in self.statuses.items() if status.startswith('5'))}; "
-              f"wrong answers: {len(self.bad)}; slowest answer: {1000 * self.slowest:.0f} ms; "
+              f"wrong answers: {len(self.bad)}; slowest answer: {1000 * slowest:.0f} ms; "
               f"all in {time.perf_counter() - began:.0f} s")  # fmt: skip
         print(f"open files: {before[0]} before, {after[0]} after; memory: {before[1]} MB before, {after[1]} MB after")
         print(f"a prompt after all that: {json.loads(alive)['state']}")
