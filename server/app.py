@@ -9,7 +9,20 @@ from aiohttp import WSCloseCode, web
 
 from graphflow import Engine
 
-from . import describe, editor, extensions, files, health, openapi, pages, prompts, queueing, socket, userdata
+from . import (
+    describe,
+    editor,
+    extensions,
+    files,
+    health,
+    openapi,
+    pages,
+    prompts,
+    queueing,
+    socket,
+    templates,
+    userdata,
+)  # fmt: skip
 from .hub import Hub
 from .logs import Recent
 from .metrics import Metrics
@@ -28,7 +41,7 @@ TICK = 0.02
 
 ROUTES: tuple[Route, ...] = (
     *prompts.ROUTES, *queueing.ROUTES, *socket.ROUTES, *files.ROUTES, *describe.ROUTES, *userdata.ROUTES, *editor.ROUTES,
-    *extensions.ROUTES, *health.ROUTES, *openapi.ROUTES, *pages.ROUTES,
+    *extensions.ROUTES, *templates.ROUTES, *health.ROUTES, *openapi.ROUTES, *pages.ROUTES,
 )  # fmt: skip
 """Everything that is served, but for the files of the editor, which take all other paths."""
 

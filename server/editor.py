@@ -81,7 +81,6 @@ ROUTES = (
     Route("GET", "/global_subgraphs", nothing_named, READ, "Subgraphs of node packs: none", answer=dict[str, Any]),
     Route("GET", "/node_replacements", nothing_named, READ, "Node types that replace others: none",
           answer=dict[str, Any]),
-    Route("GET", "/templates/index.json", nothing_listed, READ, "Templates: none", answer=list[Any], twin=False),
     Route("GET", "/internal/logs", recent_log, READ, "The last lines of the log", answer=str, twin=False),
     Route("GET", "/internal/logs/raw", raw_log, READ, "The last lines of the log", answer=dict[str, Any], twin=False),
     Route("PATCH", "/internal/logs/subscribe", subscribe_log, WRITE, "Follow the log by websocket", body=SubscribeBody,

@@ -19,15 +19,18 @@ from .answers import empty
 from .bodies import read_model
 from .models import LoginBody
 from .paths import open_file
-from .policies import OPEN, OPEN_WRITE, PAGE
+from .policies import OPEN, OPEN_WRITE, PAGE, READ
 from .refusal import Refused
 from .routes import Route
 from .security import cookie_name, cookie_value, is_known, is_right_token
 from .state import STATE
+from .templates import shipped
+from .userdata import SETTINGS, user_folder
 
 __all__ = ["ROUTES", "STATIC", "editor_folder", "login_page", "static_file"]
 
 EDITOR = "comfyui_frontend_package"
+FIRST_TEMPLATE = "text_to_image"
 EDITOR_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; "
@@ -59,6 +62,10 @@ async def index(request: web.Request) -> web.StreamResponse:
     folder = editor_folder()
     if folder is None:
         return own_page("status.html")
+    is_new = not (request.app[STATE].options.user_dir / SETTINGS).exists()
+    if is_new and not request.query_string and FIRST_TEMPLATE in shipped():
+        # The workflow that the editor itself begins with needs models that nobody has yet; ours needs nothing.
+        raise web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
     return await static_file(folder, "index.html")
 
 
@@ -145,9 +152,21 @@ async def login(request: web.Request) -> web.Response:
     return response
 
 
+async def user_style(request: web.Request) -> web.StreamResponse:
+    """The user's own style sheet for the editor: the saved file `user.css`, or nothing."""
+    try:
+        with await asyncio.to_thread(open_file, user_folder(request.app[STATE]), "user.css") as file:
+            content = await asyncio.to_thread(file.read)
+    except (FileNotFoundError, NotADirectoryError):
+        content = b""
+    return web.Response(body=content, content_type="text/css", charset="utf-8")
+
+
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", twin=False),
+    Route("GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303),
+          twin=False),
     Route("GET", "/status", status_page, PAGE, "The status page", produces="text/html", twin=False),
+    Route("GET", "/user.css", user_style, READ, "The user's style sheet", produces="text/css", twin=False),
     Route("GET", "/login", get_login, OPEN, "Log in with the token", produces="text/html", statuses=(200, 303), twin=False),
     Route("POST", "/login", login, OPEN_WRITE, "Exchange the token for a cookie", body=LoginBody, statuses=(204,),
           twin=False),

@@ -22,7 +22,7 @@ from .refusal import Refused
 from .routes import Route
 from .state import STATE, State
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "SETTINGS", "user_folder"]
 
 SETTINGS = "graphflow.settings.json"
 FIRST = {"Comfy.TutorialCompleted": True}
@@ -31,7 +31,7 @@ LARGEST_SETTINGS = 1 << 20
 MISSING = Problem("no_file", "there is no such file")
 
 
-def _root(state: State) -> Path:
+def user_folder(state: State) -> Path:
     return state.options.user_dir / "default"
 
 
@@ -72,7 +72,7 @@ async def list_both(request: web.Request) -> web.Response:
 
 async def _entries(state: State, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
     try:
-        return await asyncio.to_thread(entries, _root(state), name, recurse, True)
+        return await asyncio.to_thread(entries, user_folder(state), name, recurse, True)
     except (FileNotFoundError, NotADirectoryError):
         # A folder that nothing was saved in yet is empty; the editor asks for some before it saves there.
         return []
@@ -89,7 +89,7 @@ def _info(path: str, state: os.stat_result) -> dict[str, Any]:
 async def read(request: web.Request) -> web.StreamResponse:
     name = request.match_info["file"]
     try:
-        file = await asyncio.to_thread(open_file, _root(request.app[STATE]), name, True)
+        file = await asyncio.to_thread(open_file, user_folder(request.app[STATE]), name, True)
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(404, MISSING) from None
     media = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
@@ -101,7 +101,7 @@ async def write(request: web.Request) -> web.Response:
     limits = state.options.limits
     body = await read_body(request, limits.body, limits.read_seconds)
     try:
-        written = await asyncio.to_thread(write_file, _root(state), name, body, query.overwrite, True)
+        written = await asyncio.to_thread(write_file, user_folder(state), name, body, query.overwrite, True)
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:
@@ -113,7 +113,7 @@ async def write(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     try:
-        await asyncio.to_thread(remove, _root(request.app[STATE]), request.match_info["file"], True)
+        await asyncio.to_thread(remove, user_folder(request.app[STATE]), request.match_info["file"], True)
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(404, MISSING) from None
     return empty(204)
@@ -123,7 +123,7 @@ async def rename(request: web.Request) -> web.Response:
     state, query = request.app[STATE], read_query(request, WriteQuery)
     old, new = request.match_info["file"], request.match_info["target"]
     try:
-        moved = await asyncio.to_thread(move, _root(state), old, new, query.overwrite, True)
+        moved = await asyncio.to_thread(move, user_folder(state), old, new, query.overwrite, True)
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:

@@ -56,6 +56,7 @@ def test_with_the_editor_its_files_are_served_as_they_are_and_nothing_else_is(se
     (folder / "secret.key").write_text("no")
     (folder / "link.js").symlink_to("/etc/hostname")
     monkeypatch.setattr(pages, "editor_folder", lambda: folder)
+    server.post("/settings/a", 1)
     first = server.get("/")
     assert first.body == b"<p>editor</p>" and "'self'" in first.headers["Content-Security-Policy"]
     script = server.get("/assets/index-abc.js")
@@ -156,3 +157,27 @@ def test_attack_6_a_saved_page_is_not_shown_in_place(server):
         answer.headers["Content-Type"] == "application/octet-stream"
         and "sandbox" in answer.headers["Content-Security-Policy"]
     )
+
+
+def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_opens_one(serve, monkeypatch, tmp_path):
+    folder = tmp_path / "static"
+    folder.mkdir()
+    (folder / "index.html").write_text("<p>editor</p>")
+    monkeypatch.setattr(pages, "editor_folder", lambda: folder)
+    with serve() as server:
+        listed = [item["name"] for item in server.get("/templates/index.json").json[0]["templates"]]
+        assert "text_to_image" in listed
+        for name in listed:
+            document = server.get(f"/templates/{name}.json").json
+            assert document["nodes"] and document["links"]
+            picture = server.get(f"/templates/{name}-1.webp")
+            assert picture.headers["Content-Type"].startswith("image/svg+xml") and b"<svg" in picture.body
+        assert server.get("/templates/none.json").status == server.get("/templates/..%2fx.json").status == 404
+        first = server.get("/")
+        assert first.status == 303 and first.headers["Location"] == "/?template=text_to_image"
+        assert server.get(first.headers["Location"]).body == b"<p>editor</p>"
+        server.post("/settings/a", 1)
+        assert server.get("/").body == b"<p>editor</p>"
+        assert server.get("/user.css").body == b"" and server.get("/user.css").headers["Content-Type"].startswith("text/css")
+        server.post("/userdata/user.css", b"body {}")
+        assert server.get("/user.css").body == b"body {}"
