@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 
 from .records import Counts, Event
 
 __all__ = ["News", "status_event"]
+
+log = logging.getLogger("graphflow.queue")
 
 
 class News:
@@ -36,7 +39,10 @@ class News:
     def publish(self, events: list[Event]) -> None:
         for event in events:
             for callback in tuple(self._subscribers):
-                callback(event)
+                try:
+                    callback(event)
+                except Exception:  # one that cannot listen keeps the others from nothing
+                    log.exception("a subscriber failed at %s", event.type)
         for prompt_id in {event.prompt_id for event in events if event.number is not None}:
             self._wake(prompt_id)
 

@@ -125,7 +125,11 @@ class Runner:
             outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
         self.live = None
         await self._told()
-        state = await self._end(prompt, outcome)
+        try:
+            state = await self._end(prompt, outcome)
+        except Exception as error:
+            log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
+            state = await self._end(prompt, Died(f"its end could not be written: {error}"))
         self._cancels.discard(prompt.id)
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
@@ -204,7 +208,7 @@ class Runner:
     async def _told(self) -> None:
         """Wait until the passing events that stand behind stored ones are out: none comes after the end of its prompt."""
         if self._appended is not None and not self._appended.done():
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(Exception):  # _complain tells of it
                 await asyncio.wrap_future(self._appended)
 
     def _publish_in_order(self, events: list[Event]) -> None:

@@ -5,6 +5,7 @@ WAL with synchronous=FULL: what a future of `write` has answered survives a cras
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from .records import Counts, Event
 from .schema import MIGRATIONS
 
 __all__ = ["Store", "Transaction"]
+
+log = logging.getLogger("graphflow.queue")
 
 T = TypeVar("T")
 LARGEST_BATCH = 500
@@ -123,7 +126,10 @@ class Store:
                 job.future.set_exception(error)
             return
         self.counts = counts
-        self._on_commit(events, counts)
+        try:
+            self._on_commit(events, counts)
+        except Exception:
+            log.exception("what was committed could not be told")
         for job in jobs:
             job.answer()
 

@@ -27,7 +27,7 @@ __all__ = ["Told"]
 
 OURS = frozenset({
     "status", "execution_start", "execution_cached", "executing", "executed", "execution_error", "execution_interrupted",
-    "execution_success", "progress", "progress_state", "preview", "logs", "feature_flags",
+    "execution_success", "progress", "progress_state", "preview", "run_stats", "logs", "feature_flags",
 })  # fmt: skip
 """What the protocol itself says: a node cannot say it in its place."""
 MOST_MESSAGES = 1000

@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     """Serve until the server says `stop` or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=int(arguments[0]))
+    sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)
     _die_with(setup["server"])
     outbox = Outbox(sock, setup["alive_every"], _status)
@@ -106,7 +107,8 @@ class _Orders:
 def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox) -> bool:
     """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process.
 
-    Whether this process can run another one: not when the accelerator has failed in a way that only a new process mends.
+    Whether this process can run another one: not when it is to stop, nor when the accelerator has failed in a way that
+    only a new process mends.
     """
     head = order.head
     prompt_id = head["prompt_id"]
@@ -127,7 +129,7 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
     except Cancelled:
         if orders.stopping and not order.by_client:
             outbox.control("released")
-            return True
+            return False
         assert told is not None
         kind, data = told.interrupted()
     except BaseException as error:
@@ -135,9 +137,9 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
             traceback.print_exc()
         told = told or Told(prompt_id, Workflow({}), outbox, at)
         kind, data = told.failed(error)
-    usable = kind == "execution_success" or _accelerator_works()
-    outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not usable)
-    return usable
+    goes_on = not orders.stopping and (kind == "execution_success" or _accelerator_works())
+    outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not goes_on)
+    return goes_on
 
 
 def _die_with(server: int) -> None:

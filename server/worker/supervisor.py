@@ -105,7 +105,7 @@ class Worker:
         self._config, self._lock, self._lease, self._on_frame = config, lock, lease, on_frame
         self._ready = asyncio.Event()
         self._current: _Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._previews = False
         self._starts = self._deaths = 0
         self._problems: tuple[dict[str, Any], ...] = ()
@@ -114,7 +114,7 @@ class Worker:
     @property
     def status(self) -> WorkerStatus:
         now = self._current
-        state = "stopped" if self._stopping else "starting"
+        state = "stopped" if self._stopping.is_set() else "starting"
         if now is not None and self._ready.is_set():
             state = "running" if now.outcome is not None else "idle"
         told = now.status if now is not None else {}
@@ -168,7 +168,7 @@ class Worker:
 
     async def stop(self, within: float) -> None:
         """Let the run at hand keep its state and end; after `within` seconds, kill. No worker comes after it."""
-        self._stopping = True
+        self._stopping.set()
         if self._current is not None:
             self._send(self._current, kind="stop")
         if self._keeper is not None:
@@ -181,7 +181,7 @@ class Worker:
 
     async def _keep(self) -> None:
         pause = 0.0
-        while not self._stopping:
+        while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             try:
                 await self._live()
@@ -189,8 +189,8 @@ class Worker:
                 log.error("cannot start a worker: %s", error)
             lasted = asyncio.get_running_loop().time() - began
             pause = 0.0 if lasted > 10 else min(LONGEST_PAUSE, max(0.1, 2 * pause))
-            if not self._stopping:
-                await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _live(self) -> None:
         """Start a process, and follow it to its end."""
@@ -203,6 +203,9 @@ class Worker:
                 self._receive(now, head, blob)
         except EOFError:
             pass
+        except Exception as error:  # not a word of ours: something else in that process has got hold of the socket
+            log.exception("the worker process %d cannot be understood", now.process.pid)
+            self.kill(f"it could not be understood: {error}")
         finally:
             self._ready.clear()
             watcher.cancel()
@@ -229,8 +232,7 @@ class Worker:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "graphflow_server.worker", str(theirs.fileno()), pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL, 
-                    start_new_session=True,
+                    stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             except BaseException:
                 ours.close()
@@ -249,7 +251,7 @@ class Worker:
             case "ready":
                 self._problems = tuple(head["problems"])
                 self._send(now, kind="previews", wanted=self._previews)
-                if self._stopping:
+                if self._stopping.is_set():
                     self._send(now, kind="stop")
                 else:
                     self._ready.set()
@@ -268,12 +270,15 @@ class Worker:
             now.outcome.set_result(outcome)
 
     async def _watch(self, now: _Process) -> None:
+        """Kill it if it hangs. A child that it has left behind may keep its connection open: then its death ends that."""
         while True:
             await asyncio.sleep(self._lease / TICKS)
+            if now.process.returncode is not None:
+                now.reader.feed_eof()
+                return
             now.silent += 1
             if now.silent > TICKS:
                 self.kill(f"it gave no sign of life for {self._lease:g} s")
-                return
 
     def _send(self, now: _Process, **head: Any) -> None:
         if not now.writer.is_closing():

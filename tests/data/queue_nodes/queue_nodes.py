@@ -71,6 +71,11 @@ def misbehave(how: str = "raise", marker: str = "") -> str:
             )
             sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
             raise RuntimeError("CUDA error: device-side assert triggered")
+        case "leave a child":
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            os._exit(5)
         case "segfault":
             import ctypes
 

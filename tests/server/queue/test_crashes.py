@@ -88,6 +88,17 @@ def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, 
     run(check())
 
 
+def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(place, prompt, run):
+    async def check():
+        async with place.queue(lease=1.0) as queue:
+            bad = await queue.submit(prompt(misbehave="leave a child"))
+            good = await queue.submit(prompt(write="good"))
+            failed, done = await queue.wait(bad.prompt_id, 15), await queue.wait(good.prompt_id, 15)
+            assert (failed.state, failed.crashes, done.state) == ("failed", 2, "done")
+
+    run(check())
+
+
 def test_a_broken_accelerator_costs_one_prompt_and_the_worker_is_replaced(place, prompt, run):
     """A device-side assertion leaves a process in which nothing on the device works any more."""
 

@@ -60,6 +60,18 @@ def test_a_subscriber_hears_every_stored_event_once_after_it_is_on_the_disk(plac
     run(check())
 
 
+def test_a_subscriber_that_raises_harms_nobody(place, prompt, run):
+    async def check():
+        async with place.queue() as queue:
+            heard = []
+            queue.subscribe(lambda event: 1 / 0)
+            queue.subscribe(heard.append)
+            done = await queue.wait((await queue.submit(prompt(steps={"text": "a", "seconds": 0.0}))).prompt_id, 30)
+            assert done.state == "done" and heard
+
+    run(check())
+
+
 def test_progress_comes_after_the_start_of_its_node_and_can_be_asked_for_in_the_middle(place, prompt, run):
     async def check():
         async with place.queue() as queue:
