@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from ..inputs import OPTIONAL, members
 from ..node import Input, NodeType
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
@@ -54,21 +56,33 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
-    inputs = {}
-    for item in kind.inputs.values():
-        inputs[item.name] = {
+    return {
+        "name": kind.name, "title": kind.display_name, "category": kind.category, "help": kind.help,
+        "inputs": _inputs(kind.inputs.values(), settings),
+        "outputs": [{"name": out.name, "type": out.type} for out in kind.outputs], "output_node": kind.is_output,
+    }  # fmt: skip
+
+
+def _inputs(inputs: Iterable[Input], settings: Settings) -> dict[str, Any]:
+    """Inputs by name; what a choice brings is under `variants`, what a group of inputs is made of under `each`."""
+    found = {}
+    for item in inputs:
+        found[item.name] = {
             "type": item.type,
             "required": item.required,
-            **({} if item.required else {"default": item.default}),
+            **({} if item.required or item.default is OPTIONAL else {"default": item.default}),
             **({"min": item.range.min, "max": item.range.max, "step": item.range.step} if item.range else {}),
             **({"choices": list(item.choice.names(settings))} if item.choice else {}),
             **({"lazy": True} if item.lazy else {}),
             **({"help": item.help} if item.help else {}),
         }
-    return {
-        "name": kind.name, "title": kind.display_name, "category": kind.category, "help": kind.help, "inputs": inputs,
-        "outputs": [{"name": out.name, "type": out.type} for out in kind.outputs], "output_node": kind.is_output,
-    }  # fmt: skip
+        if item.variants is not None:
+            found[item.name]["variants"] = {
+                key: _inputs(members(declared).values(), settings) for key, declared in item.variants.options.items()
+            }
+        elif (many := item.grow or item.rows) is not None:
+            found[item.name]["each"] = _inputs(members(many.template).values(), settings)
+    return found
 
 
 def _print(show: Callable[..., None], *what: Any) -> None:
@@ -84,11 +98,11 @@ def _print(show: Callable[..., None], *what: Any) -> None:
 def _list(console: Console, kinds: list[NodeType]) -> None:
     """Every node type under its category, with the first line of its help."""
     wide = max((len(kind.name) for kind in kinds), default=0)
-    for category, members in groupby(kinds, key=lambda kind: kind.category):
+    for category, group in groupby(kinds, key=lambda kind: kind.category):
         console.print(f"[bold]{escape(category or 'other')}[/bold]")
         table = _table()
         table.columns[0].width = wide
-        for kind in members:
+        for kind in group:
             table.add_row(escape(kind.name), escape(kind.help.splitlines()[0] if kind.help else ""))
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
     console.print(f"{len(kinds)} node types; [bold]graphflow nodes NAME[/bold] shows one")
@@ -103,17 +117,9 @@ def _page(console: Console, kind: NodeType, settings: Settings) -> None:
     if kind.inputs:
         console.print("[bold]Inputs[/bold]")
         table = _table(4)
-        for item in kind.inputs.values():
-            default = (
-                "required"
-                if item.required
-                else "optional"
-                if item.default is None
-                else json.dumps(item.default, default=str)
-            )
-            table.add_row(
-                escape(item.name), f"[cyan]{escape(item.type)}[/cyan]", escape(default), escape(_limits(item, settings))
-            )
+        for name, item, condition in _listed(kind.inputs.values()):
+            limits = "; ".join(part for part in (condition, _limits(item, settings)) if part)
+            table.add_row(escape(name), f"[cyan]{escape(item.type)}[/cyan]", escape(_default(item)), escape(limits))
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
     console.print("[bold]Outputs[/bold]")
     table = _table()
@@ -122,6 +128,35 @@ def _page(console: Console, kind: NodeType, settings: Settings) -> None:
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     if kind.is_output:
         console.print("  it has an effect: a run starts from it")
+
+
+def _listed(inputs: Iterable[Input], prefix: str = "") -> Iterator[tuple[str, Input, str]]:
+    """(name, input, when it exists), those that come with a choice or in any number included."""
+    for item in inputs:
+        name = prefix + item.name
+        many = item.grow or item.rows
+        if many is None:
+            yield name, item, ""
+        if item.variants is not None:
+            for key, declared in item.variants.options.items():
+                for inner, part, _ in _listed(members(declared).values(), name + "."):
+                    yield inner, part, f"with {key!r}"
+        elif item.grow is not None:
+            first = [str(each) for each in item.grow.names or (f"{item.grow.prefix}{number}" for number in range(3))][
+                :3
+            ]
+            for part in members(item.grow.template).values():
+                part = replace(part, default=OPTIONAL) if item.grow.optional else part
+                yield f"{name}.{first[0]}", part, f"and {name}.{', .'.join(first[1:])} ..., as many as are linked"
+        elif item.rows is not None:
+            for inner, part, _ in _listed(members(item.rows.template).values(), name + ".0."):
+                yield inner, part, f"and {name}.1 ..., as many rows as are given"
+
+
+def _default(item: Input) -> str:
+    if item.required:
+        return "required"
+    return "optional" if item.default is None or item.default is OPTIONAL else json.dumps(item.default, default=str)
 
 
 def _table(columns: int = 2) -> Table:
