@@ -10,7 +10,8 @@ What a function gives is an output (or a tuple of outputs) that also has the Pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import keyword
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from .inputs import Input, members
@@ -46,24 +47,8 @@ def stub(types: Mapping[str, NodeType], title: str = "Every node type as a typed
 
 def _node(name: str, kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
     arguments = argument_names(kind)
-    hidden = {output.name for output in kind.outputs}
-    hidden |= {item.name for item in kind.inputs.values() if item.grow or item.rows}  # several inputs, so no one place
-    places = [key for key, input_name in arguments.items() if _free(key, wires) and input_name not in hidden]
-    body = "".join(f"    {key}: Place{_ignore(key)}\n" for key in places)
-    if len(kind.outputs) == 1:
-        (output,) = kind.outputs
-        named = _output(output.name, _class(output.type, wires), wires)
-        yield _class_text(f"_{name}", _class(output.type, wires), body + named)
-    elif not kind.outputs:
-        yield _class_text(f"_{name}", "NodeHandle", body)
-    else:
-        yield _class_text(f"_{name}_", "NodeHandle", body)
-        inner = [f"_{name}_{slot}" for slot in range(len(kind.outputs))]
-        for each, output in zip(inner, kind.outputs, strict=True):
-            wire = _class(output.type, wires)
-            yield _class_text(each, wire if wire == "Any" else f"{wire}, _{name}_", "")
-        named = "".join(_output(out.name, each, wires) for each, out in zip(inner, kind.outputs, strict=True))
-        yield _class_text(f"_{name}", f"tuple[{', '.join(inner)}], _{name}_", named)
+    yield from _result(name, kind, arguments, wires)
+    gives = "Any" if [output.type in wires for output in kind.outputs] == [False] else f"_{name}"
     possible = possible_inputs(kind.inputs.values())
     parameters = [f"{key}: {_annotation(possible[of], '.' in of, wires)}" for key, of in arguments.items()]
     parameters += [f"{own}: str | None = None" for own in own_arguments(kind)]
@@ -71,28 +56,43 @@ def _node(name: str, kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
     if open_ended or len(arguments) < len(possible):
         parameters.append("**inputs: Any")
     listed = "".join(f"    {each},\n" for each in parameters)
-    yield f"def {name}(\n    *,\n{listed}) -> _{name}:\n{_doc(kind)}    ...\n"
+    yield f"def {name}(\n    *,\n{listed}) -> {gives}:\n{_doc(kind)}    ...\n"
 
 
-def _class_text(name: str, base: str, body: str) -> str:
-    return f"\nclass {name}({base}):\n{body}" if body else f"\nclass {name}({base}): ...\n"
+def _result(name: str, kind: NodeType, arguments: Mapping[str, str], wires: Mapping[str, str]) -> Iterator[str]:
+    """The classes of what the function gives. An output of any type is Any, and needs none."""
+    outputs = [(output.name, wires.get(output.type, "Any")) for output in kind.outputs]
+    taken = {"Place", "node_id", *wires.values()}  # names that the bodies of these classes speak of, or a handle's own
+    taken |= {"count", "index"} if len(outputs) > 1 else set()  # a tuple's own
+    several = {item.name for item in kind.inputs.values() if item.grow or item.rows}  # so there is no one place
+    hidden = taken | several | {output.name for output in kind.outputs}
+    places = [f"{key}: Place" for key, of in arguments.items() if not key.startswith("_") and not {key, of} & hidden]
+    if not outputs:
+        yield _class(f"_{name}", "NodeHandle", places)
+    elif len(outputs) == 1:
+        ((output, wire),) = outputs
+        if wire != "Any":
+            yield _class(f"_{name}", wire, [*places, *_attribute(output, wire, taken)])
+    else:
+        yield _class(f"_{name}_", "", places)
+        inner = [wire if wire == "Any" else f"_{name}_{slot}" for slot, (_, wire) in enumerate(outputs)]
+        for each, (_, wire) in zip(inner, outputs, strict=True):
+            if wire != "Any":
+                yield _class(each, f"{wire}, _{name}_", [])
+        named = [
+            line for each, (output, _) in zip(inner, outputs, strict=True) for line in _attribute(output, each, taken)
+        ]
+        yield _class(f"_{name}", f"tuple[{', '.join(inner)}], _{name}_", ["node_id: str", *named])
 
 
-def _output(name: str, wire: str, wires: Mapping[str, str]) -> str:
-    return f"    {name}: {wire}{_ignore(name)}\n" if name.isidentifier() and _free(name, wires) else ""
+def _class(name: str, base: str, body: Sequence[str]) -> str:
+    head = f"\nclass {name}({base}):" if base else f"\nclass {name}:"
+    return f"{head}\n" + "".join(f"    {line}\n" for line in body) if body else f"{head} ...\n"
 
 
-def _free(name: str, wires: Mapping[str, str]) -> bool:
-    """Whether an attribute may be called so without hiding a type that the class body speaks of, or a handle's own."""
-    return not name.startswith("_") and name not in {"Place", "node_id", *wires.values()}
-
-
-def _ignore(name: str) -> str:
-    return "  # type: ignore[assignment]" if name in ("count", "index") else ""
-
-
-def _class(wire: str, wires: Mapping[str, str]) -> str:
-    return wires.get(wire, "Any")
+def _attribute(name: str, wire: str, taken: Container[str]) -> list[str]:
+    usable = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_") and name not in taken
+    return [f"{name}: {wire}"] if usable else []
 
 
 def _annotation(items: Sequence[Input], chosen: bool, wires: Mapping[str, str]) -> str:

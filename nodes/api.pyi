@@ -78,7 +78,7 @@ def CaseConverter(
     """A text in capitals, in small letters, with a capital first, or with a capital in every word."""
     ...
 
-class _CheckpointLoaderSimple_(NodeHandle):
+class _CheckpointLoaderSimple_:
     ckpt_name: Place
 
 class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
@@ -88,6 +88,7 @@ class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
 class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
 
 class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
+    node_id: str
     MODEL: _CheckpointLoaderSimple_0
     CLIP: _CheckpointLoaderSimple_1
     VAE: _CheckpointLoaderSimple_2
@@ -103,7 +104,7 @@ def CheckpointLoaderSimple(
     """
     ...
 
-class _ComfyMathExpression_(NodeHandle):
+class _ComfyMathExpression_:
     expression: Place
 
 class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
@@ -113,6 +114,7 @@ class _ComfyMathExpression_1(Int, _ComfyMathExpression_): ...
 class _ComfyMathExpression_2(Boolean, _ComfyMathExpression_): ...
 
 class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_):
+    node_id: str
     FLOAT: _ComfyMathExpression_0
     INT: _ComfyMathExpression_1
     BOOL: _ComfyMathExpression_2
@@ -132,7 +134,7 @@ def ComfyMathExpression(
     """
     ...
 
-class _ComfyNumberConvert_(NodeHandle):
+class _ComfyNumberConvert_:
     value: Place
 
 class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
@@ -140,6 +142,7 @@ class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
 class _ComfyNumberConvert_1(Int, _ComfyNumberConvert_): ...
 
 class _ComfyNumberConvert(tuple[_ComfyNumberConvert_0, _ComfyNumberConvert_1], _ComfyNumberConvert_):
+    node_id: str
     FLOAT: _ComfyNumberConvert_0
     INT: _ComfyNumberConvert_1
 def ComfyNumberConvert(
@@ -150,12 +153,6 @@ def ComfyNumberConvert(
 ) -> _ComfyNumberConvert:
     """A number, a text that holds one, or true and false (1 and 0), as a number and cut to a whole one."""
     ...
-
-class _ComfySwitchNode(Any):
-    switch: Place
-    on_false: Place
-    on_true: Place
-    output: Any
 def ComfySwitchNode(
     *,
     switch: bool | Boolean = False,
@@ -163,7 +160,7 @@ def ComfySwitchNode(
     on_true: Any = None,
     id: str | None = None,
     title: str | None = None,
-) -> _ComfySwitchNode:
+) -> Any:
     """One of two values of any type; what the other one hangs on is not computed."""
     ...
 
@@ -219,7 +216,7 @@ def CropMask(
     """
     ...
 
-class _CustomCombo_(NodeHandle):
+class _CustomCombo_:
     choice: Place
 
 class _CustomCombo_0(String, _CustomCombo_): ...
@@ -227,6 +224,7 @@ class _CustomCombo_0(String, _CustomCombo_): ...
 class _CustomCombo_1(Int, _CustomCombo_): ...
 
 class _CustomCombo(tuple[_CustomCombo_0, _CustomCombo_1], _CustomCombo_):
+    node_id: str
     STRING: _CustomCombo_0
     INDEX: _CustomCombo_1
 def CustomCombo(
@@ -356,7 +354,7 @@ def FeatherMask(
     """
     ...
 
-class _GetImageSize_(NodeHandle):
+class _GetImageSize_:
     image: Place
 
 class _GetImageSize_0(Int, _GetImageSize_): ...
@@ -366,6 +364,7 @@ class _GetImageSize_1(Int, _GetImageSize_): ...
 class _GetImageSize_2(Int, _GetImageSize_): ...
 
 class _GetImageSize(tuple[_GetImageSize_0, _GetImageSize_1, _GetImageSize_2], _GetImageSize_):
+    node_id: str
     width: _GetImageSize_0
     height: _GetImageSize_1
     batch_size: _GetImageSize_2
@@ -626,7 +625,7 @@ def ImageInvert(
     """1 - picture."""
     ...
 
-class _ImagePadForOutpaint_(NodeHandle):
+class _ImagePadForOutpaint_:
     image: Place
     left: Place
     top: Place
@@ -639,6 +638,7 @@ class _ImagePadForOutpaint_0(Image, _ImagePadForOutpaint_): ...
 class _ImagePadForOutpaint_1(Mask, _ImagePadForOutpaint_): ...
 
 class _ImagePadForOutpaint(tuple[_ImagePadForOutpaint_0, _ImagePadForOutpaint_1], _ImagePadForOutpaint_):
+    node_id: str
     IMAGE: _ImagePadForOutpaint_0
     MASK: _ImagePadForOutpaint_1
 def ImagePadForOutpaint(
@@ -1106,7 +1106,7 @@ def LatentCrop(
 class _LatentCut(Latent):
     samples: Place
     dim: Place
-    index: Place  # type: ignore[assignment]
+    index: Place
     amount: Place
     LATENT: Latent
 def LatentCut(
@@ -1267,7 +1267,7 @@ def LatentUpscaleBy(
     """
     ...
 
-class _LoadImage_(NodeHandle):
+class _LoadImage_:
     image: Place
 
 class _LoadImage_0(Image, _LoadImage_): ...
@@ -1275,6 +1275,7 @@ class _LoadImage_0(Image, _LoadImage_): ...
 class _LoadImage_1(Mask, _LoadImage_): ...
 
 class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
+    node_id: str
     IMAGE: _LoadImage_0
     MASK: _LoadImage_1
 def LoadImage(
@@ -1567,7 +1568,7 @@ class _RegexReplace(String):
     case_insensitive: Place
     multiline: Place
     dotall: Place
-    count: Place  # type: ignore[assignment]
+    count: Place
     STRING: String
 def RegexReplace(
     *,
@@ -1644,21 +1645,6 @@ def ResizeAndPadImage(
     `target_height`: 1 to 16384
     """
     ...
-
-class _ResizeImageMaskNode(Any):
-    input: Place
-    resize_type: Place
-    resize_type__width: Place
-    resize_type__height: Place
-    resize_type__crop: Place
-    resize_type__multiplier: Place
-    resize_type__longer_size: Place
-    resize_type__shorter_size: Place
-    resize_type__megapixels: Place
-    resize_type__match: Place
-    resize_type__multiple: Place
-    scale_method: Place
-    resized: Any
 def ResizeImageMaskNode(
     *,
     input: Image | Mask,
@@ -1675,7 +1661,7 @@ def ResizeImageMaskNode(
     scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
     id: str | None = None,
     title: str | None = None,
-) -> _ResizeImageMaskNode:
+) -> Any:
     """Resample pictures or masks to a size that is said in one of nine ways.
 
     Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
@@ -1691,7 +1677,7 @@ def ResizeImageMaskNode(
     """
     ...
 
-class _ResolutionSelector_(NodeHandle):
+class _ResolutionSelector_:
     aspect_ratio: Place
     megapixels: Place
     multiple: Place
@@ -1701,6 +1687,7 @@ class _ResolutionSelector_0(Int, _ResolutionSelector_): ...
 class _ResolutionSelector_1(Int, _ResolutionSelector_): ...
 
 class _ResolutionSelector(tuple[_ResolutionSelector_0, _ResolutionSelector_1], _ResolutionSelector_):
+    node_id: str
     width: _ResolutionSelector_0
     height: _ResolutionSelector_1
 def ResolutionSelector(
@@ -1806,7 +1793,7 @@ def SolidMask(
     """
     ...
 
-class _SplitImageWithAlpha_(NodeHandle):
+class _SplitImageWithAlpha_:
     image: Place
 
 class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
@@ -1814,6 +1801,7 @@ class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
 class _SplitImageWithAlpha_1(Mask, _SplitImageWithAlpha_): ...
 
 class _SplitImageWithAlpha(tuple[_SplitImageWithAlpha_0, _SplitImageWithAlpha_1], _SplitImageWithAlpha_):
+    node_id: str
     IMAGE: _SplitImageWithAlpha_0
     MASK: _SplitImageWithAlpha_1
 def SplitImageWithAlpha(

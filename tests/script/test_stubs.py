@@ -64,6 +64,7 @@ def checked(folder, package, lines):
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache/stubs"),
                "--config-file", os.devnull, "script.py"]  # fmt: skip
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert not re.search(r"^(?!script\.py).*: error", done.stdout, re.M), f"the stub itself is wrong: {done.stdout}"
     return {int(number) for number in re.findall(r"^script\.py:(\d+): error", done.stdout, re.M)}, done.stdout
 
 
@@ -115,6 +116,8 @@ class Both(NamedTuple):
 @gf.node("2 Odd-Names")
 def odd(
     id: Annotated[Any, Wire("MY_TYPE")],
+    index: int = 0,
+    *,
     count: Annotated[Any, Wire("INT,MASK")],
     mode: Annotated[str, Choice(("a", "b c"))] = "a",
     note: str = 'says """\\n',
