@@ -9,15 +9,13 @@ from .environment import numerics
 from .masks import batch_of
 from .scaling import resize
 from .transforms import scaled
+from .widgets import Place, Place8
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_SIDE = 16384
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0),
            "blue": (0.0, 0.0, 1.0)}  # fmt: skip
-_Place = Annotated[int, Range(0, MAX_SIDE, 1)]
-_Margin = Annotated[int, Range(0, MAX_SIDE, 8)]
 
 
 class PictureAndMask(NamedTuple):
@@ -51,8 +49,8 @@ def composite(
 def image_composite_masked(
     destination: Image,
     source: Image,
-    x: _Place = 0,
-    y: _Place = 0,
+    x: Place = 0,
+    y: Place = 0,
     resize_source: bool = False,
     mask: Mask | None = None,
 ) -> Image:
@@ -143,11 +141,11 @@ def _centred(image: "Tensor", side: int, axis: int) -> "Tensor":
 @node("ImagePadForOutpaint", category="image", display_name="Pad Image for Outpainting", version="1")
 def image_pad_for_outpaint(
     image: Image,
-    left: _Margin = 0,
-    top: _Margin = 0,
-    right: _Margin = 0,
-    bottom: _Margin = 0,
-    feathering: Annotated[int, Range(0, MAX_SIDE, 1)] = 40,
+    left: Place8 = 0,
+    top: Place8 = 0,
+    right: Place8 = 0,
+    bottom: Place8 = 0,
+    feathering: Place = 40,
 ) -> PictureAndMask:
     """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
+from .widgets import Color, Side
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 1 << 28
@@ -93,10 +94,10 @@ def load_image(settings: Settings, image: Annotated[str, Choice(input_names, "in
 
 @node("EmptyImage", category="image", version="1")
 def empty_image(
-    width: Annotated[int, Range(1, 16384, 1)] = 512,
-    height: Annotated[int, Range(1, 16384, 1)] = 512,
+    width: Side = 512,
+    height: Side = 512,
     batch_size: Annotated[int, Range(1, 4096)] = 1,
-    color: Annotated[int, Range(0, 0xFFFFFF, 1)] = 0,
+    color: Color = 0,
 ) -> Image:
     """Pictures of one colour, which is 0xRRGGBB as a number."""
     import torch

@@ -13,18 +13,17 @@ from .environment import numerics
 from .masks import batch_of
 from .scaling import resize
 from .transforms import FLIPS, ROTATIONS
+from .widgets import MAX_SIDE, Place8, Side
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_SIDE = 16384
-_Place = Annotated[int, Range(0, MAX_SIDE, 8)]
 _Axis = {"x": -1, "y": -2, "t": -3}
 
 
 @node("LatentComposite", category="latent", display_name="Latent Composite", version="1")
 def latent_composite(
-    samples_to: Latent, samples_from: Latent, x: _Place = 0, y: _Place = 0, feather: _Place = 0
+    samples_to: Latent, samples_from: Latent, x: Place8 = 0, y: Place8 = 0, feather: Place8 = 0
 ) -> Latent:
     """Lay a latent on another, fading over `feather` pixels on the edges that do not lie on the other's edge."""
     import torch
@@ -50,8 +49,8 @@ def latent_composite(
 def latent_composite_masked(
     destination: Latent,
     source: Latent,
-    x: _Place = 0,
-    y: _Place = 0,
+    x: Place8 = 0,
+    y: Place8 = 0,
     resize_source: bool = False,
     mask: Mask | None = None,
 ) -> Latent:
@@ -132,7 +131,7 @@ def latent_cut(
     samples: Latent,
     dim: Annotated[str, Choice(("x", "y", "t"))],
     index: Annotated[int, Range(-MAX_SIDE, MAX_SIDE, 1)] = 0,
-    amount: Annotated[int, Range(1, MAX_SIDE, 1)] = 1,
+    amount: Side = 1,
 ) -> Latent:
     """Some columns, rows or frames of a latent, from `index` on (from the end if negative), in steps of the latent."""
     x, axis = samples["samples"], _Axis[dim]
@@ -146,8 +145,8 @@ def latent_crop(
     samples: Latent,
     width: Annotated[int, Range(64, MAX_SIDE, 8)] = 512,
     height: Annotated[int, Range(64, MAX_SIDE, 8)] = 512,
-    x: _Place = 0,
-    y: _Place = 0,
+    x: Place8 = 0,
+    y: Place8 = 0,
 ) -> Latent:
     """A rectangle of a latent, as far as it reaches; it starts at least 64 pixels before the far edges."""
     old = samples["samples"]

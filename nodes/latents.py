@@ -8,8 +8,8 @@ from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload
 from .environment import numerics
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
+from .widgets import MAX_SIDE, Place8
 
-MAX_SIDE = 16384
 _Method = Annotated[str, Choice((*METHODS, "bislerp"))]
 _Crop = Annotated[str, Choice(CROPS)]
 
@@ -30,8 +30,8 @@ def empty_latent_image(
 def latent_upscale(
     samples: Latent,
     upscale_method: _Method,
-    width: Annotated[int, Range(0, MAX_SIDE, 8)] = 512,
-    height: Annotated[int, Range(0, MAX_SIDE, 8)] = 512,
+    width: Place8 = 512,
+    height: Place8 = 512,
     crop: _Crop = "disabled",
 ) -> Latent:
     """Resample a latent to a size in pixels; a side of 0 keeps the proportions, both 0 leave it as it is."""

@@ -6,20 +6,17 @@ from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Setti
 
 from .batch import repeat_to
 from .images import input_names, input_picture_digest, read_picture
+from .widgets import MAX_SIDE, Color, Place, Side
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_SIDE = 16384
 _CHANNELS = ("red", "green", "blue", "alpha")
-_Place = Annotated[int, Range(0, MAX_SIDE, 1)]
-_Side = Annotated[int, Range(1, MAX_SIDE, 1)]
 _Unit = Annotated[float, Range(0.0, 1.0, 0.01)]
-_Color = Annotated[int, Range(0, 0xFFFFFF, 1)]
 
 
 @node("SolidMask", category="mask", version="1")
-def solid_mask(value: _Unit = 1.0, width: _Side = 512, height: _Side = 512) -> Mask:
+def solid_mask(value: _Unit = 1.0, width: Side = 512, height: Side = 512) -> Mask:
     """A mask of one value."""
     import torch
 
@@ -51,7 +48,7 @@ def image_to_mask(image: Image, channel: Annotated[str, Choice(_CHANNELS)]) -> M
 
 
 @node("ImageColorToMask", category="mask", version="1")
-def image_color_to_mask(image: Image, color: _Color = 0) -> Mask:
+def image_color_to_mask(image: Image, color: Color = 0) -> Mask:
     """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere."""
     import torch
 
@@ -65,8 +62,8 @@ def mask_composite(
     destination: Mask,
     source: Mask,
     *,
-    x: _Place = 0,
-    y: _Place = 0,
+    x: Place = 0,
+    y: Place = 0,
     operation: Annotated[str, Choice(("multiply", "add", "subtract", "and", "or", "xor"))],
 ) -> Mask:
     """Lay a mask on another at a place and combine them there; `and`, `or` and `xor` take what is above 0.5 as 1.
@@ -95,7 +92,7 @@ def mask_composite(
 
 
 @node("FeatherMask", category="mask", version="1")
-def feather_mask(mask: Mask, left: _Place = 0, top: _Place = 0, right: _Place = 0, bottom: _Place = 0) -> Mask:
+def feather_mask(mask: Mask, left: Place = 0, top: Place = 0, right: Place = 0, bottom: Place = 0) -> Mask:
     """Let a mask fade to its edges, linearly over so many pixels from each."""
     import torch
 
@@ -150,7 +147,7 @@ def _dilate(x: "Tensor", steps: int, diamond: bool) -> "Tensor":
 
 
 @node("CropMask", category="mask", version="1")
-def crop_mask(mask: Mask, x: _Place = 0, y: _Place = 0, width: _Side = 512, height: _Side = 512) -> Mask:
+def crop_mask(mask: Mask, x: Place = 0, y: Place = 0, width: Side = 512, height: Side = 512) -> Mask:
     """A rectangle of a mask, as far as the mask reaches; at least one pixel of it."""
     out = batch_of(mask)
     x, y = min(x, out.shape[2] - 1), min(y, out.shape[1] - 1)

@@ -7,14 +7,12 @@ from graphflow import Choice, Image, Range, node
 
 from .environment import numerics
 from .scaling import CROPS, METHODS, missing_side, resize
+from .widgets import Place, Side
 
-MAX_SIDE = 16384
 MEGAPIXEL = 1024 * 1024
 FLIPS = ("x-axis: vertically", "y-axis: horizontally")
 ROTATIONS = ("none", "90 degrees", "180 degrees", "270 degrees")
 _Method = Annotated[str, Choice((*METHODS, "lanczos"))]
-_Place = Annotated[int, Range(0, MAX_SIDE, 1)]
-_Side = Annotated[int, Range(1, MAX_SIDE, 1)]
 _ASPECTS = (
     "1:1 (Square)", "3:2 (Photo)", "4:3 (Standard)", "16:9 (Widescreen)", "21:9 (Ultrawide)", "2:3 (Portrait Photo)",
     "3:4 (Portrait Standard)", "9:16 (Portrait Widescreen)",
@@ -55,8 +53,8 @@ def resolution_selector(
 def image_scale(
     image: Image,
     upscale_method: _Method,
-    width: Annotated[int, Range(0, MAX_SIDE, 1)] = 512,
-    height: Annotated[int, Range(0, MAX_SIDE, 1)] = 512,
+    width: Place = 512,
+    height: Place = 512,
     crop: Annotated[str, Choice(CROPS)] = "disabled",
 ) -> Image:
     """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are."""
@@ -87,7 +85,7 @@ def image_scale_to_total_pixels(
 def image_scale_to_max_dimension(
     image: Image,
     upscale_method: Annotated[str, Choice(("area", "lanczos", "bilinear", "nearest-exact", "bicubic"))],
-    largest_size: Annotated[int, Range(0, MAX_SIDE, 1)] = 512,
+    largest_size: Place = 512,
 ) -> Image:
     """Resample pictures so that the longer side has a length, proportions kept."""
     height, width = image.shape[1:3]
@@ -102,7 +100,7 @@ def scaled(image: Image, width: int, height: int, method: str, crop: str = "disa
 
 
 @node("ImageCrop", category="image/transform", display_name="Image Crop", version="1")
-def image_crop(image: Image, width: _Side = 512, height: _Side = 512, x: _Place = 0, y: _Place = 0) -> Image:
+def image_crop(image: Image, width: Side = 512, height: Side = 512, x: Place = 0, y: Place = 0) -> Image:
     """A rectangle of pictures, as far as they reach; at least one pixel of them."""
     x, y = min(x, image.shape[2] - 1), min(y, image.shape[1] - 1)
     return image[:, y : y + height, x : x + width].clone()
@@ -124,8 +122,8 @@ def image_rotate(image: Image, rotation: Annotated[str, Choice(ROTATIONS)]) -> I
 def resize_and_pad_image(
     image: Image,
     *,
-    target_width: _Side = 512,
-    target_height: _Side = 512,
+    target_width: Side = 512,
+    target_height: Side = 512,
     padding_color: Annotated[str, Choice(("white", "black"))],
     interpolation: Annotated[str, Choice(("area", "bicubic", "nearest-exact", "bilinear", "lanczos"))],
 ) -> Image:
