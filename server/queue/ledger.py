@@ -23,14 +23,18 @@ from .records import TERMINAL, Accepted, Conflict, Event, Prompt, State, Submiss
 from .store import Transaction
 
 __all__ = [
-    "Cancelled", "accept", "append", "cancel", "cancel_pending", "claim", "crash", "drop_claims", "finish", "forget",
-    "move", "prune", "recover", "release",
+    "Cancelled", "accept", "append", "cancel", "cancel_pending", "claim", "crash", "finish", "move", "recover",
+    "release",
 ]  # fmt: skip
 
 SECRETS = ("api_key_comfy_org", "auth_token_comfy_org")
 """What clients send along for paid services of others; never stored."""
 
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
+
+_STATE: dict[str, State] = {
+    "execution_success": "done", "execution_error": "failed", "execution_interrupted": "cancelled",
+}  # fmt: skip
 
 Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
 
@@ -176,10 +180,8 @@ def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
 def cancel_pending(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> list[str]:
     """Cancel those of these prompts (None: of all) that wait; their ids."""
     if prompt_ids is None:
-        chosen = [
-            row[0]
-            for row in tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'pending'").fetchall()
-        ]
+        query = "SELECT id FROM prompts WHERE finished IS NULL AND state = 'pending'"
+        chosen = [row[0] for row in tx.db.execute(query).fetchall()]
     else:
         query = "SELECT 1 FROM prompts WHERE id = ? AND state = 'pending'"
         chosen = [item for item in dict.fromkeys(prompt_ids) if tx.db.execute(query, (item,)).fetchone()]
@@ -194,45 +196,10 @@ def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
     if found is None:
         return None
     if number is None:
-        number = tx.db.execute(
-            "SELECT min(number) - 1 FROM prompts WHERE finished IS NULL AND state = 'pending'"
-        ).fetchone()[0]
+        query = "SELECT min(number) - 1 FROM prompts WHERE finished IS NULL AND state = 'pending'"
+        number = tx.db.execute(query).fetchone()[0]
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
     return _plain(number)
-
-
-def forget(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> int:
-    """Forget finished prompts (None: all); their files stay. How many."""
-    if prompt_ids is None:
-        seqs = tx.db.execute("SELECT seq FROM prompts WHERE finished IS NOT NULL").fetchall()
-    else:
-        query = "SELECT seq FROM prompts WHERE id = ? AND finished IS NOT NULL"
-        seqs = [row for item in prompt_ids for row in tx.db.execute(query, (item,)).fetchall()]
-    _delete(tx, seqs)
-    return len(seqs)
-
-
-def prune(tx: Transaction, count: int, size: int) -> int:
-    """Forget the oldest finished prompts until at most `count` are left, of at most `size` bytes. How many went."""
-    have, total = tx.db.execute(
-        "SELECT count(*), coalesce(sum(size), 0) FROM prompts WHERE finished IS NOT NULL"
-    ).fetchone()
-    gone = []
-    if have > count or total > size:
-        oldest = tx.db.execute("SELECT seq, size FROM prompts WHERE finished IS NOT NULL ORDER BY finished, seq")
-        for seq, bytes_ in oldest.fetchall():
-            if have <= count and total <= size:
-                break
-            gone.append((seq,))
-            have, total = have - 1, total - bytes_
-        _delete(tx, gone)
-        tx.db.execute("PRAGMA incremental_vacuum(1000)")
-    return len(gone)
-
-
-def drop_claims(tx: Transaction, prompt_ids: list[str]) -> None:
-    """The notes of these runs about their files are gone."""
-    tx.db.executemany("DELETE FROM loose_claims WHERE id = ?", [(prompt_id,) for prompt_id in prompt_ids])
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
@@ -252,44 +219,55 @@ def _row(tx: Transaction, query: str, values: tuple[Any, ...]) -> Row | None:
 
 
 def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
-    state: State = {"execution_success": "done", "execution_error": "failed"}.get(kind, "cancelled")  # type: ignore[assignment]
+    """The last event, the final state, and all that is known of the prompt by then."""
     seq, prompt_id = held["seq"], held["id"]
     _log(tx, held, (kind, data))
-    outputs: dict[str, Any] = {}
-    meta: dict[str, Any] = {}
-    messages: list[Any] = []
-    size = 0
-    # What an attempt before this one has written is this prompt's, too; of what was written again, the last word counts.
-    for at, text in tx.db.execute("SELECT type, data FROM events WHERE prompt = ? ORDER BY number", (seq,)):
-        size += len(text)
-        if at == "executed":
-            shown = json.loads(text)
-            node = shown["node"]
-            outputs[node] = shown["output"]
-            meta[node] = {
-                "node_id": node,
-                "display_node": shown["display_node"],
-                "parent_node": None,
-                "real_node_id": node,
-            }
-        elif at == "execution_start":
-            messages = [[at, json.loads(text)]]
-        elif at == "execution_cached" or at in TERMINAL:
-            messages.append([at, json.loads(text)])
+    log = tx.db.execute("SELECT type, data FROM events WHERE prompt = ? ORDER BY number", (seq,)).fetchall()
+    outputs, meta, messages = _summary(log)
     tx.db.execute(
         "UPDATE prompts SET state = ?, finished = ?, epoch = epoch + 1, cancelling = 0, outputs = ?, meta = ?, messages = ?,"
         " size = size + ? WHERE seq = ?",
-        (state, time.time(), _dump(outputs), _dump(meta), _dump(messages), size, seq),
+        (
+            _STATE[kind],
+            time.time(),
+            _dump(outputs),
+            _dump(meta),
+            _dump(messages),
+            sum(len(text) for _, text in log),
+            seq,
+        ),
     )
     if held["started"] is not None:
         tx.db.execute("INSERT OR IGNORE INTO loose_claims VALUES (?)", (prompt_id,))
     if held["webhook"] is not None:
-        body = {"prompt_id": prompt_id, "state": state, "outputs": outputs, "event": {"type": kind, "data": data}}
+        event = {"type": kind, "data": data}
+        body = {"prompt_id": prompt_id, "state": _STATE[kind], "outputs": outputs, "event": event}
         tx.db.execute(
             "INSERT INTO webhooks (id, prompt_id, url, body, due) VALUES (?, ?, ?, ?, ?)",
             (str(uuid.uuid4()), prompt_id, held["webhook"], _dump(body), time.time()),
         )
-    return state
+    return _STATE[kind]
+
+
+def _summary(log: list[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """What a log comes to: outputs by node, what the field calls `meta`, and the messages of the last attempt.
+
+    What an attempt before the last one has shown is there, too; of what was shown again, the last word counts.
+    """
+    outputs: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
+    messages: list[Any] = []
+    for kind, text in log:
+        if kind == "executed":
+            data = json.loads(text)
+            node, display = data["node"], data["display_node"]
+            outputs[node] = data["output"]
+            meta[node] = {"node_id": node, "display_node": display, "parent_node": None, "real_node_id": node}
+        elif kind == "execution_start":
+            messages = [[kind, json.loads(text)]]
+        elif kind == "execution_cached" or kind in TERMINAL:
+            messages.append([kind, json.loads(text)])
+    return outputs, meta, messages
 
 
 def _log(tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, dict[str, Any]]) -> None:
@@ -329,11 +307,6 @@ def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:
     node, kind = _running_node(tx, seq)
     return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
             "timestamp": _now_ms()}  # fmt: skip
-
-
-def _delete(tx: Transaction, seqs: list[tuple[int]]) -> None:
-    tx.db.executemany("DELETE FROM events WHERE prompt = ?", seqs)
-    tx.db.executemany("DELETE FROM prompts WHERE seq = ?", seqs)
 
 
 def _digest(wanted: Submission, extra: dict[str, Any]) -> bytes:

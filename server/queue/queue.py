@@ -19,7 +19,7 @@ from typing import TypeVar
 from graphflow import GraphFlowError, Problem
 
 from ..worker import WorkerStatus, last_node
-from . import ledger, reading
+from . import ledger, reading, upkeep
 from .locks import FolderLock
 from .news import News
 from .records import FINISHED, Accepted, Counts, Event, Page, Prompt, Refused, State, Submission
@@ -177,7 +177,7 @@ class PromptQueue:
 
     async def delete_history(self, prompt_ids: Sequence[str] | None = None) -> int:
         """Forget these finished prompts, or (None) all; their files stay. How many."""
-        return await self._write(lambda tx: ledger.forget(tx, prompt_ids))
+        return await self._write(lambda tx: upkeep.forget(tx, prompt_ids))
 
     # -- running ----------------------------------------------------------------------------------------------------
 

@@ -31,16 +31,17 @@ def listing(db: Connection, states: Sequence[State], limit: int, offset: int, ne
         where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]
     if newest_first:
         order = [term.removesuffix(" DESC") if term.endswith(" DESC") else f"{term} DESC" for term in order]
-    return _page(db, where, ", ".join(order), limit, offset)
+    total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
+    return Page(_page(db, where, ", ".join(order), limit, offset), total)
 
 
 def history(db: Connection, limit: int | None, offset: int | None) -> Page:
     """Finished prompts that had been started, oldest first; a limit without an offset means the newest ones."""
     where = "finished IS NOT NULL AND started IS NOT NULL"
+    total = db.execute(f"SELECT count(*) FROM prompts WHERE {where}").fetchone()[0]
     if limit is not None and offset is None:
-        newest = _page(db, where, "finished DESC, seq DESC", limit, 0)
-        return Page(newest.prompts[::-1], newest.total)
-    return _page(db, where, "finished, seq", -1 if limit is None else limit, offset or 0)
+        return Page(_page(db, where, "finished DESC, seq DESC", limit, 0)[::-1], total)
+    return Page(_page(db, where, "finished, seq", -1 if limit is None else limit, offset or 0), total)
 
 
 def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event]:
@@ -64,11 +65,10 @@ def loose_claims(db: Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT id FROM loose_claims").fetchall()]
 
 
-def _page(db: Connection, where: str, order: str, limit: int, offset: int) -> Page:
+def _page(db: Connection, where: str, order: str, limit: int, offset: int) -> list[Prompt]:
     """The page is chosen by an index alone; only its own rows are read whole."""
-    total = db.execute(f"SELECT count(*) FROM prompts WHERE {where}").fetchone()[0]
     chosen = f"SELECT seq FROM prompts WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
-    return Page(_prompts(db, f"WHERE seq IN ({chosen}) ORDER BY {order}", (limit, offset)), total)
+    return _prompts(db, f"WHERE seq IN ({chosen}) ORDER BY {order}", (limit, offset))
 
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:

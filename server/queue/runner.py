@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..worker import Died, Finished, Job, Outcome, Released, Worker, last_node
-from . import ledger, reading
+from . import ledger, reading, upkeep
 from .live import Live
 from .news import News
 from .records import FINISHED, Event, Prompt, State
@@ -163,7 +163,7 @@ class Runner:
         await self._drop_claims(await asyncio.wrap_future(self._store.read(reading.loose_claims)))
         count, size = self._settings.history_count, self._settings.history_bytes
         with contextlib.suppress(sqlite3.Error):
-            await asyncio.wrap_future(self._store.write(lambda tx: ledger.prune(tx, count, size)))
+            await asyncio.wrap_future(self._store.write(lambda tx: upkeep.prune(tx, count, size)))
 
     async def _drop_claims(self, prompt_ids: list[str]) -> None:
         """Outputs that are written down need no notes about the files of a run that might have to be made again."""
@@ -175,7 +175,7 @@ class Runner:
 
         if prompt_ids:
             await asyncio.to_thread(remove)
-            self._store.write(lambda tx: ledger.drop_claims(tx, prompt_ids))
+            self._store.write(lambda tx: upkeep.drop_claims(tx, prompt_ids))
 
     async def _write(self, action: Callable[[Transaction], T]) -> T:
         """Write it down, however long the disk takes to accept it: an end is not lost because there was no space."""

@@ -29,4 +29,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             attempts INT NOT NULL DEFAULT 0, due REAL, delivered REAL, error TEXT)""",
         "CREATE INDEX webhooks_due ON webhooks (due) WHERE due IS NOT NULL",
     ),
+    (
+        # How many prompts are in each state, so that nobody has to count a long queue.
+        "CREATE TABLE counts (state TEXT PRIMARY KEY, prompts INT NOT NULL) WITHOUT ROWID",
+        "INSERT INTO counts VALUES ('pending', 0), ('running', 0), ('done', 0), ('failed', 0), ('cancelled', 0)",
+        "UPDATE counts SET prompts = (SELECT count(*) FROM prompts WHERE prompts.state = counts.state)",
+        """CREATE TRIGGER count_in AFTER INSERT ON prompts BEGIN
+            UPDATE counts SET prompts = prompts + 1 WHERE state = NEW.state; END""",
+        """CREATE TRIGGER count_on AFTER UPDATE OF state ON prompts WHEN OLD.state != NEW.state BEGIN
+            UPDATE counts SET prompts = prompts - 1 WHERE state = OLD.state;
+            UPDATE counts SET prompts = prompts + 1 WHERE state = NEW.state; END""",
+        """CREATE TRIGGER count_out AFTER DELETE ON prompts BEGIN
+            UPDATE counts SET prompts = prompts - 1 WHERE state = OLD.state; END""",
+    ),
 )

@@ -200,5 +200,5 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _count(db: sqlite3.Connection) -> Counts:
-    rows = db.execute("SELECT state, count(*) FROM prompts WHERE finished IS NULL GROUP BY state")
-    return Counts(**dict(rows.fetchall()))
+    counts = dict(db.execute("SELECT state, prompts FROM counts").fetchall())
+    return Counts(counts["pending"], counts["running"])

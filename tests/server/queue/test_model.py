@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from graphflow_server.queue import Conflict, Submission, ledger, reading
+from graphflow_server.queue import Conflict, Submission, ledger, reading, upkeep
 from graphflow_server.queue.store import Store
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -156,7 +156,7 @@ class Ledger(RuleBasedStateMachine):
     @rule()
     def forget_the_finished(self):
         gone = {key for key, known in self.known.items() if known.state not in ("pending", "running")}
-        assert self.do(ledger.forget) == len(gone)
+        assert self.do(upkeep.forget) == len(gone)
         self.known = {key: known for key, known in self.known.items() if key not in gone}
 
     @precondition(lambda self: bool(self.old))

@@ -71,6 +71,22 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path):
         assert db.execute("PRAGMA user_version").fetchone()[0] == 99
 
 
+def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", schema.MIGRATIONS[:1])
+    monkeypatch.setattr("graphflow_server.queue.store._count", lambda _: Counts())
+    store = Store(tmp_path / "q")
+    for name in "abc":
+        store.write(lambda tx, name=name: ledger.accept(tx, submission(name))).result(10)
+    store.write(lambda tx: ledger.cancel(tx, "b")).result(10)
+    store.close()
+    monkeypatch.undo()
+    store = Store(tmp_path / "q")
+    assert store.counts == Counts(pending=2)
+    found = store.read(lambda db: reading.listing(db, ("pending", "cancelled"), 10, 0, False)).result(10)
+    assert found.total == 3 and [item.id for item in found.prompts] == ["a", "c", "b"]
+    store.close()
+
+
 def test_an_upgrade_that_is_killed_half_way_changes_nothing_and_goes_through_later(tmp_path, monkeypatch):
     Store(tmp_path / "q").close()
     step = ("ALTER TABLE prompts ADD COLUMN more TEXT", "NOT SQL AT ALL")
