@@ -7,13 +7,14 @@ from .cache import Cache
 from .context import Context
 from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
 from .events import Event
+from .handles import NodeHandle, Value
 from .namespace import Nodes
 from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
 from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, did_you_mean
 from .prompts import Wildcards, prompts, random_prompt, wildcards_used
 from .registry import Registry
 from .remote import Remote, connect
-from .script import Graph, NodeHandle, Value, subgraph
+from .script import Graph, subgraph
 from .settings import Settings
 from .sweeps import Results, Sweep, VariantResult, sweep
 from .types import (

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .handles import NodeHandle, Value, made_of, slot_of
 from .inputs import Input, flatten
 from .naming import argument_names, function_names, own_arguments, possible_inputs, spread, wire_classes
 from .node import NodeType
 from .problem import InvalidWorkflow, Problem, did_you_mean
 from .registry import Registry
-from .script import NodeHandle, Value, made
+from .script import made
 from .settings import Settings
 from .validate import validate
 from .workflow import Node, Workflow, as_link
@@ -60,6 +61,7 @@ def _function(kind: NodeType, called: str) -> Callable[..., NodeHandle]:
                 Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")
             ])  # fmt: skip
         node_id, title = given.pop(id_name, None), given.pop(title_name, None)
+        node_id = None if node_id is None else str(node_id)
         inputs = {
             key: _plain(value)
             for name, each in given.items()
@@ -111,14 +113,14 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
     plain: dict[str, Any] = {}
     for name, value in inputs.items():
         if isinstance(value, Value):
-            source = value._made
+            source = made_of(value)
             if source.kind is not None:
                 types.setdefault(source.class_type, source.kind)
             key = source.id if source.graph is not None and source.id else f"{source.class_type}#{name}"
             nodes[key] = Node(class_type=source.class_type)
-            plain[name] = [key, value._slot]
+            plain[name] = [key, slot_of(value)]
         elif isinstance(value, NodeHandle):
-            outputs = value._made.output_names
+            outputs = made_of(value).output_names
             hint = f"name one: {', '.join(outputs)}" if outputs else None
             text = f"{value!r} is a node with {len(outputs) or 'no'} outputs, not an output"
             report("not_an_output", text, name, hint)

@@ -12,20 +12,21 @@ is the graph of all that `out` stands on. `text.text` is the Place of an input, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .handles import Made, NodeHandle, Scope, Value, handle_of, link_of, made_of
 from .node import NodeType
-from .problem import InvalidWorkflow, Problem, did_you_mean
-from .workflow import Node, Place, Workflow
+from .problem import InvalidWorkflow, Problem
+from .workflow import Node, Workflow
 
 if TYPE_CHECKING:
     from .engine import Engine, Result
 
-__all__ = ["Graph", "NodeHandle", "Outputs", "Place", "Value", "made", "subgraph"]
+__all__ = ["Graph", "made", "subgraph"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +57,7 @@ class Graph:
         """The graph of these results: all nodes that they stand on, in the order in which they are needed."""
         graph = cls()
         for result in results:
-            graph._take(result._made)
+            graph._take(made_of(result))
         return graph
 
     def __enter__(self) -> Graph:
@@ -84,7 +85,7 @@ class Graph:
     def add(self, node: Node, id: str | None = None) -> Any:
         """Add a node as the document writes it, unchecked; its links are `[id, slot]`."""
         kind = self._known_types.get(node.class_type)
-        return handle(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
+        return handle_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
 
     def next_id(self, class_type: str) -> str:
         """The id that the next node of this type gets if none is given."""
@@ -92,7 +93,7 @@ class Graph:
 
     def __getitem__(self, name: str) -> Any:
         """The node with this id, title or type. Raises InvalidWorkflow."""
-        return handle(self._made(self.workflow.find(name)))
+        return handle_of(self._made(self.workflow.find(name)))
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._nodes
@@ -138,7 +139,10 @@ class Graph:
                 continue
             stack.pop()
             if top.graph is None:
-                inputs = {name: _json(value) for name, value in top.inputs.items()}
+                inputs = {
+                    name: list(link_of(value)) if isinstance(value, Value) else value
+                    for name, value in top.inputs.items()
+                }
                 meta = {} if top.title is None else {"_meta": {"title": top.title}}
                 self._keep(top, Node(class_type=top.class_type, inputs=inputs, **meta))
 
@@ -153,7 +157,7 @@ class Graph:
         prefix = self._prefix(made.scope)
         if made.id is None:
             return self._numbered(prefix + _word(made.class_type))
-        if prefix + made.id in self._nodes:
+        if self._is_taken(prefix + made.id):
             raise InvalidWorkflow([
                 Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
             ])  # fmt: skip
@@ -176,88 +180,11 @@ class Graph:
         while True:
             count += 1
             name = wanted if count == 1 else f"{wanted}_{count}"
-            if name not in self._nodes:
+            if not self._is_taken(name):
                 return count, name
 
-
-class NodeHandle:
-    """A node that was made. Attributes: its outputs by name, and the Place of each input (`sampler.seed`).
-
-    Where an input is called like an output, or is no Python name, write `gf.Place(handle.node_id, "name")`.
-    """
-
-    __slots__ = ("_made",)
-
-    def __init__(self, made: Made) -> None:
-        self._made = made
-
-    @property
-    def node_id(self) -> str:
-        """Its id in the graph. Raises InvalidWorkflow if it is in none yet."""
-        if self._made.graph is None or self._made.id is None:
-            raise InvalidWorkflow([
-                Problem("no_graph", f"this {self._made.class_type} is in no graph yet, so it has no id",
-                        hint="make it inside `with gf.Graph() as g:`, or put it into one: gf.Graph.of(out)")
-            ])  # fmt: skip
-        return self._made.id
-
-    if not TYPE_CHECKING:  # the stubs say which attributes there are, so that a checker knows of no other
-
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):
-                raise AttributeError(name)
-            made = self._made
-            outputs = made.output_names
-            if name in outputs:
-                return Value(made, outputs.index(name))
-            plain = name.removesuffix("_")
-            for key in (name, plain, plain.replace("__", ".")):
-                if key in made.inputs or (made.kind is not None and key in made.kind.inputs):
-                    return Place(self.node_id, key)
-            known = [*outputs, *made.inputs, *(made.kind.inputs if made.kind is not None else ())]
-            hint = did_you_mean(name, dict.fromkeys(known))
-            raise AttributeError(f"{made.class_type} has no output or input {name!r}" + (f"; {hint}" if hint else ""))
-
-    def __dir__(self) -> list[str]:
-        kind = self._made.kind
-        return ["node_id", *self._made.output_names, *(kind.inputs if kind is not None else self._made.inputs)]
-
-    def __repr__(self) -> str:
-        return f"<{self._made.class_type}{'' if self._made.id is None else ' ' + self._made.id}>"
-
-
-class Value(NodeHandle):
-    """One output of a node: what is handed to an input of another one."""
-
-    __slots__ = ("_slot",)
-
-    def __init__(self, made: Made, slot: int) -> None:
-        super().__init__(made)
-        self._slot = slot
-
-    def __iter__(self) -> Iterator[Value]:
-        raise TypeError(f"this is one output of a {self._made.class_type}: there is nothing to unpack")
-
-    def __repr__(self) -> str:
-        names = self._made.output_names
-        return super().__repr__()[:-1] + f" {names[self._slot] if self._slot < len(names) else self._slot}>"
-
-
-class Outputs(NodeHandle):
-    """A node with several outputs (or of an unknown type): they unpack, and have numbers and names."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[Value]:
-        return (Value(self._made, slot) for slot in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._made.output_names)
-
-    def __getitem__(self, slot: int) -> Value:
-        if self._made.kind is not None and not -len(self) <= slot < len(self):
-            raise IndexError(f"{self._made.class_type} has {len(self)} outputs")
-        return Value(self._made, slot % len(self) if self._made.kind is not None else slot)
+    def _is_taken(self, name: str) -> bool:
+        return name in self._nodes or name in self.extra
 
 
 def subgraph(function: Callable[P, R]) -> Callable[P, R]:
@@ -286,53 +213,12 @@ def made(kind: NodeType, inputs: Mapping[str, Any], id: str | None = None, title
     graph = _graph.get()
     if graph is not None:
         graph._take(new)
-    return handle(new)
-
-
-class Scope:
-    """One call of a subgraph."""
-
-    __slots__ = ("name", "outer")
-
-    def __init__(self, name: str, outer: Scope | None) -> None:
-        self.name, self.outer = name, outer
-
-
-class Made:
-    """A node, in a graph or free. Its id is decided when it joins a graph."""
-
-    __slots__ = ("class_type", "graph", "id", "inputs", "kind", "scope", "title")
-
-    def __init__(
-        self, kind: NodeType | None, class_type: str, inputs: Mapping[str, Any], id: str | None, title: str | None,
-        scope: Scope | None,
-    ) -> None:  # fmt: skip
-        self.kind, self.class_type, self.inputs = kind, class_type, inputs
-        self.id, self.title, self.scope = id, title, scope
-        self.graph: Graph | None = None
-
-    @property
-    def output_names(self) -> list[str]:
-        return [output.name for output in self.kind.outputs] if self.kind is not None else []
-
-    @property
-    def sources(self) -> list[Made]:
-        return [value._made for value in self.inputs.values() if isinstance(value, Value)]
+    return handle_of(new)
 
 
 _graph: ContextVar[Graph | None] = ContextVar("graphflow_graph", default=None)
 _scope: ContextVar[Scope | None] = ContextVar("graphflow_scope", default=None)
 
 
-def handle(made: Made) -> NodeHandle:
-    if made.kind is None or len(made.kind.outputs) > 1:
-        return Outputs(made)
-    return Value(made, 0) if made.kind.outputs else NodeHandle(made)
-
-
 def _word(class_type: str) -> str:
     return re.sub(r"\W+", "_", class_type)
-
-
-def _json(value: Any) -> Any:
-    return [value._made.id, value._slot] if isinstance(value, Value) else value

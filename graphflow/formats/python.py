@@ -17,11 +17,12 @@ from itertools import islice
 from typing import Any
 
 from ..edits import free_id, links
+from ..handles import NodeHandle, Value, made_of
 from ..namespace import Nodes
 from ..naming import argument_names, function_names, grown_names, identifier, own_arguments, python_name, spread
 from ..node import NodeType
 from ..problem import InvalidWorkflow
-from ..script import Graph, NodeHandle, Value
+from ..script import Graph
 from ..workflow import Link, Node, Workflow, as_link
 
 __all__ = ["to_python"]
@@ -127,7 +128,7 @@ class _Writer:
         return value if link is None else self._output(link)
 
     def _output(self, link: Link) -> Value:
-        return Value(self.handles[link.node]._made, link.slot)
+        return Value(made_of(self.handles[link.node]), link.slot)
 
     def _shown(self, value: Any) -> str:
         if isinstance(value, _Grown):
@@ -137,7 +138,7 @@ class _Writer:
 
     def _assigned(self, node_id: str, call: str) -> str:
         """The call with the names that its outputs get, as far as they are used."""
-        kind = self.handles[node_id]._made.kind
+        kind = made_of(self.handles[node_id]).kind
         used = self.used.get(node_id, {})
         outputs = [output.name for output in kind.outputs] if kind is not None else []
         slots = [slot for slot in used if kind is None or 0 <= slot < len(outputs)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..handles import Value, link_of
 from ..problem import InvalidWorkflow, Problem
-from ..script import Value
 from ..workflow import Link, Place, Workflow
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
@@ -146,7 +146,7 @@ def _rows(places: tuple[Place, ...], values: Iterable[Any], zipped: bool) -> tup
 def _plain(value: Any) -> Any:
     """The value as JSON has it: numbers of array libraries are numbers, links are lists."""
     if isinstance(value, Value):
-        return [value.node_id, value._slot]
+        return list(link_of(value))
     if isinstance(value, Link):
         return list(value)
     if type(value).__module__ != "builtins" and getattr(value, "ndim", None) == 0:

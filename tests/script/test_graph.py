@@ -142,6 +142,13 @@ def test_a_node_of_another_graph_is_refused():
     assert problems(other) == ["other_graph"]
 
 
+def test_an_id_may_be_a_number_and_keeps_clear_of_what_stands_beside_the_nodes():
+    with Graph() as g:
+        g.extra["PrimitiveInt"] = "not a node"
+        assert n.PrimitiveInt(value=1).node_id == "PrimitiveInt_2" and n.PrimitiveInt(value=2, id=7).node_id == "7"
+    assert g.workflow.to_json()["PrimitiveInt"] == "not a node"
+
+
 def test_an_id_is_given_once():
     def twice():
         with Graph():
@@ -221,6 +228,7 @@ def test_inputs_that_grow_are_given_as_a_list_or_by_name():
         n.BatchImagesNode(images__image0=image, images__image1=image, id="flat")
         n.ComfyMathExpression(expression="a * b", values=[2, n.PrimitiveInt(value=3)])
         assert problems(lambda: n.BatchImagesNode(images=[n.PrimitiveInt(value=1)] * 2)) == ["type_mismatch"] * 2
+    assert not hasattr(g["list"], "images") and g["list"].images__image0 == Place("list", "images.image0")
     inputs = g.workflow["list"].inputs
     assert inputs == {"images.image0": ["EmptyImage", 0], "images.image1": ["EmptyImage", 0]}
     assert g.workflow["names"].inputs == g.workflow["flat"].inputs == inputs
