@@ -15,7 +15,7 @@ from .refusal import Refused
 
 __all__ = ["Examined", "accept", "examine", "without_secrets"]
 
-SECRET = re.compile(r"key|token|secret|password|auth|credential", re.IGNORECASE)
+SECRET = re.compile(r"(?<![a-z])(api_?key|key|token|secret|password|auth|credential)s?(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

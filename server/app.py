@@ -23,6 +23,7 @@ from . import (
     templates,
     userdata,
 )  # fmt: skip
+from .budget import BUDGET, Budget
 from .hub import Hub
 from .logs import Recent
 from .metrics import Metrics
@@ -53,6 +54,7 @@ def create_app(options: Options, engine: Engine, queue: PromptQueue, recent: Rec
         middlewares=[around(metrics), gate(options)], client_max_size=options.limits.upload + (1 << 20)
     )
     app[STATE] = State(options, engine, queue, metrics, Hub(metrics), recent or Recent())
+    app[BUDGET] = Budget(options.limits.bodies)
     app[POLICIES] = add_routes(app, [*ROUTES, pages.STATIC])
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_life)

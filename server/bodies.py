@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from graphflow import Problem
 
 from . import strict_json
+from .budget import BUDGET
 from .options import Limits
 from .refusal import Refused
 
@@ -22,7 +23,7 @@ LARGE = 1 << 18
 
 
 async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
-    """The whole body, at most `limit` bytes, within `seconds`. Raises Refused (413, 408)."""
+    """The whole body, at most `limit` bytes, within `seconds`. Raises Refused (413, 408, 503)."""
     too_large = Refused(413, Problem("too_large", f"the body is larger than {limit} bytes"))
     if request.content_length is not None and request.content_length > limit:
         raise too_large
@@ -34,6 +35,7 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
                 size += len(part)
                 if size > limit:
                     raise too_large
+                request.app[BUDGET].take(request, len(part))
                 parts.append(part)
     except TimeoutError:
         raise Refused(408, Problem("too_slow", f"the body did not come within {seconds:g} seconds")) from None

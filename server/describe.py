@@ -253,7 +253,10 @@ def _version(package: str) -> str | None:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    return web.Response(body=request.app[STATE].metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+    state = request.app[STATE]
+    state.metrics.worker_memory.set(state.queue.worker.rss)
+    state.metrics.worker_deaths.set(state.queue.worker.deaths)
+    return web.Response(body=state.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
 
 ROUTES = (

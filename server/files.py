@@ -18,6 +18,7 @@ from graphflow import Problem
 from . import strict_json
 from .answers import answer
 from .bodies import checked, read_query
+from .budget import BUDGET
 from .models import FileRef, MaskUpload, PictureUpload, ViewQuery
 from .options import Limits
 from .paths import BadName, entries, open_file, segments, write_file
@@ -161,7 +162,7 @@ async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, 
             while (part := await reader.next()) is not None:
                 if not hasattr(part, "read_chunk") or len(fields) > 16:
                     raise Refused(400, Problem("bad_form", "the form has parts in parts, or too many parts"))
-                content = await _part(part, limits)
+                content = await _part(request, part, limits)
                 if part.name == "image":
                     if data is not None:
                         raise Refused(400, Problem("bad_form", "the form has two images", input="image"))
@@ -177,12 +178,13 @@ async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, 
     return data, fields
 
 
-async def _part(part: object, limits: Limits) -> bytes:
+async def _part(request: web.Request, part: object, limits: Limits) -> bytes:
     parts, size = [], 0
     while chunk := await part.read_chunk(CHUNK):  # type: ignore[attr-defined]
         size += len(chunk)
         if size > limits.upload:
             raise _too_large(limits)
+        request.app[BUDGET].take(request, len(chunk))
         parts.append(chunk)
     return b"".join(parts)
 

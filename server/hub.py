@@ -50,7 +50,7 @@ class Listener:
         if event.number is not None:
             if event.number <= self.told.get(prompt, 0):
                 return
-            self.outbox.put(_text(event), Rank.STATE)
+            self.outbox.put(event.text, Rank.STATE)
             if event.is_terminal:
                 over = {"type": "executing", "data": {"node": None, "prompt_id": prompt}}
                 self.outbox.put(json.dumps(over), Rank.STATE)
@@ -59,11 +59,11 @@ class Listener:
                 node = str(event.data.get("node_id"))
                 self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
         elif event.type == "status":
-            self.outbox.put(_text(event), Rank.STATE, ("status",))
+            self.outbox.put(event.text, Rank.STATE, ("status",))
         elif event.type == "progress_state":
-            self.outbox.put(_text(event), Rank.PROGRESS, ("progress_state", prompt))
+            self.outbox.put(event.text, Rank.PROGRESS, ("progress_state", prompt))
         elif event.type == "progress":
-            self.outbox.put(_text(event), Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
+            self.outbox.put(event.text, Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
 
     def replay(self, event: Event) -> None:
         """Tell something that has happened before, while what happens now is held."""
@@ -166,13 +166,6 @@ def _discard(groups: dict[str, Any], key: str, item: Any) -> None:
         group.discard(item)
         if not group:
             del groups[key]
-
-
-def _text(event: Event) -> str:
-    """The websocket message; a stored event says its number, so that its reader knows where to go on from."""
-    if event.number is None:
-        return event.text
-    return json.dumps({"type": event.type, "data": event.data, "number": event.number})
 
 
 def _frame(event: Event, how: str) -> bytes:

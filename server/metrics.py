@@ -46,6 +46,10 @@ class Metrics:
         self.cut = Counter("graphflow_websocket_cut", "Websockets closed for being too slow", registry=registry)
         self.loop_gap = Gauge("graphflow_event_loop_gap_seconds", "Longest time in which the event loop did not get to run, "
                               "since the numbers were last read", registry=registry)  # fmt: skip
+        self.worker_memory = Gauge(
+            "graphflow_worker_memory_bytes", "Resident memory of the worker process", registry=registry
+        )
+        self.worker_deaths = Gauge("graphflow_worker_deaths", "How often a worker process has died", registry=registry)
         self.memory = Gauge(
             "graphflow_memory_bytes", "Largest resident memory of the server process", registry=registry
         )

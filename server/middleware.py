@@ -11,6 +11,7 @@ from aiohttp import web
 
 from graphflow import GraphFlowError, Problem
 
+from .budget import BUDGET
 from .metrics import Metrics
 from .pages import login_page
 from .refusal import Refused, refusal
@@ -27,7 +28,10 @@ def around(metrics: Metrics) -> web.middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: web.Handler) -> web.StreamResponse:
         began = time.perf_counter()
-        response = await _answer(request, handler)
+        try:
+            response = await _answer(request, handler)
+        finally:
+            request.app[BUDGET].give_back(request)
         seconds = time.perf_counter() - began
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"

@@ -82,6 +82,12 @@ def _responses(route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(Refusal)}, "text/plain": {"schema": {"type": "string"}}}
     refused = {"description": "Refused", "content": content}
     responses: dict[str, Any] = {"4XX": refused}
+    if route.policy.writes:
+        responses["503"] = {
+            **refused,
+            "description": "Not now: it is shutting down, or the machine has run out of something",
+        }
+        responses["507"] = {**refused, "description": "No space"}
     for status in route.statuses:
         responses[str(status)] = {"description": web.Response(status=status).reason or ""}
         if status == 200 and (route.answer is not None or route.produces != "application/json"):

@@ -19,6 +19,8 @@ class Limits:
     """Bytes of an uploaded file."""
     upload_total: int = 20 << 30
     """Bytes of all files in the input folder, above which nothing more is taken."""
+    bodies: int = 512 << 20
+    """Bytes of all bodies that are being read or worked on."""
     depth: int = 64
     """Nested lists and objects of a JSON body."""
     nodes: int = 20_000

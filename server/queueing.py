@@ -32,8 +32,8 @@ from .stored import history_text, queue_text
 
 __all__ = ["ROUTES"]
 
-PAGE = 10_000
-"""Waiting prompts in one answer, and entries of the history, unless fewer are asked for."""
+PAGE = 1000
+"""Waiting prompts in one answer, and the newest entries of the history, unless a number is asked for."""
 STATES: Mapping[str, tuple[PromptState, ...]] = {
     "pending": ("pending",), "in_progress": ("running",), "completed": ("done",), "failed": ("failed",),
     "cancelled": ("cancelled",),

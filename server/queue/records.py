@@ -162,8 +162,9 @@ class Event:
 
     @cached_property
     def text(self) -> str:
-        """The websocket message, made once however many read it."""
-        return json.dumps({"type": self.type, "data": self.data})
+        """The websocket message, made once however many read it; a stored one says its number, to go on from there."""
+        message = {"type": self.type, "data": self.data}
+        return json.dumps(message if self.number is None else {**message, "number": self.number})
 
     @property
     def is_terminal(self) -> bool:

@@ -106,6 +106,19 @@ def test_attack_14_a_body_over_the_cap_is_refused_whether_it_says_its_length_or_
         chunked.close()
 
 
+def test_attack_14_many_large_bodies_at_once_are_told_to_wait(serve):
+    with serve(limits={"bodies": 100_000, "read_seconds": 3.0}) as server:
+        half = b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + b" " * 50_000
+        first = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        first.sendall(half)
+        time.sleep(0.3)
+        second = server.ask("POST", "/prompt", b" " * 60_000)
+        assert second.status == 503 and second.problems == ["busy"]
+        first.close()
+        time.sleep(0.3)
+        assert server.ask("POST", "/prompt", b" " * 60_000).status == 400
+
+
 def test_attack_12_nodes_and_inputs_are_capped(serve, graph):
     with serve(limits={"nodes": 10}) as server:
         many = {str(index): {"class_type": "Show", "inputs": {"value": 1}} for index in range(11)}

@@ -277,7 +277,8 @@ def test_validate_tells_all_problems_and_queues_nothing(server, graph):
 
 
 def test_defect_15_secrets_are_shown_nowhere(server):
-    extra = {"api_key_comfy_org": "hush-1", "auth_token_comfy_org": "hush-2", "my_secret": "hush-3",
+    extra = {"api_key_comfy_org": "hush-1", "auth_token_comfy_org": "hush-2", "my_secret": "hush-3", "author": "me",
+             "api-keys": ["hush-4"],
              "extra_pnginfo": {"workflow": {"note": "x"}}}  # fmt: skip
     first = server.post("/prompt", {"prompt": slow(1.0, "d"), "extra_data": extra}).json["prompt_id"]
     until_running(server, first)
@@ -286,6 +287,7 @@ def test_defect_15_secrets_are_shown_nowhere(server):
     server.post("/prompt?wait=20", {"prompt": slow(0.0, "e"), "extra_data": extra, "prompt_id": "after"})
     shown += [server.get(path).body for path in ("/history", f"/jobs/{second}", f"/prompts/{first}/events", "/jobs")]
     assert all(b"hush" not in body for body in shown)
+    assert server.get(f"/history/{second}").json[second]["prompt"][3]["author"] == "me"
     assert server.get(f"/history/{second}").json[second]["prompt"][3]["extra_pnginfo"] == extra["extra_pnginfo"]
 
 

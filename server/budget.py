@@ -1,0 +1,34 @@
+"""Bytes of bodies that are being read or worked on, of all requests together: many large ones at once are told to wait."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from graphflow import Problem
+
+from .refusal import Refused
+
+__all__ = ["BUDGET", "Budget"]
+
+TAKEN = web.RequestKey("bytes of the body", int)
+
+
+class Budget:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.used = 0
+
+    def take(self, request: web.Request, size: int) -> None:
+        """Count some bytes of a request's body. Raises Refused (503) where all together are too many."""
+        if self.used + size > self._most:
+            hint = "try again in a moment"
+            raise Refused(503, Problem("busy", "the server is busy with other large requests", hint=hint))
+        self.used += size
+        request[TAKEN] = request.get(TAKEN, 0) + size
+
+    def give_back(self, request: web.Request) -> None:
+        """The request has been answered."""
+        self.used -= request.get(TAKEN, 0)
+
+
+BUDGET: web.AppKey[Budget] = web.AppKey("budget", Budget)
