@@ -67,7 +67,9 @@ def small_disk(tmp_path):
     """A file system of 300 KB; skips where none can be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "graphflow-test", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "graphflow-test", str(folder)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
     try:
@@ -123,7 +125,9 @@ def by_the_rules(folder):
     drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     if drop and shutil.which("setpriv") is None:
         pytest.skip("root needs setpriv for this")
-    done = subprocess.run([*drop, sys.executable, "-c", READER, str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*drop, sys.executable, "-c", READER, str(folder)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -161,7 +165,14 @@ class Failing:
     def __init__(self, monkeypatch, error):
         self.left = -1
         self.count = 0
-        for module, name in [(os, "replace"), (os, "open"), (os, "fsync"), (os, "unlink"), (os, "stat"), (builtins, "open")]:
+        for module, name in [
+            (os, "replace"),
+            (os, "open"),
+            (os, "fsync"),
+            (os, "unlink"),
+            (os, "stat"),
+            (builtins, "open"),
+        ]:
             monkeypatch.setattr(module, name, self.wrap(getattr(module, name), error))
 
     def wrap(self, function, error):
@@ -179,7 +190,9 @@ class Failing:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EROFS], ids=errno.errorcode.get)
-def test_whichever_call_fails_the_results_are_right_and_the_folder_stays_sound(registry, graph, calls, monkeypatch, error, tmp_path):
+def test_whichever_call_fails_the_results_are_right_and_the_folder_stays_sound(
+    registry, graph, calls, monkeypatch, error, tmp_path
+):
     workflow = graph(t=("Tensor", {"seed": 1, "size": 40}), n=("Number", {"value": 3}), o=("Show", {"value": "@n"}))
 
     def session(folder):
@@ -223,7 +236,9 @@ def test_sqlite_errors_that_may_pass_are_said_once_and_the_index_is_kept(tmp_pat
     assert run(tmp_path) == (truth, []) and calls["Tensor"] == count
 
 
-def test_a_result_that_cannot_be_written_for_a_reason_nobody_thought_of_leaves_no_run_waiting(tmp_path, run, truth, monkeypatch):
+def test_a_result_that_cannot_be_written_for_a_reason_nobody_thought_of_leaves_no_run_waiting(
+    tmp_path, run, truth, monkeypatch
+):
     from graphflow.cache import record
 
     def broken(row):

@@ -110,7 +110,9 @@ def test_a_cached_run_tells_its_outputs_as_events_like_a_fresh_one(process, smal
     assert process.calls() == ["Slow", "Tell"]
 
 
-def test_the_folder_is_named_by_option_or_environment_or_is_the_users_cache_folder(process, small, tmp_path, monkeypatch):
+def test_the_folder_is_named_by_option_or_environment_or_is_the_users_cache_folder(
+    process, small, tmp_path, monkeypatch
+):
     from graphflow.cache import default_folder
 
     process.here("run", small(), "--cache-dir", tmp_path / "by option")

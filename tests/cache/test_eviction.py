@@ -138,6 +138,13 @@ def test_sizes_and_ages_are_written_as_people_write_them():
     assert [parse_size(text) for text in ("20GB", "500 mb", "1.5k", "7", "1TiB")] == [
         20 << 30, 500 << 20, 1536, 7, 1 << 40]  # fmt: skip
     assert [_age(text) for text in ("7d", "12h", "30m", "1.5w", "5s")] == [604800, 43200, 1800, 907200, 5]
-    for parse, text in [(parse_size, "much"), (parse_size, ""), (_age, "7"), (_age, "soon"), (parse_size, "1..5GB"), (_age, ".d")]:
+    for parse, text in [
+        (parse_size, "much"),
+        (parse_size, ""),
+        (_age, "7"),
+        (_age, "soon"),
+        (parse_size, "1..5GB"),
+        (_age, ".d"),
+    ]:
         with pytest.raises(argparse.ArgumentTypeError):
             parse(text)

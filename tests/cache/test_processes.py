@@ -148,7 +148,9 @@ def test_a_process_that_was_killed_while_it_computed_blocks_nobody(process, smal
     assert time.monotonic() - began < 5
 
 
-def test_a_process_that_was_stopped_blocks_others_for_a_time_and_then_no_more(process, small, here, tmp_path, monkeypatch):
+def test_a_process_that_was_stopped_blocks_others_for_a_time_and_then_no_more(
+    process, small, here, tmp_path, monkeypatch
+):
     monkeypatch.setattr(leases, "STALE", 1.0)
     running = process.start("run", small())
     wait_for(lambda: process.calls() == ["Hang"])

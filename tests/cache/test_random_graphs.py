@@ -53,7 +53,10 @@ def twice(a: int = 0, b: int = 0) -> Expansion[int]:
     """a + b + b, by two nodes in its place."""
     COUNTED["Twice", a, b] += 1
     return Expansion(
-        {"x": {"class_type": "Add", "inputs": {"a": a, "b": b}}, "y": {"class_type": "Add", "inputs": {"a": ["x", 0], "b": b}}},
+        {
+            "x": {"class_type": "Add", "inputs": {"a": a, "b": b}},
+            "y": {"class_type": "Add", "inputs": {"a": ["x", 0], "b": b}},
+        },
         (Link("y", 0),),
     )
 
@@ -102,7 +105,10 @@ def graphs(draw):
         elif kind == "bad":
             document[key] = {"class_type": "Bad", "inputs": {"a": value()}}
         elif kind == "spoil":
-            document[key] = {"class_type": "Spoil", "inputs": {"value": [draw(st.sampled_from(lists)), 0], "b": value()}}
+            document[key] = {
+                "class_type": "Spoil",
+                "inputs": {"value": [draw(st.sampled_from(lists)), 0], "b": value()},
+            }
         else:
             name, *inputs = draw(st.sampled_from(PLAIN))
             document[key] = {"class_type": name, "inputs": {item: value() for item in inputs}}
@@ -142,7 +148,9 @@ def outcome(engine, document):
     order, problems = validate(workflow, engine.registry, engine.settings)
     assert not problems
     prints = fingerprints(order, engine.settings)
-    shown = {prints[order[key].links["value"].node].recipe: found.ui.get("value") for key, found in result.nodes.items()}
+    shown = {
+        prints[order[key].links["value"].node].recipe: found.ui.get("value") for key, found in result.nodes.items()
+    }
     stable = {key: mine.recipe for key, mine in prints.items() if not mine.is_volatile}
     return shown, stable, result
 
@@ -160,7 +168,9 @@ def test_outputs_with_a_cache_equal_those_without_and_no_unchanged_node_runs(tie
             if tier == "memory":
                 shown, recipes, result = outcome(lasting, document)
             else:
-                with gf.Engine(gf.Registry(TYPES), cache=gf.Cache(path, memory=1 if tier == "disk" else 1 << 20)) as engine:
+                with gf.Engine(
+                    gf.Registry(TYPES), cache=gf.Cache(path, memory=1 if tier == "disk" else 1 << 20)
+                ) as engine:
                     shown, recipes, result = outcome(engine, document)
                     assert not engine.cache.problems
             assert shown == truth
@@ -216,7 +226,12 @@ def test_a_list_and_a_node_that_takes_all_of_it_are_told_apart_from_single_value
 def test_an_expansion_is_a_hit_as_a_whole_and_its_nodes_are_hits_wherever_they_stand(run):
     nodes = dict(t=("Twice", {"a": 1, "b": 2}), o=("Show", {"value": "@t"}))
     first, calls = run(**nodes)
-    assert first["o"].ui == {"value": [5]} and calls == {("Twice", 1, 2): 1, ("Add", 1, 2): 1, ("Add", 3, 2): 1, ("Show", "5"): 1}
+    assert first["o"].ui == {"value": [5]} and calls == {
+        ("Twice", 1, 2): 1,
+        ("Add", 1, 2): 1,
+        ("Add", 3, 2): 1,
+        ("Show", "5"): 1,
+    }
     assert run(**nodes)[1] == {}
     assert run(other=("Twice", {"a": 1, "b": 2}), end=("Show", {"value": "@other"}))[1] == {}
     found, calls = run(x=("Add", {"a": 1, "b": 2}), o=("Show", {"value": "@x"}))
@@ -224,7 +239,12 @@ def test_an_expansion_is_a_hit_as_a_whole_and_its_nodes_are_hits_wherever_they_s
 
 
 def test_after_an_edit_of_an_expansions_input_only_what_differs_inside_runs(run):
-    run(t=("Twice", {"a": 1, "b": 2}), u=("Add", {"a": 2, "b": 3}), o=("Show", {"value": "@t"}), p=("Show", {"value": "@u"}))
+    run(
+        t=("Twice", {"a": 1, "b": 2}),
+        u=("Add", {"a": 2, "b": 3}),
+        o=("Show", {"value": "@t"}),
+        p=("Show", {"value": "@u"}),
+    )
     found, calls = run(t=("Twice", {"a": 2, "b": 3}), o=("Show", {"value": "@t"}))
     assert found["o"].ui == {"value": [8]}
     assert calls == {("Twice", 2, 3): 1, ("Add", 5, 3): 1, ("Show", "8"): 1}
@@ -254,7 +274,10 @@ def test_an_expansion_that_looks_at_a_file_sees_it_change(run, tmp_path, graph):
     @node("Bring", version="1")
     def bring(a: int = 0) -> Expansion[int]:
         COUNTED["Bring"] += 1
-        nodes = {"r": {"class_type": "Read", "inputs": {}}, "s": {"class_type": "Add", "inputs": {"a": ["r", 0], "b": a}}}
+        nodes = {
+            "r": {"class_type": "Read", "inputs": {}},
+            "s": {"class_type": "Add", "inputs": {"a": ["r", 0], "b": a}},
+        }
         return Expansion(nodes, (Link("s", 0),))
 
     registry = gf.Registry([*TYPES, read, bring])
@@ -274,5 +297,7 @@ def test_an_expansion_that_links_to_a_node_its_recipe_does_not_name_is_not_kept(
 
     registry = gf.Registry([*TYPES, reach])
     for value in (1, 2, 1):
-        nodes = dict(n=("Number", {"value": value}), p=("Show", {"value": "@n"}), r=("Reach", {}), o=("Show", {"value": "@r"}))
+        nodes = dict(
+            n=("Number", {"value": value}), p=("Show", {"value": "@n"}), r=("Reach", {}), o=("Show", {"value": "@r"})
+        )
         assert run(registry, **nodes)[0]["o"].ui == {"value": [value + 1]}

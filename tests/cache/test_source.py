@@ -127,7 +127,9 @@ def test_a_file_that_was_changed_after_it_was_loaded_is_never_a_hit_in_another_p
     import os
     import time
 
-    (tmp_path / "nodes.py").write_text('from graphflow import node\n@node("N")\ndef n(value: int = 0) -> int:\n    return value\n')
+    (tmp_path / "nodes.py").write_text(
+        'from graphflow import node\n@node("N")\ndef n(value: int = 0) -> int:\n    return value\n'
+    )
     os.utime(tmp_path / "nodes.py", (time.time() - 100,) * 2)
 
     def load():

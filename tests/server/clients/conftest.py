@@ -40,8 +40,24 @@ def small(steps: int = 3, seed: int = 1, **inputs: Any) -> dict[str, Any]:
 @contextmanager
 def serving(root: Path, *options: str, editor: bool = False) -> Iterator[str]:
     """HOST:PORT of a server that lives in `root`; it has to end in peace."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(EDITOR) if editor else ""}
-    command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", "0", "--state-dir", "state", "--no-cache", *options]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(EDITOR) if editor else "",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "graphflow.cli",
+        "serve",
+        "--port",
+        "0",
+        "--state-dir",
+        "state",
+        "--no-cache",
+        *options,
+    ]
     with (root / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

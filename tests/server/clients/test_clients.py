@@ -23,7 +23,9 @@ def test_comfy_ui_client_of_npm_reads_history_and_pictures(client: Client) -> No
     assert found["bytes"][0] > 1000
 
 
-def test_comfy_api_simplified_opens_its_socket_after_the_prompt_and_takes_no_preview_for_a_result(client: Client) -> None:
+def test_comfy_api_simplified_opens_its_socket_after_the_prompt_and_takes_no_preview_for_a_result(
+    client: Client,
+) -> None:
     found = client("simplified.py", small(seed=14))
     assert len(found["images"]) == 1
     assert found["heads"] == ["89504e47"]

@@ -184,6 +184,8 @@ def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_op
         assert server.get(first.headers["Location"]).body == b"<p>editor</p>"
         server.post("/settings/a", 1)
         assert server.get("/").body == b"<p>editor</p>"
-        assert server.get("/user.css").body == b"" and server.get("/user.css").headers["Content-Type"].startswith("text/css")
+        assert server.get("/user.css").body == b"" and server.get("/user.css").headers["Content-Type"].startswith(
+            "text/css"
+        )
         server.post("/userdata/user.css", b"body {}")
         assert server.get("/user.css").body == b"body {}"

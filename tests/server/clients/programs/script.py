@@ -17,4 +17,8 @@ with Workflow(wait=True):  # noqa: F405
     latent = KSampler(model, 5, 3, 4.0, "euler", "normal", positive, negative, latent, 1)  # noqa: F405
     saved = SaveImage(VAEDecode(latent, vae), "from_script")  # noqa: F405
 images = saved.wait()
-print(json.dumps({"types": len([name for name in dir(nodes) if name[0].isupper()]), "sizes": [image.size for image in images]}))
+print(
+    json.dumps(
+        {"types": len([name for name in dir(nodes) if name[0].isupper()]), "sizes": [image.size for image in images]}
+    )
+)

@@ -1,0 +1,42 @@
+"""What is installed is what is in the tree, with what it needs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {"graphflow": "graphflow", "nodes": "graphflow_nodes", "server": "graphflow_server"}
+
+
+def test_every_folder_of_python_files_is_a_package_that_is_installed():
+    found = {
+        ".".join((package, *file.relative_to(ROOT / folder).parent.parts))
+        for folder, package in FOLDERS.items()
+        for file in (ROOT / folder).rglob("__init__.py")
+        if "standins" not in file.parts
+    }
+    stated = set(PROJECT["tool"]["setuptools"]["packages"]) - {"graphflow_nodes.workflows"}
+    assert {name for name in stated if "standins" not in name} == found
+
+
+def test_every_package_that_the_checks_need_is_pinned():
+    project = PROJECT["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[<>=\[; ]", line)[0].lower() for line in wanted}
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    assert names - pinned == set()
+
+
+def test_every_dependency_has_a_reason():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    names = {re.split(r"[<>=\[; ]", line)[0] for line in PROJECT["project"]["dependencies"]}
+    assert {name for name in names if name not in text} == set()
+
+
+def test_the_version_is_one():
+    import graphflow
+
+    assert graphflow.__version__ == PROJECT["project"]["version"]
