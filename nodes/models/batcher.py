@@ -30,6 +30,8 @@ Ask = Callable[..., Tensor]
 
 GAIN = 1.05
 """A smaller pass is taken only if it is faster by this much for each row, so that noise of the clock decides nothing."""
+TRIES = 3
+AGAIN = 32
 
 
 @dataclass(eq=False)
@@ -44,7 +46,11 @@ class _Question:
 
 
 class Batcher:
-    """Shares the calls of one model; `most` is the number of rows that fit into the memory of a pass."""
+    """Shares the calls of one model; `most` is the number of rows that fit into the memory of a pass.
+
+    `clock` measures passes. On a CPU that should be the time of the thread: others on the machine interrupt a long pass
+    more often than a short one, which says nothing about either.
+    """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._most, self._clock = most, clock
@@ -136,19 +142,27 @@ def _parts(questions: list[_Question], most: int) -> Iterator[list[_Question]]:
 
 
 class _Pace:
-    """Which number of rows has the least seconds for each, found by halving for as long as that helps."""
+    """Which number of rows has the least seconds for each, found by halving for as long as that helps.
+
+    The least that was seen counts, and the largest pass is tried again now and then: a machine that was busy for a
+    moment is not held against it for ever.
+    """
 
     def __init__(self) -> None:
         self._best: dict[int, float] = {}
         self._tries: dict[int, int] = {}
+        self._asked = 0
 
     def rows(self, asked: int) -> int:
         size = _bucket(asked)
+        self._asked += 1
+        if self._asked % AGAIN == 0:
+            return size
         while size > 1:
             half = size // 2
-            if self._tries.get(size, 0) < 2:
+            if self._tries.get(size, 0) < TRIES:
                 return size
-            if self._tries.get(half, 0) < 2:
+            if self._tries.get(half, 0) < TRIES:
                 return half
             if self._best[half] * GAIN > self._best[size]:
                 return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -46,7 +47,8 @@ class Pool:
         with self._lock:
             batchers = self._batchers.setdefault(unet, {})
             if shape not in batchers:
-                batchers[shape] = Batcher(self._rows_that_fit(unet, shape))
+                clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
+                batchers[shape] = Batcher(self._rows_that_fit(unet, shape), clock)
             return batchers[shape].seat(call)
 
     def _rows_that_fit(self, unet: Any, shape: torch.Size) -> int:
