@@ -266,7 +266,8 @@ class Run:
     def _origin(self, node_id: str) -> Origin:
         node, mine = self._agenda.order[node_id], self._prints[node_id]
         links = {name: (self._prints[link.node].recipe, link.slot) for name, link in node.links.items()}
-        return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, node_id)
+        name = node_id if self._supply is None else self._supply.name(node_id)
+        return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, name)
 
     def _document(self, node_id: str) -> Callable[[], dict[str, Any]]:
         if self._supply is not None:

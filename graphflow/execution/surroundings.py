@@ -59,3 +59,6 @@ class Supply(Protocol):
 
     def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
         """What makes the JSON of the workflow that the node is told to be part of."""
+
+    def name(self, node_id: str) -> str:
+        """The id of the node in the workflow that it comes from."""

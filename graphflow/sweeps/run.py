@@ -202,3 +202,6 @@ class _Supply:
     def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
         variant = self._merged.variant_of(node_id)
         return lambda: self._variants[variant].workflow.to_json()
+
+    def name(self, node_id: str) -> str:
+        return self._merged.node_of(node_id)

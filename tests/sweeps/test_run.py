@@ -126,3 +126,10 @@ def test_a_graph_is_swept_by_the_places_of_its_handles(engine):
     results = gf.sweep(g, {latent.seed: range(2), cond.text: ["a", "b"]}).run(engine)
     assert [row["text"] for row in results.rows()] == ["a", "b", "a", "b"]
     assert [row["seed"] for row in results.rows()] == [0, 0, 1, 1]
+
+
+def test_what_a_sweep_has_cached_is_explained_by_the_ids_of_the_workflow(engine, workflow):
+    gf.sweep(workflow, {"3.seed": range(3)}).run(engine)
+    told = {item.node: item for item in engine.explain(workflow.set("3.seed", 99))}
+    assert "`seed`" in told["3"].why
+    assert engine.run(workflow.set("3.seed", 2)).timings == {}
