@@ -61,7 +61,7 @@ def checked(folder, package, lines):
     """The numbers of the lines in which mypy finds an error, and its output."""
     folder.joinpath("script.py").write_text("\n".join(lines))
     environment = {**os.environ, "MYPYPATH": str(package)}
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache/stubs"),
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(package / "cache"),
                "--config-file", os.devnull, "script.py"]  # fmt: skip
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert not re.search(r"^(?!script\.py).*: error", done.stdout, re.M), f"the stub itself is wrong: {done.stdout}"
@@ -69,13 +69,11 @@ def checked(folder, package, lines):
 
 
 @pytest.fixture(scope="module")
-def package():
+def package(tmp_path_factory):
     """The packages under their installed names, for a checker that does not follow an editable install."""
-    folder = ROOT / ".mypy_cache" / "packages"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path_factory.mktemp("packages")
     for name, source in (("graphflow", "graphflow"), ("graphflow_nodes", "nodes")):
-        if not folder.joinpath(name).exists():
-            folder.joinpath(name).symlink_to(ROOT / source)
+        (folder / name).symlink_to(ROOT / source)
     return folder
 
 
