@@ -40,7 +40,7 @@ def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
         "display_name": kind.display_name,
         "description": kind.help,
         "python_module": _module(kind),
-        "category": kind.category,
+        "category": kind.category or "other",  # an editor takes a node of no category for a deprecated one
         "output_node": kind.is_output,
         **({"output_matchtypes": [out.match.name if out.match else None for out in kind.outputs]} if matches else {}),
         **({"output_tooltips": [out.help for out in kind.outputs]} if any(out.help for out in kind.outputs) else {}),

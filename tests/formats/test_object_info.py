@@ -79,3 +79,12 @@ def test_a_damaged_description_is_read_as_far_as_it_goes() -> None:
     assert [item.name for item in found["B"].inputs] == ["ok"]
     assert found["B"].display_name == "B"
     assert [(out.name, out.type) for out in found["B"].outputs] == [("only", "COMBO"), ("COMBO", "COMBO")]
+
+
+def test_a_node_type_without_a_category_has_one_in_the_editor():
+    @node("Homeless")
+    def homeless(a: int = 1) -> int:
+        """A number."""
+        return a
+
+    assert describe(homeless.node_type, Settings())["category"] == "other"
