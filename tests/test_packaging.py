@@ -23,9 +23,9 @@ def test_every_folder_of_python_files_is_a_package_that_is_installed():
 def test_every_package_that_the_checks_need_is_pinned():
     project = PROJECT["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    names = {re.split(r"[<>=\[; ]", line)[0].lower() for line in wanted}
+    names = {re.split(r"[<>=\[; ]", line)[0].lower().replace("_", "-") for line in wanted}
     pinned = {
-        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert names - pinned == set()
 
