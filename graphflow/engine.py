@@ -169,12 +169,6 @@ class Engine:
         outputs = tuple(key for key in wanted if key in good)
         return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
 
-    def warnings(self, workflow: Workflow) -> list[Problem]:
-        """What is odd in the workflow and stops nothing: inputs that no node uses."""
-        found: list[Problem] = []
-        validate(workflow, self.registry, self.settings, found)
-        return found
-
     def explain(self, workflow: Workflow) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
         order, problems = validate(workflow, self.registry, self.settings)

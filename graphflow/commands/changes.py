@@ -36,7 +36,7 @@ def changed(workflow: Workflow, changes: list[str]) -> Workflow:
 
 def warn_of_unused(engine: Engine, workflow: Workflow, changes: list[str]) -> None:
     """Warn of inputs in the file that no node uses. Raises InvalidWorkflow if one of the changes has made such an input."""
-    warnings = engine.warnings(workflow)
+    warnings = engine.check(workflow).warnings
     if warnings:
         made = {_place(workflow, _parse(change)[0]) for change in changes}
         wrong = [problem for problem in warnings if (problem.node, problem.input) in made]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from threading import Event as Flag
 from threading import Lock
 from typing import Any
@@ -65,17 +66,13 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
         # Saved pictures carry the editor's file, so that they open in it; with other values it would say what is not so.
         extra = {"workflow": found.editor} if found.editor is not None and not options.changes else None
         warn_of_unused(runner, workflow, options.changes)
+        silent = options.json or options.quiet
         try:
-            if options.json or options.quiet:
-                show = lines.show if options.json else None
+            with nullcontext() if silent else Display(workflow) as display:
+                show = display.show if display is not None else lines.show if options.json else None
                 result = runner.run(
                     workflow, on_event=show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra
                 )
-            else:
-                with Display(workflow) as display:
-                    result = runner.run(
-                        workflow, on_event=display.show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra
-                    )
         except Cancelled:
             if lines.broken:
                 raise BrokenPipeError from None

@@ -25,9 +25,10 @@ def run(options: argparse.Namespace) -> int:
     found = engine(options)
     try:
         workflow = changed(load_workflow(options.file, found.infos), options.changes)
-        size, problems, warnings = len(workflow), found.validate(workflow), found.warnings(workflow)
+        checked = found.check(workflow)
+        size, problems, warnings = len(workflow), checked.problems, checked.warnings
     except InvalidWorkflow as error:
-        size, problems, warnings = 0, list(error.problems), []
+        size, problems, warnings = 0, error.problems, ()
     if options.json:
         print(json.dumps({"valid": not problems, "problems": [problem.to_json() for problem in problems],
                           "warnings": [problem.to_json() for problem in warnings]}, indent=2))  # fmt: skip

@@ -90,7 +90,9 @@ class Sweep:
 
         if not isinstance(engine, Engine):
             if refresh:
-                raise InvalidWorkflow([Problem("not_offered", "a server cannot be told to compute what it knows already")])
+                raise InvalidWorkflow(
+                    [Problem("not_offered", "a server cannot be told to compute what it knows already")]
+                )
             tally = run_remote(
                 engine, self.variants, targets=targets, give=give, emit=on_event or _ignore, cancel=cancel or Flag(),
                 extra_pnginfo=extra_pnginfo,

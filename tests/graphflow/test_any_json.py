@@ -41,7 +41,8 @@ def check(data) -> None:
     """Load and validate; whatever is said can be printed and sent."""
     try:
         workflow = gf.Workflow.from_json(data)
-        problems = ENGINE.validate(workflow) + ENGINE.warnings(workflow)
+        checked = ENGINE.check(workflow)
+        problems = [*checked.problems, *checked.warnings]
         workflow._repr_html_()
     except gf.InvalidWorkflow as error:
         problems = list(error.problems)

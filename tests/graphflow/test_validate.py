@@ -70,7 +70,7 @@ def only(engine, nodes) -> Problem:
 
 def test_a_good_workflow_has_no_problem(engine):
     assert problems(engine, workflow()) == []
-    assert engine.warnings(gf.Workflow.from_json(workflow())) == []
+    assert engine.check(gf.Workflow.from_json(workflow())).warnings == ()
 
 
 def test_an_unknown_node_type_names_the_nearest_one(engine):
@@ -98,7 +98,7 @@ def test_a_mistyped_input_is_an_error_and_names_the_right_one(engine):
 def test_an_input_of_an_older_version_is_a_warning_and_the_workflow_runs(engine):
     loaded = gf.Workflow.from_json(workflow(upload="image"))
     assert engine.validate(loaded) == []
-    (warning,) = engine.warnings(loaded)
+    (warning,) = engine.check(loaded).warnings
     assert (warning.code, warning.node, warning.title, warning.input) == ("unused_input", "1", "My number", "upload")
     assert engine.run(loaded)["Show"].ui == {"value": [1]}
 

@@ -98,6 +98,8 @@ def test_numbers_for_prometheus_follow_what_happens(serve, graph):
         assert float(numbers["graphflow_nodes_cached_total"]) >= 1
         assert float(numbers["graphflow_queue_waiting"]) == float(numbers["graphflow_queue_running"]) == 0
         assert float(numbers["graphflow_memory_bytes"]) > 1 << 20
-        assert float(numbers["graphflow_worker_memory_bytes"]) > 1 << 20 and float(numbers["graphflow_worker_deaths"]) == 0
+        assert (
+            float(numbers["graphflow_worker_memory_bytes"]) > 1 << 20 and float(numbers["graphflow_worker_deaths"]) == 0
+        )
         assert 'graphflow_requests_total{method="POST",route="/prompt",status="200"} 3.0' in body
         assert "/nowhere" not in body
