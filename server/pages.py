@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from graphflow import Problem
+from graphflow.shipped import shipped_names
 
 from .answers import empty
 from .bodies import read_model
@@ -24,7 +25,6 @@ from .refusal import Refused
 from .routes import Route
 from .security import cookie_name, cookie_value, is_known, is_right_token
 from .state import STATE
-from .templates import shipped
 from .userdata import SETTINGS, user_folder
 
 __all__ = ["ROUTES", "STATIC", "editor_folder", "login_page", "static_file"]
@@ -63,7 +63,7 @@ async def index(request: web.Request) -> web.StreamResponse:
     if folder is None:
         return own_page("status.html")
     is_new = not (request.app[STATE].options.user_dir / SETTINGS).exists()
-    if is_new and not request.query_string and FIRST_TEMPLATE in shipped():
+    if is_new and not request.query_string and FIRST_TEMPLATE in shipped_names():
         # The workflow that the editor itself begins with needs models that nobody has yet; ours needs nothing.
         raise web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
     return await static_file(folder, "index.html")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from graphflow import Engine, Problem, Workflow
 from graphflow.draw import to_svg
 from graphflow.formats.editor import from_prompt
 from graphflow.formats.object_info import RegistryInfos
+from graphflow.shipped import shipped_names, shipped_text
 
 from .answers import answer, answer_made
 from .policies import READ
@@ -26,7 +26,7 @@ DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 async def index(request: web.Request) -> web.Response:
     """What there is, as the editor's dialog lists it."""
     listed = [{"name": name, "title": name.replace("_", " ").capitalize(), "description": "", "mediaType": "image",
-               "mediaSubtype": "webp"} for name in shipped()]  # fmt: skip
+               "mediaSubtype": "webp"} for name in shipped_names()]  # fmt: skip
     return answer([{"moduleName": "default", "title": "GraphFlow", "type": "image", "templates": listed}])
 
 
@@ -47,18 +47,10 @@ async def drawing(request: web.Request) -> web.Response:
     return web.Response(text=to_svg(workflow, engine.registry), content_type="image/svg+xml", headers=headers)
 
 
-def shipped() -> list[str]:
-    try:
-        folder = files("graphflow_nodes.workflows")
-    except ModuleNotFoundError:
-        return []
-    return sorted(item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json"))
-
-
 def _workflow(name: str) -> Workflow:
-    if name not in shipped():
+    if name not in shipped_names():
         raise Refused(404, Problem("no_template", "there is no such template"))
-    return Workflow.loads((files("graphflow_nodes.workflows") / f"{name}.json").read_text(encoding="utf-8"))
+    return Workflow.loads(shipped_text(name))
 
 
 def _written(workflow: Workflow, engine: Engine) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
@@ -23,6 +22,7 @@ from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
+from ..shipped import shipped_names, shipped_text
 from ..workflow import Workflow, parse
 
 __all__ = [
@@ -116,13 +116,9 @@ def read_workflow(name: str) -> WorkflowFile:
         return WorkflowFile(data, data if is_editor_format(data) else None)
     if Path(name).is_file():
         return read_file(name)
-    try:
-        shipped = files("graphflow_nodes.workflows")
-        names = sorted(item.name[:-5] for item in shipped.iterdir() if item.name.endswith(".json"))
-    except ModuleNotFoundError:
-        names = []
+    names = shipped_names()
     if name in names:
-        return WorkflowFile(parse((shipped / f"{name}.json").read_text(encoding="utf-8")))
+        return WorkflowFile(parse(shipped_text(name)))
     raise InvalidWorkflow([
         Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))
     ])  # fmt: skip

@@ -9,6 +9,8 @@ from .records import Event, Prompt
 
 __all__ = ["Live"]
 
+MOST_ENDED = 64
+
 
 class Live:
     """The prompt that runs at the moment."""
@@ -16,18 +18,19 @@ class Live:
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self._nodes: dict[str, dict[str, Any]] = {}
-
-    @property
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """The nodes at work: `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`."""
-        return dict(self._nodes)
+        self._ended: dict[str, dict[str, Any]] = {}
 
     def state(self) -> Event:
-        """A `progress_state` message that tells all there is to know now."""
-        return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": self.nodes})
+        """A `progress_state` message that tells all there is to know now, by node:
+
+        `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at work,
+        and the first `MOST_ENDED` that have ended, from which an editor reckons how much of the whole is done.
+        """
+        return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._ended, **self._nodes}})
 
     def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[Event]:
-        """Take in what has changed; the messages for it. Each node's end is told once: the cost is linear in the graph."""
+        """Take in what has changed; the messages for it. Beyond `MOST_ENDED` the end of a node is told once: the cost is
+        linear in the graph."""
         steps: dict[str, tuple[int, int]] = {}
         for node, state in changed.items():
             if state["state"] == "running":
@@ -36,10 +39,13 @@ class Live:
                     steps[node] = state["value"], state["max"]
                 continue
             before = self._nodes.pop(node, None)
+            if len(self._ended) < MOST_ENDED:
+                self._ended[node] = state
             # Its last steps may have been merged with its end; a bar that stops short of it would never fill.
             if state["state"] == "finished" and state["max"] > 1 and (before is None or before["value"] < state["max"]):
                 steps[node] = state["max"], state["max"]
-        yield self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._nodes, **changed}})
+        nodes = {**self._ended, **self._nodes, **changed}
+        yield self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": nodes})
         for node, (value, most) in steps.items():
             yield self._event("progress", {"value": value, "max": most, "prompt_id": self.prompt.id, "node": node})
 

@@ -14,8 +14,8 @@ from .widgets import Widget, has_widget, inputs_with, stored_widgets
 
 __all__ = ["Written", "from_prompt"]
 
-WIDTH, TITLE, SLOT, WIDGET, MULTILINE, PREVIEW, FOOT = 300, 30, 20, 24, 100, 240, 10
-GAP_X, GAP_Y = 80, 40
+WIDTH, TITLE, SLOT, WIDGET, MULTILINE, PREVIEW, FOOT = 270, 30, 20, 24, 100, 240, 10
+GAP_X, GAP_Y = 60, 30
 CONSTANTS = {bool: "PrimitiveBoolean", int: "PrimitiveInt", float: "PrimitiveFloat", str: "PrimitiveStringMultiline"}
 """Node types of the field that hold a constant, for inputs that have no widget to hold it."""
 

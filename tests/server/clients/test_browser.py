@@ -1,0 +1,80 @@
+"""What a user sees in a browser: the official web editor on our server, and our own status page. Screenshots are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving, small
+
+QUEUE_NODES = HERE.parents[1] / "data" / "queue_nodes"
+
+
+def scenario(name: str, address: str, *more: str) -> list[dict[str, Any]]:
+    """Runs a scenario of `programs/` in a browser; what it saw, one mapping for each browser it opened."""
+    if BROWSER is None:
+        pytest.skip("there is no browser; get one with: apt-get install chromium")
+    if shutil.which("node") is None or not (HERE / "node_modules").is_dir():
+        pytest.skip(HOW)
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    command = ["node", str(PROGRAMS / name), BROWSER, str(ARTEFACTS), f"http://{address}", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["errors"] for each in found] == [[]] * len(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the web editor."""
+    if BROWSER is None or not EDITOR.is_dir():
+        pytest.skip(HOW)
+    with serving(tmp_path_factory.mktemp("editor"), "--nodes", str(QUEUE_NODES), editor=True) as address:
+        yield address
+
+
+def test_the_editor_opens_with_a_workflow_of_ours_and_run_draws_it_with_progress_and_previews(editor: str) -> None:
+    (found,) = scenario("editor_run.mjs", editor)
+    assert {"CheckpointLoaderSimple", "KSampler", "SaveImage"} <= set(found["types"])
+    assert found["progress"][-1] == ["3", 60, 60]
+    values = [value for _, value, _ in found["progress"]]
+    assert len(values) > 3 and values == sorted(values)
+    assert found["previews"] > 0
+    assert found["executed"] >= len(found["types"])
+    assert found["shown"] == 64
+    assert found["pictures"] >= 1
+
+
+def test_what_is_refused_and_what_fails_lands_on_its_node(editor: str) -> None:
+    (found,) = scenario("editor_errors.mjs", editor)
+    assert found["refused"] == [["3", "KSampler", [["value_bigger_than_max", "cfg"]]]]
+    assert found["failed"] == ["Misbehave", "ValueError", "out of luck\n"]
+    assert found["on"] == "Misbehave"
+
+
+def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(editor: str) -> None:
+    (found,) = scenario("editor_long_run.mjs", editor)
+    assert found["again"]["progress"]
+    assert all(most == 900 for _, most in found["again"]["progress"])
+    assert found["again"]["active"].startswith("1 active")
+    assert found["left"] == 0
+
+
+def test_the_status_page_shows_what_runs_what_waits_and_what_was_made_also_on_a_phone(
+    tmp_path: Path, server: str
+) -> None:
+    file = tmp_path / "workflow.json"
+    file.write_text(json.dumps(small()), encoding="utf-8")
+    for found in scenario("status_page.mjs", server, str(file)):
+        done, running, waiting = found["ids"]
+        assert "KSampler" in found["text"] and "of 600" in found["text"]
+        assert running[:8] in found["text"] and waiting[:8] in found["text"], done
+        assert not found["wide"], "a phone would have to scroll sideways"
+        assert found["pictures"] >= 2, "a picture that was made, and the preview of the one that runs"
