@@ -31,8 +31,8 @@ export async function browse ({ width = 1400, height = 900, touch = false } = {}
 }
 
 /** Opens the editor and waits for a graph of ours; what the server tells from then on is kept in `window.told`. */
-export async function openEditor (page, address) {
-  await page.goto(address)
+export async function openEditor (page, address, path = '/?template=text_to_image') {
+  await page.goto(String(new URL(path, address)))
   await page.waitForFunction(() => window.app?.graph?._nodes?.some(node => node.type === 'CheckpointLoaderSimple'))
   await listen(page)
   await page.waitForTimeout(500)

@@ -15,10 +15,10 @@ await browse({}, async (page, shot) => {
 
   await page.evaluate(() => {
     const { graph } = window.app
-    graph.clear()
+    for (const node of graph._nodes) if (node.type === 'SaveImage') node.mode = 2
     const fails = window.LiteGraph.createNode('Misbehave'), shows = window.LiteGraph.createNode('PreviewAny')
     graph.add(fails); graph.add(shows)
-    shows.pos = [400, 0]
+    fails.pos = [0, 620]; shows.pos = [340, 620]
     fails.connect(0, shows, 0)
   })
   await run(page)

@@ -4,7 +4,7 @@ const address = process.argv[4]
 await browse({}, async (page, shot) => {
   const pictures = []
   page.on('response', answer => { if (answer.url().includes('/view?') && answer.ok()) pictures.push(answer.url()) })
-  await openEditor(page, address)
+  await openEditor(page, address, '/')
   await shot('editor-1-opened')
   const types = await page.evaluate(() => window.app.graph._nodes.map(node => node.type))
   await setWidgets(page, { KSampler: { steps: 60, seed: 77 }, EmptyLatentImage: { batch_size: 1 } })
