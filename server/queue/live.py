@@ -9,7 +9,8 @@ from .records import Event, Prompt
 
 __all__ = ["Live"]
 
-MOST_ENDED = 64
+SMALL = 64
+"""Nodes."""
 
 
 class Live:
@@ -19,17 +20,18 @@ class Live:
         self.prompt = prompt
         self._nodes: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, dict[str, Any]] = {}
+        self._is_small = len(prompt.workflow) <= SMALL
 
     def state(self) -> Event:
         """A `progress_state` message that tells all there is to know now, by node:
 
-        `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at work,
-        and the first `MOST_ENDED` that have ended, from which an editor reckons how much of the whole is done.
+        `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at work
+        and, of a small graph, those that have ended, from which an editor reckons how much of the whole is done.
         """
         return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._ended, **self._nodes}})
 
     def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[Event]:
-        """Take in what has changed; the messages for it. Beyond `MOST_ENDED` the end of a node is told once: the cost is
+        """Take in what has changed; the messages for it. The end of a node of a large graph is told once: the cost is
         linear in the graph."""
         steps: dict[str, tuple[int, int]] = {}
         for node, state in changed.items():
@@ -39,7 +41,7 @@ class Live:
                     steps[node] = state["value"], state["max"]
                 continue
             before = self._nodes.pop(node, None)
-            if len(self._ended) < MOST_ENDED:
+            if self._is_small:
                 self._ended[node] = state
             # Its last steps may have been merged with its end; a bar that stops short of it would never fill.
             if state["state"] == "finished" and state["max"] > 1 and (before is None or before["value"] < state["max"]):
