@@ -29,8 +29,8 @@ TYPES = {
 TOP = ("unknown_node_type", "no_class_type", "malformed_node")
 """A workflow with one of these is refused whole, as the field does it."""
 LONGEST_LIST = 20
-SEARCHES = 200
-"""Nodes for which the outputs behind them are looked up; with more errors than that, nobody reads on."""
+MOST_NODES = 200
+"""Nodes whose errors are told in this form, each with the outputs behind it; the Problems tell all."""
 
 
 def node_errors(
@@ -45,7 +45,9 @@ def node_errors(
         if problem.node is None or problem.node not in workflow:
             continue
         if problem.node not in found:
-            behind = _behind(problem.node, users, wanted) if len(found) < SEARCHES else []
+            if len(found) == MOST_NODES:
+                continue
+            behind = _behind(problem.node, users, wanted)
             kind = workflow[problem.node].class_type
             found[problem.node] = {"errors": [], "dependent_outputs": behind, "class_type": kind}
         found[problem.node]["errors"].append(_error(problem, workflow, shown))

@@ -7,81 +7,19 @@ its old connection that nobody has closed yet), and each is told all.
 from __future__ import annotations
 
 import json
-import struct
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
+from .listener import Listener
 from .metrics import Metrics
-from .outbox import Outbox, Rank
+from .outbox import Rank
 from .queue import Event
 
-__all__ = ["Hub", "Listener"]
+__all__ = ["Hub"]
 
 MISSED_CLIENTS, MISSED_PROMPTS = 1000, 100
 """How much is remembered of clients that were away when their prompts ended."""
-
-
-@dataclass(eq=False, slots=True)
-class Listener:
-    """One open websocket."""
-
-    client_id: str
-    outbox: Outbox
-    previews: str | None = None
-    """How it wants preview pictures: `metadata` (frame 4), `plain` (frame 1), or not at all."""
-    logs: bool = False
-    watched: set[str] = field(default_factory=set)
-    """Prompts of others whose events it wants as well."""
-    hears_all: bool = False
-    """It wants the events of all prompts, as the status page does."""
-    held: list[Event] | None = None
-    """What happens while it is still being told what has happened before."""
-    told: dict[str, int] = field(default_factory=dict)
-    """Up to which event of a prompt it has been told by the replay."""
-
-    def tell(self, event: Event) -> None:
-        """Put the event, in the words of the protocol, into the outbox."""
-        if self.held is not None:
-            self.held.append(event)
-            return
-        prompt = event.prompt_id or ""
-        if event.number is not None:
-            if event.number <= self.told.get(prompt, 0):
-                return
-            self.outbox.put(event.text, Rank.STATE)
-            if event.is_terminal:
-                over = {"type": "executing", "data": {"node": None, "prompt_id": prompt}}
-                self.outbox.put(json.dumps(over), Rank.STATE)
-        elif event.type == "preview":
-            if self.previews is not None:
-                node = str(event.data.get("node_id"))
-                self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
-        elif event.type == "status":
-            self.outbox.put(event.text, Rank.STATE, ("status",))
-        elif event.type == "progress_state":
-            self.outbox.put(event.text, Rank.PROGRESS, ("progress_state", prompt))
-        elif event.type == "progress":
-            self.outbox.put(event.text, Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
-
-    def replay(self, event: Event) -> None:
-        """Tell something that has happened before, while what happens now is held."""
-        held, self.held = self.held, None
-        self.tell(event)
-        self.held = held
-        if event.number is not None:
-            self.told[event.prompt_id or ""] = event.number
-
-    def hold(self) -> None:
-        self.held = []
-
-    def release(self) -> None:
-        """Tell what was held; what the replay has told already is left out."""
-        waiting, self.held = self.held or [], None
-        for event in waiting:
-            self.tell(event)
-        self.told.clear()
 
 
 class Hub:
@@ -166,12 +104,3 @@ def _discard(groups: dict[str, Any], key: str, item: Any) -> None:
         group.discard(item)
         if not group:
             del groups[key]
-
-
-def _frame(event: Event, how: str) -> bytes:
-    """A preview as one of the field's binary frames: 4 with metadata, 1 without."""
-    if how == "metadata":
-        metadata = json.dumps(event.data).encode()
-        return struct.pack(">II", 4, len(metadata)) + metadata + event.blob
-    kind = 2 if event.data.get("image_type") == "image/png" else 1
-    return struct.pack(">II", 1, kind) + event.blob

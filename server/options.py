@@ -40,6 +40,8 @@ class Limits:
     connections: int = 4000
     outbox: int = 1 << 20
     """Bytes that may wait for one slow websocket client."""
+    stalled_seconds: float = 20.0
+    """How long one message to a websocket may take to go out; then nobody reads there."""
     read_seconds: float = 30.0
     """How long a client may take to send its head or a JSON body; a file has this long for each megabyte."""
     wait_seconds: float = 120.0

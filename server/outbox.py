@@ -1,7 +1,8 @@
 """What waits to be sent to one websocket client: bounded, whatever the client does.
 
 Of progress and status only the latest counts, so a newer message takes the place of one that still waits. When there is
-no room, previews go first, then progress; state messages never. Where those alone are too much, the client is closed.
+no room, previews go first, then progress; state messages never: whoever puts them looks at `is_full` first, or waits for
+`room`.
 """
 
 from __future__ import annotations
@@ -46,14 +47,24 @@ class Outbox:
         self._size = 0
         self._closed: Closed | None = None
         self._filled = asyncio.Event()
-        self.overflowed = asyncio.Event()
-        """Set when the client was too slow."""
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self.was_slow = asyncio.Event()
         self.dropped = 0
 
     @property
     def size(self) -> int:
         """Bytes that wait."""
         return self._size
+
+    @property
+    def is_full(self) -> bool:
+        """State messages had better wait in the log than here."""
+        return not self._roomy.is_set()
+
+    async def room(self) -> None:
+        """Wait until there is room for a state message."""
+        await self._roomy.wait()
 
     def put(self, content: str | bytes, rank: Rank, key: tuple[str, ...] | None = None) -> None:
         """Never waits. A message with the `key` of one that still waits replaces it, in its place."""
@@ -72,6 +83,7 @@ class Outbox:
             self._size += len(content)
         if self._size > self._limit:
             self._make_room()
+        self._look_at_size()
         self._filled.set()
 
     def close(self, slow: bool = False) -> None:
@@ -79,7 +91,7 @@ class Outbox:
             self._closed = Closed(slow)
             self._filled.set()
             if slow:
-                self.overflowed.set()
+                self.was_slow.set()
 
     async def get(self) -> str | bytes:
         """The next message; waits for one. Raises Closed: at once where the client was too slow, else at the end."""
@@ -92,6 +104,7 @@ class Outbox:
                     if item.key is not None and self._latest.get(item.key) is item:
                         del self._latest[item.key]
                     self._size -= len(item.content)
+                    self._look_at_size()
                     return item.content
             if self._closed is not None:
                 continue
@@ -107,4 +120,10 @@ class Outbox:
                     self.dropped += 1
                     if self._size <= self._limit:
                         return
-        self.close(slow=True)
+
+    def _look_at_size(self) -> None:
+        """Full above half of the limit, roomy again below a quarter, so that it does not change with every message."""
+        if self._size > self._limit // 2:
+            self._roomy.clear()
+        elif self._size <= self._limit // 4:
+            self._roomy.set()

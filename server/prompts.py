@@ -19,6 +19,7 @@ from .policies import READ, WRITE
 from .queue import FINISHED, Event, Prompt, Submission
 from .queue import Conflict as IdTaken
 from .queue import Refused as QueueRefused
+from .queueing import find_prompt
 from .refusal import Refused
 from .routes import Route
 from .state import STATE, State
@@ -77,8 +78,11 @@ async def post_validate(request: web.Request) -> web.Response:
     try:
         examined = await _examined(state, body)
     except Refused as refused:
-        return answer({"valid": False, "outputs": [], "problems": [item.to_json() for item in refused.problems],
-                       "warnings": [], "node_errors": refused.node_errors})  # fmt: skip
+        problems, errors = refused.problems, refused.node_errors
+        return await answer_made(lambda: {
+            "valid": False, "outputs": [], "problems": [problem.to_json() for problem in problems], "warnings": [],
+            "node_errors": errors,
+        })  # fmt: skip
     return await answer_made(lambda: {
         "valid": not examined.problems, "outputs": list(examined.targets),
         "problems": [problem.to_json() for problem in examined.problems],
@@ -100,14 +104,14 @@ async def get_prompt_info(request: web.Request) -> web.Response:
 
 async def get_prompt(request: web.Request) -> web.Response:
     """One prompt: where it is, and what it has given."""
-    prompt = await _find(request)
+    prompt = await find_prompt(request)
     return await answer_made(lambda: {"prompt_id": prompt.id, "number": prompt.number, **_state(prompt)})
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
     """What has happened to a prompt after event `since`: a list, after a wait for news; or a stream that goes on."""
     state, query = request.app[STATE], read_query(request, EventsQuery)
-    prompt = await _find(request)
+    prompt = await find_prompt(request)
     since = query.since
     if "text/event-stream" in request.headers.get("Accept", ""):
         last = request.headers.get("Last-Event-ID", "")
@@ -140,13 +144,6 @@ async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.Strea
                 await response.write_eof()
                 return response
             await response.write(b": still here\n\n")
-
-
-async def _find(request: web.Request) -> Prompt:
-    prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
-    if prompt is None:
-        raise Refused(404, Problem("no_prompt", "there is no such prompt"))
-    return prompt
 
 
 def _state(prompt: Prompt) -> dict[str, Any]:

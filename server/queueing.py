@@ -30,7 +30,7 @@ from .routes import Route
 from .state import STATE
 from .stored import history_text, queue_text
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "find_prompt"]
 
 PAGE = 1000
 """Waiting prompts in one answer, and the newest entries of the history, unless a number is asked for."""
@@ -127,12 +127,12 @@ async def get_jobs(request: web.Request) -> web.Response:
 
 
 async def get_job(request: web.Request) -> web.Response:
-    prompt = await _find(request)
+    prompt = await find_prompt(request)
     return await answer_made(lambda: _whole_job(prompt))
 
 
 async def cancel_job(request: web.Request) -> web.Response:
-    prompt = await _find(request)
+    prompt = await find_prompt(request)
     found = await request.app[STATE].queue.cancel(prompt.id)
     return answer({"id": prompt.id, "result": found})
 
@@ -147,7 +147,8 @@ async def cancel_jobs(request: web.Request) -> web.Response:
     return answer({"results": results})
 
 
-async def _find(request: web.Request) -> Prompt:
+async def find_prompt(request: web.Request) -> Prompt:
+    """The prompt that the path names. Raises Refused (404)."""
     prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
     if prompt is None:
         raise Refused(404, Problem("no_prompt", "there is no such prompt"))

@@ -20,6 +20,10 @@ REASONS = {
 }  # fmt: skip
 
 
+MOST_SHOWN = 200
+"""Problems in one refusal; with more than that, nobody reads on."""
+
+
 class Refused(Exception):
     """Ends a request with a 4xx. `node_errors` and `kind` are for clients of the field, `problems` for all."""
 
@@ -45,8 +49,17 @@ class Refused(Exception):
         return {
             "error": {"type": self.kind, "message": self.message, "details": self.details, "extra_info": {}},
             "node_errors": self.node_errors,
-            "problems": [problem.to_json() for problem in self.problems],
+            "problems": [problem.to_json() for problem in self._shown()],
         }
+
+    def _shown(self) -> list[Problem]:
+        more = len(self.problems) - MOST_SHOWN
+        if more <= 0:
+            return list(self.problems)
+        return [
+            *self.problems[:MOST_SHOWN],
+            Problem("more", f"and {more} problems more", hint="POST /validate tells all"),
+        ]
 
 
 def refusal(refused: Refused) -> web.Response:

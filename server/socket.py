@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
 from typing import Any
@@ -15,7 +16,7 @@ from graphflow import Problem
 from . import strict_json
 from .bodies import read_query
 from .describe import features
-from .hub import Listener
+from .listener import Listener
 from .models import SocketQuery
 from .outbox import Closed, Outbox, Rank
 from .policies import READ
@@ -25,10 +26,9 @@ from .state import STATE, State
 
 __all__ = ["ROUTES"]
 
+log = logging.getLogger("graphflow.server")
 LARGEST_MESSAGE = 64 << 10
 HEARTBEAT = 20.0
-STALLED = 20.0
-"""Seconds that one message may take to go out; then nobody reads."""
 MESSAGES, PER_SECONDS = 100, 5.0
 """How much a client may say."""
 
@@ -42,14 +42,15 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         heartbeat=HEARTBEAT, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )
     await ws.prepare(request)
-    watched = {query.prompt_id} if query.prompt_id is not None else set()
-    outbox = Outbox(state.options.limits.outbox)
-    listener = Listener(query.clientId or uuid.uuid4().hex, outbox, watched=watched, hears_all=query.all)
-    listener.hold()
+    listener = Listener(
+        query.clientId or uuid.uuid4().hex, Outbox(state.options.limits.outbox), hears_all=query.all,
+        watched=frozenset({query.prompt_id} if query.prompt_id is not None else ()),
+    )  # fmt: skip
     state.hub.add(listener)
     state.queue.want_previews(state.hub.wants_previews)
-    tasks = [asyncio.create_task(_write(ws, listener)), asyncio.create_task(_guard(request, listener, state))]
     state.sockets.add(ws)
+    work = (_write(ws, listener, state), _guard(request, listener, state), _catch_up(listener, state))
+    tasks = [asyncio.create_task(part) for part in work]
     try:
         await _greet(state, listener, query.since)
         await _read(ws, listener, state)
@@ -64,26 +65,14 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _greet(state: State, listener: Listener, since: int) -> None:
-    """The number of prompts, and then, of the client's prompts, what it has not seen; from there on it hears live.
-
-    What happens meanwhile is held back, and told if the replay has not told it: nothing is missed or told twice.
-    """
+    """How many prompts there are; and from where on the listener is told of the client's prompts."""
     queue = state.queue
     status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
     listener.outbox.put(json.dumps({"type": "status", "data": status}), Rank.STATE)
     mine = (listener.client_id, None)
     running = [prompt.id for prompt in await queue.running() if listener.hears_all or prompt.client_id in mine]
-    prompts = {**dict.fromkeys(state.hub.missed(listener.client_id), 0), **dict.fromkeys(running, 0)}
-    prompts |= dict.fromkeys(listener.watched, since)
-    for prompt_id, number in prompts.items():
-        while events := await queue.events(prompt_id, number):
-            for event in events:
-                number = event.number or number
-                listener.replay(event)
-        progress = queue.progress(prompt_id)
-        if progress is not None:
-            listener.replay(progress)
-    listener.release()
+    missed = state.hub.missed(listener.client_id)
+    listener.begin({**dict.fromkeys([*missed, *running], 0), **dict.fromkeys(listener.watched, since)})
 
 
 async def _read(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
@@ -113,12 +102,12 @@ def _hear(text: str, listener: Listener, state: State) -> None:
     listener.outbox.put(json.dumps({"type": "feature_flags", "data": features(state)}), Rank.STATE)
 
 
-async def _write(ws: web.WebSocketResponse, listener: Listener) -> None:
+async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
     """Send what is in the outbox, one message after the other, as fast as the client takes it."""
     try:
         while True:
             content = await listener.outbox.get()
-            async with asyncio.timeout(STALLED):
+            async with asyncio.timeout(state.options.limits.stalled_seconds):
                 if isinstance(content, bytes):
                     await ws.send_bytes(content)
                 else:
@@ -129,9 +118,18 @@ async def _write(ws: web.WebSocketResponse, listener: Listener) -> None:
         return
 
 
+async def _catch_up(listener: Listener, state: State) -> None:
+    try:
+        await listener.catch_up(state.queue)
+    except Exception as error:
+        # It must not go on with a gap; when it comes back it is told all.
+        log.error("a websocket cannot be told what has happened", exc_info=error)
+        listener.outbox.close(slow=True)
+
+
 async def _guard(request: web.Request, listener: Listener, state: State) -> None:
     """Cut off a client that does not keep up: at once, since a closing handshake would wait for it, too."""
-    await listener.outbox.overflowed.wait()
+    await listener.outbox.was_slow.wait()
     state.metrics.cut.inc()
     if request.transport is not None:
         request.transport.abort()

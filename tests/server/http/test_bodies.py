@@ -157,6 +157,14 @@ def test_a_size_that_is_allowed_runs(server):
     assert server.run(canvas(width=4096, height=4096, steps=100))["state"] == "done"
 
 
+def test_a_refusal_of_very_many_problems_stays_short_and_says_how_many_there_are(server):
+    many = {str(index): {"class_type": "Show", "inputs": {}} for index in range(3000)}
+    refused = server.post("/prompt", {"prompt": many})
+    assert refused.status == 400 and len(refused.json["problems"]) == 201 and len(refused.json["node_errors"]) == 200
+    assert refused.json["problems"][-1]["message"] == "and 2800 problems more"
+    assert len(server.post("/validate", {"prompt": many}).json["problems"]) == 3000
+
+
 def test_attack_14_the_queue_takes_so_many_and_no_more(serve, graph):
     with serve(limits={"waiting": 3}, paused=True) as server:
         statuses = [server.post("/prompt", {"prompt": graph(index)}).status for index in range(5)]

@@ -227,7 +227,7 @@ def test_defect_3_progress_messages_do_not_grow_with_the_graph(server):
     async def check():
         chain = {"0": {"class_type": "Number", "inputs": {"value": 37}}}
         for index in range(1, 300):
-            chain[str(index)] = {"class_type": "Number", "inputs": {"value": [str(index - 1), 0]}}
+            chain[str(index)] = {"class_type": "Number", "inputs": {"value": [str(index - 1), 0], "text": f"{index}"}}
         chain["out"] = {"class_type": "Show", "inputs": {"value": ["299", 0]}}
         async with listening(server, "chain") as ws:
             await submit(server, chain, client_id="chain")
@@ -298,9 +298,37 @@ def test_two_hundred_clients_hear_their_own_prompts(server, graph):
     run(check())
 
 
+def test_a_slow_client_hears_all_of_a_large_graph_in_order_though_little_of_it_may_wait_for_it(serve):
+    chain = {"0": {"class_type": "Number", "inputs": {"value": 38}}}
+    for index in range(1, 1500):
+        chain[str(index)] = {"class_type": "Number", "inputs": {"value": [str(index - 1), 0], "text": f"{index}"}}
+    chain["out"] = {"class_type": "Show", "inputs": {"value": ["1499", 0]}}
+
+    async def check(server):
+        async with listening(server, "slow") as ws, listening(server, "slow") as quick:
+            prompt_id = await submit(server, chain, client_id="slow")
+            await hear(quick, seconds=50)
+            await asyncio.sleep(1.0)
+            numbers_heard = []
+            while True:
+                message = json.loads((await asyncio.wait_for(ws.receive(), 20)).data)
+                if "number" in message:
+                    numbers_heard.append(message["number"])
+                    if len(numbers_heard) % 100 == 0:
+                        await asyncio.sleep(0.01)
+                elif message["type"] == "executing" and message["data"]["node"] is None:
+                    break
+            log = (await asyncio.to_thread(server.get, f"/prompts/{prompt_id}")).json
+            assert log["state"] == "done" and numbers_heard == list(range(1, len(numbers_heard) + 1))
+            assert len(numbers_heard) > 1500
+
+    with serve(limits={"outbox": 4000}) as server:
+        run(check(server))
+
+
 def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
     """Forty results of 400 kB: more than the kernel and the outbox take for one who reads nothing."""
-    with serve(limits={"outbox": 1 << 20}) as server:
+    with serve(limits={"outbox": 1 << 20, "stalled_seconds": 2.0}) as server:
         dead = socket.socket()
         dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         dead.connect(("127.0.0.1", server.port))
@@ -319,6 +347,10 @@ def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
                         f"{index:04}" * 2
                         in next(m for m in told if m["type"] == "executed")["data"]["output"]["text"][0]
                     )
+                for _ in range(50):
+                    if numbers(server)["graphflow_websocket_cut_total"] == 1:
+                        break
+                    await asyncio.sleep(0.1)
                 assert numbers(server)["graphflow_websocket_cut_total"] == 1
                 assert numbers(server)["graphflow_websockets"] == 1
 

@@ -1,0 +1,119 @@
+"""One open websocket as the hub sees it: what it is told at once, what it is told later, from the log.
+
+What is numbered is in the queue's log. So nothing of it has to wait in memory for a client that is slow, or has just come:
+the listener is behind on that prompt, and catches up from the log as fast as the client reads. Nothing is told twice, left
+out, or told in another order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from dataclasses import dataclass, field
+
+from .outbox import Outbox, Rank
+from .queue import Event, PromptQueue
+
+__all__ = ["Listener"]
+
+BATCH = 200
+"""Events that are read from the log at a time."""
+
+
+@dataclass(slots=True)
+class _Behind:
+    """Where a listener is in the log of a prompt."""
+
+    told: int
+    """Up to this event it has been told."""
+    latest: int = 0
+    """There is at least this one."""
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    client_id: str
+    outbox: Outbox
+    previews: str | None = None
+    """How it wants preview pictures: `metadata` (frame 4), `plain` (frame 1), or not at all."""
+    logs: bool = False
+    hears_all: bool = False
+    """It wants the events of all prompts, as the status page does."""
+    watched: frozenset[str] = frozenset()
+    """Prompts of others whose events it wants as well."""
+    is_new: bool = True
+    """It has not been told yet what happened before it came, so all that is numbered waits for its turn."""
+    _behind: dict[str, _Behind] = field(default_factory=dict)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, event: Event) -> None:
+        """Called for each event, in order. Never waits."""
+        prompt = event.prompt_id or ""
+        behind = self._behind.get(prompt)
+        if event.number is None:
+            # Progress of a prompt that it knows nothing of yet would be out of order.
+            if behind is None:
+                self._pass_on(event, prompt)
+            return
+        if behind is None and (self.is_new or self.outbox.is_full):
+            behind = self._behind[prompt] = _Behind(0 if self.is_new else event.number - 1)
+        if behind is None:
+            self._say(event)
+        else:
+            behind.latest = event.number
+            self._news.set()
+
+    def begin(self, prompts: dict[str, int]) -> None:
+        """Tell it of these prompts from the event after the one that is given for each; and from now on what happens."""
+        for prompt_id, number in prompts.items():
+            self._behind.setdefault(prompt_id, _Behind(0)).told = number
+        self.is_new = False
+        self._news.set()
+
+    async def catch_up(self, queue: PromptQueue) -> None:
+        """Tell from the log what it is behind on, whenever it is; runs as long as the listener."""
+        while True:
+            await self._news.wait()
+            while self._behind and not self.is_new:
+                prompt_id, behind = next(iter(self._behind.items()))
+                events = await queue.events(prompt_id, behind.told, limit=BATCH)
+                for event in events:
+                    await self.outbox.room()
+                    self._say(event)
+                    behind.told = event.number or behind.told
+                # What happened since the log was read is noted in `latest`; with nothing noted, it is up to date.
+                if not events or (len(events) < BATCH and behind.told >= behind.latest):
+                    del self._behind[prompt_id]
+                    progress = queue.progress(prompt_id)
+                    if progress is not None:
+                        self.tell(progress)
+            self._news.clear()
+
+    def _say(self, event: Event) -> None:
+        self.outbox.put(event.text, Rank.STATE)
+        if event.is_terminal:
+            over = {"type": "executing", "data": {"node": None, "prompt_id": event.prompt_id}}
+            self.outbox.put(json.dumps(over), Rank.STATE)
+
+    def _pass_on(self, event: Event, prompt: str) -> None:
+        """What is not numbered: of all this, only the newest counts."""
+        if event.type == "preview":
+            if self.previews is not None:
+                node = str(event.data.get("node_id"))
+                self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
+        elif event.type == "status":
+            self.outbox.put(event.text, Rank.STATE, ("status",))
+        elif event.type == "progress_state":
+            self.outbox.put(event.text, Rank.PROGRESS, ("progress_state", prompt))
+        elif event.type == "progress":
+            self.outbox.put(event.text, Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
+
+
+def _frame(event: Event, how: str) -> bytes:
+    """A preview as one of the field's binary frames: 4 with metadata, 1 without."""
+    if how == "metadata":
+        metadata = json.dumps(event.data).encode()
+        return struct.pack(">II", 4, len(metadata)) + metadata + event.blob
+    kind = 2 if event.data.get("image_type") == "image/png" else 1
+    return struct.pack(">II", 1, kind) + event.blob
