@@ -61,8 +61,10 @@ class Translation:
             case "executed":
                 yield from self._executed(str(data["node"]), data.get("output"))
             case "execution_error":
+                yield from self._done_of(data)
                 yield from self._error(data)
             case "execution_interrupted":
+                yield from self._done_of(data)
                 self.status = "cancelled"
             case "execution_success":
                 self.status = self.status or "done"
@@ -123,6 +125,10 @@ class Translation:
     def _done_before(self, node: str) -> Iterator[Event]:
         before = self._ancestors(node)
         yield from self._done([each for each in self._running if self._display[each] in before])
+
+    def _done_of(self, data: Mapping[str, Any]) -> Iterator[Event]:
+        """A run that ends early says which nodes were done."""
+        yield from self._done([node for node in map(str, data.get("executed") or ()) if node in self._running])
 
     def _done(self, nodes: list[str]) -> Iterator[Event]:
         for node in nodes:

@@ -71,9 +71,11 @@ def test_all_problems_are_told_as_a_local_engine_tells_them(remote):
 
 def test_a_node_that_fails_there_fails_with_its_own_words(remote, server):
     n = gf.Nodes(folders=(server.folder / "pack",))
+    workflow, events = gf.Graph.of(n.Show(value=n.Break(value=n.Slow(steps=2)))).workflow, []
     with pytest.raises(gf.NodeFailed, match="broken on purpose") as error:
-        remote.run(gf.Graph.of(n.Show(value=n.Break(value=1))).workflow)
+        remote.run(workflow, on_event=events.append)
     assert error.value.problems[0].node == "Break"
+    assert [event.node for event in events if isinstance(event, NodeDone)] == ["Slow"]
 
 
 def test_cancel_takes_effect_at_the_next_step(remote, server):
