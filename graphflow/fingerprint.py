@@ -52,6 +52,7 @@ def fingerprints(
     all_known: Mapping[str, Fingerprint] = ChainMap(found, known) if known else found  # type: ignore[arg-type]
     heads: dict[int, tuple[bytes, str, str | None]] = {}
     names: dict[str, bytes] = {}
+    outsides: dict[bytes, str] = {}
     for node_id, node in order.items():
         kind = node.type
         head = heads.get(id(kind))
@@ -73,7 +74,10 @@ def fingerprints(
                 is_new = True
         outside = None
         if kind.outside is not None:
-            outside = kind.outside(settings, **literals)
+            same = b"".join(parts)
+            outside = outsides.get(same)
+            if outside is None:
+                outside = outsides[same] = kind.outside(settings, **literals)
             parts.append(b"o" + canonical(outside))
             is_new = is_new or outside == ALWAYS
         if kind.by_id:
