@@ -37,8 +37,10 @@ class Fingerprint:
     is_new: bool = False
     """The node gives something new every time: its own part of the recipe will never be seen again."""
     is_volatile: bool = False
-    """The recipe does not say enough: the node is new every time, or expands, or stands on one that does. Its result is
-    known by its key alone."""
+    """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key alone."""
+    is_open: bool = False
+    """The node may expand, or stands on one that may: the recipe does not say what the expansion used. Its result is known
+    by its key, and by its recipe only in this process, where no code changes."""
 
 
 def fingerprints(
@@ -61,7 +63,7 @@ def fingerprints(
             start = canonical(kind.name) + canonical(kind.version) + canonical(environment)
             head = heads[id(kind)] = (start, kind.version, environment)
         is_new = not kind.deterministic
-        is_volatile = kind.expands  # what an expansion brings, and what of the world that reads, is in no recipe
+        is_open = kind.expands
         parts = [head[0]]
         literals = node.literals
         for name in sorted(literals):
@@ -85,10 +87,12 @@ def fingerprints(
         if is_new:
             parts.append(b"r" + secrets.token_bytes(16))
         own = b"".join(parts)
+        is_volatile = is_new
         for link in node.links.values():
-            is_volatile = is_volatile or all_known[link.node].is_volatile
+            source = all_known[link.node]
+            is_volatile, is_open = is_volatile or source.is_volatile, is_open or source.is_open
         recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
-        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_new or is_volatile)
+        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, is_open)
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from ..cache import Cache, Checkpoint, Entry, Lease, Origin
+from ..fingerprint import Fingerprint
 from ..values import Encoded
 
 __all__ = ["Elsewhere", "Found", "InOtherProcess", "Mine", "Rights"]
@@ -27,6 +28,8 @@ class Mine:
     lease: Lease | None = None
     keeps: bool = True
     """Whether another run could ever need the result."""
+    in_memory: bool = False
+    """Only a run of this process."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     """One for each of its calls."""
 
@@ -64,19 +67,21 @@ class Rights:
         return self._held.get(node_id)
 
     def take(
-        self, node_id: str, recipe: bytes, key: bytes | None, is_volatile: bool, origin: Callable[[], Origin],
+        self, node_id: str, mine: Fingerprint, key: bytes | None, looked_outside: bool, origin: Callable[[], Origin],
         is_valid: Callable[[Entry], bool],
     ) -> Mine | Found | Elsewhere | InOtherProcess:  # fmt: skip
-        """`key` names the node with the contents of its inputs; a volatile recipe will never be seen again."""
+        """`key` names the node with the contents of its inputs. `looked_outside`: it stands on an expansion that depends
+        on more than recipes tell."""
+        recipe, by_recipe = mine.recipe, not mine.is_volatile and not mine.is_open
         cache = self._cache
         if not cache.is_on:
             self._held[node_id] = Mine(recipe, keeps=False)
             return self._held[node_id]
-        place = recipe if key is None or not is_volatile else key
+        place = recipe if key is None or by_recipe else key
         if key is not None and not self._refresh:
             same = cache.find(key)
             if same is not None and same.outputs is not None and is_valid(same):
-                if not is_volatile:
+                if by_recipe:
                     cache.put_again(place, key, same, origin())
                 return Found(same, "same content")
         flying = cache.begin(place)
@@ -86,13 +91,14 @@ class Rights:
         if not ours:
             cache.end(place, None)
             return InOtherProcess()
-        mine = self._held[node_id] = Mine(place, key, lease, keeps=key is not None or not is_volatile)
+        keeps = key is not None or not (mine.is_volatile or looked_outside)
+        held = self._held[node_id] = Mine(place, key, lease, keeps, in_memory=key is None and mine.is_open)
         if not self._refresh:
             entry = cache.get(place)  # another run may have finished between the planning and now
             if entry is not None and entry.outputs is not None and is_valid(entry):
                 self.give_back(node_id, entry)
                 return Found(entry, "shared")
-        return mine
+        return held
 
     def checkpoint(self, node_id: str, call: int, calls: int, every: float) -> Checkpoint | None:
         """Where a call of the node keeps its state; a node that is mapped has one for each call."""
@@ -112,7 +118,7 @@ class Rights:
             self.give_back(node_id, None)
         else:
             del self._held[node_id]
-            self._cache.put(mine.recipe, mine.key, entry, encoded, origin, mine.lease)
+            self._cache.put(mine.recipe, mine.key, entry, None if mine.in_memory else encoded, origin, mine.lease)
             self._cache.end(mine.recipe, entry)
         for checkpoint in mine.checkpoints:
             checkpoint.drop()

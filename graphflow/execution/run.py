@@ -65,6 +65,8 @@ class Run:
         """The types of the nodes that are in each lane, or about to enter it."""
         self._flying = 0
         self._elsewhere = 0
+        self._outside: set[str] = set()
+        """Nodes that stand on expansions which look at the world outside: their recipes do not tell enough."""
         """Of those in flight, the ones that other runs compute."""
         self._in_other_processes: list[str] = []
         self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
@@ -244,7 +246,7 @@ class Run:
         mine, node = self._prints[node_id], self._agenda.order[node_id]
         key = content_key(mine, node, self._agenda.content) if self._cache.is_on else None
         answer = self._rights.take(
-            node_id, mine.recipe, key, mine.is_volatile, lambda: self._origin(node_id),
+            node_id, mine, key, self._stands_on_outside(node_id), lambda: self._origin(node_id),
             lambda entry: self._still_valid(node_id, entry),
         )  # fmt: skip
         if isinstance(answer, Found):
@@ -259,6 +261,10 @@ class Run:
             self._emit(NodeStarted(node_id, self._expansions.display(node_id)))
             return True
         return False
+
+    def _stands_on_outside(self, node_id: str) -> bool:
+        links = self._agenda.order[node_id].links.values()
+        return bool(self._outside) and any(link.node in self._outside for link in links)
 
     def _bring(self, node_id: str, future: Future[Entry | None]) -> None:
         self._done.put((node_id, _FromElsewhere(future.result()), None, 0.0))
@@ -345,6 +351,8 @@ class Run:
         self._end(node_id, Entry(outputs, (None,) * len(outputs)))
 
     def _end(self, node_id: str, entry: Entry) -> None:
+        if self._expansions.has_effects(node_id) or self._stands_on_outside(node_id):
+            self._outside.add(node_id)
         self._agenda.done(node_id, entry)
         if node_id in self._wanted:
             self._note_result(node_id)

@@ -57,7 +57,8 @@ class Merged:
             links = {name: Link(source, link.slot) for (name, link), source in pairs}
             order[node_id] = replace(own.node, id=node_id, links=links)
             is_volatile = own.print.is_volatile or any([prints[source].is_volatile for source in sources])
-            prints[node_id] = replace(own.print, recipe=recipe, is_volatile=is_volatile)
+            is_open = own.print.is_open or any([prints[source].is_open for source in sources])
+            prints[node_id] = replace(own.print, recipe=recipe, is_volatile=is_volatile, is_open=is_open)
         return order, prints
 
     def uses(self) -> dict[str, int]:
