@@ -23,10 +23,6 @@ from .state import STATE
 __all__ = ["ROUTES"]
 
 
-async def nothing_listed(request: web.Request) -> web.Response:
-    return answer([])
-
-
 async def nothing_named(request: web.Request) -> web.Response:
     return answer({})
 

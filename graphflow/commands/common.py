@@ -17,7 +17,7 @@ from ..cache import Cache, default_folder
 from ..digests import Digests
 from ..engine import Engine
 from ..formats.editor import is_editor_format, to_prompt
-from ..formats.files import WorkflowFile, read_file
+from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
@@ -112,8 +112,7 @@ def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow
 def read_workflow(name: str) -> WorkflowFile:
     """A file, `-` for standard input, or the name of a workflow that ships with the node library."""
     if name == "-":
-        data = parse(sys.stdin.read())
-        return WorkflowFile(data, data if is_editor_format(data) else None)
+        return read_content(sys.stdin.buffer.read(), "standard input")
     if Path(name).is_file():
         return read_file(name)
     names = shipped_names()

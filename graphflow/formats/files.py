@@ -11,7 +11,7 @@ from ..workflow import parse
 from .editor import is_editor_format
 from .embedded import is_picture, read_embedded
 
-__all__ = ["WorkflowFile", "read_file"]
+__all__ = ["WorkflowFile", "read_content", "read_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ def read_file(path: str | Path) -> WorkflowFile:
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
+    return read_content(content, str(path))
+
+
+def read_content(content: bytes, path: str) -> WorkflowFile:
+    """What is in a file of this name. Raises InvalidWorkflow."""
     if is_picture(content):
         return _from_picture(path, read_embedded(content))
     try:
@@ -45,7 +50,7 @@ def read_file(path: str | Path) -> WorkflowFile:
     return WorkflowFile(data, data if is_editor_format(data) else None)
 
 
-def _from_picture(path: Path, texts: dict[str, str]) -> WorkflowFile:
+def _from_picture(path: str, texts: dict[str, str]) -> WorkflowFile:
     if not texts:
         raise InvalidWorkflow([Problem("no_workflow", f"{path} is a picture without a workflow in it")])
     editor = None

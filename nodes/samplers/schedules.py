@@ -48,14 +48,6 @@ class ModelSampling:
         asked = torch.as_tensor(sigma, dtype=torch.float32, device="cpu").log()
         return (asked.unsqueeze(-1) - logs).abs().argmin(dim=-1)
 
-    def percent_to_sigma(self, percent: float) -> float:
-        """The noise level after a share of the run: 0 is before all (infinity), 1 is the end (0)."""
-        if percent <= 0:
-            return math.inf
-        if percent >= 1:
-            return 0.0
-        return float(self.sigma((1 - percent) * (len(self.sigmas) - 1)))
-
 
 def _end(sigmas: Tensor) -> Tensor:
     return torch.cat([sigmas, sigmas.new_zeros(1)])

@@ -160,3 +160,9 @@ def test_validate_reads_standard_input(write, pack):
     assert (done.returncode, done.stdout) == (0, "-: 2 nodes, no problems\n")
     done = subprocess.run(command, input="{", capture_output=True, text=True)
     assert done.returncode == 2 and "at line 1, column 2" in done.stderr
+
+
+def test_standard_input_that_is_no_text_is_a_problem(pack):
+    command = [sys.executable, "-m", "graphflow.cli", "validate", "-", "--nodes", str(pack)]
+    done = subprocess.run(command, input=b"\xff\xfe\x00", capture_output=True)
+    assert done.returncode == 2 and b"standard input is neither UTF-8 text nor a picture" in done.stderr
