@@ -48,4 +48,6 @@ def drop_claims(tx: Transaction, prompt_ids: list[str]) -> None:
 def _delete(tx: Transaction, seqs: list[tuple[int]]) -> None:
     tx.db.executemany("DELETE FROM events WHERE prompt = ?", seqs)
     tx.db.executemany("DELETE FROM prompts WHERE seq = ?", seqs)
+    # What became of a webhook is known as long as its prompt; one that is still due is sent all the same.
+    tx.db.execute("DELETE FROM webhooks WHERE due IS NULL AND prompt_id NOT IN (SELECT id FROM prompts)")
     tx.db.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()  # a page for each row that is fetched

@@ -95,6 +95,25 @@ def test_a_webhook_that_was_not_delivered_is_delivered_after_a_restart(place, pr
     run(check())
 
 
+def test_a_webhook_is_forgotten_with_its_prompt_but_not_before_it_is_delivered(place, prompt, run):
+    async def check():
+        async with receiver(500, 500) as (url, got), place.queue(webhook_hosts=("127.0.0.1",)) as queue:
+
+            async def noted():
+                query = "SELECT count(*) FROM webhooks"
+                return await asyncio.wrap_future(queue._store.read(lambda db: db.execute(query).fetchone()[0]))
+
+            accepted = await queue.submit(prompt(write="a", webhook=url))
+            await queue.wait(accepted.prompt_id, 30)
+            assert await queue.delete_history() == 1 and await noted() == 1
+            await arrived(got, 3)
+            await asyncio.sleep(0.2)
+            await queue.delete_history()
+            assert await noted() == 0
+
+    run(check())
+
+
 def test_a_cancelled_prompt_is_told_too(place, prompt, run):
     async def check():
         async with receiver() as (url, got), place.queue(webhook_hosts=("127.0.0.1",), start_paused=True) as queue:
