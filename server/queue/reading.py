@@ -10,9 +10,10 @@ from .records import ACTIVE, FINISHED, Event, Page, Prompt, State
 
 __all__ = ["events", "find", "history", "listing", "loose_claims", "pending_of"]
 
+# In the order of the fields of Prompt; a whole number is one, whatever SQLite makes of it.
 _COLUMNS = (
-    "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
-    " extra, outputs, meta, messages"
+    "id, CASE number WHEN CAST(number AS INT) THEN CAST(number AS INT) ELSE number END, state, client_id, created, started,"
+    " finished, attempts, crashes, epoch, cancelling, targets, workflow, extra, outputs, meta, messages"
 )
 
 
@@ -24,24 +25,31 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
 def listing(db: Connection, states: Sequence[State], limit: int, offset: int, newest_first: bool) -> Page:
     """Prompts in these states: active ones in the order in which they run, finished ones after them by their end."""
     names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
+    total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
-    if set(states) <= set(ACTIVE):  # one of the two indexes does all
+    if set(states) <= set(ACTIVE):  # one of the two indexes has the order
         where, order = f"finished IS NULL AND {where}", ["state DESC", "number", "seq"]
     elif set(states) <= set(FINISHED):
         where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]
     if newest_first:
         order = [term.removesuffix(" DESC") if term.endswith(" DESC") else f"{term} DESC" for term in order]
-    total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
-    return Page(_page(db, where, ", ".join(order), limit, offset), total)
+    part = f"WHERE {where} ORDER BY {', '.join(order)} LIMIT ? OFFSET ?"
+    if len(order) == 5:  # all are sorted, but only those of the page are read whole
+        part = f"WHERE seq IN (SELECT seq FROM prompts {part}) ORDER BY {', '.join(order)}"
+    return Page(_prompts(db, part, (limit, offset)), total)
 
 
 def history(db: Connection, limit: int | None, offset: int | None) -> Page:
     """Finished prompts that had been started, oldest first; a limit without an offset means the newest ones."""
-    where = "finished IS NOT NULL AND started IS NOT NULL"
-    total = db.execute(f"SELECT count(*) FROM prompts WHERE {where}").fetchone()[0]
+    where = "WHERE finished IS NOT NULL AND started IS NOT NULL"
+    total = db.execute(f"SELECT count(*) FROM prompts {where}").fetchone()[0]
     if limit is not None and offset is None:
-        return Page(_page(db, where, "finished DESC, seq DESC", limit, 0)[::-1], total)
-    return Page(_page(db, where, "finished, seq", -1 if limit is None else limit, offset or 0), total)
+        newest = _prompts(db, f"{where} ORDER BY finished DESC, seq DESC LIMIT ?", (limit,))
+        return Page(newest[::-1], total)
+    found = _prompts(
+        db, f"{where} ORDER BY finished, seq LIMIT ? OFFSET ?", (-1 if limit is None else limit, offset or 0)
+    )
+    return Page(found, total)
 
 
 def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event]:
@@ -65,19 +73,5 @@ def loose_claims(db: Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT id FROM loose_claims").fetchall()]
 
 
-def _page(db: Connection, where: str, order: str, limit: int, offset: int) -> list[Prompt]:
-    """The page is chosen by an index alone; only its own rows are read whole."""
-    chosen = f"SELECT seq FROM prompts WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
-    return _prompts(db, f"WHERE seq IN ({chosen}) ORDER BY {order}", (limit, offset))
-
-
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:
-    rows = db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()
-    return [
-        Prompt(
-            id, int(number) if number == int(number) else number, state, client_id, created, started, finished, attempts,
-            crashes, epoch, bool(cancelling), tuple(json.loads(targets)), workflow, extra, outputs, meta, messages,
-        )
-        for id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets,
-            workflow, extra, outputs, meta, messages in rows
-    ]  # fmt: skip
+    return [Prompt(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()]

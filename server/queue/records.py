@@ -76,12 +76,17 @@ class Prompt:
     """Goes up with every start and end: whoever holds an older one can change nothing any more."""
     cancelling: bool
     """It still runs, but will end as cancelled."""
-    targets: tuple[str, ...]
+    targets_json: str
     workflow_json: str
     extra_json: str
     outputs_json: str
     meta_json: str
     messages_json: str
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """Ids of the output nodes that are asked for."""
+        return tuple(json.loads(self.targets_json))
 
     @cached_property
     def workflow(self) -> dict[str, Any]:
