@@ -27,7 +27,7 @@ def _item(prompt: Prompt) -> str:
     if prompt.client_id is not None:
         rest = extra[1:] if extra == "{}" else "," + extra[1:]
         extra = f'{{"client_id":{_json(prompt.client_id)}{rest}'
-    return f"[{_json(prompt.number)},{_json(prompt.id)},{prompt.workflow_json},{extra},{_json(list(prompt.targets))}]"
+    return f"[{prompt.number},{_json(prompt.id)},{prompt.workflow_json},{extra},{prompt.targets_json}]"
 
 
 def _entry(prompt: Prompt) -> str:
