@@ -75,13 +75,10 @@ class Agenda:
         """A node has its outputs: who waited for it may start, and what only it needed is forgotten."""
         self.entries[node_id] = entry
         del self._waiting[node_id]
-        ready = []
         for user in self._users.pop(node_id, ()):
             self._waiting[user] -= 1
             if self._waiting[user] == 0:
-                ready.append(user)
-        # What is nearest to a result goes first: results come early, and less is held on the way to them.
-        self.ready.extendleft(reversed(ready))
+                self.ready.append(user)
         if not self._keep_all:
             for link in self.order[node_id].links.values():
                 self._uses[link.node] -= 1

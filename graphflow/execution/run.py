@@ -191,18 +191,24 @@ class Run:
             self._finish(node_id, value, error, seconds)
 
     def _dispatch(self) -> None:
-        """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes."""
-        ready = self._agenda.ready
+        """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes.
+
+        Nodes that work together come last: what goes before them makes more of them ready, and what comes after them
+        is a result. So all prompts are encoded before the first sampler starts, and the most samplers start at once.
+        """
+        ready, order = self._agenda.ready, self._agenda.order
         held: list[str] = []
         full: set[str | None] = set()
-        while ready:
-            node_id = ready.popleft()
-            kind = self._agenda.order[node_id].type
-            if kind.lane in full or not self._has_room(kind):
-                full.add(kind.lane)
-                held.append(node_id)
-            elif self._prepare(node_id):
-                self._launch(node_id)
+        while ready:  # what turns out to be known makes more of them ready
+            batch = sorted(ready, key=lambda node_id: order[node_id].type.together)
+            ready.clear()
+            for node_id in batch:
+                kind = order[node_id].type
+                if kind.lane in full or not self._has_room(kind):
+                    full.add(kind.lane)
+                    held.append(node_id)
+                elif self._prepare(node_id):
+                    self._launch(node_id)
         ready.extend(held)
 
     def _has_room(self, kind: NodeType) -> bool:

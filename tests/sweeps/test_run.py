@@ -1,4 +1,6 @@
+from threading import Barrier
 from threading import Event as Flag
+from typing import Annotated
 
 import pytest
 
@@ -133,3 +135,33 @@ def test_what_a_sweep_has_cached_is_explained_by_the_ids_of_the_workflow(engine,
     told = {item.node: item for item in engine.explain(workflow.set("3.seed", 99))}
     assert "`seed`" in told["3"].why
     assert engine.run(workflow.set("3.seed", 2)).timings == {}
+
+
+def test_all_prompts_are_encoded_before_the_samplers_that_work_together_start(tmp_path):
+    events = []
+
+    @gf.node("Encode", version="1", lane="device")
+    def encode(text: str) -> Annotated[str, gf.Wire("COND")]:
+        events.append("encode")
+        return text
+
+    @gf.node("Sample", version="1", lane="device", together=True)
+    def sample(cond: Annotated[str, gf.Wire("COND")]) -> Annotated[str, gf.Wire("LATENT")]:
+        events.append("sample")
+        met.wait(10)
+        return cond
+
+    @gf.node("Decode", version="1", lane="device", output=True)
+    def decode(latent: Annotated[str, gf.Wire("LATENT")]) -> gf.Ui:
+        events.append("decode")
+        return gf.Ui({"text": [latent]})
+
+    met = Barrier(4)
+    workflow = gf.Workflow.from_json({
+        "1": {"class_type": "Encode", "inputs": {"text": ""}},
+        "2": {"class_type": "Sample", "inputs": {"cond": ["1", 0]}},
+        "3": {"class_type": "Decode", "inputs": {"latent": ["2", 0]}},
+    })  # fmt: skip
+    with gf.Engine(gf.Registry([encode, sample, decode]), gf.Settings(output_dir=tmp_path, together=4)) as engine:
+        gf.sweep(workflow, {"1.text": list("abcdefgh")}).run(engine)
+    assert events == ["encode"] * 8 + (["sample"] * 4 + ["decode"] * 4) * 2
