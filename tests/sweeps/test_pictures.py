@@ -151,3 +151,32 @@ def test_a_grid_and_a_page_show_every_variant_and_say_which_failed(apple, engine
     results.to_csv(tmp_path / "table.csv")
     lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "variant,text,cfg,seed,images,error" and len(lines) == 9
+
+
+def test_samplers_with_other_prompts_steps_and_guidance_share_forward_passes(apple, engine, tmp_path, monkeypatch):
+    from graphflow_nodes.models import unet
+
+    rows = []
+
+    def counted(model):
+        predict = made(model)
+        return lambda x, *rest: (rows.append(len(x)), predict(x, *rest))[1]
+
+    made = unet.predictor
+    monkeypatch.setattr(unet, "predictor", counted)
+    vary = {"6.text": ["a", "b", "c", "d"], ("3.steps", "3.cfg"): [(8, 5.0), (10, 3.0)]}
+    gf.sweep(apple, vary).run(engine(tmp_path))
+    assert sum(rows) == 2 * 4 * (8 + 10), "each sampler asks with and without its prompt at each of its steps"
+    assert len(rows) <= 36 and max(rows) == 16, "alone it would be 72 passes of two rows"
+
+
+def test_the_table_is_a_data_frame_where_pandas_is_installed(apple, tmp_path, monkeypatch):
+    results = gf.sweep(apple, {"3.seed": [1, 2], "3.cfg": [-1.0, 200.0]})
+    (tmp_path / "pandas.py").write_text("class DataFrame(list): pass\n")
+    from graphflow.sweeps.results import Results, VariantResult
+
+    found = Results(results.variants, [VariantResult(variant, {}) for variant in results.variants])
+    assert found.table() == found.rows() and type(found.table()).__name__ in ("list", "DataFrame")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert type(found.table()).__name__ == "DataFrame"
+    assert [row["seed"] for row in found.rows()] == [1, 1, 2, 2]
