@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import graphflow as gf
 from graphflow.cli import main
+from graphflow.formats.editor import to_prompt
 from graphflow.formats.python import to_python
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,19 @@ def test_a_folder_of_nodes_is_loaded_by_the_script(tmp_path, capsys):
     space: dict[str, Any] = {"__name__": "script"}
     exec(text, space)
     assert space["g"].workflow.to_json() == json.loads((tmp_path / "wf.json").read_text())
+
+
+def test_the_templates_that_people_share_come_back_from_their_scripts():
+    templates = pytest.importorskip("comfyui_workflow_templates_json")
+    infos = gf.Engine().infos
+    count = 0
+    for path in sorted(Path(templates.__file__).parent.rglob("*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and "nodes" in data and (prompt := to_prompt(data, infos).prompt):
+            workflow = gf.Workflow.from_json(prompt)  # with the node types that are not here, as far as they convert
+            assert same(again(workflow), workflow), path.name
+            count += 1
+    assert count > 500
 
 
 words = st.sampled_from(["1", "2", "3:4", "a b", "KSampler", "KSampler_2", "g", "class", "né", ""])
