@@ -22,7 +22,7 @@ from .budget import BUDGET
 from .models import FileRef, MaskUpload, PictureUpload, ViewQuery
 from .options import Limits
 from .paths import BadName, entries, open_file, segments, write_file
-from .pictures import ENDINGS, INLINE, decode, encode, format_of, with_alpha_of
+from .pictures import ENDINGS, INLINE, check_apart, decode, encode, format_of, with_alpha_of
 from .policies import READ, UPLOAD
 from .refusal import Refused
 from .routes import Route
@@ -66,8 +66,7 @@ async def _open(root: Path, name: str) -> BinaryIO:
 
 
 def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes, str]:
-    picture = decode(file.read(limits.upload + 1), limits)
-    image = picture.image
+    image = decode(file.read(limits.upload + 1), limits)
     kind, quality = "PNG", 90
     if query.channel == "rgb":
         image = image.convert("RGB")
@@ -123,7 +122,8 @@ async def upload_image(request: web.Request) -> web.Response:
     state = request.app[STATE]
     data, fields = await _form(request, state.options.limits)
     form = _form_model(PictureUpload, fields)
-    await asyncio.to_thread(decode, data, state.options.limits)
+    async with state.decoders:
+        await check_apart(data, state.options.limits)
     return await _keep(state, data, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
 
 
@@ -133,6 +133,8 @@ async def upload_mask(request: web.Request) -> web.Response:
     limits = state.options.limits
     data, fields = await _form(request, limits)
     form = _form_model(MaskUpload, fields)
+    async with state.decoders:
+        await check_apart(data, limits)
     reference = form.original_ref
     name = f"{reference.subfolder}/{reference.filename}" if reference.subfolder else reference.filename
     file = await _open(folder(state, reference.type), name)
@@ -140,7 +142,7 @@ async def upload_mask(request: web.Request) -> web.Response:
     def combine() -> bytes:
         with file:
             original = decode(file.read(limits.upload + 1), limits)
-        return with_alpha_of(original.image, decode(data, limits).image)
+        return with_alpha_of(original, decode(data, limits))
 
     combined = await asyncio.to_thread(combine)
     return await _keep(state, combined, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))

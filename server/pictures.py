@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from dataclasses import dataclass
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from graphflow import Problem
 
+from . import decoding
+from .decoding import FORMATS, BadPicture, decoded
 from .options import Limits
 from .refusal import Refused
 
-__all__ = ["ENDINGS", "FORMATS", "INLINE", "decode", "format_of", "with_alpha_of"]
+__all__ = ["ENDINGS", "INLINE", "check_apart", "decode", "format_of", "with_alpha_of"]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""What is decoded at all; Pillow knows many more, with more holes."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 INLINE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 """What a browser may show in place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    image: Image.Image
-    format: str
 
 
 def format_of(file: BinaryIO) -> str | None:
@@ -39,31 +36,32 @@ def format_of(file: BinaryIO) -> str | None:
         file.seek(0)
 
 
-def decode(data: bytes, limits: Limits) -> Decoded:
-    """Decode a picture whole, all its frames. Raises Refused (400, 413) for what is none, is damaged, or is too large."""
+async def check_apart(data: bytes, limits: Limits) -> None:
+    """Decode the picture of a stranger in a process of its own, with its own limits. Raises Refused (400, 413)."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", decoding.__file__, str(limits.picture), str(limits.frames),
+        stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
+    )  # fmt: skip
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise _too_large("far too many pixels", limits) from None
-    except Exception:
-        known = ", ".join(FORMATS)
-        raise Refused(400, Problem("not_a_picture", f"these bytes are no picture of a known kind ({known})")) from None
-    if image.width * image.height > limits.picture:
-        raise _too_large(f"{image.width} x {image.height} pixels", limits)
+        async with asyncio.timeout(2 * decoding.SECONDS):
+            output, _ = await process.communicate(data)
+        found = json.loads(output)
+    except (TimeoutError, ValueError):
+        raise _refused(BadPicture("damaged_picture", "the picture cannot be decoded within the limits")) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if found:
+        raise _refused(BadPicture(found["code"], found["message"]))
+
+
+def decode(data: bytes, limits: Limits) -> Image.Image:
+    """Decode one of our own pictures, or one that has been checked. Raises Refused (400, 413)."""
     try:
-        frames = getattr(image, "n_frames", 1)
-        if frames > limits.frames or frames * image.width * image.height > limits.picture:
-            raise _too_large(f"{frames} frames of {image.width} x {image.height} pixels", limits)
-        for index in range(frames - 1, -1, -1):
-            if frames > 1:
-                image.seek(index)
-            image.load()
-    except Refused:
-        raise
-    except Exception as error:
-        # Decoders raise whatever they like at damaged files: SyntaxError, struct.error, ValueError, OSError ...
-        raise Refused(400, Problem("damaged_picture", f"the picture is damaged: {type(error).__name__}")) from None
-    return Decoded(image, image.format or "PNG")
+        return decoded(data, limits.picture, limits.frames)
+    except BadPicture as error:
+        raise _refused(error) from None
 
 
 def with_alpha_of(original: Image.Image, mask: Image.Image) -> bytes:
@@ -87,7 +85,5 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _too_large(found: str, limits: Limits) -> Refused:
-    return Refused(
-        413, Problem("too_large", f"the picture has {found}", hint=f"at most {limits.picture} pixels are taken")
-    )
+def _refused(error: BadPicture) -> Refused:
+    return Refused(413 if error.code == "too_large" else 400, Problem(error.code, error.message, input="image"))

@@ -28,6 +28,8 @@ class State:
     hub: Hub
     recent: Recent
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
+    decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """So many uploads are decoded at a time."""
     uploading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One upload at a time is put in its place, so that the cap of the folder holds."""
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
