@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -32,6 +33,8 @@ OURS = frozenset({
 """What the protocol itself says: a node cannot say it in its place."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
+LONGEST_TEXT = 500
+"""Characters of a value that is told as text."""
 
 
 class Told:
@@ -82,7 +85,7 @@ class Told:
                     self._show(node, display, ui)
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
-                    self._out.event(kind, data if isinstance(data, dict) else {"value": data})
+                    self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
                 case NodeError(node=node, problem=problem):
                     self._end(node, display, "error")
                     self._errors.append(problem)
@@ -145,7 +148,7 @@ class Told:
 
     def _show(self, node: str, display: str, ui: dict[str, Any] | None) -> None:
         if ui is not None:
-            self._out.event("executed", self._data(node=node, display_node=display, output=_public(ui)))
+            self._out.event("executed", self._data(node=node, display_node=display, output=_plain(_public(ui))))
 
     def _type(self, node: str | None) -> str | None:
         return self._workflow[node].class_type if node is not None and node in self._workflow else None
@@ -160,8 +163,17 @@ def _public(ui: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it; what JSON has no word for, as text."""
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(value, default=str, allow_nan=False))
+        return found
+    except (TypeError, ValueError, RecursionError):
+        return {"text": [repr(value)[:LONGEST_TEXT]]}
+
+
 def _short(value: Any) -> Any:
-    return value if isinstance(value, (int, float, bool)) or value is None else str(value)[:500]
+    return value if isinstance(value, (int, float, bool)) or value is None else str(value)[:LONGEST_TEXT]
 
 
 def _now_ms() -> int:

@@ -3,8 +3,10 @@ progress and previews only the newest of each node is kept, so a slow reader cos
 
 from __future__ import annotations
 
+import os
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from threading import Condition, Thread
 from typing import Any
@@ -99,6 +101,9 @@ class Outbox:
                     return
         except OSError:
             return  # the server is gone, and so will this process be: its reader sees it, too
+        except BaseException:  # a process that cannot speak would be taken for hung, much later
+            traceback.print_exc()
+            os._exit(1)
 
     def _send_preview(self, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
         try:

@@ -42,6 +42,12 @@ def deaf(seconds: float = 60.0) -> str:
     return "awake"
 
 
+@node("Strange", version="1", output=True, deterministic=False)
+def strange(how: str = "object") -> Ui:
+    """Shows what JSON has no word for."""
+    return Ui({"object": {"things": [{1}, Path("x")]}, "nan": {"things": [float("nan")]}, "keys": {(1, 2): [3]}}[how])
+
+
 @node("Misbehave", version="1", deterministic=False)
 def misbehave(how: str = "raise", marker: str = "") -> str:
     """Fails; with a `marker` file only until that is there."""

@@ -1,7 +1,9 @@
 """What a user of the queue may rely on while all goes well, and while nodes go wrong."""
 
+import json
+
 import pytest
-from graphflow_server.queue import Conflict
+from graphflow_server.queue import Conflict, Submission
 
 
 def test_a_prompt_runs_and_its_outputs_and_history_are_there(place, prompt, run):
@@ -63,5 +65,17 @@ def test_a_node_that_fails_in_any_way_fails_its_prompt_only(place, prompt, run, 
             assert failed.state == "failed" and done.state == "done"
             assert failed.error["node_id"] == "misbehave" and failed.error["node_type"] == "Misbehave"
             assert queue.worker.deaths == 0 and queue.worker.starts == 1
+
+    run(check())
+
+
+@pytest.mark.parametrize("how", ["object", "nan", "keys"])
+def test_what_json_has_no_word_for_is_told_as_text(place, prompt, run, how):
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(Submission({"1": {"class_type": "Strange", "inputs": {"how": how}}}))
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert done.state == "done" and done.crashes == 0
+            json.dumps(done.outputs, allow_nan=False)
 
     run(check())
