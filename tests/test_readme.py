@@ -26,3 +26,22 @@ def test_the_python_of_the_tour_runs(tmp_path, monkeypatch):
 def test_the_picture_of_the_demo_carries_its_workflow():
     with Image.open(ROOT / "docs" / "images" / "demo.png") as picture:
         assert "graphflow-tiny" in picture.text["prompt"]
+
+
+def test_every_link_between_the_documents_leads_somewhere():
+    dead = []
+    for page in [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "workflows" / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                dead.append(f"{page.name}: {target}")
+    assert dead == []
+
+
+def test_every_page_is_reached_from_the_readme_or_the_map():
+    texts = (ROOT / "README.md").read_text() + (ROOT / "docs" / "architecture.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in texts] == []

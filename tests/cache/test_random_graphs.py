@@ -328,13 +328,17 @@ def test_what_stands_on_a_node_that_might_expand_is_a_hit_in_the_same_process_ev
         assert engine.registry["Load"].expands
         for _ in range(2):
             for b in (1, 2):
-                workflow = graph(w=("Load", {"number": 5}), u=("Use", {"weights": "@w", "b": b}), o=("Show", {"value": "@u"}))
+                workflow = graph(
+                    w=("Load", {"number": 5}), u=("Use", {"weights": "@w", "b": b}), o=("Show", {"value": "@u"})
+                )
                 assert engine.run(workflow)["o"].ui == {"value": [5 + b]}
     assert {call: count for call, count in COUNTED.items() if call[0] != "Show"} == {
         ("Load", 5): 1, ("Use", 5, 1): 1, ("Use", 5, 2): 1}  # fmt: skip
 
 
-def test_what_stands_on_an_expansion_that_looks_at_a_file_sees_it_change_even_if_a_value_has_no_stored_form(tmp_path, graph):
+def test_what_stands_on_an_expansion_that_looks_at_a_file_sees_it_change_even_if_a_value_has_no_stored_form(
+    tmp_path, graph
+):
     path = tmp_path / "number.txt"
 
     @node("Read", outside=lambda _, **__: path.read_text(), version="1")

@@ -166,3 +166,14 @@ def test_standard_input_that_is_no_text_is_a_problem(pack):
     command = [sys.executable, "-m", "graphflow.cli", "validate", "-", "--nodes", str(pack)]
     done = subprocess.run(command, input=b"\xff\xfe\x00", capture_output=True)
     assert done.returncode == 2 and b"standard input is neither UTF-8 text nor a picture" in done.stderr
+
+
+def test_model_folders_are_an_option_the_environment_and_the_folder_called_models(call, tmp_path, monkeypatch):
+    for number, folder in enumerate(("given", "named", "also", "models")):
+        (tmp_path / folder / "vae").mkdir(parents=True)
+        (tmp_path / folder / "vae" / f"{number}_{folder}.safetensors").write_bytes(b"")
+    monkeypatch.setenv("GRAPHFLOW_MODELS", f"{tmp_path / 'named'}:{tmp_path / 'also'}")
+    found = json.loads(call("nodes", "VAELoader", "--models", "given", "--json").out)
+    assert found["inputs"]["vae_name"]["choices"] == [
+        "0_given.safetensors", "1_named.safetensors", "2_also.safetensors", "3_models.safetensors"
+    ]  # fmt: skip
