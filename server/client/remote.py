@@ -223,10 +223,27 @@ def _raise(told: Translation) -> None:
 
 
 def _waited(work: Coroutine[Any, Any, T]) -> T:
-    """The result for a caller that does not await; in a notebook, whose loop runs already, from a thread of its own."""
+    """The result for a caller that does not await; in a notebook, whose loop runs already, from a thread of its own.
+
+    An interrupt (Ctrl-C) cancels the work in either case.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
+    tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+
+    async def noted() -> T:
+        task = asyncio.ensure_future(work)
+        tasks.append((asyncio.get_running_loop(), task))
+        return await task
+
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        future = pool.submit(asyncio.run, noted())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in tasks:
+                with suppress(RuntimeError):  # it is over by now
+                    loop.call_soon_threadsafe(task.cancel)
+            raise

@@ -1,6 +1,8 @@
 """`gf.connect`: any server of the field's protocol as an engine."""
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -143,6 +145,22 @@ def test_cancel_stops_the_run_there(remote, field):
     with pytest.raises(gf.Cancelled):
         remote.run(WORKFLOW, on_event=listen, cancel=flag)
     assert len(field.interrupted) == 1 and events[-1].status == "cancelled"
+
+
+def test_an_interrupt_in_a_notebook_stops_the_run_there(remote, field):
+    field.run = field.waits
+
+    def listen(event):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def main():
+        remote.run(WORKFLOW, on_event=listen)
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(main())
+    loop.close()
+    assert len(field.interrupted) == 1
 
 
 def test_leaving_the_loop_of_events_cancels_the_run_there(remote, field):
