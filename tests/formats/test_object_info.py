@@ -53,7 +53,9 @@ def test_node_types_of_a_folder_are_marked_as_foreign(tmp_path: Path) -> None:
     )
     registry = Registry()
     registry.add_folder(tmp_path)
-    assert describe(registry["Mine"], Settings())["python_module"] == "custom_nodes.mine"
+    found = describe(registry["Mine"], Settings())
+    assert found["python_module"] == "custom_nodes.mine"
+    assert found["category"] == "other", "without one the editor would call it deprecated"
 
 
 def test_order_of_inputs_is_the_stated_one_then_that_of_the_keys_and_hidden_ones_do_not_count() -> None:

@@ -15,7 +15,7 @@ from .links import Constant, Source, resolve
 from .subgraphs import Nesting, Scope
 from .values import choose_words, wrapped
 from .walk import sent_nodes
-from .widgets import read_widgets
+from .widgets import read_widgets, without_null
 
 __all__ = ["Converted", "to_prompt"]
 
@@ -70,7 +70,11 @@ class _Conversion:
     def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
         exec_id = scope.prefix + node.id
         widgets = self._nesting.widgets_of(scope, node)
-        inputs = {item.name: self._sent(scope, node, item.info, item.value) for item in widgets.values() if item.sent}
+        inputs = {
+            item.name: self._sent(scope, node, item.info, self._worded(exec_id, item.info, item.value))
+            for item in widgets.values()
+            if item.sent
+        }
         for index, slot in enumerate(node.inputs):
             found = resolve(self._nesting, scope, node, index)
             if isinstance(found, Source):
@@ -78,7 +82,7 @@ class _Conversion:
             elif isinstance(found, Constant):
                 widget = widgets.get(slot.name)
                 target = widget.info if widget is not None else InputInfo(slot.name, slot.type)
-                inputs[slot.name] = self._sent(scope, node, target, found.value)
+                inputs[slot.name] = self._sent(scope, node, target, without_null(target, found.value))
         meta = {"title": node.title or info.display_name}
         meta |= {
             key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := node.properties.get(key), str)
@@ -86,12 +90,16 @@ class _Conversion:
         self._prompt[exec_id] = {"inputs": inputs, "class_type": node.type, "_meta": meta}
         self._compare_named(exec_id, node, info)
 
+    def _worded(self, exec_id: str, item: InputInfo, value: Any) -> Any:
+        """A text of the node itself; the editor leaves promoted ones as they are."""
+        if isinstance(value, str) and item.type == "STRING" and item.options.get("dynamicPrompts"):
+            return choose_words(value, random.Random(f"{self._seed} {exec_id} {item.name}"))
+        return value
+
     def _sent(self, scope: Scope, node: EditorNode, item: InputInfo, value: Any) -> Any:
-        if isinstance(value, str):
-            if item.type == "STRING" and item.options.get("dynamicPrompts"):
-                value = choose_words(value, random.Random(f"{self._seed} {scope.prefix}{node.id} {item.name}"))
-            if item.name == "filename_prefix" and (node.type.startswith("Save") or node.type.endswith("Save")):
-                value = self._nesting.fill_in(scope, value)
+        saves = node.type.startswith("Save") or node.type.endswith("Save")
+        if isinstance(value, str) and item.name == "filename_prefix" and saves:
+            value = self._nesting.fill_in(scope, value)
         return wrapped(item.type, value)
 
     def _compare_named(self, exec_id: str, node: EditorNode, info: NodeInfo) -> None:

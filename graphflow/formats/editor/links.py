@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class Constant:
 
 def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Source | Constant | None:
     """The source of input number `index` of a node; None if it is not linked, or only to what does not run."""
-    want = _type(node.inputs, index)
+    want = _wanted(nesting, node, index)
     seen: set[tuple[int, str, int]] = set()
     while True:
         here = (id(scope), node.id, index)
@@ -47,7 +48,7 @@ def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Sou
                 promoted, value = nesting.promoted_value(scope, link.origin_slot)
                 return Constant(value) if promoted else None
             scope, node, index = parent, instance, outer
-            want = _type(node.inputs, index)
+            want = _wanted(nesting, node, index)
             continue
         origin, slot = scope.graph.nodes.get(link.origin), link.origin_slot
         while origin is not None and origin.active and origin.type in nesting.definitions:
@@ -65,7 +66,7 @@ def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Sou
             passed = _bypass(origin, slot, want)
             if passed is None:
                 return None
-            node, index, want = origin, passed, _type(origin.inputs, passed)
+            node, index, want = origin, passed, _wanted(nesting, origin, passed)
         elif origin.type in VIRTUAL:
             return None
         else:
@@ -83,6 +84,18 @@ def _bypass(node: EditorNode, slot: int, want: str) -> int | None:
     if want in types:
         return types.index(want)
     return next((at for at, each in enumerate(types) if _fits(each, kind) and _fits(each, want)), None)
+
+
+def _wanted(nesting: Nesting, node: EditorNode, index: int) -> str:
+    """The type that an input takes. One that takes the type of its link takes all that it may take."""
+    info = nesting.infos.get(node.type)
+    if info is not None and 0 <= index < len(node.inputs):
+        for item in info.inputs:
+            if item.name == node.inputs[index].name and item.type == "COMFY_MATCHTYPE_V3":
+                template = item.options.get("template")
+                allowed = template.get("allowed_types") if isinstance(template, Mapping) else None
+                return allowed if isinstance(allowed, str) else "*"
+    return _type(node.inputs, index)
 
 
 def _type(slots: tuple[Slot, ...], index: int) -> str:

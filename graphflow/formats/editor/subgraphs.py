@@ -60,6 +60,8 @@ class Nesting:
         self.infos, self.definitions = infos, document.definitions
         self._now, self._prefer_named = now, prefer_named
         self._cyclic = _cyclic(self.definitions)
+        for graph in (document.root, *self.definitions.values()):
+            _free_shown_widgets(graph, self.definitions)
         self._promoted: dict[tuple[str, int], Promoted | None] = {}
         self.root = Scope(document.root)
         self._push_primitives(self.root)
@@ -199,7 +201,7 @@ class Nesting:
         shown = [index for index in range(len(graph.inputs)) if self.promoted(graph, index) is not None]
         if isinstance(instance.values, list):
             scope.given.update(zip(shown, instance.values, strict=False))
-        if self._prefer_named or not isinstance(instance.values, list):
+        if self._prefer_named:
             named = {**(instance.values if isinstance(instance.values, dict) else {}), **(instance.named or {})}
             scope.given |= {index: named[name] for index in shown if (name := graph.inputs[index].name) in named}
         for entry in _list(instance.properties.get("proxyWidgetErrorQuarantine")):
@@ -221,12 +223,10 @@ class Nesting:
 
     def _give_proxy(self, scope: Scope, proxy: Any, value: Any) -> None:
         """`[node inside, widget]`: a widget that older editors show on the instance. What cannot be found is dropped."""
-        if not isinstance(proxy, list) or len(proxy) < 2 or not isinstance(proxy[1], str) or proxy[1].startswith("$$"):
+        shown = _shown(proxy)
+        if shown is None:
             return
-        name = proxy[1]
-        while (found := PREFIX.match(name)) is not None:
-            name = name[found.end() :]
-        node_id = str(proxy[0])
+        node_id, name = shown
         if node_id == "-1":
             self._give_input(scope, name, value)
             return
@@ -242,6 +242,31 @@ class Nesting:
                 scope.given[link.origin_slot] = value
                 return
         scope.pushed.setdefault(node.id, {})[name] = value
+
+
+def _free_shown_widgets(graph: Graph, definitions: Mapping[str, Graph]) -> None:
+    """A widget that older editors show on an instance becomes an input of the definition, in place of a link inside."""
+    for instance in graph.nodes.values():
+        inside = definitions.get(instance.type)
+        for proxy in _list(instance.properties.get("proxyWidgets")) if inside is not None else ():
+            shown = _shown(proxy)
+            node = inside.nodes.get(inside.renamed.get(shown[0], shown[0])) if shown is not None and inside else None
+            if shown is None or node is None or inside is None or node.type in PUSHERS or node.type in definitions:
+                continue
+            for at, slot in enumerate(node.inputs):
+                link = inside.into.get((node.id, at))
+                if slot.widget == shown[1] and link is not None and link.origin != inside.input_node:
+                    del inside.into[node.id, at]
+
+
+def _shown(proxy: Any) -> tuple[str, str] | None:
+    """The node inside and the widget that an entry `["12", "text"]` of `proxyWidgets` names; None for a preview."""
+    if not isinstance(proxy, list) or len(proxy) < 2 or not isinstance(proxy[1], str) or proxy[1].startswith("$$"):
+        return None
+    name = proxy[1]
+    while (found := PREFIX.match(name)) is not None:
+        name = name[found.end() :]
+    return str(proxy[0]), name
 
 
 def _push(scope: Scope, primitive: EditorNode, value: Any) -> None:

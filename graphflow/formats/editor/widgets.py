@@ -14,7 +14,8 @@ from typing import Any
 from ..object_info import InputInfo, NodeInfo, read_inputs
 from .document import EditorNode
 
-__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets"]
+__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets",
+           "without_null"]  # fmt: skip
 
 DYNAMIC_CHOICE, DYNAMIC_GROUP, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_AUTOGROW_V3"
 WIDGET_TYPES = frozenset([
@@ -134,9 +135,11 @@ def _assign(
             value = named[item.name]
         elif not stored:
             value = _default(item)
-        if value is None and item.type in ("COMBO", DYNAMIC_CHOICE):
-            value = _first(item)
-        found.append(Widget(item, _mended(info, item, value), sent and item.type != DYNAMIC_GROUP))
+        if value is None and item.name not in pushed:
+            value = "" if item.options.get("multiline") else without_null(item, value)
+        # A choice that has neither a stored value nor an option has no value: the editor leaves it out.
+        left_out = item.type == DYNAMIC_GROUP or (item.type == "COMBO" and value is None and not stored)
+        found.append(Widget(item, _mended(info, item, value), sent and not left_out))
         waiting.extendleft(reversed([(extra, False) for extra in _controls(item)]))
         waiting.extendleft(reversed([(inner, True) for inner in _inner(item, value)]))
     return found, at
@@ -183,6 +186,11 @@ def _inner(item: InputInfo, value: Any) -> list[InputInfo]:
 def _prefixed(prefix: str, groups: Any) -> list[InputInfo]:
     inputs = read_inputs(groups) if isinstance(groups, Mapping) else ()
     return [replace(inner, name=f"{prefix}.{inner.name}") for inner in inputs]
+
+
+def without_null(item: InputInfo, value: Any) -> Any:
+    """A choice that is stored as null is its first option."""
+    return _first(item) if value is None and item.type in ("COMBO", DYNAMIC_CHOICE) else value
 
 
 def _default(item: InputInfo) -> Any:
