@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
-    "Accepted", "Changes", "FileRef", "FreeBody", "HistoryQuery", "InterruptBody", "Job", "JobsPage", "JobsQuery",
-    "MaskUpload", "Pagination", "PictureUpload", "PromptBody", "PromptQuery", "QueueQuery", "Refusal", "UserdataQuery",
-    "ValidateAnswer", "ViewQuery",
+    "Accepted", "Changes", "EventsQuery", "FieldError", "FileInfo", "FileRef", "FreeBody", "Health", "HistoryQuery",
+    "InterruptBody", "Job", "JobsCancel", "JobsPage", "JobsQuery", "LoginBody", "MaskUpload", "NameQuery",
+    "Pagination", "PathQuery", "PictureUpload", "ProblemModel", "PromptBody", "PromptQuery", "PromptState",
+    "QueueChanges", "QueueQuery", "Refusal", "SocketQuery", "SubscribeBody", "UserdataQuery", "ValidateAnswer",
+    "ViewQuery", "WriteQuery",
 ]  # fmt: skip
 
 PROMPT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
