@@ -12,6 +12,7 @@ Nothing that goes wrong here stops a run: it warns once, and the run goes on wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -44,6 +45,8 @@ WORTH_A_RECORD = 0.05
 """Seconds of computing from which a small entry is kept in a record file, too."""
 RETRY = 60.0
 """Seconds for which a folder that made trouble is left alone."""
+SHRINK = 0.25
+"""Part of the folder that is given up when the disk is full."""
 ABANDONED = 3600.0
 """Seconds after which a file that belongs to nothing is taken for what a dead process left."""
 CHECKPOINTS = 7 * 86400.0
@@ -311,16 +314,36 @@ class DiskTier:
         self._writer.flush()
 
     def _write(self, jobs: list[Job]) -> None:
+        error = self._tried(jobs)
+        if error is not None and _is_full(error) and self._make_room():
+            error = self._tried(jobs)
+        if isinstance(error, OSError):
+            self._trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.folder})")
+        elif isinstance(error, sqlite3.OperationalError):
+            self._trouble("cache_full", f"results are not kept any more: {error} ({self.folder})")
+        elif isinstance(error, sqlite3.Error):
+            self._failed(error)
+        elif error is not None:
+            self._trouble("cache_failed", f"results are not kept any more: {type(error).__name__}: {error}")
+
+    def _tried(self, jobs: list[Job]) -> Exception | None:
         try:
             self._write_batch(jobs)
-        except sqlite3.OperationalError as error:
-            self._trouble("cache_full", f"results are not kept any more: {error} ({self.folder})")
-        except sqlite3.Error as error:
-            self._failed(error)
-        except OSError as error:
-            self._trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.folder})")
-        except Exception as error:  # a thread that dies here would leave every later run waiting
-            self._trouble("cache_failed", f"results are not kept any more: {type(error).__name__}: {error}")
+        except Exception as error:  # a thread that dies of one would leave every later run waiting
+            return error
+        return None
+
+    def _make_room(self) -> bool:
+        """The disk is full: what was used least recently is worth less than what was computed just now. Files go first:
+        without room the index cannot even forget."""
+        limit = min([time.time(), *(self._leases.alive("run-") if self._leases is not None else ())])
+        wanted = int(self.total_bytes() * SHRINK)
+        contents = self._asked(lambda index: index.oldest_blobs(limit, wanted)) or []
+        for content in contents:
+            self._blobs.remove(content)
+        for content in contents:
+            self._forget_content(content)
+        return bool(contents) and not self._is_broken
 
     def _write_batch(self, jobs: list[Job]) -> None:
         with self._lock:
@@ -527,6 +550,12 @@ def _entry(row: Row, outputs: tuple[object, ...] | None) -> Entry:
     ui = json.loads(row.ui) if row.ui is not None else None
     brought = tuple(Brought(*part) for part in json.loads(row.brought)) if row.brought is not None else ()
     return Entry(outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _remove_if_older(path: Path, than: float) -> bool:

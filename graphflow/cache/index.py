@@ -203,6 +203,20 @@ class Index:
                         total -= size + FILE_COST
         return gone, unneeded
 
+    def oldest_blobs(self, used_before: float, wanted: int) -> list[bytes]:
+        """Contents that were used least recently, and by no entry since a time, until they take `wanted` bytes."""
+        found: list[bytes] = []
+        with self._alone():
+            for content, size in self._db.execute(
+                "SELECT o.content, max(o.bytes) FROM outputs o JOIN entries e USING (recipe) WHERE o.data IS NULL AND o.bytes > 0 "
+                "GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)", (used_before,)
+            ).fetchall():  # fmt: skip
+                if wanted <= 0:
+                    break
+                found.append(content)
+                wanted -= size
+        return found
+
     def stats(self) -> list[TypeStats]:
         with self._alone():
             rows = self._db.execute(

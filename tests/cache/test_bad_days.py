@@ -89,6 +89,18 @@ def test_a_full_disk_stops_the_storing_and_not_the_run(small_disk, run, truth, c
     assert run(small_disk) == (truth, []) and calls["Tensor"] == count
 
 
+def test_on_a_full_disk_the_oldest_results_make_room_for_new_ones(small_disk, registry, graph, calls):
+    for seed in range(8):
+        with gf.Engine(registry, cache=gf.Cache(small_disk)) as engine:
+            engine.run(graph(t=("Tensor", {"seed": seed, "size": 48}), o=("Show", {"value": "@t"})))
+            assert not engine.cache.problems
+    with gf.Engine(registry, cache=gf.Cache(small_disk)) as engine:
+        engine.run(graph(t=("Tensor", {"seed": 7, "size": 48}), o=("Show", {"value": "@t"})), targets=["t"])
+        assert calls["Tensor"] == 8
+        engine.run(graph(t=("Tensor", {"seed": 0, "size": 48}), o=("Show", {"value": "@t"})), targets=["t"])
+        assert calls["Tensor"] == 9
+
+
 def test_a_file_system_mounted_read_only_is_read_and_not_written(small_disk, run, truth, calls):
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     assert run(small_disk) == (truth, [])
