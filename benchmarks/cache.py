@@ -177,7 +177,7 @@ def storing_pictures(rounds: int, folder: Path) -> list[Line]:
         return time.perf_counter() - wall, time.process_time() - busy
 
     run(False)
-    pairs = [(run(True), run(False)) for _ in range(max(5, rounds))]
+    pairs = [(run(True), run(False)) for _ in range(max(3, rounds))]
     lines = []
     for index, unit in enumerate(("s", "s CPU")):
         with_cache, without = (statistics.median(pair[side][index] for pair in pairs) for side in (0, 1))

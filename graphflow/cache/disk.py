@@ -1,10 +1,10 @@
 """The disk tier: content-addressed blobs, an index, checkpoints, shared by many processes.
 
-    FOLDER/v2/index.sqlite     recipe -> contents (small outputs lie in it)
-    FOLDER/v2/blobs/           outputs, named by their digest
-    FOLDER/v2/records/         a copy of each row that was worth a blob, so that the index can be lost
-    FOLDER/v2/checkpoints/     states of nodes that were stopped half-way, by recipe
-    FOLDER/v2/leases/          who computes what just now
+    FOLDER/v3/index.sqlite     recipe -> contents (small outputs lie in it)
+    FOLDER/v3/blobs/           outputs, named by their digest
+    FOLDER/v3/records/         a copy of each row that was worth a blob, so that the index can be lost
+    FOLDER/v3/checkpoints/     states of nodes that were stopped half-way, by recipe
+    FOLDER/v3/leases/          who computes what just now
 
 Nothing that goes wrong here stops a run: it warns once, and the run goes on without the disk.
 """
@@ -46,7 +46,8 @@ WORTH_A_RECORD = 0.05
 RETRY = 60.0
 """Seconds for which a folder that made trouble is left alone."""
 SHRINK = 0.25
-"""Part of the folder that is given up when the disk is full."""
+"""Part of the folder that is given up when the disk is full, at most SHRINKS times for one batch."""
+SHRINKS = 3
 ABANDONED = 3600.0
 """Seconds after which a file that belongs to nothing is taken for what a dead process left."""
 CHECKPOINTS = 7 * 86400.0
@@ -315,8 +316,14 @@ class DiskTier:
 
     def _write(self, jobs: list[Job]) -> None:
         error = self._tried(jobs)
-        if error is not None and _is_full(error) and self._make_room():
-            error = self._tried(jobs)
+        given_up: list[bytes] = []
+        for _ in range(SHRINKS):
+            if error is not None and _is_full(error):
+                given_up += self._make_room()
+                error = self._tried(jobs)
+        if error is None:
+            for content in given_up:  # not before: without room the index cannot even forget
+                self._forget_content(content)
         if isinstance(error, OSError):
             self._trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.folder})")
         elif isinstance(error, sqlite3.OperationalError):
@@ -333,17 +340,18 @@ class DiskTier:
             return error
         return None
 
-    def _make_room(self) -> bool:
-        """The disk is full: what was used least recently is worth less than what was computed just now. Files go first:
-        without room the index cannot even forget."""
+    def _make_room(self) -> list[bytes]:
+        """The disk is full: what was used least recently is worth less than what was computed just now. Gives the contents
+        whose files are removed."""
         limit = min([time.time(), *(self._leases.alive("run-") if self._leases is not None else ())])
-        wanted = int(self.total_bytes() * SHRINK)
-        contents = self._asked(lambda index: index.oldest_blobs(limit, wanted)) or []
-        for content in contents:
-            self._blobs.remove(content)
-        for content in contents:
-            self._forget_content(content)
-        return bool(contents) and not self._is_broken
+        wanted = self.total_bytes() * SHRINK
+        gone = []
+        for content, size in self._asked(lambda index: index.oldest_blobs(limit)) or ():
+            if wanted > 0 and self._blobs.exists(content):
+                self._blobs.remove(content)
+                gone.append(content)
+                wanted -= size
+        return gone
 
     def _write_batch(self, jobs: list[Job]) -> None:
         with self._lock:

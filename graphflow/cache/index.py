@@ -19,7 +19,7 @@ from .entry import Origin, origin_from_json
 
 __all__ = ["LAYOUT", "FILE_COST", "Index", "Row", "Stored", "TypeStats"]
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the database and the files beside it. Another layout lies in another folder."""
 FILE_COST = 4096
 """What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
@@ -35,7 +35,7 @@ AT_ONCE = 1000
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
     recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT, brought TEXT,
-    seal BLOB, used REAL, hits INT DEFAULT 0);
+    seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
 CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key);
 CREATE INDEX IF NOT EXISTS entries_by_type ON entries (type, created);
 CREATE INDEX IF NOT EXISTS entries_by_use ON entries (used);
@@ -137,9 +137,9 @@ class Index:
             for row in rows:
                 self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
                 self._db.execute(
-                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                     (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
-                     row.seal(), row.created),
+                     row.seal(), sum(item.size for item in row.outputs), row.created),
                 )  # fmt: skip
                 for slot, item in enumerate(row.outputs):
                     self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
@@ -203,29 +203,20 @@ class Index:
                         total -= size + FILE_COST
         return gone, unneeded
 
-    def oldest_blobs(self, used_before: float, wanted: int) -> list[bytes]:
-        """Contents that were used least recently, and by no entry since a time, until they take `wanted` bytes."""
-        found: list[bytes] = []
+    def oldest_blobs(self, used_before: float) -> list[tuple[bytes, int]]:
+        """Contents that no entry has used since a time, and their bytes, least recently used first."""
         with self._alone():
-            for content, size in self._db.execute(
+            return self._db.execute(
                 "SELECT o.content, max(o.bytes) FROM outputs o JOIN entries e USING (recipe) WHERE o.data IS NULL AND o.bytes > 0 "
                 "GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)", (used_before,)
-            ).fetchall():  # fmt: skip
-                if wanted <= 0:
-                    break
-                found.append(content)
-                wanted -= size
-        return found
+            ).fetchall()  # fmt: skip
 
     def stats(self) -> list[TypeStats]:
         with self._alone():
             rows = self._db.execute(
-                "SELECT type, count(*), sum(hits), sum(hits * seconds) FROM entries GROUP BY type"
+                "SELECT type, count(*), sum(bytes), sum(hits), sum(hits * seconds) FROM entries GROUP BY type"
             ).fetchall()
-            sizes = dict(self._db.execute(
-                "SELECT e.type, sum(o.bytes) FROM outputs o JOIN entries e USING (recipe) GROUP BY e.type"
-            ).fetchall())  # fmt: skip
-        return [TypeStats(kind, count, sizes.get(kind) or 0, hits, saved) for kind, count, hits, saved in rows]
+        return [TypeStats(*row) for row in rows]
 
     def recipes(self) -> list[bytes]:
         with self._alone():

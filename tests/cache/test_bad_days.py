@@ -90,15 +90,16 @@ def test_a_full_disk_stops_the_storing_and_not_the_run(small_disk, run, truth, c
 
 
 def test_on_a_full_disk_the_oldest_results_make_room_for_new_ones(small_disk, registry, graph, calls):
-    for seed in range(8):
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    for seed in range(20):
         with gf.Engine(registry, cache=gf.Cache(small_disk)) as engine:
-            engine.run(graph(t=("Tensor", {"seed": seed, "size": 48}), o=("Show", {"value": "@t"})))
+            engine.run(graph(t=("Tensor", {"seed": seed}), o=("Show", {"value": "@t"})))
             assert not engine.cache.problems
     with gf.Engine(registry, cache=gf.Cache(small_disk)) as engine:
-        engine.run(graph(t=("Tensor", {"seed": 7, "size": 48}), o=("Show", {"value": "@t"})), targets=["t"])
-        assert calls["Tensor"] == 8
-        engine.run(graph(t=("Tensor", {"seed": 0, "size": 48}), o=("Show", {"value": "@t"})), targets=["t"])
-        assert calls["Tensor"] == 9
+        engine.run(graph(t=("Tensor", {"seed": 19}), o=("Show", {"value": "@t"})), targets=["t"])
+        assert calls["Tensor"] == 20
+        engine.run(graph(t=("Tensor", {"seed": 0}), o=("Show", {"value": "@t"})), targets=["t"])
+        assert calls["Tensor"] == 21
 
 
 def test_a_file_system_mounted_read_only_is_read_and_not_written(small_disk, run, truth, calls):
