@@ -239,3 +239,16 @@ def own_terminal(terminal):
     import termios
 
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+
+@pytest.mark.parametrize("wait", [0.1, 0.2, 0.3])
+def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_traceback(write, pack, environment, wait):
+    code = "import sys, graphflow_launcher; print(1, flush=True); sys.exit(graphflow_launcher.main())"
+    arguments = ["run", str(write("Slow")), "--nodes", str(pack), "--quiet"]
+    running = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env=environment)  # fmt: skip
+    running.stdout.readline()
+    time.sleep(wait)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1 and err == "cancelled\n"

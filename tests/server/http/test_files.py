@@ -120,7 +120,11 @@ def test_attack_11_a_picture_that_kills_its_decoder_harms_nobody(server, monkeyp
     """Uploads are decoded in a process of their own first; whatever becomes of it, the server answers."""
     from graphflow_server import decoding
 
-    for text in ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "x = bytearray(1 << 40)", "print('no json')"):
+    for text in (
+        "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+        "x = bytearray(1 << 40)",
+        "print('no json')",
+    ):
         program = tmp_path / "decoding.py"
         program.write_text(text)
         monkeypatch.setattr(decoding, "__file__", str(program))
