@@ -22,6 +22,7 @@ from graphflow.commands.common import (
 )
 
 from .options import Limits, Options
+from .queue import QueueSettings, WorkerConfig
 
 __all__ = ["configure", "run"]
 
@@ -137,14 +138,12 @@ def token_in(path: Path) -> str:
         raise InvalidWorkflow([Problem("no_file", f"cannot read a token from {path}: {error}")]) from None
 
 
-def _queue_settings(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from .queue import QueueSettings, WorkerConfig
-
+def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
     worker = WorkerConfig(
         output_dir=arguments.output_dir, input_dir=arguments.input_dir, temp_dir=arguments.output_dir / "temp",
         models=tuple(arguments.models), nodes=tuple(arguments.nodes),
         cache_dir=None if arguments.no_cache else cache_folder(arguments), cache_size=arguments.cache_size,
-        cache_remote=arguments.cache_remote,
+        cache_remote=arguments.cache_remote, checkpoint_every=arguments.checkpoint_every,
     )  # fmt: skip
     return QueueSettings(
         arguments.state_dir, worker, start_paused=arguments.start_paused, webhook_hosts=tuple(arguments.allow_webhooks)

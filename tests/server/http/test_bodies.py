@@ -262,3 +262,38 @@ def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
         with pytest.raises(strict_json.BadJSON):
             strict_json.loads(trick)
     assert time.perf_counter() - began < 5
+
+
+# -- bad days -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_a_507_that_says_so_and_the_server_goes_on_when_there_is_room(serve, monkeypatch):
+    from graphflow_server import userdata
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with serve() as server:
+        monkeypatch.setattr(userdata, "write_file", full)
+        for path in ("/userdata/a.json", "/settings/a"):
+            refused = server.post(path, {"a": 1})
+            assert refused.status == 507 and refused.json["problems"][0]["message"] == "No space left on device"
+        monkeypatch.undo()
+        assert server.post("/userdata/a.json", {"a": 1}).status == 200
+
+
+def test_a_queue_that_takes_nothing_just_now_is_a_503_and_no_loss(serve, graph, monkeypatch):
+    from graphflow_server.queue import PromptQueue, Refused
+
+    from graphflow import Problem
+
+    async def refuse(*_):
+        raise Refused([Problem("no_disk", "the queue cannot be written: disk full")])
+
+    with serve() as server:
+        monkeypatch.setattr(PromptQueue, "submit", refuse)
+        refused = server.post("/prompt", {"prompt": graph(63), "prompt_id": "later"})
+        assert refused.status == 503 and refused.problems == ["no_disk"]
+        assert server.get("/prompts/later").status == 404
+        monkeypatch.undo()
+        assert server.run(graph(63), prompt_id="later")["state"] == "done"

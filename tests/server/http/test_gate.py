@@ -229,6 +229,23 @@ def test_a_token_that_cannot_be_sent_or_is_too_short_is_refused(tmp_path, token)
     assert refused.value.problems[0].code == "bad_token"
 
 
+def test_what_the_command_line_says_reaches_the_worker_and_the_caps(tmp_path):
+    import argparse
+
+    from graphflow_server.command import _options, _queue_settings
+
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    words = ["--checkpoint-every", "3", "--cache-dir", "c", "--models", "m", "--start-paused", "--allow-webhooks", "example.org",
+             "--max-steps", "7", "--max-upload", "1MB", "--state-dir", "s", "--cors", "https://a.example"]  # fmt: skip
+    told = parser.parse_args(words)
+    settings, options = _queue_settings(told), _options(told)
+    assert settings.worker.checkpoint_every == 3 and settings.worker.cache_dir == Path("c")
+    assert settings.worker.models == (Path("m"),) and settings.start_paused and settings.webhook_hosts == ("example.org",)
+    assert options.limits.steps == 7 and options.limits.upload == 1 << 20 and options.cors == ("https://a.example",)
+    assert settings.folder == Path("s") and options.user_dir == Path("s/user")
+
+
 def test_a_token_file_is_made_for_its_owner_alone_and_read_again(tmp_path):
     from graphflow_server.command import token_in
 
