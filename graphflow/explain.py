@@ -49,7 +49,11 @@ def explain(
         if entry is None:
             key = content_key(mine, node, content)
             entry = cache.peek(None, key) if key is not None else None
-            why = "its inputs have the same content" if mine.is_volatile or mine.is_open else "upstream changed, same content"
+            why = (
+                "its inputs have the same content"
+                if mine.is_volatile or mine.is_open
+                else "upstream changed, same content"
+            )
         if entry is not None and not all(is_current(part, types, settings) for part in entry.brought):
             entry = None
         valid = node.type.still_valid

@@ -65,6 +65,8 @@ class Graph:
     name: str = ""
     nodes: dict[str, EditorNode] = field(default_factory=dict)
     links: dict[str, EditorLink] = field(default_factory=dict)
+    order: dict[str, int] = field(default_factory=dict)
+    """The place of each link in the table."""
     into: dict[tuple[str, int], EditorLink] = field(default_factory=dict)
     """The link that ends in an input: (node, place of the input in the file) -> link."""
     inputs: tuple[Slot, ...] = ()
@@ -136,15 +138,10 @@ def _graph(raw: Mapping[str, Any], graph_id: str) -> Graph:
 
 
 def _index(graph: Graph) -> None:
-    """Which input a link ends in is what the table of links says. Where it says two for one input, the one wins that an
-    input of the node names, as in the editor; others are left over from edits.
-    """
     graph.into, graph.from_node, graph.from_input, graph.to_output = {}, {}, {}, {}
+    graph.order = {link_id: place for place, link_id in enumerate(graph.links)}
     for node in graph.nodes.values():
-        for link_id in (link_id for slot in node.inputs for link_id in slot.links):
-            link = graph.links.get(link_id)
-            if link is not None and link.target == node.id:
-                graph.into.setdefault((link.target, link.target_slot), link)
+        _find_inputs(graph, node)
     for link in graph.links.values():
         graph.from_node.setdefault(link.origin, []).append(link)
         graph.into.setdefault((link.target, link.target_slot), link)
@@ -157,6 +154,29 @@ def _index(graph: Graph) -> None:
             stated = slots[index].links if 0 <= index < len(slots) else ()
             place = {link_id: at for at, link_id in enumerate(stated)}
             links.sort(key=lambda link, place=place: place.get(link.id, len(place)))  # type: ignore[misc]
+
+
+def _find_inputs(graph: Graph, node: EditorNode) -> None:
+    """Which link ends in which input: the one that the input names, whatever place the table of links says.
+
+    But of two named links for which the table says one place, only the first in the table stays, and in that place. All
+    this is what the editor does. Links that no input names end where the table says, if nothing else ends there.
+    """
+    named = {
+        link_id: at
+        for at, slot in reversed(list(enumerate(node.inputs)))
+        for link_id in slot.links
+        if link_id in graph.links and graph.links[link_id].target == node.id
+    }
+    places: dict[int, list[str]] = {}
+    for link_id in sorted(named, key=graph.order.__getitem__):
+        places.setdefault(graph.links[link_id].target_slot, []).append(link_id)
+    for place, rivals in places.items():
+        if len(rivals) > 1:
+            graph.into[node.id, place] = graph.links[rivals[0]]
+    for rivals in places.values():
+        if len(rivals) == 1:
+            graph.into.setdefault((node.id, named[rivals[0]]), graph.links[rivals[0]])
 
 
 def _node(raw: Mapping[str, Any]) -> EditorNode:

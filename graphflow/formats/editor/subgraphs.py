@@ -121,7 +121,7 @@ class Nesting:
             node = scope.graph.nodes[found.node]
             if found.nested is None:
                 widget = self.widgets_of(scope, node).get(found.widget)
-                return widget is not None, widget.value if widget is not None else None
+                return (True, widget.value) if widget is not None and widget.sent else (False, None)
             child = self.enter(scope, node)
             if child is None:
                 return False, None
@@ -241,7 +241,9 @@ class Nesting:
             if slot.name == name and link is not None and link.origin == scope.graph.input_node:
                 scope.given[link.origin_slot] = value
                 return
-        scope.pushed.setdefault(node.id, {})[name] = value
+        info = self.infos.get(node.type)
+        if info is None or any(item.name == name for item in info.inputs):
+            scope.pushed.setdefault(node.id, {})[name] = value
 
 
 def _free_shown_widgets(graph: Graph, definitions: Mapping[str, Graph]) -> None:
