@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,14 +72,13 @@ class Variants(Sequence[Variant]):
             found.append(row)
         return tuple(found[::-1])
 
-    def ordered(self, slowest: Sequence[int]) -> Iterator[int]:
+    def ordered(self, slowest: Sequence[int]) -> list[int]:
         """The indexes of all variants, these axes (by number) moving in this order, the first slowest."""
         strides = [math.prod(len(axis) for axis in self.axes[i + 1 :]) for i in range(len(self.axes))]
-        indexes: Iterable[int] = (0,)
+        indexes = [0]
         for axis in slowest:
-            indexes = (start + row * strides[axis] for start in indexes for row in range(len(self.axes[axis])))
-            indexes = list(indexes)
-        return iter(indexes)
+            indexes = [start + row * strides[axis] for start in indexes for row in range(len(self.axes[axis]))]
+        return indexes
 
     @property
     def places(self) -> tuple[Place, ...]:
