@@ -212,17 +212,17 @@ def many_blobs(rounds: int, folder: Path) -> list[Line]:
     place = folder / "many"
     cache = Cache(place)
     disk = cache.disk
-    assert disk is not None and disk._index is not None
+    assert disk is not None and disk.index is not None
     rows = []
     for number in range(count):
         content = digest_of(b"%d" % number)
-        path = disk._blobs.path(content)
+        path = disk.blobs.path(content)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"%d" % number)
         recipe = number.to_bytes(16, "big")
         origin = origin_to_json(Origin(f"Type{number % 30}", "v1", {"seed": number, "text": "a red apple on a table"}))
         rows.append(Row(recipe, recipe, f"Type{number % 30}", None, False, 0.1, 1.0, origin, (Stored(content, 65536),)))
-    disk._index.put(rows)
+    disk.index.put(rows)
     cache.close()
     wall, busy = medians(rounds, lambda: run_process("cache", "stats", cache=place))
     cache = Cache(place)

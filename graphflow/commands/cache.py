@@ -59,14 +59,14 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
         print(f"{gone} entries removed, {readable(disk.total_bytes())} left")
     else:
         disk.clear()
-        print(f"{disk.folder} is empty")
+        print(f"{disk.path} is empty")
     return DONE
 
 
 def _stats(cache: Cache) -> None:
     assert cache.disk is not None
     rows = cache.disk.stats()
-    print(f"{cache.disk.folder}: {readable(cache.disk.total_bytes())}")
+    print(f"{cache.disk.path}: {readable(cache.disk.total_bytes())}")
     if rows:
         print(f"\n{'node type':28} {'entries':>8} {'size':>10} {'hits':>8} {'time saved':>11}")
     for row in sorted(rows, key=lambda row: -row.bytes):

@@ -128,7 +128,7 @@ def test_two_swapped_checkpoints_are_no_checkpoints(tmp_path):
     disk = gf.Cache(tmp_path).disk
     disk.save_checkpoint(b"a" * 16, {"step": 1})
     disk.save_checkpoint(b"b" * 16, {"step": 2})
-    one, two = disk._checkpoints.path(b"a" * 16), disk._checkpoints.path(b"b" * 16)
+    one, two = disk.checkpoints.path(b"a" * 16), disk.checkpoints.path(b"b" * 16)
     kept = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(kept)
@@ -248,7 +248,7 @@ def test_a_locked_index_delays_a_run_a_little_and_stops_nothing(machine, monkeyp
 
 
 def test_two_layouts_live_side_by_side_in_one_folder(machine, monkeypatch):
-    monkeypatch.setattr("graphflow.cache.disk.LAYOUT", LAYOUT + 1)
+    monkeypatch.setattr("graphflow.cache.folder.LAYOUT", LAYOUT + 1)
     monkeypatch.setattr("graphflow.cache.index.LAYOUT", LAYOUT + 1)
     monkeypatch.setattr("graphflow.cache.index._SCHEMA", __import__("graphflow.cache.index", fromlist=["x"])._SCHEMA.replace(
         f"user_version = {LAYOUT}", f"user_version = {LAYOUT + 1}"))  # fmt: skip

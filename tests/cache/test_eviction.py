@@ -99,8 +99,8 @@ def test_a_blob_that_two_entries_share_stays_until_both_are_gone(registry, graph
         disk = engine.cache.disk
         assert blobs(tmp_path) == 1 and {row.type: row.bytes > 60_000 for row in disk.stats()} == {
             "Tensor": True, "Any": True, "Show": False}  # fmt: skip
-        old = disk._index._db.execute("SELECT recipe FROM entries WHERE type = 'Tensor'").fetchone()[0]
-        disk._index._db.execute("UPDATE entries SET used = 1 WHERE recipe = ?", (old,))
+        old = disk.index._db.execute("SELECT recipe FROM entries WHERE type = 'Tensor'").fetchone()[0]
+        disk.index._db.execute("UPDATE entries SET used = 1 WHERE recipe = ?", (old,))
         assert disk.evict(None, used_before=2) == 1
         assert blobs(tmp_path) == 1 and disk.verify().missing == 0
         disk.evict(None)
@@ -121,7 +121,7 @@ def test_leftovers_of_dead_processes_are_swept_and_those_of_live_ones_are_not(re
     disk = gf.Cache(tmp_path).disk
     disk.save_checkpoint(b"o" * 16, 1)
     disk.save_checkpoint(b"n" * 16, 1)
-    os.utime(disk._checkpoints.path(b"o" * 16), (1, 1))
+    os.utime(disk.checkpoints.path(b"o" * 16), (1, 1))
     assert disk.verify().leftovers == 3
     assert (blobs / "li" / ".live").exists() and (blobs / "cd" / ("cd" * 32)).exists()
     assert not (blobs / "de" / ".dead").exists() and not (blobs / "ab" / ("ab" * 32)).exists()
