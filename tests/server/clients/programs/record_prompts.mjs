@@ -12,7 +12,10 @@ const [executablePath, address, objectInfo, files, prompts] = process.argv.slice
 const profile = mkdtempSync(join(tmpdir(), 'graphflow-browser-'))
 const browser = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
 const page = await browser.newPage()
-await page.route('**/api/object_info', route => route.fulfill({ contentType: 'application/json', body: readFileSync(objectInfo, 'utf8') }))
+// The descriptions that the tests keep are without what conversion does not need; the editor takes a node only with it.
+const described = Object.fromEntries(Object.entries(JSON.parse(readFileSync(objectInfo, 'utf8'))).map(([name, each]) =>
+  [name, { name, description: '', category: 'x', output_is_list: each.output.map(() => false), ...each }]))
+await page.route('**/api/object_info', route => route.fulfill({ contentType: 'application/json', body: JSON.stringify(described) }))
 await page.goto(String(new URL('/?', address)))
 await page.waitForFunction(() => window.app?.graph?._nodes?.length > 0, null, { timeout: 90000 })
 await page.waitForTimeout(2000)
