@@ -14,6 +14,13 @@ from graphflow.draw import to_svg
 IMAGES = Path(__file__).parent / "images"
 WORKFLOW = Path(__file__).parents[1] / "workflows" / "text_to_image.json"
 SIDE, GAP = 192, 8
+ASKED = (
+    "red apple on pink", "green apple on yellow", "banana on blue", "orange on green", "grapes on white",
+    "pizza on purple", "cat on black", "frog on gray", "panda on pink", "owl on blue", "sun on blue", "moon on green",
+    "cactus on white", "red heart on purple", "blue heart on black", "rocket on gray", "guitar on pink",
+    "ghost on yellow", "crown on blue", "octopus on green",
+)  # fmt: skip
+"""Every thing that the built-in model draws."""
 
 
 def main() -> None:
@@ -25,10 +32,28 @@ def main() -> None:
             info = PngInfo()
             info.add_text("prompt", first.text["prompt"])  # type: ignore[attr-defined]
         (IMAGES / "text_to_image.svg").write_text(to_svg(workflow, engine.registry), encoding="utf-8")
-    strip = Image.new("RGB", (len(pictures) * (SIDE + GAP) - GAP, SIDE), "white")
+    sheet(pictures, len(pictures), GAP).save(IMAGES / "demo.png", pnginfo=info, optimize=True)
+    sheet(things(workflow), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
+
+
+def things(workflow: gf.Workflow) -> list[Image.Image]:
+    """One picture of each thing, in the model's own size."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder, gf.Engine(settings=gf.Settings(output_dir=Path(folder))) as engine:
+        for seed, text in enumerate(ASKED):
+            asked = workflow.set("Positive Prompt.text", text).set("KSampler.seed", seed)
+            (image,) = engine.run(asked.set("EmptyLatentImage.batch_size", 1)).images
+            found.append(Image.open(image.path).convert("RGB"))
+    return found
+
+
+def sheet(pictures: list[Image.Image], columns: int, gap: int) -> Image.Image:
+    """Pictures of one size in rows, on white."""
+    width, height = (side + gap for side in pictures[0].size)
+    whole = Image.new("RGB", (columns * width - gap, -(-len(pictures) // columns) * height - gap), "white")
     for number, picture in enumerate(pictures):
-        strip.paste(picture, (number * (SIDE + GAP), 0))
-    strip.save(IMAGES / "demo.png", pnginfo=info, optimize=True)
+        whole.paste(picture, (number % columns * width, number // columns * height))
+    return whole
 
 
 if __name__ == "__main__":
