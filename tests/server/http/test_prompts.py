@@ -67,7 +67,7 @@ def test_history_of_a_prompt_is_empty_until_it_has_ended_and_written_before_the_
 
 
 def test_the_queue_shows_what_runs_and_what_waits(server, graph):
-    first = server.post("/prompt", {"prompt": slow(1.5, "a")}).json["prompt_id"]
+    first = server.post("/prompt", {"prompt": slow(30, "a")}).json["prompt_id"]
     until_running(server, first)
     second = server.post("/prompt", {"prompt": graph(6), "extra_data": {"extra_pnginfo": {"workflow": {"a": 1}}}}).json
     front = server.post("/prompt", {"prompt": graph(7), "front": True}).json
