@@ -11,6 +11,7 @@ from ..cache import Brought, Entry
 from ..context import Context
 from ..inputs import Lazy
 from ..node import NodeType
+from ..problem import GraphFlowError, Problem
 from ..values import Blocked, Encoded, share
 from .agenda import Agenda
 from .calls import Answer, answer, blocked, join, merge_ui, spread
@@ -123,7 +124,10 @@ def has_expansion(answers: list[Answer]) -> bool:
 async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> Answer:
     if isinstance(arguments, Blocked):
         return _stopped(kind, arguments)
-    return answer(kind, await kind.function(**arguments))
+    try:
+        return answer(kind, await kind.function(**arguments))
+    except (SystemExit, KeyboardInterrupt) as error:  # they would end the event loop, and with it all other async nodes
+        raise GraphFlowError([Problem("node_failed", f"{type(error).__name__}: {error}")]) from error
 
 
 def _stopped(kind: NodeType, stop: Blocked) -> Answer:

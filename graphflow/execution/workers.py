@@ -47,7 +47,11 @@ class Workers:
 
     def _work(self, node_id: str, call: Callable[[], Any]) -> None:
         began = time.perf_counter()
-        value, error = protected(call)
+        value, error = None, None
+        try:
+            value = call()
+        except BaseException as raised:  # a KeyboardInterrupt of the node's own, too: nobody else would hear of it here
+            error = raised
         self._done.put((node_id, value, error, time.perf_counter() - began))
 
     async def _await(self, node_id: str, call: Callable[[], Any]) -> None:
@@ -55,7 +59,7 @@ class Workers:
         value, error = None, None
         try:
             value = await call()
-        except (Exception, SystemExit) as raised:
+        except Exception as raised:
             error = raised
         self._done.put((node_id, value, error, time.perf_counter() - began))
 

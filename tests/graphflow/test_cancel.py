@@ -36,3 +36,27 @@ def test_a_run_that_is_cancelled_in_the_only_node_in_flight_says_so():
         engine.run(workflow, on_event=on_event, cancel=cancel)
     assert seen[-1].status == "cancelled"
     assert max(event.step for event in seen if isinstance(event, gf.events.Progress)) <= 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_node_that_wants_to_end_the_program_fails_and_hangs_no_run(count, kind):
+    @gf.node("Rude", version="1")
+    async def rude(value: int) -> int:
+        """Wants to end the program."""
+        raise kind
+
+    @gf.node("RudeThread", version="1")
+    def rude_thread(value: int) -> int:
+        """Wants to end the program."""
+        raise kind
+
+    nodes = {
+        f"{name}{i}": {"class_type": name, "inputs": {"value": i}}
+        for i in range(count)
+        for name in ("Rude", "RudeThread")
+    }
+    shows = {f"s{key}": {"class_type": "Show", "inputs": {"value": [key, 0]}} for key in nodes}
+    with gf.Engine(gf.Registry([rude, rude_thread, show])) as engine, pytest.raises(gf.NodeFailed) as error:
+        engine.run(gf.Workflow.from_json({**nodes, **shows}))
+    assert len(error.value.problems) == 2 * count
