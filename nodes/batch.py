@@ -23,6 +23,14 @@ def repeat_to(x: "Tensor", count: int) -> "Tensor":
     return torch.cat([x] * -(-count // len(x)))[:count] if len(x) != count else x
 
 
+def with_channels(image: "Tensor", channels: int) -> "Tensor":
+    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha)."""
+    import torch
+
+    missing = channels - image.shape[-1]
+    return torch.cat([image, image.new_ones(*image.shape[:-1], missing)], -1) if missing > 0 else image[..., :channels]
+
+
 def one_batch(pictures: Sequence[Any]) -> Image:
     """Pictures [B,H,W,C] of any sizes in one batch of the first one's size (cut evenly to its proportions).
 
@@ -34,9 +42,7 @@ def one_batch(pictures: Sequence[Any]) -> Image:
     channels = max(picture.shape[-1] for picture in pictures)
     fitting = []
     for picture in pictures:
-        if picture.shape[-1] < channels:
-            opaque = picture.new_ones(*picture.shape[:-1], channels - picture.shape[-1])
-            picture = torch.cat([picture, opaque], -1)
+        picture = with_channels(picture, channels)
         if picture.shape[1:3] != (height, width):
             picture = resize(picture.movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)
         fitting.append(picture)

@@ -1,11 +1,12 @@
 """Pictures laid on pictures and side by side, alpha channels, margins."""
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Image, Mask, Range, node
 
-from .batch import repeat_to
+from .batch import repeat_to, with_channels
 from .environment import numerics
+from .images import Picture
 from .masks import batch_of
 from .scaling import resize
 from .transforms import scaled
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0),
            "blue": (0.0, 0.0, 1.0)}  # fmt: skip
-
-
-class PictureAndMask(NamedTuple):
-    IMAGE: Image
-    MASK: Mask
 
 
 def composite(
@@ -59,14 +55,6 @@ def image_composite_masked(
     return composite(destination.movedim(-1, 1), patch.movedim(-1, 1), x, y, mask, resize_source).movedim(1, -1)
 
 
-def with_channels(image: "Tensor", channels: int) -> "Tensor":
-    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha)."""
-    import torch
-
-    missing = channels - image.shape[-1]
-    return torch.cat([image, image.new_ones(*image.shape[:-1], missing)], -1) if missing > 0 else image[..., :channels]
-
-
 @node("JoinImageWithAlpha", category="mask/compositing", display_name="Join Image with Alpha", version="1",
       environment=numerics)  # fmt: skip
 def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
@@ -79,9 +67,9 @@ def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
 
 
 @node("SplitImageWithAlpha", category="mask/compositing", display_name="Split Image with Alpha", version="1")
-def split_image_with_alpha(image: Image) -> PictureAndMask:
+def split_image_with_alpha(image: Image) -> Picture:
     """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
-    return PictureAndMask(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
+    return Picture(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
 
 
 @node("ImageStitch", category="image/transform", display_name="Image Stitch", version="1", environment=numerics)
@@ -146,7 +134,7 @@ def image_pad_for_outpaint(
     right: Place8 = 0,
     bottom: Place8 = 0,
     feathering: Place = 40,
-) -> PictureAndMask:
+) -> Picture:
     """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
     `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
@@ -163,7 +151,7 @@ def image_pad_for_outpaint(
         columns = _distance(width, left > 0, right > 0)[None]
         inside = (1.0 - torch.minimum(rows, columns) / feathering).clamp(min=0.0) ** 2
     mask[:, top : top + height, left : left + width] = inside
-    return PictureAndMask(frame, mask)
+    return Picture(frame, mask)
 
 
 def _distance(size: int, before: bool, after: bool) -> "Tensor":
