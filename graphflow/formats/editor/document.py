@@ -62,7 +62,6 @@ class Graph:
     """The nodes and links of the root or of a definition."""
 
     id: str
-    name: str = ""
     nodes: dict[str, EditorNode] = field(default_factory=dict)
     links: dict[str, EditorLink] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)
@@ -121,7 +120,7 @@ def _flatten(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _graph(raw: Mapping[str, Any], graph_id: str) -> Graph:
-    graph = Graph(graph_id, str(raw.get("name") or ""))
+    graph = Graph(graph_id)
     graph.input_node = str(_mapping(raw.get("inputNode")).get("id", INPUT_NODE))
     graph.output_node = str(_mapping(raw.get("outputNode")).get("id", OUTPUT_NODE))
     graph.inputs, graph.outputs = _slots(raw.get("inputs")), _slots(raw.get("outputs"))
