@@ -100,7 +100,7 @@ def test_equal_values_have_equal_content_in_every_process():
         "import torch; from graphflow.values import encode;"
         "print(encode({'samples': torch.arange(24.).reshape(2,3,4).movedim(0,2), 'b': torch.zeros(3), 'c': [1]}).content.hex())"
     )
-    found = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(4)}
+    found = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)}
     assert len(found) == 1
 
 
