@@ -34,7 +34,7 @@ ONE_AT_A_TIME = "foreign"
 """The lane of all blocking foreign nodes: their packs were written for a program that runs one node at a time."""
 
 
-def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str) -> NodeType:
+def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str, expands: bool = True) -> NodeType:
     """Raises whatever the class raises when it is asked what it is."""
     declared = _input_types(kind)
     every = bool(getattr(kind, "INPUT_IS_LIST", False))
@@ -68,7 +68,7 @@ def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
         unchecked=frozenset(inputs) if accepts_types else unchecked,
-        expands=True,
+        expands=expands,
         by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
         pack=pack,
         hidden=hidden,

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from . import standins
 from .classes import adapt
 
 __all__ = ["Pack", "load_pack", "pack_paths"]
+
+_EXPAND = re.compile(rb"""["']expand["']|\bexpand\s*=""")
 
 
 @dataclass(slots=True)
@@ -103,10 +106,10 @@ def _add_classes(pack: Pack, module: ModuleType) -> None:
     if not classes:
         return
     pack.is_foreign = True
-    stamp = _digest(pack.path)
+    stamp, expands = _read_source(pack.path)
     for name, kind in classes.items():
         try:
-            pack.types[name] = adapt(name, kind, str(titles.get(name) or name), pack.name, stamp)
+            pack.types[name] = adapt(name, kind, str(titles.get(name) or name), pack.name, stamp, expands)
         except Exception as error:
             pack.problems.append(Problem("node_type_failed", f"the node type {name!r} of {pack.path} cannot be used: "
                                          f"{type(error).__name__}: {error}", hint=_story(pack.path)))  # fmt: skip
@@ -124,13 +127,17 @@ async def _nodes_of(entry: object) -> list[Any]:
     return list(await found if inspect.isawaitable(found) else found)
 
 
-def _digest(path: Path) -> str:
-    """Of all source files of a pack: a node class may use any of them."""
+def _read_source(path: Path) -> tuple[str, bool]:
+    """(a digest of all source files of a pack, for a node class may use any of them; whether a node may expand: a pack
+    that never names the key cannot give one)"""
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     hasher = hashlib.sha256()
+    expands = False
     for file in files:
-        hasher.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return "p" + hasher.hexdigest()[:24]
+        source = file.read_bytes()
+        hasher.update(file.name.encode() + b"\0" + source + b"\0")
+        expands = expands or _EXPAND.search(source) is not None
+    return "p" + hasher.hexdigest()[:24], expands
 
 
 def _story(path: Path) -> str:

@@ -209,6 +209,17 @@ def test_a_change_in_the_source_of_a_pack_makes_its_nodes_new(tmp_path):
     assert gf.Registry.installed([tmp_path])["A"].version != first
 
 
+def test_only_a_pack_that_names_the_key_may_expand(tmp_path):
+    source = (
+        "class A:\n    RETURN_TYPES = ('INT',)\n    FUNCTION = 'go'\n"
+        "    @classmethod\n    def INPUT_TYPES(s): return {'required': {}}\n    def go(self): return {RESULT}\n"
+        "NODE_CLASS_MAPPINGS = {'A': A}\n"
+    )
+    for result, expands in (("(x.expand(1, 2),)", False), ("{'result': (1,), 'expand': {}}", True)):
+        (tmp_path / "p.py").write_text(source.replace("{RESULT}", result))
+        assert gf.Registry.installed([tmp_path])["A"].expands is expands
+
+
 # -- the newer style ----------------------------------------------------------------------------------------------------
 
 
