@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
+from .bulk import in_bulk
 from .cache import Cache, Entry
 from .events import Event, RunDone
 from .execution import Run, Surroundings
@@ -201,12 +202,13 @@ class Engine:
         """
         emit = on_event or _ignore
         began = time.perf_counter()
-        checked = self.check(workflow, targets)
-        wanted = checked.targets
-        if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
-            raise InvalidWorkflow(checked.problems)
-        order = checked.order
-        prints = self._fingerprints(order)
+        with in_bulk():
+            checked = self.check(workflow, targets)
+            wanted = checked.targets
+            if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
+                raise InvalidWorkflow(checked.problems)
+            order = checked.order
+            prints = self._fingerprints(order)
         around = Surroundings(
             self.cache, self.settings, self.lanes, self.workers, emit, cancel or Flag(), refresh,
             self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..bulk import in_bulk
 from ..cache import Entry, Origin
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
 from ..fingerprint import Fingerprint, content_key, is_current
@@ -59,7 +60,7 @@ class Run:
         self._agenda = Agenda(order, around.supply.uses if around.supply is not None else {})
         self._rights = Rights(around.cache, around.refresh)
         self._expansions = Expansions(workflow, self._agenda, self._prints, around.types or {}, around.settings)
-        self._caller = Caller(self._document, around, self._agenda, self._rights, self._expansions)
+        self._caller = Caller(_documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions)
         self._wanted: set[str] = set()
         self._in_lanes: dict[str, list[NodeType]] = {}
         """The types of the nodes that are in each lane, or about to enter it."""
@@ -81,13 +82,14 @@ class Run:
         wanted = list(wanted)
         self._wanted = set(wanted)
         try:
-            planned = plan(self._agenda.order, wanted, self._ask)
-            running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
-            cached = stood_on(self._agenda.order, wanted, planned)
+            with in_bulk():
+                planned = plan(self._agenda.order, wanted, self._ask)
+                running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
+                cached = stood_on(self._agenda.order, wanted, planned)
+                self._schedule(planned)
             self._emit(RunStarted(running, cached))
             for node_id in cached:
                 self._note_cached(node_id, "stored")
-            self._schedule(planned)
             self._loop()
             if self._cancel.is_set() and not self._wanted <= self.results.keys():
                 raise Cancelled()  # seen by the last node that was in flight, so that nothing was left to loop over
@@ -281,12 +283,6 @@ class Run:
         name = node_id if self._supply is None else self._supply.name(node_id)
         return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, name)
 
-    def _document(self, node_id: str) -> Callable[[], dict[str, Any]]:
-        if self._supply is not None:
-            return self._supply.document(self._expansions.display(node_id) or node_id)
-        assert isinstance(self._workflow, Workflow)
-        return self._workflow.to_json
-
     def _unfold(self, node_id: str, answers: Any, seconds: float) -> None:
         """Take the nodes that the calls brought into the run, and wait for those that the outputs need."""
         self._wait_for(node_id, self._expansions.open(node_id, answers, seconds))
@@ -410,6 +406,17 @@ class Run:
     def _title(self, node_id: str) -> str:
         visible = self._expansions.display(node_id) or node_id
         return self._workflow[visible].title or self._agenda.order[visible].type.name
+
+
+def _documents(
+    workflow: Mapping[str, Node], around: Surroundings, expansions: Expansions
+) -> Callable[[str], Callable[[], dict[str, Any]]]:
+    """For each node, what makes the JSON of the workflow that it is told to be part of."""
+    supply = around.supply
+    if supply is not None:
+        return lambda node_id: supply.document(expansions.display(node_id) or node_id)
+    assert isinstance(workflow, Workflow)
+    return lambda _: workflow.to_json
 
 
 def _advice(error: BaseException) -> str | None:
