@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
@@ -119,7 +120,8 @@ def _denoise(
     state = State.from_tensors(kept) if kept is not None else None
     context.progress(state.index if state is not None else 0, total)
     alone = predictor(unet)
-    with pool.seat(unet, x.shape[1:], alone) if context.settings.together > 1 else nullcontext(alone) as predict:
+    together = context.settings.together > 1
+    with pool.seat(unet, x.shape[1:], alone) if together else nullcontext(partial(pool.run, alone)) as predict:
         denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
         if "noise_mask" in latent:
             mask = resize(latent["noise_mask"].float(), start.shape[-1], start.shape[-2], "bilinear")

@@ -49,17 +49,19 @@ class Batcher:
     """Shares the calls of one model; `most` is the number of rows that fit into the memory of a pass.
 
     `clock` measures passes. On a CPU that should be the time of the thread: others on the machine interrupt a long pass
-    more often than a short one, which says nothing about either.
+    more often than a short one, which says nothing about either. `thread` makes all passes, those of who is alone, too.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, most: int, clock: Callable[[], float] = time.perf_counter, thread: ThreadPoolExecutor | None = None
+    ) -> None:
         self._most, self._clock = most, clock
         self._seated = 0
         self._waiting: list[_Question] = []
         self._lock = Lock()
         self._paces: dict[tuple[torch.Size, ...], _Pace] = {}
-        # One thread for all shared passes: a numeric library keeps helpers and scratch memory for each thread that calls.
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = thread
+        self._own_thread: ThreadPoolExecutor | None = None
 
     @contextmanager
     def seat(self, call: Call) -> Iterator[Ask]:
@@ -72,9 +74,9 @@ class Batcher:
             with self._lock:
                 self._seated -= 1
                 self._go_if_all_wait()
-                if self._seated == 0 and self._thread is not None:
-                    self._thread.shutdown(wait=False)
-                    self._thread = None
+                if self._seated == 0 and self._own_thread is not None:
+                    self._own_thread.shutdown(wait=False)
+                    self._own_thread = None
 
     def _ask(self, call: Call, *tensors: Tensor) -> Tensor:
         question = _Question(call, tensors)
@@ -83,14 +85,18 @@ class Batcher:
             if not alone:
                 self._waiting.append(question)
                 self._go_if_all_wait()
-        return call(*tensors) if alone else question.answer.result()
+        if not alone:
+            return question.answer.result()
+        return call(*tensors) if self._thread is None else self._thread.submit(call, *tensors).result()
 
     def _go_if_all_wait(self) -> None:
         if self._waiting and len(self._waiting) == self._seated:
             batch, self._waiting = self._waiting, []
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, thread_name_prefix="graphflow-batch")
-            self._thread.submit(self._answer, batch)
+            if self._thread is None and self._own_thread is None:
+                self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="graphflow-batch")
+            thread = self._thread or self._own_thread
+            assert thread is not None
+            thread.submit(self._answer, batch)
 
     def _answer(self, batch: list[_Question]) -> None:
         try:

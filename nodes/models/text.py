@@ -92,7 +92,6 @@ def _chunks(tokenizer: Any, prompt: str) -> tuple[list[list[int]], list[list[flo
     return full_ids, full_weights
 
 
-@torch.inference_mode()
 def encode_text(pool: Pool, clip: Clip, prompt: str) -> tuple[Tensor, Tensor]:
     """(embedding float32 [1, 77 k, D], pooled [1, D]) of a prompt of k chunks.
 
@@ -100,6 +99,11 @@ def encode_text(pool: Pool, clip: Clip, prompt: str) -> tuple[Tensor, Tensor]:
     moves a token's vector away from that of the empty prompt at its place: z' = z_empty + w (z - z_empty).
     """
     tokenizer, encoder = pool.text_encoder(clip)
+    return pool.run(_encode, tokenizer, encoder, clip, prompt)
+
+
+@torch.inference_mode()
+def _encode(tokenizer: Any, encoder: Any, clip: Clip, prompt: str) -> tuple[Tensor, Tensor]:
     ids, weights = _chunks(tokenizer, prompt)
     weighted = any(w != 1.0 for chunk in weights for w in chunk)
     batch = ids + _chunks(tokenizer, "")[0] if weighted else ids

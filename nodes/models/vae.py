@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,17 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["decode", "encode"]
 
 
-@torch.inference_mode()
 def decode(pool: Pool, vae: Vae, samples: Tensor) -> Tensor:
     """[B,4,h,w] -> float32 [B,8h,8w,3] in 0..1; one at a time, which bounds the memory."""
-    model = pool.vae(vae)
-    pictures = [model.decode(latent[None].to(pool.device)).sample.float().cpu() for latent in samples]
+    return pool.run(_decode, pool.vae(vae), pool.device, samples)
+
+
+@torch.inference_mode()
+def _decode(model: Any, device: torch.device, samples: Tensor) -> Tensor:
+    pictures = [model.decode(latent[None].to(device)).sample.float().cpu() for latent in samples]
     return ((torch.cat(pictures) + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()
 
 
-@torch.inference_mode()
 def encode(pool: Pool, vae: Vae, pictures: Tensor) -> Tensor:
     """float32 [B,H,W,3] in 0..1 -> [B,4,H/8,W/8]: the mean of the posterior."""
-    model = pool.vae(vae)
+    return pool.run(_encode, pool.vae(vae), pool.device, pictures)
+
+
+@torch.inference_mode()
+def _encode(model: Any, device: torch.device, pictures: Tensor) -> Tensor:
     x = pictures.movedim(-1, 1) * 2 - 1
-    return torch.cat([model.encode(picture[None].to(pool.device)).latent_dist.mean.float().cpu() for picture in x])
+    return torch.cat([model.encode(picture[None].to(device)).latent_dist.mean.float().cpu() for picture in x])
