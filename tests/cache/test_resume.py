@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 import graphflow as gf
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-STEPS = 30
+STEPS = 60
 
 
 def latent_workflow(sampler):
@@ -41,8 +41,8 @@ def test_runs_that_were_killed_in_the_sampler_resume_and_their_latents_have_the_
     paths = [tmp_path / f"{sampler}.json" for sampler in samplers]
     for path, sampler in zip(paths, samplers, strict=True):
         path.write_text(json.dumps(latent_workflow(sampler)))
-    for running in [process.start("run", path, "--json", "--checkpoint-every", "0") for path in paths]:
-        kill_in_the_sampler(running)
+    for path in paths:  # one by one: nobody is to run on to its end while another is watched
+        kill_in_the_sampler(process.start("run", path, "--json", "--checkpoint-every", "0"))
     assert not list((tmp_path / "output").rglob("*.latent"))
 
     settings = gf.Settings(output_dir=tmp_path / "output")
