@@ -10,7 +10,7 @@ from typing import Any
 from .cache import Cache, Entry, Origin
 from .fingerprint import Fingerprint, content_key, is_current
 from .node import NodeType
-from .plan import eager_sources
+from .plan import needed
 from .settings import Settings
 from .validate import Bound
 from .workflow import Workflow
@@ -34,10 +34,10 @@ def explain(
     wanted: Iterable[str], types: Mapping[str, NodeType],
 ) -> list[Explanation]:  # fmt: skip
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
-    needed = _stood_on(order, wanted)
+    asked = needed(order, wanted)
     entries: dict[str, Entry] = {}
     found = []
-    for node_id in (key for key in order if key in needed):
+    for node_id in (key for key in order if key in asked):
         node, mine = order[node_id], prints[node_id]
         title = workflow[node_id].title or node.type.name
 
@@ -66,17 +66,6 @@ def explain(
         else:
             found.append(Explanation(node_id, title, False, _why(node_id, order, prints, cache, entries)))
     return found
-
-
-def _stood_on(order: Mapping[str, Bound], wanted: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    stack = list(wanted)
-    while stack:
-        node_id = stack.pop()
-        if node_id not in seen:
-            seen.add(node_id)
-            stack.extend(eager_sources(order[node_id]))
-    return seen
 
 
 def _why(

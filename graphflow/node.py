@@ -121,10 +121,6 @@ class NodeType:
         return frozenset(item.name for item in self.inputs.values() if item.every)
 
     @cached_property
-    def gives_lists(self) -> bool:
-        return any(output.each for output in self.outputs)
-
-    @cached_property
     def version(self) -> str:
         """The stated version, or a digest of the source where none is stated."""
         return (

@@ -10,7 +10,7 @@ import networkx as nx
 
 from .validate import Bound
 
-__all__ = ["Known", "Plan", "ancestors", "eager_sources", "plan", "stood_on"]
+__all__ = ["Known", "Plan", "ancestors", "eager_sources", "needed", "plan", "stood_on"]
 
 
 class Known(Enum):
@@ -78,8 +78,8 @@ def ancestors(order: Mapping[str, Bound], node_id: str) -> set[str]:
     return seen
 
 
-def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -> tuple[str, ...]:
-    """The nodes that need not run because their outputs, or those of what uses them, are known, in order."""
+def needed(order: Mapping[str, Bound], wanted: Iterable[str]) -> set[str]:
+    """The wanted nodes and all that they stand on, but for what lies behind lazy inputs."""
     seen: set[str] = set()
     stack = list(wanted)
     while stack:
@@ -87,4 +87,10 @@ def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -
         if node_id not in seen:
             seen.add(node_id)
             stack.extend(eager_sources(order[node_id]))
-    return tuple(key for key in order if key in seen and (key not in planned.graph or key in planned.handles))
+    return seen
+
+
+def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -> tuple[str, ...]:
+    """The nodes that need not run because their outputs, or those of what uses them, are known, in order."""
+    all_needed = needed(order, wanted)
+    return tuple(key for key in order if key in all_needed and (key not in planned.graph or key in planned.handles))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
-from .workflow import Workflow, as_link
+from .order import links_of, sources_first
+from .workflow import Workflow
 
 __all__ = ["Display"]
 
@@ -58,7 +58,9 @@ class Display:
     def show(self, event: Event) -> None:
         match event:
             case RunStarted(nodes=nodes, cached=cached):
-                place = {node: index for index, node in enumerate(_in_order(self._workflow))}
+                links = links_of(self._workflow).items()
+                first = sources_first({node: [link.node for link in found.values()] for node, found in links})
+                place = {node: index for index, node in enumerate(first)}
                 self._lines = {node: _Line() for node in sorted({*nodes, *cached}, key=lambda node: place.get(node, 0))}
             case NodeCached(node=node):
                 self._end(node, "cached", 0.0)
@@ -142,17 +144,6 @@ class Display:
             (bars[0] * full, style), (bars[1] * (BAR - full), "bright_black"),
             (f" {line.step}/{line.total}", style), (f"  {seconds}", "dim"),
         )  # fmt: skip
-
-
-def _in_order(workflow: Workflow) -> list[str]:
-    """What comes first in the graph first."""
-    links = {
-        key: [link.node for value in node.inputs.values() if (link := as_link(value))] for key, node in workflow.items()
-    }
-    try:
-        return list(TopologicalSorter(links).static_order())
-    except CycleError:  # through an input that no node uses
-        return list(workflow)
 
 
 def _seconds(seconds: float) -> str:

@@ -88,14 +88,20 @@ def _folder(root: Path, parts: list[str], create: bool = False) -> Iterator[int]
         os.close(here)
 
 
-def open_file(root: Path, name: str, hidden: bool = False) -> BinaryIO:
-    """A plain file below the root, for reading. Raises FileNotFoundError for all that is none, or lies elsewhere."""
+def _parts_of_file(name: str, hidden: bool) -> list[str]:
+    """The parts of what is to be a file already. Raises FileNotFoundError: a name that may not be is not told apart."""
     try:
         parts = segments(name, hidden)
     except BadName:
-        raise FileNotFoundError(name) from None
+        parts = []
     if not parts:
         raise FileNotFoundError(name)
+    return parts
+
+
+def open_file(root: Path, name: str, hidden: bool = False) -> BinaryIO:
+    """A plain file below the root, for reading. Raises FileNotFoundError for all that is none, or lies elsewhere."""
+    parts = _parts_of_file(name, hidden)
     with _folder(root, parts[:-1]) as folder:
         try:
             # Without O_NONBLOCK the opening of a pipe would wait for a writer.
@@ -146,12 +152,7 @@ def move(root: Path, name: str, new_name: str, overwrite: bool, hidden: bool = F
 
 def remove(root: Path, name: str, hidden: bool = False) -> None:
     """Remove a plain file. Raises FileNotFoundError for all that is none."""
-    try:
-        parts = segments(name, hidden)
-    except BadName:
-        raise FileNotFoundError(name) from None
-    if not parts:
-        raise FileNotFoundError(name)
+    parts = _parts_of_file(name, hidden)
     with _folder(root, parts[:-1]) as folder:
         if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
             raise FileNotFoundError(name)

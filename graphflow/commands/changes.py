@@ -1,4 +1,4 @@
-"""`--set NODE.INPUT=VALUE`: a workflow changed from the command line."""
+"""`--set NODE.INPUT=VALUE`: a workflow changed from the command line; and what else is said of one that is to run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from typing import Any
 from ..engine import Engine
 from ..problem import InvalidWorkflow, Problem
 from ..workflow import Workflow, as_link
-from .common import complain
+from .common import add_cache_options, add_folder_options, complain
 
-__all__ = ["add_changes", "changed", "warn_of_unused"]
+__all__ = ["add_changes", "add_run_options", "changed", "warn_of_unused"]
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
+    )
+    add_changes(parser)
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
+    )
+    parser.add_argument("--refresh", action="store_true", help="compute everything and replace what is cached")
+    add_folder_options(parser)
+    add_cache_options(parser)
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 from ..events import Event
 from ..problem import Cancelled, GraphFlowError, Problem
 from ..progress import Display
-from .changes import add_changes, changed, warn_of_unused
+from .changes import add_run_options, changed, warn_of_unused
 from .common import (
     DONE,
     FAILED,
-    add_cache_options,
-    add_folder_options,
     complain,
     engine,
     interrupt_cancels,
@@ -31,17 +29,8 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
-    )
-    add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each event")
-    parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
-    )
-    parser.add_argument("--refresh", action="store_true", help="compute everything and replace what is cached")
-    add_folder_options(parser)
-    add_cache_options(parser)
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

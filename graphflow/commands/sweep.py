@@ -16,12 +16,10 @@ from ..prompts import prompts
 from ..sweeps import Results, Sweep, VariantResult, sweep
 from ..sweeps.display import SweepDisplay
 from ..workflow import Place, Workflow
-from .changes import add_changes, changed
+from .changes import add_run_options, changed
 from .common import (
     DONE,
     FAILED,
-    add_cache_options,
-    add_folder_options,
     complain,
     engine,
     interrupt_cancels,
@@ -37,10 +35,6 @@ MOST_VALUES = 1_000_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
-    )
-    add_changes(parser)
     parser.add_argument(
         "--vary", action=_Axis, default=[], dest="axes", metavar="NODE.INPUT=VALUES", nargs=1,
         help="an axis: 3,5,7 or 0:4 (0 to 3) or 0:1:0.25 or a JSON list; @FILE:NODE.INPUT takes the lines of a file",
@@ -65,12 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="share no forward pass: each picture is the same to the bit as that of the variant run alone",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say how much would run, and what could not")
-    parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
-    )
-    parser.add_argument("--refresh", action="store_true", help="compute everything and replace what is cached")
-    add_folder_options(parser)
-    add_cache_options(parser)
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -63,9 +63,6 @@ class Rights:
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._held
 
-    def of(self, node_id: str) -> Mine | None:
-        return self._held.get(node_id)
-
     def take(
         self, node_id: str, mine: Fingerprint, key: bytes | None, looked_outside: bool, origin: Callable[[], Origin],
         is_valid: Callable[[Entry], bool],

@@ -283,10 +283,6 @@ class Run:
         name = node_id if self._supply is None else self._supply.name(node_id)
         return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, name)
 
-    def _unfold(self, node_id: str, answers: Any, seconds: float) -> None:
-        """Take the nodes that the calls brought into the run, and wait for those that the outputs need."""
-        self._wait_for(node_id, self._expansions.open(node_id, answers, seconds))
-
     def _wait_for(self, node_id: str, sources: list[str]) -> None:
         self._add(sources)
         self._agenda.wait_for(node_id, sources)
@@ -300,7 +296,7 @@ class Run:
         if error is None and isinstance(value, list):  # the answers of an async node, or of one that expands
             try:
                 if has_expansion(value):
-                    self._unfold(node_id, value, seconds)
+                    self._wait_for(node_id, self._expansions.open(node_id, value, seconds))
                     return
                 value = self._caller.made(node_id, value, seconds)
             except Exception as wrong:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..context import Context
 from ..settings import Settings
@@ -20,7 +20,6 @@ class Current:
     context: Context
     graphs: int = 0
     """How many expansions it has begun to build."""
-    notes: dict[str, object] = field(default_factory=dict)
 
 
 _CURRENT: ContextVar[Current | None] = ContextVar("graphflow_foreign_call", default=None)

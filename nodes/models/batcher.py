@@ -1,8 +1,8 @@
 """One forward pass for all who wait for one: samplers of one model meet here at each of their steps.
 
-A thread takes a seat for as long as it has questions. Once everybody who is seated waits for an answer, one pass answers
-them all: each may be at another step, with another prompt. Nobody waits for a thread that computes nothing here, and a
-thread that is alone is answered in place, by the very call that it would make without a batcher.
+A sampler takes a seat for as long as it has questions. Once everybody who is seated waits for an answer, one pass answers
+them all: each may be at another step, with another prompt. Nobody waits for who computes nothing here, and who is alone is
+answered by the very call that it would make without a batcher.
 
 How many rows go into a pass is bounded by memory and by what pays: where a pass of half the rows was measured to be
 faster for each row (large pictures fill a device by themselves), that is taken, down to one item at a time.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,19 +49,15 @@ class Batcher:
     """Shares the calls of one model; `most` is the number of rows that fit into the memory of a pass.
 
     `clock` measures passes. On a CPU that should be the time of the thread: others on the machine interrupt a long pass
-    more often than a short one, which says nothing about either. `thread` makes all passes, those of who is alone, too.
+    more often than a short one, which says nothing about either. `thread`, an executor of one, makes all passes.
     """
 
-    def __init__(
-        self, most: int, clock: Callable[[], float] = time.perf_counter, thread: ThreadPoolExecutor | None = None
-    ) -> None:
-        self._most, self._clock = most, clock
+    def __init__(self, thread: Executor, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._thread, self._most, self._clock = thread, most, clock
         self._seated = 0
         self._waiting: list[_Question] = []
         self._lock = Lock()
         self._paces: dict[tuple[torch.Size, ...], _Pace] = {}
-        self._thread = thread
-        self._own_thread: ThreadPoolExecutor | None = None
 
     @contextmanager
     def seat(self, call: Call) -> Iterator[Ask]:
@@ -74,9 +70,6 @@ class Batcher:
             with self._lock:
                 self._seated -= 1
                 self._go_if_all_wait()
-                if self._seated == 0 and self._own_thread is not None:
-                    self._own_thread.shutdown(wait=False)
-                    self._own_thread = None
 
     def _ask(self, call: Call, *tensors: Tensor) -> Tensor:
         question = _Question(call, tensors)
@@ -85,18 +78,12 @@ class Batcher:
             if not alone:
                 self._waiting.append(question)
                 self._go_if_all_wait()
-        if not alone:
-            return question.answer.result()
-        return call(*tensors) if self._thread is None else self._thread.submit(call, *tensors).result()
+        return self._thread.submit(call, *tensors).result() if alone else question.answer.result()
 
     def _go_if_all_wait(self) -> None:
         if self._waiting and len(self._waiting) == self._seated:
             batch, self._waiting = self._waiting, []
-            if self._thread is None and self._own_thread is None:
-                self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="graphflow-batch")
-            thread = self._thread or self._own_thread
-            assert thread is not None
-            thread.submit(self._answer, batch)
+            self._thread.submit(self._answer, batch)
 
     def _answer(self, batch: list[_Question]) -> None:
         try:

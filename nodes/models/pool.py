@@ -59,7 +59,7 @@ class Pool:
             batchers = self._batchers.setdefault(unet, {})
             if shape not in batchers:
                 clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
-                batchers[shape] = Batcher(self._rows_that_fit(unet, shape), clock, self._thread)
+                batchers[shape] = Batcher(self._thread, self._rows_that_fit(unet, shape), clock)
             return batchers[shape].seat(call)
 
     def _rows_that_fit(self, unet: Any, shape: torch.Size) -> int:

@@ -13,6 +13,8 @@ import graphflow as gf
 from graphflow.events import Message, NodeDone, NodeStarted, Progress
 from graphflow.formats.object_info import describe
 
+from ..graphs import graph
+
 PACKS = Path(__file__).parent / "packs"
 
 
@@ -27,19 +29,6 @@ def engine(registry, tmp_path):
     (tmp_path / "input").mkdir()
     with gf.Engine(registry, settings) as engine:
         yield engine
-
-
-def graph(**nodes):
-    def literal(value):
-        if isinstance(value, str) and value.startswith("@"):
-            name, _, slot = value[1:].partition(":")
-            return [name, int(slot or 0)]
-        return value
-
-    return gf.Workflow.from_json({
-        key: {"class_type": kind, "inputs": {name: literal(value) for name, value in inputs.items()}}
-        for key, (kind, inputs) in nodes.items()
-    })  # fmt: skip
 
 
 def shown(engine, **nodes):

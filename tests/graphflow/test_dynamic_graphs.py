@@ -9,6 +9,8 @@ import pytest
 import graphflow as gf
 from graphflow import AnyType, Blocked, Each, Every, Expansion, Grow, Lazy, Link, Match, Rows, Ui, Variants, Wire, node
 
+from ..graphs import graph
+
 
 @node("Number", version="1")
 def number(value: int = 0) -> int:
@@ -155,21 +157,6 @@ def engine(request, tmp_path):
     }
     with gf.Engine(gf.Registry(TYPES), gf.Settings(output_dir=tmp_path), cache[request.param]()) as engine:
         yield engine
-
-
-def graph(**nodes):
-    """`a=("Add", {"a": 1})`; a link is a string "node" or "node:1"."""
-
-    def literal(value):
-        if isinstance(value, str) and value.startswith("@"):
-            name, _, slot = value[1:].partition(":")
-            return [name, int(slot or 0)]
-        return value
-
-    return gf.Workflow.from_json({
-        key: {"class_type": kind, "inputs": {name: literal(value) for name, value in inputs.items()}}
-        for key, (kind, inputs) in nodes.items()
-    })  # fmt: skip
 
 
 def shown(engine, workflow, **options):

@@ -6,6 +6,12 @@ import torch
 from graphflow_nodes.models.batcher import Batcher
 
 
+@pytest.fixture
+def thread():
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
 class Model:
     """Doubles what it is given, and notes how many rows each pass had."""
 
@@ -38,44 +44,44 @@ def rows(value, count=2, width=3):
     return torch.full((count, width), float(value))
 
 
-def test_all_who_wait_are_answered_by_one_pass_and_each_gets_its_own_rows():
+def test_all_who_wait_are_answered_by_one_pass_and_each_gets_its_own_rows(thread):
     model = Model()
-    answers = ask_all(Batcher(most=100), model, [rows(i) for i in range(5)])
+    answers = ask_all(Batcher(thread, most=100), model, [rows(i) for i in range(5)])
     assert model.passes == [10]
     for i, answer in enumerate(answers):
         assert torch.equal(answer.result(), rows(2 * i))
 
 
-def test_who_is_alone_is_answered_by_the_very_call_in_its_own_thread():
+def test_who_is_alone_is_answered_by_the_very_call_with_its_own_tensors(thread):
     seen = []
-    with Batcher(most=100).seat(lambda x: seen.append(x) or x) as ask:
+    with Batcher(thread, most=100).seat(lambda x: seen.append(x) or x) as ask:
         x = rows(1)
         assert ask(x) is x
     assert seen[0] is x
 
 
-def test_a_pass_has_no_more_rows_than_fit_but_a_question_is_never_divided():
+def test_a_pass_has_no_more_rows_than_fit_but_a_question_is_never_divided(thread):
     model = Model()
-    for answer in ask_all(Batcher(most=5), model, [rows(i) for i in range(5)]):
+    for answer in ask_all(Batcher(thread, most=5), model, [rows(i) for i in range(5)]):
         answer.result()
     assert sorted(model.passes) == [2, 4, 4]
     model = Model()
-    with Batcher(most=1).seat(model) as ask:
+    with Batcher(thread, most=1).seat(model) as ask:
         ask(rows(1, 4))
     assert model.passes == [4]
 
 
-def test_questions_of_other_shapes_are_answered_in_passes_of_their_own():
+def test_questions_of_other_shapes_are_answered_in_passes_of_their_own(thread):
     model = Model()
     wide, narrow = [rows(i, width=4) for i in range(3)], [rows(i, width=2) for i in range(2)]
-    answers = ask_all(Batcher(most=100), model, wide + narrow)
+    answers = ask_all(Batcher(thread, most=100), model, wide + narrow)
     assert [tuple(answer.result().shape) for answer in answers] == [(2, 4)] * 3 + [(2, 2)] * 2
     assert sorted(model.passes) == [4, 6]
 
 
-def test_an_error_hits_only_who_caused_it():
+def test_an_error_hits_only_who_caused_it(thread):
     model = Model(fails=lambda x: bool((x == 3).any()))
-    answers = ask_all(Batcher(most=100), model, [rows(i) for i in range(6)])
+    answers = ask_all(Batcher(thread, most=100), model, [rows(i) for i in range(6)])
     for i, answer in enumerate(answers):
         if i == 3:
             with pytest.raises(ValueError):
@@ -84,20 +90,20 @@ def test_an_error_hits_only_who_caused_it():
             assert torch.equal(answer.result(10), rows(2 * i))
 
 
-def test_where_memory_is_short_smaller_passes_are_made_from_then_on():
+def test_where_memory_is_short_smaller_passes_are_made_from_then_on(thread):
     def short(x):
         if len(x) > 4:
             raise torch.OutOfMemoryError("out of memory")
 
     model = Model(fails=short)
-    for answer in ask_all(Batcher(most=100), model, [rows(i) for i in range(8)], rounds=5):
+    for answer in ask_all(Batcher(thread, most=100), model, [rows(i) for i in range(8)], rounds=5):
         assert answer.exception(10) is None
     assert model.passes.index(16) == 0 and model.passes.count(16) == 1
     assert max(model.passes[5:]) <= 4
 
 
-def test_nobody_waits_for_one_that_has_left_early():
-    batcher, model, barrier = Batcher(most=100), Model(), Barrier(3)
+def test_nobody_waits_for_one_that_has_left_early(thread):
+    batcher, model, barrier = Batcher(thread, most=100), Model(), Barrier(3)
 
     def leaves():
         with pytest.raises(RuntimeError), batcher.seat(model) as ask:
@@ -120,7 +126,7 @@ def test_nobody_waits_for_one_that_has_left_early():
 @pytest.mark.parametrize(
     ("seconds", "taken"), [(lambda rows: rows**2, [2, 2, 2, 2]), (lambda rows: 1, [8]), (lambda rows: rows, [8])]
 )
-def test_smaller_passes_are_taken_where_they_are_faster_for_each_row_and_only_there(seconds, taken):
+def test_smaller_passes_are_taken_where_they_are_faster_for_each_row_and_only_there(thread, seconds, taken):
     now = 0.0
 
     def model(x):
@@ -130,6 +136,6 @@ def test_smaller_passes_are_taken_where_they_are_faster_for_each_row_and_only_th
         return x
 
     passes: list[int] = []
-    for answer in ask_all(Batcher(100, clock=lambda: now), model, [rows(i) for i in range(4)], rounds=8):
+    for answer in ask_all(Batcher(thread, 100, clock=lambda: now), model, [rows(i) for i in range(4)], rounds=8):
         answer.result(10)
     assert passes[-len(taken) :] == taken
