@@ -164,7 +164,11 @@ def hit_on_disk(rounds: int, folder: Path) -> list[Line]:
 def storing_pictures(rounds: int, folder: Path) -> list[Line]:
     """Two pictures of 512x512: text, sampler, VAE, files, with everything stored or nothing."""
     workflow = gf.Workflow.load(PICTURE)
-    workflow = workflow.set("EmptyLatentImage.width", 512).set("EmptyLatentImage.height", 512).set("EmptyLatentImage.batch_size", 2)
+    workflow = (
+        workflow.set("EmptyLatentImage.width", 512)
+        .set("EmptyLatentImage.height", 512)
+        .set("EmptyLatentImage.batch_size", 2)
+    )
     workflow = workflow.set("KSampler.steps", 4)
     settings = gf.Settings(output_dir=folder / "pictures")
     number = 0

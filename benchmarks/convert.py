@@ -76,7 +76,10 @@ def main() -> None:
         assert not engine.validate(engine.load(path))
         workflow = engine.load(path)
         rows = [
-            (f"read and convert {len(texts)} templates ({complete} need no other node types)", timed(convert_all, rounds)),
+            (
+                f"read and convert {len(texts)} templates ({complete} need no other node types)",
+                timed(convert_all, rounds),
+            ),
             (f"load an editor file of {len(data['nodes'])} nodes", timed(lambda: engine.load(path), rounds)),
             ("load and validate it", timed(lambda: engine.validate(engine.load(path)), rounds)),
             ("write it for the editor, laid out", timed(lambda: from_prompt(workflow, engine.infos), rounds)),

@@ -62,7 +62,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "place"
         place.mkdir()
-        command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", "0", "--nodes", str(NODES), "--cache-dir", "cache"]
+        options = ["--port", "0", "--nodes", str(NODES), "--cache-dir", "cache"]
+        command = [sys.executable, "-m", "graphflow.cli", "serve", *options]
         with open(place / "log", "w") as log:
             server = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
@@ -72,7 +73,9 @@ def main() -> None:
         finally:
             server.terminate()
             print(f"exit code of the server after SIGTERM: {server.wait(30)}")
-            print(f"beside the server's folder: {[item.name for item in Path(folder).iterdir() if item != place] or 'nothing'}")
+            print(
+                f"beside the server's folder: {[item.name for item in Path(folder).iterdir() if item != place] or 'nothing'}"
+            )
             incidents = (place / "log").read_text().count('"incident"')
             print(f"incidents in the log: {incidents}")
 
@@ -177,7 +180,9 @@ class Fuzz:
             if self.random.random() < 0.2:
                 self.form()
                 continue
-            body = self.mutated({"prompt": GRAPH, "client_id": "fuzz", "extra_data": {"extra_pnginfo": {"workflow": {}}}})
+            body = self.mutated(
+                {"prompt": GRAPH, "client_id": "fuzz", "extra_data": {"extra_pnginfo": {"workflow": {}}}}
+            )
             data = self.text(body)
             if self.random.random() < 0.2:
                 data = self.cut(data)
@@ -219,9 +224,13 @@ class Fuzz:
             name = self.random.choice(["image", "subfolder", "type", "overwrite", "original_ref", "", "\0"])
             named = ["a.png", "../x.png", "%2e%2e.png", "nul.png", "a.html", ""]
             filename = self.random.choice(["", *(f'; filename="{item}"' for item in named)])
-            content = self.random.choice([PNG, self.cut(PNG), b"", b"../..", b"true", b'{"filename": "a.png"}', b"\xff" * 100])
+            content = self.random.choice(
+                [PNG, self.cut(PNG), b"", b"../..", b"true", b'{"filename": "a.png"}', b"\xff" * 100]
+            )
             parts.append(f'Content-Disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode() + content)
-        body = b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+        body = (
+            b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+        )
         if self.random.random() < 0.3:
             body = self.cut(body)
         path = self.random.choice(["/upload/image", "/upload/mask"])
@@ -233,7 +242,11 @@ class Fuzz:
         for _ in range(count):
             odd = self.random.choice(ODD)
             text = odd if isinstance(odd, str) else json.dumps(odd)
-            path = "/" + self.random.choice(GETS) + quote(text, safe="/%?=&;" if self.random.random() < 0.5 else "", errors="replace")
+            path = (
+                "/"
+                + self.random.choice(GETS)
+                + quote(text, safe="/%?=&;" if self.random.random() < 0.5 else "", errors="replace")
+            )
             if self.random.random() < 0.3:
                 path += "".join(chr(self.random.randrange(33, 127)) for _ in range(self.random.randint(1, 30)))
             head = {
@@ -241,10 +254,18 @@ class Fuzz:
                 self.random.choice(HEADS): self.random.choice(["null", "x" * 500, "bytes=0-", "deflate", "text/event-stream",
                                                                "100-continue", "\xff", "a=b;c"]),
             }  # fmt: skip
-            method = self.random.choice(["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"])
-            lines = [f"{method} {path} HTTP/1.{self.random.choice('11101')}", *(f"{key}: {value}" for key, value in head.items())]
+            method = self.random.choice(
+                ["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"]
+            )
+            lines = [
+                f"{method} {path} HTTP/1.{self.random.choice('11101')}",
+                *(f"{key}: {value}" for key, value in head.items()),
+            ]
             body = b"" if method in ("GET", "HEAD") else self.cut(b'{"prompt": {}}')
-            data = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode("latin-1") + body
+            data = (
+                "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode("latin-1")
+                + body
+            )
             self.send(data)
 
     def send(self, data: bytes) -> None:

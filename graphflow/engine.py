@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
-from .bulk import in_bulk
+from .bulk import in_bulk, kept
 from .cache import Cache, Entry
 from .events import Event, RunDone
 from .execution import Run, Surroundings
@@ -178,6 +178,7 @@ class Engine:
         wanted = [key for key, item in order.items() if item.type.is_output]
         return explain(workflow, order, self._fingerprints(order), self.cache, self.settings, wanted, self.registry)
 
+    @kept()
     def run(
         self,
         workflow: Workflow,

@@ -317,6 +317,7 @@ class DiskTier(Folder):
     def origins(self, kind: str) -> list[tuple[Origin, float]]:
         return self.asked(lambda index: index.origins(kind)) or []
 
+
 class _Gone(Exception):
     """A blob that an entry needs is not there any more, or not as it was written."""
 

@@ -60,15 +60,17 @@ class Run:
         self._agenda = Agenda(order, around.supply.uses if around.supply is not None else {})
         self._rights = Rights(around.cache, around.refresh)
         self._expansions = Expansions(workflow, self._agenda, self._prints, around.types or {}, around.settings)
-        self._caller = Caller(_documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions)
+        self._caller = Caller(
+            _documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions
+        )
         self._wanted: set[str] = set()
         self._in_lanes: dict[str, list[NodeType]] = {}
         """The types of the nodes that are in each lane, or about to enter it."""
         self._flying = 0
         self._elsewhere = 0
+        """Of those in flight, the ones that other runs compute."""
         self._outside: set[str] = set()
         """Nodes that stand on expansions which look at the world outside: their recipes do not tell enough."""
-        """Of those in flight, the ones that other runs compute."""
         self._in_other_processes: list[str] = []
         self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
         self._workers = Workers(around.workers, around.settings.together, self._done)
@@ -83,12 +85,9 @@ class Run:
         self._wanted = set(wanted)
         try:
             with in_bulk():
-                planned = plan(self._agenda.order, wanted, self._ask)
-                running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
-                cached = stood_on(self._agenda.order, wanted, planned)
-                self._schedule(planned)
-            self._emit(RunStarted(running, cached))
-            for node_id in cached:
+                started = self._begin(wanted)
+            self._emit(started)
+            for node_id in started.cached:
                 self._note_cached(node_id, "stored")
             self._loop()
             if self._cancel.is_set() and not self._wanted <= self.results.keys():
@@ -102,6 +101,14 @@ class Run:
             self._rights.give_all_back()
 
     # -- planning ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, wanted: list[str]) -> RunStarted:
+        """Plan and schedule what is wanted; the plan itself is of no use afterwards."""
+        planned = plan(self._agenda.order, wanted, self._ask)
+        running = tuple(node_id for node_id in planned.graph if node_id not in planned.handles)
+        cached = stood_on(self._agenda.order, wanted, planned)
+        self._schedule(planned)
+        return RunStarted(running, cached)
 
     def _add(self, wanted: Iterable[str]) -> None:
         """Plan more nodes and what they need, and let what can start be ready."""

@@ -53,7 +53,10 @@ def test_what_is_up_to_date_stays_as_it_is() -> None:
 
 
 def test_the_shipped_table_mends_what_old_files_of_the_field_hold() -> None:
-    data = {"1": node("KSampler", sampler_name="sample_euler", seed=1), "2": node("SDV_img2vid_Conditioning", x=["1", 0])}
+    data = {
+        "1": node("KSampler", sampler_name="sample_euler", seed=1),
+        "2": node("SDV_img2vid_Conditioning", x=["1", 0]),
+    }
     found, done = upgraded(data, read_table())
     assert found["1"]["inputs"] == {"sampler_name": "euler", "seed": 1}
     assert found["2"]["class_type"] == "SVD_img2vid_Conditioning"

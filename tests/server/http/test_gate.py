@@ -241,7 +241,9 @@ def test_what_the_command_line_says_reaches_the_worker_and_the_caps(tmp_path):
     told = parser.parse_args(words)
     settings, options = _queue_settings(told), _options(told)
     assert settings.worker.checkpoint_every == 3 and settings.worker.cache_dir == Path("c")
-    assert settings.worker.models == (Path("m"),) and settings.start_paused and settings.webhook_hosts == ("example.org",)
+    assert (
+        settings.worker.models == (Path("m"),) and settings.start_paused and settings.webhook_hosts == ("example.org",)
+    )
     assert options.limits.steps == 7 and options.limits.upload == 1 << 20 and options.cors == ("https://a.example",)
     assert settings.folder == Path("s") and options.user_dir == Path("s/user")
 
