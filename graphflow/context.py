@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
@@ -61,6 +62,12 @@ class Context:
         """
         self.check_cancelled()
         self._emit(Progress(self.node_id, step, total, preview, self.display))
+
+    def metadata(self) -> dict[str, str]:
+        """The texts that a saved file carries: the workflow as `prompt`, and `extra_pnginfo`; none if the settings say so."""
+        if not self.settings.metadata:
+            return {}
+        return {key: json.dumps(value) for key, value in {"prompt": self.workflow_json(), **self.extra_pnginfo}.items()}
 
     def send(self, type: str, data: Any) -> None:
         """Tell whoever listens to the run something that has no other form; JSON."""

@@ -48,6 +48,9 @@ class Settings:
     """How many samplers may share the device, and with it the forward passes of a model. With 1 a picture is the same to
     the bit whatever else runs; with more it is the same up to the rounding of float32."""
 
+    metadata: bool = True
+    """Whether the files that nodes save carry the workflow that made them."""
+
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""
         return self.output_dir / ".graphflow" / hashlib.sha256(run_id.encode()).hexdigest()[:32]

@@ -1,13 +1,13 @@
 """Pictures in and out. IMAGE is float32 [B,H,W,C] in 0..1."""
 
 import io
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
+from .environment import metadata
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .widgets import Color, Side
 
@@ -113,7 +113,7 @@ def image_invert(image: Image) -> Image:
 
 
 @node("SaveImage", category="image", display_name="Save Image", version="1", output=True, still_valid=files_exist,
-      outside=folder_key)  # fmt: skip
+      outside=folder_key, environment=metadata)  # fmt: skip
 def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
     """Write pictures as PNG into the output folder, with the workflow embedded.
 
@@ -123,7 +123,8 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
     return Ui({"images": saved_pictures(images, context, folder, filename_prefix, "output")})
 
 
-@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=files_exist)
+@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=files_exist,
+      environment=metadata)  # fmt: skip
 def preview_image(images: Image, context: Context) -> Ui:
     """Write pictures into the folder for temporary files."""
     return Ui({"images": saved_pictures(images, context, context.settings.temp_dir, "preview", "temp")})
@@ -137,9 +138,8 @@ def saved_pictures(images: Any, context: Context, folder: Path, prefix: str, kin
 
     pixels = (255.0 * images.detach().cpu()).clamp(0, 255).to(torch.uint8).numpy()
     info = PngInfo()
-    info.add_text("prompt", json.dumps(context.workflow_json()))
-    for key, value in context.extra_pnginfo.items():
-        info.add_text(key, json.dumps(value))
+    for key, text in context.metadata().items():
+        info.add_text(key, text)
 
     def png(picture: Any) -> bytes:
         file = io.BytesIO()

@@ -1,11 +1,10 @@
 """Latents: empty ones, larger ones, noised ones, files. LATENT is a mapping with `samples` float32 [B,C,H/8,W/8]."""
 
-import json
 from typing import Annotated, Any
 
 from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
 
-from .environment import numerics
+from .environment import metadata, numerics
 from .files import files_below, files_exist, folder_key, input_digest, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
@@ -84,17 +83,15 @@ def _latent_digest(settings: Settings, latent: str | None = None) -> str:
 
 
 @node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, still_valid=files_exist,
-      outside=folder_key)  # fmt: skip
+      outside=folder_key, environment=metadata)  # fmt: skip
 def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     import torch
     from safetensors.torch import save
 
-    metadata = {"prompt": json.dumps(context.workflow_json())}
-    metadata |= {key: json.dumps(value) for key, value in context.extra_pnginfo.items()}
     tensors = {"latent_tensor": samples["samples"].contiguous(), "latent_format_version_0": torch.tensor([])}
     folder = context.settings.output_dir
-    saved = save_numbered([save(tensors, metadata)], context, folder, filename_prefix, ".latent", "output")
+    saved = save_numbered([save(tensors, context.metadata())], context, folder, filename_prefix, ".latent", "output")
     return Ui({"latents": saved})
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire, node
 
+from .environment import metadata
 from .files import files_exist, folder_key, save_numbered
 from .images import saved_pictures
 from .masks import mask_to_image
@@ -27,7 +28,7 @@ class AsExr:
 
 
 @node("SaveImageAdvanced", category="image", display_name="Save Image (Advanced)", version="1", output=True,
-      still_valid=files_exist, outside=folder_key)  # fmt: skip
+      still_valid=files_exist, outside=folder_key, environment=metadata)  # fmt: skip
 def save_image_advanced(
     images: Image,
     context: Context,
@@ -43,8 +44,7 @@ def save_image_advanced(
     """
     from .image_files import encode_exr, encode_png
 
-    texts = {"prompt": json.dumps(context.workflow_json())}
-    texts |= {key: json.dumps(value) for key, value in context.extra_pnginfo.items()}
+    texts = context.metadata()
     pictures = images.detach().cpu().numpy()
     hdr = format.input_color_space == "HDR"
     if isinstance(format, AsPng):
@@ -59,14 +59,15 @@ def save_image_advanced(
     return Ui({"images": saved}, (images,))
 
 
-@node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, still_valid=files_exist)
+@node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, still_valid=files_exist,
+      environment=metadata)  # fmt: skip
 def mask_preview(mask: Mask, context: Context) -> Ui:
     """Write masks as grey pictures into the folder for temporary files."""
     return Ui({"images": saved_pictures(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
 
 @node("ImageCompare", category="image", display_name="Compare Images", version="1", output=True, still_valid=files_exist,
-      unchecked={"compare_view"})  # fmt: skip
+      environment=metadata, unchecked={"compare_view"})  # fmt: skip
 def image_compare(
     context: Context,
     compare_view: Annotated[Any, Wire("IMAGECOMPARE")] | None = None,

@@ -144,6 +144,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         models=tuple(arguments.models), nodes=tuple(arguments.nodes),
         cache_dir=None if arguments.no_cache else cache_folder(arguments), cache_size=arguments.cache_size,
         cache_remote=arguments.cache_remote, checkpoint_every=arguments.checkpoint_every,
+        metadata=not arguments.no_metadata,
     )  # fmt: skip
     return QueueSettings(
         arguments.state_dir, worker, start_paused=arguments.start_paused, webhook_hosts=tuple(arguments.allow_webhooks)

@@ -38,6 +38,7 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", action="append", default=[], type=Path, metavar="DIR", help="a folder of models")
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    parser.add_argument("--no-metadata", action="store_true", help="save files without the workflow in them")
 
 
 def add_nodes_option(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +75,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
         temp_dir=options.output_dir / "temp",
         models=(*options.models, *Settings().models),
         digests=Digests(digests),
+        metadata=not options.no_metadata,
         checkpoint_every=getattr(options, "checkpoint_every", 10.0),
     )
 

@@ -146,7 +146,7 @@ class _Calls:
         """The instance that belongs to the node; adds what the class asks of its run to the values."""
         known: dict[str, Callable[[], Any]] = {
             "UNIQUE_ID": lambda: context.node_id, "PROMPT": context.workflow_json, "DYNPROMPT": lambda: DynamicGraph(context),
-            "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo),
+            "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo) if context.settings.metadata else None,
         }  # fmt: skip
         for key, what in self._hidden.items():
             value = known[what]() if what in known else None
@@ -309,7 +309,7 @@ def _now(found: Any) -> Any:
 
 
 def _libraries(settings: Settings) -> str:
-    return f"{settings.device}; {_versions()}"
+    return f"{settings.device}; {_versions()}" + ("" if settings.metadata else "; without the workflow")
 
 
 @cache

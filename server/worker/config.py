@@ -30,12 +30,14 @@ class WorkerConfig:
     cache_remote: str | None = None
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a sampler."""
+    metadata: bool = True
+    """Whether saved files carry their workflow."""
 
     def settings(self) -> Settings:
         return Settings(
             output_dir=self.output_dir, input_dir=self.input_dir, temp_dir=self.temp_dir,
             models=(*self.models, *Settings().models), checkpoint_every=self.checkpoint_every,
-            digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
+            metadata=self.metadata, digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
         )  # fmt: skip
 
     def engine(self, warn: Any = None) -> Engine:
@@ -53,6 +55,7 @@ class WorkerConfig:
             "nodes": [_absolute(path) for path in self.nodes],
             "cache_dir": _absolute(self.cache_dir) if self.cache_dir is not None else None,
             "cache_size": self.cache_size, "cache_remote": self.cache_remote, "checkpoint_every": self.checkpoint_every,
+            "metadata": self.metadata,
         }  # fmt: skip
 
     @classmethod
@@ -62,6 +65,7 @@ class WorkerConfig:
             models=tuple(map(Path, data["models"])), nodes=tuple(map(Path, data["nodes"])),
             cache_dir=Path(data["cache_dir"]) if data["cache_dir"] is not None else None,
             cache_size=data["cache_size"], cache_remote=data["cache_remote"], checkpoint_every=data["checkpoint_every"],
+            metadata=data["metadata"],
         )  # fmt: skip
 
 

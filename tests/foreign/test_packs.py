@@ -99,10 +99,23 @@ def test_hidden_inputs_and_messages_arrive(engine):
     events = []
     workflow = graph(last=("Old Text", {"text": "x"}), out=("Old Show", {"value": "@last"}))
     result = engine.run(workflow, on_event=events.append, extra_pnginfo={"workflow": {}})
-    assert result.nodes["out"].ui == {"text": ["x"], "id": ["out"], "known": [True], "info": [["workflow"]]}
+    assert result.nodes["out"].ui == {
+        "text": ["x"],
+        "id": ["out"],
+        "known": [True],
+        "info": [["workflow"]],
+        "bare": [False],
+    }
     assert [(event.type, event.data) for event in events if isinstance(event, Message)] == [
         ("old.shown", {"node": "out"})
     ]
+
+
+def test_without_metadata_a_pack_hears_so_and_gets_nothing_to_embed(registry, tmp_path):
+    engine = gf.Engine(registry, gf.Settings(output_dir=tmp_path, metadata=False))
+    workflow = graph(last=("Old Text", {"text": "x"}), out=("Old Show", {"value": "@last"}))
+    shown = engine.run(workflow, extra_pnginfo={"workflow": {}}).nodes["out"].ui
+    assert shown["info"] == [[]] and shown["bare"] == [True]
 
 
 def test_an_instance_lives_on_and_nan_means_that_it_always_runs(engine):

@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 import graphflow as gf
 
 
-def run(nodes, tmp_path):
-    settings = gf.Settings(output_dir=tmp_path / "out", temp_dir=tmp_path / "temp")
-    with gf.Engine(settings=settings) as engine:
-        return engine.run(gf.Workflow.from_json(nodes))
+def run(nodes, tmp_path, cache=None, **changes):
+    settings = gf.Settings(output_dir=tmp_path / "out", temp_dir=tmp_path / "temp", **changes)
+    engine = gf.Engine(settings=settings, cache=cache)
+    return engine.run(gf.Workflow.from_json(nodes), extra_pnginfo={"workflow": {"secret": 1}})
 
 
 PICTURES = {"a": {"class_type": "EmptyImage", "inputs": {"width": 5, "height": 3, "batch_size": 2, "color": 0x336699}}}
@@ -147,3 +147,32 @@ def test_a_mask_is_shown_as_a_grey_picture(tmp_path):
 def test_any_value_is_shown_as_text(value, text):
     assert preview_any(value).data == {"text": [text]}
     assert "tensor" in preview_any([torch.zeros(1)]).data["text"][0]
+
+
+SAVING = {
+    "SaveImage": {"images": ["a", 0]},
+    "PreviewImage": {"images": ["a", 0]},
+    "SaveImageAdvanced": {"images": ["a", 0], "format": "exr", "format.input_color_space": "linear"},
+    "MaskPreview": {"mask": ["m", 0]},
+    "ImageCompare": {"image_a": ["a", 0]},
+    "SaveLatent": {"samples": ["l", 0]},
+}
+
+
+@pytest.mark.parametrize("kind", SAVING)
+def test_files_carry_the_workflow_unless_the_settings_say_no_and_the_cache_keeps_both_apart(tmp_path, kind):
+    nodes = PICTURES | {
+        "m": {"class_type": "SolidMask", "inputs": {"width": 8, "height": 8}},
+        "l": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16}},
+        "s": {"class_type": kind, "inputs": SAVING[kind]},
+    }
+    cache = gf.Cache()
+
+    def contents(**changes):
+        (files, *_) = run(nodes, tmp_path, cache, **changes)["s"].ui.values()
+        return [Path(item["path"]).read_bytes() for item in files]
+
+    with_it, without = contents(), contents(metadata=False)
+    assert all(b"class_type" in content and b"secret" in content for content in with_it)
+    assert not any(b"class_type" in content or b"secret" in content for content in without)
+    assert contents() == with_it and contents(metadata=False) == without

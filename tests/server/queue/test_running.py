@@ -1,9 +1,10 @@
 """What a user of the queue may rely on while all goes well, and while nodes go wrong."""
 
 import json
+from dataclasses import fields
 
 import pytest
-from graphflow_server.queue import Conflict, Submission
+from graphflow_server.queue import Conflict, Submission, WorkerConfig
 
 
 def test_a_prompt_runs_and_its_outputs_and_history_are_there(place, prompt, run):
@@ -79,3 +80,12 @@ def test_what_json_has_no_word_for_is_told_as_text(place, prompt, run, how):
             json.dumps(done.outputs, allow_nan=False)
 
     run(check())
+
+
+def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
+    told = WorkerConfig(
+        tmp_path / "out", tmp_path / "in", tmp_path / "temp", (tmp_path / "models",), (tmp_path / "nodes",),
+        tmp_path / "cache", 5, "file:///far", 3.0, metadata=False,
+    )  # fmt: skip
+    assert all(getattr(told, item.name) != item.default for item in fields(WorkerConfig))
+    assert WorkerConfig.from_json(json.loads(json.dumps(told.to_json()))) == told

@@ -9,6 +9,7 @@ import comfy.samplers
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy.comfy_types import IO, CheckLazyMixin, ComfyNodeABC, InputTypeDict
 from comfy_execution.graph import ExecutionBlocker
 from comfy_execution.graph_utils import GraphBuilder, is_link
@@ -95,7 +96,15 @@ class Show:
 
     def go(self, value, id, prompt, info):
         PromptServer.instance.send_sync("old.shown", {"node": id})
-        return {"ui": {"text": [str(value)], "id": [id], "known": [id in prompt], "info": [sorted(info)]}}
+        return {
+            "ui": {
+                "text": [str(value)],
+                "id": [id],
+                "known": [id in prompt],
+                "info": [sorted(info or ())],
+                "bare": [args.disable_metadata],
+            }
+        }
 
 
 class Count:
