@@ -50,6 +50,7 @@ def test_the_editor_opens_with_a_workflow_of_ours_and_run_draws_it_with_progress
     assert found["executed"] >= len(found["types"])
     assert found["shown"] == 64
     assert found["pictures"] >= 1
+    assert found["history"] == "apple_00001_.png"
 
 
 def test_what_is_refused_and_what_fails_lands_on_its_node(editor: str) -> None:
