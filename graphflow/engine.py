@@ -128,14 +128,18 @@ class Engine:
         self.registry = Registry.installed() if registry is None else registry
         self.settings = settings or Settings()
         self.cache = Cache() if cache is None else cache
+        self._owns_cache = cache is None
         self.workers = workers or max(2, os.cpu_count() or 2)
         self.lanes = Lanes()
 
     def __enter__(self) -> Engine:
+        self.cache.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cache.close()
+        if self._owns_cache:
+            self.cache.memory.clear()
 
     def forget(self, run_id: str) -> None:
         """Drop the notes of a run about the files it wrote; the files stay."""
@@ -176,7 +180,8 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        return explain(workflow, order, self._fingerprints(order), self.cache, self.settings, wanted, self.registry)
+        with self.cache:
+            return explain(workflow, order, self._fingerprints(order), self.cache, self.settings, wanted, self.registry)
 
     @kept()
     def run(

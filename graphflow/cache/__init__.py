@@ -60,6 +60,8 @@ class Cache:
         self.memory = MemoryTier(memory)
         second = Remote(remote, self._report) if remote and folder is not None else None
         self.disk = DiskTier(Path(folder), size, self._report, second) if folder is not None else None
+        self._holders = 0
+        self._holding = Lock()
         self._flying: dict[bytes, Future[Entry | None]] = {}
         self._lock = Lock()
 
@@ -178,11 +180,14 @@ class Cache:
         if self.disk is None:
             yield
             return
+        self.open()
         lease = self.disk.begin_run()
         try:
             yield
         finally:
             self.disk.end_run(lease)
+            with self._holding:
+                self._holders -= 1
 
     def checkpoint(self, recipe: bytes, every: float, fresh: bool = False) -> Checkpoint | None:
         """Where a node may keep its state; a `fresh` one starts from nothing, whatever is there."""
@@ -204,10 +209,27 @@ class Cache:
         if self.disk is not None:
             self.disk.clear()
 
+    def __enter__(self) -> Cache:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Use it until `close`; several may."""
+        with self._holding:
+            self._holders += 1
+            if self.disk is not None:
+                self.disk.open()
+
     def close(self) -> None:
-        self.memory.clear()
-        if self.disk is not None:
-            self.disk.close()
+        """The last to close it writes all down and gives its files and the connection back. Who uses it again opens it
+        again; what it has in memory stays."""
+        with self._holding:
+            self._holders = max(0, self._holders - 1)
+            if self.disk is not None and not self._holders:
+                self.disk.close()
 
 
 class Checkpoint:

@@ -48,6 +48,7 @@ class Folder:
         self.index: Index | None = None
         self.leases: Leases | None = None
         self.writable = False
+        self._is_closed = False
         self._open()
 
     @property
@@ -165,9 +166,16 @@ class Folder:
         with contextlib.suppress(OSError):
             self.path.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
-        self._open()
+        self.open()
+
+    def open(self) -> None:
+        """Again, if it was closed."""
+        if self._is_closed:
+            self._is_closed = False
+            self._open()
 
     def close(self) -> None:
+        self._is_closed = True
         if self.leases is not None:
             self.leases.close()
             self.leases = None

@@ -107,3 +107,26 @@ def test_without_a_cache_everything_runs_every_time_and_nothing_is_kept(registry
         for _ in range(2):
             engine.run(graph(n=("Number", {}), a=("Add", {"a": "@n"}), o=("Show", {"value": "@a"})))
         assert calls == {"Number": 2, "Add": 2, "Show": 2} and engine.cache.memory.bytes == 0
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_cache_that_several_engines_share_outlives_each_of_them(registry, graph, calls, tmp_path, where):
+    workflow = graph(n=("Number", {}), o=("Show", {"value": "@n"}))
+    cache = gf.Cache(tmp_path) if where == "disk" else gf.Cache()
+    lasting = gf.Engine(registry, cache=cache)
+    for _ in range(2):
+        with gf.Engine(registry, cache=cache) as engine:
+            engine.run(workflow)
+            with gf.Engine(registry, cache=cache) as another:
+                another.run(workflow)
+            engine.run(workflow)
+        assert all(item.hit for item in lasting.explain(workflow))
+        assert lasting.run(workflow).cached
+    assert calls == {"Number": 1, "Show": 1} and not cache.problems
+
+
+def test_an_engine_that_has_ended_holds_no_results_of_its_own(registry, graph):
+    with gf.Engine(registry) as engine:
+        engine.run(graph(n=("Number", {}), o=("Show", {"value": "@n"})))
+        assert engine.cache.memory.bytes
+    assert not engine.cache.memory.bytes
