@@ -65,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     caps.add_argument(
         "--max-waiting", type=int, default=standard.waiting, metavar="N", help=f"default: {standard.waiting}"
     )
+    caps.add_argument("--max-waiting-of-one", type=int, metavar="N", help="of one network address (default: no limit)")
 
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -147,5 +148,9 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         metadata=not arguments.no_metadata,
     )  # fmt: skip
     return QueueSettings(
-        arguments.state_dir, worker, start_paused=arguments.start_paused, webhook_hosts=tuple(arguments.allow_webhooks)
+        arguments.state_dir,
+        worker,
+        start_paused=arguments.start_paused,
+        webhook_hosts=tuple(arguments.allow_webhooks),
+        waiting_of_one=arguments.max_waiting_of_one,
     )

@@ -49,14 +49,15 @@ async def post_prompt(request: web.Request) -> web.Response:
     submission = Submission(
         workflow=body.prompt or {}, targets=examined.targets, extra=without_secrets(body.extra_data),
         client_id=body.client_id or query.clientId, prompt_id=body.prompt_id, number=body.number, front=body.front,
-        node_errors=errors, webhook=body.webhook,
+        node_errors=errors, webhook=body.webhook, sender=request.remote or "",
     )  # fmt: skip
     try:
         accepted = await state.queue.submit(submission)
     except IdTaken as error:
         raise Refused(409, error.problems, kind="prompt_id_taken") from None
     except QueueRefused as error:
-        raise Refused(503, error.problems) from None
+        full = error.problems[0].code == "queue_full"
+        raise Refused(429 if full else 503, error.problems) from None
     if not accepted.existed:
         state.metrics.accepted.inc()
         log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})

@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Row
 from typing import Any, Literal
 
+from graphflow import Problem
+
 from .reading import find
-from .records import TERMINAL, Accepted, Conflict, Event, Prompt, State, Submission
+from .records import TERMINAL, Accepted, Conflict, Event, Prompt, Refused, State, Submission
 from .store import Transaction
 
 __all__ = [
@@ -39,8 +41,9 @@ _STATE: dict[str, State] = {
 Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
 
 
-def accept(tx: Transaction, wanted: Submission) -> Accepted:
-    """Put it into the queue. Raises Conflict if the id is taken by something else."""
+def accept(tx: Transaction, wanted: Submission, most: int | None = None) -> Accepted:
+    """Put it into the queue. Raises Conflict if the id is taken by something else, Refused where `most` prompts of the
+    same sender wait already."""
     extra = {key: value for key, value in wanted.extra.items() if key not in SECRETS}
     digest = _digest(wanted, extra)
     prompt_id = wanted.prompt_id or str(uuid.uuid4())
@@ -49,13 +52,18 @@ def accept(tx: Transaction, wanted: Submission) -> Accepted:
         if known[2] != digest:
             raise Conflict(prompt_id)
         return Accepted(prompt_id, _plain(known[0]), json.loads(known[1]), existed=True)
+    if most is not None:
+        waiting = tx.db.execute("SELECT prompts FROM waiting WHERE sender = ?", (wanted.sender,)).fetchone()
+        if waiting is not None and waiting[0] >= most:
+            raise Refused([Problem("queue_full", f"{most} prompts of {wanted.sender or 'yours'} wait already",
+                                   hint="try again when some of them are done")])  # fmt: skip
     workflow, extra_json, errors = _dump(wanted.workflow), _dump(extra), _dump(wanted.node_errors)
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
-        " extra) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " extra, sender) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra_json), digest, wanted.webhook,
-            _dump(wanted.targets), errors, workflow, extra_json,
+            _dump(wanted.targets), errors, workflow, extra_json, wanted.sender,
         ),
     ).lastrowid  # fmt: skip
     assert seq is not None

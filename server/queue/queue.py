@@ -88,8 +88,8 @@ class PromptQueue:
         """Put a validated prompt into the queue; when this returns, it survives anything.
 
         The same id with the same content gives the same answer again (`existed`). Raises Conflict where the id is taken
-        by something else, Refused (codes `closing`, `no_disk`) where nothing can be taken just now, and GraphFlowError
-        for a webhook or a number that is not allowed.
+        by something else, Refused (codes `closing`, `no_disk`, `queue_full`) where it cannot be taken just now, and
+        GraphFlowError for a webhook or a number that is not allowed.
         """
         if self._closing:
             raise Refused([Problem("closing", "the server is shutting down", hint="try again in a moment")])
@@ -98,7 +98,7 @@ class PromptQueue:
         if submission.webhook is not None:
             check_url(submission.webhook, self.settings.webhook_hosts)
         try:
-            accepted = await self._write(lambda tx: ledger.accept(tx, submission))
+            accepted = await self._write(lambda tx: ledger.accept(tx, submission, self.settings.waiting_of_one))
         except sqlite3.Error as error:
             hint = "free some space on the disk that holds the queue"
             raise Refused([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error

@@ -43,6 +43,8 @@ class Submission:
     """What was wrong with outputs that are left out; kept, so that a repeated submission gets the same answer."""
     webhook: str | None = None
     """An http(s) URL that is told of the end. Refused unless its host is allowed."""
+    sender: str = ""
+    """Where it came from, such as a network address: of each sender only so many may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class Event:
 
 
 class Refused(GraphFlowError):
-    """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`)."""
+    """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or too many
+    prompts of its sender wait (`queue_full`)."""
 
 
 class Conflict(GraphFlowError):

@@ -42,4 +42,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER count_out AFTER DELETE ON prompts BEGIN
             UPDATE counts SET prompts = prompts - 1 WHERE state = OLD.state; END""",
     ),
+    (
+        # How many prompts of each sender wait, so that one of them cannot fill the queue for all.
+        "ALTER TABLE prompts ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE waiting (sender TEXT PRIMARY KEY, prompts INT NOT NULL) WITHOUT ROWID",
+        "INSERT INTO waiting SELECT sender, count(*) FROM prompts WHERE state = 'pending' GROUP BY sender",
+        """CREATE TRIGGER wait_in AFTER INSERT ON prompts WHEN NEW.state = 'pending' BEGIN
+            INSERT INTO waiting VALUES (NEW.sender, 1) ON CONFLICT DO UPDATE SET prompts = prompts + 1; END""",
+        """CREATE TRIGGER wait_again AFTER UPDATE OF state ON prompts WHEN OLD.state != 'pending' AND NEW.state = 'pending' BEGIN
+            INSERT INTO waiting VALUES (NEW.sender, 1) ON CONFLICT DO UPDATE SET prompts = prompts + 1; END""",
+        """CREATE TRIGGER wait_no_more AFTER UPDATE OF state ON prompts WHEN OLD.state = 'pending' AND NEW.state != 'pending' BEGIN
+            UPDATE waiting SET prompts = prompts - 1 WHERE sender = OLD.sender;
+            DELETE FROM waiting WHERE sender = OLD.sender AND prompts <= 0; END""",
+        """CREATE TRIGGER wait_out AFTER DELETE ON prompts WHEN OLD.state = 'pending' BEGIN
+            UPDATE waiting SET prompts = prompts - 1 WHERE sender = OLD.sender;
+            DELETE FROM waiting WHERE sender = OLD.sender AND prompts <= 0; END""",
+    ),
 )

@@ -22,6 +22,8 @@ class QueueSettings:
     history_count: int = 10_000
     """Finished prompts that are remembered; the oldest are forgotten first, their files stay."""
     history_bytes: int = 1 << 30
+    waiting_of_one: int | None = None
+    """How many prompts of one sender may wait."""
     max_crashes: int = 2
     """A prompt that was running when the process died this often is given up."""
     lease: float = 30.0

@@ -85,15 +85,16 @@ class Server:
 
 @contextmanager
 def served(root: Path, **changes: Any) -> Iterator[Server]:
-    """A server with its folders below `root`; changes of options, of `limits`, or `paused`."""
+    """A server with its folders below `root`; changes of options, of `limits`, of the `queue`, or `paused`."""
     limits = replace(Limits(), **changes.pop("limits", {}))
     paused = changes.pop("paused", False)
+    queue = changes.pop("queue", {})
     options = Options(port=0, user_dir=root / "state" / "user", limits=limits, **changes)
     worker = WorkerConfig(
         output_dir=root / "output", input_dir=root / "input", temp_dir=root / "output" / "temp", models=(root / "models",),
         nodes=NODES, cache_dir=root / "cache",
     )  # fmt: skip
-    settings = QueueSettings(root / "state", worker, start_paused=paused)
+    settings = QueueSettings(root / "state", worker, start_paused=paused, **queue)
     ready, port = threading.Event(), 0
     loop = asyncio.new_event_loop()
     ending = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import time
@@ -171,6 +172,24 @@ def test_attack_14_the_queue_takes_so_many_and_no_more(serve, graph):
         assert statuses == [200, 200, 200, 429, 429]
         server.post("/queue", {"clear": True})
         assert server.post("/prompt", {"prompt": graph(1)}).status == 200
+
+
+def test_attack_14_one_address_cannot_fill_the_queue_for_all(serve, graph):
+    def post(address, value, **more):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20, source_address=(address, 0))
+        connection.request("POST", "/prompt", json.dumps({"prompt": graph(value), **more}))
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        connection.close()
+        return answer.status, found
+
+    with serve(queue={"waiting_of_one": 2}, paused=True) as server:
+        assert [post("127.0.0.1", index, prompt_id=f"p{index}")[0] for index in range(4)] == [200, 200, 429, 429]
+        assert post("127.0.0.1", 1, prompt_id="p1")[0] == 200, "an answer that got lost is given again"
+        assert [post("127.0.0.2", index)[0] for index in range(3)] == [200, 200, 429]
+        assert [problem["code"] for problem in post("127.0.0.1", 5)[1]["problems"]] == ["queue_full"]
+        server.post("/queue", {"delete": ["p0"]})
+        assert [post("127.0.0.1", index)[0] for index in (6, 7)] == [200, 429]
 
 
 # -- time -----------------------------------------------------------------------------------------------------------------

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from graphflow_server.queue import Conflict, Submission, ledger, reading, upkeep
+from graphflow_server.queue import Conflict, Refused, Submission, ledger, reading, upkeep
 from graphflow_server.queue.store import Store
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 LIMIT = 2
+MOST = 3
+"""How many prompts of one sender may wait."""
 IDS = st.sampled_from([f"p{at}" for at in range(8)])
 ENDS = {"execution_success": "done", "execution_error": "failed"}
 
@@ -24,6 +26,7 @@ class Known:
     text: str
     number: float
     order: int
+    sender: str
     state: str = "pending"
     crashes: int = 0
     cancelling: bool = False
@@ -49,21 +52,31 @@ class Ledger(RuleBasedStateMachine):
         return self.store.write(action).result(10)
 
     @rule(
-        prompt_id=IDS, text=st.sampled_from("ab"), front=st.booleans(), number=st.none() | st.sampled_from([-3.5, 0, 7])
+        prompt_id=IDS,
+        text=st.sampled_from("ab"),
+        front=st.booleans(),
+        number=st.none() | st.sampled_from([-3.5, 0, 7]),
+        sender=st.sampled_from("xy"),
     )
-    def submit(self, prompt_id, text, front, number):
-        wanted = Submission({"1": {"text": [text, front]}}, prompt_id=prompt_id, front=front, number=number)
+    def submit(self, prompt_id, text, front, number, sender):
+        wanted = Submission(
+            {"1": {"text": [text, front]}}, prompt_id=prompt_id, front=front, number=number, sender=sender
+        )
         known = self.known.get(prompt_id)
         same = f"{text}{front}{number}"
         if known is not None and known.text != same:
             with pytest.raises(Conflict):
-                self.do(lambda tx: ledger.accept(tx, wanted))
+                self.do(lambda tx: ledger.accept(tx, wanted, MOST))
             return
-        answer = self.do(lambda tx: ledger.accept(tx, wanted))
+        if known is None and sum(self.known[key].sender == sender for key in self.waiting()) >= MOST:
+            with pytest.raises(Refused, match="wait already"):
+                self.do(lambda tx: ledger.accept(tx, wanted, MOST))
+            return
+        answer = self.do(lambda tx: ledger.accept(tx, wanted, MOST))
         assert answer.existed == (known is not None)
         if known is None:
             self.accepted += 1
-            self.known[prompt_id] = Known(same, answer.number, self.accepted)
+            self.known[prompt_id] = Known(same, answer.number, self.accepted, sender)
             if number is not None:
                 assert answer.number == number
             else:

@@ -75,13 +75,16 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
     monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", schema.MIGRATIONS[:1])
     monkeypatch.setattr("graphflow_server.queue.store._count", lambda _: Counts())
     store = Store(tmp_path / "q")
-    for name in "abc":
-        store.write(lambda tx, name=name: ledger.accept(tx, submission(name))).result(10)
-    store.write(lambda tx: ledger.cancel(tx, "b")).result(10)
+    for number, name in enumerate("abc"):
+        row = (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None)
+        store.write(lambda tx, row=row: tx.db.execute(
+            "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
+            "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')", row)).result(10)  # fmt: skip
     store.close()
     monkeypatch.undo()
     store = Store(tmp_path / "q")
     assert store.counts == Counts(pending=2)
+    assert store.read(lambda db: db.execute("SELECT * FROM waiting").fetchall()).result(10) == [("", 2)]
     found = store.read(lambda db: reading.listing(db, ("pending", "cancelled"), 10, 0, False)).result(10)
     assert found.total == 3 and [item.id for item in found.prompts] == ["a", "c", "b"]
     store.close()
