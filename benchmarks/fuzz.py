@@ -51,7 +51,7 @@ GETS = ["view?filename=", "view?type=input&filename=", "view?preview=", "userdat
         "docs/", "internal/files/", "", "api/", "assets/", "settings/", "prompts/x/events?since=", "history?max_items="]  # fmt: skip
 
 HEADS = ["Origin", "Sec-Fetch-Site", "Content-Type", "Cookie", "Range", "If-None-Match", "Accept", "Authorization", "Expect",
-         "Upgrade", "Content-Encoding", "Last-Event-ID"]  # fmt: skip
+         "Upgrade", "Content-Encoding", "Transfer-Encoding", "Last-Event-ID"]  # fmt: skip
 
 
 def main() -> None:
@@ -252,7 +252,7 @@ class Fuzz:
             head = {
                 "Host": self.random.choice(["localhost"] * 6 + ["evil.example", "", "localhost:99999", "[::1"]),
                 self.random.choice(HEADS): self.random.choice(["null", "x" * 500, "bytes=0-", "deflate", "text/event-stream",
-                                                               "100-continue", "\xff", "a=b;c"]),
+                                                               "100-continue", "\xff", "a=b;c", "gzip", "br", "chunked"]),
             }  # fmt: skip
             method = self.random.choice(
                 ["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"]

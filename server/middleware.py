@@ -17,7 +17,7 @@ from .pages import login_page
 from .refusal import Refused, refusal
 from .security import HEADERS
 
-__all__ = ["add_headers", "around"]
+__all__ = ["add_headers", "around", "set_headers"]
 
 log = logging.getLogger("graphflow.server")
 
@@ -52,6 +52,10 @@ def around(metrics: Metrics) -> web.middleware:
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Called before the head of any answer is sent, streams and refusals included."""
+    set_headers(response)
+
+
+def set_headers(response: web.StreamResponse) -> None:
     response.headers["Server"] = "GraphFlow"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
@@ -68,6 +72,8 @@ async def _answer(request: web.Request, handler: web.Handler) -> web.StreamRespo
         return refusal(Refused(400, error.problems))
     except web.HTTPException as error:
         return _from_http(error)
+    except web.RequestPayloadError:
+        return refusal(Refused(400, Problem("not_http", "the body is cut up in a way that is no HTTP")))
     except ConnectionError:
         raise
     except OSError as error:

@@ -78,9 +78,7 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
 
 
 def _responses(route: Route) -> dict[str, Any]:
-    # What is no HTTP, or has too long a head, is refused before any route is found, in plain words.
-    content = {"application/json": {"schema": _reference(Refusal)}, "text/plain": {"schema": {"type": "string"}}}
-    refused = {"description": "Refused", "content": content}
+    refused = {"description": "Refused", "content": {"application/json": {"schema": _reference(Refusal)}}}
     responses: dict[str, Any] = {"4XX": refused}
     if route.policy.writes:
         responses["503"] = {

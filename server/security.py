@@ -58,6 +58,7 @@ def gate(options: Options) -> web.middleware:
             raise Refused(401, Problem("no_token", "this server wants its token",
                                        hint="open the link that it printed, or send 'Authorization: Bearer ...'"))  # fmt: skip
         if policy.writes:
+            _check_encoding(request)
             _check_content(request, policy)
         try:
             response = await handler(request)
@@ -174,6 +175,14 @@ def _check_content(request: web.Request, policy: Policy) -> None:
     if has_body and request.content_type not in policy.content:
         wanted = " or ".join(policy.content)
         raise Refused(415, Problem("wrong_content_type", f"found {request.content_type}, expected {wanted}"))
+
+
+def _check_encoding(request: web.Request) -> None:
+    """Bodies are taken as they are: what unpacks to a thousand times its size, or ends too early, cannot come."""
+    found = ", ".join(request.headers.getall("Content-Encoding", []))
+    if found.strip().lower() not in ("", "identity"):
+        raise Refused(415, Problem("wrong_content_encoding", f"found Content-Encoding {found[:80]}, expected none",
+                                   hint="send the body as it is, not packed"))  # fmt: skip
 
 
 def _preflight(origin: str) -> web.Response:

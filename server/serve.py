@@ -16,6 +16,7 @@ from graphflow import Cache, Engine, Problem, Registry
 
 from .app import create_app
 from .logs import Recent, set_up
+from .middleware import set_headers
 from .options import Options
 from .pages import editor_folder
 from .queue import PromptQueue, QueueSettings
@@ -54,16 +55,18 @@ async def listening(options: Options, settings: QueueSettings, recent: Recent | 
     engine = Engine(await asyncio.to_thread(Registry.installed, worker.nodes), worker.settings(), Cache(memory=0))
     app = create_app(options, engine, PromptQueue(settings), recent)
     limits = options.limits
-    runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=limits.read_seconds, shutdown_timeout=SHUTDOWN,
-        max_line_size=8190, max_field_size=8190,
-    )  # fmt: skip
+    speech = {
+        "access_log": None, "keepalive_timeout": limits.read_seconds, "max_line_size": 8190, "max_field_size": 8190,
+        "auto_decompress": False,
+    }  # fmt: skip
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN, **speech)
     await runner.setup()
     try:
         assert runner.server is not None
         runner.server.request_handler = _without_odd_expectations(runner.server.request_handler)
-        door = _Door(runner.server, limits.connections)
-        server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
+        loop = asyncio.get_running_loop()
+        door = _Door(limits.connections, runner.server, lambda server: _Speaker(server, loop=loop, **speech))
+        server = await loop.create_server(door, options.host, options.port, backlog=512)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -96,13 +99,28 @@ def _without_odd_expectations(handle: Handle) -> Handle:
 class _Door:
     """Makes the protocol of each connection; those over the cap are closed at once."""
 
-    def __init__(self, server: web.Server, most: int) -> None:
-        self._server, self._most = server, most
+    def __init__(self, most: int, server: web.Server, speaker: Callable[[web.Server], asyncio.Protocol]) -> None:
+        self._most, self._server, self._speaker = most, server, speaker
 
     def __call__(self) -> asyncio.Protocol:
         if len(self._server.connections) >= self._most:
             return _Closed()
-        return self._server()
+        return self._speaker(self._server)
+
+
+class _Speaker(web.RequestHandler):
+    """One connection. What is no HTTP is refused before any middleware runs, in the same shape as all else."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0 or status >= 500:
+            return super().handle_error(request, status, exc, message)
+        words = " ".join((message or "").split())[:200]
+        response = refusal(Refused(status, Problem("not_http", words or "the request is no HTTP that is understood")))
+        set_headers(response)
+        response.force_close()
+        return response
 
 
 class _Closed(asyncio.Protocol):

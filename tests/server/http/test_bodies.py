@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -92,6 +93,46 @@ def test_defect_14_nothing_is_bent_into_another_value(server, graph):
         refused = server.post("/prompt", {"prompt": graph(value)})
         assert refused.status == 400 and "1" in refused.json["node_errors"], value
     assert server.run(graph("7"))["outputs"] == {"2": {"value": [7]}}
+
+
+# -- how bodies travel ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", ["gzip", "deflate", "br", "zstd", "gzip, br"])
+def test_attack_14_a_packed_body_is_refused_whether_it_is_whole_cut_or_none(server, packed):
+    whole = gzip.compress(b'{"prompt": {}}')
+    for body in (whole, whole[:-6], b'{"prompt": {}}', b""):
+        for path in ("/prompt", "/userdata/packed.json", "/upload/image", "/settings"):
+            answer = server.ask("POST", path, body, {"Content-Encoding": packed})
+            assert answer.status == 415 and answer.problems == ["wrong_content_encoding"], (path, answer.body)
+    assert server.get("/userdata/packed.json").status == 404
+    assert server.ask("POST", "/settings", b"{}", {"Content-Encoding": "identity"}).status == 200
+
+
+def raw(server, data: bytes) -> tuple[bytes, bytes]:
+    """Bytes as they are; the head and the body of the answer."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(data)
+        answer = b""
+        while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+            answer += connection.recv(1 << 16)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head, body
+
+
+CHUNKED = b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"nope\r\n\r\n", b"\xff\xfe\0", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+     b"GET /" + b"z" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", CHUNKED + b"zz\r\n",
+     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n"],
+)  # fmt: skip
+def test_attack_6_what_is_no_http_is_refused_like_all_else_in_one_shape_with_all_headers(server, data):
+    head, body = raw(server, data)
+    assert head.split()[1] == b"400" and [item["code"] for item in json.loads(body)["problems"]] == ["not_http"]
+    assert b"Server: GraphFlow\r\n" in head and b"nosniff" in head and b"aiohttp" not in head.lower()
 
 
 # -- sizes and costs ------------------------------------------------------------------------------------------------------
