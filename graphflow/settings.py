@@ -44,9 +44,9 @@ class Settings:
     digests: Digests = field(default_factory=Digests, compare=False, repr=False)
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a long node that can go on from one."""
-    together: int = 16
+    together: int = 1
     """How many samplers may share the device, and with it the forward passes of a model. With 1 a picture is the same to
-    the bit whatever else runs; with more it is the same up to the rounding of float32."""
+    the bit whatever else runs; with more it is the same up to the rounding of float32, and cached apart. Sweeps use more."""
 
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""

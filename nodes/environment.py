@@ -7,13 +7,17 @@ from importlib.metadata import version
 
 from graphflow import Settings
 
-__all__ = ["metadata", "numerics"]
+__all__ = ["metadata", "numerics", "sampling"]
 
 
 def numerics(settings: Settings) -> str:
     """`cpu; torch 2.13.0; ...`, asked of the installed packages' metadata, so that nothing is imported."""
-    exact = "; exact" if settings.together == 1 else ""
-    return f"{settings.device}; float32{exact}; {_libraries()}"
+    return f"{settings.device}; float32; {_libraries()}"
+
+
+def sampling(settings: Settings) -> str:
+    """Forward passes that samplers share round in another way, so what they give is cached apart."""
+    return numerics(settings) + ("; shared passes" if settings.together > 1 else "")
 
 
 def metadata(settings: Settings) -> str:

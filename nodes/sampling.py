@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
 
 from .batch import repeat_to
-from .environment import numerics
+from .environment import sampling
 from .sampler_names import SAMPLER_NAMES, SCHEDULE_NAMES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _Scheduler = Annotated[str, Choice(SCHEDULE_NAMES)]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="1", lane="device", together=True, environment=numerics)
+@node("KSampler", category="sampling", version="1", lane="device", together=True, environment=sampling)
 def ksampler(
     context: Context,
     model: ModelHandle,
@@ -52,7 +52,7 @@ def ksampler(
 
 
 @node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device",
-      together=True, environment=numerics)  # fmt: skip
+      together=True, environment=sampling)  # fmt: skip
 def ksampler_advanced(
     context: Context,
     model: ModelHandle,

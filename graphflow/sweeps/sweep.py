@@ -25,6 +25,9 @@ from .run import run_merged
 
 __all__ = ["Sweep", "sweep"]
 
+TOGETHER = 16
+"""Samplers of a sweep that may share forward passes, where the settings state none."""
+
 
 def sweep(graph: Graph | Workflow | str | Path, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
     """All variants of a graph or workflow (or of the file of one) that these axes span.
@@ -98,7 +101,8 @@ class Sweep:
                 extra_pnginfo=extra_pnginfo,
             )  # fmt: skip
             return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
-        settings = replace(engine.settings, together=1) if exact else engine.settings
+        stated = engine.settings.together
+        settings = replace(engine.settings, together=1 if exact else stated if stated > 1 else TOGETHER)
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import graphflow as gf
@@ -74,12 +75,24 @@ def test_the_loader_runs_once_and_the_text_encoder_once_for_each_text(apple, eng
     assert results.ran == {"4": 1, "5": 1, "7": 1, "6": 4, "3": 32, "8": 32, "9": 32}
 
 
-def test_exact_results_are_not_taken_from_what_was_batched(apple, engine, tmp_path):
+def test_exact_results_and_plain_runs_are_not_taken_from_what_was_batched(apple, engine, tmp_path):
     shared = engine(tmp_path)
-    sweep = gf.sweep(apple.set("3.steps", 1), {"3.seed": range(2)})
+    short = apple.set("3.steps", 1)
+    sweep = gf.sweep(short, {"3.seed": range(3)})
     sweep.run(shared)
-    assert sweep.run(shared, exact=True).ran["3"] == 2
+    assert "3" in shared.run(short.set("3.seed", 0)).timings
+    assert sweep.run(shared, exact=True).ran["3"] == 2, "the plain run was exact, so one is known"
     assert sweep.run(shared, exact=True).ran == {}
+    assert sweep.run(shared).ran == {}
+
+
+def test_samplers_of_one_workflow_give_the_bits_that_each_gives_alone(apple, engine, tmp_path):
+    second = gf.Node(class_type="KSampler", inputs={**apple["3"].inputs, "seed": 77})
+    both = gf.Workflow({**apple, "33": second}).set_all({"3.steps": 4, "33.steps": 4})
+    together = engine(tmp_path).run(both, targets=["3", "33"])
+    for node in ("3", "33"):
+        alone = engine(tmp_path).run(both, targets=[node])
+        assert torch.equal(alone[node].outputs["LATENT"]["samples"], together[node].outputs["LATENT"]["samples"])
 
 
 def test_a_sampler_that_fails_in_a_pass_fails_alone_and_nothing_hangs(apple, tmp_path):
@@ -123,7 +136,7 @@ def test_a_cancelled_sweep_stops_all_samplers_within_a_step(apple, engine, tmp_p
 def test_two_runs_of_one_process_may_share_passes_too(apple, engine, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    shared = engine(tmp_path)
+    shared = engine(tmp_path, together=16)
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda seed: shared.run(apple.set("3.seed", seed)), range(3)))
     alone = engine(tmp_path / "alone", together=1)
