@@ -20,6 +20,8 @@ __all__ = ["Digests"]
 RACY_NS = 2_000_000_000
 WORTH_A_ROW = 1 << 20
 """Bytes from which a digest is kept for the next process: a smaller file is read faster than its row is written."""
+_SCHEMA = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size, mtime, ctime, inode, sha256)"
+"""A path is bytes: not every name of a file is text."""
 
 State = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode."""
@@ -36,8 +38,7 @@ class Digests:
     def of(self, path: Path) -> str:
         """Hex sha256 of a file, or of the names and digests of all files in a folder. Raises OSError."""
         if path.is_dir():
-            parts = [(p.relative_to(path).as_posix(), self.of(p)) for p in sorted(path.rglob("*")) if p.is_file()]
-            return hashlib.sha256(repr(parts).encode()).hexdigest()
+            return self._of_folder(path)
         name = os.path.realpath(path)
         with self._lock:
             if self._known is None:
@@ -53,15 +54,33 @@ class Digests:
             self._remember(name, state, digest)
         return digest
 
+    def _of_folder(self, root: Path) -> str:
+        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called then."""
+        entered: dict[str, str] = {}
+        parts: list[tuple[str, str]] = []
+        for name, folders, files in os.walk(root, followlinks=True):
+            folder = os.path.relpath(name, root)
+            first = entered.setdefault(os.path.realpath(name), folder)
+            if first != folder:
+                folders.clear()
+                parts.append((folder, f"as {first}"))
+                continue
+            folders.sort()
+            paths = [Path(name, file) for file in sorted(files)]
+            parts += [(path.relative_to(root).as_posix(), self.of(path)) for path in paths if path.is_file()]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
     def _read(self) -> dict[str, tuple[State, str]]:
         if self._database is None or not self._database.exists():
             return {}
         try:
             with closing(sqlite3.connect(self._database, timeout=2)) as db:
-                rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM digests").fetchall()
+                rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM files").fetchall()
         except sqlite3.Error:
             return {}
-        return {path: ((size, mtime, ctime, inode), digest) for path, size, mtime, ctime, inode, digest in rows}
+        return {
+            os.fsdecode(path): ((size, mtime, ctime, inode), digest) for path, size, mtime, ctime, inode, digest in rows
+        }
 
     def _remember(self, name: str, state: State, digest: str) -> None:
         with self._lock:
@@ -72,8 +91,8 @@ class Digests:
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:
-                db.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, size, mtime, ctime, inode, sha256)")
-                db.execute("INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?,?)", (name, *state, digest))
+                db.execute(_SCHEMA)
+                db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", (os.fsencode(name), *state, digest))
         except (sqlite3.Error, OSError):
             pass  # the digest is right all the same; it is only not remembered
 

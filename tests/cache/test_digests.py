@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,36 @@ def test_a_folder_is_known_by_the_names_and_bytes_of_all_its_files(tmp_path):
     found = [build("a", x=b"1", y=b"2"), build("b", x=b"2", y=b"1"), build("c", x=b"1"), build("d", x=b"1", z=b"2"),
              build("e", **{"x": b"1", "sub/y": b"2"})]  # fmt: skip
     assert len(set(found)) == 5 and build("f", x=b"1", y=b"2") == found[0]
+
+
+def test_a_folder_is_known_by_what_lies_behind_links_too_even_if_they_lead_in_circles(tmp_path):
+    weights = tmp_path / "elsewhere" / "weights"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "unet").symlink_to(weights.parent)
+    (model / "again").symlink_to(model)
+    (weights.parent / "back").symlink_to(model)
+    before = Digests().of(model)
+    assert Digests().of(model) == before
+    weights.write_bytes(b"two")
+    changed = Digests().of(model)
+    assert changed != before
+    (model / "vae").symlink_to(weights.parent)
+    assert Digests().of(model) not in (before, changed)
+
+
+def test_a_large_file_whose_path_is_no_text_is_remembered_like_any_other(tmp_path, monkeypatch):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(folder)
+    path = Path(folder, "model.safetensors")
+    path.write_bytes(bytes(digests.WORTH_A_ROW))
+    monkeypatch.setattr(digests, "RACY_NS", 0)
+    database = tmp_path / "files.sqlite"
+    found = Digests(database).of(path)
+    monkeypatch.setattr(digests.hashlib, "file_digest", None)  # reading it again would fail
+    assert Digests(database).of(path) == found
 
 
 def test_a_damaged_or_forbidden_database_only_costs_reading_again(file, tmp_path, reads):
