@@ -22,7 +22,7 @@ from .budget import BUDGET
 from .models import FileRef, MaskUpload, PictureUpload, ViewQuery
 from .options import Limits
 from .paths import BadName, entries, open_file, segments, write_file
-from .pictures import ENDINGS, INLINE, check_apart, decode, encode, format_of, with_alpha_of
+from .pictures import ENDINGS, INLINE, alone, check_apart, decode, encode, format_of, with_alpha_of
 from .policies import READ, UPLOAD
 from .refusal import Refused
 from .routes import Route
@@ -71,7 +71,7 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes,
     if query.channel == "rgb":
         image = image.convert("RGB")
     elif query.channel == "a":
-        image = image.convert("RGBA").getchannel("A")
+        image = alone(image.convert("RGBA").getchannel("A"))
     if query.preview is not None:
         name, _, number = query.preview.partition(";")
         kind = "JPEG" if name == "jpeg" else "WEBP"

@@ -18,7 +18,7 @@ from .decoding import FORMATS, BadPicture, decoded
 from .options import Limits
 from .refusal import Refused
 
-__all__ = ["ENDINGS", "INLINE", "check_apart", "decode", "format_of", "with_alpha_of"]
+__all__ = ["ENDINGS", "INLINE", "alone", "check_apart", "decode", "encode", "format_of", "with_alpha_of"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 INLINE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
@@ -77,6 +77,13 @@ def with_alpha_of(original: Image.Image, mask: Image.Image) -> bytes:
     result = original.convert("RGBA")
     result.putalpha(alpha)
     return encode(result, "PNG", pnginfo=info)
+
+
+def alone(alpha: Image.Image) -> Image.Image:
+    """An alpha channel and no colours (RGBA, black): a mask editor reads it where it has put it."""
+    image = Image.new("RGBA", alpha.size)
+    image.putalpha(alpha)
+    return image
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -251,13 +251,22 @@ def test_a_picture_is_converted_on_request(server, outputs):
     folder = server.root / "output"
     Image.new("RGBA", (8, 8), (10, 20, 30, 40)).save(folder / "alpha.png")
     for query, kind, mode in (("preview=webp", "WEBP", "RGBA"), ("preview=webp;50", "WEBP", "RGBA"), ("preview=jpeg", "JPEG", "RGB"),
-                              ("channel=rgb", "PNG", "RGB"), ("channel=a", "PNG", "L"), ("channel=rgba", "PNG", "RGBA")):  # fmt: skip
+                              ("channel=rgb", "PNG", "RGB"), ("channel=a", "PNG", "RGBA"),
+                              ("channel=rgba", "PNG", "RGBA")):  # fmt: skip
         answer = server.get(f"/view?filename=alpha.png&{query}")
         with Image.open(io.BytesIO(answer.body)) as image:
             assert (image.format, image.mode) == (kind, mode), query
     for query in ("preview=bmp", "preview=webp;9999", "channel=x", "preview=" + "x" * 5000):
         assert server.get(f"/view?filename=alpha.png&{query}").status == 400
     assert server.get("/view?filename=page.html&preview=webp").status == 400
+
+
+def test_the_mask_of_a_picture_comes_in_the_alpha_channel_where_the_mask_editor_reads_it(server, outputs):
+    painted = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    painted.putpixel((1, 0), (10, 20, 30, 0))
+    painted.save(server.root / "output" / "painted.png")
+    with Image.open(io.BytesIO(server.get("/view?filename=painted.png&channel=a").body)) as mask:
+        assert mask.mode == "RGBA" and [mask.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0, 255), (0, 0, 0, 0)]
 
 
 def test_a_file_that_has_not_changed_is_not_sent_again(server, outputs):
