@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class Options:
     """Origins of other sites whose pages may call this server."""
     user_dir: Path = Path("user")
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def public_name(self) -> str:
+        """What this server is called in the address that it prints: its host, or where that is every one, the machine."""
+        return self.host if self.host not in ("0.0.0.0", "::", "") else socket.gethostname()
 
     @property
     def is_loopback(self) -> bool:

@@ -123,7 +123,7 @@ def _host_and_port(text: str) -> tuple[str, int | None] | None:
 
 def _is_allowed(name: str, options: Options) -> bool:
     """Names by list; a bare address cannot be rebound, so those pass where the server listens beyond this machine."""
-    if name == "localhost" or name == options.host.lower() or name in {item.lower() for item in options.allow_hosts}:
+    if name in {"localhost", *(item.lower() for item in (options.public_name, *options.allow_hosts))}:
         return True
     try:
         address = ipaddress.ip_address(name)

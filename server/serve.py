@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,8 +76,8 @@ async def listening(options: Options, settings: QueueSettings, recent: Recent | 
 
 def address(options: Options, port: int) -> str:
     """The line that says where to go; the token is behind a `#`, so that no server and no log sees it in a link."""
-    host = options.host if options.host not in ("0.0.0.0", "::") else socket.gethostname()
-    host = f"[{host}]" if ":" in host else host
+    name = options.public_name
+    host = f"[{name}]" if ":" in name else name
     what = "the editor" if editor_folder() is not None else "the status page"
     login = f"login#{options.token}" if options.token is not None else ""
     return f"Open http://{host}:{port}/{login} for {what}; clients of the API use http://{host}:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from graphflow_server.options import Options
@@ -94,6 +96,22 @@ def test_a_port_that_is_taken_and_a_folder_that_is_in_use_are_told_in_a_line(tmp
 def test_the_address_names_the_machine_where_it_listens_to_all():
     assert "http://[::1]:80/" in address(Options(host="::1"), 80)
     assert "0.0.0.0" not in address(Options(host="0.0.0.0", token="x"), 80)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::"])
+def test_the_address_that_is_printed_is_answered(serve, monkeypatch, host):
+    create_server = asyncio.BaseEventLoop.create_server
+
+    async def on_this_machine(self, factory, host, port, **more):
+        return await create_server(self, factory, "127.0.0.1", port, **more)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_server", on_this_machine)
+    with serve(host=host, token="a-token-of-this-test") as server:
+        for url in re.findall(r"http://\S+", address(server.options, server.port)):
+            parts = urlsplit(url)
+            answer = server.ask("GET", parts.path or "/health", host=parts.netloc)
+            assert answer.status == 200, (url, answer.body)
+        assert server.ask("GET", "/health", host="evil.example").status == 403
 
 
 def test_the_event_loop_is_never_held_for_50_ms_while_a_node_computes(tmp_path):
