@@ -22,12 +22,17 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
     return found[0] if found else None
 
 
-def listing(db: Connection, states: Sequence[State], limit: int, offset: int, newest_first: bool) -> Page:
-    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end."""
+def listing(
+    db: Connection, states: Sequence[State], limit: int, offset: int, newest_first: bool, by_creation: bool = False
+) -> Page:
+    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or all
+    as they were accepted."""
     names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
-    if set(states) <= set(ACTIVE):  # one of the two indexes has the order
+    if by_creation:
+        order = ["seq"]
+    elif set(states) <= set(ACTIVE):  # one of the two indexes has the order
         where, order = f"finished IS NULL AND {where}", ["state DESC", "number", "seq"]
     elif set(states) <= set(FINISHED):
         where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]

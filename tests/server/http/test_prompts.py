@@ -341,3 +341,23 @@ def test_jobs_are_listed_as_the_editor_reads_them(server, graph):
     assert server.post("/prompt?wait=10", {"prompt": slow(20, "g"), "prompt_id": running}).json["state"] == "cancelled"
     assert server.get("/api/jobs?status=nonsense").status == 400
     assert server.get("/api/jobs/unknown").status == 404
+
+
+def test_jobs_come_in_the_order_of_their_creation_where_that_is_asked_for_and_no_other_order_is_made_up(serve, graph):
+    def listed(query):
+        return [job["id"] for job in server.get(f"/jobs?{query}").json["jobs"]]
+
+    with serve(paused=True) as server:
+        first, second, third = (
+            server.post("/prompt", {"prompt": graph(value), **more}).json["prompt_id"]
+            for value, more in ((1, {"number": 7}), (2, {"front": True}), (3, {"number": 5}))
+        )
+        server.post(f"/jobs/{third}/cancel")
+        for name in ("create_time", "created_at"):
+            assert listed(f"sort_by={name}&sort_order=asc") == [first, second, third]
+            assert listed(f"sort_by={name}") == listed(f"sort_by={name}&sort_order=desc") == [third, second, first]
+        assert listed("sort_by=create_time&sort_order=asc&limit=1&offset=1") == [second]
+        assert listed("sort_by=create_time&sort_order=asc&status=pending") == [first, second]
+        assert listed("sort_order=asc") == [second, first, third]
+        refused = server.get("/jobs?sort_by=colour")
+        assert refused.status == 400 and refused.problems == ["bad_query"]
