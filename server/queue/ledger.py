@@ -97,13 +97,16 @@ def claim(tx: Transaction) -> Prompt | None:
     return prompt
 
 
-def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, dict[str, Any]]]) -> bool:
-    """Add events to the log; False if the epoch is over."""
+def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, dict[str, Any]]], after: int) -> int:
+    """Add events to the log, behind the one with the number `after`; the number of the last one then.
+
+    Those that are there already, since a writer did not get its answer and writes again, are left as they are. If the
+    epoch is over, nothing is written.
+    """
     held = _held(tx, prompt_id, epoch)
     if held is None:
-        return False
-    _log(tx, held, *events)
-    return True
+        return after
+    return _log(tx, held, *events, after=after)
 
 
 def finish(tx: Transaction, prompt_id: str, epoch: int, kind: str, data: dict[str, Any]) -> State | None:
@@ -278,15 +281,20 @@ def _summary(log: list[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, Any]
     return outputs, meta, messages
 
 
-def _log(tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, dict[str, Any]]) -> None:
-    """Add events to the log of a prompt (its `seq`, `id` and `client_id`)."""
+def _log(
+    tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, dict[str, Any]], after: int | None = None
+) -> int:
+    """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number of the
+    last one then. What has such a number already stays as it is."""
     seq = prompt["seq"]
     last = tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0
-    numbered = list(enumerate(events, last + 1))
+    first = last + 1 if after is None else after + 1
+    numbered = [(number, *event) for number, event in enumerate(events, first) if number > last]
     tx.db.executemany(
-        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, _dump(data)) for n, (kind, data) in numbered]
+        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, _dump(data)) for n, kind, data in numbered]
     )
-    tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, (kind, data) in numbered)
+    tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, kind, data in numbered)
+    return last + len(numbered)
 
 
 def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from .records import ACTIVE, FINISHED, Event, Page, Prompt, State
 
-__all__ = ["events", "find", "history", "listing", "loose_claims", "pending_of"]
+__all__ = ["events", "find", "history", "last_event", "listing", "loose_claims", "pending_of"]
 
 # In the order of the fields of Prompt; a whole number is one, whatever SQLite makes of it.
 _COLUMNS = (
@@ -67,6 +67,12 @@ def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event
         (found[0], since, limit),
     ).fetchall()
     return [Event(prompt_id, number, kind, json.loads(data), found[1]) for number, kind, data in rows]
+
+
+def last_event(db: Connection, prompt_id: str) -> int:
+    """The number of the last one; 0 if there is none."""
+    query = "SELECT max(number) FROM events WHERE prompt = (SELECT seq FROM prompts WHERE id = ?)"
+    return int(db.execute(query, (prompt_id,)).fetchone()[0] or 0)
 
 
 def pending_of(db: Connection, client_id: str) -> int:

@@ -8,14 +8,14 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..worker import Died, Finished, Job, Outcome, Released, Worker, last_node
 from . import ledger, reading, upkeep
 from .live import Live
 from .news import News
-from .records import FINISHED, Event, Prompt, State
+from .records import FINISHED, Prompt, State
+from .relay import Relay
 from .settings import WORKER_LOCK, QueueSettings
 from .store import Store, Transaction
 
@@ -36,20 +36,24 @@ class Runner:
     def __init__(self, store: Store, news: News, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
         self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
-        self.live: Live | None = None
+        self._relay: Relay | None = None
         self.paused = settings.start_paused
         self._closing = asyncio.Event()
         self._work = asyncio.Event()
         self._recycle = False
         self._cancels: set[str] = set()
         self._ended = 0
-        self._appended: Future[bool] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._tidy()
         self.worker.start()
         self._task = asyncio.create_task(self._loop(), name="graphflow queue")
+
+    @property
+    def live(self) -> Live | None:
+        """The prompt that runs at the moment."""
+        return self._relay.live if self._relay is not None else None
 
     async def stop(self) -> None:
         """Let the step at hand end; its prompt goes back to its place."""
@@ -115,7 +119,7 @@ class Runner:
         return not self._closing.is_set()
 
     async def _run(self, prompt: Prompt) -> None:
-        live = self.live = Live(prompt)
+        relay = await self._begin(prompt)
         log.info("prompt %s starts", prompt.id, extra={"prompt_id": prompt.id})
         if self._closing.is_set():
             outcome: Outcome = Released()
@@ -123,9 +127,9 @@ class Runner:
             outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and makes that of it
         else:
             outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
-        self.live = None
-        await self._told()
+        self._relay = None
         try:
+            await relay.told()
             state = await self._end(prompt, outcome)
         except Exception as error:
             log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
@@ -134,8 +138,18 @@ class Runner:
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
             if isinstance(outcome, Finished):
-                self._news.publish([live.stats(outcome.stats, state)])
+                self._news.publish([relay.live.stats(outcome.stats, state)])
             await self._after(prompt)
+
+    async def _begin(self, prompt: Prompt) -> Relay:
+        """From here on the prompt is the one that runs, and what the worker tells of it is written down."""
+
+        async def append(events: list[tuple[str, dict[str, Any]]], after: int) -> int:
+            return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
+
+        last = await asyncio.wrap_future(self._store.read(lambda db: reading.last_event(db, prompt.id)))
+        self._relay = Relay(Live(prompt), self._news, append, last)
+        return self._relay
 
     async def _end(self, prompt: Prompt, outcome: Outcome) -> State | None:
         """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
@@ -188,39 +202,7 @@ class Runner:
                     raise
                 await asyncio.sleep(RETRY)
 
-    # -- what the worker tells of its run ---------------------------------------------------------------------------
-
     def _frame(self, head: dict[str, Any], blob: bytes) -> None:
-        live = self.live
-        if live is None or live.prompt.id != head["prompt_id"]:
-            return
-        match head["kind"]:
-            case "events":
-                events = [(kind, data) for kind, data in head["events"]]
-                self._appended = self._store.write(
-                    lambda tx: ledger.append(tx, head["prompt_id"], head["epoch"], events)
-                )
-            case "progress":
-                self._publish_in_order(list(live.progress(head["nodes"])))
-            case "preview":
-                self._publish_in_order([live.preview({k: v for k, v in head.items() if k != "kind"}, blob)])
-
-    async def _told(self) -> None:
-        """Wait until the passing events that stand behind stored ones are out: none comes after the end of its prompt."""
-        if self._appended is not None and not self._appended.done():
-            with contextlib.suppress(Exception):  # _complain tells of it
-                await asyncio.wrap_future(self._appended)
-
-    def _publish_in_order(self, events: list[Event]) -> None:
-        """Passing events come behind the stored ones before them, which wait for their commit."""
-        if self._appended is None or self._appended.done():
-            self._news.publish(events)
-        else:
-            loop = asyncio.get_running_loop()
-            self._appended.add_done_callback(lambda _: loop.call_soon_threadsafe(self._news.publish, events))
-
-
-def _complain(written: Future[bool]) -> None:
-    error = written.exception()
-    if error is not None:
-        log.error("events were not written: %s", error)
+        """What the worker tells of its run."""
+        if self._relay is not None and self._relay.live.prompt.id == head["prompt_id"]:
+            self._relay.take(head, blob)

@@ -97,11 +97,13 @@ class Ledger(RuleBasedStateMachine):
         known.events.append("execution_start")
 
     @precondition(lambda self: self.held is not None)
-    @rule()
-    def append(self):
+    @rule(times=st.integers(1, 2))
+    def append(self, times):
         event = ("executing", {"prompt_id": self.held[0], "node": "1", "display_node": "1"})
-        assert self.do(lambda tx: ledger.append(tx, *self.held, [event]))
-        self.known[self.held[0]].events.append("executing")
+        events = self.known[self.held[0]].events
+        for _ in range(times):  # one that got no answer writes again
+            assert self.do(lambda tx: ledger.append(tx, *self.held, [event], len(events))) == len(events) + 1
+        events.append("executing")
 
     @precondition(lambda self: self.held is not None)
     @rule(kind=st.sampled_from(["execution_success", "execution_error", "execution_interrupted"]))
@@ -177,7 +179,7 @@ class Ledger(RuleBasedStateMachine):
     def a_late_worker_can_change_nothing(self, which, kind):
         key = self.old[which % len(self.old)]
         before = len(self.told)
-        assert not self.do(lambda tx: ledger.append(tx, *key, [("executing", {})]))
+        assert self.do(lambda tx: ledger.append(tx, *key, [("executing", {})], 0)) == 0
         assert self.do(lambda tx: ledger.finish(tx, *key, kind, {})) is None
         assert not self.do(lambda tx: ledger.release(tx, *key))
         assert self.do(lambda tx: ledger.crash(tx, *key, "late", LIMIT)) is None

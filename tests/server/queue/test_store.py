@@ -145,6 +145,63 @@ def test_a_full_disk_refuses_and_takes_prompts_again_when_there_is_space(place, 
     run(check())
 
 
+def test_what_a_run_tells_while_the_disk_is_full_is_written_down_when_there_is_space_and_only_then_does_it_end(
+    place, prompt, run, monkeypatch
+):
+    """Once, a prompt ended as done without the outputs that nobody could write down."""
+    append, moments = ledger.append, []
+
+    def full(tx, prompt_id, epoch, events, after):
+        moments.append([kind for kind, _ in events])
+        if len(moments) % 4:
+            raise sqlite3.OperationalError("database or disk is full")
+        return append(tx, prompt_id, epoch, events, after)
+
+    monkeypatch.setattr(ledger, "append", full)
+    monkeypatch.setattr("graphflow_server.queue.runner.RETRY", 0.02)
+
+    async def check():
+        async with place.queue() as queue:
+            heard = []
+            queue.subscribe(heard.append)
+            accepted = await queue.submit(prompt(write="precious", steps={"text": "s", "seconds": 0.01}))
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert done.state == "done" and set(done.outputs) == {"write", "steps_out"}
+            log = await queue.events(accepted.prompt_id)
+            kinds = [event.type for event in log]
+            assert kinds.count("executing") == 3 and kinds.count("executed") == 2 and kinds[-1] == "execution_success"
+            assert [event.number for event in log] == list(range(1, len(log) + 1))
+            await asyncio.sleep(0.1)
+            assert [event for event in heard if event.number is not None] == log
+            about = [event.type for event in heard if "steps" in (event.data.get("node"), *event.data.get("nodes", {}))]
+            assert about[0] == "executing", "progress comes behind the state that it belongs to"
+        assert len(moments) >= 4
+
+    run(check())
+
+
+def test_a_run_whose_states_cannot_be_written_down_is_made_again_and_does_not_end_without_them(
+    place, prompt, run, monkeypatch
+):
+    append, errors = ledger.append, [ValueError("a page is damaged")]
+
+    def fail(tx, *given):
+        if errors:
+            raise errors.pop()
+        return append(tx, *given)
+
+    monkeypatch.setattr(ledger, "append", fail)
+
+    async def check():
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(write="precious"))
+            done = await queue.wait(accepted.prompt_id, 30)
+            assert (done.state, done.attempts, list(done.outputs)) == ("done", 2, ["write"])
+        assert place.files() == ["precious 0"]
+
+    run(check())
+
+
 def test_whoever_stops_waiting_for_an_acceptance_harms_nobody(place, prompt, run):
     async def check():
         async with place.queue(start_paused=True) as queue:
@@ -202,7 +259,7 @@ def scripted_session(store):
     do(lambda tx: ledger.move(tx, "b", None))
     first = do(ledger.claim)
     assert (first.id, first.epoch) == ("b", 1), "a claim whose answer was lost is answered again"
-    do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", {"node": "1", "display_node": "1"})]))
+    do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", {"node": "1", "display_node": "1"})], 1))
     do(lambda tx: ledger.finish(tx, first.id, first.epoch, "execution_success", {}))
     do(lambda tx: ledger.cancel(tx, "a"))
     return store.read(lambda db: {name: reading.find(db, name) for name in "abc"}).result(10)
@@ -222,6 +279,7 @@ def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing
             log = store.read(lambda db, name=name: reading.events(db, name, 0, 100)).result(10)
             assert [event.number for event in log] == list(range(1, len(log) + 1))
             assert sum(event.is_terminal for event in log) == ends, fail_at
+            assert sum(event.type == "executing" for event in log) == (name == "b"), fail_at
         store.close()
     assert fail_at > 50, "the session has that many statements"
 

@@ -1,0 +1,83 @@
+"""What the worker tells of one run, on its way in the order in which it was told: states into the file, progress and
+previews to whoever listens, behind the states before them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .live import Live
+from .news import News
+from .records import Event
+
+__all__ = ["Append", "Relay"]
+
+Told = list[tuple[str, dict[str, Any]]]
+Append = Callable[[Told, int], Awaitable[int]]
+"""Writes events down behind the one with this number, however long that takes; the number of the last one then."""
+
+MOST_WAITING = 1000
+"""Parts that wait while the disk does not take a state; of what passes, the rest is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    events: Told
+
+
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    events: list[Event]
+
+
+class Relay:
+    """Belongs to the event loop. `last` is the number of the last event that is in the file when the run begins."""
+
+    def __init__(self, live: Live, news: News, append: Append, last: int) -> None:
+        self.live = live
+        self._news, self._append, self._last = news, append, last
+        self._waiting: deque[_States | _Passing] = deque()
+        self._work: asyncio.Task[None] | None = None
+
+    def take(self, head: dict[str, Any], blob: bytes) -> None:
+        """A frame of the run. Never waits."""
+        match head["kind"]:
+            case "events":
+                self._put(_States([(kind, data) for kind, data in head["events"]]))
+            case "progress":
+                self._put(_Passing(list(self.live.progress(head["nodes"]))))
+            case "preview":
+                self._put(_Passing([self.live.preview({k: v for k, v in head.items() if k != "kind"}, blob)]))
+
+    async def told(self) -> None:
+        """Wait until all that was taken is written down and told, so that nothing comes after the end of the prompt.
+
+        Raises what has kept a state from being written: then nothing behind it is written either.
+        """
+        if self._work is not None:
+            await self._work
+
+    def _put(self, part: _States | _Passing) -> None:
+        if self._has_failed():
+            return
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(part, _States) and isinstance(last, _States):
+            last.events.extend(part.events)  # what comes while one commit is made is the next one
+        elif isinstance(part, _States) or len(self._waiting) < MOST_WAITING:
+            self._waiting.append(part)
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._drain(), name="graphflow relay")
+
+    def _has_failed(self) -> bool:
+        return self._work is not None and self._work.done() and self._work.exception() is not None
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            match self._waiting.popleft():
+                case _States(events):
+                    self._last = await self._append(events, self._last)
+                case _Passing(events):
+                    self._news.publish(events)
