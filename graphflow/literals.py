@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .inputs import WIDGETS, Input
-from .problem import did_you_mean
+from .problem import GraphFlowError, did_you_mean
 from .settings import Settings
 
 __all__ = ["Choices", "Report", "canonical_literal", "show"]
@@ -34,6 +34,11 @@ class Choices:
         if key not in self._known:
             self._known[key] = item.choice, item.choice.names(self._settings)
         return self._known[key][1]
+
+    def elsewhere(self, item: Input, value: str) -> str | None:
+        """The canonical form of a value that names what is not among the options; see Choice."""
+        assert item.choice is not None
+        return item.choice.elsewhere(self._settings, value) if item.choice.elsewhere is not None else None
 
 
 def canonical_literal(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:
@@ -75,6 +80,14 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         options = choices[item]
         if isinstance(value, str) and value in options:
             return True, value
+        try:
+            named = choices.elsewhere(item, value) if isinstance(value, str) else None
+        except GraphFlowError as error:
+            for problem in error.problems:
+                report("not_a_choice", problem.message, item.name, problem.hint)
+            return False, None
+        if named is not None:
+            return True, named
         report("not_a_choice", *_no_choice(item, value, options))
         return False, None
     if kind == "*":

@@ -42,6 +42,9 @@ class Choice:
     options: Sequence[str] | Callable[[Settings], Sequence[str]]
     folder: str = ""
     """Where the options are files: the folder that holds them, as a user knows it (`models/vae`)."""
+    elsewhere: Callable[[Settings, str], str | None] | None = None
+    """Reads a value that is no option and may still name something, as `x.png [output]` names a file of another folder: its
+    canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not there."""
 
     def names(self, settings: Settings) -> Sequence[str]:
         return self.options(settings) if callable(self.options) else self.options

@@ -1,4 +1,8 @@
-"""Files in and out: what the input folder holds, and numbered files in the output folder, whole or not at all."""
+"""Files in and out: what the input folder holds, and numbered files in the output folder, whole or not at all.
+
+Where a node reads a file of the input folder, `x.png [output]` and `x.png [temp]` name one of another folder: so does the
+field's editor when it takes a picture from one node to another, or lets somebody paint a mask on it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,25 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from graphflow import Context, GraphFlowError, Problem, Settings
 
-__all__ = ["files_below", "files_exist", "folder_key", "input_digest", "inside", "save_numbered"]
+__all__ = [
+    "files_below",
+    "files_exist",
+    "folder_key",
+    "input_digest",
+    "input_path",
+    "inside",
+    "other_folders",
+    "save_numbered",
+]
+
+_ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
 
 def files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
@@ -28,11 +43,39 @@ def files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
     )
 
 
+def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | None]:
+    """For a Choice of files of the input folder with these endings: it takes `x.png [output]` as well."""
+
+    def read(settings: Settings, value: str) -> str | None:
+        found = _ANNOTATED.fullmatch(value)
+        if found is None:
+            return None
+        name, kind = found[1].replace("\\", "/"), found[2]
+        parts = name.split("/")
+        is_plain = not any(part == "" or part.startswith(".") for part in parts)
+        if is_plain and name.lower().endswith(endings) and input_path(settings, value).is_file():
+            return name if kind == "input" else f"{name} [{kind}]"
+        raise GraphFlowError([Problem("no_file", f"found {value[:200]!r}, but there is no such file in {kind}",
+                                      hint="give the name as it is in that folder, with its sub-folder")])  # fmt: skip
+
+    return read
+
+
+def input_path(settings: Settings, name: str) -> Path:
+    """The file that a name in the input folder stands for, or `NAME [output]` in another; a Problem if it lies outside."""
+    found = _ANNOTATED.fullmatch(name)
+    folders = {"input": settings.input_dir, "output": settings.output_dir, "temp": settings.temp_dir}
+    return inside(folders[found[2]], found[1]) if found is not None else inside(settings.input_dir, name)
+
+
 def input_digest(settings: Settings, name: str | None) -> str:
     """What stands for a file of the input folder in a fingerprint; it is small, so it is read whenever asked."""
     if name is None:
         return "linked"
-    return hashlib.sha256((settings.input_dir / name).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(input_path(settings, name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise GraphFlowError([Problem("no_file", f"{name} cannot be read: {error.strerror}")]) from None
 
 
 def files_exist(settings: Settings, ui: dict[str, Any] | None) -> bool:
@@ -44,13 +87,13 @@ def folder_key(settings: Settings, **_: Any) -> str:
     return str(settings.output_dir.resolve())
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a name in a folder, resolved; raises a Problem if it would lie anywhere else."""
+def inside(folder: Path, name: str, input: str | None = None) -> Path:
+    """The path of a name in a folder, resolved; raises a Problem with that input if it would lie anywhere else."""
     root = folder.resolve()
-    target = (root / name.replace("\\", "/").replace("\0", "")).resolve()
+    target = (root / name.replace("\0", "")).resolve()
     if target == root or not target.is_relative_to(root):
-        raise GraphFlowError([Problem("outside_folder", f"{name!r} leads out of the output folder", input="filename_prefix",
-                                      hint="use a plain name, or a sub-folder of the output folder")])  # fmt: skip
+        raise GraphFlowError([Problem("outside_folder", f"{name!r} leads out of its folder, or names no file in it",
+                                      input=input, hint="use a plain name, or one with a sub-folder of that folder")])  # fmt: skip
     return target
 
 
@@ -63,7 +106,7 @@ def save_numbered(
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
     A run that is named (`context.claims`) and made again after a crash finds the files it had written already.
     """
-    target = inside(folder, _fill_in(prefix, *size))
+    target = inside(folder, _fill_in(prefix, *size).replace("\\", "/"), "filename_prefix")
     target.parent.mkdir(parents=True, exist_ok=True)
     claims = _claims(context, target.parent)
     if claims is not None:

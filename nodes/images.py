@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
 from .environment import metadata
-from .files import files_below, files_exist, folder_key, input_digest, save_numbered
+from .files import files_below, files_exist, folder_key, input_digest, input_path, other_folders, save_numbered
 from .widgets import Color, Side
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -23,6 +23,10 @@ class Picture(NamedTuple):
 def input_names(settings: Settings) -> list[str]:
     """Names of the pictures in the input folder."""
     return files_below(settings.input_dir, READABLE)
+
+
+InputPicture = Annotated[str, Choice(input_names, "input", other_folders(READABLE)), Upload()]
+"""A picture of the input folder; `x.png [output]` and `x.png [temp]` are those of the other folders."""
 
 
 def input_picture_digest(settings: Settings, image: str | None) -> str:
@@ -41,7 +45,7 @@ def read_picture(settings: Settings, image: str) -> Picture:
 
     frames: list[Any] = []
     try:
-        with Pillow.open(settings.input_dir / image) as opened:
+        with Pillow.open(input_path(settings, image)) as opened:
             count = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # a second view, no second frame
             if count * opened.width * opened.height > MAX_PIXELS:
                 raise _too_large(image, f"{count} x " * (count > 1) + f"{opened.width} x {opened.height} pixels")
@@ -87,7 +91,7 @@ def _transparency(frame: Any) -> Any:
 
 
 @node("LoadImage", category="image", display_name="Load Image", version="1", outside=input_picture_digest)
-def load_image(settings: Settings, image: Annotated[str, Choice(input_names, "input"), Upload()]) -> Picture:
+def load_image(settings: Settings, image: InputPicture) -> Picture:
     """Read a picture of the input folder; the mask is 1 where it is transparent."""
     return read_picture(settings, image)
 

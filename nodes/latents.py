@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
 
 from .environment import metadata, numerics
-from .files import files_below, files_exist, folder_key, input_digest, save_numbered
+from .files import files_below, files_exist, folder_key, input_digest, input_path, other_folders, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
@@ -78,6 +78,9 @@ def _latent_files(settings: Settings) -> list[str]:
     return files_below(settings.input_dir, (".latent",))
 
 
+_InputLatent = Annotated[str, Choice(_latent_files, "input", other_folders((".latent",))), Upload()]
+
+
 def _latent_digest(settings: Settings, latent: str | None = None) -> str:
     return input_digest(settings, latent)
 
@@ -96,11 +99,11 @@ def save_latent(samples: Latent, context: Context, filename_prefix: str = "laten
 
 
 @node("LoadLatent", category="latent", display_name="Load Latent", version="1", outside=_latent_digest)
-def load_latent(settings: Settings, latent: Annotated[str, Choice(_latent_files, "input"), Upload()]) -> Latent:
+def load_latent(settings: Settings, latent: _InputLatent) -> Latent:
     """Read a latent of the input folder that SaveLatent has written."""
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(settings.input_dir / latent)
+    found: dict[str, Any] = load_file(input_path(settings, latent))
     # Files without the version mark are older and hold latents in the unit of the U-Net.
     scale = 1.0 if "latent_format_version_0" in found else 1.0 / 0.18215
     return {"samples": found["latent_tensor"].float() * scale}

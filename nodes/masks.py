@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Settings, Upload, node
+from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Settings, node
 
 from .batch import repeat_to
-from .images import input_names, input_picture_digest, read_picture
+from .images import InputPicture, input_picture_digest, read_picture
 from .widgets import MAX_SIDE, Color, Place, Side
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _input_digest(settings: Settings, image: str | None = None, channel: str | N
 @node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=_input_digest)
 def load_image_mask(
     settings: Settings,
-    image: Annotated[str, Choice(input_names, "input"), Upload()],
+    image: InputPicture,
     channel: Annotated[str, Choice(("alpha", "red", "green", "blue"))],
 ) -> Mask:
     """Read a channel of a picture of the input folder as a mask; of alpha, what is transparent is 1."""

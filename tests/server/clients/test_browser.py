@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving, small
 
@@ -66,6 +67,23 @@ def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(edi
     assert all(most == 900 for _, most in found["again"]["progress"])
     assert found["again"]["active"].startswith("1 active")
     assert found["left"] == 0
+
+
+def test_a_result_is_pasted_into_loadimage_and_masks_are_painted_on_it_again_and_again(tmp_path: Path) -> None:
+    if BROWSER is None or not EDITOR.is_dir():
+        pytest.skip(HOW)
+    (tmp_path / "input").mkdir()
+    Image.new("RGB", (256, 256), (200, 120, 40)).save(tmp_path / "input" / "painting.png")
+    with serving(tmp_path, editor=True) as address:
+        (found,) = scenario("editor_masks.mjs", address, "painting.png")
+    for step in ("pasted", "painted", "again"):
+        assert (found[step]["status"], found[step]["state"]) == (200, "done"), found[step]
+    assert found["pasted"]["name"] == "ComfyUI_00001_.png [output]"
+    assert found["painted"]["name"].endswith("[input]") and found["again"]["name"] != found["painted"]["name"]
+    assert found["refused"] == []
+    for step in ("painted", "again"):
+        with Image.open(tmp_path / "input" / found[step]["name"].removesuffix(" [input]")) as picture:
+            assert picture.getchannel("A").getextrema()[0] == 0, "what was painted is transparent"
 
 
 def test_the_status_page_shows_what_runs_what_waits_and_what_was_made_also_on_a_phone(
