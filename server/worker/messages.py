@@ -23,6 +23,7 @@ from graphflow.events import (
 )
 
 from .outbox import Outbox
+from .places import Places
 
 __all__ = ["Told"]
 
@@ -38,10 +39,15 @@ LONGEST_TEXT = 500
 
 
 class Told:
-    """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread."""
+    """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread.
 
-    def __init__(self, prompt_id: str, workflow: Workflow, outbox: Outbox, at: Callable[[str, str], None]) -> None:
-        self._at = at
+    Clients are told of failures with the names that `places` has for the folders of this machine.
+    """
+
+    def __init__(
+        self, prompt_id: str, workflow: Workflow, outbox: Outbox, places: Places, at: Callable[[str, str], None]
+    ) -> None:
+        self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
         self._lock = Lock()
         self._running: dict[str, str] = {}
@@ -103,8 +109,9 @@ class Told:
 
     def failed(self, error: BaseException) -> tuple[str, dict[str, Any]]:
         """One message for the run, about its first failure; `problems` has all of them."""
-        problems = [problem.to_json() for problem in error.problems] if isinstance(error, GraphFlowError) else []
-        first = (self._errors or problems or [{"message": str(error)}])[0]
+        found = [problem.to_json() for problem in error.problems] if isinstance(error, GraphFlowError) else []
+        problems = [self._placed(problem) for problem in found]
+        first = self._placed((self._errors or problems or [{"message": str(error)}])[0])
         node = first.get("node") or next(iter(self._running), None)
         kind, message = first.get("code") or type(error).__name__, first["message"]
         if kind == "node_failed":  # such a message is that of an exception: "ValueError: ..."
@@ -127,6 +134,10 @@ class Told:
 
     def _data(self, **data: Any) -> dict[str, Any]:
         return {"prompt_id": self._prompt_id, **data}
+
+    def _placed(self, problem: dict[str, Any]) -> dict[str, Any]:
+        texts = {key: self._places.without(problem[key]) for key in ("message", "hint") if problem.get(key)}
+        return {**problem, **texts}
 
     def _names(self, node: str, display: str) -> dict[str, Any]:
         return {"node_id": node, "prompt_id": self._prompt_id, "display_node_id": display, "real_node_id": node,

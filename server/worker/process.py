@@ -28,6 +28,7 @@ from .config import WorkerConfig
 from .frames import receive
 from .messages import Told
 from .outbox import Outbox
+from .places import Places
 
 __all__ = ["main"]
 
@@ -43,7 +44,8 @@ def main(arguments: list[str]) -> int:
     _die_with(setup["server"])
     outbox = Outbox(sock, setup["alive_every"], _status)
     box = BlackBox(Path(setup["lock"]))
-    engine = WorkerConfig.from_json(setup["config"]).engine(_complain)
+    config = WorkerConfig.from_json(setup["config"])
+    engine, places = config.engine(_complain), Places(config)
     for problem in engine.registry.problems:
         _complain(problem)
     orders = _Orders(outbox)
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
     Thread(target=orders.read, args=(sock,), name="graphflow-orders", daemon=True).start()
     outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
     with engine:
-        while (order := orders.waiting.get()) is not None and _run(engine, order, outbox, orders, box):
+        while (order := orders.waiting.get()) is not None and _run(engine, order, outbox, orders, box, places):
             pass
     outbox.close()
     return 0
@@ -104,7 +106,9 @@ class _Orders:
         self.waiting.put(None)
 
 
-def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox) -> bool:
+def _run(
+    engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox, places: Places
+) -> bool:  # fmt: skip
     """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process.
 
     Whether this process can run another one: not when it is to stop, nor when the accelerator has failed in a way that
@@ -120,7 +124,7 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
 
     try:
         workflow = Workflow.from_json(head["workflow"])
-        told = Told(prompt_id, workflow, outbox, at)
+        told = Told(prompt_id, workflow, outbox, places, at)
         engine.run(
             workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
             extra_pnginfo=head["extra"].get("extra_pnginfo"),
@@ -135,7 +139,7 @@ def _run(engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: Bl
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        told = told or Told(prompt_id, Workflow({}), outbox, at)
+        told = told or Told(prompt_id, Workflow({}), outbox, places, at)
         kind, data = told.failed(error)
     goes_on = not orders.stopping and (kind == "execution_success" or _accelerator_works())
     outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not goes_on)

@@ -1,6 +1,7 @@
 """Cheap nodes for tests of the HTTP face: every kind of input, an output without a file, a size that has a cap."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 from graphflow import Choice, Context, Range, Ui, node
@@ -41,6 +42,20 @@ def burn(context: Context, seconds: float = 1.0) -> int:
 def tell(text: str = "", size: int = 1) -> Ui:
     """Shows a long text."""
     return Ui({"text": [text * size]})
+
+
+@node("Stumble", version="1", output=True, deterministic=False)
+def stumble(context: Context, where: str = "output", name: str = "x.png") -> Ui:
+    """Fails at a file of a folder, as what reads and writes files does: with its whole path in the message."""
+    settings = context.settings
+    known = {
+        "output": settings.output_dir,
+        "input": settings.input_dir,
+        "temp": settings.temp_dir,
+        "models": settings.models[0],
+    }
+    (known[where] if where in known else Path(where)).joinpath(name).resolve().open()
+    return Ui({})
 
 
 @node("Save", version="1", output=True, deterministic=False)

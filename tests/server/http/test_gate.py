@@ -308,6 +308,40 @@ def test_attack_21_an_error_of_a_node_tells_no_path_of_this_machine(server, tmp_
     assert b".py" not in history
 
 
+@pytest.mark.parametrize(
+    ("where", "name", "told"),
+    [("output", "none/x.png", "'output/none/x.png'"), ("temp", "x.png", "'temp/x.png'"), ("input", "x.png", "'input/x.png'"),
+     ("models", "x.png", "'models/x.png'"), ("/usr/share/of somebody", "x.png", "'of somebody/x.png'"),
+     ("/proc/1/fdinfo", "x.png", "'x.png'")],
+)  # fmt: skip
+def test_attack_21_a_file_that_fails_is_told_by_the_name_that_clients_know_and_not_by_its_place(
+    server, where, name, told
+):
+    failed = server.run({"1": {"class_type": "Stumble", "inputs": {"where": where, "name": name}}})
+    assert failed["state"] == "failed" and failed["error"]["exception_message"].endswith(told + "\n")
+    assert failed["error"]["problems"][0]["message"].endswith(told)
+    for path in ("/prompts/{}/events", "/history/{}", "/jobs/{}"):
+        assert str(server.root).encode() not in server.get(path.format(failed["prompt_id"])).body
+
+
+def test_attack_21_places_are_left_out_of_texts_and_addresses_stay():
+    from graphflow_server.worker.config import WorkerConfig
+    from graphflow_server.worker.places import Places
+
+    places = Places(
+        WorkerConfig(output_dir=Path("/srv/out"), temp_dir=Path("/srv/out/temp"), input_dir=Path("/srv/in"))
+    )
+    for text, told in {
+        "cannot open '/srv/out/a b.png'": "cannot open 'output/a b.png'",
+        "/srv/out/temp/x and /srv/in": "temp/x and input",
+        "/srv/outside/x": "/srv/outside/x" if not Path("/srv").exists() else "x",
+        "see https://example.org/usr/share/x": "see https://example.org/usr/share/x",
+        "1/2 of /nowhere/at/all": "1/2 of /nowhere/at/all",
+        f"{Path(json.__file__)}, line 3": "__init__.py, line 3",
+    }.items():
+        assert places.without(text) == told
+
+
 def test_attack_9_nothing_in_the_server_evaluates_text_or_unpickles():
     folder = Path(graphflow_server.__file__).parent
     for path in folder.rglob("*.py"):
