@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import reprlib
 import sys
@@ -26,9 +27,9 @@ class Choices:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._known: dict[int, tuple[Any, Sequence[str]]] = {}
+        self._known: dict[int, tuple[Any, Sequence[Any]]] = {}
 
-    def __getitem__(self, item: Input) -> Sequence[str]:
+    def __getitem__(self, item: Input) -> Sequence[Any]:
         assert item.choice is not None
         key = id(item.choice)
         if key not in self._known:
@@ -80,6 +81,9 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         options = choices[item]
         if isinstance(value, str) and value in options:
             return True, value
+        for option in options:
+            if _alike(value, option) and value == option:
+                return True, option
         try:
             named = choices.elsewhere(item, value) if isinstance(value, str) else None
         except GraphFlowError as error:
@@ -97,10 +101,13 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
     return False, None
 
 
-def _no_choice(item: Input, value: Any, options: Sequence[str]) -> tuple[str, str, str]:
+def _no_choice(item: Input, value: Any, options: Sequence[Any]) -> tuple[str, str, str]:
     """Message, input name and hint; where the options are files, what the folder holds instead."""
     folder = item.choice.folder if item.choice is not None else ""
-    hint = did_you_mean(value if isinstance(value, str) else show(value), options)
+    if all(isinstance(option, str) for option in options):
+        hint = did_you_mean(value if isinstance(value, str) else show(value), options)
+    else:  # quoted, so that the text "2" is told from the number
+        hint = did_you_mean("", [json.dumps(option, default=str) for option in options])
     if not folder:
         message = f"found {show(value)}, which is not one of the {len(options)} choices"
         return message, item.name, hint or "there is nothing to choose from"
@@ -108,6 +115,12 @@ def _no_choice(item: Input, value: Any, options: Sequence[str]) -> tuple[str, st
     if hint is None:
         return message, item.name, f"{folder} holds nothing to choose from"
     return message, item.name, hint.replace("known: ", f"{folder} holds: ", 1)
+
+
+def _alike(value: Any, option: Any) -> bool:
+    """Whether both are numbers, or of one type. A boolean is no number here; JSON does not tell 1 from 1.0."""
+    kinds = {type(value), type(option)}
+    return len(kinds) == 1 or kinds == {int, float}
 
 
 def _union(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:

@@ -106,8 +106,20 @@ def _annotation(items: Sequence[Input], chosen: bool, wires: Mapping[str, str]) 
         return text
     if item.default is None and text != "Any":
         text += " | None"
-    shown = repr(item.default) if item.default is None or type(item.default) in (int, float, bool, str) else "..."
+    shown = repr(item.default) if item.default is None or _fits(item) else "..."
     return f"{text} = {shown if len(shown) < 60 else '...'}"
+
+
+def _fits(item: Input) -> bool:
+    """Whether the default is of the type that is written for the input; of some packs it is not: an INT of 5.0."""
+    if "*" in item.type.split(","):
+        return type(item.default) in (int, float, bool, str)
+    if item.type == "COMBO":
+        fixed = _fixed(item)
+        return type(item.default) is str if fixed is None else (type(item.default), item.default) in fixed
+    types = {literal for part in item.type.split(",") for literal in LITERALS.get(part.strip(), ())}
+    given = type(item.default).__name__
+    return given in types or (given == "int" and "float" in types)
 
 
 def _type(item: Input, wires: Mapping[str, str]) -> str:
@@ -129,11 +141,22 @@ def _type(item: Input, wires: Mapping[str, str]) -> str:
 
 
 def _choice(item: Input) -> str:
-    """The names themselves where they are fixed; text where a folder decides."""
-    options: Any = item.choice.options if item.choice is not None else ()
-    if callable(options) or not 0 < len(options) <= MAX_CHOICES or not all(isinstance(each, str) for each in options):
+    """The options themselves where they are fixed; text where a folder decides."""
+    fixed = _fixed(item)
+    if fixed is None:
         return "str"
-    return f"Literal[{', '.join(map(repr, options))}]"
+    literals = [repr(value) for kind, value in fixed if kind is not float]
+    parts = ([f"Literal[{', '.join(literals)}]"] if literals else []) + ["float"] * (len(literals) < len(fixed))
+    return " | ".join(parts)
+
+
+def _fixed(item: Input) -> list[tuple[type, Any]] | None:
+    """(type, value) of each option, where a type checker can know them."""
+    options: Any = item.choice.options if item.choice is not None else ()
+    if callable(options) or not 0 < len(options) <= MAX_CHOICES:
+        return None
+    fixed = [(type(value), value) for value in options]
+    return fixed if all(kind in (str, int, float, bool) for kind, _ in fixed) else None
 
 
 def _doc(kind: NodeType) -> str:

@@ -37,16 +37,19 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A literal out of a list; a function of the settings where the list depends on folders."""
+    """A literal out of a list; a function of the settings where the list depends on folders.
 
-    options: Sequence[str] | Callable[[Settings], Sequence[str]]
+    Options are texts, or, in some node packs, numbers or booleans: true is no 1, "2" is no 2.
+    """
+
+    options: Sequence[Any] | Callable[[Settings], Sequence[Any]]
     folder: str = ""
     """Where the options are files: the folder that holds them, as a user knows it (`models/vae`)."""
     elsewhere: Callable[[Settings, str], str | None] | None = None
     """Reads a value that is no option and may still name something, as `x.png [output]` names a file of another folder: its
     canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not there."""
 
-    def names(self, settings: Settings) -> Sequence[str]:
+    def names(self, settings: Settings) -> Sequence[Any]:
         return self.options(settings) if callable(self.options) else self.options
 
 

@@ -172,7 +172,7 @@ def _limits(item: Input, settings: Settings) -> str:
     if item.range:
         parts.append(f"{item.range.min} to {item.range.max}")
     if item.choice:
-        names = list(item.choice.names(settings))
+        names = [str(each) for each in item.choice.names(settings)]
         rest = f" and {len(names) - MANY} more" if len(names) > MANY else ""
         parts.append((", ".join(names[:MANY]) or "nothing was found") + rest)
     if item.lazy:

@@ -93,7 +93,7 @@ def _again(kind: type, group: str, key: str) -> Callable[[Settings], Any]:
 
 
 def _outputs(kind: type) -> tuple[Output, ...]:
-    types = list(getattr(kind, "RETURN_TYPES", None) or ())
+    types = _return_types(kind)
     names = list(getattr(kind, "RETURN_NAMES", None) or ())
     lists = list(getattr(kind, "OUTPUT_IS_LIST", None) or ())
     tips = list(getattr(kind, "OUTPUT_TOOLTIPS", None) or ())
@@ -111,6 +111,12 @@ def _outputs(kind: type) -> tuple[Output, ...]:
         found.append(Output(str(at(names, index, text)), text, bool(at(lists, index, False)),
                             Match(match) if match else None, str(at(tips, index, ""))))  # fmt: skip
     return tuple(found)
+
+
+def _return_types(kind: type) -> list[Any]:
+    """A single type in place of a tuple is one output: `("INT")` is a slip that is common."""
+    types = getattr(kind, "RETURN_TYPES", None)
+    return [types] if isinstance(types, str) else list(types if types is not None else ())
 
 
 # -- calling ------------------------------------------------------------------------------------------------------------
@@ -170,7 +176,7 @@ class _Calls:
 
     def _translate(self, result: Any) -> Any:
         """A tuple, or a dict of `result`, `ui` and `expand`, in our words."""
-        count = len(getattr(self._kind, "RETURN_TYPES", None) or ())
+        count = len(_return_types(self._kind))
         if isinstance(result, Blocked):
             return result
         if not isinstance(result, dict):

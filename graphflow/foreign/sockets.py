@@ -34,8 +34,7 @@ def read_input(
     again: Callable[[Settings], Any] | None = None,
 ) -> Input:  # fmt: skip
     """`again(settings)` gives the spec anew, because the choices of some list folders."""
-    parts = list(spec) if isinstance(spec, (tuple, list)) else [spec]
-    kind, options = (parts[0] if parts else "*"), dict(parts[1]) if len(parts) > 1 and parts[1] else {}
+    text, listed, options = _parts(spec)
     rest = {key: value for key, value in options.items() if key not in _KNOWN and _is_json(value)}
     default = options.get("default", REQUIRED) if required else OPTIONAL
     if not required and "default" in options and _is_json(options["default"]):
@@ -45,13 +44,9 @@ def read_input(
         "raw": bool(options.get("rawLink")), "help": str(options.get("tooltip") or ""), "options": rest,
         "socket": bool(options.get("forceInput")), "multiline": bool(options.get("multiline")),
     }  # fmt: skip
-    if isinstance(kind, (list, tuple)):
-        return Input(type="COMBO", default=_first(default, kind), choice=_choice(kind, again), **common)
-    if kind == "COMBO":
-        listed = options.get("options", ())
+    if text == "COMBO":
         free = bool(options.get("multi_select") or options.get("remote"))
-        return Input(type="COMBO", default=_first(default, listed), choice=_choice(listed, again), free=free, **common)
-    text = type_name(kind)
+        return Input(type=text, default=_first(default, listed), choice=_choice(listed, again), free=free, **common)
     if text in _DYNAMIC:
         return _dynamic(text, options, default, common)
     limits = None
@@ -82,6 +77,23 @@ def type_name(kind: Any) -> str:
     return str.__str__(getattr(kind, "value", kind))
 
 
+def _parts(spec: Any) -> tuple[str, list[Any], dict[str, Any]]:
+    """(the name of the type, what a choice chooses from, options) of `(type, {...})`, `([...], {...})`, or a bare type.
+
+    A type of a pack is never compared before `type_name` has read it: some are equal to everything.
+    """
+    kind, *more = spec if isinstance(spec, (tuple, list)) and len(spec) else (spec or "*",)
+    options = dict(more[0]) if more and isinstance(more[0], Mapping) else {}
+    text = type_name(kind)
+    listed = (kind if isinstance(kind, (list, tuple)) else options.get("options") or ()) if text == "COMBO" else ()
+    return text, [_plain(option) for option in listed], options
+
+
+def _plain(option: Any) -> Any:
+    """Members of an enumeration of texts are the texts, as JSON has them."""
+    return str.__str__(getattr(option, "value", option)) if isinstance(option, str) else option
+
+
 def _dynamic(kind: str, options: Mapping[str, Any], default: Any, common: dict[str, Any]) -> Input:
     template = options.get("template") or {}
     if kind == "COMFY_MATCHTYPE_V3":
@@ -108,20 +120,15 @@ def _dynamic(kind: str, options: Mapping[str, Any], default: Any, common: dict[s
 
 
 def _choice(options: Sequence[Any], again: Callable[[Settings], Any] | None) -> Choice:
-    if again is None:
+    """Asked anew each time if it may list a folder: what holds anything but texts does not."""
+    if again is None or not all(isinstance(option, str) for option in options):
         return Choice(tuple(options))
-
-    def names(settings: Settings) -> Sequence[str]:
-        spec = again(settings)
-        kind = spec[0] if isinstance(spec, (tuple, list)) else spec
-        return list(kind) if isinstance(kind, (list, tuple)) else list(spec[1].get("options", ()))
-
-    return Choice(names)
+    return Choice(lambda settings: _parts(again(settings))[1])
 
 
 def _first(default: Any, options: Sequence[Any]) -> Any:
     """A choice that states no default takes its first option, as its widget does."""
-    return options[0] if default is REQUIRED and len(options) else default
+    return options[0] if default is REQUIRED and options else _plain(default)
 
 
 def _is_json(value: Any) -> bool:
