@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .cache import Cache, Entry, Origin
-from .fingerprint import Fingerprint, content_key, is_current
+from .fingerprint import Fingerprint, content_key, has_effect, is_current
 from .node import NodeType
 from .plan import needed
 from .settings import Settings
@@ -56,9 +56,8 @@ def explain(
             )
         if entry is not None and not all(is_current(part, types, settings) for part in entry.brought):
             entry = None
-        valid = node.type.still_valid
-        if entry is not None and valid is not None and not valid(settings, entry.ui):
-            found.append(Explanation(node_id, title, False, "a file that it wrote is gone"))
+        if entry is not None and not has_effect(entry, node.type, settings):
+            found.append(Explanation(node_id, title, False, "a file that it wrote is gone, or is another now"))
         elif entry is not None:
             entries[node_id] = entry
             since = f" since the run of {_clock(entry.created)}" if why.startswith("nothing") else ""

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from .cache import Brought
+from .cache import Brought, Entry
 from .canonical import canonical
 from .node import ALWAYS, NodeType
 from .settings import Settings
 from .validate import Bound
 from .workflow import Link
 
-__all__ = ["Fingerprint", "content_key", "fingerprints", "is_current", "recipe_of"]
+__all__ = ["Fingerprint", "content_key", "fingerprints", "has_effect", "is_current", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,11 @@ def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes])
         link = links[name]
         hasher.update(b"@%s%d;" % (canonical(name), link.slot) + of(link.node))
     return hasher.digest()
+
+
+def has_effect(entry: Entry, kind: NodeType, settings: Settings) -> bool:
+    """Whether the files that the node wrote are as it left them."""
+    return kind.effect is None or (entry.effect is not None and kind.effect(settings, entry.ui) == entry.effect)
 
 
 def is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings) -> bool:

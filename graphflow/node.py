@@ -80,8 +80,9 @@ class NodeType:
     """Name of the parameter that receives the Settings, likewise."""
     outside: Callable[..., str] | None = None
     """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS."""
-    still_valid: Callable[..., bool] | None = None
-    """`still_valid(settings, ui) -> bool`: whether a cached effect is still in the world (files exist)."""
+    effect: Callable[..., str | None] | None = None
+    """`effect(settings, ui) -> str`: in what state the files are that it has written, or None where one is gone. A result
+    is a hit while that is as the node left it."""
     environment: Callable[[Settings], str] | None = None
     """`environment(settings) -> str`: what else changes its numbers (device, versions of libraries)."""
     stated_version: str | None = None
@@ -161,7 +162,7 @@ def node(
     lane: str | None = None,
     together: bool = False,
     outside: Callable[..., str] | None = None,
-    still_valid: Callable[..., bool] | None = None,
+    effect: Callable[..., str | None] | None = None,
     environment: Callable[[Settings], str] | None = None,
     check: Callable[..., Iterable[tuple[str | None, str]]] | None = None,
     unchecked: Iterable[str] = (),
@@ -170,7 +171,7 @@ def node(
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
     accelerator); with `together` several of this type, up to `Settings.together`. `deterministic=False`: it runs every
-    time. For `outside`, `still_valid`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter`
+    time. For `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter`
     takes inputs that are not declared.
     """
 
@@ -193,7 +194,7 @@ def node(
             name=name, function=function, inputs=inputs, outputs=outputs, category=category,
             display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
             deterministic=deterministic, lane=lane, together=together, context=context, settings=settings, outside=outside,
-            still_valid=still_valid, environment=environment, stated_version=version, extra=extra, check=check,
+            effect=effect, environment=environment, stated_version=version, extra=extra, check=check,
             unchecked=frozenset(unchecked), expands=expands,
         )  # fmt: skip
         return function

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from graphflow import Settings
 
-__all__ = ["metadata", "numerics", "sampling"]
+__all__ = ["decoding", "numerics", "output_files", "temp_files", "sampling"]
 
 
 def numerics(settings: Settings) -> str:
     """`cpu; torch 2.13.0; ...`, asked of the installed packages' metadata, so that nothing is imported."""
-    return f"{settings.device}; float32; {_libraries()}"
+    return f"{settings.device}; float32; {_libraries('torch', 'diffusers', 'transformers', 'pillow')}"
 
 
 def sampling(settings: Settings) -> str:
@@ -20,10 +21,25 @@ def sampling(settings: Settings) -> str:
     return numerics(settings) + ("; shared passes" if settings.together > 1 else "")
 
 
-def metadata(settings: Settings) -> str:
-    return "with the workflow" if settings.metadata else "without the workflow"
+def decoding(settings: Settings) -> str:
+    """For nodes that read pictures."""
+    return _libraries("pillow")
+
+
+def output_files(settings: Settings) -> str:
+    """For nodes that write into the output folder."""
+    return _files_in(settings.output_dir, settings)
+
+
+def temp_files(settings: Settings) -> str:
+    """For nodes that write into the folder for temporary files."""
+    return _files_in(settings.temp_dir, settings)
+
+
+def _files_in(folder: Path, settings: Settings) -> str:
+    return f"{folder.resolve()}; {'with' if settings.metadata else 'without'} the workflow"
 
 
 @cache
-def _libraries() -> str:
-    return "; ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
+def _libraries(*names: str) -> str:
+    return "; ".join(f"{name} {version(name)}" for name in names)

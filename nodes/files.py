@@ -17,16 +17,7 @@ from typing import Any
 
 from graphflow import Context, GraphFlowError, Problem, Settings
 
-__all__ = [
-    "files_below",
-    "files_exist",
-    "folder_key",
-    "input_digest",
-    "input_path",
-    "inside",
-    "other_folders",
-    "save_numbered",
-]
+__all__ = ["files_below", "files_written", "input_digest", "input_path", "inside", "other_folders", "save_numbered"]
 
 _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
@@ -78,13 +69,13 @@ def input_digest(settings: Settings, name: str | None) -> str:
         raise GraphFlowError([Problem("no_file", f"{name} cannot be read: {error.strerror}")]) from None
 
 
-def files_exist(settings: Settings, ui: dict[str, Any] | None) -> bool:
-    """Whether all files that an output node has shown are still there."""
-    return ui is not None and all(os.path.isfile(item["path"]) for items in ui.values() for item in items)
-
-
-def folder_key(settings: Settings, **_: Any) -> str:
-    return str(settings.output_dir.resolve())
+def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
+    """Size, time and inode of all files that an output node has shown; None where one is gone."""
+    try:
+        states = [os.stat(item["path"]) for items in (ui or {}).values() for item in items]
+    except OSError:
+        return None
+    return ";".join(f"{state.st_size} {state.st_mtime_ns} {state.st_ino}" for state in states)
 
 
 def inside(folder: Path, name: str, input: str | None = None) -> Path:

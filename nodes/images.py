@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Range, Settings, Ui, Upload, node
 
-from .environment import metadata
-from .files import files_below, files_exist, folder_key, input_digest, input_path, other_folders, save_numbered
+from .environment import decoding, output_files, temp_files
+from .files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from .widgets import Color, Side
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -90,7 +90,8 @@ def _transparency(frame: Any) -> Any:
     return 1.0 - torch.from_numpy(np.array(frame.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0)
 
 
-@node("LoadImage", category="image", display_name="Load Image", version="1", outside=input_picture_digest)
+@node("LoadImage", category="image", display_name="Load Image", version="1", outside=input_picture_digest,
+      environment=decoding)  # fmt: skip
 def load_image(settings: Settings, image: InputPicture) -> Picture:
     """Read a picture of the input folder; the mask is 1 where it is transparent."""
     return read_picture(settings, image)
@@ -116,8 +117,8 @@ def image_invert(image: Image) -> Image:
     return 1.0 - image
 
 
-@node("SaveImage", category="image", display_name="Save Image", version="1", output=True, still_valid=files_exist,
-      outside=folder_key, environment=metadata)  # fmt: skip
+@node("SaveImage", category="image", display_name="Save Image", version="1", output=True, effect=files_written,
+      environment=output_files)  # fmt: skip
 def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
     """Write pictures as PNG into the output folder, with the workflow embedded.
 
@@ -127,8 +128,8 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
     return Ui({"images": saved_pictures(images, context, folder, filename_prefix, "output")})
 
 
-@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, still_valid=files_exist,
-      environment=metadata)  # fmt: skip
+@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, effect=files_written,
+      environment=temp_files)  # fmt: skip
 def preview_image(images: Image, context: Context) -> Ui:
     """Write pictures into the folder for temporary files."""
     return Ui({"images": saved_pictures(images, context, context.settings.temp_dir, "preview", "temp")})

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
 
-from .environment import metadata, numerics
-from .files import files_below, files_exist, folder_key, input_digest, input_path, other_folders, save_numbered
+from .environment import numerics, output_files
+from .files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
@@ -85,8 +85,8 @@ def _latent_digest(settings: Settings, latent: str | None = None) -> str:
     return input_digest(settings, latent)
 
 
-@node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, still_valid=files_exist,
-      outside=folder_key, environment=metadata)  # fmt: skip
+@node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, effect=files_written,
+      environment=output_files)  # fmt: skip
 def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     import torch

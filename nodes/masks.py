@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Settings, node
 
 from .batch import repeat_to
+from .environment import decoding
 from .images import InputPicture, input_picture_digest, read_picture
 from .widgets import MAX_SIDE, Color, Place, Side
 
@@ -158,7 +159,8 @@ def _input_digest(settings: Settings, image: str | None = None, channel: str | N
     return input_picture_digest(settings, image)
 
 
-@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=_input_digest)
+@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=_input_digest,
+      environment=decoding)  # fmt: skip
 def load_image_mask(
     settings: Settings,
     image: InputPicture,

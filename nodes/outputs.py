@@ -6,8 +6,8 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire, node
 
-from .environment import metadata
-from .files import files_exist, folder_key, save_numbered
+from .environment import output_files, temp_files
+from .files import files_written, save_numbered
 from .images import saved_pictures
 from .masks import mask_to_image
 
@@ -28,7 +28,7 @@ class AsExr:
 
 
 @node("SaveImageAdvanced", category="image", display_name="Save Image (Advanced)", version="1", output=True,
-      still_valid=files_exist, outside=folder_key, environment=metadata)  # fmt: skip
+      effect=files_written, environment=output_files)  # fmt: skip
 def save_image_advanced(
     images: Image,
     context: Context,
@@ -59,15 +59,15 @@ def save_image_advanced(
     return Ui({"images": saved}, (images,))
 
 
-@node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, still_valid=files_exist,
-      environment=metadata)  # fmt: skip
+@node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, effect=files_written,
+      environment=temp_files)  # fmt: skip
 def mask_preview(mask: Mask, context: Context) -> Ui:
     """Write masks as grey pictures into the folder for temporary files."""
     return Ui({"images": saved_pictures(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
 
-@node("ImageCompare", category="image", display_name="Compare Images", version="1", output=True, still_valid=files_exist,
-      environment=metadata, unchecked={"compare_view"})  # fmt: skip
+@node("ImageCompare", category="image", display_name="Compare Images", version="1", output=True, effect=files_written,
+      environment=temp_files, unchecked={"compare_view"})  # fmt: skip
 def image_compare(
     context: Context,
     compare_view: Annotated[Any, Wire("IMAGECOMPARE")] | None = None,

@@ -104,7 +104,12 @@ class Cache:
             self.disk.fetch(recipes)
 
     def make(
-        self, outputs: tuple[Any, ...], ui: dict[str, Any] | None, seconds: float, brought: tuple[Brought, ...] = ()
+        self,
+        outputs: tuple[Any, ...],
+        ui: dict[str, Any] | None,
+        seconds: float,
+        brought: tuple[Brought, ...] = (),
+        effect: str | None = None,
     ) -> tuple[Entry, tuple[Encoded, ...] | None]:
         """An entry, with the stored form of its outputs if all of them have one. May take milliseconds."""
         encoded: list[Encoded | None] = []
@@ -117,7 +122,7 @@ class Cache:
         whole = tuple(item for item in encoded if item is not None)
         try:
             kept = tuple([copied(value) for value in outputs])
-            entry = Entry(kept, contents, copied(ui), seconds, time.time(), brought)
+            entry = Entry(kept, contents, copied(ui), seconds, time.time(), brought, effect)
         except Uncopyable:
             return Entry(outputs, contents, ui, seconds, time.time(), loose=True), None
         return entry, whole if len(whole) == len(encoded) else None

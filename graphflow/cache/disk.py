@@ -227,6 +227,7 @@ class DiskTier(Folder):
         row = Row(
             job.recipe, job.key, job.origin.type, job.ui, rebuilt, job.entry.seconds, job.entry.created,
             origin_to_json(job.origin), tuple(outputs), json.dumps(job.entry.brought) if job.entry.brought else None,
+            job.entry.effect,
         )  # fmt: skip
         if job.entry.seconds >= WORTH_A_RECORD or row.blobs():
             data = record.write(row)
@@ -325,7 +326,9 @@ class _Gone(Exception):
 def _entry(row: Row, outputs: tuple[object, ...] | None) -> Entry:
     ui = json.loads(row.ui) if row.ui is not None else None
     brought = tuple(Brought(*part) for part in json.loads(row.brought)) if row.brought is not None else ()
-    return Entry(outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought)
+    return Entry(
+        outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought, row.effect
+    )
 
 
 def _is_full(error: Exception) -> bool:

@@ -50,6 +50,9 @@ class Entry:
     """Unix time."""
     brought: tuple[Brought, ...] = ()
     """What an expansion used: where one of them is another now, the entry is no hit."""
+    effect: str | None = None
+    """In what state the node has left the files that it wrote, see `NodeType.effect`: where it is another now, the entry is
+    no hit."""
     loose: bool = False
     """A part of the outputs cannot be copied, so a node could change it: they are for the run that made them, alone."""
 

@@ -19,7 +19,7 @@ from .entry import Origin, origin_from_json
 
 __all__ = ["LAYOUT", "FILE_COST", "Index", "Row", "Stored", "TypeStats"]
 
-LAYOUT = 3
+LAYOUT = 4
 """Of the database and the files beside it. Another layout lies in another folder."""
 FILE_COST = 4096
 """What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
@@ -35,7 +35,7 @@ AT_ONCE = 1000
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
     recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT, brought TEXT,
-    seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
+    effect TEXT, seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
 CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key);
 CREATE INDEX IF NOT EXISTS entries_by_type ON entries (type, created);
 CREATE INDEX IF NOT EXISTS entries_by_use ON entries (used);
@@ -45,7 +45,7 @@ CREATE INDEX IF NOT EXISTS outputs_by_content ON outputs (content);
 CREATE TABLE IF NOT EXISTS blobs (content BLOB PRIMARY KEY, bytes INT) WITHOUT ROWID;
 PRAGMA user_version = {LAYOUT};
 """
-_COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, seal"
+_COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, effect, seal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,12 @@ class Row:
     outputs: tuple[Stored, ...]
     brought: str | None = None
     """JSON, see `Brought`."""
+    effect: str | None = None
 
     def seal(self) -> bytes:
         outputs = [(item.content, item.size) for item in self.outputs]
         fields = (self.recipe, self.key, self.type, self.ui, self.rebuilt, self.seconds, self.created, self.origin,
-                  self.brought)  # fmt: skip
+                  self.brought, self.effect)  # fmt: skip
         return blake2b(repr((fields, outputs)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     def blobs(self) -> list[bytes]:
@@ -137,9 +138,9 @@ class Index:
             for row in rows:
                 self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
                 self._db.execute(
-                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
                     (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
-                     row.seal(), sum(item.size for item in row.outputs), row.created),
+                     row.effect, row.seal(), sum(item.size for item in row.outputs), row.created),
                 )  # fmt: skip
                 for slot, item in enumerate(row.outputs):
                     self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
@@ -250,9 +251,9 @@ class Index:
 
 def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
     *fields, seal = found
-    recipe, key, kind, ui, rebuilt, seconds, created, origin, brought = fields
+    recipe, key, kind, ui, rebuilt, seconds, created, origin, brought, effect = fields
     stored = tuple(Stored(content, size, data) for content, size, data in outputs)
-    row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought)
+    row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought, effect)
     if row.seal() != seal:
         raise sqlite3.DatabaseError("an entry is not as it was written")
     return row

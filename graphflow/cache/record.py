@@ -15,6 +15,7 @@ def write(row: Row) -> bytes:
     body: dict[str, Any] = {
         "recipe": row.recipe.hex(), "key": row.key.hex() if row.key else None, "type": row.type, "ui": row.ui,
         "rebuilt": row.rebuilt, "seconds": row.seconds, "created": row.created, "origin": row.origin, "brought": row.brought,
+        "effect": row.effect,
         "outputs": [
             {"content": item.content.hex(), "bytes": item.size,
              "data": base64.b64encode(item.data).decode() if item.data is not None else None}
@@ -34,5 +35,5 @@ def read(data: bytes) -> Row:
     key = bytes.fromhex(body["key"]) if body["key"] else None
     return Row(
         bytes.fromhex(body["recipe"]), key, body["type"], body["ui"], body["rebuilt"], body["seconds"], body["created"],
-        body["origin"], outputs, body["brought"],
+        body["origin"], outputs, body["brought"], body["effect"],
     )  # fmt: skip

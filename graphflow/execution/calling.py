@@ -86,12 +86,14 @@ class Caller:
 
     def made(self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()) -> Made:
         """The entry of a node whose calls have all answered."""
-        outputs = join(self._agenda.order[node_id].type, answers, self._agenda.value)
+        kind = self._agenda.order[node_id].type
+        outputs = join(kind, answers, self._agenda.value)
         ui = merge_ui(answers)
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._around.cache.is_on:
             return Made(Entry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
-        return Made(*self._around.cache.make(outputs, ui, seconds, brought), stops)
+        effect = kind.effect(self._around.settings, ui) if kind.effect is not None else None
+        return Made(*self._around.cache.make(outputs, ui, seconds, brought, effect), stops)
 
     def _arguments(self, node_id: str, call: dict[str, Any], index: int, count: int) -> dict[str, Any]:
         """What one call of the function gets."""

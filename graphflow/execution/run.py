@@ -20,7 +20,7 @@ from typing import Any
 from ..bulk import in_bulk
 from ..cache import Entry, Origin
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
-from ..fingerprint import Fingerprint, content_key, is_current
+from ..fingerprint import Fingerprint, content_key, has_effect, is_current
 from ..inputs import NotComputed
 from ..node import NodeType
 from ..plan import Known, Plan, plan, stood_on
@@ -152,7 +152,7 @@ class Run:
         kind, around = self._agenda.order[node_id].type, self._around
         if not all(is_current(part, around.types or {}, around.settings) for part in entry.brought):
             return False
-        return kind.still_valid is None or kind.still_valid(around.settings, entry.ui)
+        return has_effect(entry, kind, around.settings)
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
