@@ -381,19 +381,24 @@ class _GraphFlowAddNoise(Latent):
     latent: Place
     seed: Place
     timestep: Place
+    model: Place
     LATENT: Latent
 def GraphFlowAddNoise(
     *,
     latent: Latent,
     seed: int | Int = 0,
     timestep: int | Int = 500,
+    model: Model | None = None,
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowAddNoise:
     """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4).
 
+    The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
+
     `seed`: 0 to 18446744073709551615
     `timestep`: 0 to 999
+    `model`: the model whose latents these are: it states their unit
     """
     ...
 

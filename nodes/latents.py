@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from graphflow import Choice, Context, Latent, Range, Seed, Settings, Ui, Upload, node
+from graphflow import Choice, Context, Help, Latent, ModelHandle, Range, Seed, Settings, Ui, Upload, node
 
 from .environment import numerics, output_files
 from .files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
@@ -56,22 +56,27 @@ def latent_upscale_by(
     "GraphFlowAddNoise",
     category="latent",
     display_name="Add Noise (Forward Process)",
-    version="1",
+    version="2",
     environment=numerics,
 )
 def add_noise(
     latent: Latent,
     seed: Annotated[int, Range(0, 2**64 - 1), Seed()] = 0,
     timestep: Annotated[int, Range(0, 999)] = 500,
+    model: Annotated[ModelHandle | None, Help("the model whose latents these are: it states their unit")] = None,
 ) -> Latent:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4)."""
-    from .models.latent_format import SD15_SCALE
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4).
+
+    The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
+    """
+    from .models.latent_format import latent_scale
     from .samplers import ModelSampling
     from .samplers.noise import prepare_noise, q_sample
 
-    x0 = latent["samples"] * SD15_SCALE
-    noise = prepare_noise(x0.shape, seed)
-    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / SD15_SCALE}
+    scale = latent_scale(model.source if model is not None else None)
+    x0 = latent["samples"].float() * scale
+    noise = prepare_noise(x0.shape, seed, batch_index=latent.get("batch_index"))
+    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / scale}
 
 
 def _latent_files(settings: Settings) -> list[str]:
@@ -103,7 +108,9 @@ def load_latent(settings: Settings, latent: _InputLatent) -> Latent:
     """Read a latent of the input folder that SaveLatent has written."""
     from safetensors.torch import load_file
 
+    from .models.latent_format import latent_scale
+
     found: dict[str, Any] = load_file(input_path(settings, latent))
     # Files without the version mark are older and hold latents in the unit of the U-Net.
-    scale = 1.0 if "latent_format_version_0" in found else 1.0 / 0.18215
+    scale = 1.0 if "latent_format_version_0" in found else 1.0 / latent_scale(None)
     return {"samples": found["latent_tensor"].float() * scale}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from .handles import Source
 
-__all__ = ["SD15_SCALE", "latent_scale"]
+__all__ = ["latent_scale"]
 
 SD15_SCALE = 0.18215
 
 
-def latent_scale(source: Source) -> float:
-    """The factor of a model: a diffusers folder states it in its VAE's config."""
-    if source.kind == "diffusers":
+def latent_scale(source: Source | None) -> float:
+    """The factor of a model: a diffusers folder states it in its VAE's config. Stable Diffusion's where no model is known."""
+    if source is not None and source.kind == "diffusers":
         config = Path(source.path) / "vae" / "config.json"
         if config.is_file():
             return float(json.loads(config.read_text(encoding="utf-8")).get("scaling_factor", SD15_SCALE))

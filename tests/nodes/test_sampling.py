@@ -220,3 +220,23 @@ def test_the_forward_process_has_the_mean_and_the_variance_of_its_closed_form(ti
 def test_the_noise_of_the_forward_process_is_that_of_its_seed():
     one, same, other = (add_noise({"samples": torch.zeros(1, 4, 8, 8)}, seed, 500)["samples"] for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.allclose(one, other)
+
+
+def test_the_noise_of_the_forward_process_has_unit_variance_for_the_model_whose_latents_they_are(engine):
+    nodes = {
+        "1": {
+            "class_type": "GraphFlowAddNoise",
+            "inputs": {"latent": ["5", 0], "model": ["4", 0], "seed": 1, "timestep": 999},
+        },
+        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512}},
+    }
+    noised = latent(engine, nodes=nodes, target="1")
+    scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
+    kept = float(ModelSampling().alphas_cumprod[999])
+    assert abs(float((noised * scale).var()) / (1 - kept) - 1) < 0.05
+
+
+def test_a_latent_picked_from_a_batch_gets_the_noise_of_its_place_in_the_forward_process():
+    batch = add_noise({"samples": torch.zeros(3, 4, 8, 8), "batch_index": [0, 1, 2]}, 1, 500)["samples"]
+    alone = add_noise({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [2]}, 1, 500)["samples"]
+    assert torch.equal(alone, batch[2:])
