@@ -1722,7 +1722,8 @@ def SaveImage(
 ) -> _SaveImage:
     """Write pictures as PNG into the output folder, with the workflow embedded.
 
-    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
+    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
+    `%date:yyyy-MM-dd%` (also `hh mm ss`).
     """
     ...
 

@@ -11,13 +11,14 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from graphflow import Context, GraphFlowError, Problem, Settings
 
-__all__ = ["files_below", "files_written", "input_digest", "input_path", "inside", "other_folders", "save_numbered"]
+from .prefixes import inside, target_of
+
+__all__ = ["files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
 
 _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
@@ -78,26 +79,15 @@ def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
     return ";".join(f"{state.st_size} {state.st_mtime_ns} {state.st_ino}" for state in states)
 
 
-def inside(folder: Path, name: str, input: str | None = None) -> Path:
-    """The path of a name in a folder, resolved; raises a Problem with that input if it would lie anywhere else."""
-    root = folder.resolve()
-    target = (root / name.replace("\0", "")).resolve()
-    if target == root or not target.is_relative_to(root):
-        raise GraphFlowError([Problem("outside_folder", f"{name!r} leads out of its folder, or names no file in it",
-                                      input=input, hint="use a plain name, or one with a sub-folder of that folder")])  # fmt: skip
-    return target
-
-
 def save_numbered(
     contents: Iterable[bytes], context: Context, folder: Path, prefix: str, ending: str, kind: str,
     size: tuple[int, int] = (0, 0),
 ) -> list[dict[str, str]]:  # fmt: skip
     """Write `PREFIX_00001_.png` and so on with the next free numbers; what the field calls them in `ui`.
 
-    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
     A run that is named (`context.claims`) and made again after a crash finds the files it had written already.
     """
-    target = inside(folder, _fill_in(prefix, *size).replace("\\", "/"), "filename_prefix")
+    target = target_of(folder, prefix, *size)
     target.parent.mkdir(parents=True, exist_ok=True)
     claims = _claims(context, target.parent)
     if claims is not None:
@@ -203,12 +193,3 @@ def _without_links(finished: str, path: Path) -> Path:
             path.unlink(missing_ok=True)
             raise
         return path
-
-
-def _fill_in(prefix: str, width: int, height: int) -> str:
-    now = datetime.now()
-    values = {
-        "width": str(width), "height": str(height), "year": f"{now.year}", "month": f"{now.month:02}",
-        "day": f"{now.day:02}", "hour": f"{now.hour:02}", "minute": f"{now.minute:02}", "second": f"{now.second:02}",
-    }  # fmt: skip
-    return re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), prefix)

@@ -9,6 +9,7 @@ from graphflow import Choice, Context, GraphFlowError, Image, Mask, Problem, Ran
 
 from .environment import decoding, output_files, temp_files
 from .files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
+from .prefixes import check_prefix
 from .widgets import Color, Side
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -118,11 +119,12 @@ def image_invert(image: Image) -> Image:
 
 
 @node("SaveImage", category="image", display_name="Save Image", version="1", output=True, effect=files_written,
-      environment=output_files)  # fmt: skip
+      environment=output_files, check=check_prefix)  # fmt: skip
 def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
     """Write pictures as PNG into the output folder, with the workflow embedded.
 
-    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%`.
+    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
+    `%date:yyyy-MM-dd%` (also `hh mm ss`).
     """
     folder = context.settings.output_dir
     return Ui({"images": saved_pictures(images, context, folder, filename_prefix, "output")})

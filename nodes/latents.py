@@ -6,6 +6,7 @@ from graphflow import Choice, Context, Help, Latent, ModelHandle, Range, Seed, S
 
 from .environment import numerics, output_files
 from .files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
+from .prefixes import check_prefix
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
@@ -91,7 +92,7 @@ def _latent_digest(settings: Settings, latent: str | None = None) -> str:
 
 
 @node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, effect=files_written,
-      environment=output_files)  # fmt: skip
+      environment=output_files, check=check_prefix)  # fmt: skip
 def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     import torch

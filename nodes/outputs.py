@@ -10,6 +10,7 @@ from .environment import output_files, temp_files
 from .files import files_written, save_numbered
 from .images import saved_pictures
 from .masks import mask_to_image
+from .prefixes import check_prefix
 
 
 class Saved(NamedTuple):
@@ -28,7 +29,7 @@ class AsExr:
 
 
 @node("SaveImageAdvanced", category="image", display_name="Save Image (Advanced)", version="1", output=True,
-      effect=files_written, environment=output_files)  # fmt: skip
+      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
 def save_image_advanced(
     images: Image,
     context: Context,

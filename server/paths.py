@@ -8,20 +8,17 @@ not exist are told in the same words.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import stat
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from graphflow.filenames import why_not
+
 __all__ = ["BadName", "entries", "move", "open_file", "remove", "segments", "write_file"]
 
-DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
-FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]')
-LONGEST = 255
 DEEPEST = 32
 
 
@@ -40,29 +37,10 @@ def segments(name: str, hidden: bool = False) -> list[str]:
     if len(parts) > DEEPEST:
         raise BadName(f"the name has {len(parts)} parts; at most {DEEPEST} are taken")
     for part in parts:
-        _check(part, hidden)
+        reason = why_not(part, hidden)
+        if reason is not None:
+            raise BadName(reason)
     return parts
-
-
-def _check(part: str, hidden: bool) -> None:
-    if part in ("", ".", ".."):
-        raise BadName("the name is absolute, or has an empty part, '.' or '..' in it")
-    if part.startswith(".") and not hidden:
-        raise BadName("a part begins with a dot")
-    if FORBIDDEN.search(part):
-        raise BadName('the name has a control character or one of \\ : * ? " < > | in it')
-    if part[-1] in ". " or part[0] == " ":
-        raise BadName("a part begins with a space, or ends with a dot or a space")
-    if DEVICE.fullmatch(part):
-        raise BadName(f"{part!r} is the name of a device")
-    try:
-        size = len(part.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise BadName("the name holds half of a surrogate pair") from None
-    if size > LONGEST:
-        raise BadName(f"a part is {size} bytes long; at most {LONGEST} are taken")
-    if unicodedata.normalize("NFC", part) != part:
-        raise BadName("the name is not in Unicode's composed form (NFC)")
 
 
 @contextmanager

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from graphflow_nodes import images
-from graphflow_nodes.files import inside, save_numbered
+from graphflow_nodes.files import save_numbered
 from graphflow_nodes.images import load_image, preview_image, save_image
+from graphflow_nodes.prefixes import target_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -145,7 +146,7 @@ def test_no_prefix_leads_out_of_the_output_folder(tmp_path_factory, prefix):
     folder = tmp_path_factory.getbasetemp().resolve() / "prefixes"
     folder.mkdir(exist_ok=True)
     try:
-        target = inside(folder, prefix)
+        target = target_of(folder, prefix)
     except gf.GraphFlowError as error:
         assert error.problems[0].code == "outside_folder"
         return

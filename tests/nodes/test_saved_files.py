@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Event
 
 import graphflow_nodes.files as files
+import graphflow_nodes.prefixes as prefixes
 import pytest
 from graphflow_nodes.files import save_numbered
 
@@ -34,9 +35,9 @@ def test_a_named_run_that_is_made_again_finds_its_files_and_writes_none_twice(tm
 
 
 def test_a_prefix_with_the_time_in_it_means_the_time_of_the_first_attempt(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_fill_in", lambda prefix, *_: prefix.replace("%minute%", "58"))
+    monkeypatch.setattr(prefixes, "_fill_in", lambda prefix, *_: prefix.replace("%minute%", "58"))
     first = save(tmp_path, "run", b"one", prefix="%minute%/a")
-    monkeypatch.setattr(files, "_fill_in", lambda prefix, *_: prefix.replace("%minute%", "59"))
+    monkeypatch.setattr(prefixes, "_fill_in", lambda prefix, *_: prefix.replace("%minute%", "59"))
     assert save(tmp_path, "run", b"one", prefix="%minute%/a") == first == ["58/a_00001_.txt"]
     assert visible(tmp_path) == ["58/a_00001_.txt"]
 

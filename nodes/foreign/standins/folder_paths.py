@@ -171,21 +171,20 @@ def exists_annotated_filepath(name):
 def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height=0):
     """(folder, file name, next number, sub-folder, prefix) for `FOLDER/NAME_00001_.png`."""
     import re
-    import time
 
-    now = time.localtime()
-    values = {
-        "width": str(image_width), "height": str(image_height), "year": f"{now.tm_year}", "month": f"{now.tm_mon:02}",
-        "day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}", "minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}",
-    }  # fmt: skip
-    prefix = re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), str(filename_prefix))
-    target = _inside(output_dir, prefix)
-    if target is None:
-        raise GraphFlowError([Problem("outside_folder", f"{filename_prefix!r} leads out of the output folder",
-                                      hint="use a plain name, or a sub-folder of the output folder")])  # fmt: skip
-    folder, name = os.path.split(target)
+    from graphflow_nodes.prefixes import target_of
+
+    root = Path(output_dir).resolve()
+    target = target_of(root, str(filename_prefix), image_width, image_height)
+    folder, name = str(target.parent), target.name
     os.makedirs(folder, exist_ok=True)
     taken = re.compile(re.escape(name) + r"_(\d+)")
     numbers = [int(found[1]) for entry in os.listdir(folder) if (found := taken.match(entry))]
-    subfolder = os.path.relpath(folder, os.path.realpath(output_dir))
-    return folder, name, max(numbers, default=0) + 1, "" if subfolder == "." else subfolder, prefix
+    subfolder = os.path.relpath(folder, root)
+    return (
+        folder,
+        name,
+        max(numbers, default=0) + 1,
+        "" if subfolder == "." else subfolder,
+        os.path.relpath(target, root),
+    )
