@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..values import Encoded, Uncopyable, Unstorable, copied, encode
 from .disk import DiskTier, Verified
 from .entry import Brought, Entry, Origin
-from .index import TypeStats
+from .index import TypeStats, sources_of
 from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
 from .remote import Remote
@@ -59,7 +59,9 @@ class Cache:
         self._warn = warn
         self.memory = MemoryTier(memory)
         second = Remote(remote, self._report) if remote and folder is not None else None
-        self.disk = DiskTier(Path(folder), size, self._report, second) if folder is not None else None
+        self.disk = (
+            DiskTier(Path(folder), size, self._report, second, self.memory.forget) if folder is not None else None
+        )
         self._holders = 0
         self._holding = Lock()
         self._flying: dict[bytes, Future[Entry | None]] = {}
@@ -78,9 +80,11 @@ class Cache:
         """The entry of a recipe; its values are to be handed out through `values.share`."""
         found = self.memory.get(recipe)
         if found is None and self.disk is not None:
-            found = self.disk.get(recipe)
-            if found is not None and found.outputs is not None:
-                self.memory.put(recipe, found)
+            read = self.disk.get(recipe)
+            if read is not None:
+                found, row = read
+                if found.outputs is not None:
+                    self.memory.put(recipe, found, row.key, sources=sources_of(row.origin))
         return found
 
     def touch(self, recipe: bytes) -> None:
@@ -129,22 +133,33 @@ class Cache:
 
     def put(
         self, recipe: bytes, key: bytes | None, entry: Entry, encoded: tuple[Encoded, ...] | None, origin: Origin,
-        lease: Lease | None = None,
+        lease: Lease | None = None, checkpoints: Sequence[Checkpoint] = (),
     ) -> None:  # fmt: skip
-        """Keep an entry; the lease is given back when other processes can find it."""
+        """Keep an entry; the lease is given back, and the checkpoints are dropped, when other processes can find it."""
         if not entry.loose:
             self.memory.put(recipe, entry, key, origin)
-        kept = (
-            encoded is not None and self.disk is not None and self.disk.put(recipe, key, entry, encoded, origin, lease)
-        )
-        if not kept and lease is not None:
+        states = tuple([checkpoint.name for checkpoint in checkpoints])
+        if encoded is not None and self.disk is not None:
+            if self.disk.put(recipe, key, entry, encoded, origin, lease, states):
+                return
+        else:
+            for checkpoint in checkpoints:
+                checkpoint.drop()
+        if lease is not None:
             self.give_back(lease)
+
+    def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> None:
+        """A refreshed run has computed a recipe anew (None: what it gave is not kept): what says something else for it,
+        or for another recipe of the same key, is forgotten, and so is what stands on that."""
+        stale = self.memory.replace(recipe, key, entry)
+        if self.disk is not None:
+            self.disk.replace(recipe, key, entry, stale)
 
     def put_again(self, recipe: bytes, key: bytes, entry: Entry, origin: Origin) -> None:
         """Keep a known entry under one more recipe."""
         self.memory.put(recipe, entry, key, origin)
         if self.disk is not None:
-            self.disk.alias(recipe, key, origin)
+            self.disk.put_again(recipe, key, origin)
 
     # -- one computation for all who need it ------------------------------------------------------------------------
 
@@ -240,23 +255,19 @@ class Cache:
 class Checkpoint:
     """Where a long node keeps its state, so that the same recipe started again goes on from there."""
 
-    def __init__(self, disk: DiskTier, recipe: bytes, every: float, fresh: bool = False) -> None:
-        self._disk, self._recipe, self._every, self._fresh = disk, recipe, every, fresh
+    def __init__(self, disk: DiskTier, name: bytes, every: float, fresh: bool = False) -> None:
+        self.name = name
+        self._disk, self._every, self._fresh = disk, every, fresh
         self._last = time.monotonic()
-        self.used = False
 
     def load(self) -> Any:
-        found = None if self._fresh else self._disk.load_checkpoint(self._recipe)
-        self.used = self.used or found is not None
-        return found
+        return None if self._fresh else self._disk.load_checkpoint(self.name)
 
     def save(self, make: Callable[[], Any], at_once: bool = False) -> None:
         """Store `make()` if it is time, or at once."""
         if at_once or time.monotonic() - self._last >= self._every:
-            self._disk.save_checkpoint(self._recipe, make())
+            self._disk.save_checkpoint(self.name, make())
             self._last = time.monotonic()
-            self.used = True
 
     def drop(self) -> None:
-        if self.used:
-            self._disk.drop_checkpoint(self._recipe)
+        self._disk.drop_checkpoint(self.name)

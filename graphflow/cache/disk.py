@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from ..problem import Problem
 from ..values import Encoded, decode, encode
@@ -20,10 +21,10 @@ from .blobs import Damaged, digest_of
 from .care import Verified
 from .entry import Brought, Entry, Origin, origin_to_json
 from .folder import Folder
-from .index import Index, Row, Stored, TypeStats
+from .index import Index, Replaced, Row, Stored, TypeStats
 from .leases import Lease
 from .remote import Remote
-from .writer import Job, Writer
+from .writer import Again, Job, Store, Writer
 
 __all__ = ["DiskTier", "Verified"]
 
@@ -36,15 +37,16 @@ SHRINKS = 3
 
 
 class DiskTier(Folder):
-    """One cache folder. `warn` is told once of each kind of trouble."""
+    """One cache folder. `warn` is told once of each kind of trouble; `gone` what a refreshed run has made wrong."""
 
     def __init__(
         self, folder: Path, budget: int | None = None, warn: Callable[[Problem], None] = lambda _: None,
-        remote: Remote | None = None,
+        remote: Remote | None = None, gone: Callable[[set[bytes]], None] = lambda _: None,
     ) -> None:  # fmt: skip
         super().__init__(folder, warn)
         self.budget = budget
         self._remote = remote
+        self._gone = gone
         self._used: dict[bytes, float] = {}
         self._lock = Lock()
         self._writer = Writer(self._write, self._written)
@@ -52,11 +54,12 @@ class DiskTier(Folder):
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def get(self, recipe: bytes) -> Entry | None:
+    def get(self, recipe: bytes) -> tuple[Entry, Row] | None:
         return self._read(lambda index: index.get(recipe))
 
     def find(self, key: bytes) -> Entry | None:
-        return self._read(lambda index: index.find(key))
+        found = self._read(lambda index: index.find(key))
+        return found[0] if found is not None else None
 
     def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
         """All of an entry but its outputs, by recipe or by key; it does not count as use."""
@@ -81,7 +84,7 @@ class DiskTier(Folder):
             self.failed(error)
             return None
 
-    def _read(self, ask: Callable[[Index], Row | None]) -> Entry | None:
+    def _read(self, ask: Callable[[Index], Row | None]) -> tuple[Entry, Row] | None:
         row = self._row(ask)
         if row is None:
             return None
@@ -89,7 +92,7 @@ class DiskTier(Folder):
             outputs = None if row.rebuilt else tuple(self._value(item) for item in row.outputs)
         except _Gone:
             return None
-        return _entry(row, outputs)
+        return _entry(row, outputs), row
 
     def _value(self, item: Stored) -> object:
         try:
@@ -142,40 +145,40 @@ class DiskTier(Folder):
 
     def put(
         self, recipe: bytes, key: bytes | None, entry: Entry, encoded: tuple[Encoded, ...], origin: Origin,
-        lease: Lease | None = None,
+        lease: Lease | None = None, states: tuple[bytes, ...] = (),
     ) -> bool:  # fmt: skip
-        """Hand an entry to the writer, which gives the lease back when others can read it. Returns at once unless too
-        much is waiting; False where it is not kept."""
+        """Hand an entry to the writer, which gives the lease back, and drops the checkpoints of these names, when others
+        can read it. Returns at once unless too much is waiting; False where it is not kept."""
         if not self.can_keep:
             return False
         try:
-            ui = json.dumps(entry.ui) if entry.ui is not None else None
+            ui = _json_of(entry.ui)
         except (TypeError, ValueError, RecursionError):
             return False
-        self._writer.put(Job(recipe, key, entry, encoded, origin, ui, lease))
+        self._writer.put(Store(recipe, key, entry, encoded, origin, ui, lease, states))
         return True
 
-    def alias(self, recipe: bytes, key: bytes, origin: Origin) -> None:
+    def put_again(self, recipe: bytes, key: bytes, origin: Origin) -> None:
         """Let a recipe share the entry that is known by this key."""
-        if not self.can_keep or self.index is None:
+        if self.can_keep:
+            self._writer.put(Again(recipe, key, origin))
+
+    def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None, stale: frozenset[bytes]) -> None:
+        """Forget what says something else for this recipe or this key, and all that stands on it, or on what is stale."""
+        if not self.can_keep:
             return
+        contents, ui = (entry.contents, entry.ui) if entry is not None else (None, None)
         try:
-            row = self.index.find(key)
-            if row is not None and row.recipe != recipe:
-                copied = replace(row, recipe=recipe, origin=origin_to_json(origin))
-                self.index.put([copied])
-                if self.records.exists(row.recipe):
-                    self.records.write(recipe, record.write(copied))
-        except sqlite3.Error as error:
-            self.failed(error)
-        except OSError:
-            pass  # the index has it; the record is only a second copy
+            shown = _json_of(ui)
+        except (TypeError, ValueError, RecursionError):
+            contents, shown = None, None
+        self._writer.put(Replaced(recipe, key, contents, shown, stale))
 
     def flush(self) -> None:
         """Wait until all that was put is on the disk."""
         self._writer.flush()
 
-    def _write(self, jobs: list[Job]) -> None:
+    def _write(self, jobs: list[Job]) -> bool:
         error = self._tried(jobs)
         given_up: list[bytes] = []
         for _ in range(SHRINKS):
@@ -193,6 +196,7 @@ class DiskTier(Folder):
             self.failed(error)
         elif error is not None:
             self.trouble("cache_failed", f"results are not kept any more: {type(error).__name__}: {error}")
+        return error is None and not self.is_broken
 
     def _tried(self, jobs: list[Job]) -> Exception | None:
         try:
@@ -204,17 +208,46 @@ class DiskTier(Folder):
     def _write_batch(self, jobs: list[Job]) -> None:
         with self._lock:
             used, self._used = self._used, {}
-        rows = []
+        changes: list[Row | Replaced] = []
         try:
             for job in jobs:
                 if not self.is_broken:
-                    rows.append(self._write_files(job))
+                    change = self._change(job, changes)
+                    if change is not None:
+                        changes.append(change)
         finally:
-            if self.index is not None and not self.is_broken and (rows or used):
-                self.index.put(rows, [(at, recipe) for recipe, at in used.items()])
-                self._has_grown = self._has_grown or bool(rows)
+            if self.index is not None and not self.is_broken and (changes or used):
+                gone, unneeded = self.index.put(changes, [(at, recipe) for recipe, at in used.items()])
+                self._has_grown = self._has_grown or any(isinstance(change, Row) for change in changes)
+                self._remove(gone, unneeded)
 
-    def _write_files(self, job: Job) -> Row:
+    def _remove(self, gone: set[bytes], unneeded: set[bytes]) -> None:
+        for content in unneeded:
+            self.blobs.remove(content)
+        for recipe in gone:
+            self.records.remove(recipe)
+        if gone:
+            self._gone(gone)
+            if self._remote is not None:
+                self._remote.remove_records(gone)
+
+    def _change(self, job: Job, before: list[Row | Replaced]) -> Row | Replaced | None:
+        if isinstance(job, Store):
+            return self._write_files(job)
+        if isinstance(job, Again):
+            return self._same_again(job, before)
+        return job
+
+    def _same_again(self, job: Again, before: list[Row | Replaced]) -> Row | None:
+        """The row of the key under one more recipe. It needs no record: where the index is lost, the key finds it."""
+        self.checkpoints.remove(job.recipe)
+        rows = (change for change in reversed(before) if isinstance(change, Row) and change.key == job.key)
+        row = next(rows, None) or (self.index.find(job.key) if self.index is not None else None)
+        if row is None or row.recipe == job.recipe:
+            return None
+        return replace(row, recipe=job.recipe, origin=origin_to_json(job.origin))
+
+    def _write_files(self, job: Store) -> Row:
         rebuilt = any(item.data is None for item in job.encoded)
         outputs = []
         for item in job.encoded:
@@ -237,9 +270,13 @@ class DiskTier(Folder):
                 self._remote.push(row.recipe, self.records.seal(row.recipe, data), blobs)
         return row
 
-    def _written(self, job: Job) -> None:
-        if job.lease is not None:
-            self.give_back(job.lease)
+    def _written(self, job: Job, kept: bool) -> None:
+        if isinstance(job, Store):
+            if kept:
+                for name in job.states:
+                    self.checkpoints.remove(name)
+            if job.lease is not None:
+                self.give_back(job.lease)
 
     # -- sharing work -----------------------------------------------------------------------------------------------
 
@@ -329,6 +366,11 @@ def _entry(row: Row, outputs: tuple[object, ...] | None) -> Entry:
     return Entry(
         outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought, row.effect
     )
+
+
+def _json_of(ui: dict[str, Any] | None) -> str | None:
+    """Raises TypeError, ValueError or RecursionError where it is no JSON."""
+    return json.dumps(ui) if ui is not None else None
 
 
 def _is_full(error: Exception) -> bool:

@@ -7,8 +7,9 @@ of its own, so each row carries a seal, and a row that was read is the row that 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from .entry import Origin, origin_from_json
 
-__all__ = ["LAYOUT", "FILE_COST", "Index", "Row", "Stored", "TypeStats"]
+__all__ = ["LAYOUT", "FILE_COST", "Index", "Replaced", "Row", "Stored", "TypeStats", "sources_of"]
 
 LAYOUT = 4
 """Of the database and the files beside it. Another layout lies in another folder."""
@@ -29,6 +30,7 @@ _MAY_PASS = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
+_RECIPE = re.compile(r'"([0-9a-f]{32})"')
 AT_ONCE = 1000
 """Entries removed in one transaction at most, so that other processes get their turn."""
 
@@ -87,6 +89,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a recipe, and any other recipe of the same key, has to say from now on."""
+
+    recipe: bytes
+    key: bytes | None
+    contents: tuple[bytes | None, ...] | None
+    """None: nothing is known any more."""
+    ui: str | None
+    stale: frozenset[bytes] = frozenset()
+    """Recipes that are known to be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class TypeStats:
     type: str
     entries: int
@@ -132,22 +147,82 @@ class Index:
         with self._lock, _told_apart():
             yield
 
-    def put(self, rows: Iterable[Row], used: Iterable[tuple[float, bytes]] = ()) -> None:
-        """Write rows, and count hits, in one transaction."""
+    def put(
+        self, changes: Iterable[Row | Replaced], used: Iterable[tuple[float, bytes]] = ()
+    ) -> tuple[set[bytes], set[bytes]]:  # fmt: skip
+        """Make changes in their order, and count hits, in one transaction.
+
+        Gives (recipes that are gone, contents of blobs that nothing needs any more).
+        """
+        gone: set[bytes] = set()
+        freed: set[bytes] = set()
         with self._alone(), _Transaction(self._db):
-            for row in rows:
-                self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
-                self._db.execute(
-                    f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                    (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
-                     row.effect, row.seal(), sum(item.size for item in row.outputs), row.created),
-                )  # fmt: skip
-                for slot, item in enumerate(row.outputs):
-                    self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
-                                     (row.recipe, slot, item.content, item.size, item.data))  # fmt: skip
-                    if item.data is None and item.size:
-                        self._db.execute("INSERT OR IGNORE INTO blobs VALUES (?,?)", (item.content, item.size))
+            for change in changes:
+                if isinstance(change, Row):
+                    self._insert(change)
+                    gone.discard(change.recipe)
+                else:
+                    wrong = self._wrong(change)
+                    freed.update(self._blobs_of(wrong))
+                    self._delete(wrong)
+                    gone.update(wrong)
             self._db.executemany("UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used)
+            return gone, {content for content in freed if self._is_unneeded(content)}
+
+    def _insert(self, row: Row) -> None:
+        self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
+        self._db.execute(
+            f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
+             row.effect, row.seal(), sum(item.size for item in row.outputs), row.created),
+        )  # fmt: skip
+        for slot, item in enumerate(row.outputs):
+            self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
+                             (row.recipe, slot, item.content, item.size, item.data))  # fmt: skip
+            if item.data is None and item.size:
+                self._db.execute("INSERT OR IGNORE INTO blobs VALUES (?,?)", (item.content, item.size))
+
+    def _wrong(self, change: Replaced) -> set[bytes]:
+        """The recipes that say something else than the change, and all that stand on one whose outputs were others."""
+        wrong: set[bytes] = set()
+        changed = set(change.stale)
+        rows = self._db.execute(
+            "SELECT recipe, ui FROM entries WHERE recipe = ? OR key = ?", (change.recipe, change.key)
+        )
+        for recipe, ui in rows.fetchall():
+            found = self._db.execute("SELECT content FROM outputs WHERE recipe = ? ORDER BY slot", (recipe,)).fetchall()
+            if tuple(content for (content,) in found) != change.contents:
+                changed.add(recipe)
+            if recipe in changed or ui != change.ui:
+                wrong.add(recipe)
+        if changed:
+            users: dict[bytes, list[bytes]] = {}
+            for recipe, origin in self._db.execute("SELECT recipe, origin FROM entries"):
+                for source in sources_of(origin):
+                    users.setdefault(source, []).append(recipe)
+            ahead = list(changed)
+            while ahead:
+                for recipe in users.get(ahead.pop(), ()):
+                    if recipe not in changed:
+                        changed.add(recipe)
+                        ahead.append(recipe)
+        return wrong | changed
+
+    def _blobs_of(self, recipes: Iterable[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        for recipe in recipes:
+            rows = self._db.execute(
+                "SELECT content FROM outputs WHERE recipe = ? AND data IS NULL AND bytes > 0", (recipe,)
+            )
+            found.update(content for (content,) in rows)
+        return found
+
+    def _is_unneeded(self, content: bytes) -> bool:
+        """Whether no entry needs a blob; then it is forgotten."""
+        if self._db.execute("SELECT 1 FROM outputs WHERE content = ? LIMIT 1", (content,)).fetchone() is not None:
+            return False
+        self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
+        return True
 
     def forget_content(self, content: bytes) -> list[bytes]:
         """Drop a damaged blob and all entries that need it; their recipes."""
@@ -157,7 +232,7 @@ class Index:
             self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
         return gone
 
-    def _delete(self, recipes: list[bytes]) -> None:
+    def _delete(self, recipes: Collection[bytes]) -> None:
         self._db.executemany("DELETE FROM outputs WHERE recipe = ?", [(recipe,) for recipe in recipes])
         self._db.executemany("DELETE FROM entries WHERE recipe = ?", [(recipe,) for recipe in recipes])
 
@@ -197,9 +272,7 @@ class Index:
                 gone.append(recipe)
                 total -= int(own)
                 for content, size in dict(contents).items():
-                    needed = self._db.execute("SELECT 1 FROM outputs WHERE content = ? LIMIT 1", (content,)).fetchone()
-                    if needed is None:
-                        self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
+                    if self._is_unneeded(content):
                         unneeded.append(content)
                         total -= size + FILE_COST
         return gone, unneeded
@@ -247,6 +320,11 @@ class Index:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def sources_of(origin: str) -> list[bytes]:
+    """The recipes that an entry stands on, from the JSON of its origin; a literal that looks like one is among them."""
+    return [bytes.fromhex(text) for text in _RECIPE.findall(origin)]
 
 
 def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
@@ -24,7 +24,8 @@ class MemoryTier:
         self.budget = budget
         self.bytes = 0
         self._entries: OrderedDict[bytes, _Held] = OrderedDict()
-        self._keys: dict[bytes, bytes] = {}
+        self._keys: dict[bytes, dict[bytes, None]] = {}
+        """Key -> the recipes that have it."""
         self._memories: dict[int, list[int]] = {}
         """Identity of a memory -> [how many entries hold it, its bytes]."""
         self._lock = Lock()
@@ -42,18 +43,28 @@ class MemoryTier:
 
     def find(self, key: bytes) -> Entry | None:
         with self._lock:
-            recipe = self._keys.get(key)
+            recipe = self._of_key(key)
         return self.get(recipe) if recipe is not None else None
+
+    def _of_key(self, key: bytes | None) -> bytes | None:
+        return next(iter(self._keys.get(key, ())), None) if key is not None else None
 
     def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
         """As `get` or `find`, without counting it as use."""
         with self._lock:
-            found = self._entries.get(recipe if recipe is not None else self._keys.get(key or b"", b""))
+            known = recipe if recipe is not None else self._of_key(key)
+            found = self._entries.get(known) if known is not None else None
             return found.entry if found is not None else None
 
-    def put(self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None) -> None:
+    def put(
+        self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None,
+        sources: Iterable[bytes] = (),
+    ) -> None:  # fmt: skip
+        """`sources`: the recipes that it stands on, where the whole origin is not at hand."""
         structure, memories = measure(entry.outputs)
-        held = _Held(entry, structure + OVERHEAD, memories, key, origin)
+        if origin is not None:
+            sources = (source for source, _ in origin.links.values())
+        held = _Held(entry, structure + OVERHEAD, memories, key, origin, tuple(sources))
         with self._lock:
             self._forget(recipe)
             if held.size + sum(memories.values()) > self.budget:
@@ -66,7 +77,7 @@ class MemoryTier:
                 if known[0] == 1:
                     self.bytes += size
             if key is not None:
-                self._keys[key] = recipe
+                self._keys.setdefault(key, {})[recipe] = None
             while self.bytes > self.budget:
                 self._forget(next(iter(self._entries)))
 
@@ -81,8 +92,44 @@ class MemoryTier:
             if known[0] == 0:
                 self.bytes -= known[1]
                 del self._memories[memory]
-        if old.key is not None and self._keys.get(old.key) == recipe:
-            del self._keys[old.key]
+        if old.key is not None:
+            alike = self._keys[old.key]
+            del alike[recipe]
+            if not alike:
+                del self._keys[old.key]
+
+    def forget(self, recipes: Iterable[bytes]) -> None:
+        with self._lock:
+            for recipe in recipes:
+                self._forget(recipe)
+
+    def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> frozenset[bytes]:
+        """Forget what says something else than the entry for this recipe or this key (None: all of it), and all that
+        stands on one whose outputs were others. Gives those whose outputs were, or may be, others."""
+        with self._lock:
+            wrong: set[bytes] = set()
+            changed: set[bytes] = set()
+            for known in (recipe, *(self._keys.get(key, ()) if key is not None else ())):
+                held = self._entries.get(known)
+                if held is not None:
+                    if entry is None or held.entry.contents != entry.contents or None in entry.contents:
+                        changed.add(known)
+                    if known in changed or (entry is not None and held.entry.ui != entry.ui):
+                        wrong.add(known)
+            if changed:
+                users: dict[bytes, list[bytes]] = {}
+                for known, held in self._entries.items():
+                    for source in held.sources:
+                        users.setdefault(source, []).append(known)
+                ahead = list(changed)
+                while ahead:
+                    for known in users.get(ahead.pop(), ()):
+                        if known not in changed:
+                            changed.add(known)
+                            ahead.append(known)
+            for known in wrong | changed:
+                self._forget(known)
+            return frozenset(changed)
 
     def origins(self, kind: str) -> Iterator[tuple[Origin, Entry]]:
         """What is known of the entries of a node type, newest first."""
@@ -108,3 +155,4 @@ class _Held:
     memories: Mapping[int, int]
     key: bytes | None
     origin: Origin | None
+    sources: tuple[bytes, ...]

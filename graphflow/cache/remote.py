@@ -5,8 +5,9 @@ It holds the same records and blobs. What is unreachable is said once and left a
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..problem import Problem
@@ -76,6 +77,16 @@ class Remote:
     def remove_blob(self, content: bytes) -> None:
         """For one that is damaged: whoever computes it again stores it again."""
         self._try(lambda system: system.rm_file(self._path("blobs", content)))
+
+    def remove_records(self, recipes: Iterable[bytes]) -> None:
+        """For what a refreshed run has made wrong."""
+
+        def remove(system: Any) -> None:
+            for recipe in recipes:
+                with contextlib.suppress(FileNotFoundError):
+                    system.rm_file(self._path("records", recipe))
+
+        self._try(remove)
 
     def push(self, recipe: bytes, record: bytes, blobs: Mapping[bytes, bytes | None]) -> None:
         """Blobs first: a record never names what is not there."""

@@ -6,12 +6,14 @@ import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
+from typing import TypeAlias
 
 from ..values import Encoded
 from .entry import Entry, Origin
+from .index import Replaced
 from .leases import Lease
 
-__all__ = ["Job", "Writer"]
+__all__ = ["Again", "Job", "Store", "Writer"]
 
 WAITING = 256 << 20
 """Bytes that may wait to be written before a run is held up."""
@@ -22,7 +24,7 @@ SOON = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Store:
     """One entry to be kept; the lease is given back when other processes can find it."""
 
     recipe: bytes
@@ -32,20 +34,31 @@ class Job:
     origin: Origin
     ui: str | None
     """JSON."""
-    lease: Lease | None
+    lease: Lease | None = None
+    states: tuple[bytes, ...] = ()
+    """Names of the checkpoints that are of no use once the entry is on the disk."""
 
-    @property
-    def bytes(self) -> int:
-        return sum(len(item.data or b"") for item in self.encoded)
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A recipe is to share the entry that is known by the key."""
+
+    recipe: bytes
+    key: bytes
+    origin: Origin
+
+
+Job: TypeAlias = Store | Again | Replaced
 
 
 class Writer:
-    """`write(jobs)` is called in the thread and must not raise; so is `done(job)`, after it, for each job.
+    """`write(jobs)` is called in the thread and must not raise; it gives whether the jobs are on the disk now, which
+    `done(job, kept)` is told, after it, for each job.
 
     The thread starts with the first job.
     """
 
-    def __init__(self, write: Callable[[list[Job]], None], done: Callable[[Job], None]) -> None:
+    def __init__(self, write: Callable[[list[Job]], bool], done: Callable[[Job, bool], None]) -> None:
         self._write, self._done = write, done
         self._jobs: queue.SimpleQueue[Job | Event | None] = queue.SimpleQueue()
         self._changed = Condition()
@@ -57,7 +70,7 @@ class Writer:
         """Returns at once unless too much is waiting."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting <= WAITING)
-            self._waiting += job.bytes
+            self._waiting += _bytes(job)
         self._send(job)
 
     def poke(self) -> None:
@@ -85,13 +98,13 @@ class Writer:
             batch = self._next()
             self._poked = False
             jobs = [item for item in batch if isinstance(item, Job)]
-            self._write(jobs)
+            kept = self._write(jobs)
             with self._changed:
-                self._waiting -= sum(job.bytes for job in jobs)
+                self._waiting -= sum(map(_bytes, jobs))
                 self._changed.notify_all()
             for item in batch:
                 if isinstance(item, Job):
-                    self._done(item)
+                    self._done(item, kept)
                 elif item is not None:
                     item.set()
 
@@ -105,3 +118,7 @@ class Writer:
         except queue.Empty:
             pass
         return batch
+
+
+def _bytes(job: Job) -> int:
+    return sum(len(item.data or b"") for item in job.encoded) if isinstance(job, Store) else 0

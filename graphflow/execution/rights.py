@@ -111,14 +111,18 @@ class Rights:
     def store(self, node_id: str, entry: Entry, encoded: tuple[Encoded, ...] | None, origin: Origin | None) -> None:
         """The node is done: keep the entry and give the right back. No origin: it is not to be kept."""
         mine = self._held[node_id]
+        keeps = origin is not None and mine.keeps
+        if self._refresh and mine.keeps and self._cache.is_on:
+            self._cache.replace(mine.recipe, mine.key, entry if keeps else None)
         if origin is None or not mine.keeps:
             self.give_back(node_id, None)
+            for checkpoint in mine.checkpoints:
+                checkpoint.drop()
         else:
             del self._held[node_id]
-            self._cache.put(mine.recipe, mine.key, entry, None if mine.in_memory else encoded, origin, mine.lease)
+            stored = None if mine.in_memory else encoded
+            self._cache.put(mine.recipe, mine.key, entry, stored, origin, mine.lease, mine.checkpoints)
             self._cache.end(mine.recipe, entry)
-        for checkpoint in mine.checkpoints:
-            checkpoint.drop()
 
     def give_back(self, node_id: str, entry: Entry | None = None) -> None:
         """Without an entry, whoever waits has to try."""
