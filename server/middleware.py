@@ -14,6 +14,7 @@ from graphflow import GraphFlowError, Problem
 from .budget import BUDGET
 from .metrics import Metrics
 from .pages import login_page
+from .queue import Refused as QueueRefused
 from .refusal import Refused, refusal
 from .security import HEADERS
 
@@ -22,6 +23,8 @@ __all__ = ["add_headers", "around", "set_headers"]
 log = logging.getLogger("graphflow.server")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EIO})
+NOT_NOW = {"queue_full": 429, "closing": 503, "no_disk": 507}
+"""Why the queue takes nothing."""
 
 
 def around(metrics: Metrics) -> web.middleware:
@@ -68,6 +71,8 @@ async def _answer(request: web.Request, handler: web.Handler) -> web.StreamRespo
         if refused.status == 401 and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             return login_page(401)
         return refusal(refused)
+    except QueueRefused as error:
+        return refusal(Refused(NOT_NOW.get(error.problems[0].code, 503), error.problems))
     except GraphFlowError as error:
         return refusal(Refused(400, error.problems))
     except web.HTTPException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from typing import Any
@@ -55,9 +56,6 @@ async def post_prompt(request: web.Request) -> web.Response:
         accepted = await state.queue.submit(submission)
     except IdTaken as error:
         raise Refused(409, error.problems, kind="prompt_id_taken") from None
-    except QueueRefused as error:
-        full = error.problems[0].code == "queue_full"
-        raise Refused(429 if full else 503, error.problems) from None
     if not accepted.existed:
         state.metrics.accepted.inc()
         log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})
@@ -127,23 +125,28 @@ async def get_events(request: web.Request) -> web.StreamResponse:
 
 async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.StreamResponse:
     """Server-sent events, each with its number as id, so that a browser goes on where it was cut off."""
-    queue = request.app[STATE].queue
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    while True:
-        events = await queue.events(prompt.id, since, KEEP_ALIVE)
+    with contextlib.suppress(QueueRefused):  # it is shutting down: the client comes back with the number that it has
+        await _tell(response, request.app[STATE], prompt.id, since)
+    await response.write_eof()
+    return response
+
+
+async def _tell(response: web.StreamResponse, state: State, prompt_id: str, since: int) -> None:
+    """Each event after `since`, until the prompt or the server ends."""
+    while not state.closing.is_set():
+        events = await state.queue.events(prompt_id, since, KEEP_ALIVE)
         for event in events:
             since = event.number or since
             text = f"id: {event.number}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
             await response.write(text.encode())
             if event.is_terminal:
-                await response.write_eof()
-                return response
+                return
         if not events:
-            now = await queue.get(prompt.id)
-            if now is None or now.state in FINISHED or request.app[STATE].closing.is_set():
-                await response.write_eof()
-                return response
+            now = await state.queue.get(prompt_id)
+            if now is None or now.state in FINISHED:
+                return
             await response.write(b": still here\n\n")
 
 

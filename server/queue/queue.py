@@ -44,7 +44,7 @@ class PromptQueue:
 
     def __init__(self, settings: QueueSettings) -> None:
         self.settings = settings
-        self._closing = False
+        self._closing = self._closed = False
 
     async def __aenter__(self) -> PromptQueue:
         await self.start()
@@ -76,9 +76,10 @@ class PromptQueue:
     async def close(self) -> None:
         """Accept nothing more, let the step at hand end and keep its state, put its prompt back, close the file."""
         self._closing = True
+        self._news.wake_all()
         await self._runner.stop()
         await self._webhooks.stop()
-        self._news.wake_all()
+        self._closed = True
         await asyncio.to_thread(self._store.close)
         self._lock.release()
 
@@ -92,16 +93,12 @@ class PromptQueue:
         GraphFlowError for a webhook or a number that is not allowed.
         """
         if self._closing:
-            raise Refused([Problem("closing", "the server is shutting down", hint="try again in a moment")])
+            raise _shutting_down()
         if submission.number is not None and not math.isfinite(submission.number):
             raise GraphFlowError([Problem("bad_number", "number must be a finite number", input="number")])
         if submission.webhook is not None:
             check_url(submission.webhook, self.settings.webhook_hosts)
-        try:
-            accepted = await self._write(lambda tx: ledger.accept(tx, submission, self.settings.waiting_of_one))
-        except sqlite3.Error as error:
-            hint = "free some space on the disk that holds the queue"
-            raise Refused([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error
+        accepted = await self._write(lambda tx: ledger.accept(tx, submission, self.settings.waiting_of_one))
         self._runner.look()
         return accepted
 
@@ -119,6 +116,8 @@ class PromptQueue:
                 if prompt is None or prompt.state in FINISHED or left <= 0 or self._closing:
                     return prompt
                 await asyncio.wait([news], timeout=min(left, LONGEST_WAIT))
+                if self._closing:  # the file may be closed by now
+                    return prompt
 
     # -- lists ------------------------------------------------------------------------------------------------------
 
@@ -154,8 +153,15 @@ class PromptQueue:
 
     async def cancel(self, prompt_id: str) -> ledger.Cancelled:
         """End a prompt. `cancelled`: it had not begun. `cancelling`: it runs, and will end as cancelled within a step,
-        even if it gets through. `finished`: too late, nothing has changed. `unknown`: there is none."""
-        answer = await self._write(lambda tx: ledger.cancel(tx, prompt_id))
+        even if it gets through. `finished`: too late, nothing has changed. `unknown`: there is none.
+
+        Raises Refused (`no_disk`) where that cannot be written down; one that runs is stopped all the same."""
+        try:
+            answer = await self._write(lambda tx: ledger.cancel(tx, prompt_id))
+        except Refused:
+            if self.progress(prompt_id) is not None:
+                self._runner.cancel(prompt_id)
+            raise
         if answer == "cancelling":
             self._runner.cancel(prompt_id)
         return answer
@@ -224,6 +230,8 @@ class PromptQueue:
                 if found or left <= 0 or self._closing or prompt is None or prompt.state in FINISHED:
                     return found
                 await asyncio.wait([news], timeout=left)
+                if self._closing:
+                    return found
 
     async def follow(self, prompt_id: str, since: int = 0) -> AsyncIterator[Event]:
         """Each stored event once, in order, from the one after `since` to the last one of the prompt."""
@@ -235,7 +243,7 @@ class PromptQueue:
                 yield event
                 if event.is_terminal:
                     return
-            if not found:
+            if not found and not self._closing:
                 prompt = await self.get(prompt_id)
                 if prompt is None or prompt.state in FINISHED:
                     return
@@ -256,7 +264,20 @@ class PromptQueue:
     # -- the file ---------------------------------------------------------------------------------------------------
 
     async def _write(self, action: Callable[[Transaction], T]) -> T:
-        return await asyncio.wrap_future(self._store.write(action))
+        """Raises Refused (`closing`, `no_disk`) where it cannot be written just now."""
+        if self._closed:
+            raise _shutting_down()
+        try:
+            return await asyncio.wrap_future(self._store.write(action))
+        except sqlite3.Error as error:
+            hint = "free some space on the disk that holds the queue"
+            raise Refused([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error
 
     async def _read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise _shutting_down()
         return await asyncio.wrap_future(self._store.read(action))
+
+
+def _shutting_down() -> Refused:
+    return Refused([Problem("closing", "the server is shutting down", hint="try again in a moment")])

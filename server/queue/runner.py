@@ -73,9 +73,9 @@ class Runner:
 
     def cancel(self, prompt_id: str) -> None:
         """Make the worker end a run that is to be cancelled; if its node does not notice, the process has to go."""
+        self._cancels.add(prompt_id)
         live = self.live
         if live is None or live.prompt.id != prompt_id:
-            self._cancels.add(prompt_id)
             return
         self.worker.cancel(prompt_id)
         patience = self._settings.cancel_within
@@ -124,7 +124,7 @@ class Runner:
         if self._closing.is_set():
             outcome: Outcome = Released()
         elif prompt.id in self._cancels:
-            outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and makes that of it
+            outcome = Finished("execution_success", {}, {})  # the ledger is told of the cancel, and makes that of it
         else:
             outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
         self._relay = None
@@ -134,7 +134,8 @@ class Runner:
         except Exception as error:
             log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
             state = await self._end(prompt, Died(f"its end could not be written: {error}"))
-        self._cancels.discard(prompt.id)
+        finally:
+            self._cancels.discard(prompt.id)
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
             if isinstance(outcome, Finished):
@@ -155,6 +156,8 @@ class Runner:
         """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
+        if prompt.id in self._cancels:  # it may be that the disk did not take it at the time
+            await self._write(lambda tx: ledger.cancel(tx, prompt.id))
         match outcome:
             case Finished(kind, data, _):
                 await self._write(lambda tx: ledger.finish(tx, *key, kind, data))

@@ -353,7 +353,7 @@ def test_a_queue_that_takes_nothing_just_now_is_a_503_and_no_loss(serve, graph, 
     with serve() as server:
         monkeypatch.setattr(PromptQueue, "submit", refuse)
         refused = server.post("/prompt", {"prompt": graph(63), "prompt_id": "later"})
-        assert refused.status == 503 and refused.problems == ["no_disk"]
+        assert refused.status == 507 and refused.problems == ["no_disk"]
         assert server.get("/prompts/later").status == 404
         monkeypatch.undo()
         assert server.run(graph(63), prompt_id="later")["state"] == "done"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 import time
 import uuid
 
 import pytest
+from graphflow_server.queue import ledger, upkeep
 
 
 def slow(seconds: float, text: str = "slow") -> dict:
@@ -361,3 +364,49 @@ def test_jobs_come_in_the_order_of_their_creation_where_that_is_asked_for_and_no
         assert listed("sort_order=asc") == [second, first, third]
         refused = server.get("/jobs?sort_by=colour")
         assert refused.status == 400 and refused.problems == ["bad_query"]
+
+
+def test_whoever_waits_when_the_server_is_told_to_end_is_answered(serve):
+    """A result, a long poll and a stream: each ends with what is known, and none with a mistake of the server."""
+    steps = {"1": {"class_type": "Steps", "inputs": {"text": "end", "steps": 200, "seconds": 0.1}},
+             "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+    answers = {}
+
+    def ask(name, *request):
+        answers[name] = server.ask(*request)
+
+    with serve() as server:
+        prompt_id = server.post("/prompt", {"prompt": steps}).json["prompt_id"]
+        until_running(server, prompt_id)
+        stream = {"Accept": "text/event-stream"}
+        requests = {
+            "wait": ("POST", "/prompt?wait=30", {"prompt": slow(0.1, "waits")}),
+            "poll": ("GET", f"/prompts/{prompt_id}/events?since=50&wait=30"),
+            "stream": ("GET", f"/prompts/{prompt_id}/events", None, stream),
+        }
+        threads = [threading.Thread(target=ask, args=(name, *request)) for name, request in requests.items()]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+    for thread in threads:
+        thread.join(10)
+    assert {name: answer.status for name, answer in answers.items()} == dict.fromkeys(requests, 200)
+    assert answers["wait"].json["state"] == "pending" and answers["poll"].json["events"] == []
+    assert b"event: execution_start" in answers["stream"].body and b"incident" not in answers["stream"].body
+
+
+def test_on_a_full_disk_every_change_of_the_queue_is_a_507(server, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    for module, name in ((ledger, "cancel_pending"), (upkeep, "forget"), (ledger, "cancel")):
+        monkeypatch.setattr(module, name, full)
+    running = server.post("/prompt", {"prompt": slow(20, "full")}).json["prompt_id"]
+    until_running(server, running)
+    for path, body in (("/history", {"clear": True}), ("/queue", {"clear": True}), ("/interrupt", None)):
+        refused = server.post(path, body)
+        assert refused.status == 507 and refused.problems == ["no_disk"], (path, refused.body)
+    monkeypatch.undo()
+    assert (
+        server.post("/prompt?wait=10", {"prompt": slow(20, "full"), "prompt_id": running}).json["state"] == "cancelled"
+    )

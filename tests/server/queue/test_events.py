@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+from graphflow_server.queue import Refused
+
 
 def test_a_reader_that_comes_back_at_any_event_hears_the_rest_once_and_in_order(place, prompt, run):
     async def check():
@@ -34,6 +37,34 @@ def test_a_long_poll_waits_for_news_and_not_longer_than_asked(place, prompt, run
             last = (await queue.events("a"))[-1].number
             assert done.state == "done" and await queue.events("a", since=last, wait=30) == []
             assert await queue.events("nobody", wait=30) == []
+
+    run(check())
+
+
+def test_whoever_waits_while_the_server_shuts_down_is_answered_with_what_is_known_and_later_questions_are_refused(
+    place, prompt, run
+):
+    async def check():
+        queue = place.queue(start_paused=True)
+        await queue.start()
+        await queue.submit(prompt(write="a", prompt_id="a"))
+        result, events = asyncio.create_task(queue.wait("a", 30)), asyncio.create_task(queue.events("a", wait=30))
+        followed = asyncio.create_task(_all(queue.follow("a")))
+        await asyncio.sleep(0.1)
+        await queue.close()
+        assert (await result).state == "pending" and await events == [] and await followed == []
+        for question in (
+            queue.get("a"),
+            queue.wait("a"),
+            queue.events("a"),
+            queue.cancel("a"),
+            queue.submit(prompt(write="b")),
+        ):
+            with pytest.raises(Refused, match="shutting down"):
+                await asyncio.wait_for(question, 5)
+
+    async def _all(events):
+        return [event async for event in events]
 
     run(check())
 

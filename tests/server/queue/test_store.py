@@ -180,6 +180,62 @@ def test_what_a_run_tells_while_the_disk_is_full_is_written_down_when_there_is_s
     run(check())
 
 
+def test_on_a_full_disk_nothing_is_changed_but_an_interrupt_reaches_its_run_and_is_written_down_when_there_is_space(
+    place, prompt, run, monkeypatch
+):
+    monkeypatch.setattr("graphflow_server.queue.runner.RETRY", 0.05)
+
+    async def check():
+        async with place.queue(cancel_within=60) as queue:
+            running = await queue.submit(prompt(steps={"text": "long", "steps": 200, "seconds": 0.1}))
+            await queue.submit(prompt(write="waits", prompt_id="waits"))
+            async for event in queue.follow(running.prompt_id):
+                if event.type == "executing":
+                    break
+            commit, queue._store._commit = queue._store._commit, refuse
+            for change in (
+                queue.cancel("waits"), queue.delete(["waits"]), queue.clear(), queue.move("waits"), queue.delete_history(),
+                queue.interrupt(),
+            ):  # fmt: skip
+                with pytest.raises(Refused, match="cannot be written: database or disk is full") as error:
+                    await change
+                assert error.value.problems[0].code == "no_disk"
+            while queue.progress() is not None:
+                await asyncio.sleep(0.05)
+            assert (await queue.get(running.prompt_id)).state == "running", "its end waits for the disk"
+            queue._store._commit = commit
+            assert (await queue.wait(running.prompt_id, 30)).state == "cancelled"
+            assert (await queue.wait("waits", 30)).state == "done"
+
+    def refuse(jobs):
+        for job in jobs:
+            job.future.set_exception(sqlite3.OperationalError("database or disk is full"))
+
+    run(check())
+
+
+def test_an_interrupt_that_could_not_be_written_down_wins_though_its_node_got_through(place, prompt, run, monkeypatch):
+    monkeypatch.setattr("graphflow_server.queue.runner.RETRY", 0.05)
+
+    async def check():
+        async with place.queue(cancel_within=60) as queue:
+            running = await queue.submit(prompt(write={"text": "through", "seconds": 0.0}, deaf=0.7))
+            async for event in queue.follow(running.prompt_id):
+                if event.type == "executing" and event.data["node"] == "deaf":
+                    break
+            cancel = ledger.cancel
+            monkeypatch.setattr(ledger, "cancel", full)
+            with pytest.raises(Refused):
+                await queue.interrupt()
+            monkeypatch.setattr(ledger, "cancel", cancel)
+            assert (await queue.wait(running.prompt_id, 30)).state == "cancelled"
+
+    def full(tx, prompt_id):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    run(check())
+
+
 def test_a_run_whose_states_cannot_be_written_down_is_made_again_and_does_not_end_without_them(
     place, prompt, run, monkeypatch
 ):
