@@ -167,7 +167,7 @@ def test_attack_4_a_path_in_a_node_of_the_workflow_leads_nowhere(server, tmp_pat
     before = sorted(server.root.parent.rglob("*.txt"))
     for prefix in ("../escaped", "/tmp/escaped", "a/../../escaped"):
         result = server.run({"1": {"class_type": "Save", "inputs": {"filename_prefix": prefix}}})
-        assert result["state"] == "failed" and "out of the output folder" in result["error"]["exception_message"]
+        assert result["state"] == "failed" and "leads out of its folder" in result["error"]["exception_message"]
     assert sorted(server.root.parent.rglob("*.txt")) == before
 
 
