@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -40,8 +41,8 @@ class Context:
         graph: Mapping[str, Node] | None = None,
     ) -> None:
         self.node_id = node_id
-        self.call = call
-        """Which of the node's calls this is, where a list is mapped."""
+        self.call: int | str = call
+        """Which of the node's calls this is, where a list is mapped; `0.2` is the second that the node makes itself."""
         self.display = display
         """The node of the workflow that this one was made by, if a node expanded into it."""
         self.graph: Mapping[str, Node] = graph if graph is not None else {}
@@ -81,6 +82,16 @@ class Context:
         """Let `make()` be stored as the state to go on from: now and then, and when the run is being cancelled."""
         if self._checkpoint is not None:
             self._checkpoint.save(make, at_once=self._cancel.is_set())
+
+    def within(self, number: int) -> Context:
+        """For the node function that this node calls as its first, second ... one.
+
+        Its files are told from those of the others, and it keeps no state to go on from: that of another would be found.
+        """
+        inner = copy(self)
+        inner.call = f"{self.call}.{number}"
+        inner._checkpoint = None
+        return inner
 
     @property
     def is_cancelled(self) -> bool:

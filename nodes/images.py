@@ -1,6 +1,7 @@
 """Pictures in and out. IMAGE is float32 [B,H,W,C] in 0..1."""
 
 import io
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -137,20 +138,26 @@ def preview_image(images: Image, context: Context) -> Ui:
     return Ui({"images": saved_pictures(images, context, context.settings.temp_dir, "preview", "temp")})
 
 
-def saved_pictures(images: Any, context: Context, folder: Path, prefix: str, kind: str) -> list[dict[str, str]]:
-    """Write [B,H,W,C] as numbered PNG files with the workflow in them; `kind` is the field's name of the folder."""
+def saved_pictures(
+    images: Any, context: Context, folder: Path, prefix: str, kind: str, texts: Mapping[str, str] | None = None,
+    compress_level: int = 4,
+) -> list[dict[str, str]]:  # fmt: skip
+    """Write [B,H,W,C] as numbered PNG files; `kind` is the field's name of the folder.
+
+    They carry these texts; if none are given, what the run says that a saved file carries: the workflow.
+    """
     import torch
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
 
     pixels = (255.0 * images.detach().cpu()).clamp(0, 255).to(torch.uint8).numpy()
     info = PngInfo()
-    for key, text in context.metadata().items():
+    for key, text in (context.metadata() if texts is None else texts).items():
         info.add_text(key, text)
 
     def png(picture: Any) -> bytes:
         file = io.BytesIO()
-        Pillow.fromarray(picture).save(file, format="PNG", pnginfo=info, compress_level=4)
+        Pillow.fromarray(picture).save(file, format="PNG", pnginfo=info, compress_level=compress_level)
         return file.getvalue()
 
     size = pixels.shape[2], pixels.shape[1]

@@ -5,7 +5,7 @@ INPUT_TYPES says, `standins` lets a pack import the helper modules it expects, a
 are part of.
 """
 
-from .current import Current, current, current_settings
+from .current import Current, current, current_settings, inner_context
 from .packs import Pack, load_pack, pack_paths
 
-__all__ = ["Current", "Pack", "current", "current_settings", "load_pack", "pack_paths"]
+__all__ = ["Current", "Pack", "current", "current_settings", "inner_context", "load_pack", "pack_paths"]

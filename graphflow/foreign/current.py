@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..context import Context
 from ..settings import Settings
 
-__all__ = ["Current", "current", "current_settings", "during", "with_settings"]
+__all__ = ["Current", "current", "current_settings", "during", "inner_context", "with_settings"]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class Current:
     context: Context
     graphs: int = 0
     """How many expansions it has begun to build."""
+    calls: int = 0
+    """How many node functions it has called, savers of pictures among them."""
 
 
 _CURRENT: ContextVar[Current | None] = ContextVar("graphflow_foreign_call", default=None)
@@ -29,6 +31,15 @@ _SETTINGS: ContextVar[Settings | None] = ContextVar("graphflow_foreign_settings"
 def current() -> Current | None:
     """The node call that asks, or None outside of one."""
     return _CURRENT.get()
+
+
+def inner_context(what: str) -> Context:
+    """The context for a node function that the running node calls; raises RuntimeError where no node runs."""
+    found = _CURRENT.get()
+    if found is None:
+        raise RuntimeError(f"{what} can be called only while a node runs")
+    found.calls += 1
+    return found.context.within(found.calls)
 
 
 def current_settings() -> Settings:

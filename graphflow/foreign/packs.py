@@ -94,9 +94,12 @@ def _typed(module: ModuleType, pack: str) -> dict[str, NodeType]:
 
 
 def _add_classes(pack: Pack, module: ModuleType) -> None:
-    """The classes of NODE_CLASS_MAPPINGS, and those of the extension that `comfy_entrypoint` gives."""
-    classes = dict(getattr(module, "NODE_CLASS_MAPPINGS", None) or {})
-    titles = dict(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {})
+    """The classes of NODE_CLASS_MAPPINGS, the pack's own and the program's, and those that `comfy_entrypoint` gives."""
+    common = standins.node_module()
+    classes = common.NODE_CLASS_MAPPINGS.assigned_by(module.__name__) if common is not None else {}
+    titles = {name: common.NODE_DISPLAY_NAME_MAPPINGS.get(name) for name in classes}
+    classes |= getattr(module, "NODE_CLASS_MAPPINGS", None) or {}
+    titles |= getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
     entry = getattr(module, "comfy_entrypoint", None)
     if entry is not None:
         for kind in asyncio.run(_nodes_of(entry)):
@@ -106,6 +109,8 @@ def _add_classes(pack: Pack, module: ModuleType) -> None:
     if not classes:
         return
     pack.is_foreign = True
+    if common is not None:
+        common.NODE_CLASS_MAPPINGS.tell(classes)
     stamp, expands = _read_source(pack.path)
     for name, kind in classes.items():
         try:

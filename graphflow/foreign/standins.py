@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-__all__ = ["around", "disable", "enable", "is_enabled"]
+__all__ = ["around", "disable", "enable", "is_enabled", "node_module"]
 
 
 class _Finder(MetaPathFinder):
@@ -33,12 +35,20 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         return PathFinder.find_spec(name, self._folders, target) if path is None and name in self._names else None
 
+    def get(self, name: str) -> ModuleType | None:
+        """The stand-in of this name; None where there is none, or where something else was imported under the name."""
+        module = import_module(name) if name in self._names else None
+        return module if module is not None and self._is_ours(module) else None
+
     def forget(self) -> None:
         """Take what was imported out again."""
         for name, module in list(sys.modules.items()):
-            found = getattr(module, "__file__", None) or ""
-            if name.partition(".")[0] in self._names and any(found.startswith(folder) for folder in self._folders):
+            if name.partition(".")[0] in self._names and self._is_ours(module):
                 del sys.modules[name]
+
+    def _is_ours(self, module: ModuleType) -> bool:
+        found = getattr(module, "__file__", None) or ""
+        return any(found.startswith(folder) for folder in self._folders)
 
 
 @cache
@@ -66,6 +76,11 @@ def disable() -> None:
 
 def is_enabled() -> bool:
     return _finder() in sys.meta_path
+
+
+def node_module() -> Any:
+    """The module `nodes`, where the classes of all packs meet, while enabled; None where nobody provides it."""
+    return _finder().get("nodes")
 
 
 def around() -> AbstractContextManager[object]:

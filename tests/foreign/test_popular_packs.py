@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
@@ -72,3 +74,67 @@ def test_a_choice_of_numbers_is_described_as_the_field_does_and_shown_by_the_she
 
 def test_a_single_type_in_place_of_a_tuple_of_types_is_one_output(engine):
     assert [output.type for output in engine.registry["Popular Defaults"].outputs] == ["STRING"]
+
+
+# -- the module `nodes` -------------------------------------------------------------------------------------------------
+
+
+def picture(folder, name):
+    with Image.open(folder / name) as opened:
+        return opened.getpixel((0, 0)), set(opened.text)
+
+
+def test_a_pack_that_derives_from_the_saver_says_where_and_under_which_name_it_saves(engine):
+    workflow = graph(
+        image=("EmptyImage", {"width": 8, "height": 8, "color": 0x0A141E}),
+        save=("Popular SaveElsewhere", {"images": "@image"}),
+    )  # fmt: skip
+    (shown,) = engine.run(workflow, extra_pnginfo={"workflow": {}}).nodes["save"].ui["images"]
+    assert (shown["filename"], shown["subfolder"], shown["type"]) == ("ComfyUI_mine_00001_.png", "", "temp")
+    assert picture(engine.settings.temp_dir, shown["filename"]) == ((10, 20, 30), {"prompt", "workflow"})
+    assert not engine.settings.output_dir.exists()
+
+
+def test_two_saves_of_one_node_are_two_files_also_in_a_run_that_has_a_name(registry, tmp_path):
+    settings = gf.Settings(output_dir=tmp_path / "out", temp_dir=tmp_path / "temp")
+    workflow = graph(
+        image=("EmptyImage", {"width": 8, "height": 8}), save=("Popular PreviewTwice", {"images": "@image"})
+    )
+    with gf.Engine(registry, settings, cache=gf.Cache(tmp_path / "cache")) as engine:
+        shown = engine.run(workflow, run_id="named").nodes["save"].ui["images"]
+    assert [item["type"] for item in shown] == ["temp", "temp"]
+    assert all(item["filename"].startswith("twice_temp_") for item in shown)
+    pictures = [picture(settings.temp_dir, item["filename"]) for item in shown]
+    assert pictures == [((0, 0, 0), {"prompt"}), ((255, 255, 255), set())]
+
+
+LOAD = ("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"})
+CLIP = {"clip": "@load:1"}
+DRAWN = graph(
+    load=LOAD, yes=("CLIPTextEncode", {"text": "a red apple", **CLIP}), no=("CLIPTextEncode", {"text": "", **CLIP}),
+    empty=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+    draw=("KSampler", {"model": "@load", "seed": 1, "steps": 4, "cfg": 2.0, "sampler_name": "euler", "denoise": 1.0,
+                       "scheduler": "normal", "positive": "@yes", "negative": "@no", "latent_image": "@empty"}),
+    picture=("VAEDecode", {"samples": "@draw", "vae": "@load:2"}),
+    again=("VAEEncode", {"pixels": "@picture", "vae": "@load:2"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["whole", "parts", "node"])
+def test_the_library_called_by_position_gives_what_its_nodes_give(registry, tmp_path, how):
+    # Each sampler keeps its state at each step, and one of them must not find that of the other.
+    settings = gf.Settings(output_dir=tmp_path, checkpoint_every=0.0)
+    workflow = graph(
+        load=LOAD, draw=("Popular Draw", {"model": "@load", "clip": "@load:1", "vae": "@load:2", "how": how})
+    )
+    with gf.Engine(registry, settings, cache=gf.Cache(tmp_path / "cache")) as engine:
+        latent, image, again = engine.run(workflow, targets=["draw"]).nodes["draw"].outputs.values()
+        wanted = engine.run(DRAWN, targets=["draw", "picture", "again"]).nodes
+    torch.testing.assert_close(latent["samples"], wanted["draw"].outputs["LATENT"]["samples"])
+    torch.testing.assert_close(image, wanted["picture"].outputs["IMAGE"])
+    torch.testing.assert_close(again["samples"], wanted["again"].outputs["LATENT"]["samples"])
+
+
+def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_node_type(engine):
+    assert engine.registry["Popular Added"].display_name == "Added by assignment"
+    assert shown(engine, last=("Popular Added", {})) == "3"

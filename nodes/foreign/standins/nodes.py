@@ -1,37 +1,49 @@
-"""The node library under the old names, for packs that call it: `nodes.SaveImage().save_images(...)`."""
+"""The node library under the old names, for packs that call it: `nodes.VAEDecode().decode(vae, samples)`."""
 
-from collections.abc import Mapping
+import json
+import random
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import folder_paths
+from graphflow_nodes.images import saved_pictures
 
 from graphflow import NodeType, Registry, Ui
-from graphflow.foreign import current, current_settings
+from graphflow.foreign import current, current_settings, inner_context
 from graphflow.formats.object_info import describe
 
 MAX_RESOLUTION = 16384
 _METHODS = {
-    "SaveImage": "save_images", "PreviewImage": "save_images", "LoadImage": "load_image", "VAEDecode": "decode",
-    "VAEEncode": "encode", "CLIPTextEncode": "encode", "EmptyLatentImage": "generate", "KSampler": "sample",
-    "KSamplerAdvanced": "sample", "ConditioningCombine": "combine", "LatentUpscale": "upscale",
-    "LatentUpscaleBy": "upscale", "ImageScale": "upscale", "ImageScaleBy": "upscale", "ImageInvert": "invert",
-    "CheckpointLoaderSimple": "load_checkpoint", "VAELoader": "load_vae", "CLIPSetLastLayer": "set_last_layer",
-    "ConditioningZeroOut": "zero_out", "LoraLoader": "load_lora",
+    "LoadImage": "load_image", "LoadImageMask": "load_image", "EmptyImage": "generate", "ImageScale": "upscale",
+    "ImageScaleBy": "upscale", "ImageInvert": "invert", "ImageBatch": "batch", "ImagePadForOutpaint": "expand_image",
+    "VAEDecode": "decode", "VAEEncode": "encode", "VAEEncodeForInpaint": "encode", "VAELoader": "load_vae",
+    "CheckpointLoaderSimple": "load_checkpoint", "CLIPTextEncode": "encode", "CLIPSetLastLayer": "set_last_layer",
+    "ConditioningCombine": "combine", "ConditioningZeroOut": "zero_out", "KSampler": "sample",
+    "KSamplerAdvanced": "sample", "EmptyLatentImage": "generate", "LatentUpscale": "upscale",
+    "LatentUpscaleBy": "upscale", "LatentFromBatch": "frombatch", "RepeatLatentBatch": "repeat",
+    "LatentRotate": "rotate", "LatentFlip": "flip", "LatentCrop": "crop", "LatentComposite": "composite",
+    "LatentBlend": "blend", "SetLatentNoiseMask": "set_mask", "SaveLatent": "save", "LoadLatent": "load",
 }  # fmt: skip
+_FIRST = {"CLIPTextEncode": ["clip"], "VAEDecode": ["vae"], "VAEEncode": ["vae"], "VAEEncodeForInpaint": ["vae"]}
+"""What a call by position gives first; all else is in the order of the node's inputs."""
 
 
 def _face(kind: NodeType) -> type:
+    """A class of the old form that calls one of our nodes."""
     method = _METHODS.get(kind.name, "execute")
+    order = list(dict.fromkeys([*_FIRST.get(kind.name, ()), *kind.inputs]))
 
     def run(self, *values, **named):
-        given = dict(zip(kind.inputs, values, strict=False)) | {
+        if len(values) > len(order):
+            raise TypeError(f"{kind.name} takes {len(order)} values ({', '.join(order)}), not {len(values)}")
+        given = dict(zip(order, values, strict=False)) | {
             name: value for name, value in named.items() if name in kind.inputs
         }
         arguments = {**kind.defaults, **given}
-        call = current()
         if kind.settings is not None:
             arguments[kind.settings] = current_settings()
         if kind.context is not None:
-            if call is None:
-                raise RuntimeError(f"{kind.name} can be called only while a node runs")
-            arguments[kind.context] = call.context
+            arguments[kind.context] = inner_context(kind.name)
         found = kind.function(**kind.arguments(arguments))
         if isinstance(found, Ui):
             return {"ui": found.data, "result": tuple(found.outputs)}
@@ -47,11 +59,81 @@ def _face(kind: NodeType) -> type:
     })  # fmt: skip
 
 
-class _Classes(Mapping):
-    """Made when they are asked for."""
+class SaveImage:
+    """Writes pictures as PNG. Packs derive from it and say elsewhere, and under which name, by what `__init__` sets."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "save_images"
+    OUTPUT_NODE = True
+    CATEGORY = "image"
+    DESCRIPTION = "Write pictures as PNG into the output folder, with the workflow embedded."
 
     def __init__(self):
-        self._types, self._known = None, {}
+        self.output_dir = folder_paths.get_output_directory()
+        self.type = "output"
+        self.prefix_append = ""
+        self.compress_level = 4
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def save_images(self, images, filename_prefix="ComfyUI", prompt=None, extra_pnginfo=None):
+        """The pictures carry the prompt and the texts that are given, unless the settings say that files carry none."""
+        context = inner_context(type(self).__name__)
+        told = {**({} if prompt is None else {"prompt": prompt}), **(extra_pnginfo or {})}
+        texts = {key: json.dumps(value) for key, value in told.items()} if context.settings.metadata else {}
+        prefix = filename_prefix + self.prefix_append
+        saved = saved_pictures(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
+        return {"ui": {"images": saved}}
+
+
+class PreviewImage(SaveImage):
+    """Writes pictures into the folder for temporary files."""
+
+    DESCRIPTION = "Write pictures into the folder for temporary files."
+
+    def __init__(self):
+        self.output_dir = folder_paths.get_temp_directory()
+        self.type = "temp"
+        self.prefix_append = f"_temp_{random.randrange(16**5):05x}"
+        self.compress_level = 1
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"images": ("IMAGE",)},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+
+def common_ksampler(
+    model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=1.0, disable_noise=False,
+    start_step=None, last_step=None, force_full_denoise=False,
+):  # fmt: skip
+    """KSampler, or with a part of the steps or without noise of its own KSamplerAdvanced, in one call."""
+    if not disable_noise and start_step is None and last_step is None:
+        return NODE_CLASS_MAPPINGS["KSampler"]().sample(
+            model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise
+        )
+    if denoise != 1.0:
+        raise ValueError("common_ksampler takes either a part of the steps or a denoise below 1, not both")
+    return NODE_CLASS_MAPPINGS["KSamplerAdvanced"]().sample(
+        model, "disable" if disable_noise else "enable", seed, steps, cfg, sampler_name, scheduler, positive, negative,
+        latent, start_step or 0, 10000 if last_step is None else last_step,
+        "disable" if force_full_denoise else "enable",
+    )  # fmt: skip
+
+
+class _Classes(MutableMapping):
+    """Ours, each made when it is asked for, and those that packs add."""
+
+    def __init__(self):
+        self._types, self._known = None, {"SaveImage": SaveImage, "PreviewImage": PreviewImage}
+        self._assigned = {}
 
     def _all(self):
         if self._types is None:
@@ -63,25 +145,49 @@ class _Classes(Mapping):
             self._known[name] = _face(self._all()[name])
         return self._known[name]
 
+    def __setitem__(self, name, kind):
+        self._known[name] = self._assigned[name] = kind
+
+    def __delitem__(self, name):
+        del self._known[name]
+        self._assigned.pop(name, None)
+
+    def assigned_by(self, package):
+        """The classes that a pack put here and that are its own."""
+        return {name: kind for name, kind in self._assigned.items() if f"{kind.__module__}.".startswith(f"{package}.")}
+
+    def tell(self, classes):
+        """The classes of a pack that was loaded, for the other packs."""
+        self._known.update(classes)
+
     def __iter__(self):
-        return iter(self._all())
+        return iter(dict.fromkeys([*self._all(), *self._known]))
 
     def __len__(self):
-        return len(self._all())
+        return len(self._all().keys() | self._known.keys())
 
 
 NODE_CLASS_MAPPINGS = _Classes()
 
 
-class _Titles(Mapping):
+class _Titles(MutableMapping):
+    def __init__(self):
+        self._added = {}
+
     def __getitem__(self, name):
-        return NODE_CLASS_MAPPINGS._all()[name].display_name
+        return self._added[name] if name in self._added else NODE_CLASS_MAPPINGS._all()[name].display_name
+
+    def __setitem__(self, name, title):
+        self._added[name] = title
+
+    def __delitem__(self, name):
+        del self._added[name]
 
     def __iter__(self):
-        return iter(NODE_CLASS_MAPPINGS)
+        return iter(dict.fromkeys([*NODE_CLASS_MAPPINGS._all(), *self._added]))
 
     def __len__(self):
-        return len(NODE_CLASS_MAPPINGS)
+        return len(NODE_CLASS_MAPPINGS._all().keys() | self._added.keys())
 
 
 NODE_DISPLAY_NAME_MAPPINGS = _Titles()

@@ -2,7 +2,7 @@
 
 import random
 
-from graphflow.foreign import current
+from graphflow.foreign import inner_context
 
 
 class _UIOutput:
@@ -56,12 +56,10 @@ class ImageSaveHelper:
     def save_images(images, filename_prefix, folder_type, cls=None, compress_level=4):
         from graphflow_nodes.images import saved_pictures
 
-        call = current()
-        if call is None:
-            raise RuntimeError("pictures can be saved only while a node runs")
-        settings, kind = call.context.settings, getattr(folder_type, "value", folder_type)
+        context = inner_context("save_images")
+        settings, kind = context.settings, getattr(folder_type, "value", folder_type)
         folder = {"output": settings.output_dir, "temp": settings.temp_dir}[kind]
-        saved = saved_pictures(images, call.context, folder, filename_prefix, kind)
+        saved = saved_pictures(images, context, folder, filename_prefix, kind, None, compress_level)
         return [SavedResult(item["filename"], item["subfolder"], item["type"]) for item in saved]
 
     @staticmethod

@@ -1,0 +1,86 @@
+"""Nodes that call, and derive from, the classes of the module `nodes`."""
+
+import folder_paths
+import torch
+
+import nodes
+
+
+class SaveElsewhere(nodes.SaveImage):
+    def __init__(self):
+        self.output_dir = folder_paths.get_temp_directory()
+        self.type = "temp"
+        self.prefix_append = "_mine"
+        self.compress_level = 1
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {"required": {"images": ("IMAGE",)}, "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+
+
+class PreviewTwice(nodes.PreviewImage):
+    """Previews and passes on; the second time without the prompt."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "go"
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {"required": {"images": ("IMAGE",)}, "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+
+    def go(self, images, prompt=None, extra_pnginfo=None):
+        shown = self.save_images(images, "twice", prompt, extra_pnginfo)
+        more = self.save_images(1 - images, "twice")
+        shown["ui"]["images"] += more["ui"]["images"]
+        return {**shown, "result": (images,)}
+
+
+class Draw:
+    """Text to picture by the library's nodes, all called by position."""
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {
+            "required": {"model": ("MODEL",), "clip": ("CLIP",), "vae": ("VAE",), "how": (["whole", "parts", "node"],)}
+        }
+
+    RETURN_TYPES = ("LATENT", "IMAGE", "LATENT")
+    RETURN_NAMES = ("latent", "image", "again")
+    FUNCTION = "go"
+
+    def go(self, model, clip, vae, how):
+        yes = nodes.CLIPTextEncode().encode(clip, "a red apple")[0]
+        no = nodes.NODE_CLASS_MAPPINGS["CLIPTextEncode"]().encode(clip=clip, text="")[0]
+        latent = nodes.EmptyLatentImage().generate(64, 64, 1)[0]
+        rest = (2.0, "euler", "normal", yes, no)
+        if how == "whole":
+            (done,) = nodes.common_ksampler(model, 1, 4, *rest, latent)
+        elif how == "node":
+            (done,) = nodes.KSampler().sample(model, 1, 4, *rest, latent, 1.0)
+        else:
+            (half,) = nodes.common_ksampler(model, 1, 4, *rest, latent, start_step=0, last_step=2)
+            (done,) = nodes.common_ksampler(
+                model, 1, 4, *rest, half, disable_noise=True, start_step=2, last_step=4, force_full_denoise=True
+            )
+        (picture,) = nodes.VAEDecode().decode(vae, done)
+        return (done, picture, nodes.VAEEncode().encode(vae, picture)[0])
+
+
+class Added:
+    """Told to the program by assignment, and by nothing else."""
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {"required": {}}
+
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "go"
+
+    def go(self):
+        assert nodes.NODE_CLASS_MAPPINGS["Popular Added"] is Added and "Popular Show" in nodes.NODE_CLASS_MAPPINGS
+        return (len(torch.zeros(3)),)
+
+
+nodes.NODE_CLASS_MAPPINGS["Popular Added"] = Added
+nodes.NODE_DISPLAY_NAME_MAPPINGS["Popular Added"] = "Added by assignment"
+CLASSES = (SaveElsewhere, PreviewTwice, Draw)
