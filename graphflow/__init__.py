@@ -39,16 +39,16 @@ from .types import (
     Wire,
 )
 from .values import Handle
-from .workflow import Link, Node, Place, Workflow
+from .workflow import Link, Node, Place, Source, Workflow, as_workflow
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ALWAYS", "AnyType", "Blocked", "Cache", "Cancelled", "Checked", "Choice", "ClipHandle", "Conditioning",
+    "ALWAYS", "AnyType", "as_workflow", "Blocked", "Cache", "Cancelled", "Checked", "Choice", "ClipHandle", "Conditioning",
     "connect", "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError",
     "Grow", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
     "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
     "prompts", "random_prompt", "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage",
-    "Seed", "Settings", "subgraph", "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult",
+    "Seed", "Settings", "Source", "subgraph", "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult",
     "Variants", "Wildcards", "wildcards_used", "Wire", "Workflow",
 ]  # fmt: skip

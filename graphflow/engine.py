@@ -29,7 +29,7 @@ from .show import html_of_files, html_of_outputs, in_words
 from .stream import awaited, stream
 from .validate import Bound, sound, validate
 from .values import share
-from .workflow import Workflow
+from .workflow import Source, Workflow, as_workflow
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result", "run"]
 
@@ -154,16 +154,16 @@ class Engine:
         """Read a workflow file of any kind: API format, the editor's own format, a picture that carries either."""
         return Workflow.load(path, self.infos)
 
-    def validate(self, workflow: Workflow) -> list[Problem]:
+    def validate(self, workflow: Source) -> list[Problem]:
         """All problems of the workflow; none means that it can run."""
-        return validate(workflow, self.registry, self.settings)[1]
+        return validate(self._taken(workflow), self.registry, self.settings)[1]
 
-    def check(self, workflow: Workflow, targets: Iterable[str] | None = None) -> Checked:
+    def check(self, workflow: Source, targets: Iterable[str] | None = None) -> Checked:
         """What of the workflow can run: its output nodes, or the `targets` (ids, titles or types).
 
         A problem stops only the outputs that stand on it. Raises InvalidWorkflow where a target is not to be found.
         """
-        warnings: list[Problem] = []
+        workflow, warnings = self._taken(workflow), list[Problem]()
         order, problems = validate(workflow, self.registry, self.settings, warnings)
         if targets is None:
             wanted = [key for key, node in workflow.items() if _is_output(self.registry.get(node.class_type))]
@@ -174,8 +174,9 @@ class Engine:
         outputs = tuple(key for key in wanted if key in good)
         return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
 
-    def explain(self, workflow: Workflow) -> list[Explanation]:
+    def explain(self, workflow: Source) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
+        workflow = self._taken(workflow)
         order, problems = validate(workflow, self.registry, self.settings)
         if problems:
             raise InvalidWorkflow(problems)
@@ -186,7 +187,7 @@ class Engine:
     @kept()
     def run(
         self,
-        workflow: Workflow,
+        workflow: Source,
         *,
         targets: Iterable[str] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -206,6 +207,7 @@ class Engine:
 
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
+        workflow = self._taken(workflow)
         emit = on_event or _ignore
         began = time.perf_counter()
         with in_bulk():
@@ -237,16 +239,20 @@ class Engine:
         nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
         return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
 
-    def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
+    def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.
 
         The run goes on in a thread. Leaving the loop cancels it; at its end is raised what `run` raises.
         """
         return stream(self.run, workflow, options)
 
-    async def run_async(self, workflow: Workflow, **options: Any) -> Result:
+    async def run_async(self, workflow: Source, **options: Any) -> Result:
         """As `run`, beside whatever else the event loop does. Cancelling the task cancels the run."""
         return await awaited(self.run, workflow, options)
+
+    def _taken(self, source: Source) -> Workflow:
+        """What is asked to run may be a graph, JSON or a file as well."""
+        return source if isinstance(source, Workflow) else as_workflow(source, self.infos)
 
     def _fingerprints(self, order: Mapping[str, Bound]) -> dict[str, Fingerprint]:
         try:
@@ -257,10 +263,10 @@ class Engine:
             raise InvalidWorkflow([Problem("too_deep", "a value is nested about a thousand times")]) from None
 
 
-def run(workflow: Workflow | str | Path, **options: Any) -> Result:
-    """Run a workflow, or a workflow file, on an engine of its own."""
+def run(workflow: Source, **options: Any) -> Result:
+    """Run a workflow, a graph, or a workflow file, on an engine of its own."""
     with Engine() as engine:
-        return engine.run(workflow if isinstance(workflow, Workflow) else engine.load(workflow), **options)
+        return engine.run(workflow, **options)
 
 
 def node_result(node: Bound, entry: Entry) -> NodeResult:

@@ -21,7 +21,7 @@ from .registry import Registry
 from .script import made
 from .settings import Settings
 from .validate import validate
-from .workflow import Node, Workflow, as_link
+from .workflow import Node, Workflow, as_link, plain_number
 
 __all__ = ["Nodes"]
 
@@ -94,7 +94,7 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
 
 def _plain(value: Any) -> Any:
     """The JSON value of a literal; a list that would read as a link is wrapped, as the field does."""
-    return {"__value__": value} if as_link(value) is not None else value
+    return {"__value__": value} if as_link(value) is not None else plain_number(value)
 
 
 def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str | None) -> list[Problem]:

@@ -10,7 +10,7 @@ r"""Dynamic prompts: one template, many prompts.
 
 A line of a wildcard file is a template itself; empty lines and lines that begin with `#` are skipped. `\{`, `\}`, `\|`,
 `\_` and `\\` are the plain characters. This is the part of the syntax of the sd-dynamic-prompts extension that people
-use most; its variables and Jinja templates are left out.
+use most; its variables (refused) and Jinja templates are left out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MOST = 100_000
 """Prompts that one template may give when all are asked for."""
 DEEPEST = 50
 _TOKEN = re.compile(r"\\[{}|_\\]|\{|\}|\||__[\w./*?-]+?__(?!_)|[^\\{}|_]+|.", re.DOTALL)
+_VARIABLE = re.compile(r"\$\{\s*[A-Za-z_]\w*\s*[=:!}]")
 _COUNT = re.compile(r"\s*(\d*)\s*(-)?\s*(\d*)\s*\$\$")
 _WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*::")
 
@@ -148,6 +149,9 @@ _Part = str | _Choice | _Wildcard
 
 
 def _parse(template: str) -> tuple[_Part, ...]:
+    if variable := _VARIABLE.search(template):
+        raise _wrong("variable", f"{variable[0]}... looks like a variable, and there are none", "write the choice where it "
+                     "is used, or \\{ for a plain bracket")  # fmt: skip
     tokens = _TOKEN.findall(template)
     parts, at = _sequence(tokens, 0, 0)
     if at < len(tokens):

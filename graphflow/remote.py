@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .engine import Result
 from .events import Event
 from .problem import InvalidWorkflow, Problem
-from .workflow import Workflow
+from .workflow import Source
 
 __all__ = ["Remote", "connect"]
 
@@ -35,19 +35,19 @@ class Remote(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def run(
-        self, workflow: Workflow, *, targets: Iterable[str] | None = None, on_event: Callable[[Event], None] | None = None,
+        self, workflow: Source, *, targets: Iterable[str] | None = None, on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None, run_id: str | None = None, extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:  # fmt: skip
         """As `Engine.run`. A `run_id` that the server knows already is not run again: its result is fetched."""
 
-    async def run_async(self, workflow: Workflow, **options: Any) -> Result:
+    async def run_async(self, workflow: Source, **options: Any) -> Result:
         """As `run`. Cancelling the task cancels the run on the server."""
 
-    def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
+    def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         """The events of a run as they happen; leaving the loop cancels it. Raises at its end what `run` raises."""
 
     def submit(
-        self, workflow: Workflow, *, targets: Iterable[str] | None = None, run_id: str | None = None,
+        self, workflow: Source, *, targets: Iterable[str] | None = None, run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> str:  # fmt: skip
         """Queue a workflow and go on; gives the id of the run. Raises InvalidWorkflow with all its problems."""
@@ -61,7 +61,7 @@ class Remote(Protocol):
     def cancel(self, run_id: str) -> None:
         """Stop a run, or take it out of the queue."""
 
-    def validate(self, workflow: Workflow) -> list[Problem]:
+    def validate(self, workflow: Source) -> list[Problem]:
         """All problems of the workflow, as the server sees it."""
 
     def upload(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
@@ -70,13 +70,13 @@ class Remote(Protocol):
     def fetch(self, name: str, *, folder: str = "output") -> bytes:
         """A file of the server, by its name below the folder (`input`, `output`, `temp`)."""
 
-    async def submit_async(self, workflow: Workflow, **options: Any) -> str: ...
+    async def submit_async(self, workflow: Source, **options: Any) -> str: ...
 
     async def result_async(self, run_id: str) -> Result: ...
 
     async def cancel_async(self, run_id: str) -> None: ...
 
-    async def validate_async(self, workflow: Workflow) -> list[Problem]: ...
+    async def validate_async(self, workflow: Source) -> list[Problem]: ...
 
     async def upload_async(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str: ...
 

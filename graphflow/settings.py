@@ -51,6 +51,12 @@ class Settings:
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""
 
+    def __post_init__(self) -> None:
+        """Folders may be given as text."""
+        for name in ("output_dir", "input_dir", "temp_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "models", tuple(map(Path, self.models)))
+
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""
         return self.output_dir / ".graphflow" / hashlib.sha256(run_id.encode()).hexdigest()[:32]

@@ -12,7 +12,7 @@ from threading import Event as Flag
 from typing import Any, TypeVar
 
 from .events import Event
-from .workflow import Workflow
+from .workflow import Source
 
 __all__ = ["awaited", "stream"]
 
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 async def stream(
-    run: Callable[..., Any], workflow: Workflow, options: Mapping[str, Any]
+    run: Callable[..., Any], workflow: Source, options: Mapping[str, Any]
 ) -> AsyncIterator[Event]:  # fmt: skip
     """The events of `run(workflow, **options)` as they happen; raises at the end what the run raises."""
     loop = asyncio.get_running_loop()
@@ -45,7 +45,7 @@ async def stream(
             await asyncio.shield(task)
 
 
-async def awaited(run: Callable[..., R], workflow: Workflow, options: Mapping[str, Any]) -> R:
+async def awaited(run: Callable[..., R], workflow: Source, options: Mapping[str, Any]) -> R:
     """The result of `run(workflow, **options)`."""
     cancel = options.get("cancel") or Flag()
     task = asyncio.create_task(asyncio.to_thread(run, workflow, **{**options, "cancel": cancel}))

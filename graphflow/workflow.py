@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -168,11 +168,11 @@ class Workflow(Mapping[str, Node]):
         """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises InvalidWorkflow."""
         if name is None:
             found = self.find_all(type=type, title=title)
-            words = [f"{key} {word!r}" for key, word in (("type", type), ("title", title)) if word is not None]
+            words = [f"{how} {word!r}" for how, word in (("of type", type), ("called", title)) if word is not None]
             return self._the_one(found, " and ".join(words))
         if name in self._nodes:
             return name
-        return self._the_one(self.find_all(title=name) or self.find_all(type=name), repr(name), name)
+        return self._the_one(self.find_all(title=name) or self.find_all(type=name), f"called {name!r}", name)
 
     def find_all(self, *, type: str | None = None, title: str | None = None) -> tuple[str, ...]:
         """The ids of all nodes of this type, with this title, or both; in the document's order."""
@@ -187,10 +187,10 @@ class Workflow(Mapping[str, Node]):
             return found[0]
         if found:
             hint = "name one by id: " + ", ".join(found)
-            raise InvalidWorkflow([Problem("ambiguous", f"{len(found)} nodes are called {words}", hint=hint)])
+            raise InvalidWorkflow([Problem("ambiguous", f"{len(found)} nodes are {words}", hint=hint)])
         known = {word for key, item in self._nodes.items() for word in (key, item.title, item.class_type) if word}
         raise InvalidWorkflow([
-            Problem("no_node", f"no node is called {words}", hint=did_you_mean(name or words, sorted(known)))
+            Problem("no_node", f"no node is {words}", hint=did_you_mean(name or words, sorted(known)))
         ])  # fmt: skip
 
     def place(self, where: str | Place) -> Place:
@@ -217,7 +217,7 @@ class Workflow(Mapping[str, Node]):
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
         place = self.place(where)
         old = self._nodes[place.node]
-        new = old.model_copy(update={"inputs": {**old.inputs, place.input: value}})
+        new = old.model_copy(update={"inputs": {**old.inputs, place.input: plain_number(value)}})
         return self._like({**self._nodes, place.node: new})
 
     def set_all(self, changes: Mapping[str, Any] | Mapping[Place, Any]) -> Workflow:
@@ -225,7 +225,7 @@ class Workflow(Mapping[str, Node]):
         by_node: dict[str, dict[str, Any]] = {}
         for where, value in changes.items():
             place = self.place(where)
-            by_node.setdefault(place.node, {})[place.input] = value
+            by_node.setdefault(place.node, {})[place.input] = plain_number(value)
         nodes = dict(self._nodes)
         for node_id, inputs in by_node.items():
             old = nodes[node_id]
@@ -267,13 +267,13 @@ class Workflow(Mapping[str, Node]):
 
         return without(self, nodes, through or {})
 
-    def join(self, other: Workflow) -> tuple[Workflow, dict[str, str]]:
+    def join(self, other: Source) -> tuple[Workflow, dict[str, str]]:
         """Both in one, and the ids that the nodes of `other` have in it; a node whose id is taken gets a new one."""
         from .edits import join
 
-        return join(self, other)
+        return join(self, as_workflow(other))
 
-    def __add__(self, other: Workflow) -> Workflow:
+    def __add__(self, other: Source) -> Workflow:
         return self.join(other)[0]
 
     def _like(self, nodes: dict[str, Node]) -> Workflow:
@@ -281,6 +281,33 @@ class Workflow(Mapping[str, Node]):
         new = Workflow.__new__(Workflow)
         new._nodes, new.extra = nodes, self.extra
         return new
+
+
+class HoldsWorkflow(Protocol):
+    """Such as a Graph."""
+
+    @property
+    def workflow(self) -> Workflow: ...
+
+
+Source = Workflow | HoldsWorkflow | Mapping[str, Any] | str | Path
+"""What stands for a workflow where one is asked for: itself, a graph, its JSON, or the file that it is in."""
+
+
+def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
+    """The workflow that is meant; `infos` are needed for the editor's own format. Raises InvalidWorkflow."""
+    if isinstance(source, Workflow):
+        return source
+    if isinstance(source, (str, Path)):
+        return Workflow.load(source, infos)
+    return Workflow.from_json(dict(source), infos) if isinstance(source, Mapping) else source.workflow
+
+
+def plain_number(value: Any) -> Any:
+    """A number of an array library as one of Python's, which JSON can hold; all else as it is."""
+    if type(value).__module__ != "builtins" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
 
 
 def parse(text: str) -> Any:

@@ -749,18 +749,23 @@ class _ImageScaleToTotalPixels(Image):
     image: Place
     upscale_method: Place
     megapixels: Place
+    resolution_steps: Place
     IMAGE: Image
 def ImageScaleToTotalPixels(
     *,
     image: Image,
     upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
     megapixels: float | Float | Int = 1.0,
+    resolution_steps: int | Int = 1,
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleToTotalPixels:
     """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
 
+    Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
+
     `megapixels`: 0.01 to 16.0
+    `resolution_steps`: 1 to 256
     """
     ...
 

@@ -14,9 +14,12 @@ __all__ = ["FUNCTIONS", "Number", "evaluate"]
 
 Number = int | float | bool
 LONGEST, LARGEST_BITS, DEEPEST = 2000, 4096, 50
+MOST_DIGITS = 400
+"""Beyond them rounding changes no number of a bearable size, and Python would take for ever over it."""
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "min": min, "max": max, "round": round, "int": int, "float": float, "bool": bool, "sum": lambda *v: sum(v),
+    "abs": abs, "min": lambda *v: min(v), "max": lambda *v: max(v), "round": lambda v, digits=None: _rounded(v, digits),
+    "int": int, "float": float, "bool": bool, "sum": lambda *v: sum(v),
     "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc, "sqrt": math.sqrt, "exp": math.exp, "log": math.log,
     "log2": math.log2, "log10": math.log10, "pow": lambda a, b: _power(a, b), "hypot": math.hypot,
     "sin": math.sin, "cos": math.cos, "tan": math.tan, "asin": math.asin, "acos": math.acos, "atan": math.atan,
@@ -24,6 +27,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sign": lambda v: (v > 0) - (v < 0), "clamp": lambda v, low, high: max(low, min(v, high)),
 }  # fmt: skip
 CONSTANTS = {"pi": math.pi, "tau": math.tau, "inf": math.inf}
+
+
+def _rounded(value: Number, digits: int | None) -> Number:
+    return round(value) if digits is None else round(value, max(-MOST_DIGITS, min(_whole(digits), MOST_DIGITS)))
 
 
 def _power(a: Number, b: Number) -> Number:
@@ -59,9 +66,9 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 def evaluate(expression: str, values: Mapping[str, Number]) -> Number:
     """The value of an expression. Raises GraphFlowError that says what in it is not understood or cannot be computed."""
-    text = " ".join(expression.split())
-    if len(text) > LONGEST:
-        raise _problem("bad_expression", f"it has {len(text)} characters, over {LONGEST}")
+    if len(expression) > LONGEST:
+        raise _problem("bad_expression", f"it has {len(expression)} characters, over {LONGEST}")
+    text = " ".join(" ".join(line.split("#")[0] for line in expression.splitlines()).split())
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -85,11 +92,8 @@ def _value(part: ast.expr, values: Mapping[str, Number], depth: int) -> Any:
             return part.value
         case ast.Name(id=name):
             return _named(name, values)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            a, b = inner(left), inner(right)
-            if isinstance(op, _BITWISE):  # a whole number may come as a float, 64.0 & -8
-                a, b = _whole(a), _whole(b)
-            return _bounded(_BINARY[type(op)](a, b))
+        case ast.BinOp():
+            return _chain(part, inner)
         case ast.UnaryOp(op=ast.Invert(), operand=operand):
             return ~_whole(inner(operand))
         case ast.UnaryOp(op=op, operand=operand):
@@ -106,8 +110,24 @@ def _value(part: ast.expr, values: Mapping[str, Number], depth: int) -> Any:
         case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
             hint = did_you_mean(name, FUNCTIONS) or "known are " + ", ".join(FUNCTIONS)
             raise _problem("bad_expression", f"there is no function {name!r}", hint)
-    hint = "numbers, names, + - * / // % **, & | ^ ~ << >>, comparisons, and, or, not, a if b else c, functions"
-    raise _problem("bad_expression", f"{ast.unparse(part)!r} is not allowed", hint)
+    raise _not_allowed(part)
+
+
+def _chain(part: ast.expr, inner: Callable[[ast.expr], Any]) -> Any:
+    """a + b - c ..., which Python nests to the left: a long sum is not deep."""
+    links: list[tuple[ast.operator, ast.expr]] = []
+    while isinstance(part, ast.BinOp) and type(part.op) in _BINARY:
+        links.append((part.op, part.right))
+        part = part.left
+    if not links:
+        raise _not_allowed(part)
+    found = inner(part)
+    for op, right in reversed(links):
+        a, b = found, inner(right)
+        if isinstance(op, _BITWISE):  # a whole number may come as a float, 64.0 & -8
+            a, b = _whole(a), _whole(b)
+        found = _bounded(_BINARY[type(op)](a, b))
+    return found
 
 
 def _named(name: str, values: Mapping[str, Number]) -> Number:
@@ -141,12 +161,19 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-def _short(value: Number) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value) if abs(value) < 10**12 else "a huge number"
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "a huge number" if isinstance(value, int) and abs(value) >= 10**12 else str(value)
 
 
 def _shown(values: Mapping[str, Number]) -> str:
     return ", ".join(f"{name} = {_short(value)}" for name, value in values.items()) or "no values"
+
+
+def _not_allowed(part: ast.expr) -> GraphFlowError:
+    hint = "numbers, names, + - * / // % **, & | ^ ~ << >>, comparisons, and, or, not, a if b else c, functions"
+    return _problem("bad_expression", f"{ast.unparse(part)!r} is not allowed", hint)
 
 
 def _problem(code: str, message: str, hint: str | None = None) -> GraphFlowError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 from graphflow import Choice, GraphFlowError, Multiline, Problem, Range, node
 
 if TYPE_CHECKING:
-    from regex import Pattern
+    from regex import Match, Pattern
 
 SECONDS = 2.0
 LONGEST_PATTERN, LONGEST_RESULT = 10_000, 10_000_000
@@ -74,13 +74,20 @@ def regex_replace(
     import regex
 
     pattern = _compiled(regex_pattern, case_insensitive, multiline, dotall)
+    length = len(string)
+
+    def put(match: Match[str]) -> str:
+        nonlocal length
+        text = match.expand(replace)
+        length += len(text) - len(match[0])
+        if length > LONGEST_RESULT:  # told before it is built: it would fill the memory
+            raise _problem("too_long", f"the result has over {LONGEST_RESULT} characters", "replace")
+        return text
+
     try:
-        found = _in_time(lambda: pattern.sub(replace, string, count=count, timeout=SECONDS))
+        return _in_time(lambda: pattern.sub(put, string, count=count, timeout=SECONDS))
     except (regex.error, IndexError) as error:
         raise _problem("bad_replacement", f"{replace!r} cannot be put in: {error}", "replace") from None
-    if len(found) > LONGEST_RESULT:
-        raise _problem("too_long", f"the result has {len(found)} characters, over {LONGEST_RESULT}", "replace")
-    return found
 
 
 def _compiled(pattern: str, case_insensitive: bool, multiline: bool, dotall: bool) -> Pattern[str]:

@@ -90,7 +90,7 @@ def json_extract_string(json_string: _Text = "", key: str = "") -> str:
     """
     try:
         found: Any = json.loads(json_string)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     found = found[key] if isinstance(found, dict) and key in found else _inner(found, key)
     if found is None:

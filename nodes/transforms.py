@@ -72,13 +72,22 @@ def image_scale_by(
     return scaled(image, round(image.shape[2] * scale_by), round(image.shape[1] * scale_by), upscale_method)
 
 
-@node("ImageScaleToTotalPixels", category="image/upscaling", version="1", environment=numerics)
+@node("ImageScaleToTotalPixels", category="image/upscaling", version="2", environment=numerics)
 def image_scale_to_total_pixels(
-    image: Image, upscale_method: _Method, megapixels: Annotated[float, Range(0.01, 16.0, 0.01)] = 1.0
+    image: Image,
+    upscale_method: _Method,
+    megapixels: Annotated[float, Range(0.01, 16.0, 0.01)] = 1.0,
+    resolution_steps: Annotated[int, Range(1, 256)] = 1,
 ) -> Image:
-    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept."""
+    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+
+    Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
+    """
     factor = math.sqrt(megapixels * MEGAPIXEL / (image.shape[2] * image.shape[1]))
-    return scaled(image, round(image.shape[2] * factor), round(image.shape[1] * factor), upscale_method)
+    width, height = (
+        max(1, round(side * factor / resolution_steps)) * resolution_steps for side in (image.shape[2], image.shape[1])
+    )
+    return scaled(image, width, height, upscale_method)
 
 
 @node("ImageScaleToMaxDimension", category="image/upscaling", version="1", environment=numerics)

@@ -29,6 +29,9 @@ from .common import (
 
 __all__ = ["configure", "run"]
 
+SMALLEST_CELL, LARGEST_CELL = 16, 4096
+"""Pixels."""
+
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})(?::({_NUMBER}))?")
 MOST_VALUES = 1_000_000
@@ -51,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", type=Path, metavar="FILE", help="all pictures as one, labelled")
     parser.add_argument("--rows", metavar="NODE.INPUT", help="what changes from row to row in the grid")
     parser.add_argument("--cols", metavar="NODE.INPUT", help="what changes from column to column in the grid")
-    parser.add_argument("--cell", type=int, default=256, metavar="PIXELS", help="size of a picture in the grid (256)")
+    parser.add_argument("--cell", type=_cell, default=256, metavar="PIXELS", help="size of a picture in the grid (256)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of values, pictures and errors")
     parser.add_argument("--html", type=Path, metavar="FILE", help="one page of all pictures, with filter and sort")
     parser.add_argument(
@@ -123,10 +126,17 @@ def _write(options: argparse.Namespace, results: Results, rows: Place | None, co
         results.html(options.html, title=f"Sweep of {options.file}")
 
 
+def _cell(text: str) -> int:
+    if not text.isdecimal() or not SMALLEST_CELL <= int(text) <= LARGEST_CELL:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from {SMALLEST_CELL} to {LARGEST_CELL}")
+    return int(text)
+
+
 def _say_plan(found: Sweep, merged: Any) -> int:
     for index, problems in merged.invalid.items():
         complain(problems, f"variant {index}")
-    apart = len(merged.wanted) * len(merged.part(next(iter(merged.wanted.values())))[0])
+    some = next(iter(merged.wanted.values()), None)
+    apart = len(merged.wanted) * len(merged.part(some)[0]) if some is not None else 0
     print(f"{len(found)} variants, {len(merged.invalid)} of them cannot run; {len(merged.nodes)} nodes to compute, "
           f"{apart} if each ran by itself")  # fmt: skip
     return FAILED if merged.invalid else DONE

@@ -239,10 +239,16 @@ def _joined(function: str, arguments: Mapping[str, str]) -> str:
     return line if len(line) <= WIDTH else f"{function}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
 
 
+def _escape(letter: str) -> str:
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+
+
 def _literal(value: Any) -> str:
     """Python for a JSON value."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=not value.isprintable())
+        return "".join(
+            letter if letter.isprintable() else _escape(letter) for letter in json.dumps(value, ensure_ascii=False)
+        )
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..handles import Value, link_of
 from ..problem import InvalidWorkflow, Problem
-from ..workflow import Link, Place, Workflow
+from ..workflow import Link, Place, Workflow, plain_number
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
 
@@ -71,6 +71,11 @@ class Variants(Sequence[Variant]):
             index, row = divmod(index, len(axis))
             found.append(row)
         return tuple(found[::-1])
+
+    def are_to_blame_for(self, problems: Iterable[Problem]) -> bool:
+        """Whether one of these is at an input that varies: then it is not the workflow itself that is wrong."""
+        places = {(place.node, place.input) for place in self.places}
+        return any((problem.node, problem.input) in places for problem in problems)
 
     def ordered(self, slowest: Sequence[int]) -> list[int]:
         """The indexes of all variants, these axes (by number) moving in this order, the first slowest."""
@@ -148,9 +153,7 @@ def _plain(value: Any) -> Any:
         return list(link_of(value))
     if isinstance(value, Link):
         return list(value)
-    if type(value).__module__ != "builtins" and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value
+    return plain_number(value)
 
 
 def _problem(code: str, message: str, place: Place, hint: str | None = None) -> Problem:

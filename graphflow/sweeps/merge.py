@@ -29,7 +29,7 @@ Rows = tuple[int, ...]
 def merge(
     variants: Variants, types: Mapping[str, NodeType], settings: Settings, targets: Iterable[str] | None = None
 ) -> Merged:
-    """Raises InvalidWorkflow where the workflow itself, a place or every single variant is wrong."""
+    """Raises InvalidWorkflow where a place is wrong, or the workflow itself, whatever the variants have."""
     return _Merger(variants, types, settings, targets).merged()
 
 
@@ -62,7 +62,8 @@ class _Merger:
                 self._result.wanted[index] = found
         if not self._result.wanted:
             unique = dict.fromkeys(problem for found in self._result.invalid.values() for problem in found)
-            raise InvalidWorkflow(list(unique))
+            if not self._variants.are_to_blame_for(unique):
+                raise InvalidWorkflow(list(unique))
         return self._result
 
     def _check_places(self) -> None:

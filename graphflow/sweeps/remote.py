@@ -33,7 +33,7 @@ def run_remote(
 ) -> Tally:  # fmt: skip
     """Run all variants and `give` each as it is done. Events name a node `ID@VARIANT`.
 
-    Raises InvalidWorkflow if no variant can run, Cancelled, and GraphFlowError if the server does not answer.
+    Raises InvalidWorkflow where the workflow itself is wrong, Cancelled, and GraphFlowError if the server does not answer.
     """
     tally = Tally()
     wanted = None if targets is None else tuple(targets)
@@ -71,7 +71,9 @@ def run_remote(
             except BaseException:
                 stop.set()
                 raise
-        if len(refused) == len(variants):
+        if len(refused) == len(variants) and not variants.are_to_blame_for(
+            p for error in refused for p in error.problems
+        ):
             raise refused[0]
         status = "done"
     except Cancelled:

@@ -92,7 +92,7 @@ class Results(Sequence[VariantResult]):
                 "variant": item.index,
                 **{names[place]: value for place, value in item.values.items()},
                 "images": [str(image.path) for image in item.images],
-                "error": "; ".join(problem.message for problem in item.problems),
+                "error": "; ".join(" ".join(str(problem).split()) for problem in item.problems),
             }
             for item in self.items
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event as Flag
 from threading import Thread
@@ -14,8 +13,7 @@ from ..engine import Engine
 from ..events import Event
 from ..problem import InvalidWorkflow, Problem
 from ..remote import Remote
-from ..script import Graph
-from ..workflow import Workflow
+from ..workflow import Source, as_workflow
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
@@ -29,7 +27,7 @@ TOGETHER = 16
 """Samplers of a sweep that may share forward passes, where the settings state none."""
 
 
-def sweep(graph: Graph | Workflow | str | Path, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
+def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
     """All variants of a graph or workflow (or of the file of one) that these axes span.
 
     `{place: values}` is an axis, and all axes are crossed; `{(place, place): [(1, 2), (3, 4)]}` moves several inputs
@@ -38,9 +36,7 @@ def sweep(graph: Graph | Workflow | str | Path, vary: Mapping[Any, Iterable[Any]
 
     Raises InvalidWorkflow where a place is not to be found or an axis has no values.
     """
-    if isinstance(graph, (str, Path)):
-        graph = Workflow.load(graph)
-    workflow = graph.workflow if isinstance(graph, Graph) else graph
+    workflow = as_workflow(graph)
     return Sweep(Variants(workflow, axes(workflow, vary)))
 
 
@@ -54,7 +50,7 @@ class Sweep:
         return len(self.variants)
 
     def plan(self, engine: Engine, targets: Iterable[str] | None = None) -> Merged:
-        """What would run, and which variants cannot. Runs nothing. Raises InvalidWorkflow if none can."""
+        """What would run, and which variants cannot. Runs nothing. Raises InvalidWorkflow where the workflow itself is wrong."""
         return merge(self.variants, engine.registry, engine.settings, targets)
 
     def run(
@@ -78,7 +74,7 @@ class Sweep:
         `Merged`. `exact`: no two samplers share a forward pass, so that each picture is the same to the bit as that of
         the variant run alone. What is done is cached, so a sweep that was stopped goes on where it was.
 
-        Raises InvalidWorkflow if no variant can run, Cancelled.
+        Raises InvalidWorkflow where the workflow itself is wrong, Cancelled.
         """
         if engine is None:
             with Engine() as own:

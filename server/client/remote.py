@@ -12,7 +12,18 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any, TypeVar
 
-from graphflow import Cancelled, Event, GraphFlowError, NodeFailed, NodeResult, Problem, Result, Workflow
+from graphflow import (
+    Cancelled,
+    Event,
+    GraphFlowError,
+    NodeFailed,
+    NodeResult,
+    Problem,
+    Result,
+    Source,
+    Workflow,
+    as_workflow,
+)
 
 from .files import fetched
 from .follow import FIRST_PAUSE, MISSES, Live, follow, lost, patiently
@@ -49,10 +60,11 @@ class HttpRemote:
 
     # -- run ------------------------------------------------------------------------------------------------------------
 
-    def run(self, workflow: Workflow, **options: Any) -> Result:
+    def run(self, workflow: Source, **options: Any) -> Result:
         return _waited(self.run_async(workflow, **options))
 
-    async def run_async(self, workflow: Workflow, **options: Any) -> Result:
+    async def run_async(self, workflow: Source, **options: Any) -> Result:
+        workflow = as_workflow(workflow)
         told = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
         run_id = options.pop("run_id", None) or uuid.uuid4().hex
@@ -63,7 +75,8 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             return await self._result(server, told)
 
-    async def stream(self, workflow: Workflow, **options: Any) -> AsyncIterator[Event]:
+    async def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
+        workflow = as_workflow(workflow)
         told = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
         async with aclosing(self._running(workflow, told, **options)) as events:
@@ -100,12 +113,13 @@ class HttpRemote:
 
     # -- submit, and come back later --------------------------------------------------------------------------------------
 
-    def submit(self, workflow: Workflow, **options: Any) -> str:
+    def submit(self, workflow: Source, **options: Any) -> str:
         return _waited(self.submit_async(workflow, **options))
 
-    async def submit_async(self, workflow: Workflow, *, run_id: str | None = None, **options: Any) -> str:
+    async def submit_async(self, workflow: Source, *, run_id: str | None = None, **options: Any) -> str:
         async with opened(self.url, self._token) as server:
             client_id = uuid.uuid4().hex
+            workflow = as_workflow(workflow)
             run_id = await self._post(server, workflow, client_id, run_id, **options)
         self._submitted[run_id] = (client_id, workflow)
         return run_id
@@ -134,12 +148,12 @@ class HttpRemote:
 
     # -- besides ----------------------------------------------------------------------------------------------------------
 
-    def validate(self, workflow: Workflow) -> list[Problem]:
+    def validate(self, workflow: Source) -> list[Problem]:
         return _waited(self.validate_async(workflow))
 
-    async def validate_async(self, workflow: Workflow) -> list[Problem]:
+    async def validate_async(self, workflow: Source) -> list[Problem]:
         async with opened(self.url, self._token) as server:
-            answer = await server.post("/validate", {"prompt": _nodes(workflow)})
+            answer = await server.post("/validate", {"prompt": _nodes(as_workflow(workflow))})
         return [Problem(**item) for item in answer["problems"]]
 
     def upload(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:

@@ -64,6 +64,8 @@ def test_a_switch_whose_side_is_open_is_refused_before_the_run_or_in_it(tmp_path
         ("(a % 4 == 1) and ((b - 1) % 4 == 0)", {"a": 5, "b": 9}, True), ("1 < a <= 3", {"a": 3}, True),
         ("-a ** 2", {"a": 3}, -9), ("2 ** 0.5", {}, math.sqrt(2)), ("not a or b", {"a": 0, "b": 5}, True),
         ("max(4,\n (int(a) // 16) * 16)", {"a": 40.9}, 32), ("clamp(a, 0, 1)", {"a": 7}, 1), ("e + pi - pi", {"e": 2.0}, 2.0),
+        ("1 # one\n+ 2 # two", {}, 3), ("min(a)", {"a": 4}, 4), ("round(a, 2)", {"a": 2.567}, 2.57), ("10 - 3 - 2", {}, 5),
+        ("2 ** 3 ** 2", {}, 512), ("+".join("1" * 900), {}, 900),
     ],
 )  # fmt: skip
 def test_expressions_of_workflows_that_are_out_there(expression, values, found):
@@ -83,12 +85,17 @@ def test_anything_else_is_refused_with_a_reason(expression):
 
 @pytest.mark.parametrize(
     "expression", ["9 ** 9 ** 9", "1 / a", "1 << 10 ** 9", "(-1) ** 0.5", "sqrt(-1)", "2.5 & 1", "10.0 ** 400", "2 ** 4000 ** 2",
-                   "pow(7, 10 ** 6)", "log(a)", "int(inf)"]
+                   "pow(7, 10 ** 6)", "log(a)", "int(inf)", "min()", "a + nothing"]
 )  # fmt: skip
 def test_what_cannot_be_computed_is_told_and_nothing_grows_without_bounds(expression):
     with pytest.raises(gf.GraphFlowError) as caught:
-        evaluate(expression, {"a": 0})
+        evaluate(expression, {"a": 0, "nothing": None})
     assert caught.value.problems[0].code == "not_computable"
+
+
+@pytest.mark.parametrize("digits", ["-1000000000", "-10 ** 20", "10 ** 20"])
+def test_rounding_to_absurdly_many_digits_takes_no_time(digits):
+    assert evaluate(f"round(7, {digits})", {}) in (0, 7)
 
 
 def test_a_chain_of_products_cannot_grow_without_bounds():

@@ -1,10 +1,11 @@
 """Texts, patterns, JSON."""
 
+import re
 import time
 
 import pytest
 from graphflow_nodes import patterns, text
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import graphflow as gf
@@ -39,6 +40,7 @@ def test_a_value_is_taken_out_of_json(key, value):
 
 
 @given(st.text(), st.text())
+@example("[" * 100_000, "a")
 def test_no_text_makes_taking_from_json_fail(document, key):
     assert isinstance(text.json_extract_string(document, key), str)
 
@@ -72,8 +74,6 @@ def test_replacing_counts_and_knows_groups():
 
 @pytest.mark.parametrize("pattern", ["{outfit}", "cat{e}", "{index}", "x{i<=1}", r"\{a}", "[{]a}"])
 def test_braces_without_numbers_are_plain_characters_as_in_python(pattern):
-    import re
-
     subject = "my {outfit} cat{e} {index} x{i<=1} {a} ct"
     found = patterns.regex_extract(subject, pattern, "All Matches")
     assert found == "\n".join(re.findall(pattern, subject))
@@ -90,6 +90,21 @@ def test_a_pattern_that_would_take_for_ever_is_stopped():
 def test_what_is_no_pattern_is_told(pattern):
     with pytest.raises(gf.GraphFlowError, match="no regular expression"):
         patterns.regex_match("abc", pattern)
+
+
+def test_a_result_that_would_fill_the_memory_is_refused_before_it_is_made():
+    with pytest.raises(gf.GraphFlowError, match="over 10000000 characters"):
+        patterns.regex_replace("a" * 100_000, "a", "b" * 60_000)
+
+
+@given(
+    st.text("ab1 ", max_size=20), st.sampled_from(["a", "b*", r"(\w)(\d)?", "", "^", r"(?P<x>a)|b"]), st.integers(0, 3)
+)
+def test_replacing_does_what_python_does(text, pattern, count):
+    replace = r"<\g<0>>"
+    assert patterns.regex_replace(text, pattern, replace, count=count) == re.sub(
+        pattern, replace, text, count=count, flags=re.IGNORECASE
+    )
 
 
 def test_a_replacement_that_names_no_group_is_told():

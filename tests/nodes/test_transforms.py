@@ -107,3 +107,12 @@ def test_a_picture_is_resized_to_the_size_of_a_mask_inside_a_workflow(tmp_path):
     })  # fmt: skip
     with gf.Engine(settings=gf.Settings(output_dir=tmp_path)) as engine:
         assert engine.run(workflow)["p"].ui == {"text": ["7"]}
+
+
+@pytest.mark.parametrize("megapixels, steps", [(0.05, 64), (0.4, 32), (1.0, 16), (0.01, 256), (0.3, 1)])
+def test_sizes_for_a_number_of_pixels_are_multiples_of_the_steps(megapixels, steps):
+    found = transforms.image_scale_to_total_pixels(torch.rand(1, 30, 60, 3), "bilinear", megapixels, steps)
+    height, width = found.shape[1:3]
+    assert width % steps == 0 == height % steps and width >= height
+    if steps == 1:
+        assert width * height == pytest.approx(megapixels * 1024**2, rel=0.01)

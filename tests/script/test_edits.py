@@ -1,5 +1,6 @@
 """What a user may rely on when varying a workflow by value."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,30 @@ def test_a_place_names_an_input_and_can_be_a_key(wf):
     place = wf.place("Sampler.seed")
     assert place == Place("3", "seed") == wf.place(place) and {place: 1}[Place("3", "seed")] == 1
     assert str(place) == "3.seed" and wf.set(place, 7)["3"].inputs["seed"] == 7
+
+
+def test_numbers_of_numpy_become_plain_numbers(wf):
+    changed = wf.set("Sampler.seed", np.int64(7)).set_all(
+        {"Sampler.cfg": np.float32(2.5), "Sampler.on": np.bool_(True)}
+    )
+    inputs = gf.Workflow.loads(changed.dumps())["3"].inputs
+    assert [(type(inputs[name]), inputs[name]) for name in ("seed", "cfg", "on")] == [
+        (int, 7),
+        (float, 2.5),
+        (bool, True),
+    ]
+
+
+def test_a_graph_or_json_can_be_joined(wf):
+    with gf.Graph() as g:
+        g.add(node("Other"))
+    for other in (g, g.workflow, g.workflow.to_json()):
+        assert {item.class_type for item in (wf + other).values()} >= {"Other", "Sampler"}
+
+
+def test_who_is_not_found_is_said_in_words(wf):
+    with pytest.raises(gf.InvalidWorkflow, match="no node is of type 'ZZ'"):
+        wf.find(type="ZZ")
 
 
 def test_dots_in_ids_and_input_names_are_understood():

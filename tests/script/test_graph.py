@@ -54,6 +54,17 @@ def test_the_graph_of_the_readme_runs(tmp_path):
     assert [image.path.parent for image in result["SaveImage"].images] == [tmp_path]
 
 
+def test_an_engine_takes_a_graph_json_or_a_file(tmp_path):
+    with gf.Graph() as g:
+        n.PreviewAny(source=n.PrimitiveInt(value=3), id="out")
+    g.save(tmp_path / "g.json")
+    with gf.Engine(settings=gf.Settings(output_dir=str(tmp_path / "out"))) as engine:
+        for source in (g, g.workflow, g.workflow.to_json(), tmp_path / "g.json", str(tmp_path / "g.json")):
+            assert engine.run(source)["out"].ui["text"] == ["3"]
+            assert engine.validate(source) == [] and len(engine.explain(source)) == 2
+            assert gf.run(source)["out"].ui["text"] == ["3"] and len(gf.sweep(source, {"PrimitiveInt.value": [1]})) == 1
+
+
 def test_ids_say_what_a_node_is_and_stay_when_others_come():
     g, *_ = apple()
     assert list(g.workflow) == [

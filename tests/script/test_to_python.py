@@ -147,6 +147,15 @@ def test_any_workflow_comes_back_from_its_script(document, extra):
     assert same(again(workflow), workflow)
 
 
+@pytest.mark.parametrize("text", ["a \U0001f600 cat\nline two", "\x7f\u2028\0 \t\\ \"'", "a\r\n\u200b\U000e0001"])
+def test_a_text_of_any_letters_comes_back_from_a_script_on_the_disk(tmp_path, text):
+    workflow = gf.Workflow.from_json({"1": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": text}}})
+    script = tmp_path / "script.py"
+    script.write_text(to_python(workflow, TYPES), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, check=True, timeout=120)
+    assert json.loads(done.stdout.decode())["1"]["inputs"]["value"] == text
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_valid_graph_becomes_calls_only(data):

@@ -38,10 +38,17 @@ def test_a_value_that_no_node_takes_fails_its_variants_before_anything_runs_and_
     assert texts(results)[:2] == ["small/a/1/5", "small/a/2/5"]
 
 
-def test_if_no_variant_can_run_that_is_said_at_once(engine, workflow, calls):
+def test_variants_that_cannot_run_are_results_with_their_values_even_if_all_are(engine, workflow, calls):
+    results = gf.sweep(workflow, {"3.cfg": [-1.0, -2.0]}).run(engine)
+    rows = results.rows()
+    assert [row["cfg"] for row in rows] == [-1.0, -2.0] and len(results.failed) == 2 and not calls
+    assert all("node 3 (Sample), input 'cfg'" in row["error"] for row in rows)
+
+
+def test_a_workflow_that_is_wrong_whatever_varies_is_told_at_once(engine, workflow, calls):
     with pytest.raises(gf.InvalidWorkflow) as error:
-        gf.sweep(workflow, {"3.cfg": [-1.0, -2.0]}).run(engine)
-    assert len(error.value.problems) == 2 and not calls
+        gf.sweep(workflow.set("3.cfg", -1.0), {"3.seed": range(5)}).run(engine)
+    assert len(error.value.problems) == 1 and not calls
 
 
 def test_a_failure_that_all_have_in_common_fails_all_of_them(engine, workflow):
@@ -111,7 +118,7 @@ def test_results_can_be_streamed_and_an_early_end_stops_the_sweep(engine, workfl
 
 def test_a_stream_raises_what_the_sweep_raises(engine, workflow):
     with pytest.raises(gf.InvalidWorkflow):
-        list(gf.sweep(workflow, {"3.cfg": [-1.0]}).stream(engine))
+        list(gf.sweep(workflow.set("3.cfg", -1.0), {"3.seed": [1]}).stream(engine))
 
 
 def test_targets_give_their_outputs(engine, workflow):
