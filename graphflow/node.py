@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
 from .settings import Settings
-from .source import code_digest
+from .source import code_digest, has_file, text_digest
+from .source_files import home_of
 from .values import Blocked
 
 __all__ = [
@@ -96,7 +97,9 @@ class NodeType:
     by_id: bool = False
     """Its result depends on the id of the node."""
     pack: str = ""
-    """The pack that it comes from."""
+    """The pack that it comes from, if that is a file or folder of its user."""
+    is_loose: bool = False
+    """So is its code."""
     hidden: Mapping[str, str] = field(default_factory=dict)
     """What a foreign node asks of its run, by parameter name."""
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -121,14 +124,24 @@ class NodeType:
     def every(self) -> frozenset[str]:
         return frozenset(item.name for item in self.inputs.values() if item.every)
 
-    @cached_property
+    @property
     def version(self) -> str:
-        """The stated version, or a digest of the source where none is stated."""
-        return (
-            "v" + self.stated_version
-            if self.stated_version is not None
-            else "s" + code_digest(self.function, self.declared)
-        )
+        """What tells its code from any other of this name: the stated version and whose it is, or a digest of the source.
+
+        Code in a folder of node files is nobody's by name, so a digest of its text counts besides a stated version.
+        """
+        return self._lasting_version if has_file(self.function) else self._find_version()
+
+    @cached_property
+    def _lasting_version(self) -> str:
+        return self._find_version()
+
+    def _find_version(self) -> str:
+        if self.stated_version is None:
+            return "s" + code_digest(self.function, self.declared)
+        if self.is_loose:
+            return f"v{self.stated_version} s{text_digest(self.function, self.declared)}"
+        return f"v{self.stated_version}" + ("" if self.pack else f" of {home_of(self.function.__module__)}")
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

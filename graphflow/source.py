@@ -1,90 +1,211 @@
-"""A digest of the code behind a node that states no version, so that an edit of the code is a miss.
+"""A digest of the code behind a node, so that an edit of the code is a miss.
 
-It covers the text of the module that defines the function, and of all modules beside it (of the same package or folder)
-that it imports, at the top or inside functions, directly or through others; the values of the function's closure and
-defaults; and plain values of module variables that the function, or a function of the same module that it calls, names.
-It does not cover installed libraries (a node states them by `environment=`), files that code reads (`outside=`), and
-state that changes while the process lives. Where the text cannot be read, the code object stands for it; and where that
-does not say enough, for a class without text or a closure over an open file, the digest is new in each process: a miss.
+It covers the code that runs, as far as it is not installed: the function, and what it names, whichever module that is in:
+functions, classes with their methods and attributes, and the values of module variables, closures and defaults. And it
+covers the text of the modules in which these lie and of all that they import, at the top or inside functions. Text and
+code both count, because Python may run what the text said earlier.
+
+It does not cover installed libraries (a node states them by `environment=`), files that code reads when it is called
+(`outside=`), and variables of modules that are imported inside functions. What cannot be told, such as an open file,
+makes the digest new in each process: a miss.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
+import builtins
+import copyreg
+import logging
 import secrets
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import _lru_cache_wrapper, cached_property
 from hashlib import blake2b
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from .canonical import canonical
+from .source_files import file_of, is_installed, is_own, root_of, texts_digest, with_imported
 
-__all__ = ["code_digest"]
+__all__ = ["code_digest", "has_file", "text_digest"]
+
+_WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
+_MOST_PARTS = 100_000
+_STATELESS = (
+    logging.Logger, type(threading.Lock()), type(threading.RLock()), threading.local, ContextVar, weakref.ref,
+    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, GetSetDescriptorType, MemberDescriptorType,
+)  # fmt: skip
+"""What a program needs to work, whose state says nothing of a result."""
 
 
 def code_digest(function: Callable[..., Any], loaded: float) -> str:
     """24 hexadecimal digits. `loaded` is when the module was imported (Unix time): of a file that was changed since
     then nobody knows which text is running."""
+    return _digest(function, loaded, values=True)
+
+
+def text_digest(function: Callable[..., Any], loaded: float) -> str:
+    """The same without the values of variables, closures and defaults: for a node that states what else counts."""
+    return _digest(function, loaded, values=False)
+
+
+def has_file(function: Callable[..., Any]) -> bool:
+    """Whether the code lies in a file; what was typed in can be typed again, and then is another."""
+    code = getattr(function, "__code__", None)
+    return code is None or not code.co_filename.startswith("<")
+
+
+def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:
+    reader = _Reader(values)
     hasher = blake2b(digest_size=12)
-    plain = inspect.unwrap(function)
-    for item in dict.fromkeys((function, plain)):
-        hasher.update(_of_object(item))
-    module = sys.modules.get(getattr(plain, "__module__", None) or "")
-    path = _file_of(module)
-    if path is not None:
-        try:
-            for part in _with_imported(path, _root(path, module)):
-                hasher.update(_text_digest(part, loaded))
-        except OSError:
-            hasher.update(secrets.token_bytes(16))
+    try:
+        reader.read(function)
+        hasher.update(b"\0".join(reader.parts))
+        hasher.update(texts_digest(with_imported(reader.files.items()), loaded))
+    except Exception:  # a file that cannot be read, endless nesting, whatever an object of others raises when looked at
+        hasher.update(secrets.token_bytes(16))
     return hasher.hexdigest()
 
 
-def _of_object(item: Any) -> bytes:
-    """What the text of the module does not show: closures, defaults, variables. Without a text, the code as well."""
-    seen: set[int] = set()
-    parts: list[bytes] = []
-    stack = [item]
-    while stack:
-        found = stack.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if isinstance(found, FunctionType):
-            parts.append(found.__qualname__.encode())
-            if _file_of(sys.modules.get(found.__module__)) is None:
-                parts.extend(_code(found.__code__))
-            stack.extend(cell.cell_contents for cell in found.__closure__ or () if _is_filled(cell))
-            stack.extend(found.__defaults__ or ())
-            stack.extend((found.__kwdefaults__ or {}).values())
-            home = found.__globals__
-            stack.extend(
-                home[name] for name in sorted(_names(found.__code__)) if _matters(home.get(name), found.__module__)
-            )
-        elif isinstance(found, ModuleType) or found is inspect.Parameter.empty:
-            continue
-        elif isinstance(found, type):
-            parts.append(f"{found.__module__}.{found.__qualname__}".encode())
-            if _file_of(sys.modules.get(found.__module__)) is None:
-                parts.append(secrets.token_bytes(16))
+class _Reader:
+    """Walks through code and values, each once. `parts` say what they are, `files` in which they lie, with their roots."""
+
+    def __init__(self, values: bool) -> None:
+        self.parts: list[bytes] = []
+        self.files: dict[Path, Path] = {}
+        self._values = values
+        self._seen: dict[int, tuple[int, object]] = {}
+        """Identity -> (number, the thing itself, for as long as it lives nothing else has its identity)."""
+
+    def read(self, item: Any) -> None:
+        if type(item) in (bool, int, float, str, bytes) or item is None:
+            if self._values:
+                self.parts.append(canonical(item))
+            return
+        known = self._seen.get(id(item))
+        if known is not None:
+            self.parts.append(b"#%d" % known[0])
+            return
+        self._seen[id(item)] = len(self._seen), item
+        if len(self._seen) > _MOST_PARTS:
+            self._cannot_tell()
+        elif isinstance(item, FunctionType):
+            self._function(item)
+        elif isinstance(item, type):
+            self._class(item)
+        elif isinstance(item, ModuleType):
+            self._name(item.__name__)
+        elif isinstance(item, BuiltinFunctionType):
+            self._name(item.__module__, item.__qualname__)
+            self._text_of(sys.modules.get(item.__module__ or ""))
+        elif isinstance(item, _WRAPPERS):
+            self._all(getattr(item, name, None) for name in ("__func__", "__self__", "fget", "fset", "fdel", "func"))
+        elif isinstance(item, _lru_cache_wrapper):
+            self.read(item.__wrapped__)
+        elif self._values and not isinstance(item, _STATELESS):
+            self._value(item)
+
+    def _all(self, items: Iterable[Any]) -> None:
+        for item in items:
+            self.read(item)
+
+    def _name(self, *words: str | None) -> None:
+        self.parts.append(".".join(word or "" for word in words).encode())
+
+    def _cannot_tell(self) -> None:
+        self.parts.append(secrets.token_bytes(16))
+
+    def _text_of(self, module: ModuleType | None) -> None:
+        path = file_of(module)
+        if path is not None:
+            self.files[path] = root_of(path, module)
+
+    def _function(self, function: FunctionType) -> None:
+        code, home = function.__code__, function.__globals__
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        if is_installed(code.co_filename):  # a decorator of a library: what it wraps is its user's
+            self._name(function.__module__, function.__qualname__)
+            self._all(item for item in cells if isinstance(item, FunctionType))
+            return
+        self._name(function.__qualname__)
+        self._text_of(sys.modules.get(home.get("__name__", "")))
+        self.parts.extend(_code(code))
+        self._all(cells)
+        self._all(function.__defaults__ or ())
+        self.read(function.__kwdefaults__)
+        self._variables(home, _names(code))
+
+    def _variables(self, home: Mapping[str, Any], names: set[str]) -> None:
+        """The variables of these names; of a module among them, its variables of these names."""
+        for name in sorted(names & home.keys()):
+            value, is_new = home[name], id(home[name]) not in self._seen
+            self._name(name)
+            self.read(value)
+            if isinstance(value, ModuleType) and is_own(value) and is_new:
+                self._text_of(value)
+                self._variables(vars(value), names)
+
+    def _class(self, kind: type) -> None:
+        self._name(kind.__module__, kind.__qualname__)
+        module = sys.modules.get(kind.__module__)
+        if not is_own(module) and vars(builtins).get(kind.__name__, kind) is kind:
+            return
+        self._text_of(module)
+        self._all(kind.__mro__[1:])
+        for name, value in sorted(vars(kind).items()):
+            if callable(value) or isinstance(value, _WRAPPERS) or not name.startswith(("__", "_abc_")):
+                self._name(name)
+                self.read(value)
+
+    def _value(self, item: Any) -> None:
+        if isinstance(item, (set, frozenset)):
+            self.parts.extend(sorted(self._apart(part) for part in item))
+            return
+        try:
+            self.parts.append(canonical(item))
+        except TypeError:
+            self._pieces(item)
+
+    def _pieces(self, item: Any) -> None:
+        """A container by what is in it, any other object by what `copy` would make it anew from."""
+        if type(item) in (list, tuple):
+            self._name(type(item).__name__, str(len(item)))
+            self._all(item)
+        elif type(item) is dict:
+            self._name("dict", str(len(item)))
+            self._all(part for pair in item.items() for part in pair)
         else:
+            reduce = copyreg.dispatch_table.get(type(item))
             try:
-                parts.append(canonical(found))
-            except (TypeError, RecursionError):
-                parts.append(secrets.token_bytes(16))
-    return b"\0".join(parts)
+                made = reduce(item) if reduce is not None else item.__reduce_ex__(4)
+                pieces = (
+                    made
+                    if isinstance(made, str)
+                    else [list(part) if isinstance(part, Iterator) else part for part in made]
+                )
+            except Exception:  # whatever the object's own methods raise
+                self._cannot_tell()
+            else:
+                self.read(type(item))
+                self.read(pieces)
 
-
-def _matters(value: Any, module: str) -> bool:
-    """Whether a module variable is looked at: a plain value, or a function or class of the same module. All else is in
-    the text of a module, or belongs to a library."""
-    if isinstance(value, (FunctionType, type)):
-        return value.__module__ == module
-    return type(value) in (bool, int, float, str, bytes, list, tuple, dict)
+    def _apart(self, item: Any) -> bytes:
+        """For what has no order: its digest, whatever was read before."""
+        reader = _Reader(self._values)
+        reader.read(item)
+        self.files.update(reader.files)
+        return blake2b(b"\0".join(reader.parts), digest_size=16).digest()
 
 
 def _is_filled(cell: Any) -> bool:
@@ -103,72 +224,11 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _code(code: CodeType) -> Iterator[bytes]:
-    yield code.co_code + repr((code.co_names, code.co_varnames)).encode()
+    yield code.co_code + code.co_exceptiontable + repr((code.co_names, code.co_varnames)).encode()
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _code(constant)
+        elif isinstance(constant, frozenset):  # `x in {"a", "b"}`: its order is another in each process
+            yield b"\0".join(sorted(repr(item).encode() for item in constant))
         else:
             yield repr(constant).encode()
-
-
-def _file_of(module: ModuleType | None) -> Path | None:
-    file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) and file.endswith(".py") and Path(file).is_file() else None
-
-
-def _root(path: Path, module: ModuleType | None) -> Path:
-    """The folder of the outermost package that the module lies in, or its own folder."""
-    depth = (getattr(module, "__package__", None) or "").count(".")
-    return path.parents[min(depth, len(path.parents) - 1)]
-
-
-def _with_imported(path: Path, root: Path) -> list[Path]:
-    """The file, and all files below the root that it imports, sorted."""
-    found = {path}
-    stack = [path]
-    while stack:
-        state = stack[-1].stat()
-        for imported in _imports(stack.pop(), root, (state.st_mtime_ns, state.st_size)):
-            if imported not in found:
-                found.add(imported)
-                stack.append(imported)
-    return sorted(found)
-
-
-def _text_digest(path: Path, loaded: float) -> bytes:
-    if path.stat().st_mtime > loaded:
-        return secrets.token_bytes(16)
-    return blake2b(path.read_bytes(), digest_size=16).digest()
-
-
-@cache
-def _imports(path: Path, root: Path, state: tuple[int, int]) -> tuple[Path, ...]:
-    """Files below the root that a file names in its import statements; `state` tells one text of it from another."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
-    names: list[tuple[Path, str]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [(root, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = path.parents[node.level - 1] if 0 < node.level <= len(path.parents) else root
-            base = node.module or ""
-            names += [(start, base)] + [(start, f"{base}.{alias.name}".strip(".")) for alias in node.names]
-    found: list[Path] = []
-    for start, name in names:
-        found += _files(start, name, root)
-    return tuple(found)
-
-
-def _files(start: Path, dotted: str, root: Path) -> Iterator[Path]:
-    """The files of `a.b.c` below a folder: `a/__init__.py`, `a/b/__init__.py`, `a/b/c.py`. The root's own name may be
-    the first part."""
-    for parts in (dotted.split("."), dotted.split(".")[1:] if dotted.partition(".")[0] == root.name else []):
-        folder = start
-        for part in parts:
-            for path in (folder / part / "__init__.py", folder / f"{part}.py"):
-                if part and path.is_file() and path.resolve().is_relative_to(root):
-                    yield path.resolve()
-            folder /= part

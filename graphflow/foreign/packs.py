@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,7 +90,7 @@ def _import(path: Path) -> ModuleType:
 
 def _typed(module: ModuleType, pack: str) -> dict[str, NodeType]:
     found = (getattr(item, "node_type", None) for item in vars(module).values())
-    return {kind.name: kind for kind in found if isinstance(kind, NodeType)}
+    return {kind.name: replace(kind, pack=pack, is_loose=True) for kind in found if isinstance(kind, NodeType)}
 
 
 def _add_classes(pack: Pack, module: ModuleType) -> None:
