@@ -18,8 +18,8 @@ from .queue import Event
 
 __all__ = ["Hub"]
 
-MISSED_CLIENTS, MISSED_PROMPTS = 1000, 100
-"""How much is remembered of clients that were away when their prompts ended."""
+UNHEARD_CLIENTS, UNHEARD_PROMPTS = 1000, 100
+"""Of so many clients, so many ended prompts each are remembered until the client has heard of their end."""
 
 
 class Hub:
@@ -28,7 +28,7 @@ class Hub:
         self._listeners: dict[str, set[Listener]] = {}
         self._watchers: dict[str, set[Listener]] = {}
         self._curious: set[Listener] = set()
-        self._missed: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._unheard: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     # -- listeners --------------------------------------------------------------------------------------------------------
 
@@ -58,9 +58,19 @@ class Hub:
         self._metrics.dropped.inc(listener.outbox.dropped)
         self._metrics.sockets.set(len(self))
 
-    def missed(self, client_id: str) -> list[str]:
-        """Prompts that have ended while nobody listened under this id; told once."""
-        return list(self._missed.pop(client_id, ()))
+    def unheard(self, client_id: str) -> list[str]:
+        """Prompts of a client that have ended, and no connection of it has shown yet that it knows: there may have been none,
+        or one that was dead already."""
+        return list(self._unheard.get(client_id, ()))
+
+    def heard(self, client_id: str, prompt_ids: Iterable[str]) -> None:
+        """A connection of the client has read up to the end of these prompts: they are not told to its next one."""
+        prompts = self._unheard.get(client_id)
+        if prompts is not None:
+            for prompt_id in prompt_ids:
+                prompts.pop(prompt_id, None)
+            if not prompts:
+                del self._unheard[client_id]
 
     @property
     def wants_previews(self) -> bool:
@@ -74,8 +84,8 @@ class Hub:
             told: Iterable[Listener] = self.everyone()
         else:
             told = self._listeners.get(event.client_id, ())
-            if event.is_terminal and not told and event.prompt_id is not None:
-                self._remember_missed(event.client_id, event.prompt_id)
+            if event.is_terminal and event.prompt_id is not None:
+                self._remember(event.client_id, event.prompt_id)
             others = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
             if others:
                 told = {*told, *others}
@@ -88,14 +98,14 @@ class Hub:
             if listener.logs:
                 listener.outbox.put(text, Rank.PREVIEW)
 
-    def _remember_missed(self, client_id: str, prompt_id: str) -> None:
-        prompts = self._missed.setdefault(client_id, OrderedDict())
+    def _remember(self, client_id: str, prompt_id: str) -> None:
+        prompts = self._unheard.setdefault(client_id, OrderedDict())
         prompts[prompt_id] = None
-        self._missed.move_to_end(client_id)
-        if len(prompts) > MISSED_PROMPTS:
+        self._unheard.move_to_end(client_id)
+        if len(prompts) > UNHEARD_PROMPTS:
             prompts.popitem(last=False)
-        if len(self._missed) > MISSED_CLIENTS:
-            self._missed.popitem(last=False)
+        if len(self._unheard) > UNHEARD_CLIENTS:
+            self._unheard.popitem(last=False)
 
 
 def _discard(groups: dict[str, Any], key: str, item: Any) -> None:

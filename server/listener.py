@@ -10,15 +10,30 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from collections import deque
 from dataclasses import dataclass, field
 
 from .outbox import Outbox, Rank
 from .queue import Event, PromptQueue
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "Over"]
 
 BATCH = 200
 """Events that are read from the log at a time."""
+MOST_ASKED = 100
+"""Ends that are waited for to be confirmed."""
+
+
+class Over(str):
+    """The last message about a prompt; whether it has been read is asked for with a ping behind it."""
+
+    prompt_id: str
+
+    @classmethod
+    def of(cls, prompt_id: str) -> Over:
+        over = cls(json.dumps({"type": "executing", "data": {"node": None, "prompt_id": prompt_id}}))
+        over.prompt_id = prompt_id
+        return over
 
 
 @dataclass(slots=True)
@@ -46,6 +61,8 @@ class Listener:
     """It has not been told yet what happened before it came, so all that is numbered waits for its turn."""
     _behind: dict[str, _Behind] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: deque[tuple[bytes, str]] = field(default_factory=lambda: deque(maxlen=MOST_ASKED))
+    _questions: int = 0
 
     def tell(self, event: Event) -> None:
         """Called for each event, in order. Never waits."""
@@ -71,6 +88,22 @@ class Listener:
         self.is_new = False
         self._news.set()
 
+    def ask(self, prompt_id: str) -> bytes:
+        """The end of this prompt has been written: what to send in a ping, whose pong says that it has been read."""
+        self._questions += 1
+        question = str(self._questions).encode()
+        self._asked.append((question, prompt_id))
+        return question
+
+    def answered(self, question: bytes | None = None) -> list[str]:
+        """The prompts whose ends have been read with this pong (None: all that have been written), each told once."""
+        asked = list(self._asked)
+        read = next((index + 1 for index, (sent, _) in enumerate(asked) if sent == question), 0)
+        read = len(asked) if question is None else read
+        for _ in range(read):
+            self._asked.popleft()
+        return [prompt_id for _, prompt_id in asked[:read]]
+
     async def catch_up(self, queue: PromptQueue) -> None:
         """Tell from the log what it is behind on, whenever it is; runs as long as the listener."""
         while True:
@@ -93,8 +126,7 @@ class Listener:
     def _say(self, event: Event) -> None:
         self.outbox.put(event.text, Rank.STATE)
         if event.is_terminal:
-            over = {"type": "executing", "data": {"node": None, "prompt_id": event.prompt_id}}
-            self.outbox.put(json.dumps(over), Rank.STATE)
+            self.outbox.put(Over.of(event.prompt_id or ""), Rank.STATE)
 
     def _pass_on(self, event: Event, prompt: str) -> None:
         """What is not numbered: of all this, only the newest counts."""

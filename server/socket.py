@@ -16,7 +16,7 @@ from graphflow import Problem
 from . import strict_json
 from .bodies import read_query
 from .describe import features
-from .listener import Listener
+from .listener import Listener, Over
 from .models import SocketQuery
 from .outbox import Closed, Outbox, Rank
 from .policies import READ
@@ -39,7 +39,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if len(state.hub) >= state.options.limits.sockets:
         raise Refused(503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already"))
     ws = web.WebSocketResponse(
-        heartbeat=HEARTBEAT, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
+        heartbeat=HEARTBEAT, autoping=False, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )
     await ws.prepare(request)
     listener = Listener(
@@ -71,19 +71,30 @@ async def _greet(state: State, listener: Listener, since: int) -> None:
     listener.outbox.put(json.dumps({"type": "status", "data": status}), Rank.STATE)
     mine = (listener.client_id, None)
     running = [prompt.id for prompt in await queue.running() if listener.hears_all or prompt.client_id in mine]
-    missed = state.hub.missed(listener.client_id)
-    listener.begin({**dict.fromkeys([*missed, *running], 0), **dict.fromkeys(listener.watched, since)})
+    unheard = state.hub.unheard(listener.client_id)
+    listener.begin({**dict.fromkeys([*unheard, *running], 0), **dict.fromkeys(listener.watched, since)})
 
 
 async def _read(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
-    """The client says which features it has, and nothing else that matters. Ends when the connection does."""
+    """The client says which features it has, and shows how far it has read. Ends when the connection does."""
     told: list[float] = []
-    async for message in ws:
+    while not ws.closed:
+        message = await ws.receive()
+        if message.type is WSMsgType.PONG:
+            state.hub.heard(listener.client_id, listener.answered(bytes(message.data)))
+            continue
+        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            # Who says goodbye has what it wanted; a page that is left or reloaded has perhaps not read to the end.
+            if message.type is WSMsgType.CLOSE and message.data != WSCloseCode.GOING_AWAY:
+                state.hub.heard(listener.client_id, listener.answered())
+            return
         now = time.monotonic()
         told = [moment for moment in told if now - moment < PER_SECONDS] + [now]
         if len(told) > MESSAGES:
             await ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many messages")
             return
+        if message.type is WSMsgType.PING:
+            await ws.pong(message.data)
         if message.type is WSMsgType.TEXT:
             _hear(message.data, listener, state)
 
@@ -112,6 +123,8 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) ->
                     await ws.send_bytes(content)
                 else:
                     await ws.send_str(content)
+                    if isinstance(content, Over):
+                        await ws.ping(listener.ask(content.prompt_id))
     except TimeoutError:
         listener.outbox.close(slow=True)
     except (Closed, ConnectionError):

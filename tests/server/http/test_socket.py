@@ -161,6 +161,90 @@ def test_a_client_that_comes_after_the_post_misses_nothing(server, graph):
     run(check())
 
 
+async def dead_connection(server, client, session):
+    """A connection that the client does not read any more, and that nobody has closed."""
+    ws = await session.ws_connect(f"{server.url}/ws?clientId={client}", autoping=False)
+    ws._response.connection.transport.pause_reading()
+    return ws
+
+
+def test_an_end_that_was_told_to_a_connection_that_died_is_told_to_the_next_one(server, graph):
+    async def check():
+        ask = {"prompt": graph(70), "client_id": "cut off", "prompt_id": "cut-off"}
+        await asyncio.to_thread(server.post, "/prompt?wait=10", ask)
+        async with aiohttp.ClientSession() as session:
+            for _ in range(3):
+                ws = await session.ws_connect(f"{server.url}/ws?clientId=cut%20off")
+                ws._response.connection.transport.abort()
+                await asyncio.sleep(0.1)
+            await dead_connection(server, "cut%20off", session)
+            async with listening(server, "cut off") as ws:
+                heard = await hear(ws)
+        assert kinds(heard)[1] == "execution_start" and heard[-1]["data"]["prompt_id"] == "cut-off"
+        async with listening(server, "cut off") as ws:
+            assert json.loads((await ws.receive()).data)["type"] == "status"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ws.receive(), 0.3)
+
+    run(check())
+
+
+def test_an_old_connection_that_nobody_reads_keeps_no_end_from_the_new_one(server, graph):
+    async def check():
+        async with aiohttp.ClientSession() as session:
+            await dead_connection(server, "half-open", session)
+            await asyncio.to_thread(server.post, "/prompt?wait=10", {"prompt": graph(71), "client_id": "half-open"})
+            async with listening(server, "half-open") as ws:
+                assert kinds(await hear(ws))[-2:] == ["execution_success", "executing"]
+
+    run(check())
+
+
+def test_whoever_has_read_an_end_is_not_told_it_again_however_its_connection_ends(server, graph):
+    async def check():
+        async with aiohttp.ClientSession() as session:
+            ws = await session.ws_connect(f"{server.url}/ws?clientId=has-read")
+            await submit(server, graph(72), client_id="has-read")
+            await hear(ws)
+            reading = asyncio.create_task(
+                ws.receive()
+            )  # the answer to the question whether it has read is given in there
+            await asyncio.sleep(0.2)
+            ws._response.connection.transport.abort()
+            await asyncio.gather(reading, return_exceptions=True)
+            async with listening(server, "has-read") as new:
+                await hear(new, "status")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(new.receive(), 0.3)
+
+    run(check())
+
+
+def test_a_page_that_is_left_before_it_has_read_the_end_is_told_it_when_it_is_back(server, graph):
+    async def check():
+        async with aiohttp.ClientSession() as session:
+            ws = await session.ws_connect(f"{server.url}/ws?clientId=left", autoping=False)
+            await submit(server, graph(73), client_id="left")
+            await hear(ws)
+            await ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            async with listening(server, "left") as new:
+                assert kinds(await hear(new))[-2] == "execution_success"
+
+    run(check())
+
+
+def test_a_ping_is_answered(server):
+    async def check():
+        async with aiohttp.ClientSession() as session:
+            ws = await session.ws_connect(f"{server.url}/ws", autoping=False)
+            await ws.ping(b"are you there")
+            while (message := await ws.receive()).type is not aiohttp.WSMsgType.PONG:
+                pass
+            assert message.data == b"are you there"
+
+    run(check())
+
+
 def test_the_status_on_connecting_counts_the_running_prompt(server):
     async def check():
         await submit(server, steps("count", 20, 0.1), client_id="counted")
