@@ -138,3 +138,29 @@ def test_the_library_called_by_position_gives_what_its_nodes_give(registry, tmp_
 def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_node_type(engine):
     assert engine.registry["Popular Added"].display_name == "Added by assignment"
     assert shown(engine, last=("Popular Added", {})) == "3"
+
+
+# -- what they import ---------------------------------------------------------------------------------------------------
+
+
+def test_what_popular_packs_import_is_there_and_a_video_is_passed_on(engine):
+    # That the pack has loaded says that its imports, routes and middlewares were taken.
+    video = ("Popular Video", {"images": "@image", "path": "a.mp4"})
+    image = ("EmptyImage", {"width": 8, "height": 16, "batch_size": 6})
+    assert shown(engine, image=image, v=video, last=("Popular VideoSize", {"video": "@v"})) == "(8, 16) 1.5 s"
+    with pytest.raises(gf.NodeFailed, match="no video codec"):
+        shown(engine, image=image, v=video, last=("Popular VideoSize", {"video": "@v:1"}))
+
+
+def test_a_node_finds_its_own_run_in_the_queue(engine):
+    assert shown(engine, last=("Popular Queue", {})) == "True"
+
+
+def test_a_video_file_is_copied_and_never_renamed_into_another_kind(registry, tmp_path):
+    from comfy_api.input_impl import VideoFromFile
+
+    (tmp_path / "a.mp4").write_bytes(b"frames")
+    VideoFromFile(str(tmp_path / "a.mp4")).save_to(tmp_path / "b.mp4", format="mp4")
+    assert (tmp_path / "b.mp4").read_bytes() == b"frames"
+    with pytest.raises(gf.GraphFlowError, match="no video codec"):
+        VideoFromFile(str(tmp_path / "a.mp4")).save_to(tmp_path / "b.webm", format="webm")

@@ -4,18 +4,71 @@ import logging
 
 from graphflow.foreign import current
 
+_log = logging.getLogger("graphflow.foreign")
+
 
 class _Routes:
     """Takes what a pack declares and serves none of it."""
 
-    def _ignore(self, path, **_):
-        logging.getLogger("graphflow.foreign").info("a node pack declares the route %s, which is not served", path)
+    def _ignore(self, path, *_, **__):
+        _log.info("a node pack declares the route %s, which is not served", path)
         return lambda handler: handler
 
-    get = post = put = patch = delete = head = view = _ignore
+    get = post = put = patch = delete = head = view = route = static = _ignore
 
-    def static(self, prefix, path, **_):
-        self._ignore(prefix)
+
+class _Router:
+    """The same of the web application."""
+
+    def _ignore(self, path, *_, **__):
+        _log.info("a node pack declares the route %s, which is not served", path)
+
+    add_get = add_post = add_put = add_patch = add_delete = add_head = add_view = add_static = _ignore
+
+    def add_route(self, method, path, *_, **__):
+        self._ignore(path)
+
+    def add_routes(self, routes):
+        for route in routes if not isinstance(routes, _Routes) else ():
+            self._ignore(getattr(route, "path", None) or getattr(route, "prefix", route))
+
+
+class _App(dict):
+    """What packs take for the web application; nothing of theirs is served."""
+
+    def __init__(self):
+        super().__init__()
+        self.router, self.middlewares = _Router(), []
+        self.on_startup, self.on_shutdown, self.on_cleanup, self.on_response_prepare = [], [], [], []
+
+    def add_routes(self, routes):
+        self.router.add_routes(routes)
+
+    def add_subapp(self, prefix, _):
+        _log.info("a node pack declares an application at %s, which is not served", prefix)
+
+
+class _PromptQueue:
+    """As much of the queue as a node sees: the run that it is part of."""
+
+    @property
+    def currently_running(self):
+        """{number: (number, id of the prompt, prompt, extra data, nodes to execute)}; ids are not told to packs."""
+        call = current()
+        if call is None:
+            return {}
+        extra = {"extra_pnginfo": dict(call.context.extra_pnginfo)}
+        return {0: (0, "", call.context.workflow_json(), extra, [])}
+
+    def get_current_queue(self):
+        """(running, waiting)"""
+        return list(self.currently_running.values()), []
+
+    def get_tasks_remaining(self):
+        return len(self.currently_running)
+
+    def set_flag(self, name, data):
+        _log.info("a node pack asks for %s, which is for the server to decide", name)
 
 
 class PromptServer:
@@ -28,7 +81,8 @@ class PromptServer:
         self.last_prompt_id = None
         self.sockets = {}
         self.supports = ["custom_nodes_from_web"]
-        self.app = None
+        self.app = _App()
+        self.prompt_queue = _PromptQueue()
         self.loop = None
 
     def send_sync(self, event, data, sid=None):
@@ -41,7 +95,7 @@ class PromptServer:
         self.send_sync("progress_text", {"node": node_id, "text": text})
 
     def add_on_prompt_handler(self, handler):
-        logging.getLogger("graphflow.foreign").info("a node pack wants to change prompts before they run: it may not")
+        _log.info("a node pack wants to change prompts before they run: it may not")
 
 
 PromptServer.instance = PromptServer()

@@ -1,5 +1,7 @@
 """A pack that does what popular packs do and no documentation asks for."""
 
-from . import calls, sockets
+from . import calls, imports, sockets
 
-NODE_CLASS_MAPPINGS = {f"Popular {kind.__name__}": kind for kind in (*sockets.CLASSES, *calls.CLASSES)}
+NODE_CLASS_MAPPINGS = {
+    f"Popular {kind.__name__}": kind for kind in (*sockets.CLASSES, *calls.CLASSES, *imports.CLASSES)
+}

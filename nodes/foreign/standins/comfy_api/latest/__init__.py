@@ -2,6 +2,9 @@
 
 from abc import ABC, abstractmethod
 
+from comfy_api.input import AudioInput, VideoInput
+from comfy_api.input_impl import VideoFromComponents, VideoFromFile
+from comfy_api.util import VideoCodec, VideoComponents, VideoContainer
 from graphflow.foreign import current
 
 from . import io, ui
@@ -66,13 +69,20 @@ class Input:
     Image = io.Image.Type
     Mask = io.Mask.Type
     Latent = io.Latent.Type
-    Audio = object
-    Video = object
+    Audio = AudioInput
+    Video = VideoInput
 
 
 class InputImpl(Input):
     """Values of pictures and latents are plain tensors and dicts here."""
 
+    VideoFromFile = VideoFromFile
+    VideoFromComponents = VideoFromComponents
+
 
 class Types:
-    """Names for annotations."""
+    """What videos are made of."""
+
+    VideoCodec = VideoCodec
+    VideoComponents = VideoComponents
+    VideoContainer = VideoContainer
