@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from .refusal import Refused
 __all__ = ["checked", "read_body", "read_json", "read_model", "read_query"]
 
 Model = TypeVar("Model", bound=BaseModel)
+LONGEST_NAME = 200
 LARGE = 1 << 18
 """Bytes from which on parsing is done beside the event loop."""
 
@@ -82,7 +84,20 @@ def checked(model: type[Model], value: Any, where: str) -> Model:
 
 
 def _problem(item: Any, where: str) -> Problem:
-    name = ".".join(str(part) for part in item["loc"])
-    found = repr(item["input"])
-    shown = found if len(found) <= 80 else found[:77] + "..."
-    return Problem(f"bad_{where}", f"{item['msg']}; found {shown}", input=name or None)
+    name = ".".join(str(part) for part in item["loc"])[:LONGEST_NAME]
+    if item["type"] == "missing":
+        return Problem(f"bad_{where}", "it is missing", input=name)
+    said = "expected a JSON object" if item["type"] == "model_type" else item["msg"]
+    return Problem(f"bad_{where}", f"{said}; found {SHOWN.repr(item['input'])}", input=name or None)
+
+
+def _shown() -> reprlib.Repr:
+    """How a value is shown that is not what was expected: its beginning, however large it is."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = 80
+    shown.maxlist = shown.maxdict = 3
+    shown.maxlevel = 2
+    return shown
+
+
+SHOWN = _shown()

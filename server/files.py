@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from .bodies import checked, read_query
 from .budget import BUDGET
 from .models import FileRef, MaskUpload, PictureUpload, ViewQuery
 from .options import Limits
-from .paths import BadName, entries, open_file, segments, write_file
+from .paths import BadName, composed, entries, open_file, segments, write_file
 from .pictures import ENDINGS, INLINE, alone, check_apart, decode, encode, format_of, with_alpha_of
 from .policies import READ, UPLOAD
 from .refusal import Refused
@@ -209,6 +210,7 @@ async def _keep(
     state: State, data: bytes, kind: str, subfolder: str, name: str, overwrite: bool
 ) -> web.Response:  # fmt: skip
     root = folder(state, kind)
+    name, subfolder = composed(name), composed(subfolder)
     try:
         if not segments(name) or "/" in name or not name.lower().endswith(ENDINGS):
             raise BadName("a picture is named like a picture: " + ", ".join(ENDINGS))
@@ -235,14 +237,13 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
         try:
             write_file(root, full, data, overwrite)
             return candidate
+        except IsADirectoryError:
+            if overwrite:
+                raise BadName(f"{candidate!r} is the name of a folder") from None
         except FileExistsError:
-            try:
-                with open_file(root, full) as file:
-                    if hashlib.file_digest(file, "sha256").digest() == digest:
-                        return candidate
-            except FileNotFoundError:
-                if overwrite:
-                    raise BadName(f"{candidate!r} is the name of a folder") from None
+            with suppress(FileNotFoundError), open_file(root, full) as file:
+                if hashlib.file_digest(file, "sha256").digest() == digest:
+                    return candidate
         number += 1
         candidate = f"{stem} ({number}){dot}{ending}"
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JSONLines", "Recent", "set_up"]
+__all__ = ["JSONLines", "Once", "Recent", "set_up"]
 
 FIELDS = ("prompt_id", "node", "client", "method", "path", "status", "ms", "incident")
 """What a line may carry besides its message, given as `extra={...}`."""
@@ -48,6 +49,25 @@ class Recent(logging.Handler):
             self.tell(line)
 
 
+class Once:
+    """A filter: of the same words again and again within `seconds`, only the first get through.
+
+    With no file handles left, asyncio tells so for each connection that waits, hundreds of times a second.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        words = record.getMessage()
+        if record.created - self._told.get(words, -math.inf) < self._seconds:
+            return False
+        self._told = {text: at for text, at in self._told.items() if record.created - at < self._seconds}
+        self._told[words] = record.created
+        return True
+
+
 def set_up(recent: Recent, level: str = "INFO") -> None:
     """For the process of `graphflow serve`: everything that the server and aiohttp say goes to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
@@ -55,6 +75,7 @@ def set_up(recent: Recent, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler, recent]
     root.setLevel(level)
+    logging.getLogger("asyncio").addFilter(Once())
     # It has a traceback to tell of every head that is no HTTP; our own mistakes are told by the middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 from graphflow.filenames import why_not
 
-__all__ = ["BadName", "entries", "move", "open_file", "remove", "segments", "write_file"]
+__all__ = ["BadName", "composed", "entries", "move", "open_file", "remove", "segments", "write_file"]
 
 DEEPEST = 32
 
@@ -27,13 +28,13 @@ class BadName(ValueError):
 
 
 def segments(name: str, hidden: bool = False) -> list[str]:
-    """The parts of a relative name with forward slashes; none for an empty name. Raises BadName.
+    """The parts of a relative name with forward slashes, `composed`; none for an empty name. Raises BadName.
 
     `hidden` lets a part begin with a dot.
     """
     if name == "":
         return []
-    parts = name.split("/")
+    parts = composed(name).split("/")
     if len(parts) > DEEPEST:
         raise BadName(f"the name has {len(parts)} parts; at most {DEEPEST} are taken")
     for part in parts:
@@ -41,6 +42,11 @@ def segments(name: str, hidden: bool = False) -> list[str]:
         if reason is not None:
             raise BadName(reason)
     return parts
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's composed form (NFC): an `é` is one letter in all names here, and two in those of some systems."""
+    return unicodedata.normalize("NFC", name)
 
 
 @contextmanager
@@ -93,7 +99,8 @@ def open_file(root: Path, name: str, hidden: bool = False) -> BinaryIO:
 
 
 def write_file(root: Path, name: str, content: bytes, overwrite: bool, hidden: bool = False) -> os.stat_result:
-    """Write a file whole or not at all, making its folders. Raises BadName, FileExistsError."""
+    """Write a file whole or not at all, making its folders. Raises BadName, FileExistsError,
+    IsADirectoryError (a folder has the name)."""
     parts = segments(name, hidden)
     if not parts:
         raise BadName("the name is empty")
@@ -114,7 +121,8 @@ def write_file(root: Path, name: str, content: bytes, overwrite: bool, hidden: b
 
 
 def move(root: Path, name: str, new_name: str, overwrite: bool, hidden: bool = False) -> os.stat_result:
-    """Give a file another name below the same root. Raises BadName, FileNotFoundError, FileExistsError."""
+    """Give a file another name below the same root. Raises BadName, FileNotFoundError, FileExistsError,
+    IsADirectoryError."""
     old, new = segments(name, hidden), segments(new_name, hidden)
     if not old or not new:
         raise BadName("the name is empty")
@@ -168,11 +176,10 @@ def entries(
 
 
 def _take_name(source: int, old: str, target: int, new: str, overwrite: bool) -> None:
+    if _is_folder(target, new):
+        raise IsADirectoryError(new)
     if overwrite:
-        try:
-            os.replace(old, new, src_dir_fd=source, dst_dir_fd=target)
-        except IsADirectoryError:
-            raise FileExistsError(new) from None
+        os.replace(old, new, src_dir_fd=source, dst_dir_fd=target)
         return
     try:
         # A hard link fails if the name is taken, so nothing is lost to a race.
@@ -183,3 +190,10 @@ def _take_name(source: int, old: str, target: int, new: str, overwrite: bool) ->
         # A file system without hard links: take the name first, then put the file there.
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644, dir_fd=target))
         os.replace(old, new, src_dir_fd=source, dst_dir_fd=target)
+
+
+def _is_folder(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -16,7 +16,7 @@ from .answers import answer, empty
 from .bodies import read_body, read_json, read_query
 from .files import send_file
 from .models import FileInfo, PathQuery, UserdataQuery, WriteQuery
-from .paths import BadName, entries, move, open_file, remove, write_file
+from .paths import BadName, composed, entries, move, open_file, remove, write_file
 from .policies import EDITOR_WRITE, READ
 from .refusal import Refused
 from .routes import Route
@@ -29,6 +29,8 @@ FIRST = {"Comfy.TutorialCompleted": True}
 """Without it the editor greets a new user with an empty graph and a dialog of templates, instead of a workflow."""
 LARGEST_SETTINGS = 1 << 20
 MISSING = Problem("no_file", "there is no such file")
+TAKEN = Problem("exists", "File already exists", hint="send ?overwrite=true")
+FOLDER = Problem("exists", "a folder has this name", input="file", hint="choose another name")
 
 
 def user_folder(state: State) -> Path:
@@ -97,7 +99,7 @@ async def read(request: web.Request) -> web.StreamResponse:
 
 
 async def write(request: web.Request) -> web.Response:
-    state, name, query = request.app[STATE], request.match_info["file"], read_query(request, WriteQuery)
+    state, name, query = request.app[STATE], composed(request.match_info["file"]), read_query(request, WriteQuery)
     limits = state.options.limits
     body = await read_body(request, limits.body, limits.read_seconds)
     try:
@@ -105,7 +107,9 @@ async def write(request: web.Request) -> web.Response:
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:
-        raise Refused(409, Problem("exists", "File already exists", hint="send ?overwrite=true")) from None
+        raise Refused(409, TAKEN) from None
+    except IsADirectoryError:
+        raise Refused(409, FOLDER) from None
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(400, Problem("bad_name", "a part of the name is a file", input="file")) from None
     return answer(_info(name, written) if query.full_info else name)
@@ -121,13 +125,15 @@ async def delete(request: web.Request) -> web.Response:
 
 async def rename(request: web.Request) -> web.Response:
     state, query = request.app[STATE], read_query(request, WriteQuery)
-    old, new = request.match_info["file"], request.match_info["target"]
+    old, new = request.match_info["file"], composed(request.match_info["target"])
     try:
         moved = await asyncio.to_thread(move, user_folder(state), old, new, query.overwrite, True)
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:
-        raise Refused(409, Problem("exists", "File already exists", hint="send ?overwrite=true")) from None
+        raise Refused(409, TAKEN) from None
+    except IsADirectoryError:
+        raise Refused(409, FOLDER) from None
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(404, MISSING) from None
     return answer(_info(new, moved) if query.full_info else new)

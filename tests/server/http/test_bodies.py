@@ -95,6 +95,17 @@ def test_defect_14_nothing_is_bent_into_another_value(server, graph):
     assert server.run(graph("7"))["outputs"] == {"2": {"value": [7]}}
 
 
+def test_what_is_wrong_in_a_body_is_told_in_a_line_and_what_is_missing_is_told_as_missing(server):
+    missing = server.post("/login", {"something": "x" * 5000})
+    assert missing.json["problems"] == [{"code": "bad_body", "message": "it is missing", "input": "token"}]
+    assert server.get("/view").json["problems"][0]["message"] == "it is missing"
+    for path in ("/queue", "/prompt"):
+        listed = server.post(path, [1])
+        assert listed.json["problems"] == [{"code": "bad_body", "message": "expected a JSON object; found [1]"}]
+    long = server.post("/prompt", {"prompt": ["y" * 100_000] * 50, "client_id": {"k" * 50_000: 1}})
+    assert len(long.body) < 2000 and [item["input"] for item in long.json["problems"]] == ["prompt", "client_id"]
+
+
 # -- how bodies travel ----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import unicodedata
 import zlib
 from urllib.parse import quote
 
@@ -38,6 +39,13 @@ def upload(server, content, filename="up.png", path="/upload/image", **fields):
 
 
 # -- uploads (7, 11) ------------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_named_in_decomposed_letters_is_kept_under_the_composed_name(server):
+    name = unicodedata.normalize("NFD", "Café.png")
+    answer = upload(server, png(), name)
+    assert answer.status == 200 and answer.json["name"] == "Café.png", answer.body
+    assert (server.root / "input" / "Café.png").is_file()
 
 
 def test_a_picture_is_kept_and_can_be_looked_at(server):

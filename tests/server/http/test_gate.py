@@ -14,7 +14,7 @@ import pytest
 from graphflow_server.app import ROUTES, add_routes
 from graphflow_server.command import configure
 from graphflow_server.command import run as serve_command
-from graphflow_server.logs import JSONLines
+from graphflow_server.logs import JSONLines, Once
 from graphflow_server.options import Options
 from graphflow_server.pages import STATIC
 from graphflow_server.policies import Policy
@@ -277,6 +277,18 @@ def test_attack_17_a_log_line_is_one_line_of_json_whatever_is_in_it():
     line = JSONLines().format(record)
     assert "\n" not in line and "\r" not in line and "\x1b" not in line
     assert json.loads(line)["prompt_id"] == "p\n1" and json.loads(line)["level"] == "info"
+
+
+def test_attack_14_what_is_said_again_and_again_fills_no_log():
+    quiet = Once(seconds=10)
+
+    def passes(text, at):
+        record = logging.LogRecord("asyncio", logging.ERROR, "f", 1, text, (), None)
+        record.created = at
+        return quiet.filter(record)
+
+    assert [passes("no more files", 100 + step / 100) for step in range(500)] == [True] + [False] * 499
+    assert passes("something else", 101) and passes("no more files", 111)
 
 
 def test_attack_21_a_mistake_of_ours_tells_the_client_a_number_and_nothing_else(serve, monkeypatch):

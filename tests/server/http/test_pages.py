@@ -145,6 +145,18 @@ def test_workflows_are_saved_listed_renamed_and_removed(serve):
         assert server.get("/userdata/user.css").status == 404 and server.get("/userdata").status == 400
 
 
+def test_a_folder_where_a_workflow_is_to_be_saved_is_told_as_what_it_is(server):
+    server.post("/userdata/workflows%2Fa.json", {})
+    for path in (
+        "/userdata/workflows",
+        "/userdata/workflows?overwrite=false",
+        "/userdata/workflows%2Fa.json/move/workflows",
+    ):
+        refused = server.post(path, {})
+        assert refused.status == 409 and "a folder has this name" in refused.json["error"]["message"], path
+        assert "overwrite" not in refused.json["problems"][0]["hint"]
+
+
 @pytest.mark.parametrize(
     "name", ["..%2Fx.json", "%2Fetc%2Fpasswd", "a%2F..%2F..%2Fx", "a%00b", "con.json", "a%5Cb", "C%3Ax"]
 )
