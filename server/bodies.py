@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -18,10 +19,11 @@ from .refusal import Refused
 
 __all__ = ["checked", "read_body", "read_json", "read_model", "read_query"]
 
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 LONGEST_NAME = 200
-LARGE = 1 << 18
-"""Bytes from which on parsing is done beside the event loop."""
+LARGE = 1 << 16
+"""Bytes from which on a body is parsed and checked beside the event loop."""
 
 
 async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
@@ -46,22 +48,31 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
 
 async def read_json(request: web.Request, limits: Limits, empty: Any = None) -> Any:
     """The JSON value of the body, whatever its content type says; `empty` where there is no body. Raises Refused."""
+    return await _read(request, limits, lambda data: _parsed(data, limits, empty))
+
+
+async def read_model(request: web.Request, limits: Limits, model: type[Model], empty: Any = None) -> Model:
+    """The body as a model. Raises Refused with a Problem for each field that is wrong."""
+    return await _read(request, limits, lambda data: checked(model, _parsed(data, limits, empty), "body"))
+
+
+async def _read(request: web.Request, limits: Limits, understand: Callable[[bytes], T]) -> T:
+    """What a body says, by a function that may take its time for a large one."""
     data = await read_body(request, limits.body, limits.read_seconds)
+    if len(data) > LARGE:
+        return await asyncio.to_thread(understand, data)
+    return understand(data)
+
+
+def _parsed(data: bytes, limits: Limits, empty: Any) -> Any:
     if not data.strip():
         if empty is None:
             raise Refused(400, Problem("not_json", "the body is empty", hint="send a JSON object"))
         return empty
     try:
-        if len(data) > LARGE:
-            return await asyncio.to_thread(strict_json.loads, data, limits.depth)
         return strict_json.loads(data, limits.depth)
     except strict_json.BadJSON as error:
         raise Refused(400, Problem("not_json", str(error))) from None
-
-
-async def read_model(request: web.Request, limits: Limits, model: type[Model], empty: Any = None) -> Model:
-    """The body as a model. Raises Refused with a Problem for each field that is wrong."""
-    return checked(model, await read_json(request, limits, empty), "body")
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:

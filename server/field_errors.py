@@ -14,6 +14,9 @@ from graphflow import Engine, Problem, Workflow
 from graphflow.formats.object_info import describe
 from graphflow.workflow import as_link
 
+from . import strict_json
+from .refusal import LONGEST_TEXT, short
+
 __all__ = ["TOP", "node_errors", "top_error"]
 
 TYPES = {
@@ -31,6 +34,8 @@ TOP = ("unknown_node_type", "no_class_type", "malformed_node")
 LONGEST_LIST = 20
 MOST_NODES = 200
 """Nodes whose errors are told in this form, each with the outputs behind it; the Problems tell all."""
+MOST_ERRORS = 200
+"""Errors of one node, and outputs behind it."""
 
 
 def node_errors(
@@ -49,8 +54,10 @@ def node_errors(
                 continue
             behind = _behind(problem.node, users, wanted)
             kind = workflow[problem.node].class_type
-            found[problem.node] = {"errors": [], "dependent_outputs": behind, "class_type": kind}
-        found[problem.node]["errors"].append(_error(problem, workflow, shown))
+            found[problem.node] = {"errors": [], "dependent_outputs": behind[:MOST_ERRORS], "class_type": short(kind)}
+        errors = found[problem.node]["errors"]
+        if len(errors) < MOST_ERRORS:
+            errors.append(_error(problem, workflow, shown))
     return found
 
 
@@ -77,7 +84,7 @@ def _error(problem: Problem, workflow: Workflow, shown: _Shown) -> dict[str, Any
     kind, message = TYPES.get(problem.code, ("custom_validation_failed", "Custom validation failed for node"))
     info: dict[str, Any] = {}
     if problem.input is not None:
-        info["input_name"] = problem.input
+        info["input_name"] = short(problem.input)
         spec = info["input_config"] = shown.input(node.class_type, problem.input)
         if spec is not None and problem.code == "out_of_range":
             bounds = spec[1]
@@ -89,9 +96,17 @@ def _error(problem: Problem, workflow: Workflow, shown: _Shown) -> dict[str, Any
         if spec is not None and problem.code == "wrong_type":
             message = f"Failed to convert an input value to a {spec[0]} value"
     if value is not None:
-        info["received_value"] = value
+        info["received_value"] = _received(value)
     details = ", ".join(part for part in (problem.input, problem.message, problem.hint) if part)
-    return {"type": kind, "message": message, "details": details, "extra_info": info}
+    return {"type": kind, "message": short(message), "details": short(details), "extra_info": info}
+
+
+def _received(value: Any) -> Any:
+    """The value that was sent, or the beginning of it as text."""
+    if isinstance(value, str):
+        return short(value)
+    text = strict_json.dumps(value).decode()
+    return value if len(text) <= LONGEST_TEXT else short(text)
 
 
 def top_error(problems: Sequence[Problem]) -> tuple[str, str, str]:

@@ -43,7 +43,7 @@ class PromptBody(Body):
     number: Annotated[float, Field(ge=-1e15, le=1e15, strict=True)] | None = None
     front: bool = False
     extra_data: dict[str, Any] = Field(default_factory=dict)
-    partial_execution_targets: Annotated[list[str], Field(max_length=10_000)] | None = None
+    partial_execution_targets: Annotated[list[str], Field(max_length=10_000, fail_fast=True)] | None = None
     strict: bool = False
     webhook: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
 
@@ -75,7 +75,7 @@ class PromptState(BaseModel):
 
 class Changes(Body):
     clear: bool = False
-    delete: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100_000)] = Field(
+    delete: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=100_000, fail_fast=True)] = Field(
         default_factory=list
     )
 
@@ -144,7 +144,7 @@ class JobsPage(BaseModel):
 
 
 class JobsCancel(Body):
-    job_ids: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000)] = Field(
+    job_ids: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000, fail_fast=True)] = Field(
         default_factory=list
     )
     all: bool = False

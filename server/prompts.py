@@ -21,9 +21,10 @@ from .queue import FINISHED, Event, Prompt, Submission
 from .queue import Conflict as IdTaken
 from .queue import Refused as QueueRefused
 from .queueing import find_prompt
-from .refusal import Refused
+from .refusal import Refused, told
 from .routes import Route
 from .state import STATE, State
+from .stored import state_text
 
 __all__ = ["ROUTES"]
 
@@ -39,8 +40,7 @@ async def post_prompt(request: web.Request) -> web.Response:
     query = read_query(request, PromptQuery)
     body = await read_model(request, state.options.limits, PromptBody)
     try:
-        examined = await _examined(state, body)
-        errors = accept(examined, body.strict)
+        examined, errors = await asyncio.to_thread(_accepted, state, body)
     except Refused:
         state.metrics.refused.inc()
         raise
@@ -63,11 +63,11 @@ async def post_prompt(request: web.Request) -> web.Response:
         "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
     }  # fmt: skip
     if examined.warnings:
-        found["warnings"] = [problem.to_json() for problem in examined.warnings]
+        found["warnings"] = told(examined.warnings, "warnings")
     if query.wait is None:
         return answer(found)
     prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
-    return await answer_made(lambda: {**found, **(_state(prompt) if prompt is not None else {})})
+    return await answer_made(lambda: state_text(found, prompt))
 
 
 async def post_validate(request: web.Request) -> web.Response:
@@ -75,26 +75,29 @@ async def post_validate(request: web.Request) -> web.Response:
     state = request.app[STATE]
     body = await read_model(request, state.options.limits, PromptBody)
     try:
-        examined = await _examined(state, body)
+        examined = await asyncio.to_thread(_examined, state, body)
     except Refused as refused:
         problems, errors = refused.problems, refused.node_errors
         return await answer_made(lambda: {
-            "valid": False, "outputs": [], "problems": [problem.to_json() for problem in problems], "warnings": [],
+            "valid": False, "outputs": [], "problems": told(problems, most=len(problems)), "warnings": [],
             "node_errors": errors,
         })  # fmt: skip
     return await answer_made(lambda: {
         "valid": not examined.problems, "outputs": list(examined.targets),
-        "problems": [problem.to_json() for problem in examined.problems],
-        "warnings": [problem.to_json() for problem in examined.warnings], "node_errors": examined.node_errors,
+        "problems": told(examined.problems, most=len(examined.problems)),
+        "warnings": told(examined.warnings, most=len(examined.warnings)), "node_errors": examined.node_errors,
     })  # fmt: skip
 
 
-async def _examined(state: State, body: PromptBody) -> Examined:
+def _examined(state: State, body: PromptBody) -> Examined:
     if body.prompt is None:
         raise Refused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
-    return await asyncio.to_thread(
-        examine, state.engine, body.prompt, body.partial_execution_targets, state.options.limits
-    )
+    return examine(state.engine, body.prompt, body.partial_execution_targets, state.options.limits)
+
+
+def _accepted(state: State, body: PromptBody) -> tuple[Examined, dict[str, Any]]:
+    examined = _examined(state, body)
+    return examined, accept(examined, body.strict)
 
 
 async def get_prompt_info(request: web.Request) -> web.Response:
@@ -104,7 +107,7 @@ async def get_prompt_info(request: web.Request) -> web.Response:
 async def get_prompt(request: web.Request) -> web.Response:
     """One prompt: where it is, and what it has given."""
     prompt = await find_prompt(request)
-    return await answer_made(lambda: {"prompt_id": prompt.id, "number": prompt.number, **_state(prompt)})
+    return await answer_made(lambda: state_text({"prompt_id": prompt.id, "number": prompt.number}, prompt))
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
@@ -148,13 +151,6 @@ async def _tell(response: web.StreamResponse, state: State, prompt_id: str, sinc
             if now is None or now.state in FINISHED:
                 return
             await response.write(b": still here\n\n")
-
-
-def _state(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "state": prompt.state, "created": prompt.created, "started": prompt.started, "finished": prompt.finished,
-        "outputs": prompt.outputs, "error": prompt.error,
-    }  # fmt: skip
 
 
 def _event(event: Event) -> dict[str, Any]:

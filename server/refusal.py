@@ -11,7 +11,7 @@ from graphflow import Problem
 
 from .answers import answer
 
-__all__ = ["REASONS", "Refused", "refusal"]
+__all__ = ["LONGEST_TEXT", "REASONS", "Refused", "refusal", "short", "told"]
 
 REASONS = {
     400: "bad_request", 401: "no_token", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 408: "too_slow",
@@ -21,7 +21,9 @@ REASONS = {
 
 
 MOST_SHOWN = 200
-"""Problems in one refusal; with more than that, nobody reads on."""
+"""Problems in one answer; with more than that, nobody reads on."""
+LONGEST_TEXT = 1000
+"""Characters of each text of a problem: what a client has sent is not sent back whole."""
 
 
 class Refused(Exception):
@@ -43,23 +45,32 @@ class Refused(Exception):
         self.message = message or (self.problems[0].message if self.problems else self.kind)
         self.details = details
         self.node_errors = dict(node_errors or {})
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems[:MOST_SHOWN]))
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "error": {"type": self.kind, "message": self.message, "details": self.details, "extra_info": {}},
+            "error": {
+                "type": self.kind,
+                "message": short(self.message),
+                "details": short(self.details),
+                "extra_info": {},
+            },
             "node_errors": self.node_errors,
-            "problems": [problem.to_json() for problem in self._shown()],
+            "problems": told(self.problems),
         }
 
-    def _shown(self) -> list[Problem]:
-        more = len(self.problems) - MOST_SHOWN
-        if more <= 0:
-            return list(self.problems)
-        return [
-            *self.problems[:MOST_SHOWN],
-            Problem("more", f"and {more} problems more", hint="POST /validate tells all"),
-        ]
+
+def told(problems: Sequence[Problem], what: str = "problems", most: int = MOST_SHOWN) -> list[dict[str, str]]:
+    """The problems as JSON has them, `most` of them; then one more says how many are left out."""
+    found = [{key: short(text) for key, text in problem.to_json().items()} for problem in problems[:most]]
+    if len(problems) > most:
+        more = Problem("more", f"and {len(problems) - most} {what} more", hint="POST /validate tells all")
+        found.append(more.to_json())
+    return found
+
+
+def short(text: str, most: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def refusal(refused: Refused) -> web.Response:

@@ -4,11 +4,12 @@ again, so ten thousand waiting prompts are listed in milliseconds."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from . import strict_json
 from .queue import Prompt
 
-__all__ = ["history_text", "queue_text"]
+__all__ = ["history_text", "queue_text", "state_text"]
 
 
 def queue_text(running: Iterable[Prompt], pending: Iterable[Prompt]) -> bytes:
@@ -20,6 +21,17 @@ def queue_text(running: Iterable[Prompt], pending: Iterable[Prompt]) -> bytes:
 def history_text(prompts: Iterable[Prompt]) -> bytes:
     """`{id: entry}`, an entry as `Prompt.entry` has it."""
     return ("{" + ",".join(f"{_json(prompt.id)}:{_entry(prompt)}" for prompt in prompts) + "}").encode()
+
+
+def state_text(head: dict[str, Any], prompt: Prompt | None) -> bytes:
+    """An object that begins like `head`, with where the prompt is and what it has given; None: it is not known any more."""
+    if prompt is None:
+        return strict_json.dumps(head)
+    state = {
+        **head, "state": prompt.state, "created": prompt.created, "started": prompt.started, "finished": prompt.finished,
+        "error": prompt.error,
+    }  # fmt: skip
+    return (_json(state)[:-1] + f',"outputs":{prompt.outputs_json}}}').encode()
 
 
 def _item(prompt: Prompt) -> str:

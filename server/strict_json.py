@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -20,6 +21,9 @@ SLICE = re.compile(rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^"]{1,1024}){1,64}', re.D
 NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 UP_OR_DOWN = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 DIGITS = 40
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+SMALL = 64
+"""Values that are written at once."""
 
 
 class BadJSON(ValueError):
@@ -50,8 +54,58 @@ def loads(data: bytes, depth: int = 64) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Compact UTF-8 JSON; NaN and halves of surrogate pairs raise ValueError."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """Compact UTF-8 JSON; NaN and halves of surrogate pairs raise ValueError.
+
+    Put together from pieces: the encoder holds all other threads until it is done with what it is given.
+    """
+    return "".join(_pieces(value)).encode()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if _room(value, SMALL) >= 0:
+        yield ENCODER.encode(value)
+    elif isinstance(value, dict):
+        opening = "{"
+        for key, item in value.items():
+            yield opening + ENCODER.encode({key: 0})[1:-2]
+            yield from _pieces(item)
+            opening = ","
+        yield "}"
+    else:
+        opening = "["
+        for some in _batches(value):
+            yield opening
+            yield from _pieces(some[0]) if len(some) == 1 else (ENCODER.encode(some)[1:-1],)
+            opening = ","
+        yield "]"
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """The items again, as many together as are small; each that is not, alone."""
+    some: list[Any] = []
+    room = SMALL
+    for item in items:
+        left = _room(item, room)
+        if left < 0 and some:
+            yield some
+            some, left = [], _room(item, SMALL)
+        some.append(item)
+        room = left
+    if some:
+        yield some
+
+
+def _room(value: Any, room: int) -> int:
+    """How much room a value leaves, of so much for all values in it; below 0 where it is too large for that."""
+    if not isinstance(value, (dict, list, tuple)):
+        return room - 1
+    if len(value) > room:
+        return -1
+    for item in value.values() if isinstance(value, dict) else value:
+        room = _room(item, room)
+        if room < 0:
+            break
+    return room
 
 
 def _is_shallow(data: bytes, depth: int) -> bool:

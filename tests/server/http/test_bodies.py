@@ -218,6 +218,30 @@ def test_a_refusal_of_very_many_problems_stays_short_and_says_how_many_there_are
     assert len(server.post("/validate", {"prompt": many}).json["problems"]) == 3000
 
 
+def test_attack_14_what_is_sent_is_not_sent_back_whole(server):
+    def post(number, **more):
+        return server.post("/prompt", {"prompt": {"1": {"class_type": "Number", **number}, **SHOWN}, **more})
+
+    long = "z" * 1_000_000
+    for number in ({"inputs": {"value": long}}, {"inputs": {"value": 1000, "mode": [long]}, "_meta": {"title": long}},
+                   {"inputs": {}, "class_type": long}, {"inputs": {"value": {"__value__": long}}},
+                   {"inputs": {"value": dict.fromkeys(map(str, range(50_000)), 1)}}):  # fmt: skip
+        refused = post(number)
+        assert refused.status == 400 and len(refused.body) < 12_000, (len(refused.body), refused.body[:300])
+    assert (
+        post({"inputs": {"value": "zz"}}).json["node_errors"]["1"]["errors"][0]["extra_info"]["received_value"] == "zz"
+    )
+    wide = post({"inputs": {"value": 1, **{f"unknown{index}": 0 for index in range(5000)}}})
+    assert wide.status == 200 and len(wide.json["warnings"]) == 201
+    assert wide.json["warnings"][-1]["message"] == "and 4800 warnings more"
+    crowd = {f"out{index}": SHOWN["2"] for index in range(3000)}
+    behind = server.post("/prompt", {"prompt": {"1": {"class_type": "Number", "inputs": {"value": "x"}}, **crowd}})
+    assert behind.status == 400 and len(behind.json["node_errors"]["1"]["dependent_outputs"]) == 200
+
+
+SHOWN = {"2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}
+
+
 def test_attack_14_the_queue_takes_so_many_and_no_more(serve, graph):
     with serve(limits={"waiting": 3}, paused=True) as server:
         statuses = [server.post("/prompt", {"prompt": graph(index)}).status for index in range(5)]
@@ -368,3 +392,32 @@ def test_a_queue_that_takes_nothing_just_now_is_a_503_and_no_loss(serve, graph, 
         assert server.get("/prompts/later").status == 404
         monkeypatch.undo()
         assert server.run(graph(63), prompt_id="later")["state"] == "done"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=100) | st.dictionaries(st.text(), inner, max_size=100),
+        max_leaves=300,
+    )
+)
+def test_json_that_is_put_together_from_pieces_is_what_one_call_would_give(value):
+    whole = {"value": value, "long": list(range(200)), "in": [[value] * 3, (1, 2)], 5: {}}
+    expected = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    with contextlib.suppress(UnicodeEncodeError):
+        assert strict_json.dumps(whole) == expected.encode()
+
+
+def test_attack_14_no_call_of_the_encoder_gets_so_much_that_the_event_loop_would_wait_for_it(monkeypatch):
+    taken = []
+
+    class Encoder:
+        def encode(self, value):
+            taken.append(len(json.dumps(value)))
+            return json.dumps(value)
+
+    monkeypatch.setattr(strict_json, "ENCODER", Encoder())
+    for value in ([{"id": index, "to": [1, 2, 3]} for index in range(20_000)], {str(index): index for index in range(20_000)},
+                  list(range(20_000)), {"a": [{"b": [[index] for index in range(20_000)]}]}):  # fmt: skip
+        strict_json.dumps(value)
+    assert max(taken) < 2000
