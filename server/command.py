@@ -18,9 +18,9 @@ from graphflow.commands.common import (
     add_folder_options,
     cache_folder,
     complain,
-    parse_size,
 )
 
+from .arguments import count, host, origin, port, size, webhook_host
 from .options import Limits, Options
 from .queue import QueueSettings, WorkerConfig
 
@@ -31,10 +31,12 @@ SHORTEST_TOKEN = 8
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Serve the web editor, the HTTP and websocket API of the field, and a durable queue."
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8188, help="0: any free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=port, default=8188, help="0: any free one (default: 8188)")
     parser.add_argument("--state-dir", type=Path, default=Path("graphflow-state"), metavar="DIR",
-                        help="the queue, its history, the editor's settings and saved workflows")  # fmt: skip
+                        help="the queue, its history, the editor's settings and files (default: graphflow-state)")  # fmt: skip
     add_folder_options(parser)
     add_cache_options(parser)
 
@@ -43,29 +45,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the token; made if it is not there")
     who.add_argument("--insecure", action="store_true", help="listen beyond this machine without a token")
     who.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="a name this server is called by"
+        "--allow-host", action="append", default=[], type=host, metavar="NAME", help="a name this server is called by"
     )
-    who.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="a site whose pages may use it")
     who.add_argument(
-        "--allow-webhooks", action="append", default=[], metavar="HOST", help="a host that prompts may notify"
+        "--cors", action="append", default=[], type=origin, metavar="ORIGIN", help="a site whose pages may use it"
     )
+    who.add_argument("--allow-webhooks", action="append", default=[], type=webhook_host, metavar="HOST",
+                     help="a host that prompts may notify")  # fmt: skip
 
     standard = Limits()
     caps = parser.add_argument_group("how much one request may ask for")
+    for name, kind, value, what in (
+        ("body", size, standard.body, "of JSON"), ("upload", size, standard.upload, "of a file"),
+        ("nodes", count, standard.nodes, "of a workflow"), ("pixels", count, standard.pixels, "width x height x batch size"),
+        ("steps", count, standard.steps, "of a sampler"), ("work", count, standard.work, "pixels x steps of one prompt"),
+        ("waiting", count, standard.waiting, "prompts in the queue"),
+    ):  # fmt: skip
+        shown = f"{value >> 20}MB" if kind is size else value
+        caps.add_argument(f"--max-{name}", type=kind, default=value, metavar="SIZE" if kind is size else "N",
+                          help=f"{what} (default: {shown})")  # fmt: skip
     caps.add_argument(
-        "--max-body", type=parse_size, default=standard.body, metavar="SIZE", help="of JSON (default: 8MB)"
+        "--max-waiting-of-one", type=count, metavar="N", help="of one network address (default: no limit)"
     )
-    caps.add_argument("--max-upload", type=parse_size, default=standard.upload, metavar="SIZE", help="default: 100MB")
-    caps.add_argument("--max-nodes", type=int, default=standard.nodes, metavar="N", help=f"default: {standard.nodes}")
-    caps.add_argument(
-        "--max-pixels", type=int, default=standard.pixels, metavar="N", help="width x height x batch size"
-    )
-    caps.add_argument("--max-steps", type=int, default=standard.steps, metavar="N", help=f"default: {standard.steps}")
-    caps.add_argument("--max-work", type=int, default=standard.work, metavar="N", help="pixels x steps of one prompt")
-    caps.add_argument(
-        "--max-waiting", type=int, default=standard.waiting, metavar="N", help=f"default: {standard.waiting}"
-    )
-    caps.add_argument("--max-waiting-of-one", type=int, metavar="N", help="of one network address (default: no limit)")
 
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -76,11 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         options = _options(arguments)
+        _prepare(arguments)
         return asyncio.run(serve(options, _queue_settings(arguments), arguments.log_level))
-    except OSError as error:
-        complain([Problem("cannot_listen", f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}",
-                          hint="choose another with --port")])  # fmt: skip
-        return FAILED
     except InvalidWorkflow:
         raise
     except GraphFlowError as error:
@@ -106,8 +104,26 @@ def _options(arguments: argparse.Namespace) -> Options:
                     hint="give one with --token-file FILE, or say --insecure if the network is safe")
         ])  # fmt: skip
     if options.token is None and options.insecure:
-        print("warning: whoever reaches this port can use this server", file=sys.stderr)
+        _warn("whoever reaches this port can use this server")
     return options
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    """Folders that cannot be used are told before anything begins; one of models may come later."""
+    try:
+        arguments.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidWorkflow([
+            Problem("bad_folder", f"{arguments.state_dir} cannot be a folder: {error.strerror}", input="--state-dir",
+                    hint="choose another with --state-dir DIR")
+        ]) from None  # fmt: skip
+    for folder in arguments.models:
+        if not folder.is_dir():
+            _warn(f"{folder} is no folder, so there are no models in it (--models)")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _token(arguments: argparse.Namespace) -> str | None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from graphflow import Cache, Engine, Problem, Registry
+from graphflow import Cache, Engine, GraphFlowError, Problem, Registry
 
 from .app import create_app
 from .logs import Recent, set_up
@@ -49,7 +49,7 @@ async def serve(options: Options, settings: QueueSettings, log_level: str = "INF
 
 @asynccontextmanager
 async def listening(options: Options, settings: QueueSettings, recent: Recent | None = None) -> AsyncIterator[int]:
-    """A server that answers, in this event loop; the port it has. Raises OSError where it cannot listen."""
+    """A server that answers, in this event loop; the port it has. Raises GraphFlowError where it cannot listen."""
     worker = settings.worker
     engine = Engine(await asyncio.to_thread(Registry.installed, worker.nodes), worker.settings(), Cache(memory=0))
     app = create_app(options, engine, PromptQueue(settings), recent)
@@ -65,7 +65,14 @@ async def listening(options: Options, settings: QueueSettings, recent: Recent | 
         runner.server.request_handler = _without_odd_expectations(runner.server.request_handler)
         loop = asyncio.get_running_loop()
         door = _Door(limits.connections, runner.server, lambda server: _Speaker(server, loop=loop, **speech))
-        server = await loop.create_server(door, options.host, options.port, backlog=512)
+        try:
+            server = await loop.create_server(door, options.host, options.port, backlog=512)
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
+            raise GraphFlowError([
+                Problem("cannot_listen", f"cannot listen on {options.host} port {options.port}: {reason}",
+                        hint="choose another with --port or --host")
+            ]) from error  # fmt: skip
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

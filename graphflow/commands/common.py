@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import signal
@@ -52,7 +53,7 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-size", type=parse_size, default=20 << 30, metavar="SIZE", help="default: 20GB")
     parser.add_argument("--cache-remote", metavar="URL", help="a second level that machines share (any fsspec URL)")
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write a cache")
-    parser.add_argument("--checkpoint-every", type=float, default=10.0, metavar="SECONDS",
+    parser.add_argument("--checkpoint-every", type=parse_seconds, default=10.0, metavar="SECONDS",
                         help="how often a sampler stores where it is, to go on from there; default: 10")  # fmt: skip
 
 
@@ -62,6 +63,17 @@ def parse_size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 20GB")
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
+
+
+def parse_seconds(text: str) -> float:
+    """A number of seconds, 0 or more."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; write 0 or more, such as 10")
+    return found
 
 
 def cache_folder(options: argparse.Namespace) -> Path:

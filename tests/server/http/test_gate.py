@@ -248,6 +248,61 @@ def test_what_the_command_line_says_reaches_the_worker_and_the_caps(tmp_path):
     assert settings.folder == Path("s") and options.user_dir == Path("s/user")
 
 
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("--port", ["99999", "-1", "x", "80.5"]), ("--cors", ["foo", "*", "http://x/path", "ftp://x", "https://", "http://a@b", "null"]),
+     ("--allow-host", ["http://x", "a:80", "a/b", "", "a b", "*", "x" * 70]),
+     ("--allow-webhooks", ["http://x", "x/y", "x:99999", "*"]),
+     ("--max-body", ["0", "-1", "x"]), ("--max-upload", ["0"]), ("--max-nodes", ["-5", "0", "1.5"]), ("--max-pixels", ["0"]),
+     ("--max-steps", ["0"]), ("--max-work", ["-1"]), ("--max-waiting", ["0"]), ("--max-waiting-of-one", ["0"]),
+     ("--checkpoint-every", ["-1", "nan", "inf", "x"])],
+)  # fmt: skip
+def test_an_option_that_could_never_work_is_refused_with_what_to_write(capsys, option, values):
+    for value in values:
+        with pytest.raises(SystemExit):
+            command(f"{option}={value}")
+        said = capsys.readouterr().err
+        assert option in said and ("write" in said or "name each site" in said), said
+
+
+def test_what_is_meant_by_an_origin_or_a_host_is_understood_as_browsers_write_it():
+    from graphflow_server.arguments import host, origin, webhook_host
+
+    origins = {"https://Studio.example/": "https://studio.example", "https://a:443": "https://a", "http://a:443": "http://a:443",
+               "http://[::1]:8080": "http://[::1]:8080", "http://bücher.example": "http://xn--bcher-kva.example"}  # fmt: skip
+    assert {text: origin(text) for text in origins} == origins
+    hosts = {
+        "Studio.local": "studio.local",
+        "a_b.c.": "a_b.c",
+        "192.168.0.7": "192.168.0.7",
+        "[::1]": "::1",
+        "::1": "::1",
+    }
+    assert {text: host(text) for text in hosts} == hosts
+    assert (
+        webhook_host("Hooks.example:8080") == "hooks.example:8080" and webhook_host("hooks.example") == "hooks.example"
+    )
+
+
+def test_the_help_names_every_default(capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    for default in (
+        "127.0.0.1",
+        "8188",
+        "graphflow-state",
+        "8MB",
+        "100MB",
+        "20000",
+        "67108864",
+        "1000",
+        "8589934592",
+        "100000",
+    ):
+        assert f"(default: {default}" in said, default
+
+
 def test_a_token_file_is_made_for_its_owner_alone_and_read_again(tmp_path):
     from graphflow_server.command import token_in
 

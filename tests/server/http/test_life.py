@@ -93,6 +93,23 @@ def test_a_port_that_is_taken_and_a_folder_that_is_in_use_are_told_in_a_line(tmp
                 assert text in said and "Traceback" not in said, said
 
 
+def test_a_folder_that_cannot_be_used_and_models_that_are_not_there_are_told_as_such(tmp_path):
+    (tmp_path / "file").touch()
+    for state in ("file", "file/below", "/proc/nothing"):
+        with program(tmp_path, "--state-dir", state) as (process, _):
+            assert process.wait(20) == 2
+            said = process.stderr.read()
+            assert f"{state} cannot be a folder" in said and "--state-dir" in said and "listen" not in said, said
+    with program(tmp_path, "--models", "nope") as (process, line):
+        assert "http://127.0.0.1" in line
+        process.terminate()
+        assert process.wait(20) == 0 and "warning: nope is no folder" in process.stderr.read()
+    with program(tmp_path, "--host", "no.such.host.invalid", "--insecure") as (process, _):
+        assert process.wait(20) == 1
+        said = process.stderr.read()
+        assert "cannot listen on no.such.host.invalid" in said and "Traceback" not in said, said
+
+
 def test_the_address_names_the_machine_where_it_listens_to_all():
     assert "http://[::1]:80/" in address(Options(host="::1"), 80)
     assert "0.0.0.0" not in address(Options(host="0.0.0.0", token="x"), 80)
