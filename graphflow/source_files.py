@@ -14,7 +14,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["file_of", "home_of", "is_installed", "is_own", "root_of", "texts_digest", "with_imported"]
+__all__ = [
+    "file_of", "found_on_path", "home_of", "is_installed", "is_library", "is_own", "root_of", "texts_digest", "with_imported",
+]  # fmt: skip
 
 _LOADS_BY_NAME = frozenset({"import_module", "__import__", "spec_from_file_location", "run_path", "run_module"})
 """Functions that import what only they know."""
@@ -163,24 +165,35 @@ def _absolute(name: str, root: Path) -> dict[Path, Path]:
     near = [*_below(root, name), *(_below(root, rest) if first == root.name else ())]
     if near:
         return dict.fromkeys(near, root)
-    place = _place_of(first)
-    if place is None:
+    return found_on_path(name)
+
+
+def found_on_path(name: str) -> dict[Path, Path]:
+    """The files of `import a.b.c`, each with its root, where Python finds `a` and it is not installed."""
+    first = name.partition(".")[0]
+    path = _path_of(first)
+    if path is None or is_installed(path):
         return {}
+    place = Path(path).resolve().parent
     folder = place / first
     return dict.fromkeys(_below(place, name), folder if folder.is_dir() else place)
 
 
-def _place_of(name: str) -> Path | None:
-    """The folder in which a top-level module lies that is not installed; None for one that is, or cannot be found."""
+def is_library(name: str) -> bool:
+    """Whether `import name` finds an installed package; Python's own modules are none."""
+    path = _path_of(name)
+    return path is not None and is_installed(path)
+
+
+def _path_of(name: str) -> str | None:
+    """The file or folder of a top-level module; None for a part of Python, and where there is none."""
     if name in sys.stdlib_module_names:
         return None
     loaded = sys.modules.get(name)
     found = getattr(loaded, "__spec__", None) if loaded is not None else PathFinder.find_spec(name)
-    if found is None:
-        return None
-    within = list(found.submodule_search_locations or ())
-    path = within[0] if within else found.origin
-    return None if path is None or is_installed(str(path)) else Path(path).resolve().parent
+    within = list(getattr(found, "submodule_search_locations", None) or ())
+    path = within[0] if within else getattr(found, "origin", None)
+    return str(path) if path is not None else None
 
 
 def _below(start: Path, dotted: str) -> Iterator[Path]:

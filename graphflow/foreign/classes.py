@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from ..canonical import canonical
@@ -23,6 +20,7 @@ from ..types import Match
 from ..values import Blocked
 from ..workflow import Link, as_link
 from .current import during, with_settings
+from .pack_source import PackSource
 from .sockets import read_input, type_name
 from .standins import around
 
@@ -34,7 +32,7 @@ ONE_AT_A_TIME = "foreign"
 """The lane of all blocking foreign nodes: their packs were written for a program that runs one node at a time."""
 
 
-def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str, expands: bool = True) -> NodeType:
+def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSource) -> NodeType:
     """Raises whatever the class raises when it is asked what it is."""
     declared = _input_types(kind)
     every = bool(getattr(kind, "INPUT_IS_LIST", False))
@@ -63,12 +61,12 @@ def adapt(name: str, kind: type, display_name: str, pack: str, pack_version: str
         lane=None if inspect.iscoroutinefunction(function) else ONE_AT_A_TIME,
         context=CONTEXT,
         outside=_outside(kind),
-        environment=_libraries,
-        stated_version=f"{pack_version}",
+        environment=_libraries(source),
+        stated_version=source.digest,
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
         unchecked=frozenset(inputs) if accepts_types else unchecked,
-        expands=expands,
+        expands=source.expands,
         by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
         pack=pack,
         hidden=hidden,
@@ -258,11 +256,21 @@ def _outside(kind: type) -> Callable[..., str] | None:
         try:
             with with_settings(settings):
                 found = _ask(ask, literals)
-            return ALWAYS if isinstance(found, float) and math.isnan(found) else canonical(found).hex()
-        except Exception:  # a node that cannot say whether it has changed runs again
+            return ALWAYS if _differs_from_itself(found) else canonical(found).hex()
+        except (Exception, SystemExit):  # a node that cannot say whether it has changed runs again
             return ALWAYS
 
     return outside
+
+
+def _differs_from_itself(value: Any) -> bool:
+    """Whether a NaN is in it, which packs mean "always" by."""
+    if isinstance(value, Mapping):
+        return any(map(_differs_from_itself, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_differs_from_itself, value))
+    differs = value != value
+    return bool(differs.any() if hasattr(differs, "any") else differs)
 
 
 def _judged(kind: type, inputs: Mapping[str, Input]) -> tuple[frozenset[str], bool]:
@@ -314,16 +322,8 @@ def _now(found: Any) -> Any:
         return thread.submit(copy_context().run, asyncio.run, found).result()
 
 
-def _libraries(settings: Settings) -> str:
-    return f"{settings.device}; {_versions()}" + ("" if settings.metadata else "; without the workflow")
+def _libraries(source: PackSource) -> Callable[[Settings], str]:
+    def environment(settings: Settings) -> str:
+        return f"{settings.device}; {source.libraries}" + ("" if settings.metadata else "; without the workflow")
 
-
-@cache
-def _versions() -> str:
-    found = []
-    for name in ("torch", "numpy", "pillow"):
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return "; ".join(found)
+    return environment

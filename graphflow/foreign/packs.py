@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.util
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,10 +18,9 @@ from ..node import NodeType
 from ..problem import Problem
 from . import standins
 from .classes import adapt
+from .pack_source import read_source
 
 __all__ = ["Pack", "load_pack", "pack_paths"]
-
-_EXPAND = re.compile(rb"""["']expand["']|\bexpand\s*=""")
 
 
 @dataclass(slots=True)
@@ -111,10 +108,10 @@ def _add_classes(pack: Pack, module: ModuleType) -> None:
     pack.is_foreign = True
     if common is not None:
         common.NODE_CLASS_MAPPINGS.tell(classes)
-    stamp, expands = _read_source(pack.path)
+    source = read_source(pack.path)
     for name, kind in classes.items():
         try:
-            pack.types[name] = adapt(name, kind, str(titles.get(name) or name), pack.name, stamp, expands)
+            pack.types[name] = adapt(name, kind, str(titles.get(name) or name), pack.name, source)
         except Exception as error:
             pack.problems.append(Problem("node_type_failed", f"the node type {name!r} of {pack.path} cannot be used: "
                                          f"{type(error).__name__}: {error}", hint=_story(pack.path)))  # fmt: skip
@@ -130,19 +127,6 @@ async def _nodes_of(entry: object) -> list[Any]:
         await loaded
     found = extension.get_node_list()
     return list(await found if inspect.isawaitable(found) else found)
-
-
-def _read_source(path: Path) -> tuple[str, bool]:
-    """(a digest of all source files of a pack, for a node class may use any of them; whether a node may expand: a pack
-    that never names the key cannot give one)"""
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    hasher = hashlib.sha256()
-    expands = False
-    for file in files:
-        source = file.read_bytes()
-        hasher.update(file.name.encode() + b"\0" + source + b"\0")
-        expands = expands or _EXPAND.search(source) is not None
-    return "p" + hasher.hexdigest()[:24], expands
 
 
 def _story(path: Path) -> str:

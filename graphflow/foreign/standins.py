@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["around", "disable", "enable", "is_enabled", "node_module"]
+__all__ = ["around", "disable", "enable", "is_enabled", "node_module", "stands_in"]
 
 
 class _Finder(MetaPathFinder):
@@ -39,6 +39,9 @@ class _Finder(MetaPathFinder):
         """The stand-in of this name; None where there is none, or where something else was imported under the name."""
         module = import_module(name) if name in self._names else None
         return module if module is not None and self._is_ours(module) else None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
 
     def forget(self) -> None:
         """Take what was imported out again."""
@@ -76,6 +79,11 @@ def disable() -> None:
 
 def is_enabled() -> bool:
     return _finder() in sys.meta_path
+
+
+def stands_in(name: str) -> bool:
+    """Whether a top-level module of this name is ours."""
+    return name in _finder()
 
 
 def node_module() -> Any:

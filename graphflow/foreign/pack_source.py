@@ -1,0 +1,118 @@
+"""What the files of a pack tell: a digest of them, whether a node may expand, and which libraries it computes with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+from ..source_files import found_on_path, is_library, with_imported
+from . import standins
+
+__all__ = ["PackSource", "read_source"]
+
+_EXPAND = re.compile(rb"""["']expand["']|\bexpand\s*=""")
+_IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w[^#;\n]*))", re.MULTILINE)
+_READ_WHOLE = 1 << 20
+"""Bytes up to which a file counts by what is in it; of a larger one, weights say, size and times count."""
+_PASSED_OVER = (".pyc", ".log", ".tmp")
+_ALWAYS = ("torch", "numpy", "PIL")
+_DISTRIBUTIONS = {
+    "PIL": ("pillow",), "yaml": ("pyyaml",), "sklearn": ("scikit-learn",), "skimage": ("scikit-image",),
+    "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
+}  # fmt: skip
+"""Some that are not called what they are imported as: to find out takes a tenth of a second."""
+
+
+@dataclass(frozen=True)
+class PackSource:
+    digest: str
+    """Of all files of the pack, for a node class may use any of them, and of modules elsewhere that it imports."""
+    expands: bool
+    """A pack that never names the key cannot give an expansion."""
+    imported: frozenset[str]
+    """Top-level names."""
+
+    @cached_property
+    def libraries(self) -> str:
+        """The versions of the installed libraries that it imports."""
+        names = {*_ALWAYS, *(name for name in self.imported if not standins.stands_in(name) and is_library(name))}
+        found = {known for name in names for known in _versions(name)}
+        return "; ".join(sorted(found, key=str.lower))
+
+
+def read_source(path: Path) -> PackSource:
+    """Of a file, or of a folder with all in it but hidden files, caches of Python and logs. Raises OSError."""
+    hasher = sha256()
+    expands = False
+    imported: set[str] = set()
+    for file in _files(path) if path.is_dir() else [path]:
+        state = file.stat()
+        hasher.update(os.fsencode(file.relative_to(path.parent)) + b"\0%d\0" % state.st_size)
+        if file.suffix != ".py" and state.st_size > _READ_WHOLE:
+            hasher.update(b"%d %d" % (state.st_mtime_ns, state.st_ctime_ns))
+            continue
+        content = file.read_bytes()
+        hasher.update(content)
+        if file.suffix == ".py":
+            expands = expands or _EXPAND.search(content) is not None
+            imported.update(_imported(content))
+    for helper in _elsewhere(imported, path):
+        hasher.update(helper.read_bytes())
+    return PackSource("p" + hasher.hexdigest()[:24], expands, frozenset(name.partition(".")[0] for name in imported))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """In order; links are followed, but each folder is entered once."""
+    entered: set[str] = set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(name)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        folders[:] = sorted(folder for folder in folders if not folder.startswith(".") and folder != "__pycache__")
+        for file in sorted(files):
+            if not file.startswith(".") and not file.endswith(_PASSED_OVER) and Path(name, file).is_file():
+                yield Path(name, file)
+
+
+def _imported(text: bytes) -> Iterator[str]:
+    """Names of modules as they stand in import statements. Words of a docstring may be among them: they find nothing."""
+    for source, names in _IMPORT.findall(text):
+        for name in [source] if source else names.split(b","):
+            word = name.split()[0] if name.split() else b""
+            if word.replace(b".", b"").replace(b"_", b"").isalnum():
+                yield word.decode("ascii", "ignore")
+
+
+def _elsewhere(imported: Iterable[str], pack: Path) -> list[Path]:
+    """The files outside of the pack that it imports and that are not installed."""
+    found: dict[Path, Path] = {}
+    for name in imported:
+        if not standins.stands_in(name.partition(".")[0]):
+            found.update(found_on_path(name))
+    pack = pack.resolve()
+    return with_imported((file, root) for file, root in found.items() if not file.is_relative_to(pack))
+
+
+@cache
+def _versions(name: str) -> tuple[str, ...]:
+    """Of the distributions that a module is installed by."""
+    found = _stated(_DISTRIBUTIONS.get(name, (name,)))
+    return found or _stated(packages_distributions().get(name, ()))
+
+
+def _stated(distributions: Iterable[str]) -> tuple[str, ...]:
+    found = []
+    for name in distributions:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return tuple(found)
