@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 import graphflow as gf
+from graphflow.cache.disk import DiskTier
+from graphflow.cache.index import Index
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 STEPS = 60
@@ -87,11 +91,17 @@ def counting(calls, graph):
     def out(value: int) -> gf.Ui:
         return gf.Ui({"value": [value]})
 
+    @gf.node("Two", version="1")
+    def two(v: int) -> int:
+        return 2
+
     def run(folder, stop=None, refresh=False, every=0.0, start=0):
         at["stop"] = stop
         settings = gf.Settings(checkpoint_every=every)
-        with gf.Engine(gf.Registry([steps, out]), settings, gf.Cache(folder)) as engine:
-            return engine.run(graph(s=("Steps", {"start": start}), o=("Out", {"value": "@s"})), refresh=refresh)["o"].ui
+        with gf.Engine(gf.Registry([steps, out, two]), settings, gf.Cache(folder)) as engine:
+            workflow = graph(x=("Two", {"v": 1}), y=("Two", {"v": 2}), s=("Steps", {"start": start}),
+                             o=("Out", {"value": "@s"}))  # fmt: skip
+            return engine.run(workflow, refresh=refresh)["o"].ui
 
     return run
 
@@ -114,6 +124,43 @@ def test_refresh_starts_at_the_beginning(counting, calls, tmp_path):
     with pytest.raises(gf.NodeFailed):
         counting(tmp_path, 5)
     assert counting(tmp_path, refresh=True) == {"value": [45]} and calls["step"] == 15
+
+
+def test_a_kill_just_after_the_last_step_loses_nothing(counting, calls, tmp_path, monkeypatch):
+    """The state waits until the result is on the disk: what a kill leaves before that is a folder with the state."""
+    write, killed = DiskTier._write_batch, tmp_path / "killed"
+
+    def slow(disk, jobs):
+        if any(getattr(job, "states", ()) for job in jobs):
+            shutil.copytree(tmp_path / "cache", killed)
+        write(disk, jobs)
+
+    monkeypatch.setattr(DiskTier, "_write_batch", slow)
+    assert counting(tmp_path / "cache") == {"value": [45]} and calls["step"] == 10
+    monkeypatch.undo()
+    assert counting(killed) == {"value": [45]} and calls["step"] == 10, "it goes on after the last step"
+    assert not list(tmp_path.glob("*/v*/checkpoints/*/*")), "when the result is there, the state is dropped"
+
+
+def test_where_the_result_cannot_be_kept_the_state_is(counting, calls, tmp_path, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Index, "put", full)
+    assert counting(tmp_path) == {"value": [45]} and calls["step"] == 10
+    monkeypatch.undo()
+    assert counting(tmp_path) == {"value": [45]} and calls["step"] == 10
+
+
+def test_no_state_is_left_where_the_result_became_known_by_other_ways(counting, calls, tmp_path):
+    states = lambda: list(tmp_path.glob("v*/checkpoints/*/*"))  # noqa: E731
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5)
+    assert states() and counting(tmp_path, refresh=True, every=3600) == {"value": [45]} and not states()
+    with pytest.raises(gf.NodeFailed):
+        counting(tmp_path, 5, start="@x")
+    assert states() and counting(tmp_path, start="@y") == {"value": [47]}
+    assert counting(tmp_path, start="@x") == {"value": [47]} and calls["step"] == 5 + 10 + 5 + 10 and not states()
 
 
 def test_a_checkpoint_is_stored_at_most_so_often(counting, calls, tmp_path):
