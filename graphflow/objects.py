@@ -47,5 +47,8 @@ def copied(value: object, is_leaf: Callable[[object], bool], share: Callable[[An
 
 def shallow_bytes(part: object) -> int:
     """What the part itself takes; a buffer outside of Python's memory is known by `nbytes`."""
-    nbytes = getattr(part, "nbytes", None)
+    try:
+        nbytes = getattr(part, "nbytes", None)
+    except Exception:  # some objects compute it, and cannot always: a sparse tensor
+        nbytes = None
     return max(sys.getsizeof(part), nbytes if type(nbytes) is int else 0)

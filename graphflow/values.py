@@ -1,9 +1,9 @@
 """Wire values: handing them out so that nobody can change a cached one, their size, and their stored form.
 
-A value is a tree of plain Python (None, bool, int, float, str, bytes, list, tuple, dict), of *leaves* that a codec knows
-(tensors), and of *handles*. Who owns a leaf type registers its codec under the entry point group `graphflow.codecs`; the
-name of the entry point is the package that the type lives in, so a codec is imported only once such a value is met and
-the engine itself stays free of torch.
+A value is a tree of plain Python (None, bool, int, float, complex, str, bytes, list, tuple, dict, set, Path and the like),
+of *leaves* that a codec knows (tensors), of numpy's arrays and scalars, and of *handles*. Who owns a leaf type registers its
+codec under the entry point group `graphflow.codecs`; the name of the entry point is the package that the type lives in, so a
+codec is imported only once such a value is met and the engine itself stays free of torch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 from . import objects
@@ -25,6 +29,8 @@ __all__ = [
 ]  # fmt: skip
 
 ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+ARRAYS = "graphflow.arrays"
+"""In the metadata of a safetensors file that holds numpy's arrays and no tensors."""
 _BIG = 1 << 63
 
 
@@ -71,7 +77,8 @@ class Codec(Protocol):
         """(identity of the memory that holds it, bytes): memory that several leaves share counts once."""
 
     def save(self, leaves: dict[str, Any], note: str) -> bytes:
-        """A safetensors file with the note in its metadata; equal leaves and notes give equal bytes."""
+        """A safetensors file with the note in its metadata; equal leaves and notes give equal bytes. Flat numpy arrays of
+        bytes may be among the leaves."""
 
     def load(self, data: bytes) -> tuple[dict[str, Any], str]:
         """(leaves, note) of such a file."""
@@ -102,6 +109,13 @@ def _codecs() -> dict[str, Any]:
 def _codec(package: str) -> Codec | None:
     point = _codecs().get(package)
     return cast(Codec, point.load()) if point is not None else None
+
+
+def _arrays() -> ModuleType:
+    """What knows numpy's values, without numpy where none is met."""
+    from . import arrays
+
+    return arrays
 
 
 def _codec_of(kind: type) -> Codec | None:
@@ -199,10 +213,15 @@ def encode(value: Any) -> Encoded:
     writer = _Writer()
     try:
         tree = json.dumps(writer.tree(value), separators=(",", ":"), allow_nan=False).encode()
+        if writer.leaves:
+            codec = writer.codec or cast(Codec, _arrays())
+            tree = codec.save(writer.leaves, tree.decode())
     except RecursionError:
         raise Unstorable("the value is nested too deeply to be stored") from None
-    if writer.codec is not None:
-        tree = writer.codec.save(writer.leaves, tree.decode())
+    except Unstorable:
+        raise
+    except Exception as error:  # whatever a codec meets in a value that is like no other
+        raise Unstorable(f"the value cannot be stored: {type(error).__name__}: {error}") from error
     content = blake2b(tree, digest_size=32).digest()
     return Encoded(content, None if writer.has_handle else tree)
 
@@ -210,7 +229,8 @@ def encode(value: Any) -> Encoded:
 def decode(data: bytes) -> Any:
     """The value of `encode(value).data`; raises ValueError where it is none."""
     if data[7:9] == b"\0{":  # safetensors: eight bytes of length, then a JSON header; no JSON text holds a zero byte
-        codec = _codec("torch")
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        codec = cast(Codec, _arrays()) if ARRAYS in header["__metadata__"] else _codec("torch")
         if codec is None:
             raise ValueError("tensors are stored here, but no installed package reads them")
         leaves, note = codec.load(data)
@@ -239,13 +259,18 @@ class _Writer:
         if kind is tuple:
             return {"t": [self.tree(item) for item in value]}
         if kind is dict:
-            return {"d": [[self.tree(key), self.tree(item)] for key, item in value.items()]}
+            return {"d": self.pairs(value)}
         if kind is bytes:
             return {"b": value.hex()}
         if kind is Items:
             return {"m": [self.tree(item) for item in value]}
         if kind is Blocked:
             return {"k": value.message}
+        if kind in _WRITERS:
+            tag, write = _WRITERS[kind]
+            return {tag: write(self, value)}
+        if kind.__module__ == "numpy":
+            return self._numpy(value)
         if isinstance(value, Handle):
             self.has_handle = True
             return {"h": [f"{kind.__module__}.{kind.__qualname__}", self.tree(value.identity())]}
@@ -253,9 +278,44 @@ class _Writer:
         if codec is None or not (codec.owns(value) and codec.stores(value)) or self.codec not in (None, codec):
             raise Unstorable(f"a {kind.__module__}.{kind.__qualname__} cannot be stored")
         self.codec = codec
+        return {"x": self._leaf(value)}
+
+    def _leaf(self, value: Any) -> str:
         name = str(len(self.leaves))
         self.leaves[name] = value
-        return {"x": name}
+        return name
+
+    def _numpy(self, value: Any) -> Any:
+        scalar = _arrays().tree_of_scalar(value)
+        if scalar is not None:
+            return {"n": scalar}
+        found = _arrays().flat(value)
+        if found is None:
+            raise Unstorable(f"a {type(value).__module__}.{type(value).__qualname__} of this kind cannot be stored")
+        return {"a": [*found[0], self._leaf(found[1])]}
+
+    def pairs(self, value: dict[Any, Any]) -> list[Any]:
+        return [[self.tree(key), self.tree(item)] for key, item in value.items()]
+
+    def sorted(self, value: set[Any]) -> list[Any]:
+        """The members in an order of their own: that of a set differs from process to process."""
+        before = len(self.leaves)
+        members = sorted([self.tree(item) for item in value], key=json.dumps)
+        if len(self.leaves) > before:
+            raise Unstorable("a set of tensors cannot be stored")
+        return members
+
+
+_WRITERS: dict[type, tuple[str, Callable[[_Writer, Any], Any]]] = {
+    complex: ("c", lambda writer, value: [writer.tree(value.real), writer.tree(value.imag)]),
+    set: ("s", _Writer.sorted),
+    frozenset: ("z", _Writer.sorted),
+    bytearray: ("y", lambda writer, value: value.hex()),
+    range: ("r", lambda writer, value: [writer.tree(value.start), writer.tree(value.stop), writer.tree(value.step)]),
+    OrderedDict: ("o", _Writer.pairs),
+    type(Path()): ("p", lambda writer, value: str(value)),
+}
+"""Plain Python that is rare: its tag, and what is written."""
 
 
 def _read(tree: Any, leaves: dict[str, Any]) -> Any:
@@ -281,4 +341,23 @@ def _read(tree: Any, leaves: dict[str, Any]) -> Any:
             return Blocked(body)
         case "x":
             return leaves[body]
+        case "a":
+            *form, name = body
+            return _arrays().array(*form, leaves[name])
+        case "n":
+            return _arrays().scalar(*body)
+        case "c":
+            return complex(_read(body[0], leaves), _read(body[1], leaves))
+        case "s":
+            return {_read(item, leaves) for item in body}
+        case "z":
+            return frozenset(_read(item, leaves) for item in body)
+        case "y":
+            return bytearray.fromhex(body)
+        case "r":
+            return range(*[_read(item, leaves) for item in body])
+        case "o":
+            return OrderedDict([(_read(key, leaves), _read(item, leaves)) for key, item in body])
+        case "p":
+            return Path(body)
     raise ValueError(f"unknown tag {tag!r}")

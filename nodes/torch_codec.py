@@ -14,6 +14,14 @@ from torch import Tensor
 __all__ = ["load", "owns", "save", "share", "storage", "stores"]
 
 METADATA = "graphflow"
+STORED = {
+    getattr(torch, name, None)
+    for name in (
+        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
+        "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+    )
+}  # fmt: skip
+"""What a safetensors file gives back as it was. Others it refuses, or takes and cannot read."""
 
 
 def owns(value: Any) -> bool:
@@ -21,7 +29,7 @@ def owns(value: Any) -> bool:
 
 
 def stores(value: Tensor) -> bool:
-    return type(value) is Tensor and not value.is_complex() and not value.is_quantized
+    return type(value) is Tensor and value.dtype in STORED and not value.is_meta and not value.is_nested
 
 
 def share(value: Tensor) -> Tensor:
@@ -38,12 +46,15 @@ def storage(value: Tensor) -> tuple[int, int]:
     return torch._C._data_address(value), value.untyped_storage().nbytes()
 
 
-def save(leaves: dict[str, Tensor], note: str) -> bytes:
-    """The order of the dimensions in memory is kept, too: a kernel may add up in another order on another layout, and
+def save(leaves: dict[str, Any], note: str) -> bytes:
+    """Flat numpy arrays may be among the leaves; they come back as tensors.
+
+    The order of the dimensions in memory is kept, too: a kernel may add up in another order on another layout, and
     a result that was stored must give the same bits downstream as the one that was not."""
-    orders = {name: order for name, leaf in leaves.items() if (order := _order(leaf)) is not None}
+    tensors = {name: leaf if type(leaf) is Tensor else torch.from_numpy(leaf) for name, leaf in leaves.items()}
+    orders = {name: order for name, leaf in tensors.items() if (order := _order(leaf)) is not None}
     dense = {}
-    for name, leaf in leaves.items():
+    for name, leaf in tensors.items():
         plain = leaf.detach().permute(orders[name]) if name in orders else leaf.detach()
         dense[name] = plain.cpu().clone(memory_format=torch.contiguous_format)
     # One key, because several are written in no fixed order.

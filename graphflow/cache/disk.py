@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from ..problem import Problem
-from ..values import Encoded, decode, encode
+from ..values import Encoded, Unstorable, decode, encode
 from . import care, record
 from .blobs import Damaged, digest_of
 from .care import Verified
@@ -316,6 +316,8 @@ class DiskTier(Folder):
             data = encode(value).data
             if data is not None:
                 self.checkpoints.write(recipe, data)
+        except Unstorable as error:
+            self.warn("cache_state", f"the state of a node cannot be kept: {error}")
         except OSError as error:
             self.trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({self.path})")
 
@@ -323,7 +325,7 @@ class DiskTier(Folder):
         try:
             data = self.checkpoints.read(recipe)
             return decode(data) if data is not None else None
-        except (Damaged, OSError, ValueError, KeyError):
+        except Exception:  # damaged, or of a codec that is not here: the node starts at the beginning
             self.drop_checkpoint(recipe)
             return None
 

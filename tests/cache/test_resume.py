@@ -163,6 +163,17 @@ def test_no_state_is_left_where_the_result_became_known_by_other_ways(counting, 
     assert counting(tmp_path, start="@x") == {"value": [47]} and calls["step"] == 5 + 10 + 5 + 10 and not states()
 
 
+def test_a_state_that_cannot_be_stored_fails_no_node(graph, tmp_path):
+    @gf.node("Odd", version="1", output=True)
+    def odd(context: gf.Context) -> gf.Ui:
+        context.keep(lambda: {"state": object()})
+        return gf.Ui({"done": [True]})
+
+    with gf.Engine(gf.Registry([odd]), gf.Settings(checkpoint_every=0.0), gf.Cache(tmp_path)) as engine:
+        assert engine.run(graph(o=("Odd", {})))["o"].ui == {"done": [True]}
+        assert [problem.code for problem in engine.cache.problems] == ["cache_state"]
+
+
 def test_a_checkpoint_is_stored_at_most_so_often(counting, calls, tmp_path):
     with pytest.raises(gf.NodeFailed):
         counting(tmp_path, 5, every=3600)

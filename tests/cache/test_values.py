@@ -1,10 +1,13 @@
 """Values keep their bits through the store, and nobody can change a cached one."""
 
 import math
+import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict, defaultdict
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,10 +112,143 @@ def test_what_would_not_come_back_the_same_is_not_stored():
         pass
 
     values = [torch.nn.Parameter(torch.ones(2)), torch.ones(2).as_subclass(Subclass), torch.eye(3).to_sparse(),
-              torch.zeros(2, dtype=torch.complex64), np.zeros(3), object(), {1, 2}, [[open]]]  # fmt: skip
+              torch.zeros(2, dtype=torch.complex64), torch.empty(3, device="meta"), torch.empty(4, dtype=torch.int3),
+              torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), torch.ones(4).to(torch.float8_e8m0fnu),
+              np.array([object()]), np.bytes_(b"a\0"), np.zeros(2, dtype=[("a", "f4")]), np.ma.zeros(3), object(), {torch.ones(1)},
+              defaultdict(int), [[open]]]  # fmt: skip
     for value in values:
         with pytest.raises(Unstorable):
             encode({"a": [value]})
+
+
+RARE = [
+    {1, "a", (2, 3)}, frozenset({1.5, None}), 1 - 2j, complex(math.inf, -0.0), Path("a/b.png"), range(2, 9, 3), bytearray(b"ab"),
+    OrderedDict(b=1, a=[2]), {"deep": [{"x": (1, {2})}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", RARE, ids=repr)
+def test_sets_paths_and_other_rare_plain_values_come_back_as_they_were(value):
+    found = decode(encode(value).data)
+    assert type(found) is type(value) and found == value and repr(found) == repr(decode(encode(found).data))
+    assert encode(found).content == encode(value).content
+
+
+def test_a_set_has_one_content_in_every_process():
+    code = "from graphflow.values import encode; print(encode({'red', 'green', 'blue', 'x', 'y'}).content.hex())"
+    found = {
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in "123"
+    }
+    assert len(found) == 1
+
+
+KINDS = ["f8", "f4", "f2", "i8", "u2", "?", "c16", ">i4", "U5", "S3", "M8[s]", "m8[ns]", "U0"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (0,), (4,), (2, 3, 4)])
+def test_numpy_arrays_and_scalars_come_back_with_type_shape_bits_and_memory_layout(kind, shape):
+    plain = np.arange(math.prod(shape)).reshape(shape).astype("i8").astype(kind)
+    for value in (plain, plain.T, np.asfortranarray(plain), plain[..., ::2] if plain.ndim else plain):
+        found = decode(encode({"x": [value, 1]}).data)["x"][0]
+        assert type(found) is np.ndarray and found.dtype == value.dtype and found.shape == value.shape
+        assert found.tobytes() == value.tobytes() and found.flags.writeable
+        assert found.strides == value.copy(order="K").strides or found.size < 2
+    if not shape:
+        found = decode(encode(plain[()]).data)
+        assert type(found) is type(plain[()]) and found.tobytes() == plain[()].tobytes()
+
+
+def test_a_nan_and_a_negative_zero_of_numpy_come_back():
+    found = decode(encode([np.float64("nan"), np.float32(-0.0), np.array([np.nan, -0.0])]).data)
+    assert np.isnan(found[0]) and math.copysign(1, found[1]) == -1 and math.copysign(1, found[2][1]) == -1
+    assert type(found[0]) is np.float64 and type(found[1]) is np.float32
+
+
+def test_arrays_and_tensors_in_one_value_come_back_together():
+    value = {
+        "a": np.arange(6.0).reshape(2, 3).T,
+        "t": torch.ones(2),
+        "s": np.float32(2.5),
+        "b": [np.array(["x", "yz"])],
+    }
+    found = decode(encode(value).data)
+    assert np.array_equal(found["a"], value["a"]) and found["a"].strides == value["a"].strides
+    assert torch.equal(found["t"], value["t"]) and found["s"] == 2.5 and list(found["b"][0]) == ["x", "yz"]
+    other = {**value, "a": value["a"].astype("f4")}
+    assert encode(other).content != encode(value).content
+
+
+def test_arrays_are_read_without_torch():
+    code = (
+        "import sys, numpy as np; from graphflow.values import encode, decode;"
+        "assert decode(encode([np.ones(3), np.float64(2)]).data)[0].sum() == 3; assert 'torch' not in sys.modules"
+    )
+    subprocess.check_call([sys.executable, "-c", code])
+
+
+ODD = {
+    "sparse": lambda: torch.eye(3).to_sparse(), "compressed": lambda: torch.eye(3).to_sparse_csr(),
+    "meta": lambda: torch.empty(3, device="meta"), "small": lambda: torch.empty(4, dtype=torch.uint4),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "bits": lambda: torch.empty(4, dtype=torch.bits8), "scale": lambda: torch.ones(4).to(torch.float8_e8m0fnu),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ODD)
+def test_a_tensor_of_an_odd_kind_does_not_fail_a_node_because_there_is_a_cache(name, graph, tmp_path):
+    @gf.node("Make", version="1")
+    def make() -> gf.AnyType:
+        return [ODD[name]()]
+
+    @gf.node("Look", version="1", output=True)
+    def look(value: gf.AnyType, k: int = 0) -> gf.Ui:
+        return gf.Ui({"kind": [str(value[0].dtype), str(value[0].layout)]})
+
+    shown = []
+    for cache in (gf.Cache(memory=0), gf.Cache(), gf.Cache(tmp_path), gf.Cache(tmp_path)):
+        with gf.Engine(gf.Registry([make, look]), cache=cache) as engine:
+            for k in (len(shown), len(shown) + 1):
+                shown.append(engine.run(graph(m=("Make", {}), o=("Look", {"value": "@m", "k": k})))["o"].ui)
+            assert not cache.problems
+    assert all(item == shown[0] for item in shown)
+
+
+def test_an_object_that_breaks_when_it_is_looked_at_does_not_fail_a_node_because_there_is_a_cache(graph, tmp_path):
+    class Broken:
+        @property
+        def nbytes(self):
+            raise RuntimeError("no")
+
+    @gf.node("Make", version="1")
+    def make() -> gf.AnyType:
+        return [Broken()]
+
+    @gf.node("Look", version="1", output=True)
+    def look(value: gf.AnyType) -> gf.Ui:
+        return gf.Ui({})
+
+    with gf.Engine(gf.Registry([make, look]), cache=gf.Cache(tmp_path)) as engine:
+        engine.run(graph(m=("Make", {}), o=("Look", {"value": "@m"})))
+
+
+def test_a_result_of_numpy_is_a_hit_in_the_next_process(graph, tmp_path, calls):
+    @gf.node("Mean", version="1")
+    def mean() -> gf.AnyType:
+        calls["Mean"] += 1
+        return {"all": np.ones((4, 4)), "mean": np.float64(2.5), "seen": {1, 2}}
+
+    @gf.node("Look", version="1", output=True)
+    def look(value: gf.AnyType, k: int = 0) -> gf.Ui:
+        return gf.Ui({"value": [repr(value)]})
+
+    shown = set()
+    for k in range(3):
+        with gf.Engine(gf.Registry([mean, look]), cache=gf.Cache(tmp_path)) as engine:
+            shown.add(engine.run(graph(m=("Mean", {}), o=("Look", {"value": "@m", "k": k})))["o"].ui["value"][0])
+    assert calls == {"Mean": 1} and len(shown) == 1
 
 
 def deep_list():
