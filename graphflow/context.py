@@ -11,7 +11,7 @@ from typing import Any
 
 from .cache import Checkpoint
 from .events import Event as RunEvent
-from .events import Message, Progress
+from .events import Message, Picture, Progress, Text
 from .problem import Cancelled
 from .settings import Settings
 from .workflow import Node
@@ -69,6 +69,18 @@ class Context:
         if not self.settings.metadata:
             return {}
         return {key: json.dumps(value) for key, value in {"prompt": self.workflow_json(), **self.extra_pnginfo}.items()}
+
+    def show(self, make: Callable[[], bytes], type: str = "image/png", is_result: bool = True) -> None:
+        """Give a picture to whoever listens to the run, in no file; `make` makes it, in the format `type`.
+
+        A result reaches every listener, in order. A look at work in progress (`is_result=False`) may be made later or never.
+        """
+        self.check_cancelled()
+        self._emit(Picture(self.node_id, make, type, is_result, self.display))
+
+    def say(self, text: str, node_id: str | None = None) -> None:
+        """Tell in a line of text what the node, or another one, is doing; the newest counts."""
+        self._emit(Text(node_id or self.node_id, text))
 
     def send(self, type: str, data: Any) -> None:
         """Tell whoever listens to the run something that has no other form; JSON."""

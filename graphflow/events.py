@@ -13,17 +13,19 @@ __all__ = [
     "NodeDone",
     "NodeError",
     "NodeStarted",
+    "Picture",
     "Progress",
     "RunDone",
     "RunStarted",
+    "Text",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     def to_json(self) -> dict[str, Any]:
-        """One JSON object; a preview picture is left out."""
-        body = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "preview"}
+        """One JSON object; pictures are left out."""
+        body = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("preview", "make")}
         if body.get("display", "") is None:
             del body["display"]
         return {"event": type(self).__name__, **body}
@@ -50,6 +52,27 @@ class Progress(Event):
     preview: Callable[[], bytes] | None = None
     """Makes a small JPEG when called."""
     display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture(Event):
+    """A picture that a node shows and that is in no file."""
+
+    node: str
+    make: Callable[[], bytes]
+    """Makes the file when called."""
+    type: str = "image/png"
+    is_result: bool = True
+    """It is what the node was run for; else a look at its work, which may be left out."""
+    display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Event):
+    """A line about what a node is doing; the newest counts."""
+
+    node: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

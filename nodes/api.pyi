@@ -1756,6 +1756,17 @@ def SaveImageAdvanced(
     """
     ...
 
+class _SaveImageWebsocket(NodeHandle):
+    images: Place
+def SaveImageWebsocket(
+    *,
+    images: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveImageWebsocket:
+    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    ...
+
 class _SaveLatent(NodeHandle):
     samples: Place
     filename_prefix: Place

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire, node
@@ -93,3 +94,14 @@ def preview_any(source: AnyType) -> Ui[str]:
     except (TypeError, ValueError):
         text = str(source)
     return Ui({"text": [text]}, (text,))
+
+
+@node("SaveImageWebsocket", category="api/image", version="1", output=True, deterministic=False)
+def save_image_websocket(images: Image, context: Context) -> None:
+    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    from .image_files import encode_png
+
+    pictures = images.detach().cpu().numpy()
+    for index, picture in enumerate(pictures):
+        context.progress(index, len(pictures))
+        context.show(partial(encode_png, picture, 8, {}))

@@ -2,7 +2,7 @@
 
 What is numbered is in the queue's log. So nothing of it has to wait in memory for a client that is slow, or has just come:
 the listener is behind on that prompt, and catches up from the log as fast as the client reads. Nothing is told twice, left
-out, or told in another order.
+out, or told in another order. Pictures that are results are in no log: they wait here for their turn.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ BATCH = 200
 """Events that are read from the log at a time."""
 MOST_ASKED = 100
 """Ends that are waited for to be confirmed."""
+MOST_PICTURES = 256 << 20
+"""Bytes of result pictures that may wait for one client; who is further behind is cut off, as nothing of them is left out."""
+LAST = sys.maxsize
+"""Stands for the newest event where its number is not known."""
 
 
 class Over(str):
@@ -44,6 +49,8 @@ class _Behind:
     """Up to this event it has been told."""
     latest: int = 0
     """There is at least this one."""
+    pictures: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """Results, each with the event that it comes behind."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,6 +75,9 @@ class Listener:
         """Called for each event, in order. Never waits."""
         prompt = event.prompt_id or ""
         behind = self._behind.get(prompt)
+        if event.type == "picture" and event.client_id in (None, self.client_id):
+            self._give(event, behind)
+            return
         if event.number is None:
             # Progress of a prompt that it knows nothing of yet would be out of order.
             if behind is None:
@@ -115,8 +125,12 @@ class Listener:
                     await self.outbox.room()
                     self._say(event)
                     behind.told = event.number or behind.told
+                    await self._give_pictures(behind, behind.told)
                 # What happened since the log was read is noted in `latest`; with nothing noted, it is up to date.
                 if not events or (len(events) < BATCH and behind.told >= behind.latest):
+                    if behind.pictures:
+                        await self._give_pictures(behind, LAST)
+                        continue  # it may have gone on meanwhile
                     del self._behind[prompt_id]
                     progress = queue.progress(prompt_id)
                     if progress is not None:
@@ -128,12 +142,33 @@ class Listener:
         if event.is_terminal:
             self.outbox.put(Over.of(event.prompt_id or ""), Rank.STATE)
 
+    def _give(self, picture: Event, behind: _Behind | None) -> None:
+        """A picture that is a result goes to every connection of its client, whatever that has said of previews."""
+        frame = _frame(picture, self.previews or "plain")
+        waiting = sum(len(kept) for each in self._behind.values() for _, kept in each.pictures)
+        if self.outbox.size + waiting + len(frame) > MOST_PICTURES:
+            self.outbox.close(slow=True)
+        elif behind is None:
+            self.outbox.put(frame, Rank.STATE)
+        else:
+            behind.pictures.append((behind.latest or LAST, frame))
+            self._news.set()
+
+    async def _give_pictures(self, behind: _Behind, number: int) -> None:
+        """Those that come behind this event."""
+        while behind.pictures and behind.pictures[0][0] <= number:
+            await self.outbox.room()
+            self.outbox.put(behind.pictures.popleft()[1], Rank.STATE)
+
     def _pass_on(self, event: Event, prompt: str) -> None:
         """What is not numbered: of all this, only the newest counts."""
-        if event.type == "preview":
+        if event.type in ("preview", "picture"):
             if self.previews is not None:
                 node = str(event.data.get("node_id"))
                 self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
+        elif event.type == "text":
+            node = str(event.data["node"])
+            self.outbox.put(_text_frame(node, event.data["text"]), Rank.PROGRESS, ("text", prompt, node))
         elif event.type == "status":
             self.outbox.put(event.text, Rank.STATE, ("status",))
         elif event.type == "progress_state":
@@ -143,9 +178,15 @@ class Listener:
 
 
 def _frame(event: Event, how: str) -> bytes:
-    """A preview as one of the field's binary frames: 4 with metadata, 1 without."""
+    """A picture as one of the field's binary frames: 4 with metadata, 1 without."""
     if how == "metadata":
         metadata = json.dumps(event.data).encode()
         return struct.pack(">II", 4, len(metadata)) + metadata + event.blob
     kind = 2 if event.data.get("image_type") == "image/png" else 1
     return struct.pack(">II", 1, kind) + event.blob
+
+
+def _text_frame(node: str, text: str) -> bytes:
+    """The field's binary frame 3."""
+    name = node.encode()
+    return struct.pack(">II", 3, len(name)) + name + text.encode("utf-8", "replace")

@@ -57,5 +57,11 @@ class Live:
     def preview(self, metadata: dict[str, Any], picture: bytes) -> Event:
         return self._event("preview", metadata, picture)
 
+    def picture(self, metadata: dict[str, Any], picture: bytes) -> Event:
+        return self._event("picture", metadata, picture)
+
+    def text(self, node: str, text: str) -> Event:
+        return self._event("text", {"prompt_id": self.prompt.id, "node": node, "text": text})
+
     def stats(self, stats: dict[str, Any], state: str) -> Event:
         return self._event("run_stats", {"prompt_id": self.prompt.id, "state": state, **stats})

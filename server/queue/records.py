@@ -155,7 +155,8 @@ class Event:
     Stored (`number` 1, 2, ... without gaps in each prompt): execution_start, execution_cached, executing, executed, and
     one of TERMINAL at the end. After a crash a prompt starts again: its log goes on with another execution_start.
     Passing (`number` None, never stored): status (of all; no prompt), progress, progress_state, preview (`blob` is the
-    picture, `data` the metadata of the field's binary frame 4), run_stats (seconds and counts of a run that has ended).
+    picture, `data` the metadata of the field's binary frame 4), picture (the same, of one that is a result), text (what a
+    node says of its work), run_stats (seconds and counts of a run that has ended).
     The field's `executing {"node": null}` is not among them: it is due after every TERMINAL one.
     """
 

@@ -20,7 +20,7 @@ Append = Callable[[Told, int], Awaitable[int]]
 """Writes events down behind the one with this number, however long that takes; the number of the last one then."""
 
 MOST_WAITING = 1000
-"""Parts that wait while the disk does not take a state; of what passes, the rest is dropped."""
+"""Parts that wait while the disk does not take a state; of what passes, the rest is dropped but for pictures that are results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class _States:
 @dataclass(frozen=True, slots=True)
 class _Passing:
     events: list[Event]
+    is_result: bool = False
 
 
 class Relay:
@@ -50,7 +51,11 @@ class Relay:
             case "progress":
                 self._put(_Passing(list(self.live.progress(head["nodes"]))))
             case "preview":
-                self._put(_Passing([self.live.preview({k: v for k, v in head.items() if k != "kind"}, blob)]))
+                self._put(_Passing([self.live.preview(_metadata(head), blob)]))
+            case "picture":
+                self._put(_Passing([self.live.picture(_metadata(head), blob)], is_result=True))
+            case "texts":
+                self._put(_Passing([self.live.text(node, text) for node, text in head["texts"].items()]))
 
     async def told(self) -> None:
         """Wait until all that was taken is written down and told, so that nothing comes after the end of the prompt.
@@ -66,7 +71,7 @@ class Relay:
         last = self._waiting[-1] if self._waiting else None
         if isinstance(part, _States) and isinstance(last, _States):
             last.events.extend(part.events)  # what comes while one commit is made is the next one
-        elif isinstance(part, _States) or len(self._waiting) < MOST_WAITING:
+        elif isinstance(part, _States) or part.is_result or len(self._waiting) < MOST_WAITING:
             self._waiting.append(part)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain(), name="graphflow relay")
@@ -81,3 +86,7 @@ class Relay:
                     self._last = await self._append(events, self._last)
                 case _Passing(events):
                     self._news.publish(events)
+
+
+def _metadata(head: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in head.items() if key != "kind"}

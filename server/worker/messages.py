@@ -18,8 +18,10 @@ from graphflow.events import (
     NodeDone,
     NodeError,
     NodeStarted,
+    Picture,
     Progress,
     RunStarted,
+    Text,
 )
 
 from .outbox import Outbox
@@ -64,6 +66,9 @@ class Told:
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
+        if isinstance(event, Picture):  # it may take a while, in which other nodes tell of themselves
+            self._picture(event, display)
+            return
         with self._lock:
             match event:
                 case RunStarted(cached=cached):
@@ -92,6 +97,8 @@ class Told:
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
+                case Text(node=node, text=text):
+                    self._out.text(node, text)
                 case NodeError(node=node, problem=problem):
                     self._end(node, display, "error")
                     self._errors.append(problem)
@@ -150,6 +157,13 @@ class Told:
         self._running.pop(node, None)
         total = self._total.get(node, 1)
         self._out.progress(node, self._state(node, display, total, total, state))
+
+    def _picture(self, picture: Picture, display: str) -> None:
+        metadata = {**self._names(picture.node, display), "image_type": picture.type}
+        if picture.is_result:
+            self._out.picture(metadata, picture.make())
+        else:
+            self._out.preview(picture.node, metadata, picture.make)
 
     def _count(self, node: str, display: str, seconds: float) -> None:
         self._executed.append(node)

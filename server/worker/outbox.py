@@ -1,5 +1,6 @@
-"""What a run has to tell, on its way to the server. Telling never waits: what has happened is kept in order, while of
-progress and previews only the newest of each node is kept, so a slow reader costs neither time nor memory."""
+"""What a run has to tell, on its way to the server. What has happened is kept in order, while of progress, texts and
+previews only the newest of each node is kept, so a slow reader costs neither time nor memory. Telling never waits, but for
+pictures that are results: each is kept, so a node that makes them faster than they are read waits for room."""
 
 from __future__ import annotations
 
@@ -11,13 +12,16 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import Any
 
-from .frames import pack
+from .frames import Frame, pack
 
 __all__ = ["Outbox"]
 
 PROGRESS_EVERY = 0.1
 PREVIEW_EVERY = 0.25
 """Seconds between two of the same kind."""
+MOST_PICTURES = 64 << 20
+"""Bytes of pictures that wait."""
+LONGEST_TEXT = 1 << 16
 
 
 class Outbox:
@@ -26,7 +30,9 @@ class Outbox:
     def __init__(self, sock: socket.socket, alive_every: float, status: Callable[[], dict[str, Any]]) -> None:
         self._sock, self._alive_every, self._status = sock, alive_every, status
         self._changed = Condition()
-        self._frames: list[dict[str, Any]] = []
+        self._frames: list[Frame] = []
+        self._pictures = 0
+        self._texts: dict[str, str] = {}
         self._progress: dict[str, dict[str, Any]] = {}
         self._previews: dict[str, tuple[dict[str, Any], Callable[[], bytes]]] = {}
         self._run: dict[str, Any] = {}
@@ -44,12 +50,12 @@ class Outbox:
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """A state of the prompt; each arrives."""
         with self._changed:
-            last = self._frames[-1] if self._frames else None
+            last = self._frames[-1][0] if self._frames else None
             if last is not None and last["kind"] == "events" and last["prompt_id"] == self._run.get("prompt_id"):
                 last["events"].append([kind, data])
             else:
-                self._frames.append({"kind": "events", **self._run, "events": [[kind, data]]})
-            self._changed.notify()
+                self._frames.append(({"kind": "events", **self._run, "events": [[kind, data]]}, b""))
+            self._changed.notify_all()
 
     def progress(self, node: str, state: dict[str, Any]) -> None:
         """How far a node is; the newest counts. The end of a node with steps comes before what the nodes behind it tell."""
@@ -58,43 +64,61 @@ class Outbox:
             if state["state"] != "running":
                 self._previews.pop(node, None)
                 if state["max"] > 1:
-                    self._frames.append({"kind": "progress", **self._run, "nodes": {node: self._progress.pop(node)}})
-            self._changed.notify()
+                    ended = {node: self._progress.pop(node)}
+                    self._frames.append(({"kind": "progress", **self._run, "nodes": ended}, b""))
+            self._changed.notify_all()
+
+    def text(self, node: str, text: str) -> None:
+        """A line about a node's work; the newest counts."""
+        with self._changed:
+            self._texts[node] = text[:LONGEST_TEXT]
+            self._changed.notify_all()
+
+    def picture(self, metadata: dict[str, Any], picture: bytes) -> None:
+        """A picture that is a result; each arrives, behind what was told before it."""
+        with self._changed:
+            while self._pictures > MOST_PICTURES and self._thread.is_alive():
+                self._changed.wait(0.1)
+            self._pictures += len(picture)
+            self._frames.append(({"kind": "picture", **metadata}, picture))
+            self._changed.notify_all()
 
     def preview(self, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
         """A picture of a node's work, made only if it is sent."""
         if self.wants_previews:
             with self._changed:
                 self._previews[node] = metadata, make
-                self._changed.notify()
+                self._changed.notify_all()
 
     def control(self, kind: str, **data: Any) -> None:
         """A frame about the run or the process; all that was told before it is sent before it."""
         with self._changed:
-            if self._progress:
-                self._frames.append(self._take_progress())
+            self._frames += self._take_progress()
             self._previews.clear()
-            self._frames.append({"kind": kind, **self._run, **data})
-            self._changed.notify()
+            self._frames.append(({"kind": kind, **self._run, **data}, b""))
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Send what there is, then end."""
         with self._changed:
             self._ending = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(timeout=5)
 
-    def _take_progress(self) -> dict[str, Any]:
-        frame = {"kind": "progress", **self._run, "nodes": self._progress}
-        self._progress = {}
-        return frame
+    def _take_progress(self) -> list[Frame]:
+        """Where the nodes are, in steps and in words."""
+        taken = (("progress", "nodes", self._progress), ("texts", "texts", self._texts))
+        self._progress, self._texts = {}, {}
+        return [({"kind": kind, **self._run, key: found}, b"") for kind, key, found in taken if found]
 
     def _send(self) -> None:
         try:
             while True:
                 frames, preview, over = self._next()
-                for frame in frames:
-                    self._sock.sendall(pack(frame))
+                for head, blob in frames:
+                    self._sock.sendall(pack(head, blob))
+                    if blob:
+                        self._sent(blob)
                 if preview is not None:
                     self._send_preview(*preview)
                 if over:
@@ -105,6 +129,11 @@ class Outbox:
             traceback.print_exc()
             os._exit(1)
 
+    def _sent(self, picture: bytes) -> None:
+        with self._changed:
+            self._pictures -= len(picture)
+            self._changed.notify_all()
+
     def _send_preview(self, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
         try:
             picture = make()
@@ -112,26 +141,26 @@ class Outbox:
             return  # a preview is a courtesy; the run does not depend on it
         self._sock.sendall(pack({"kind": "preview", **metadata}, picture))
 
-    def _next(self) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], Callable[[], bytes]] | None, bool]:
+    def _next(self) -> tuple[list[Frame], tuple[dict[str, Any], Callable[[], bytes]] | None, bool]:
         """Wait for something to send: frames, perhaps a preview, and whether that is all for ever."""
         with self._changed:
             while True:
                 now = time.monotonic()
                 frames, self._frames = self._frames, []
                 preview = None
-                if self._progress and now - self._told_progress >= PROGRESS_EVERY:
-                    frames.append(self._take_progress())
+                if (self._progress or self._texts) and now - self._told_progress >= PROGRESS_EVERY:
+                    frames += self._take_progress()
                     self._told_progress = now
                 if self._previews and now - self._told_preview >= PREVIEW_EVERY:
                     preview = self._previews.pop(next(iter(self._previews)))
                     self._told_preview = now
                 if now - self._told_alive >= self._alive_every:
-                    frames.append({"kind": "alive", **self._status()})
+                    frames.append(({"kind": "alive", **self._status()}, b""))
                     self._told_alive = now
                 if frames or preview or self._ending:
                     return frames, preview, self._ending
                 due = [self._told_alive + self._alive_every]
-                if self._progress:
+                if self._progress or self._texts:
                     due.append(self._told_progress + PROGRESS_EVERY)
                 if self._previews:
                     due.append(self._told_preview + PREVIEW_EVERY)

@@ -1,10 +1,22 @@
 """`PromptServer.instance`: messages to whoever listens. Routes that packs add are not served: the server has its own."""
 
 import logging
+import struct
+
+from comfy.utils import show_preview
 
 from graphflow.foreign import current
 
 _log = logging.getLogger("graphflow.foreign")
+
+
+class BinaryEventTypes:
+    """What the field's binary messages are called."""
+
+    PREVIEW_IMAGE = 1
+    UNENCODED_PREVIEW_IMAGE = 2
+    TEXT = 3
+    PREVIEW_IMAGE_WITH_METADATA = 4
 
 
 class _Routes:
@@ -88,11 +100,25 @@ class PromptServer:
     def send_sync(self, event, data, sid=None):
         """Reaches the clients that watch the run; outside of a run, nobody."""
         call = current()
-        if call is not None and isinstance(event, str):
+        if call is None:
+            return
+        if isinstance(event, str):
             call.context.send(event, data)
+        elif event == BinaryEventTypes.UNENCODED_PREVIEW_IMAGE:
+            show_preview(call.context, data)
+        elif event == BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA:
+            show_preview(call.context, data[0])
+        elif event == BinaryEventTypes.PREVIEW_IMAGE:
+            kind = "image/png" if data[:4] == struct.pack(">I", 2) else "image/jpeg"
+            call.context.show(lambda: bytes(data[4:]), kind, is_result=False)
+        elif event == BinaryEventTypes.TEXT:
+            end = 4 + struct.unpack(">I", data[:4])[0]
+            call.context.say(data[end:].decode("utf-8", "replace"), data[4:end].decode("utf-8", "replace"))
 
     def send_progress_text(self, text, node_id, sid=None):
-        self.send_sync("progress_text", {"node": node_id, "text": text})
+        call = current()
+        if call is not None:
+            call.context.say(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text), str(node_id))
 
     def add_on_prompt_handler(self, handler):
         _log.info("a node pack wants to change prompts before they run: it may not")

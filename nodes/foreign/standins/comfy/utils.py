@@ -22,29 +22,31 @@ class ProgressBar:
         self.current = min(value, self.total)
         call = current()
         if call is not None:
-            call.context.progress(int(self.current), int(self.total), _jpeg(preview))
+            call.context.progress(int(self.current), int(self.total))
+            if preview is not None:
+                show_preview(call.context, preview)
 
     def update(self, value):
         self.update_absolute(self.current + value)
 
 
-def _jpeg(preview):
-    """A preview is (format, Pillow image, largest side)."""
-    if preview is None:
-        return None
+def show_preview(context, preview):
+    """(format, Pillow image, largest side): a PNG in full size is a result of the node, anything else a look at its work."""
+    kind, image, largest = preview
+    kind = "PNG" if str(kind).upper() == "PNG" else "JPEG"
+    image = image.copy()  # the pack may go on with it
 
     def make():
         import io
 
-        _, image, largest = preview
-        image = image.convert("RGB")
+        shown = image if kind == "PNG" else image.convert("RGB")
         if largest:
-            image.thumbnail((largest, largest))
+            shown.thumbnail((largest, largest))
         file = io.BytesIO()
-        image.save(file, format="JPEG", quality=80)
+        shown.save(file, format=kind, **({"compress_level": 1} if kind == "PNG" else {"quality": 80}))
         return file.getvalue()
 
-    return make
+    context.show(make, f"image/{kind.lower()}", is_result=kind == "PNG" and not largest)
 
 
 def set_progress_bar_enabled(enabled):
