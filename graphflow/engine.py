@@ -20,6 +20,7 @@ from .execution import Run, Surroundings
 from .execution.lanes import Lanes
 from .explain import Explanation, explain
 from .fingerprint import Fingerprint, fingerprints
+from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
@@ -27,7 +28,7 @@ from .registry import Registry
 from .settings import Settings
 from .show import html_of_files, html_of_outputs, in_words
 from .stream import awaited, stream
-from .validate import Bound, sound, validate
+from .validate import Bound, beside, sound, validate
 from .values import share
 from .workflow import Source, Workflow, as_workflow
 
@@ -151,8 +152,14 @@ class Engine:
         return RegistryInfos(self.registry, self.settings)
 
     def load(self, path: str | Path) -> Workflow:
-        """Read a workflow file of any kind: API format, the editor's own format, a picture that carries either."""
-        return Workflow.load(path, self.infos)
+        """Read a workflow file of any kind: API format, the editor's own format, a picture that carries either.
+
+        Raises InvalidWorkflow; where nodes are malformed, with what is wrong with the others as well.
+        """
+        workflow, malformed = Workflow.read(read_file(path).data, self.infos)
+        if malformed:
+            raise InvalidWorkflow(beside(malformed, workflow, self.validate(workflow)))
+        return workflow
 
     def validate(self, workflow: Source) -> list[Problem]:
         """All problems of the workflow; none means that it can run."""

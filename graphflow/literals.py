@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .inputs import WIDGETS, Input
-from .problem import GraphFlowError, did_you_mean
+from .problem import GraphFlowError, did_you_mean, show, with_article
 from .settings import Settings
 
-__all__ = ["Choices", "Report", "canonical_literal", "show"]
+__all__ = ["Choices", "Report", "canonical_literal"]
 
 Report = Callable[..., None]
 """`report(code, message, input name, hint)`"""
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 3
 
 
 class Choices:
@@ -96,7 +93,7 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         return False, None
     if kind == "*":
         return True, value
-    report("not_a_link", f"found {show(value)}, expected a link to a {kind}", item.name,
+    report("not_a_link", f"found {show(value)}, expected a link to {with_article(kind)}", item.name,
            'a link is ["id of a node", number of its output]')  # fmt: skip
     return False, None
 
@@ -151,14 +148,3 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, int):
         return value
     return value if isinstance(value, float) and math.isfinite(value) else None
-
-
-def show(value: Any) -> str:
-    """A few words for a value of any size and depth."""
-    if isinstance(value, int) and abs(value) >= 10**40:
-        return f"a number of about {round(value.bit_length() * math.log10(2))} digits"
-    if isinstance(value, (list, dict)):
-        text = _SHORT.repr(value)
-    else:
-        text = repr(value[:60] if isinstance(value, str) else value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["GraphFlowError", "InvalidWorkflow", "NodeFailed", "Cancelled", "Problem", "did_you_mean"]
+__all__ = [
+    "GraphFlowError",
+    "InvalidWorkflow",
+    "NodeFailed",
+    "Cancelled",
+    "Problem",
+    "did_you_mean",
+    "show",
+    "with_article",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +79,33 @@ def did_you_mean(word: str, known: Iterable[str], limit: int = 12) -> str | None
         return None
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return "known: " + ", ".join(names[:limit]) + rest
+
+
+def show(value: Any) -> str:
+    """A few words for a value of any size and depth."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"a number of about {round(value.bit_length() * math.log10(2))} digits"
+    if isinstance(value, (list, dict, bool, type(None))):
+        text = _SHORT.repr(value)
+    else:
+        text = repr(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def with_article(kind: str) -> str:
+    """`a LATENT`, `an IMAGE`."""
+    return f"an {kind}" if kind[:1] in "AEIOU" else f"a {kind}"
+
+
+class _Short(reprlib.Repr):
+    """A value as JSON has it, cut short; texts in the quotation marks that all messages have."""
+
+    def repr_bool(self, value: bool, _: int) -> str:
+        return str(value).lower()
+
+    def repr_NoneType(self, *_: Any) -> str:
+        return "null"
+
+
+_SHORT = _Short()
+_SHORT.maxlevel = 3

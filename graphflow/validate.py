@@ -16,12 +16,12 @@ import networkx as nx
 from .inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from .literals import Choices, Report, canonical_literal
 from .node import NodeType
-from .problem import Problem, did_you_mean
+from .problem import Problem, did_you_mean, with_article
 from .settings import Settings
 from .types import compatible
 from .workflow import NOTES, Link, Node, Workflow, as_link
 
-__all__ = ["Binder", "Bound", "sound", "topological", "validate"]
+__all__ = ["Binder", "Bound", "beside", "sound", "topological", "validate"]
 
 _NONE: frozenset[str] = frozenset()
 
@@ -57,15 +57,31 @@ def validate(
             if found is not None:
                 bound[node_id] = found
     problems = binder.problems
-    if not any(item.type.is_output for item in bound.values()) and not problems:
+    if not any(item.type.is_output for item in bound.values()) and all(p.code != "unknown_node_type" for p in problems):
         outputs = sorted(name for name, kind in types.items() if kind.is_output)
         problems.append(Problem("no_output", "no node of the workflow has an effect, so there is nothing to run",
                                 hint="add one of: " + ", ".join(outputs[:8])))  # fmt: skip
     order = topological(bound)
-    binder.check_types(order, order)
-    if len(order) < len(bound):
-        problems.extend(_cycles({key: item for key, item in bound.items() if key not in order}, workflow))
+    rest = {key: item for key, item in bound.items() if key not in order} if len(order) < len(bound) else {}
+    every = {**order, **rest} if rest else order
+    binder.check_types(every, every)
+    if rest:
+        problems.extend(_cycles(rest, workflow))
     return order, problems
+
+
+def beside(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong with nodes that could not be read, and with the rest of their workflow, less what only follows from
+    the lack of those."""
+    lost = {problem.node for problem in malformed}
+
+    def follows(problem: Problem) -> bool:
+        if problem.code != "missing_node" or problem.node is None or problem.input is None:
+            return problem.code == "no_output"
+        link = as_link(workflow[problem.node].inputs.get(problem.input))
+        return link is not None and link.node in lost
+
+    return malformed + [problem for problem in problems if not (lost and follows(problem))]
 
 
 def sound(order: Mapping[str, Bound], problems: Iterable[Problem]) -> dict[str, Bound]:
@@ -147,8 +163,8 @@ class Binder:
                 literals[name] = literal
         for name, item in declared.items():
             if item.required and name not in given:
-                what = "a link to a" if not item.has_widget else "a"
-                report("missing_input", f"nothing is given; it needs {what} {item.type}", name)
+                what = "" if item.has_widget else "a link to "
+                report("missing_input", f"nothing is given; it needs {what}{with_article(item.type)}", name)
         if kind.check is not None and len(self.problems) == before:
             self._ask(kind, literals, links, report)
         return Bound(node_id, kind, literals, links, declared, lazy, every)
@@ -174,12 +190,14 @@ class Binder:
         must run, so an undeclared input is passed over with a warning. It is an error where the author must have meant
         something else: a name that is nearly that of an input which is not given, or a link to a node that is not there.
         """
+        absent = [each for each in declared if each not in given]
         link = as_link(value)
         if link is not None and link.node not in self._workflow:
-            self.problems.append(Problem("missing_node", f"it links to node {link.node!r}, which does not exist", node_id,
-                                         title, name, f"and {kind.name} has no such input: remove it"))  # fmt: skip
+            is_near = difflib.get_close_matches(name, absent, n=1, cutoff=0.6)
+            hint = did_you_mean(name, absent) if is_near else "remove it"
+            self.problems.append(Problem("missing_node", f"it links to node {link.node!r}, which does not exist, and "
+                                         f"{kind.name} has no such input", node_id, title, name, hint))  # fmt: skip
             return
-        absent = [each for each in declared if each not in given]
         if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
             self.problems.append(Problem("unknown_input", f"{kind.name} has no such input", node_id, title, name,
                                          did_you_mean(name, absent)))  # fmt: skip
@@ -193,9 +211,13 @@ class Binder:
             report("missing_node", f"it links to node {link.node!r}, which does not exist", item.name,
                    did_you_mean(link.node, self._workflow))  # fmt: skip
             return False
+        if source.class_type in NOTES:
+            report("missing_output", f"it links to node {link.node}, which is a {source.class_type} and has no outputs",
+                   item.name, "link it to a node that gives something, or remove the link")  # fmt: skip
+            return False
         kind = self._types.get(source.class_type)
         if kind is None:
-            return source.class_type not in NOTES
+            return True
         if not 0 <= link.slot < len(kind.outputs):
             outputs = ", ".join(f"{i} ({out.name})" for i, out in enumerate(kind.outputs)) or "none"
             report("missing_output", f"it links to output {link.slot} of node {link.node} ({kind.name}), "
@@ -204,8 +226,8 @@ class Binder:
         return True
 
     def check_types(self, nodes: Mapping[str, Bound], order: Mapping[str, Bound]) -> None:
-        """Whether each link of these nodes, given in topological order, carries what its input takes; an output that
-        matches an input has that input's type. `order` holds them and all they link to."""
+        """Whether each link of these nodes, given in topological order as far as they have one, carries what its input
+        takes; an output that matches an input has that input's type. `order` holds them and all they link to."""
         matched: dict[tuple[str, str], str] = {}
 
         def type_of(link: Link) -> str:

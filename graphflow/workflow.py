@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .problem import InvalidWorkflow, Problem, did_you_mean
+from .problem import InvalidWorkflow, Problem, did_you_mean, show
 
 if TYPE_CHECKING:
     from .formats.object_info import NodeInfos
@@ -47,7 +47,7 @@ class Place:
 class Node(BaseModel):
     """One node of the document."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     class_type: str
     inputs: dict[str, Any] = Field(default_factory=dict)
@@ -57,6 +57,12 @@ class Node(BaseModel):
     def title(self) -> str | None:
         title = (self.meta or {}).get("title")
         return title if isinstance(title, str) else None
+
+    def to_json(self) -> dict[str, Any]:
+        body = self.model_dump(by_alias=True, exclude_unset=True)
+        if self.meta is None and "meta" in (self.model_extra or {}):
+            del body["_meta"]  # an unknown key with the name of the field counts as the field
+        return body
 
 
 def as_link(value: Any) -> Link | None:
@@ -103,6 +109,17 @@ class Workflow(Mapping[str, Node]):
         read too where descriptions of the node types are given (`Engine.load` gives those of its registry).
         Raises InvalidWorkflow.
         """
+        workflow, problems = cls.read(data, infos)
+        if problems:
+            raise InvalidWorkflow(problems)
+        return workflow
+
+    @classmethod
+    def read(cls, data: Any, infos: NodeInfos | None = None) -> tuple[Workflow, list[Problem]]:
+        """As `from_json`: the nodes that are well-formed, and what is wrong with the others.
+
+        Raises InvalidWorkflow where it is no workflow at all.
+        """
         from .formats.editor import is_editor_format, to_prompt
 
         if not isinstance(data, dict):
@@ -117,11 +134,13 @@ class Workflow(Mapping[str, Node]):
             if converted.problems:
                 raise InvalidWorkflow(converted.problems)
             data = converted.prompt
-        if isinstance(data.get("prompt"), dict) and not _looks_like_node(data["prompt"]):
-            data = data["prompt"]
         nodes: dict[str, Node] = {}
         extra: dict[str, Any] = {}
         problems: list[Problem] = []
+        wrapped = data.get("prompt")
+        if isinstance(wrapped, dict) and not any(_looks_like_node(body) for body in data.values()):
+            extra = {key: value for key, value in data.items() if key not in ("prompt", *wrapped)}
+            data = wrapped
         for node_id, body in data.items():
             if not _looks_like_node(body):
                 if isinstance(body, dict) and "inputs" in body:
@@ -133,14 +152,11 @@ class Workflow(Mapping[str, Node]):
             try:
                 nodes[node_id] = Node.model_validate(body)
             except (ValidationError, RecursionError) as error:
-                text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "nested too deeply"
-                problems.append(Problem("malformed_node", text, node=node_id))
+                problems += _malformed(node_id, error)
         if not nodes and not problems:
-            problems.append(Problem("empty_workflow", "there is no node in it",
-                                    hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}'))  # fmt: skip
-        if problems:
-            raise InvalidWorkflow(problems)
-        return cls(nodes, extra)
+            raise InvalidWorkflow([Problem("empty_workflow", "there is no node in it",
+                                    hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}')])  # fmt: skip
+        return cls(nodes, extra), problems
 
     @classmethod
     def loads(cls, text: str, infos: NodeInfos | None = None) -> Workflow:
@@ -155,7 +171,7 @@ class Workflow(Mapping[str, Node]):
         return cls.from_json(read_file(path).data, infos)
 
     def to_json(self) -> dict[str, Any]:
-        nodes = {key: item.model_dump(by_alias=True, exclude_unset=True) for key, item in self._nodes.items()}
+        nodes = {key: item.to_json() for key, item in self._nodes.items()}
         return {**nodes, **self.extra}
 
     def save(self, path: str | Path) -> None:
@@ -200,18 +216,15 @@ class Workflow(Mapping[str, Node]):
         """
         if isinstance(where, Place):
             return where if where.node in self._nodes else Place(self.find(where.node), where.input)
-        name, dot, key = where.rpartition(".")
-        if not dot:
+        parts = where.split(".")
+        for cut in range(len(parts) - 1, 0, -1):
+            name, key = ".".join(parts[:cut]), ".".join(parts[cut:])
+            if key and (name in self._nodes or self.find_all(title=name) or self.find_all(type=name)):
+                return Place(self.find(name), key)
+        name, _, key = where.rpartition(".")
+        if not name or not key:
             raise InvalidWorkflow([Problem("bad_path", f"{where!r} does not name an input", hint="write NODE.INPUT")])
-        try:
-            return Place(self.find(name), key)
-        except InvalidWorkflow:
-            while "." in name:
-                name, _, head = name.rpartition(".")
-                key = f"{head}.{key}"
-                if name in self._nodes or self.find_all(title=name) or self.find_all(type=name):
-                    return Place(self.find(name), key)
-            raise
+        return Place(self.find(name), key)
 
     def set(self, where: str | Place, value: Any) -> Workflow:
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
@@ -340,6 +353,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _looks_like_node(body: Any) -> bool:
     return isinstance(body, dict) and "class_type" in body
+
+
+_EXPECTED = {
+    "class_type": "the name of a node type",
+    "inputs": "an object of inputs",
+    "_meta": 'an object, as {"title": ...}',
+}
+
+
+def _malformed(node_id: str, error: ValidationError | RecursionError) -> list[Problem]:
+    if isinstance(error, RecursionError):
+        return [Problem("malformed_node", "it is nested too deeply", node_id)]
+    found = {str(each["loc"][0]): each["input"] for each in error.errors()}
+    return [
+        Problem("malformed_node", f"its {name} is {show(value)}, expected {_EXPECTED[name]}", node_id)
+        for name, value in found.items()
+    ]
 
 
 def _kind(value: Any) -> str:

@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 from ..engine import Engine
+from ..formats.files import WorkflowFile
 from ..problem import InvalidWorkflow, Problem
-from ..workflow import Workflow, as_link
-from .common import add_cache_options, add_folder_options, complain
+from ..validate import beside
+from ..workflow import Place, Workflow, as_link
+from .common import add_cache_options, add_folder_options, complain, well_formed
 
-__all__ = ["add_changes", "add_run_options", "changed", "warn_of_unused"]
+__all__ = ["add_changes", "add_run_options", "changed", "prepared", "warn_of_unused"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -32,27 +34,35 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
                         help="change an input; NODE is an id, a title or a type, VALUE is JSON or text")  # fmt: skip
 
 
-def changed(workflow: Workflow, changes: list[str]) -> Workflow:
-    """The workflow with every change done. Raises InvalidWorkflow with all that are wrong."""
-    problems: list[Problem] = []
+def prepared(engine: Engine, found: WorkflowFile, changes: list[str]) -> Workflow:
+    """The workflow of a file with every change done. Raises InvalidWorkflow: where nodes are malformed or changes are
+    wrong, with what is wrong with the rest as well."""
+    workflow, malformed = well_formed(found, engine.infos)
+    workflow, wrong = changed(workflow, changes)
+    if malformed or wrong:
+        raise InvalidWorkflow(wrong + beside(malformed, workflow, engine.validate(workflow)))
+    return workflow
+
+
+def changed(workflow: Workflow, changes: list[str]) -> tuple[Workflow, list[Problem]]:
+    """The workflow with the changes that can be done, and what is wrong with the others."""
+    wrong: list[Problem] = []
     for change in changes:
         try:
             where, value = _parse(change)
-            node_id, name = _place(workflow, where)
-            workflow = workflow.set(f"{node_id}.{name}", _value(value, workflow[node_id].inputs.get(name)))
+            place = workflow.place(where)
+            workflow = workflow.set(place, _value(value, workflow[place.node].inputs.get(place.input)))
         except InvalidWorkflow as error:
-            problems += error.problems
-    if problems:
-        raise InvalidWorkflow(problems)
-    return workflow
+            wrong += error.problems
+    return workflow, wrong
 
 
 def warn_of_unused(engine: Engine, workflow: Workflow, changes: list[str]) -> None:
     """Warn of inputs in the file that no node uses. Raises InvalidWorkflow if one of the changes has made such an input."""
     warnings = engine.check(workflow).warnings
     if warnings:
-        made = {_place(workflow, _parse(change)[0]) for change in changes}
-        wrong = [problem for problem in warnings if (problem.node, problem.input) in made]
+        made = {workflow.place(_parse(change)[0]) for change in changes}
+        wrong = [item for item in warnings if item.node and item.input and Place(item.node, item.input) in made]
         if wrong:
             raise InvalidWorkflow(wrong)
         complain(warnings, "warning")
@@ -65,23 +75,6 @@ def _parse(change: str) -> tuple[str, str]:
             [Problem("bad_change", f"--set {change!r} has no '='", hint="write --set NODE.INPUT=VALUE")]
         )
     return where, value
-
-
-def _place(workflow: Workflow, where: str) -> tuple[str, str]:
-    """Node id and input; input names of dynamic nodes and titles may have dots in them, so every cut is tried."""
-    parts = where.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        name, key = ".".join(parts[:cut]), ".".join(parts[cut:])
-        try:
-            return workflow.find(name), key
-        except InvalidWorkflow as error:
-            if error.problems[0].code != "no_node":
-                raise
-    if len(parts) < 2:
-        raise InvalidWorkflow(
-            [Problem("bad_change", f"{where!r} does not name an input", hint="write --set NODE.INPUT=VALUE")]
-        )
-    return workflow.find(where.rpartition(".")[0]), parts[-1]
 
 
 def _value(text: str, before: Any) -> Any:

@@ -29,6 +29,7 @@ from ..workflow import Workflow, parse
 __all__ = [
     "DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "add_nodes_option", "cache_folder",
     "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "shown", "to_workflow",
+    "well_formed",
 ]  # fmt: skip
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -114,13 +115,21 @@ def load_workflow(name: str, infos: NodeInfos | None = None) -> Workflow:
 
 
 def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow:
+    workflow, malformed = well_formed(found, infos)
+    if malformed:
+        raise InvalidWorkflow(malformed)
+    return workflow
+
+
+def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow, list[Problem]]:
+    """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is none."""
     if infos is None or not is_editor_format(found.data):
-        return Workflow.from_json(found.data)
+        return Workflow.read(found.data)
     converted = to_prompt(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:
         raise InvalidWorkflow(converted.problems)
-    return Workflow.from_json(converted.prompt)
+    return Workflow.read(converted.prompt)
 
 
 def read_workflow(name: str) -> WorkflowFile:

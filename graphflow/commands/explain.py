@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .changes import add_changes, changed
-from .common import DONE, add_cache_options, add_folder_options, complain, engine, load_workflow
+from .changes import add_changes, prepared
+from .common import DONE, add_cache_options, add_folder_options, complain, engine, read_workflow
 
 __all__ = ["configure", "run"]
 
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with engine(options) as runner:
-        workflow = changed(load_workflow(options.file, runner.infos), options.changes)
+        workflow = prepared(runner, read_workflow(options.file), options.changes)
         found = runner.explain(workflow)
         complain(runner.cache.problems, "warning")
     for item in found:

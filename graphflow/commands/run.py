@@ -13,7 +13,7 @@ from typing import Any
 from ..events import Event
 from ..problem import Cancelled, GraphFlowError, Problem
 from ..progress import Display
-from .changes import add_run_options, changed, warn_of_unused
+from .changes import add_run_options, prepared, warn_of_unused
 from .common import (
     DONE,
     FAILED,
@@ -22,7 +22,6 @@ from .common import (
     interrupt_cancels,
     read_workflow,
     shown,
-    to_workflow,
 )
 
 __all__ = ["configure", "run"]
@@ -51,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
     with engine(options) as runner:
         found = read_workflow(options.file)
-        workflow = changed(to_workflow(found, runner.infos), options.changes)
+        workflow = prepared(runner, found, options.changes)
         # Saved pictures carry the editor's file, so that they open in it; with other values it would say what is not so.
         extra = {"workflow": found.editor} if found.editor is not None and not options.changes else None
         warn_of_unused(runner, workflow, options.changes)

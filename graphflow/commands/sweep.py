@@ -16,14 +16,14 @@ from ..prompts import prompts
 from ..sweeps import Results, Sweep, VariantResult, sweep
 from ..sweeps.display import SweepDisplay
 from ..workflow import Place, Workflow
-from .changes import add_run_options, changed
+from .changes import add_run_options, prepared
 from .common import (
     DONE,
     FAILED,
     complain,
     engine,
     interrupt_cancels,
-    load_workflow,
+    read_workflow,
     shown,
 )  # fmt: skip
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, cancel: Flag) -> int:
     with engine(options) as runner:
-        workflow = changed(load_workflow(options.file, runner.infos), options.changes)
+        workflow = prepared(runner, read_workflow(options.file), options.changes)
         if not options.axes:
             raise _wrong("nothing_varies", "nothing varies", "write --vary KSampler.seed=0:4 --vary KSampler.cfg=3,5,7")
         wildcards = options.wildcards or options.input_dir / "wildcards"

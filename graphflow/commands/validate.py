@@ -6,8 +6,8 @@ import argparse
 import json
 
 from ..problem import InvalidWorkflow
-from .changes import add_changes, changed
-from .common import DONE, WRONG, add_folder_options, complain, engine, load_workflow
+from .changes import add_changes, prepared
+from .common import DONE, WRONG, add_folder_options, complain, engine, read_workflow
 
 __all__ = ["configure", "run"]
 
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     found = engine(options)
     try:
-        workflow = changed(load_workflow(options.file, found.infos), options.changes)
+        workflow = prepared(found, read_workflow(options.file), options.changes)
         checked = found.check(workflow)
         size, problems, warnings = len(workflow), checked.problems, checked.warnings
     except InvalidWorkflow as error:

@@ -229,7 +229,7 @@ class DynamicGraph:
         return node_id in self._context.graph
 
     def get_node(self, node_id: str) -> dict[str, Any]:
-        return self._context.graph[node_id].model_dump(by_alias=True, exclude_unset=True)
+        return self._context.graph[node_id].to_json()
 
     def all_node_ids(self) -> set[str]:
         return set(self._context.graph)

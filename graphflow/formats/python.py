@@ -88,7 +88,7 @@ class _Writer:
         kind = self.types.get(node.class_type)
         title = node.title
         meta = {} if title is None else {"_meta": {"title": title}}
-        body = node.model_dump(by_alias=True, exclude_unset=True)
+        body = node.to_json()
         if kind is None or body != {"class_type": node.class_type, "inputs": node.inputs, **meta}:
             return None
         if any((link := as_link(value)) and link not in self.values for value in node.inputs.values()):
@@ -118,7 +118,7 @@ class _Writer:
 
     def _raw(self, node_id: str, node: Node) -> str:
         self.handles[node_id] = self.graph.add(node, id=node_id)
-        body = node.model_dump(by_alias=True, exclude_unset=True)
+        body = node.to_json()
         return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
 
     def _handed(self, value: Any) -> Any:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import graphflow as gf
+
 
 def test_help_lists_every_command(call):
     with pytest.raises(SystemExit) as end:
@@ -134,6 +136,25 @@ def test_a_pack_that_does_not_load_leaves_the_rest_working(call, tmp_path, pack,
 def test_validate_says_every_problem_and_is_code_2(call, write, pack):
     done = call("validate", write(value=1000, label=[], on="x"), "--nodes", pack)
     assert done.code == 2 and done.err.count("error: node 1 (The middle), input ") == 3 and done.out == ""
+
+
+def test_a_malformed_node_does_not_hide_what_is_wrong_with_the_others(call, tmp_path, pack):
+    nodes = {
+        "1": {"class_type": "Number", "inputs": [3, None], "_meta": True},
+        "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+        "3": {"class_type": "Number", "inputs": {"value": 1000}},
+    }
+    (tmp_path / "wrong.json").write_text(json.dumps(nodes))
+    for command in ("validate", "run"):
+        done = call(command, "wrong.json", "--nodes", pack)
+        assert done.code == 2 and done.err == (
+            "error: node 1: its inputs is [3, null], expected an object of inputs\n"
+            'error: node 1: its _meta is true, expected an object, as {"title": ...}\n'
+            "error: node 3 (Number), input 'value': found 1000, expected 0 to 100\n"
+        )
+    with pytest.raises(gf.InvalidWorkflow) as error:
+        gf.Engine(gf.Registry.installed([pack])).load("wrong.json")
+    assert [problem.node for problem in error.value.problems] == ["1", "1", "3"]
 
 
 def test_validate_of_a_good_workflow_is_code_0(call, write, pack):

@@ -136,6 +136,17 @@ def test_all_wrong_changes_are_told_at_once(call, write, pack):
     assert done.code == 2 and done.err.count("error: ") == 3
 
 
+def test_wrong_changes_do_not_hide_wrong_values(call, write, pack):
+    done = call("run", write(), "--nodes", pack, "--set", "1.value=abc", "--set", "1.on=7", "--set", "99.x=1")
+    assert done.code == 2
+    assert [part in done.err for part in ("no node is called '99'", "input 'value'", "input 'on'")] == [True] * 3
+
+
+def test_a_change_of_an_input_without_a_name_is_refused(call, write, pack):
+    done = call("run", write(), "--nodes", pack, "--set", "1.=3")
+    assert done.code == 2 and "'1.' does not name an input" in done.err
+
+
 @pytest.mark.parametrize(
     ("change", "value"),
     [
@@ -149,7 +160,8 @@ def test_all_wrong_changes_are_told_at_once(call, write, pack):
 def test_a_change_is_json_or_text(change, value):
     nodes = {"1": {"class_type": "Number", "inputs": {"value": 1, "on": True, "label": "x"}, "_meta": {"title": "The middle"}},
              "9": {"class_type": "Other", "inputs": {}, "_meta": {"title": "a.b"}}}  # fmt: skip
-    new = changed(gf.Workflow.from_json(nodes), [change])
+    new, wrong = changed(gf.Workflow.from_json(nodes), [change])
+    assert wrong == []
     name = change.partition("=")[0].rpartition(".")[2]
     node = new["9"] if change.startswith("a.b") else new["1"]
     got = node.inputs["images.image0" if "images." in change else name]

@@ -85,7 +85,7 @@ def test_a_missing_input_says_what_the_node_needs(engine):
     nodes = workflow()
     del nodes["1"]["inputs"]["value"]
     assert only(engine, nodes) == Problem(
-        "missing_input", "nothing is given; it needs a INT", "1", "My number", "value"
+        "missing_input", "nothing is given; it needs an INT", "1", "My number", "value"
     )
 
 
@@ -262,3 +262,43 @@ def test_a_hundred_thousand_users_of_one_node_are_checked(engine):
     nodes = {"0": {"class_type": "Number", "inputs": {"value": 1}}}
     nodes |= {str(i): {"class_type": "Show", "inputs": {"value": ["0", 0]}} for i in range(1, 100_001)}
     assert problems(engine, nodes) == []
+
+
+@pytest.mark.parametrize("kind", ["Note", "MarkdownNote"])
+def test_a_link_to_a_note_is_a_problem_because_a_note_gives_nothing(engine, kind):
+    nodes = {**workflow(), "3": {"class_type": kind}}
+    nodes["2"]["inputs"]["value"] = ["3", 0]
+    problem = only(engine, nodes)
+    assert (problem.code, problem.node, problem.input) == ("missing_output", "2", "value")
+    assert problem.message == f"it links to node 3, which is a {kind} and has no outputs"
+
+
+def test_a_wrong_type_inside_a_cycle_is_told_with_the_cycle(engine):
+    nodes = workflow()
+    nodes["3"] = {"class_type": "Join", "inputs": {"a": ["4", 0], "b": ["5", 0]}}
+    nodes["4"] = {"class_type": "Join", "inputs": {"a": ["3", 0], "b": 1}}
+    nodes["5"] = {"class_type": "Source", "inputs": {}}
+    mismatch, cycle = problems(engine, nodes)
+    assert (mismatch.code, mismatch.node, mismatch.input, cycle.code) == ("type_mismatch", "3", "b", "cycle")
+
+
+def test_that_nothing_has_an_effect_is_told_beside_what_else_is_wrong(engine):
+    nodes = {"1": {"class_type": "Number", "inputs": {"value": 1000}}}
+    assert [each.code for each in problems(engine, nodes)] == ["out_of_range", "no_output"]
+    nodes["2"] = {"class_type": "Shwo", "inputs": {"value": ["1", 0]}}
+    assert [each.code for each in problems(engine, nodes)] == ["out_of_range", "unknown_node_type"]
+
+
+def test_a_misspelt_input_that_links_nowhere_gets_the_name_that_was_meant(engine):
+    nodes = workflow()
+    nodes["2"]["inputs"] = {"valeu": ["7", 0]}
+    assert problems(engine, nodes)[0].hint == "did you mean 'value'?"
+    nodes["2"]["inputs"] = {"value": 1, "nothing_alike": ["7", 0]}
+    assert problems(engine, nodes)[0].hint == "remove it"
+
+
+def test_values_are_shown_as_json_has_them(engine):
+    found = {str(value): only(engine, workflow(value=value)).message for value in (None, True, [1, None, [False]])}
+    assert list(found.values()) == [
+        f"found {shown}, expected a whole number" for shown in ("null", "true", "[1, null, [false]]")
+    ]

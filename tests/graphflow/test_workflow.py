@@ -74,10 +74,31 @@ def test_all_malformed_nodes_are_reported_at_once():
     assert [(p.node, p.code) for p in error.value.problems] == [
         ("1", "malformed_node"), ("2", "no_class_type"), ("3", "malformed_node")
     ]  # fmt: skip
+    assert error.value.problems[0].message == "its class_type is 7, expected the name of a node type"
 
 
 def test_a_prompt_as_it_is_sent_to_a_server_is_read():
-    assert Workflow.from_json({"prompt": NODES, "client_id": "me"}).to_json() == NODES
+    assert dict(Workflow.from_json({"prompt": NODES, "client_id": "me"})) == dict(Workflow.from_json(NODES))
+
+
+def test_what_is_beside_the_prompt_of_a_request_survives_a_load_and_a_save():
+    data = Workflow.from_json({"prompt": {**NODES, "mine": 1}, "extra_data": {"a": 1}, "client_id": "me"}).to_json()
+    assert data == {**NODES, "mine": 1, "extra_data": {"a": 1}, "client_id": "me"}
+    assert Workflow.from_json(data).to_json() == data
+
+
+def test_an_entry_called_prompt_beside_nodes_is_kept():
+    data = {**NODES, "prompt": {"by": "me"}}
+    assert Workflow.from_json(data).to_json() == data
+
+
+@pytest.mark.parametrize("own", ["hello", {"title": "no title"}, None])
+def test_a_key_of_a_node_called_meta_is_kept_and_is_not_its_title(own):
+    data = {"1": {"class_type": "X", "meta": own}, "2": {"class_type": "X", "_meta": {"title": "T"}, "meta": own}}
+    workflow = Workflow.from_json(data)
+    assert workflow.to_json() == data
+    assert (workflow["1"].title, workflow["2"].title) == (None, "T")
+    assert workflow.set("1.a", 1).to_json()["1"] == {**data["1"], "inputs": {"a": 1}}
 
 
 def test_a_node_called_prompt_is_a_node():
