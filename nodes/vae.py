@@ -18,10 +18,6 @@ def vae_decode(settings: Settings, samples: Latent, vae: VaeHandle) -> Image:
 def vae_encode(settings: Settings, pixels: Image, vae: VaeHandle) -> Latent:
     """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
     from .models import shared_pool
-    from .models.vae import encode
+    from .models.vae import encode_cut
 
-    height, width = (pixels.shape[1] // 8) * 8, (pixels.shape[2] // 8) * 8
-    top, left = (pixels.shape[1] % 8) // 2, (pixels.shape[2] % 8) // 2
-    return {
-        "samples": encode(shared_pool(settings.device), vae, pixels[:, top : top + height, left : left + width, :3])
-    }
+    return {"samples": encode_cut(shared_pool(settings.device), vae, pixels)}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from graphflow import Handle
 
+from .methods import ClipMethods, ModelMethods, VaeMethods
+
 __all__ = ["Clip", "Model", "Source", "Vae"]
 
 
@@ -19,7 +21,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Model(Handle):
+class Model(ModelMethods, Handle):
     source: Source
 
     def identity(self) -> object:
@@ -27,7 +29,7 @@ class Model(Handle):
 
 
 @dataclass(frozen=True, slots=True)
-class Clip(Handle):
+class Clip(ClipMethods, Handle):
     source: Source
     stop_at: int | None = None
     """-1 is the last layer, -2 the one before it."""
@@ -37,7 +39,7 @@ class Clip(Handle):
 
 
 @dataclass(frozen=True, slots=True)
-class Vae(Handle):
+class Vae(VaeMethods, Handle):
     source: Source
 
     def identity(self) -> object:

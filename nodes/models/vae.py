@@ -12,7 +12,7 @@ from .handles import Vae
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "encode_cut"]
 
 
 def decode(pool: Pool, vae: Vae, samples: Tensor) -> Tensor:
@@ -29,6 +29,13 @@ def _decode(model: Any, device: torch.device, samples: Tensor) -> Tensor:
 def encode(pool: Pool, vae: Vae, pictures: Tensor) -> Tensor:
     """float32 [B,H,W,3] in 0..1 -> [B,4,H/8,W/8]: the mean of the posterior."""
     return pool.run(_encode, pool.vae(vae), pool.device, pictures)
+
+
+def encode_cut(pool: Pool, vae: Vae, pictures: Tensor) -> Tensor:
+    """As `encode`, of [B,H,W,3 or more]: sides that are no multiple of 8 are cut, evenly on both sides."""
+    height, width = (pictures.shape[1] // 8) * 8, (pictures.shape[2] // 8) * 8
+    top, left = (pictures.shape[1] % 8) // 2, (pictures.shape[2] % 8) // 2
+    return encode(pool, vae, pictures[:, top : top + height, left : left + width, :3])
 
 
 @torch.inference_mode()

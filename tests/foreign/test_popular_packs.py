@@ -135,6 +135,33 @@ def test_the_library_called_by_position_gives_what_its_nodes_give(registry, tmp_
     torch.testing.assert_close(again["samples"], wanted["again"].outputs["LATENT"]["samples"])
 
 
+def test_what_the_library_gives_a_pack_may_be_written_into(engine):
+    load = {"load": LOAD, "empty": ("EmptyLatentImage", {"width": 64, "height": 64})}
+    changed = ("Popular Changes", {"vae": "@load:2", "samples": "@empty"})
+    whole = ("VAEDecode", {"vae": "@load:2", "samples": "@empty"})
+    found = engine.run(graph(**load, changed=changed, whole=whole), targets=["changed", "whole"]).nodes
+    torch.testing.assert_close(found["changed"].outputs["IMAGE"], found["whole"].outputs["IMAGE"] / 2)
+
+
+def test_what_packs_call_on_models_does_what_the_nodes_do_and_the_rest_says_what_is_missing(engine):
+    workflow = graph(
+        load=LOAD, image=("EmptyImage", {"width": 67, "height": 64, "color": 0xC02010}),
+        by_hand=("Popular Handles", {"model": "@load", "clip": "@load:1", "vae": "@load:2", "image": "@image"}),
+        cond=("CLIPTextEncode", {"clip": "@load:1", "text": "a (red:1.2) apple"}),
+        latent=("VAEEncode", {"pixels": "@image", "vae": "@load:2"}),
+        picture=("VAEDecode", {"samples": "@latent", "vae": "@load:2"}),
+    )  # fmt: skip
+    found = engine.run(workflow, targets=["by_hand", "cond", "latent", "picture", "load"]).nodes
+    model, cond, latent, picture, missed = found["by_hand"].outputs.values()
+    assert model == found["load"].outputs["MODEL"]
+    torch.testing.assert_close(cond[0][0], found["cond"].outputs["CONDITIONING"][0][0])
+    torch.testing.assert_close(cond[0][1], found["cond"].outputs["CONDITIONING"][0][1])
+    torch.testing.assert_close(latent["samples"], found["latent"].outputs["LATENT"]["samples"])
+    torch.testing.assert_close(picture, found["picture"].outputs["IMAGE"])
+    assert missed == "a MODEL is a handle here: it names a model and has no 'set_model_unet_function_wrapper' " \
+                     "(see docs/packs.md)"  # fmt: skip
+
+
 def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_node_type(engine):
     assert engine.registry["Popular Added"].display_name == "Added by assignment"
     assert shown(engine, last=("Popular Added", {})) == "3"

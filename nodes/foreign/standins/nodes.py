@@ -11,6 +11,7 @@ from graphflow_nodes.images import saved_pictures
 from graphflow import NodeType, Registry, Ui
 from graphflow.foreign import current, current_settings, inner_context
 from graphflow.formats.object_info import describe
+from graphflow.values import share
 
 MAX_RESOLUTION = 16384
 _METHODS = {
@@ -44,7 +45,7 @@ def _face(kind: NodeType) -> type:
             arguments[kind.settings] = current_settings()
         if kind.context is not None:
             arguments[kind.context] = inner_context(kind.name)
-        found = kind.function(**kind.arguments(arguments))
+        found = share(kind.function(**kind.arguments(arguments)))  # a pack may write into it
         if isinstance(found, Ui):
             return {"ui": found.data, "result": tuple(found.outputs)}
         return tuple(found) if len(kind.outputs) > 1 else (found,)

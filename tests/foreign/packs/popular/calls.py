@@ -83,4 +83,48 @@ class Added:
 
 nodes.NODE_CLASS_MAPPINGS["Popular Added"] = Added
 nodes.NODE_DISPLAY_NAME_MAPPINGS["Popular Added"] = "Added by assignment"
-CLASSES = (SaveElsewhere, PreviewTwice, Draw)
+
+
+class Handles:
+    """Calls what is handed to it instead of the nodes, and writes into what it gets."""
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {"required": {"model": ("MODEL",), "clip": ("CLIP",), "vae": ("VAE",), "image": ("IMAGE",)}}
+
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "LATENT", "IMAGE", "STRING")
+    FUNCTION = "go"
+
+    def go(self, model, clip, vae, image):
+        tokens = clip.clone().tokenize("a (red:1.2) apple")
+        cond, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
+        ((same, options),) = clip.encode_from_tokens_scheduled(tokens)
+        assert torch.equal(cond, same) and torch.equal(pooled, options["pooled_output"])
+        latent = vae.encode(image)
+        picture = vae.decode(latent)
+        picture += 0
+        cond.mul_(1)
+        try:
+            model.clone().set_model_unet_function_wrapper(None)
+        except AttributeError as error:
+            missed = str(error)
+        return (model.clone(), [[cond, {"pooled_output": pooled}]], {"samples": latent}, picture, missed)
+
+
+class Changes:
+    """Writes into what the library's nodes give it."""
+
+    @classmethod
+    def INPUT_TYPES(s):
+        return {"required": {"vae": ("VAE",), "samples": ("LATENT",)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "go"
+
+    def go(self, vae, samples):
+        (picture,) = nodes.VAEDecode().decode(vae, samples)
+        picture *= 0.5
+        return (picture,)
+
+
+CLASSES = (SaveElsewhere, PreviewTwice, Draw, Handles, Changes)
