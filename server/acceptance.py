@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,7 @@ from .field_errors import TOP, node_errors, top_error
 from .options import Limits
 from .refusal import Refused
 
-__all__ = ["Examined", "accept", "examine", "without_secrets"]
-
-SECRET = re.compile(r"(?<![a-z])(api_?key|key|token|secret|password|auth|credential)s?(?![a-z])", re.IGNORECASE)
+__all__ = ["Examined", "accept", "examine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +56,6 @@ def accept(examined: Examined, strict: bool) -> dict[str, Any]:
     if not examined.targets or (strict and problems):
         raise _refused(problems, errors)
     return {key: error for key, error in errors.items() if error["dependent_outputs"]}
-
-
-def without_secrets(extra: dict[str, Any]) -> dict[str, Any]:
-    """`extra_data` without keys of paid services and the like: they are stored and shown nowhere."""
-    return {key: value for key, value in extra.items() if not SECRET.search(key)}
 
 
 def _refused(problems: Any, errors: dict[str, Any]) -> Refused:

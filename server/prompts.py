@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from graphflow import Problem
 
-from .acceptance import Examined, accept, examine, without_secrets
+from .acceptance import Examined, accept, examine
 from .answers import answer, answer_made
 from .bodies import read_model, read_query
 from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, ValidateAnswer
 from .policies import READ, WRITE
 from .queue import FINISHED, Event, Prompt, Submission
+from .queue import Accepted as QueueAccepted
 from .queue import Conflict as IdTaken
 from .queue import Refused as QueueRefused
 from .queueing import find_prompt
@@ -35,10 +37,33 @@ KEEP_ALIVE = 15.0
 
 
 async def post_prompt(request: web.Request) -> web.Response:
-    """Check a workflow and queue what of it can run; answered when it is on the disk."""
+    """Check a workflow and queue what of it can run; answered when it is on the disk. The same one with the same id is
+    answered the same, whatever has changed since."""
     state = request.app[STATE]
     query = read_query(request, PromptQuery)
     body = await read_model(request, state.options.limits, PromptBody)
+    wanted = Submission(
+        workflow=body.prompt or {}, extra=body.extra_data, client_id=body.client_id or query.clientId,
+        prompt_id=body.prompt_id, number=body.number, front=body.front, webhook=body.webhook,
+        sender=request.remote or "", asked=[body.partial_execution_targets, body.strict],
+    )  # fmt: skip
+    try:
+        wanted = await asyncio.to_thread(wanted.sealed)
+        accepted = await state.queue.known(wanted) or await _queue(state, body, wanted)
+    except IdTaken as error:
+        raise Refused(409, error.problems, kind="prompt_id_taken") from None
+    found: dict[str, Any] = {
+        "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
+    }  # fmt: skip
+    if accepted.warnings:
+        found["warnings"] = accepted.warnings
+    if query.wait is None:
+        return answer(found)
+    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+    return await answer_made(lambda: state_text(found, prompt))
+
+
+async def _queue(state: State, body: PromptBody, wanted: Submission) -> QueueAccepted:
     try:
         examined, errors = await asyncio.to_thread(_accepted, state, body)
     except Refused:
@@ -47,27 +72,14 @@ async def post_prompt(request: web.Request) -> web.Response:
     if state.queue.counts.pending >= state.options.limits.waiting:
         raise Refused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
                                    hint="try again when some of them are done"))  # fmt: skip
-    submission = Submission(
-        workflow=body.prompt or {}, targets=examined.targets, extra=without_secrets(body.extra_data),
-        client_id=body.client_id or query.clientId, prompt_id=body.prompt_id, number=body.number, front=body.front,
-        node_errors=errors, webhook=body.webhook, sender=request.remote or "",
-    )  # fmt: skip
-    try:
-        accepted = await state.queue.submit(submission)
-    except IdTaken as error:
-        raise Refused(409, error.problems, kind="prompt_id_taken") from None
+    warnings = told(examined.warnings, "warnings")
+    accepted = await state.queue.submit(
+        replace(wanted, targets=examined.targets, node_errors=errors, warnings=warnings)
+    )
     if not accepted.existed:
         state.metrics.accepted.inc()
         log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})
-    found: dict[str, Any] = {
-        "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
-    }  # fmt: skip
-    if examined.warnings:
-        found["warnings"] = told(examined.warnings, "warnings")
-    if query.wait is None:
-        return answer(found)
-    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
-    return await answer_made(lambda: state_text(found, prompt))
+    return accepted
 
 
 async def post_validate(request: web.Request) -> web.Response:

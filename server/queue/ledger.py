@@ -10,7 +10,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import uuid
@@ -20,17 +19,15 @@ from typing import Any, Literal
 
 from graphflow import Problem
 
-from .reading import find
-from .records import TERMINAL, Accepted, Conflict, Event, Prompt, Refused, State, Submission
+from .reading import answered, find, plain
+from .records import TERMINAL, Accepted, Event, Prompt, Refused, State, Submission
 from .store import Transaction
+from .texts import dump
 
 __all__ = [
     "Cancelled", "accept", "append", "cancel", "cancel_pending", "claim", "crash", "finish", "move", "recover",
     "release",
 ]  # fmt: skip
-
-SECRETS = ("api_key_comfy_org", "auth_token_comfy_org")
-"""What clients send along for paid services of others; never stored."""
 
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
 
@@ -44,32 +41,29 @@ Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
 def accept(tx: Transaction, wanted: Submission, most: int | None = None) -> Accepted:
     """Put it into the queue. Raises Conflict if the id is taken by something else, Refused where `most` prompts of the
     same sender wait already."""
-    extra = {key: value for key, value in wanted.extra.items() if key not in SECRETS}
-    digest = _digest(wanted, extra)
+    wanted = wanted.sealed()
     prompt_id = wanted.prompt_id or str(uuid.uuid4())
-    known = tx.db.execute("SELECT number, node_errors, digest FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
+    known = answered(tx.db, prompt_id, wanted.digest)
     if known is not None:
-        if known[2] != digest:
-            raise Conflict(prompt_id)
-        return Accepted(prompt_id, _plain(known[0]), json.loads(known[1]), existed=True)
+        return known
     if most is not None:
         waiting = tx.db.execute("SELECT prompts FROM waiting WHERE sender = ?", (wanted.sender,)).fetchone()
         if waiting is not None and waiting[0] >= most:
             raise Refused([Problem("queue_full", f"{most} prompts of {wanted.sender or 'yours'} wait already",
                                    hint="try again when some of them are done")])  # fmt: skip
-    workflow, extra_json, errors = _dump(wanted.workflow), _dump(extra), _dump(wanted.node_errors)
+    workflow, extra = dump(wanted.workflow), dump(wanted.extra)
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
-        " extra, sender) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra_json), digest, wanted.webhook,
-            _dump(wanted.targets), errors, workflow, extra_json, wanted.sender,
+            prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra), wanted.digest, wanted.webhook,
+            dump(wanted.targets), dump(wanted.node_errors), workflow, extra, wanted.sender, dump(wanted.warnings),
         ),
     ).lastrowid  # fmt: skip
     assert seq is not None
     number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
-    return Accepted(prompt_id, _plain(number), wanted.node_errors, existed=False)
+    return Accepted(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
 def claim(tx: Transaction) -> Prompt | None:
@@ -210,7 +204,7 @@ def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
         query = "SELECT min(number) - 1 FROM prompts WHERE finished IS NULL AND state = 'pending'"
         number = tx.db.execute(query).fetchone()[0]
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
-    return _plain(number)
+    return plain(number)
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
@@ -241,9 +235,9 @@ def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
         (
             _STATE[kind],
             time.time(),
-            _dump(outputs),
-            _dump(meta),
-            _dump(messages),
+            dump(outputs),
+            dump(meta),
+            dump(messages),
             sum(len(text) for _, text in log),
             seq,
         ),
@@ -255,7 +249,7 @@ def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
         body = {"prompt_id": prompt_id, "state": _STATE[kind], "outputs": outputs, "event": event}
         tx.db.execute(
             "INSERT INTO webhooks (id, prompt_id, url, body, due) VALUES (?, ?, ?, ?, ?)",
-            (str(uuid.uuid4()), prompt_id, held["webhook"], _dump(body), time.time()),
+            (str(uuid.uuid4()), prompt_id, held["webhook"], dump(body), time.time()),
         )
     return _STATE[kind]
 
@@ -291,7 +285,7 @@ def _log(
     first = last + 1 if after is None else after + 1
     numbered = [(number, *event) for number, event in enumerate(events, first) if number > last]
     tx.db.executemany(
-        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, _dump(data)) for n, kind, data in numbered]
+        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, dump(data)) for n, kind, data in numbered]
     )
     tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, kind, data in numbered)
     return last + len(numbered)
@@ -323,21 +317,6 @@ def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:
     node, kind = _running_node(tx, seq)
     return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
             "timestamp": _now_ms()}  # fmt: skip
-
-
-def _digest(wanted: Submission, extra: dict[str, Any]) -> bytes:
-    """What makes two submissions the same: all that was asked for, but not who asked."""
-    asked = [wanted.workflow, sorted(wanted.targets), extra, wanted.number, wanted.front, wanted.webhook]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
-
-
-def _plain(number: float) -> float:
-    """A whole number is shown without a point."""
-    return int(number) if number == int(number) else number
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _now_ms() -> int:

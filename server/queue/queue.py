@@ -102,6 +102,15 @@ class PromptQueue:
         self._runner.look()
         return accepted
 
+    async def known(self, submission: Submission) -> Accepted | None:
+        """What was answered to this very submission, if it has been accepted before: whatever has changed since, it is
+        answered the same. Raises Conflict where its id is taken by something else."""
+        prompt_id = submission.prompt_id
+        if prompt_id is None:
+            return None
+        wanted = submission if submission.digest else await asyncio.to_thread(submission.sealed)
+        return await self._read(lambda db: reading.answered(db, prompt_id, wanted.digest))
+
     async def get(self, prompt_id: str) -> Prompt | None:
         """What is known of a prompt; None if there is no such prompt (any more)."""
         return await self._read(lambda db: reading.find(db, prompt_id))

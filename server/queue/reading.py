@@ -6,15 +6,26 @@ import json
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from .records import ACTIVE, FINISHED, Event, Page, Prompt, State
+from .records import ACTIVE, FINISHED, Accepted, Conflict, Event, Page, Prompt, State
 
-__all__ = ["events", "find", "history", "last_event", "listing", "loose_claims", "pending_of"]
+__all__ = ["answered", "events", "find", "history", "last_event", "listing", "loose_claims", "pending_of", "plain"]
 
-# In the order of the fields of Prompt; a whole number is one, whatever SQLite makes of it.
-_COLUMNS = (
-    "id, CASE number WHEN CAST(number AS INT) THEN CAST(number AS INT) ELSE number END, state, client_id, created, started,"
-    " finished, attempts, crashes, epoch, cancelling, targets, workflow, extra, outputs, meta, messages"
+_COLUMNS = (  # in the order of the fields of Prompt
+    "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
+    " extra, outputs, meta, messages"
 )
+
+
+def answered(db: Connection, prompt_id: str, digest: bytes) -> Accepted | None:
+    """What was answered to the submission with this id and digest; None if there is none with the id, Conflict if there is
+    another one."""
+    query = "SELECT number, node_errors, warnings, digest FROM prompts WHERE id = ?"
+    found = db.execute(query, (prompt_id,)).fetchone()
+    if found is None:
+        return None
+    if found[3] != digest:
+        raise Conflict(prompt_id)
+    return Accepted(prompt_id, plain(found[0]), json.loads(found[1]), json.loads(found[2]), existed=True)
 
 
 def find(db: Connection, prompt_id: str) -> Prompt | None:
@@ -85,4 +96,10 @@ def loose_claims(db: Connection) -> list[str]:
 
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:
-    return [Prompt(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()]
+    rows = db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()
+    return [Prompt(name, plain(number), *rest) for name, number, *rest in rows]
+
+
+def plain(number: float) -> float:
+    """A whole number is shown without a point; the file has all of them as REAL."""
+    return int(number) if number == int(number) else number

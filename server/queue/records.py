@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from graphflow import GraphFlowError, Problem
+
+from .secrecy import without_secrets
+from .texts import digest
 
 __all__ = [
     "ACTIVE", "FINISHED", "TERMINAL", "Accepted", "Conflict", "Counts", "Event", "Page", "Prompt", "Refused", "State",
@@ -30,7 +33,7 @@ class Submission:
     targets: tuple[str, ...] = ()
     """Ids of the output nodes to run; empty: all of them."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """The field's `extra_data`; `extra_pnginfo` in it goes into saved pictures. API keys in it are dropped, not stored."""
+    """The field's `extra_data`; `extra_pnginfo` in it goes into saved pictures. Secrets in it are dropped, not stored."""
     client_id: str | None = None
     """Who gets the events; a label, no right."""
     prompt_id: str | None = None
@@ -45,6 +48,22 @@ class Submission:
     """An http(s) URL that is told of the end. Refused unless its host is allowed."""
     sender: str = ""
     """Where it came from, such as a network address: of each sender only so many may wait."""
+    asked: Any = None
+    """What was asked for where `targets` are what a check made of it: that depends on the files and nodes of the moment,
+    and what makes two submissions the same does not. None: the targets."""
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    """What a check was not sure of; kept for a repeated submission, too."""
+    digest: bytes = b""
+    """What makes it the same as another one with its id; see `sealed`."""
+
+    def sealed(self) -> Submission:
+        """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is large."""
+        if self.digest:
+            return self
+        extra = without_secrets(self.extra)
+        asked = sorted(self.targets) if self.asked is None else self.asked
+        whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
+        return replace(self, extra=extra, digest=digest(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,7 @@ class Accepted:
     prompt_id: str
     number: float
     node_errors: dict[str, Any]
+    warnings: list[dict[str, Any]]
     existed: bool
     """This very submission had been accepted before."""
 

@@ -58,4 +58,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE waiting SET prompts = prompts - 1 WHERE sender = OLD.sender;
             DELETE FROM waiting WHERE sender = OLD.sender AND prompts <= 0; END""",
     ),
+    (
+        # What a submission was warned of, so that the same one is answered the same.
+        "ALTER TABLE prompts ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]'",
+    ),
 )

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from graphflow_server.queue import Conflict
 
 
 async def ids(queue):
@@ -165,14 +166,72 @@ def test_history_is_kept_up_to_its_limits_and_the_oldest_goes_first(place, promp
     run(check())
 
 
-def test_api_keys_are_never_written_down(place, prompt, run):
+SECRET_NAMES = (
+    "api_key_comfy_org", "auth_token_comfy_org", "accessToken", "comfyApiKey", "APIKey", "api-keys", "openai_key", "hfToken",
+    "my_secret", "password", "Authorization", "bearer", "clientSecret",
+)  # fmt: skip
+PLAIN_NAMES = (
+    "author",
+    "key",
+    "tokens",
+    "keyframe",
+    "keyboard",
+    "passes",
+    "secretary",
+    "authentic",
+    "monkey",
+    "compass",
+)
+
+
+def test_secrets_are_never_written_down_however_they_are_named_and_wherever_they_stand(place, prompt, run):
+    secrets, plain = dict.fromkeys(SECRET_NAMES, "hunter2"), dict.fromkeys(PLAIN_NAMES, "shown")
+
     async def check():
         async with place.queue(start_paused=True) as queue:
-            extra = {"api_key_comfy_org": "hunter2", "auth_token_comfy_org": "hunter3", "note": 1}
+            kept = {**plain, "max_token": 75, "use_auth": True}
+            extra = {**secrets, **kept, "extra_pnginfo": {**secrets, "workflow": {"nodes": [{**secrets, **kept}]}},
+                     "auth": {"user": "me", "word": "hunter2"}}  # fmt: skip
             accepted = await queue.submit(prompt(write="a", extra=extra))
-            assert (await queue.get(accepted.prompt_id)).extra == {"note": 1}
+            found = (await queue.get(accepted.prompt_id)).extra
+            assert found == {**kept, "extra_pnginfo": {"workflow": {"nodes": [kept]}}}
         files = [path.read_bytes() for path in (place.root / "state").iterdir()]
         assert files and not any(b"hunter" in content for content in files)
+
+    run(check())
+
+
+def test_a_submission_is_the_same_whoever_sends_it_with_whichever_key_and_in_whichever_order(place, prompt, run):
+    async def check():
+        async with place.queue(start_paused=True) as queue:
+            first = prompt(write="a", prompt_id="a", extra={"api_key": "1", "x": {"b": 1, "a": 2}}, client_id="me")
+            assert await queue.known(first) is None
+            accepted = await queue.submit(first)
+            again = prompt(write="a", prompt_id="a", extra={"x": {"a": 2, "b": 1}}, client_id="you")
+            for answer in (await queue.known(again), await queue.submit(again)):
+                assert answer.existed and answer.number == accepted.number
+            other = prompt(write="b", prompt_id="a")
+            for question in (queue.known(other), queue.submit(other)):
+                with pytest.raises(Conflict):
+                    await question
+
+    run(check())
+
+
+def test_a_submission_is_the_same_though_its_check_finds_something_else_by_now(place, prompt, run):
+    async def check():
+        async with place.queue(start_paused=True) as queue:
+
+            def asked(**found):
+                return prompt(write="a", write_2="b", prompt_id="a", asked=[None, False], **found)
+
+            errors, warnings = {"write_2": {"errors": []}}, [{"code": "unknown_input"}]
+            first = await queue.submit(asked(targets=("write",), node_errors=errors, warnings=warnings))
+            again = await queue.submit(asked(targets=("write", "write_2")))
+            assert (again.existed, again.number) == (True, first.number)
+            assert (again.node_errors, again.warnings) == (errors, warnings)
+            with pytest.raises(Conflict):
+                await queue.submit(prompt(write="a", write_2="b", prompt_id="a", asked=[["write"], False]))
 
     run(check())
 
