@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from .cache import Cache, Entry, Origin
-from .fingerprint import Fingerprint, content_key, has_effect, is_current
+from .execution.calls import look_outside
+from .fingerprint import Fingerprint, answered, content_key, has_effect, is_current
 from .node import NodeType
 from .plan import needed
 from .settings import Settings
@@ -36,6 +38,8 @@ def explain(
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
     asked = needed(order, wanted)
     entries: dict[str, Entry] = {}
+    read: dict[str, Callable[[], Entry | None]] = {}
+    """How to get the whole of each."""
     found = []
     for node_id in (key for key in order if key in asked):
         node, mine = order[node_id], prints[node_id]
@@ -45,6 +49,9 @@ def explain(
             entry = entries.get(source)
             return entry.contents[slot] if entry is not None else None
 
+        if mine.asks_late:
+            mine = _asked(node, mine, settings, read)
+        key = None
         entry, why = cache.peek(mine.recipe) if not mine.is_volatile else None, "nothing has changed"
         if entry is None:
             key = content_key(mine, node, content)
@@ -60,18 +67,20 @@ def explain(
             found.append(Explanation(node_id, title, False, "a file that it wrote is gone, or is another now"))
         elif entry is not None:
             entries[node_id] = entry
+            read[node_id] = partial(cache.get, mine.recipe) if key is None else partial(cache.find, key)
             since = f" since the run of {_clock(entry.created)}" if why.startswith("nothing") else ""
             found.append(Explanation(node_id, title, True, why + since))
         else:
-            found.append(Explanation(node_id, title, False, _why(node_id, order, prints, cache, entries)))
+            found.append(Explanation(node_id, title, False, _why(node_id, order, mine, prints, cache, entries)))
     return found
 
 
 def _why(
-    node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], cache: Cache, hits: Mapping[str, Entry]
-) -> str:
+    node_id: str, order: Mapping[str, Bound], mine: Fingerprint, prints: Mapping[str, Fingerprint], cache: Cache,
+    hits: Mapping[str, Entry],
+) -> str:  # fmt: skip
     """What differs from the most similar earlier run of this node type."""
-    node, mine = order[node_id], prints[node_id]
+    node = order[node_id]
     if not node.type.deterministic:
         return "it gives something new every time"
     best: tuple[tuple[int, bool, float], list[str]] | None = None
@@ -102,13 +111,27 @@ def _differences(
         elif (prints[link.node].recipe, link.slot) != before_link:
             found.append(f"upstream changed (`{name}`, node {link.node})" if link.node in hits else
                          f"upstream will be computed (`{name}`, node {link.node})")  # fmt: skip
-    if mine.outside != origin.outside:
+    if mine.outside != origin.outside and not mine.asks_late:
         found.append("the file changed")
     if mine.environment != origin.environment:
         found.append(f"{origin.environment} -> {mine.environment}")
     if mine.version != origin.version:
         found.append("the code of the node changed")
     return found
+
+
+def _asked(
+    node: Bound, mine: Fingerprint, settings: Settings, read: Mapping[str, Callable[[], Entry | None]]
+) -> Fingerprint:
+    """With what `outside` says of the linked inputs it asks about; as it is where one of them is not known yet."""
+    values = dict(node.literals)
+    for name in node.links.keys() & node.type.asks_about:
+        link = node.links[name]
+        entry = read[link.node]() if link.node in read else None
+        if entry is None or entry.outputs is None:
+            return mine
+        values[name] = entry.outputs[link.slot]
+    return answered(mine, look_outside(node, settings, lambda: values))
 
 
 _NONE: Any = object()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from .cache import Brought, Entry
@@ -22,7 +22,7 @@ from .settings import Settings
 from .validate import Bound
 from .workflow import Link
 
-__all__ = ["Fingerprint", "content_key", "fingerprints", "has_effect", "is_current", "recipe_of"]
+__all__ = ["Fingerprint", "answered", "content_key", "fingerprints", "has_effect", "is_current", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class Fingerprint:
     """The node gives something new every time: its own part of the recipe will never be seen again."""
     is_volatile: bool = False
     """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key alone."""
+    asks_late: bool = False
+    """What it reads outside is told by linked inputs; until they are there and `answered` took the answer in, nothing of it
+    is known. The recipe does not tell it, so that the node and what stands on it are known by their keys alone."""
     is_open: bool = False
     """The node may expand, or stands on one that may: the recipe does not say what the expansion used. Its result is known
     by its key, and by its recipe only in this process, where no code changes."""
@@ -75,7 +78,8 @@ def fingerprints(
             except TypeError:  # an expansion may hold values that are like no other
                 is_new = True
         outside = None
-        if kind.outside is not None:
+        asks_late = not kind.asks_about.isdisjoint(node.links) if kind.outside is not None else False
+        if kind.outside is not None and not asks_late:
             same = b"".join(parts)
             outside = outsides.get(same)
             if outside is None:
@@ -87,19 +91,25 @@ def fingerprints(
         if is_new:
             parts.append(b"r" + secrets.token_bytes(16))
         own = b"".join(parts)
-        is_volatile = is_new
+        is_volatile = is_new or asks_late
         for link in node.links.values():
             source = all_known[link.node]
             is_volatile, is_open = is_volatile or source.is_volatile, is_open or source.is_open
         recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
-        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, is_open)
+        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, asks_late, is_open)
     return found
+
+
+def answered(mine: Fingerprint, outside: str) -> Fingerprint:
+    """With what the node's `outside` has said when its inputs were there."""
+    own = mine.own + b"o" + canonical(outside)
+    return replace(mine, own=own, outside=outside, is_new=mine.is_new or outside == ALWAYS, asks_late=False)
 
 
 def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], bytes | None]) -> bytes | None:
     """The key of a node whose inputs are there; None where the content of one of them is not known, or the node gives
     something new every time."""
-    if print_.is_new:
+    if print_.is_new or print_.asks_late:
         return None
     contents = {}
     for link in node.links.values():

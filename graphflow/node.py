@@ -80,7 +80,9 @@ class NodeType:
     settings: str | None = None
     """Name of the parameter that receives the Settings, likewise."""
     outside: Callable[..., str] | None = None
-    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS."""
+    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS. It is asked before
+    the run, and after the call again. Where an input that it names as a parameter is linked, it is asked when the value is
+    there, once for each call."""
     effect: Callable[..., str | None] | None = None
     """`effect(settings, ui) -> str`: in what state the files are that it has written, or None where one is gone. A result
     is a hit while that is as the node left it."""
@@ -123,6 +125,14 @@ class NodeType:
     @cached_property
     def every(self) -> frozenset[str]:
         return frozenset(item.name for item in self.inputs.values() if item.every)
+
+    @cached_property
+    def asks_about(self) -> frozenset[str]:
+        """The inputs that `outside` names as parameters."""
+        if self.outside is None:
+            return frozenset()
+        _, *parameters = inspect.signature(self.outside).parameters.values()
+        return frozenset(item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL))
 
     @property
     def version(self) -> str:

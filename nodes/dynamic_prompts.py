@@ -18,12 +18,12 @@ def wildcards_folder(settings: Settings) -> Path:
     return settings.input_dir / "wildcards"
 
 
-def _lines_digest(settings: Settings, text: str | None = None, autorefresh: str = "No", **_: Any) -> str:
-    """The lines that the prompt may be made of; those of all files where the template is not known yet."""
+def _lines_digest(settings: Settings, text: str, autorefresh: str = "No", **_: Any) -> str:
+    """The lines that the prompt may be made of."""
     if autorefresh == "Yes":
         return ALWAYS
     try:
-        lines = used_by("__**__" if text is None else text, Wildcards(wildcards_folder(settings)))
+        lines = used_by(text, Wildcards(wildcards_folder(settings)))
     except InvalidWorkflow:
         return "wrong"  # the node says so
     return hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest() if lines else "none"

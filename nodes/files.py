@@ -60,12 +60,10 @@ def input_path(settings: Settings, name: str) -> Path:
     return inside(folders[found[2]], found[1]) if found is not None else inside(settings.input_dir, name)
 
 
-def input_digest(settings: Settings, name: str | None) -> str:
-    """What stands for a file of the input folder in a fingerprint; it is small, so it is read whenever asked."""
-    if name is None:
-        return "linked"
+def input_digest(settings: Settings, name: str) -> str:
+    """What stands in a fingerprint for the file that a name in the input folder stands for."""
     try:
-        return hashlib.sha256(input_path(settings, name).read_bytes()).hexdigest()
+        return settings.digests.of(input_path(settings, name))
     except OSError as error:
         raise GraphFlowError([Problem("no_file", f"{name} cannot be read: {error.strerror}")]) from None
 

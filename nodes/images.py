@@ -31,7 +31,7 @@ InputPicture = Annotated[str, Choice(input_names, "input", other_folders(READABL
 """A picture of the input folder; `x.png [output]` and `x.png [temp]` are those of the other folders."""
 
 
-def input_picture_digest(settings: Settings, image: str | None) -> str:
+def input_picture_digest(settings: Settings, image: str, **_: Any) -> str:
     """What stands for a picture of the input folder in a fingerprint."""
     return input_digest(settings, image)
 

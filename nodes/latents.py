@@ -87,7 +87,7 @@ def _latent_files(settings: Settings) -> list[str]:
 _InputLatent = Annotated[str, Choice(_latent_files, "input", other_folders((".latent",))), Upload()]
 
 
-def _latent_digest(settings: Settings, latent: str | None = None) -> str:
+def _latent_digest(settings: Settings, latent: str) -> str:
     return input_digest(settings, latent)
 
 

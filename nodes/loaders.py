@@ -21,12 +21,12 @@ def _vaes(settings: Settings) -> list[str]:
     return folders(settings).list("vae")
 
 
-def _checkpoint_digest(settings: Settings, ckpt_name: str | None = None) -> str:
-    return settings.digests.of(folders(settings).find("checkpoints", ckpt_name)) if ckpt_name else "linked"
+def _checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
+    return settings.digests.of(folders(settings).find("checkpoints", ckpt_name))
 
 
-def _vae_digest(settings: Settings, vae_name: str | None = None) -> str:
-    return settings.digests.of(folders(settings).find("vae", vae_name)) if vae_name else "linked"
+def _vae_digest(settings: Settings, vae_name: str) -> str:
+    return settings.digests.of(folders(settings).find("vae", vae_name))
 
 
 class Checkpoint(NamedTuple):

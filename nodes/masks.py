@@ -155,11 +155,7 @@ def crop_mask(mask: Mask, x: Place = 0, y: Place = 0, width: Side = 512, height:
     return out[:, y : y + height, x : x + width].clone()
 
 
-def _input_digest(settings: Settings, image: str | None = None, channel: str | None = None) -> str:
-    return input_picture_digest(settings, image)
-
-
-@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=_input_digest,
+@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=input_picture_digest,
       environment=decoding)  # fmt: skip
 def load_image_mask(
     settings: Settings,

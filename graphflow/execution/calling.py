@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..cache import Brought, Entry
 from ..context import Context
+from ..fingerprint import Fingerprint
 from ..inputs import Lazy
-from ..node import NodeType
+from ..node import ALWAYS, NodeType
 from ..problem import GraphFlowError, Problem
 from ..values import Blocked, Encoded, share
 from .agenda import Agenda
-from .calls import Answer, answer, blocked, join, merge_ui, spread
+from .calls import Answer, answer, blocked, join, look_outside, merge_ui, spread
 from .expansions import Expansions
 from .rights import Rights
 from .surroundings import Surroundings
@@ -29,6 +30,8 @@ class Made(NamedTuple):
     encoded: tuple[Encoded, ...] | None
     stops: list[Blocked]
     """What blocked some of the calls."""
+    is_true: bool = True
+    """Whether what the node reads outside is still what its fingerprint says; it may have changed before the call read it."""
 
 
 class Caller:
@@ -36,9 +39,10 @@ class Caller:
 
     def __init__(
         self, document: Callable[[str], Callable[[], dict[str, Any]]], around: Surroundings, agenda: Agenda,
-        rights: Rights, expansions: Expansions,
+        rights: Rights, expansions: Expansions, prints: Mapping[str, Fingerprint],
     ) -> None:  # fmt: skip
         """`document(node)` makes the JSON of the workflow that the node is told to be part of."""
+        self._prints = prints
         self._document, self._around = document, around
         self._agenda, self._rights, self._expansions = agenda, rights, expansions
 
@@ -92,8 +96,14 @@ class Caller:
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._around.cache.is_on:
             return Made(Entry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
+        before = self._prints[node_id].outside
+        is_true = before is None or before == ALWAYS or self.outside(node_id) == before
         effect = kind.effect(self._around.settings, ui) if kind.effect is not None else None
-        return Made(*self._around.cache.make(outputs, ui, seconds, brought, effect), stops)
+        return Made(*self._around.cache.make(outputs, ui, seconds, brought, effect), stops, is_true)
+
+    def outside(self, node_id: str) -> str:
+        """What the node's `outside` says now; its inputs must be there."""
+        return look_outside(self._agenda.order[node_id], self._around.settings, lambda: self._agenda.values(node_id))
 
     def _arguments(self, node_id: str, call: dict[str, Any], index: int, count: int) -> dict[str, Any]:
         """What one call of the function gets."""

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..node import Expansion, NodeType, Ui
+from ..canonical import canonical
+from ..node import ALWAYS, Expansion, NodeType, Ui
+from ..settings import Settings
+from ..validate import Bound
 from ..values import Blocked, Items
 from ..workflow import Link
 
-__all__ = ["Answer", "answer", "blocked", "join", "merge_ui", "spread"]
+__all__ = ["Answer", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,25 @@ def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, A
                 call[name] = list(call[name]) if type(call[name]) is Items else [call[name]]
         calls.append(call)
     return calls
+
+
+def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> str:
+    """What the node's `outside` says now, of each of its calls if it asks about linked inputs, which have these values.
+    ALWAYS where it cannot say: the call will tell why."""
+    kind = node.type
+    assert kind.outside is not None
+    calls: list[dict[str, Any]] = [node.literals]
+    if not kind.asks_about.isdisjoint(node.links):
+        names = node.literals.keys() | kind.asks_about
+        given = {name: value for name, value in values().items() if name in names}
+        calls = [call for call in spread(given, node.every & names) if blocked(call, node.every) is None]
+    try:
+        answers = [kind.outside(settings, **call) for call in calls]
+    except Exception:
+        return ALWAYS
+    if ALWAYS in answers:
+        return ALWAYS
+    return answers[0] if len(answers) == 1 else canonical(answers).hex()
 
 
 def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:

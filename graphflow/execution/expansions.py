@@ -122,7 +122,7 @@ class Expansions:
 
     def _looks_outside(self, node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint]) -> bool:
         """Whether the recipe of the node does not say all that its expansion depends on."""
-        if any(mine.is_new or mine.outside is not None for mine in prints.values()):
+        if any(mine.is_new or mine.asks_late or mine.outside is not None for mine in prints.values()):
             return True
         linked = {link.node for item in order.values() for link in item.links.values()} - order.keys()
         linked -= {link.node for link in self._agenda.order[node_id].links.values()}

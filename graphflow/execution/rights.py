@@ -6,6 +6,7 @@ meantime waits for it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -67,14 +68,16 @@ class Rights:
         self, node_id: str, mine: Fingerprint, key: bytes | None, looked_outside: bool, origin: Callable[[], Origin],
         is_valid: Callable[[Entry], bool],
     ) -> Mine | Found | Elsewhere | InOtherProcess:  # fmt: skip
-        """`key` names the node with the contents of its inputs. `looked_outside`: it stands on an expansion that depends
-        on more than recipes tell."""
-        recipe, by_recipe = mine.recipe, not mine.is_volatile and not mine.is_open
+        """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends on
+        more than recipes tell."""
+        recipe, by_recipe = mine.recipe, not (mine.is_volatile or mine.is_open or looked_outside)
         cache = self._cache
         if not cache.is_on:
             self._held[node_id] = Mine(recipe, keeps=False)
             return self._held[node_id]
-        place = recipe if key is None or by_recipe else key
+        place = recipe if by_recipe else key
+        if place is None:  # nobody else can need the same
+            place = secrets.token_bytes(16) if mine.is_volatile or looked_outside else recipe
         if key is not None and not self._refresh:
             same = cache.find(key)
             if same is not None and same.outputs is not None and is_valid(same):

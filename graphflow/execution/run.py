@@ -20,7 +20,7 @@ from typing import Any
 from ..bulk import in_bulk
 from ..cache import Entry, Origin
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
-from ..fingerprint import Fingerprint, content_key, has_effect, is_current
+from ..fingerprint import Fingerprint, answered, content_key, has_effect, is_current
 from ..inputs import NotComputed
 from ..node import NodeType
 from ..plan import Known, Plan, plan, stood_on
@@ -61,8 +61,9 @@ class Run:
         self._rights = Rights(around.cache, around.refresh)
         self._expansions = Expansions(workflow, self._agenda, self._prints, around.types or {}, around.settings)
         self._caller = Caller(
-            _documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions
-        )
+            _documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions,
+            self._prints,
+        )  # fmt: skip
         self._wanted: set[str] = set()
         self._in_lanes: dict[str, list[NodeType]] = {}
         """The types of the nodes that are in each lane, or about to enter it."""
@@ -70,7 +71,8 @@ class Run:
         self._elsewhere = 0
         """Of those in flight, the ones that other runs compute."""
         self._outside: set[str] = set()
-        """Nodes that stand on expansions which look at the world outside: their recipes do not tell enough."""
+        """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before they
+        read it: the recipes do not tell enough."""
         self._in_other_processes: list[str] = []
         self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
         self._workers = Workers(around.workers, around.settings.together, self._done)
@@ -259,6 +261,8 @@ class Run:
             self._finish_blocked(node_id, stops)
             return False
         mine, node = self._prints[node_id], self._agenda.order[node_id]
+        if mine.asks_late and self._cache.is_on:
+            mine = self._prints[node_id] = answered(mine, self._caller.outside(node_id))
         key = content_key(mine, node, self._agenda.content) if self._cache.is_on else None
         answer = self._rights.take(
             node_id, mine, key, self._stands_on_outside(node_id), lambda: self._origin(node_id),
@@ -324,14 +328,17 @@ class Run:
             self._complete(node_id, made, found.seconds)
 
     def _complete(self, node_id: str, made: Made, seconds: float) -> None:
-        entry, encoded, stops = made
+        entry, encoded, stops, is_true = made
         if stops:
             self._tell_blocked(node_id, stops)
+        if not is_true:
+            self._outside.add(node_id)
         if node_id in self._agenda.handles:
-            self._cache.memory.put(self._prints[node_id].recipe, entry)
+            if is_true:
+                self._cache.memory.put(self._prints[node_id].recipe, entry)
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
-            whole = not stops and not self._expansions.has_effects(node_id)
+            whole = is_true and not stops and not self._expansions.has_effects(node_id)
             self._rights.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
             self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
         self._end(node_id, entry)

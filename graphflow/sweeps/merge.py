@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..fingerprint import fingerprints, recipe_of
+from ..fingerprint import Fingerprint, fingerprints, recipe_of
 from ..node import NodeType
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
@@ -149,7 +149,8 @@ class _Merger:
         return base
 
     def _own(self, node_id: str, node: Bound) -> Own:
-        return Own(node, fingerprints({node_id: replace(node, links={})}, self._settings)[node_id])
+        nowhere = dict.fromkeys((link.node for link in node.links.values()), Fingerprint(b"", b"", ""))
+        return Own(node, fingerprints({node_id: node}, self._settings, nowhere)[node_id])
 
     def _versions(self, workflow: Workflow, node_id: str, axes: list[int]) -> dict[Rows, Own | _Invalid]:
         """The node with each combination of its own values, all checked and fingerprinted in one go."""
