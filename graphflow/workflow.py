@@ -66,9 +66,11 @@ class Node(BaseModel):
 
 
 def as_link(value: Any) -> Link | None:
-    """The link that a JSON value stands for: a list of a node id (text) and an output number."""
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int:
-        return Link(value[0], value[1])
+    """The link that a JSON value stands for: a list of a node id (text) and an output number, which may be written 0.0."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+        slot = value[1]
+        if type(slot) is int or (type(slot) is float and slot.is_integer()):
+            return Link(value[0], int(slot))
     return None
 
 

@@ -93,7 +93,9 @@ def _error(problem: Problem, workflow: Workflow, shown: _Shown) -> dict[str, Any
             message = (
                 f"Value {value} {'smaller than min' if low else 'bigger than max'} of {bounds['min' if low else 'max']}"
             )
-        if spec is not None and problem.code == "wrong_type":
+        if isinstance(value, list) and problem.code in ("wrong_type", "not_a_choice"):
+            kind, message = TYPES["not_a_link"]  # to the field every list is a link
+        elif spec is not None and problem.code == "wrong_type":
             message = f"Failed to convert an input value to a {spec[0]} value"
     if value is not None:
         info["received_value"] = _received(value)

@@ -332,6 +332,25 @@ def test_defect_15_secrets_are_shown_nowhere(server):
     assert server.get(f"/history/{second}").json[second]["prompt"][3]["extra_pnginfo"] == {"workflow": {"note": "x"}}
 
 
+@pytest.mark.parametrize("value", [["1"], [], ["1", "0"], [1, 0], ["1", 0, 0], ["1", 0.5], ["1", True]])
+@pytest.mark.parametrize("name", ["value", "mode"])
+def test_a_list_that_is_no_link_is_told_as_a_bad_link(server, graph, name, value):
+    answer = server.post("/prompt", {"prompt": graph(**{name: value})})
+    (error,) = answer.json["node_errors"]["1"]["errors"]
+    assert answer.status == 400
+    assert (error["type"], error["extra_info"]["received_value"]) == ("bad_linked_input", value)
+
+
+def test_the_number_of_an_output_may_be_written_with_a_point(server, graph):
+    """As programs write it whose language has one kind of number."""
+    floating = graph(77)
+    floating["2"]["inputs"]["value"] = ["1", 0.0]
+    assert server.run(floating)["outputs"]["2"] == {"value": [77]}
+    floating["2"]["inputs"]["value"] = ["1", 7.0]
+    errors = server.post("/prompt", {"prompt": floating}).json["node_errors"]["2"]["errors"]
+    assert [error["type"] for error in errors] == ["bad_linked_input"]
+
+
 def test_events_are_numbered_and_can_be_read_again_from_any_point(server, graph):
     prompt_id = server.run(graph(14))["prompt_id"]
     everything = server.get(f"/prompts/{prompt_id}/events").json
