@@ -324,6 +324,9 @@ def _now(found: Any) -> Any:
 
 def _libraries(source: PackSource) -> Callable[[Settings], str]:
     def environment(settings: Settings) -> str:
-        return f"{settings.device}; {source.libraries}" + ("" if settings.metadata else "; without the workflow")
+        shared = "; shared passes" if settings.together > 1 else ""
+        return f"{settings.device}; {source.libraries}{shared}" + (
+            "" if settings.metadata else "; without the workflow"
+        )
 
     return environment

@@ -21,7 +21,8 @@ _IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]
 _READ_WHOLE = 1 << 20
 """Bytes up to which a file counts by what is in it; of a larger one, weights say, size and times count."""
 _PASSED_OVER = (".pyc", ".log", ".tmp")
-_ALWAYS = ("torch", "numpy", "PIL")
+_ALWAYS = ("torch", "numpy", "PIL", "diffusers", "transformers", "graphflow")
+"""The last three compute for a pack that calls the node library, or a model that is handed to it."""
 _DISTRIBUTIONS = {
     "PIL": ("pillow",), "yaml": ("pyyaml",), "sklearn": ("scikit-learn",), "skimage": ("scikit-image",),
     "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),

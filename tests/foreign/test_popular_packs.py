@@ -162,6 +162,14 @@ def test_what_packs_call_on_models_does_what_the_nodes_do_and_the_rest_says_what
                      "(see docs/packs.md)"  # fmt: skip
 
 
+def test_what_changes_the_results_of_the_library_changes_those_of_a_pack_that_calls_it(registry):
+    def environment(**settings):
+        return registry["Popular Draw"].environment(gf.Settings(**settings))
+
+    assert "diffusers" in environment() and "transformers" in environment()
+    assert environment(together=4) != environment(together=1) == environment()
+
+
 def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_node_type(engine):
     assert engine.registry["Popular Added"].display_name == "Added by assignment"
     assert shown(engine, last=("Popular Added", {})) == "3"
