@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 __all__ = [
-    "Accepted", "Changes", "EventsQuery", "FieldError", "FileInfo", "FileRef", "FreeBody", "Health", "HistoryQuery",
-    "InterruptBody", "Job", "JobsCancel", "JobsPage", "JobsQuery", "LoginBody", "MaskUpload", "NameQuery",
-    "Pagination", "PathQuery", "PictureUpload", "ProblemModel", "PromptBody", "PromptQuery", "PromptState",
-    "QueueChanges", "QueueQuery", "Refusal", "SocketQuery", "SubscribeBody", "UserdataQuery", "ValidateAnswer",
-    "ViewQuery", "WriteQuery",
+    "Accepted", "Changes", "EventsQuery", "FieldError", "FileInfo", "FileRef", "FreeBody", "Health", "History", "HistoryQuery",
+    "InterruptBody", "Job", "JobCancelled", "JobsCancel", "JobsCancelled", "JobsPage", "JobsQuery", "LoginBody", "MaskUpload",
+    "NameQuery", "Pagination", "PathQuery", "PictureUpload", "ProblemModel", "PromptBody", "PromptQuery", "PromptState",
+    "QueueChanges", "QueueInfo", "QueueLists", "QueueQuery", "Refusal", "SocketQuery", "SubscribeBody", "UserdataQuery",
+    "ValidateAnswer", "ViewQuery", "WholeJob", "WriteQuery",
 ]  # fmt: skip
 
 PROMPT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Folder = Literal["output", "input", "temp"]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 PromptId = Annotated[str, Field(pattern=PROMPT_ID)]
+
+
+QueueItem = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
+"""Number, prompt id, workflow, extra_data, ids of the outputs."""
+Outputs = dict[str, dict[str, Any]]
+"""What each node has shown: `{"9": {"images": [{"filename", "subfolder", "type"}]}}`."""
 
 
 def _yes_or_no(value: Any) -> Any:
@@ -69,8 +75,47 @@ class PromptState(BaseModel):
     created: float
     started: float | None
     finished: float | None
-    outputs: dict[str, Any]
+    outputs: Outputs
     error: dict[str, Any] | None
+
+
+class QueueLists(BaseModel):
+    queue_running: list[QueueItem]
+    queue_pending: list[QueueItem]
+
+
+class HistoryStatus(BaseModel):
+    status_str: Literal["success", "error"]
+    completed: bool
+    messages: list[tuple[str, dict[str, Any]]]
+    """Type and data of its start, of what was cached, and of its end."""
+
+
+class HistoryMeta(BaseModel):
+    node_id: str
+    display_node: str
+    parent_node: str | None
+    real_node_id: str
+
+
+class HistoryEntry(BaseModel):
+    prompt: QueueItem
+    outputs: Outputs
+    status: HistoryStatus
+    meta: dict[str, HistoryMeta]
+
+
+class History(RootModel[dict[str, HistoryEntry]]):
+    """Entries by prompt id; empty where there is none."""
+
+
+class ExecInfo(BaseModel):
+    queue_remaining: int
+    """Prompts that wait or run."""
+
+
+class QueueInfo(BaseModel):
+    exec_info: ExecInfo
 
 
 class Changes(Body):
@@ -131,6 +176,18 @@ class Job(BaseModel):
     priority: float | None = None
 
 
+class JobWorkflow(BaseModel):
+    prompt: dict[str, Any]
+    extra_data: dict[str, Any]
+
+
+class WholeJob(Job):
+    workflow: JobWorkflow
+    outputs: Outputs
+    execution_status: HistoryStatus | None
+    """None while it waits or runs."""
+
+
 class Pagination(BaseModel):
     offset: int
     limit: int
@@ -148,6 +205,18 @@ class JobsCancel(Body):
         default_factory=list
     )
     all: bool = False
+
+
+Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
+
+
+class JobCancelled(BaseModel):
+    id: str
+    result: Cancelled
+
+
+class JobsCancelled(BaseModel):
+    results: dict[str, Cancelled]
 
 
 class ProblemModel(BaseModel):

@@ -20,6 +20,7 @@ from .routes import Route
 
 __all__ = ["ROUTES", "describe_routes"]
 
+STREAM = "Server-sent events: `id` is the number of an event, `event` its type, `data` its data as JSON."
 REFERENCE = "#/components/schemas/{model}"
 
 
@@ -37,7 +38,7 @@ def _document() -> dict[str, Any]:
 def describe_routes(routes: Iterable[Route]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     routes = list(routes)
-    models = {route.body for route in routes if route.body} | {Refusal}
+    models = {model for route in routes for model in (route.body, route.messages) if model} | {Refusal}
     models |= {
         route.answer for route in routes if isinstance(route.answer, type) and issubclass(route.answer, BaseModel)
     }
@@ -66,6 +67,8 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
         "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
                        for name in re.findall(r"\{(\w+)\}", path)] + _parameters(route.query),
     }  # fmt: skip
+    if route.messages is not None:
+        operation["x-messages"] = _reference(route.messages)
     if route.policy.token:
         operation["security"] = [{"bearer": []}]
     if route.body is not None:
@@ -91,6 +94,8 @@ def _responses(route: Route) -> dict[str, Any]:
         if status == 200 and (route.answer is not None or route.produces != "application/json"):
             schema = _schema(route.answer) if route.answer is not None else {}
             responses["200"]["content"] = {route.produces: {"schema": schema}}
+        if status == 200 and route.streams:
+            responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string", "description": STREAM}}
     return responses
 
 

@@ -16,7 +16,8 @@ from graphflow import Problem
 from .acceptance import Examined, accept, examine
 from .answers import answer, answer_made
 from .bodies import read_model, read_query
-from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, ValidateAnswer
+from .messages import PromptEvents
+from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, QueueInfo, ValidateAnswer
 from .policies import READ, WRITE
 from .queue import FINISHED, Event, Prompt, Submission
 from .queue import Accepted as QueueAccepted
@@ -171,9 +172,9 @@ def _event(event: Event) -> dict[str, Any]:
 
 ROUTES = (
     Route("POST", "/prompt", post_prompt, WRITE, "Queue a workflow", query=PromptQuery, body=PromptBody, answer=Accepted),
-    Route("GET", "/prompt", get_prompt_info, READ, "How many prompts wait and run", answer=dict[str, Any]),
+    Route("GET", "/prompt", get_prompt_info, READ, "How many prompts wait and run", answer=QueueInfo),
     Route("POST", "/validate", post_validate, WRITE, "All problems of a workflow", body=PromptBody, answer=ValidateAnswer),
     Route("GET", "/prompts/{prompt_id}", get_prompt, READ, "One prompt", answer=PromptState),
     Route("GET", "/prompts/{prompt_id}/events", get_events, READ, "What has happened to a prompt", query=EventsQuery,
-          answer=dict[str, Any]),
+          answer=PromptEvents, streams=True),
 )  # fmt: skip

@@ -14,13 +14,18 @@ from .bodies import read_model, read_query
 from .models import (
     Changes,
     FreeBody,
+    History,
     HistoryQuery,
     InterruptBody,
+    JobCancelled,
     JobsCancel,
+    JobsCancelled,
     JobsPage,
     JobsQuery,
     QueueChanges,
+    QueueLists,
     QueueQuery,
+    WholeJob,
 )
 from .policies import READ, WRITE
 from .queue import ACTIVE, Prompt
@@ -188,16 +193,16 @@ def _ms(seconds: float | None) -> int | None:
 
 
 ROUTES = (
-    Route("GET", "/queue", get_queue, READ, "What runs and waits", query=QueueQuery, answer=dict[str, Any]),
+    Route("GET", "/queue", get_queue, READ, "What runs and waits", query=QueueQuery, answer=QueueLists),
     Route("POST", "/queue", post_queue, WRITE, "Change the queue", body=QueueChanges, body_required=False),
-    Route("GET", "/history", get_history, READ, "What has run", query=HistoryQuery, answer=dict[str, Any]),
-    Route("GET", "/history/{prompt_id}", get_history_of, READ, "One that has run", answer=dict[str, Any]),
+    Route("GET", "/history", get_history, READ, "What has run", query=HistoryQuery, answer=History),
+    Route("GET", "/history/{prompt_id}", get_history_of, READ, "One that has run", answer=History),
     Route("POST", "/history", post_history, WRITE, "Forget what has run", body=Changes, body_required=False),
     Route("POST", "/interrupt", post_interrupt, WRITE, "Stop what runs", body=InterruptBody, body_required=False),
     Route("POST", "/free", post_free, WRITE, "Give memory back", body=FreeBody, body_required=False),
     Route("GET", "/jobs", get_jobs, READ, "Prompts as jobs", query=JobsQuery, answer=JobsPage),
-    Route("GET", "/jobs/{prompt_id}", get_job, READ, "One job", answer=dict[str, Any]),
-    Route("POST", "/jobs/{prompt_id}/cancel", cancel_job, WRITE, "Cancel a job", answer=dict[str, Any]),
+    Route("GET", "/jobs/{prompt_id}", get_job, READ, "One job", answer=WholeJob),
+    Route("POST", "/jobs/{prompt_id}/cancel", cancel_job, WRITE, "Cancel a job", answer=JobCancelled),
     Route("POST", "/jobs/cancel", cancel_jobs, WRITE, "Cancel jobs", body=JobsCancel, body_required=False,
-          answer=dict[str, Any]),
+          answer=JobsCancelled),
 )  # fmt: skip

@@ -31,6 +31,10 @@ class Route:
     answer: Any = None
     """The type of the answer with status 200; None where it has no body."""
     produces: str = "application/json"
+    streams: bool = False
+    """It answers `Accept: text/event-stream` with what is in `answer`, as it happens."""
+    messages: type[BaseModel] | None = None
+    """What its websocket says."""
     statuses: tuple[int, ...] = (200,)
     """What it answers with besides 4xx."""
     twin: bool = True

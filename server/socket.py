@@ -17,6 +17,7 @@ from . import strict_json
 from .bodies import read_query
 from .describe import features
 from .listener import Listener, Over
+from .messages import SocketMessage
 from .models import SocketQuery
 from .outbox import Closed, Outbox, Rank
 from .policies import READ
@@ -148,4 +149,15 @@ async def _guard(request: web.Request, listener: Listener, state: State) -> None
         request.transport.abort()
 
 
-ROUTES = (Route("GET", "/ws", websocket, READ, "Websocket: events as they happen", query=SocketQuery, statuses=(101,)),)
+ROUTES = (
+    Route(
+        "GET",
+        "/ws",
+        websocket,
+        READ,
+        "Websocket: events as they happen",
+        query=SocketQuery,
+        statuses=(101,),
+        messages=SocketMessage,
+    ),
+)

@@ -24,15 +24,13 @@ from graphflow.events import (
     Text,
 )
 
+from ..messages import TYPES
 from .outbox import Outbox
 from .places import Places
 
 __all__ = ["Told"]
 
-OURS = frozenset({
-    "status", "execution_start", "execution_cached", "executing", "executed", "execution_error", "execution_interrupted",
-    "execution_success", "progress", "progress_state", "preview", "run_stats", "logs", "feature_flags",
-})  # fmt: skip
+OURS = TYPES | {"preview", "run_stats"}
 """What the protocol itself says: a node cannot say it in its place."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
