@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
+from .models import ProblemModel, QueueInfo
+
 __all__ = ["TYPES", "PromptEvent", "PromptEvents", "SocketMessage"]
 
 
@@ -20,15 +22,6 @@ class Closed(BaseModel):
 
 
 # -- about the server -----------------------------------------------------------------------------------------------------
-
-
-class ExecInfo(Closed):
-    queue_remaining: int
-    """Prompts that wait or run."""
-
-
-class QueueInfo(Closed):
-    exec_info: ExecInfo
 
 
 class StatusData(Closed):
@@ -152,15 +145,6 @@ class ExecutionInterrupted(Logged):
     data: InterruptedData
 
 
-class ToldProblem(Closed):
-    code: str
-    message: str
-    node: str | None = None
-    title: str | None = None
-    input: str | None = None
-    hint: str | None = None
-
-
 class ErrorData(Closed):
     prompt_id: str
     node_id: str | None
@@ -172,7 +156,7 @@ class ErrorData(Closed):
     current_inputs: dict[str, list[Any]]
     current_outputs: list[str]
     timestamp: int
-    problems: list[ToldProblem] | None = None
+    problems: list[ProblemModel] | None = None
     """All that went wrong; none are known where the process died."""
 
 

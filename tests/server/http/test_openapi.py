@@ -34,9 +34,16 @@ def test_every_route_is_described(server):
     assert document["paths"]["/health"]["get"].get("security") is None and prompt["security"] == [{"bearer": []}]
 
 
+def without_tuples(schema):
+    """schemathesis rewrites the `prefixItems` of answers in a form that it then refuses; test_messages.py checks those."""
+    if isinstance(schema, dict):
+        return {key: without_tuples(value) for key, value in schema.items() if key != "prefixItems"}
+    return [without_tuples(item) for item in schema] if isinstance(schema, list) else schema
+
+
 def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
     with serve(paused=True, limits={"wait_seconds": 0.05, "read_seconds": 5.0}) as server:
-        schema = schemathesis.openapi.from_dict(server.get("/openapi.json").json)
+        schema = schemathesis.openapi.from_dict(without_tuples(server.get("/openapi.json").json))
         operations = [found.ok() for found in schema.get_all_operations()]
         asked = [operation for operation in operations if operation.path not in SOCKETS]
         assert len(asked) > 50
