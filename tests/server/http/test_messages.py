@@ -47,7 +47,8 @@ async def _told(server):
                     return
 
     def is_over(message):
-        return message["type"] == "executing" and message["data"]["node"] is None
+        data = message["data"]
+        return message["type"] == "executing" and data["node"] is None and data["prompt_id"] == ids[name]
 
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws?clientId=models") as ws:
         await ws.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})

@@ -17,6 +17,8 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
+from benchmarks.fuzz import without_tuples
+
 CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 SOCKETS = {"/ws"}
 
@@ -32,13 +34,6 @@ def test_every_route_is_described(server):
         "$ref": "#/components/schemas/Refusal"
     }
     assert document["paths"]["/health"]["get"].get("security") is None and prompt["security"] == [{"bearer": []}]
-
-
-def without_tuples(schema):
-    """schemathesis rewrites the `prefixItems` of answers in a form that it then refuses; test_messages.py checks those."""
-    if isinstance(schema, dict):
-        return {key: without_tuples(value) for key, value in schema.items() if key != "prefixItems"}
-    return [without_tuples(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
