@@ -198,17 +198,16 @@ def vae_encode_for_inpaint(
     from torch.nn import functional as F
 
     from .models import shared_pool
-    from .models.vae import encode
+    from .models.vae import encode, whole_cells
 
+    rows, columns = whole_cells(pixels)
     cover = resize(batch_of(mask)[:, None], pixels.shape[2], pixels.shape[1], "bilinear")
-    height, width = (pixels.shape[1] // 8) * 8, (pixels.shape[2] // 8) * 8
-    top, left = (pixels.shape[1] % 8) // 2, (pixels.shape[2] % 8) // 2
-    cover = cover[..., top : top + height, left : left + width].round()
-    picture = pixels[:, top : top + height, left : left + width, :3]
+    cover = cover[..., rows, columns].round()
+    picture = pixels[:, rows, columns, :3]
     greyed = (picture - 0.5) * (1.0 - repeat_to(cover, len(picture))).movedim(1, -1) + 0.5
     if grow_mask_by:
         grown = F.max_pool2d(F.pad(cover, [math.ceil((grow_mask_by - 1) / 2)] * 4), grow_mask_by, 1)
-        cover = grown[..., :height, :width]
+        cover = grown[..., : picture.shape[1], : picture.shape[2]]
     return {"samples": encode(shared_pool(settings.device), vae, greyed), "noise_mask": cover}
 
 

@@ -18,11 +18,11 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
     if crop == "center":
         old_height, old_width = x.shape[-2:]
         if old_width * height > old_height * width:
-            keep = round(old_height * width / height)
+            keep = max(1, round(old_height * width / height))
             left = (old_width - keep) // 2
             x = x[..., left : left + keep]
         else:
-            keep = round(old_width * height / width)
+            keep = max(1, round(old_width * height / width))
             top = (old_height - keep) // 2
             x = x[..., top : top + keep, :]
     if method == "lanczos":

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from graphflow import GraphFlowError, Problem
+
 from .handles import Vae
 
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["decode", "encode", "encode_cut"]
+__all__ = ["decode", "encode", "encode_cut", "whole_cells"]
 
 
 def decode(pool: Pool, vae: Vae, samples: Tensor) -> Tensor:
@@ -33,9 +35,21 @@ def encode(pool: Pool, vae: Vae, pictures: Tensor) -> Tensor:
 
 def encode_cut(pool: Pool, vae: Vae, pictures: Tensor) -> Tensor:
     """As `encode`, of [B,H,W,3 or more]: sides that are no multiple of 8 are cut, evenly on both sides."""
-    height, width = (pictures.shape[1] // 8) * 8, (pictures.shape[2] // 8) * 8
-    top, left = (pictures.shape[1] % 8) // 2, (pictures.shape[2] % 8) // 2
-    return encode(pool, vae, pictures[:, top : top + height, left : left + width, :3])
+    rows, columns = whole_cells(pictures)
+    return encode(pool, vae, pictures[:, rows, columns, :3])
+
+
+def whole_cells(pictures: Tensor) -> tuple[slice, slice]:
+    """The rows and columns of [B,H,W,C] that make whole cells of a latent, 8 pixels a side, from the middle.
+
+    Raises a Problem where there is not one.
+    """
+    height, width = pictures.shape[1:3]
+    if height < 8 or width < 8:
+        raise GraphFlowError([Problem("too_small", f"the picture is {width} x {height} pixels, a latent needs 8 x 8",
+                                      input="pixels", hint="make it larger first, with ImageScale")])  # fmt: skip
+    top, left = (height % 8) // 2, (width % 8) // 2
+    return slice(top, top + height // 8 * 8), slice(left, left + width // 8 * 8)
 
 
 @torch.inference_mode()

@@ -152,6 +152,22 @@ def test_what_is_to_be_inpainted_is_masked_with_a_margin(tmp_path, grow):
     assert 20 + max(0, grow - 1) <= found["noise_mask"][0, 0].amax(1).sum() <= 22 + max(0, grow - 1)
 
 
+@pytest.mark.parametrize(("height", "width"), [(7, 64), (64, 7), (1, 1)])
+def test_a_picture_that_is_smaller_than_a_latent_is_refused_with_its_size(height, width):
+    from graphflow_nodes.loaders import checkpoint_loader_simple
+    from graphflow_nodes.vae import vae_encode
+
+    settings, pixels = gf.Settings(), torch.zeros(1, height, width, 3)
+    vae = checkpoint_loader_simple(settings, "graphflow-tiny").VAE
+    for encode in (
+        lambda: vae_encode(settings, pixels, vae),
+        lambda: edits.vae_encode_for_inpaint(settings, pixels, vae, torch.zeros(1, 8, 8)),
+    ):
+        with pytest.raises(gf.GraphFlowError, match=f"the picture is {width} x {height} pixels") as error:
+            encode()
+        assert (error.value.problems[0].code, error.value.problems[0].input) == ("too_small", "pixels")
+
+
 def test_a_latent_is_saved_and_read_again_as_it_was(tmp_path):
     from graphflow_nodes.latents import load_latent
 

@@ -44,6 +44,12 @@ def test_scaling_keeps_one_colour_and_takes_the_size_that_is_asked():
     assert transforms.image_scale(grey, "area", 0, 0) is grey
 
 
+@pytest.mark.parametrize(("width", "height"), [(1, 300), (300, 1)])
+def test_a_centre_crop_to_the_narrowest_proportions_keeps_a_pixel(width, height):
+    found = transforms.image_scale(picture(40, 50), "bilinear", width, height, "center")
+    assert found.shape == (1, height, width, 3)
+
+
 def test_a_picture_is_never_scaled_to_nothing():
     assert transforms.image_scale_to_max_dimension(picture(2, 200), "area", 3).shape == (1, 1, 3, 3)
     assert transforms.image_scale_to_max_dimension(picture(), "area", 0).shape == (1, 1, 1, 3)
