@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ..engine import Engine
@@ -13,7 +15,7 @@ from ..validate import beside
 from ..workflow import Place, Workflow, as_link
 from .common import add_cache_options, add_folder_options, complain, well_formed
 
-__all__ = ["add_changes", "add_run_options", "changed", "prepared", "warn_of_unused"]
+__all__ = ["add_changes", "add_run_options", "changed", "prepared", "refuse_unwritable", "warn_of_unused"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +57,21 @@ def changed(workflow: Workflow, changes: list[str]) -> tuple[Workflow, list[Prob
         except InvalidWorkflow as error:
             wrong += error.problems
     return workflow, wrong
+
+
+def refuse_unwritable(engine: Engine, workflow: Workflow) -> None:
+    """Whether what the workflow saves can be saved is better known before hours of sampling than after. Raises
+    InvalidWorkflow."""
+    kinds = (engine.registry.get(node.class_type) for node in workflow.values())
+    if not any(kind is not None and kind.effect is not None for kind in kinds):
+        return
+    folder = engine.settings.output_dir.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        Path(tempfile.mkdtemp(dir=there, prefix=".graphflow-")).rmdir()
+    except OSError as error:
+        raise InvalidWorkflow([Problem("unwritable_folder", f"nothing can be written to {folder}: {error.strerror}",
+                                       hint="give another folder with --output-dir")]) from None  # fmt: skip
 
 
 def warn_of_unused(engine: Engine, workflow: Workflow, changes: list[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..events import Event
 from ..problem import Cancelled, GraphFlowError, Problem
 from ..progress import Display
-from .changes import add_run_options, prepared, warn_of_unused
+from .changes import add_run_options, prepared, refuse_unwritable, warn_of_unused
 from .common import (
     DONE,
     FAILED,
@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
         # Saved pictures carry the editor's file, so that they open in it; with other values it would say what is not so.
         extra = {"workflow": found.editor} if found.editor is not None and not options.changes else None
         warn_of_unused(runner, workflow, options.changes)
+        refuse_unwritable(runner, workflow)
         silent = options.json or options.quiet
         try:
             with nullcontext() if silent else Display(workflow) as display:

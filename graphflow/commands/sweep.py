@@ -16,7 +16,7 @@ from ..prompts import prompts
 from ..sweeps import Results, Sweep, VariantResult, sweep
 from ..sweeps.display import SweepDisplay
 from ..workflow import Place, Workflow
-from .changes import add_run_options, prepared
+from .changes import add_run_options, prepared, refuse_unwritable
 from .common import (
     DONE,
     FAILED,
@@ -85,6 +85,7 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
         rows, cols = (_place(found, name) for name in (options.rows, options.cols))
         if options.dry_run:
             return _say_plan(found, found.plan(runner))
+        refuse_unwritable(runner, workflow)
         items: list[VariantResult] = []
         display = SweepDisplay(found.variants, quiet=options.quiet)
 

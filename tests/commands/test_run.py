@@ -120,10 +120,16 @@ def test_a_node_that_fails_is_code_1_and_named(call, write, pack):
     assert "The middle: failed" in done.err and "Traceback" not in done.err
 
 
-def test_an_output_folder_that_cannot_be_written_is_code_1(call, tmp_path):
+@pytest.mark.parametrize("folder", ["file", "file/out", "/proc/nope"])
+def test_an_output_folder_that_cannot_be_written_is_code_2_before_anything_runs(call, tmp_path, folder):
     (tmp_path / "file").write_text("")
-    done = call("run", *APPLE, "--output-dir", tmp_path / "file" / "out")
-    assert done.code == 1 and "node 9 (Save Image)" in done.err and "Traceback" not in done.err
+    done = call("run", *APPLE, "--output-dir", folder)
+    assert done.code == 2 and "error: nothing can be written to" in done.err and "done" not in done.err
+
+
+def test_a_workflow_that_saves_nothing_needs_no_output_folder(call, write, pack, tmp_path):
+    assert call("run", write(), "--nodes", pack, "--output-dir", "/proc/nope").code == 0
+    assert call("run", write(), "--nodes", pack).code == 0 and not (tmp_path / "output").exists()
 
 
 def test_a_change_of_an_input_that_there_is_not_is_code_2(call, write, pack):
