@@ -188,8 +188,10 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
+        prints = self._fingerprints(order)
         with self.cache:
-            return explain(workflow, order, self._fingerprints(order), self.cache, self.settings, wanted, self.registry)
+            self.cache.fetch([prints[key].recipe for key in order])
+            return explain(workflow, order, prints, self.cache, self.settings, wanted, self.registry)
 
     @kept()
     def run(

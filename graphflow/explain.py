@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
-from .cache import Cache, Entry, Origin
+from .cache import Cache, Entry, LongLiteral, Origin, literal_digest
 from .execution.calls import look_outside
-from .fingerprint import Fingerprint, answered, content_key, has_effect, is_current
+from .fingerprint import Fingerprint, answered, content_key, why_not
 from .node import NodeType
 from .plan import needed
 from .settings import Settings
@@ -37,6 +38,7 @@ def explain(
 ) -> list[Explanation]:  # fmt: skip
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
     asked = needed(order, wanted)
+    earlier = _Earlier(cache)
     entries: dict[str, Entry] = {}
     read: dict[str, Callable[[], Entry | None]] = {}
     """How to get the whole of each."""
@@ -44,80 +46,136 @@ def explain(
     for node_id in (key for key in order if key in asked):
         node, mine = order[node_id], prints[node_id]
         title = workflow[node_id].title or node.type.name
-
-        def content(source: str, slot: int) -> bytes | None:
-            entry = entries.get(source)
-            return entry.contents[slot] if entry is not None else None
-
         if mine.asks_late:
             mine = _asked(node, mine, settings, read)
-        key = None
-        entry, why = cache.peek(mine.recipe) if not mine.is_volatile else None, "nothing has changed"
-        if entry is None:
-            key = content_key(mine, node, content)
-            entry = cache.peek(None, key) if key is not None else None
-            why = (
-                "its inputs have the same content"
-                if mine.is_volatile or mine.is_open
-                else "upstream changed, same content"
-            )
-        if entry is not None and not all(is_current(part, types, settings) for part in entry.brought):
-            entry = None
-        if entry is not None and not has_effect(entry, node.type, settings):
-            found.append(Explanation(node_id, title, False, "a file that it wrote is gone, or is another now"))
-        elif entry is not None:
-            entries[node_id] = entry
-            read[node_id] = partial(cache.get, mine.recipe) if key is None else partial(cache.find, key)
-            since = f" since the run of {_clock(entry.created)}" if why.startswith("nothing") else ""
-            found.append(Explanation(node_id, title, True, why + since))
+        entry, why, whole = _known(node, mine, cache, entries)
+        wrong = why_not(entry, node.type, types, settings) if entry is not None else None
+        if entry is not None and wrong is None:
+            entries[node_id], read[node_id] = entry, whole
         else:
-            found.append(Explanation(node_id, title, False, _why(node_id, order, mine, prints, cache, entries)))
+            why = wrong or _why(node_id, order, mine, prints, earlier, entries)
+        found.append(Explanation(node_id, title, node_id in entries, why))
     return found
 
 
+def _known(
+    node: Bound, mine: Fingerprint, cache: Cache, hits: Mapping[str, Entry]
+) -> tuple[Entry | None, str, Callable[[], Entry | None]]:
+    """What the cache has of a node, why, and how to get the whole of it."""
+    entry = cache.peek(mine.recipe) if not mine.is_volatile else None
+    if entry is not None:
+        return entry, f"nothing has changed since the run of {_clock(entry.created)}", partial(cache.get, mine.recipe)
+
+    def content(source: str, slot: int) -> bytes | None:
+        return hits[source].contents[slot] if source in hits else None
+
+    key = content_key(mine, node, content)
+    is_by_content = mine.is_volatile or mine.is_open
+    why = "its inputs have the same content" if is_by_content else "upstream changed, same content"
+    return cache.peek(None, key) if key is not None else None, why, partial(cache.find, key or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """An earlier run of a node type that the cache has kept something of."""
+
+    origin: Origin
+    created: float
+    digests: Mapping[str, str]
+    """Of its literals."""
+
+
+class _Earlier:
+    """The earlier runs of each node type, read once."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._found: dict[str, list[_Run]] = {}
+
+    def __getitem__(self, kind: str) -> list[_Run]:
+        if kind not in self._found:
+            self._found[kind] = [
+                _Run(origin, created, _digests(origin.literals)) for origin, created in self._cache.origins(kind)
+            ]
+        return self._found[kind]
+
+
+def _digests(literals: Mapping[str, Any]) -> dict[str, str]:
+    return {name: literal_digest(value) for name, value in literals.items()}
+
+
 def _why(
-    node_id: str, order: Mapping[str, Bound], mine: Fingerprint, prints: Mapping[str, Fingerprint], cache: Cache,
+    node_id: str, order: Mapping[str, Bound], mine: Fingerprint, prints: Mapping[str, Fingerprint], earlier: _Earlier,
     hits: Mapping[str, Entry],
 ) -> str:  # fmt: skip
     """What differs from the most similar earlier run of this node type."""
     node = order[node_id]
-    if not node.type.deterministic:
+    if mine.is_new:
         return "it gives something new every time"
-    best: tuple[tuple[int, bool, float], list[str]] | None = None
-    for origin, created in cache.origins(node.type.name):
-        differences = _differences(node, mine, origin, prints, hits)
-        rank = (len(differences), origin.node != node_id, -created)
-        if best is None or rank < best[0]:
-            best = (rank, differences)
-    if best is None:
-        return "it has never run"
-    if not best[1]:
-        return "it has run, but its result is not kept any more"
-    return f"{'; '.join(best[1][:4])} since the run of {_clock(-best[0][2])}"
+    runs = earlier[node.type.name]
+    if not runs:
+        return "no earlier run of it is known"
+    links = {name: (prints[link.node].recipe, link.slot) for name, link in node.links.items()}
+    digests = _digests(node.literals)
+
+    def distance(run: _Run) -> tuple[int, bool, float]:
+        origin = run.origin
+        count = len(run.digests.items() ^ digests.items()) + len(origin.links.items() ^ links.items())
+        count += 2 * (
+            (mine.outside != origin.outside and not mine.asks_late) + (mine.environment != origin.environment)
+        )
+        return count + 2 * (mine.version != origin.version), origin.node != node_id, -run.created
+
+    best = min(runs, key=distance)
+    differences = [
+        *_literals(node, best, digests), *_links(node, mine, best.origin, links, hits), *_own(node_id, node, mine, best.origin)
+    ]  # fmt: skip
+    if not differences:
+        return f"what differs from the run of {_clock(best.created)} is not written down"
+    return f"{'; '.join(differences[:4])} since the run of {_clock(best.created)}"
 
 
-def _differences(
-    node: Bound, mine: Fingerprint, origin: Origin, prints: Mapping[str, Fingerprint], hits: Mapping[str, Entry]
-) -> list[str]:
-    found = []
-    for name in sorted(node.literals.keys() | origin.literals.keys()):
-        now, before = node.literals.get(name, _NONE), origin.literals.get(name, _NONE)
-        if now is not _NONE and before is not _NONE and (type(now) is not type(before) or now != before):
-            found.append(f"`{name}` {_short(before)} -> {_short(now)}")
-    for name in sorted(node.links.keys() | origin.links.keys()):
-        link, before_link = node.links.get(name), origin.links.get(name)
-        if link is None or before_link is None:
-            found.append(f"`{name}` is {'linked' if link is not None else 'not linked any more'}")
-        elif (prints[link.node].recipe, link.slot) != before_link:
-            found.append(f"upstream changed (`{name}`, node {link.node})" if link.node in hits else
-                         f"upstream will be computed (`{name}`, node {link.node})")  # fmt: skip
+def _literals(node: Bound, run: _Run, digests: Mapping[str, str]) -> Iterator[str]:
+    before = run.origin.literals
+    for name in sorted(digests.keys() | before.keys()):
+        if digests.get(name) == run.digests.get(name) or name in node.links or name in run.origin.links:
+            continue
+        if name not in before:
+            yield f"`{name}` is new"
+        elif name not in digests:
+            yield f"`{name}` is gone"
+        elif isinstance(before[name], LongLiteral):
+            yield f"`{name}` is another"
+        else:
+            yield f"`{name}` {' -> '.join(_short(repr(before[name]), repr(node.literals[name])))}"
+
+
+def _links(
+    node: Bound, mine: Fingerprint, origin: Origin, links: Mapping[str, tuple[bytes, int]], hits: Mapping[str, Entry]
+) -> Iterator[str]:
+    for name in sorted(links.keys() | origin.links.keys()):
+        if name not in links:
+            yield f"`{name}` is not linked any more" if name in node.literals else f"`{name}` is gone"
+            continue
+        source = node.links[name].node
+        if name not in origin.links:
+            yield f"`{name}` is linked" if name in origin.literals else f"`{name}` is new"
+        elif source not in hits and (links[name] != origin.links[name] or mine.is_volatile or mine.is_open):
+            yield f"upstream will be computed (`{name}`, node {source})"
+        elif links[name] != origin.links[name]:
+            yield f"upstream changed (`{name}`, node {source})"
+
+
+def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterator[str]:
+    kind = node.type
     if mine.outside != origin.outside and not mine.asks_late:
-        found.append("the file changed")
+        yield _outside(kind)
     if mine.environment != origin.environment:
-        found.append(f"{origin.environment} -> {mine.environment}")
+        yield " -> ".join(_other_parts(origin.environment, mine.environment))
     if mine.version != origin.version:
-        found.append("the code of the node changed")
-    return found
+        yield "the code of the node changed"
+    if kind.by_id and origin.node != node_id:
+        yield f"its id was {origin.node}, and its result depends on it"
 
 
 def _asked(
@@ -134,12 +192,40 @@ def _asked(
     return answered(mine, look_outside(node, settings, lambda: values))
 
 
-_NONE: Any = object()
+def _other_parts(before: str | None, now: str | None) -> tuple[str, str]:
+    """Of two lists such as `cpu; torch 2.4; numpy 2.1` what is in one alone."""
+    parts, parts_now = (before or "nothing").split("; "), (now or "nothing").split("; ")
+    gone, new = [p for p in parts if p not in parts_now], [p for p in parts_now if p not in parts]
+    return ("; ".join(gone) or "nothing", "; ".join(new) or "nothing")
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def _outside(kind: NodeType) -> str:
+    """What a node looks at changed: by what kinds of nodes look at."""
+    if kind.pack and not kind.is_loose:
+        return "IS_CHANGED answers something else"
+    reads_file = any(item.choice is not None for item in kind.inputs.values())
+    return "the file changed" if reads_file else "what it reads from outside changed"
+
+
+_LONGEST = 40
+_ROUND = 10
+"""Characters that are shown before the place where two long texts part."""
+
+
+def _short(before: str, now: str) -> tuple[str, str]:
+    """Both texts, of long ones the part in which they differ."""
+    start = 0
+    if max(len(before), len(now)) > _LONGEST:
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False))
+        start = max(0, sum(1 for _ in same) - _ROUND)
+    return _part(before, start), _part(now, start)
+
+
+def _part(text: str, start: int) -> str:
+    end = start + _LONGEST - 6
+    if len(text) <= _LONGEST and not start:
+        return text
+    return ("..." if start else "") + text[start:end] + ("..." if end < len(text) else "")
 
 
 def _clock(created: float) -> str:

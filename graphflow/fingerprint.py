@@ -22,7 +22,7 @@ from .settings import Settings
 from .validate import Bound
 from .workflow import Link
 
-__all__ = ["Fingerprint", "answered", "content_key", "fingerprints", "has_effect", "is_current", "recipe_of"]
+__all__ = ["Fingerprint", "answered", "content_key", "fingerprints", "recipe_of", "why_not"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,17 @@ def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes])
     return hasher.digest()
 
 
-def has_effect(entry: Entry, kind: NodeType, settings: Settings) -> bool:
-    """Whether the files that the node wrote are as it left them."""
-    return kind.effect is None or (entry.effect is not None and kind.effect(settings, entry.ui) == entry.effect)
+def why_not(entry: Entry, kind: NodeType, types: Mapping[str, NodeType], settings: Settings) -> str | None:
+    """Why a kept entry is no hit although its recipe or its key is asked for; None where it is one."""
+    for part in entry.brought:
+        if not _is_current(part, types, settings):
+            return f"{part.type}, which it expanded into, is another now"
+    if kind.effect is not None and (entry.effect is None or kind.effect(settings, entry.ui) != entry.effect):
+        return "a file that it wrote is gone, or is another now"
+    return None
 
 
-def is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings) -> bool:
+def _is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings) -> bool:
     """Whether what an earlier expansion used would be the same today."""
     kind = types.get(part.type)
     if kind is None or kind.version != part.version:

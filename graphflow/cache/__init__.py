@@ -14,7 +14,7 @@ from typing import Any
 from ..problem import Problem
 from ..values import Encoded, Uncopyable, Unstorable, copied, encode
 from .disk import DiskTier, Verified
-from .entry import Brought, Entry, Origin
+from .entry import Brought, Entry, LongLiteral, Origin, literal_digest
 from .index import TypeStats, sources_of
 from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
@@ -26,11 +26,13 @@ __all__ = [
     "Checkpoint",
     "Entry",
     "Lease",
+    "LongLiteral",
     "MemoryTier",
     "Origin",
     "TypeStats",
     "Verified",
     "default_folder",
+    "literal_digest",
 ]
 
 

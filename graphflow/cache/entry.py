@@ -5,11 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
-__all__ = ["Brought", "Entry", "Origin", "origin_from_json", "origin_to_json"]
+from ..canonical import canonical
+
+__all__ = ["Brought", "Entry", "LongLiteral", "Origin", "literal_digest", "origin_from_json", "origin_to_json"]
 
 LONGEST_LITERAL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LongLiteral:
+    """A literal that is too long to be written down, or changes when it is: only that it is another can be told."""
+
+    digest: str
+
+
+def literal_digest(value: Any) -> str:
+    """Equal for literals that count as the same. Raises TypeError for a value that has no canonical form."""
+    return value.digest if isinstance(value, LongLiteral) else blake2b(canonical(value), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +73,33 @@ class Entry:
 
 
 def origin_to_json(origin: Origin) -> str:
-    """Compact JSON; a literal that is long, or no JSON, is left out: it explains nothing that fits a line."""
-    literals = {}
+    """Compact JSON; of a literal that is long, or not the same when it is read again, the digest."""
+    literals, digests = {}, {}
     for name, value in origin.literals.items():
         try:
-            if len(json.dumps(value)) <= LONGEST_LITERAL:
+            if _is_told_by_json(value):
                 literals[name] = value
+            else:
+                digests[name] = literal_digest(value)
         except (TypeError, ValueError, RecursionError):
             continue
     links = {name: [recipe.hex(), slot] for name, (recipe, slot) in origin.links.items()}
-    return json.dumps(
-        [origin.version, literals, links, origin.outside, origin.environment, origin.node], separators=(",", ":")
+    body = [origin.version, literals, links, origin.outside, origin.environment, origin.node, digests]
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _is_told_by_json(value: Any) -> bool:
+    if isinstance(value, LongLiteral):
+        return False
+    text = json.dumps(value)
+    return len(text) <= LONGEST_LITERAL and (
+        not isinstance(value, (list, tuple, dict)) or canonical(json.loads(text)) == canonical(value)
     )
 
 
 def origin_from_json(kind: str, text: str) -> Origin:
     """Raises ValueError where the text is none."""
-    version, literals, links, outside, environment, node = json.loads(text)
+    version, literals, links, outside, environment, node, *more = json.loads(text)
+    long = {name: LongLiteral(digest) for found in more for name, digest in found.items()}
     known = {name: (bytes.fromhex(recipe), slot) for name, (recipe, slot) in links.items()}
-    return Origin(kind, version, literals, known, outside, environment, node)
+    return Origin(kind, version, {**literals, **long}, known, outside, environment, node)

@@ -20,7 +20,7 @@ from typing import Any
 from ..bulk import in_bulk
 from ..cache import Entry, Origin
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
-from ..fingerprint import Fingerprint, answered, content_key, has_effect, is_current
+from ..fingerprint import Fingerprint, answered, content_key, why_not
 from ..inputs import NotComputed
 from ..node import NodeType
 from ..plan import Known, Plan, plan, stood_on
@@ -152,9 +152,7 @@ class Run:
 
     def _still_valid(self, node_id: str, entry: Entry) -> bool:
         kind, around = self._agenda.order[node_id].type, self._around
-        if not all(is_current(part, around.types or {}, around.settings) for part in entry.brought):
-            return False
-        return has_effect(entry, kind, around.settings)
+        return why_not(entry, kind, around.types or {}, around.settings) is None
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def test_the_folder_is_named_by_option_or_environment_or_is_the_users_cache_fold
 def test_explain_says_for_each_node_whether_it_is_a_hit_and_why(process, picture):
     path = picture(cfg=7.0)
     lines = process.here("explain", path).out.splitlines()
-    assert "KSampler: miss, it has never run" in lines
+    assert "KSampler: miss, no earlier run of it is known" in lines
     process.here("run", path)
     lines = process.here("explain", path).out.splitlines()
     assert lines[-1] == "7 of 7 nodes are cached"
