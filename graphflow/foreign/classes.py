@@ -174,21 +174,24 @@ class _Calls:
 
     def _translate(self, result: Any) -> Any:
         """A tuple, or a dict of `result`, `ui` and `expand`, in our words."""
-        count = len(_return_types(self._kind))
-        if isinstance(result, Blocked):
-            return result
         if not isinstance(result, dict):
-            return (None,) * count if result is None else _tuple(result)
-        given = result.get("result")
-        outputs = (None,) * count if given is None else _tuple(given)
-        if isinstance(given, Blocked):
-            outputs = (given,) * count
+            return result if isinstance(result, Blocked) else self._outputs(result)
+        outputs = self._outputs(result.get("result"))
         ui = result.get("ui") or None
         if "expand" in result:
             return Expansion(
                 dict(result["expand"] or {}), tuple(_link(value) for value in outputs), ui, ids_are_final=True
             )
         return outputs if ui is None else Ui(dict(ui), outputs)
+
+    def _outputs(self, given: Any) -> tuple[Any, ...]:
+        """As many as the class declares: what is more is left out, and what is missing fails who needs it, no one else."""
+        count = len(_return_types(self._kind))
+        if given is None or isinstance(given, Blocked):
+            return (given,) * count
+        outputs = _tuple(given)[:count]
+        told = f"{self._kind.__name__} gave {len(outputs)} of the {count} outputs that it declares"
+        return (*outputs, *(Blocked(told) for _ in range(count - len(outputs))))
 
 
 def _refuse_missing(asked: Iterable[str] | None, arguments: Mapping[str, Any]) -> None:

@@ -95,7 +95,9 @@ def _add_classes(pack: Pack, module: ModuleType) -> None:
     common = standins.node_module()
     classes = common.NODE_CLASS_MAPPINGS.assigned_by(module.__name__) if common is not None else {}
     titles = {name: common.NODE_DISPLAY_NAME_MAPPINGS.get(name) for name in classes}
-    classes |= getattr(module, "NODE_CLASS_MAPPINGS", None) or {}
+    exported = getattr(module, "NODE_CLASS_MAPPINGS", None)
+    if common is None or exported is not common.NODE_CLASS_MAPPINGS:
+        classes |= exported or {}
     titles |= getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
     entry = getattr(module, "comfy_entrypoint", None)
     if entry is not None:

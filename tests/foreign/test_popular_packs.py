@@ -199,3 +199,25 @@ def test_a_video_file_is_copied_and_never_renamed_into_another_kind(registry, tm
     assert (tmp_path / "b.mp4").read_bytes() == b"frames"
     with pytest.raises(gf.GraphFlowError, match="no video codec"):
         VideoFromFile(str(tmp_path / "a.mp4")).save_to(tmp_path / "b.webm", format="webm")
+
+
+# -- slips --------------------------------------------------------------------------------------------------------------
+
+
+def test_outputs_too_many_are_left_out_and_missing_ones_fail_only_who_needs_them(engine):
+    few = ("Popular TooFew", {})
+    assert shown(engine, last=few) == "one"
+    with pytest.raises(gf.NodeFailed, match="TooFew gave 1 of the 2 outputs that it declares"):
+        shown(engine, few=few, last=("StringLength", {"string": "@few:1"}))
+    assert engine.run(graph(a=("Popular TooMany", {}))).nodes["a"].ui == {"text": ["shown"]}
+
+
+def test_a_pack_that_imports_a_node_that_we_lack_fails_only_where_it_uses_it(engine):
+    with pytest.raises(gf.NodeFailed, match="the node library has no LoraLoader"):
+        engine.run(graph(load=LOAD, a=("Popular UsesLora", {"model": "@load"})), targets=["a"])
+
+
+def test_a_pack_that_star_imports_the_program_does_not_export_its_nodes(tmp_path):
+    (tmp_path / "star.py").write_text("from nodes import *\n")
+    registry = gf.Registry.installed([tmp_path])
+    assert not registry.problems and registry["KSampler"].pack == gf.Registry.installed()["KSampler"].pack

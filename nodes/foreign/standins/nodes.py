@@ -206,7 +206,40 @@ def interrupt_processing(value=True):
     """A node cannot stop other runs; it may raise."""
 
 
+_ABSENT = {
+    "LoraLoader", "LoraLoaderModelOnly", "ControlNetLoader", "ControlNetApply", "ControlNetApplyAdvanced", "UNETLoader",
+    "CLIPLoader", "DualCLIPLoader", "CLIPVisionLoader", "CLIPVisionEncode", "StyleModelLoader", "StyleModelApply",
+    "unCLIPConditioning", "GLIGENLoader", "GLIGENTextBoxApply", "VAEDecodeTiled", "VAEEncodeTiled",
+    "ConditioningAverage", "ConditioningConcat", "ConditioningSetArea", "ConditioningSetAreaPercentage",
+    "ConditioningSetMask", "ConditioningSetTimestepRange", "InpaintModelConditioning", "CheckpointLoader",
+    "DiffusersLoader", "unCLIPCheckpointLoader",
+}  # fmt: skip
+"""Classes that packs import and that we lack. A pack is not to fail of the one of its nodes that uses one."""
+
+
+def _absent(name):
+    """A class that can be imported, and says so when it is used."""
+
+    class Absent:
+        def __init__(self):
+            raise NotImplementedError(f"the node library has no {name}")
+
+        @classmethod
+        def INPUT_TYPES(cls):
+            raise NotImplementedError(f"the node library has no {name}")
+
+    Absent.__name__ = Absent.__qualname__ = name
+    return Absent
+
+
 def __getattr__(name):
+    if name == "__all__":  # `from nodes import *`
+        return [
+            *(word for word in globals() if not word.startswith("_")),
+            *filter(str.isidentifier, NODE_CLASS_MAPPINGS),
+        ]
     if name in NODE_CLASS_MAPPINGS:
         return NODE_CLASS_MAPPINGS[name]
+    if name in _ABSENT:
+        return _absent(name)
     raise AttributeError(f"the node library has no {name!r}")
