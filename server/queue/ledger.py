@@ -304,8 +304,9 @@ def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) 
             return None, None
         data = json.loads(found[0])
         at = data["node"], data["display_node"]
-    workflow = json.loads(tx.db.execute("SELECT workflow FROM prompts WHERE seq = ?", (seq,)).fetchone()[0])
-    return at[0], workflow.get(at[1], {}).get("class_type")
+    query = "SELECT json_extract(value, '$.class_type') FROM prompts, json_each(workflow) WHERE seq = ? AND key = ?"
+    found = tx.db.execute(query, (seq, at[1])).fetchone()
+    return at[0], found[0] if found is not None else None
 
 
 def _executed(tx: Transaction, seq: int) -> list[str]:

@@ -14,13 +14,13 @@ SMALL = 64
 
 
 class Live:
-    """The prompt that runs at the moment."""
+    """The prompt that runs at the moment, of so many nodes."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, nodes: int) -> None:
         self.prompt = prompt
         self._nodes: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, dict[str, Any]] = {}
-        self._is_small = len(prompt.workflow) <= SMALL
+        self._is_small = nodes <= SMALL
 
     def state(self) -> Event:
         """A `progress_state` message that tells all there is to know now, by node:

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from .records import ACTIVE, FINISHED, Accepted, Conflict, Event, Page, Prompt, State
 
-__all__ = ["answered", "events", "find", "history", "last_event", "listing", "loose_claims", "pending_of", "plain"]
+__all__ = ["answered", "beginning", "events", "find", "history", "listing", "loose_claims", "pending_of", "plain"]
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
@@ -80,10 +80,14 @@ def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event
     return [Event(prompt_id, number, kind, json.loads(data), found[1]) for number, kind, data in rows]
 
 
-def last_event(db: Connection, prompt_id: str) -> int:
-    """The number of the last one; 0 if there is none."""
-    query = "SELECT max(number) FROM events WHERE prompt = (SELECT seq FROM prompts WHERE id = ?)"
-    return int(db.execute(query, (prompt_id,)).fetchone()[0] or 0)
+def beginning(db: Connection, prompt_id: str) -> tuple[int, int]:
+    """The number of the last event (0 if there is none), and how many nodes the workflow has."""
+    query = (
+        "SELECT (SELECT coalesce(max(number), 0) FROM events WHERE prompt = seq), (SELECT count(*) FROM json_each(workflow))"
+        " FROM prompts WHERE id = ?"
+    )
+    last, nodes = db.execute(query, (prompt_id,)).fetchone()
+    return last, nodes
 
 
 def pending_of(db: Connection, client_id: str) -> int:

@@ -126,7 +126,8 @@ class Runner:
         elif prompt.id in self._cancels:
             outcome = Finished("execution_success", {}, {})  # the ledger is told of the cancel, and makes that of it
         else:
-            outcome = await self.worker.run(Job(prompt.id, prompt.epoch, prompt.workflow, prompt.targets, prompt.extra))
+            job = Job(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
+            outcome = await self.worker.run(job)
         self._relay = None
         try:
             await relay.told()
@@ -148,8 +149,8 @@ class Runner:
         async def append(events: list[tuple[str, dict[str, Any]]], after: int) -> int:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
 
-        last = await asyncio.wrap_future(self._store.read(lambda db: reading.last_event(db, prompt.id)))
-        self._relay = Relay(Live(prompt), self._news, append, last)
+        last, nodes = await asyncio.wrap_future(self._store.read(lambda db: reading.beginning(db, prompt.id)))
+        self._relay = Relay(Live(prompt, nodes), self._news, append, last)
         return self._relay
 
     async def _end(self, prompt: Prompt, outcome: Outcome) -> State | None:

@@ -7,6 +7,7 @@ It dies with the server (its socket ends, and on Linux the kernel sees to it), a
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -64,6 +65,8 @@ class _Order:
     """One prompt to run."""
 
     head: dict[str, Any]
+    texts: bytes
+    """`{"workflow", "extra"}`, in JSON."""
     cancel: Flag = field(default_factory=Flag)
     by_client: bool = False
     """The cancel was asked for by somebody, not by the shutdown."""
@@ -82,12 +85,12 @@ class _Orders:
         """Until the server is gone; then this process ends at once, as it may commit nothing any more."""
         while True:
             try:
-                head, _ = receive(sock)
+                head, blob = receive(sock)
             except (EOFError, OSError):
                 os._exit(1)
             match head["kind"]:
                 case "run":
-                    self._at_hand = _Order(head)
+                    self._at_hand = _Order(head, blob)
                     self.waiting.put(self._at_hand)
                 case "cancel":
                     if self._at_hand is not None and self._at_hand.head["prompt_id"] == head["prompt_id"]:
@@ -123,11 +126,12 @@ def _run(
         box.at(prompt_id, head["epoch"], node, display)
 
     try:
-        workflow = Workflow.from_json(head["workflow"])
+        given = json.loads(order.texts)
+        workflow = Workflow.from_json(given["workflow"])
         told = Told(prompt_id, workflow, outbox, places, at)
         engine.run(
             workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
-            extra_pnginfo=head["extra"].get("extra_pnginfo"),
+            extra_pnginfo=given["extra"].get("extra_pnginfo"),
         )  # fmt: skip
         kind, data = told.success()
     except Cancelled:

@@ -40,9 +40,9 @@ class Job:
 
     prompt_id: str
     epoch: int
-    workflow: dict[str, Any]
     targets: tuple[str, ...]
-    extra: dict[str, Any]
+    workflow_json: str
+    extra_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Worker:
         if now is None or not self._ready.is_set():
             return Released()
         now.outcome = asyncio.get_running_loop().create_future()
-        self._send(now, kind="run", prompt_id=job.prompt_id, epoch=job.epoch, workflow=job.workflow,
-                   targets=list(job.targets), extra=job.extra)  # fmt: skip
+        texts = f'{{"workflow":{job.workflow_json},"extra":{job.extra_json}}}'.encode()
+        self._send(now, texts, kind="run", prompt_id=job.prompt_id, epoch=job.epoch, targets=list(job.targets))
         try:
             return await now.outcome
         finally:
@@ -280,9 +280,9 @@ class Worker:
             if now.silent > TICKS:
                 self.kill(f"it gave no sign of life for {self._lease:g} s")
 
-    def _send(self, now: _Process, **head: Any) -> None:
+    def _send(self, now: _Process, blob: bytes = b"", **head: Any) -> None:
         if not now.writer.is_closing():
-            now.writer.write(pack(head))
+            now.writer.write(pack(head, blob))
 
 
 def _reason(code: int, because: str | None) -> str:

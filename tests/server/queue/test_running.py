@@ -1,5 +1,6 @@
 """What a user of the queue may rely on while all goes well, and while nodes go wrong."""
 
+import asyncio
 import json
 from dataclasses import fields
 
@@ -89,3 +90,31 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
     )  # fmt: skip
     assert all(getattr(told, item.name) != item.default for item in fields(WorkerConfig))
     assert WorkerConfig.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
+def test_a_prompt_with_much_in_it_is_handed_to_its_worker_without_holding_the_event_loop(place, prompt, run):
+    """Neither its texts nor what it shows are read or written in the loop; the best of some rounds counts."""
+    workflow = {"nodes": [{"id": index, "w": [1, 2, 3]} for index in range(100_000)]}
+    held: list[float] = []
+
+    async def longest_pause(waiting) -> float:
+        loop, pauses = asyncio.get_running_loop(), [0.0]
+        task = asyncio.ensure_future(waiting)
+        while not task.done():
+            began = loop.time()
+            await asyncio.sleep(0.002)
+            pauses.append(loop.time() - began - 0.002)
+        assert (await task).state == "done"
+        return max(pauses)
+
+    async def check():
+        async with place.queue() as queue:
+            while len(held) < 5 and (not held or min(held) >= 0.05):
+                queue.pause()
+                extra = {"extra_pnginfo": {"workflow": workflow}}
+                accepted = await queue.submit(prompt(write=f"large {len(held)}", extra=extra))
+                queue.resume()
+                held.append(await longest_pause(queue.wait(accepted.prompt_id, 30)))
+        assert min(held) < 0.05, held
+
+    run(check())
