@@ -96,4 +96,5 @@ def test_the_status_page_shows_what_runs_what_waits_and_what_was_made_also_on_a_
         assert "KSampler" in found["text"] and "of 600" in found["text"]
         assert running[:8] in found["text"] and waiting[:8] in found["text"], done
         assert not found["wide"], "a phone would have to scroll sideways"
+        assert found["cut"] == [], "what runs and what waits is named in full"
         assert found["pictures"] >= 2, "a picture that was made, and the preview of the one that runs"
