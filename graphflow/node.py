@@ -138,7 +138,8 @@ class NodeType:
     def version(self) -> str:
         """What tells its code from any other of this name: the stated version and whose it is, or a digest of the source.
 
-        Code in a folder of node files is nobody's by name, so a digest of its text counts besides a stated version.
+        Code in a folder of node files, or in a notebook, is nobody's by name, so a digest of its text counts besides a
+        stated version.
         """
         return self._lasting_version if has_file(self.function) else self._find_version()
 
@@ -149,7 +150,7 @@ class NodeType:
     def _find_version(self) -> str:
         if self.stated_version is None:
             return "s" + code_digest(self.function, self.declared)
-        if self.is_loose:
+        if self.is_loose or not has_file(self.function):
             return f"v{self.stated_version} s{text_digest(self.function, self.declared)}"
         return f"v{self.stated_version}" + ("" if self.pack else f" of {home_of(self.function.__module__)}")
 

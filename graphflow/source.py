@@ -15,6 +15,7 @@ from __future__ import annotations
 import builtins
 import copyreg
 import logging
+import os
 import secrets
 import sys
 import threading
@@ -61,9 +62,10 @@ def text_digest(function: Callable[..., Any], loaded: float) -> str:
 
 
 def has_file(function: Callable[..., Any]) -> bool:
-    """Whether the code lies in a file; what was typed in can be typed again, and then is another."""
+    """Whether the code lies in a file; what was typed in, in a notebook, can be typed again, and then is another. Notebooks
+    name files that are not there."""
     code = getattr(function, "__code__", None)
-    return code is None or not code.co_filename.startswith("<")
+    return code is None or os.path.isfile(code.co_filename)
 
 
 def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:

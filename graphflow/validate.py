@@ -179,7 +179,7 @@ class Binder:
         try:
             for where, message in kind.check(self._settings, literals, given):
                 report("not_accepted", message, where)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)
 
     def _unknown(

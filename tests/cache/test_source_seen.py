@@ -213,9 +213,9 @@ def test_an_old_compiled_file_is_not_taken_for_its_text(tmp_path, version, monke
     assert version({}) != stale
 
 
-def notebook(text):
+def notebook(text, file="<string>"):
     space = {"__name__": "__main__"}
-    exec(textwrap.dedent(text), space)
+    exec(compile(textwrap.dedent(text), file, "exec"), space)
     return space
 
 
@@ -236,10 +236,12 @@ def test_the_module_of_a_function_that_a_notebook_imports_counts(tmp_path, monke
     assert digest("K = 5\ndef f(v):\n    from os import sep\n    return v * 2\n") != first, "all of its text counts"
 
 
-def test_a_function_that_is_defined_again_in_a_notebook_makes_its_node_new():
+@pytest.mark.parametrize("file", ["<ipython-input-1>", "/tmp/ipykernel_1/2.py"])
+def test_a_function_that_is_defined_again_in_a_notebook_makes_its_node_new(file):
     space = notebook(
         "from graphflow import node, Ui\ndef f(v): return v\n"
-        '@node("N", output=True)\ndef n(v: int = 3) -> Ui:\n    return Ui({"v": [f(v)]})\n'
+        '@node("N", output=True)\ndef n(v: int = 3) -> Ui:\n    return Ui({"v": [f(v)]})\n',
+        file,
     )
     with gf.Engine(gf.Registry([space["n"]]), cache=gf.Cache()) as engine:
         workflow = gf.Workflow.from_json({"n": {"class_type": "N", "inputs": {}}})
@@ -247,3 +249,9 @@ def test_a_function_that_is_defined_again_in_a_notebook_makes_its_node_new():
         assert engine.run(workflow).cached == ("n",)
         exec("def f(v): return v * 10", space)
         assert engine.run(workflow)["n"].ui == {"v": [30]}
+
+
+def test_nodes_of_one_name_and_version_in_two_notebooks_are_two():
+    text = '@node("Scale", version="1")\ndef scale(v: int) -> int:\n    return v * 2\n'
+    one, same, two = (notebook(HEAD + code)["scale"].node_type for code in (text, text, text.replace("* 2", "* 1000")))
+    assert one.version == same.version != two.version

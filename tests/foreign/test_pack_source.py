@@ -98,3 +98,11 @@ def test_a_node_whose_is_changed_gives_no_answer_or_nan_runs_each_time(load, ans
     with gf.Engine(gf.Registry({"A": kind}), cache=gf.Cache()) as engine:
         engine.run(workflow)
         assert engine.run(workflow)["a"].ui == {"text": [str(runs)]}
+
+
+def test_a_pack_that_exits_while_it_checks_its_inputs_ends_nothing(load):
+    checks = "    @classmethod\n    def VALIDATE_INPUTS(cls, v): exit(3)\n"
+    kind = load({"packs/p.py": CLASS.replace("    def go", checks + "    def go")})
+    workflow = gf.Workflow.from_json({"a": {"class_type": "A", "inputs": {"v": 1}}})
+    with gf.Engine(gf.Registry({"A": kind})) as engine, pytest.raises(gf.InvalidWorkflow, match="could not check"):
+        engine.run(workflow)
