@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,7 +15,8 @@ from ..problem import Problem
 from ..values import Encoded, Uncopyable, Unstorable, copied, encode
 from .disk import DiskTier, Verified
 from .entry import Brought, Entry, LongLiteral, Origin, literal_digest
-from .index import TypeStats, sources_of
+from .folder import own_folder
+from .index import TypeStats, origin_of
 from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
 from .remote import Remote
@@ -33,6 +34,7 @@ __all__ = [
     "Verified",
     "default_folder",
     "literal_digest",
+    "own_folder",
 ]
 
 
@@ -62,7 +64,9 @@ class Cache:
         self.memory = MemoryTier(memory)
         second = Remote(remote, self._report) if remote and folder is not None else None
         self.disk = (
-            DiskTier(Path(folder), size, self._report, second, self.memory.forget) if folder is not None else None
+            DiskTier(Path(folder), size, self._report, second, self.memory.forget, self._store_again)
+            if folder is not None
+            else None
         )
         self._holders = 0
         self._holding = Lock()
@@ -86,7 +90,7 @@ class Cache:
             if read is not None:
                 found, row = read
                 if found.outputs is not None:
-                    self.memory.put(recipe, found, row.key, sources=sources_of(row.origin))
+                    self.memory.put(recipe, found, row.key, origin_of(row), is_stored=True)
         return found
 
     def touch(self, recipe: bytes) -> None:
@@ -139,7 +143,7 @@ class Cache:
     ) -> None:  # fmt: skip
         """Keep an entry; the lease is given back, and the checkpoints are dropped, when other processes can find it."""
         if not entry.loose:
-            self.memory.put(recipe, entry, key, origin)
+            self.memory.put(recipe, entry, key, origin, is_stored=encoded is not None)
         states = tuple([checkpoint.name for checkpoint in checkpoints])
         if encoded is not None and self.disk is not None:
             if self.disk.put(recipe, key, entry, encoded, origin, lease, states):
@@ -159,9 +163,19 @@ class Cache:
 
     def put_again(self, recipe: bytes, key: bytes, entry: Entry, origin: Origin) -> None:
         """Keep a known entry under one more recipe."""
-        self.memory.put(recipe, entry, key, origin)
+        self.memory.put(recipe, entry, key, origin, is_stored=None not in entry.contents)
         if self.disk is not None:
             self.disk.put_again(recipe, key, origin)
+
+    def _store_again(self, recipes: list[bytes]) -> None:
+        """Somebody has removed from the folder what this process still has in memory, and uses."""
+        for recipe in recipes:
+            held = self.memory.stored(recipe)
+            if held is not None and self.disk is not None and held[0].outputs is not None:
+                entry, key, origin = held
+                with suppress(Unstorable):
+                    encoded = tuple([encode(value) for value in held[0].outputs])
+                    self.disk.put(recipe, key, entry, encoded, origin)
 
     # -- one computation for all who need it ------------------------------------------------------------------------
 
@@ -226,10 +240,10 @@ class Cache:
         if self.disk is not None:
             self.disk.flush()
 
-    def clear(self) -> None:
+    def clear(self) -> bool:
+        """Forget everything; whether the folder is empty now."""
         self.memory.clear()
-        if self.disk is not None:
-            self.disk.clear()
+        return self.disk is None or self.disk.clear()
 
     def __enter__(self) -> Cache:
         self.open()

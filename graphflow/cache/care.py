@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .blobs import Damaged
+from .blobs import Damaged, listed
 from .folder import Folder
 from .index import Index
 
@@ -36,8 +37,9 @@ class Verified:
     """Files that dead processes had left."""
 
 
-def evict(folder: Folder, to_bytes: int | None, used_before: float | None = None) -> int:
-    """Drop what was used least recently; never what a run that goes on has used. How many entries."""
+def evict(folder: Folder, to_bytes: int | None, used_before: float | None = None, sweeps: bool = True) -> int:
+    """Drop what was used least recently; never what a run that goes on has used. How many entries. And look for files
+    that belong to nothing, unless there is no time for that."""
     if not folder.writable:
         return 0
     limit = time.time() + 1 if used_before is None else used_before
@@ -52,7 +54,8 @@ def evict(folder: Folder, to_bytes: int | None, used_before: float | None = None
             folder.blobs.remove(content)
         count += len(recipes)
         if not recipes:
-            _sweep(folder)
+            if sweeps:
+                _sweep(folder)
             return count
 
 
@@ -106,13 +109,23 @@ def _sweep(folder: Folder) -> int:
         known = set(names) if names is not None else set(files.names())
         old += [files.path(name) for name in files.names() if name not in known]
     count += sum(_remove_if_older(path, now - ABANDONED) for path in old)
+    for path in listed(folder.path.parent):
+        if path.name.startswith(".v") and _is_older(path, now - ABANDONED):  # put aside by an earlier version's `clear`
+            shutil.rmtree(path, ignore_errors=True)
+            count += 1
     paths = [folder.checkpoints.path(name) for name in folder.checkpoints.names()]
     return count + sum(_remove_if_older(path, now - CHECKPOINTS) for path in paths)
 
 
 def _remove_if_older(path: Path, than: float) -> bool:
     with contextlib.suppress(OSError):
-        if path.stat().st_mtime < than:
+        if _is_older(path, than):
             path.unlink()
             return True
+    return False
+
+
+def _is_older(path: Path, than: float) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime < than
     return False

@@ -21,7 +21,7 @@ from .blobs import Damaged, digest_of
 from .care import Verified
 from .entry import Brought, Entry, Origin, origin_to_json
 from .folder import Folder
-from .index import Index, Replaced, Row, Stored, TypeStats
+from .index import FILE_COST, Index, Replaced, Row, Stored, TypeStats
 from .leases import Lease
 from .remote import Remote
 from .writer import Again, Job, Store, Writer
@@ -32,25 +32,32 @@ INLINE = 4096
 """Bytes up to which an output lies in the index."""
 WORTH_A_RECORD = 0.05
 """Seconds of computing from which a small entry is kept in a record file, too."""
+SLACK = 0.1
+"""Part of the budget that may be written before it is looked at again, while a run goes on."""
 SHRINKS = 3
 """How often room is made on a full disk for one batch of results."""
 
 
 class DiskTier(Folder):
-    """One cache folder. `warn` is told once of each kind of trouble; `gone` what a refreshed run has made wrong."""
+    """One cache folder. `warn` is told once of each kind of trouble; `gone` what a refreshed run has made wrong; `lost`
+    what is used, but not here any more."""
 
     def __init__(
         self, folder: Path, budget: int | None = None, warn: Callable[[Problem], None] = lambda _: None,
         remote: Remote | None = None, gone: Callable[[set[bytes]], None] = lambda _: None,
+        lost: Callable[[list[bytes]], None] = lambda _: None,
     ) -> None:  # fmt: skip
         super().__init__(folder, warn)
         self.budget = budget
         self._remote = remote
-        self._gone = gone
+        self._gone, self._lost = gone, lost
         self._used: dict[bytes, float] = {}
         self._lock = Lock()
         self._writer = Writer(self._write, self._written)
-        self._has_grown = False
+        self._grown = 0
+        """Bytes written since the budget was looked at."""
+        self._pending: set[bytes] = set()
+        """Recipes that wait to be written."""
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -155,12 +162,14 @@ class DiskTier(Folder):
             ui = _json_of(entry.ui)
         except (TypeError, ValueError, RecursionError):
             return False
+        self._pending.add(recipe)
         self._writer.put(Store(recipe, key, entry, encoded, origin, ui, lease, states))
         return True
 
     def put_again(self, recipe: bytes, key: bytes, origin: Origin) -> None:
         """Let a recipe share the entry that is known by this key."""
         if self.can_keep:
+            self._pending.add(recipe)
             self._writer.put(Again(recipe, key, origin))
 
     def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None, stale: frozenset[bytes]) -> None:
@@ -175,8 +184,10 @@ class DiskTier(Folder):
         self._writer.put(Replaced(recipe, key, contents, shown, stale))
 
     def flush(self) -> None:
-        """Wait until all that was put is on the disk."""
+        """Wait until all that was put is on the disk, and what was found to be lost while it was written."""
         self._writer.flush()
+        if self._pending:
+            self._writer.flush()
 
     def _write(self, jobs: list[Job]) -> bool:
         error = self._tried(jobs)
@@ -217,9 +228,19 @@ class DiskTier(Folder):
                         changes.append(change)
         finally:
             if self.index is not None and not self.is_broken and (changes or used):
-                gone, unneeded = self.index.put(changes, [(at, recipe) for recipe, at in used.items()])
-                self._has_grown = self._has_grown or any(isinstance(change, Row) for change in changes)
-                self._remove(gone, unneeded)
+                done = self.index.put(changes, [(at, recipe) for recipe, at in used.items()])
+                self._remove(done.gone, done.unneeded)
+                lost = [recipe for recipe in done.lost if recipe not in self._pending]
+                if lost:
+                    self._lost(lost)
+        self._grown += sum(_size(change) for change in changes)
+        if self.budget is not None and self._grown > self.budget * SLACK:
+            self._keep_to(self.budget, sweeps=False)
+
+    def _keep_to(self, budget: int, sweeps: bool) -> None:
+        self._grown = 0
+        if self.total_bytes() > budget:
+            care.evict(self, int(budget * 0.9), sweeps=sweeps)
 
     def _remove(self, gone: set[bytes], unneeded: set[bytes]) -> None:
         for content in unneeded:
@@ -271,6 +292,7 @@ class DiskTier(Folder):
         return row
 
     def _written(self, job: Job, kept: bool) -> None:
+        self._pending.discard(job.recipe)
         if isinstance(job, Store):
             if kept:
                 for name in job.states:
@@ -298,10 +320,8 @@ class DiskTier(Folder):
         self.flush()
         if lease is not None:
             self.give_back(lease)
-        if self.budget is not None and self._has_grown:
-            self._has_grown = False
-            if self.total_bytes() > self.budget:
-                care.evict(self, int(self.budget * 0.9))
+        if self.budget is not None and self._grown:
+            self._keep_to(self.budget, sweeps=True)
 
     def give_back(self, lease: Lease) -> None:
         if self.leases is not None:
@@ -342,6 +362,10 @@ class DiskTier(Folder):
         """Read everything; remove what is damaged and what dead processes have left."""
         return care.verify(self)
 
+    def clear(self) -> bool:
+        self.flush()
+        return super().clear()
+
     def close(self) -> None:
         self.flush()
         super().close()
@@ -368,6 +392,11 @@ def _entry(row: Row, outputs: tuple[object, ...] | None) -> Entry:
     return Entry(
         outputs, tuple(item.content for item in row.outputs), ui, row.seconds, row.created, brought, row.effect
     )
+
+
+def _size(change: Row | Replaced) -> int:
+    """What it takes on the disk, about."""
+    return sum(item.size for item in change.outputs) + FILE_COST if isinstance(change, Row) else 0
 
 
 def _json_of(ui: dict[str, Any] | None) -> str | None:

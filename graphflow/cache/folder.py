@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,18 +25,23 @@ from .blobs import Damaged, Files
 from .index import LAYOUT, Index
 from .leases import Leases
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "own_folder"]
 
 T = TypeVar("T")
 RETRY = 60.0
 """Seconds for which a folder that made trouble is left alone."""
 
 
+def own_folder(folder: Path) -> Path:
+    """Where this version of the program stores, in a cache folder."""
+    return folder / f"v{LAYOUT}"
+
+
 class Folder:
     """The files, the index and the leases of one cache folder. `warn` is told once of each kind of trouble."""
 
     def __init__(self, folder: Path, warn: Callable[[Problem], None] = lambda _: None) -> None:
-        self.path = folder / f"v{LAYOUT}"
+        self.path = own_folder(folder)
         self._report = warn
         self._warned: set[str] = set()
         self.blobs = Files(self.path / "blobs")
@@ -68,8 +71,8 @@ class Folder:
             self.writable = all(os.access(part, os.W_OK) for part in (self.path, self.blobs.folder))
         except OSError as error:
             if not os.access(path, os.R_OK):
-                self.warn("cache_off", f"nothing is kept: {self.path} cannot be used ({error.strerror})",
-                           "name another folder with --cache-dir")  # fmt: skip
+                self.warn("cache_off", f"nothing is kept: {self.path} cannot be used ({_reason(self.path, error)})",
+                          "name another folder with --cache-dir")  # fmt: skip
                 return
         if not self.writable:
             self.warn("cache_read_only", f"{self.path} cannot be written: what is in it is used, nothing new is kept",
@@ -77,7 +80,7 @@ class Folder:
         try:
             self.index = Index(path, read_only=not self.writable)
             if self.writable:
-                self.leases = Leases(self.path / "leases")
+                self.leases = self.leases or Leases(self.path / "leases")
                 if not self.index.count():
                     self._rebuild()
         except sqlite3.Error as error:
@@ -159,18 +162,24 @@ class Folder:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def clear(self) -> None:
-        """Remove everything that this layout has stored in the folder."""
-        self.close()
-        aside = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex}")
-        with contextlib.suppress(OSError):
-            self.path.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        self.open()
+    def clear(self) -> bool:
+        """Remove everything that this layout has stored in the folder; whether it could be done. Who else uses the folder
+        goes on with an empty one."""
+        if not self.writable or self.index is None:
+            return False
+        try:
+            self.index.clear()
+        except sqlite3.Error as error:
+            self.failed(error)
+            return False
+        for files in (self.records, self.blobs, self.checkpoints):
+            for name in files.names():
+                files.remove(name)
+        return True
 
     def open(self) -> None:
-        """Again, if it was closed."""
-        if self._is_closed:
+        """Again, if it was closed, or if somebody has removed the index in the meantime."""
+        if self._is_closed or (self.writable and self.index is not None and self.index.is_removed):
             self._is_closed = False
             self._open()
 
@@ -191,3 +200,13 @@ class Folder:
         if code not in self._warned:
             self._warned.add(code)
             self._report(Problem(code, message, hint=hint))
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """Why a folder cannot be made; a link that leads nowhere, or a file in its place, is said as what it is."""
+    for part in (path, *path.parents):
+        if os.path.islink(part) and not os.path.exists(part):
+            return f"{part} is a link to {os.readlink(part)}, and there is nothing there"
+        if os.path.isfile(part):
+            return f"{part} is a file"
+    return error.strerror or str(error)

@@ -7,6 +7,7 @@ of its own, so each row carries a seal, and a row that was read is the row that 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 from .entry import Origin, origin_from_json
 
-__all__ = ["LAYOUT", "FILE_COST", "Index", "Replaced", "Row", "Stored", "TypeStats", "sources_of"]
+__all__ = ["LAYOUT", "FILE_COST", "Index", "Replaced", "Row", "Stored", "TypeStats", "origin_of"]
 
 LAYOUT = 4
 """Of the database and the files beside it. Another layout lies in another folder."""
@@ -31,6 +32,7 @@ _MAY_PASS = {
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
 _RECIPE = re.compile(r'"([0-9a-f]{32})"')
+"""The recipes that an entry stands on, in the JSON of its origin; a literal that looks like one does no harm."""
 AT_ONCE = 1000
 """Entries removed in one transaction at most, so that other processes get their turn."""
 
@@ -101,6 +103,17 @@ class Replaced:
     """Recipes that are known to be wrong."""
 
 
+class Put(NamedTuple):
+    """What came of changes to the index."""
+
+    gone: set[bytes]
+    """Recipes that it knows no more."""
+    unneeded: set[bytes]
+    """Contents of blobs that no entry needs any more."""
+    lost: list[bytes]
+    """Recipes that were used, but that it does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class TypeStats:
     type: str
@@ -117,8 +130,16 @@ class Index:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._lock = RLock()
+        self._path = path
         with _told_apart():
             self._db = _open_to_read(path) if read_only else _open_to_write(path)
+
+        self._inode = _inode(path)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file was removed or replaced: what is written now would be lost."""
+        return _inode(self._path) != self._inode
 
     def get(self, recipe: bytes) -> Row | None:
         found = self._one("recipe", recipe)
@@ -149,11 +170,8 @@ class Index:
 
     def put(
         self, changes: Iterable[Row | Replaced], used: Iterable[tuple[float, bytes]] = ()
-    ) -> tuple[set[bytes], set[bytes]]:  # fmt: skip
-        """Make changes in their order, and count hits, in one transaction.
-
-        Gives (recipes that are gone, contents of blobs that nothing needs any more).
-        """
+    ) -> Put:  # fmt: skip
+        """Make changes in their order, and count hits, in one transaction."""
         gone: set[bytes] = set()
         freed: set[bytes] = set()
         with self._alone(), _Transaction(self._db):
@@ -166,8 +184,15 @@ class Index:
                     freed.update(self._blobs_of(wrong))
                     self._delete(wrong)
                     gone.update(wrong)
-            self._db.executemany("UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used)
-            return gone, {content for content in freed if self._is_unneeded(content)}
+            used = list(used)
+            counted = self._db.executemany(
+                "UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used
+            ).rowcount
+            lost = [recipe for _, recipe in used if not self._has(recipe)] if counted < len(used) else []
+            return Put(gone, {content for content in freed if self._is_unneeded(content)}, lost)
+
+    def _has(self, recipe: bytes) -> bool:
+        return self._db.execute("SELECT 1 FROM entries WHERE recipe = ?", (recipe,)).fetchone() is not None
 
     def _insert(self, row: Row) -> None:
         self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
@@ -198,8 +223,8 @@ class Index:
         if changed:
             users: dict[bytes, list[bytes]] = {}
             for recipe, origin in self._db.execute("SELECT recipe, origin FROM entries"):
-                for source in sources_of(origin):
-                    users.setdefault(source, []).append(recipe)
+                for source in _RECIPE.findall(origin):
+                    users.setdefault(bytes.fromhex(source), []).append(recipe)
             ahead = list(changed)
             while ahead:
                 for recipe in users.get(ahead.pop(), ()):
@@ -223,6 +248,15 @@ class Index:
             return False
         self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
         return True
+
+    def clear(self) -> None:
+        """Forget everything, and give the space back if nobody else is at work here."""
+        with self._alone():
+            with _Transaction(self._db):
+                for table in ("entries", "outputs", "blobs"):
+                    self._db.execute(f"DELETE FROM {table}")
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._db.execute("VACUUM")
 
     def forget_content(self, content: bytes) -> list[bytes]:
         """Drop a damaged blob and all entries that need it; their recipes."""
@@ -322,9 +356,11 @@ class Index:
             self._db.close()
 
 
-def sources_of(origin: str) -> list[bytes]:
-    """The recipes that an entry stands on, from the JSON of its origin; a literal that looks like one is among them."""
-    return [bytes.fromhex(text) for text in _RECIPE.findall(origin)]
+def origin_of(row: Row) -> Origin | None:
+    try:
+        return origin_from_json(row.type, row.origin)
+    except (ValueError, TypeError):
+        return None
 
 
 def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
@@ -335,6 +371,13 @@ def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
     if row.seal() != seal:
         raise sqlite3.DatabaseError("an entry is not as it was written")
     return row
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 class _Transaction:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import weakref
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -37,6 +38,12 @@ class Lease:
         with contextlib.suppress(OSError):
             os.utime(self._file)
 
+    def drop(self) -> None:
+        """In a child of the process that holds it: not the child's."""
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+        self._file = -1
+
     def release(self) -> None:
         with contextlib.suppress(OSError):
             if _is(self.path, self._file):
@@ -54,6 +61,9 @@ class Leases:
         self._lock = Lock()
         self._stop = Event()
         self._renewer: Thread | None = None
+        if fcntl is not None:
+            here = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _drop_in_child(here()))
 
     def take(self, name: str) -> Lease | None:
         """The lease, or None while another process holds it. Raises OSError where no file can be made."""
@@ -124,6 +134,15 @@ class Leases:
         self._stop.set()
         for lease in list(self._held):
             self.give_back(lease)
+
+
+def _drop_in_child(leases: Leases | None) -> None:
+    """A lock is free when all copies of its file are closed: a child that lives on must hold none."""
+    if leases is not None:
+        leases._lock = Lock()  # a thread that is not in the child may have had it
+        for lease in list(leases._held):
+            lease.drop()
+        leases._held.clear()
 
 
 def _locked(file: int) -> bool:

@@ -58,13 +58,11 @@ class MemoryTier:
 
     def put(
         self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None,
-        sources: Iterable[bytes] = (),
+        is_stored: bool = False,
     ) -> None:  # fmt: skip
-        """`sources`: the recipes that it stands on, where the whole origin is not at hand."""
+        """`is_stored`: it is in the disk tier, too."""
         structure, memories = measure(entry.outputs)
-        if origin is not None:
-            sources = (source for source, _ in origin.links.values())
-        held = _Held(entry, structure + OVERHEAD, memories, key, origin, tuple(sources))
+        held = _Held(entry, structure + OVERHEAD, memories, key, origin, is_stored)
         with self._lock:
             self._forget(recipe)
             if held.size + sum(memories.values()) > self.budget:
@@ -98,6 +96,14 @@ class MemoryTier:
             if not alike:
                 del self._keys[old.key]
 
+    def stored(self, recipe: bytes) -> tuple[Entry, bytes | None, Origin] | None:
+        """The entry, key and origin of what is, or should be, in the disk tier, too."""
+        with self._lock:
+            found = self._entries.get(recipe)
+        if found is None or not found.is_stored or found.origin is None:
+            return None
+        return found.entry, found.key, found.origin
+
     def forget(self, recipes: Iterable[bytes]) -> None:
         with self._lock:
             for recipe in recipes:
@@ -119,7 +125,7 @@ class MemoryTier:
             if changed:
                 users: dict[bytes, list[bytes]] = {}
                 for known, held in self._entries.items():
-                    for source in held.sources:
+                    for source, _ in held.origin.links.values() if held.origin is not None else ():
                         users.setdefault(source, []).append(known)
                 ahead = list(changed)
                 while ahead:
@@ -155,4 +161,4 @@ class _Held:
     memories: Mapping[int, int]
     key: bytes | None
     origin: Origin | None
-    sources: tuple[bytes, ...]
+    is_stored: bool

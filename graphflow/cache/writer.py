@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Thread, current_thread
 from typing import TypeAlias
 
 from ..values import Encoded
@@ -67,9 +67,10 @@ class Writer:
         self._poked = False
 
     def put(self, job: Job) -> None:
-        """Returns at once unless too much is waiting."""
+        """Returns at once unless too much is waiting; always at once in the thread itself."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting <= WAITING)
+            if current_thread() is not self._thread:
+                self._changed.wait_for(lambda: self._waiting <= WAITING)
             self._waiting += _bytes(job)
         self._send(job)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import time
+from pathlib import Path
 
-from ..cache import Cache
-from ..problem import InvalidWorkflow, Problem
+from ..cache import Cache, own_folder
+from ..problem import GraphFlowError, InvalidWorkflow, Problem
 from .common import DONE, FAILED, add_cache_options, cache_folder, complain, parse_size
 
 __all__ = ["configure", "run"]
@@ -28,18 +30,48 @@ def _age(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    cache = Cache(cache_folder(options))
+    if options.what == "prune" and options.older_than is None and options.to_size is None:
+        problem = Problem("bad_call", "nothing says what to prune", hint="--older-than 7d, --to-size 5GB, or both")
+        raise InvalidWorkflow([problem])
+    folder = cache_folder(options)
+    if not _is_there(folder):
+        print(f"{folder}: there is no cache here")
+        return DONE
+    cache = Cache(folder)
     try:
-        code = _run(options, cache)
+        return _run(options, cache)
     finally:
         cache.close()
-    complain(cache.problems, "warning")
-    return code
+        complain(cache.problems, "warning")
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether there is a cache to look after: who only asks makes none."""
+    if os.path.islink(folder) and not os.path.exists(folder):
+        raise InvalidWorkflow([
+            Problem("bad_folder", f"{folder} is a link to {os.readlink(folder)}, and there is nothing there",
+                    hint="make that folder, or name another one with --cache-dir")
+        ])  # fmt: skip
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InvalidWorkflow(
+            [Problem("bad_folder", f"{folder} is no folder", hint="name the cache folder with --cache-dir")]
+        )
+    may_be_seen = os.access(folder, os.X_OK) or not os.path.isdir(folder)
+    return os.path.isdir(own_folder(folder)) or not may_be_seen
+
+
+def _unchanged(path: Path) -> GraphFlowError:
+    return GraphFlowError([
+        Problem("cache_unchanged", f"nothing was removed: {path} cannot be changed",
+                hint="see to its permissions, and that nobody else keeps it busy")
+    ])  # fmt: skip
 
 
 def _run(options: argparse.Namespace, cache: Cache) -> int:
     disk = cache.disk
     assert disk is not None
+    if options.what in ("prune", "clear") and not disk.can_keep:
+        raise _unchanged(disk.path)
     if options.what == "stats":
         _stats(cache)
     elif options.what == "verify":
@@ -48,9 +80,6 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
               f"{found.missing} blobs are not here, {found.leftovers} leftovers of dead processes are removed")  # fmt: skip
         return FAILED if found.damaged else DONE
     elif options.what == "prune":
-        if options.older_than is None and options.to_size is None:
-            problem = Problem("bad_call", "nothing says what to prune", hint="--older-than 7d, --to-size 5GB, or both")
-            raise InvalidWorkflow([problem])
         gone = 0
         if options.older_than is not None:
             gone += disk.evict(None, used_before=time.time() - options.older_than)
@@ -58,7 +87,8 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
             gone += disk.evict(options.to_size)
         print(f"{gone} entries removed, {readable(disk.total_bytes())} left")
     else:
-        disk.clear()
+        if not disk.clear():
+            raise _unchanged(disk.path)
         print(f"{disk.path} is empty")
     return DONE
 

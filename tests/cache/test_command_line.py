@@ -1,6 +1,7 @@
 """What a user of the command line sees of the cache."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -266,3 +267,38 @@ def test_prune_by_age_and_by_size_and_clear(process, tmp_path):
     assert blobs() == 0 and process.here("cache", "stats").code == 0
     process.here("run", noise)
     assert blobs() == 1
+
+
+@pytest.mark.parametrize("what", [["stats"], ["verify"], ["prune", "--to-size", "0"], ["clear"]])
+def test_who_only_looks_after_a_cache_makes_none(process, tmp_path, what):
+    found = process.here("cache", *what, "--cache-dir", tmp_path / "none")
+    assert found.code == 0 and found.out == f"{tmp_path / 'none'}: there is no cache here\n"
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("what", [["stats"], ["verify"], ["prune", "--to-size", "0"], ["clear"]])
+def test_a_file_and_a_link_to_nowhere_are_refused_as_a_cache_folder(process, tmp_path, what):
+    (tmp_path / "file").write_text("mine")
+    found = process.here("cache", *what, "--cache-dir", tmp_path / "file")
+    assert found.code == 2 and f"{tmp_path / 'file'} is no folder" in found.err and not found.out
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    found = process.here("cache", *what, "--cache-dir", tmp_path / "link")
+    assert found.code == 2 and f"is a link to {tmp_path / 'gone'}, and there is nothing there" in found.err
+
+
+def test_a_run_says_that_its_cache_folder_is_a_link_to_nowhere(process, small, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    found = process.here("run", small(), "--cache-dir", tmp_path / "link")
+    assert found.code == 0 and f"is a link to {tmp_path / 'gone'}, and there is nothing there" in found.err
+
+
+@pytest.mark.parametrize("what", [["prune", "--to-size", "0"], ["clear"]])
+def test_a_folder_that_cannot_be_changed_is_not_said_to_be_empty(process, small, tmp_path, monkeypatch, what):
+    process.here("run", small())
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: mode != os.W_OK and access(path, mode, **more))
+    found = process.here("cache", *what)
+    assert found.code == 1 and "nothing was removed" in found.err and not found.out
+    monkeypatch.undo()
+    process.here("run", small())
+    assert process.calls() == ["Slow", "Tell"]

@@ -148,3 +148,20 @@ def test_sizes_and_ages_are_written_as_people_write_them():
     ]:
         with pytest.raises(argparse.ArgumentTypeError):
             parse(text)
+
+
+def test_what_no_running_graph_has_used_makes_room_while_a_long_run_goes_on(registry, tensors, tmp_path):
+    size = 1_000_000
+    with gf.Engine(registry, cache=gf.Cache(tmp_path, size=size, memory=1)) as engine:
+        engine.run(tensors(*range(12)))
+        before = engine.cache.disk.total_bytes()
+        assert before > 0.7 * size
+        largest = []
+
+        def look(event):
+            if isinstance(event, gf.events.NodeDone):
+                engine.cache.flush()
+                largest.append(engine.cache.disk.total_bytes())
+
+        engine.run(tensors(*range(100, 112)), on_event=look)
+    assert max(largest) < before + 6 * 70_000, "the first run's results went while the second was going on"

@@ -265,3 +265,35 @@ def test_after_a_kill_at_any_moment_no_half_written_result_is_ever_read(tmp_path
         path.unlink()
     rebuilt = gf.Cache(tmp_path, memory=0).disk.verify()
     assert rebuilt.entries >= found and rebuilt.damaged == rebuilt.missing == 0
+
+
+def test_a_lease_of_a_dead_process_is_free_though_a_child_of_it_lives_on(tmp_path):
+    import subprocess
+    import sys
+
+    code = """
+import os, sys, time
+from pathlib import Path
+from graphflow.cache.leases import Leases
+leases = Leases(Path(sys.argv[1]))
+lease = leases.take("x")
+child = os.fork()
+if not child:
+    leases.close()
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    child = int(holder.stdout.readline())
+    try:
+        assert leases.Leases(tmp_path).take("x") is None, "what the child closes is not its parent's lease"
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        lease = leases.Leases(tmp_path).take("x")
+        assert lease is not None
+        lease.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        holder.stdout.close()
