@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -412,6 +413,19 @@ def _told_apart() -> Iterator[None]:
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
+    """Of several that make the database at the same moment SQLite turns some away at once, without waiting."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            return _made(path)
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def _made(path: Path) -> sqlite3.Connection:
     db = _connect(path, "mode=rwc")
     try:
         db.execute("PRAGMA journal_mode=WAL")

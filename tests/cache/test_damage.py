@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import graphflow as gf
-from graphflow.cache.index import LAYOUT
+from graphflow.cache.index import LAYOUT, Index
 
 FOLDER = f"v{LAYOUT}"
 
@@ -284,3 +284,24 @@ def test_engines_of_several_threads_share_one_folder(registry, graph, tmp_path, 
     assert not wrong and calls["Tensor"] == 6 and calls["Number"] == 6 and calls["Add"] == 12
     found = gf.Cache(tmp_path).disk.verify()
     assert found.damaged == found.missing == 0
+
+
+def test_many_may_make_one_index_at_the_same_moment(tmp_path):
+    wrong = []
+
+    def work(path, barrier):
+        barrier.wait()
+        try:
+            Index(path).close()
+        except sqlite3.Error as error:
+            wrong.append(error)
+
+    for number in range(80):
+        barrier = threading.Barrier(8)
+        path = tmp_path / f"{number}.sqlite"
+        threads = [threading.Thread(target=work, args=(path, barrier)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
