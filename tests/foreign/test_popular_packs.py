@@ -187,6 +187,18 @@ def test_what_popular_packs_import_is_there_and_a_video_is_passed_on(engine):
         shown(engine, image=image, v=video, last=("Popular VideoSize", {"video": "@v:1"}))
 
 
+def test_helpers_for_noise_and_conditionings_do_what_they_say(engine):
+    workflow = graph(
+        load=LOAD, empty=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 2}),
+        text=("CLIPTextEncode", {"clip": "@load:1", "text": "x"}),
+        last=("Popular Helpers", {"model": "@load", "clip": "@load:1", "vae": "@load:2", "latent": "@empty",
+                                  "conditioning": "@text"}),
+    )  # fmt: skip
+    latent, conditioning = engine.run(workflow, targets=["last"]).nodes["last"].outputs.values()
+    torch.testing.assert_close(latent["samples"], torch.randn(2, 4, 8, 8, generator=torch.manual_seed(5)))
+    assert conditioning[0][1]["guidance"] == 3.5 and conditioning[0][1]["references"] == ["a", "b"]
+
+
 def test_a_node_finds_its_own_run_in_the_queue(engine):
     assert shown(engine, last=("Popular Queue", {})) == "True"
 

@@ -2,9 +2,14 @@
 
 from fractions import Fraction
 
+import comfy.sample
+import node_helpers
+import torch
 from aiohttp import web
 from comfy.comfy_types import IO as SAME
 from comfy.comfy_types.node_typing import IO, ComfyNodeABC, InputTypeDict
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
 from comfy_api.input import VideoInput
 from comfy_api.input_impl import VideoFromComponents, VideoFromFile
 from comfy_api.latest import InputImpl, Types
@@ -75,4 +80,24 @@ class Queue(ComfyNodeABC):
         return ("last" in prompt and "extra_pnginfo" in extra,)
 
 
-CLASSES = (Video, VideoSize, Queue)
+class Helpers(ComfyNodeABC):
+    """What models are, noise, and options of a conditioning."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> InputTypeDict:
+        return {"required": {name: (name.upper(), {}) for name in ("model", "clip", "vae", "latent", "conditioning")}}
+
+    RETURN_TYPES = (IO.LATENT, IO.CONDITIONING)
+    FUNCTION = "go"
+
+    def go(self, model: ModelPatcher, clip: CLIP, vae: VAE, latent, conditioning):
+        assert isinstance(model, ModelPatcher) and isinstance(clip, CLIP) and isinstance(vae, VAE)
+        noise = comfy.sample.prepare_noise(latent["samples"], 5)
+        assert torch.equal(comfy.sample.prepare_noise(latent["samples"][:1], 5, [1]), noise[1:])
+        led = node_helpers.conditioning_set_values(conditioning, {"guidance": 3.5, "references": ["a"]})
+        more = node_helpers.conditioning_set_values(led, {"references": ["b"]}, append=True)
+        assert "guidance" not in conditioning[0][1] and led[0][1]["references"] == ["a"]
+        return ({"samples": noise}, more)
+
+
+CLASSES = (Video, VideoSize, Queue, Helpers)
