@@ -67,6 +67,7 @@ def _function(kind: NodeType, called: str) -> Callable[..., NodeHandle]:
             for name, each in given.items()
             for key, value in spread(kind, names.get(name, name), each)
         }
+        inputs |= {key: _plain(kind.defaults[key]) for key in kind.inputs if key in kind.wanted and key not in inputs}
         problems = _problems(kind, inputs, node_id or kind.name, title)
         if problems:
             raise InvalidWorkflow(problems)

@@ -95,6 +95,8 @@ class NodeType:
     """`check(settings, literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations say."""
     unchecked: frozenset[str] = frozenset()
     """Inputs that only `check` judges."""
+    fills_in: bool = True
+    """A workflow may leave inputs out that have a default; else the defaults are only what an editor or a script begins with."""
     expands: bool = False
     by_id: bool = False
     """Its result depends on the id of the node."""
@@ -153,6 +155,13 @@ class NodeType:
         if self.is_loose or not has_file(self.function):
             return f"v{self.stated_version} s{text_digest(self.function, self.declared)}"
         return f"v{self.stated_version}" + ("" if self.pack else f" of {home_of(self.function.__module__)}")
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """Inputs that a workflow has to give though they have a default."""
+        if self.fills_in:
+            return frozenset()
+        return frozenset(name for name in self.defaults if not self.inputs[name].is_dynamic)
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import networkx as nx
 from .inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from .literals import Choices, Report, canonical_literal
 from .node import NodeType
-from .problem import Problem, did_you_mean, with_article
+from .problem import Problem, did_you_mean, show, with_article
 from .settings import Settings
 from .types import compatible
 from .workflow import NOTES, Link, Node, Workflow, as_link
@@ -161,10 +161,12 @@ class Binder:
             ok, literal = canonical_literal(item, value, self._choices, report)
             if ok:
                 literals[name] = literal
+        wanted = kind.wanted if not self._expanded else ()
         for name, item in declared.items():
-            if item.required and name not in given:
+            if (item.required or name in wanted) and name not in given:
                 what = "" if item.has_widget else "a link to "
-                report("missing_input", f"nothing is given; it needs {what}{with_article(item.type)}", name)
+                hint = None if item.required else f"an editor begins with {show(item.default)}"
+                report("missing_input", f"nothing is given; it needs {what}{with_article(item.type)}", name, hint)
         if kind.check is not None and len(self.problems) == before:
             self._ask(kind, literals, links, report)
         return Bound(node_id, kind, literals, links, declared, lazy, every)

@@ -66,6 +66,7 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
         unchecked=frozenset(inputs) if accepts_types else unchecked,
+        fills_in=False,
         expands=source.expands,
         by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
         pack=pack,

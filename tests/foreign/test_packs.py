@@ -140,23 +140,40 @@ def test_choices_follow_the_folder(engine):
     assert list(kind.inputs["name"].choice.names(engine.settings)) == ["new.txt"]
 
 
+def test_what_a_pack_requires_is_given_by_the_workflow_and_a_script_begins_with_the_defaults(engine):
+    """A workflow that leaves it out is wrong to the field's program; what a node would have been given is not guessed."""
+    (problem,) = engine.validate(graph(a=("Old Text", {}), b=("Old Show", {"value": "@a"})))
+    assert (problem.code, problem.node, problem.input) == ("missing_input", "a", "text")
+    assert problem.hint == "an editor begins with 'hello'"
+    n = gf.Nodes(engine.registry)
+    with gf.Graph() as made:
+        n.Old_Show(value=n.Old_Text(id="a"))
+    assert made.workflow["a"].inputs == {"text": "hello"} and engine.validate(made.workflow) == []
+
+
 def test_a_lazy_input_is_computed_only_if_asked_for(engine):
     assert shown(engine, a=("Old Text", {"text": "good"}), b=("Old Fails", {}),
                  last=("Old Choose", {"which": True, "yes": "@a", "no": "@b"})) == ["good"]  # fmt: skip
     with pytest.raises(gf.NodeFailed, match="it never works"):
         shown(
             engine,
-            a=("Old Text", {}),
+            a=("Old Text", {"text": "a"}),
             b=("Old Fails", {}),
             last=("Old Choose", {"which": False, "yes": "@a", "no": "@b"}),
         )
 
 
 def test_a_blocker_stops_what_follows(engine):
-    result = engine.run(graph(gate=("Old Gate", {"value": 1}), out=("Old Show", {"value": "@gate"})))
+    result = engine.run(
+        graph(gate=("Old Gate", {"value": 1, "open": False, "say": ""}), out=("Old Show", {"value": "@gate"}))
+    )
     assert result.nodes["out"].ui == {}
     with pytest.raises(gf.NodeFailed, match="not now"):
-        engine.run(graph(gate=("Old Gate", {"value": 1, "say": "not now"}), out=("Old Show", {"value": "@gate"})))
+        engine.run(
+            graph(
+                gate=("Old Gate", {"value": 1, "open": False, "say": "not now"}), out=("Old Show", {"value": "@gate"})
+            )
+        )
 
 
 def test_lists_are_mapped_and_gathered(engine):
@@ -231,14 +248,16 @@ def test_a_schema_becomes_a_node(engine):
         a=("Old Show", {"value": "@s"}), b=("Old Show", {"value": "@s:1"}),
     ))  # fmt: skip
     assert result.nodes["a"].ui["text"] == ["ABAB!"] and result.nodes["b"].ui["text"] == ["5"]
-    (problem,) = engine.validate(graph(s=("NewShout", {"text": ""}), a=("Old Show", {"value": "@s"})))
+    (problem,) = engine.validate(
+        graph(s=("NewShout", {"text": "", "case": "upper", "times": 1}), a=("Old Show", {"value": "@s"}))
+    )
     assert problem.message == "say something" and problem.input == "text"
 
 
 def test_its_fingerprint_decides_whether_it_runs_again(engine):
     def started(text):
         events = []
-        workflow = graph(s=("NewShout", {"text": text}), a=("Old Show", {"value": "@s"}))
+        workflow = graph(s=("NewShout", {"text": text, "case": "upper", "times": 1}), a=("Old Show", {"value": "@s"}))
         engine.run(workflow, on_event=events.append)
         return [event.node for event in events if isinstance(event, NodeStarted)]
 
@@ -266,7 +285,9 @@ def test_switch_autogrow_and_dynamic_combo(engine):
 def test_pictures_are_saved_with_the_workflow_and_texts_are_shown(engine):
     Image.new("RGB", (4, 4), (9, 9, 9)).save(engine.settings.input_dir / "x.png")
     workflow = graph(
-        load=("LoadImage", {"image": "x.png"}), save=("NewSave", {"images": "@load"}), show=("NewPreview", {"value": 5})
+        load=("LoadImage", {"image": "x.png"}),
+        save=("NewSave", {"images": "@load", "prefix": "new"}),
+        show=("NewPreview", {"value": 5}),
     )
     result = engine.run(workflow)
     (image,) = result.nodes["save"].ui["images"]

@@ -52,13 +52,17 @@ def test_a_type_that_is_equal_to_everything_goes_with_every_type_and_is_no_choic
 
 
 def test_a_choice_of_numbers_or_booleans_takes_what_it_lists_and_nothing_that_looks_like_it(engine):
+    first = {"on": False, "scale": 1, "share": "all", "mode": "a"}
+
     def steps(**inputs):
-        return shown(engine, last=("Popular Steps", inputs))
+        return shown(engine, last=("Popular Steps", first | inputs))
 
     assert steps() == "[False, 1, 'all', 'a']"
     assert steps(on=True, scale=4, share=1, mode="b") == "[True, 4, 1.0, 'b']"
     for inputs in ({"on": 1}, {"on": "True"}, {"scale": True}, {"scale": "2"}, {"scale": 3}, {"share": None}):
-        (problem,) = engine.validate(graph(last=("Popular Steps", inputs), out=("PreviewAny", {"source": "@last"})))
+        (problem,) = engine.validate(
+            graph(last=("Popular Steps", first | inputs), out=("PreviewAny", {"source": "@last"}))
+        )
         assert problem.code == "not_a_choice" and problem.input in inputs
     assert problem.hint == 'known: 0.5, 1.0, "all"'
 
@@ -221,7 +225,7 @@ def test_outputs_too_many_are_left_out_and_missing_ones_fail_only_who_needs_them
     assert shown(engine, last=few) == "one"
     with pytest.raises(gf.NodeFailed, match="TooFew gave 1 of the 2 outputs that it declares"):
         shown(engine, few=few, last=("StringLength", {"string": "@few:1"}))
-    assert engine.run(graph(a=("Popular TooMany", {}))).nodes["a"].ui == {"text": ["shown"]}
+    assert engine.run(graph(a=("Popular TooMany", {"text": "shown"}))).nodes["a"].ui == {"text": ["shown"]}
 
 
 def test_a_pack_that_imports_a_node_that_we_lack_fails_only_where_it_uses_it(engine):

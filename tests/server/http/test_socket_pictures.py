@@ -53,7 +53,7 @@ def test_each_picture_arrives_as_png_at_every_connection_of_its_client_whatever_
             ]
             await submit(server, colours(3, 0x102030), client_id="w")
             assert len(frames(await hear(silent), 1)) == 3, "it runs again though nothing has changed"
-            await submit(server, {"1": {"class_type": "Talk", "inputs": {}}}, client_id="other")
+            await submit(server, {"1": {"class_type": "Talk", "inputs": {"text": "hi"}}}, client_id="other")
             assert frames(await hear(other), 1) == []
 
     run(check())
@@ -63,7 +63,9 @@ def test_each_picture_arrives_as_png_at_every_connection_of_its_client_whatever_
 def test_a_pack_that_gives_pictures_over_the_socket_loses_none_and_its_text_is_frame_3(server, how):
     async def check():
         async with listening(server, how) as ws:
-            await submit(server, {"1": {"class_type": "Pictures", "inputs": {"how": how, "count": 20}}}, client_id=how)
+            await submit(
+                server, {"1": {"class_type": "Pictures", "inputs": {"how": how, "count": 20, "side": 8}}}, client_id=how
+            )
             heard = await hear(ws)
             pictures = frames(heard, 1)
             assert len(pictures) == 20 and len(set(pictures)) == 20
