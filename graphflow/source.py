@@ -1,11 +1,11 @@
 """A digest of the code behind a node, so that an edit of the code is a miss.
 
-It covers the code that runs, as far as it is not installed: the function, and what it names, whichever module that is in:
-functions, classes with their methods and attributes, and the values of module variables, closures and defaults. And it
-covers the text of the modules in which these lie and of all that they import, at the top or inside functions. Text and
-code both count, because Python may run what the text said earlier.
+It covers the code that runs, as far as it is in the node's own package or not installed: the function, and what it names,
+whichever module that is in: functions, classes with their methods and attributes, and the values of module variables,
+closures and defaults. And it covers the text of the modules in which these lie and of all that they import, at the top or
+inside functions. Text and code both count, because Python may run what the text said earlier.
 
-It does not cover installed libraries (a node states them by `environment=`), files that code reads when it is called
+It does not cover other installed libraries (a node states them by `environment=`), files that code reads when it is called
 (`outside=`), and variables of modules that are imported inside functions. What cannot be told, such as an open file,
 makes the digest new in each process: a miss.
 """
@@ -69,7 +69,7 @@ def has_file(function: Callable[..., Any]) -> bool:
 
 
 def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:
-    reader = _Reader(values)
+    reader = _Reader(values, (getattr(function, "__module__", None) or "").partition(".")[0])
     hasher = blake2b(digest_size=12)
     try:
         reader.read(function)
@@ -83,10 +83,11 @@ def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:
 class _Reader:
     """Walks through code and values, each once. `parts` say what they are, `files` in which they lie, with their roots."""
 
-    def __init__(self, values: bool) -> None:
+    def __init__(self, values: bool, package: str) -> None:
+        """`package` is the one of the node; its code counts even where it is installed."""
         self.parts: list[bytes] = []
         self.files: dict[Path, Path] = {}
-        self._values = values
+        self._values, self._package = values, package
         self._seen: dict[int, tuple[int, object]] = {}
         """Identity -> (number, the thing itself, for as long as it lives nothing else has its identity)."""
 
@@ -129,14 +130,15 @@ class _Reader:
         self.parts.append(secrets.token_bytes(16))
 
     def _text_of(self, module: ModuleType | None) -> None:
-        path = file_of(module)
+        path = file_of(module, self._package)
         if path is not None:
             self.files[path] = root_of(path, module)
 
     def _function(self, function: FunctionType) -> None:
         code, home = function.__code__, function.__globals__
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-        if is_installed(code.co_filename):  # a decorator of a library: what it wraps is its user's
+        is_own_code = home.get("__name__", "").partition(".")[0] == self._package or not is_installed(code.co_filename)
+        if not is_own_code:  # a decorator of a library: what it wraps is its user's
             self._name(function.__module__, function.__qualname__)
             self._all(item for item in cells if isinstance(item, FunctionType))
             return
@@ -154,14 +156,14 @@ class _Reader:
             value, is_new = home[name], id(home[name]) not in self._seen
             self._name(name)
             self.read(value)
-            if isinstance(value, ModuleType) and is_own(value) and is_new:
+            if isinstance(value, ModuleType) and is_own(value, self._package) and is_new:
                 self._text_of(value)
                 self._variables(vars(value), names)
 
     def _class(self, kind: type) -> None:
         self._name(kind.__module__, kind.__qualname__)
         module = sys.modules.get(kind.__module__)
-        if not is_own(module) and vars(builtins).get(kind.__name__, kind) is kind:
+        if not is_own(module, self._package) and vars(builtins).get(kind.__name__, kind) is kind:
             return
         self._text_of(module)
         self._all(kind.__mro__[1:])
@@ -204,7 +206,7 @@ class _Reader:
 
     def _apart(self, item: Any) -> bytes:
         """For what has no order: its digest, whatever was read before."""
-        reader = _Reader(self._values)
+        reader = _Reader(self._values, self._package)
         reader.read(item)
         self.files.update(reader.files)
         return blake2b(b"\0".join(reader.parts), digest_size=16).digest()

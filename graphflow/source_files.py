@@ -1,4 +1,4 @@
-"""The files that code comes from: those that a Python file imports, as far as they are not installed, and their digests."""
+"""The files that code comes from: those that a Python file imports, in its own package or not installed, and their digests."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def _installed_folders() -> tuple[Path, ...]:
     return (Path(__file__).parent.resolve(), *(Path(folder).resolve() for folder in folders))
 
 
-def is_own(module: ModuleType | None) -> bool:
-    """Whether the module is the user's: in a file that is not installed, or typed in."""
+def is_own(module: ModuleType | None, package: str = "") -> bool:
+    """Whether the module is the user's, in a file that is not installed or typed in, or belongs to the package."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return not is_installed(file)
+        return not is_installed(file) or (module is not None and module.__name__.partition(".")[0] == package)
     return module is not None and getattr(module, "__spec__", None) is None and "." not in module.__name__
 
 
-def file_of(module: ModuleType | None) -> Path | None:
-    """The file of a module that is the user's, if it has one."""
+def file_of(module: ModuleType | None, package: str = "") -> Path | None:
+    """The file of a module that `is_own`, if it has one."""
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) and is_own(module) and Path(file).is_file() else None
+    return Path(file).resolve() if isinstance(file, str) and is_own(module, package) and Path(file).is_file() else None
 
 
 @cache
@@ -156,7 +156,7 @@ def _words(node: ast.AST) -> set[str | None]:
 def _all_below(root: Path) -> list[Path]:
     """The Python files of a package; of a folder that is none, which may be anybody's home, those that lie in it itself."""
     found = root.rglob("*.py") if (root / "__init__.py").is_file() else root.glob("*.py")
-    return [path.resolve() for path in found if not is_installed(str(path))]
+    return [path.resolve() for path in found if "site-packages" not in path.relative_to(root).parts]
 
 
 def _absolute(name: str, root: Path) -> dict[Path, Path]:

@@ -213,6 +213,32 @@ def test_an_old_compiled_file_is_not_taken_for_its_text(tmp_path, version, monke
     assert version({}) != stale
 
 
+def test_the_code_of_an_installed_package_counts_for_its_own_nodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    package = tmp_path / "site-packages" / "installed_pack"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "nodes.py").write_text(
+        HEAD + "from .helper import Helper\n" + NODE.format("late(Helper().apply(v))")
+        + "def late(v):\n    import importlib\n    return importlib.import_module('.lazy', __package__).f(v)\n"
+    )  # fmt: skip
+
+    def version(factor, lazy, data="1"):
+        (package / "helper.py").write_text(
+            f"K = {data}\nclass Helper:\n    def apply(self, v): return v * {factor} * K\n"
+        )
+        (package / "lazy.py").write_text(f"def f(v): return v + {lazy}\n")
+        for name in [name for name in sys.modules if name.startswith("installed_pack")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return importlib.import_module("installed_pack.nodes").n.node_type.version
+
+    first = version(1, 1)
+    assert version(1, 1) == first
+    assert len({first, version(2, 1), version(1, 2), version(1, 1, "2")}) == 4
+
+
 def notebook(text, file="<string>"):
     space = {"__name__": "__main__"}
     exec(compile(textwrap.dedent(text), file, "exec"), space)
