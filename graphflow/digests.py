@@ -11,11 +11,13 @@ import hashlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
-__all__ = ["Digests"]
+__all__ = ["Digests", "Watch", "Watched"]
 
 RACY_NS = 2_000_000_000
 WORTH_A_ROW = 1 << 20
@@ -23,6 +25,10 @@ WORTH_A_ROW = 1 << 20
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size, mtime, ctime, inode, sha256)"
 """A path is bytes: not every name of a file is text."""
 
+CHUNK = 1 << 20
+
+Watch = Callable[[Path, int, int], None]
+"""`watch(file, bytes read, its bytes)`"""
 State = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode."""
 
@@ -35,10 +41,13 @@ class Digests:
         self._known: dict[str, tuple[State, str]] | None = None
         self._lock = Lock()
 
-    def of(self, path: Path) -> str:
-        """Hex sha256 of a file, or of the names and digests of all files in a folder. Raises OSError."""
+    def of(self, path: Path, watch: Watch | None = None) -> str:
+        """Hex sha256 of a file, or of the names and digests of all files in a folder. Raises OSError.
+
+        `watch` is called while a file is read, and may raise to end it.
+        """
         if path.is_dir():
-            return self._of_folder(path)
+            return self._of_folder(path, watch)
         name = os.path.realpath(path)
         with self._lock:
             if self._known is None:
@@ -48,13 +57,13 @@ class Digests:
         if known is not None and known[0] == state:
             return known[1]
         with open(name, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _sha256(file, path, state[0], watch)
             after = _state(os.fstat(file.fileno()))
         if after == state and time.time_ns() - state[2] > RACY_NS:
             self._remember(name, state, digest)
         return digest
 
-    def _of_folder(self, root: Path) -> str:
+    def _of_folder(self, root: Path, watch: Watch | None) -> str:
         """Links are followed; a folder that was entered before, by whatever name, stands for what it was called then."""
         entered: dict[str, str] = {}
         parts: list[tuple[str, str]] = []
@@ -67,7 +76,7 @@ class Digests:
                 continue
             folders.sort()
             paths = [Path(name, file) for file in sorted(files)]
-            parts += [(path.relative_to(root).as_posix(), self.of(path)) for path in paths if path.is_file()]
+            parts += [(path.relative_to(root).as_posix(), self.of(path, watch)) for path in paths if path.is_file()]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _read(self) -> dict[str, tuple[State, str]]:
@@ -95,6 +104,26 @@ class Digests:
                 db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", (os.fsencode(name), *state, digest))
         except (sqlite3.Error, OSError):
             pass  # the digest is right all the same; it is only not remembered
+
+
+class Watched(Digests):
+    """What other digests know and read, watched."""
+
+    def __init__(self, digests: Digests, watch: Watch) -> None:
+        self._digests, self._watch = digests, watch
+
+    def of(self, path: Path, watch: Watch | None = None) -> str:
+        return self._digests.of(path, watch or self._watch)
+
+
+def _sha256(file: BinaryIO, path: Path, size: int, watch: Watch | None) -> str:
+    hasher, done = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK):
+        hasher.update(chunk)
+        done += len(chunk)
+        if watch is not None:
+            watch(path, done, size)
+    return hasher.hexdigest()
 
 
 def _state(found: os.stat_result) -> State:

@@ -24,6 +24,7 @@ from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .node import NodeType
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
+from .reading import watched
 from .registry import Registry
 from .settings import Settings
 from .show import html_of_files, html_of_outputs, in_words
@@ -188,7 +189,7 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        prints = self._fingerprints(order)
+        prints = _fingerprints(order, self.settings)
         with self.cache:
             self.cache.fetch([prints[key].recipe for key in order])
             return explain(workflow, order, prints, self.cache, self.settings, wanted, self.registry)
@@ -225,9 +226,15 @@ class Engine:
             if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
                 raise InvalidWorkflow(checked.problems)
             order = checked.order
-            prints = self._fingerprints(order)
+            cancel = cancel or Flag()
+            settings = watched(self.settings, cancel, emit)
+            try:
+                prints = _fingerprints(order, settings)
+            except Cancelled:
+                emit(RunDone("cancelled", time.perf_counter() - began))
+                raise
         around = Surroundings(
-            self.cache, self.settings, self.lanes, self.workers, emit, cancel or Flag(), refresh,
+            self.cache, settings, self.lanes, self.workers, emit, cancel, refresh,
             self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,
         )  # fmt: skip
         work = Run(workflow, order, prints, around)
@@ -263,14 +270,6 @@ class Engine:
         """What is asked to run may be a graph, JSON or a file as well."""
         return source if isinstance(source, Workflow) else as_workflow(source, self.infos)
 
-    def _fingerprints(self, order: Mapping[str, Bound]) -> dict[str, Fingerprint]:
-        try:
-            return fingerprints(order, self.settings)
-        except OSError as error:
-            raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
-        except RecursionError:
-            raise InvalidWorkflow([Problem("too_deep", "a value is nested about a thousand times")]) from None
-
 
 def run(workflow: Source, **options: Any) -> Result:
     """Run a workflow, a graph, or a workflow file, on an engine of its own."""
@@ -282,6 +281,15 @@ def node_result(node: Bound, entry: Entry) -> NodeResult:
     names = [output.name for output in node.type.outputs]
     outputs = tuple(share(value) for value in entry.outputs or ())
     return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})
+
+
+def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:
+    try:
+        return fingerprints(order, settings)
+    except OSError as error:
+        raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
+    except RecursionError:
+        raise InvalidWorkflow([Problem("too_deep", "a value is nested about a thousand times")]) from None
 
 
 def _is_output(kind: NodeType | None) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
     "NodeStarted",
     "Picture",
     "Progress",
+    "Reading",
     "RunDone",
     "RunStarted",
     "Text",
@@ -29,6 +30,16 @@ class Event:
         if body.get("display", "") is None:
             del body["display"]
         return {"event": type(self).__name__, **body}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Event):
+    """A large file is read, to know what it holds: before a run, and only if it was not read before."""
+
+    file: str
+    done: int
+    total: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from threading import Event as Flag
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
+from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, Reading, RunDone, RunStarted
 from .order import links_of, sources_first
 from .workflow import Workflow
 
@@ -37,11 +38,13 @@ class _Line:
 class Display:
     """Shows the events of one run; use as a context manager and pass `show` as `on_event`."""
 
-    def __init__(self, workflow: Workflow, console: Console | None = None) -> None:
+    def __init__(self, workflow: Workflow, console: Console | None = None, cancel: Flag | None = None) -> None:
         self._workflow = workflow
         self._titles = {key: node.title or node.class_type for key, node in workflow.items()}
         self._lines: dict[str, _Line] = {}
         self._footer = Text()
+        self._cancel = cancel or Flag()
+        self._is_over = False
         self._console = console or Console(file=sys.stderr)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=10)
         self._moves = self._console.is_terminal
@@ -57,7 +60,10 @@ class Display:
 
     def show(self, event: Event) -> None:
         match event:
+            case Reading(file=file, done=done, total=total):
+                self._footer = Text(f"reading {file}, {done / 2**30:.1f} of {total / 2**30:.1f} GB", style="dim")
             case RunStarted(nodes=nodes, cached=cached):
+                self._footer = Text()
                 links = links_of(self._workflow).items()
                 first = sources_first({node: [link.node for link in found.values()] for node, found in links})
                 place = {node: index for index, node in enumerate(first)}
@@ -83,6 +89,7 @@ class Display:
             self._console.print(f"{self._title(node)}: {state}{_seconds(seconds)}", highlight=False, markup=False)
 
     def _finish(self, status: str, seconds: float) -> None:
+        self._is_over = True
         for line in self._lines.values():
             if line.state == "running":
                 line.state = "stopped"
@@ -115,6 +122,8 @@ class Display:
                 Text(node if node in self._titles else ""),
                 self._detail(line),
             )
+        if self._cancel.is_set() and not self._is_over:
+            return Group(table, Text("cancelling", style="yellow"))
         return Group(table, self._footer) if self._footer else table
 
     def _shown(self) -> list[tuple[str, _Line]]:
@@ -139,7 +148,7 @@ class Display:
         if line.total <= 0:
             return Text("running", style=style).append(f"  {seconds}", style="dim")
         full = min(BAR, BAR * line.step // line.total)
-        bars = ("━", "━") if self._console.encoding.startswith("utf") else ("#", "-")
+        bars = ("━", "╌") if self._console.encoding.startswith("utf") else ("#", "-")
         return Text.assemble(
             (bars[0] * full, style), (bars[1] * (BAR - full), "bright_black"),
             (f" {line.step}/{line.total}", style), (f"  {seconds}", "dim"),

@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
         refuse_unwritable(runner, workflow)
         silent = options.json or options.quiet
         try:
-            with nullcontext() if silent else Display(workflow) as display:
+            with nullcontext() if silent else Display(workflow, cancel=cancel) as display:
                 show = display.show if display is not None else lines.show if options.json else None
                 result = runner.run(
                     workflow, on_event=show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra

@@ -12,6 +12,7 @@ from typing import Any
 from ..engine import Engine
 from ..events import Event
 from ..problem import InvalidWorkflow, Problem
+from ..reading import watched
 from ..remote import Remote
 from ..workflow import Source, as_workflow
 from .axes import Variants, axes
@@ -98,13 +99,15 @@ class Sweep:
             )  # fmt: skip
             return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
         stated = engine.settings.together
-        settings = replace(engine.settings, together=1 if exact else stated if stated > 1 else TOGETHER)
+        emit, cancel = on_event or _ignore, cancel or Flag()
+        settings = replace(watched(engine.settings, cancel, emit),
+                           together=1 if exact else stated if stated > 1 else TOGETHER)  # fmt: skip
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))
         tally = run_merged(
-            engine, settings, self.variants, merged, give=give, emit=on_event or _ignore, cancel=cancel or Flag(),
-            refresh=refresh, extra_pnginfo=extra_pnginfo,
+            engine, settings, self.variants, merged, give=give, emit=emit, cancel=cancel, refresh=refresh,
+            extra_pnginfo=extra_pnginfo,
         )  # fmt: skip
         return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
 

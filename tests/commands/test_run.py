@@ -215,7 +215,7 @@ def test_in_a_terminal_every_node_has_a_line_that_moves(write, pack, environment
     )
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
     assert "· Show" in " ".join(text.split()) and "waiting" in text
-    assert re.search(r"━+ [1-7]/8  0\.\d s", text)
+    assert re.search(r"━+╌+ [1-7]/8  0\.\d s", text)
     assert re.search(r"✓  The middle +1  done  0\.\d\d s", text) and re.search(r"done in \d\.\d\d s  2 ran", text)
     assert screen.rstrip().endswith("\x1b[?25h")
 
