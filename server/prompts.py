@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from dataclasses import replace
 from typing import Any
@@ -155,7 +154,7 @@ async def _tell(response: web.StreamResponse, state: State, prompt_id: str, sinc
         events = await state.queue.events(prompt_id, since, KEEP_ALIVE)
         for event in events:
             since = event.number or since
-            text = f"id: {event.number}\nevent: {event.type}\ndata: {json.dumps(event.data)}\n\n"
+            text = f"id: {event.number}\nevent: {event.type}\ndata: {event.data_json}\n\n"
             await response.write(text.encode())
             if event.is_terminal:
                 return

@@ -10,7 +10,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 from graphflow import Problem
 
-from .reading import answered, find, plain
+from .reading import NODES, answered, find, plain
 from .records import TERMINAL, Accepted, Event, Prompt, Refused, State, Submission
 from .store import Transaction
 from .texts import dump
@@ -87,12 +86,12 @@ def claim(tx: Transaction) -> Prompt | None:
     start = {"prompt_id": prompt.id, "timestamp": _now_ms()}
     if prompt.attempts > 1:
         start["attempt"] = prompt.attempts
-    _log(tx, {"seq": found[0], "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", start))
+    _log(tx, {"seq": found[0], "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", dump(start)))
     return prompt
 
 
-def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, dict[str, Any]]], after: int) -> int:
-    """Add events to the log, behind the one with the number `after`; the number of the last one then.
+def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, str]], after: int) -> int:
+    """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one then.
 
     Those that are there already, since a writer did not get its answer and writes again, are left as they are. If the
     epoch is over, nothing is written.
@@ -225,68 +224,65 @@ def _row(tx: Transaction, query: str, values: tuple[Any, ...]) -> Row | None:
 
 def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
     """The last event, the final state, and all that is known of the prompt by then."""
-    seq, prompt_id = held["seq"], held["id"]
-    _log(tx, held, (kind, data))
-    log = tx.db.execute("SELECT type, data FROM events WHERE prompt = ? ORDER BY number", (seq,)).fetchall()
-    outputs, meta, messages = _summary(log)
+    seq, prompt_id, last = held["seq"], held["id"], dump(data)
+    _log(tx, held, (kind, last))
+    outputs, meta = _shown(tx, seq)
+    size = tx.db.execute("SELECT sum(length(data)) FROM events WHERE prompt = ?", (seq,)).fetchone()[0]
     tx.db.execute(
         "UPDATE prompts SET state = ?, finished = ?, epoch = epoch + 1, cancelling = 0, outputs = ?, meta = ?, messages = ?,"
         " size = size + ? WHERE seq = ?",
-        (
-            _STATE[kind],
-            time.time(),
-            dump(outputs),
-            dump(meta),
-            dump(messages),
-            sum(len(text) for _, text in log),
-            seq,
-        ),
+        (_STATE[kind], time.time(), outputs, dump(meta), _messages(tx, seq), size, seq),
     )
     if held["started"] is not None:
         tx.db.execute("INSERT OR IGNORE INTO loose_claims VALUES (?)", (prompt_id,))
     if held["webhook"] is not None:
-        event = {"type": kind, "data": data}
-        body = {"prompt_id": prompt_id, "state": _STATE[kind], "outputs": outputs, "event": event}
+        event = f'{{"type":{dump(kind)},"data":{last}}}'
+        body = f'{{"prompt_id":{dump(prompt_id)},"state":{dump(_STATE[kind])},"outputs":{outputs},"event":{event}}}'
         tx.db.execute(
             "INSERT INTO webhooks (id, prompt_id, url, body, due) VALUES (?, ?, ?, ?, ?)",
-            (str(uuid.uuid4()), prompt_id, held["webhook"], dump(body), time.time()),
+            (str(uuid.uuid4()), prompt_id, held["webhook"], body, time.time()),
         )
     return _STATE[kind]
 
 
-def _summary(log: list[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
-    """What a log comes to: outputs by node, what the field calls `meta`, and the messages of the last attempt.
+def _shown(tx: Transaction, seq: int) -> tuple[str, dict[str, Any]]:
+    """What a log comes to: outputs by node in JSON, and what the field calls `meta`. Outputs may be large, so SQLite takes
+    them apart, which lets other threads run.
 
     What an attempt before the last one has shown is there, too; of what was shown again, the last word counts.
     """
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
     meta: dict[str, Any] = {}
-    messages: list[Any] = []
-    for kind, text in log:
-        if kind == "executed":
-            data = json.loads(text)
-            node, display = data["node"], data["display_node"]
-            outputs[node] = data["output"]
-            meta[node] = {"node_id": node, "display_node": display, "parent_node": None, "real_node_id": node}
-        elif kind == "execution_start":
-            messages = [[kind, json.loads(text)]]
-        elif kind == "execution_cached" or kind in TERMINAL:
-            messages.append([kind, json.loads(text)])
-    return outputs, meta, messages
+    query = (
+        "SELECT json_extract(data, '$.node'), json_extract(data, '$.display_node'), json_quote(json_extract(data, '$.output'))"
+        " FROM events WHERE prompt = ? AND type = 'executed' AND json_valid(data) ORDER BY number"
+    )
+    for node, display, output in tx.db.execute(query, (seq,)):
+        outputs[node] = output
+        meta[node] = {"node_id": node, "display_node": display, "parent_node": None, "real_node_id": node}
+    return "{" + ",".join(f"{dump(node)}:{output}" for node, output in outputs.items()) + "}", meta
 
 
-def _log(
-    tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, dict[str, Any]], after: int | None = None
-) -> int:
+def _messages(tx: Transaction, seq: int) -> str:
+    """`[[type, data], ...]` of the last attempt, in JSON: its start, what was cached, its end."""
+    wanted = ("execution_start", "execution_cached", *TERMINAL)
+    query = f"SELECT type, data FROM events WHERE prompt = ? AND type IN {wanted} ORDER BY number"
+    messages: list[str] = []
+    for kind, data in tx.db.execute(query, (seq,)):
+        if kind == "execution_start":
+            messages.clear()
+        messages.append(f"[{dump(kind)},{data}]")
+    return f"[{','.join(messages)}]"
+
+
+def _log(tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
     """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number of the
     last one then. What has such a number already stays as it is."""
     seq = prompt["seq"]
     last = tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0
     first = last + 1 if after is None else after + 1
     numbered = [(number, *event) for number, event in enumerate(events, first) if number > last]
-    tx.db.executemany(
-        "INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, dump(data)) for n, kind, data in numbered]
-    )
+    tx.db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, data) for n, kind, data in numbered])
     tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, kind, data in numbered)
     return last + len(numbered)
 
@@ -294,24 +290,26 @@ def _log(
 def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:
     """The node that was started last in the attempt at hand, and its type; by the log, if it is not known better."""
     if at is None:
-        found = tx.db.execute(
-            "SELECT data FROM events WHERE prompt = ?1 AND type = 'executing' AND number >"
+        at = tx.db.execute(
+            "SELECT json_extract(data, '$.node'), json_extract(data, '$.display_node') FROM events WHERE prompt = ?1"
+            " AND type = 'executing' AND number >"
             " (SELECT max(number) FROM events WHERE prompt = ?1 AND type = 'execution_start')"
             " ORDER BY number DESC LIMIT 1",
             (seq,),
         ).fetchone()
-        if found is None:
+        if at is None:
             return None, None
-        data = json.loads(found[0])
-        at = data["node"], data["display_node"]
-    query = "SELECT json_extract(value, '$.class_type') FROM prompts, json_each(workflow) WHERE seq = ? AND key = ?"
+    query = f"SELECT json_extract(value, '$.class_type') FROM prompts, {NODES} WHERE seq = ? AND key = ?"
     found = tx.db.execute(query, (seq, at[1])).fetchone()
     return at[0], found[0] if found is not None else None
 
 
 def _executed(tx: Transaction, seq: int) -> list[str]:
-    rows = tx.db.execute("SELECT data FROM events WHERE prompt = ? AND type = 'executed' ORDER BY number", (seq,))
-    return list(dict.fromkeys(json.loads(row[0])["node"] for row in rows.fetchall()))
+    query = (
+        "SELECT json_extract(data, '$.node') FROM events WHERE prompt = ? AND type = 'executed' AND json_valid(data)"
+        " ORDER BY number"
+    )
+    return list(dict.fromkeys(node for (node,) in tx.db.execute(query, (seq,))))
 
 
 def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .records import Event, Prompt
+from .texts import dump
 
 __all__ = ["Live"]
 
@@ -52,7 +53,7 @@ class Live:
             yield self._event("progress", {"value": value, "max": most, "prompt_id": self.prompt.id, "node": node})
 
     def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> Event:
-        return Event(self.prompt.id, None, kind, data, self.prompt.client_id, blob)
+        return Event(self.prompt.id, None, kind, dump(data), self.prompt.client_id, blob)
 
     def preview(self, metadata: dict[str, Any], picture: bytes) -> Event:
         return self._event("preview", metadata, picture)

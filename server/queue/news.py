@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from .records import Counts, Event
+from .texts import dump
 
 __all__ = ["News", "status_event"]
 
@@ -71,4 +72,4 @@ class News:
 
 def status_event(counts: Counts) -> Event:
     """The field's `status` message, for everybody."""
-    return Event(None, None, "status", {"status": {"exec_info": {"queue_remaining": counts.remaining}}})
+    return Event(None, None, "status", dump({"status": {"exec_info": {"queue_remaining": counts.remaining}}}))

@@ -8,12 +8,26 @@ from sqlite3 import Connection
 
 from .records import ACTIVE, FINISHED, Accepted, Conflict, Event, Page, Prompt, State
 
-__all__ = ["answered", "beginning", "events", "find", "history", "listing", "loose_claims", "pending_of", "plain"]
+__all__ = [
+    "NODES",
+    "answered",
+    "beginning",
+    "events",
+    "find",
+    "history",
+    "listing",
+    "loose_claims",
+    "pending_of",
+    "plain",
+]
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
     " extra, outputs, meta, messages"
 )
+
+NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
+"""The nodes of a workflow. SQLite's JSON ends at a depth of 1000, and what is deeper has no nodes for it."""
 
 
 def answered(db: Connection, prompt_id: str, digest: bytes) -> Accepted | None:
@@ -77,14 +91,14 @@ def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event
         "SELECT number, type, data FROM events WHERE prompt = ? AND number > ? ORDER BY number LIMIT ?",
         (found[0], since, limit),
     ).fetchall()
-    return [Event(prompt_id, number, kind, json.loads(data), found[1]) for number, kind, data in rows]
+    return [Event(prompt_id, number, kind, data, found[1]) for number, kind, data in rows]
 
 
 def beginning(db: Connection, prompt_id: str) -> tuple[int, int]:
     """The number of the last event (0 if there is none), and how many nodes the workflow has."""
     query = (
-        "SELECT (SELECT coalesce(max(number), 0) FROM events WHERE prompt = seq), (SELECT count(*) FROM json_each(workflow))"
-        " FROM prompts WHERE id = ?"
+        "SELECT (SELECT coalesce(max(number), 0) FROM events WHERE prompt = seq), "
+        f"(SELECT count(*) FROM {NODES}) FROM prompts WHERE id = ?"
     )
     last, nodes = db.execute(query, (prompt_id,)).fetchone()
     return last, nodes

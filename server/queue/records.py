@@ -183,16 +183,21 @@ class Event:
     prompt_id: str | None
     number: int | None
     type: str
-    data: dict[str, Any]
+    data_json: str
     client_id: str | None = None
     """Whose prompt it is; None: everybody's."""
     blob: bytes = b""
 
     @cached_property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.data_json)
+        return found
+
+    @cached_property
     def text(self) -> str:
         """The websocket message, made once however many read it; a stored one says its number, to go on from there."""
-        message = {"type": self.type, "data": self.data}
-        return json.dumps(message if self.number is None else {**message, "number": self.number})
+        number = "" if self.number is None else f', "number": {self.number}'
+        return f'{{"type": {json.dumps(self.type)}, "data": {self.data_json}{number}}}'
 
     @property
     def is_terminal(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from .records import Event
 
 __all__ = ["Append", "Relay"]
 
-Told = list[tuple[str, dict[str, Any]]]
+Told = list[tuple[str, str]]
+"""Types of events, and their data in JSON."""
 Append = Callable[[Told, int], Awaitable[int]]
 """Writes events down behind the one with this number, however long that takes; the number of the last one then."""
 
@@ -47,7 +48,7 @@ class Relay:
         """A frame of the run. Never waits."""
         match head["kind"]:
             case "events":
-                self._put(_States([(kind, data) for kind, data in head["events"]]))
+                self._put(_States(list(_events(head["events"], blob.decode()))))
             case "progress":
                 self._put(_Passing(list(self.live.progress(head["nodes"]))))
             case "preview":
@@ -90,3 +91,11 @@ class Relay:
 
 def _metadata(head: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in head.items() if key != "kind"}
+
+
+def _events(heads: list[tuple[str, int]], texts: str) -> Iterator[tuple[str, str]]:
+    """The texts stand behind each other, each as long as its head says; none is read here, as it may be large."""
+    at = 0
+    for kind, length in heads:
+        yield kind, texts[at : at + length]
+        at += length

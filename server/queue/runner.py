@@ -146,7 +146,7 @@ class Runner:
     async def _begin(self, prompt: Prompt) -> Relay:
         """From here on the prompt is the one that runs, and what the worker tells of it is written down."""
 
-        async def append(events: list[tuple[str, dict[str, Any]]], after: int) -> int:
+        async def append(events: list[tuple[str, str]], after: int) -> int:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
 
         last, nodes = await asyncio.wrap_future(self._store.read(lambda db: reading.beginning(db, prompt.id)))

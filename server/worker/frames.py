@@ -15,11 +15,11 @@ from typing import Any
 
 __all__ = ["Frame", "pack", "receive", "receive_async"]
 
-Frame = tuple[dict[str, Any], bytes]
+Frame = tuple[dict[str, Any], bytes | bytearray]
 _LENGTHS = struct.Struct(">II")
 
 
-def pack(head: dict[str, Any], blob: bytes = b"") -> bytes:
+def pack(head: dict[str, Any], blob: bytes | bytearray = b"") -> bytes:
     text = json.dumps(head, separators=(",", ":")).encode()
     return _LENGTHS.pack(len(text), len(blob)) + text + blob
 

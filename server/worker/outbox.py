@@ -4,6 +4,7 @@ pictures that are results: each is kept, so a node that makes them faster than t
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -48,13 +49,15 @@ class Outbox:
             self._run = {"prompt_id": prompt_id, "epoch": epoch}
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
-        """A state of the prompt; each arrives."""
+        """A state of the prompt; each arrives, as the text that is stored: in ASCII, so a character is a byte."""
+        text = json.dumps(data, separators=(",", ":")).encode()
         with self._changed:
-            last = self._frames[-1][0] if self._frames else None
-            if last is not None and last["kind"] == "events" and last["prompt_id"] == self._run.get("prompt_id"):
-                last["events"].append([kind, data])
+            head, texts = self._frames[-1] if self._frames else ({"kind": None}, b"")
+            if head["kind"] == "events" and head["prompt_id"] == self._run.get("prompt_id"):
+                head["events"].append((kind, len(text)))
+                texts += text  # in place: it is a bytearray
             else:
-                self._frames.append(({"kind": "events", **self._run, "events": [[kind, data]]}, b""))
+                self._frames.append(({"kind": "events", **self._run, "events": [(kind, len(text))]}, bytearray(text)))
             self._changed.notify_all()
 
     def progress(self, node: str, state: dict[str, Any]) -> None:
@@ -117,7 +120,7 @@ class Outbox:
                 frames, preview, over = self._next()
                 for head, blob in frames:
                     self._sock.sendall(pack(head, blob))
-                    if blob:
+                    if head["kind"] == "picture":
                         self._sent(blob)
                 if preview is not None:
                     self._send_preview(*preview)

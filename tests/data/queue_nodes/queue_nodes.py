@@ -44,7 +44,9 @@ def deaf(seconds: float = 60.0) -> str:
 
 @node("Strange", version="1", output=True, deterministic=False)
 def strange(how: str = "object") -> Ui:
-    """Shows what JSON has no word for."""
+    """Shows what JSON has no word for, or much."""
+    if how == "much":
+        return Ui({"things": [{"id": index, "w": [1, 2, 3]} for index in range(100_000)]})
     return Ui({"object": {"things": [{1}, Path("x")]}, "nan": {"things": [float("nan")]}, "keys": {(1, 2): [3]}}[how])
 
 

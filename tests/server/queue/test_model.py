@@ -1,5 +1,6 @@
 """The ledger against a reference of a few lines: submit, claim, finish, cancel, move, crash, restart, in any order."""
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.held is not None)
     @rule(times=st.integers(1, 2))
     def append(self, times):
-        event = ("executing", {"prompt_id": self.held[0], "node": "1", "display_node": "1"})
+        event = ("executing", json.dumps({"prompt_id": self.held[0], "node": "1", "display_node": "1"}))
         events = self.known[self.held[0]].events
         for _ in range(times):  # one that got no answer writes again
             assert self.do(lambda tx: ledger.append(tx, *self.held, [event], len(events))) == len(events) + 1
@@ -179,7 +180,7 @@ class Ledger(RuleBasedStateMachine):
     def a_late_worker_can_change_nothing(self, which, kind):
         key = self.old[which % len(self.old)]
         before = len(self.told)
-        assert self.do(lambda tx: ledger.append(tx, *key, [("executing", {})], 0)) == 0
+        assert self.do(lambda tx: ledger.append(tx, *key, [("executing", "{}")], 0)) == 0
         assert self.do(lambda tx: ledger.finish(tx, *key, kind, {})) is None
         assert not self.do(lambda tx: ledger.release(tx, *key))
         assert self.do(lambda tx: ledger.crash(tx, *key, "late", LIMIT)) is None

@@ -315,7 +315,7 @@ def scripted_session(store):
     do(lambda tx: ledger.move(tx, "b", None))
     first = do(ledger.claim)
     assert (first.id, first.epoch) == ("b", 1), "a claim whose answer was lost is answered again"
-    do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", {"node": "1", "display_node": "1"})], 1))
+    do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", '{"node": "1", "display_node": "1"}')], 1))
     do(lambda tx: ledger.finish(tx, first.id, first.epoch, "execution_success", {}))
     do(lambda tx: ledger.cancel(tx, "a"))
     return store.read(lambda db: {name: reading.find(db, name) for name in "abc"}).result(10)
@@ -357,3 +357,23 @@ def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, 
             assert not errors
 
     run(check())
+
+
+def test_what_is_nested_too_deeply_for_the_file_keeps_no_prompt_from_its_end(tmp_path):
+    """SQLite reads JSON to a depth of 1000; a workflow or an output beyond that ends like any other."""
+    store = Store(tmp_path / "q")
+    deep = "[" * 5000 + "]" * 5000
+    shown = [("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
+             for node, value in (("1", "[2]"), ("2", deep))]  # fmt: skip
+    store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(10)
+    store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(10)
+    held = store.write(ledger.claim).result(10)
+    assert store.read(lambda db: reading.beginning(db, "deep")).result(10) == (1, 0)
+    store.write(lambda tx: ledger.append(tx, held.id, held.epoch, shown, 1)).result(10)
+    assert store.write(lambda tx: ledger.cancel(tx, "deep")).result(10) == "cancelling"
+    assert (
+        store.write(lambda tx: ledger.finish(tx, held.id, held.epoch, "execution_success", {})).result(10)
+        == "cancelled"
+    )
+    assert store.read(lambda db: reading.find(db, "deep")).result(10).outputs == {"1": {"v": [2]}}
+    store.close()
