@@ -174,6 +174,17 @@ def test_what_changes_the_results_of_the_library_changes_those_of_a_pack_that_ca
     assert environment(together=4) != environment(together=1) == environment()
 
 
+def test_a_class_derived_from_a_loader_runs_again_when_its_file_has_changed_and_only_then(engine):
+    started = []
+    workflow = graph(load=("Popular LoadPlain", {"image": "x.png"}))
+    for grey in (0, 255):
+        Image.new("L", (4, 4), grey).save(engine.settings.input_dir / "x.png")
+        for _ in range(2):
+            done = engine.run(workflow, targets=["load"], on_event=started.append)
+            assert done.nodes["load"].outputs["IMAGE"].mean() == grey / 255
+    assert len([event for event in started if isinstance(event, gf.events.NodeStarted)]) == 2
+
+
 def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_node_type(engine):
     assert engine.registry["Popular Added"].display_name == "Added by assignment"
     assert shown(engine, last=("Popular Added", {})) == "3"

@@ -1,6 +1,7 @@
 """The node library under the old names, for packs that call it: `nodes.VAEDecode().decode(vae, samples)`."""
 
 import json
+import math
 import random
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -53,10 +54,17 @@ def _face(kind: NodeType) -> type:
     def input_types(cls):
         return describe(kind, current_settings())["input"]
 
+    def is_changed(cls, **values):
+        known = {name: values[name] for name in kind.asks_about if values.get(name) is not None}
+        if len(known) < len(kind.asks_about):  # which file it is, only the run will tell
+            return math.nan
+        return kind.outside(current_settings(), **known)
+
+    reads = {"IS_CHANGED": classmethod(is_changed)} if kind.outside is not None else {}
     return type(kind.name, (), {
         "INPUT_TYPES": classmethod(input_types), "RETURN_TYPES": tuple(out.type for out in kind.outputs),
         "RETURN_NAMES": tuple(out.name for out in kind.outputs), "FUNCTION": method, "CATEGORY": kind.category,
-        "OUTPUT_NODE": kind.is_output, "DESCRIPTION": kind.help, method: run,
+        "OUTPUT_NODE": kind.is_output, "DESCRIPTION": kind.help, method: run, **reads,
     })  # fmt: skip
 
 

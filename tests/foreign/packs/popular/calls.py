@@ -127,4 +127,14 @@ class Changes:
         return (picture,)
 
 
-CLASSES = (SaveElsewhere, PreviewTwice, Draw, Handles, Changes)
+class LoadPlain(nodes.LoadImage):
+    """The library's loader, under another method and without the mask."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "go"
+
+    def go(self, image):
+        return (self.load_image(image)[0],)
+
+
+CLASSES = (SaveElsewhere, PreviewTwice, Draw, Handles, Changes, LoadPlain)
