@@ -69,12 +69,11 @@ def input_digest(settings: Settings, name: str) -> str:
 
 
 def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
-    """Size, time and inode of all files that an output node has shown; None where one is gone."""
+    """Digests of all files that an output node has shown; None where one is gone."""
     try:
-        states = [os.stat(item["path"]) for items in (ui or {}).values() for item in items]
+        return ";".join(settings.digests.of(Path(item["path"])) for items in (ui or {}).values() for item in items)
     except OSError:
         return None
-    return ";".join(f"{state.st_size} {state.st_mtime_ns} {state.st_ino}" for state in states)
 
 
 def save_numbered(

@@ -1,15 +1,19 @@
 """For any graph and any edits: with a cache the outputs are those of without, and nothing known is computed again."""
 
+import itertools
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphflow as gf
-from graphflow import AnyType, Each, Every, Expansion, Link, Ui, node
+from graphflow import AnyType, Context, Each, Every, Expansion, Link, Ui, node
+from graphflow.digests import Digests
 from graphflow.fingerprint import fingerprints
 from graphflow.validate import validate
 
@@ -81,13 +85,46 @@ def show(value: AnyType) -> Ui:
     return Ui({"value": [value]})
 
 
-TYPES = [number, add, halve, numbers, total, twice, writes, spoil, show]
-PLAIN = [("Number", "value"), ("Add", "a", "b"), ("Halve", "a"), ("Numbers", "count"), ("Twice", "a", "b")]
+def _file(settings, name):
+    return settings.input_dir / f"{name % FILES}.txt"
+
+
+@node("Read", version="1", outside=lambda settings, name: settings.digests.of(_file(settings, name)))
+def read(settings: gf.Settings, name: int = 0) -> int:
+    return int(_file(settings, name).read_text())
+
+
+def _written(settings, ui):
+    try:
+        return " ".join(settings.digests.of(Path(path)) for path in (ui or {}).get("paths", ()))
+    except OSError:
+        return None
+
+
+@node("Save", version="1", output=True, effect=_written)
+def save(context: Context, value: AnyType) -> Ui:
+    """A file with the first number that is free, as a file that was deleted leaves its number to another."""
+    for index in itertools.count():
+        path = context.settings.output_dir / f"{index}.txt"
+        try:
+            with path.open("x") as file:
+                file.write(repr(value))
+        except FileExistsError:
+            continue
+        return Ui({"paths": [str(path)]})
+
+
+FILES = 3
+TYPES = [number, add, halve, numbers, total, twice, writes, spoil, show, read, save]
+PLAIN = [
+    ("Number", "value"), ("Add", "a", "b"), ("Halve", "a"), ("Numbers", "count"), ("Twice", "a", "b"), ("Read", "name"),
+    ("Read", "name"),
+]  # fmt: skip
 
 
 @st.composite
 def graphs(draw):
-    """A workflow of up to ten nodes in document order, each linked to earlier ones, all of them shown."""
+    """A workflow of up to ten nodes in document order, each linked to earlier ones, all shown and some saved."""
     document = {}
     ints, lists = [], []
     for index in range(draw(st.integers(1, 9))):
@@ -115,13 +152,43 @@ def graphs(draw):
         (lists if kind == "bad" else ints).append(key)
     for key in list(document):
         document[f"show{key}"] = {"class_type": "Show", "inputs": {"value": [key, 0]}}
+        if draw(st.integers(0, 2)) == 0:
+            document[f"save{key}"] = {"class_type": "Save", "inputs": {"value": [key, 0]}}
     return document
+
+
+class Step(NamedTuple):
+    document: dict
+    numbers: tuple[int, ...]
+    """What the files hold that are read."""
+    harmed: set[int]
+    """Which of the files that were written are deleted (the even ones) or overwritten before."""
+
+
+class Place:
+    """Folders of a history."""
+
+    def __init__(self, folder, name):
+        self.settings = gf.Settings(input_dir=Path(folder) / "input", output_dir=Path(folder) / name)
+        self.settings.input_dir.mkdir(exist_ok=True)
+        self.settings.output_dir.mkdir()
+
+    def prepare(self, step):
+        for index, number in enumerate(step.numbers):
+            (self.settings.input_dir / f"{index}.txt").write_text(str(number))
+        for index in step.harmed:
+            path = self.settings.output_dir / f"{index}.txt"
+            if path.exists():
+                path.write_text("spoiled") if index % 2 else path.unlink()
 
 
 @st.composite
 def histories(draw):
-    """A workflow and some edits of it, each a workflow of its own; now and then back to an earlier one."""
+    """A workflow and some edits of it, each a workflow of its own; now and then back to an earlier one. Between the runs the
+    files that are read change, and files that were written are deleted or overwritten."""
     found = [draw(graphs())]
+    numbers = st.tuples(*[st.integers(0, 2)] * FILES)
+    steps = [Step(found[0], draw(numbers), set())]
     for _ in range(draw(st.integers(1, 4))):
         document = {key: {**item, "inputs": dict(item["inputs"])} for key, item in draw(st.sampled_from(found)).items()}
         for item in document.values():
@@ -138,19 +205,23 @@ def histories(draw):
                 for key, item in reversed(document.items())
             }  # fmt: skip
         found.append(document)
-    return found
+        same = draw(st.booleans())
+        harmed = draw(st.sets(st.integers(0, 3))) if draw(st.booleans()) else set()
+        steps.append(Step(document, steps[-1].numbers if same else draw(numbers), harmed))
+    return steps
 
 
 def outcome(engine, document):
-    """What each Show shows (by the node that it shows), and the recipes of all nodes."""
+    """What each Show shows and each Save has in its files (by the node that it stands on), and the recipes of all nodes."""
     workflow = gf.Workflow.from_json(document)
     result = engine.run(workflow)
     order, problems = validate(workflow, engine.registry, engine.settings)
     assert not problems
     prints = fingerprints(order, engine.settings)
-    shown = {
-        prints[order[key].links["value"].node].recipe: found.ui.get("value") for key, found in result.nodes.items()
-    }
+    shown = {}
+    for key, found in result.nodes.items():
+        value = [Path(path).read_text() for path in found.ui["paths"]] if "paths" in found.ui else found.ui.get("value")
+        shown[order[key].type.name, prints[order[key].links["value"].node].recipe] = value
     stable = {key: mine.recipe for key, mine in prints.items() if not mine.is_volatile and not mine.is_open}
     return shown, stable, result
 
@@ -159,22 +230,26 @@ def outcome(engine, document):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories())
 def test_outputs_with_a_cache_equal_those_without_and_no_unchanged_node_runs(tier, history):
-    with tempfile.TemporaryDirectory() as folder, gf.Engine(gf.Registry(TYPES), cache=gf.Cache()) as lasting:
-        path = Path(folder)
-        seen = set()
-        for document in history:
-            with gf.Engine(gf.Registry(TYPES), cache=gf.Cache(memory=0)) as bare:
-                truth = outcome(bare, document)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        place, bare_place = Place(folder, "output"), Place(folder, "bare")
+        lasting = gf.Engine(gf.Registry(TYPES), place.settings, gf.Cache())
+        seen, harmed = set(), False
+        for step in history:
+            place.prepare(step)
+            with gf.Engine(gf.Registry(TYPES), bare_place.settings, gf.Cache(memory=0)) as bare:
+                truth = outcome(bare, step.document)[0]
             if tier == "memory":
-                shown, recipes, result = outcome(lasting, document)
+                shown, recipes, result = outcome(lasting, step.document)
             else:
-                with gf.Engine(
-                    gf.Registry(TYPES), cache=gf.Cache(path, memory=1 if tier == "disk" else 1 << 20)
-                ) as engine:
-                    shown, recipes, result = outcome(engine, document)
+                cache = gf.Cache(Path(folder) / "cache", memory=1 if tier == "disk" else 1 << 20)
+                with gf.Engine(gf.Registry(TYPES), replace(place.settings, digests=Digests()), cache) as engine:
+                    shown, recipes, result = outcome(engine, step.document)
                     assert not engine.cache.problems
             assert shown == truth
             again = {key for key in result.timings if recipes.get(key) in seen}
+            harmed = harmed or bool(step.harmed)
+            if harmed:
+                again = {key for key in again if step.document[key]["class_type"] != "Save"}
             assert not again, "a recipe that was computed before ran again"
             seen |= set(recipes.values())
 
@@ -182,13 +257,16 @@ def test_outputs_with_a_cache_equal_those_without_and_no_unchanged_node_runs(tie
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories())
 def test_what_explain_calls_a_hit_does_not_run_and_a_node_that_never_ran_is_called_a_miss(history):
-    with tempfile.TemporaryDirectory() as folder, gf.Engine(gf.Registry(TYPES), cache=gf.Cache(folder)) as engine:
-        for document in history:
-            workflow = gf.Workflow.from_json(document)
-            hits = {item.node for item in engine.explain(workflow) if item.hit}
-            result = engine.run(workflow)
-            assert not hits & result.timings.keys()
-            assert all(item.hit for item in engine.explain(workflow))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(folder, "output")
+        with gf.Engine(gf.Registry(TYPES), place.settings, gf.Cache(Path(folder) / "cache")) as engine:
+            for step in history:
+                place.prepare(step)
+                workflow = gf.Workflow.from_json(step.document)
+                hits = {item.node for item in engine.explain(workflow) if item.hit}
+                result = engine.run(workflow)
+                assert not hits & result.timings.keys()
+                assert all(item.hit for item in engine.explain(workflow))
 
 
 # -- lists and expansions, one promise at a time ---------------------------------------------------------------------
