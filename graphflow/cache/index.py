@@ -149,6 +149,7 @@ class Index:
         return found
 
     def find(self, key: bytes) -> Row | None:
+        """The newest entry of a key: what an older one wrote may be gone."""
         found = self._one("key", key)
         if found is not None and found.key != key:
             raise sqlite3.DatabaseError("it gives another entry than was asked for")
@@ -156,7 +157,9 @@ class Index:
 
     def _one(self, column: str, value: bytes) -> Row | None:
         with self._alone():
-            found = self._db.execute(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ? LIMIT 1", (value,)).fetchone()
+            found = self._db.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE {column} = ? ORDER BY created DESC LIMIT 1", (value,)
+            ).fetchone()
             if found is None:
                 return None
             outputs = self._db.execute(

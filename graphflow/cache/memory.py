@@ -47,7 +47,8 @@ class MemoryTier:
         return self.get(recipe) if recipe is not None else None
 
     def _of_key(self, key: bytes | None) -> bytes | None:
-        return next(iter(self._keys.get(key, ())), None) if key is not None else None
+        """The newest of them: what an older one wrote may be gone."""
+        return next(reversed(self._keys.get(key, {})), None) if key is not None else None
 
     def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
         """As `get` or `find`, without counting it as use."""

@@ -81,6 +81,26 @@ def test_a_written_file_that_was_overwritten_or_is_gone_is_written_again(place):
     assert "s" not in third.cached and colour_of(third.paths[0]) == RED
 
 
+@pytest.mark.parametrize("lasts", [True, False])
+def test_of_two_saved_files_of_one_picture_the_one_that_is_still_there_is_the_hit(place, lasts):
+    """Three ways to make a red picture are three recipes, and by content one thing to save."""
+    source = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": RED}}
+    ways = [
+        gf.Workflow.from_json({
+            "i": source, **{str(n): {"class_type": "ImageInvert", "inputs": {"image": [str(n - 1) if n else "i", 0]}}
+                            for n in range(count)},
+            "s": {"class_type": "SaveImage", "inputs": {"images": [str(count - 1) if count else "i", 0]}},
+        })
+        for count in (0, 2, 4)
+    ]  # fmt: skip
+    with gf.Engine(gf.Registry.installed(), place.settings(), place.cache()) as engine:
+        run = engine.run if lasts else place.run
+        (path,) = run(ways[0]).paths
+        path.unlink()
+        assert "s" in run(ways[1]).timings
+        assert "s" in run(ways[2]).cached
+
+
 def test_what_a_node_shows_says_nothing_of_how_the_cache_knows_its_files(place):
     (shown,) = place.run(one_colour(RED))["s"].ui["images"]
     assert shown.keys() == {"filename", "subfolder", "type", "path"}
