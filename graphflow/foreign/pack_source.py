@@ -48,24 +48,30 @@ class PackSource:
 
 
 def read_source(path: Path) -> PackSource:
-    """Of a file, or of a folder with all in it but hidden files, caches of Python and logs. Raises OSError."""
+    """Of a file, or of a folder with all in it but hidden files, caches of Python and logs."""
     hasher = sha256()
     expands = False
     imported: set[str] = set()
     for file in _files(path) if path.is_dir() else [path]:
-        state = file.stat()
-        hasher.update(os.fsencode(file.relative_to(path.parent)) + b"\0%d\0" % state.st_size)
-        if file.suffix != ".py" and state.st_size > _READ_WHOLE:
-            hasher.update(b"%d %d" % (state.st_mtime_ns, state.st_ctime_ns))
+        hasher.update(os.fsencode(file.relative_to(path.parent)) + b"\0")
+        try:
+            content = _content(file)
+        except OSError:  # gone meanwhile, or not for us: then the pack reads it no more than we do
             continue
-        content = file.read_bytes()
-        hasher.update(content)
+        hasher.update(b"%d\0" % len(content) + content)
         if file.suffix == ".py":
             expands = expands or _EXPAND.search(content) is not None
             imported.update(_imported(content))
     for helper in _elsewhere(imported, path):
         hasher.update(helper.read_bytes())
     return PackSource("p" + hasher.hexdigest()[:24], expands, frozenset(name.partition(".")[0] for name in imported))
+
+
+def _content(file: Path) -> bytes:
+    state = file.stat()
+    if file.suffix == ".py" or state.st_size <= _READ_WHOLE:
+        return file.read_bytes()
+    return b"%d %d %d" % (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,18 @@ def test_what_a_pack_leaves_behind_does_not_count(load):
     first = load({"packs/p/__init__.py": CLASS}).version
     rest = ["__pycache__/x.cpython-311.pyc", ".git/HEAD", ".cache", "run.log"]
     assert load({f"packs/p/{name}": "x" for name in rest}).version == first
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_the_pack_from_loading(load, monkeypatch):
+    real = Path.read_bytes
+
+    def read(path):
+        if path.name == "secret.json":
+            raise PermissionError(path)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert load({"packs/p/__init__.py": CLASS, "packs/p/secret.json": "{}"}).version
 
 
 def test_files_behind_a_link_count_and_a_loop_ends(load, tmp_path):
