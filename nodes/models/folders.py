@@ -61,7 +61,8 @@ def _models_below(place: Path) -> Iterator[Path]:
             folders.clear()
             yield folder
             continue
-        yield from (folder / file for file in files if file.endswith(ENDINGS) and not file.startswith("."))
+        named = (folder / file for file in files if file.endswith(ENDINGS) and not file.startswith("."))
+        yield from (path for path in named if path.exists())  # a link may lead nowhere
 
 
 def _is_diffusers(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["TEXT", "UNET", "VAE", "check_checkpoint", "check_vae", "read_header"]
+__all__ = ["TEXT", "UNET", "VAE", "check_checkpoint", "check_vae", "read_config", "read_header", "unreadable"]
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 OTHERS = {
@@ -32,16 +32,16 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise _unreadable(path, "it has no safetensors header")
+                raise unreadable(path, "it has no safetensors header")
             header = json.loads(file.read(length))
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        raise unreadable(path, error.strerror or str(error)) from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        raise _unreadable(path, "its header is no safetensors header") from None
+        raise unreadable(path, "its header is no safetensors header") from None
     if end > size:
-        raise _unreadable(path, f"it ends after {size:,} of {end:,} bytes", "it was not downloaded to its end")
+        raise unreadable(path, f"it ends after {size:,} of {end:,} bytes", "it was not downloaded to its end")
     return tensors
 
 
@@ -74,15 +74,24 @@ def _check_folder(path: Path) -> None:
     for part in ("unet", "vae", "text_encoder"):
         if not (path / part / "config.json").is_file():
             raise _not_sd15(path, f"it has no {part}/config.json")
-    try:
-        config = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    except OSError:
-        config = {}
-    except ValueError:
-        raise _unreadable(path, "its scheduler_config.json is not JSON") from None
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    config = read_config(scheduler) if scheduler.is_file() else {}
     kind = config.get("prediction_type", "epsilon")
     if kind != "epsilon":
         raise _not_sd15(path, f"its U-Net predicts {kind}, not the noise")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a diffusers folder. Raises GraphFlowError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise unreadable(path, f"it is no JSON object, in {path.parent}")
+    return found
 
 
 def _not_sd15(path: Path, what: str) -> GraphFlowError:
@@ -91,5 +100,5 @@ def _not_sd15(path: Path, what: str) -> GraphFlowError:
     ])  # fmt: skip
 
 
-def _unreadable(path: Path, what: str, hint: str | None = None) -> GraphFlowError:
+def unreadable(path: Path, what: str, hint: str | None = None) -> GraphFlowError:
     return GraphFlowError([Problem("unreadable_model", f"{path.name} cannot be read: {what}", hint=hint)])

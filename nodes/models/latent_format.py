@@ -4,10 +4,10 @@ Models, arXiv 2112.10752, appendix G)."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from .handles import Source
+from .header import read_config
 
 __all__ = ["latent_scale"]
 
@@ -19,5 +19,6 @@ def latent_scale(source: Source | None) -> float:
     if source is not None and source.kind == "diffusers":
         config = Path(source.path) / "vae" / "config.json"
         if config.is_file():
-            return float(json.loads(config.read_text(encoding="utf-8")).get("scaling_factor", SD15_SCALE))
+            stated = read_config(config).get("scaling_factor")
+            return float(stated) if isinstance(stated, (int, float)) else SD15_SCALE
     return SD15_SCALE

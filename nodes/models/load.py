@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from transformers.utils import logging as transformers_logging
 from graphflow import GraphFlowError, Problem
 
 from .handles import Source
-from .header import TEXT, UNET, VAE, read_header
+from .header import TEXT, UNET, VAE, read_config, read_header, unreadable
 
 __all__ = ["load_text_encoder", "load_tokenizer", "load_unet", "load_vae"]
 
 SD15 = Path(__file__).parent / "configs" / "sd15"
-transformers_logging.disable_progress_bar()  # the terminal belongs to the display of the run
+# The terminal belongs to the display of the run, and what is wrong is told as a Problem.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
 
 
 def _config(part: str) -> dict[str, Any]:
@@ -56,22 +60,31 @@ def _weights(path: str, prefix: str) -> dict[str, Tensor]:
 
 
 def _unpickle(path: str) -> dict[Any, Any]:
-    name = Path(path).name
-    try:
+    with _readable(Path(path)):
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise GraphFlowError([
-            Problem("unsafe_model", f"{name} is refused: it holds more than weights ({str(error).splitlines()[0]})",
-                    hint="get it as .safetensors, which can hold nothing but weights")
-        ]) from None  # fmt: skip
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
-        raise GraphFlowError([
-            Problem("unreadable_model", f"{name} cannot be read: {str(error).splitlines()[0] if str(error) else 'it is damaged'}")
-        ]) from None  # fmt: skip
     found = found.get("state_dict", found) if isinstance(found, dict) else None
     if not isinstance(found, dict):
-        raise GraphFlowError([Problem("unreadable_model", f"{name} cannot be read: it holds no weights by name")])
+        raise unreadable(Path(path), "it holds no weights by name")
     return found
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Libraries raise errors of every kind where a file is not what they expect: all are one Problem here."""
+    try:
+        yield
+    except (GraphFlowError, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error).strip()
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in said:
+            raise GraphFlowError([
+                Problem("unsafe_model", f"{path.name} is refused: it holds more than weights",
+                        hint="get it as .safetensors, which can hold nothing but weights")
+            ]) from None  # fmt: skip
+        if isinstance(error, (pickle.UnpicklingError, KeyError, EOFError)) or not said:
+            raise unreadable(path, "it is damaged, or of another kind") from None
+        raise unreadable(path, said.splitlines()[0]) from None
 
 
 def _float(tensor: Tensor) -> Tensor:
@@ -134,17 +147,31 @@ def load_text_encoder(source: Source) -> CLIPTextModel:
 
 def load_tokenizer(source: Source) -> CLIPTokenizer:
     folder = Path(source.path) / "tokenizer" if source.kind == "diffusers" else SD15 / "tokenizer"
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    if not folder.is_dir():
+        raise _other(source, "tokenizer", "tokenizer/ is missing")
+    with _readable(folder):
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _from_folder(kind: Any, source: Source, part: str) -> Any:
     folder = Path(source.path) / part
     if not (folder / "config.json").is_file():
         raise _other(source, part or "VAE", f"{part or folder.name}/config.json is missing")
-    for file in folder.glob("*.safetensors"):
-        read_header(file)
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False).float()
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        first = (str(error).strip().splitlines() or ["it is damaged"])[0]
-        raise GraphFlowError([Problem("unreadable_model", f"{folder} cannot be read: {first}")]) from None
+    read_config(folder / "config.json")
+    files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin") and file.is_file()]
+    if not files:
+        raise _other(source, part or "VAE", f"{part or folder.name}/ has no weights (.safetensors or .bin)")
+    for file in files:
+        if file.suffix == ".safetensors":
+            read_header(file)
+    with _readable(folder):
+        return kind.from_pretrained(
+            folder, local_files_only=True, low_cpu_mem_usage=False, variant=_variant(files)
+        ).float()
+
+
+def _variant(files: list[Path]) -> str | None:
+    """`fp16` where there is nothing but `NAME.fp16.safetensors`; None where there are weights without a variant."""
+    names = [re.sub(r"-\d+-of-\d+", "", file.stem) for file in files]
+    variants = [name.partition(".")[2] for name in names]
+    return None if "" in variants else min(variants)

@@ -1,6 +1,7 @@
 """Models from files: every form that is read gives the same pictures; what is no model is refused by name."""
 
 import json
+import os
 import pickle
 import shutil
 import socket
@@ -9,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from graphflow_nodes.models import load
-from graphflow_nodes.models.folders import ModelFolders
+from graphflow_nodes.models.folders import BUILTIN, ModelFolders
 from graphflow_nodes.models.handles import Source
 from graphflow_nodes.models.header import read_header
 from safetensors.torch import load_file, save_file
@@ -250,3 +251,81 @@ def test_no_network_is_asked_ever(small_sd15, monkeypatch):
 def test_a_vae_file_is_kept_apart_from_the_checkpoint_it_replaces(small_sd15):
     vae = load.load_vae(Source(str(small_sd15.models / "vae" / "small_vae.safetensors"), "vae", "z"))
     assert isinstance(vae, AutoencoderKL) and json.loads(vae.to_json_string())["block_out_channels"] == [32, 32, 64, 64]
+
+
+@pytest.fixture
+def tiny_copy(tmp_path):
+    """A copy of the built-in model as `checkpoints/copy`, to be damaged."""
+    copy = tmp_path / "checkpoints" / "copy"
+    shutil.copytree(BUILTIN / "graphflow-tiny", copy)
+    return copy
+
+
+def told(models, capfd):
+    """What is said of the copy when a picture is to be made with it; nothing else goes to the terminal."""
+    workflow = gf.Workflow.load("workflows/text_to_image.json").set("4.ckpt_name", "copy").set("3.steps", 1)
+    settings = gf.Settings(models=(models,))
+    with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine, pytest.raises(gf.GraphFlowError) as error:
+        engine.run(workflow, targets=["8"])
+    assert "".join(capfd.readouterr()) == ""
+    return {problem.code for problem in error.value.problems}, str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "code", "said"),
+    [
+        ("tokenizer", None, "not_sd15", "copy has no tokenizer of Stable Diffusion 1.x: tokenizer/ is missing"),
+        ("tokenizer/vocab.json", b"{", "unreadable_model", "tokenizer cannot be read"),
+        ("vae/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
+        ("unet/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
+        ("scheduler/scheduler_config.json", b"[]", "unreadable_model", "it is no JSON object"),
+        ("unet/diffusion_pytorch_model.safetensors", None, "not_sd15", "unet/ has no weights"),
+    ],
+)
+def test_what_is_wrong_with_a_part_of_a_folder_is_told_by_its_name(
+    tiny_copy, tmp_path, capfd, file, content, code, said
+):
+    path = tiny_copy / file
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+    codes, message = told(tmp_path, capfd)
+    assert code in codes and said in message and "weights_only" not in message
+
+
+def test_a_pickle_with_code_in_a_folder_is_refused_and_the_code_does_not_run(tiny_copy, tmp_path, capfd):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (tiny_copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"a": Evil()}, tiny_copy / "unet" / "diffusion_pytorch_model.bin")
+    codes, message = told(tmp_path, capfd)
+    assert not (tmp_path / "ran").exists() and "Traceback" not in message and "weights_only" not in message
+    assert codes <= {"unsafe_model", "unreadable_model"}
+
+
+def test_weights_of_a_variant_are_taken_where_there_are_no_others(tiny_copy, tmp_path):
+    for part, name in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        (tiny_copy / part / f"{name}.safetensors").rename(tiny_copy / part / f"{name}.fp16.safetensors")
+    workflow = gf.Workflow.load("workflows/text_to_image.json").set("3.steps", 1).set("5.batch_size", 1)
+    with gf.Engine(settings=gf.Settings(models=(tmp_path,))) as engine:
+        found = [
+            engine.run(workflow.set("4.ckpt_name", name), targets=["8"])["8"].outputs["IMAGE"]
+            for name in ("copy", "graphflow-tiny")
+        ]
+    assert torch.equal(*found)
+
+
+def test_a_link_that_leads_nowhere_is_no_model(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    assert ModelFolders([tmp_path]).list("checkpoints") == ["graphflow-tiny"]
