@@ -24,6 +24,10 @@ from .refusal import Refused, refusal
 __all__ = ["listening", "serve"]
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+COLLECT_EVERY = 60.0
+"""Seconds between two looks of the collector at all objects."""
+SELDOM = 1000
+"""Collections of younger objects after which it looks at all of them none the less."""
 SHUTDOWN = 1.0
 """Seconds that open requests get to end, while the step at hand ends."""
 
@@ -37,14 +41,26 @@ async def serve(options: Options, settings: QueueSettings, log_level: str = "INF
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
     async with listening(options, settings, recent) as port:
-        # What is loaded by now stays: the collector need not look at it again and again, with all threads waiting.
-        gc.collect()
-        gc.freeze()
+        tidying = asyncio.create_task(_tidy())
         # Threads that compute give way to the event loop after this long.
         sys.setswitchinterval(0.001)
         print(address(options, port), flush=True)
         await asked_to_end.wait()
+        tidying.cancel()
     return 0
+
+
+async def _tidy() -> None:
+    """The collector looks at everything once in a while, instead of in the middle of each large request: all threads
+    wait for it, for a tenth of a second where there are some hundred thousand objects."""
+    # What is loaded by now stays: it need not be looked at again.
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, SELDOM)
+    while True:
+        await asyncio.sleep(COLLECT_EVERY)
+        gc.collect()
 
 
 @asynccontextmanager

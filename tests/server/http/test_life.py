@@ -167,6 +167,16 @@ answer = post("/prompt?wait=20", {"prompt": graph})
 big = {str(i): {"class_type": "Number", "inputs": {"value": [str(i - 1), 0] if i else 1}} for i in range(5000)}
 big["out"] = {"class_type": "Show", "inputs": {"value": ["4999", 0]}}
 post("/validate", {"prompt": big})
+crowd = {str(i): {"class_type": "Show", "inputs": {"value": ["x", 0]}} for i in range(10_000)}
+try:
+    post("/prompt", {"prompt": {"x": {"class_type": "Number", "inputs": {"value": "no number"}}, **crowd}})
+except urllib.error.HTTPError as refused:
+    assert refused.code == 400
+wide = {"1": {"class_type": "Show", "inputs": {"value": 1, **{f"unknown{i}": 0 for i in range(50_000)}}}}
+for path in ("/validate", "/prompt"):
+    post(path, {"prompt": wide})
+many = [{"id": i, "at": [i, i]} for i in range(50_000)]
+post("/prompt", {"prompt": {"1": wide["1"] | {"inputs": {"value": 1}}}, "extra_data": {"extra_pnginfo": {"workflow": many}}})
 done.set()
 assert answer["state"] == "done", answer
 """
