@@ -132,51 +132,68 @@ def test_the_address_that_is_printed_is_answered(serve, monkeypatch, host):
 
 
 def test_the_event_loop_is_never_held_for_50_ms_while_a_node_computes(tmp_path):
-    """The server measures it itself, while a node burns a core, clients ask for all there is, and a large graph is checked."""
-
-    def gap(url: str) -> float:
-        text = urllib.request.urlopen(f"{url}/metrics").read().decode()
-        return float(re.search(r"^graphflow_event_loop_gap_seconds (\S+)$", text, re.MULTILINE)[1])
-
+    """The server measures it itself, while a node burns a core, clients ask for all there is, and large requests come."""
     with program(tmp_path) as (_, line):
         url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-        post(url, "/prompt?wait=20", {"prompt": BURN})
-        # The machine may be busy with other things: what the server does itself shows in the best of some rounds.
-        gaps: list[float] = []
-        while len(gaps) < 6 and (not gaps or min(gaps) >= 0.05):
-            gap(url)
-            subprocess.run([sys.executable, "-c", ASK, url, json.dumps(BURN)], check=True, timeout=60)
-            gaps.append(gap(url))
-    assert min(gaps) < 0.05, gaps
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK, url, json.dumps(BURN)], capture_output=True, text=True, timeout=120
+        )
+    assert asked.returncode == 0, asked.stderr
+    gaps = json.loads(asked.stdout)
+    best = {name: min(found) for name, found in gaps.items()}
+    assert len(best) == 6 and max(best.values()) < 0.05, best
 
 
 ASK = """
-import json, sys, threading, urllib.request
-url, graph = sys.argv[1], json.loads(sys.argv[2])
+import json, re, sys, threading, urllib.error, urllib.request
+url, burn = sys.argv[1], json.dumps({"prompt": json.loads(sys.argv[2])}).encode()
 def get(path):
-    return urllib.request.urlopen(url + path, timeout=30).read()
-def post(path, body):
-    return json.loads(urllib.request.urlopen(url + path, json.dumps(body).encode(), timeout=30).read())
+    return urllib.request.urlopen(url + path, timeout=60).read()
+def post(path, body, refused=False):
+    try:
+        answer = urllib.request.urlopen(url + path, body, timeout=60).read()
+        assert not refused
+        return answer
+    except urllib.error.HTTPError as error:
+        assert refused and error.code == 400, error.read()
+def gap():
+    return float(re.search(rb"^graphflow_event_loop_gap_seconds (\\S+)$", get("/metrics"), re.MULTILINE)[1])
 done = threading.Event()
 def look():
     while not done.is_set():
         for path in ("/queue", "/history?max_items=20", "/object_info", "/jobs", "/system_stats", "/openapi.json"):
             get(path)
-threading.Thread(target=look, daemon=True).start()
-answer = post("/prompt?wait=20", {"prompt": graph})
-big = {str(i): {"class_type": "Number", "inputs": {"value": [str(i - 1), 0] if i else 1}} for i in range(5000)}
-big["out"] = {"class_type": "Show", "inputs": {"value": ["4999", 0]}}
-post("/validate", {"prompt": big})
+def compute():
+    while not done.is_set():
+        assert json.loads(post("/prompt?wait=20", burn))["state"] == "done"
+
+def body(graph, **more):
+    return json.dumps({"prompt": graph, **more}).encode()
+show = {"class_type": "Show", "inputs": {"value": 1}}
+chain = {str(i): {"class_type": "Number", "inputs": {"value": [str(i - 1), 0] if i else 1}} for i in range(5000)}
+chain["out"] = {"class_type": "Show", "inputs": {"value": ["4999", 0]}}
 crowd = {str(i): {"class_type": "Show", "inputs": {"value": ["x", 0]}} for i in range(10_000)}
-try:
-    post("/prompt", {"prompt": {"x": {"class_type": "Number", "inputs": {"value": "no number"}}, **crowd}})
-except urllib.error.HTTPError as refused:
-    assert refused.code == 400
+crowd["x"] = {"class_type": "Number", "inputs": {"value": "no number"}}
 wide = {"1": {"class_type": "Show", "inputs": {"value": 1, **{f"unknown{i}": 0 for i in range(50_000)}}}}
-for path in ("/validate", "/prompt"):
-    post(path, {"prompt": wide})
-many = [{"id": i, "at": [i, i]} for i in range(50_000)]
-post("/prompt", {"prompt": {"1": wide["1"] | {"inputs": {"value": 1}}}, "extra_data": {"extra_pnginfo": {"workflow": many}}})
+many = [{"id": i, "at": [i, i]} for i in range(20_000)]
+questions = {
+    "nothing large": ("/prompt", body({"1": show}), False),
+    "a long chain": ("/validate", body(chain), False),
+    "many wrong outputs": ("/prompt", body(crowd), True),
+    "all problems": ("/validate", body(wide), False),
+    "many warnings": ("/prompt", body(wide), False),
+    "a large document": ("/prompt", body({"1": show}, extra_data={"extra_pnginfo": {"workflow": many}}), False),
+}
+for work in (look, compute):
+    threading.Thread(target=work).start()
+# The machine may be busy with other things: what the server does itself shows in the best of some rounds.
+gaps = {name: [] for name in questions}
+for _ in range(10):
+    for name, question in questions.items():
+        if not gaps[name] or min(gaps[name]) >= 0.05:
+            gap()
+            post(*question)
+            gaps[name].append(gap())
 done.set()
-assert answer["state"] == "done", answer
+print(json.dumps(gaps))
 """
