@@ -1,5 +1,7 @@
 """Loaders give handles: what to load, not the weights. The weights are loaded when the first node needs them."""
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from graphflow import Choice, ClipHandle, ModelHandle, Settings, VaeHandle, node
@@ -51,7 +53,7 @@ def checkpoint_loader_simple(
     """
     path = folders(settings).find("checkpoints", ckpt_name)
     check_checkpoint(path)
-    source = Source(str(path), "diffusers" if path.is_dir() else "ldm", settings.digests.of(path))
+    source = _source(settings, path, "ldm")
     return Checkpoint(Model(source), Clip(source), Vae(source))
 
 
@@ -60,4 +62,9 @@ def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes, "model
     """Take a VAE out of a file or a diffusers folder of its own."""
     path = folders(settings).find("vae", vae_name)
     check_vae(path)
-    return Vae(Source(str(path), "diffusers" if path.is_dir() else "vae", settings.digests.of(path)))
+    return Vae(_source(settings, path, "vae"))
+
+
+def _source(settings: Settings, path: Path, kind: str) -> Source:
+    digest_now = partial(settings.digests.of, path)
+    return Source(str(path), "diffusers" if path.is_dir() else kind, digest_now(), digest_now)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from graphflow import Handle
 
@@ -18,6 +19,12 @@ class Source:
     path: str
     kind: str
     digest: str
+    digest_now: Callable[[], str] | None = field(default=None, compare=False, repr=False)
+    """Weights are read later than the digest was taken, and the file may be another by then."""
+
+    def has_changed(self) -> bool:
+        """Raises OSError where the file is gone."""
+        return self.digest_now is not None and self.digest_now() != self.digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,7 +18,7 @@ from graphflow import GraphFlowError, Problem
 
 from . import load
 from .batcher import Ask, Batcher, Call
-from .handles import Clip, Model, Vae
+from .handles import Clip, Model, Source, Vae
 
 __all__ = ["Pool"]
 
@@ -51,7 +52,7 @@ class Pool:
         return self._thread.submit(call, *arguments).result()
 
     def unet(self, handle: Model) -> Any:
-        return self._get((handle.source.digest, "unet"), lambda: load.load_unet(handle.source))
+        return self._get(handle.source, "unet", lambda: load.load_unet(handle.source))
 
     def seat(self, unet: Any, shape: torch.Size, call: Call) -> AbstractContextManager[Ask]:
         """A place among the samplers that ask this U-Net about latents of a `shape` [C,h,w]; see Batcher."""
@@ -68,18 +69,22 @@ class Pool:
         return max(1, int(free // row))
 
     def vae(self, handle: Vae) -> Any:
-        return self._get((handle.source.digest, "vae"), lambda: load.load_vae(handle.source))
+        return self._get(handle.source, "vae", lambda: load.load_vae(handle.source))
 
     def text_encoder(self, handle: Clip) -> tuple[Any, Any]:
         """(tokenizer, text model)"""
-        encoder = self._get((handle.source.digest, "text"), lambda: load.load_text_encoder(handle.source))
-        tokenizer = self._get((handle.source.digest, "tokenizer"), lambda: load.load_tokenizer(handle.source))
+        encoder = self._get(handle.source, "text", lambda: load.load_text_encoder(handle.source))
+        tokenizer = self._get(handle.source, "tokenizer", lambda: load.load_tokenizer(handle.source))
         return tokenizer, encoder
 
-    def _get(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+    def _get(self, source: Source, name: str, make: Callable[[], Any]) -> Any:
+        key = (source.digest, name)
         with self._lock:
             if key not in self._parts:
                 part = self.run(make)
+                if source.has_changed():
+                    raise GraphFlowError([Problem("file_changed", f"{Path(source.path).name} changed while the run went on",
+                                                  hint="run the workflow again")])  # fmt: skip
                 size = 0
                 if isinstance(part, torch.nn.Module):
                     part = self.run(part.to, self.device).eval().requires_grad_(False)

@@ -13,6 +13,7 @@ from graphflow_nodes.models import load
 from graphflow_nodes.models.folders import BUILTIN, ModelFolders
 from graphflow_nodes.models.handles import Source
 from graphflow_nodes.models.header import read_header
+from graphflow_nodes.models.pool import Pool
 from safetensors.torch import load_file, save_file
 
 import graphflow as gf
@@ -65,6 +66,24 @@ def test_a_diffusers_folder_gives_the_same_picture(small_sd15, tmp_path):
     (folder / "model_index.json").write_text("{}")
     picture = run(tmp_path / "models", prompt(**{"4__ckpt_name": "mine/small"}))["IMAGE"]
     torch.testing.assert_close(picture, run(small_sd15.models)["IMAGE"], rtol=0, atol=1e-5)
+
+
+def test_weights_that_were_replaced_after_the_run_began_are_refused_and_not_taken_for_the_old_ones(
+    small_sd15, tmp_path
+):
+    file = tmp_path / "models" / "vae" / "my.safetensors"
+    file.parent.mkdir(parents=True)
+    old = (small_sd15.models / "vae" / "small_vae.safetensors").read_bytes()
+    file.write_bytes(old)
+    with gf.Engine(settings=gf.Settings(models=(tmp_path / "models",))) as engine:
+        loading = gf.Workflow.from_json({"v": {"class_type": "VAELoader", "inputs": {"vae_name": file.name}}})
+        (handle,) = engine.run(loading, targets=["v"])["v"].outputs.values()
+    pool = Pool()
+    save_file({name: weight + 1 for name, weight in load_file(file).items()}, file)
+    with pytest.raises(gf.GraphFlowError, match=r"my.safetensors changed while the run went on"):
+        pool.vae(handle)
+    file.write_bytes(old)
+    assert pool.vae(handle) is not None
 
 
 @pytest.mark.parametrize("layout", ["LDM", "LDM of a whole checkpoint", "diffusers file", "diffusers folder"])
