@@ -148,17 +148,18 @@ class _Reader:
         self._all(cells)
         self._all(function.__defaults__ or ())
         self.read(function.__kwdefaults__)
-        self._variables(home, _names(code))
+        self._variables(home, _names(code), set())
 
-    def _variables(self, home: Mapping[str, Any], names: set[str]) -> None:
-        """The variables of these names; of a module among them, its variables of these names."""
+    def _variables(self, home: Mapping[str, Any], names: set[str], entered: set[int]) -> None:
+        """The variables of these names; of each module among them, once, those of these names as well."""
         for name in sorted(names & home.keys()):
-            value, is_new = home[name], id(home[name]) not in self._seen
+            value = home[name]
             self._name(name)
             self.read(value)
-            if isinstance(value, ModuleType) and is_own(value, self._package) and is_new:
+            if isinstance(value, ModuleType) and is_own(value, self._package) and id(value) not in entered:
+                entered.add(id(value))
                 self._text_of(value)
-                self._variables(vars(value), names)
+                self._variables(vars(value), names, entered)
 
     def _class(self, kind: type) -> None:
         self._name(kind.__module__, kind.__qualname__)

@@ -103,6 +103,17 @@ def test_variables_of_an_imported_module_count(version):
     assert version({"data": '{"k": 20}'}) != first
 
 
+def test_every_function_counts_with_what_it_names_of_a_module_itself(version):
+    head = HEAD + "from . import config\ndef other(v): return v * config.B\n" + NODE.format("v * config.A + other(v)")
+    files = {
+        "nodes/p/__init__.py": head,
+        "nodes/p/config.py": "from . import config\nA, B = open('data').read().split()\n",
+    }
+    first = version({**files, "data": "1 2"})
+    assert version(files) == first
+    assert len({first, version({"data": "1 3"}), version({"data": "3 2"})}) == 3
+
+
 @pytest.mark.parametrize(
     "load",
     ['importlib.import_module(".helper", __package__)', 'importlib.import_module("." + "help" + "er", __package__)'],
