@@ -128,6 +128,12 @@ class Expansions:
         linked -= {link.node for link in self._agenda.order[node_id].links.values()}
         return bool(linked) and not linked <= ancestors(self._agenda.order, node_id)
 
+    def mark_inside(self, node_id: str) -> None:
+        """What an expansion brought has told the user something: the expansion is not cached as a whole."""
+        parent = self._parents.get(node_id)
+        if parent is not None:
+            self._mark_effects(parent)
+
     def _mark_effects(self, node_id: str) -> None:
         ancestor: str | None = node_id
         while ancestor is not None and ancestor not in self._effects:

@@ -336,7 +336,8 @@ class Run:
                 self._cache.memory.put(self._prints[node_id].recipe, entry)
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
-            whole = is_true and not stops and not self._expansions.has_effects(node_id)
+            is_quiet = all(stop.message is None for stop in stops)  # who takes it from the cache would hear no message
+            whole = is_true and is_quiet and not self._expansions.has_effects(node_id)
             self._rights.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
             self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
         self._end(node_id, entry)
@@ -387,8 +388,12 @@ class Run:
             self._supply.done(node_id, entry)
 
     def _tell_blocked(self, node_id: str, stops: list[Blocked]) -> None:
-        for message in dict.fromkeys(stop.message for stop in stops if stop.message is not None):
+        messages = dict.fromkeys(stop.message for stop in stops if stop.message is not None)
+        for message in messages:
             self._report(node_id, [Problem("blocked", message)])
+        if messages:  # what follows must not be known by its recipe, or the next run would not tell them
+            self._outside.add(node_id)
+            self._expansions.mark_inside(node_id)
 
     def _fail(self, node_id: str, error: BaseException) -> None:
         self._rights.give_back(node_id)

@@ -254,6 +254,73 @@ def test_outputs_with_a_cache_equal_those_without_and_no_unchanged_node_runs(tie
             seen |= set(recipes.values())
 
 
+WORLD = {"odd": 0}
+"""What `Hidden` reads without saying so."""
+
+
+@node("Hidden", version="1")
+def hidden(a: int = 0) -> int:
+    COUNTED["Hidden", a] += 1
+    return a + (WORLD["odd"] if a % 2 else 0)
+
+
+def with_hidden(document):
+    """The same work without lists and files; what was `Halve` reads what it does not tell."""
+    found = {}
+    for key, item in document.items():
+        if item["class_type"] == "Halve":
+            item = {**item, "class_type": "Hidden"}
+        elif item["class_type"] in ("Numbers", "Read"):
+            (value,) = item["inputs"].values()
+            item = {"class_type": "Number", "inputs": {"value": value}}
+        if item["class_type"] != "Save":
+            found[key] = item
+    return found
+
+
+@pytest.mark.parametrize("tier", ["memory", "disk", "both"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=histories(), data=st.data())
+def test_after_the_world_changed_and_a_refresh_nothing_that_stands_on_the_refreshed_is_old(tier, history, data):
+    """A user who knows that something outside has changed refreshes, in a workflow of its own, all that was read from there;
+    then no other workflow shows what it was before, whatever stands on it there."""
+    WORLD["odd"] = 0
+    COUNTED.clear()
+    types = [*TYPES, hidden]
+    history = [with_hidden(step.document) for step in history]
+    with tempfile.TemporaryDirectory() as folder, gf.Engine(gf.Registry(types), cache=gf.Cache()) as lasting:
+
+        def run(document, refresh=False):
+            workflow = gf.Workflow.from_json(document)
+            if tier == "memory":
+                return shown(lasting.run(workflow, refresh=refresh))
+            with gf.Engine(
+                gf.Registry(types), cache=gf.Cache(folder, memory=1 if tier == "disk" else 1 << 20)
+            ) as engine:
+                return shown(engine.run(workflow, refresh=refresh))
+
+        def shown(result):
+            return {key: found.ui.get("value") for key, found in result.nodes.items()}
+
+        for document in history:
+            run(document)
+        WORLD["odd"] = 100
+        got = {key[1] for key in COUNTED if key[0] == "Hidden"}
+        refreshed = {}
+        for value in got:  # given as it is, and over a link: two keys
+            refreshed[f"n{value}"] = {"class_type": "Number", "inputs": {"value": value}}
+            refreshed[f"a{value}"] = {"class_type": "Hidden", "inputs": {"a": value}}
+            refreshed[f"b{value}"] = {"class_type": "Hidden", "inputs": {"a": [f"n{value}", 0]}}
+        for key in [key for key in refreshed if key[0] != "n"]:
+            refreshed[f"show{key}"] = {"class_type": "Show", "inputs": {"value": [key, 0]}}
+        if refreshed:
+            run(refreshed, refresh=True)
+        for document in data.draw(st.permutations(history)):
+            with gf.Engine(gf.Registry(types), cache=gf.Cache(memory=0)) as bare:
+                truth = shown(bare.run(gf.Workflow.from_json(document)))
+            assert run(document) == truth
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories())
 def test_what_explain_calls_a_hit_does_not_run_and_a_node_that_never_ran_is_called_a_miss(history):
@@ -440,3 +507,56 @@ def test_what_stands_on_an_expansion_that_looks_at_a_file_sees_it_change_even_if
             path.write_text(str(number))
             workflow = graph(b=("Bring", {}), s=("Same", {"value": "@b"}), u=("Use", {"weights": "@s"}))
             assert engine.run(workflow)["u"].ui == {"value": [number]}
+
+
+@node("Evens", version="1")
+def evens(a: int = 0) -> int:
+    """Even numbers go on, the others are silently stopped."""
+    COUNTED["Evens", a] += 1
+    return gf.Blocked() if a % 2 else a
+
+
+def test_a_list_that_was_stopped_in_part_is_a_hit_in_the_next_process(run):
+    nodes = dict(n=("Numbers", {"count": 3}), e=("Evens", {"a": "@n"}), a=("Add", {"a": "@e", "b": 5}),
+                 o=("Show", {"value": "@a"}))  # fmt: skip
+    registry = gf.Registry([*TYPES, evens])
+    first, calls = run(registry, **nodes)
+    assert first["o"].ui == {"value": [5, 7]} and calls["Add", 0, 5] == calls["Add", 2, 5] == 1
+    again, calls = run(registry, **nodes)
+    assert again["o"].ui == first["o"].ui and not calls
+
+
+def test_a_message_that_stopped_a_part_of_a_list_is_told_in_every_run(run):
+    @node("Small", version="1")
+    def small(a: int = 0) -> int:
+        return gf.Blocked("too large") if a > 1 else a
+
+    nodes = dict(
+        n=("Numbers", {"count": 3}), s=("Small", {"a": "@n"}), a=("Add", {"a": "@s"}), o=("Show", {"value": "@a"})
+    )
+    for _ in range(3):
+        with pytest.raises(gf.NodeFailed) as told:
+            run(gf.Registry([*TYPES, small]), **nodes)
+        assert "too large" in str(told.value)
+
+
+def test_a_message_from_inside_an_expansion_is_told_in_every_run(run):
+    @node("Small", version="1")
+    def small(a: int = 0) -> int:
+        return gf.Blocked("too large") if a > 1 else a
+
+    @node("Many", version="1")
+    def many(k: int = 0) -> Expansion[int]:
+        return Expansion(
+            {
+                "n": {"class_type": "Numbers", "inputs": {"count": 3}},
+                "s": {"class_type": "Small", "inputs": {"a": ["n", 0]}},
+                "a": {"class_type": "Add", "inputs": {"a": ["s", 0]}},
+            },
+            (Link("a", 0),),
+        )
+
+    for _ in range(3):
+        with pytest.raises(gf.NodeFailed) as told:
+            run(gf.Registry([*TYPES, small, many]), m=("Many", {}), o=("Show", {"value": "@m"}))
+        assert "too large" in str(told.value)
