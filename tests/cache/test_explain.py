@@ -116,11 +116,11 @@ FOREIGN = """
 import os
 class {0}:
     @classmethod
-    def INPUT_TYPES(s): return {{"required": {{"v": ("INT", {{"default": 1}})}}, "hidden": {1}}}
+    def INPUT_TYPES(s): return {{"optional": {{"v": ("INT", {{"default": 1}})}}, "hidden": {1}}}
     @classmethod
-    def IS_CHANGED(s, v): return {2}
+    def IS_CHANGED(s, v=1): return {2}
     RETURN_TYPES, FUNCTION = ("INT",), "go"
-    def go(self, v, **more): return (v,)
+    def go(self, v=1, **more): return (v,)
 NODE_CLASS_MAPPINGS = {{"{0}": {0}}}
 """
 
