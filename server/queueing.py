@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,10 +177,16 @@ def _job(prompt: Prompt) -> dict[str, Any]:
     }  # fmt: skip
     if prompt.error is not None:
         job["execution_error"] = prompt.error
-    workflow = prompt.extra.get("extra_pnginfo")
+    workflow = _parsed(prompt.extra_json).get("extra_pnginfo")
     if isinstance(workflow, dict) and isinstance(workflow.get("workflow"), dict) and "id" in workflow["workflow"]:
         job["workflow_id"] = workflow["workflow"]["id"]
     return job
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A stored document, which may be large: the parser stops at each object, so that other threads have their turns."""
+    found: dict[str, Any] = json.loads(text, object_hook=lambda part: part)
+    return found
 
 
 def _whole_job(prompt: Prompt) -> dict[str, Any]:

@@ -175,7 +175,7 @@ chain["out"] = {"class_type": "Show", "inputs": {"value": ["4999", 0]}}
 crowd = {str(i): {"class_type": "Show", "inputs": {"value": ["x", 0]}} for i in range(10_000)}
 crowd["x"] = {"class_type": "Number", "inputs": {"value": "no number"}}
 wide = {"1": {"class_type": "Show", "inputs": {"value": 1, **{f"unknown{i}": 0 for i in range(50_000)}}}}
-many = [{"id": i, "at": [i, i]} for i in range(20_000)]
+many = [{"id": i, "at": [i, i]} for i in range(40_000)]
 questions = {
     "nothing large": ("/prompt", body({"1": show}), False),
     "a long chain": ("/validate", body(chain), False),
