@@ -10,7 +10,7 @@ from .events import Event
 from .handles import NodeHandle, Value
 from .namespace import Nodes
 from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
-from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, did_you_mean
+from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
 from .prompts import Wildcards, prompts, random_prompt, wildcards_used
 from .registry import Registry
 from .remote import Remote, connect
@@ -49,6 +49,6 @@ __all__ = [
     "Grow", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
     "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
     "prompts", "random_prompt", "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage",
-    "Seed", "Settings", "Source", "subgraph", "Sweep", "sweep", "Ui", "Upload", "VaeHandle", "Value", "VariantResult",
+    "Seed", "Settings", "Source", "subgraph", "Sweep", "sweep", "Ui", "UnusedInput", "Upload", "VaeHandle", "Value", "VariantResult",
     "Variants", "Wildcards", "wildcards_used", "Wire", "Workflow",
 ]  # fmt: skip

@@ -6,8 +6,11 @@ Exit codes: 0 done, 1 the run failed or was cancelled, 2 the workflow or the cal
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+import warnings
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
@@ -38,6 +41,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `graphflow` command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _prepare_streams()
     try:
         return _run(arguments)
     except InvalidWorkflow as error:
@@ -49,10 +53,31 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not trip over that again when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _close_output()
         return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else "cannot write: "
+        complain([Problem("failed", f"{where}{error.strerror or error}")])
+        _close_output()
+        return FAILED
+
+
+def _prepare_streams() -> None:
+    """Output that is closed is none, and what the terminal's encoding lacks is written as an escape."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:  # ours are told as problems; those of libraries are for their callers
+        warnings.simplefilter("ignore")
+
+
+def _close_output() -> None:
+    """The interpreter must not trip again over what cannot be written when it flushes at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -23,7 +24,7 @@ from .fingerprint import Fingerprint, fingerprints
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .node import NodeType
-from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem
+from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .reading import watched
 from .registry import Registry
 from .settings import Settings
@@ -85,7 +86,19 @@ class Result:
     seconds: float = 0.0
 
     def __getitem__(self, name: str) -> NodeResult:
-        return self.nodes[self.workflow.find(name)]
+        key = self.workflow.find(name)
+        if key not in self.nodes:
+            raise KeyError(f"no result of node {key} was asked for: run with targets=[{name!r}]")
+        return self.nodes[key]
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            return self.workflow.find(name) in self.nodes
+        except InvalidWorkflow:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.nodes)
 
     @property
     def images(self) -> list[SavedImage]:
@@ -163,7 +176,7 @@ class Engine:
         return workflow
 
     def validate(self, workflow: Source) -> list[Problem]:
-        """All problems of the workflow; none means that it can run."""
+        """All problems of the workflow; none means that it can run. What is odd and stops nothing: `check(...).warnings`."""
         return validate(self._taken(workflow), self.registry, self.settings)[1]
 
     def check(self, workflow: Source, targets: Iterable[str] | None = None) -> Checked:
@@ -215,6 +228,7 @@ class Engine:
 
         `refresh` computes everything and replaces what is cached.
 
+        Inputs that no node uses are told with `warnings.warn` (UnusedInput): files of the field have some.
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
         workflow = self._taken(workflow)
@@ -225,6 +239,8 @@ class Engine:
             wanted = checked.targets
             if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
                 raise InvalidWorkflow(checked.problems)
+            for problem in checked.warnings:
+                warnings.warn(str(problem), UnusedInput, stacklevel=3)
             order = checked.order
             cancel = cancel or Flag()
             settings = watched(self.settings, cancel, emit)

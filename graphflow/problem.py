@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -40,7 +41,7 @@ class Problem:
         if self.node is not None:
             where = f"node {self.node} ({self.title})" if self.title else f"node {self.node}"
             where += f", input {self.input!r}: " if self.input else ": "
-        return f"{where}{self.message}" + (f"\n    {self.hint}" if self.hint else "")
+        return printable(f"{where}{self.message}" + (f"\n    {self.hint}" if self.hint else ""))
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value is not None}
@@ -69,6 +70,10 @@ class Cancelled(GraphFlowError):
         super().__init__([Problem("cancelled", "the run was cancelled")])
 
 
+class UnusedInput(UserWarning):
+    """A workflow states an input that its node does not have: it is passed over."""
+
+
 def did_you_mean(word: str, known: Iterable[str], limit: int = 12) -> str | None:
     """A hint that names the nearest known words, or lists them when none is near."""
     names = [str(name) for name in known]
@@ -92,9 +97,17 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def printable(text: str) -> str:
+    """Text of a file that may be shown in a terminal: what could command it is left out."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def with_article(kind: str) -> str:
     """`a LATENT`, `an IMAGE`."""
     return f"an {kind}" if kind[:1] in "AEIOU" else f"a {kind}"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _Short(reprlib.Repr):

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, Reading, RunDone, RunStarted
 from .order import links_of, sources_first
+from .problem import printable
 from .workflow import Workflow
 
 __all__ = ["Display"]
@@ -40,7 +41,9 @@ class Display:
 
     def __init__(self, workflow: Workflow, console: Console | None = None, cancel: Flag | None = None) -> None:
         self._workflow = workflow
-        self._titles = {key: node.title or node.class_type for key, node in workflow.items()}
+        self._titles = {
+            key: printable(node.title or node.class_type).replace("\n", " ") for key, node in workflow.items()
+        }
         self._lines: dict[str, _Line] = {}
         self._footer = Text()
         self._cancel = cancel or Flag()

@@ -1,6 +1,7 @@
 """Pictures in and out. IMAGE is float32 [B,H,W,C] in 0..1."""
 
 import io
+import struct
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_picture(settings: Settings, image: str) -> Picture:
                     frames.append(turned.copy())
     except Pillow.DecompressionBombError:
         raise _too_large(image, "more pixels than any camera's") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
         raise GraphFlowError(
             [Problem("unreadable_picture", f"{image} cannot be read: {error}", input="image")]
         ) from None

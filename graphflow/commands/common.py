@@ -136,7 +136,7 @@ def read_workflow(name: str) -> WorkflowFile:
     """A file, `-` for standard input, or the name of a workflow that ships with the node library."""
     if name == "-":
         return read_content(sys.stdin.buffer.read(), "standard input")
-    if Path(name).is_file():
+    if Path(name).exists() and not Path(name).is_dir():  # a file, or a pipe
         return read_file(name)
     names = shipped_names()
     if name in names:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from graphflow import GraphFlowError, Problem
+
 from .handles import Clip
 
 if TYPE_CHECKING:
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["encode_text", "parse_weights"]
 
 CHUNK = 75
+DEEPEST = 100
+"""Brackets in brackets; each multiplies the weight, by 1.1 where it states none."""
 _TOKEN = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
 _WEIGHTED = re.compile(r"(.*):\s*([+-]?\d*\.?\d+)\s*", re.DOTALL)
 
 
-def parse_weights(prompt: str) -> list[tuple[str, float]]:
+def parse_weights(prompt: str, depth_left: int = DEEPEST) -> list[tuple[str, float]]:
     """`a (red:1.3) (apple)` -> [("a ", 1), ("red", 1.3), (" ", 1), ("apple", 1.1)].
 
     Brackets nest, and their weights multiply; a bracket that states none counts 1.1.
@@ -28,6 +32,8 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
     """
     if prompt.count("(") == 0:
         return [(_plain(prompt), 1.0)] if prompt else []
+    if depth_left == 0:
+        raise _wrong(f"its brackets are nested more than {DEEPEST} deep")
     found: list[tuple[str, float]] = []
     depth, start, at, plain = 0, 0, 0, ""
     spans: list[tuple[str, bool]] = []
@@ -55,8 +61,12 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
             continue
         stated = _WEIGHTED.fullmatch(text)
         inner, weight = (stated[1], float(stated[2])) if stated else (text, 1.1)
-        found.extend((part, part_weight * weight) for part, part_weight in parse_weights(inner))
+        found.extend((part, part_weight * weight) for part, part_weight in parse_weights(inner, depth_left - 1))
     return found
+
+
+def _wrong(what: str) -> GraphFlowError:
+    return GraphFlowError([Problem("bad_prompt", f"the prompt cannot be read: {what}", input="text")])
 
 
 def _plain(text: str) -> str:
@@ -98,6 +108,8 @@ def encode_text(pool: Pool, clip: Clip, prompt: str) -> tuple[Tensor, Tensor]:
     The embedding is the last hidden state after the final layer norm (an earlier layer's with clip skip). A weight w
     moves a token's vector away from that of the empty prompt at its place: z' = z_empty + w (z - z_empty).
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise _wrong("it holds half of a character (a lone surrogate)")
     tokenizer, encoder = pool.text_encoder(clip)
     return pool.run(_encode, tokenizer, encoder, clip, prompt)
 

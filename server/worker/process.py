@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
-from graphflow import Cancelled, Engine, GraphFlowError, Problem, Workflow
+from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, Workflow
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
@@ -39,6 +40,7 @@ PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> int:
     """Serve until the server says `stop` or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", UnusedInput)  # told to the client when the prompt was accepted
     sock = socket.socket(fileno=int(arguments[0]))
     sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)

@@ -198,3 +198,31 @@ def test_model_folders_are_an_option_the_environment_and_the_folder_called_model
     assert found["inputs"]["vae_name"]["choices"] == [
         "0_given.safetensors", "1_named.safetensors", "2_also.safetensors", "3_models.safetensors"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["nodes"], ["run", "workflow.json", "--nodes", "PACK", "--json"]])
+def test_output_that_cannot_be_written_is_code_1_without_a_traceback(write, pack, arguments):
+    write()
+    command = [sys.executable, "-m", "graphflow.cli", *(str(pack) if part == "PACK" else part for part in arguments)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_closed_output_is_no_output():
+    command = f"{sys.executable} -m graphflow.cli nodes >&-"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_written_as_an_escape(write, pack, environment):
+    path = write().rename("\u00fcn\u00ef.json")
+    command = [sys.executable, "-m", "graphflow.cli", "validate", str(path), "--nodes", str(pack)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "\\xfcn\\xef.json: 2 nodes" in done.stdout, done.stderr
+
+
+def test_a_workflow_is_read_from_a_pipe(write, pack):
+    command = f"{sys.executable} -m graphflow.cli validate <(cat {write()}) --nodes {pack}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("2 nodes, no problems\n"), done.stderr

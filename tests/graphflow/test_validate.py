@@ -302,3 +302,24 @@ def test_values_are_shown_as_json_has_them(engine):
     assert list(found.values()) == [
         f"found {shown}, expected a whole number" for shown in ("null", "true", "[1, null, [false]]")
     ]
+
+
+def test_an_input_that_no_node_uses_is_told_by_a_run_once(engine):
+    odd = gf.Workflow.from_json(workflow(denoising_strength=0.2))
+    with pytest.warns(gf.UnusedInput, match="input 'denoising_strength': Number has no such input") as told:
+        engine.run(odd)
+    assert len(told) == 1 and told[0].filename == __file__
+
+
+def test_a_title_cannot_command_the_terminal(engine):
+    nodes = workflow(value=1000)
+    nodes["1"]["_meta"]["title"] = "\x1b[2Jgone\x07"
+    assert "(\ufffd[2Jgone\ufffd)" in str(only(engine, nodes))
+
+
+def test_a_result_says_what_it_holds_and_how_to_ask_for_more(engine):
+    result = engine.run(gf.Workflow.from_json(workflow()))
+    assert "Show" in result and "My number" not in result and "nobody" not in result
+    assert list(result) == ["2"]
+    with pytest.raises(KeyError, match="run with targets="):
+        result["My number"]

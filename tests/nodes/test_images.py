@@ -79,7 +79,9 @@ def test_an_animation_gives_all_its_frames(tmp_path):
     assert [round(float(frame.mean()), 1) for frame in load(tmp_path, "a.gif").IMAGE] == [0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40), b"II*\0\x08\0\0\0" + bytes(6)]
+)
 def test_a_file_that_is_no_picture_is_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(gf.GraphFlowError) as error:

@@ -90,3 +90,18 @@ def test_clip_skip_takes_an_earlier_layer_and_minus_1_is_the_last(clip):
 def test_clip_skip_is_a_node_that_loads_nothing(clip):
     assert clip_set_last_layer(clip, -2).stop_at == -2 and clip.stop_at is None
     assert clip_set_last_layer(clip, -2).identity() != clip.identity()
+
+
+def test_brackets_without_end_are_refused_and_not_a_crash():
+    assert len(parse_weights("(" * 90 + "apple" + ")" * 90)) == 1
+    with pytest.raises(gf.GraphFlowError, match="nested more than 100 deep"):
+        parse_weights("(" * 2000 + "apple" + ")" * 2000)
+
+
+def test_half_of_a_character_is_refused():
+    nodes = {
+        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "a\ud800"}},
+    }
+    with gf.Engine() as engine, pytest.raises(gf.GraphFlowError, match="half of a character"):
+        engine.run(gf.Workflow.from_json(nodes), targets=["6"])
