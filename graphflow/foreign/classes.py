@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any, cast
 
 from ..canonical import canonical
@@ -23,6 +24,7 @@ from .current import during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name
 from .standins import around
+from .surroundings import environment_of, files_shown
 
 __all__ = ["DynamicGraph", "adapt"]
 
@@ -61,7 +63,8 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         lane=None if inspect.iscoroutinefunction(function) else ONE_AT_A_TIME,
         context=CONTEXT,
         outside=_outside(kind),
-        environment=_libraries(source),
+        effect=files_shown if getattr(kind, "OUTPUT_NODE", False) else None,
+        environment=environment_of(source),
         stated_version=source.digest,
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
@@ -129,7 +132,7 @@ class _Calls:
 
     def __init__(self, kind: type, inputs: Mapping[str, Input], hidden: Mapping[str, str]) -> None:
         self._kind, self._inputs, self._hidden = kind, inputs, hidden
-        self._instances: OrderedDict[str, Any] = OrderedDict()
+        self._instances: OrderedDict[tuple[str, Path, Path], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def call(self, **values: Any) -> Any:
@@ -156,9 +159,10 @@ class _Calls:
         for key, what in self._hidden.items():
             value = known[what]() if what in known else None
             values[key] = [value] if getattr(self._kind, "INPUT_IS_LIST", False) else value
+        mine = context.node_id, context.settings.output_dir, context.settings.temp_dir  # some keep the folders
         with self._lock:
-            instance = self._instances.pop(context.node_id, None) or self._kind()
-            self._instances[context.node_id] = instance
+            instance = self._instances.pop(mine, None) or self._kind()
+            self._instances[mine] = instance
             if len(self._instances) > MOST_INSTANCES:
                 self._instances.popitem(last=False)
         return instance
@@ -324,13 +328,3 @@ def _now(found: Any) -> Any:
         return found
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, asyncio.run, found).result()
-
-
-def _libraries(source: PackSource) -> Callable[[Settings], str]:
-    def environment(settings: Settings) -> str:
-        shared = "; shared passes" if settings.together > 1 else ""
-        return f"{settings.device}; {source.libraries}{shared}" + (
-            "" if settings.metadata else "; without the workflow"
-        )
-
-    return environment

@@ -99,6 +99,23 @@ def test_a_pack_that_derives_from_the_saver_says_where_and_under_which_name_it_s
     assert not engine.settings.output_dir.exists()
 
 
+def test_a_saver_of_a_pack_writes_again_what_is_gone_and_into_another_folder(registry, tmp_path):
+    workflow = graph(
+        image=("EmptyImage", {"width": 8, "height": 8}), save=("Popular SaveElsewhere", {"images": "@image"})
+    )
+
+    def saved(name):
+        settings = gf.Settings(output_dir=tmp_path / name, temp_dir=tmp_path / name / "temp")
+        with gf.Engine(registry, settings, cache=gf.Cache(tmp_path / "cache")) as engine:
+            engine.run(workflow)
+        return sorted(path.name for path in settings.temp_dir.glob("*.png"))
+
+    first = ["ComfyUI_mine_00001_.png"]
+    assert saved("a") == first and saved("a") == first and saved("b") == first
+    (tmp_path / "b" / "temp" / first[0]).unlink()
+    assert saved("b") == first
+
+
 def test_two_saves_of_one_node_are_two_files_also_in_a_run_that_has_a_name(registry, tmp_path):
     settings = gf.Settings(output_dir=tmp_path / "out", temp_dir=tmp_path / "temp")
     workflow = graph(
