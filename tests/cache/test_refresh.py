@@ -1,8 +1,11 @@
 """`--refresh` replaces: whatever the cache held for the same work, and for what stands on it, is held no more."""
 
+import threading
+
 import pytest
 
 import graphflow as gf
+from graphflow.cache.index import Index
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def types(world, calls):
         return 5
 
     @gf.node("Read", version="1")
-    def read(x: int) -> gf.AnyType:
+    def read(x: int, n: int = 0) -> gf.AnyType:
         calls["Read"] += 1
         return [world["k"]] * world.get("size", 2000)
 
@@ -120,3 +123,24 @@ def test_what_was_forgotten_does_not_come_back_with_a_lost_index(types, graph, t
     for path in tmp_path.glob("v*/index.sqlite*"):
         path.unlink()
     assert (run(0), run(5)) == (2, 7)
+
+
+def test_what_is_known_by_content_is_noted_beside_the_run_without_a_file_each(
+    types, graph, tmp_path, world, monkeypatch
+):
+    world["size"] = 20_000
+    writers = []
+    put = Index.put
+    monkeypatch.setattr(Index, "put", lambda *given: (writers.append(threading.current_thread()), put(*given))[1])
+
+    def run(v):
+        nodes = {f"b{x}": ("Read", {"x": "@a", "n": x}) for x in range(30)}
+        shows = {f"o{x}": ("Show", {"v": f"@b{x}"}) for x in range(30)}
+        with gf.Engine(gf.Registry(types), cache=gf.Cache(tmp_path)) as engine:
+            return engine.run(graph(a=("Five", {"v": v}), **nodes, **shows))
+
+    run(1)
+    files = sorted(tmp_path.rglob("records/*/*"))
+    assert set(run(2).timings) == {"a"} and not run(2).timings
+    assert sorted(tmp_path.rglob("records/*/*")) == files
+    assert threading.main_thread() not in writers
