@@ -22,7 +22,7 @@ STEPS = {"1": {"class_type": "Steps", "inputs": {"text": "messages", "steps": 4,
 FAILS = {"1": {"class_type": "Misbehave", "inputs": {}}, "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}
 LONG = {"1": {"class_type": "Steps", "inputs": {"text": "long", "steps": 600, "seconds": 0.05}},
         "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
-TALKS = {"1": {"class_type": "Talk", "inputs": {}}}
+TALKS = {"1": {"class_type": "Talk", "inputs": {"text": "hi"}}}
 
 
 @pytest.fixture(scope="module")
