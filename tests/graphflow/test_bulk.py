@@ -50,8 +50,8 @@ def test_what_the_program_froze_itself_stays_frozen():
     with kept():
         with in_bulk():
             made = many()
-        assert gc.get_freeze_count() == before
-    assert made and gc.get_freeze_count() == before
+        assert gc.get_freeze_count() <= before, "some of it may have died since, and nothing came"
+    assert made and 0 < gc.get_freeze_count() <= before
 
 
 def test_a_collector_that_is_off_stays_off():
