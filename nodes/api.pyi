@@ -909,10 +909,12 @@ def KSampler(
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
 
-    `seed`: 0 to 18446744073709551615
-    `steps`: 1 to 10000
-    `cfg`: 0.0 to 100.0
-    `denoise`: 0.0 to 1.0
+    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
+    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `sampler_name`: how a step is made
+    `scheduler`: how the noise is spread over the steps
+    `denoise`: 0.0 to 1.0; how much of the latent is drawn anew
     """
     ...
 
@@ -951,9 +953,11 @@ def KSamplerAdvanced(
 ) -> _KSamplerAdvanced:
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed.
 
-    `noise_seed`: 0 to 18446744073709551615
-    `steps`: 1 to 10000
-    `cfg`: 0.0 to 100.0
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
+    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `sampler_name`: how a step is made
+    `scheduler`: how the noise is spread over the steps
     `start_at_step`: 0 to 10000
     `end_at_step`: 0 to 10000
     """

@@ -76,13 +76,13 @@ def _too_large(image: str, size: str) -> GraphFlowError:
 
 
 def _rgb(frame: Any) -> Any:
-    """[H,W,3]; pictures of more than 8 bits a channel keep them."""
+    """[H,W,3]. Grey of more than 8 bits keeps them; Pillow reads colour with 8. What is no number is black."""
     import numpy as np
     import torch
 
     if frame.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         grey = np.array(frame, dtype=np.float32) / (1.0 if frame.mode == "F" else 65535.0)
-        return torch.from_numpy(grey.clip(0.0, 1.0))[..., None].repeat(1, 1, 3)
+        return torch.from_numpy(np.nan_to_num(grey).clip(0.0, 1.0))[..., None].repeat(1, 1, 3)
     return torch.from_numpy(np.array(frame.convert("RGB"), dtype=np.float32) / 255.0)
 
 

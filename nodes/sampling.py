@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, Conditioning, Context, Latent, ModelHandle, Range, Seed, node
+from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, Range, Seed, node
 
 from .batch import repeat_to
 from .environment import sampling
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 MAX_SEED = 2**64 - 1
 
 
-_Steps = Annotated[int, Range(1, 10000)]
-_Cfg = Annotated[float, Range(0.0, 100.0, 0.1)]
-_Sampler = Annotated[str, Choice(SAMPLER_NAMES)]
-_Scheduler = Annotated[str, Choice(SCHEDULE_NAMES)]
+_Steps = Annotated[
+    int, Range(1, 10000), Help("steps from noise to picture: more take longer, and change less and less")
+]
+_Cfg = Annotated[float, Range(0.0, 100.0, 0.1), Help("how strongly the prompt leads; 1 is without guidance")]
+_Sampler = Annotated[str, Choice(SAMPLER_NAMES), Help("how a step is made")]
+_Scheduler = Annotated[str, Choice(SCHEDULE_NAMES), Help("how the noise is spread over the steps")]
+_Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from: the same seed, the same picture")]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
@@ -30,7 +33,7 @@ def ksampler(
     context: Context,
     model: ModelHandle,
     *,
-    seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    seed: _Seed = 0,
     steps: _Steps = 20,
     cfg: _Cfg = 8.0,
     sampler_name: _Sampler = "euler",
@@ -38,7 +41,7 @@ def ksampler(
     positive: Conditioning,
     negative: Conditioning,
     latent_image: Latent,
-    denoise: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0,
+    denoise: Annotated[float, Range(0.0, 1.0, 0.01), Help("how much of the latent is drawn anew")] = 1.0,
 ) -> Latent:
     """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
 
@@ -58,7 +61,7 @@ def ksampler_advanced(
     model: ModelHandle,
     *,
     add_noise: _Switch = "enable",
-    noise_seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    noise_seed: _Seed = 0,
     steps: _Steps = 20,
     cfg: _Cfg = 8.0,
     sampler_name: _Sampler = "euler",

@@ -21,11 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.output.suffix not in (".svg", ".mmd"):
+    if options.output.suffix.lower() not in (".svg", ".mmd"):
         raise InvalidWorkflow([Problem("bad_output", f"{options.output} is neither .svg nor .mmd")])
     found = engine(options)
     workflow = load_workflow(options.file, found.infos)
-    text = to_mermaid(workflow) if options.output.suffix == ".mmd" else to_svg(workflow, found.registry)
+    text = to_mermaid(workflow) if options.output.suffix.lower() == ".mmd" else to_svg(workflow, found.registry)
     try:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,5 +62,13 @@ def _from_picture(path: str, texts: dict[str, str]) -> WorkflowFile:
                 raise
     editor = editor if is_editor_format(editor) else None
     if "prompt" in texts:
-        return WorkflowFile(parse(texts["prompt"]), editor)
-    return WorkflowFile(editor if editor is not None else parse(texts["workflow"]), editor)
+        return WorkflowFile(_chunk(path, texts, "prompt"), editor)
+    return WorkflowFile(editor if editor is not None else _chunk(path, texts, "workflow"), editor)
+
+
+def _chunk(path: str, texts: dict[str, str], name: str) -> Any:
+    try:
+        return parse(texts[name])
+    except InvalidWorkflow as error:
+        where = f"in the text {name!r} of the picture {path}: "
+        raise InvalidWorkflow([replace(each, message=where + each.message) for each in error.problems]) from None

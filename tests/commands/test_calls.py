@@ -226,3 +226,12 @@ def test_a_workflow_is_read_from_a_pipe(write, pack):
     command = f"{sys.executable} -m graphflow.cli validate <(cat {write()}) --nodes {pack}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("2 nodes, no problems\n"), done.stderr
+
+
+def test_the_page_of_the_sampler_says_what_its_inputs_are_for(call):
+    done = call("nodes", "KSampler")
+    assert "the same seed, the same picture" in " ".join(done.out.split())
+
+
+def test_the_ending_of_a_drawing_may_be_in_capitals(call, tmp_path):
+    assert call("graph", "text_to_image", "-o", "G.SVG").code == 0 and (tmp_path / "G.SVG").exists()

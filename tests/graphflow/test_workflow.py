@@ -185,3 +185,14 @@ def test_a_path_without_an_input_is_refused():
 def test_a_notebook_shows_a_workflow_as_a_graph():
     html = Workflow.from_json(NODES)._repr_html_()
     assert html.startswith("<svg") and "Second pass" in html and html.count('class="link"') == 1
+
+
+def test_a_damaged_text_of_a_picture_is_told_with_its_name(tmp_path):
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("prompt", '{"1": ')
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(InvalidWorkflow, match=r"in the text 'prompt' of the picture .*a\.png: not JSON"):
+        Workflow.load(tmp_path / "a.png")

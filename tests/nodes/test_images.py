@@ -241,3 +241,8 @@ def test_a_cancelled_run_writes_no_more_files(tmp_path):
     with pytest.raises(gf.Cancelled):
         save_numbered([b"x"], stopped, tmp_path, "a", ".png", "output")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_number_in_a_picture_of_floats_is_black(tmp_path):
+    Image.fromarray(np.array([[np.nan, 0.5]], np.float32)).save(tmp_path / "a.tiff")
+    assert load(tmp_path, "a.tiff")[0][0, 0, :, 0].tolist() == [0.0, 0.5]
