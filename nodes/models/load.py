@@ -164,9 +164,10 @@ def _from_folder(kind: Any, source: Source, part: str) -> Any:
     for file in files:
         if file.suffix == ".safetensors":
             read_header(file)
+    safe = any(file.suffix == ".safetensors" for file in files)  # said, because a search for what is not there is told
     with _readable(folder):
         return kind.from_pretrained(
-            folder, local_files_only=True, low_cpu_mem_usage=False, variant=_variant(files)
+            folder, local_files_only=True, low_cpu_mem_usage=False, variant=_variant(files), use_safetensors=safe
         ).float()
 
 

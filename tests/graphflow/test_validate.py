@@ -100,7 +100,8 @@ def test_an_input_of_an_older_version_is_a_warning_and_the_workflow_runs(engine)
     assert engine.validate(loaded) == []
     (warning,) = engine.check(loaded).warnings
     assert (warning.code, warning.node, warning.title, warning.input) == ("unused_input", "1", "My number", "upload")
-    assert engine.run(loaded)["Show"].ui == {"value": [1]}
+    with pytest.warns(gf.UnusedInput, match="upload"):
+        assert engine.run(loaded)["Show"].ui == {"value": [1]}
 
 
 def test_an_undeclared_input_that_links_to_nothing_is_an_error(engine):
@@ -111,7 +112,8 @@ def test_an_undeclared_input_that_links_to_nothing_is_an_error(engine):
 
 def test_an_undeclared_input_that_links_to_a_node_does_not_make_that_node_run(engine):
     nodes = {**workflow(extra=["3", 0]), "3": {"class_type": "Number", "inputs": {"value": 2}}}
-    result = engine.run(gf.Workflow.from_json(nodes))
+    with pytest.warns(gf.UnusedInput, match="extra"):
+        result = engine.run(gf.Workflow.from_json(nodes))
     assert set(result.timings) == {"1", "2"}
 
 
