@@ -63,18 +63,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "place"
         place.mkdir()
-        command = [
-            sys.executable,
-            "-m",
-            "graphflow.cli",
-            "serve",
-            "--port",
-            "0",
-            "--nodes",
-            str(NODES),
-            "--cache-dir",
-            "cache",
-        ]
+        options_of_it = ["--port", "0", "--nodes", str(NODES), "--cache-dir", "cache"]
+        command = [sys.executable, "-m", "graphflow.cli", "serve", *options_of_it]
         with open(place / "log", "w") as log:
             server = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

@@ -11,13 +11,13 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
-__all__ = ["Digests", "Watch", "Watched"]
+__all__ = ["Digests", "Watch", "Watched", "walk_once"]
 
 RACY_NS = 2_000_000_000
 WORTH_A_ROW = 1 << 20
@@ -114,6 +114,18 @@ class Watched(Digests):
 
     def of(self, path: Path, watch: Watch | None = None) -> str:
         return self._digests.of(path, watch or self._watch)
+
+
+def walk_once(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`. Links to folders are followed, but each folder is entered once, so that a circle ends."""
+    entered: set[str] = set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(name)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        yield name, folders, files
 
 
 def _sha256(file: BinaryIO, path: Path, size: int, watch: Watch | None) -> str:

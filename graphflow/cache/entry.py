@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..canonical import canonical
 
-__all__ = ["Brought", "Entry", "LongLiteral", "Origin", "literal_digest", "origin_from_json", "origin_to_json"]
+__all__ = [
+    "Brought",
+    "Entry",
+    "LongLiteral",
+    "Origin",
+    "literal_digest",
+    "origin_from_json",
+    "origin_to_json",
+    "with_all_behind",
+]
 
 LONGEST_LITERAL = 2000
 
@@ -70,6 +79,17 @@ class Entry:
     no hit."""
     loose: bool = False
     """A part of the outputs cannot be copied, so a node could change it: they are for the run that made them, alone."""
+
+
+def with_all_behind(changed: set[bytes], users: Mapping[bytes, Iterable[bytes]]) -> set[bytes]:
+    """These recipes, and all that stand on them; `users` are those that are linked to a recipe."""
+    found, ahead = set(changed), list(changed)
+    while ahead:
+        for recipe in users.get(ahead.pop(), ()):
+            if recipe not in found:
+                found.add(recipe)
+                ahead.append(recipe)
+    return found
 
 
 def origin_to_json(origin: Origin) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
-from .entry import Origin, origin_from_json
+from .entry import Origin, origin_from_json, with_all_behind
 
 __all__ = ["LAYOUT", "FILE_COST", "Index", "Replaced", "Row", "Stored", "TypeStats", "origin_of"]
 
@@ -229,12 +229,7 @@ class Index:
             for recipe, origin in self._db.execute("SELECT recipe, origin FROM entries"):
                 for source in _RECIPE.findall(origin):
                     users.setdefault(bytes.fromhex(source), []).append(recipe)
-            ahead = list(changed)
-            while ahead:
-                for recipe in users.get(ahead.pop(), ()):
-                    if recipe not in changed:
-                        changed.add(recipe)
-                        ahead.append(recipe)
+            changed = with_all_behind(changed, users)
         return wrong | changed
 
     def _blobs_of(self, recipes: Iterable[bytes]) -> set[bytes]:

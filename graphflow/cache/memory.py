@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from ..values import measure
-from .entry import Entry, Origin
+from .entry import Entry, Origin, with_all_behind
 
 __all__ = ["MemoryTier"]
 
@@ -128,12 +128,7 @@ class MemoryTier:
                 for known, held in self._entries.items():
                     for source, _ in held.origin.links.values() if held.origin is not None else ():
                         users.setdefault(source, []).append(known)
-                ahead = list(changed)
-                while ahead:
-                    for known in users.get(ahead.pop(), ()):
-                        if known not in changed:
-                            changed.add(known)
-                            ahead.append(known)
+                changed = with_all_behind(changed, users)
             for known in wrong | changed:
                 self._forget(known)
             return frozenset(changed)

@@ -11,6 +11,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
+from ..digests import walk_once
 from ..source_files import found_on_path, is_library, with_imported
 from . import standins
 
@@ -75,14 +76,8 @@ def _content(file: Path) -> bytes:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """In order; links are followed, but each folder is entered once."""
-    entered: set[str] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        place = os.path.realpath(name)
-        if place in entered:
-            folders.clear()
-            continue
-        entered.add(place)
+    """In order; links are followed."""
+    for name, folders, files in walk_once(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith(".") and folder != "__pycache__")
         for file in sorted(files):
             if not file.startswith(".") and not file.endswith(_PASSED_OVER) and Path(name, file).is_file():

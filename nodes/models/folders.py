@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, did_you_mean
+from graphflow.digests import walk_once
 
 __all__ = ["ModelFolders"]
 
@@ -48,14 +48,8 @@ class ModelFolders:
 
 def _models_below(place: Path) -> Iterator[Path]:
     """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large files
-    elsewhere; a folder that leads back into itself is entered once."""
-    entered: set[str] = set()
-    for name, folders, files in os.walk(place, followlinks=True):
-        true_name = os.path.realpath(name)
-        if true_name in entered:
-            folders.clear()
-            continue
-        entered.add(true_name)
+    elsewhere."""
+    for name, folders, files in walk_once(place):
         folder = Path(name)
         if folder != place and _is_diffusers(folder):
             folders.clear()

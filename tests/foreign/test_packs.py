@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,21 +13,7 @@ from graphflow.events import Message, NodeDone, NodeStarted, Progress
 from graphflow.formats.object_info import describe
 
 from ..graphs import graph
-
-PACKS = Path(__file__).parent / "packs"
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return gf.Registry.installed([PACKS])
-
-
-@pytest.fixture
-def engine(registry, tmp_path):
-    settings = gf.Settings(output_dir=tmp_path / "output", input_dir=tmp_path / "input", temp_dir=tmp_path / "temp")
-    (tmp_path / "input").mkdir()
-    with gf.Engine(registry, settings) as engine:
-        yield engine
+from .conftest import PACKS
 
 
 def shown(engine, **nodes):

@@ -1,7 +1,6 @@
 """What popular packs do and no documentation asks for works: sockets that are equal to everything, choices of numbers."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,7 @@ from graphflow.cli import main
 from graphflow.formats.object_info import describe
 
 from ..graphs import graph
-
-PACKS = Path(__file__).parent / "packs"
+from .conftest import PACKS
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +19,6 @@ def registry():
     registry = gf.Registry.installed([PACKS])
     assert not [problem.message for problem in registry.problems if "popular" in problem.message]
     return registry
-
-
-@pytest.fixture
-def engine(registry, tmp_path):
-    settings = gf.Settings(output_dir=tmp_path / "output", input_dir=tmp_path / "input", temp_dir=tmp_path / "temp")
-    (tmp_path / "input").mkdir()
-    with gf.Engine(registry, settings) as engine:
-        yield engine
 
 
 def shown(engine, **nodes):
