@@ -27,7 +27,7 @@ RENEW = 5.0
 
 
 class Lease:
-    """Held until `release()`, or until the process ends."""
+    """Held until `Leases.give_back`, or until the process ends. After that its number may be another file's."""
 
     __slots__ = ("_file", "path")
 
@@ -38,18 +38,17 @@ class Lease:
         with contextlib.suppress(OSError):
             os.utime(self._file)
 
-    def drop(self) -> None:
-        """In a child of the process that holds it: not the child's."""
-        with contextlib.suppress(OSError):
-            os.close(self._file)
-        self._file = -1
-
     def release(self) -> None:
         with contextlib.suppress(OSError):
             if _is(self.path, self._file):
                 os.unlink(self.path)
+        self.drop()
+
+    def drop(self) -> None:
+        """In a child of the process that holds it: not the child's, so the name stays."""
+        file, self._file = self._file, -1
         with contextlib.suppress(OSError):
-            os.close(self._file)
+            os.close(file)
 
 
 class Leases:
@@ -93,8 +92,11 @@ class Leases:
         return lease
 
     def give_back(self, lease: Lease) -> None:
+        """Once: a lease that is given back already, as `close` does with all of them, stays so."""
         with self._lock:
-            self._held.discard(lease)
+            if lease not in self._held:
+                return
+            self._held.remove(lease)
         lease.release()
 
     def alive(self, prefix: str) -> list[float]:
@@ -125,14 +127,15 @@ class Leases:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW):
-            with self._lock:
-                held = list(self._held)
-            for lease in held:
-                lease.renew()
+            with self._lock:  # none may be given back meanwhile: its number could be another file's by then
+                for lease in self._held:
+                    lease.renew()
 
     def close(self) -> None:
         self._stop.set()
-        for lease in list(self._held):
+        with self._lock:
+            held = list(self._held)
+        for lease in held:
             self.give_back(lease)
 
 

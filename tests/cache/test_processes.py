@@ -187,6 +187,20 @@ def test_whoever_holds_a_lease_keeps_it_by_renewing_and_only_one_gets_it(tmp_pat
     one.close()
 
 
+def test_a_lease_that_is_given_back_twice_closes_no_file_of_others(tmp_path):
+    mine = leases.Leases(tmp_path / "leases")
+    (tmp_path / "leases").mkdir()
+    by_its_holder, by_the_end = mine.take("x"), mine.take("y")
+    mine.give_back(by_its_holder)
+    mine.close()
+    others = [os.open(tmp_path / f"other{i}", os.O_CREAT | os.O_RDWR) for i in range(4)]  # two have the numbers now
+    mine.give_back(by_its_holder)
+    mine.give_back(by_the_end)
+    for file in others:
+        os.write(file, b"still open")
+        os.close(file)
+
+
 def test_of_many_threads_that_ask_for_a_lease_one_at_a_time_has_it(tmp_path):
     held, wrong, count = [], [], []
     holders = [leases.Leases(tmp_path) for _ in range(6)]
@@ -291,9 +305,9 @@ time.sleep(60)
         assert leases.Leases(tmp_path).take("x") is None, "what the child closes is not its parent's lease"
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        lease = leases.Leases(tmp_path).take("x")
-        assert lease is not None
-        lease.release()
+        free = leases.Leases(tmp_path)
+        assert free.take("x") is not None
+        free.close()
     finally:
         os.kill(child, signal.SIGKILL)
         holder.stdout.close()

@@ -231,9 +231,11 @@ def test_an_interrupt_in_a_terminal_leaves_a_clean_screen(write, pack, environme
 def in_terminal(arguments, environment, interrupt_at=None):
     """All that the command writes to a terminal of its own; Ctrl-C is typed once a text is seen."""
     keyboard, terminal = pty.openpty()
-    command = [sys.executable, "-m", "graphflow.cli", *map(str, arguments)]
+    # The new process takes the terminal for its own by itself: between fork and exec of this one no Python is safe.
+    owner = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", owner, sys.executable, "-m", "graphflow.cli", *map(str, arguments)]
     running = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
-                               start_new_session=True, preexec_fn=lambda: own_terminal(terminal))  # fmt: skip
+                               start_new_session=True)  # fmt: skip
     os.close(terminal)
     seen = b""
     while True:
@@ -250,13 +252,6 @@ def in_terminal(arguments, environment, interrupt_at=None):
     running.wait(60)
     os.close(keyboard)
     return seen.decode()
-
-
-def own_terminal(terminal):
-    import fcntl
-    import termios
-
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 @pytest.mark.parametrize("wait", [0.1, 0.2, 0.3])
