@@ -12,40 +12,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..bulk import in_bulk
 from ..cache import Entry, Origin
-from ..events import NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, RunStarted
+from ..events import NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
 from ..fingerprint import Fingerprint, answered, content_key, why_not
 from ..inputs import NotComputed
-from ..node import NodeType
 from ..plan import Known, Plan, plan, stood_on
-from ..problem import Cancelled, GraphFlowError, Problem
+from ..problem import Cancelled, Problem
 from ..validate import Bound
 from ..values import Blocked
 from ..workflow import Node, Workflow
 from .agenda import Agenda
 from .calling import Caller, Made, has_expansion
 from .expansions import Expansions
+from .flight import Borrowed, Flight
+from .reports import Reports
 from .rights import Elsewhere, Found, InOtherProcess, Rights
 from .surroundings import Piece, Surroundings
-from .workers import Workers, protected
+from .workers import protected
 
 __all__ = ["Run"]
 
 POLL = 0.05
 """Seconds between two looks at a lease that another process holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _FromElsewhere:
-    """What another run of this process got for a node that this one needs, too; None if it failed."""
-
-    entry: Entry | None
 
 
 class Run:
@@ -65,21 +56,16 @@ class Run:
             self._prints,
         )  # fmt: skip
         self._wanted: set[str] = set()
-        self._in_lanes: dict[str, list[NodeType]] = {}
-        """The types of the nodes that are in each lane, or about to enter it."""
-        self._flying = 0
-        self._elsewhere = 0
-        """Of those in flight, the ones that other runs compute."""
         self._outside: set[str] = set()
         """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before they
         read it: the recipes do not tell enough."""
         self._in_other_processes: list[str] = []
-        self._done: SimpleQueue[tuple[str, Any, BaseException | None, float]] = SimpleQueue()
-        self._workers = Workers(around.workers, around.settings.together, self._done)
+        self._flight = Flight(around.workers, around.settings.together)
+        self._reports = Reports(workflow, self._agenda.order, self._expansions, around.emit)
         self.results: dict[str, Entry] = {}
         self.timings: dict[str, float] = {}
         self.cached: dict[str, None] = {}
-        self.problems: list[Problem] = []
+        self.problems = self._reports.problems
 
     def execute(self, wanted: Iterable[str]) -> None:
         """Run until all wanted nodes are done or cannot be. Raises Cancelled."""
@@ -96,10 +82,9 @@ class Run:
                 raise Cancelled()  # seen by the last node that was in flight, so that nothing was left to loop over
             stuck = self._agenda.unfinished if not self.problems else []
             if stuck:
-                text = ", ".join(self._title(node_id) for node_id in stuck[:8])
-                self.problems.append(Problem("cycle", f"these nodes wait for each other: {text}"))
+                self._reports.stuck(stuck)
         finally:
-            self._workers.close()
+            self._flight.close()
             self._rights.give_all_back()
 
     # -- planning ---------------------------------------------------------------------------------------------------
@@ -162,7 +147,7 @@ class Run:
             if self._cancel.is_set():
                 self._drain()
                 raise Cancelled()
-            if len(ready) == 1 and not self._flying and not self._in_other_processes:
+            if len(ready) == 1 and not self._flight and not self._in_other_processes:
                 node_id = ready.popleft()
                 if not self._prepare(node_id):
                     continue
@@ -174,30 +159,25 @@ class Run:
                     continue
                 self._launch(node_id)
             self._dispatch()
-            if self._flying or self._in_other_processes:
+            if self._flight or self._in_other_processes:
                 self._wait()
 
     def _has_more(self) -> bool:
         if self._supply is not None and not self._cancel.is_set():
             while (piece := self._supply.next()) is not None:
                 self._take_in(piece)
-        return bool(self._agenda.ready or self._flying or self._in_other_processes)
+        return bool(self._agenda.ready or self._flight or self._in_other_processes)
 
     def _wait(self) -> None:
         """For one node to come back, or for the time to look again at what other processes do."""
-        try:
-            node_id, value, error, seconds = self._done.get(timeout=POLL if self._in_other_processes else 0.2)
-        except Empty:
+        landed = self._flight.land(POLL if self._in_other_processes else 0.2)
+        if landed is None:
             self._agenda.ready.extend(self._in_other_processes)
             self._in_other_processes.clear()
-            return
-        self._flying -= 1
-        if isinstance(value, _FromElsewhere):
-            self._elsewhere -= 1
-            self._finish_elsewhere(node_id, value.entry)
+        elif isinstance(landed, Borrowed):
+            self._finish_elsewhere(*landed)
         else:
-            self._leave_lane(self._agenda.order[node_id].type)
-            self._finish(node_id, value, error, seconds)
+            self._finish(*landed)
 
     def _dispatch(self) -> None:
         """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes.
@@ -213,37 +193,21 @@ class Run:
             ready.clear()
             for node_id in batch:
                 kind = order[node_id].type
-                if kind.lane in full or not self._has_room(kind):
+                if kind.lane in full or not self._flight.has_room(kind):
                     full.add(kind.lane)
                     held.append(node_id)
                 elif self._prepare(node_id):
                     self._launch(node_id)
         ready.extend(held)
 
-    def _has_room(self, kind: NodeType) -> bool:
-        inside = self._in_lanes.get(kind.lane) if kind.lane is not None else None
-        return not inside or (kind.together and inside[0] is kind and len(inside) < self._around.settings.together)
-
-    def _leave_lane(self, kind: NodeType) -> None:
-        if kind.lane is not None:
-            self._in_lanes[kind.lane].remove(kind)
-
     def _launch(self, node_id: str) -> None:
-        kind = self._agenda.order[node_id].type
-        if kind.lane is not None:
-            self._in_lanes.setdefault(kind.lane, []).append(kind)
-        self._flying += 1
-        self._workers.start(node_id, self._caller.work(node_id), kind.is_async, kind.together)
+        self._flight.start(node_id, self._agenda.order[node_id].type, self._caller.work(node_id))
 
     def _drain(self) -> None:
         """Wait for what is in flight: nodes see the cancellation at their next step."""
-        own = self._flying - self._elsewhere
-        while own > 0:
-            node_id, value, error, seconds = self._done.get()
-            if not isinstance(value, _FromElsewhere):
-                own -= 1
-                if error is None:
-                    self._finish(node_id, value, None, seconds)
+        for landed in self._flight.drain():
+            if landed.error is None:
+                self._finish(*landed)
 
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
@@ -269,9 +233,7 @@ class Run:
         if isinstance(answer, Found):
             self._finish_known(node_id, answer.entry, answer.reason)
         elif isinstance(answer, Elsewhere):
-            self._flying += 1
-            self._elsewhere += 1
-            answer.result.add_done_callback(lambda future: self._bring(node_id, future))
+            self._flight.borrow(node_id, answer.result)
         elif isinstance(answer, InOtherProcess):
             self._in_other_processes.append(node_id)
         else:
@@ -282,9 +244,6 @@ class Run:
     def _stands_on_outside(self, node_id: str) -> bool:
         links = self._agenda.order[node_id].links.values()
         return bool(self._outside) and any(link.node in self._outside for link in links)
-
-    def _bring(self, node_id: str, future: Future[Entry | None]) -> None:
-        self._done.put((node_id, _FromElsewhere(future.result()), None, 0.0))
 
     def _origin(self, node_id: str) -> Origin:
         node, mine = self._agenda.order[node_id], self._prints[node_id]
@@ -390,7 +349,7 @@ class Run:
     def _tell_blocked(self, node_id: str, stops: list[Blocked]) -> None:
         messages = dict.fromkeys(stop.message for stop in stops if stop.message is not None)
         for message in messages:
-            self._report(node_id, [Problem("blocked", message)])
+            self._reports.add(node_id, [Problem("blocked", message)])
         if messages:  # what follows must not be known by its recipe, or the next run would not tell them
             self._outside.add(node_id)
             self._expansions.mark_inside(node_id)
@@ -399,26 +358,8 @@ class Run:
         self._rights.give_back(node_id)
         if isinstance(error, Cancelled):
             self._cancel.set()
-        elif isinstance(error, GraphFlowError):
-            self._report(node_id, error.problems)
         else:
-            found = Problem("node_failed", f"{type(error).__name__}: {error}", hint=_advice(error))
-            self._report(node_id, [found])
-
-    def _report(self, node_id: str, problems: Iterable[Problem]) -> None:
-        """Say what is wrong under the node that stands in the workflow."""
-        visible = self._expansions.display(node_id)
-        name = self._agenda.order[node_id].type.name
-        inside = f"in {name}, which it expanded into: " if visible is not None else ""
-        for problem in problems:
-            told = Problem(problem.code, inside + problem.message, visible or node_id, self._title(node_id), problem.input,
-                           problem.hint)  # fmt: skip
-            self.problems.append(told)
-            self._emit(NodeError(node_id, told.to_json(), visible))
-
-    def _title(self, node_id: str) -> str:
-        visible = self._expansions.display(node_id) or node_id
-        return self._workflow[visible].title or self._agenda.order[visible].type.name
+            self._reports.failed(node_id, error)
 
 
 def _documents(
@@ -430,9 +371,3 @@ def _documents(
         return lambda node_id: supply.document(expansions.display(node_id) or node_id)
     assert isinstance(workflow, Workflow)
     return lambda _: workflow.to_json
-
-
-def _advice(error: BaseException) -> str | None:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "use a smaller width, height or batch_size"
-    return None

@@ -1,0 +1,54 @@
+"""What went wrong in a run, said under the node that stands in the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from ..events import Event, NodeError
+from ..problem import GraphFlowError, Problem
+from ..validate import Bound
+from ..workflow import Node
+from .expansions import Expansions
+
+__all__ = ["Reports"]
+
+
+class Reports:
+    """Keeps the problems of one run, and tells each as an event when it is found."""
+
+    def __init__(
+        self, workflow: Mapping[str, Node], order: Mapping[str, Bound], expansions: Expansions, emit: Callable[[Event], None]
+    ) -> None:  # fmt: skip
+        self._workflow, self._order, self._expansions, self._emit = workflow, order, expansions, emit
+        self.problems: list[Problem] = []
+
+    def title(self, node_id: str) -> str:
+        visible = self._expansions.display(node_id) or node_id
+        return self._workflow[visible].title or self._order[visible].type.name
+
+    def failed(self, node_id: str, error: BaseException) -> None:
+        if isinstance(error, GraphFlowError):
+            self.add(node_id, error.problems)
+        else:
+            self.add(node_id, [Problem("node_failed", f"{type(error).__name__}: {error}", hint=_advice(error))])
+
+    def stuck(self, nodes: list[str]) -> None:
+        """These were to run and never could."""
+        text = ", ".join(self.title(node_id) for node_id in nodes[:8])
+        self.problems.append(Problem("cycle", f"these nodes wait for each other: {text}"))
+
+    def add(self, node_id: str, problems: Iterable[Problem]) -> None:
+        visible = self._expansions.display(node_id)
+        name = self._order[node_id].type.name
+        inside = f"in {name}, which it expanded into: " if visible is not None else ""
+        for problem in problems:
+            told = Problem(problem.code, inside + problem.message, visible or node_id, self.title(node_id), problem.input,
+                           problem.hint)  # fmt: skip
+            self.problems.append(told)
+            self._emit(NodeError(node_id, told.to_json(), visible))
+
+
+def _advice(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "use a smaller width, height or batch_size"
+    return None
