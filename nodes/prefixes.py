@@ -27,15 +27,17 @@ def target_of(folder: Path, prefix: str, width: int = 0, height: int = 0) -> Pat
     `%date:yyyy-MM-dd hh_mm_ss%`. What no file name can hold on some system becomes `_`.
     """
     text = _fill_in(prefix, width, height).replace("\\", "/").encode("utf-8", "replace").decode()
-    target = inside(folder, text, "filename_prefix")
-    parts = [mended(part) for part in target.relative_to(folder.resolve()).parts]
+    root = folder.resolve()
+    target = _inside(root, text, "filename_prefix")
+    named = target.relative_to(root).parts
+    parts = tuple(mended(part) for part in named)
     size = max(len(part.encode()) for part in parts)
     if size > LONGEST or len(parts) > DEEPEST:
         shown = repr(prefix if len(prefix) <= 40 else prefix[:40] + "...")
         found = f"a name of {size} bytes" if size > LONGEST else f"{len(parts)} folders in each other"
         raise GraphFlowError([Problem("name_too_long", f"{shown} gives {found}", input="filename_prefix",
                                       hint=f"at most {LONGEST} bytes and {DEEPEST} folders are taken")])  # fmt: skip
-    return inside(folder, "/".join(parts), "filename_prefix")
+    return target if parts == named else _inside(root, "/".join(parts), "filename_prefix")
 
 
 def check_prefix(
@@ -52,7 +54,10 @@ def check_prefix(
 
 def inside(folder: Path, name: str, input: str | None = None) -> Path:
     """The path of a name in a folder, resolved; raises a Problem with that input if it would lie anywhere else."""
-    root = folder.resolve()
+    return _inside(folder.resolve(), name, input)
+
+
+def _inside(root: Path, name: str, input: str | None) -> Path:
     target = (root / name.replace("\0", "")).resolve()
     if target == root or not target.is_relative_to(root):
         raise GraphFlowError([Problem("outside_folder", f"{name[:200]!r} leads out of its folder, or names no file in it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterable
 
 from aiohttp import WSCloseCode, web
@@ -78,7 +79,16 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     await state.queue.start()
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
-    state.recent.tell = lambda line: loop.call_soon_threadsafe(state.hub.tell_log, line)
+    own_thread = threading.get_ident()
+
+    def tell(line: dict[str, str]) -> None:
+        # Most lines are of the loop itself, which need not be woken for them.
+        if threading.get_ident() == own_thread:
+            loop.call_soon(state.hub.tell_log, line)
+        else:
+            loop.call_soon_threadsafe(state.hub.tell_log, line)
+
+    state.recent.tell = tell
     _count(state)
     watcher = asyncio.create_task(_watch_loop(state.metrics))
     yield
@@ -86,6 +96,7 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     state.recent.tell = None
     unsubscribe()
     await (state.ending or state.queue.close())
+    state.checks.shutdown(wait=False, cancel_futures=True)
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ from graphflow import Problem
 
 from .refusal import Refused
 
-__all__ = ["BUDGET", "Budget"]
+__all__ = ["BUDGET", "Budget", "taken"]
 
 TAKEN = web.RequestKey("bytes of the body", int)
 
@@ -32,3 +32,8 @@ class Budget:
 
 
 BUDGET: web.AppKey[Budget] = web.AppKey("budget", Budget)
+
+
+def taken(request: web.Request) -> int:
+    """Bytes of the request's body that have come."""
+    return request.get(TAKEN, 0)

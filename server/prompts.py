@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from graphflow import Problem
 
 from .acceptance import Examined, accept, examine
 from .answers import answer, answer_made
-from .bodies import read_model, read_query
+from .bodies import is_small, read_model, read_query
 from .messages import PromptEvents
 from .models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, QueueInfo, ValidateAnswer
 from .policies import READ, WRITE
@@ -47,9 +48,10 @@ async def post_prompt(request: web.Request) -> web.Response:
         prompt_id=body.prompt_id, number=body.number, front=body.front, webhook=body.webhook,
         sender=request.remote or "", asked=[body.partial_execution_targets, body.strict],
     )  # fmt: skip
+    checks = state.checks if is_small(request) else None
     try:
-        wanted = await asyncio.to_thread(wanted.sealed)
-        accepted = await state.queue.known(wanted) or await _queue(state, body, wanted)
+        wanted = wanted.sealed() if checks else await asyncio.to_thread(wanted.sealed)
+        accepted = await state.queue.known(wanted) or await _queue(state, body, wanted, checks)
     except IdTaken as error:
         raise Refused(409, error.problems, kind="prompt_id_taken") from None
     found: dict[str, Any] = {
@@ -63,9 +65,9 @@ async def post_prompt(request: web.Request) -> web.Response:
     return await answer_made(lambda: state_text(found, prompt))
 
 
-async def _queue(state: State, body: PromptBody, wanted: Submission) -> QueueAccepted:
+async def _queue(state: State, body: PromptBody, wanted: Submission, checks: Executor | None) -> QueueAccepted:
     try:
-        examined, errors = await asyncio.to_thread(_accepted, state, body)
+        examined, errors = await asyncio.get_running_loop().run_in_executor(checks, _accepted, state, body)
     except Refused:
         state.metrics.refused.inc()
         raise

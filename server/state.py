@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -27,6 +28,9 @@ class State:
     metrics: Metrics
     hub: Hub
     recent: Recent
+    checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "graphflow-check"))
+    """Small workflows are checked one after the other: a check asks folders many small questions, and threads that do so
+    at the same time spend more on taking turns than on the checks. It is not the event loop, as a folder may be slow."""
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """So many uploads are decoded at a time."""
