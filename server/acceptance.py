@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
+from graphflow.validate import beside
 
 from .caps import over_caps
 from .field_errors import TOP, node_errors, top_error
@@ -26,9 +27,10 @@ class Examined:
 
 
 def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: Limits) -> Examined:
-    """Every problem of a workflow, and what of it can run none the less. Raises Refused for what is no workflow at all."""
+    """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises Refused for what
+    is no workflow at all."""
     try:
-        workflow = Workflow.from_json(graph)
+        workflow, malformed = Workflow.read(graph)
     except InvalidWorkflow as error:
         raise _refused(error.problems, {}) from None
     too_much = over_caps(workflow, limits)
@@ -41,11 +43,11 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     outputs = checked.outputs
     if targets is not None:
         outputs = tuple(key for key in outputs if _is_output(engine, workflow, key))
-    problems = checked.problems
+    problems = tuple(beside(malformed, workflow, checked.problems))
     if not outputs and not problems:
         problems = (Problem("no_output", "none of the wanted nodes has an effect, so there is nothing to run"),)
     errors = node_errors(workflow, problems, engine, checked.targets)
-    return Examined(workflow, outputs, tuple(problems), checked.warnings, errors)
+    return Examined(workflow, outputs, problems, checked.warnings, errors)
 
 
 def accept(examined: Examined, strict: bool) -> dict[str, Any]:

@@ -293,6 +293,26 @@ def test_what_cannot_run_at_all_is_refused_with_the_fields_type(server, prompt, 
     assert answer.status == 400 and answer.json["error"]["type"] == kind and answer.json["problems"]
 
 
+def test_a_malformed_node_hides_nothing_else_that_is_wrong(server):
+    bad = {
+        "1": {"inputs": {}},
+        "2": {"class_type": "Show", "inputs": ["not", "an", "object"]},
+        "3": {"class_type": "Number", "inputs": {"value": 500}},
+        "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}},
+        "5": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+        "6": {"class_type": "Nope", "inputs": {}},
+    }
+    found = [("1", "no_class_type"), ("2", "malformed_node"), ("3", "out_of_range"), ("6", "unknown_node_type")]
+    answer = server.post("/prompt", {"prompt": bad})
+    assert answer.status == 400 and answer.json["error"]["type"] == "invalid_prompt"
+    assert answer.json["node_errors"] == {}, "as the field answers what it refuses whole"
+    assert [(problem["node"], problem["code"]) for problem in answer.json["problems"]] == found
+    told = server.post("/validate", {"prompt": bad}).json
+    assert told["valid"] is False and [(problem["node"], problem["code"]) for problem in told["problems"]] == found
+    del bad["2"], bad["3"], bad["4"], bad["5"], bad["6"]
+    assert server.post("/prompt", {"prompt": bad}).problems == ["no_class_type"], "nothing that only follows from it"
+
+
 def test_a_body_without_a_prompt_says_so(server):
     for body in ({}, {"prompt": None}, {"client_id": "x"}):
         answer = server.post("/prompt", body)
