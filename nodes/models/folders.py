@@ -51,7 +51,7 @@ def _models_below(place: Path) -> Iterator[Path]:
     elsewhere."""
     for name, folders, files in walk_once(place):
         folder = Path(name)
-        if folder != place and _is_diffusers(folder):
+        if folder != place and _is_diffusers(folder, files):
             folders.clear()
             yield folder
             continue
@@ -59,6 +59,6 @@ def _models_below(place: Path) -> Iterator[Path]:
         yield from (path for path in named if path.exists())  # a link may lead nowhere
 
 
-def _is_diffusers(folder: Path) -> bool:
+def _is_diffusers(folder: Path, files: Sequence[str]) -> bool:
     """A whole pipeline, or one part of it by itself (a VAE)."""
-    return (folder / "model_index.json").is_file() or (folder / "config.json").is_file()
+    return any(name in files and (folder / name).is_file() for name in ("model_index.json", "config.json"))
