@@ -132,7 +132,8 @@ class _Merger:
             above = (i for link in node.links.values() for i in base.axes.get(link.node, ()))
             if found := tuple(sorted({*own.get(node_id, ()), *above})):
                 base.axes[node_id] = found
-                base.made[node_id] = {}
+                if len(found) < len(plain):
+                    base.made[node_id] = {}
             else:
                 alike[node_id] = node
         try:
@@ -198,8 +199,11 @@ class _Merger:
             return _Invalid(tuple(problems))
         ids = base.ids
         for node_id, axes in base.axes.items():
+            made = base.made.get(node_id)
+            if made is None:
+                ids[node_id] = self._keep(node_id, index, nodes[node_id], ids)
+                continue
             key = tuple([rows[i] for i in axes])
-            made = base.made[node_id]
             known = made.get(key)
             if known is None:
                 known = made[key] = self._keep(node_id, index, nodes[node_id], ids)
@@ -238,7 +242,8 @@ class _Base:
     axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Node -> the axes that change it, itself or through what it stands on; in topological order."""
     made: dict[str, dict[Rows, str]] = field(default_factory=dict)
-    """Node -> rows on its axes -> its id in the plan."""
+    """Node -> rows on its axes -> its id in the plan. A node that every axis changes is another in each variant, and is
+    not looked up here."""
     own_axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Node -> the axes that vary its own inputs."""
     versions: dict[str, dict[Rows, Own | _Invalid]] = field(default_factory=dict)
