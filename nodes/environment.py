@@ -18,7 +18,8 @@ def numerics(settings: Settings) -> str:
 
 def sampling(settings: Settings) -> str:
     """Forward passes that samplers share round in another way, so what they give is cached apart."""
-    return numerics(settings) + ("; shared passes" if settings.together > 1 else "")
+    shared = "; shared passes" if settings.together > 1 else ""
+    return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}"
 
 
 def decoding(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, 
 
 from .batch import repeat_to
 from .environment import sampling
-from .sampler_names import SAMPLER_NAMES, SCHEDULE_NAMES
+from .sampler_names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
 
 if TYPE_CHECKING:
     from .samplers import State
@@ -50,7 +50,7 @@ def ksampler(
     """
     from .samplers.schedules import ModelSampling, schedule
 
-    sigmas = schedule(scheduler, steps, ModelSampling(), denoise=denoise)
+    sigmas = schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
     return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
 
 
@@ -76,7 +76,7 @@ def ksampler_advanced(
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed."""
     from .samplers.schedules import ModelSampling, schedule
 
-    sigmas = schedule(scheduler, steps, ModelSampling())
+    sigmas = schedule(scheduler, steps, ModelSampling(), discard_penultimate=sampler_name in PENULTIMATE_DROPPED)
     if end_at_step < len(sigmas) - 1:
         sigmas = sigmas[: end_at_step + 1].clone()
         if return_with_leftover_noise == "disable":

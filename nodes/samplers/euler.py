@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .stepper import Denoise, Deterministic, State, Stochastic, draw
+from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, draw
 
 
 class Euler(Deterministic):
@@ -17,15 +17,14 @@ class Euler(Deterministic):
 
 
 class EulerAncestral(Stochastic):
-    """Euler down to a lower sigma, then fresh noise up: the DDIM family, eta = 1 (arXiv 2010.02502, equation 16)."""
+    """Euler down to a lower sigma, then fresh noise up."""
 
     def step(self, state: State, denoise: Denoise) -> State:
         sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
         denoised = denoise(state.x, sigma)
         if after == 0:
             return replace(state, x=denoised, index=state.index + 1)
-        up = (after**2 * (sigma**2 - after**2) / sigma**2).sqrt().clamp(max=after)
-        down = (after**2 - up**2).sqrt()
+        down, up = ancestral(sigma, after)
         noise, rng = draw(state)
         x = state.x + (state.x - denoised) / sigma * (down - sigma) + noise * up
         return replace(state, x=x, index=state.index + 1, rng=rng)

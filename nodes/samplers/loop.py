@@ -21,7 +21,7 @@ def sample(
 ) -> Tensor:
     """Run to the last sigma and return x. `on_step(state, denoised)` may raise to cancel; `state` resumes a run.
 
-    `denoised` is the step's first answer of the denoiser, at the x the step began with.
+    `denoised` is the step's first answer of the denoiser, at the x the step began with; x itself where it asks for none.
     """
     state = state or stepper.begin(x, sigmas, seed)
     while not state.done:
@@ -33,5 +33,5 @@ def sample(
 
         state = stepper.step(state, ask)
         if on_step is not None:
-            on_step(state, answers[0])
+            on_step(state, answers[0] if answers else state.x)
     return state.x

@@ -86,6 +86,35 @@ def ddim_uniform(sampling: ModelSampling, steps: int) -> Tensor:
     return _end(sampling.sigmas[1 :: max(len(sampling.sigmas) // steps, 1)].flip(0))
 
 
+def beta(sampling: ModelSampling, steps: int) -> Tensor:
+    """Timesteps at quantiles of Beta(0.6, 0.6): close together at both ends (arXiv 2407.12173). Fewer where two fall
+    on the same level."""
+    from scipy.special import betaincinv
+
+    quantiles = betaincinv(0.6, 0.6, 1 - torch.arange(steps, dtype=torch.float64).numpy() / steps)
+    places = (torch.from_numpy(quantiles) * (len(sampling.sigmas) - 1)).round().long()
+    return _end(sampling.sigmas[places.unique_consecutive()])
+
+
+def kl_optimal(sampling: ModelSampling, steps: int) -> Tensor:
+    """Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma."""
+    low, high = math.atan(sampling.sigma_min), math.atan(sampling.sigma_max)
+    return _end((high + torch.linspace(0, 1, steps) * (low - high)).tan())
+
+
+def linear_quadratic(sampling: ModelSampling, steps: int, threshold: float = 0.025) -> Tensor:
+    """Of Movie Gen (arXiv 2410.13720, section 3.4.2): half of the steps within the first `threshold` of the way, evenly;
+    the others with a growing stride that begins as theirs."""
+    if steps < 2:
+        return torch.tensor([sampling.sigma_max, 0.0])
+    even = steps // 2
+    stride, left = threshold / even, steps - even
+    growth = (1 - threshold - stride * left) / left**2
+    i = torch.arange(left)
+    way = torch.cat([torch.arange(even) * stride, threshold + stride * i + growth * i**2])
+    return _end((1 - way) * sampling.sigma_max)
+
+
 SCHEDULES: dict[str, Callable[[ModelSampling, int], Tensor]] = {
     "normal": normal,
     "karras": karras,
@@ -93,6 +122,9 @@ SCHEDULES: dict[str, Callable[[ModelSampling, int], Tensor]] = {
     "sgm_uniform": sgm_uniform,
     "simple": simple,
     "ddim_uniform": ddim_uniform,
+    "beta": beta,
+    "linear_quadratic": linear_quadratic,
+    "kl_optimal": kl_optimal,
 }
 
 

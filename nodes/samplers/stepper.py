@@ -54,6 +54,13 @@ def draw(state: State) -> tuple[Tensor, Tensor]:
     return noise, generator.get_state()
 
 
+def ancestral(sigma: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower sigma to step down to, and the noise to add then, of the DDIM family with eta = 1
+    (arXiv 2010.02502, equation 16)."""
+    up = (after**2 * (sigma**2 - after**2) / sigma**2).sqrt().clamp(max=after)
+    return (after**2 - up**2).sqrt(), up
+
+
 class Deterministic:
     def begin(self, x: Tensor, sigmas: Tensor, seed: int) -> State:
         return State(x, sigmas)

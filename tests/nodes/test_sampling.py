@@ -9,6 +9,7 @@ import torch
 from graphflow_nodes.latents import add_noise
 from graphflow_nodes.models import shared_pool
 from graphflow_nodes.models.latent_format import latent_scale
+from graphflow_nodes.sampler_names import SAMPLER_NAMES
 from graphflow_nodes.samplers import ModelSampling, schedule
 
 import graphflow as gf
@@ -87,7 +88,7 @@ def test_a_batch_draws_its_noise_at_once(engine, asked):
     torch.testing.assert_close(asked[0].x, noise(7, 3), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "ddpm", "dpmpp_2m"])
+@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
 def test_a_seed_gives_the_same_bits_again_and_another_seed_does_not(engine, sampler):
     first = latent(engine, sampler_name=sampler, seed=5, steps=3)
     assert torch.equal(first, latent(engine, sampler_name=sampler, seed=5, steps=3))
@@ -99,6 +100,13 @@ def test_the_timesteps_are_those_of_the_schedule(engine, asked):
     sigmas = schedule("normal", 5, ModelSampling())
     assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in sigmas[:-1]]
     assert int(asked[0].timestep[0]) == 999 and int(asked[-1].timestep[0]) == 0
+
+
+def test_dpm_2_leaves_the_lowest_noise_level_out_and_makes_as_many_steps_as_are_asked_for(engine, asked):
+    latent(engine, steps=3, sampler_name="dpm_2", scheduler="normal", cfg=1.0)
+    first, second, third, _ = schedule("normal", 4, ModelSampling())[:4]
+    walked = [first, (first * second).sqrt(), second, (second * third).sqrt(), third]
+    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in walked]
 
 
 def test_denoise_below_1_makes_the_last_steps_of_a_longer_schedule(engine, asked):
