@@ -41,7 +41,9 @@ def options(root: Path, port: int) -> tuple[Options, QueueSettings]:
         output_dir=root / "output", input_dir=root / "input", temp_dir=root / "temp", nodes=(NODES,),
         cache_dir=root / "cache", checkpoint_every=0.0,
     )  # fmt: skip
-    settings = QueueSettings(root / "state", worker, lease=LEASE, max_crashes=1_000_000)
+    # Nothing may leave the history before it is judged.
+    settings = QueueSettings(root / "state", worker, lease=LEASE, max_crashes=1_000_000, history_count=1_000_000,
+                             history_bytes=1 << 40)  # fmt: skip
     return Options(port=port, user_dir=root / "user"), settings
 
 
