@@ -66,6 +66,8 @@ class DiskTier(Folder):
 
     def find(self, key: bytes) -> Entry | None:
         found = self._read(lambda index: index.find(key))
+        if found is None and self._fetch_key(key):
+            found = self._read(lambda index: index.find(key))
         return found[0] if found is not None else None
 
     def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
@@ -147,6 +149,18 @@ class DiskTier(Folder):
                 self.index.put(rows)
         except sqlite3.Error as error:
             self.failed(error)
+
+    def _fetch_key(self, key: bytes) -> bool:
+        """Ask the remote level for what another recipe of this key gave; whether it names one."""
+        data = self._remote.key(key) if self._remote is not None and self.can_keep else None
+        if data is None:
+            return False
+        try:
+            recipe = self.records.check(key, data)
+        except Damaged:
+            return False
+        self.fetch([recipe])
+        return True
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -257,6 +271,8 @@ class DiskTier(Folder):
             return self._write_files(job)
         if isinstance(job, Again):
             return self._same_again(job, before)
+        if self._remote is not None and job.key is not None:
+            self._remote.remove_key(job.key)
         return job
 
     def _same_again(self, job: Again, before: list[Row | Replaced]) -> Row | None:
@@ -288,7 +304,8 @@ class DiskTier(Folder):
             self.records.write(row.recipe, data)
             if self._remote is not None:
                 blobs = {item.content: item.data for item in job.encoded if item.content in row.blobs()}
-                self._remote.push(row.recipe, self.records.seal(row.recipe, data), blobs)
+                keys = {row.key: self.records.seal(row.key, row.recipe)} if row.key is not None else {}
+                self._remote.push(row.recipe, self.records.seal(row.recipe, data), blobs, keys)
         return row
 
     def _written(self, job: Job, kept: bool) -> None:
@@ -310,6 +327,8 @@ class DiskTier(Folder):
 
     def begin_run(self) -> Lease | None:
         """A sign to all processes that a run goes on, with the time at which it began."""
+        if self._remote is not None:
+            self._remote.begin_run()
         try:
             return self.leases.take(f"run-{uuid.uuid4().hex}-{time.time()}") if self.leases is not None else None
         except OSError:

@@ -1,6 +1,7 @@
 """A second level behind the disk tier, on any fsspec URL (`s3://bucket/prefix`, `file:///shared/cache` ...).
 
-It holds the same records and blobs. What is unreachable is said once and left alone for a while; the run goes on.
+It holds the same records and blobs, and for each key the recipe of the newest record that has it.
+What is unreachable is said once and left alone for a while; the run goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ __all__ = ["Remote"]
 RETRY = 60.0
 AT_ONCE = 2000
 """Records asked for at most in one run: beyond that, asking takes longer than it saves."""
+KEYS_AT_MOST = 200
+"""Keys asked for at most in one run: each is a request of its own, just before a node would be computed."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}},
 }
@@ -30,6 +33,8 @@ class Remote:
         self._warn = warn
         self._warned = False
         self._off_until = 0.0
+        self._asked: set[bytes] = set()
+        """Keys that this run has asked for."""
         self._system: Any = None
         self._root = ""
 
@@ -64,10 +69,24 @@ class Remote:
 
         return (self._try(ask) or {}) if recipes else {}
 
+    def begin_run(self) -> None:
+        """Each run asks for its keys anew."""
+        self._asked.clear()
+
+    def key(self, key: bytes) -> bytes | None:
+        """What is written under a key: a recipe, sealed. Asked once in a run, however often somebody looks."""
+        if key in self._asked or len(self._asked) >= KEYS_AT_MOST:
+            return None
+        self._asked.add(key)
+        return self._file("keys", key)
+
     def blob(self, content: bytes) -> bytes | None:
+        return self._file("blobs", content)
+
+    def _file(self, kind: str, name: bytes) -> bytes | None:
         def ask(system: Any) -> bytes | None:
             try:
-                return bytes(system.cat_file(self._path("blobs", content)))
+                return bytes(system.cat_file(self._path(kind, name)))
             except FileNotFoundError:
                 return None
 
@@ -79,17 +98,25 @@ class Remote:
         self._try(lambda system: system.rm_file(self._path("blobs", content)))
 
     def remove_records(self, recipes: Iterable[bytes]) -> None:
-        """For what a refreshed run has made wrong."""
+        """For what a refreshed run has made wrong. A key that leads to one of them leads nowhere."""
+        self._remove("records", recipes)
 
+    def remove_key(self, key: bytes) -> None:
+        """For one whose result is computed anew: what other machines had for it may be wrong."""
+        self._remove("keys", [key])
+
+    def _remove(self, kind: str, names: Iterable[bytes]) -> None:
         def remove(system: Any) -> None:
-            for recipe in recipes:
+            for name in names:
                 with contextlib.suppress(FileNotFoundError):
-                    system.rm_file(self._path("records", recipe))
+                    system.rm_file(self._path(kind, name))
 
         self._try(remove)
 
-    def push(self, recipe: bytes, record: bytes, blobs: Mapping[bytes, bytes | None]) -> None:
-        """Blobs first: a record never names what is not there."""
+    def push(
+        self, recipe: bytes, record: bytes, blobs: Mapping[bytes, bytes | None], keys: Mapping[bytes, bytes]
+    ) -> None:  # fmt: skip
+        """Blobs first, keys last: nothing names what is not there. `keys` are sealed recipes by key."""
 
         def send(system: Any) -> None:
             for content, data in blobs.items():
@@ -97,6 +124,8 @@ class Remote:
                 if data is not None and not system.exists(path):
                     self._put(system, path, data)
             self._put(system, self._path("records", recipe), record)
+            for key, sealed in keys.items():
+                self._put(system, self._path("keys", key), sealed)
 
         self._try(send)
 

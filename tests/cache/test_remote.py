@@ -106,6 +106,77 @@ def test_a_damaged_remote_record_is_a_miss(remote, machine):
     assert again == found and not problems and computed["Tensor"] == 1
 
 
+@pytest.fixture
+def edited(registry, graph, calls, tmp_path):
+    """`edited("a", url, value, b)`: `value + b` decides a slow node; what it computes, what it gives, what it warns of."""
+
+    @gf.node("Slow", version="1")
+    def slow(a: int) -> str:
+        calls["Slow"] += 1
+        return "s" * (5000 + a)
+
+    registry.add(slow)
+
+    def run(name, url, value, b, **options):
+        before = calls.copy()
+        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": b}), w=("Slow", {"a": "@s"}),
+                         o=("Show", {"value": "@w"}))  # fmt: skip
+        cache = gf.Cache(tmp_path / name, remote=url)
+        with gf.Engine(registry, cache=cache) as engine:
+            result = engine.run(workflow, targets=["o", "w"], **options)
+            found = len(next(iter(result["w"].outputs.values())))
+        return dict(calls - before).get("Slow", 0), found, [problem.code for problem in cache.problems]
+
+    return run
+
+
+def test_an_edit_upstream_that_gives_the_same_is_noticed_on_another_machine(remote, edited):
+    assert edited("a", remote, 1, 2) == (1, 5003, [])
+    assert edited("b", remote, 2, 1) == (0, 5003, [])
+    assert edited("b", remote, 2, 2) == (1, 5004, [])
+    assert edited("c", remote, 2, 1, refresh=True) == (1, 5003, [])
+    assert edited("d", remote, 0, 3) == (0, 5003, [])
+
+
+def test_a_miss_asks_for_its_key_once_in_a_run_and_a_run_for_no_more_than_its_share(tmp_path, monkeypatch):
+    from graphflow.cache import remote as module
+
+    asked = []
+    level = module.Remote((tmp_path / "shared").as_uri())
+    monkeypatch.setattr(level, "_file", lambda kind, name: asked.append((kind, name)))
+    for _ in range(3):
+        assert level.key(b"one") is None
+    assert asked == [("keys", b"one")]
+    for number in range(1000):
+        level.key(b"%d" % number)
+    assert len(asked) == module.KEYS_AT_MOST
+    level.begin_run()
+    level.key(b"one")
+    assert asked[-1] == ("keys", b"one") and len(asked) == module.KEYS_AT_MOST + 1
+
+
+@pytest.mark.parametrize("harm", ["records", "blobs", "keys", "a damaged key", "another key"])
+def test_a_remote_key_that_leads_to_nothing_or_to_something_else_is_a_miss(remote, edited, harm):
+    edited("a", remote, 1, 2)
+    edited("a", remote, 1, 5)
+    system, files = files_of(remote)
+    keys = [path for path in files if "/keys/" in path]
+    if harm == "a damaged key":
+        for path in keys:
+            system.pipe_file(path, system.cat_file(path)[:-1] + b"?")
+    elif harm == "another key":
+        data = [system.cat_file(path) for path in keys]
+        for path, other in zip(keys, data[1:] + data[:1], strict=True):
+            system.pipe_file(path, other)
+    else:
+        for path in files:
+            if f"/{harm}/" in path:
+                system.rm_file(path)
+    assert len(keys) >= 2
+    assert edited("b", remote, 2, 1) == (1, 5003, [])
+    assert edited("c", remote, 3, 0) == (0, 5003, []), "it is there again for the next one"
+
+
 def test_refresh_asks_nobody(remote, machine):
     machine("a", remote)
     assert machine("b", remote, refresh=True)[2]["Tensor"] == 1
