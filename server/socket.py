@@ -29,6 +29,8 @@ __all__ = ["ROUTES"]
 
 log = logging.getLogger("graphflow.server")
 LARGEST_MESSAGE = 64 << 10
+LARGE = 1 << 20
+"""Letters from which on a message is made bytes beside the event loop."""
 HEARTBEAT = 20.0
 MESSAGES, PER_SECONDS = 100, 5.0
 """How much a client may say."""
@@ -123,7 +125,8 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) ->
                 if isinstance(content, bytes):
                     await ws.send_bytes(content)
                 else:
-                    await ws.send_str(content)
+                    data = content.encode() if len(content) < LARGE else await asyncio.to_thread(content.encode)
+                    await ws.send_frame(data, WSMsgType.TEXT)
                     if isinstance(content, Over):
                         await ws.ping(listener.ask(content.prompt_id))
     except TimeoutError:

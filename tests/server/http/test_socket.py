@@ -410,6 +410,21 @@ def test_a_slow_client_hears_all_of_a_large_graph_in_order_though_little_of_it_m
         run(check(server))
 
 
+def test_a_message_of_some_megabytes_comes_whole_and_in_its_place(server):
+    graph = {"1": {"class_type": "Tell", "inputs": {"text": "é", "size": 500_000}}}
+
+    async def check():
+        async with listening(server, "large", max_msg_size=1 << 24) as ws:
+            await submit(server, graph, client_id="large")
+            found = await hear(ws)
+        shown = next(message for message in found if message["type"] == "executed")
+        assert shown["data"]["output"]["text"] == ["é" * 500_000]
+        assert kinds(found)[-2:] == ["execution_success", "executing"]
+        assert kinds(found).index("executed") < kinds(found).index("execution_success")
+
+    run(check())
+
+
 def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
     """Forty results of 400 kB: more than the kernel and the outbox take for one who reads nothing."""
     with serve(limits={"outbox": 1 << 20, "stalled_seconds": 2.0}) as server:
