@@ -155,6 +155,29 @@ def test_a_miss_asks_for_its_key_once_in_a_run_and_a_run_for_no_more_than_its_sh
     assert asked[-1] == ("keys", b"one") and len(asked) == module.KEYS_AT_MOST + 1
 
 
+def test_what_a_refreshed_run_found_out_is_what_a_key_leads_to(tmp_path, registry, graph):
+    """A node that says it always gives the same, and does not: the last word counts on every machine."""
+    url, answers = (tmp_path / "shared").as_uri(), iter("abc")
+
+    @gf.node("Fickle", version="1")
+    def fickle(a: int) -> str:
+        return next(answers) * 5000
+
+    registry.add(fickle)
+
+    def machine(name, value, **options):
+        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": 3 - value}), w=("Fickle", {"a": "@s"}),
+                         o=("Show", {"value": "@w"}))  # fmt: skip
+        with gf.Engine(registry, cache=gf.Cache(tmp_path / name, remote=url)) as engine:
+            result = engine.run(workflow, targets=["o", "w"], **options)
+            return next(iter(result["w"].outputs.values()))[0]
+
+    (tmp_path / "shared").mkdir()
+    assert machine("a", 1) == "a"
+    assert machine("b", 2, refresh=True) == "b"
+    assert machine("c", 0) == "b"
+
+
 @pytest.mark.parametrize("harm", ["records", "blobs", "keys", "a damaged key", "another key"])
 def test_a_remote_key_that_leads_to_nothing_or_to_something_else_is_a_miss(remote, edited, harm):
     edited("a", remote, 1, 2)
