@@ -67,6 +67,8 @@ class Listener:
     is_new: bool = True
     """It has not been told yet what happened before it came, so all that is numbered waits for its turn."""
     _behind: dict[str, _Behind] = field(default_factory=dict)
+    _read: dict[str, int] = field(default_factory=dict)
+    """Up to where the log of a prompt has been told, where it was ahead of the news: they come a little later."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: deque[tuple[bytes, str]] = field(default_factory=lambda: deque(maxlen=MOST_ASKED))
     _questions: int = 0
@@ -82,6 +84,10 @@ class Listener:
             # Progress of a prompt that it knows nothing of yet would be out of order.
             if behind is None:
                 self._pass_on(event, prompt)
+            return
+        if behind is None and prompt in self._read and event.number <= self._read[prompt]:
+            if event.number == self._read[prompt]:
+                del self._read[prompt]
             return
         if behind is None and (self.is_new or self.outbox.is_full):
             behind = self._behind[prompt] = _Behind(0 if self.is_new else event.number - 1)
@@ -132,6 +138,8 @@ class Listener:
                         await self._give_pictures(behind, LAST)
                         continue  # it may have gone on meanwhile
                     del self._behind[prompt_id]
+                    if behind.told > behind.latest:
+                        self._read[prompt_id] = behind.told
                     progress = queue.progress(prompt_id)
                     if progress is not None:
                         self.tell(progress)

@@ -29,8 +29,6 @@ __all__ = ["ROUTES"]
 
 log = logging.getLogger("graphflow.server")
 LARGEST_MESSAGE = 64 << 10
-LARGE = 1 << 20
-"""Letters from which on a message is made bytes beside the event loop."""
 HEARTBEAT = 20.0
 MESSAGES, PER_SECONDS = 100, 5.0
 """How much a client may say."""
@@ -125,8 +123,7 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) ->
                 if isinstance(content, bytes):
                     await ws.send_bytes(content)
                 else:
-                    data = content.encode() if len(content) < LARGE else await asyncio.to_thread(content.encode)
-                    await ws.send_frame(data, WSMsgType.TEXT)
+                    await ws.send_str(content)
                     if isinstance(content, Over):
                         await ws.ping(listener.ask(content.prompt_id))
     except TimeoutError:
