@@ -25,7 +25,7 @@ import graphflow as gf
 from graphflow.cache import Cache
 from graphflow.cache.blobs import digest_of
 from graphflow.cache.entry import Origin, origin_to_json
-from graphflow.cache.index import Row, Stored
+from graphflow.cache.rows import Row, Stored
 from graphflow.fingerprint import fingerprints
 from graphflow.validate import validate
 from graphflow.values import share

@@ -21,9 +21,10 @@ from .blobs import Damaged, digest_of
 from .care import Verified
 from .entry import Brought, Entry, Origin, origin_to_json
 from .folder import Folder
-from .index import FILE_COST, Index, Replaced, Row, Stored, TypeStats
+from .index import FILE_COST, Index, TypeStats
 from .leases import Lease
 from .remote import Remote
+from .rows import Replaced, Row, Stored
 from .writer import Again, Job, Store, Writer
 
 __all__ = ["DiskTier", "Verified"]

@@ -22,7 +22,8 @@ from typing import TypeVar
 from ..problem import Problem
 from . import record
 from .blobs import Damaged, Files
-from .index import LAYOUT, Index
+from .database import LAYOUT
+from .index import Index
 from .leases import Leases
 
 __all__ = ["Folder", "own_folder"]

@@ -1,4 +1,4 @@
-"""The index of the disk tier: one SQLite database in WAL mode that many processes share.
+"""The index of the disk tier: what is known of which recipe, and what can go.
 
 It can be lost: what is worth keeping can be read again from the record files beside the blobs. SQLite has no checksums
 of its own, so each row carries a seal, and a row that was read is the row that was asked for or counts as damage.
@@ -10,98 +10,26 @@ import contextlib
 import os
 import re
 import sqlite3
-import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
+from .database import Transaction, open_to_read, open_to_write, told_apart
 from .entry import Origin, origin_from_json, with_all_behind
+from .rows import Replaced, Row, Stored
 
-__all__ = ["LAYOUT", "FILE_COST", "Index", "Replaced", "Row", "Stored", "TypeStats", "origin_of"]
+__all__ = ["FILE_COST", "Index", "TypeStats", "origin_of"]
 
-LAYOUT = 4
-"""Of the database and the files beside it. Another layout lies in another folder."""
 FILE_COST = 4096
 """What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
-WAIT = 5.0
-"""Seconds to wait for another process that is writing."""
-_MAY_PASS = {
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
-}  # fmt: skip
 _RECIPE = re.compile(r'"([0-9a-f]{32})"')
 """The recipes that an entry stands on, in the JSON of its origin; a literal that looks like one does no harm."""
 AT_ONCE = 1000
 """Entries removed in one transaction at most, so that other processes get their turn."""
 
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS entries (
-    recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT, brought TEXT,
-    effect TEXT, seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
-CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key);
-CREATE INDEX IF NOT EXISTS entries_by_type ON entries (type, created);
-CREATE INDEX IF NOT EXISTS entries_by_use ON entries (used);
-CREATE TABLE IF NOT EXISTS outputs (
-    recipe BLOB, slot INT, content BLOB, bytes INT, data BLOB, PRIMARY KEY (recipe, slot)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS outputs_by_content ON outputs (content);
-CREATE TABLE IF NOT EXISTS blobs (content BLOB PRIMARY KEY, bytes INT) WITHOUT ROWID;
-PRAGMA user_version = {LAYOUT};
-"""
 _COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, effect, seal"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One output: small ones lie in the index itself (`data`), large ones in a blob named by their content."""
-
-    content: bytes
-    size: int
-    data: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    recipe: bytes
-    key: bytes | None
-    type: str
-    ui: str | None
-    """JSON."""
-    rebuilt: bool
-    """The outputs are handles: not stored, made again by running the node."""
-    seconds: float
-    created: float
-    origin: str
-    """JSON of an Origin, see `origin_to_json`."""
-    outputs: tuple[Stored, ...]
-    brought: str | None = None
-    """JSON, see `Brought`."""
-    effect: str | None = None
-
-    def seal(self) -> bytes:
-        outputs = [(item.content, item.size) for item in self.outputs]
-        fields = (self.recipe, self.key, self.type, self.ui, self.rebuilt, self.seconds, self.created, self.origin,
-                  self.brought, self.effect)  # fmt: skip
-        return blake2b(repr((fields, outputs)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-    def blobs(self) -> list[bytes]:
-        """The contents that lie in files."""
-        return [item.content for item in self.outputs if item.data is None and item.size]
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """What a recipe, and any other recipe of the same key, has to say from now on."""
-
-    recipe: bytes
-    key: bytes | None
-    contents: tuple[bytes | None, ...] | None
-    """None: nothing is known any more."""
-    ui: str | None
-    stale: frozenset[bytes] = frozenset()
-    """Recipes that are known to be wrong."""
 
 
 class Put(NamedTuple):
@@ -132,8 +60,8 @@ class Index:
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._lock = RLock()
         self._path = path
-        with _told_apart():
-            self._db = _open_to_read(path) if read_only else _open_to_write(path)
+        with told_apart():
+            self._db = open_to_read(path) if read_only else open_to_write(path)
 
         self._inode = _inode(path)
 
@@ -169,7 +97,7 @@ class Index:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        with self._lock, _told_apart():
+        with self._lock, told_apart():
             yield
 
     def put(
@@ -178,7 +106,7 @@ class Index:
         """Make changes in their order, and count hits, in one transaction."""
         gone: set[bytes] = set()
         freed: set[bytes] = set()
-        with self._alone(), _Transaction(self._db):
+        with self._alone(), Transaction(self._db):
             for change in changes:
                 if isinstance(change, Row):
                     self._insert(change)
@@ -251,7 +179,7 @@ class Index:
     def clear(self) -> None:
         """Forget everything, and give the space back if nobody else is at work here."""
         with self._alone():
-            with _Transaction(self._db):
+            with Transaction(self._db):
                 for table in ("entries", "outputs", "blobs"):
                     self._db.execute(f"DELETE FROM {table}")
             with contextlib.suppress(sqlite3.OperationalError):
@@ -259,7 +187,7 @@ class Index:
 
     def forget_content(self, content: bytes) -> list[bytes]:
         """Drop a damaged blob and all entries that need it; their recipes."""
-        with self._alone(), _Transaction(self._db):
+        with self._alone(), Transaction(self._db):
             gone = [row[0] for row in self._db.execute("SELECT recipe FROM outputs WHERE content = ?", (content,))]
             self._delete(gone)
             self._db.execute("DELETE FROM blobs WHERE content = ?", (content,))
@@ -289,7 +217,7 @@ class Index:
         """
         gone: list[bytes] = []
         unneeded: list[bytes] = []
-        with self._alone(), _Transaction(self._db):
+        with self._alone(), Transaction(self._db):
             total = self.total_bytes()
             own = self._own_bytes() / max(1, self.count())
             old = self._db.execute(
@@ -377,85 +305,3 @@ def _inode(path: Path) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE, so that two processes never wait for each other in the middle."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-        elif self._db.in_transaction:  # some errors, a full disk for one, have already rolled it back
-            self._db.execute("ROLLBACK")
-
-
-@contextlib.contextmanager
-def _told_apart() -> Iterator[None]:
-    """Two kinds of error: what may pass, and damage, which also shows as values of a wrong type."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _MAY_PASS:
-            raise
-        raise sqlite3.DatabaseError(str(error)) from error
-    except sqlite3.ProgrammingError as error:  # closed by another thread
-        raise sqlite3.OperationalError(str(error)) from error
-    except (ValueError, TypeError, OverflowError) as error:
-        raise sqlite3.DatabaseError(f"it holds something else than was written: {error}") from error
-
-
-def _open_to_write(path: Path) -> sqlite3.Connection:
-    """Of several that make the database at the same moment SQLite turns some away at once, without waiting."""
-    end = time.monotonic() + WAIT
-    while True:
-        try:
-            return _made(path)
-        except sqlite3.OperationalError as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if not busy or time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-
-
-def _made(path: Path) -> sqlite3.Connection:
-    db = _connect(path, "mode=rwc")
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            db.executescript(_SCHEMA)
-        _check_layout(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Where the files beside the database cannot be made, either, it is read as it lies."""
-    for mode in ("mode=ro", "immutable=1"):
-        db = _connect(path, mode)
-        try:
-            _check_layout(db)
-            return db
-        except sqlite3.OperationalError:
-            db.close()
-    raise sqlite3.OperationalError(f"{path} cannot be read")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    address = f"{path.absolute().as_uri()}?{mode}"
-    return sqlite3.connect(address, uri=True, timeout=WAIT, check_same_thread=False, isolation_level=None)
-
-
-def _check_layout(db: sqlite3.Connection) -> None:
-    if db.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
-        raise sqlite3.DatabaseError("it has another layout")
-    for table in ("entries", "outputs", "blobs"):
-        db.execute(f"SELECT 1 FROM {table} LIMIT 0")

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from .index import Row, Stored
+from .rows import Row, Stored
 
 __all__ = ["read", "write"]
 

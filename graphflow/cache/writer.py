@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from ..values import Encoded
 from .entry import Entry, Origin
-from .index import Replaced
 from .leases import Lease
+from .rows import Replaced
 
 __all__ = ["Again", "Job", "Store", "Writer"]
 

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 import graphflow as gf
-from graphflow.cache.index import LAYOUT, Index
+from graphflow.cache.database import LAYOUT
+from graphflow.cache.index import Index
 
 FOLDER = f"v{LAYOUT}"
 
@@ -231,7 +232,7 @@ def test_no_changed_cell_of_the_index_gives_a_wrong_result(machine):
 
 
 def test_a_locked_index_delays_a_run_a_little_and_stops_nothing(machine, monkeypatch):
-    monkeypatch.setattr("graphflow.cache.index.WAIT", 0.1)
+    monkeypatch.setattr("graphflow.cache.database.WAIT", 0.1)
     lock = sqlite3.connect(index_of(machine), isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     machine.workflow = machine.workflow.set("t.seed", 2)
@@ -249,8 +250,8 @@ def test_a_locked_index_delays_a_run_a_little_and_stops_nothing(machine, monkeyp
 
 def test_two_layouts_live_side_by_side_in_one_folder(machine, monkeypatch):
     monkeypatch.setattr("graphflow.cache.folder.LAYOUT", LAYOUT + 1)
-    monkeypatch.setattr("graphflow.cache.index.LAYOUT", LAYOUT + 1)
-    monkeypatch.setattr("graphflow.cache.index._SCHEMA", __import__("graphflow.cache.index", fromlist=["x"])._SCHEMA.replace(
+    monkeypatch.setattr("graphflow.cache.database.LAYOUT", LAYOUT + 1)
+    monkeypatch.setattr("graphflow.cache.database._SCHEMA", __import__("graphflow.cache.database", fromlist=["x"])._SCHEMA.replace(
         f"user_version = {LAYOUT}", f"user_version = {LAYOUT + 1}"))  # fmt: skip
     assert machine.run() == (machine.outputs, [])
     assert machine.calls["Tensor"] == 2
