@@ -113,7 +113,7 @@ def main() -> None:
         began = time.perf_counter()
         same, again = at_every_step(sampler, options.steps)
         different += options.steps - same
-        print(f"{sampler:15} {options.steps:6} {same:10} {again:19} {time.perf_counter() - began:8.1f}", flush=True)
+        print(f"{sampler:18} {options.steps:3} {same:10} {again:19} {time.perf_counter() - began:8.1f}", flush=True)
     print(f"{different} latents differ" if different else "every latent has the bits of the run without interruption")
     if different:
         raise SystemExit(1)
