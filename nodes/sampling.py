@@ -48,9 +48,7 @@ def ksampler(
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
     """
-    from .samplers.schedules import ModelSampling, schedule
-
-    sigmas = schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
+    sigmas = _levels(scheduler, steps, sampler_name, denoise)
     return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
 
 
@@ -74,9 +72,7 @@ def ksampler_advanced(
     return_with_leftover_noise: _Switch = "disable",
 ) -> Latent:
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed."""
-    from .samplers.schedules import ModelSampling, schedule
-
-    sigmas = schedule(scheduler, steps, ModelSampling(), discard_penultimate=sampler_name in PENULTIMATE_DROPPED)
+    sigmas = _levels(scheduler, steps, sampler_name)
     if end_at_step < len(sigmas) - 1:
         sigmas = sigmas[: end_at_step + 1].clone()
         if return_with_leftover_noise == "disable":
@@ -86,6 +82,13 @@ def ksampler_advanced(
     sigmas = sigmas[start_at_step:]
     noise = add_noise == "enable"
     return _denoise(context, model, positive, negative, latent_image, noise_seed, cfg, sampler_name, sigmas, noise)
+
+
+def _levels(scheduler: str, steps: int, sampler_name: str, denoise: float = 1.0) -> Any:
+    """The noise levels that the sampler walks."""
+    from .samplers.schedules import ModelSampling, schedule
+
+    return schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
 
 
 def _denoise(

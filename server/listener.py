@@ -85,7 +85,7 @@ class Listener:
             if behind is None:
                 self._pass_on(event, prompt)
             return
-        if behind is None and prompt in self._read and event.number <= self._read[prompt]:
+        if behind is None and event.number <= self._read.get(prompt, 0):
             if event.number == self._read[prompt]:
                 del self._read[prompt]
             return

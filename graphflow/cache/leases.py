@@ -46,9 +46,8 @@ class Lease:
 
     def drop(self) -> None:
         """In a child of the process that holds it: not the child's, so the name stays."""
-        file, self._file = self._file, -1
         with contextlib.suppress(OSError):
-            os.close(file)
+            os.close(self._file)
 
 
 class Leases:

@@ -1,4 +1,4 @@
-"""Samplers: schedules, forward noise, steppers and the loop around them, in torch alone."""
+"""Samplers: schedules, forward noise, steppers and the loop around them; of the model they know a function."""
 
 from .ddpm import DDPM
 from .dpm import DPM2, DPM2Ancestral

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
-from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, draw
+from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, under_noise
 
 
 def _down(x: Tensor, sigma: Tensor, after: Tensor, denoise: Denoise) -> Tensor:
@@ -21,18 +19,17 @@ def _down(x: Tensor, sigma: Tensor, after: Tensor, denoise: Denoise) -> Tensor:
 
 class DPM2(Deterministic):
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
-        return replace(state, x=_down(state.x, sigma, after, denoise), index=state.index + 1)
+        sigma, after = state.sigma, state.after
+        return state.stepped(_down(state.x, sigma, after, denoise))
 
 
 class DPM2Ancestral(Stochastic):
     """Down to a lower sigma, then fresh noise up."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         down, up = ancestral(sigma, after)
         x = _down(state.x, sigma, down, denoise)
         if after == 0:
-            return replace(state, x=x, index=state.index + 1)
-        noise, rng = draw(state)
-        return replace(state, x=x + noise * up, index=state.index + 1, rng=rng)
+            return state.stepped(x)
+        return under_noise(state, x, up)

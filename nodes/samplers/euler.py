@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, draw
+from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, under_noise
 
 
 class Euler(Deterministic):
     """EDM (arXiv 2206.00364), algorithm 1 without correction; equals DDIM (arXiv 2010.02502), equation 13."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         slope = (state.x - denoise(state.x, sigma)) / sigma
-        return replace(state, x=state.x + slope * (after - sigma), index=state.index + 1)
+        return state.stepped(state.x + slope * (after - sigma))
 
 
 class EulerAncestral(Stochastic):
     """Euler down to a lower sigma, then fresh noise up."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         denoised = denoise(state.x, sigma)
         if after == 0:
-            return replace(state, x=denoised, index=state.index + 1)
+            return state.stepped(denoised)
         down, up = ancestral(sigma, after)
-        noise, rng = draw(state)
-        x = state.x + (state.x - denoised) / sigma * (down - sigma) + noise * up
-        return replace(state, x=x, index=state.index + 1, rng=rng)
+        return under_noise(state, state.x + (state.x - denoised) / sigma * (down - sigma), up)
 
 
 class Heun(Deterministic):
     """EDM (arXiv 2206.00364), algorithm 1: the mean of the slopes at both ends of the step."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         slope = (state.x - denoise(state.x, sigma)) / sigma
         x = state.x + slope * (after - sigma)
         if after > 0:
             slope = (slope + (x - denoise(x, after)) / after) / 2
             x = state.x + slope * (after - sigma)
-        return replace(state, x=x, index=state.index + 1)
+        return state.stepped(x)

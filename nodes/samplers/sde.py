@@ -5,8 +5,6 @@ The path is a function of the seed and the noise levels alone, so that more step
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -37,18 +35,18 @@ class DPMppSDE(Brownian):
     """Two model calls a step, the second at half of it in log sigma."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         denoised = denoise(state.x, sigma)
         if after == 0:
-            return replace(state, x=denoised, index=state.index + 1)
+            return state.stepped(denoised)
         t = -sigma.log()
         middle = (-(t + (-after.log() - t) / 2)).exp()  # in this order: the path feels the last digit
         half = self._to(state, middle, denoised)
-        return replace(state, x=self._to(state, after, denoise(half, middle)), index=state.index + 1)
+        return state.stepped(self._to(state, after, denoise(half, middle)))
 
     @staticmethod
     def _to(state: State, after: Tensor, denoised: Tensor) -> Tensor:
-        sigma = state.sigmas[state.index]
+        sigma = state.sigma
         down, up = ancestral(sigma, after)
         return down / sigma * state.x + (1 - down / sigma) * denoised + up * path(state, sigma, after)
 
@@ -60,41 +58,41 @@ class DPMpp2MSDE(Brownian):
         self._heun = heun
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         denoised = denoise(state.x, sigma)
         if after == 0:
-            return replace(state, x=denoised, index=state.index + 1, history=(denoised,))
-        h = (sigma / after).log()
+            return state.stepped(denoised)
+        h = state.log_step()
         x = _first_order(state.x, denoised, h)
         if state.history:
-            slope = (denoised - state.history[-1]) * h / (state.sigmas[state.index - 1] / sigma).log()
+            slope = (denoised - state.history[-1]) * h / state.log_step(1)
             x = x + (_phi_2(2 * h) if self._heun else -torch.expm1(-2 * h) / 2) * slope
         x = x + after * (-torch.expm1(-2 * h)).sqrt() * path(state, sigma, after)
-        return replace(state, x=x, index=state.index + 1, history=(denoised,))
+        return state.stepped(x, (denoised,))
 
 
 class DPMpp3MSDE(Brownian):
     """Third order by the answers of the two steps before."""
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigmas[state.index], state.sigmas[state.index + 1]
+        sigma, after = state.sigma, state.after
         denoised = denoise(state.x, sigma)
         history = (*state.history[-1:], denoised)
         if after == 0:
-            return replace(state, x=denoised, index=state.index + 1, history=history)
-        h = (sigma / after).log()
+            return state.stepped(denoised)
+        h = state.log_step()
         x = _first_order(state.x, denoised, h)
         if state.history:
-            last = (state.sigmas[state.index - 1] / sigma).log() / h
+            last = state.log_step(1) / h
             slope = (denoised - state.history[-1]) / last
             if len(state.history) == 1:
                 x = x + _phi_2(2 * h) * slope
             else:
-                before = (state.sigmas[state.index - 2] / state.sigmas[state.index - 1]).log() / h
+                before = state.log_step(2) / h
                 bend = (slope - (state.history[-1] - state.history[-2]) / before) / (last + before)
                 x = x + _phi_2(2 * h) * (slope + bend * last) - (_phi_2(2 * h) / (2 * h) - 0.5) * bend
         x = x + after * (-torch.expm1(-2 * h)).sqrt() * path(state, sigma, after)
-        return replace(state, x=x, index=state.index + 1, history=history)
+        return state.stepped(x, history)
 
 
 def _first_order(x: Tensor, denoised: Tensor, h: Tensor) -> Tensor:

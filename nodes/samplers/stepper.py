@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -25,6 +25,24 @@ class State:
     @property
     def done(self) -> bool:
         return self.index >= len(self.sigmas) - 1
+
+    @property
+    def sigma(self) -> Tensor:
+        """The noise level of x."""
+        return self.sigmas[self.index]
+
+    @property
+    def after(self) -> Tensor:
+        """The noise level that the next step leads to."""
+        return self.sigmas[self.index + 1]
+
+    def log_step(self, back: int = 0) -> Tensor:
+        """How far the next step goes down in log sigma, or that of so many steps before it."""
+        return (self.sigmas[self.index - back] / self.sigmas[self.index - back + 1]).log()
+
+    def stepped(self, x: Tensor, history: tuple[Tensor, ...] = (), rng: Tensor | None = None) -> State:
+        """One step on."""
+        return replace(self, x=x, index=self.index + 1, history=history, rng=self.rng if rng is None else rng)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Named tensors as safetensors stores them; `from_tensors` gives back the same bits."""
@@ -52,6 +70,17 @@ def draw(state: State) -> tuple[Tensor, Tensor]:
     generator.set_state(state.rng)
     noise = torch.randn(state.x.shape, generator=generator, dtype=state.x.dtype).to(state.x.device)
     return noise, generator.get_state()
+
+
+def under_noise(state: State, x: Tensor, deviation: Tensor) -> State:
+    """One step on, with fresh noise on x."""
+    noise, rng = draw(state)
+    return state.stepped(x + noise * deviation, rng=rng)
+
+
+def weighted(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor | float:
+    """The sum of the terms, each by its weight; 0 for none."""
+    return sum((weight * term for weight, term in zip(weights, terms, strict=True)), start=0.0)
 
 
 def ancestral(sigma: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .stepper import Denoise, Deterministic, State
+from .stepper import Denoise, Deterministic, State, weighted
 
 ORDER = 3
 LAST_SIGMA = 0.001
@@ -32,21 +31,21 @@ class UniPC(Deterministic):
         return State(x, sigmas)
 
     def step(self, state: State, denoise: Denoise) -> State:
-        index, sigmas = state.index, state.sigmas
-        sigma, after, steps = sigmas[index], sigmas[index + 1], len(sigmas) - 1
+        index, sigmas, sigma, after = state.index, state.sigmas, state.sigma, state.after
+        steps = len(sigmas) - 1
         known = state.history or (denoise(state.x, sigma),)
         order = max(1, min(ORDER, steps - 1, index + 1, steps - index))
-        h = (sigma / after).log()
+        h = state.log_step()
         behind = [((sigma / sigmas[index - k]).log() / h).item() for k in range(1, order)]
         slopes = [(known[-1 - k] - known[-1]) / place for k, place in enumerate(behind, start=1)]
         base = after / sigma * state.x - torch.expm1(-h) * known[-1]
         scale = torch.expm1(-h) if self._bh2 else -h
-        x = base - scale * _sum(self._weights([*behind, 1.0], h, predicts=True), slopes)
+        x = base - scale * weighted(slopes, self._weights([*behind, 1.0], h, predicts=True))
         if index + 1 == steps:
-            return replace(state, x=x, index=index + 1, history=known)
+            return state.stepped(x)
         answer = denoise(x, after)
-        x = base - scale * _sum(self._weights([*behind, 1.0], h, predicts=False), [*slopes, answer - known[-1]])
-        return replace(state, x=x, index=index + 1, history=(*known, answer)[-ORDER:])
+        x = base - scale * weighted([*slopes, answer - known[-1]], self._weights([*behind, 1.0], h, predicts=False))
+        return state.stepped(x, (*known, answer)[-ORDER:])
 
     def _weights(self, places: list[float], h: Tensor, predicts: bool) -> list[float]:
         """The solution of equation 5: what the slopes count, so that the powers of h below the order vanish."""
@@ -65,7 +64,3 @@ class UniPC(Deterministic):
         if predicts:
             rows, right = rows[:-1, :-1], right[:-1]
         return list(torch.linalg.solve(rows, right).tolist())
-
-
-def _sum(weights: list[float], terms: list[Tensor]) -> Tensor | float:
-    return sum((weight * term for weight, term in zip(weights, terms, strict=True)), start=0.0)

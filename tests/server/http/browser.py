@@ -55,7 +55,7 @@ async def _looked_at(page: _Page, address: str, wanted: tuple[str, ...]) -> tupl
 
 
 class _Page:
-    """Questions to one page; what it complains about between the answers is kept."""
+    """Questions to one page; what its console says between the answers is kept."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket, self._numbers = socket, itertools.count(1)
@@ -71,7 +71,7 @@ class _Page:
     def _hear(self, method: str, given: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(given["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled":
             self.complaints.append(str(given["args"]))
-        elif method == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded":
             self.complaints.append(f"{given['entry']['text']} ({given['entry'].get('url', '')})")
