@@ -26,8 +26,8 @@ from graphflow.cache import Cache
 from graphflow.cache.blobs import digest_of
 from graphflow.cache.entry import Origin, origin_to_json
 from graphflow.cache.rows import Row, Stored
-from graphflow.fingerprint import fingerprints
-from graphflow.validate import validate
+from graphflow.check.validate import validate
+from graphflow.plan.fingerprint import fingerprints
 from graphflow.values import share
 
 from .engine import add, chain, sink

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 import graphflow as gf
-from graphflow.bulk import in_bulk
-from graphflow.fingerprint import fingerprints
-from graphflow.validate import validate
+from graphflow.check.validate import validate
+from graphflow.plan.bulk import in_bulk
+from graphflow.plan.fingerprint import fingerprints
 
 
 @gf.node("Add", version="1")

@@ -20,10 +20,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import graphflow_nodes.models.load
-import graphflow_nodes.samplers  # noqa: F401
+import graphflow_nodes.families.load
+import graphflow_nodes.samplers.table  # noqa: F401
 import torch
-from graphflow_nodes.sampler_names import SAMPLER_NAMES
+from graphflow_nodes.samplers.names import SAMPLER_NAMES
 from safetensors.numpy import load_file
 
 import graphflow as gf

@@ -1,7 +1,7 @@
 """What websockets cost: many that listen, one that has stopped reading. `python -m benchmarks.sockets`
 
 The server is in a process of its own. A node sends messages to everybody at a steady rate; each client notes how late each
-message is. Nobody may hear later because of the stalled one; that it is cut off is tested in tests/server/http/test_socket.py.
+message is. Nobody may hear later because of the stalled one; that it is cut off is tested in tests/server/live/test_socket.py.
 """
 
 from __future__ import annotations

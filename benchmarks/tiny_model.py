@@ -17,18 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from graphflow_nodes.models.handles import Clip, Model, Source, Vae
-from graphflow_nodes.models.latent_format import latent_scale
-from graphflow_nodes.models.pool import Pool
-from graphflow_nodes.models.text import encode_text
-from graphflow_nodes.models.unet import denoiser, predictor
-from graphflow_nodes.models.vae import decode
-from graphflow_nodes.samplers import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample, schedule
+from graphflow_nodes.devices.pool import Pool
+from graphflow_nodes.families.handles import Clip, Model, Source, Vae
+from graphflow_nodes.families.latent_format import latent_scale
+from graphflow_nodes.families.text import encode_text
+from graphflow_nodes.families.unet import denoiser, predictor
+from graphflow_nodes.families.vae import decode
+from graphflow_nodes.samplers.table import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample, schedule
 from PIL import Image
 
 from training.data import BACKGROUNDS, HELD_OUT, SIZE, THINGS, Sample, captions, load_sprites, pairs
 
-BUILTIN = Path(__file__).parents[1] / "nodes" / "models" / "builtin" / "graphflow-tiny"
+BUILTIN = Path(__file__).parents[1] / "nodes" / "builtin" / "graphflow-tiny"
 STEPS, CFG, BATCH = 20, 4.0, 40
 GATE = 0.75
 SIDES, SHIFTS = (44, 46, 48, 50), range(-3, 4)

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
-from graphflow.draw import to_svg
+from graphflow.look.draw import to_svg
 
 IMAGES = Path(__file__).parent / "images"
 WORKFLOW = Path(__file__).parents[1] / "workflows" / "text_to_image.json"

@@ -4,20 +4,13 @@ Importing starts no thread, opens no port, touches no GPU and imports no model l
 """
 
 from .cache import Cache
-from .context import Context
+from .cluster.remote import Remote, connect
+from .document.workflow import Link, Node, Place, Source, Workflow, as_workflow
 from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
 from .events import Event
-from .handles import NodeHandle, Value
-from .namespace import Nodes
-from .node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
-from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
-from .prompts import Wildcards, prompts, random_prompt, wildcards_used
-from .registry import Registry
-from .remote import Remote, connect
-from .script import Graph, subgraph
-from .settings import Settings
-from .sweeps import Results, Sweep, VariantResult, sweep
-from .types import (
+from .nodetype.context import Context
+from .nodetype.node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
+from .nodetype.types import (
     AnyType,
     Choice,
     ClipHandle,
@@ -38,8 +31,15 @@ from .types import (
     Variants,
     Wire,
 )
+from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
+from .registry import Registry
+from .script.graph import Graph, subgraph
+from .script.handles import NodeHandle, Value
+from .script.namespace import Nodes
+from .script.templates import Wildcards, prompts, random_prompt, wildcards_used
+from .settings import Settings
+from .sweeps import Results, Sweep, VariantResult, sweep
 from .values import Handle
-from .workflow import Link, Node, Place, Source, Workflow, as_workflow
 
 __version__ = "0.1.0"
 

@@ -14,25 +14,25 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
-from .bulk import in_bulk, kept
 from .cache import Cache, Entry
+from .check.validate import Bound, beside, sound, validate
+from .document.workflow import Source, Workflow, as_workflow
 from .events import Event, RunDone
 from .execution import Run, Surroundings
 from .execution.lanes import Lanes
-from .explain import Explanation, explain
-from .fingerprint import Fingerprint, fingerprints
+from .execution.reading import watched
+from .execution.stream import awaited, stream
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
-from .node import NodeType
+from .look.show import html_of_files, html_of_outputs, in_words
+from .nodetype.node import NodeType
+from .plan.bulk import in_bulk, kept
+from .plan.explain import Explanation, explain
+from .plan.fingerprint import Fingerprint, fingerprints
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
-from .reading import watched
 from .registry import Registry
 from .settings import Settings
-from .show import html_of_files, html_of_outputs, in_words
-from .stream import awaited, stream
-from .validate import Bound, beside, sound, validate
 from .values import share
-from .workflow import Source, Workflow, as_workflow
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result", "run"]
 

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from .node import NodeType
+from .nodetype.node import NodeType
 from .problem import Problem
 
 __all__ = ["Registry"]

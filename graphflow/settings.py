@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .digests import Digests
+from .files.digests import Digests
 
 __all__ = ["Settings"]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
-from graphflow.validate import beside
+from graphflow.check.validate import beside
 
 from .caps import over_caps
-from .field_errors import TOP, node_errors, top_error
+from .http.field_errors import TOP, node_errors, top_error
+from .http.refusal import Refused
 from .options import Limits
-from .refusal import Refused
 
 __all__ = ["Examined", "accept", "examine"]
 

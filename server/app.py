@@ -10,30 +10,18 @@ from aiohttp import WSCloseCode, web
 
 from graphflow import Engine
 
-from . import (
-    describe,
-    editor,
-    extensions,
-    files,
-    health,
-    openapi,
-    pages,
-    prompts,
-    queueing,
-    socket,
-    templates,
-    userdata,
-)  # fmt: skip
-from .budget import BUDGET, Budget
-from .hub import Hub
+from .http.budget import BUDGET, Budget
+from .http.gate import POLICIES, gate
+from .http.middleware import add_headers, around
+from .http.policies import Policy
+from .http.route import Route
+from .live import socket
+from .live.hub import Hub
 from .logs import Recent
 from .metrics import Metrics
-from .middleware import add_headers, around
 from .options import Options
-from .policies import Policy
 from .queue import Event, PromptQueue
-from .routes import Route
-from .security import POLICIES, gate
+from .routes import describe, editor, extensions, files, health, openapi, pages, prompts, queueing, templates, userdata
 from .state import STATE, State
 
 __all__ = ["ROUTES", "create_app"]

@@ -14,12 +14,12 @@ from aiohttp import web
 from graphflow import Cache, Engine, GraphFlowError, Problem, Registry
 
 from .app import create_app
+from .http.middleware import set_headers
+from .http.refusal import Refused, refusal
 from .logs import Recent, set_up
-from .middleware import set_headers
 from .options import Options
-from .pages import editor_folder
 from .queue import PromptQueue, QueueSettings
-from .refusal import Refused, refusal
+from .routes.pages import editor_folder
 
 __all__ = ["listening", "serve"]
 

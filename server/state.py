@@ -10,7 +10,7 @@ from aiohttp import web
 
 from graphflow import Engine
 
-from .hub import Hub
+from .live.hub import Hub
 from .logs import Recent
 from .metrics import Metrics
 from .options import Options

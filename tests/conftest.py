@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-collect_ignore = ["foreign/published"]  # node packs of others
+collect_ignore = ["graphflow/foreign/published"]  # node packs of others
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests start processes that compute side by side; threads of one computation would wait for each other's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 RUNS = Path(__file__).with_name("runs")
-SHIPPED = Path(__file__).parent.parent / "nodes" / "models" / "builtin" / "graphflow-tiny"
+SHIPPED = Path(__file__).parent.parent / "nodes" / "builtin" / "graphflow-tiny"
 WIDTH = 96
 NEW = "new weights"
 PARTS = {"vae": "vae", "unet": "unet", "text": "text_encoder"}

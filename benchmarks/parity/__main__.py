@@ -43,12 +43,12 @@ def apart(got: torch.Tensor, want: torch.Tensor) -> float:
 
 def inner_rows(models: Path) -> list[tuple[str, float]]:
     """Text embeddings, the U-Net's answers and the VAE by themselves."""
-    from graphflow_nodes.models.handles import Clip, Model, Source, Vae
-    from graphflow_nodes.models.pool import Pool
-    from graphflow_nodes.models.text import encode_text
-    from graphflow_nodes.models.unet import denoiser, predictor
-    from graphflow_nodes.models.vae import decode, encode
-    from graphflow_nodes.samplers import ModelSampling
+    from graphflow_nodes.devices.pool import Pool
+    from graphflow_nodes.families.handles import Clip, Model, Source, Vae
+    from graphflow_nodes.families.text import encode_text
+    from graphflow_nodes.families.unet import denoiser, predictor
+    from graphflow_nodes.families.vae import decode, encode
+    from graphflow_nodes.samplers.table import ModelSampling
 
     want = load_file(HERE / "steps.safetensors")
     source = Source(str(models / "checkpoints" / NAME), "ldm", "made-up")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from ..canonical import canonical
+from ..values.canonical import canonical
 
 __all__ = [
     "Brought",

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..cache import Entry
-from ..plan import Plan
-from ..validate import Bound
+from ..check.validate import Bound
+from ..document.workflow import Link
+from ..plan.plan import Plan
 from ..values import Blocked, Items
-from ..workflow import Link
 
 __all__ = ["Agenda"]
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..cache import Brought, Entry
-from ..context import Context
-from ..fingerprint import Fingerprint
-from ..inputs import Lazy
-from ..node import ALWAYS, NodeType
+from ..nodetype.context import Context
+from ..nodetype.inputs import Lazy
+from ..nodetype.node import ALWAYS, NodeType
+from ..plan.calls import Answer, answer, blocked, join, look_outside, merge_ui, spread
+from ..plan.fingerprint import Fingerprint
 from ..problem import GraphFlowError, Problem
 from ..values import Blocked, Encoded, share
 from .agenda import Agenda
-from .calls import Answer, answer, blocked, join, look_outside, merge_ui, spread
 from .expansions import Expansions
 from .rights import Rights
 from .surroundings import Surroundings

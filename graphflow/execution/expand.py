@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..node import Expansion, NodeType
+from ..check.validate import Binder, Bound, topological
+from ..document.workflow import Link, Node, as_link
+from ..nodetype.node import Expansion, NodeType
+from ..plan.calls import Answer
 from ..problem import InvalidWorkflow, Problem
 from ..settings import Settings
-from ..validate import Binder, Bound, topological
-from ..workflow import Link, Node, as_link
-from .calls import Answer
 
 __all__ = ["Unfolded", "unfold"]
 

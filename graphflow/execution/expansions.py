@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..cache import Brought
-from ..fingerprint import Fingerprint, fingerprints
-from ..node import NodeType
-from ..plan import ancestors
+from ..check.validate import Bound
+from ..document.workflow import Link, Node
+from ..nodetype.node import NodeType
+from ..plan.calls import Answer
+from ..plan.fingerprint import Fingerprint, fingerprints
+from ..plan.plan import ancestors
 from ..problem import GraphFlowError, Problem
 from ..settings import Settings
-from ..validate import Bound
-from ..workflow import Link, Node
 from .agenda import Agenda
-from .calls import Answer
 from .expand import unfold
 
 __all__ = ["Expansions", "Unfolding"]

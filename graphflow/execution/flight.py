@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from ..cache import Entry
-from ..node import NodeType
+from ..nodetype.node import NodeType
 from .workers import Workers
 
 __all__ = ["Borrowed", "Flight", "Landed"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from ..check.validate import Bound
+from ..document.workflow import Node
 from ..events import Event, NodeError
 from ..problem import GraphFlowError, Problem
-from ..validate import Bound
-from ..workflow import Node
 from .expansions import Expansions
 
 __all__ = ["Reports"]

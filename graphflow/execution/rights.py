@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from ..cache import Cache, Checkpoint, Entry, Lease, Origin
-from ..fingerprint import Fingerprint
+from ..plan.fingerprint import Fingerprint
 from ..values import Encoded
 
 __all__ = ["Elsewhere", "Found", "InOtherProcess", "Mine", "Rights"]

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..bulk import in_bulk
 from ..cache import Entry, Origin
+from ..check.validate import Bound
+from ..document.workflow import Node, Workflow
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
-from ..fingerprint import Fingerprint, answered, content_key, why_not
-from ..inputs import NotComputed
-from ..plan import Known, Plan, plan, stood_on
+from ..nodetype.inputs import NotComputed
+from ..plan.bulk import in_bulk
+from ..plan.fingerprint import Fingerprint, answered, content_key, why_not
+from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
-from ..validate import Bound
 from ..values import Blocked
-from ..workflow import Node, Workflow
 from .agenda import Agenda
 from .calling import Caller, Made, has_expansion
 from .expansions import Expansions

@@ -9,11 +9,11 @@ from threading import Event as Flag
 from typing import Any, NamedTuple, Protocol
 
 from ..cache import Cache, Entry
+from ..check.validate import Bound
 from ..events import Event
-from ..fingerprint import Fingerprint
-from ..node import NodeType
+from ..nodetype.node import NodeType
+from ..plan.fingerprint import Fingerprint
 from ..settings import Settings
-from ..validate import Bound
 from .lanes import Lanes
 
 __all__ = ["Piece", "Supply", "Surroundings"]

@@ -12,14 +12,14 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any, cast
 
-from ..canonical import canonical
-from ..context import Context
-from ..inputs import OPTIONAL, Input, Lazy, NotComputed, Output
-from ..node import ALWAYS, Expansion, NodeType, Ui
+from ..document.workflow import Link, as_link
+from ..nodetype.context import Context
+from ..nodetype.inputs import OPTIONAL, Input, Lazy, NotComputed, Output
+from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
+from ..nodetype.types import Match
 from ..settings import Settings
-from ..types import Match
 from ..values import Blocked
-from ..workflow import Link, as_link
+from ..values.canonical import canonical
 from .current import during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name

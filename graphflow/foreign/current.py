@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from ..context import Context
+from ..nodetype.context import Context
 from ..settings import Settings
 
 __all__ = ["Current", "current", "current_settings", "during", "inner_context", "with_settings"]

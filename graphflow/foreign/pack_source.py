@@ -11,8 +11,8 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from ..digests import walk_once
-from ..source_files import found_on_path, is_library, with_imported
+from ..files.digests import walk_once
+from ..nodetype.source_files import found_on_path, is_library, with_imported
 from . import standins
 
 __all__ = ["PackSource", "read_source"]

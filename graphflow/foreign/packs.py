@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..node import NodeType
+from ..nodetype.node import NodeType
 from ..problem import Problem
 from . import standins
 from .classes import adapt

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..inputs import LITERAL_TYPES, OPTIONAL, REQUIRED, Input
+from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, REQUIRED, Input
+from ..nodetype.types import Choice, Grow, Match, Range, Rows, Variants
 from ..settings import Settings
-from ..types import Choice, Grow, Match, Range, Rows, Variants
 
 __all__ = ["read_group", "read_input", "type_name"]
 

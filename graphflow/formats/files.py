@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..document.workflow import parse
 from ..problem import InvalidWorkflow, Problem
-from ..workflow import parse
 from .editor import is_editor_format
 from .embedded import is_picture, read_embedded
 

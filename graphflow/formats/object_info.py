@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..inputs import OPTIONAL, Input, members
-from ..node import NodeType
+from ..nodetype.inputs import OPTIONAL, Input, members
+from ..nodetype.node import NodeType
 from ..settings import Settings
 
 __all__ = ["InputInfo", "NodeInfo", "NodeInfos", "OutputInfo", "RegistryInfos", "describe", "describe_all", "read_all",

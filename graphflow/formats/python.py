@@ -16,14 +16,22 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ..edits import free_id, links
-from ..handles import NodeHandle, Value, made_of
-from ..namespace import Nodes
-from ..naming import argument_names, function_names, grown_names, identifier, own_arguments, python_name, spread
-from ..node import NodeType
+from ..document.edits import free_id, links
+from ..document.workflow import Link, Node, Workflow, as_link
+from ..nodetype.naming import (
+    argument_names,
+    function_names,
+    grown_names,
+    identifier,
+    own_arguments,
+    python_name,
+    spread,
+)
+from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow
-from ..script import Graph
-from ..workflow import Link, Node, Workflow, as_link
+from ..script.graph import Graph
+from ..script.handles import NodeHandle, Value, made_of
+from ..script.namespace import Nodes
 
 __all__ = ["to_python"]
 

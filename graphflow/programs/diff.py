@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..order import links_of, sources_first
-from ..workflow import Link, Workflow
+from ..document.walks import links_of, sources_first
+from ..document.workflow import Link, Workflow
 from .sameness import constant_text, recipes
 
 __all__ = ["Change", "Difference", "InputChange", "diff"]

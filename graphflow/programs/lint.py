@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..document.walks import links_of
+from ..document.workflow import NOTES, Link, Workflow, as_link
 from ..formats.editor import varying_seeds
 from ..formats.object_info import NodeInfo, NodeInfos
-from ..order import links_of
 from ..problem import Problem
-from ..workflow import NOTES, Link, Workflow, as_link
 from .sameness import recipes
 
 __all__ = ["lint"]

@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from ..order import links_of, sources_first
-from ..workflow import Workflow
+from ..document.walks import links_of, sources_first
+from ..document.workflow import Workflow
 
 __all__ = ["constant_text", "recipes"]
 

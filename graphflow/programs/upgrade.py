@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..document.workflow import Node, Workflow, as_link, parse
 from ..formats.object_info import NodeInfo, NodeInfos
 from ..problem import InvalidWorkflow, Problem
-from ..workflow import Node, Workflow, as_link, parse
 
 __all__ = ["Renamed", "Table", "WithOldNames", "read_table", "upgrade"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..handles import Value, link_of
+from ..document.workflow import Link, Place, Workflow, plain_number
 from ..problem import InvalidWorkflow, Problem
-from ..workflow import Link, Place, Workflow, plain_number
+from ..script.handles import Value, link_of
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from ..workflow import Place
+from ..document.workflow import Place
 from .axes import Axis
 from .results import Results, VariantResult, label
 

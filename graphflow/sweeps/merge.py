@@ -11,12 +11,12 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..fingerprint import Fingerprint, fingerprints, recipe_of
-from ..node import NodeType
+from ..check.validate import Bound, validate
+from ..document.workflow import Node, Place, Workflow, as_link
+from ..nodetype.node import NodeType
+from ..plan.fingerprint import Fingerprint, fingerprints, recipe_of
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
-from ..validate import Bound, validate
-from ..workflow import Node, Place, Workflow, as_link
 from .axes import Axis, Variants
 from .plan import Merged, Own, Planned, ancestors
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from ..fingerprint import Fingerprint
+from ..check.validate import Bound
+from ..document.workflow import Link, Node
+from ..plan.fingerprint import Fingerprint
 from ..problem import Problem
-from ..validate import Bound
-from ..workflow import Link, Node
 
 __all__ = ["Merged", "Own", "Planned", "ancestors"]
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from threading import Event as Flag
 from typing import Any
 
+from ..cluster.remote import Remote
 from ..engine import Result
 from ..events import Event, RunDone, RunStarted
 from ..problem import Cancelled, InvalidWorkflow, NodeFailed
-from ..remote import Remote
 from .axes import Variant, Variants
 from .results import VariantResult
 from .run import Tally

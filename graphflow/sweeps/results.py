@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..document.workflow import Place
 from ..engine import NodeResult, SavedImage
 from ..problem import Problem
-from ..workflow import Place
 from .axes import Variant, Variants
 
 if TYPE_CHECKING:

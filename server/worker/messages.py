@@ -24,7 +24,7 @@ from graphflow.events import (
     Text,
 )
 
-from ..messages import TYPES
+from ..live.messages import TYPES
 from .outbox import Outbox
 from .places import Places
 

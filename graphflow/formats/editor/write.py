@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...layout import lay_out
-from ...order import sources_first
+from ...document.walks import sources_first
+from ...document.workflow import NOTES, Link, Node, Workflow, as_link
+from ...look.layout import lay_out
 from ...problem import Problem
-from ...workflow import NOTES, Link, Node, Workflow, as_link
 from ..object_info import InputInfo, NodeInfo, NodeInfos, OutputInfo
 from .widgets import Widget, has_widget, inputs_with, stored_widgets
 

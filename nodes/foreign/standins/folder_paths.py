@@ -172,7 +172,7 @@ def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height
     """(folder, file name, next number, sub-folder, prefix) for `FOLDER/NAME_00001_.png`."""
     import re
 
-    from graphflow_nodes.prefixes import target_of
+    from graphflow_nodes.files.prefixes import target_of
 
     root = Path(output_dir).resolve()
     target = target_of(root, str(filename_prefix), image_width, image_height)

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 import folder_paths
-from graphflow_nodes.images import saved_pictures
+from graphflow_nodes.library.images import saved_pictures
 
 from graphflow import NodeType, Registry, Ui
 from graphflow.foreign import current, current_settings, inner_context

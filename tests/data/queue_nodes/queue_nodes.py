@@ -11,7 +11,7 @@ from graphflow import Context, Ui, node
 @node("Write", version="1", output=True, deterministic=False)
 def write(context: Context, text: str = "", seconds: float = 0.0, files: int = 1) -> Ui:
     """Write text files into the output folder, as nodes that save do: claimed by the run, numbered, whole."""
-    from graphflow_nodes.files import save_numbered
+    from graphflow_nodes.files.user_files import save_numbered
 
     contents = (f"{text} {index}".encode() for index in range(files))
     saved = save_numbered(contents, context, context.settings.output_dir, "text", ".txt", "output")

@@ -61,7 +61,7 @@ def stumble(context: Context, where: str = "output", name: str = "x.png") -> Ui:
 @node("Save", version="1", output=True, deterministic=False)
 def save(context: Context, filename_prefix: str = "saved") -> Ui:
     """Writes a text file where a prefix says, as nodes that save pictures do."""
-    from graphflow_nodes.files import save_numbered
+    from graphflow_nodes.files.user_files import save_numbered
 
     folder = context.settings.output_dir
     return Ui({"files": save_numbered([b"text"], context, folder, filename_prefix, ".txt", "output")})

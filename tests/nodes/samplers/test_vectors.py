@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from graphflow_nodes.sampler_names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
-from graphflow_nodes.samplers import (
+from graphflow_nodes.samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
+from graphflow_nodes.samplers.table import (
     SAMPLERS,
     SCHEDULES,
     ModelSampling,
@@ -16,7 +16,7 @@ from graphflow_nodes.samplers import (
     prepare_noise,
     sample,
     schedule,
-)  # fmt: skip
+)
 from safetensors.torch import load, load_file, save
 
 DATA = Path(__file__).parents[2] / "data"

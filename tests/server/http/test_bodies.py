@@ -10,7 +10,7 @@ import socket
 import time
 
 import pytest
-from graphflow_server import strict_json
+from graphflow_server.http import strict_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -363,7 +363,7 @@ def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
 
 
 def test_a_full_disk_is_a_507_that_says_so_and_the_server_goes_on_when_there_is_room(serve, monkeypatch):
-    from graphflow_server import userdata
+    from graphflow_server.routes import userdata
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -14,10 +14,10 @@ import pytest
 from graphflow_server.app import ROUTES, add_routes
 from graphflow_server.command import configure
 from graphflow_server.command import run as serve_command
+from graphflow_server.http.policies import Policy
 from graphflow_server.logs import JSONLines, Once
 from graphflow_server.options import Options
-from graphflow_server.pages import STATIC
-from graphflow_server.policies import Policy
+from graphflow_server.routes.pages import STATIC
 
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -44,7 +44,8 @@ def test_attack_18_only_these_routes_answer_without_the_token():
 
 
 def test_attack_18_a_route_without_a_policy_is_refused_to_everybody(serve, monkeypatch):
-    from graphflow_server import app, health
+    from graphflow_server import app
+    from graphflow_server.routes import health
 
     original = app.add_routes
 
@@ -347,15 +348,15 @@ def test_attack_14_what_is_said_again_and_again_fills_no_log():
 
 
 def test_attack_21_a_mistake_of_ours_tells_the_client_a_number_and_nothing_else(serve, monkeypatch):
-    from graphflow_server import describe
+    from graphflow_server.routes import describe
 
     async def broken(request):
         raise RuntimeError("/home/somebody/secret path")
 
     routes = tuple(route for route in describe.ROUTES if route.path != "/features")
     from graphflow_server import app
-    from graphflow_server.policies import READ
-    from graphflow_server.routes import Route
+    from graphflow_server.http.policies import READ
+    from graphflow_server.http.route import Route
 
     monkeypatch.setattr(app, "ROUTES", (*routes, Route("GET", "/features", broken, READ, "broken")))
     with serve() as server:

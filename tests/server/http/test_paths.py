@@ -9,7 +9,7 @@ import time
 import unicodedata
 
 import pytest
-from graphflow_server import paths
+from graphflow_server.http import paths
 from hypothesis import given
 from hypothesis import strategies as st
 

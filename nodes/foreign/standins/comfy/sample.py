@@ -1,6 +1,6 @@
 """Noise for samplers. To sample, call `nodes.common_ksampler`."""
 
-from graphflow_nodes.samplers import prepare_noise as _noise
+from graphflow_nodes.samplers.table import prepare_noise as _noise
 
 __all__ = ["prepare_noise"]
 

@@ -1,7 +1,7 @@
 """The names of samplers and schedules, for choices."""
 
-from graphflow_nodes.sampler_names import SAMPLER_NAMES as _SAMPLERS
-from graphflow_nodes.sampler_names import SCHEDULE_NAMES as _SCHEDULES
+from graphflow_nodes.samplers.names import SAMPLER_NAMES as _SAMPLERS
+from graphflow_nodes.samplers.names import SCHEDULE_NAMES as _SCHEDULES
 
 SAMPLER_NAMES = list(_SAMPLERS)
 SCHEDULER_NAMES = list(_SCHEDULES)

@@ -1,7 +1,7 @@
 """Which socket types go together."""
 
 from graphflow.foreign.sockets import type_name
-from graphflow.types import compatible
+from graphflow.nodetype.types import compatible
 
 
 def validate_node_input(received_type, input_type, strict=False):

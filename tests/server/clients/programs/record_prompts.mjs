@@ -1,4 +1,4 @@
-// Records what the editor sends for files of its own: the truth that tests/formats compares with.
+// Records what the editor sends for files of its own: the truth that tests/graphflow/formats compares with.
 // node record_prompts.mjs CHROMIUM SERVER OBJECT_INFO.json FOLDER_OF_FILES FOLDER_FOR_PROMPTS
 // SERVER is `graphflow serve` with the editor (PYTHONPATH=tests/server/clients/editor); node types come from OBJECT_INFO.json.
 import { createRequire } from 'node:module'

@@ -54,7 +54,7 @@ class ImageSaveHelper:
 
     @staticmethod
     def save_images(images, filename_prefix, folder_type, cls=None, compress_level=4):
-        from graphflow_nodes.images import saved_pictures
+        from graphflow_nodes.library.images import saved_pictures
 
         context = inner_context("save_images")
         settings, kind = context.settings, getattr(folder_type, "value", folder_type)

@@ -1,0 +1,1 @@
+"""Validation: every Problem of a workflow at once, before anything runs."""

@@ -1,0 +1,326 @@
+"""Every problem of a workflow, at once; and, where there is none, the workflow bound to its node types.
+
+Pure: no I/O but what the folders' choices need. One pass over nodes and links, no recursion.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+
+from ..document.workflow import NOTES, Link, Node, Workflow, as_link
+from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
+from ..nodetype.node import NodeType
+from ..nodetype.types import compatible
+from ..problem import Problem, did_you_mean, show, with_article
+from ..settings import Settings
+from .literals import Choices, Report, canonical_literal
+
+__all__ = ["Binder", "Bound", "beside", "sound", "topological", "validate"]
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Bound:
+    """A node of the document with its type, its literals in canonical form (defaults filled in) and its links."""
+
+    id: str
+    type: NodeType
+    literals: dict[str, Any]
+    links: dict[str, Link]
+    inputs: Mapping[str, Input]
+    """The inputs that exist for it, by their flat names."""
+    lazy: frozenset[str] = _NONE
+    """Those that are computed only if it asks."""
+    every: frozenset[str] = _NONE
+    """Those that take a whole list."""
+
+
+def validate(
+    workflow: Workflow, types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem] | None = None
+) -> tuple[dict[str, Bound], list[Problem]]:
+    """The bound nodes in topological order, and all problems; run only if there are none.
+
+    `warnings` receives what is odd and stops nothing: inputs that no node type declares (see `_unknown_input`).
+    """
+    binder = Binder(workflow, types, settings, [] if warnings is None else warnings)
+    bound: dict[str, Bound] = {}
+    for node_id, node in workflow.items():
+        if node.class_type not in NOTES:
+            found = binder.bind(node_id, node)
+            if found is not None:
+                bound[node_id] = found
+    problems = binder.problems
+    if not any(item.type.is_output for item in bound.values()) and all(p.code != "unknown_node_type" for p in problems):
+        outputs = sorted(name for name, kind in types.items() if kind.is_output)
+        problems.append(Problem("no_output", "no node of the workflow has an effect, so there is nothing to run",
+                                hint="add one of: " + ", ".join(outputs[:8])))  # fmt: skip
+    order = topological(bound)
+    rest = {key: item for key, item in bound.items() if key not in order} if len(order) < len(bound) else {}
+    every = {**order, **rest} if rest else order
+    binder.check_types(every, every)
+    if rest:
+        problems.extend(_cycles(rest, workflow))
+    return order, problems
+
+
+def beside(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong with nodes that could not be read, and with the rest of their workflow, less what only follows from
+    the lack of those."""
+    lost = {problem.node for problem in malformed}
+
+    def follows(problem: Problem) -> bool:
+        if problem.code != "missing_node" or problem.node is None or problem.input is None:
+            return problem.code == "no_output"
+        link = as_link(workflow[problem.node].inputs.get(problem.input))
+        return link is not None and link.node in lost
+
+    return malformed + [problem for problem in problems if not (lost and follows(problem))]
+
+
+def sound(order: Mapping[str, Bound], problems: Iterable[Problem]) -> dict[str, Bound]:
+    """The nodes that can run whatever is wrong elsewhere: neither they nor what they stand on has a problem."""
+    bad = {problem.node for problem in problems}
+    if not bad:
+        return dict(order)
+    good: dict[str, Bound] = {}
+    for node_id, item in order.items():
+        if node_id not in bad and all(link.node in good for link in item.links.values()):
+            good[node_id] = item
+    return good
+
+
+class Binder:
+    """Binds nodes to their types, and collects what is wrong with them."""
+
+    def __init__(
+        self, workflow: Mapping[str, Node], types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem],
+        expanded: bool = False,
+    ) -> None:  # fmt: skip
+        self.problems: list[Problem] = []
+        self._workflow, self._types, self._warnings = workflow, types, warnings
+        self._settings, self._choices = settings, Choices(settings)
+        self._expanded = expanded
+        """The nodes were made by a node: their literals may be values of any type."""
+
+    def bind(self, node_id: str, node: Node) -> Bound | None:
+        """The bound node, with what is right in it; None where its type is not known."""
+        kind = self._types.get(node.class_type)
+        if kind is None:
+            self.problems.append(Problem("unknown_node_type", f"there is no node type {node.class_type!r}", node_id,
+                                         node.title, hint=did_you_mean(node.class_type, self._types)))  # fmt: skip
+            return None
+        title = node.title or kind.name
+        given = node.inputs
+        before = len(self.problems)
+
+        def report(code: str, message: str, name: str | None, hint: str | None = None) -> None:
+            self.problems.append(Problem(code, message, node_id, title, name, hint))
+
+        declared: Mapping[str, Input] = kind.inputs
+        literals: dict[str, Any] = dict(kind.defaults)
+        lazy, every = kind.lazy, kind.every
+        if kind.is_dynamic:
+            declared = {item.name: item for item in flatten(kind.inputs.values(), given)}
+            if kind.extra is not None:
+                declared |= {name: replace(kind.extra, name=name) for name in given if name not in declared}
+            literals = {
+                name: item.default for name, item in declared.items()
+                if not item.required and item.default is not OPTIONAL and item.grow is None and item.rows is None
+            }  # fmt: skip
+            lazy = frozenset(name for name, item in declared.items() if item.lazy)
+            every = frozenset(name for name, item in declared.items() if item.every)
+        links: dict[str, Link] = {}
+        item: Input | None
+        for name, value in given.items():
+            item = declared.get(name)
+            if item is None:
+                self._unknown(name, value, given, kind, declared, node_id, title)
+                continue
+            link = as_link(value)
+            if link is not None:
+                literals.pop(name, None)
+                if item.variants is not None:
+                    report("not_a_choice", "it decides which inputs there are, so it is chosen, not linked", name,
+                           "choose one of: " + ", ".join(item.variants.options))  # fmt: skip
+                elif self._exists(link, item, report):
+                    links[name] = link
+                continue
+            if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
+                literals[name] = value
+                continue
+            if name in kind.unchecked:  # the node type judges for itself
+                free = item.free or item.type == "COMBO" or item.type not in LITERAL_TYPES
+                item = replace(item, range=None, free=free)
+            ok, literal = canonical_literal(item, value, self._choices, report)
+            if ok:
+                literals[name] = literal
+        wanted = kind.wanted if not self._expanded else ()
+        for name, item in declared.items():
+            if (item.required or name in wanted) and name not in given:
+                what = "" if item.has_widget else "a link to "
+                hint = None if item.required else f"an editor begins with {show(item.default)}"
+                report("missing_input", f"nothing is given; it needs {what}{with_article(item.type)}", name, hint)
+        if kind.check is not None and len(self.problems) == before:
+            self._ask(kind, literals, links, report)
+        return Bound(node_id, kind, literals, links, declared, lazy, every)
+
+    def _ask(self, kind: NodeType, literals: dict[str, Any], links: dict[str, Link], report: Report) -> None:
+        """Let the node type say itself what is wrong."""
+        assert kind.check is not None
+        given = {}
+        for name, link in links.items():
+            source = self._types.get(self._workflow[link.node].class_type)
+            given[name] = source.outputs[link.slot].type if source is not None else "*"
+        try:
+            for where, message in kind.check(self._settings, literals, given):
+                report("not_accepted", message, where)
+        except (Exception, SystemExit) as error:
+            report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)
+
+    def _unknown(
+        self, name: str, value: Any, given: Mapping[str, Any], kind: NodeType, declared: Mapping[str, Input],
+        node_id: str, title: str,
+    ) -> None:  # fmt: skip
+        """Programs of the field leave inputs of older versions, and what their widgets show, in their files; such files
+        must run, so an undeclared input is passed over with a warning. It is an error where the author must have meant
+        something else: a name that is nearly that of an input which is not given, or a link to a node that is not there.
+        """
+        absent = [each for each in declared if each not in given]
+        link = as_link(value)
+        if link is not None and link.node not in self._workflow:
+            is_near = difflib.get_close_matches(name, absent, n=1, cutoff=0.6)
+            hint = did_you_mean(name, absent) if is_near else "remove it"
+            self.problems.append(Problem("missing_node", f"it links to node {link.node!r}, which does not exist, and "
+                                         f"{kind.name} has no such input", node_id, title, name, hint))  # fmt: skip
+            return
+        if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
+            self.problems.append(Problem("unknown_input", f"{kind.name} has no such input", node_id, title, name,
+                                         did_you_mean(name, absent)))  # fmt: skip
+            return
+        self._warnings.append(Problem("unused_input", f"{kind.name} has no such input", node_id, title,
+                                      name, did_you_mean(name, declared)))  # fmt: skip
+
+    def _exists(self, link: Link, item: Input, report: Report) -> bool:
+        source = self._workflow.get(link.node)
+        if source is None:
+            report("missing_node", f"it links to node {link.node!r}, which does not exist", item.name,
+                   did_you_mean(link.node, self._workflow))  # fmt: skip
+            return False
+        if source.class_type in NOTES:
+            report("missing_output", f"it links to node {link.node}, which is a {source.class_type} and has no outputs",
+                   item.name, "link it to a node that gives something, or remove the link")  # fmt: skip
+            return False
+        kind = self._types.get(source.class_type)
+        if kind is None:
+            return True
+        if not 0 <= link.slot < len(kind.outputs):
+            outputs = ", ".join(f"{i} ({out.name})" for i, out in enumerate(kind.outputs)) or "none"
+            report("missing_output", f"it links to output {link.slot} of node {link.node} ({kind.name}), "
+                   f"which has no such output", item.name, f"its outputs: {outputs}")  # fmt: skip
+            return False
+        return True
+
+    def check_types(self, nodes: Mapping[str, Bound], order: Mapping[str, Bound]) -> None:
+        """Whether each link of these nodes, given in topological order as far as they have one, carries what its input
+        takes; an output that matches an input has that input's type. `order` holds them and all they link to."""
+        matched: dict[tuple[str, str], str] = {}
+
+        def type_of(link: Link) -> str:
+            output = order[link.node].type.outputs[link.slot]
+            if output.match is None:
+                return output.type
+            return matched.get((link.node, output.match.name), output.type)
+
+        for node_id, item in nodes.items():
+            for name, link in item.links.items():
+                if link.node not in order:
+                    continue
+                wanted, given = item.inputs[name], type_of(link)
+                if not compatible(given, wanted.type) and name not in item.type.unchecked:
+                    kind = order[link.node].type
+                    title = self._workflow[node_id].title or item.type.name
+                    self.problems.append(
+                        Problem("type_mismatch", f"it needs {wanted.type}, but output {link.slot} of node {link.node} "
+                                f"({kind.name}) is {given}", node_id, title, name)
+                    )  # fmt: skip
+                if wanted.match is not None and given != "*":
+                    known = matched.setdefault((node_id, wanted.match.name), given)
+                    if not compatible(known, given) and not compatible(given, known):
+                        title = self._workflow[node_id].title or item.type.name
+                        self.problems.append(
+                            Problem("type_mismatch", f"it is {given}, but must be {known} as the other inputs that go "
+                                    "with it", node_id, title, name)
+                        )  # fmt: skip
+
+
+_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
+
+
+def topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
+    """The nodes with sources before users; nodes on or behind a cycle are left out.
+
+    Most documents are in such an order already. Else Kahn's algorithm.
+    """
+    seen: set[str] = set()
+    for node_id, item in bound.items():
+        if any(link.node not in seen and link.node in bound for link in item.links.values()):
+            break
+        seen.add(node_id)
+    else:
+        return dict(bound)
+    waiting: dict[str, int] = {}
+    users: dict[str, list[str]] = {}
+    for node_id, item in bound.items():
+        count = 0
+        for link in item.links.values():
+            if link.node in bound:
+                count += 1
+                users.setdefault(link.node, []).append(node_id)
+        waiting[node_id] = count
+    ready = deque(node_id for node_id, count in waiting.items() if count == 0)
+    order: dict[str, Bound] = {}
+    while ready:
+        node_id = ready.popleft()
+        order[node_id] = bound[node_id]
+        for user in users.get(node_id, ()):
+            waiting[user] -= 1
+            if waiting[user] == 0:
+                ready.append(user)
+    return order
+
+
+def _cycles(rest: Mapping[str, Bound], workflow: Workflow) -> list[Problem]:
+    """One problem for each knot of nodes that wait for each other, with a path shown."""
+    graph = nx.DiGraph(
+        (link.node, key) for key, item in rest.items() for link in item.links.values() if link.node in rest
+    )
+    place = {key: index for index, key in enumerate(rest)}
+    knots = [
+        knot for knot in nx.strongly_connected_components(graph)
+        if len(knot) > 1 or any(graph.has_edge(key, key) for key in knot)
+    ]  # fmt: skip
+    problems = []
+    for knot in sorted(knots, key=lambda knot: min(place[key] for key in knot)):
+        path = _cycle_in(knot, graph, min(knot, key=place.__getitem__))
+        shown = path if len(path) <= 12 else path[:6] + ["..."] + path[-5:]
+        text = " -> ".join(shown + path[:1])
+        problems.append(Problem("cycle", f"these nodes wait for each other: {text}", path[0], workflow[path[0]].title,
+                                hint="remove one of these links"))  # fmt: skip
+    return problems
+
+
+def _cycle_in(knot: set[str], graph: nx.DiGraph, start: str) -> list[str]:
+    """A cycle, each node followed by one that uses it. Walking back from any node of a knot ends in one."""
+    walked: dict[str, int] = {}
+    node = start
+    while node not in walked:
+        walked[node] = len(walked)
+        node = next(source for source in graph.predecessors(node) if source in knot)
+    return list(walked)[walked[node] :][::-1]

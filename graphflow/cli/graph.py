@@ -1,0 +1,34 @@
+"""`graphflow graph FILE -o PICTURE`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..look.draw import to_mermaid, to_svg
+from ..problem import GraphFlowError, InvalidWorkflow, Problem
+from .common import DONE, add_folder_options, engine, load_workflow
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd", help="where to draw")
+    add_folder_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.output.suffix.lower() not in (".svg", ".mmd"):
+        raise InvalidWorkflow([Problem("bad_output", f"{options.output} is neither .svg nor .mmd")])
+    found = engine(options)
+    workflow = load_workflow(options.file, found.infos)
+    text = to_mermaid(workflow) if options.output.suffix.lower() == ".mmd" else to_svg(workflow, found.registry)
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GraphFlowError([Problem("cannot_write", f"cannot write {options.output}: {error.strerror}")]) from None
+    print(options.output)
+    return DONE

@@ -1,0 +1,1 @@
+"""The workflow as a value: nodes and links, edits, walks. Pure; knows no node type."""

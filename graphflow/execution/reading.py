@@ -1,0 +1,35 @@
+"""Large files are read whole once, to know what they hold: that is told, and it ends when the run is cancelled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event as Flag
+
+from ..events import Event, Reading
+from ..files.digests import Watched
+from ..problem import Cancelled
+from ..settings import Settings
+
+__all__ = ["watched"]
+
+EVERY = 0.25
+"""Seconds between two events about files."""
+
+
+def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> Settings:
+    """The settings for one run, whose digests tell of their reading and raise Cancelled when they are to stop."""
+    told = time.perf_counter()
+
+    def watch(path: Path, done: int, total: int) -> None:
+        nonlocal told
+        if cancel.is_set():
+            raise Cancelled
+        now = time.perf_counter()
+        if now - told > EVERY:
+            told = now
+            emit(Reading(path.name, done, total))
+
+    return replace(settings, digests=Watched(settings.digests, watch))

@@ -1,0 +1,58 @@
+"""A run for programs that await: its events one by one, or its result, beside whatever else the event loop does.
+
+The run itself is the engine's ordinary one, in a thread. Who stops listening, or is cancelled, cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from threading import Event as Flag
+from typing import Any, TypeVar
+
+from ..document.workflow import Source
+from ..events import Event
+
+__all__ = ["awaited", "stream"]
+
+R = TypeVar("R")
+
+
+async def stream(
+    run: Callable[..., Any], workflow: Source, options: Mapping[str, Any]
+) -> AsyncIterator[Event]:  # fmt: skip
+    """The events of `run(workflow, **options)` as they happen; raises at the end what the run raises."""
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    cancel = options.get("cancel") or Flag()
+    also = options.get("on_event")
+
+    def tell(event: Event) -> None:
+        if also is not None:
+            also(event)
+        loop.call_soon_threadsafe(events.put_nowait, event)
+
+    task = asyncio.create_task(asyncio.to_thread(run, workflow, **{**options, "on_event": tell, "cancel": cancel}))
+    task.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await task
+    finally:
+        cancel.set()
+        with suppress(Exception):
+            await asyncio.shield(task)
+
+
+async def awaited(run: Callable[..., R], workflow: Source, options: Mapping[str, Any]) -> R:
+    """The result of `run(workflow, **options)`."""
+    cancel = options.get("cancel") or Flag()
+    task = asyncio.create_task(asyncio.to_thread(run, workflow, **{**options, "cancel": cancel}))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        cancel.set()
+        with suppress(Exception):
+            await task
+        raise

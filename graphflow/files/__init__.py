@@ -1,0 +1,1 @@
+"""Files of users: their digests, their names, and the workflows that ship."""

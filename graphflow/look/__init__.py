@@ -1,0 +1,1 @@
+"""How graphs, runs and results look: drawings, progress, notebooks."""

@@ -1,0 +1,114 @@
+"""What a node may ask of the run it is part of: progress, preview, cancellation, folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from copy import copy
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from ..cache import Checkpoint
+from ..document.workflow import Node
+from ..events import Event as RunEvent
+from ..events import Message, Picture, Progress, Text
+from ..problem import Cancelled
+from ..settings import Settings
+
+__all__ = ["Context"]
+
+
+class Context:
+    """Given to a node that has a parameter annotated `Context`."""
+
+    __slots__ = ("_cancel", "_checkpoint", "_emit", "call", "claims", "display", "extra_pnginfo", "graph", "node_id",
+                 "settings", "workflow_json")  # fmt: skip
+
+    def __init__(
+        self,
+        node_id: str,
+        settings: Settings,
+        workflow_json: Callable[[], Mapping[str, Any]],
+        emit: Callable[[RunEvent], None],
+        cancel: Event,
+        claims: Path | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+        checkpoint: Checkpoint | None = None,
+        *,
+        call: int = 0,
+        display: str | None = None,
+        graph: Mapping[str, Node] | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.call: int | str = call
+        """Which of the node's calls this is, where a list is mapped; `0.2` is the second that the node makes itself."""
+        self.display = display
+        """The node of the workflow that this one was made by, if a node expanded into it."""
+        self.graph: Mapping[str, Node] = graph if graph is not None else {}
+        """All nodes of the run so far, those of expansions, too."""
+        self.settings = settings
+        self.workflow_json = workflow_json
+        self.claims = claims
+        """Where a named run notes the files it has written, so that it writes none twice if it has to start again."""
+        self.extra_pnginfo = extra_pnginfo or {}
+        self._emit = emit
+        self._cancel = cancel
+        self._checkpoint = checkpoint
+
+    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
+        """Tell how far the node is; raises Cancelled when the run is to stop.
+
+        `preview` makes a small JPEG if somebody wants to look; it may be called later, from any thread, or never.
+        """
+        self.check_cancelled()
+        self._emit(Progress(self.node_id, step, total, preview, self.display))
+
+    def metadata(self) -> dict[str, str]:
+        """The texts that a saved file carries: the workflow as `prompt`, and `extra_pnginfo`; none if the settings say so."""
+        if not self.settings.metadata:
+            return {}
+        return {key: json.dumps(value) for key, value in {"prompt": self.workflow_json(), **self.extra_pnginfo}.items()}
+
+    def show(self, make: Callable[[], bytes], type: str = "image/png", is_result: bool = True) -> None:
+        """Give a picture to whoever listens to the run, in no file; `make` makes it, in the format `type`.
+
+        A result reaches every listener, in order. A look at work in progress (`is_result=False`) may be made later or never.
+        """
+        self.check_cancelled()
+        self._emit(Picture(self.node_id, make, type, is_result, self.display))
+
+    def say(self, text: str, node_id: str | None = None) -> None:
+        """Tell in a line of text what the node, or another one, is doing; the newest counts."""
+        self._emit(Text(node_id or self.node_id, text))
+
+    def send(self, type: str, data: Any) -> None:
+        """Tell whoever listens to the run something that has no other form; JSON."""
+        self._emit(Message(self.node_id, type, data))
+
+    def restore(self) -> Any:
+        """The state that this very computation kept before it was stopped, or None."""
+        return self._checkpoint.load() if self._checkpoint is not None else None
+
+    def keep(self, make: Callable[[], Any]) -> None:
+        """Let `make()` be stored as the state to go on from: now and then, and when the run is being cancelled."""
+        if self._checkpoint is not None:
+            self._checkpoint.save(make, at_once=self._cancel.is_set())
+
+    def within(self, number: int) -> Context:
+        """For the node function that this node calls as its first, second ... one.
+
+        Its files are told from those of the others, and it keeps no state to go on from: that of another would be found.
+        """
+        inner = copy(self)
+        inner.call = f"{self.call}.{number}"
+        inner._checkpoint = None
+        return inner
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+    def check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled()

@@ -1,0 +1,1 @@
+"""What is known before a run: recipes of the nodes, what must run, and why."""

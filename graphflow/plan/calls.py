@@ -1,0 +1,135 @@
+"""How often a node function is called, with what, and how its answers become outputs.
+
+A link carries one value, or several (`Items`). A node is called once for each; shorter inputs repeat their last value.
+An input that takes `Every` value gets them all in each call; an output that gives `Each` adds several values in a call.
+A call that would get a `Blocked` value is not made: its outputs are blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..check.validate import Bound
+from ..document.workflow import Link
+from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
+from ..settings import Settings
+from ..values import Blocked, Items
+from ..values.canonical import canonical
+
+__all__ = ["Answer", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call gave."""
+
+    outputs: tuple[Any, ...]
+    ui: dict[str, Any] | None = None
+    expansion: Expansion[Any] | None = None
+    blocked: Blocked | None = None
+    """The call was not made."""
+
+
+def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, Any]]:
+    """The values of each call; where an input is an empty list, there is no call."""
+    lists = {name: value for name, value in values.items() if type(value) is Items and name not in every}
+    if not lists and not every:
+        return [dict(values)]
+    count = 1
+    if lists:
+        lengths = [len(value) for value in lists.values()]
+        count = max(lengths) if min(lengths) else 0
+    calls = []
+    for index in range(count):
+        call = dict(values)
+        for name, value in lists.items():
+            call[name] = value[min(index, len(value) - 1)]
+        for name in every:
+            if name in call:
+                call[name] = list(call[name]) if type(call[name]) is Items else [call[name]]
+        calls.append(call)
+    return calls
+
+
+def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> str:
+    """What the node's `outside` says now, of each of its calls if it asks about linked inputs, which have these values.
+    ALWAYS where it cannot say: the call will tell why."""
+    kind = node.type
+    assert kind.outside is not None
+    calls: list[dict[str, Any]] = [node.literals]
+    if not kind.asks_about.isdisjoint(node.links):
+        names = node.literals.keys() | kind.asks_about
+        given = {name: value for name, value in values().items() if name in names}
+        calls = [call for call in spread(given, node.every & names) if blocked(call, node.every) is None]
+    try:
+        answers = [kind.outside(settings, **call) for call in calls]
+    except Exception:
+        return ALWAYS
+    if ALWAYS in answers:
+        return ALWAYS
+    return answers[0] if len(answers) == 1 else canonical(answers).hex()
+
+
+def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:
+    """What blocks the call: a value with something to say before a silent one."""
+    found = [value for value in call.values() if type(value) is Blocked]
+    for name in every:
+        found += [value for value in call.get(name, ()) if type(value) is Blocked]
+    return next((value for value in found if value.message is not None), found[0] if found else None)
+
+
+def answer(kind: NodeType, value: Any) -> Answer:
+    """What a call returned; raises TypeError where it is not what the node declares."""
+    count = len(kind.outputs)
+    if type(value) is Expansion:
+        outputs = tuple(value.outputs)
+        ui, expansion = value.ui, value
+    elif type(value) is Ui:
+        outputs, ui, expansion = tuple(value.outputs), value.data, None
+    elif type(value) is Blocked:
+        return Answer((value,) * count)
+    elif count == 0:
+        return Answer(())
+    elif count == 1 and not (isinstance(value, tuple) and len(value) == 1):
+        return Answer((value,))
+    else:
+        outputs, ui, expansion = tuple(value), None, None
+    if len(outputs) != count:
+        raise TypeError(f"{kind.name} gave {len(outputs)} outputs, but declares {count}")
+    return Answer(outputs, ui, expansion)
+
+
+def join(kind: NodeType, answers: list[Answer], resolve: Callable[[Link], Any]) -> tuple[Any, ...]:
+    """The outputs of all calls together; `resolve` gives the value of a link into an expansion."""
+    outputs = []
+    for slot, output in enumerate(kind.outputs):
+        found: list[Any] = []
+        for one in answers:
+            value = one.outputs[slot]
+            if one.expansion is not None and isinstance(value, Link):
+                value = resolve(value)
+                found += value if type(value) is Items else [value]
+            elif type(value) is Blocked or not output.each:
+                found += value if type(value) is Items else [value]
+            else:
+                found += value
+        outputs.append(found[0] if len(found) == 1 else Items(found))
+    return tuple(outputs)
+
+
+def merge_ui(answers: Iterable[Answer]) -> dict[str, Any] | None:
+    """What all calls show: lists one after the other."""
+    merged: dict[str, Any] | None = None
+    for one in answers:
+        if one.ui is None:
+            continue
+        if merged is None:
+            merged = dict(one.ui)
+            continue
+        for key, value in one.ui.items():
+            old = merged.get(key)
+            both = isinstance(old, (list, tuple)) and isinstance(value, (list, tuple))
+            merged[key] = [*old, *value] if both and old is not None else value
+    return merged

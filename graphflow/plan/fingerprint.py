@@ -1,0 +1,151 @@
+"""What makes two computations the same: fingerprints of all nodes, in one linear pass.
+
+The *recipe* is a hash of the node type, its version, its literals in canonical and type-tagged form, the outside state
+it reads, the environment that changes its numbers, and the recipes of what it is linked to: known before anything runs.
+The *key* is the same with the contents of the inputs in place of their recipes: known when the inputs are. Two recipes
+with one key have one result, which is how an edit that changes nothing downstream is noticed. Ids, titles, positions
+and the order of keys count in neither.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from ..cache import Brought, Entry
+from ..check.validate import Bound
+from ..document.workflow import Link
+from ..nodetype.node import ALWAYS, NodeType
+from ..settings import Settings
+from ..values.canonical import canonical
+
+__all__ = ["Fingerprint", "answered", "content_key", "fingerprints", "recipe_of", "why_not"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    recipe: bytes
+    """16 bytes."""
+    own: bytes
+    """All of the recipe but the links."""
+    version: str
+    outside: str | None = None
+    environment: str | None = None
+    is_new: bool = False
+    """The node gives something new every time: its own part of the recipe will never be seen again."""
+    is_volatile: bool = False
+    """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key alone."""
+    asks_late: bool = False
+    """What it reads outside is told by linked inputs; until they are there and `answered` took the answer in, nothing of it
+    is known. The recipe does not tell it, so that the node and what stands on it are known by their keys alone."""
+    is_open: bool = False
+    """The node may expand, or stands on one that may: the recipe does not say what the expansion used. Its result is known
+    by its key, and by its recipe only in this process, where no code changes."""
+
+
+def fingerprints(
+    order: Mapping[str, Bound], settings: Settings, known: Mapping[str, Fingerprint] | None = None
+) -> dict[str, Fingerprint]:
+    """Node id -> fingerprint, for bound nodes in topological order; `known` are those of other nodes they link to.
+
+    Raises OSError where a file cannot be read.
+    """
+    found: dict[str, Fingerprint] = {}
+    all_known: Mapping[str, Fingerprint] = ChainMap(found, known) if known else found  # type: ignore[arg-type]
+    heads: dict[int, tuple[bytes, str, str | None]] = {}
+    names: dict[str, bytes] = {}
+    outsides: dict[bytes, str] = {}
+    for node_id, node in order.items():
+        kind = node.type
+        head = heads.get(id(kind))
+        if head is None:
+            environment = kind.environment(settings) if kind.environment is not None else None
+            start = canonical(kind.name) + canonical(kind.version) + canonical(environment)
+            head = heads[id(kind)] = (start, kind.version, environment)
+        is_new = not kind.deterministic
+        is_open = kind.expands
+        parts = [head[0]]
+        literals = node.literals
+        for name in sorted(literals):
+            key = names.get(name)
+            if key is None:
+                key = names[name] = canonical(name)
+            try:
+                parts.append(key + canonical(literals[name]))
+            except TypeError:  # an expansion may hold values that are like no other
+                is_new = True
+        outside = None
+        asks_late = not kind.asks_about.isdisjoint(node.links) if kind.outside is not None else False
+        if kind.outside is not None and not asks_late:
+            same = b"".join(parts)
+            outside = outsides.get(same)
+            if outside is None:
+                outside = outsides[same] = kind.outside(settings, **literals)
+            parts.append(b"o" + canonical(outside))
+            is_new = is_new or outside == ALWAYS
+        if kind.by_id:
+            parts.append(b"n" + canonical(node_id))
+        if is_new:
+            parts.append(b"r" + secrets.token_bytes(16))
+        own = b"".join(parts)
+        is_volatile = is_new or asks_late
+        for link in node.links.values():
+            source = all_known[link.node]
+            is_volatile, is_open = is_volatile or source.is_volatile, is_open or source.is_open
+        recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
+        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, asks_late, is_open)
+    return found
+
+
+def answered(mine: Fingerprint, outside: str) -> Fingerprint:
+    """With what the node's `outside` has said when its inputs were there."""
+    own = mine.own + b"o" + canonical(outside)
+    return replace(mine, own=own, outside=outside, is_new=mine.is_new or outside == ALWAYS, asks_late=False)
+
+
+def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], bytes | None]) -> bytes | None:
+    """The key of a node whose inputs are there; None where the content of one of them is not known, or the node gives
+    something new every time."""
+    if print_.is_new or print_.asks_late:
+        return None
+    contents = {}
+    for link in node.links.values():
+        found = content(link.node, link.slot)
+        if found is None:
+            return None
+        contents[link.node, link.slot] = found
+    hasher = blake2b(print_.own, digest_size=16, person=b"contents")
+    for name in sorted(node.links):
+        link = node.links[name]
+        hasher.update(b"@" + canonical(name) + contents[link.node, link.slot])
+    return hasher.digest()
+
+
+def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes]) -> bytes:
+    """The recipe of a node, from `Fingerprint.own` and the recipes of what it is linked to."""
+    hasher = blake2b(own, digest_size=16, person=b"recipe")
+    for name in sorted(links) if len(links) > 1 else links:
+        link = links[name]
+        hasher.update(b"@%s%d;" % (canonical(name), link.slot) + of(link.node))
+    return hasher.digest()
+
+
+def why_not(entry: Entry, kind: NodeType, types: Mapping[str, NodeType], settings: Settings) -> str | None:
+    """Why a kept entry is no hit although its recipe or its key is asked for; None where it is one."""
+    for part in entry.brought:
+        if not _is_current(part, types, settings):
+            return f"{part.type}, which it expanded into, is another now"
+    if kind.effect is not None and (entry.effect is None or kind.effect(settings, entry.ui) != entry.effect):
+        return "a file that it wrote is gone, or is another now"
+    return None
+
+
+def _is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings) -> bool:
+    """Whether what an earlier expansion used would be the same today."""
+    kind = types.get(part.type)
+    if kind is None or kind.version != part.version:
+        return False
+    return (kind.environment(settings) if kind.environment is not None else None) == part.environment

@@ -1,0 +1,1 @@
+"""Graphs as Python values: node functions, references to nodes, stubs."""

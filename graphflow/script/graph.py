@@ -1,0 +1,224 @@
+"""Graphs as Python values: nodes are made by calling functions, and what a call gives is handed to the next one.
+
+    with gf.Graph() as g:
+        model, clip, vae = n.CheckpointLoaderSimple(ckpt_name="graphflow-tiny")
+        text = n.CLIPTextEncode(clip=clip, text="a red apple")
+    g.save("apple.json")
+
+Inside `with`, each node joins that graph as it is made. Outside, nodes are values on their own, and `Graph.of(out)`
+is the graph of all that `out` stands on. `text.text` is the Place of an input, `loader.CLIP` an output by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from ..document.workflow import Node, Workflow
+from ..nodetype.node import NodeType
+from ..problem import InvalidWorkflow, Problem
+from .handles import Made, NodeHandle, Scope, Value, handle_of, link_of, made_of
+
+if TYPE_CHECKING:
+    from ..engine import Engine, Result
+
+__all__ = ["Graph", "made", "subgraph"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Graph:
+    """A workflow in the making. Ids are the node types, numbered where there are several: `KSampler`, `KSampler_2`."""
+
+    def __init__(self, workflow: Workflow | None = None, *, types: Mapping[str, NodeType] | None = None) -> None:
+        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not given."""
+        self.extra: dict[str, Any] = dict(workflow.extra) if workflow is not None else {}
+        self._nodes: dict[str, Node] = dict(workflow) if workflow is not None else {}
+        self._types = types
+        self._handles: dict[str, Made] = {}
+        self._counts: dict[str, int] = {}
+        self._scopes: dict[Scope, str] = {}
+        self._tokens: list[Token[Graph | None]] = []
+
+    @classmethod
+    def load(cls, path: str | Path) -> Graph:
+        """The graph of a workflow file of any kind, ids and titles kept."""
+        from ..engine import Engine
+
+        return cls(Engine().load(path))
+
+    @classmethod
+    def of(cls, *results: NodeHandle) -> Graph:
+        """The graph of these results: all nodes that they stand on, in the order in which they are needed."""
+        graph = cls()
+        for result in results:
+            graph._take(made_of(result))
+        return graph
+
+    def __enter__(self) -> Graph:
+        self._tokens.append(_graph.set(self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _graph.reset(self._tokens.pop())
+
+    @property
+    def workflow(self) -> Workflow:
+        """What has been made so far, as an immutable value."""
+        return Workflow(self._nodes, self.extra)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON in the API format."""
+        self.workflow.save(path)
+
+    def run(self, engine: Engine | None = None, **options: Any) -> Result:
+        """Run it on this engine, or on one of its own; options as in `Engine.run`."""
+        from ..engine import run
+
+        return run(self.workflow, **options) if engine is None else engine.run(self.workflow, **options)
+
+    def add(self, node: Node, id: str | None = None) -> Any:
+        """Add a node as the document writes it, unchecked; its links are `[id, slot]`."""
+        kind = self._known_types.get(node.class_type)
+        return handle_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
+
+    def next_id(self, class_type: str) -> str:
+        """The id that the next node of this type gets if none is given."""
+        return self._next(_word(class_type))[1]
+
+    def __getitem__(self, name: str) -> Any:
+        """The node with this id, title or type. Raises InvalidWorkflow."""
+        return handle_of(self._made(self.workflow.find(name)))
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self)} nodes>"
+
+    def _repr_html_(self) -> str:
+        return self.workflow._repr_html_()
+
+    @property
+    def _known_types(self) -> Mapping[str, NodeType]:
+        if self._types is None:
+            from ..registry import Registry
+
+            self._types = Registry.installed()
+        return self._types
+
+    def _made(self, node_id: str) -> Made:
+        if node_id not in self._handles:
+            node = self._nodes[node_id]
+            made = Made(self._known_types.get(node.class_type), node.class_type, node.inputs, node_id, None, None)
+            made.graph = self
+            self._handles[node_id] = made
+        return self._handles[node_id]
+
+    def _take(self, made: Made) -> None:
+        """Bind a node and the free ones that it stands on, those first; no recursion, so that long chains are fine."""
+        stack = [made]
+        while stack:
+            top = stack[-1]
+            if top.graph is not None and top.graph is not self:
+                raise InvalidWorkflow([
+                    Problem("other_graph", f"node {top.id} ({top.class_type}) belongs to another graph",
+                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow")
+                ])  # fmt: skip
+            waiting = [] if top.graph else [made for made in top.sources if made.graph is not self]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            stack.pop()
+            if top.graph is None:
+                inputs = {
+                    name: list(link_of(value)) if isinstance(value, Value) else value
+                    for name, value in top.inputs.items()
+                }
+                meta = {} if top.title is None else {"_meta": {"title": top.title}}
+                self._keep(top, Node(class_type=top.class_type, inputs=inputs, **meta))
+
+    def _keep(self, made: Made, node: Node) -> Made:
+        made.id = self._id(made)
+        made.graph = self
+        self._nodes[made.id] = node
+        self._handles[made.id] = made
+        return made
+
+    def _id(self, made: Made) -> str:
+        prefix = self._prefix(made.scope)
+        if made.id is None:
+            return self._numbered(prefix + _word(made.class_type))
+        if self._is_taken(prefix + made.id):
+            raise InvalidWorkflow([
+                Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
+            ])  # fmt: skip
+        return prefix + made.id
+
+    def _prefix(self, scope: Scope | None) -> str:
+        if scope is None:
+            return ""
+        if scope not in self._scopes:
+            self._scopes[scope] = self._numbered(self._prefix(scope.outer) + scope.name)
+        return self._scopes[scope] + ":"
+
+    def _numbered(self, wanted: str) -> str:
+        count, name = self._next(wanted)
+        self._counts[wanted] = count
+        return name
+
+    def _next(self, wanted: str) -> tuple[int, str]:
+        count = self._counts.get(wanted, 0)
+        while True:
+            count += 1
+            name = wanted if count == 1 else f"{wanted}_{count}"
+            if not self._is_taken(name):
+                return count, name
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self._nodes or name in self.extra
+
+
+def subgraph(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that makes nodes, as one unit: the ids of what it makes begin with its name.
+
+        @gf.subgraph
+        def refine(model, latent, steps=4): ...
+
+    Called twice, it makes `refine:KSampler` and `refine_2:KSampler`; so a change inside it moves no id outside.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _scope.set(Scope(function.__name__, _scope.get()))
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _scope.reset(token)
+
+    return call
+
+
+def made(kind: NodeType, inputs: Mapping[str, Any], id: str | None = None, title: str | None = None) -> NodeHandle:
+    """Make a node in the graph of the surrounding `with`, or a free one. `inputs` hold JSON values and Values."""
+    new = Made(kind, kind.name, inputs, id, title, _scope.get())
+    graph = _graph.get()
+    if graph is not None:
+        graph._take(new)
+    return handle_of(new)
+
+
+_graph: ContextVar[Graph | None] = ContextVar("graphflow_graph", default=None)
+_scope: ContextVar[Scope | None] = ContextVar("graphflow_scope", default=None)
+
+
+def _word(class_type: str) -> str:
+    return re.sub(r"\W+", "_", class_type)

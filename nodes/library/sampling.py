@@ -1,0 +1,136 @@
+"""The reverse process: KSampler and its kin."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, Range, Seed, node
+
+from ..devices.environment import sampling
+from ..samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
+from .batch import repeat_to
+
+if TYPE_CHECKING:
+    from ..samplers.table import State
+
+MAX_SEED = 2**64 - 1
+
+
+_Steps = Annotated[
+    int, Range(1, 10000), Help("steps from noise to picture: more take longer, and change less and less")
+]
+_Cfg = Annotated[float, Range(0.0, 100.0, 0.1), Help("how strongly the prompt leads; 1 is without guidance")]
+_Sampler = Annotated[str, Choice(SAMPLER_NAMES), Help("how a step is made")]
+_Scheduler = Annotated[str, Choice(SCHEDULE_NAMES), Help("how the noise is spread over the steps")]
+_Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from: the same seed, the same picture")]
+_Switch = Annotated[str, Choice(("enable", "disable"))]
+
+
+@node("KSampler", category="sampling", version="1", lane="device", together=True, environment=sampling)
+def ksampler(
+    context: Context,
+    model: ModelHandle,
+    *,
+    seed: _Seed = 0,
+    steps: _Steps = 20,
+    cfg: _Cfg = 8.0,
+    sampler_name: _Sampler = "euler",
+    scheduler: _Scheduler = "normal",
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    denoise: Annotated[float, Range(0.0, 1.0, 0.01), Help("how much of the latent is drawn anew")] = 1.0,
+) -> Latent:
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
+
+    `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
+    `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
+    """
+    sigmas = _levels(scheduler, steps, sampler_name, denoise)
+    return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
+
+
+@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device",
+      together=True, environment=sampling)  # fmt: skip
+def ksampler_advanced(
+    context: Context,
+    model: ModelHandle,
+    *,
+    add_noise: _Switch = "enable",
+    noise_seed: _Seed = 0,
+    steps: _Steps = 20,
+    cfg: _Cfg = 8.0,
+    sampler_name: _Sampler = "euler",
+    scheduler: _Scheduler = "normal",
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    start_at_step: Annotated[int, Range(0, 10000)] = 0,
+    end_at_step: Annotated[int, Range(0, 10000)] = 10000,
+    return_with_leftover_noise: _Switch = "disable",
+) -> Latent:
+    """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed."""
+    sigmas = _levels(scheduler, steps, sampler_name)
+    if end_at_step < len(sigmas) - 1:
+        sigmas = sigmas[: end_at_step + 1].clone()
+        if return_with_leftover_noise == "disable":
+            sigmas[-1] = 0
+    if start_at_step >= len(sigmas) - 1:
+        return latent_image
+    sigmas = sigmas[start_at_step:]
+    noise = add_noise == "enable"
+    return _denoise(context, model, positive, negative, latent_image, noise_seed, cfg, sampler_name, sigmas, noise)
+
+
+def _levels(scheduler: str, steps: int, sampler_name: str, denoise: float = 1.0) -> Any:
+    """The noise levels that the sampler walks."""
+    from ..samplers.schedules import ModelSampling, schedule
+
+    return schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
+
+
+def _denoise(
+    context: Context, model: Any, positive: Any, negative: Any, latent: Any, seed: int, cfg: float, sampler_name: str,
+    sigmas: Any, add_noise: bool,
+) -> Latent:  # fmt: skip
+    import torch
+
+    from ..devices import shared_pool
+    from ..families.latent_format import latent_scale
+    from ..families.preview import preview_jpeg
+    from ..families.unet import denoiser, predictor
+    from ..samplers.table import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample, within_mask
+    from .scaling import resize
+
+    if len(sigmas) < 2:
+        return latent
+    scale = latent_scale(model.source)
+    start = latent["samples"].to(torch.float32) * scale
+    noise = torch.zeros_like(start)
+    if add_noise:
+        noise = prepare_noise(start.shape, seed, batch_index=latent.get("batch_index"))
+    sampling = ModelSampling()
+    max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
+    x = noised_start(start, noise, sigmas[0], max_denoise)
+    pool = shared_pool(context.settings.device)
+    unet = pool.unet(model)
+    total = len(sigmas) - 1
+
+    def tell(state: State, denoised: torch.Tensor) -> None:
+        context.keep(state.to_tensors)
+        context.progress(state.index, total, lambda: preview_jpeg(denoised / scale, model.source))
+
+    kept = context.restore()
+    state = State.from_tensors(kept) if kept is not None else None
+    context.progress(state.index if state is not None else 0, total)
+    alone = predictor(unet)
+    together = context.settings.together > 1
+    with pool.seat(unet, x.shape[1:], alone) if together else nullcontext(partial(pool.run, alone)) as predict:
+        denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
+        if "noise_mask" in latent:
+            mask = resize(latent["noise_mask"].float(), start.shape[-1], start.shape[-2], "bilinear")
+            denoise = within_mask(denoise, start, noise, repeat_to(mask, len(start)))
+        done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
+    return {**latent, "samples": done / scale}

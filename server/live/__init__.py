@@ -1,0 +1,1 @@
+"""Websockets: who listens, and what is sent to them."""

@@ -1,0 +1,48 @@
+"""Scripts that node packs bring for the web editor (WEB_DIRECTORY of a pack)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from aiohttp import web
+
+from graphflow import Problem
+
+from ..http.answers import answer
+from ..http.policies import PAGE, READ
+from ..http.refusal import Refused
+from ..http.route import Route
+from ..state import STATE
+from .pages import static_file
+
+__all__ = ["ROUTES"]
+
+
+async def list_extensions(request: web.Request) -> web.Response:
+    """The scripts that the editor is to load, as paths of this server."""
+    folders = request.app[STATE].engine.registry.web
+
+    def listed() -> list[str]:
+        return [
+            f"/extensions/{pack}/{path.relative_to(folder).as_posix()}"
+            for pack, folder in sorted(folders.items())
+            for path in sorted(folder.rglob("*.js"))
+        ]
+
+    return answer(await asyncio.to_thread(listed))
+
+
+async def extension_file(request: web.Request) -> web.StreamResponse:
+    """A file of a pack's folder for the editor."""
+    folder: Path | None = request.app[STATE].engine.registry.web.get(request.match_info["pack"])
+    if folder is None:
+        raise Refused(404, Problem("not_found", "not found"))
+    return await static_file(folder, request.match_info["path"])
+
+
+ROUTES = (
+    Route("GET", "/extensions", list_extensions, READ, "Scripts that node packs add to the editor", answer=list[str]),
+    Route("GET", "/extensions/{pack}/{path:.+}", extension_file, PAGE, "A file of a node pack for the editor",
+          produces="*/*", twin=False),
+)  # fmt: skip

@@ -1,0 +1,181 @@
+"""Prompts in, and what becomes of them: POST /prompt, /validate, /prompts/{id} and its events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from graphflow import Problem
+
+from ..acceptance import Examined, accept, examine
+from ..http.answers import answer, answer_made
+from ..http.bodies import is_small, read_model, read_query
+from ..http.models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, QueueInfo, ValidateAnswer
+from ..http.policies import READ, WRITE
+from ..http.refusal import Refused, told
+from ..http.route import Route
+from ..live.messages import PromptEvents
+from ..queue import FINISHED, Event, Prompt, Submission
+from ..queue import Accepted as QueueAccepted
+from ..queue import Conflict as IdTaken
+from ..queue import Refused as QueueRefused
+from ..state import STATE, State
+from .queueing import find_prompt
+from .stored import state_text
+
+__all__ = ["ROUTES"]
+
+log = logging.getLogger("graphflow.server")
+NO_PROMPT = "No prompt provided"
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a stream of events says that it is still there."""
+
+
+async def post_prompt(request: web.Request) -> web.Response:
+    """Check a workflow and queue what of it can run; answered when it is on the disk. The same one with the same id is
+    answered the same, whatever has changed since."""
+    state = request.app[STATE]
+    query = read_query(request, PromptQuery)
+    body = await read_model(request, state.options.limits, PromptBody)
+    wanted = Submission(
+        workflow=body.prompt or {}, extra=body.extra_data, client_id=body.client_id or query.clientId,
+        prompt_id=body.prompt_id, number=body.number, front=body.front, webhook=body.webhook,
+        sender=request.remote or "", asked=[body.partial_execution_targets, body.strict],
+    )  # fmt: skip
+    checks = state.checks if is_small(request) else None
+    try:
+        wanted = wanted.sealed() if checks else await asyncio.to_thread(wanted.sealed)
+        accepted = await state.queue.known(wanted) or await _queue(state, body, wanted, checks)
+    except IdTaken as error:
+        raise Refused(409, error.problems, kind="prompt_id_taken") from None
+    found: dict[str, Any] = {
+        "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
+    }  # fmt: skip
+    if accepted.warnings:
+        found["warnings"] = accepted.warnings
+    if query.wait is None:
+        return answer(found)
+    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+    return await answer_made(lambda: state_text(found, prompt))
+
+
+async def _queue(state: State, body: PromptBody, wanted: Submission, checks: Executor | None) -> QueueAccepted:
+    try:
+        examined, errors = await asyncio.get_running_loop().run_in_executor(checks, _accepted, state, body)
+    except Refused:
+        state.metrics.refused.inc()
+        raise
+    if state.queue.counts.pending >= state.options.limits.waiting:
+        raise Refused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
+                                   hint="try again when some of them are done"))  # fmt: skip
+    warnings = told(examined.warnings, "warnings")
+    accepted = await state.queue.submit(
+        replace(wanted, targets=examined.targets, node_errors=errors, warnings=warnings)
+    )
+    if not accepted.existed:
+        state.metrics.accepted.inc()
+        log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})
+    return accepted
+
+
+async def post_validate(request: web.Request) -> web.Response:
+    """Every problem of a workflow; queues nothing."""
+    state = request.app[STATE]
+    body = await read_model(request, state.options.limits, PromptBody)
+    try:
+        examined = await asyncio.to_thread(_examined, state, body)
+    except Refused as refused:
+        problems, errors = refused.problems, refused.node_errors
+        return await answer_made(lambda: {
+            "valid": False, "outputs": [], "problems": told(problems, most=len(problems)), "warnings": [],
+            "node_errors": errors,
+        })  # fmt: skip
+    return await answer_made(lambda: {
+        "valid": not examined.problems, "outputs": list(examined.targets),
+        "problems": told(examined.problems, most=len(examined.problems)),
+        "warnings": told(examined.warnings, most=len(examined.warnings)), "node_errors": examined.node_errors,
+    })  # fmt: skip
+
+
+def _examined(state: State, body: PromptBody) -> Examined:
+    if body.prompt is None:
+        raise Refused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
+    return examine(state.engine, body.prompt, body.partial_execution_targets, state.options.limits)
+
+
+def _accepted(state: State, body: PromptBody) -> tuple[Examined, dict[str, Any]]:
+    examined = _examined(state, body)
+    return examined, accept(examined, body.strict)
+
+
+async def get_prompt_info(request: web.Request) -> web.Response:
+    return answer({"exec_info": {"queue_remaining": request.app[STATE].queue.counts.remaining}})
+
+
+async def get_prompt(request: web.Request) -> web.Response:
+    """One prompt: where it is, and what it has given."""
+    prompt = await find_prompt(request)
+    return await answer_made(lambda: state_text({"prompt_id": prompt.id, "number": prompt.number}, prompt))
+
+
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """What has happened to a prompt after event `since`: a list, after a wait for news; or a stream that goes on."""
+    state, query = request.app[STATE], read_query(request, EventsQuery)
+    prompt = await find_prompt(request)
+    since = query.since
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        last = request.headers.get("Last-Event-ID", "")
+        return await _stream(request, prompt, int(last) if last.isdecimal() and len(last) < 16 else since)
+    wait = min(query.wait, state.options.limits.wait_seconds)
+    events = await state.queue.events(prompt.id, since, wait)
+    last = events[-1].number if events else since
+    return await answer_made(
+        lambda: {"prompt_id": prompt.id, "events": [_event(event) for event in events], "last": last}
+    )
+
+
+async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.StreamResponse:
+    """Server-sent events, each with its number as id, so that a browser goes on where it was cut off."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    with contextlib.suppress(QueueRefused):  # it is shutting down: the client comes back with the number that it has
+        await _tell(response, request.app[STATE], prompt.id, since)
+    await response.write_eof()
+    return response
+
+
+async def _tell(response: web.StreamResponse, state: State, prompt_id: str, since: int) -> None:
+    """Each event after `since`, until the prompt or the server ends."""
+    while not state.closing.is_set():
+        events = await state.queue.events(prompt_id, since, KEEP_ALIVE)
+        for event in events:
+            since = event.number or since
+            text = f"id: {event.number}\nevent: {event.type}\ndata: {event.data_json}\n\n"
+            await response.write(text.encode())
+            if event.is_terminal:
+                return
+        if not events:
+            now = await state.queue.get(prompt_id)
+            if now is None or now.state in FINISHED:
+                return
+            await response.write(b": still here\n\n")
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"number": event.number, "type": event.type, "data": event.data}
+
+
+ROUTES = (
+    Route("POST", "/prompt", post_prompt, WRITE, "Queue a workflow", query=PromptQuery, body=PromptBody, answer=Accepted),
+    Route("GET", "/prompt", get_prompt_info, READ, "How many prompts wait and run", answer=QueueInfo),
+    Route("POST", "/validate", post_validate, WRITE, "All problems of a workflow", body=PromptBody, answer=ValidateAnswer),
+    Route("GET", "/prompts/{prompt_id}", get_prompt, READ, "One prompt", answer=PromptState),
+    Route("GET", "/prompts/{prompt_id}/events", get_events, READ, "What has happened to a prompt", query=EventsQuery,
+          answer=PromptEvents, streams=True),
+)  # fmt: skip

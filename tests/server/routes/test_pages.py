@@ -1,0 +1,187 @@
+"""What a browser is shown: the status page, the login, the editor where it is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from graphflow_server.routes import pages
+
+from ..browser import CHROMIUM, rendered
+
+STATIC = Path(pages.__file__).parents[1] / "static"
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+
+
+@pytest.fixture
+def no_editor(monkeypatch):
+    monkeypatch.setattr(pages, "editor_folder", lambda: None)
+
+
+def test_our_pages_need_no_other_host_and_never_make_markup_of_text():
+    for path in STATIC.glob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", text), path
+        assert not re.search(r"https?://", text), path
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|DOMParser", text), path
+        assert not re.search(r"\son\w+\s*=\s*[\"']", text), f"{path} has a handler in its markup"
+
+
+def test_without_the_editor_the_first_page_is_the_status_page_and_runs_only_its_own_script(server, no_editor):
+    answer = server.get("/", Accept="text/html")
+    policy = answer.headers["Content-Security-Policy"]
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "unsafe" not in policy
+    assert server.get("/status").body == answer.body
+    assert server.get("/index.html").status == server.get("/assets/x.js").status == 404
+
+
+def test_with_the_editor_its_files_are_served_as_they_are_and_nothing_else_is(server, monkeypatch, tmp_path):
+    folder = tmp_path / "static"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<p>editor</p>")
+    (folder / "assets" / "index-abc.js").write_text("1")
+    (folder / "secret.key").write_text("no")
+    (folder / "link.js").symlink_to("/etc/hostname")
+    monkeypatch.setattr(pages, "editor_folder", lambda: folder)
+    server.post("/settings/a", 1)
+    first = server.get("/")
+    assert first.body == b"<p>editor</p>" and "'self'" in first.headers["Content-Security-Policy"]
+    script = server.get("/assets/index-abc.js")
+    assert (
+        script.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        and "immutable" in script.headers["Cache-Control"]
+    )
+    for name in ("secret.key", "link.js", "../x.js", "%2e%2e/x.js", "assets", "assets/", "none.js"):
+        assert server.get(f"/{name}").status == 404, name
+
+
+@needs_browser
+def test_the_status_page_shows_the_queue_and_takes_text_for_text(server, graph, no_editor, tmp_path):
+    evil = "<img src=x onerror=document.title='hacked'>"
+    server.run({"1": {"class_type": "Misbehave", "inputs": {"how": "raise"}, "_meta": {"title": evil}},
+                "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}})  # fmt: skip
+    running = server.post("/prompt", {"prompt": {
+        "1": {"class_type": "Steps", "inputs": {"text": "page", "steps": 600, "seconds": 0.1}, "_meta": {"title": evil}},
+        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}}).json["prompt_id"]  # fmt: skip
+    waiting = server.post("/prompt", {"prompt": graph(71)}).json["prompt_id"]
+    shown = ("2 prompts", running[:8], f"{waiting[:8]}</span>", "out of luck", "&lt;img src=x onerror", " of 600")
+    page, complaints = rendered(tmp_path, f"{server.url}/", *shown)
+    server.post("/queue", {"clear": True})
+    server.post("/interrupt")
+    assert complaints == []
+    assert all(text in page for text in shown) and re.search(r"\d+ of 600", page)
+    assert "<img src=x" not in page and "hacked</title>" not in page
+
+
+@needs_browser
+def test_the_login_link_opens_the_door_in_a_browser(serve, no_editor, tmp_path):
+    with serve(token="a-token-of-this-test") as server:
+        page, _ = rendered(tmp_path / "one", f"{server.url}/login#a-token-of-this-test", "Nothing waits.</p>")
+        assert "Nothing waits.</p>" in page and "a-token-of-this-test" not in page
+        page, _ = rendered(tmp_path / "two", f"{server.url}/login#a-wrong-token", "server.</p>")
+        assert "That is not the token of this server.</p>" in page
+
+
+def test_settings_are_kept_and_the_default_workflow_is_shown_first(serve):
+    with serve() as server:
+        assert server.get("/settings").json == {"Comfy.TutorialCompleted": True}
+        assert server.post("/settings/Comfy.Locale", "de", Content_Type="text/plain").status == 200
+        assert server.post("/api/settings", {"a": [1, {"b": None}], "Comfy.TutorialCompleted": False}).status == 200
+        assert server.get("/settings/Comfy.Locale").json == "de" and server.get("/settings/none").json is None
+        assert server.get("/settings").json == {
+            "Comfy.Locale": "de",
+            "a": [1, {"b": None}],
+            "Comfy.TutorialCompleted": False,
+        }
+        assert server.post("/settings", [1]).status == 400
+        assert server.post("/settings/large", "x" * (1 << 20)).status == 413
+    with serve() as server:
+        assert server.get("/settings/Comfy.Locale").json == "de"
+
+
+def test_there_is_one_user(server):
+    assert server.get("/users").json == {"storage": "server", "migrated": True}
+    assert server.post("/users", {"username": "x"}).status == 400
+
+
+def test_workflows_are_saved_listed_renamed_and_removed(serve):
+    with serve() as server:
+        listed = "/userdata?dir=workflows&recurse=true&split=false&full_info=true"
+        assert server.get(listed).json == []
+        assert server.post("/userdata/workflows%2Fa.json", {"x": 1}).json == "workflows/a.json"
+        assert server.post("/userdata/workflows%2Fa.json?overwrite=false", {"x": 2}).status == 409
+        info = server.post("/api/userdata/workflows%2Fa.json?full_info=true&overwrite=true", {"x": 2}).json
+        assert info["path"] == "workflows/a.json" and info["size"] == len(json.dumps({"x": 2}))
+        assert [item["path"] for item in server.get(listed).json] == ["a.json"]
+        assert server.get("/userdata?dir=workflows&recurse=true").json == ["a.json"]
+        assert server.get("/userdata?dir=workflows&split=true").json == [["a.json", "a.json"]]
+        both = server.get("/v2/userdata?path=").json
+        assert both[0] == {"name": "workflows", "path": "workflows", "type": "directory"}
+        assert server.get("/userdata/workflows%2Fa.json").json == {"x": 2}
+        moved = "/userdata/workflows%2Fa.json/move/workflows%2Fb.json"
+        assert server.post(moved).json == "workflows/b.json" and server.post(moved).status == 404
+        assert server.post("/userdata/workflows%2F.index.json", {}).status == 200
+        assert server.ask("DELETE", "/userdata/workflows%2Fb.json").status == 204
+        assert server.ask("DELETE", "/userdata/workflows%2Fb.json").status == 404
+        assert server.get("/userdata/user.css").status == 404 and server.get("/userdata").status == 400
+
+
+def test_a_folder_where_a_workflow_is_to_be_saved_is_told_as_what_it_is(server):
+    server.post("/userdata/workflows%2Fa.json", {})
+    for path in (
+        "/userdata/workflows",
+        "/userdata/workflows?overwrite=false",
+        "/userdata/workflows%2Fa.json/move/workflows",
+    ):
+        refused = server.post(path, {})
+        assert refused.status == 409 and "a folder has this name" in refused.json["error"]["message"], path
+        assert "overwrite" not in refused.json["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2Fx.json", "%2Fetc%2Fpasswd", "a%2F..%2F..%2Fx", "a%00b", "con.json", "a%5Cb", "C%3Ax"]
+)
+def test_attack_4_a_saved_workflow_stays_in_its_folder(server, name):
+    assert server.post(f"/userdata/{name}", {}).status in (400, 404)
+    assert server.get(f"/userdata/{name}").status == 404
+    assert server.ask("DELETE", f"/userdata/{name}").status == 404
+    assert server.post(f"/userdata/x.json/move/{name}").status in (400, 404)
+    assert server.get(f"/userdata?dir={name}").json == []
+
+
+def test_attack_6_a_saved_page_is_not_shown_in_place(server):
+    server.post("/userdata/page.html", b"<script>alert(1)</script>")
+    answer = server.get("/userdata/page.html")
+    assert (
+        answer.headers["Content-Type"] == "application/octet-stream"
+        and "sandbox" in answer.headers["Content-Security-Policy"]
+    )
+
+
+def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_opens_one(serve, monkeypatch, tmp_path):
+    folder = tmp_path / "static"
+    folder.mkdir()
+    (folder / "index.html").write_text("<p>editor</p>")
+    monkeypatch.setattr(pages, "editor_folder", lambda: folder)
+    with serve() as server:
+        listed = [item["name"] for item in server.get("/templates/index.json").json[0]["templates"]]
+        assert "text_to_image" in listed
+        for name in listed:
+            document = server.get(f"/templates/{name}.json").json
+            assert document["nodes"] and document["links"]
+            picture = server.get(f"/templates/{name}-1.webp")
+            assert picture.headers["Content-Type"].startswith("image/svg+xml") and b"<svg" in picture.body
+        assert server.get("/templates/none.json").status == server.get("/templates/..%2fx.json").status == 404
+        first = server.get("/")
+        assert first.status == 303 and first.headers["Location"] == "/?template=text_to_image"
+        assert server.get(first.headers["Location"]).body == b"<p>editor</p>"
+        server.post("/settings/a", 1)
+        assert server.get("/").body == b"<p>editor</p>"
+        assert server.get("/user.css").body == b"" and server.get("/user.css").headers["Content-Type"].startswith(
+            "text/css"
+        )
+        server.post("/userdata/user.css", b"body {}")
+        assert server.get("/user.css").body == b"body {}"
