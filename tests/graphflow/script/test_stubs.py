@@ -160,7 +160,7 @@ def test_a_module_is_written_for_a_folder_of_nodes(tmp_path, capsys, monkeypatch
 
 
 def test_foreign_packs_have_stubs_as_well(tmp_path, package):
-    packs = ROOT / "tests" / "foreign" / "packs"
+    packs = ROOT / "tests" / "graphflow" / "foreign" / "packs"
     command = [sys.executable, "-m", "graphflow.cli", "stubs", "--nodes", packs, "-o", tmp_path / "own"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     (tmp_path / "own" / "__init__.py").touch()
