@@ -1,0 +1,94 @@
+"""What a denoiser is asked: one row of conditioning, one question, and the row that a family makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .handles import ControlNet
+    from .patch import Patch
+
+__all__ = ["Ask", "Control", "Entry", "Row"]
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A control network on an entry: what it sees, how strongly and when it acts."""
+
+    model: ControlNet
+    hint: Tensor
+    """float32 [B, H, W, C] in 0..1, in pixels."""
+    strength: float = 1.0
+    window: tuple[float, float] = (0.0, 1.0)
+    """From and to, in shares of the sampling (0 is the noisiest)."""
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One row of conditioning; a CONDITIONING wire carries a tuple of batches of them."""
+
+    text: Tensor | None = None
+    """[T, D], or as the family declares; None: the model is asked without text."""
+    pooled: Tensor | None = None
+    """[D]."""
+    guidance: float | None = None
+    """The number that guidance-distilled models take as an input."""
+    references: tuple[Tensor, ...] = ()
+    """Latents of reference images in the VAE's unit, [C, h, w] each."""
+    reference_method: str | None = None
+    concat: Tensor | None = None
+    """Latent channels set beside x, in the VAE's unit, [C, h, w]."""
+    concat_mask: Tensor | None = None
+    """[1, h, w], 1 where the image is to be made anew."""
+    attention_mask: Tensor | None = None
+    image_slots: tuple[Any, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Options that the family declares in `takes`, by name: sizes, ids of other encoders."""
+    area: tuple[Any, ...] | None = None
+    """(height, width, y, x) in cells of the latent, or ("percentage", height, width, y, x) in shares."""
+    mask: Tensor | None = None
+    """float32 [1, H, W] in 0..1, of any size."""
+    mask_strength: float = 1.0
+    mask_bounds: bool = False
+    """Compute only the bounding box of the mask."""
+    strength: float = 1.0
+    window: tuple[float, float] = (0.0, 1.0)
+    controls: tuple[Control, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    """Patches of hooks: they act on this entry's rows only."""
+    is_default: bool = False
+    """Acts only where no other entry does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One question to a denoiser."""
+
+    x: Tensor
+    """[C, h, w] or [C, frames, h, w], model unit, after `prediction.scale_in`."""
+    sigma: float
+    """The noise level now."""
+    to: float
+    """The level that the step leads to; flow maps need it."""
+    time: float
+    """`prediction.time(sigma)`: 0..999 for epsilon and v, sigma for flow."""
+    entry: Entry
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of controls: summed, times their strengths."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What a family makes of one question: all that `forward` gets to see, and so all that decides what may share a pass."""
+
+    stacked: Mapping[str, Tensor]
+    """Without a row axis. Keyed by shape and dtype; numbers that may differ from row to row are 0-d tensors."""
+    common: tuple[Any, ...] = ()
+    """Hashable; equal for all rows of a pass."""
+    ragged: Mapping[str, Tensor] = field(default_factory=dict)
+    """Lists whose lengths are free; only where the class pads by itself. Its bucket stands in `common`."""

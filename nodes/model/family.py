@@ -1,0 +1,153 @@
+"""A model family as a value: everything that tells one kind of model from another, named in one place.
+
+A family is one folder of `families/`. Its `__init__.py` declares `FAMILY`, without torch: listing, checking and running
+from the cache stay quick. Its network (a module with the functions of `Network`) is imported when something is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from .config import Config
+from .entry import Ask, Entry, Row
+from .latent import LatentFormat
+from .prediction import Prediction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..files.header import Header
+    from .handles import Clip
+
+__all__ = ["Family", "Found", "Network", "Option", "Part", "Ports", "Tables"]
+
+Tables = Mapping[str, Callable[[Config], Mapping[str, Any]]]
+"""Layout -> what makes its table from the config: parameter -> where it lies in the file (see families/convert.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One network of a family: how it is built, and how its weights lie in files."""
+
+    build: str
+    """`module:function`, called with the config; gives an empty module on the `meta` device. Imported when needed."""
+    layouts: Tables
+    dtype: str | None = None
+    """The number format that it needs whatever the device prefers (`float32` for some VAEs)."""
+    unused: Sequence[str] = ()
+    """Patterns (fnmatch) of tensors in files that the network has no use for."""
+    optional: Sequence[str] = ()
+    """Patterns of parameters that files may lack because the network computes them (position ids)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a conditioning that a family takes: checked before the run."""
+
+    kind: str
+    """`text`, `pooled`, `number`, `latent`, `mask`, `image` ..."""
+    rank: int | None = None
+    width: Callable[[Config], int] | None = None
+    """Of the last axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where patches may act inside the network. What is absent is refused."""
+
+    blocks: tuple[str, ...] = ()
+    attentions: tuple[str, ...] = ()
+    residuals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a family sees in a file: its config, and where each part lies (part -> (layout, prefix))."""
+
+    config: Config
+    parts: Mapping[str, tuple[str, str]]
+    variant: str = ""
+    """`inpainting`, `v-prediction` ...; for people."""
+
+
+class Network(Protocol):
+    """The side of a family that computes: a module with these functions.
+
+    `forward` receives nothing but what rows hold. So nothing can be forgotten in the key of what may share a pass.
+    """
+
+    def prepare(self, config: Config, entry: Entry, shape: tuple[int, ...]) -> Any:
+        """Once a run, pure: what is the same for all questions about an entry and a latent of `shape` [C, h, w]."""
+
+    def row(self, config: Config, ask: Ask, prepared: Any) -> Row:
+        """One question as a row. Knows no module, no device and no other rows."""
+
+    def forward(
+        self,
+        module: torch.nn.Module,
+        stacked: dict[str, Tensor],
+        common: tuple[Any, ...],
+        ragged: dict[str, list[Tensor]],
+    ) -> dict[str, Tensor]:
+        """The call of the network on N rows: stacked [N, ...] -> answers [N, ...]."""
+
+    def back(self, config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
+        """One row's answer -> what the prediction expects, float32, the shape of `ask.x`."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Hashable by identity: there is one of each in a process."""
+
+    name: str
+    version: str
+    """Both are in the identity of every handle: a mended family gives new recipes."""
+    title: str
+    """As people call it: "Stable Diffusion XL"."""
+    recognise: Callable[[Header], Found | None]
+    """Reads no weights."""
+    parts: Mapping[str, Part]
+    latent: Callable[[Config], LatentFormat]
+    prediction: Callable[[Config], Prediction]
+    network: str = ""
+    """The module of its `Network`."""
+    text: str = ""
+    """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
+    takes: Mapping[str, Option] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    ports: Ports = Ports()
+    part: Callable[[Config, float], str] = lambda config, sigma: "denoiser"
+    """(config, sigma) -> which denoiser answers at this level."""
+    rows_of: Callable[[str, int], Any] | None = None
+    """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
+    shares: bool = True
+    """False where the rows of a pass mix (experts, scales of a whole tensor)."""
+
+    @cached_property
+    def net(self) -> Network:
+        return cast(Network, import_module(self.network))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return cast("Encoder", import_module(self.text))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.version))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return f"<family {self.name} {self.version}>"
+
+
+class Encoder(Protocol):
+    """How a family turns prompts into entries: a module with this function."""
+
+    def encode(self, clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
+        """`encoders`: part name (`text.l`, `tokenizer.l` ...) -> module or tokenizer, on their device."""

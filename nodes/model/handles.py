@@ -1,0 +1,129 @@
+"""Handles: what to load and what is changed about it, without the weights. Frozen values; changing one costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from graphflow import Handle
+
+from .config import Config
+from .patch import Patch, WeightPatch
+
+if TYPE_CHECKING:
+    from .family import Family
+    from .latent import LatentFormat
+    from .prediction import Prediction
+
+__all__ = ["Clip", "ClipVision", "ControlNet", "Model", "ModelHandle", "Source", "UpscaleModel", "Vae"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or folder with weights of one part, known by its content."""
+
+    path: str
+    digest: str
+    layout: str
+    """Which table of the part reads it: `ldm`, `diffusers`, `openclip` ..."""
+    prefix: str = ""
+    """What the names of the part's tensors begin with in the file, or its folder in a diffusers folder."""
+    digest_now: Callable[[], str] | None = field(default=None, compare=False, repr=False)
+    """Weights are read later than the digest was taken, and the file may be another by then."""
+
+    def has_changed(self) -> bool:
+        """Raises OSError where the file is gone."""
+        return self.digest_now is not None and self.digest_now() != self.digest
+
+    def identity(self) -> list[str]:
+        return [self.digest, self.layout, self.prefix]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHandle(Handle):
+    """What all handles have. `sources` names the file of each part: `denoiser`, `text.l`, `vae` ..."""
+
+    family: Family
+    sources: tuple[tuple[str, Source], ...]
+    config: Config
+    patches: tuple[Patch, ...] = ()
+    dtype: str | None = None
+    """The number format if a node states one (`bfloat16`, `fp8_e4m3fn` ...); else the device's own."""
+
+    def source(self, part: str) -> Source:
+        """Raises KeyError where the handle has no such part."""
+        return dict(self.sources)[part]
+
+    def identity(self) -> Any:
+        """The recipe of the weights and of all that changes them."""
+        return [
+            [self.family.name, self.family.version],
+            [[part, source.identity()] for part, source in self.sources],
+            self.config.identity(),
+            [patch.identity() for patch in self.patches],
+            self.dtype,
+        ]
+
+    def weights_key(self, part: str) -> tuple[Any, ...]:
+        """What the weights of a part in memory are known by: two handles with equal keys share them.
+
+        The device's own number format is added by the pool that loads them.
+        """
+        source = self.source(part)
+        merged = tuple(repr(patch.identity()) for patch in self.patches if isinstance(patch, WeightPatch))
+        return (self.family.name, part, source.digest, source.layout, source.prefix, self.config, merged, self.dtype)
+
+    def with_patch(self, patch: Patch) -> Self:
+        """The same with one more patch, which acts after the others."""
+        return replace(self, patches=(*self.patches, patch))
+
+
+@dataclass(frozen=True, slots=True)
+class Model(ModelHandle):
+    """A denoiser."""
+
+    sampling: Prediction | None = None
+    """In place of the family's own prediction."""
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.sampling if self.sampling is not None else self.family.prediction(self.config)
+
+    @property
+    def latent(self) -> LatentFormat:
+        return self.family.latent(self.config)
+
+    def identity(self) -> Any:
+        return [*ModelHandle.identity(self), self.sampling.identity() if self.sampling is not None else None]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip(ModelHandle):
+    """The text encoders of a family."""
+
+    stop_at: int | None = None
+    """Clip skip: -1 is the last layer, -2 the one before it; None is the family's own."""
+
+    def identity(self) -> Any:
+        return [*ModelHandle.identity(self), self.stop_at]
+
+
+@dataclass(frozen=True, slots=True)
+class Vae(ModelHandle):
+    """Between images and latents. Its family is a kind of VAE: one serves several families of denoisers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlNet(ModelHandle):
+    """A network that steers a denoiser by an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipVision(ModelHandle):
+    """An image encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleModel(ModelHandle):
+    """A network that enlarges images."""
