@@ -16,12 +16,13 @@ from typing import Any
 
 from .cache import Cache, Entry
 from .check.validate import Bound, beside, sound, validate
-from .document.workflow import Source, Workflow, as_workflow
+from .document.workflow import Source, Workflow
 from .events import Event, RunDone
 from .execution import Run, Surroundings
 from .execution.lanes import Lanes
 from .execution.reading import watched
 from .execution.stream import awaited, stream
+from .formats import read
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .look.show import html_of_files, html_of_outputs, in_words
@@ -32,6 +33,7 @@ from .plan.fingerprint import Fingerprint, fingerprints
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
 from .settings import Settings
+from .sources import as_workflow
 from .values import share
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result", "run"]
@@ -170,7 +172,7 @@ class Engine:
 
         Raises InvalidWorkflow; where nodes are malformed, with what is wrong with the others as well.
         """
-        workflow, malformed = Workflow.read(read_file(path).data, self.infos)
+        workflow, malformed = read(read_file(path).data, self.infos)
         if malformed:
             raise InvalidWorkflow(beside(malformed, workflow, self.validate(workflow)))
         return workflow

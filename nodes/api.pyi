@@ -5,7 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from graphflow import NodeHandle, Place, Value
+from graphflow import NodeRef, Place, Value
 
 class Boolean(Value): ...
 class Clip(Value): ...
@@ -517,7 +517,7 @@ def ImageColorToMask(
     """
     ...
 
-class _ImageCompare(NodeHandle):
+class _ImageCompare(NodeRef):
     compare_view: Place
     image_a: Place
     image_b: Place
@@ -1353,7 +1353,7 @@ def MaskComposite(
     """
     ...
 
-class _MaskPreview(NodeHandle):
+class _MaskPreview(NodeRef):
     mask: Place
 def MaskPreview(
     *,
@@ -1410,7 +1410,7 @@ def PreviewAny(
     """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
     ...
 
-class _PreviewImage(NodeHandle):
+class _PreviewImage(NodeRef):
     images: Place
 def PreviewImage(
     *,
@@ -1719,7 +1719,7 @@ def ResolutionSelector(
     """
     ...
 
-class _SaveImage(NodeHandle):
+class _SaveImage(NodeRef):
     images: Place
     filename_prefix: Place
 def SaveImage(
@@ -1760,7 +1760,7 @@ def SaveImageAdvanced(
     """
     ...
 
-class _SaveImageWebsocket(NodeHandle):
+class _SaveImageWebsocket(NodeRef):
     images: Place
 def SaveImageWebsocket(
     *,
@@ -1771,7 +1771,7 @@ def SaveImageWebsocket(
     """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
     ...
 
-class _SaveLatent(NodeHandle):
+class _SaveLatent(NodeRef):
     samples: Place
     filename_prefix: Place
 def SaveLatent(

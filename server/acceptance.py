@@ -7,6 +7,7 @@ from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
 from graphflow.check.validate import beside
+from graphflow.formats import read
 
 from .caps import over_caps
 from .http.field_errors import TOP, node_errors, top_error
@@ -30,7 +31,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises Refused for what
     is no workflow at all."""
     try:
-        workflow, malformed = Workflow.read(graph)
+        workflow, malformed = read(graph)
     except InvalidWorkflow as error:
         raise _refused(error.problems, {}) from None
     too_much = over_caps(workflow, limits)

@@ -10,11 +10,11 @@ from threading import Thread
 from typing import Any
 
 from ..cluster.remote import Remote
-from ..document.workflow import Source, as_workflow
 from ..engine import Engine
 from ..events import Event
 from ..execution.reading import watched
 from ..problem import InvalidWorkflow, Problem
+from ..sources import Source, as_workflow
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
