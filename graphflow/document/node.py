@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["NOTES", "Link", "Node", "Place", "as_link", "plain_number"]
+__all__ = ["NOTES", "Link", "Node", "Place", "as_link", "links_of", "plain_number", "sources_of"]
 
 NOTES = frozenset({"Note", "MarkdownNote"})
 """Node types that hold a text for people and do not run."""
@@ -66,3 +67,20 @@ def plain_number(value: Any) -> Any:
     if type(value).__module__ != "builtins" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
+
+
+def links_of(nodes: Mapping[str, Node]) -> dict[str, dict[str, Link]]:
+    """For each node its linked inputs, as far as the links end in nodes that exist."""
+    return {
+        key: {
+            name: link
+            for name, value in node.inputs.items()
+            if (link := as_link(value)) is not None and link.node in nodes
+        }
+        for key, node in nodes.items()
+    }
+
+
+def sources_of(links: Mapping[str, Mapping[str, Link]]) -> dict[str, list[str]]:
+    """The graph of these links: each node with the nodes that it is linked to."""
+    return {key: [link.node for link in each.values()] for key, each in links.items()}

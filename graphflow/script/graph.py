@@ -18,6 +18,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ..document.walks import depth_first
 from ..document.workflow import Node, Workflow
 from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow, Problem
@@ -122,27 +123,22 @@ class Graph:
         return self._known[node_id]
 
     def _take(self, made: Made) -> None:
-        """Bind a node and the free ones that it stands on, those first; no recursion, so that long chains are fine."""
-        stack = [made]
-        while stack:
-            top = stack[-1]
-            if top.graph is not None and top.graph is not self:
+        """Bind a node and the free ones that it stands on, those first."""
+        bound = depth_first([made], lambda each: each.sources if each.graph is None else ())
+        for each in bound:
+            if each.graph is not None and each.graph is not self:
                 raise InvalidWorkflow([
-                    Problem("other_graph", f"node {top.id} ({top.class_type}) belongs to another graph",
+                    Problem("other_graph", f"node {each.id} ({each.class_type}) belongs to another graph",
                             hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow")
                 ])  # fmt: skip
-            waiting = [] if top.graph else [made for made in top.sources if made.graph is not self]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            stack.pop()
-            if top.graph is None:
+        for each in bound:
+            if each.graph is None:
                 inputs = {
                     name: list(link_of(value)) if isinstance(value, Value) else value
-                    for name, value in top.inputs.items()
+                    for name, value in each.inputs.items()
                 }
-                meta = {} if top.title is None else {"_meta": {"title": top.title}}
-                self._keep(top, Node(class_type=top.class_type, inputs=inputs, **meta))
+                meta = {} if each.title is None else {"_meta": {"title": each.title}}
+                self._keep(each, Node(class_type=each.class_type, inputs=inputs, **meta))
 
     def _keep(self, made: Made, node: Node) -> Made:
         made.id = self._id(made)

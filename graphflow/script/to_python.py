@@ -17,6 +17,8 @@ from itertools import islice
 from typing import Any
 
 from ..document.edits import free_id, links
+from ..document.node import links_of, sources_of
+from ..document.walks import depth_first
 from ..document.workflow import Link, Node, Workflow, as_link
 from ..nodetype.naming import (
     argument_names,
@@ -209,22 +211,7 @@ def _arguments(kind: NodeType, inputs: Mapping[str, Any]) -> dict[str, Any] | No
 
 def _order(workflow: Workflow) -> list[str]:
     """The document's order, but each node after those that it links to, as far as there is no cycle."""
-    order: dict[str, None] = {}
-    opened: set[str] = set()
-    for root in workflow:
-        stack = [root]
-        while stack:
-            node_id = stack[-1]
-            before = [] if node_id in opened else [
-                link.node for value in workflow[node_id].inputs.values()
-                if (link := as_link(value)) and link.node in workflow and link.node not in opened
-            ]  # fmt: skip
-            opened.add(node_id)
-            if before:
-                stack.extend(reversed(before))
-            else:
-                order.setdefault(stack.pop())
-    return list(order)
+    return list(depth_first(workflow, sources_of(links_of(workflow)).__getitem__))
 
 
 def _role(inputs: list[str]) -> str | None:
