@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
-from graphflow.check.validate import beside
+from graphflow.spi import beside
 
 from .caps import over_caps
 from .http.field_errors import TOP, node_errors, top_error

@@ -7,7 +7,7 @@ import re
 from argparse import ArgumentTypeError
 from urllib.parse import urlsplit
 
-from graphflow.cli.common import parse_size
+from graphflow.spi import parse_size
 
 __all__ = ["count", "host", "origin", "port", "size", "webhook_host"]
 

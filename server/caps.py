@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphflow import Problem, Workflow
-from graphflow.document.workflow import as_link
+from graphflow.spi import as_link
 
 from .options import Limits
 

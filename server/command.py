@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
-from graphflow.cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain
+from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain
 
 from .arguments import count, host, origin, port, size, webhook_host
 from .options import Limits, Options

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphflow import Engine, Problem, Workflow
-from graphflow.document.workflow import as_link
-from graphflow.formats.object_info import describe
+from graphflow.spi import as_link, describe
 
 from . import strict_json
 from .refusal import LONGEST_TEXT, short

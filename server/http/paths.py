@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from graphflow.files.filenames import why_not
+from graphflow.spi import why_not
 
 __all__ = ["BadName", "composed", "entries", "move", "open_file", "remove", "segments", "write_file"]
 

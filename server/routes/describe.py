@@ -16,7 +16,7 @@ from aiohttp import web
 
 import graphflow
 from graphflow import Problem, Registry, Settings
-from graphflow.formats.object_info import describe, describe_all
+from graphflow.spi import describe, describe_all
 
 from ..http import strict_json
 from ..http.answers import answer, answer_made

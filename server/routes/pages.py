@@ -14,7 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from graphflow import Problem
-from graphflow.files.shipped import shipped_names
+from graphflow.spi import shipped_names
 
 from ..http.answers import empty
 from ..http.bodies import read_model

@@ -7,10 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from graphflow import Engine, Problem, Workflow
-from graphflow.files.shipped import shipped_names, shipped_text
-from graphflow.formats.editor import from_prompt
-from graphflow.formats.object_info import RegistryInfos
-from graphflow.look.draw import to_svg
+from graphflow.spi import RegistryInfos, from_prompt, shipped_names, shipped_text, to_svg
 
 from ..http.answers import answer, answer_made
 from ..http.policies import READ

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from graphflow import GraphFlowError, Workflow
-from graphflow.events import (
-    Event,
+from graphflow import Event, GraphFlowError, Workflow
+from graphflow.spi import (
     Message,
     NodeBlocked,
     NodeCached,
