@@ -44,7 +44,7 @@ class Remote:
 
             protocol = self.url.partition("://")[0]
             self._system, self._root = url_to_fs(self.url, **OPTIONS.get(protocol, {}))
-            self._root = self._root.rstrip("/") + "/v1"
+            self._root = self._root.rstrip("/") + "/v2"
         return self._system
 
     def _path(self, kind: str, name: bytes) -> str:
