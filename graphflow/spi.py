@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .look.draw import to_svg
     from .nodetype.types import compatible
     from .values import share
+    from .values.wires import Check, Misfit, in_words
 
 __all__ = [
     "add_cache_options",
@@ -44,6 +45,7 @@ __all__ = [
     "as_link",
     "beside",
     "cache_folder",
+    "Check",
     "compatible",
     "complain",
     "current",
@@ -55,9 +57,11 @@ __all__ = [
     "DynamicGraph",
     "FAILED",
     "from_prompt",
+    "in_words",
     "inner_context",
     "mended",
     "Message",
+    "Misfit",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -95,6 +99,7 @@ _NAMES = {
     "look.draw": "to_svg",
     "nodetype.types": "compatible",
     "values": "share",
+    "values.wires": "Check Misfit in_words",
 }
 """Module -> its names: the imports above, for the moment when a name is used."""
 

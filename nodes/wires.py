@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from graphflow.values.wires import Check, Misfit, in_words
+from graphflow.spi import Check, Misfit, in_words
 
 __all__ = ["CHECKS", "conditioning", "image", "latent", "mask", "sigmas"]
 

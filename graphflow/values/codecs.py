@@ -8,7 +8,7 @@ carries the name of its codec (see `stored`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
@@ -72,7 +72,5 @@ def _codec(name: str) -> Codec | None:
 
 @cache
 def _known() -> dict[str, Callable[[], Any]]:
-    known: dict[str, Callable[[], Any]] = {
-        name: lambda path=path: import_module(path) for name, path in BUILT_IN.items()
-    }
+    known: dict[str, Callable[[], Any]] = {name: partial(import_module, path) for name, path in BUILT_IN.items()}
     return known | {point.name: point.load for point in entry_points(group="graphflow.codecs")}
