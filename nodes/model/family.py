@@ -113,6 +113,10 @@ class VaeNetwork(Protocol):
         """One image [H, W, 3] in 0..1, sides multiples of the factor -> the mean of its latent, float32 [C, h, w]."""
 
 
+def _predicts_nothing(config: Config) -> Prediction:
+    raise TypeError("only denoisers have a prediction")
+
+
 @dataclass(frozen=True)
 class Family:
     """Hashable by identity: there is one of each in a process."""
@@ -126,9 +130,9 @@ class Family:
     """Reads no weights."""
     parts: Mapping[str, Part]
     latent: Callable[[Config], LatentFormat]
-    prediction: Callable[[Config], Prediction]
+    prediction: Callable[[Config], Prediction] = _predicts_nothing
     network: str = ""
-    """The module of its `Network`."""
+    """The module of its `Network`, or of the `VaeNetwork` of a kind of VAE."""
     text: str = ""
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
     takes: Mapping[str, Option] = field(default_factory=dict)

@@ -8,18 +8,23 @@ its names) and `openclip`, where q, k and v are one tensor and the projection is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ...files.convert import Place, Table
+from ...files.header import Header, read_config
 from ...model.config import Config
+from ...model.family import Part
 
-__all__ = ["LAYOUTS", "UNUSED", "TextFound", "config_from_json", "find"]
+__all__ = ["LAYOUTS", "UNUSED", "VOCABULARY", "TextFound", "find", "find_any", "part_of"]
 
 Shape = tuple[int, ...]
 UNUSED = ("*position_ids", "logit_scale", "text_projection*", "text_model.text_projection*")
 """What files carry and a text encoder has no use for; the projection only where the family takes none."""
-POSITIONS = ("embeddings.position_ids",)
+VOCABULARY = Path(__file__).with_name("clip_vocabulary")
+"""The tokenizer of all CLIP text encoders. A diffusers folder brings its own."""
+_NAMES = {"l": "text encoder CLIP-L", "h": "text encoder CLIP-H", "g": "text encoder CLIP-G"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,45 @@ class TextFound:
     prefix: str
 
 
-def find(shapes: Mapping[str, Shape], prefix: str, projection: bool = False) -> TextFound | None:
-    """The text encoder whose names begin with `prefix`; None where there is none. `projection`: if the file has one."""
+def part_of(letter: str) -> Part:
+    """The part `text.l` (`h`, `g`) of a family."""
+    return Part(
+        build=f"{__package__}.clip_network:build",
+        layouts=LAYOUTS,
+        title=_NAMES[letter],
+        dtype="float32",  # small beside a denoiser, asked once a prompt, and what it says shows in every pixel
+        unused=UNUSED,
+    )
+
+
+def find(header: Header, prefix: str, folder: str = "", projection: bool = False) -> TextFound | None:
+    """The text encoder of a file whose names begin with `prefix`, or of the part `folder` of a diffusers folder.
+
+    None where there is none. `projection`: its pooled vector is projected.
+    """
+    if header.format != "diffusers":
+        return _in_shapes({name: info.shape for name, info in header.tensors.items()}, prefix, projection)
+    stated = header.configs.get(folder)
+    if stated is None or not str((stated.get("architectures") or [""])[0]).startswith("CLIPText"):
+        return None
+    prefix = f"{folder}/" if folder else ""
+    shapes = {name: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
+    found = _in_shapes(shapes, prefix, projection) or TextFound(Config(), "bare", prefix)
+    tokenizer = header.path / folder.replace("text_encoder", "tokenizer") / "tokenizer_config.json"
+    return replace(found, config=_from_json(stated, read_config(tokenizer) if tokenizer.is_file() else {}))
+
+
+def find_any(header: Header) -> tuple[str, TextFound] | None:
+    """A text encoder that is a file or a folder by itself: its letter (`l`, `h`, `g`) and what was found."""
+    found = find(header, "", "", projection=True)
+    if found is None:
+        return None
+    layers = found.config.num_hidden_layers
+    letter = "g" if layers > 30 else "h" if layers > 22 else "l"
+    return letter, found
+
+
+def _in_shapes(shapes: Mapping[str, Shape], prefix: str, projection: bool) -> TextFound | None:
     for layout, tokens, positions, block, widest in (
         ("transformers", "text_model.embeddings.token_embedding.weight",
          "text_model.embeddings.position_embedding.weight", "text_model.encoder.layers.{}", "mlp.fc1.weight"),
@@ -73,9 +115,12 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 
-def config_from_json(stated: Mapping[str, Any], pad: int | None) -> Config:
-    """The config of a diffusers folder."""
-    found = {key: stated[key] for key in _ARGUMENTS if key in stated}
+def _from_json(stated: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Config:
+    """The config of a diffusers folder; its tokenizer states what pads a chunk."""
+    padding = tokenizer.get("pad_token")
+    padding = padding.get("content") if isinstance(padding, Mapping) else padding
+    pad = 0 if padding == "!" else None
+    found = {"max_position_embeddings": 77, **{key: stated[key] for key in _ARGUMENTS if key in stated}}
     # Old configs state 0 and 2 as the tokens that begin and end a text; they are the last two of the vocabulary.
     vocabulary = int(stated.get("vocab_size", 49408))
     projection = "CLIPTextModelWithProjection" in (stated.get("architectures") or ())

@@ -21,10 +21,12 @@ from graphflow import GraphFlowError, Problem
 from ...files.header import read_header, unreadable
 from ...files.tensors import TensorReader
 from ...model.config import Config
+from ...model.handles import Clip
+from .clip import VOCABULARY
 from .prompt import CHUNK, Chunk, chunks_of
 from .unet_network import plain
 
-__all__ = ["build", "encode_chunks", "pad_to_equal", "tokenizer_in", "tokens_of"]
+__all__ = ["build", "encode_chunks", "pad_to_equal", "tokenizer_in", "prompt_chunks"]
 
 OWN = ("pad", "projection")
 """What stands in our configs of a text encoder and is not an argument of its class."""
@@ -56,17 +58,20 @@ def tokenizer_in(folder: str) -> CLIPTokenizer:
         raise unreadable(Path(folder), stated[0] if stated else "its tokenizer is damaged") from None
 
 
-def tokens_of(
-    prompt: str,
-    tokenizer: Any,
-    encoder: str,
-    width: int,
-    find: Callable[[str], Path | None],
-) -> list[Chunk]:
-    """The chunks of a prompt for one encoder (`clip_l`, `clip_g`, `clip_h`), whose vectors are `width` wide.
+def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[Chunk]:
+    """The chunks of a prompt for one encoder of a handle (`text.l` ...).
 
-    `find` gives the file of an embedding by its name. Raises a Problem where there is none, or its width is another.
+    `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none, or
+    its vectors are of another width.
     """
+    sources, letter = dict(clip.sources), part.removeprefix("text.")
+    source = sources.get(f"tokenizer.{letter}")
+    tokenizer = tokenizer_in(str(Path(source.path) / source.prefix) if source is not None else str(VOCABULARY))
+    find = options.get("embeddings", lambda name: None)
+    return _chunks(prompt, tokenizer, f"clip_{letter}", clip.config[part].hidden_size, find)
+
+
+def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | None]) -> list[Chunk]:
 
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False).input_ids) if text.strip() else []
@@ -125,7 +130,9 @@ def encode_chunks(
     return torch.cat(states), pooled[0]
 
 
-def _encode(module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool) -> tuple[Tensor, Tensor]:
+def _encode(
+    module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
+) -> tuple[Tensor, Tensor]:
     text = _text(module)
     device = text.embeddings.token_embedding.weight.device
     end = config.eos_token_id

@@ -7,19 +7,60 @@ has the names of diffusers before 0.18.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...files.convert import Place, Table
+from ...files.header import Header
 from ...model.config import Config
+from ...model.family import Family, Found, Part
+from ...model.latent import LatentFormat
 
-__all__ = ["LAYOUTS", "UNUSED", "config_from_json", "find"]
+__all__ = ["KL_VAE", "VaeFound", "factor", "find"]
 
 Shape = tuple[int, ...]
 UNUSED = ("loss.*", "model_ema.*", "*.num_batches_tracked")
 
 
-def find(shapes: Mapping[str, Shape], prefix: str) -> tuple[Config, str] | None:
-    """The config and the layout of the VAE whose names begin with `prefix`; None where there is none."""
+PREFIXES = ("first_stage_model.", "vae.", "")
+
+
+@dataclass(frozen=True, slots=True)
+class VaeFound:
+    """A VAE in a file or a folder."""
+
+    config: Config
+    layout: str
+    prefix: str
+
+
+def find(header: Header) -> VaeFound | None:
+    """The VAE of a checkpoint, a file of its own or a diffusers folder; None where there is none."""
+    shapes = {name: info.shape for name, info in header.tensors.items()}
+    for part in ("vae", ""):
+        stated = header.configs.get(part)
+        if stated is not None and stated.get("_class_name") == "AutoencoderKL":
+            prefix = f"{part}/" if part else ""
+            found = _in_shapes(shapes, prefix)
+            return VaeFound(_from_json(stated), found[1] if found else "diffusers", prefix)
+    for prefix in PREFIXES:
+        found = _in_shapes(shapes, prefix)
+        if found is not None:
+            return VaeFound(*found, prefix)
+    return None
+
+
+def factor(config: Config) -> int:
+    """Pixels of one cell of its latents, along a side."""
+    return int(2 ** (len(config.block_out_channels) - 1))
+
+
+def _recognise(header: Header) -> Found | None:
+    found = find(header)
+    return Found(found.config, {"vae": (found.layout, found.prefix)}) if found is not None else None
+
+
+def _in_shapes(shapes: Mapping[str, Shape], prefix: str) -> tuple[Config, str] | None:
     ldm = f"{prefix}decoder.mid.block_1.conv1.weight" in shapes
     block = "encoder.down.{}.block.{}.conv1.weight" if ldm else "encoder.down_blocks.{}.resnets.{}.conv1.weight"
     first, last = f"{prefix}decoder.conv_in.weight", f"{prefix}decoder.conv_out.weight"
@@ -42,10 +83,11 @@ def find(shapes: Mapping[str, Shape], prefix: str) -> tuple[Config, str] | None:
     return config, "ldm" if ldm else "diffusers-old" if old else "diffusers"
 
 
-def config_from_json(stated: Mapping[str, Any]) -> Config:
+def _from_json(stated: Mapping[str, Any]) -> Config:
     """The config of a diffusers folder, without what its class says of itself and what concerns the denoiser."""
     left_out = {"scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast", "sample_size"}
-    return Config({key: value for key, value in stated.items() if not key.startswith("_") and key not in left_out})
+    kept = {key: value for key, value in stated.items() if not key.startswith("_") and key not in left_out}
+    return Config({"in_channels": 3, "latent_channels": 4, "layers_per_block": 1, "block_out_channels": (64,), **kept})
 
 
 def _count(there: Callable[[int], bool]) -> int:
@@ -100,8 +142,27 @@ def _modules(config: Config) -> Iterator[tuple[str, str]]:
         yield f"decoder.up_blocks.{level}.upsamplers.0.conv", f"decoder.up.{up}.upsample.conv"
 
 
-LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
+_LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
     "ldm": _ldm,
     "diffusers": lambda config: {"": ""},
     "diffusers-old": _old,
 }
+
+KL_VAE = Family(
+    name="kl_vae",
+    version="1",
+    title="VAE of Stable Diffusion",
+    recognise=_recognise,
+    parts={
+        "vae": Part(
+            build=f"{__name__}_network:build",
+            layouts=_LAYOUTS,
+            title="VAE",
+            dtype="float32",  # SDXL's overflows in float16
+            unused=UNUSED,
+        )
+    },
+    latent=lambda config: LatentFormat(channels=config.latent_channels, factor=factor(config)),
+    network=f"{__name__}_network",
+)
+"""A kind of VAE: its latents are in its own unit."""

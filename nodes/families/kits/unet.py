@@ -7,19 +7,62 @@ checkpoints) and `diffusers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...files.convert import Place, Table
+from ...files.header import Header
 from ...model.config import Config
+from ...model.family import Ports
 
-__all__ = ["LAYOUTS", "RESIDUALS", "config_from_json", "diffusers_config", "ldm_config", "ldm_table"]
+__all__ = ["LAYOUTS", "PORTS", "UNUSED", "UnetFound", "find", "is_refiner", "ldm_table", "takes_sizes"]
 
 Shape = tuple[int, ...]
 SIZE_WIDTH = 256
 """Sines and cosines for each of the sizes that SDXL takes."""
 
 
-def ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
+PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
+UNUSED = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.*")
+"""What states a prediction, beside the weights."""
+_DEFAULTS = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2, "use_linear_projection": False}
+
+
+@dataclass(frozen=True, slots=True)
+class UnetFound:
+    """A U-Net in a file or a folder."""
+
+    config: Config
+    layout: str
+    prefix: str
+
+
+def find(header: Header) -> UnetFound | None:
+    """The U-Net of a checkpoint, a file of its own or a diffusers folder; None where there is none."""
+    for part in ("unet", ""):
+        stated = header.configs.get(part)
+        if stated is not None and stated.get("_class_name") == "UNet2DConditionModel":
+            return UnetFound(_from_json(stated), "diffusers", f"{part}/" if part else "")
+    for prefix in PREFIXES:
+        shapes = {name[len(prefix) :]: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
+        for layout, read in (("ldm", _ldm_config), ("diffusers", _diffusers_config)):
+            config = read(shapes)
+            if config is not None:
+                return UnetFound(config, layout, prefix)
+    return None
+
+
+def takes_sizes(config: Config) -> bool:
+    """SDXL and its refiner take sizes of the image as numbers."""
+    return config.get("addition_embed_type") == "text_time"
+
+
+def is_refiner(config: Config) -> bool:
+    """SDXL's refiner has four levels, SDXL itself three."""
+    return takes_sizes(config) and len(config.block_out_channels) > 3
+
+
+def _ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net in LDM names; None where it is none."""
     if "input_blocks.0.0.weight" not in shapes or "out.2.weight" not in shapes:
         return None
@@ -48,7 +91,7 @@ def ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
     )
 
 
-def diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
+def _diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net in diffusers' names, where no config.json lies beside it; None where it is none."""
     if "down_blocks.0.resnets.0.conv1.weight" not in shapes or "conv_in.weight" not in shapes:
         return None
@@ -65,9 +108,9 @@ def diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
     )
 
 
-def config_from_json(stated: Mapping[str, Any]) -> Config:
+def _from_json(stated: Mapping[str, Any]) -> Config:
     """The config of a diffusers folder, without what its class says of itself."""
-    return Config({key: value for key, value in stated.items() if not key.startswith("_")})
+    return Config({**_DEFAULTS, **{key: value for key, value in stated.items() if not key.startswith("_")}})
 
 
 def _config(
@@ -79,8 +122,8 @@ def _config(
     channels: tuple[int, int],
     classes: Shape | None,
 ) -> Config:
-    projection = next(shape for name, shape in shapes.items() if name.endswith(".proj_in.weight"))
-    context = next(shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight"))[1]
+    projection = next((shape for name, shape in shapes.items() if name.endswith(".proj_in.weight")), ())
+    context = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")), (0, 0))[1]
     linear = len(projection) == 2
     # Stable Diffusion 1.x has 8 heads at every level, all later ones have heads of 64 channels.
     heads = [max(1, width // 64) if linear else 8 for width in widths]
@@ -172,5 +215,10 @@ def _modules(config: Config) -> Iterator[tuple[str, str]]:
 
 
 LAYOUTS: Mapping[str, Callable[[Config], Table]] = {"ldm": ldm_table, "diffusers": lambda config: {"": ""}}
-RESIDUALS = ("down.{}", "mid")
-"""Names of what controls add: to the output of each block going down, counted from 0 (the first convolution), and to the middle."""
+PORTS = Ports(
+    blocks=("down_blocks.*", "mid_block", "up_blocks.*"),
+    attentions=("*.attn1", "*.attn2"),
+    residuals=("down.*", "mid"),
+)
+"""Where patches may act: patterns of names of modules, and of what controls add: to the output of each block going down,
+counted from 0 (the first convolution), and to the middle."""
