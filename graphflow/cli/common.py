@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -26,14 +26,13 @@ from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
+from .codes import DONE, FAILED, WRONG, complain
 
 __all__ = [
     "DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "add_nodes_option", "cache_folder",
     "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "shown", "to_workflow",
     "well_formed",
 ]  # fmt: skip
-
-DONE, FAILED, WRONG = 0, 1, 2
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -175,8 +174,3 @@ def interrupt_cancels(cancel: Flag) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def complain(problems: Iterable[Problem], what: str = "error") -> None:
-    for problem in problems:
-        print(f"{what}: {problem}", file=sys.stderr)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -82,6 +81,8 @@ class Digests:
     def _read(self) -> dict[str, tuple[State, str]]:
         if self._database is None or not self._database.exists():
             return {}
+        import sqlite3  # only where a database is used: most settings have none
+
         try:
             with closing(sqlite3.connect(self._database, timeout=2)) as db:
                 rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM files").fetchall()
@@ -97,6 +98,8 @@ class Digests:
             self._known[name] = state, digest
         if self._database is None or state[0] < WORTH_A_ROW:
             return
+        import sqlite3
+
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:

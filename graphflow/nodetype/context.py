@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..cache import Checkpoint
-from ..document.workflow import Node
 from ..events import Event as RunEvent
 from ..events import Message, Picture, Progress, Text
 from ..problem import Cancelled
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..cache import Checkpoint
+    from ..document.node import Node
 
 __all__ = ["Context"]
 
