@@ -18,8 +18,7 @@ from .cache import Cache, Entry
 from .check.validate import Bound, beside, sound, validate
 from .document.workflow import Source, Workflow, as_workflow
 from .events import Event, RunDone
-from .execution import Run, Surroundings
-from .execution.lanes import Lanes
+from .execution import Admission, Run, RunContext
 from .execution.reading import watched
 from .execution.stream import awaited, stream
 from .formats.files import read_file
@@ -145,7 +144,7 @@ class Engine:
         self.cache = Cache() if cache is None else cache
         self._owns_cache = cache is None
         self.workers = workers or max(2, os.cpu_count() or 2)
-        self.lanes = Lanes()
+        self.admission = Admission()
 
     def __enter__(self) -> Engine:
         self.cache.open()
@@ -249,11 +248,19 @@ class Engine:
             except Cancelled:
                 emit(RunDone("cancelled", time.perf_counter() - began))
                 raise
-        around = Surroundings(
-            self.cache, settings, self.lanes, self.workers, emit, cancel, refresh,
-            self.settings.claims(run_id) if run_id else None, extra_pnginfo, self.registry,
-        )  # fmt: skip
-        work = Run(workflow, order, prints, around)
+        context = RunContext(
+            cache=self.cache,
+            settings=settings,
+            types=self.registry,
+            admission=self.admission,
+            workers=self.workers,
+            emit=emit,
+            cancel=cancel,
+            refresh=refresh,
+            claims=self.settings.claims(run_id) if run_id else None,
+            extra_pnginfo=extra_pnginfo,
+        )
+        work = Run(workflow, order, prints, context)
         status = "failed"
         try:
             with self.cache.running():
