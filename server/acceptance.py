@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
-from graphflow.check.validate import beside
+from graphflow.check.validate import with_malformed
 
 from .caps import over_caps
 from .http.field_errors import TOP, node_errors, top_error
@@ -43,7 +43,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     outputs = checked.outputs
     if targets is not None:
         outputs = tuple(key for key in outputs if _is_output(engine, workflow, key))
-    problems = tuple(beside(malformed, workflow, checked.problems))
+    problems = tuple(with_malformed(malformed, workflow, checked.problems))
     if not outputs and not problems:
         problems = (Problem("no_output", "none of the wanted nodes has an effect, so there is nothing to run"),)
     errors = node_errors(workflow, problems, engine, checked.targets)

@@ -10,14 +10,15 @@ from threading import Event as Flag
 from typing import Any
 
 from ..cache import Entry
-from ..engine import Engine, NodeResult, node_result
+from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
 from ..execution import Piece, Run, RunContext
 from ..problem import Cancelled, Problem
+from ..results import NodeResult, node_result
 from ..settings import Settings
 from .axes import Variants
 from .plan import Document, Merged
-from .results import VariantResult
+from .variant import VariantResult
 
 __all__ = ["Tally", "run_merged"]
 
