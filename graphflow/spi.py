@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .check.validate import beside
+    from .check.validate import with_malformed
     from .cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, parse_size
     from .document.node import as_link
     from .events import (
@@ -44,7 +44,7 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
-    "beside",
+    "with_malformed",
     "cache_folder",
     "Check",
     "compatible",
@@ -86,7 +86,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "check.validate": "beside",
+    "check.validate": "with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain parse_size",
     "document.node": "as_link",
     "events": "Message NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
