@@ -12,9 +12,9 @@ from graphflow_nodes.families.kits.unet import ldm_table
 from graphflow_nodes.files.load import load_part
 from graphflow_nodes.model.entry import Ask, Entry
 
-from . import tiny as t
-
 import graphflow as gf
+
+from . import tiny as t
 
 NAMES = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 
