@@ -108,6 +108,14 @@ class Agenda:
         assert outputs is not None
         return outputs[link.slot]
 
+    def is_needed(self, node_id: str, slot: int) -> bool:
+        """Whether a node that takes this output cannot do without; a look at all nodes, for the rare output without a value."""
+        return any(
+            link.node == node_id and link.slot == slot and name in node.inputs and node.inputs[name].required
+            for node in self.order.values()
+            for name, link in node.links.items()
+        )
+
     def content(self, node_id: str, slot: int) -> bytes | None:
         entry = self.entries.get(node_id)
         return entry.contents[slot] if entry is not None and slot < len(entry.contents) else None
