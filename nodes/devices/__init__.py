@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .pool import Pool
+    from .old_pool import Pool
 
 __all__ = ["shared_pool"]
 
@@ -14,6 +14,6 @@ __all__ = ["shared_pool"]
 @cache
 def shared_pool(device: str) -> Pool:
     """The pool of this process for a device: two runs that use one model share its weights."""
-    from .pool import Pool
+    from .old_pool import Pool
 
     return Pool(device)
