@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Problem, Settings
-from graphflow.cache import default_folder
+from graphflow.spi import default_folder
 
 if TYPE_CHECKING:
     import torch

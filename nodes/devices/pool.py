@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from graphflow.events import ModelEvent
+from graphflow.spi import ModelEvent
 
 from ..model.handles import ModelHandle
 from ..model.patch import WeightPatch

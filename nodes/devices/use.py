@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from graphflow import Settings
-from graphflow.events import ModelEvent
+from graphflow.spi import ModelEvent
 
 from ..model.handles import ModelHandle
 from .device import dtype_of, find_device
