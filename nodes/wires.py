@@ -7,10 +7,13 @@ their results to the CPU anyway. Nothing here imports torch: where it is not loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from graphflow.spi import Check, Misfit, in_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["CHECKS", "conditioning", "image", "latent", "mask", "sigmas"]
 
@@ -111,21 +114,21 @@ CHECKS: Mapping[str, Check] = {
 }  # fmt: skip
 
 
-def shape_of(tensor: Any) -> str:
+def shape_of(tensor: Tensor) -> str:
     """`a tensor [1, 16, 24, 2] of float32`."""
     return f"a tensor {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: Any) -> TypeGuard[Tensor]:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, (list, tuple))
 
 
-def _finite(tensor: Any, expected: str) -> Misfit | None:
+def _finite(tensor: Tensor, expected: str) -> Misfit | None:
     """One sum over the numbers settles it: it is finite unless one of them is not, or they are huge."""
     import torch
 

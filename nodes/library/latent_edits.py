@@ -59,7 +59,7 @@ def latent_composite_masked(
     return {**destination, "samples": onto}
 
 
-@node("LatentBlend", category="latent", display_name="Latent Blend", version="1", environment=numerics)
+@node("LatentBlend", category="latent", display_name="Latent Blend", version="2", environment=numerics)
 def latent_blend(
     samples1: Latent, samples2: Latent, blend_factor: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.5
 ) -> Latent:
@@ -70,13 +70,13 @@ def latent_blend(
     return {**samples1, "samples": a * blend_factor + repeat_to(b, len(a)) * (1.0 - blend_factor)}
 
 
-@node("LatentAdd", category="latent/advanced", version="1", environment=numerics)
+@node("LatentAdd", category="latent/advanced", version="2", environment=numerics)
 def latent_add(samples1: Latent, samples2: Latent) -> Latent:
     """The sum of two latents."""
     return {**samples1, "samples": samples1["samples"] + _like(samples2["samples"], samples1["samples"])}
 
 
-@node("LatentSubtract", category="latent/advanced", version="1", environment=numerics)
+@node("LatentSubtract", category="latent/advanced", version="2", environment=numerics)
 def latent_subtract(samples1: Latent, samples2: Latent) -> Latent:
     """The first latent less the second."""
     return {**samples1, "samples": samples1["samples"] - _like(samples2["samples"], samples1["samples"])}
@@ -88,7 +88,7 @@ def latent_multiply(samples: Latent, multiplier: Annotated[float, Range(-10.0, 1
     return {**samples, "samples": samples["samples"] * multiplier}
 
 
-@node("LatentInterpolate", category="latent/advanced", version="1", environment=numerics)
+@node("LatentInterpolate", category="latent/advanced", version="2", environment=numerics)
 def latent_interpolate(
     samples1: Latent, samples2: Latent, ratio: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0
 ) -> Latent:

@@ -26,7 +26,7 @@ def empty_latent_image(
     return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
 
 
-@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="1", environment=numerics)
+@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="2", environment=numerics)
 def latent_upscale(
     samples: Latent,
     upscale_method: _Method,
@@ -38,8 +38,8 @@ def latent_upscale(
     if width == 0 and height == 0:
         return samples
     x = samples["samples"]
-    width, height = missing_side(width, height, x.shape[-1] * 8, x.shape[-2] * 8)
-    width, height = max(64, width), max(64, height)
+    width, height = (max(64, side) if side else 0 for side in (width, height))
+    width, height = (max(64, side) for side in missing_side(width, height, x.shape[-1] * 8, x.shape[-2] * 8))
     return {**samples, "samples": resize(x, width // 8, height // 8, upscale_method, crop)}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,6 +185,8 @@ class Cosine:
 
     shift: float = 1.0
 
+    OFFSET: ClassVar[float] = 0.008
+
     def identity(self) -> list[Any]:
         return ["cosine", self.shift]
 
@@ -192,26 +194,22 @@ class Cosine:
         return _cosine(self)
 
     def time(self, sigma: Tensor) -> Tensor:
-        level = _float32(sigma)
-        alpha = 1 / (level * level + 1)
-        if self.shift != 1.0:
-            alpha = ((alpha / (1 - alpha)).log() + 2 * math.log(self.shift)).sigmoid().clamp(0.0001, 0.9999)
-        start = math.cos(_S / (1 + _S) * math.pi * 0.5) ** 2
-        return (alpha * start).sqrt().acos() / (math.pi * 0.5) * (1 + _S) - _S
+        """The time of a level without shift: what the networks of the cosine schedule are asked with."""
+        alpha = 1 / (_float32(sigma) ** 2 + 1)
+        return (alpha * self._start()).sqrt().acos() / (math.pi * 0.5) * (1 + self.OFFSET) - self.OFFSET
 
     def sigma(self, time: Tensor) -> Tensor:
-        start = math.cos(_S / (1 + _S) * math.pi * 0.5) ** 2
-        alpha = ((_float32(time) + _S) / (1 + _S) * math.pi * 0.5).cos() ** 2 / start
+        alpha = ((_float32(time) + self.OFFSET) / (1 + self.OFFSET) * math.pi * 0.5).cos() ** 2 / self._start()
         if self.shift != 1.0:
             alpha = ((alpha / (1 - alpha)).log() - 2 * math.log(self.shift)).sigmoid()
         alpha = alpha.clamp(0.0001, 0.9999)
         return ((1 - alpha) / alpha).sqrt()
 
+    def _start(self) -> Tensor:
+        return (_float32(self.OFFSET / (1 + self.OFFSET)) * math.pi * 0.5).cos() ** 2
+
     def at(self, percent: float) -> float:
         return _ends(percent) if not 0 < percent < 1 else _at_time(self, 1 - percent)
-
-
-_S = 0.008
 
 
 @lru_cache(maxsize=16)
@@ -271,7 +269,7 @@ def _at_time(levels: Levels, time: float) -> float:
 
 def _at_log(table: Tensor, percent: float) -> float:
     low, high = math.log(float(table[0])), math.log(float(table[-1]))
-    return math.exp((low - high) * percent + high)
+    return math.exp(high * (1 - percent) + low * percent)
 
 
 def _exp(x: Tensor) -> Tensor:

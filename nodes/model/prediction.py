@@ -51,6 +51,9 @@ class Prediction(Protocol):
     def sigma(self, time: Tensor) -> Tensor:
         """The level at a time, between the levels of the table as well."""
 
+    def times(self, count: int) -> Tensor:
+        """So many times evenly spaced, from that of the noisiest level to that of the clearest."""
+
     def at(self, percent: float) -> float:
         """The level at a share of the sampling: 0 is the noisiest (`INFINITE`, or 1 for flow), 1 the end (0)."""
 
@@ -99,6 +102,9 @@ class _Exploding:
 
     def sigma(self, time: Tensor) -> Tensor:
         return self.levels.sigma(time)
+
+    def times(self, count: int) -> Tensor:
+        return _evenly(self.time(self.table()[[-1, 0]]), count)
 
     def at(self, percent: float) -> float:
         return self.levels.at(percent)
@@ -228,6 +234,9 @@ class _Straight:
 
         return torch.as_tensor(sigma, dtype=torch.float32)
 
+    def times(self, count: int) -> Tensor:
+        return _evenly(self.table()[[-1, 0]], count)
+
     def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
         return x
 
@@ -253,12 +262,17 @@ class Flow(_Straight):
     """
 
     shift: float = 1.0
+    unit: float = 1.0
+    """Of time, in which steps are spaced: 1000 for SD 3, HiDream, Wan, Hunyuan Video. It decides the last digits of levels."""
 
     def identity(self) -> list[Any]:
-        return ["Flow", self.shift]
+        return ["Flow", self.shift, self.unit]
 
     def table(self) -> Tensor:
         return _flow_table(self)
+
+    def times(self, count: int) -> Tensor:
+        return _evenly(self.table()[[-1, 0]] * self.unit, count) / self.unit
 
     def sigma(self, time: Tensor) -> Tensor:
         return self.shift * time / (1 + (self.shift - 1) * time)
@@ -307,6 +321,13 @@ def _flow_table(flow: Flow | FluxFlow) -> Tensor:
 
     count = 1000 if isinstance(flow, Flow) else 10000
     return flow.sigma(torch.arange(1, count + 1) / count)
+
+
+def _evenly(ends: Tensor, count: int) -> Tensor:
+    import torch
+
+    first, last = ends.tolist()
+    return torch.linspace(first, last, count)
 
 
 def _ones(sigma: Any) -> Tensor:

@@ -1,4 +1,8 @@
-"""Noise schedules: falling sigmas, ending in 0, of the variance-exploding view x = x_0 + sigma * noise."""
+r"""Noise schedules: falling levels of any prediction, ending in 0.
+
+A sampler's name for a schedule gives `steps` + 1 levels: :math:`\sigma_0 > \sigma_1 > \dots > \sigma_{steps} = 0`, float32.
+Stochastic samplers feel their last digit, so each formula is computed in the order and the precision it is written in.
+"""
 
 from __future__ import annotations
 
@@ -10,64 +14,88 @@ from torch import Tensor
 
 from ..model.prediction import Prediction
 
+__all__ = [
+    "SCHEDULES", "beta", "beta_of", "ddim_uniform", "ended", "exponential", "exponential_between", "karras",
+    "karras_between", "kl_optimal", "linear_quadratic", "normal", "schedule", "sgm_uniform", "simple",
+]  # fmt: skip
 
-def _end(sigmas: Tensor) -> Tensor:
+
+def ended(sigmas: Tensor) -> Tensor:
+    """The levels, and 0."""
     return torch.cat([sigmas, sigmas.new_zeros(1)])
-
-
-def _times(prediction: Prediction, steps: int) -> Tensor:
-    """Evenly spaced from the time of the noisiest level to that of the clearest."""
-    noisiest, clearest = prediction.time(prediction.table()[[-1, 0]]).tolist()
-    return torch.linspace(noisiest, clearest, steps)
 
 
 def normal(prediction: Prediction, steps: int) -> Tensor:
     """Times evenly spaced, both ends included."""
-    return _end(prediction.sigma(_times(prediction, steps)))
+    return ended(prediction.sigma(prediction.times(steps)))
 
 
 def sgm_uniform(prediction: Prediction, steps: int) -> Tensor:
     """Times evenly spaced, the last left out."""
-    return _end(prediction.sigma(_times(prediction, steps + 1)[:-1]))
+    return ended(prediction.sigma(prediction.times(steps + 1)[:-1]))
 
 
 def karras(prediction: Prediction, steps: int) -> Tensor:
-    """EDM (arXiv 2206.00364), equation 5, rho = 7."""
-    low, high = prediction.sigma_min ** (1 / 7), prediction.sigma_max ** (1 / 7)
-    return _end((high + torch.linspace(0, 1, steps) * (low - high)) ** 7)
+    return karras_between(prediction.sigma_max, prediction.sigma_min, steps)
+
+
+def karras_between(high: float, low: float, steps: int, rho: float = 7.0) -> Tensor:
+    r"""EDM (arXiv 2206.00364), equation 5, and 0:
+
+    .. math:: \sigma_i = \left(\sigma_{max}^{1/\rho} + \tfrac{i}{n - 1}
+              (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho
+    """
+    low, high = low ** (1 / rho), high ** (1 / rho)
+    return ended((high + torch.linspace(0, 1, steps) * (low - high)) ** rho)
 
 
 def exponential(prediction: Prediction, steps: int) -> Tensor:
-    """Evenly spaced in log sigma."""
-    return _end(torch.linspace(math.log(prediction.sigma_max), math.log(prediction.sigma_min), steps).exp())
+    return exponential_between(prediction.sigma_max, prediction.sigma_min, steps)
+
+
+def exponential_between(high: float, low: float, steps: int) -> Tensor:
+    """Evenly spaced in log sigma, and 0."""
+    return ended(torch.linspace(math.log(high), math.log(low), steps).double().exp().float())
 
 
 def simple(prediction: Prediction, steps: int) -> Tensor:
-    """Every (1000 / steps)-th trained level, from the noisiest down."""
+    """Every (n / steps)-th of the n levels of the table, from the noisiest down."""
     levels = prediction.table()
     stride = len(levels) / steps
-    return _end(torch.stack([levels[-(1 + int(i * stride))] for i in range(steps)]))
+    return ended(torch.stack([levels[-(1 + int(i * stride))] for i in range(steps)]))
 
 
 def ddim_uniform(prediction: Prediction, steps: int) -> Tensor:
-    """DDIM's (arXiv 2010.02502) whole-number stride from timestep 1; the count may differ by one from `steps`."""
-    return _end(prediction.table()[1 :: max(len(prediction.table()) // steps, 1)].flip(0))
+    """DDIM's (arXiv 2010.02502) whole-number stride from the second level; the count may differ from `steps`."""
+    levels = prediction.table()
+    return ended(levels[1 :: max(len(levels) // steps, 1)].flip(0))
 
 
-def beta(prediction: Prediction, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
-    """Timesteps at quantiles of Beta(0.6, 0.6): close together at both ends (arXiv 2407.12173). Fewer where two fall
-    on the same level."""
+def beta(prediction: Prediction, steps: int) -> Tensor:
+    return beta_of(prediction, steps)
+
+
+def beta_of(prediction: Prediction, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
+    """Levels of the table at quantiles of Beta(alpha, beta) (arXiv 2407.12173): with 0.6, close together at both ends.
+
+    Fewer than `steps` where two quantiles fall on the same level.
+    """
     from scipy.special import betaincinv
 
     quantiles = betaincinv(alpha, beta, 1 - torch.arange(steps, dtype=torch.float64).numpy() / steps)
-    places = (torch.from_numpy(quantiles) * (len(prediction.table()) - 1)).round().long()
-    return _end(prediction.table()[places.unique_consecutive()])
+    levels = prediction.table()
+    places = (torch.from_numpy(quantiles) * (len(levels) - 1)).round().long()
+    return ended(levels[torch.unique_consecutive(places)])
 
 
 def kl_optimal(prediction: Prediction, steps: int) -> Tensor:
-    """Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma."""
+    r"""Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma.
+
+    .. math:: \sigma_i = \tan\left(\tfrac{i}{n - 1} \arctan \sigma_{min} + (1 - \tfrac{i}{n - 1}) \arctan \sigma_{max}\right)
+    """
     low, high = math.atan(prediction.sigma_min), math.atan(prediction.sigma_max)
-    return _end((high + torch.linspace(0, 1, steps) * (low - high)).tan())
+    x = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
+    return ended((x * low + (1 - x) * high).tan())
 
 
 def linear_quadratic(prediction: Prediction, steps: int, threshold: float = 0.025) -> Tensor:
@@ -78,9 +106,8 @@ def linear_quadratic(prediction: Prediction, steps: int, threshold: float = 0.02
     even = steps // 2
     stride, left = threshold / even, steps - even
     growth = (1 - threshold - stride * left) / left**2
-    i = torch.arange(left)
-    way = torch.cat([torch.arange(even) * stride, threshold + stride * i + growth * i**2])
-    return _end((1 - way) * prediction.sigma_max)
+    way = [i * stride for i in range(even)] + [threshold + stride * i + growth * i * i for i in range(left)]
+    return ended(torch.tensor([1 - done for done in way]) * prediction.sigma_max)
 
 
 SCHEDULES: dict[str, Callable[[Prediction, int], Tensor]] = {
@@ -99,7 +126,7 @@ SCHEDULES: dict[str, Callable[[Prediction, int], Tensor]] = {
 def schedule(
     name: str, steps: int, prediction: Prediction, denoise: float = 1.0, discard_penultimate: bool = False
 ) -> Tensor:
-    """The `steps` + 1 sigmas of a run; with `denoise` < 1 the last ones of a longer run, with 0 none at all."""
+    """The `steps` + 1 levels of a run; with `denoise` < 1 the last ones of a longer run, with 0 none at all."""
     if denoise <= 0:
         return torch.empty(0)
     total = steps if denoise > 0.9999 else int(steps / denoise)

@@ -13,8 +13,8 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from graphflow.spi import why_not
 
@@ -83,7 +83,7 @@ def _parts_of_file(name: str, hidden: bool) -> list[str]:
     return parts
 
 
-def open_file(root: Path, name: str, hidden: bool = False) -> BinaryIO:
+def open_file(root: Path, name: str, hidden: bool = False) -> BufferedReader:
     """A plain file below the root, for reading. Raises FileNotFoundError for all that is none, or lies elsewhere."""
     parts = _parts_of_file(name, hidden)
     with _folder(root, parts[:-1]) as folder:

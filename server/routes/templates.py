@@ -11,7 +11,7 @@ from graphflow.spi import RegistryInfos, from_prompt, shipped_names, shipped_tex
 
 from ..http.answers import answer, answer_made
 from ..http.policies import READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..state import STATE
 
@@ -46,7 +46,7 @@ async def drawing(request: web.Request) -> web.Response:
 
 def _workflow(name: str) -> Workflow:
     if name not in shipped_names():
-        raise Refused(404, Problem("no_template", "there is no such template"))
+        raise RequestRefused(404, Problem("no_template", "there is no such template"))
     return Workflow.loads(shipped_text(name))
 
 

@@ -16,7 +16,7 @@ from graphflow import Problem
 from ..options import Limits
 from . import decoding
 from .decoding import FORMATS, BadPicture, decoded
-from .refusal import Refused
+from .refusal import RequestRefused
 
 __all__ = ["ENDINGS", "INLINE", "alone", "check_apart", "decode", "encode", "format_of", "with_alpha_of"]
 
@@ -37,7 +37,7 @@ def format_of(file: BinaryIO) -> str | None:
 
 
 async def check_apart(data: bytes, limits: Limits) -> None:
-    """Decode the picture of a stranger in a process of its own, with its own limits. Raises Refused (400, 413)."""
+    """Decode the picture of a stranger in a process of its own, with its own limits. Raises RequestRefused (400, 413)."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", decoding.__file__, str(limits.picture), str(limits.frames),
         stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
@@ -57,7 +57,7 @@ async def check_apart(data: bytes, limits: Limits) -> None:
 
 
 def decode(data: bytes, limits: Limits) -> Image.Image:
-    """Decode one of our own pictures, or one that has been checked. Raises Refused (400, 413)."""
+    """Decode one of our own pictures, or one that has been checked. Raises RequestRefused (400, 413)."""
     try:
         return decoded(data, limits.picture, limits.frames)
     except BadPicture as error:
@@ -92,5 +92,5 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _refused(error: BadPicture) -> Refused:
-    return Refused(413 if error.code == "too_large" else 400, Problem(error.code, error.message, input="image"))
+def _refused(error: BadPicture) -> RequestRefused:
+    return RequestRefused(413 if error.code == "too_large" else 400, Problem(error.code, error.message, input="image"))

@@ -13,8 +13,8 @@ from typing import Any
 from graphflow import Engine, Problem, Workflow
 from graphflow.spi import as_link, describe
 
-from . import strict_json
-from .refusal import LONGEST_TEXT, short
+from ..http import strict_json
+from ..http.refusal import LONGEST_TEXT, short
 
 __all__ = ["TOP", "node_errors", "top_error"]
 

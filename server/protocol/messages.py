@@ -6,16 +6,17 @@ The OpenAPI description is made from these; a test compares them with what a ser
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
-from ..http.models import ProblemModel, QueueInfo
+from .answers import ProblemModel, QueueInfo
+from .words import MESSAGE_TYPES
 
-__all__ = ["TYPES", "PromptEvent", "PromptEvents", "SocketMessage"]
+__all__ = ["PromptEvent", "PromptEvents", "SocketMessage"]
 
 
-class Closed(BaseModel):
+class ExactModel(BaseModel):
     """There is nothing else in it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -24,13 +25,13 @@ class Closed(BaseModel):
 # -- about the server -----------------------------------------------------------------------------------------------------
 
 
-class StatusData(Closed):
+class StatusData(ExactModel):
     status: QueueInfo
     sid: str | None = None
     """Only in the first message: the client id."""
 
 
-class Status(Closed):
+class Status(ExactModel):
     type: Literal["status"]
     data: StatusData
 
@@ -41,24 +42,24 @@ class Features(BaseModel):
     max_upload_size: int
 
 
-class FeatureFlags(Closed):
+class FeatureFlags(ExactModel):
     """The answer to a client that has said its own."""
 
     type: Literal["feature_flags"]
     data: Features
 
 
-class LogLine(Closed):
+class LogLine(ExactModel):
     t: str
     m: str
 
 
-class LogData(Closed):
+class LogData(ExactModel):
     entries: list[LogLine]
     size: None
 
 
-class Logs(Closed):
+class Logs(ExactModel):
     """To those who have asked for it with PATCH /internal/logs/subscribe."""
 
     type: Literal["logs"]
@@ -68,12 +69,12 @@ class Logs(Closed):
 # -- about a run: states, in the log ----------------------------------------------------------------------------------------
 
 
-class Logged(Closed):
+class Logged(ExactModel):
     number: Annotated[int, Field(ge=1)]
     """Its place in the log of the prompt."""
 
 
-class StartData(Closed):
+class StartData(ExactModel):
     prompt_id: str
     timestamp: int
     """Milliseconds of Unix time."""
@@ -86,7 +87,7 @@ class ExecutionStart(Logged):
     data: StartData
 
 
-class CachedData(Closed):
+class CachedData(ExactModel):
     prompt_id: str
     nodes: list[str]
     timestamp: int
@@ -97,7 +98,7 @@ class ExecutionCached(Logged):
     data: CachedData
 
 
-class ExecutingData(Closed):
+class ExecutingData(ExactModel):
     prompt_id: str
     node: str
     display_node: str
@@ -109,7 +110,7 @@ class Executing(Logged):
     data: ExecutingData
 
 
-class ExecutedData(Closed):
+class ExecutedData(ExactModel):
     prompt_id: str
     node: str
     display_node: str
@@ -122,7 +123,7 @@ class Executed(Logged):
     data: ExecutedData
 
 
-class SuccessData(Closed):
+class SuccessData(ExactModel):
     prompt_id: str
     timestamp: int
 
@@ -132,7 +133,7 @@ class ExecutionSuccess(Logged):
     data: SuccessData
 
 
-class InterruptedData(Closed):
+class InterruptedData(ExactModel):
     prompt_id: str
     node_id: str | None
     node_type: str | None
@@ -145,7 +146,7 @@ class ExecutionInterrupted(Logged):
     data: InterruptedData
 
 
-class ErrorData(Closed):
+class ErrorData(ExactModel):
     prompt_id: str
     node_id: str | None
     node_type: str | None
@@ -168,7 +169,7 @@ class ExecutionError(Logged):
 # -- about a run: what passes -----------------------------------------------------------------------------------------------
 
 
-class NodeProgress(Closed):
+class NodeProgress(ExactModel):
     value: float
     max: float
     state: Literal["running", "finished", "error"]
@@ -179,57 +180,51 @@ class NodeProgress(Closed):
     real_node_id: str
 
 
-class ProgressStateData(Closed):
+class ProgressStateData(ExactModel):
     prompt_id: str
     nodes: dict[str, NodeProgress]
 
 
-class ProgressState(Closed):
+class ProgressState(ExactModel):
     type: Literal["progress_state"]
     data: ProgressStateData
 
 
-class OverData(Closed):
+class OverData(ExactModel):
     prompt_id: str
     node: None
 
 
-class RunOver(Closed):
+class RunOver(ExactModel):
     """Comes after the last event of a run, whatever that was."""
 
     type: Literal["executing"]
     data: OverData
 
 
-class ProgressData(Closed):
+class ProgressData(ExactModel):
     prompt_id: str
     node: str
     value: float
     max: float
 
 
-class Progress(Closed):
+class ProgressMessage(ExactModel):
     type: Literal["progress"]
     data: ProgressData
 
 
 # -- all of them --------------------------------------------------------------------------------------------------------------
 
-OfServer = Status | FeatureFlags | Logs
-State = (
+ServerMessage = Status | FeatureFlags | Logs
+StateMessage = (
     ExecutionStart | ExecutionCached | Executing | Executed | ExecutionSuccess | ExecutionInterrupted | ExecutionError
 )
-Passing = ProgressState | Progress
-TYPES = frozenset(
-    get_args(model.model_fields["type"].annotation)[0]
-    for group in (OfServer, State, Passing)
-    for model in get_args(group)
-)
-"""What the protocol itself says."""
+PassingMessage = ProgressState | ProgressMessage
 
 
 def _is_free(kind: str) -> str:
-    if kind in TYPES:
+    if kind in MESSAGE_TYPES:
         raise ValueError("this type is the protocol's own")
     return kind
 
@@ -237,21 +232,25 @@ def _is_free(kind: str) -> str:
 class NodeMessage(Logged):
     """What a node says in words of its own."""
 
-    type: Annotated[str, AfterValidator(_is_free), WithJsonSchema({"type": "string", "not": {"enum": sorted(TYPES)}})]
+    type: Annotated[
+        str, AfterValidator(_is_free), WithJsonSchema({"type": "string", "not": {"enum": sorted(MESSAGE_TYPES)}})
+    ]
     data: dict[str, Any]
 
 
 class SocketMessage(
-    RootModel[Annotated[OfServer | State | Passing, Field(discriminator="type")] | RunOver | NodeMessage]
+    RootModel[
+        Annotated[ServerMessage | StateMessage | PassingMessage, Field(discriminator="type")] | RunOver | NodeMessage
+    ]
 ):
     """One text message of the websocket."""
 
 
-class PromptEvent(RootModel[Annotated[State, Field(discriminator="type")] | NodeMessage]):
+class PromptEvent(RootModel[Annotated[StateMessage, Field(discriminator="type")] | NodeMessage]):
     """One event of a prompt's log."""
 
 
-class PromptEvents(Closed):
+class PromptEvents(ExactModel):
     prompt_id: str
     events: list[PromptEvent]
     last: int

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .records import Event, Prompt
+from .records import Prompt, QueueEvent
 from .texts import dump
 
-__all__ = ["Live"]
+__all__ = ["RunProgress"]
 
 SMALL = 64
 """Nodes."""
 
 
-class Live:
+class RunProgress:
     """The prompt that runs at the moment, of so many nodes."""
 
     def __init__(self, prompt: Prompt, nodes: int) -> None:
@@ -23,7 +23,7 @@ class Live:
         self._ended: dict[str, dict[str, Any]] = {}
         self._is_small = nodes <= SMALL
 
-    def state(self) -> Event:
+    def state(self) -> QueueEvent:
         """A `progress_state` message that tells all there is to know now, by node:
 
         `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at work
@@ -31,7 +31,7 @@ class Live:
         """
         return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._ended, **self._nodes}})
 
-    def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[Event]:
+    def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[QueueEvent]:
         """Take in what has changed; the messages for it. The end of a node of a large graph is told once: the cost is
         linear in the graph."""
         steps: dict[str, tuple[int, int]] = {}
@@ -52,17 +52,17 @@ class Live:
         for node, (value, most) in steps.items():
             yield self._event("progress", {"value": value, "max": most, "prompt_id": self.prompt.id, "node": node})
 
-    def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> Event:
-        return Event(self.prompt.id, None, kind, dump(data), self.prompt.client_id, blob)
+    def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> QueueEvent:
+        return QueueEvent(self.prompt.id, None, kind, dump(data), self.prompt.client_id, blob)
 
-    def preview(self, metadata: dict[str, Any], picture: bytes) -> Event:
+    def preview(self, metadata: dict[str, Any], picture: bytes) -> QueueEvent:
         return self._event("preview", metadata, picture)
 
-    def picture(self, metadata: dict[str, Any], picture: bytes) -> Event:
+    def picture(self, metadata: dict[str, Any], picture: bytes) -> QueueEvent:
         return self._event("picture", metadata, picture)
 
-    def text(self, node: str, text: str) -> Event:
+    def text(self, node: str, text: str) -> QueueEvent:
         return self._event("text", {"prompt_id": self.prompt.id, "node": node, "text": text})
 
-    def stats(self, stats: dict[str, Any], state: str) -> Event:
+    def stats(self, stats: dict[str, Any], state: str) -> QueueEvent:
         return self._event("run_stats", {"prompt_id": self.prompt.id, "state": state, **stats})

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from .config import WorkerConfig
 
-__all__ = ["Places"]
+__all__ = ["FolderNames"]
 
 END = r"(?![\w.-])"
 ABSOLUTE = re.compile(r"(?<![\w.~:/-])(/[^/\s'\"<>|:;,]+)(?:/[^/\s'\"<>|:;,]+)*/")
 """The folder of an absolute path, and the first part of it: `/usr/lib/` of `/usr/lib/x.so`. Not what stands in a URL."""
 
 
-class Places:
+class FolderNames:
     """The folders of a worker, by the names under which clients know them."""
 
     def __init__(self, config: WorkerConfig) -> None:

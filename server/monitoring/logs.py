@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JSONLines", "Once", "Recent", "set_up"]
+__all__ = ["JSONLines", "RepeatFilter", "RecentLines", "set_up"]
 
 FIELDS = ("prompt_id", "node", "client", "method", "path", "status", "ms", "incident")
 """What a line may carry besides its message, given as `extra={...}`."""
@@ -31,7 +31,7 @@ class JSONLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class Recent(logging.Handler):
+class RecentLines(logging.Handler):
     """Keeps the last lines, and tells those who want to see them as they come."""
 
     def __init__(self, kept: int = 500) -> None:
@@ -49,7 +49,7 @@ class Recent(logging.Handler):
             self.tell(line)
 
 
-class Once:
+class RepeatFilter:
     """A filter: of the same words again and again within `seconds`, only the first get through.
 
     With no file handles left, asyncio tells so for each connection that waits, hundreds of times a second.
@@ -68,14 +68,14 @@ class Once:
         return True
 
 
-def set_up(recent: Recent, level: str = "INFO") -> None:
+def set_up(recent: RecentLines, level: str = "INFO") -> None:
     """For the process of `graphflow serve`: everything that the server and aiohttp say goes to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines())
     root = logging.getLogger()
     root.handlers[:] = [handler, recent]
     root.setLevel(level)
-    logging.getLogger("asyncio").addFilter(Once())
+    logging.getLogger("asyncio").addFilter(RepeatFilter())
     # It has a traceback to tell of every head that is no HTTP; our own mistakes are told by the middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 

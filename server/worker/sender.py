@@ -13,9 +13,9 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import Any
 
-from .frames import Frame, pack
+from .frames import pack
 
-__all__ = ["Outbox"]
+__all__ = ["Sender"]
 
 PROGRESS_EVERY = 0.1
 PREVIEW_EVERY = 0.25
@@ -24,14 +24,17 @@ MOST_PICTURES = 64 << 20
 """Bytes of pictures that wait."""
 LONGEST_TEXT = 1 << 16
 
+_Outgoing = tuple[dict[str, Any], bytes | bytearray]
+"""A frame that waits; one of events has a bytearray, to which more can be added."""
 
-class Outbox:
+
+class Sender:
     """Thread-safe; a thread of its own does the sending (and the making of preview pictures)."""
 
     def __init__(self, sock: socket.socket, alive_every: float, status: Callable[[], dict[str, Any]]) -> None:
         self._sock, self._alive_every, self._status = sock, alive_every, status
         self._changed = Condition()
-        self._frames: list[Frame] = []
+        self._frames: list[_Outgoing] = []
         self._pictures = 0
         self._texts: dict[str, str] = {}
         self._progress: dict[str, dict[str, Any]] = {}
@@ -52,10 +55,10 @@ class Outbox:
         """A state of the prompt; each arrives, as the text that is stored: in ASCII, so a character is a byte."""
         text = json.dumps(data, separators=(",", ":")).encode()
         with self._changed:
-            head, texts = self._frames[-1] if self._frames else ({"kind": None}, b"")
-            if head["kind"] == "events" and head["prompt_id"] == self._run.get("prompt_id"):
+            head, texts = self._frames[-1] if self._frames else ({}, b"")
+            if isinstance(texts, bytearray) and head["prompt_id"] == self._run.get("prompt_id"):
                 head["events"].append((kind, len(text)))
-                texts += text  # in place: it is a bytearray
+                texts += text
             else:
                 self._frames.append(({"kind": "events", **self._run, "events": [(kind, len(text))]}, bytearray(text)))
             self._changed.notify_all()
@@ -108,7 +111,7 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout=5)
 
-    def _take_progress(self) -> list[Frame]:
+    def _take_progress(self) -> list[_Outgoing]:
         """Where the nodes are, in steps and in words."""
         taken = (("progress", "nodes", self._progress), ("texts", "texts", self._texts))
         self._progress, self._texts = {}, {}
@@ -121,7 +124,7 @@ class Outbox:
                 for head, blob in frames:
                     self._sock.sendall(pack(head, blob))
                     if head["kind"] == "picture":
-                        self._sent(blob)
+                        self._sent(len(blob))
                 if preview is not None:
                     self._send_preview(*preview)
                 if over:
@@ -132,9 +135,9 @@ class Outbox:
             traceback.print_exc()
             os._exit(1)
 
-    def _sent(self, picture: bytes) -> None:
+    def _sent(self, size: int) -> None:
         with self._changed:
-            self._pictures -= len(picture)
+            self._pictures -= size
             self._changed.notify_all()
 
     def _send_preview(self, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
@@ -144,7 +147,7 @@ class Outbox:
             return  # a preview is a courtesy; the run does not depend on it
         self._sock.sendall(pack({"kind": "preview", **metadata}, picture))
 
-    def _next(self) -> tuple[list[Frame], tuple[dict[str, Any], Callable[[], bytes]] | None, bool]:
+    def _next(self) -> tuple[list[_Outgoing], tuple[dict[str, Any], Callable[[], bytes]] | None, bool]:
         """Wait for something to send: frames, perhaps a preview, and whether that is all for ever."""
         with self._changed:
             while True:

@@ -8,10 +8,10 @@ from typing import Any
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
 from graphflow.spi import beside
 
+from ..http.refusal import RequestRefused
+from ..options import Limits
 from .caps import over_caps
-from .http.field_errors import TOP, node_errors, top_error
-from .http.refusal import Refused
-from .options import Limits
+from .node_errors import TOP, node_errors, top_error
 
 __all__ = ["Examined", "accept", "examine"]
 
@@ -27,7 +27,7 @@ class Examined:
 
 
 def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: Limits) -> Examined:
-    """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises Refused for what
+    """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises RequestRefused for what
     is no workflow at all."""
     try:
         workflow, malformed = Workflow.read(graph)
@@ -35,7 +35,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
         raise _refused(error.problems, {}) from None
     too_much = over_caps(workflow, limits)
     if too_much:
-        raise Refused(400, too_much, kind="prompt_outputs_failed_validation",
+        raise RequestRefused(400, too_much, kind="prompt_outputs_failed_validation",
                       node_errors=node_errors(workflow, too_much, engine, ()))  # fmt: skip
     # A target that is no node is ignored, as the field does it; none at all means that nothing is to run.
     targets = None if wanted is None else [name for name in dict.fromkeys(wanted) if name in workflow]
@@ -51,7 +51,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
 
 
 def accept(examined: Examined, strict: bool) -> dict[str, Any]:
-    """The node errors to answer an acceptance with. Raises Refused where nothing can run, or not all under `strict`."""
+    """The node errors to answer an acceptance with. Raises RequestRefused where nothing can run, or not all under `strict`."""
     problems, errors = examined.problems, examined.node_errors
     if any(problem.code in TOP for problem in problems):
         raise _refused(problems, {})
@@ -60,9 +60,9 @@ def accept(examined: Examined, strict: bool) -> dict[str, Any]:
     return {key: error for key, error in errors.items() if error["dependent_outputs"]}
 
 
-def _refused(problems: Any, errors: dict[str, Any]) -> Refused:
+def _refused(problems: Any, errors: dict[str, Any]) -> RequestRefused:
     kind, message, details = top_error(problems)
-    return Refused(400, problems, kind=kind, message=message, details=details, node_errors=errors)
+    return RequestRefused(400, problems, kind=kind, message=message, details=details, node_errors=errors)
 
 
 def _is_output(engine: Engine, workflow: Workflow, key: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from graphflow import Problem, Workflow
 from graphflow.spi import as_link
 
-from .options import Limits
+from ..options import Limits
 
 __all__ = ["over_caps"]
 

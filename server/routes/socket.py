@@ -15,15 +15,15 @@ from graphflow import Problem
 
 from ..http import strict_json
 from ..http.bodies import read_query
-from ..http.models import SocketQuery
 from ..http.policies import READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..routes.describe import features
-from ..state import STATE, State
-from .listener import Listener, Over
-from .messages import SocketMessage
-from .outbox import Closed, Outbox, Rank
+from ..live.listener import EndMessage, Listener
+from ..live.outbox import Outbox, OutboxClosed, Rank
+from ..protocol.messages import SocketMessage
+from ..protocol.requests import SocketQuery
+from ..state import STATE, ServerState
+from .describe import features
 
 __all__ = ["ROUTES"]
 
@@ -38,7 +38,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     """The events of the client's prompts as they happen; first what it may have missed."""
     state, query = request.app[STATE], read_query(request, SocketQuery)
     if len(state.hub) >= state.options.limits.sockets:
-        raise Refused(503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already"))
+        raise RequestRefused(
+            503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already")
+        )
     ws = web.WebSocketResponse(
         heartbeat=HEARTBEAT, autoping=False, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )
@@ -65,7 +67,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     return ws
 
 
-async def _greet(state: State, listener: Listener, since: int) -> None:
+async def _greet(state: ServerState, listener: Listener, since: int) -> None:
     """How many prompts there are; and from where on the listener is told of the client's prompts."""
     queue = state.queue
     status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
@@ -76,7 +78,7 @@ async def _greet(state: State, listener: Listener, since: int) -> None:
     listener.begin({**dict.fromkeys([*unheard, *running], 0), **dict.fromkeys(listener.watched, since)})
 
 
-async def _read(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
+async def _read(ws: web.WebSocketResponse, listener: Listener, state: ServerState) -> None:
     """The client says which features it has, and shows how far it has read. Ends when the connection does."""
     told: list[float] = []
     while not ws.closed:
@@ -100,7 +102,7 @@ async def _read(ws: web.WebSocketResponse, listener: Listener, state: State) -> 
             _hear(message.data, listener, state)
 
 
-def _hear(text: str, listener: Listener, state: State) -> None:
+def _hear(text: str, listener: Listener, state: ServerState) -> None:
     try:
         said = strict_json.loads(text.encode("utf-8"))
     except (strict_json.BadJSON, UnicodeEncodeError):
@@ -114,7 +116,7 @@ def _hear(text: str, listener: Listener, state: State) -> None:
     listener.outbox.put(json.dumps({"type": "feature_flags", "data": features(state)}), Rank.STATE)
 
 
-async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) -> None:
+async def _write(ws: web.WebSocketResponse, listener: Listener, state: ServerState) -> None:
     """Send what is in the outbox, one message after the other, as fast as the client takes it."""
     try:
         while True:
@@ -124,15 +126,15 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: State) ->
                     await ws.send_bytes(content)
                 else:
                     await ws.send_str(content)
-                    if isinstance(content, Over):
+                    if isinstance(content, EndMessage):
                         await ws.ping(listener.ask(content.prompt_id))
     except TimeoutError:
         listener.outbox.close(slow=True)
-    except (Closed, ConnectionError):
+    except (OutboxClosed, ConnectionError):
         return
 
 
-async def _catch_up(listener: Listener, state: State) -> None:
+async def _catch_up(listener: Listener, state: ServerState) -> None:
     try:
         await listener.catch_up(state.queue)
     except Exception as error:
@@ -141,7 +143,7 @@ async def _catch_up(listener: Listener, state: State) -> None:
         listener.outbox.close(slow=True)
 
 
-async def _guard(request: web.Request, listener: Listener, state: State) -> None:
+async def _guard(request: web.Request, listener: Listener, state: ServerState) -> None:
     """Cut off a client that does not keep up: at once, since a closing handshake would wait for it, too."""
     await listener.outbox.was_slow.wait()
     state.metrics.cut.inc()

@@ -7,28 +7,28 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
-from .records import Counts, Event
+from .records import Counts, QueueEvent
 from .texts import dump
 
-__all__ = ["News", "status_event"]
+__all__ = ["Notifier", "status_event"]
 
 log = logging.getLogger("graphflow.queue")
 
 
-class News:
+class Notifier:
     """Belongs to one event loop; only `committed` may be called from another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._subscribers: list[Callable[[Event], None]] = []
+        self._subscribers: list[Callable[[QueueEvent], None]] = []
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._told = Counts(-1)
 
-    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[QueueEvent], None]) -> Callable[[], None]:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
 
-    def committed(self, events: list[Event], counts: Counts) -> None:
+    def committed(self, events: list[QueueEvent], counts: Counts) -> None:
         """Called in the store's thread after each commit."""
         if counts != self._told:
             self._told = counts
@@ -37,7 +37,7 @@ class News:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 self._loop.call_soon_threadsafe(self.publish, events)
 
-    def publish(self, events: list[Event]) -> None:
+    def publish(self, events: list[QueueEvent]) -> None:
         for event in events:
             for callback in tuple(self._subscribers):
                 try:
@@ -70,6 +70,6 @@ class News:
                 news.set_result(None)
 
 
-def status_event(counts: Counts) -> Event:
+def status_event(counts: Counts) -> QueueEvent:
     """The field's `status` message, for everybody."""
-    return Event(None, None, "status", dump({"status": {"exec_info": {"queue_remaining": counts.remaining}}}))
+    return QueueEvent(None, None, "status", dump({"status": {"exec_info": {"queue_remaining": counts.remaining}}}))

@@ -13,9 +13,9 @@ from pathlib import Path
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
 from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain
 
+from ..options import Limits, Options
+from ..queue import QueueSettings, WorkerConfig
 from .arguments import count, host, origin, port, size, webhook_host
-from .options import Limits, Options
-from .queue import QueueSettings, WorkerConfig
 
 __all__ = ["configure", "run"]
 
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from .serve import serve
+    from ..serve import serve
 
     try:
         options = _options(arguments)

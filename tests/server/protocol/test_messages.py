@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from typing import get_args
 
 import aiohttp
 import pytest
-from graphflow_server.http.models import History, JobsPage, PromptState, QueueLists, WholeJob
 from graphflow_server.live.hub import Hub
 from graphflow_server.live.listener import Listener
-from graphflow_server.live.messages import TYPES, PromptEvents, SocketMessage
 from graphflow_server.live.outbox import Outbox
-from graphflow_server.logs import Recent
-from graphflow_server.metrics import Metrics
+from graphflow_server.monitoring.logs import RecentLines
+from graphflow_server.monitoring.metrics import Metrics
+from graphflow_server.protocol import messages
+from graphflow_server.protocol.answers import History, JobsPage, PromptState, QueueLists, WholeJob
+from graphflow_server.protocol.messages import PromptEvents, SocketMessage
+from graphflow_server.protocol.words import MESSAGE_TYPES
 from pydantic import ValidationError
 
 STEPS = {"1": {"class_type": "Steps", "inputs": {"text": "messages", "steps": 4, "seconds": 0.05}},
@@ -71,12 +74,12 @@ def test_every_message_of_the_websocket_is_as_described_and_every_described_mess
     for text in said:
         SocketMessage.model_validate_json(text, strict=True)
     kinds = {json.loads(text)["type"] for text in said}
-    assert kinds == (TYPES - {"logs"}) | {"talking.said"}
+    assert kinds == (MESSAGE_TYPES - {"logs"}) | {"talking.said"}
 
 
 def test_a_line_of_the_log_is_told_as_described():
     async def told_line():
-        hub, recent = Hub(Metrics()), Recent()
+        hub, recent = Hub(Metrics()), RecentLines()
         listener = Listener("reader", Outbox(10_000), logs=True)
         hub.add(listener)
         recent.tell = hub.tell_log
@@ -137,3 +140,9 @@ def test_a_stream_of_events_says_what_the_list_says(server, told):
     ]
     streamed = [{"number": int(item["id"]), "type": item["event"], "data": json.loads(item["data"])} for item in fields]
     assert streamed == server.get(path).json["events"]
+
+
+def test_the_types_that_a_node_may_not_use_are_those_of_the_protocol():
+    groups = (messages.ServerMessage, messages.StateMessage, messages.PassingMessage)
+    models = [model for group in groups for model in get_args(group)]
+    assert {get_args(model.model_fields["type"].annotation)[0] for model in models} == MESSAGE_TYPES
