@@ -10,11 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cache import default_folder
     from .check.validate import beside
     from .cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, parse_size
     from .document.workflow import as_link
     from .events import (
         Message,
+        ModelEvent,
         NodeBlocked,
         NodeCached,
         NodeDone,
@@ -50,6 +52,7 @@ __all__ = [
     "complain",
     "current",
     "current_settings",
+    "default_folder",
     "describe",
     "describe_all",
     "Digests",
@@ -62,6 +65,7 @@ __all__ = [
     "mended",
     "Message",
     "Misfit",
+    "ModelEvent",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -84,10 +88,11 @@ __all__ = [
 ]
 
 _NAMES = {
+    "cache": "default_folder",
     "check.validate": "beside",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain parse_size",
     "document.workflow": "as_link",
-    "events": "Message NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",

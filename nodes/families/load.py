@@ -28,6 +28,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..files.header import TEXT, UNET, VAE, read_config, read_header, unreadable
 from .handles import Source
+from .kits.clip import VOCABULARY
 
 __all__ = ["load_text_encoder", "load_tokenizer", "load_unet", "load_vae"]
 
@@ -146,7 +147,7 @@ def load_text_encoder(source: Source) -> CLIPTextModel:
 
 
 def load_tokenizer(source: Source) -> CLIPTokenizer:
-    folder = Path(source.path) / "tokenizer" if source.kind == "diffusers" else SD15 / "tokenizer"
+    folder = Path(source.path) / "tokenizer" if source.kind == "diffusers" else VOCABULARY
     if not folder.is_dir():
         raise _other(source, "tokenizer", "tokenizer/ is missing")
     with _readable(folder):
