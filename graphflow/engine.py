@@ -202,7 +202,9 @@ class Engine:
         if work.problems:
             raise NodeFailed(work.problems)
         nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
-        return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
+        return Result(
+            workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began, tuple(emit.models)
+        )
 
     def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.
