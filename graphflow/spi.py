@@ -10,11 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .check.validate import beside
-    from .cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, parse_size
+    from .cache import default_folder
+    from .check.validate import with_malformed
+    from .cli.common import (
+        DONE,
+        FAILED,
+        add_cache_options,
+        add_folder_options,
+        cache_folder,
+        complain,
+        computing,
+        parse_size,
+    )
     from .document.node import as_link
     from .events import (
         Message,
+        ModelEvent,
         NodeBlocked,
         NodeCached,
         NodeDone,
@@ -44,13 +55,15 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
-    "beside",
+    "with_malformed",
     "cache_folder",
     "Check",
     "compatible",
     "complain",
+    "computing",
     "current",
     "current_settings",
+    "default_folder",
     "describe",
     "describe_all",
     "Digests",
@@ -63,6 +76,7 @@ __all__ = [
     "mended",
     "Message",
     "Misfit",
+    "ModelEvent",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -86,10 +100,11 @@ __all__ = [
 ]
 
 _NAMES = {
-    "check.validate": "beside",
-    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain parse_size",
+    "cache": "default_folder",
+    "check.validate": "with_malformed",
+    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "document.node": "as_link",
-    "events": "Message NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",

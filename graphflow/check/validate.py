@@ -19,7 +19,7 @@ from ..problem import Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal
 
-__all__ = ["Binder", "Bound", "beside", "sound", "topological", "validate"]
+__all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
 
 _NONE: frozenset[str] = frozenset()
 
@@ -45,7 +45,7 @@ def validate(
 ) -> tuple[dict[str, Bound], list[Problem]]:
     """The bound nodes in topological order, and all problems; run only if there are none.
 
-    `warnings` receives what is odd and stops nothing: inputs that no node type declares (see `_unknown_input`).
+    `warnings` receives the problems that stop nothing: inputs that no node type declares (see `Binder._unknown`).
     """
     binder = Binder(workflow, types, settings, [] if warnings is None else warnings)
     bound: dict[str, Bound] = {}
@@ -68,9 +68,9 @@ def validate(
     return order, problems
 
 
-def beside(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
-    """What is wrong with nodes that could not be read, and with the rest of their workflow, less what only follows from
-    the lack of those."""
+def with_malformed(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
+    """The problems of nodes that could not be read, and those of the rest of the workflow, but for those that only follow
+    from the lack of such nodes."""
     lost = {problem.node for problem in malformed}
 
     def follows(problem: Problem) -> bool:
@@ -82,8 +82,8 @@ def beside(malformed: list[Problem], workflow: Workflow, problems: Iterable[Prob
     return malformed + [problem for problem in problems if not (lost and follows(problem))]
 
 
-def sound(order: Mapping[str, Bound], problems: Iterable[Problem]) -> dict[str, Bound]:
-    """The nodes that can run whatever is wrong elsewhere: neither they nor what they stand on has a problem."""
+def runnable(order: Mapping[str, Bound], problems: Iterable[Problem]) -> dict[str, Bound]:
+    """The nodes that can run: neither they nor any node that they stand on has a problem."""
     bad = {problem.node for problem in problems}
     if not bad:
         return dict(order)
@@ -186,9 +186,9 @@ class Binder:
         self, name: str, value: Any, given: Mapping[str, Any], kind: NodeType, declared: Mapping[str, Input],
         node_id: str, title: str,
     ) -> None:  # fmt: skip
-        """Programs of the field leave inputs of older versions, and what their widgets show, in their files; such files
-        must run, so an undeclared input is passed over with a warning. It is an error where the author must have meant
-        something else: a name that is nearly that of an input which is not given, or a link to a node that is not there.
+        """ComfyUI leaves inputs of older versions, and what its widgets show, in its files; such files must run, so an
+        undeclared input is passed over with a warning. It is an error where the author must have meant something else: a
+        name that is nearly that of an input which is not given, or a link to a node that is not there.
         """
         absent = [each for each in declared if each not in given]
         link = as_link(value)

@@ -11,14 +11,15 @@ from typing import Any
 
 from ..cache import Entry
 from ..document.walks import reached, users_of
-from ..engine import Engine, NodeResult, node_result
+from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
-from ..execution import Piece, Run, Surroundings
+from ..execution import Piece, Run, RunContext
 from ..problem import Cancelled, Problem
+from ..results import NodeResult, node_result
 from ..settings import Settings
 from .axes import Variants
 from .plan import Document, Merged
-from .results import VariantResult
+from .variant import VariantResult
 
 __all__ = ["Tally", "run_merged"]
 
@@ -55,12 +56,20 @@ def run_merged(
 
     began = time.perf_counter()
     status = "failed"
-    around = Surroundings(
-        engine.cache, settings, engine.lanes, engine.workers, watch, cancel, refresh, None, extra_pnginfo,
-        engine.registry, supply,
-    )  # fmt: skip
+    context = RunContext(
+        cache=engine.cache,
+        settings=settings,
+        types=engine.registry,
+        admission=engine.admission,
+        workers=engine.workers,
+        emit=watch,
+        cancel=cancel,
+        refresh=refresh,
+        extra_pnginfo=extra_pnginfo,
+        supply=supply,
+    )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}
-    work = Run(Document(merged, titles), {}, {}, around)
+    work = Run(Document(merged, titles), {}, {}, context)
     try:
         with engine.cache.running():
             engine.cache.fetch([node.recipe for node in merged.nodes.values()])
