@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .formats.editor import from_prompt
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
-    from .nodetype.types import compatible
+    from .nodetype.wires import compatible
     from .values import share
     from .values.wires import Check, Misfit, in_words
 
@@ -115,7 +115,7 @@ _NAMES = {
     "formats.editor": "from_prompt",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
-    "nodetype.types": "compatible",
+    "nodetype.wires": "compatible",
     "values": "share",
     "values.wires": "Check Misfit in_words",
 }

@@ -14,7 +14,7 @@ from ..document import walks
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
-from ..nodetype.types import compatible
+from ..nodetype.wires import compatible
 from ..problem import Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants, Wire
+from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+from .wires import Wire
 
 __all__ = ["Each", "Every", "Input", "Lazy", "NotComputed", "Output", "flatten", "members", "nest", "parse_input",
            "parse_output"]  # fmt: skip
