@@ -46,11 +46,11 @@ EXPECTED = [
 
 
 def checked(path: Path) -> list[str]:
-    """The errors of mypy. Its cache is kept between runs: the first has to read all of torch."""
+    """The errors of mypy in this file. Its cache is kept between runs: the first has to read all of torch."""
     cache = ROOT / ".mypy_cache" / "wires"
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    return [line for line in done.stdout.splitlines() if ": error:" in line]
+    return [line for line in done.stdout.splitlines() if ": error:" in line and path.name in line]
 
 
 def test_mypy_accepts_the_right_use_of_wires_and_names_each_wrong_one(tmp_path: Path) -> None:
