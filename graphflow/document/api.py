@@ -46,8 +46,14 @@ def read(data: Any) -> Parts:
     for node_id, body in data.items():
         if not _looks_like_node(body):
             if isinstance(body, dict) and "inputs" in body:
-                problems.append(Problem("no_class_type", "the node has no class_type", node=node_id,
-                                        hint='add "class_type": the name of a node type'))  # fmt: skip
+                problems.append(
+                    Problem(
+                        "no_class_type",
+                        "the node has no class_type",
+                        node=node_id,
+                        hint='add "class_type": the name of a node type',
+                    )
+                )
             else:
                 extra[node_id] = body
             continue
@@ -56,8 +62,15 @@ def read(data: Any) -> Parts:
         except (ValidationError, RecursionError) as error:
             problems += _malformed(node_id, error)
     if not nodes and not problems:
-        raise InvalidWorkflow([Problem("empty_workflow", "there is no node in it",
-                                hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}')])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "empty_workflow",
+                    "there is no node in it",
+                    hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}',
+                )
+            ]
+        )
     return Parts(nodes, extra, problems)
 
 
@@ -75,9 +88,9 @@ def text_of(content: bytes, path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidWorkflow([
-            Problem("not_json", f"{path} is neither UTF-8 text nor an image (PNG, WebP, JPEG, AVIF)")
-        ]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [Problem("not_json", f"{path} is neither UTF-8 text nor an image (PNG, WebP, JPEG, AVIF)")]
+        ) from None
 
 
 def parse(text: str) -> Any:
@@ -87,9 +100,9 @@ def parse(text: str) -> Any:
         if "\\ud" in text.lower():
             json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise InvalidWorkflow([
-            Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-        ]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]
+        ) from None
     except UnicodeEncodeError:
         raise InvalidWorkflow([Problem("not_json", "a text in it is half of a character (a lone surrogate)")]) from None
     except (RecursionError, ValueError) as error:
@@ -102,9 +115,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise InvalidWorkflow([
-            Problem("duplicate_key", f"the key {twice!r} stands twice in one object", hint="rename or remove one of them")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "duplicate_key",
+                    f"the key {twice!r} stands twice in one object",
+                    hint="rename or remove one of them",
+                )
+            ]
+        )
     return found
 
 

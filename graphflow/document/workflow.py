@@ -163,9 +163,9 @@ class Workflow(Mapping[str, Node]):
         links them, or where several outputs do and `source` does not say which (`gf.Link("4", 1)`).
         """
         if id is not None and id in self._nodes:
-            raise InvalidWorkflow([
-                Problem("id_taken", "there is a node with this id already", id, hint="give another id")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("id_taken", "there is a node with this id already", id, hint="give another id")]
+            )
         new = id or edits.free_id(node.class_type, self._nodes)
         return self._like(edits.insert_between(self._nodes, source, target, node, input=input, output=output, id=new))
 

@@ -17,8 +17,17 @@ from ..nodetype.inputs import OPTIONAL, Input, members
 from ..nodetype.node import NodeType
 from ..settings import Settings
 
-__all__ = ["InputInfo", "NodeInfo", "NodeInfos", "OutputInfo", "RegistryInfos", "describe", "describe_all", "read_all",
-           "read_inputs"]  # fmt: skip
+__all__ = [
+    "InputInfo",
+    "NodeInfo",
+    "NodeInfos",
+    "OutputInfo",
+    "RegistryInfos",
+    "describe",
+    "describe_all",
+    "read_all",
+    "read_inputs",
+]
 
 
 def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
@@ -154,8 +163,14 @@ class NodeInfo:
             OutputInfo(str(names[index]) if index < len(names) else kind, kind) for index, kind in enumerate(types)
         )
         shown = data.get("display_name")
-        return cls(name, shown if isinstance(shown, str) and shown else name, inputs, outputs,
-                   data.get("output_node") is True, str(data.get("python_module")).startswith("custom_nodes."))  # fmt: skip
+        return cls(
+            name,
+            shown if isinstance(shown, str) and shown else name,
+            inputs,
+            outputs,
+            data.get("output_node") is True,
+            str(data.get("python_module")).startswith("custom_nodes."),
+        )
 
 
 NodeInfos = Mapping[str, NodeInfo]

@@ -20,10 +20,15 @@ def read(data: Any, infos: NodeInfos | None = None) -> tuple[Workflow, list[Prob
     """
     if is_editor_format(data):
         if infos is None:
-            raise InvalidWorkflow([
-                Problem("editor_format", "this is the editor's own format (nodes and links lists), not the API format",
-                        hint="load it with an engine, which knows node types: Engine().load(...), or convert it first")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [
+                    Problem(
+                        "editor_format",
+                        "this is the editor's own format (nodes and links lists), not the API format",
+                        hint="load it with an engine, which knows node types: Engine().load(...), or convert it first",
+                    )
+                ]
+            )
         converted = to_prompt(data, infos)
         if converted.problems:
             raise InvalidWorkflow(converted.problems)

@@ -24,8 +24,19 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_checkpoint", "_emit", "call", "claims", "display", "extra_pnginfo", "graph", "node_id",
-                 "settings", "workflow_json")  # fmt: skip
+    __slots__ = (
+        "_cancel",
+        "_checkpoint",
+        "_emit",
+        "call",
+        "claims",
+        "display",
+        "extra_pnginfo",
+        "graph",
+        "node_id",
+        "settings",
+        "workflow_json",
+    )
 
     def __init__(
         self,

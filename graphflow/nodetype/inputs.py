@@ -19,8 +19,19 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
 from .wires import Wire
 
-__all__ = ["Each", "Every", "Input", "Lazy", "NotComputed", "Output", "flatten", "members", "nest", "parse_input",
-           "parse_output"]  # fmt: skip
+__all__ = [
+    "Each",
+    "Every",
+    "Input",
+    "Lazy",
+    "NotComputed",
+    "Output",
+    "flatten",
+    "members",
+    "nest",
+    "parse_input",
+    "parse_output",
+]
 
 T = TypeVar("T")
 REQUIRED: Any = inspect.Parameter.empty
@@ -144,11 +155,23 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
             f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
         )
     return Input(
-        name, kind, default, range=find(Range), choice=choice, multiline=multiline is not None,
-        seed=find(Seed) is not None, upload=find(Upload) is not None, lazy=lazy, every=every,
-        help=text.text if text else "", match=match, variants=variants, grow=grow, rows=rows,
+        name,
+        kind,
+        default,
+        range=find(Range),
+        choice=choice,
+        multiline=multiline is not None,
+        seed=find(Seed) is not None,
+        upload=find(Upload) is not None,
+        lazy=lazy,
+        every=every,
+        help=text.text if text else "",
+        match=match,
+        variants=variants,
+        grow=grow,
+        rows=rows,
         options={"dynamicPrompts": True} if multiline is not None and multiline.words else {},
-    )  # fmt: skip
+    )
 
 
 def parse_output(name: str | None, annotation: Any) -> Output:
@@ -239,9 +262,12 @@ def _grown(item: Input, grow: Grow, given: Mapping[str, Any], prefix: str) -> It
 
 def _rows_given(given: Mapping[str, Any], prefix: str, rows: Rows) -> int:
     numbers = [
-        int(head) + 1 for key in given if key.startswith(prefix)
-        for head in [key[len(prefix):].partition(".")[0]] if head.isdecimal() and len(head) < 6
-    ]  # fmt: skip
+        int(head) + 1
+        for key in given
+        if key.startswith(prefix)
+        for head in [key[len(prefix) :].partition(".")[0]]
+        if head.isdecimal() and len(head) < 6
+    ]
     return min(max([rows.min, *numbers]), rows.max)
 
 

@@ -15,9 +15,16 @@ from .node import NodeType
 from .types import Grow
 
 __all__ = [
-    "argument_names", "function_names", "grown_names", "identifier", "own_arguments", "possible_inputs", "python_name",
-    "spread", "wire_classes",
-]  # fmt: skip
+    "argument_names",
+    "function_names",
+    "grown_names",
+    "identifier",
+    "own_arguments",
+    "possible_inputs",
+    "python_name",
+    "spread",
+    "wire_classes",
+]
 
 # Names that a stub needs for itself.
 _RESERVED = frozenset(

@@ -24,8 +24,19 @@ from .source import code_digest, has_file, text_digest
 from .source_files import home_of
 
 __all__ = [
-    "ALWAYS", "Blocked", "Each", "Every", "Expansion", "Input", "Lazy", "NodeType", "NotComputed", "Output", "Ui", "node",
-]  # fmt: skip
+    "ALWAYS",
+    "Blocked",
+    "Each",
+    "Every",
+    "Expansion",
+    "Input",
+    "Lazy",
+    "NodeType",
+    "NotComputed",
+    "Output",
+    "Ui",
+    "node",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -230,12 +241,28 @@ def node(
                 inputs[parameter.name] = parse_input(parameter.name, annotation, parameter.default)
         outputs, expands = _outputs(hints.get("return"))
         function.node_type = NodeType(  # type: ignore[attr-defined]
-            name=name, function=function, inputs=inputs, outputs=outputs, category=category,
-            display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
-            deterministic=deterministic, lane=lane, together=together, context=context, settings=settings, outside=outside,
-            effect=effect, environment=environment, stated_version=version, extra=extra, check=check,
-            unchecked=frozenset(unchecked), expands=expands,
-        )  # fmt: skip
+            name=name,
+            function=function,
+            inputs=inputs,
+            outputs=outputs,
+            category=category,
+            display_name=display_name or name,
+            help=inspect.getdoc(function) or "",
+            is_output=output,
+            deterministic=deterministic,
+            lane=lane,
+            together=together,
+            context=context,
+            settings=settings,
+            outside=outside,
+            effect=effect,
+            environment=environment,
+            stated_version=version,
+            extra=extra,
+            check=check,
+            unchecked=frozenset(unchecked),
+            expands=expands,
+        )
         return function
 
     return declare

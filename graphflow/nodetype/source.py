@@ -44,9 +44,18 @@ __all__ = ["code_digest", "has_file", "text_digest"]
 _WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
 _MOST_PARTS = 100_000
 _STATELESS = (
-    logging.Logger, type(threading.Lock()), type(threading.RLock()), threading.local, ContextVar, weakref.ref,
-    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, GetSetDescriptorType, MemberDescriptorType,
-)  # fmt: skip
+    logging.Logger,
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.local,
+    ContextVar,
+    weakref.ref,
+    weakref.WeakKeyDictionary,
+    weakref.WeakValueDictionary,
+    weakref.WeakSet,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
 """What a program needs to work, whose state says nothing of a result."""
 
 

@@ -15,8 +15,16 @@ from pathlib import Path
 from types import ModuleType
 
 __all__ = [
-    "file_of", "found_on_path", "home_of", "is_installed", "is_library", "is_own", "root_of", "texts_digest", "with_imported",
-]  # fmt: skip
+    "file_of",
+    "found_on_path",
+    "home_of",
+    "is_installed",
+    "is_library",
+    "is_own",
+    "root_of",
+    "texts_digest",
+    "with_imported",
+]
 
 _LOADS_BY_NAME = frozenset({"import_module", "__import__", "spec_from_file_location", "run_path", "run_module"})
 """Functions that import what only they know."""

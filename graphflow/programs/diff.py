@@ -76,9 +76,11 @@ def diff(before: Workflow, after: Workflow) -> Difference:
             moved.append(change)
     found = set(partner.values())
     return Difference(
-        tuple(key for key in before if key not in partner), tuple(key for key in after if key not in found),
-        tuple(changed), tuple(moved),
-    )  # fmt: skip
+        tuple(key for key in before if key not in partner),
+        tuple(key for key in after if key not in found),
+        tuple(changed),
+        tuple(moved),
+    )
 
 
 def _match(before: Workflow, after: Workflow) -> dict[str, str]:
@@ -135,16 +137,23 @@ def _match_alike(before: Workflow, after: Workflow, partner: dict[str, str], fre
 
 
 def _likeness(
-    before: Workflow, after: Workflow, old: str, new: str, partner: dict[str, str], left: dict[str, Link],
+    before: Workflow,
+    after: Workflow,
+    old: str,
+    new: str,
+    partner: dict[str, str],
+    left: dict[str, Link],
     right: dict[str, Link],
-) -> float:  # fmt: skip
+) -> float:
     """The share of inputs that agree, 0 to 1; a title of its own that agrees counts as one more."""
     a, b = before[old], after[new]
     names = a.inputs.keys() | b.inputs.keys()
     equal = sum(
-        name in a.inputs and name in b.inputs and _same(a.inputs[name], b.inputs[name], left.get(name), right.get(name), partner)
+        name in a.inputs
+        and name in b.inputs
+        and _same(a.inputs[name], b.inputs[name], left.get(name), right.get(name), partner)
         for name in names
-    )  # fmt: skip
+    )
     title = a.title is not None and a.title == b.title
     return (equal + title) / max(1, len(names) + title)
 
@@ -156,9 +165,14 @@ def _same(old: Any, new: Any, left: Link | None, right: Link | None, partner: di
 
 
 def _compare(
-    before: Workflow, after: Workflow, old: str, new: str, partner: dict[str, str], left: dict[str, Link],
+    before: Workflow,
+    after: Workflow,
+    old: str,
+    new: str,
+    partner: dict[str, str],
+    left: dict[str, Link],
     right: dict[str, Link],
-) -> Change:  # fmt: skip
+) -> Change:
     a, b = before[old], after[new]
     inputs = []
     for name in _names(a.inputs, b.inputs):

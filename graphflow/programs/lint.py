@@ -40,22 +40,43 @@ def lint(workflow: Workflow, infos: NodeInfos, editor: Mapping[str, Any] | None 
             )
             continue
         if key not in alive:
-            found[key].append(Problem("dead_node", "no output depends on it, so it never runs", key, node.title,
-                                      hint="link it to something that is saved, or remove it"))  # fmt: skip
+            found[key].append(
+                Problem(
+                    "dead_node",
+                    "no output depends on it, so it never runs",
+                    key,
+                    node.title,
+                    hint="link it to something that is saved, or remove it",
+                )
+            )
             continue
         twin = first.setdefault(prints[key], key)
         if twin != key and not info.is_output:
-            found[key].append(Problem("duplicate_work", f"it computes the same as node {twin}", key, node.title,
-                                      hint=f"link what uses it to node {twin}"))  # fmt: skip
+            found[key].append(
+                Problem(
+                    "duplicate_work",
+                    f"it computes the same as node {twin}",
+                    key,
+                    node.title,
+                    hint=f"link what uses it to node {twin}",
+                )
+            )
         unused = [out.name for slot, out in enumerate(info.outputs) if (key, slot) not in used]
         if unused and not info.is_output:
             found[key].append(Problem("unused_output", f"nothing uses its output {', '.join(unused)}", key, node.title))
     for (key, name), control in varying_seeds(editor, infos).items() if editor is not None else ():
         node = workflow[key]
         if as_link(node.inputs.get(name)) is None:
-            found[key].append(Problem("seed_varies", f"the editor {VARIES[control]} after each run, so the next run gives "
-                                      "something else", key, node.title, name,
-                                      hint="set its control to fixed for a picture that can be made again"))  # fmt: skip
+            found[key].append(
+                Problem(
+                    "seed_varies",
+                    f"the editor {VARIES[control]} after each run, so the next run gives something else",
+                    key,
+                    node.title,
+                    name,
+                    hint="set its control to fixed for a picture that can be made again",
+                )
+            )
     return [problem for each in found.values() for problem in each]
 
 

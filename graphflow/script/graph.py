@@ -127,10 +127,15 @@ class Graph:
         bound = depth_first([made], lambda each: each.sources if each.graph is None else ())
         for each in bound:
             if each.graph is not None and each.graph is not self:
-                raise InvalidWorkflow([
-                    Problem("other_graph", f"node {each.id} ({each.class_type}) belongs to another graph",
-                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow")
-                ])  # fmt: skip
+                raise InvalidWorkflow(
+                    [
+                        Problem(
+                            "other_graph",
+                            f"node {each.id} ({each.class_type}) belongs to another graph",
+                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow",
+                        )
+                    ]
+                )
         for each in bound:
             if each.graph is None:
                 inputs = {
@@ -152,9 +157,9 @@ class Graph:
         if made.id is None:
             return self._numbered(prefix + _word(made.class_type))
         if self._is_taken(prefix + made.id):
-            raise InvalidWorkflow([
-                Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")]
+            )
         return prefix + made.id
 
     def _prefix(self, scope: Scope | None) -> str:

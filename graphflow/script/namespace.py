@@ -57,9 +57,9 @@ def _function(kind: NodeType, called: str) -> Callable[..., NodeRef]:
     def make(*positional: Any, **given: Any) -> NodeRef:
         if positional:
             first = next(iter(names), "input")
-            raise InvalidWorkflow([
-                Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")]
+            )
         node_id, title = given.pop(id_name, None), given.pop(title_name, None)
         node_id = None if node_id is None else str(node_id)
         inputs = {
@@ -83,12 +83,15 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
     possible = possible_inputs(kind.inputs.values())
     by_name = [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if possible[key][0].required and "." not in key else possible[key][0].default,
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty
+            if possible[key][0].required and "." not in key
+            else possible[key][0].default,
             annotation=possible[key][0].type,
         )
         for name, key in names.items()
-    ]  # fmt: skip
+    ]
     extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in own]
     return inspect.Signature([*by_name, *extra])
 

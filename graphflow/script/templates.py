@@ -152,8 +152,11 @@ _Part = str | _Choice | _Wildcard
 
 def _parse(template: str) -> tuple[_Part, ...]:
     if variable := _VARIABLE.search(template):
-        raise _wrong("variable", f"{variable[0]}... looks like a variable, and there are none", "write the choice where it "
-                     "is used, or \\{ for a plain bracket")  # fmt: skip
+        raise _wrong(
+            "variable",
+            f"{variable[0]}... looks like a variable, and there are none",
+            "write the choice where it is used, or \\{ for a plain bracket",
+        )
     tokens = _TOKEN.findall(template)
     parts, at = _sequence(tokens, 0, 0)
     if at < len(tokens):

@@ -195,9 +195,11 @@ def _arguments(kind: NodeType, inputs: Mapping[str, Any]) -> dict[str, Any] | No
         head, dot, _ = name.partition(".")
         item = kind.inputs.get(head) if dot else None
         many = [key for key in left if key.startswith(head + ".")] if item is not None and item.grow is not None else []
-        if item is not None and item.grow is not None and many == left[: len(many)] == [
-            f"{head}.{key}" for key in islice(grown_names(item.grow), len(many))
-        ]:  # fmt: skip
+        if (
+            item is not None
+            and item.grow is not None
+            and many == left[: len(many)] == [f"{head}.{key}" for key in islice(grown_names(item.grow), len(many))]
+        ):
             found[head] = _Grown([inputs[key] for key in many])
             left = left[len(many) :]
         else:

@@ -12,8 +12,22 @@ import pytest
 
 import graphflow as gf
 
-HEAVY = {"torch", "diffusers", "transformers", "numpy", "PIL", "safetensors", "aiohttp", "networkx", "pydantic", "rich",
-         "sqlite3", "fsspec", "asyncio", "concurrent.futures"}  # fmt: skip
+HEAVY = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "aiohttp",
+    "networkx",
+    "pydantic",
+    "rich",
+    "sqlite3",
+    "fsspec",
+    "asyncio",
+    "concurrent.futures",
+}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -31,9 +45,15 @@ def test_the_import_alone_loads_no_other_module_of_the_library_and_no_library() 
 
 @pytest.mark.parametrize(
     ("name", "unused"),
-    [("Problem", HEAVY), ("node", HEAVY), ("Settings", HEAVY), ("Workflow", HEAVY - {"pydantic"}),
-     ("Graph", HEAVY - {"pydantic"}), ("template_texts", HEAVY)],
-)  # fmt: skip
+    [
+        ("Problem", HEAVY),
+        ("node", HEAVY),
+        ("Settings", HEAVY),
+        ("Workflow", HEAVY - {"pydantic"}),
+        ("Graph", HEAVY - {"pydantic"}),
+        ("template_texts", HEAVY),
+    ],
+)
 def test_a_name_loads_only_what_it_needs(name: str, unused: set[str]) -> None:
     found = (loaded_by(f"import graphflow as gf; gf.{name}") - loaded_by("")) & unused
     assert found == set()

@@ -111,18 +111,24 @@ class _Conversion:
         names = [name for name, value in by_place.items() if by_name.get(name) != value]
         if names:
             used = "names" if self._prefer_named else "places, as the editor does"
-            self._warnings.append(Problem(
-                "values_disagree", f"the file stores other values by name than by place for {', '.join(names)}; "
-                f"this went by {used}", exec_id, node.title or info.display_name,
-                hint="`graphflow convert --prefer-named` goes by name; "
-                     "they differ where the file was written for another version of the node"))  # fmt: skip
+            self._warnings.append(
+                Problem(
+                    "values_disagree",
+                    f"the file stores other values by name than by place for {', '.join(names)}; this went by {used}",
+                    exec_id,
+                    node.title or info.display_name,
+                    hint="`graphflow convert --prefer-named` goes by name; "
+                    "they differ where the file was written for another version of the node",
+                )
+            )
 
     def _drop_dead_links(self) -> None:
         for entry in self._prompt.values():
             dead = [
-                name for name, value in entry["inputs"].items()
+                name
+                for name, value in entry["inputs"].items()
                 if isinstance(value, list) and value[0] not in self._prompt
-            ]  # fmt: skip
+            ]
             for name in dead:
                 del entry["inputs"][name]
 
@@ -130,11 +136,21 @@ class _Conversion:
 def _unknown(scope: Scope, node: EditorNode) -> Problem:
     exec_id = scope.prefix + node.id
     if node.type.startswith(("workflow>", "workflow/")):
-        return Problem("group_node", f"{node.type!r} is a group node of old editors, which is not supported", exec_id, node.title,
-                       hint="open it in the editor, turn the group node into a subgraph and save it anew")  # fmt: skip
+        return Problem(
+            "group_node",
+            f"{node.type!r} is a group node of old editors, which is not supported",
+            exec_id,
+            node.title,
+            hint="open it in the editor, turn the group node into a subgraph and save it anew",
+        )
     if len(node.type) == UUID_LENGTH and node.type.count("-") == 4:
         return Problem("no_definition", f"the file has no definition of its subgraph {node.type}", exec_id, node.title)
     pack = node.properties.get("cnr_id") or node.properties.get("aux_id")
     known = isinstance(pack, str) and pack != "comfy-core"
-    return Problem("unknown_node_type", f"there is no node type {node.type!r}", exec_id, node.title,
-                   hint=f"the file says that the pack {pack!r} has it" if known else None)  # fmt: skip
+    return Problem(
+        "unknown_node_type",
+        f"there is no node type {node.type!r}",
+        exec_id,
+        node.title,
+        hint=f"the file says that the pack {pack!r} has it" if known else None,
+    )

@@ -10,8 +10,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["ALWAYS", "BYPASSED", "MUTED", "Document", "EditorLink", "EditorNode", "Graph", "Slot", "is_editor_format",
-           "read"]  # fmt: skip
+__all__ = [
+    "ALWAYS",
+    "BYPASSED",
+    "MUTED",
+    "Document",
+    "EditorLink",
+    "EditorNode",
+    "Graph",
+    "Slot",
+    "is_editor_format",
+    "read",
+]
 
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
@@ -182,11 +192,16 @@ def _node(raw: Mapping[str, Any]) -> EditorNode:
     values, named = raw.get("widgets_values"), raw.get("widgets_values_named")
     mode, title = raw.get("mode"), raw.get("title")
     return EditorNode(
-        str(raw["id"]), str(raw.get("type")), mode if type(mode) is int else ALWAYS,
-        title if isinstance(title, str) and title else None, _slots(raw.get("inputs")), _slots(raw.get("outputs")),
-        values if isinstance(values, (list, dict)) else None, named if isinstance(named, dict) else None,
+        str(raw["id"]),
+        str(raw.get("type")),
+        mode if type(mode) is int else ALWAYS,
+        title if isinstance(title, str) and title else None,
+        _slots(raw.get("inputs")),
+        _slots(raw.get("outputs")),
+        values if isinstance(values, (list, dict)) else None,
+        named if isinstance(named, dict) else None,
         dict(_mapping(raw.get("properties"))),
-    )  # fmt: skip
+    )
 
 
 def _slots(raw: Any) -> tuple[Slot, ...]:

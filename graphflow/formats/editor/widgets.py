@@ -14,15 +14,36 @@ from typing import Any
 from ..object_info import InputInfo, NodeInfo, read_inputs
 from .document import EditorNode
 
-__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets",
-           "without_null"]  # fmt: skip
+__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets", "without_null"]
 
 DYNAMIC_CHOICE, DYNAMIC_GROUP, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_AUTOGROW_V3"
-WIDGET_TYPES = frozenset([
-    "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "BOUNDING_BOX", "BOUNDING_BOXES",
-    "CURVE", "RANGE", "PAINTER", "COMPOSITOR", "COLORS", "CHART", "GALLERIA", "IMAGECOMPARE", "VIDEO_EDIT",
-    "RESOLUTION_PREVIEW", "LIGHT_INFO_PREVIEW", DYNAMIC_CHOICE, DYNAMIC_GROUP,
-])  # fmt: skip
+WIDGET_TYPES = frozenset(
+    [
+        "INT",
+        "FLOAT",
+        "BOOLEAN",
+        "STRING",
+        "COMBO",
+        "COLOR",
+        "MARKDOWN",
+        "TEXTAREA",
+        "BOUNDING_BOX",
+        "BOUNDING_BOXES",
+        "CURVE",
+        "RANGE",
+        "PAINTER",
+        "COMPOSITOR",
+        "COLORS",
+        "CHART",
+        "GALLERIA",
+        "IMAGECOMPARE",
+        "VIDEO_EDIT",
+        "RESOLUTION_PREVIEW",
+        "LIGHT_INFO_PREVIEW",
+        DYNAMIC_CHOICE,
+        DYNAMIC_GROUP,
+    ]
+)
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
 EMPTY = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "IMAGECOMPARE": ["", ""]}
 MAX_ROWS = 1000

@@ -84,8 +84,11 @@ class _Writing:
             "last_link_id": len(self._links),
             "nodes": self._placed(),
             "links": self._links,
-            "groups": [], "config": {}, "extra": {}, "version": 0.4,
-        }  # fmt: skip
+            "groups": [],
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
         return Written(data, tuple(self._warnings))
 
     def _part(self, number: int, key: str, node: Node) -> _Part:
@@ -167,13 +170,20 @@ def _written(part: _Part, place: tuple[int, int], order: int) -> dict[str, Any]:
     title = part.node.title
     kept = {key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := meta.get(key), str)}
     return {
-        "id": part.id, "type": kind,
+        "id": part.id,
+        "type": kind,
         # A place is that of the body; the title stands above it.
-        "pos": [place[0], place[1] + TITLE], "size": [WIDTH, part.height], "flags": {}, "order": order, "mode": 0,
-        "inputs": part.slots, "outputs": part.outputs,
+        "pos": [place[0], place[1] + TITLE],
+        "size": [WIDTH, part.height],
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": part.slots,
+        "outputs": part.outputs,
         **({"title": title} if title and title != shown else {}),
-        "properties": {**kept, "Node name for S&R": kind}, "widgets_values": part.stored,
-    }  # fmt: skip
+        "properties": {**kept, "Node name for S&R": kind},
+        "widgets_values": part.stored,
+    }
 
 
 def _numbers(workflow: Workflow) -> dict[str, int]:

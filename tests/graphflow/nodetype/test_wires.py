@@ -66,9 +66,17 @@ def test_mypy_accepts_the_right_use_of_wires_and_names_each_wrong_one(tmp_path: 
 
 @pytest.mark.parametrize(
     ("annotation", "name"),
-    [(gf.Image, "IMAGE"), (gf.Mask, "MASK"), (gf.Latent, "LATENT"), (gf.Conditioning, "CONDITIONING"),
-     (gf.ModelHandle, "MODEL"), (gf.ClipHandle, "CLIP"), (gf.VaeHandle, "VAE"), (gf.AnyType, "*")],
-)  # fmt: skip
+    [
+        (gf.Image, "IMAGE"),
+        (gf.Mask, "MASK"),
+        (gf.Latent, "LATENT"),
+        (gf.Conditioning, "CONDITIONING"),
+        (gf.ModelHandle, "MODEL"),
+        (gf.ClipHandle, "CLIP"),
+        (gf.VaeHandle, "VAE"),
+        (gf.AnyType, "*"),
+    ],
+)
 def test_at_run_time_a_node_reads_the_name_of_the_wire(annotation: object, name: str) -> None:
     def look(value):  # type: ignore[no-untyped-def]
         return None
