@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
     from .formats import read
-    from .formats.editor import from_prompt
+    from .formats.editor import from_workflow
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
     from .nodetype.wires import compatible
@@ -70,7 +70,7 @@ __all__ = [
     "DONE",
     "DynamicGraph",
     "FAILED",
-    "from_prompt",
+    "from_workflow",
     "in_words",
     "inner_context",
     "mended",
@@ -112,7 +112,7 @@ _NAMES = {
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
     "formats": "read",
-    "formats.editor": "from_prompt",
+    "formats.editor": "from_workflow",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
     "nodetype.wires": "compatible",

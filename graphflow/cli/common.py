@@ -20,7 +20,7 @@ from ..engine import Engine
 from ..files.digests import Digests
 from ..files.shipped import shipped_names, shipped_text
 from ..formats import read
-from ..formats.editor import is_editor_format, to_prompt
+from ..formats.editor import is_editor_format, to_api
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
@@ -144,11 +144,11 @@ def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow,
     """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is none."""
     if infos is None or not is_editor_format(found.data):
         return read(found.data)
-    converted = to_prompt(found.data, infos)
+    converted = to_api(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:
         raise InvalidWorkflow(converted.problems)
-    return Workflow.read(converted.prompt)
+    return Workflow.read(converted.api)
 
 
 def read_workflow(name: str) -> WorkflowFile:

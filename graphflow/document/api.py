@@ -26,7 +26,7 @@ class Parts(NamedTuple):
     nodes: dict[str, Node]
     extra: dict[str, Any]
     problems: list[Problem]
-    """What is wrong with the malformed nodes, which are left out."""
+    """The faults of malformed nodes, which are left out."""
 
 
 def read(data: Any) -> Parts:
@@ -94,7 +94,7 @@ def text_of(content: bytes, path: str) -> str:
 
 
 def parse(text: str) -> Any:
-    """JSON text as data; says line and column where it is not JSON. Raises InvalidWorkflow."""
+    """JSON text as data. Raises InvalidWorkflow, which names line and column."""
     try:
         data = json.loads(text, object_pairs_hook=_object)
         if "\\ud" in text.lower():
@@ -111,7 +111,7 @@ def parse(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a key twice and readers drop one in silence; a node would be lost that way, so it is refused."""
+    """JSON allows a key twice, and readers drop one without a word: a node would be lost, so it is refused."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]

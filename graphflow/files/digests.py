@@ -1,4 +1,5 @@
-"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across processes.
+"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across
+processes.
 
 The time of the last write can be set by anybody; that of the last change of state (ctime) cannot, so both count. Either
 may be too coarse to show a second write: a file that changed within the last two seconds is read again the next time
@@ -33,7 +34,8 @@ State = tuple[int, int, int, int]
 
 
 class Digests:
-    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as this."""
+    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as
+    this."""
 
     def __init__(self, database: Path | None = None) -> None:
         self._database = database
@@ -67,7 +69,8 @@ class Digests:
         return digest
 
     def _of_folder(self, root: Path, watch: Watch | None) -> str:
-        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called then."""
+        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called
+        then."""
         entered: dict[str, str] = {}
         parts: list[tuple[str, str]] = []
         for name, folders, files in os.walk(root, followlinks=True):
@@ -114,7 +117,7 @@ class Digests:
 
 
 class Watched(Digests):
-    """What other digests know and read, watched."""
+    """Other digests, with a watch on what they read."""
 
     def __init__(self, digests: Digests, watch: Watch) -> None:
         self._digests, self._watch = digests, watch

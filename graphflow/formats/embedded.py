@@ -1,6 +1,6 @@
-"""Workflows that pictures carry: PNG text chunks, and the EXIF data of WebP, JPEG and AVIF.
+"""Workflows that images carry: PNG text chunks, and the EXIF data of WebP, JPEG and AVIF.
 
-The field keeps two: `prompt`, what ran, in the API format, and `workflow`, the editor's own file. In EXIF data they are
+ComfyUI writes two: `prompt`, what ran, in the API format, and `workflow`, the editor's own file. In EXIF data they are
 texts `prompt:{...}` and `workflow:{...}` in any of its fields.
 """
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from .png import read_text_chunks
 
-__all__ = ["is_picture", "read_embedded"]
+__all__ = ["is_image", "read_embedded"]
 
 NAMES = ("prompt", "workflow")
 EXIF_FIELDS = 0x8769
 
 
-def is_picture(data: bytes) -> bool:
-    """Whether the bytes begin as a picture that may carry a workflow."""
+def is_image(data: bytes) -> bool:
+    """Whether the bytes begin like an image file that may carry a workflow."""
     return (
         data.startswith((b"\x89PNG", b"\xff\xd8\xff"))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
@@ -28,7 +28,7 @@ def is_picture(data: bytes) -> bool:
 
 
 def read_embedded(data: bytes) -> dict[str, str]:
-    """The texts under `prompt` and `workflow`, where they are there; nothing is said of damaged pictures."""
+    """The texts under `prompt` and `workflow`, where they are there. A damaged image has none."""
     if data.startswith(b"\x89PNG"):
         return {name: text for name, text in read_text_chunks(data).items() if name in NAMES}
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Text chunks of a PNG (tEXt, zTXt, iTXt), where the field keeps the workflow. PNG specification, section 11.3.4."""
+"""Text chunks of a PNG (tEXt, zTXt, iTXt), where ComfyUI keeps the workflow. PNG specification, section 11.3.4."""
 
 from __future__ import annotations
 

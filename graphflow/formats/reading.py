@@ -1,4 +1,4 @@
-"""Which format a workflow's data has, and the workflow in it."""
+"""Reads a workflow in whichever format its data has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..document.workflow import Workflow
 from ..problem import InvalidWorkflow, Problem
-from .editor import is_editor_format, to_prompt
+from .editor import is_editor_format, to_api
 from .object_info import NodeInfos
 
 __all__ = ["read"]
@@ -29,8 +29,8 @@ def read(data: Any, infos: NodeInfos | None = None) -> tuple[Workflow, list[Prob
                     )
                 ]
             )
-        converted = to_prompt(data, infos)
+        converted = to_api(data, infos)
         if converted.problems:
             raise InvalidWorkflow(converted.problems)
-        data = converted.prompt
+        data = converted.api
     return Workflow.read(data)

@@ -1,4 +1,4 @@
-"""A picture of a workflow: boxes in columns, curves for links, a colour for each kind of value. SVG or Mermaid text."""
+"""A drawing of a workflow: boxes in columns, curves for links, a colour for each kind of value. SVG or Mermaid text."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def _draw_box(title: str, key: str, box: _Box, place: tuple[int, int]) -> Iterat
     x, y = place
     yield f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{box.height}" rx="8" class="node"/>'
     yield (
-        f'<path d="M{x + 0.5} {y + HEAD - 4}v-{HEAD - 12}q0 -7.5 8 -7.5h{WIDTH - 17}q8 0 8 7.5v{HEAD - 12}z" class="head"/>'
+        f'<path d="M{x + 0.5} {y + HEAD - 4}v-{HEAD - 12}q0 -7.5 8 -7.5h{WIDTH - 17}q8 0 8 7.5v{HEAD - 12}z"'
+        ' class="head"/>'
     )
     yield _text(x + 10, y + 17, "title", title, 26)
     yield _text(x + WIDTH - 10, y + 17, "id", key, 6)

@@ -1,4 +1,4 @@
-"""The progress display in a terminal: a line a node. Where there is no terminal, a line for each node that ends."""
+"""The progress display: in a terminal a line for each node, elsewhere a line for each node that ends."""
 
 from __future__ import annotations
 

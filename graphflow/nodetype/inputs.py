@@ -1,7 +1,7 @@
 """The inputs and outputs of a node type, and the inputs that depend on what is given.
 
-Most node types have a fixed set of inputs. Three kinds grow from what a workflow gives, under dotted names:
-*variants* (`resize_type` is a choice, `resize_type.width` exists while it says so), *grown* inputs (`images.image0`,
+Most node types have a fixed set of inputs. Three kinds grow from what a workflow gives, under dotted names: *variants*
+(`resize_type` is a choice, `resize_type.width` exists for some of its options), *grown* inputs (`images.image0`,
 `images.image1` ... as many as are linked) and *rows* (`points.0.x`, `points.1.x` ...). `flatten` lists what exists for
 given inputs, `nest` puts the flat values together for the node function.
 """
@@ -99,7 +99,7 @@ class Input:
     raw: bool = False
     """The node gets the link itself, as [id, output], to put it into an expansion."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What else an editor is to be told, in the field's own words."""
+    """More options for an editor, by ComfyUI's names."""
 
     @property
     def required(self) -> bool:
@@ -125,11 +125,11 @@ class Output:
     help: str = ""
 
 
-# -- from annotations ---------------------------------------------------------------------------------------------------
+# -- from annotations -------------------------------------------------------------------------------------------------
 
 
 def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
-    """The input that a parameter declares; raises TypeError where its annotation is no socket type."""
+    """The input that a parameter declares; raises TypeError where its annotation is not a socket type."""
     lazy = every = False
     annotation, marks = _unwrap(annotation)
     if get_origin(annotation) in (Lazy, Every):
@@ -152,7 +152,7 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
         kind = wire.name if wire else "COMBO" if choice else _PLAIN.get(annotation)
     if kind is None:
         raise TypeError(
-            f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
+            f"input {name!r}: {annotation!r} is not a socket type; annotate it with Annotated[..., Wire('NAME')]"
         )
     return Input(
         name,
@@ -201,7 +201,8 @@ def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def members(declared: Any) -> Mapping[str, Input]:
-    """What a variant or a template declares: a dataclass, a mapping of inputs, one annotation, or None (nothing)."""
+    """The inputs that a variant or a template declares: a dataclass, a mapping of inputs, one annotation, or None
+    (nothing)."""
     if declared is None:
         return {}
     return declared if isinstance(declared, Mapping) else _declared(declared)

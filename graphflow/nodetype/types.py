@@ -33,10 +33,11 @@ class Choice:
 
     options: Sequence[Any] | Callable[[Settings], Sequence[Any]]
     folder: str = ""
-    """Where the options are files: the folder that holds them, as a user knows it (`models/vae`)."""
+    """For options that are files: their folder, as a user knows it (`models/vae`)."""
     elsewhere: Callable[[Settings, str], str | None] | None = None
-    """Reads a value that is not an option and may still name something, as `x.png [output]` names a file of another folder: its
-    canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not there."""
+    """Reads a value that is not an option and may still name something, as `x.png [output]` names a file of another
+    folder: its canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not
+    there."""
 
     def names(self, settings: Settings) -> Sequence[Any]:
         return self.options(settings) if callable(self.options) else self.options

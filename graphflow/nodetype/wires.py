@@ -1,8 +1,8 @@
 """Wire types: the name of what a socket carries, and the type that a checker sees.
 
-A node function stays a plain typed Python function. At run time `Image` is `Annotated[Any, Wire("IMAGE")]`: `@node` reads
-the name, and the engine never looks into a value. For a type checker `Image` is a torch `Tensor`, so that a wrong use
-is seen where it is written; a type of your own is `Annotated[MyClass, Wire("MINE")]`.
+A node function stays a plain typed Python function. At run time `Image` is `Annotated[Any, Wire("IMAGE")]`: `@node`
+reads the name, and the engine never looks into a value. For a type checker `Image` is a torch `Tensor`, so that a wrong
+use is seen where it is written; a type of your own is `Annotated[MyClass, Wire("MINE")]`.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ if TYPE_CHECKING:
     Mask: TypeAlias = Tensor
     """float32 [B,H,W] in 0..1."""
     Latent: TypeAlias = dict[str, Any]
-    """`samples`: float32 [B,C,h,w] in the unit of the VAE ([B,C,frames,h,w] for videos); `noise_mask`, `batch_index` and
-    keys of other packs travel with it."""
+    """`samples`: float32 [B,C,h,w] in the unit of the VAE ([B,C,frames,h,w] for videos); `noise_mask`, `batch_index`
+    and keys of other packs travel with it."""
     Conditioning: TypeAlias = Sequence[Any]
     """Pairs of an embedding [B,T,D] and its options."""
 else:

@@ -1,4 +1,4 @@
-"""What changed from one workflow to another, node by node, whatever their ids are now."""
+"""The changes from one workflow to another, node by node, whatever their ids are now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..document.node import links_of, sources_of
 from ..document.walks import sources_first
 from ..document.workflow import Link, Workflow
-from .sameness import constant_text, recipes
+from .sameness import constant_text, signatures
 
 __all__ = ["Change", "Difference", "InputChange", "diff"]
 
@@ -36,7 +36,7 @@ class Change:
     title: str | None
     inputs: tuple[InputChange, ...] = ()
     title_before: str | None = None
-    """Where the title has changed."""
+    """The title of before, where it has changed."""
 
     @property
     def moved(self) -> bool:
@@ -92,15 +92,15 @@ def _match(before: Workflow, after: Workflow) -> dict[str, str]:
         partner[old] = new
         del free[new]
 
-    old_recipes, new_recipes = recipes(before), recipes(after)
+    old_signatures, new_signatures = signatures(before), signatures(after)
     for key in before:
-        if key in after and old_recipes[key] == new_recipes[key]:
+        if key in after and old_signatures[key] == new_signatures[key]:
             pair(key, key)
     same: dict[str, list[str]] = {}
     for key in free:
-        same.setdefault(new_recipes[key], []).append(key)
+        same.setdefault(new_signatures[key], []).append(key)
     for key in before:
-        twins = same.get(old_recipes[key])
+        twins = same.get(old_signatures[key])
         if key not in partner and twins:
             pair(key, _like(before, key, after, twins))
             twins.remove(partner[key])

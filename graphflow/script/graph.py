@@ -39,7 +39,8 @@ class Graph:
     """A workflow in the making. Ids are the node types, numbered where there are several: `KSampler`, `KSampler_2`."""
 
     def __init__(self, workflow: Workflow | None = None, *, types: Mapping[str, NodeType] | None = None) -> None:
-        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not given."""
+        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not
+        given."""
         self.extra: dict[str, Any] = dict(workflow.extra) if workflow is not None else {}
         self._nodes: dict[str, Node] = dict(workflow) if workflow is not None else {}
         self._types = types
@@ -70,7 +71,7 @@ class Graph:
 
     @property
     def workflow(self) -> Workflow:
-        """What has been made so far, as an immutable value."""
+        """The nodes made so far, as an immutable value."""
         return Workflow(self._nodes, self.extra)
 
     def save(self, path: str | Path) -> None:
@@ -132,7 +133,7 @@ class Graph:
                         Problem(
                             "other_graph",
                             f"node {each.id} ({each.class_type}) belongs to another graph",
-                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow",
+                            hint="make all nodes in one `with`, or join the workflows: one.workflow + other.workflow",
                         )
                     ]
                 )

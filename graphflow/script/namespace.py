@@ -97,7 +97,7 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
 
 
 def _plain(value: Any) -> Any:
-    """The JSON value of a literal; a list that would read as a link is wrapped, as the field does."""
+    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does."""
     return {"__value__": value} if as_link(value) is not None else plain_number(value)
 
 
@@ -131,12 +131,12 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
             plain[name] = None
         else:
             plain[name] = value
-    told = {problem.input for problem in problems}
+    reported = {problem.input for problem in problems}
     here = "\0"
     nodes[here] = Node(class_type=kind.name, inputs=plain)
     for problem in validate(Workflow(nodes), types, Settings(device="cpu"))[1]:
         name = problem.input or ""
-        if problem.node == here and name not in told and not _waits(declared.get(name), plain.get(name), problem):
+        if problem.node == here and name not in reported and not _waits(declared.get(name), plain.get(name), problem):
             problems.append(replace(problem, node=called, title=title))
     return problems
 

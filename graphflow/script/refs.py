@@ -38,7 +38,7 @@ class NodeRef:
             )
         return self._made.id
 
-    if not TYPE_CHECKING:  # the stubs say which attributes there are, so that a checker knows of no other
+    if not TYPE_CHECKING:  # the stubs list the attributes, so a checker knows of no other
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):

@@ -1,7 +1,7 @@
 """The editor's file as graphs of nodes and links: the root, and a definition for each kind of subgraph.
 
 Both versions of the file (0.4: links are lists; 1: links are objects) give the same graphs. What is malformed is passed
-over: a reader of other people's files meets everything. Ids are text here, as they are in a prompt.
+over: a reader of other people's files meets everything. Ids are text here, as they are in the API format.
 """
 
 from __future__ import annotations
@@ -166,10 +166,11 @@ def _index(graph: Graph) -> None:
 
 
 def _find_inputs(graph: Graph, node: EditorNode) -> None:
-    """Which link ends in which input: the one that the input names, whatever place the table of links says.
+    """The link that ends in each input: the one that the input names, whatever place the table of links gives it.
 
-    But of two named links for which the table says one place, only the first in the table stays, and in that place. All
-    this is what the editor does. Links that no input names end where the table says, if nothing else ends there.
+    But of two named links for which the table gives one place, only the first in the table stays, and in that place.
+    All this is what the editor does. Links that no input names end in their place of the table, if nothing else ends
+    there.
     """
     named = {
         link_id: at

@@ -12,17 +12,17 @@ from ...problem import Problem
 from ..object_info import InputInfo, NodeInfo, NodeInfos, OutputInfo
 from .widgets import Widget, has_widget, inputs_with, stored_widgets
 
-__all__ = ["Written", "from_prompt"]
+__all__ = ["Written", "from_workflow"]
 
 WIDTH, TITLE, SLOT, WIDGET, MULTILINE, PREVIEW, FOOT = 270, 30, 20, 24, 100, 240, 10
 GAP_X, GAP_Y = 60, 30
 CONSTANTS = {bool: "PrimitiveBoolean", int: "PrimitiveInt", float: "PrimitiveFloat", str: "PrimitiveStringMultiline"}
-"""Node types of the field that hold a constant, for inputs that have no widget to hold it."""
+"""ComfyUI's node types that hold a constant, for inputs that have no widget to hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file of the editor; `warnings` say what of the workflow it cannot show."""
+    """A file of the editor; `warnings` name what of the workflow it cannot show."""
 
     data: dict[str, Any]
     warnings: tuple[Problem, ...] = ()
@@ -46,15 +46,15 @@ class _Part:
     def height(self) -> int:
         rows = max(len([slot for slot in self.slots if "widget" not in slot]), len(self.outputs))
         texts = sum(MULTILINE for item in self.widgets if item.options.get("multiline"))
-        picture = PREVIEW if self.info is not None and (self.info.is_output or _uploads(self.info)) else 0
-        return SLOT * rows + WIDGET * len(self.widgets) + texts + picture + FOOT
+        preview = PREVIEW if self.info is not None and (self.info.is_output or _uploads(self.info)) else 0
+        return SLOT * rows + WIDGET * len(self.widgets) + texts + preview + FOOT
 
 
-def from_prompt(workflow: Workflow, infos: NodeInfos) -> Written:
+def from_workflow(workflow: Workflow, infos: NodeInfos) -> Written:
     """A file for the editor (version 0.4). Ids that are whole numbers stay; others get numbers.
 
-    Reading it back gives the same prompt. What its format cannot hold is told: a constant on an input that has no
-    widget becomes a node of its own; inputs that the node type does not have are left out.
+    Reading it back gives the same workflow. What its format cannot hold is a warning: a constant on an input that has
+    no widget becomes a node of its own; inputs that the node type does not have are left out.
     """
     return _Writing(workflow, infos).run()
 
@@ -202,7 +202,7 @@ def _output(out: OutputInfo) -> dict[str, Any]:
 
 
 def _kept(widget: Widget) -> Any:
-    """The editor would choose among `{a|b}`; a prompt means what it says."""
+    """The editor would choose among `{a|b}`; the API format means them as they stand."""
     if widget.info.options.get("dynamicPrompts") and isinstance(widget.value, str):
         return widget.value.replace("{", "\\{")
     return widget.value
