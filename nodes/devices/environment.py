@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graphflow import Settings
 
-__all__ = ["decoding", "numerics", "output_files", "temp_files", "sampling"]
+__all__ = ["decoding", "matching", "numerics", "output_files", "temp_files", "sampling"]
 
 
 def numerics(settings: Settings) -> str:
@@ -25,6 +25,11 @@ def sampling(settings: Settings) -> str:
 def decoding(settings: Settings) -> str:
     """For nodes that read pictures."""
     return _libraries("pillow")
+
+
+def matching(settings: Settings) -> str:
+    """For nodes that search texts with patterns."""
+    return _libraries("regex")
 
 
 def output_files(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 from graphflow import ClipHandle, Conditioning, Multiline, Range, Settings, node
 
 from ..devices.environment import numerics
+from ..limits import check_items
 
 
 @node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="1", lane="device",
@@ -32,6 +33,7 @@ def clip_set_last_layer(clip: ClipHandle, stop_at_clip_layer: Annotated[int, Ran
 @node("ConditioningCombine", category="conditioning", display_name="Conditioning (Combine)", version="1")
 def conditioning_combine(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Both conditionings at once: the model's answers to them are averaged."""
+    check_items(len(conditioning_1) + len(conditioning_2), "conditionings")
     return [*conditioning_1, *conditioning_2]
 
 

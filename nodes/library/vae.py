@@ -3,6 +3,7 @@
 from graphflow import Image, Latent, Settings, VaeHandle, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 
 
 @node("VAEDecode", category="latent", display_name="VAE Decode", version="1", lane="device", environment=numerics)
@@ -11,6 +12,7 @@ def vae_decode(settings: Settings, samples: Latent, vae: VaeHandle) -> Image:
     from ..devices import shared_pool
     from ..families.vae import decode
 
+    check_pixels(8 * samples["samples"].shape[-1], 8 * samples["samples"].shape[-2], len(samples["samples"]))
     return decode(shared_pool(settings.device), vae, samples["samples"])
 
 
