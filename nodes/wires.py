@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from graphflow.values.wires import Check, Misfit, in_words
+from graphflow.spi import Check, Misfit, in_words
 
 if TYPE_CHECKING:
     from torch import Tensor

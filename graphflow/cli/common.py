@@ -105,8 +105,12 @@ def engine(options: argparse.Namespace) -> Engine:
     if options.no_cache:
         return Engine(registry, settings(options), Cache(memory=0))
     folder = cache_folder(options)
-    cache = Cache(folder, size=options.cache_size, remote=options.cache_remote)
+    cache = Cache(folder, size=options.cache_size, remote=options.cache_remote, warn=shown_at_the_end)
     return Engine(registry, settings(options, folder / "files.sqlite"), cache)
+
+
+def shown_at_the_end(_: Problem) -> None:
+    """Commands print `cache.problems` when they are done, so nothing is to be printed in between."""
 
 
 def load_workflow(name: str, infos: NodeInfos | None = None) -> Workflow:

@@ -292,7 +292,7 @@ class Run:
             self._outside.add(node_id)
         if node_id in self._agenda.handles:
             if is_true:
-                self._cache.memory.put(self._prints[node_id].recipe, entry)
+                self._cache.hold(self._prints[node_id].recipe, entry)
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
             is_quiet = all(stop.message is None for stop in stops)  # who takes it from the cache would hear no message

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, did_you_mean
-from graphflow.files.digests import walk_once
+from graphflow.spi import walk_once
 
 __all__ = ["ModelFolders"]
 

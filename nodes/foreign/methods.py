@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from graphflow.foreign import current_settings
-from graphflow.values import share
+from graphflow.spi import current_settings, share
 
 if TYPE_CHECKING:
     from ..devices.pool import Pool

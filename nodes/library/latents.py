@@ -73,13 +73,13 @@ def add_noise(
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
     """
     from ..families.latent_format import latent_scale
+    from ..model.levels import Discrete
     from ..samplers.noise import prepare_noise, q_sample
-    from ..samplers.table import ModelSampling
 
     scale = latent_scale(model.source if model is not None else None)
     x0 = latent["samples"].float() * scale
     noise = prepare_noise(x0.shape, seed, batch_index=latent.get("batch_index"))
-    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / scale}
+    return {**latent, "samples": q_sample(x0, noise, timestep, Discrete().alphas_cumprod()) / scale}
 
 
 def _latent_files(settings: Settings) -> list[str]:

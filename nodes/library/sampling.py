@@ -86,9 +86,10 @@ def ksampler_advanced(
 
 def _levels(scheduler: str, steps: int, sampler_name: str, denoise: float = 1.0) -> Any:
     """The noise levels that the sampler walks."""
-    from ..samplers.schedules import ModelSampling, schedule
+    from ..model.prediction import Epsilon
+    from ..samplers.schedules import schedule
 
-    return schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
+    return schedule(scheduler, steps, Epsilon(), denoise, sampler_name in PENULTIMATE_DROPPED)
 
 
 def _denoise(
@@ -101,7 +102,8 @@ def _denoise(
     from ..families.latent_format import latent_scale
     from ..families.preview import preview_jpeg
     from ..families.unet import denoiser, predictor
-    from ..samplers.table import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample, within_mask
+    from ..model.prediction import Epsilon
+    from ..samplers.table import SAMPLERS, State, noised_start, prepare_noise, sample, within_mask
     from .scaling import resize
 
     if len(sigmas) < 2:
@@ -111,8 +113,8 @@ def _denoise(
     noise = torch.zeros_like(start)
     if add_noise:
         noise = prepare_noise(start.shape, seed, batch_index=latent.get("batch_index"))
-    sampling = ModelSampling()
-    max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
+    prediction = Epsilon()
+    max_denoise = bool(sigmas[0] >= prediction.sigma_max * (1 - 1e-5))
     x = noised_start(start, noise, sigmas[0], max_denoise)
     pool = shared_pool(context.settings.device)
     unet = pool.unet(model)
@@ -128,7 +130,7 @@ def _denoise(
     alone = predictor(unet)
     together = context.settings.together > 1
     with pool.seat(unet, x.shape[1:], alone) if together else nullcontext(partial(pool.run, alone)) as predict:
-        denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
+        denoise = denoiser(predict, pool.device, positive, negative, cfg, prediction.time)
         if "noise_mask" in latent:
             mask = resize(latent["noise_mask"].float(), start.shape[-1], start.shape[-2], "bilinear")
             denoise = within_mask(denoise, start, noise, repeat_to(mask, len(start)))

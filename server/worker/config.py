@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow import Cache, Engine, Registry, Settings
-from graphflow.files.digests import Digests
+from graphflow.spi import Digests
 
 __all__ = ["WorkerConfig"]
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from graphflow import GraphFlowError, Workflow
-from graphflow.events import (
-    Event,
+from graphflow import Event, GraphFlowError, Workflow
+from graphflow.spi import (
     Message,
     NodeBlocked,
     NodeCached,
@@ -24,13 +23,13 @@ from graphflow.events import (
     Text,
 )
 
-from ..live.messages import TYPES
-from .outbox import Outbox
-from .places import Places
+from ..protocol.words import MESSAGE_TYPES
+from .folder_names import FolderNames
+from .sender import Sender
 
-__all__ = ["Told"]
+__all__ = ["RunMessages"]
 
-OURS = TYPES | {"preview", "run_stats"}
+OURS = MESSAGE_TYPES | {"preview", "run_stats"}
 """What the protocol itself says: a node cannot say it in its place."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
@@ -38,14 +37,14 @@ LONGEST_TEXT = 500
 """Characters of a value that is told as text."""
 
 
-class Told:
+class RunMessages:
     """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread.
 
     Clients are told of failures with the names that `places` has for the folders of this machine.
     """
 
     def __init__(
-        self, prompt_id: str, workflow: Workflow, outbox: Outbox, places: Places, at: Callable[[str, str], None]
+        self, prompt_id: str, workflow: Workflow, outbox: Sender, places: FolderNames, at: Callable[[str, str], None]
     ) -> None:
         self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox

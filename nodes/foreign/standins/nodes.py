@@ -10,9 +10,7 @@ import folder_paths
 from graphflow_nodes.library.images import saved_images
 
 from graphflow import NodeType, Registry, Ui
-from graphflow.foreign import current, current_settings, inner_context
-from graphflow.formats.object_info import describe
-from graphflow.values import share
+from graphflow.spi import current, current_settings, describe, inner_context, share
 
 MAX_RESOLUTION = 16384
 _METHODS = {

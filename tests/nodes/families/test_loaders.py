@@ -295,9 +295,9 @@ def told(models, capfd):
     [
         ("tokenizer", None, "not_sd15", "copy has no tokenizer of Stable Diffusion 1.x: tokenizer/ is missing"),
         ("tokenizer/vocab.json", b"{", "unreadable_model", "tokenizer cannot be read"),
-        ("vae/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
-        ("unet/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
-        ("scheduler/scheduler_config.json", b"[]", "unreadable_model", "it is no JSON object"),
+        ("vae/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is not a JSON object, in "),
+        ("unet/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is not a JSON object, in "),
+        ("scheduler/scheduler_config.json", b"[]", "unreadable_model", "it is not a JSON object"),
         ("unet/diffusion_pytorch_model.safetensors", None, "not_sd15", "unet/ has no weights"),
     ],
 )

@@ -9,8 +9,10 @@ import torch
 from graphflow_nodes.devices import shared_pool
 from graphflow_nodes.families.latent_format import latent_scale
 from graphflow_nodes.library.latents import add_noise
+from graphflow_nodes.model.levels import Discrete
+from graphflow_nodes.model.prediction import Epsilon
 from graphflow_nodes.samplers.names import SAMPLER_NAMES
-from graphflow_nodes.samplers.table import ModelSampling, schedule
+from graphflow_nodes.samplers.table import schedule
 
 import graphflow as gf
 
@@ -97,22 +99,22 @@ def test_a_seed_gives_the_same_bits_again_and_another_seed_does_not(engine, samp
 
 def test_the_timesteps_are_those_of_the_schedule(engine, asked):
     latent(engine, steps=5, scheduler="normal", cfg=1.0)
-    sigmas = schedule("normal", 5, ModelSampling())
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in sigmas[:-1]]
+    sigmas = schedule("normal", 5, Epsilon())
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in sigmas[:-1]]
     assert int(asked[0].timestep[0]) == 999 and int(asked[-1].timestep[0]) == 0
 
 
 def test_dpm_2_leaves_the_lowest_noise_level_out_and_makes_as_many_steps_as_are_asked_for(engine, asked):
     latent(engine, steps=3, sampler_name="dpm_2", scheduler="normal", cfg=1.0)
-    first, second, third, _ = schedule("normal", 4, ModelSampling())[:4]
+    first, second, third, _ = schedule("normal", 4, Epsilon())[:4]
     walked = [first, (first * second).sqrt(), second, (second * third).sqrt(), third]
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in walked]
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in walked]
 
 
 def test_denoise_below_1_makes_the_last_steps_of_a_longer_schedule(engine, asked):
     latent(engine, steps=3, denoise=0.5, cfg=1.0, scheduler="normal")
-    long = schedule("normal", 6, ModelSampling())[-4:]
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in long[:-1]]
+    long = schedule("normal", 6, Epsilon())[-4:]
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in long[:-1]]
 
 
 def test_denoise_starts_from_the_latent_under_noise(engine, asked):
@@ -122,7 +124,7 @@ def test_denoise_starts_from_the_latent_under_noise(engine, asked):
     }
     asked.clear()
     latent(engine, nodes=nodes, latent_image=["1", 0], steps=2, denoise=0.5, seed=9, cfg=1.0)
-    sigma = schedule("karras", 4, ModelSampling())[-3]
+    sigma = schedule("karras", 4, Epsilon())[-3]
     scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
     torch.testing.assert_close(
         asked[4].x, (start * scale + sigma * noise(9)) / (sigma**2 + 1).sqrt(), rtol=1e-3, atol=1e-3
@@ -159,7 +161,7 @@ def test_an_early_end_removes_what_is_left_of_the_noise_unless_it_is_to_stay(eng
     scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
     clean = advanced(engine, steps=6, end_at_step=2) * scale
     assert len(asked) == 2
-    _, s, t = schedule("karras", 6, ModelSampling())[:3]
+    _, s, t = schedule("karras", 6, Epsilon())[:3]
     x = asked[1].x[:1] * (s**2 + 1).sqrt()
     noisy = advanced(engine, steps=6, end_at_step=2, return_with_leftover_noise="enable") * scale
     torch.testing.assert_close(noisy, clean + (x - clean) * t / s, rtol=1e-3, atol=1e-3)
@@ -219,7 +221,7 @@ def test_progress_and_previews_come_with_every_step(engine):
 def test_the_forward_process_has_the_mean_and_the_variance_of_its_closed_form(timestep):
     """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, equation 4), in the unit of the U-Net."""
     x = add_noise({"samples": torch.full((1, 4, 512, 512), 2.0), "more": 1}, seed=3, timestep=timestep)
-    kept = float(ModelSampling().alphas_cumprod[timestep])
+    kept = float(Discrete().alphas_cumprod()[timestep])
     variance = (1 - kept) / 0.18215**2
     assert abs(float(x["samples"].mean()) - 2.0 * kept**0.5) < 4 * (variance / 4 / 512**2) ** 0.5
     assert abs(float(x["samples"].var()) / variance - 1) < 0.01 and x["more"] == 1
@@ -240,7 +242,7 @@ def test_the_noise_of_the_forward_process_has_unit_variance_for_the_model_whose_
     }
     noised = latent(engine, nodes=nodes, target="1")
     scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
-    kept = float(ModelSampling().alphas_cumprod[999])
+    kept = float(Discrete().alphas_cumprod()[999])
     assert abs(float((noised * scale).var()) / (1 - kept) - 1) < 0.05
 
 

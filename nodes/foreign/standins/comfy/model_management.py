@@ -3,7 +3,7 @@
 import enum
 
 from graphflow import Cancelled
-from graphflow.foreign import current, current_settings
+from graphflow.spi import current, current_settings
 
 InterruptProcessingException = Cancelled
 

@@ -2,7 +2,7 @@
 
 import random
 
-from graphflow.foreign import inner_context
+from graphflow.spi import inner_context
 
 
 class _UIOutput:
