@@ -1784,7 +1784,7 @@ def RepeatImageBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _RepeatImageBatch:
-    """A batch of pictures over and over, `amount` times in all.
+    """A batch of images over and over, `amount` times in all.
 
     `amount`: 1 to 4096
     """
