@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import graphflow as gf
 from graphflow.cache import MemoryTier
 from graphflow.cache.entry import Entry
-from graphflow.values import size_of
+from tests.sizes import size_of
 
 MB = 1 << 20
 
