@@ -1,4 +1,4 @@
-"""What the handlers of one server share, handed down through the application."""
+"""The values that the handlers of one server share, handed down through the application."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class ServerState:
     hub: Hub
     recent: RecentLines
     checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "graphflow-check"))
-    """Small workflows are checked one after the other: a check asks folders many small questions, and threads that do so
-    at the same time spend more on taking turns than on the checks. It is not the event loop, as a folder may be slow."""
+    """Small workflows are checked one after the other: a check asks folders many small questions, and threads that do
+    so at the same time spend more on taking turns than on the checks. It is not the event loop, as a folder may be
+    slow."""
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """So many uploads are decoded at a time."""

@@ -78,7 +78,7 @@ def _say_models(registry: Registry, found: Settings) -> None:
 
 
 def _files(registry: Registry, found: Settings) -> dict[str, list[str]]:
-    """What the nodes that load files can choose from, by folder."""
+    """The names that nodes which load files can choose from, by folder."""
     choices = [item.choice for kind in registry.values() for item in kind.inputs.values() if item.choice]
     return {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
 
