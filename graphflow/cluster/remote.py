@@ -102,7 +102,11 @@ def connect(url: str, *, token: str | None = None, output_dir: str | Path = "out
     points = {point.name: point for point in entry_points(group="graphflow.clients")}
     if scheme not in points:
         raise InvalidWorkflow(
-            [Problem("bad_address", f"{url!r} is not the address of a server", hint="write it like http://127.0.0.1:8188")]
+            [
+                Problem(
+                    "bad_address", f"{url!r} is not the address of a server", hint="write it like http://127.0.0.1:8188"
+                )
+            ]
         )
     remote: Remote = points[scheme].load()(url, token=token, output_dir=Path(output_dir), **options)
     return remote
