@@ -23,7 +23,8 @@ from graphflow_nodes.families.latent_format import latent_scale
 from graphflow_nodes.families.text import encode_text
 from graphflow_nodes.families.unet import denoiser, predictor
 from graphflow_nodes.families.vae import decode
-from graphflow_nodes.samplers.table import SAMPLERS, ModelSampling, noised_start, prepare_noise, sample, schedule
+from graphflow_nodes.model.prediction import Epsilon
+from graphflow_nodes.samplers.table import SAMPLERS, noised_start, prepare_noise, sample, schedule
 from PIL import Image
 
 from training.data import BACKGROUNDS, HELD_OUT, SIZE, THINGS, Sample, captions, load_sprites, pairs
@@ -52,7 +53,7 @@ def prompts() -> list[Asked]:
 def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = CFG) -> np.ndarray:
     """What the model draws: uint8 [N,64,64,3]. The pictures of a batch have noise and prompts of their own."""
     source = Source(str(folder), "diffusers", str(folder))
-    pool, sampling, scale = Pool(), ModelSampling(), latent_scale(source)
+    pool, sampling, scale = Pool(), Epsilon(), latent_scale(source)
     sigmas = schedule("normal", steps, sampling)
     texts = {text: encode_text(pool, Clip(source), text)[0] for text in {"", *(item.text for item in asked)}}
     predict = predictor(pool.unet(Model(source)))
@@ -60,7 +61,7 @@ def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = 
     for at in range(0, len(asked), BATCH):
         batch = asked[at : at + BATCH]
         positive = [(torch.cat([texts[item.text] for item in batch]), {})]
-        denoise = denoiser(predict, pool.device, positive, [(texts[""], {})], cfg, sampling.timestep)
+        denoise = denoiser(predict, pool.device, positive, [(texts[""], {})], cfg, sampling.time)
         noise = torch.cat([prepare_noise((1, 4, SIZE // 8, SIZE // 8), item.seed) for item in batch])
         start = noised_start(torch.zeros_like(noise), noise, sigmas[0], max_denoise=True)
         latents = sample(SAMPLERS["euler"], denoise, start, sigmas, seed=0) / scale

@@ -48,11 +48,11 @@ def inner_rows(models: Path) -> list[tuple[str, float]]:
     from graphflow_nodes.families.text import encode_text
     from graphflow_nodes.families.unet import denoiser, predictor
     from graphflow_nodes.families.vae import decode, encode
-    from graphflow_nodes.samplers.table import ModelSampling
+    from graphflow_nodes.model.prediction import Epsilon
 
     want = load_file(HERE / "steps.safetensors")
     source = Source(str(models / "checkpoints" / NAME), "ldm", "made-up")
-    pool, sampling = Pool(), ModelSampling()
+    pool, sampling = Pool(), Epsilon()
     texts = json.loads((HERE / "workflow" / "euler__normal.json").read_text())
     positive, pooled = encode_text(pool, Clip(source), texts["6"]["inputs"]["text"])
     negative, _ = encode_text(pool, Clip(source), texts["7"]["inputs"]["text"])
@@ -62,11 +62,11 @@ def inner_rows(models: Path) -> list[tuple[str, float]]:
         ("text embedding, pooled", apart(pooled, want["pooled_positive"])),
     ]
     for name, context in (("cond", positive), ("uncond", negative)):
-        ask = denoiser(predictor(pool.unet(Model(source))), pool.device, [(context, {})], [], 1.0, sampling.timestep)
+        ask = denoiser(predictor(pool.unet(Model(source))), pool.device, [(context, {})], [], 1.0, sampling.time)
         for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
             sigma = torch.tensor(float(key.split("sigma")[1]))
             if key.endswith("14.6146"):
-                sigma = sampling.sigmas[-1]
+                sigma = sampling.table()[-1]
             x = want["noise"] * sigma
             rows.append((f"U-Net, {name}, sigma {float(sigma):.2f}", apart(ask(x, sigma), want[key])))
     picture = decode(pool, Vae(source), want["latent_euler_normal"])

@@ -24,15 +24,17 @@ def repeat_to(x: "Tensor", count: int) -> "Tensor":
 
 
 def with_channels(image: "Tensor", channels: int) -> "Tensor":
-    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha)."""
+    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha); grey becomes three equal colours first."""
     import torch
 
+    if image.shape[-1] == 1 and channels > 2:
+        image = image.repeat(1, 1, 1, 3)
     missing = channels - image.shape[-1]
     return torch.cat([image, image.new_ones(*image.shape[:-1], missing)], -1) if missing > 0 else image[..., :channels]
 
 
 def one_batch(pictures: Sequence[Any]) -> Image:
-    """Pictures [B,H,W,C] of any sizes in one batch of the first one's size (cut evenly to its proportions).
+    """Images [B,H,W,C] of any sizes in one batch of the first one's size (cut evenly to its proportions).
 
     If one of them has an alpha channel, those without get an opaque one.
     """
@@ -49,7 +51,7 @@ def one_batch(pictures: Sequence[Any]) -> Image:
     return torch.cat(fitting)
 
 
-@node("ImageBatch", category="image", display_name="Batch Images", version="1", environment=numerics)
+@node("ImageBatch", category="image", display_name="Batch Images", version="2", environment=numerics)
 def image_batch(image1: Image, image2: Image) -> Image:
     """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
     return one_batch([image1, image2])
@@ -101,7 +103,7 @@ def repeat_latent_batch(samples: Latent, amount: _Amount = 1) -> Latent:
     return found
 
 
-@node("LatentBatch", category="latent/batch", version="1", environment=numerics)
+@node("LatentBatch", category="latent/batch", version="2", environment=numerics)
 def latent_batch(samples1: Latent, samples2: Latent) -> Latent:
     """Two batches of latents as one; the second gets the size of the first."""
     import torch
@@ -117,7 +119,7 @@ def _places(latent: Any) -> list[int]:
     return list(latent.get("batch_index", range(len(latent["samples"]))))
 
 
-@node("BatchImagesNode", category="image/batch", display_name="Batch Images (Any Number)", version="1",
+@node("BatchImagesNode", category="image/batch", display_name="Batch Images (Any Number)", version="2",
       environment=numerics)  # fmt: skip
 def batch_images(
     images: Annotated[dict[str, Any], Grow(Image, prefix="image", min=2, max=50, optional=True)],

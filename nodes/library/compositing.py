@@ -41,7 +41,7 @@ def composite(
     return out
 
 
-@node("ImageCompositeMasked", category="image", version="1", environment=numerics)
+@node("ImageCompositeMasked", category="image", version="2", environment=numerics)
 def image_composite_masked(
     destination: Image,
     source: Image,
@@ -72,7 +72,7 @@ def split_image_with_alpha(image: Image) -> Picture:
     return Picture(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
 
 
-@node("ImageStitch", category="image/transform", display_name="Image Stitch", version="1", environment=numerics)
+@node("ImageStitch", category="image/transform", display_name="Image Stitch", version="2", environment=numerics)
 def image_stitch(
     image1: Image,
     direction: Annotated[str, Choice(("right", "down", "left", "up"))] = "right",

@@ -49,7 +49,7 @@ def resolution_selector(
     return Resolution(*(max(step, round(side * unit / step) * step) for side in (wide, high)))
 
 
-@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="1", environment=numerics)
+@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="2", environment=numerics)
 def image_scale(
     image: Image,
     upscale_method: _Method,
@@ -64,7 +64,7 @@ def image_scale(
     return scaled(image, width, height, upscale_method, crop)
 
 
-@node("ImageScaleBy", category="image/upscaling", display_name="Upscale Image By", version="1", environment=numerics)
+@node("ImageScaleBy", category="image/upscaling", display_name="Upscale Image By", version="2", environment=numerics)
 def image_scale_by(
     image: Image, upscale_method: _Method, scale_by: Annotated[float, Range(0.01, 8.0, 0.01)] = 1.0
 ) -> Image:
@@ -72,7 +72,7 @@ def image_scale_by(
     return scaled(image, round(image.shape[2] * scale_by), round(image.shape[1] * scale_by), upscale_method)
 
 
-@node("ImageScaleToTotalPixels", category="image/upscaling", version="2", environment=numerics)
+@node("ImageScaleToTotalPixels", category="image/upscaling", version="3", environment=numerics)
 def image_scale_to_total_pixels(
     image: Image,
     upscale_method: _Method,
@@ -90,7 +90,7 @@ def image_scale_to_total_pixels(
     return scaled(image, width, height, upscale_method)
 
 
-@node("ImageScaleToMaxDimension", category="image/upscaling", version="1", environment=numerics)
+@node("ImageScaleToMaxDimension", category="image/upscaling", version="2", environment=numerics)
 def image_scale_to_max_dimension(
     image: Image,
     upscale_method: Annotated[str, Choice(("area", "lanczos", "bilinear", "nearest-exact", "bicubic"))],
@@ -127,7 +127,7 @@ def image_rotate(image: Image, rotation: Annotated[str, Choice(ROTATIONS)]) -> I
     return image.rot90(ROTATIONS.index(rotation), dims=(2, 1)).contiguous()
 
 
-@node("ResizeAndPadImage", category="image/transform", version="1", environment=numerics)
+@node("ResizeAndPadImage", category="image/transform", version="2", environment=numerics)
 def resize_and_pad_image(
     image: Image,
     *,

@@ -9,7 +9,7 @@ from .lcm import LCM
 from .loop import sample
 from .multistep import IPNDM, LMS, GradientEstimation, RESMultistep
 from .noise import add_noise, noised_start, prepare_noise, q_sample
-from .schedules import SCHEDULES, ModelSampling, schedule
+from .schedules import SCHEDULES, schedule
 from .sde import DPMpp2MSDE, DPMpp3MSDE, DPMppSDE
 from .stepper import Denoise, State, Stepper
 from .unipc import UniPC
@@ -38,6 +38,6 @@ SAMPLERS: dict[str, Stepper] = {
 }
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "Denoise", "ModelSampling", "State", "Stepper",
+    "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
     "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule", "within_mask",
 ]  # fmt: skip

@@ -33,7 +33,13 @@ class WorkerConfig:
     metadata: bool = True
     """Whether saved files carry their workflow."""
 
+    device: str | None = None
+    """None: what the environment states, as for the two below."""
+    dtype: str | None = None
+    memory: int | None = None
+
     def settings(self) -> Settings:
+        stated: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "memory": self.memory}
         return Settings(
             output_dir=self.output_dir,
             input_dir=self.input_dir,
@@ -42,6 +48,7 @@ class WorkerConfig:
             checkpoint_every=self.checkpoint_every,
             metadata=self.metadata,
             digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
+            **{name: value for name, value in stated.items() if value is not None},
         )
 
     def engine(self, warn: Any = None) -> Engine:
@@ -64,6 +71,9 @@ class WorkerConfig:
             "cache_remote": self.cache_remote,
             "checkpoint_every": self.checkpoint_every,
             "metadata": self.metadata,
+            "device": self.device,
+            "dtype": self.dtype,
+            "memory": self.memory,
         }
 
     @classmethod
@@ -79,6 +89,9 @@ class WorkerConfig:
             cache_remote=data["cache_remote"],
             checkpoint_every=data["checkpoint_every"],
             metadata=data["metadata"],
+            device=data["device"],
+            dtype=data["dtype"],
+            memory=data["memory"],
         )
 
 

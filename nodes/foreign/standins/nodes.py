@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 import folder_paths
-from graphflow_nodes.library.images import saved_pictures
+from graphflow_nodes.library.images import saved_images
 
 from graphflow import NodeType, Registry, Ui
 from graphflow.spi import current, current_settings, describe, inner_context, share
@@ -127,7 +127,7 @@ class SaveImage:
         given = {**({} if prompt is None else {"prompt": prompt}), **(extra_pnginfo or {})}
         texts = {key: json.dumps(value) for key, value in given.items()} if context.settings.metadata else {}
         prefix = filename_prefix + self.prefix_append
-        saved = saved_pictures(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
+        saved = saved_images(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
         return {"ui": {"images": saved}}
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from graphflow_nodes.model.prediction import Epsilon
 from graphflow_nodes.samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
 from graphflow_nodes.samplers.table import (
     SAMPLERS,
     SCHEDULES,
-    ModelSampling,
     State,
     add_noise,
     noised_start,
@@ -46,7 +46,7 @@ def assert_near(got, want, tolerance=1e-4):
 @pytest.mark.parametrize("steps", [6, 12])
 def test_a_schedule_has_the_reference_sigmas(name, steps):
     want = VECTORS[f"eps/{name}/{steps}/sigmas"]
-    torch.testing.assert_close(schedule(name, steps, ModelSampling()), want, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(schedule(name, steps, Epsilon()), want, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["key"])
@@ -61,7 +61,7 @@ def test_a_sampler_walks_the_reference_trajectory(case):
         sigmas = VECTORS[f"eps/{case['schedule']}/{case['steps']}/sigmas"]
     else:
         drops = name in PENULTIMATE_DROPPED
-        sigmas = schedule(case["schedule"], case["steps"], ModelSampling(), discard_penultimate=drops)
+        sigmas = schedule(case["schedule"], case["steps"], Epsilon(), discard_penultimate=drops)
     # The reference solves for UniPC's weights in single precision, and rounds the middle of a step of dpmpp_sde in another way.
     tolerance = {"uni_pc": 5e-4, "uni_pc_bh2": 5e-4, "dpmpp_sde": 2e-4}.get(name, 1e-4)
     noise = prepare_noise(META["shape"], case["seed"])
@@ -77,7 +77,7 @@ def test_a_sampler_walks_the_reference_trajectory(case):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_run_resumed_at_any_step_ends_in_the_same_bits(name):
-    sigmas = schedule("karras", 8, ModelSampling())
+    sigmas = schedule("karras", 8, Epsilon())
     start = prepare_noise((1, 4, 4, 4), 7) * sigmas[0]
     saved = []
     whole = sample(SAMPLERS[name], mixture, start, sigmas, 7, on_step=lambda s, _: saved.append(save(s.to_tensors())))
@@ -94,7 +94,7 @@ def test_added_noise_keeps_the_mean_and_has_variance_sigma_squared():
 
 
 def test_euler_on_one_gaussian_follows_the_closed_form():
-    sigmas = schedule("karras", 400, ModelSampling())
+    sigmas = schedule("karras", 400, Epsilon())
     x = prepare_noise((1, 4, 8, 8), 1) * sigmas[0]
     got = sample(SAMPLERS["euler"], lambda x, s: x * 0.36 / (0.36 + s**2), x, sigmas, 0)
     torch.testing.assert_close(got, x * 0.6 / (0.36 + sigmas[0] ** 2).sqrt(), rtol=0.03, atol=0)
