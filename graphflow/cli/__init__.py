@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
 from .common import DONE, FAILED, WRONG, complain
+from .threads import prepare_threads
 
 __all__ = ["main"]
 
@@ -97,6 +98,10 @@ def _run(arguments: list[str]) -> int:
                 )
             ]
         )
+    try:
+        prepare_threads(getattr(options, "threads", None))
+    except argparse.ArgumentTypeError as error:
+        raise InvalidWorkflow([Problem("bad_call", str(error), input="GRAPHFLOW_THREADS")]) from None
     code = int(options.command(options))
     sys.stdout.flush()
     return code

@@ -26,12 +26,14 @@ from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
+from .threads import parse_threads
 
 __all__ = [
     "DONE",
     "FAILED",
     "WRONG",
     "add_cache_options",
+    "add_device_options",
     "add_folder_options",
     "add_nodes_option",
     "cache_folder",
@@ -55,13 +57,27 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
     parser.add_argument("--no-metadata", action="store_true", help="save files without the workflow in them")
-    parser.add_argument(
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what computes")
+    group.add_argument(
         "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps or xpu; default: $GRAPHFLOW_DEVICE or auto"
     )
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"),
-                        help="number format of models; default: $GRAPHFLOW_DTYPE or auto")  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="number format of models; default: $GRAPHFLOW_DTYPE or auto",
+    )
+    group.add_argument(
         "--memory", type=parse_size, metavar="SIZE", help="bytes of the device that models may hold, such as 8GB"
+    )
+    group.add_argument(
+        "--threads",
+        type=parse_threads,
+        metavar="N",
+        help="threads of one operation on the CPU; default: $GRAPHFLOW_THREADS, or what OMP_NUM_THREADS or torch decides",
     )
 
 
@@ -128,7 +144,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
 
 
 def computing(options: argparse.Namespace) -> dict[str, Any]:
-    """What the options state of the device; the rest comes from the environment."""
+    """The settings of the device that the options state; the others come from the environment."""
     stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory")}
     return {name: value for name, value in stated.items() if value is not None}
 

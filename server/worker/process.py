@@ -24,6 +24,7 @@ from threading import Thread
 from typing import Any
 
 from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, Workflow
+from graphflow.spi import prepare_threads
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
@@ -40,6 +41,7 @@ PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> int:
     """Serve until the server sends `stop` or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_threads()
     warnings.simplefilter("ignore", UnusedInput)  # the client got them when the prompt was accepted
     sock = socket.socket(fileno=int(arguments[0]))
     sock.set_inheritable(False)  # a program that a node starts has no part in this
