@@ -38,7 +38,13 @@ class Limits:
     waiting: int = 100_000
     """Prompts that may wait."""
     sockets: int = 1000
+    """Websockets that are open at a time."""
     connections: int = 4000
+    """Connections that are open at a time."""
+    waits: int = 1000
+    """Requests that wait for news at a time: `?wait=`, long polls and streams of events."""
+    share_of_one: float = 0.5
+    """The part of connections, websockets and waits that one network address may have."""
     outbox: int = 1 << 20
     """Bytes that may wait for one slow websocket client."""
     stalled_seconds: float = 20.0

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from graphflow import Engine
 
+from .http.shares import Shares
 from .live.hub import Hub
 from .monitoring.logs import RecentLines
 from .monitoring.metrics import Metrics
@@ -39,9 +40,16 @@ class ServerState:
     """One upload at a time is put in its place, so that the cap of the folder holds."""
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One change of the settings at a time."""
+    socket_places: Shares = field(init=False)
+    waits: Shares = field(init=False)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Future[None] | None = None
     """The end of the queue, once it has begun."""
+
+    def __post_init__(self) -> None:
+        limits = self.options.limits
+        self.socket_places = Shares(limits.sockets, limits.share_of_one)
+        self.waits = Shares(limits.waits, limits.share_of_one)
 
 
 STATE: web.AppKey[ServerState] = web.AppKey("state", ServerState)

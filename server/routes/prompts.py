@@ -16,6 +16,7 @@ from graphflow import Problem
 from ..checks.acceptance import Examined, accept, examine
 from ..http.answers import answer, answer_made
 from ..http.bodies import is_small, read_model, read_query
+from ..http.connections import ends_with_client
 from ..http.policies import READ, WRITE
 from ..http.refusal import RequestRefused, problems_json
 from ..http.route import Route
@@ -69,7 +70,10 @@ async def post_prompt(request: web.Request) -> web.Response:
         found["warnings"] = accepted.warnings
     if query.wait is None:
         return answer(found)
-    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+    with state.waits.taken(request.remote or "") as has_place, ends_with_client(request):
+        # The prompt is accepted in any case; where no place is left, the answer is its state at this moment.
+        patience = min(query.wait, state.options.limits.wait_seconds) if has_place else 0.0
+        prompt = await state.queue.wait(accepted.prompt_id, patience)
     return await answer_made(lambda: state_text(found, prompt))
 
 
@@ -152,10 +156,27 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     state, query = request.app[STATE], read_query(request, EventsQuery)
     prompt = await find_prompt(request)
     since = query.since
-    if "text/event-stream" in request.headers.get("Accept", ""):
+    streams = "text/event-stream" in request.headers.get("Accept", "")
+    wait = min(query.wait, state.options.limits.wait_seconds)
+    if not streams and wait == 0:
+        return await _listed(state, prompt, since, 0)
+    with state.waits.taken(request.remote or "") as has_place, ends_with_client(request):
+        if not has_place:
+            raise RequestRefused(
+                503,
+                Problem(
+                    "too_many_waits",
+                    "too many requests wait for news already",
+                    hint="try again in a moment, or follow prompts by one websocket",
+                ),
+            )
+        if not streams:
+            return await _listed(state, prompt, since, wait)
         named = request.headers.get("Last-Event-ID", "")
         return await _stream(request, prompt, int(named) if named.isdecimal() and len(named) < 16 else since)
-    wait = min(query.wait, state.options.limits.wait_seconds)
+
+
+async def _listed(state: ServerState, prompt: Prompt, since: int, wait: float) -> web.Response:
     events = await state.queue.events(prompt.id, since, wait)
     last = events[-1].number if events else since
     return await answer_made(

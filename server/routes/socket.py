@@ -37,10 +37,14 @@ MESSAGES, PER_SECONDS = 100, 5.0
 async def websocket(request: web.Request) -> web.StreamResponse:
     """The events of the client's prompts as they happen; first what it may have missed."""
     state, query = request.app[STATE], read_query(request, SocketQuery)
-    if len(state.hub) >= state.options.limits.sockets:
-        raise RequestRefused(
-            503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already")
-        )
+    with state.socket_places.taken(request.remote or "") as has_place:
+        if not has_place:
+            most = len(state.socket_places)
+            raise RequestRefused(503, Problem("too_many_sockets", f"{most} websockets are open already"))
+        return await _served(request, state, query)
+
+
+async def _served(request: web.Request, state: ServerState, query: SocketQuery) -> web.StreamResponse:
     ws = web.WebSocketResponse(
         heartbeat=HEARTBEAT, autoping=False, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )

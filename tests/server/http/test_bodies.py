@@ -330,7 +330,7 @@ def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(
 
 
 def test_attack_14_connections_are_capped(serve):
-    with serve(limits={"connections": 5}) as server:
+    with serve(limits={"connections": 5, "share_of_one": 1.0}) as server:
         held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(5)]
         time.sleep(0.2)
         more = socket.create_connection(("127.0.0.1", server.port), timeout=10)
