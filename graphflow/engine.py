@@ -17,7 +17,7 @@ from typing import Any
 from .cache import Cache, Entry
 from .check.validate import Bound, beside, sound, validate
 from .document.workflow import Source, Workflow, as_workflow
-from .events import Event, RunDone
+from .events import Event, ModelEvent, RunDone
 from .execution import Run, Surroundings
 from .execution.lanes import Lanes
 from .execution.reading import watched
@@ -84,6 +84,8 @@ class Result:
     cached: tuple[str, ...] = ()
     """Nodes that did not have to run."""
     seconds: float = 0.0
+    models: tuple[ModelEvent, ...] = ()
+    """What devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
 
     def __getitem__(self, name: str) -> NodeResult:
         key = self.workflow.find(name)
@@ -232,7 +234,8 @@ class Engine:
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
         workflow = self._taken(workflow)
-        emit = on_event or _ignore
+        models: list[ModelEvent] = []
+        emit = _noting(models, on_event or _ignore)
         began = time.perf_counter()
         with in_bulk():
             checked = self.check(workflow, targets)
@@ -269,7 +272,7 @@ class Engine:
         if work.problems:
             raise NodeFailed(work.problems)
         nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
-        return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
+        return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began, tuple(models))
 
     def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.
@@ -310,6 +313,17 @@ def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, F
 
 def _is_output(kind: NodeType | None) -> bool:
     return kind is not None and kind.is_output
+
+
+def _noting(models: list[ModelEvent], emit: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Keeps what is heard about models, and passes all on."""
+
+    def heard(event: Event) -> None:
+        if isinstance(event, ModelEvent):
+            models.append(event)
+        emit(event)
+
+    return heard
 
 
 def _ignore(_: Event) -> None: ...

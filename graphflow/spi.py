@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cache import default_folder
     from .check.validate import beside
-    from .cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, parse_size
+    from .cli.common import (
+        DONE,
+        FAILED,
+        add_cache_options,
+        add_folder_options,
+        cache_folder,
+        complain,
+        computing,
+        parse_size,
+    )
     from .document.workflow import as_link
     from .events import (
         Message,
@@ -50,6 +59,7 @@ __all__ = [
     "Check",
     "compatible",
     "complain",
+    "computing",
     "current",
     "current_settings",
     "default_folder",
@@ -90,7 +100,7 @@ __all__ = [
 _NAMES = {
     "cache": "default_folder",
     "check.validate": "beside",
-    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain parse_size",
+    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "document.workflow": "as_link",
     "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",

@@ -52,11 +52,11 @@ def _embeddings_in(settings: Settings, *prompts: str) -> str:
     return " ".join(found)
 
 
-def _text_outside(settings: Settings, text: str) -> str:
+def _text_outside(settings: Settings, text: str, **_: Any) -> str:
     return _embeddings_in(settings, text)
 
 
-def _texts_outside(settings: Settings, text_g: str, text_l: str) -> str:
+def _texts_outside(settings: Settings, text_g: str, text_l: str, **_: Any) -> str:
     return _embeddings_in(settings, text_g, text_l)
 
 

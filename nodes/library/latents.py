@@ -103,7 +103,7 @@ def add_noise(
     format, prediction = LatentFormat(4, scale=_SD1_SCALE), Epsilon()
     if model is not None:
         format, prediction = model.latent, model.prediction
-    level = min(prediction.at(1.0 - timestep / 999), prediction.sigma_max)
+    level = max(min(prediction.at(1.0 - timestep / 999), prediction.sigma_max), prediction.sigma_min)
     sigma = torch.tensor(level, dtype=torch.float32)
     x0 = format.into(latent["samples"])
     noise = prepare_noise(x0.shape, seed, batch_index=latent.get("batch_index"))

@@ -54,15 +54,15 @@ def _vae_digest(settings: Settings, vae_name: str) -> str:
     return _digest(settings, "vae", vae_name)
 
 
-def _unet_digest(settings: Settings, unet_name: str) -> str:
+def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
     return _digest(settings, "diffusion_models", unet_name)
 
 
-def _clip_digest(settings: Settings, clip_name: str) -> str:
+def _clip_digest(settings: Settings, clip_name: str, **_: Any) -> str:
     return _digest(settings, "text_encoders", clip_name)
 
 
-def _clips_digest(settings: Settings, clip_name1: str, clip_name2: str) -> str:
+def _clips_digest(settings: Settings, clip_name1: str, clip_name2: str, **_: Any) -> str:
     return " ".join(_digest(settings, "text_encoders", name) for name in (clip_name1, clip_name2))
 
 

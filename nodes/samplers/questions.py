@@ -22,7 +22,7 @@ from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import Model, ModelHandle
 from ..model.patch import CallPatch, Patch
-from .guidance import Guider, Side, all_sides
+from .guidance import NEGATIVE, Guider, Side, all_sides
 from .regions import Region, region, spread
 
 __all__ = ["Questions"]
@@ -138,6 +138,8 @@ class Questions:
 
     def _new_part(self, side: Side, batch: Batch) -> _Part:
         count, family = self._shape[0], side.model.family
+        if side.name == NEGATIVE:
+            batch = tuple(replace(entry, negative=True) for entry in batch)
         where = region(batch, count, *self._shape[-2:], multiple=side.model.latent.multiple)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))

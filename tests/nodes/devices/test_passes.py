@@ -229,8 +229,15 @@ def test_what_runs_on_the_device_may_ask_it_for_more():
     assert loop.run(lambda: loop.run(lambda: 3) + 1) == 4
 
 
-def test_the_size_alone_is_the_smallest_that_holds_the_rows():
-    assert [size_of_passes(rows, (64, 64)) for rows in (1, 2, 3, 5, 9, 17, 40)] == [1, 2, 4, 8, 16, 16, 16]
+def test_the_size_alone_is_the_smallest_that_holds_small_rows():
+    assert [size_of_passes(rows, (8, 8)) for rows in (1, 2, 3, 5, 9, 17, 40)] == [1, 2, 4, 8, 16, 16, 16]
+
+
+def test_the_size_alone_wastes_no_large_rows():
+    assert [size_of_passes(rows, (64, 64)) for rows in (1, 2, 3, 4, 6, 10)] == [1, 2, 1, 4, 2, 2]
+    for rows_ in range(1, 40):
+        size = size_of_passes(rows_, (64, 64))
+        assert -(-rows_ // size) * size < rows_ * 1.15
 
 
 def test_the_size_for_sharing_is_larger_where_latents_are_small_and_never_smaller_than_alone():
@@ -238,6 +245,7 @@ def test_the_size_for_sharing_is_larger_where_latents_are_small_and_never_smalle
     assert size_of_passes(2, (32, 32), together=16) == 8
     assert size_of_passes(2, (64, 64), together=16) == 2
     assert size_of_passes(8, (128, 128), together=16) == 8
+    assert size_of_passes(2, (4, 64, 64), together=16) == 2
     assert size_of_passes(2, (64, 64), together=16, kind="cuda") == 16
     for rows_, together in ((1, 3), (2, 2), (3, 5)):
         assert size_of_passes(rows_, (8, 8), together) in SIZES
