@@ -43,37 +43,43 @@ def apart(got: torch.Tensor, want: torch.Tensor) -> float:
 
 def inner_rows(models: Path) -> list[tuple[str, float]]:
     """Text embeddings, the U-Net's answers and the VAE by themselves."""
-    from graphflow_nodes.devices.pool import Pool
-    from graphflow_nodes.families.handles import Clip, Model, Source, Vae
-    from graphflow_nodes.families.text import encode_text
-    from graphflow_nodes.families.unet import denoiser, predictor
-    from graphflow_nodes.families.vae import decode, encode
-    from graphflow_nodes.model.prediction import Epsilon
+    from graphflow_nodes.devices.use import open_device
+    from graphflow_nodes.devices.vae import decode, encode
+    from graphflow_nodes.families.opened import open_model
+    from graphflow_nodes.families.text import encode_prompt
+    from graphflow_nodes.model.entry import Entry
+    from graphflow_nodes.samplers.denoiser import denoiser
+    from graphflow_nodes.samplers.guidance import CFG
 
     want = load_file(HERE / "steps.safetensors")
-    source = Source(str(models / "checkpoints" / NAME), "ldm", "made-up")
-    pool, sampling = Pool(), Epsilon()
+    with gf.Engine() as engine:
+        device, opened = open_device(engine.settings), open_model(models / "checkpoints" / NAME, engine.settings)
     texts = json.loads((HERE / "workflow" / "euler__normal.json").read_text())
-    positive, pooled = encode_text(pool, Clip(source), texts["6"]["inputs"]["text"])
-    negative, _ = encode_text(pool, Clip(source), texts["7"]["inputs"]["text"])
-    rows = [
-        ("text embedding, positive", apart(positive, want["cond_positive"])),
-        ("text embedding, negative", apart(negative, want["cond_negative"])),
-        ("text embedding, pooled", apart(pooled, want["pooled_positive"])),
-    ]
-    for name, context in (("cond", positive), ("uncond", negative)):
-        ask = denoiser(predictor(pool.unet(Model(source))), pool.device, [(context, {})], [], 1.0, sampling.time)
-        for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
-            sigma = torch.tensor(float(key.split("sigma")[1]))
-            if key.endswith("14.6146"):
-                sigma = sampling.table()[-1]
-            x = want["noise"] * sigma
-            rows.append((f"U-Net, {name}, sigma {float(sigma):.2f}", apart(ask(x, sigma), want[key])))
-    picture = decode(pool, Vae(source), want["latent_euler_normal"])
-    rows.append(("VAE decode", apart(picture, want["image_euler_normal"])))
-    rows.append(
-        ("VAE encode", apart(encode(pool, Vae(source), want["image_euler_normal"]), want["vae_encode_of_image"]))
+    (positive,), (negative,) = (
+        encode_prompt(device, opened.clip, texts[key]["inputs"]["text"], {}) for key in ("6", "7")
     )
+    rows = [
+        ("text embedding, positive", apart(positive.text[None], want["cond_positive"])),
+        ("text embedding, negative", apart(negative.text[None], want["cond_negative"])),
+        ("text embedding, pooled", apart(positive.pooled[None], want["pooled_positive"])),
+    ]
+    largest = opened.model.prediction.table()[-1]
+
+    def x0(entry: Entry, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        guider = CFG(opened.model, ((entry,),), None, 1.0)
+        with denoiser(device, guider, x, torch.stack([sigma, torch.zeros(())])) as denoise:
+            return denoise(x, sigma)
+
+    for name, entry in (("cond", positive), ("uncond", negative)):
+        for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
+            sigma = largest if key.endswith("14.6146") else torch.tensor(float(key.split("sigma")[1]))
+            rows.append(
+                (f"U-Net, {name}, sigma {float(sigma):.2f}", apart(x0(entry, want["noise"] * sigma, sigma), want[key]))
+            )
+    image = decode(device, opened.vae, want["latent_euler_normal"])
+    rows.append(("VAE decode", apart(image, want["image_euler_normal"])))
+    latent = encode(device, opened.vae, want["image_euler_normal"])
+    rows.append(("VAE encode", apart(latent, want["vae_encode_of_image"])))
     return rows
 
 
