@@ -22,7 +22,7 @@ from graphflow_nodes.devices.vae import decode
 from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.families.text import encode_prompt
 from graphflow_nodes.samplers.denoiser import denoiser
-from graphflow_nodes.samplers.guidance import CFG
+from graphflow_nodes.samplers import guidance
 from graphflow_nodes.samplers.table import SAMPLERS, prepare_noise, sample, schedule
 from PIL import Image
 
@@ -61,7 +61,7 @@ def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = 
     drawn = []
     for at in range(0, len(asked), BATCH):
         batch = asked[at : at + BATCH]
-        guider = CFG(model, (tuple(texts[item.text] for item in batch),), ((texts[""],),), cfg)
+        guider = guidance.CFG(model, (tuple(texts[item.text] for item in batch),), ((texts[""],),), cfg)
         noise = torch.cat([prepare_noise((1, 4, SIZE // 8, SIZE // 8), item.seed) for item in batch])
         start = model.prediction.noised(torch.zeros_like(noise), noise, sigmas[0], max_denoise=True)
         with denoiser(device, guider, start, sigmas) as denoise:
