@@ -21,8 +21,8 @@ from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.devices.vae import decode
 from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.families.text import encode_prompt
-from graphflow_nodes.samplers.denoiser import denoiser
 from graphflow_nodes.samplers import guidance
+from graphflow_nodes.samplers.denoiser import denoiser
 from graphflow_nodes.samplers.table import SAMPLERS, prepare_noise, sample, schedule
 from PIL import Image
 
