@@ -14,6 +14,7 @@ __all__ = [
     "GraphFlowError",
     "InvalidWorkflow",
     "NodeFailed",
+    "CacheWarning",
     "Cancelled",
     "Problem",
     "did_you_mean",
@@ -68,6 +69,10 @@ class Cancelled(GraphFlowError):
 
     def __init__(self) -> None:
         super().__init__([Problem("cancelled", "the run was cancelled")])
+
+
+class CacheWarning(UserWarning):
+    """The cache cannot be used as it was asked to be: runs go on without it, or with a part of it."""
 
 
 class UnusedInput(UserWarning):

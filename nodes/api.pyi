@@ -5,7 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from graphflow import NodeHandle, Place, Value
+from graphflow import NodeRef, Place, Value
 
 class Boolean(Value): ...
 class Clip(Value): ...
@@ -277,7 +277,7 @@ def EmptyImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _EmptyImage:
-    """Pictures of one colour, which is 0xRRGGBB as a number.
+    """Images of one colour, which is 0xRRGGBB as a number.
 
     `width`: 1 to 16384
     `height`: 1 to 16384
@@ -474,7 +474,7 @@ def ImageBlend(
 ) -> _ImageBlend:
     """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
 
-    The second gets the size of the first. `difference` is the first less the second, no less than 0.
+    The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
 
     `blend_factor`: 0.0 to 1.0
     """
@@ -517,7 +517,7 @@ def ImageColorToMask(
     """
     ...
 
-class _ImageCompare(NodeHandle):
+class _ImageCompare(NodeRef):
     compare_view: Place
     image_a: Place
     image_b: Place
@@ -627,7 +627,7 @@ def ImageInvert(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageInvert:
-    """1 - picture."""
+    """1 - image."""
     ...
 
 class _ImagePadForOutpaint_:
@@ -1298,7 +1298,7 @@ def LoadImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _LoadImage:
-    """Read a picture of the input folder; the mask is 1 where it is transparent."""
+    """Read an image of the input folder; the mask is 1 where it is transparent."""
     ...
 
 class _LoadImageMask(Mask):
@@ -1312,7 +1312,10 @@ def LoadImageMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _LoadImageMask:
-    """Read a channel of a picture of the input folder as a mask; of alpha, what is transparent is 1."""
+    """Read a channel of an image of the input folder as a mask [1,H,W]; of alpha, what is transparent is 1.
+
+    An image without an alpha channel is nowhere transparent. Of an animation, the first frame is taken.
+    """
     ...
 
 class _LoadLatent(Latent):
@@ -1353,7 +1356,7 @@ def MaskComposite(
     """
     ...
 
-class _MaskPreview(NodeHandle):
+class _MaskPreview(NodeRef):
     mask: Place
 def MaskPreview(
     *,
@@ -1410,7 +1413,7 @@ def PreviewAny(
     """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
     ...
 
-class _PreviewImage(NodeHandle):
+class _PreviewImage(NodeRef):
     images: Place
 def PreviewImage(
     *,
@@ -1418,7 +1421,7 @@ def PreviewImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _PreviewImage:
-    """Write pictures into the folder for temporary files."""
+    """Write images into the folder for temporary files."""
     ...
 
 class _PrimitiveBoolean(Boolean):
@@ -1613,7 +1616,7 @@ def RepeatImageBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _RepeatImageBatch:
-    """A batch of pictures over and over, `amount` times in all.
+    """A batch of images over and over, `amount` times in all.
 
     `amount`: 1 to 4096
     """
@@ -1719,7 +1722,7 @@ def ResolutionSelector(
     """
     ...
 
-class _SaveImage(NodeHandle):
+class _SaveImage(NodeRef):
     images: Place
     filename_prefix: Place
 def SaveImage(
@@ -1729,7 +1732,7 @@ def SaveImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
-    """Write pictures as PNG into the output folder, with the workflow embedded.
+    """Write images as PNG into the output folder, with the workflow embedded.
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
     `%date:yyyy-MM-dd%` (also `hh mm ss`).
@@ -1760,7 +1763,7 @@ def SaveImageAdvanced(
     """
     ...
 
-class _SaveImageWebsocket(NodeHandle):
+class _SaveImageWebsocket(NodeRef):
     images: Place
 def SaveImageWebsocket(
     *,
@@ -1771,7 +1774,7 @@ def SaveImageWebsocket(
     """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
     ...
 
-class _SaveLatent(NodeHandle):
+class _SaveLatent(NodeRef):
     samples: Place
     filename_prefix: Place
 def SaveLatent(

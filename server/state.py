@@ -11,23 +11,23 @@ from aiohttp import web
 from graphflow import Engine
 
 from .live.hub import Hub
-from .logs import Recent
-from .metrics import Metrics
+from .monitoring.logs import RecentLines
+from .monitoring.metrics import Metrics
 from .options import Options
 from .queue import PromptQueue
 
-__all__ = ["STATE", "State"]
+__all__ = ["STATE", "ServerState"]
 
 
 @dataclass(slots=True)
-class State:
+class ServerState:
     options: Options
     engine: Engine
     """For its node types, its settings and its checks; it runs nothing here."""
     queue: PromptQueue
     metrics: Metrics
     hub: Hub
-    recent: Recent
+    recent: RecentLines
     checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "graphflow-check"))
     """Small workflows are checked one after the other: a check asks folders many small questions, and threads that do so
     at the same time spend more on taking turns than on the checks. It is not the event loop, as a folder may be slow."""
@@ -43,4 +43,4 @@ class State:
     """The end of the queue, once it has begun."""
 
 
-STATE: web.AppKey[State] = web.AppKey("state", State)
+STATE: web.AppKey[ServerState] = web.AppKey("state", ServerState)

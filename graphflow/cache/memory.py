@@ -1,14 +1,15 @@
-"""The memory tier: recipe -> entry, least recently used first out, within a byte budget."""
+"""Memory as a store: recipe -> entry, least recently used first out, within a byte budget."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
 from ..values import measure
 from .entry import Entry, Origin, with_all_behind
+from .store import Alias, Batch, Kept, Put, Written
 
 __all__ = ["MemoryTier"]
 
@@ -33,15 +34,19 @@ class MemoryTier:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, recipe: bytes) -> Entry | None:
+    @property
+    def can_keep(self) -> bool:
+        return self.budget > 0
+
+    def get(self, recipe: bytes) -> Kept | None:
         with self._lock:
             found = self._entries.get(recipe)
             if found is None:
                 return None
             self._entries.move_to_end(recipe)
-            return found.entry
+            return found.kept
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> Kept | None:
         with self._lock:
             recipe = self._of_key(key)
         return self.get(recipe) if recipe is not None else None
@@ -51,19 +56,38 @@ class MemoryTier:
         return next(reversed(self._keys.get(key, {})), None) if key is not None else None
 
     def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
-        """As `get` or `find`, without counting it as use."""
+        """As `get` or `find`; it does not count as use."""
         with self._lock:
             known = recipe if recipe is not None else self._of_key(key)
             found = self._entries.get(known) if known is not None else None
-            return found.entry if found is not None else None
+            return found.kept.entry if found is not None else None
+
+    def fetch(self, recipes: Sequence[bytes]) -> None:
+        """It is near enough."""
+
+    def write(self, batch: Batch) -> Written:
+        gone: set[bytes] = set()
+        for change in batch.changes:
+            if isinstance(change, Put):
+                self.put(change.recipe, change.entry, change.key, change.origin, change.encoded is not None)
+            elif isinstance(change, Alias):
+                is_stored = None not in change.entry.contents
+                self.put(change.recipe, change.entry, change.key, change.origin, is_stored)
+            else:
+                gone |= self.replace(change.recipe, change.key, change.entry)
+        return Written(gone=frozenset(gone))
 
     def put(
-        self, recipe: bytes, entry: Entry, key: bytes | None = None, origin: Origin | None = None,
+        self,
+        recipe: bytes,
+        entry: Entry,
+        key: bytes | None = None,
+        origin: Origin | None = None,
         is_stored: bool = False,
-    ) -> None:  # fmt: skip
-        """`is_stored`: it is in the disk tier, too."""
+    ) -> None:
+        """`is_stored`: the stores behind the memory have it, too."""
         structure, memories = measure(entry.outputs)
-        held = _Held(entry, structure + OVERHEAD, memories, key, origin, is_stored)
+        held = _Held(Kept(entry, recipe, key, origin), structure + OVERHEAD, memories, is_stored)
         with self._lock:
             self._forget(recipe)
             if held.size + sum(memories.values()) > self.budget:
@@ -91,19 +115,20 @@ class MemoryTier:
             if known[0] == 0:
                 self.bytes -= known[1]
                 del self._memories[memory]
-        if old.key is not None:
-            alike = self._keys[old.key]
+        key = old.kept.key
+        if key is not None:
+            alike = self._keys[key]
             del alike[recipe]
             if not alike:
-                del self._keys[old.key]
+                del self._keys[key]
 
-    def stored(self, recipe: bytes) -> tuple[Entry, bytes | None, Origin] | None:
-        """The entry, key and origin of what is, or should be, in the disk tier, too."""
+    def stored(self, recipe: bytes) -> Kept | None:
+        """An entry that is, or should be, in the stores behind the memory, too."""
         with self._lock:
             found = self._entries.get(recipe)
-        if found is None or not found.is_stored or found.origin is None:
+        if found is None or not found.is_stored or found.kept.origin is None:
             return None
-        return found.entry, found.key, found.origin
+        return found.kept
 
     def forget(self, recipes: Iterable[bytes]) -> None:
         with self._lock:
@@ -111,35 +136,36 @@ class MemoryTier:
                 self._forget(recipe)
 
     def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> frozenset[bytes]:
-        """Forget what says something else than the entry for this recipe or this key (None: all of it), and all that
-        stands on one whose outputs were others. Gives those whose outputs were, or may be, others."""
+        """Forget entries of this recipe or this key that differ from the entry (None: all of them), and all that stand on
+        one whose outputs were others. Returns those whose outputs were, or may be, others."""
         with self._lock:
             wrong: set[bytes] = set()
             changed: set[bytes] = set()
             for known in (recipe, *(self._keys.get(key, ()) if key is not None else ())):
                 held = self._entries.get(known)
                 if held is not None:
-                    if entry is None or held.entry.contents != entry.contents or None in entry.contents:
+                    old = held.kept.entry
+                    if entry is None or old.contents != entry.contents or None in entry.contents:
                         changed.add(known)
-                    if known in changed or (entry is not None and held.entry.ui != entry.ui):
+                    if known in changed or (entry is not None and old.ui != entry.ui):
                         wrong.add(known)
             if changed:
                 users: dict[bytes, list[bytes]] = {}
                 for known, held in self._entries.items():
-                    for source, _ in held.origin.links.values() if held.origin is not None else ():
+                    origin = held.kept.origin
+                    for source, _ in origin.links.values() if origin is not None else ():
                         users.setdefault(source, []).append(known)
                 changed = with_all_behind(changed, users)
             for known in wrong | changed:
                 self._forget(known)
             return frozenset(changed)
 
-    def origins(self, kind: str) -> Iterator[tuple[Origin, Entry]]:
-        """What is known of the entries of a node type, newest first."""
+    def origins(self, kind: str) -> Iterator[tuple[Origin, float]]:
         with self._lock:
-            known = list(reversed(self._entries.values()))
-        for held in known:
-            if held.origin is not None and held.origin.type == kind:
-                yield held.origin, held.entry
+            known = [held.kept for held in reversed(self._entries.values())]
+        for kept in known:
+            if kept.origin is not None and kept.origin.type == kind:
+                yield kept.origin, kept.entry.created
 
     def clear(self) -> None:
         with self._lock:
@@ -151,10 +177,8 @@ class MemoryTier:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    entry: Entry
+    kept: Kept
     size: int
     """Bytes of everything but the memories."""
     memories: Mapping[int, int]
-    key: bytes | None
-    origin: Origin | None
     is_stored: bool

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..cache import Cache, own_folder
 from ..problem import GraphFlowError, InvalidWorkflow, Problem
-from .common import DONE, FAILED, add_cache_options, cache_folder, complain, parse_size
+from .common import DONE, FAILED, add_cache_options, cache_folder, complain, parse_size, shown_at_the_end
 
 __all__ = ["configure", "run"]
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if not _is_there(folder):
         print(f"{folder}: there is no cache here")
         return DONE
-    cache = Cache(folder)
+    cache = Cache(folder, warn=shown_at_the_end)
     try:
         return _run(options, cache)
     finally:

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from ..settings import Settings
 from ..values import Blocked
+from ..values.wires import Check, check_of
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
 from .source import code_digest, has_file, text_digest
@@ -114,6 +115,11 @@ class NodeType:
     @cached_property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def checks(self) -> tuple[Check | None, ...]:
+        """For each output, what its values must pass."""
+        return tuple(check_of(output.type, typed=self.fills_in) for output in self.outputs)
 
     @cached_property
     def is_dynamic(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow import GraphFlowError, Problem, Settings
-from graphflow.files.filenames import mended
+from graphflow.spi import mended
 
 __all__ = ["check_prefix", "inside", "target_of"]
 

@@ -19,10 +19,10 @@ import aiohttp
 
 from graphflow import Event, GraphFlowError, Problem
 
-from .http import Connection, Gone
+from .http import Connection, NotOffered
 from .messages import ENDS, Translation
 
-__all__ = ["FIRST_PAUSE", "MISSES", "Live", "follow", "lost", "patiently"]
+__all__ = ["FIRST_PAUSE", "MISSES", "MessageStream", "follow", "lost", "patiently"]
 
 T = TypeVar("T")
 LIVE = ("progress", "progress_state")
@@ -33,7 +33,7 @@ MISSES = 3
 """How often in a row a prompt may be neither in the queue nor in the history (it moves from one to the other)."""
 
 
-class Live:
+class MessageStream:
     """The websocket of one prompt, opened again when it breaks; an async context manager.
 
     Entering waits for the first attempt, so that a prompt that is posted afterwards is heard of from its start.
@@ -47,7 +47,7 @@ class Live:
         self._server, self._client_id, self._prompt_id = server, client_id, prompt_id
         self._tried = asyncio.Event()
 
-    async def __aenter__(self) -> Live:
+    async def __aenter__(self) -> MessageStream:
         self._task = asyncio.create_task(self._listen())
         await self._tried.wait()
         return self
@@ -92,7 +92,7 @@ def _read(message: aiohttp.WSMessage) -> Iterator[tuple[str, Any]]:
 
 
 async def follow(
-    server: Connection, prompt_id: str, live: Live, told: Translation, patience: float
+    server: Connection, prompt_id: str, live: MessageStream, told: Translation, patience: float
 ) -> AsyncGenerator[Event, None]:  # fmt: skip
     """The events of a prompt that was posted; the last is a RunDone.
 
@@ -101,7 +101,7 @@ async def follow(
     try:
         first = await patiently(lambda: server.log(prompt_id, 0, 0), patience)
         trusted, source = LIVE, _log(server, prompt_id, live, first, patience)
-    except Gone:
+    except NotOffered:
         trusted, source = None, _history(server, prompt_id, live, patience)
     certain = asyncio.create_task(source)
     certain.add_done_callback(lambda _: live.messages.put_nowait(("", None)))
@@ -129,7 +129,7 @@ async def follow(
             await certain
 
 
-async def _log(server: Connection, prompt_id: str, live: Live, events: list[Any], patience: float) -> None:
+async def _log(server: Connection, prompt_id: str, live: MessageStream, events: list[Any], patience: float) -> None:
     """Hand on the numbered log, each event once, until the prompt is over."""
     since = 0
     while True:
@@ -140,13 +140,13 @@ async def _log(server: Connection, prompt_id: str, live: Live, events: list[Any]
                 return
         try:
             events = await patiently(lambda: server.log(prompt_id, since, LONG_POLL), patience)  # noqa: B023
-        except Gone:
+        except NotOffered:
             raise lost(server.url, prompt_id) from None
         if not events:
             await asyncio.sleep(FIRST_PAUSE)
 
 
-async def _history(server: Connection, prompt_id: str, live: Live, patience: float) -> None:
+async def _history(server: Connection, prompt_id: str, live: MessageStream, patience: float) -> None:
     """Wait until the prompt is in the history, and hand on what the websocket has not told of it."""
     misses = 0
     while True:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graphflow import Event, Problem, Workflow
-from graphflow.document.workflow import as_link
-from graphflow.events import NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
+from graphflow.spi import NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted, as_link
 
 __all__ = ["ENDS", "Translation"]
 

@@ -26,7 +26,7 @@ from graphflow import (
 )
 
 from .files import fetched
-from .follow import FIRST_PAUSE, MISSES, Live, follow, lost, patiently
+from .follow import FIRST_PAUSE, MISSES, MessageStream, follow, lost, patiently
 from .http import Connection, opened
 from .messages import Translation
 
@@ -97,7 +97,7 @@ class HttpRemote:
     ) -> AsyncGenerator[Event, None]:
         """Post the workflow and follow it; whoever stops listening, or sets `cancel`, stops it."""
         client_id = uuid.uuid4().hex
-        async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
+        async with opened(self.url, self._token) as server, MessageStream(server, client_id, run_id) as live:
             prompt_id = told.prompt_id = await self._post(server, workflow, client_id, run_id, **options)
             watch = asyncio.create_task(self._cancel_when(cancel, server, prompt_id)) if cancel is not None else None
             try:
@@ -199,7 +199,7 @@ class HttpRemote:
     async def _follow(self, run_id: str, told: Translation) -> AsyncGenerator[Event, None]:
         told.prompt_id = run_id
         client_id = self._submitted[run_id][0] if run_id in self._submitted else uuid.uuid4().hex
-        async with opened(self.url, self._token) as server, Live(server, client_id, run_id) as live:
+        async with opened(self.url, self._token) as server, MessageStream(server, client_id, run_id) as live:
             async for event in follow(server, run_id, live, told, self.patience):
                 yield event
 

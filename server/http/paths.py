@@ -13,10 +13,10 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
-from graphflow.files.filenames import why_not
+from graphflow.spi import why_not
 
 __all__ = ["BadName", "composed", "entries", "move", "open_file", "remove", "segments", "write_file"]
 
@@ -83,7 +83,7 @@ def _parts_of_file(name: str, hidden: bool) -> list[str]:
     return parts
 
 
-def open_file(root: Path, name: str, hidden: bool = False) -> BinaryIO:
+def open_file(root: Path, name: str, hidden: bool = False) -> BufferedReader:
     """A plain file below the root, for reading. Raises FileNotFoundError for all that is none, or lies elsewhere."""
     parts = _parts_of_file(name, hidden)
     with _folder(root, parts[:-1]) as folder:

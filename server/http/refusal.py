@@ -11,7 +11,7 @@ from graphflow import Problem
 
 from .answers import answer
 
-__all__ = ["LONGEST_TEXT", "REASONS", "Refused", "refusal", "short", "told"]
+__all__ = ["LONGEST_TEXT", "REASONS", "RequestRefused", "refusal", "short", "told"]
 
 REASONS = {
     400: "bad_request", 401: "no_token", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 408: "too_slow",
@@ -26,7 +26,7 @@ LONGEST_TEXT = 1000
 """Characters of each text of a problem: what a client has sent is not sent back whole."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """Ends a request with a 4xx. `node_errors` and `kind` are for clients of the field, `problems` for all."""
 
     def __init__(
@@ -73,5 +73,5 @@ def short(text: str, most: int = LONGEST_TEXT) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def refusal(refused: Refused) -> web.Response:
+def refusal(refused: RequestRefused) -> web.Response:
     return answer(refused.to_json(), status=refused.status)

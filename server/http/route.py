@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from .policies import Policy
 
-__all__ = ["Handler", "Route"]
+__all__ = ["TABLE", "Handler", "Route"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,3 +39,7 @@ class Route:
     """What it answers with besides 4xx."""
     twin: bool = True
     """It is served under `/api` as well."""
+
+
+TABLE: web.AppKey[tuple[Route, ...]] = web.AppKey("table of routes", tuple)
+"""All routes of an application, for its description."""

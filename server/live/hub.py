@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from ..metrics import Metrics
-from ..queue import Event
+from ..monitoring.metrics import Metrics
+from ..queue import QueueEvent
 from .listener import Listener
 from .outbox import Rank
 
@@ -78,7 +78,7 @@ class Hub:
 
     # -- events -----------------------------------------------------------------------------------------------------------
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
         if event.client_id is None:
             told: Iterable[Listener] = self.everyone()

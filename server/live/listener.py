@@ -14,10 +14,10 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..queue import Event, PromptQueue
+from ..queue import PromptQueue, QueueEvent
 from .outbox import Outbox, Rank
 
-__all__ = ["Listener", "Over"]
+__all__ = ["Listener", "EndMessage"]
 
 BATCH = 200
 """Events that are read from the log at a time."""
@@ -29,13 +29,13 @@ LAST = sys.maxsize
 """Stands for the newest event where its number is not known."""
 
 
-class Over(str):
+class EndMessage(str):
     """The last message about a prompt; whether it has been read is asked for with a ping behind it."""
 
     prompt_id: str
 
     @classmethod
-    def of(cls, prompt_id: str) -> Over:
+    def of(cls, prompt_id: str) -> EndMessage:
         over = cls(json.dumps({"type": "executing", "data": {"node": None, "prompt_id": prompt_id}}))
         over.prompt_id = prompt_id
         return over
@@ -73,7 +73,7 @@ class Listener:
     _asked: deque[tuple[bytes, str]] = field(default_factory=lambda: deque(maxlen=MOST_ASKED))
     _questions: int = 0
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: QueueEvent) -> None:
         """Called for each event, in order. Never waits."""
         prompt = event.prompt_id or ""
         behind = self._behind.get(prompt)
@@ -145,12 +145,12 @@ class Listener:
                         self.tell(progress)
             self._news.clear()
 
-    def _say(self, event: Event) -> None:
+    def _say(self, event: QueueEvent) -> None:
         self.outbox.put(event.text, Rank.STATE)
         if event.is_terminal:
-            self.outbox.put(Over.of(event.prompt_id or ""), Rank.STATE)
+            self.outbox.put(EndMessage.of(event.prompt_id or ""), Rank.STATE)
 
-    def _give(self, picture: Event, behind: _Behind | None) -> None:
+    def _give(self, picture: QueueEvent, behind: _Behind | None) -> None:
         """A picture that is a result goes to every connection of its client, whatever that has said of previews."""
         frame = _frame(picture, self.previews or "plain")
         waiting = sum(len(kept) for each in self._behind.values() for _, kept in each.pictures)
@@ -168,7 +168,7 @@ class Listener:
             await self.outbox.room()
             self.outbox.put(behind.pictures.popleft()[1], Rank.STATE)
 
-    def _pass_on(self, event: Event, prompt: str) -> None:
+    def _pass_on(self, event: QueueEvent, prompt: str) -> None:
         """What is not numbered: of all this, only the newest counts."""
         if event.type in ("preview", "picture"):
             if self.previews is not None:
@@ -185,7 +185,7 @@ class Listener:
             self.outbox.put(event.text, Rank.PROGRESS, ("progress", prompt, str(event.data.get("node"))))
 
 
-def _frame(event: Event, how: str) -> bytes:
+def _frame(event: QueueEvent, how: str) -> bytes:
     """A picture as one of the field's binary frames: 4 with metadata, 1 without."""
     if how == "metadata":
         metadata = json.dumps(event.data).encode()

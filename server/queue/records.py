@@ -5,23 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
+from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
 from .texts import digest
 
-__all__ = [
-    "ACTIVE", "FINISHED", "TERMINAL", "Accepted", "Conflict", "Counts", "Event", "Page", "Prompt", "Refused", "State",
-    "Submission",
-]  # fmt: skip
-
-State = Literal["pending", "running", "done", "failed", "cancelled"]
-ACTIVE: tuple[State, ...] = ("pending", "running")
-FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
-TERMINAL = ("execution_success", "execution_error", "execution_interrupted")
-"""The last event of a prompt is one of these, and only the last."""
+__all__ = ["Conflict", "Counts", "Page", "Prompt", "QueueEvent", "QueueUnavailable", "Receipt", "Submission"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Submission:
     node_errors: dict[str, Any] = field(default_factory=dict)
     """What was wrong with outputs that are left out; kept, so that a repeated submission gets the same answer."""
     webhook: str | None = None
-    """An http(s) URL that is told of the end. Refused unless its host is allowed."""
+    """An http(s) URL that is notified of the end. Refused unless its host is allowed."""
     sender: str = ""
     """Where it came from, such as a network address: of each sender only so many may wait."""
     asked: Any = None
@@ -67,7 +59,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Receipt:
     """The answer to a submission, the same each time the same one is made."""
 
     prompt_id: str
@@ -84,7 +76,7 @@ class Prompt:
 
     id: str
     number: float
-    state: State
+    state: StateName
     client_id: str | None
     created: float
     """Unix time; so are `started` (of the latest attempt) and `finished`."""
@@ -169,7 +161,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Event:
+class QueueEvent:
     """Something that has happened to a prompt, in the field's words.
 
     Stored (`number` 1, 2, ... without gaps in each prompt): execution_start, execution_cached, executing, executed, and
@@ -204,7 +196,7 @@ class Event:
         return self.type in TERMINAL
 
 
-class Refused(GraphFlowError):
+class QueueUnavailable(GraphFlowError):
     """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or too many
     prompts of its sender wait (`queue_full`)."""
 

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .live import Live
-from .news import News
-from .records import Event
+from .notifier import Notifier
+from .progress import RunProgress
+from .records import QueueEvent
 
 __all__ = ["Append", "Relay"]
 
-Told = list[tuple[str, str]]
+EventTexts = list[tuple[str, str]]
 """Types of events, and their data in JSON."""
-Append = Callable[[Told, int], Awaitable[int]]
+Append = Callable[[EventTexts, int], Awaitable[int]]
 """Writes events down behind the one with this number, however long that takes; the number of the last one then."""
 
 MOST_WAITING = 1000
@@ -26,19 +26,19 @@ MOST_WAITING = 1000
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    events: Told
+    events: EventTexts
 
 
 @dataclass(frozen=True, slots=True)
 class _Passing:
-    events: list[Event]
+    events: list[QueueEvent]
     is_result: bool = False
 
 
 class Relay:
     """Belongs to the event loop. `last` is the number of the last event that is in the file when the run begins."""
 
-    def __init__(self, live: Live, news: News, append: Append, last: int) -> None:
+    def __init__(self, live: RunProgress, news: Notifier, append: Append, last: int) -> None:
         self.live = live
         self._news, self._append, self._last = news, append, last
         self._waiting: deque[_States | _Passing] = deque()

@@ -10,14 +10,15 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..worker import Died, Finished, Job, Outcome, Released, Worker, last_node
+from ..protocol.words import FINISHED, StateName
+from ..worker import Attempt, Died, Finished, Outcome, Released, Worker, last_node
 from . import ledger, reading, upkeep
-from .live import Live
-from .news import News
-from .records import FINISHED, Prompt, State
+from .notifier import Notifier
+from .progress import RunProgress
+from .records import Prompt
 from .relay import Relay
 from .settings import WORKER_LOCK, QueueSettings
-from .store import Store, Transaction
+from .store import QueueStore, QueueTransaction
 
 __all__ = ["Runner"]
 
@@ -33,7 +34,7 @@ RETRY = 1.0
 class Runner:
     """Belongs to the event loop that called `start()`."""
 
-    def __init__(self, store: Store, news: News, settings: QueueSettings) -> None:
+    def __init__(self, store: QueueStore, news: Notifier, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
         self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
         self._relay: Relay | None = None
@@ -51,7 +52,7 @@ class Runner:
         self._task = asyncio.create_task(self._loop(), name="graphflow queue")
 
     @property
-    def live(self) -> Live | None:
+    def live(self) -> RunProgress | None:
         """The prompt that runs at the moment."""
         return self._relay.live if self._relay is not None else None
 
@@ -126,7 +127,7 @@ class Runner:
         elif prompt.id in self._cancels:
             outcome = Finished("execution_success", {}, {})  # the ledger is told of the cancel, and makes that of it
         else:
-            job = Job(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
+            job = Attempt(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
             outcome = await self.worker.run(job)
         self._relay = None
         try:
@@ -150,10 +151,10 @@ class Runner:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
 
         last, nodes = await asyncio.wrap_future(self._store.read(lambda db: reading.beginning(db, prompt.id)))
-        self._relay = Relay(Live(prompt, nodes), self._news, append, last)
+        self._relay = Relay(RunProgress(prompt, nodes), self._news, append, last)
         return self._relay
 
-    async def _end(self, prompt: Prompt, outcome: Outcome) -> State | None:
+    async def _end(self, prompt: Prompt, outcome: Outcome) -> StateName | None:
         """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
@@ -195,7 +196,7 @@ class Runner:
             await asyncio.to_thread(remove)
             self._store.write(lambda tx: upkeep.drop_claims(tx, prompt_ids))
 
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
+    async def _write(self, action: Callable[[QueueTransaction], T]) -> T:
         """Write it down, however long the disk takes to accept it: an end is not lost because there was no space."""
         while True:
             try:

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
-from .records import Counts, Event
+from .records import Counts, QueueEvent
 from .schema import MIGRATIONS
 
-__all__ = ["Store", "Transaction"]
+__all__ = ["QueueStore", "QueueTransaction"]
 
 log = logging.getLogger("graphflow.queue")
 
@@ -31,21 +31,21 @@ READERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class QueueTransaction:
     """What an action is given: the connection, and a list for the events that become true with the commit."""
 
     db: sqlite3.Connection
-    events: list[Event] = field(default_factory=list)
+    events: list[QueueEvent] = field(default_factory=list)
 
 
-class Store:
+class QueueStore:
     """Opens (and if need be upgrades) the file. Thread-safe.
 
     `on_commit(events, counts)` is called in the writer thread after every commit. Raises GraphFlowError if the file is
     of a newer version, or no database.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[list[Event], Counts], None] = lambda *_: None) -> None:
+    def __init__(self, path: Path, on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None) -> None:
         self._path = path
         self._on_commit = on_commit
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,19 +56,19 @@ class Store:
         except BaseException:
             self._db.close()
             raise
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Write | None] = SimpleQueue()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, "graphflow-queue-read")
         self._writer = threading.Thread(target=self._write, name="graphflow-queue", daemon=True)
         self._writer.start()
 
-    def write(self, action: Callable[[Transaction], T]) -> Future[T]:
+    def write(self, action: Callable[[QueueTransaction], T]) -> Future[T]:
         """Run it in the next transaction, after all that were asked for before; answers when that is on the disk.
 
         An action that raises is undone alone; the others of its transaction stay.
         """
-        job = _Job(action)
+        job = _Write(action)
         job.future.set_running_or_notify_cancel()  # it will be done, even if whoever asked no longer waits
         self._jobs.put(job)
         return job.future
@@ -97,7 +97,7 @@ class Store:
     def _write(self) -> None:
         ending = False
         while not ending:
-            jobs: list[_Job] = []
+            jobs: list[_Write] = []
             job = self._jobs.get()
             while job is not None:
                 jobs.append(job)
@@ -111,8 +111,8 @@ class Store:
             if jobs:
                 self._commit(jobs)
 
-    def _commit(self, jobs: list[_Job]) -> None:
-        events: list[Event] = []
+    def _commit(self, jobs: list[_Write]) -> None:
+        events: list[QueueEvent] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -135,15 +135,15 @@ class Store:
 
 
 @dataclass(slots=True)
-class _Job:
-    action: Callable[[Transaction], Any]
+class _Write:
+    action: Callable[[QueueTransaction], Any]
     future: Future[Any] = field(default_factory=Future)
     value: Any = None
     error: BaseException | None = None
 
-    def attempt(self, db: sqlite3.Connection, events: list[Event]) -> None:
+    def attempt(self, db: sqlite3.Connection, events: list[QueueEvent]) -> None:
         """Raises sqlite3.Error only where the whole transaction is lost (disk full, I/O error)."""
-        within = Transaction(db)
+        within = QueueTransaction(db)
         db.execute("SAVEPOINT job")
         try:
             self.value = self.action(within)

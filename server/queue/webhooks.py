@@ -24,7 +24,7 @@ import aiohttp
 from graphflow import GraphFlowError, Problem
 
 from .settings import QueueSettings
-from .store import Store, Transaction
+from .store import QueueStore, QueueTransaction
 
 __all__ = ["Webhooks", "check_url", "signature"]
 
@@ -73,7 +73,7 @@ class _Delivery:
 class Webhooks:
     """Delivers what the store has due. What is due is written with the end of its prompt, so none is forgotten."""
 
-    def __init__(self, store: Store, settings: QueueSettings) -> None:
+    def __init__(self, store: QueueStore, settings: QueueSettings) -> None:
         self._store, self._settings = store, settings
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +116,7 @@ class Webhooks:
         if error is not None:
             log.warning("webhook %s to %s: %s (attempt %d)", item.id, item.url, error, attempts)
 
-        def note(tx: Transaction) -> None:
+        def note(tx: QueueTransaction) -> None:
             tx.db.execute(
                 "UPDATE webhooks SET attempts = ?, due = ?, delivered = ?, error = ? WHERE id = ?",
                 (attempts, now + pause if again else None, None if error else now, error, item.id),

@@ -16,17 +16,17 @@ from aiohttp import web
 
 import graphflow
 from graphflow import Problem, Registry, Settings
-from graphflow.formats.object_info import describe, describe_all
+from graphflow.spi import describe, describe_all
 
 from ..http import strict_json
 from ..http.answers import answer, answer_made
 from ..http.bodies import read_query
-from ..http.models import NameQuery
 from ..http.paths import entries, open_file
 from ..http.policies import READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..state import STATE, State
+from ..protocol.requests import NameQuery
+from ..state import STATE, ServerState
 
 __all__ = ["ROUTES", "features"]
 
@@ -65,7 +65,7 @@ async def node_help(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     kind = request.app[STATE].engine.registry.get(name)
     if kind is None:
-        raise Refused(404, Problem("no_node_type", "there is no such node type"))
+        raise RequestRefused(404, Problem("no_node_type", "there is no such node type"))
     rows = [
         f"- **{item.name}** ({item.type})" + (f": {item.help}" if item.help else "") for item in kind.inputs.values()
     ]
@@ -108,7 +108,7 @@ def _model_files(settings: Settings, folder: str) -> list[tuple[str, int, os.sta
 def _known_folder(request: web.Request) -> str:
     engine, name = request.app[STATE].engine, request.match_info["folder"]
     if name not in folder_types(engine.registry, engine.settings):
-        raise Refused(404, Problem("no_folder", "there is no such folder of models"))
+        raise RequestRefused(404, Problem("no_folder", "there is no such folder of models"))
     return name
 
 
@@ -157,7 +157,7 @@ async def experiment_models_of(request: web.Request) -> web.Response:
 
 
 async def model_preview(request: web.Request) -> web.Response:
-    raise Refused(404, Problem("no_preview", "there is no preview of this model"))
+    raise RequestRefused(404, Problem("no_preview", "there is no preview of this model"))
 
 
 async def view_metadata(request: web.Request) -> web.Response:
@@ -181,14 +181,14 @@ async def view_metadata(request: web.Request) -> web.Response:
 
     found = await asyncio.to_thread(read)
     if not isinstance(found, dict):
-        raise Refused(404, Problem("no_metadata", "there is no such file, or it says nothing of itself"))
+        raise RequestRefused(404, Problem("no_metadata", "there is no such file, or it says nothing of itself"))
     return answer(found)
 
 
 # -- the machine ----------------------------------------------------------------------------------------------------------
 
 
-def features(state: State) -> dict[str, Any]:
+def features(state: ServerState) -> dict[str, Any]:
     return {"supports_preview_metadata": True, "max_upload_size": state.options.limits.upload}
 
 

@@ -7,9 +7,9 @@ from aiohttp import web
 import graphflow
 
 from ..http.answers import answer
-from ..http.models import Health
 from ..http.policies import OPEN
 from ..http.route import Route
+from ..protocol.answers import Health
 from ..state import STATE
 
 __all__ = ["ROUTES"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -14,9 +13,9 @@ from pydantic.json_schema import models_json_schema
 import graphflow
 
 from ..http.answers import answer_made
-from ..http.models import Refusal
 from ..http.policies import READ
-from ..http.route import Route
+from ..http.route import TABLE, Route
+from ..protocol.answers import Refusal
 
 __all__ = ["ROUTES", "describe_routes"]
 
@@ -25,19 +24,13 @@ REFERENCE = "#/components/schemas/{model}"
 
 
 async def get_openapi(request: web.Request) -> web.Response:
-    return await answer_made(_document)
+    routes = request.app[TABLE]
+    return await answer_made(lambda: describe_routes(routes))
 
 
 @cache
-def _document() -> dict[str, Any]:
-    from ..app import ROUTES as ALL  # the table of all routes has this one in it
-
-    return describe_routes(ALL)
-
-
-def describe_routes(routes: Iterable[Route]) -> dict[str, Any]:
+def describe_routes(routes: tuple[Route, ...]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    routes = list(routes)
     models = {model for route in routes for model in (route.body, route.messages) if model} | {Refusal}
     models |= {
         route.answer for route in routes if isinstance(route.answer, type) and issubclass(route.answer, BaseModel)

@@ -13,19 +13,19 @@ from aiohttp import web
 
 from graphflow import Problem
 
-from ..acceptance import Examined, accept, examine
+from ..checks.acceptance import Examined, accept, examine
 from ..http.answers import answer, answer_made
 from ..http.bodies import is_small, read_model, read_query
-from ..http.models import Accepted, EventsQuery, PromptBody, PromptQuery, PromptState, QueueInfo, ValidateAnswer
 from ..http.policies import READ, WRITE
-from ..http.refusal import Refused, told
+from ..http.refusal import RequestRefused, told
 from ..http.route import Route
-from ..live.messages import PromptEvents
-from ..queue import FINISHED, Event, Prompt, Submission
-from ..queue import Accepted as QueueAccepted
+from ..protocol.answers import Accepted, PromptState, QueueInfo, ValidateAnswer
+from ..protocol.messages import PromptEvents
+from ..protocol.requests import EventsQuery, PromptBody, PromptQuery
+from ..protocol.words import FINISHED
 from ..queue import Conflict as IdTaken
-from ..queue import Refused as QueueRefused
-from ..state import STATE, State
+from ..queue import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
+from ..state import STATE, ServerState
 from .queueing import find_prompt
 from .stored import state_text
 
@@ -53,7 +53,7 @@ async def post_prompt(request: web.Request) -> web.Response:
         wanted = wanted.sealed() if checks else await asyncio.to_thread(wanted.sealed)
         accepted = await state.queue.known(wanted) or await _queue(state, body, wanted, checks)
     except IdTaken as error:
-        raise Refused(409, error.problems, kind="prompt_id_taken") from None
+        raise RequestRefused(409, error.problems, kind="prompt_id_taken") from None
     found: dict[str, Any] = {
         "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
     }  # fmt: skip
@@ -65,14 +65,14 @@ async def post_prompt(request: web.Request) -> web.Response:
     return await answer_made(lambda: state_text(found, prompt))
 
 
-async def _queue(state: State, body: PromptBody, wanted: Submission, checks: Executor | None) -> QueueAccepted:
+async def _queue(state: ServerState, body: PromptBody, wanted: Submission, checks: Executor | None) -> Receipt:
     try:
         examined, errors = await asyncio.get_running_loop().run_in_executor(checks, _accepted, state, body)
-    except Refused:
+    except RequestRefused:
         state.metrics.refused.inc()
         raise
     if state.queue.counts.pending >= state.options.limits.waiting:
-        raise Refused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
+        raise RequestRefused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
                                    hint="try again when some of them are done"))  # fmt: skip
     warnings = told(examined.warnings, "warnings")
     accepted = await state.queue.submit(
@@ -90,7 +90,7 @@ async def post_validate(request: web.Request) -> web.Response:
     body = await read_model(request, state.options.limits, PromptBody)
     try:
         examined = await asyncio.to_thread(_examined, state, body)
-    except Refused as refused:
+    except RequestRefused as refused:
         problems, errors = refused.problems, refused.node_errors
         return await answer_made(lambda: {
             "valid": False, "outputs": [], "problems": told(problems, most=len(problems)), "warnings": [],
@@ -103,13 +103,13 @@ async def post_validate(request: web.Request) -> web.Response:
     })  # fmt: skip
 
 
-def _examined(state: State, body: PromptBody) -> Examined:
+def _examined(state: ServerState, body: PromptBody) -> Examined:
     if body.prompt is None:
-        raise Refused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
+        raise RequestRefused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
     return examine(state.engine, body.prompt, body.partial_execution_targets, state.options.limits)
 
 
-def _accepted(state: State, body: PromptBody) -> tuple[Examined, dict[str, Any]]:
+def _accepted(state: ServerState, body: PromptBody) -> tuple[Examined, dict[str, Any]]:
     examined = _examined(state, body)
     return examined, accept(examined, body.strict)
 
@@ -130,8 +130,8 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     prompt = await find_prompt(request)
     since = query.since
     if "text/event-stream" in request.headers.get("Accept", ""):
-        last = request.headers.get("Last-Event-ID", "")
-        return await _stream(request, prompt, int(last) if last.isdecimal() and len(last) < 16 else since)
+        named = request.headers.get("Last-Event-ID", "")
+        return await _stream(request, prompt, int(named) if named.isdecimal() and len(named) < 16 else since)
     wait = min(query.wait, state.options.limits.wait_seconds)
     events = await state.queue.events(prompt.id, since, wait)
     last = events[-1].number if events else since
@@ -144,13 +144,14 @@ async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.Strea
     """Server-sent events, each with its number as id, so that a browser goes on where it was cut off."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    with contextlib.suppress(QueueRefused):  # it is shutting down: the client comes back with the number that it has
+    # While the server shuts down, the stream just ends: the client comes back with the number that it has.
+    with contextlib.suppress(QueueUnavailable):
         await _tell(response, request.app[STATE], prompt.id, since)
     await response.write_eof()
     return response
 
 
-async def _tell(response: web.StreamResponse, state: State, prompt_id: str, since: int) -> None:
+async def _tell(response: web.StreamResponse, state: ServerState, prompt_id: str, since: int) -> None:
     """Each event after `since`, until the prompt or the server ends."""
     while not state.closing.is_set():
         events = await state.queue.events(prompt_id, since, KEEP_ALIVE)
@@ -167,7 +168,7 @@ async def _tell(response: web.StreamResponse, state: State, prompt_id: str, sinc
             await response.write(b": still here\n\n")
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: QueueEvent) -> dict[str, Any]:
     return {"number": event.number, "type": event.type, "data": event.data}
 
 

@@ -12,27 +12,22 @@ from graphflow import Problem
 
 from ..http.answers import answer, answer_made, empty
 from ..http.bodies import read_model, read_query
-from ..http.models import (
+from ..http.policies import READ, WRITE
+from ..http.refusal import RequestRefused
+from ..http.route import Route
+from ..protocol.answers import History, JobCancelled, JobsCancelled, JobsPage, QueueLists, WholeJob
+from ..protocol.requests import (
     Changes,
     FreeBody,
-    History,
     HistoryQuery,
     InterruptBody,
-    JobCancelled,
     JobsCancel,
-    JobsCancelled,
-    JobsPage,
     JobsQuery,
     QueueChanges,
-    QueueLists,
     QueueQuery,
-    WholeJob,
 )
-from ..http.policies import READ, WRITE
-from ..http.refusal import Refused
-from ..http.route import Route
-from ..queue import ACTIVE, Prompt
-from ..queue import State as PromptState
+from ..protocol.words import ACTIVE, StateName
+from ..queue import Prompt
 from ..state import STATE
 from .stored import history_text, queue_text
 
@@ -40,7 +35,7 @@ __all__ = ["ROUTES", "find_prompt"]
 
 PAGE = 1000
 """Waiting prompts in one answer, and the newest entries of the history, unless a number is asked for."""
-STATES: Mapping[str, tuple[PromptState, ...]] = {
+STATES: Mapping[str, tuple[StateName, ...]] = {
     "pending": ("pending",), "in_progress": ("running",), "completed": ("done",), "failed": ("failed",),
     "cancelled": ("cancelled",),
 }  # fmt: skip
@@ -119,7 +114,7 @@ async def get_jobs(request: web.Request) -> web.Response:
     names = query.status.split(",") if query.status else list(STATES)
     wrong = [name for name in names if name not in STATES]
     if wrong:
-        raise Refused(
+        raise RequestRefused(
             400, Problem("bad_query", f"found {wrong[0]!r}", input="status", hint="known: " + ", ".join(STATES))
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
@@ -156,10 +151,10 @@ async def cancel_jobs(request: web.Request) -> web.Response:
 
 
 async def find_prompt(request: web.Request) -> Prompt:
-    """The prompt that the path names. Raises Refused (404)."""
+    """The prompt that the path names. Raises RequestRefused (404)."""
     prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
     if prompt is None:
-        raise Refused(404, Problem("no_prompt", "there is no such prompt"))
+        raise RequestRefused(404, Problem("no_prompt", "there is no such prompt"))
     return prompt
 
 

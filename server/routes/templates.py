@@ -7,14 +7,11 @@ from typing import Any
 from aiohttp import web
 
 from graphflow import Engine, Problem, Workflow
-from graphflow.files.shipped import shipped_names, shipped_text
-from graphflow.formats.editor import from_prompt
-from graphflow.formats.object_info import RegistryInfos
-from graphflow.look.draw import to_svg
+from graphflow.spi import RegistryInfos, from_prompt, shipped_names, shipped_text, to_svg
 
 from ..http.answers import answer, answer_made
 from ..http.policies import READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..state import STATE
 
@@ -49,7 +46,7 @@ async def drawing(request: web.Request) -> web.Response:
 
 def _workflow(name: str) -> Workflow:
     if name not in shipped_names():
-        raise Refused(404, Problem("no_template", "there is no such template"))
+        raise RequestRefused(404, Problem("no_template", "there is no such template"))
     return Workflow.loads(shipped_text(name))
 
 

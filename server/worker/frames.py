@@ -15,7 +15,8 @@ from typing import Any
 
 __all__ = ["Frame", "pack", "receive", "receive_async"]
 
-Frame = tuple[dict[str, Any], bytes | bytearray]
+Frame = tuple[dict[str, Any], bytes]
+"""A head and its bytes."""
 _LENGTHS = struct.Struct(">II")
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from graphflow import GraphFlowError, Workflow
-from graphflow.events import (
-    Event,
+from graphflow import Event, GraphFlowError, Workflow
+from graphflow.spi import (
     Message,
+    ModelEvent,
     NodeBlocked,
     NodeCached,
     NodeDone,
@@ -24,13 +24,13 @@ from graphflow.events import (
     Text,
 )
 
-from ..live.messages import TYPES
-from .outbox import Outbox
-from .places import Places
+from ..protocol.words import MESSAGE_TYPES
+from .folder_names import FolderNames
+from .sender import Sender
 
-__all__ = ["Told"]
+__all__ = ["RunMessages"]
 
-OURS = TYPES | {"preview", "run_stats"}
+OURS = MESSAGE_TYPES | {"preview", "run_stats"}
 """What the protocol itself says: a node cannot say it in its place."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
@@ -38,14 +38,14 @@ LONGEST_TEXT = 500
 """Characters of a value that is told as text."""
 
 
-class Told:
+class RunMessages:
     """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread.
 
     Clients are told of failures with the names that `places` has for the folders of this machine.
     """
 
     def __init__(
-        self, prompt_id: str, workflow: Workflow, outbox: Outbox, places: Places, at: Callable[[str, str], None]
+        self, prompt_id: str, workflow: Workflow, outbox: Sender, places: FolderNames, at: Callable[[str, str], None]
     ) -> None:
         self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
@@ -61,6 +61,8 @@ class Told:
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._models: Counter[str] = Counter()
+        self._read = 0
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
@@ -95,6 +97,9 @@ class Told:
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
+                case ModelEvent(action=action, bytes=size):
+                    self._models[action] += 1
+                    self._read += size if action in ("loaded", "paged") else 0
                 case Text(node=node, text=text):
                     self._out.text(node, text)
                 case NodeError(node=node, problem=problem):
@@ -130,10 +135,12 @@ class Told:
         )  # fmt: skip
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps."""
+        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what devices
+        did with models."""
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
-        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes}
+        models = {"actions": dict(self._models), "bytes": self._read}
+        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

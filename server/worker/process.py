@@ -27,10 +27,10 @@ from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, W
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
+from .folder_names import FolderNames
 from .frames import receive
-from .messages import Told
-from .outbox import Outbox
-from .places import Places
+from .messages import RunMessages
+from .sender import Sender
 
 __all__ = ["main"]
 
@@ -45,10 +45,10 @@ def main(arguments: list[str]) -> int:
     sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)
     _die_with(setup["server"])
-    outbox = Outbox(sock, setup["alive_every"], _status)
+    outbox = Sender(sock, setup["alive_every"], _status)
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
-    engine, places = config.engine(_complain), Places(config)
+    engine, places = config.engine(_complain), FolderNames(config)
     for problem in engine.registry.problems:
         _complain(problem)
     orders = _Orders(outbox)
@@ -77,7 +77,7 @@ class _Order:
 class _Orders:
     """What the server wants, as it comes in."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Sender) -> None:
         self._outbox = outbox
         self._at_hand: _Order | None = None
         self.stopping = False
@@ -112,7 +112,7 @@ class _Orders:
 
 
 def _run(
-    engine: Engine, order: _Order, outbox: Outbox, orders: _Orders, box: BlackBox, places: Places
+    engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: BlackBox, places: FolderNames
 ) -> bool:  # fmt: skip
     """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process.
 
@@ -122,7 +122,7 @@ def _run(
     head = order.head
     prompt_id = head["prompt_id"]
     outbox.begin(prompt_id, head["epoch"])
-    told: Told | None = None
+    told: RunMessages | None = None
 
     def at(node: str, display: str) -> None:
         box.at(prompt_id, head["epoch"], node, display)
@@ -130,7 +130,7 @@ def _run(
     try:
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
-        told = Told(prompt_id, workflow, outbox, places, at)
+        told = RunMessages(prompt_id, workflow, outbox, places, at)
         engine.run(
             workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
             extra_pnginfo=given["extra"].get("extra_pnginfo"),
@@ -145,7 +145,7 @@ def _run(
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        told = told or Told(prompt_id, Workflow({}), outbox, places, at)
+        told = told or RunMessages(prompt_id, Workflow({}), outbox, places, at)
         kind, data = told.failed(error)
     goes_on = not orders.stopping and (kind == "execution_success" or _accelerator_works())
     outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not goes_on)

@@ -22,7 +22,7 @@ from typing import Any
 from .config import WorkerConfig
 from .frames import pack, receive_async
 
-__all__ = ["Died", "Finished", "Job", "Outcome", "Released", "Worker", "WorkerStatus"]
+__all__ = ["Died", "Finished", "Attempt", "Outcome", "Released", "Worker", "WorkerStatus"]
 
 log = logging.getLogger("graphflow.worker")
 
@@ -35,7 +35,7 @@ FAREWELL = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Attempt:
     """One attempt at a prompt."""
 
     prompt_id: str
@@ -129,7 +129,7 @@ class Worker:
         """Wait until there is a worker that can take a prompt."""
         await self._ready.wait()
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, job: Attempt) -> Outcome:
         """Let the worker run it; one at a time. Frames of the run go to `on_frame` before this returns."""
         now = self._current
         if now is None or not self._ready.is_set():

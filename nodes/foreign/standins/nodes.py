@@ -7,12 +7,10 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 import folder_paths
-from graphflow_nodes.library.images import saved_pictures
+from graphflow_nodes.library.images import saved_images
 
 from graphflow import NodeType, Registry, Ui
-from graphflow.foreign import current, current_settings, inner_context
-from graphflow.formats.object_info import describe
-from graphflow.values import share
+from graphflow.spi import current, current_settings, describe, inner_context, share
 
 MAX_RESOLUTION = 16384
 _METHODS = {
@@ -96,7 +94,7 @@ class SaveImage:
         told = {**({} if prompt is None else {"prompt": prompt}), **(extra_pnginfo or {})}
         texts = {key: json.dumps(value) for key, value in told.items()} if context.settings.metadata else {}
         prefix = filename_prefix + self.prefix_append
-        saved = saved_pictures(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
+        saved = saved_images(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
         return {"ui": {"images": saved}}
 
 

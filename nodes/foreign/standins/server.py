@@ -5,7 +5,7 @@ import struct
 
 from comfy.utils import show_preview
 
-from graphflow.foreign import current
+from graphflow.spi import current
 
 _log = logging.getLogger("graphflow.foreign")
 

@@ -126,14 +126,15 @@ def test_two_swapped_blobs_are_two_misses(registry, graph, tmp_path, calls):
 
 
 def test_two_swapped_checkpoints_are_no_checkpoints(tmp_path):
-    disk = gf.Cache(tmp_path).disk
-    disk.save_checkpoint(b"a" * 16, {"step": 1})
-    disk.save_checkpoint(b"b" * 16, {"step": 2})
-    one, two = disk.checkpoints.path(b"a" * 16), disk.checkpoints.path(b"b" * 16)
+    cache = gf.Cache(tmp_path)
+    first, second = cache.checkpoint(b"a" * 16, 0.0), cache.checkpoint(b"b" * 16, 0.0)
+    first.save(lambda: {"step": 1})
+    second.save(lambda: {"step": 2})
+    one, two = cache.disk.checkpoints.path(b"a" * 16), cache.disk.checkpoints.path(b"b" * 16)
     kept = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(kept)
-    assert disk.load_checkpoint(b"a" * 16) is None and disk.load_checkpoint(b"b" * 16) is None
+    assert first.load() is None and second.load() is None
 
 
 def test_a_blob_that_is_gone_behind_its_row_is_a_miss_without_a_word(machine):

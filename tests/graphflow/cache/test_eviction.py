@@ -118,14 +118,15 @@ def test_leftovers_of_dead_processes_are_swept_and_those_of_live_ones_are_not(re
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"part")
         os.utime(path, (time.time() - age,) * 2)
-    disk = gf.Cache(tmp_path).disk
-    disk.save_checkpoint(b"o" * 16, 1)
-    disk.save_checkpoint(b"n" * 16, 1)
+    cache = gf.Cache(tmp_path)
+    disk, old, new = cache.disk, cache.checkpoint(b"o" * 16, 0.0), cache.checkpoint(b"n" * 16, 0.0)
+    old.save(lambda: 1)
+    new.save(lambda: 1)
     os.utime(disk.checkpoints.path(b"o" * 16), (1, 1))
     assert disk.verify().leftovers == 3
     assert (blobs / "li" / ".live").exists() and (blobs / "cd" / ("cd" * 32)).exists()
     assert not (blobs / "de" / ".dead").exists() and not (blobs / "ab" / ("ab" * 32)).exists()
-    assert disk.load_checkpoint(b"o" * 16) is None and disk.load_checkpoint(b"n" * 16) == 1
+    assert old.load() is None and new.load() == 1
     assert disk.verify().blobs == 1
 
 

@@ -240,7 +240,7 @@ while True:
     lease = cache.lease(recipe)[1]
     cache.put(recipe, recipe, entry, encoded, Origin("Writer"), lease)
     if number % 5 == 0:
-        cache.disk.save_checkpoint(recipe, value)
+        cache.checkpoint(recipe, 0.0).save(lambda: value)
         cache.flush()
 """
 

@@ -142,7 +142,7 @@ def test_a_miss_asks_for_its_key_once_in_a_run_and_a_run_for_no_more_than_its_sh
     from graphflow.cache import remote as module
 
     asked = []
-    level = module.Remote((tmp_path / "shared").as_uri())
+    level = module.RemoteTier((tmp_path / "shared").as_uri())
     monkeypatch.setattr(level, "_file", lambda kind, name: asked.append((kind, name)))
     for _ in range(3):
         assert level.key(b"one") is None
@@ -229,6 +229,85 @@ def test_an_unreachable_level_is_said_once_and_the_run_goes_on(machine, monkeypa
     assert time.monotonic() - began < 30
     assert machine("a", url, seed=2)[1] == ["cache_remote"]
     assert machine("a", url)[0] == found and machine("a", None)[2] == {}
+
+
+@pytest.fixture
+def diskless(registry, graph, calls):
+    """`diskless(url)`: a run on a machine that has no cache folder; what it shows, and what it computes."""
+    workflow = graph(t=("Tensor", {"seed": 1, "size": 40}), a=("Any", {"value": "@t"}), o=("Show", {"value": "@a"}))
+
+    def run(url, **options):
+        before = calls.copy()
+        with gf.Engine(registry, cache=gf.Cache(remote=url)) as engine:
+            result = engine.run(workflow, targets=["o", "a"], **options)
+        return float(next(iter(result["a"].outputs.values()))["samples"].sum()), dict(calls - before)
+
+    return run
+
+
+def test_a_shared_level_works_without_a_folder(remote, diskless, machine):
+    found, computed = diskless(remote)
+    assert computed["Tensor"] == 1
+    again, computed = diskless(remote)
+    assert again == found and "Tensor" not in computed and "Any" not in computed
+    again, problems, computed = machine("a", remote)
+    assert again == found and not problems and "Tensor" not in computed, "a machine with a folder finds it, too"
+    assert diskless(remote, refresh=True)[1]["Tensor"] == 1
+
+
+def test_without_a_folder_an_edit_upstream_that_gives_the_same_is_noticed_and_damage_is_a_miss(
+    remote, registry, graph, calls
+):
+    @gf.node("Slow", version="1")
+    def slow(a: int) -> str:
+        calls["Slow"] += 1
+        return "s" * (5000 + a)
+
+    registry.add(slow)
+
+    def run(value, b):
+        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": b}), w=("Slow", {"a": "@s"}),
+                         o=("Show", {"value": "@w"}))  # fmt: skip
+        with gf.Engine(registry, cache=gf.Cache(remote=remote, warn=problems.append)) as engine:
+            return len(next(iter(engine.run(workflow, targets=["o", "w"])["w"].outputs.values())))
+
+    problems = []
+    assert run(1, 2) == run(2, 1) == 5003 and calls["Slow"] == 1
+    system, files = files_of(remote)
+    (blob,) = (path for path in files if "/blobs/" in path)
+    system.pipe_file(blob, system.cat_file(blob)[:-1] + b"?")
+    assert run(2, 1) == 5003 and calls["Slow"] == 2
+    assert [problem.code for problem in problems] == ["cache_damaged"]
+    assert run(0, 3) == 5003 and calls["Slow"] == 2, "it is there again"
+
+
+def test_a_level_that_cannot_be_opened_warns_who_did_not_ask_for_problems(registry, graph):
+    from graphflow.problem import CacheWarning
+
+    cache = gf.Cache(remote="nosuchprotocol://x/y")
+    with gf.Engine(registry, cache=cache) as engine, pytest.warns(CacheWarning, match="nosuchprotocol://x/y"):
+        engine.run(graph(n=("Number", {}), o=("Show", {"value": "@n"})))
+    assert [problem.code for problem in cache.problems] == ["cache_remote"]
+
+
+def test_a_warning_that_is_an_error_fails_no_run(registry, graph):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with gf.Engine(registry, cache=gf.Cache(remote="nosuchprotocol://x/y")) as engine:
+            assert engine.run(graph(n=("Number", {}), o=("Show", {"value": "@n"})))["o"].ui
+
+
+def test_a_cache_of_a_shared_level_alone_needs_none_to_be_asked_for_what_is_in_memory(tmp_path, registry, graph, calls):
+    (tmp_path / "shared").mkdir()
+    workflow = graph(n=("Number", {}), o=("Show", {"value": "@n"}))
+    with gf.Engine(registry, cache=gf.Cache(remote=(tmp_path / "shared").as_uri())) as engine:
+        engine.run(workflow)
+        engine.cache.shared._system = None
+        engine.cache.shared._off_until = float("inf")
+        engine.run(workflow)
+    assert calls["Number"] == 1 and not engine.cache.problems
 
 
 def test_opening_a_level_touches_no_network_and_imports_nothing(tmp_path):

@@ -130,10 +130,10 @@ def test_a_kill_just_after_the_last_step_loses_nothing(counting, calls, tmp_path
     """The state waits until the result is on the disk: what a kill leaves before that is a folder with the state."""
     write, killed = DiskTier._write_batch, tmp_path / "killed"
 
-    def slow(disk, jobs):
-        if any(getattr(job, "states", ()) for job in jobs):
+    def slow(disk, batch):
+        if any(getattr(change, "states", ()) for change in batch.changes):
             shutil.copytree(tmp_path / "cache", killed)
-        write(disk, jobs)
+        return write(disk, batch)
 
     monkeypatch.setattr(DiskTier, "_write_batch", slow)
     assert counting(tmp_path / "cache") == {"value": [45]} and calls["step"] == 10

@@ -62,7 +62,7 @@ def test_a_diffusers_folder_gives_the_same_picture(small_sd15, tmp_path):
     load.load_unet(source).save_pretrained(folder / "unet")
     load.load_vae(source).save_pretrained(folder / "vae")
     load.load_text_encoder(source).save_pretrained(folder / "text_encoder")
-    shutil.copytree(load.SD15 / "tokenizer", folder / "tokenizer")
+    shutil.copytree(load.VOCABULARY, folder / "tokenizer")
     (folder / "model_index.json").write_text("{}")
     picture = run(tmp_path / "models", prompt(**{"4__ckpt_name": "mine/small"}))["IMAGE"]
     torch.testing.assert_close(picture, run(small_sd15.models)["IMAGE"], rtol=0, atol=1e-5)
@@ -295,9 +295,9 @@ def told(models, capfd):
     [
         ("tokenizer", None, "not_sd15", "copy has no tokenizer of Stable Diffusion 1.x: tokenizer/ is missing"),
         ("tokenizer/vocab.json", b"{", "unreadable_model", "tokenizer cannot be read"),
-        ("vae/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
-        ("unet/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is no JSON object, in "),
-        ("scheduler/scheduler_config.json", b"[]", "unreadable_model", "it is no JSON object"),
+        ("vae/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is not a JSON object, in "),
+        ("unet/config.json", b"[]", "unreadable_model", "config.json cannot be read: it is not a JSON object, in "),
+        ("scheduler/scheduler_config.json", b"[]", "unreadable_model", "it is not a JSON object"),
         ("unet/diffusion_pytorch_model.safetensors", None, "not_sd15", "unet/ has no weights"),
     ],
 )

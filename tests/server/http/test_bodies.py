@@ -378,12 +378,12 @@ def test_a_full_disk_is_a_507_that_says_so_and_the_server_goes_on_when_there_is_
 
 
 def test_a_queue_that_takes_nothing_just_now_is_a_503_and_no_loss(serve, graph, monkeypatch):
-    from graphflow_server.queue import PromptQueue, Refused
+    from graphflow_server.queue import PromptQueue, QueueUnavailable
 
     from graphflow import Problem
 
     async def refuse(*_):
-        raise Refused([Problem("no_disk", "the queue cannot be written: disk full")])
+        raise QueueUnavailable([Problem("no_disk", "the queue cannot be written: disk full")])
 
     with serve() as server:
         monkeypatch.setattr(PromptQueue, "submit", refuse)

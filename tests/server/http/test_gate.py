@@ -11,13 +11,14 @@ from pathlib import Path
 import aiohttp
 import graphflow_server
 import pytest
-from graphflow_server.app import ROUTES, add_routes
+from graphflow_server.app import add_routes
 from graphflow_server.command import configure
 from graphflow_server.command import run as serve_command
 from graphflow_server.http.policies import Policy
-from graphflow_server.logs import JSONLines, Once
+from graphflow_server.monitoring.logs import JSONLines, RepeatFilter
 from graphflow_server.options import Options
 from graphflow_server.routes.pages import STATIC
+from graphflow_server.routes.table import ROUTES
 
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -267,7 +268,7 @@ def test_an_option_that_could_never_work_is_refused_with_what_to_write(capsys, o
 
 
 def test_what_is_meant_by_an_origin_or_a_host_is_understood_as_browsers_write_it():
-    from graphflow_server.arguments import host, origin, webhook_host
+    from graphflow_server.command.arguments import host, origin, webhook_host
 
     origins = {"https://Studio.example/": "https://studio.example", "https://a:443": "https://a", "http://a:443": "http://a:443",
                "http://[::1]:8080": "http://[::1]:8080", "http://bücher.example": "http://xn--bcher-kva.example"}  # fmt: skip
@@ -336,7 +337,7 @@ def test_attack_17_a_log_line_is_one_line_of_json_whatever_is_in_it():
 
 
 def test_attack_14_what_is_said_again_and_again_fills_no_log():
-    quiet = Once(seconds=10)
+    quiet = RepeatFilter(seconds=10)
 
     def passes(text, at):
         record = logging.LogRecord("asyncio", logging.ERROR, "f", 1, text, (), None)
@@ -394,9 +395,9 @@ def test_attack_21_a_file_that_fails_is_told_by_the_name_that_clients_know_and_n
 
 def test_attack_21_places_are_left_out_of_texts_and_addresses_stay():
     from graphflow_server.worker.config import WorkerConfig
-    from graphflow_server.worker.places import Places
+    from graphflow_server.worker.folder_names import FolderNames
 
-    places = Places(
+    places = FolderNames(
         WorkerConfig(output_dir=Path("/srv/out"), temp_dir=Path("/srv/out/temp"), input_dir=Path("/srv/in"))
     )
     for text, told in {

@@ -5,7 +5,7 @@ import json
 
 from graphflow_server.live.listener import Listener
 from graphflow_server.live.outbox import Outbox
-from graphflow_server.queue import Event
+from graphflow_server.queue import QueueEvent
 
 
 class Log:
@@ -15,7 +15,7 @@ class Log:
         self.events_so_far = []
 
     def write(self, kind="executing"):
-        event = Event("p", len(self.events_so_far) + 1, kind, "{}", "c")
+        event = QueueEvent("p", len(self.events_so_far) + 1, kind, "{}", "c")
         self.events_so_far.append(event)
         return event
 

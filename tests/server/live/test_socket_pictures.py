@@ -12,7 +12,7 @@ import pytest
 from graphflow_server.live import listener as listeners
 from graphflow_server.live.listener import Listener
 from graphflow_server.live.outbox import Outbox
-from graphflow_server.queue import Event
+from graphflow_server.queue import QueueEvent
 from PIL import Image
 
 from .test_socket import FLAGS, hear, listening, run, submit
@@ -106,7 +106,9 @@ def test_a_client_that_cannot_be_given_all_its_pictures_is_cut_off_and_keeps_no_
         listener = Listener("c", Outbox(1000))
         listener.begin({})
         for _ in range(5):
-            listener.tell(Event("p", None, "picture", '{"node_id": "1", "image_type": "image/png"}', "c", b"x" * 4000))
+            listener.tell(
+                QueueEvent("p", None, "picture", '{"node_id": "1", "image_type": "image/png"}', "c", b"x" * 4000)
+            )
         assert listener.outbox.was_slow.is_set() and listener.outbox.size < 10_000
 
     asyncio.run(check())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import schemathesis
-from graphflow_server.app import ROUTES
+from graphflow_server.routes.table import ROUTES
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import (
     content_type_conformance,

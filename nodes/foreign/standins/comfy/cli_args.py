@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from graphflow.foreign import current_settings
+from graphflow.spi import current_settings
 
 
 class _Options(SimpleNamespace):

@@ -4,7 +4,7 @@ import math
 
 from graphflow_nodes.library.scaling import resize
 
-from graphflow.foreign import current
+from graphflow.spi import current
 
 PROGRESS_BAR_ENABLED = True
 PROGRESS_BAR_HOOK = None

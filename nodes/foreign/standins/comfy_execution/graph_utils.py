@@ -1,6 +1,6 @@
 """Building the graph that a node expands into."""
 
-from graphflow.foreign import current
+from graphflow.spi import current
 
 
 def is_link(value):

@@ -1,0 +1,1 @@
+"""What is on the wire: bodies, queries, answers and websocket messages, as models."""
