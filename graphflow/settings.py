@@ -56,7 +56,8 @@ class Settings:
 
     output_dir: Path = Path("output")
     input_dir: Path = Path("input")
-    temp_dir: Path = Path("output/temp")
+    temp_dir: Path = Path()
+    """Below `output_dir`, where none is stated."""
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
     """What models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe that depends
@@ -81,6 +82,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Folders may be given as text."""
+        if self.temp_dir == Path():
+            object.__setattr__(self, "temp_dir", Path(self.output_dir) / "temp")
         for name in ("output_dir", "input_dir", "temp_dir"):
             object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "models", tuple(map(Path, self.models)))

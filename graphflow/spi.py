@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache import default_folder
-    from .check.validate import beside
+    from .check.validate import with_malformed
     from .cli.common import (
         DONE,
         FAILED,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         computing,
         parse_size,
     )
-    from .document.workflow import as_link
+    from .document.node import as_link
     from .events import (
         Message,
         ModelEvent,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .foreign.classes import DynamicGraph
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
+    from .formats import read
     from .formats.editor import from_prompt
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
@@ -54,7 +55,7 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
-    "beside",
+    "with_malformed",
     "cache_folder",
     "Check",
     "compatible",
@@ -84,6 +85,7 @@ __all__ = [
     "parse_size",
     "Picture",
     "Progress",
+    "read",
     "RegistryInfos",
     "RunDone",
     "RunStarted",
@@ -99,9 +101,9 @@ __all__ = [
 
 _NAMES = {
     "cache": "default_folder",
-    "check.validate": "beside",
+    "check.validate": "with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
-    "document.workflow": "as_link",
+    "document.node": "as_link",
     "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
@@ -109,6 +111,7 @@ _NAMES = {
     "foreign.classes": "DynamicGraph",
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
+    "formats": "read",
     "formats.editor": "from_prompt",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",

@@ -19,6 +19,7 @@ from ..document.workflow import Workflow, parse
 from ..engine import Engine
 from ..files.digests import Digests
 from ..files.shipped import shipped_names, shipped_text
+from ..formats import read
 from ..formats.editor import is_editor_format, to_prompt
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
@@ -143,7 +144,7 @@ def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow
 def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow, list[Problem]]:
     """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is none."""
     if infos is None or not is_editor_format(found.data):
-        return Workflow.read(found.data)
+        return read(found.data)
     converted = to_prompt(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:

@@ -22,6 +22,9 @@ from ..values.wires import Misfit
 
 __all__ = ["Answer", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
 
+MOST_VALUES = 65_536
+"""Values on one link."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -125,6 +128,9 @@ def join(
                 found.append(value)
             else:
                 found += value
+        if len(found) > MOST_VALUES:
+            raise GraphFlowError([Problem("too_many", f"{kind.name} gave a list of {len(found):,} values on its output {slot}",
+                                          hint=f"at most {MOST_VALUES:,} are taken: what follows runs once for each")])  # fmt: skip
         check = kind.checks[slot]
         if check is not None:
             for value in found:

@@ -11,7 +11,7 @@ from graphflow import Settings
 from .device import numerics_of
 from .sizes import factor
 
-__all__ = ["decoding", "numerics", "output_files", "sampling", "temp_files"]
+__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files"]
 
 
 def numerics(settings: Settings) -> str:
@@ -31,6 +31,11 @@ def sampling(settings: Settings) -> str:
 def decoding(settings: Settings) -> str:
     """For nodes that read images."""
     return _libraries("pillow")
+
+
+def matching(settings: Settings) -> str:
+    """For nodes that search texts with patterns."""
+    return _libraries("regex")
 
 
 def output_files(settings: Settings) -> str:

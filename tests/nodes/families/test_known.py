@@ -53,15 +53,15 @@ def put(prefix, tensors):
 
 
 CHECKPOINTS = {
-    "sd 1.x": (unet() | VAE | put("cond_stage_model.transformer.", CLIP_L), "sd", "1.x"),
-    "sd 2.x": (unet(1024) | VAE | put("cond_stage_model.model.", CLIP_H), "sd", "2.x"),
-    "sd 1.x inpainting": (unet(channels=9) | VAE, "sd", "1.x, inpainting"),
-    "instruct-pix2pix": (unet(channels=8) | VAE, "sd", "1.x, instruct-pix2pix"),
-    "unCLIP": (unet(1024, label=2048) | VAE, "sd", "2.x, unCLIP"),
+    "sd 1.x": (unet() | VAE | put("cond_stage_model.transformer.", CLIP_L), "sd1", ""),
+    "sd 2.x": (unet(1024) | VAE | put("cond_stage_model.model.", CLIP_H), "sd2", ""),
+    "sd 1.x inpainting": (unet(channels=9) | VAE, "sd1", "inpainting"),
+    "instruct-pix2pix": (unet(channels=8) | VAE, "sd1", "instruct-pix2pix"),
+    "unCLIP": (unet(1024, label=2048) | VAE, "sd2", "unCLIP"),
     "sdxl": (unet(2048, label=2816) | VAE | put("conditioner.embedders.0.transformer.", CLIP_L)
              | put("conditioner.embedders.1.model.", CLIP_G), "sdxl", ""),
-    "refiner": (unet(1280, width=384, label=2560) | VAE, "sdxl", "refiner"),
-    "v-prediction": (unet(2048, label=2816) | VAE | {"v_pred": ("F32", ()), "ztsnr": ("F32", ())}, "sdxl", ""),
+    "refiner": (unet(1280, width=384, label=2560) | VAE, "sdxl_refiner", ""),
+    "v-prediction": (unet(2048, label=2816) | VAE | {"v_pred": (), "ztsnr": ()}, "sdxl", "v-prediction, zero terminal SNR"),
 }  # fmt: skip
 
 
@@ -154,10 +154,10 @@ DENOISERS = [
     ("joyimage", "", {"double_blocks.0.attn.img_attn_qkv.weight": (1, 1), "double_blocks.0.attn.img_attn_q_norm.weight": (1,)}),
     ("seedvr2", "", {"positive_conditioning": (1, 1)}),
     ("svd", "", unet(1024, 8, prefix="") | {"input_blocks.1.1.time_stack.0.norm_in.weight": (320,)}),
-    ("sdxl", "EDM (Playground 2.5)", unet(2048, label=2816, prefix="") | {"edm_mean": (4,), "edm_std": (4,)}),
+    ("sdxl", "Playground 2.5", unet(2048, label=2816, prefix="") | {"edm_mean": (4,), "edm_std": (4,)}),
     ("sdxl", "v-prediction, zero terminal SNR", unet(2048, label=2816, prefix="") | {"v_pred": (), "ztsnr": ()}),
-    ("sd", "2.x, Lotus", unet(1024, label=4, prefix="")),
-    ("sd", "1.x", {"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
+    ("sd2", "Lotus", unet(1024, label=4, prefix="")),
+    ("sd1", "", {"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
                    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 768)}),
     ("sdxl", "inpainting", {"conv_in.weight": (320, 9, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
                             "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, 2048)}),
@@ -252,38 +252,38 @@ def lora(module, inputs, outputs=320, rank=8, up="lora_up.weight", down="lora_do
 
 PEFT = {"up": "lora_B.weight", "down": "lora_A.weight"}
 LORAS = [
-    ("sd", "1.x", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 768)),
-    ("sd", "1.x", lora("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora", 768,
+    ("sd1", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 768)),
+    ("sd1", lora("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora", 768,
      up="up.weight", down="down.weight")),
-    ("sd", "2.x", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 1024)),
-    ("sdxl", "", lora("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048)),
-    ("sdxl", "", lora("lora_unet_output_blocks_0_1_transformer_blocks_7_attn1_to_q", 1280)),
-    ("flux", "", lora("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216)),
-    ("flux", "", lora("transformer.single_transformer_blocks.0.attn.to_q", 3072, 3072, **PEFT)),
-    ("flux", "", lora("diffusion_model.single_blocks.0.linear1", 3072, 21504, **PEFT)),
-    ("flux2", "", lora("diffusion_model.single_blocks.0.linear1", 3072, 27648, **PEFT)),
-    ("flux2", "", lora("diffusion_model.double_blocks.0.img_attn.qkv", 6144, 18432, **PEFT)),
-    ("hunyuan_video", "", lora("transformer.double_blocks.0.img_attn_qkv", 3072, 9216, **PEFT)),
-    ("qwen_image", "", lora("transformer_blocks.0.img_mlp.net.2", 12288, 3072,
+    ("sd2", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 1024)),
+    ("sdxl", lora("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048)),
+    ("sdxl", lora("lora_unet_output_blocks_0_1_transformer_blocks_7_attn1_to_q", 1280)),
+    ("flux", lora("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216)),
+    ("flux", lora("transformer.single_transformer_blocks.0.attn.to_q", 3072, 3072, **PEFT)),
+    ("flux", lora("diffusion_model.single_blocks.0.linear1", 3072, 21504, **PEFT)),
+    ("flux2", lora("diffusion_model.single_blocks.0.linear1", 3072, 27648, **PEFT)),
+    ("flux2", lora("diffusion_model.double_blocks.0.img_attn.qkv", 6144, 18432, **PEFT)),
+    ("hunyuan_video", lora("transformer.double_blocks.0.img_attn_qkv", 3072, 9216, **PEFT)),
+    ("qwen_image", lora("transformer_blocks.0.img_mlp.net.2", 12288, 3072,
      up="lora_B.default.weight", down="lora_A.default.weight")),
-    ("qwen_image", "", lora("lora_unet_transformer_blocks_59_attn_add_q_proj", 3072, 3072)),
-    ("sd3", "", lora("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536)),
-    ("z_image", "", lora("diffusion_model.layers.0.attention.qkv", 3840, 11520, **PEFT)),
-    ("lumina2", "", lora("diffusion_model.layers.0.attention.qkv", 2304, **PEFT)),
-    ("wan", "", lora("diffusion_model.blocks.0.self_attn.q", 5120, 5120, **PEFT)),
-    ("wan", "", lora("lora_unet__blocks_0_cross_attn_k", 5120, 5120)),
-    ("anima", "", lora("diffusion_model.blocks.0.self_attn.q_proj", 2048, 2048, **PEFT)),
-    ("krea2", "", lora("base_model.model.blocks.0.attn.wq", 3072, 3072, **PEFT)),
-    ("hidream", "", lora("transformer.double_stream_blocks.0.block.attn1.to_q", 2560, 2560, **PEFT)),
-    ("ltx", "", lora("diffusion_model.transformer_blocks.0.attn1.to_q", 2048, 2048, **PEFT)),
-    ("", "", lora("strange.names", 10)),
+    ("qwen_image", lora("lora_unet_transformer_blocks_59_attn_add_q_proj", 3072, 3072)),
+    ("sd3", lora("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536)),
+    ("z_image", lora("diffusion_model.layers.0.attention.qkv", 3840, 11520, **PEFT)),
+    ("lumina2", lora("diffusion_model.layers.0.attention.qkv", 2304, **PEFT)),
+    ("wan", lora("diffusion_model.blocks.0.self_attn.q", 5120, 5120, **PEFT)),
+    ("wan", lora("lora_unet__blocks_0_cross_attn_k", 5120, 5120)),
+    ("anima", lora("diffusion_model.blocks.0.self_attn.q_proj", 2048, 2048, **PEFT)),
+    ("krea2", lora("base_model.model.blocks.0.attn.wq", 3072, 3072, **PEFT)),
+    ("hidream", lora("transformer.double_stream_blocks.0.block.attn1.to_q", 2560, 2560, **PEFT)),
+    ("ltx", lora("diffusion_model.transformer_blocks.0.attn1.to_q", 2048, 2048, **PEFT)),
+    ("", lora("strange.names", 10)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "variant", "tensors"), LORAS)
-def test_a_lora_is_known_with_the_family_that_it_changes(seen, family, variant, tensors):
+@pytest.mark.parametrize(("family", "tensors"), LORAS)
+def test_a_lora_is_known_with_the_family_that_it_changes(seen, family, tensors):
     found = seen(tensors)
-    assert (found.kind, found.family, found.variant, found.folder) == ("LoRA", family, variant, "loras")
+    assert (found.kind, found.family, found.folder) == ("LoRA", family, "loras")
     assert found.details["rank"] == "8" and found.details["modules"] == "1" and found.missing and not found.supported
 
 
@@ -302,7 +302,7 @@ def test_relatives_of_lora_are_known(seen, kind, tensors):
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k."
     found = seen(put(module, tensors | {"alpha": ()}))
     assert (found.kind, found.details["kind"]) == ("LoRA", kind)
-    assert kind not in ("LoHa", "LoKr") or kind == "LoKr" or found.family == "sd"
+    assert kind not in ("LoHa", "LoKr") or kind == "LoKr" or found.family == "sd1"
 
 
 def test_the_notes_of_a_lora_name_what_wakes_it_and_who_made_it(seen):
@@ -325,7 +325,7 @@ def test_the_notes_of_a_lora_name_what_wakes_it_and_who_made_it(seen):
 
 
 OTHERS = [
-    ("ControlNet", "sd", "", {"control_model.zero_convs.0.0.weight": (320, 320, 1, 1),
+    ("ControlNet", "sd1", "", {"control_model.zero_convs.0.0.weight": (320, 320, 1, 1),
      "control_model.x.attn2.to_k.weight": (320, 768)}),
     ("ControlNet", "sdxl", "", {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
      "down_blocks.1.attn2.to_k.weight": (640, 2048)}),
@@ -360,7 +360,7 @@ OTHERS = [
     ("upscale model", "ESRGAN", "2x", {"conv_first.weight": (64, 12, 3, 3), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)}),
     ("upscale model", "Real-ESRGAN compact", "4x", {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,),
      "body.34.weight": (48, 64, 3, 3)}),
-    ("embedding", "sd", "1.x", {"emb_params": (4, 768)}),
+    ("embedding", "sd1", "", {"emb_params": (4, 768)}),
     ("embedding", "sdxl", "", {"clip_l": (2, 768), "clip_g": (2, 1280)}),
     ("conditioning", "", "", {"conditioning": (1, 77, 768)}),
     ("VAE approximation", "TAESD", "decoder alone", {"1.weight": (64, 4, 3, 3), "3.conv.0.weight": (64, 64, 3, 3)}),
@@ -408,7 +408,7 @@ def test_quantised_layers_are_named_by_their_layout_and_counted_as_parameters(se
 
 def test_a_diffusers_folder_is_known_by_the_classes_of_its_parts():
     found = identify(read_header(BUILTIN / "graphflow-tiny"))
-    assert (found.kind, found.family, found.folder, found.missing) == ("pipeline", "sd", "diffusers", ())
+    assert (found.kind, found.family, found.folder, found.missing) == ("pipeline", "sd1", "diffusers", ())
     assert [part.name for part in found.parts] == ["denoiser", "vae", "text encoder"] and found.supported
 
 

@@ -14,25 +14,30 @@ from ..events import Event
 from ..nodetype.node import NodeType
 from ..plan.fingerprint import Fingerprint
 from ..settings import Settings
-from .lanes import Lanes
+from .admission import Admission
 
-__all__ = ["Piece", "Supply", "Surroundings"]
+__all__ = ["Piece", "RunContext", "Supply"]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What one run works with; the same for all of its nodes."""
+
     cache: Cache
     settings: Settings
-    lanes: Lanes
+    types: Mapping[str, NodeType]
+    """The node types that there are: those of the workflow, and those that expansions may bring."""
+    admission: Admission
     workers: int
+    """Threads for nodes that compute."""
     emit: Callable[[Event], None]
     cancel: Flag
     refresh: bool = False
     """Compute everything, and replace what the cache holds."""
     claims: Path | None = None
+    """Where a named run notes the files that it has written."""
     extra_pnginfo: Mapping[str, Any] | None = None
-    types: Mapping[str, NodeType] | None = None
-    """The node types that expansions may bring."""
+    """What saved images carry besides the workflow."""
     supply: Supply | None = None
     """Where the nodes come from, if not all at once."""
 
@@ -58,7 +63,7 @@ class Supply(Protocol):
         """A wanted node has been computed, or was known."""
 
     def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
-        """What makes the JSON of the workflow that the node is told to be part of."""
+        """Makes the JSON of the workflow that the node belongs to."""
 
     def name(self, node_id: str) -> str:
         """The id of the node in the workflow that it comes from."""

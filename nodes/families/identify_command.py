@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from graphflow import GraphFlowError, Problem
 from graphflow.spi import DONE, FAILED, complain
 
-from ..families.known import Identity, PartSeen, identify
-from .diffusers_folder import is_diffusers
-from .folders import models_below
-from .header import read_header
+from ..files.diffusers_folder import is_diffusers
+from ..files.folders import models_below
+from ..files.header import read_header
+from ..files.known.identity import Identity, PartSeen
+from .known import identify
 
 if TYPE_CHECKING:
     from rich.table import Table

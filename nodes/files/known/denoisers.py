@@ -78,13 +78,14 @@ def _kandinsky(keys: Keys) -> str:
     return {2560: "image lite", 1792: "video lite", 4096: "pro"}.get(width, "")
 
 
-def unet_family(context: int, channels: int, label: int) -> tuple[str, str] | None:
-    """Family and version of a U-Net: columns of its cross attention, model channels, columns of its class embedding."""
+def unet_family(context: int, channels: int, label: int) -> str:
+    """The family of a U-Net by the columns of its cross attention, its model channels and the columns of its class
+    embedding; "" for another."""
     if context == 1280 or (label == 2560 and channels == 384):
-        return "sdxl", "refiner"
+        return "sdxl_refiner"
     if context == 2048 or label == 2816:
-        return "sdxl", ""
-    return {768: ("sd", "1.x"), 1024: ("sd", "2.x")}.get(context)
+        return "sdxl"
+    return {768: "sd1", 1024: "sd2"}.get(context, "")
 
 
 def _context(keys: Keys) -> int:
@@ -95,33 +96,33 @@ def _label(keys: Keys) -> int:
     return keys.columns("label_emb.0.0.weight")
 
 
-def _is_unet(family: str, version: str) -> Callable[[Keys], bool]:
+def _is(family: str) -> Callable[[Keys], bool]:
+    """Whether a U-Net in LDM layout is of a family."""
+    return lambda keys: unet_family(_context(keys), keys.rows("input_blocks.0.0.weight"), _label(keys)) == family
+
+
+def _is_diffusers(family: str) -> Callable[[Keys], bool]:
     def test(keys: Keys) -> bool:
-        found = unet_family(_context(keys), keys.rows("input_blocks.0.0.weight"), _label(keys))
-        return found == (family, version)
+        label = keys.columns("add_embedding.linear_1.weight")
+        return unet_family(_context(keys), keys.rows("conv_in.weight"), label) == family
 
     return test
 
 
-_TAKES = {9: "inpainting", 8: "instruct-pix2pix"}
+_TAKES = {9: "inpainting", 8: "instruct-pix2pix", 5: "depth"}
 
 
-def _unet(version: str) -> Callable[[Keys], str]:
-    def variant(keys: Keys) -> str:
-        label = _label(keys)
-        klass = {1536: "unCLIP", 2048: "unCLIP", 4: "Lotus"}.get(label, "") if version == "2.x" else ""
-        edm = "EDM (Playground 2.5)" if keys.has("edm_mean", "edm_std") else ""
-        edm = edm or ("EDM (CosXL)" if keys.has("edm_vpred.sigma_max") else "")
-        v = "v-prediction" if keys.has("v_pred") else ""
-        ztsnr = "zero terminal SNR" if keys.has("ztsnr") else ""
-        return _said(version, _TAKES.get(keys.columns("input_blocks.0.0.weight")), klass, v, ztsnr, edm)
-
-    return variant
+def _unet(keys: Keys) -> str:
+    label = _label(keys)
+    of_2 = {1536: "unCLIP", 2048: "unCLIP", 4: "Lotus"}.get(label) if _context(keys) == 1024 else ""
+    edm = "Playground 2.5" if keys.has("edm_mean", "edm_std") else "CosXL" if keys.has("edm_vpred.sigma_max") else ""
+    v = "v-prediction" if keys.has("v_pred") else ""
+    ztsnr = "zero terminal SNR" if keys.has("ztsnr") else ""
+    return _said(_TAKES.get(keys.columns("input_blocks.0.0.weight")), of_2, v, ztsnr, edm)
 
 
-def _diffusers_unet(keys: Keys) -> tuple[str, str] | None:
-    label = keys.columns("add_embedding.linear_1.weight")
-    return unet_family(_context(keys), keys.rows("conv_in.weight"), label)
+def _diffusers_unet(keys: Keys) -> str:
+    return _said(_TAKES.get(keys.columns("conv_in.weight")))
 
 
 FLUX_NORM = "double_blocks.0.img_attn.norm.key_norm.{}"
@@ -130,6 +131,8 @@ FLUX_NORM = "double_blocks.0.img_attn.norm.key_norm.{}"
 def _is_flux(keys: Keys) -> bool:
     return keys.has(FLUX_NORM.format("scale")) or keys.has(FLUX_NORM.format("weight"))
 
+
+UNETS = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 
 DENOISERS: tuple[Row, ...] = (
     Row("sd3", ("joint_blocks.0.context_block.attn.qkv.weight",), variant=_sd3),
@@ -174,22 +177,10 @@ DENOISERS: tuple[Row, ...] = (
     Row("joyimage", ("double_blocks.0.attn.img_attn_qkv.weight", "double_blocks.0.attn.img_attn_q_norm.weight")),
     Row("seedvr2", ("positive_conditioning",)),
     Row("svd", ("input_blocks.0.0.weight",), lambda keys: keys.contains(r"time_stack")),
-    Row("sd", ("input_blocks.0.0.weight",), _is_unet("sd", "1.x"), _unet("1.x")),
-    Row("sd", ("input_blocks.0.0.weight",), _is_unet("sd", "2.x"), _unet("2.x")),
-    Row("sdxl", ("input_blocks.0.0.weight",), _is_unet("sdxl", "refiner"), _unet("refiner")),
-    Row("sdxl", ("input_blocks.0.0.weight",), _is_unet("sdxl", ""), _unet("")),
+    *(Row(family, ("input_blocks.0.0.weight",), _is(family), _unet) for family in UNETS),
     Row("svd", ("down_blocks.0.resnets.0.spatial_res_block.conv1.weight",)),
-    Row("sd", ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"),
-        lambda keys: _diffusers_unet(keys) == ("sd", "1.x"),
-        lambda keys: _said("1.x", _TAKES.get(keys.columns("conv_in.weight")))),
-    Row("sd", ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"),
-        lambda keys: _diffusers_unet(keys) == ("sd", "2.x"),
-        lambda keys: _said("2.x", _TAKES.get(keys.columns("conv_in.weight")))),
-    Row("sdxl", ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"),
-        lambda keys: _diffusers_unet(keys) == ("sdxl", "refiner"), lambda keys: "refiner"),
-    Row("sdxl", ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"),
-        lambda keys: _diffusers_unet(keys) == ("sdxl", ""),
-        lambda keys: _said(_TAKES.get(keys.columns("conv_in.weight")))),
+    *(Row(family, ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"), _is_diffusers(family), _diffusers_unet)
+      for family in UNETS),
     Row("flux", ("transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight"),
         variant=lambda keys: "dev" if keys.starts("time_text_embed.guidance_embedder.") else "schnell"),
     Row("flux2", ("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight",)),

@@ -17,6 +17,8 @@ from itertools import islice
 from typing import Any
 
 from ..document.edits import free_id, links
+from ..document.node import links_of, sources_of
+from ..document.walks import depth_first
 from ..document.workflow import Link, Node, Workflow, as_link
 from ..nodetype.naming import (
     argument_names,
@@ -29,9 +31,9 @@ from ..nodetype.naming import (
 )
 from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow
-from ..script.graph import Graph
-from ..script.handles import NodeHandle, Value, made_of
-from ..script.namespace import Nodes
+from .graph import Graph
+from .namespace import Nodes
+from .refs import NodeRef, Value, made_of
 
 __all__ = ["to_python"]
 
@@ -74,7 +76,7 @@ class _Writer:
         self.workflow, self.types = workflow, types
         self.graph, self.nodes = Graph(types=types), Nodes(types)
         self.functions = {class_type: name for name, class_type in function_names(types).items()}
-        self.handles: dict[str, NodeHandle] = {}
+        self.refs: dict[str, NodeRef] = {}
         self.used: dict[str, dict[int, list[str]]] = {}
         """Node id -> number of an output -> the inputs that it feeds."""
         for place, link in links(workflow):
@@ -115,7 +117,7 @@ class _Writer:
         try:
             function = getattr(self.nodes, self.functions[kind.name])
             with self.graph:
-                self.handles[node_id] = function(**given, **own)
+                self.refs[node_id] = function(**given, **own)
         except InvalidWorkflow:
             return None
         made = self.graph.workflow[node_id]
@@ -125,7 +127,7 @@ class _Writer:
         return _joined(f"n.{self.functions[kind.name]}", shown)
 
     def _raw(self, node_id: str, node: Node) -> str:
-        self.handles[node_id] = self.graph.add(node, id=node_id)
+        self.refs[node_id] = self.graph.add(node, id=node_id)
         body = node.to_json()
         return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
 
@@ -136,7 +138,7 @@ class _Writer:
         return value if link is None else self._output(link)
 
     def _output(self, link: Link) -> Value:
-        return Value(made_of(self.handles[link.node]), link.slot)
+        return Value(made_of(self.refs[link.node]), link.slot)
 
     def _shown(self, value: Any) -> str:
         if isinstance(value, _Grown):
@@ -146,7 +148,7 @@ class _Writer:
 
     def _assigned(self, node_id: str, call: str) -> str:
         """The call with the names that its outputs get, as far as they are used."""
-        kind = made_of(self.handles[node_id]).kind
+        kind = made_of(self.refs[node_id]).kind
         used = self.used.get(node_id, {})
         outputs = [output.name for output in kind.outputs] if kind is not None else []
         slots = [slot for slot in used if kind is None or 0 <= slot < len(outputs)]
@@ -209,22 +211,7 @@ def _arguments(kind: NodeType, inputs: Mapping[str, Any]) -> dict[str, Any] | No
 
 def _order(workflow: Workflow) -> list[str]:
     """The document's order, but each node after those that it links to, as far as there is no cycle."""
-    order: dict[str, None] = {}
-    opened: set[str] = set()
-    for root in workflow:
-        stack = [root]
-        while stack:
-            node_id = stack[-1]
-            before = [] if node_id in opened else [
-                link.node for value in workflow[node_id].inputs.values()
-                if (link := as_link(value)) and link.node in workflow and link.node not in opened
-            ]  # fmt: skip
-            opened.add(node_id)
-            if before:
-                stack.extend(reversed(before))
-            else:
-                order.setdefault(stack.pop())
-    return list(order)
+    return list(depth_first(workflow, sources_of(links_of(workflow)).__getitem__))
 
 
 def _role(inputs: list[str]) -> str | None:

@@ -3,7 +3,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 import graphflow as gf
-from graphflow.execution.lanes import Lanes
+from graphflow.execution.admission import Admission, Place
 
 
 def in_threads(*calls):
@@ -16,10 +16,10 @@ def in_threads(*calls):
 
 
 def test_nodes_that_work_together_meet_in_a_lane_and_no_more_than_are_allowed():
-    lanes, barrier, inside, most = Lanes(), Barrier(3), [], []
+    admission, barrier, inside, most = Admission(), Barrier(3), [], []
 
     def call():
-        with lanes.enter("device", Event(), "sampler", 3):
+        with admission.enter(Place("device", "sampler", 3), Event()):
             inside.append(1)
             most.append(len(inside))
             barrier.wait(5)
@@ -30,11 +30,11 @@ def test_nodes_that_work_together_meet_in_a_lane_and_no_more_than_are_allowed():
 
 
 def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
-    lanes, entered, go = Lanes(), [], Event()
+    admission, entered, go = Admission(), [], Event()
     first_is_in, second_waits = Event(), Event()
 
     def first():
-        with lanes.enter("device", Event(), "sampler", 4):
+        with admission.enter(Place("device", "sampler", 4), Event()):
             first_is_in.set()
             go.wait(5)
             entered.append("first sampler")
@@ -42,13 +42,13 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
     def alone():
         first_is_in.wait(5)
         second_waits.set()
-        with lanes.enter("device", Event(), "decoder", 1):
+        with admission.enter(Place("device", "decoder", 1), Event()):
             entered.append("decoder")
 
     def late():
         second_waits.wait(5)
         Event().wait(0.05)
-        with lanes.enter("device", Event(), "sampler", 4):
+        with admission.enter(Place("device", "sampler", 4), Event()):
             entered.append("late sampler")
 
     def release():
@@ -61,10 +61,10 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
 
 
 def test_a_cancelled_run_stops_waiting_for_a_lane():
-    lanes, cancel = Lanes(), Event()
-    with lanes.enter("device", Event()):
+    admission, cancel = Admission(), Event()
+    with admission.enter(Place("device", "decoder"), Event()):
         cancel.set()
-        with pytest.raises(gf.Cancelled), lanes.enter("device", cancel):
+        with pytest.raises(gf.Cancelled), admission.enter(Place("device", "decoder"), cancel):
             pass
-    with lanes.enter("device", Event()):
+    with admission.enter(Place("device", "decoder"), Event()):
         pass

@@ -1,4 +1,7 @@
-"""Which file is this? Found from its header alone, by tables of names and shapes; no weights are read, torch is not imported."""
+"""Which file is this? Found from its header alone, by tables of names and shapes; no weights are read, torch is not imported.
+
+What is known here is not all that can run: `families.known` asks the families as well.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...files.header import Header
-from ...files.quantised import SIDE_TENSORS, layouts_of
-from ...files.tensor_info import TensorInfo
+from ..header import Header
+from ..quantised import SIDE_TENSORS, layouts_of
+from ..tensor_info import TensorInfo
 from .adapters import CONTROLS, FOLDERS, UPSCALERS, control_family
 from .denoisers import DENOISERS, prefix_of, unet_family
 from .encoders import ENCODERS, IMAGE_ENCODERS, VAES, without_language_prefix
@@ -17,10 +20,9 @@ from .identity import Identity, PartSeen
 from .keys import Keys, Row, first
 from .loras import read_lora
 from .notes import worth_reading
-from .support import is_supported
 from .titles import CLASSES, TITLES, Title
 
-__all__ = ["Identity", "PartSeen", "identify"]
+__all__ = ["Identity", "PartSeen", "recognised"]
 
 VAE_PREFIXES = ("first_stage_model.", "vae.")
 TEXT_PREFIXES = (
@@ -28,10 +30,12 @@ TEXT_PREFIXES = (
     "conditioner.embedders.0.model.", "conditioner.embedders.1.model.",
 )  # fmt: skip
 """Of the text encoders in a checkpoint; newer ones have `text_encoders.NAME.transformer.`"""
+MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max")
+"""Tensors that state how a denoiser predicts; they may lie beside its prefix."""
 IMAGE_PREFIXES = ("embedder.model.", "conditioner.embedders.0.open_clip.model.", "clip_vision.")
 
 
-def identify(header: Header) -> Identity:
+def recognised(header: Header) -> Identity:
     """What a file is. Kind `unknown` where no table knows it; raises GraphFlowError where its notes are damaged."""
     keys = Keys(header.tensors)
     looks = (_control, _lora, _embedding, _model, _vae, _encoder, _upscaler)
@@ -40,7 +44,6 @@ def identify(header: Header) -> Identity:
     found = found or Identity("unknown", "", "")
     return replace(
         found,
-        supported=is_supported(found, header),
         container=header.format,
         number_format=_number_format(header),
         parameters=_parameters(header.tensors),
@@ -70,7 +73,6 @@ def _lora(keys: Keys, header: Header) -> Identity | None:
         kind="LoRA",
         family=lora.family,
         title=title,
-        variant=lora.variant,
         details={name: text for name, text in details.items() if text},
         missing=(f"a model of {title or 'the family that it was trained for'}",),
     )
@@ -85,7 +87,7 @@ def _control(keys: Keys, header: Header) -> Identity | None:
     return None
 
 
-_WIDTHS = {768: ("sd", "1.x"), 1024: ("sd", "2.x"), 1280: ("sdxl", ""), 2048: ("sdxl", ""), 4096: ("flux", "T5-XXL")}
+_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl", 2048: "sdxl", 4096: "flux"}
 
 
 def _embedding(keys: Keys, header: Header) -> Identity | None:
@@ -98,20 +100,16 @@ def _embedding(keys: Keys, header: Header) -> Identity | None:
     widths = [keys.shape(name)[-1] for name in names if 1 <= len(keys.shape(name)) <= 2]
     if len(names) < len(keys.tensors) or len(widths) < len(names) or not all(width in _WIDTHS for width in widths):
         return None
-    if {"clip_l", "clip_g"} & set(names):
-        family, variant = "sdxl", ""
-    else:
-        family, variant = _WIDTHS[widths[0]]
+    family = "sdxl" if {"clip_l", "clip_g"} & set(names) else _WIDTHS[widths[0]]
     vectors = max((keys.shape(name)[0] if len(keys.shape(name)) == 2 else 1) for name in names)
     title = _title(family).title
-    return Identity(
-        "embedding", family, title, variant, details={"vectors": str(vectors)}, missing=(f"a model of {title}",)
-    )
+    return Identity("embedding", family, title, details={"vectors": str(vectors)}, missing=(f"a model of {title}",))
 
 
 def _model(keys: Keys, header: Header) -> Identity | None:
     prefix = prefix_of(keys)
-    inside = keys.under(prefix)
+    beside = {name: keys.tensors[name] for name in MARKS if name in keys.tensors}
+    inside = Keys({**keys.under(prefix).tensors, **beside})
     row = first(DENOISERS, inside)
     if row is None:
         return None
@@ -159,10 +157,6 @@ def _with_needs(family: str, variant: str, parts: list[PartSeen], kind: str = ""
 
 def _needs(family: str, variant: str, about: Title) -> tuple[tuple[str, ...], str]:
     """Where members of a family need other encoders than the family's usual ones."""
-    if (family, variant[:3]) == ("sd", "2.x"):
-        return ("CLIP-H",), about.vae
-    if family == "sdxl" and variant.startswith("refiner"):
-        return ("CLIP-G",), about.vae
     if family == "flux2" and variant.startswith("klein"):
         return ({"klein 4B": "Qwen3 4B", "klein 9B": "Qwen3 8B"}[variant],), about.vae
     if family == "wan" and "2.2 5B" in variant:
@@ -223,7 +217,7 @@ def _folder(header: Header) -> Identity | None:
 
 
 _ORDER = ("denoiser", "vae", "text encoder", "image encoder")
-_PIPELINES = {"StableDiffusionXL": "sdxl", "StableDiffusion3": "sd3", "StableDiffusion": "sd"}
+_PIPELINES = {"StableDiffusionXL": "sdxl", "StableDiffusion3": "sd3", "StableDiffusion": "sd1"}
 """First words of a pipeline's class -> family, where the numbers of its denoiser do not show it."""
 
 
@@ -241,9 +235,9 @@ def _class(part: str, config: Mapping[str, Any], header: Header) -> tuple[PartSe
         widths = _integers(config.get("block_out_channels"))
         context = next(iter(_integers(config.get("cross_attention_dim"))), 0)
         label = next(iter(_integers(config.get("projection_class_embeddings_input_dim"))), 0)
-        family, version = unet_family(context, widths[0] if widths else 0, label) or ("", "")
+        family = unet_family(context, widths[0] if widths else 0, label)
         takes = {9: "inpainting", 8: "instruct-pix2pix"}.get(next(iter(_integers(config.get("in_channels"))), 0), "")
-        return replace(seen, name="denoiser"), family, ", ".join(word for word in (version, takes) if word)
+        return replace(seen, name="denoiser"), family, takes
     if "Autoencoder" in named or named == "VQModel":
         return replace(seen, name="vae"), "", ""
     if "ControlNet" in named or named == "T2IAdapter":

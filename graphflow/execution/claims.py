@@ -1,7 +1,7 @@
-"""Who computes a node: this run, another one of this process, another process, or nobody, because it is known.
+"""Who computes a node: this run, another run of this process, another process, or nobody, because it is known.
 
-The right to compute a recipe is taken once and kept until the node is done or has failed; whoever needs the same in the
-meantime waits for it.
+A claim on a recipe is taken once and kept until the node is done or has failed; whoever needs the same in the meantime
+waits for it.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
-from ..cache import Cache, Checkpoint, Entry, Lease, Origin
+from ..cache import Cache, Entry, Lease, Origin
 from ..plan.fingerprint import Fingerprint
 from ..values import Encoded
 
-__all__ = ["Elsewhere", "Found", "InOtherProcess", "Mine", "Rights"]
+__all__ = ["Claim", "Claims", "Found", "InOtherProcess", "InOtherRun"]
 
 
 @dataclass(slots=True)
-class Mine:
-    """This run is to compute it."""
+class Claim:
+    """This run computes it."""
 
     recipe: bytes
-    """What the result is kept under."""
+    """The result is kept under it."""
     key: bytes | None = None
     lease: Lease | None = None
     keeps: bool = True
     """Whether another run could ever need the result."""
     in_memory: bool = False
     """Only a run of this process."""
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-    """One for each of its calls."""
+    states: tuple[bytes, ...] = ()
+    """For each of its calls the name under which its state is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +44,42 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Another run of this process is at it."""
+class InOtherRun:
+    """Another run of this process computes it."""
 
     result: Future[Entry | None]
 
 
 class InOtherProcess:
-    """Look again in a moment."""
+    """Another process computes it: look again in a moment."""
 
 
-class Rights:
-    """The rights that one run holds."""
+class Claims:
+    """The claims that one run holds."""
 
     def __init__(self, cache: Cache, refresh: bool) -> None:
         self._cache, self._refresh = cache, refresh
-        self._held: dict[str, Mine] = {}
+        self._held: dict[str, Claim] = {}
 
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._held
 
     def take(
-        self, node_id: str, mine: Fingerprint, key: bytes | None, looked_outside: bool, origin: Callable[[], Origin],
+        self,
+        node_id: str,
+        mine: Fingerprint,
+        key: bytes | None,
+        *,
+        looked_outside: bool,
+        origin: Callable[[], Origin],
         is_valid: Callable[[Entry], bool],
-    ) -> Mine | Found | Elsewhere | InOtherProcess:  # fmt: skip
+    ) -> Claim | Found | InOtherRun | InOtherProcess:
         """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends on
-        more than recipes tell."""
+        more than is in the recipes."""
         recipe, by_recipe = mine.recipe, not (mine.is_volatile or mine.is_open or looked_outside)
         cache = self._cache
         if not cache.is_on:
-            self._held[node_id] = Mine(recipe, keeps=False)
+            self._held[node_id] = Claim(recipe, keeps=False)
             return self._held[node_id]
         place = recipe if by_recipe else key
         if place is None:  # nobody else can need the same
@@ -86,13 +92,13 @@ class Rights:
                 return Found(same, "same content")
         flying = cache.begin(place)
         if flying is not None:
-            return Elsewhere(flying)
+            return InOtherRun(flying)
         ours, lease = cache.lease(place)
         if not ours:
             cache.end(place, None)
             return InOtherProcess()
         keeps = key is not None or not (mine.is_volatile or looked_outside)
-        held = self._held[node_id] = Mine(place, key, lease, keeps, in_memory=key is None and mine.is_open)
+        held = self._held[node_id] = Claim(place, key, lease, keeps, in_memory=key is None and mine.is_open)
         if not self._refresh:
             entry = cache.get(place)  # another run may have finished between the planning and now
             if entry is not None and entry.outputs is not None and is_valid(entry):
@@ -100,41 +106,41 @@ class Rights:
                 return Found(entry, "shared")
         return held
 
-    def checkpoint(self, node_id: str, call: int, calls: int, every: float) -> Checkpoint | None:
-        """Where a call of the node keeps its state; a node that is mapped has one for each call."""
-        mine = self._held.get(node_id)
-        if mine is None or not mine.keeps:
-            return None
-        place = mine.recipe if calls == 1 else blake2b(b"%d;" % call + mine.recipe, digest_size=16).digest()
-        found = self._cache.checkpoint(place, every, self._refresh)
-        if found is not None:
-            mine.checkpoints.append(found)
-        return found
+    def states(self, node_id: str, calls: int) -> tuple[bytes, ...]:
+        """For each of the node's calls the name under which it keeps its state; empty if no other run could go on from it."""
+        claim = self._held.get(node_id)
+        if claim is None or not claim.keeps:
+            return ()
+        if calls == 1:
+            claim.states = (claim.recipe,)
+        else:
+            each = (blake2b(b"%d;" % call + claim.recipe, digest_size=16).digest() for call in range(calls))
+            claim.states = tuple(each)
+        return claim.states
 
     def store(self, node_id: str, entry: Entry, encoded: tuple[Encoded, ...] | None, origin: Origin | None) -> None:
-        """The node is done: keep the entry and give the right back. No origin: it is not to be kept."""
-        mine = self._held[node_id]
-        keeps = origin is not None and mine.keeps
-        if self._refresh and mine.keeps and self._cache.is_on:
-            self._cache.replace(mine.recipe, mine.key, entry if keeps else None)
-        if origin is None or not mine.keeps:
+        """The node is done: keep the entry and give the claim back. No origin: it is not to be kept."""
+        claim = self._held[node_id]
+        keeps = origin is not None and claim.keeps
+        if self._refresh and claim.keeps and self._cache.is_on:
+            self._cache.replace(claim.recipe, claim.key, entry if keeps else None)
+        if origin is None or not claim.keeps:
             self.give_back(node_id, None)
-            for checkpoint in mine.checkpoints:
-                checkpoint.drop()
+            self._cache.drop_states(claim.states)
         else:
             del self._held[node_id]
-            stored = None if mine.in_memory else encoded
-            self._cache.put(mine.recipe, mine.key, entry, stored, origin, mine.lease, mine.checkpoints)
-            self._cache.end(mine.recipe, entry)
+            stored = None if claim.in_memory else encoded
+            self._cache.put(claim.recipe, claim.key, entry, stored, origin, claim.lease, claim.states)
+            self._cache.end(claim.recipe, entry)
 
     def give_back(self, node_id: str, entry: Entry | None = None) -> None:
         """Without an entry, whoever waits has to try."""
-        mine = self._held.pop(node_id, None)
-        if mine is None or not self._cache.is_on:
+        claim = self._held.pop(node_id, None)
+        if claim is None or not self._cache.is_on:
             return
-        self._cache.end(mine.recipe, entry)
-        if mine.lease is not None:
-            self._cache.give_back(mine.lease)
+        self._cache.end(claim.recipe, entry)
+        if claim.lease is not None:
+            self._cache.give_back(claim.lease)
 
     def give_all_back(self) -> None:
         for node_id in list(self._held):

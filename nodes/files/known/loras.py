@@ -16,7 +16,6 @@ __all__ = ["Lora", "read_lora"]
 class Lora:
     family: str
     """Of the models that it changes; "" where the names do not show it."""
-    variant: str
     kind: str
     """`LoRA`, `LoCon`, `LoHa`, `LoKr`, `DoRA`, `OFT` ..."""
     rank: int
@@ -75,7 +74,7 @@ def read_lora(keys: Keys, metadata: Mapping[str, str]) -> Lora | None:
     text = [name for name in modules if _TEXT.match(name)]
     denoiser = {_PREFIXES.sub("", name): shapes for name, shapes in modules.items() if not _TEXT.match(name)}
     names = _Names(denoiser, text)
-    family, variant = next(((family, variant) for family, variant, test in _FAMILIES if test(names)), ("", ""))
+    family = next((family for family, test in _FAMILIES if test(names)), "")
     ranks = Counter(shapes["down"][0] for shapes in modules.values() if shapes.get("down"))
     kind = next(kind for kind in _PRECEDENCE if kinds[kind])
     if kind == "LoRA" and any(
@@ -84,7 +83,7 @@ def read_lora(keys: Keys, metadata: Mapping[str, str]) -> Lora | None:
         kind = "LoCon"
     parts = (*(("denoiser",) if denoiser else ()), *sorted({_encoder(name) for name in text}))
     rank = ranks.most_common(1)[0][0] if ranks else 0
-    return Lora(family, variant, kind, rank, _trainer(keys, metadata), len(modules), parts)
+    return Lora(family, kind, rank, _trainer(keys, metadata), len(modules), parts)
 
 
 def _encoder(name: str) -> str:
@@ -129,42 +128,42 @@ def _has(pattern: str) -> Callable[[_Names], bool]:
     return lambda names: names.has(pattern)
 
 
-_FAMILIES: tuple[tuple[str, str, Callable[[_Names], bool]], ...] = (
-    ("sdxl", "refiner", _unet(1280)),
-    ("sdxl", "", _unet(2048)),
-    ("sd", "2.x", _unet(1024)),
-    ("sd", "1.x", _unet(768)),
-    ("sdxl", "", _has(r"(?:input_blocks_[78]_1|output_blocks_0_1|down_blocks_2_attentions_1)_transformer_blocks_[2-9]")),
-    ("sd3", "", _has(r"joint_blocks_\d+_(?:x_block|context_block)")),
-    ("hunyuan_video", "", lambda names: names.has(r"double_blocks_\d+_img_(?:mlp_fc|mod_linear)|individual_token_refiner")
+_FAMILIES: tuple[tuple[str, Callable[[_Names], bool]], ...] = (
+    ("sdxl_refiner", _unet(1280)),
+    ("sdxl", _unet(2048)),
+    ("sd2", _unet(1024)),
+    ("sd1", _unet(768)),
+    ("sdxl", _has(r"(?:input_blocks_[78]_1|output_blocks_0_1|down_blocks_2_attentions_1)_transformer_blocks_[2-9]")),
+    ("sd3", _has(r"joint_blocks_\d+_(?:x_block|context_block)")),
+    ("hunyuan_video", lambda names: names.has(r"double_blocks_\d+_img_(?:mlp_fc|mod_linear)|individual_token_refiner")
         or re.search(r"double_blocks\.\d+\.img_attn_qkv", names.dotted) is not None),
-    ("flux3", "", _has("early_stream_modulations")),
-    ("flux2", "", lambda names: names.has("double_stream_modulation|to_qkv_mlp_proj|transformer_blocks_\\d+_ff_linear_in")
+    ("flux3", _has("early_stream_modulations")),
+    ("flux2", lambda names: names.has("double_stream_modulation|to_qkv_mlp_proj|transformer_blocks_\\d+_ff_linear_in")
         or (names.has("double_blocks_|single_blocks_") and names.inputs("img_attn|single_blocks_") in (4096, 6144))
         or 0 < _rows(names, "single_blocks_\\d+_linear1") == 9 * names.inputs("single_blocks_\\d+_linear1")),
-    ("chroma", "", _has("distilled_guidance_layer")),
-    ("flux", "", _has(r"double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)_|single_blocks_\d+_(?:linear|modulation)"
+    ("chroma", _has("distilled_guidance_layer")),
+    ("flux", _has(r"double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)_|single_blocks_\d+_(?:linear|modulation)"
                       r"|single_transformer_blocks_\d+|double_blocks_\d+_processor")),
-    ("hidream", "", _has(r"(?:double|single)_stream_blocks_\d+_block")),
-    ("qwen_image", "", lambda names: names.has(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)")
+    ("hidream", _has(r"(?:double|single)_stream_blocks_\d+_block")),
+    ("qwen_image", lambda names: names.has(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)")
         or (names.has("attn_add_[qkv]_proj") and names.most(r"transformer_blocks_(\d+)_attn_add") > 37)),
-    ("sd3", "", lambda names: names.has("attn_add_[qkv]_proj") and names.inputs("attn_add_q_proj") in (1536, 2432)),
-    ("z_image", "", lambda names: names.inputs(r"layers_\d+_attention_(?:qkv|to_q)") == 3840
+    ("sd3", lambda names: names.has("attn_add_[qkv]_proj") and names.inputs("attn_add_q_proj") in (1536, 2432)),
+    ("z_image", lambda names: names.inputs(r"layers_\d+_attention_(?:qkv|to_q)") == 3840
         or names.has("siglip_refiner|all_x_embedder")),
-    ("lumina2", "", _has(r"layers_\d+_attention_(?:qkv|to_q)")),
-    ("krea2", "", _has(r"blocks_\d+_attn_wq|txtfusion")),
-    ("anima", "", _has(r"blocks_\d+_(?:self|cross)_attn_(?:q|k|v|output)_proj|llm_adapter")),
-    ("wan", "", _has(r"blocks_\d+_(?:self|cross)_attn_(?:q|k|v|o|k_img|v_img)$|blocks_\d+_ffn_[02]$")),
-    ("auraflow", "", _has("double_layers_|single_layers_")),
-    ("kandinsky5", "", _has("visual_transformer_blocks")),
-    ("ernie_image", "", _has(r"layers_\d+_mlp_linear_fc")),
-    ("ltx2", "", _has("audio_(?:attn|ff|to_video)|video_to_audio")),
-    ("pixart", "", lambda names: names.inputs(r"^transformer_blocks_\d+_attn1_to_q") == 1152),
-    ("ltx", "", _has(r"^transformer_blocks_\d+_attn1_to_q")),
-    ("mochi", "", _has(r"blocks_\d+_attn_qkv_[xy]")),
-    ("krea2", "", lambda names: names.has(r"^transformer_blocks_\d+_attn_to_q") and not names.has("attn_add_")),
-    ("sdxl", "", lambda names: "lora_te2_text_model" in names.text or "text_encoder_2" in names.text),
-    ("sd", "1.x", lambda names: "lora_te_text_model" in names.text),
+    ("lumina2", _has(r"layers_\d+_attention_(?:qkv|to_q)")),
+    ("krea2", _has(r"blocks_\d+_attn_wq|txtfusion")),
+    ("anima", _has(r"blocks_\d+_(?:self|cross)_attn_(?:q|k|v|output)_proj|llm_adapter")),
+    ("wan", _has(r"blocks_\d+_(?:self|cross)_attn_(?:q|k|v|o|k_img|v_img)$|blocks_\d+_ffn_[02]$")),
+    ("auraflow", _has("double_layers_|single_layers_")),
+    ("kandinsky5", _has("visual_transformer_blocks")),
+    ("ernie_image", _has(r"layers_\d+_mlp_linear_fc")),
+    ("ltx2", _has("audio_(?:attn|ff|to_video)|video_to_audio")),
+    ("pixart", lambda names: names.inputs(r"^transformer_blocks_\d+_attn1_to_q") == 1152),
+    ("ltx", _has(r"^transformer_blocks_\d+_attn1_to_q")),
+    ("mochi", _has(r"blocks_\d+_attn_qkv_[xy]")),
+    ("krea2", lambda names: names.has(r"^transformer_blocks_\d+_attn_to_q") and not names.has("attn_add_")),
+    ("sdxl", lambda names: "lora_te2_text_model" in names.text or "text_encoder_2" in names.text),
+    ("sd1", lambda names: "lora_te_text_model" in names.text),
 )  # fmt: skip
 
 

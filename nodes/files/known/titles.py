@@ -20,8 +20,10 @@ CLIP_L, CLIP_G, T5, QWEN25 = "CLIP-L", "CLIP-G", "T5-XXL", "Qwen2.5-VL 7B"
 FLUX_VAE, FLUX2_VAE, QWEN_VAE = "the FLUX.1 VAE (ae, 16 channels)", "the FLUX.2 VAE", "the Qwen-Image VAE"
 
 TITLES = {
-    "sd": Title("Stable Diffusion", (CLIP_L,), "the Stable Diffusion VAE"),
+    "sd1": Title("Stable Diffusion 1.x", (CLIP_L,), "the Stable Diffusion VAE"),
+    "sd2": Title("Stable Diffusion 2.x", ("CLIP-H",), "the Stable Diffusion VAE"),
     "sdxl": Title("Stable Diffusion XL", (CLIP_L, CLIP_G), "the SDXL VAE"),
+    "sdxl_refiner": Title("Stable Diffusion XL refiner", (CLIP_G,), "the SDXL VAE"),
     "svd": Title("Stable Video Diffusion", (), "the Stable Diffusion VAE"),
     "sd3": Title("Stable Diffusion 3", (CLIP_L, CLIP_G, T5), "the Stable Diffusion 3 VAE (16 channels)"),
     "cascade": Title("Stable Cascade", (CLIP_G,), "the Stable Cascade stage A"),

@@ -28,7 +28,9 @@ def _union(keys: Keys) -> str:
 
 def control_family(keys: Keys) -> str:
     """The family whose U-Net a ControlNet steers, by the columns of its cross attention."""
-    return {768: "sd", 1024: "sd", 2048: "sdxl", 1280: "sdxl"}.get(keys.columns(keys.ending("attn2.to_k.weight")), "")
+    return {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}.get(
+        keys.columns(keys.ending("attn2.to_k.weight")), ""
+    )
 
 
 def _ip_adapter(keys: Keys) -> str:
@@ -76,7 +78,7 @@ CONTROLS: tuple[tuple[str, Row], ...] = (
     ("IP-Adapter", Row("flux", ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight",))),
     ("IP-Adapter", Row("", ("image_proj.*", "ip_adapter.*"), variant=_ip_adapter)),
     ("style model", Row("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
-    ("style model", Row("sd", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
+    ("style model", Row("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
     ("PhotoMaker", Row("sdxl", ("id_encoder.*", "lora_weights.*"))),
     ("PhotoMaker", Row("sdxl", ("id_encoder.visual_projection_2.weight",))),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a node function gives back: a node that was made, its outputs, and the places of its inputs."""
+"""References to nodes: a node function returns one. It has the outputs of the node and the places of its inputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from ..document.workflow import Link, Place
 from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 
-if TYPE_CHECKING:
-    from .graph import Graph
-
-__all__ = ["Made", "NodeHandle", "Outputs", "Scope", "Value", "handle_of", "link_of", "made_of", "slot_of"]
+__all__ = ["Made", "NodeRef", "Outputs", "Scope", "Value", "ref_of", "link_of", "made_of", "slot_of"]
 
 
-class NodeHandle:
-    """A node that was made. Attributes: its outputs by name, and the Place of each input (`sampler.seed`).
+class NodeRef:
+    """A reference to a node. Attributes: its outputs by name, and the Place of each input (`sampler.seed`).
 
-    Where an input is called like an output, or is no Python name, write `gf.Place(handle.node_id, "name")`.
+    Where an input is called like an output, or is not a Python name, write `gf.Place(ref.node_id, "name")`.
     """
 
     __slots__ = ("_made",)
@@ -60,7 +57,7 @@ class NodeHandle:
         return f"<{self._made.class_type}{'' if self._made.id is None else ' ' + self._made.id}>"
 
 
-class Value(NodeHandle):
+class Value(NodeRef):
     """One output of a node: what is handed to an input of another one."""
 
     __slots__ = ("_slot",)
@@ -77,7 +74,7 @@ class Value(NodeHandle):
         return super().__repr__()[:-1] + f" {names[self._slot] if self._slot < len(names) else self._slot}>"
 
 
-class Outputs(NodeHandle):
+class Outputs(NodeRef):
     """A node with several outputs (or of an unknown type): they unpack, and have numbers and names."""
 
     __slots__ = ()
@@ -94,18 +91,20 @@ class Outputs(NodeHandle):
         return Value(self._made, slot % len(self) if self._made.kind is not None else slot)
 
 
-def handle_of(made: Made) -> NodeHandle:
+def ref_of(made: Made) -> NodeRef:
     """A node with one output is that output as well."""
     if made.kind is None or len(made.kind.outputs) > 1:
         return Outputs(made)
-    return Value(made, 0) if made.kind.outputs else NodeHandle(made)
+    return Value(made, 0) if made.kind.outputs else NodeRef(made)
 
 
-def made_of(handle: NodeHandle) -> Made:
-    return handle._made
+def made_of(ref: NodeRef) -> Made:
+    """The node that it refers to."""
+    return ref._made
 
 
 def slot_of(value: Value) -> int:
+    """The number of the output."""
     return value._slot
 
 
@@ -134,7 +133,8 @@ class Made:
     ) -> None:  # fmt: skip
         self.kind, self.class_type, self.inputs = kind, class_type, inputs
         self.id, self.title, self.scope = id, title, scope
-        self.graph: Graph | None = None
+        self.graph: object | None = None
+        """The Graph that it is in."""
 
     @property
     def output_names(self) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ...files.tensor_info import TensorInfo
+from ..tensor_info import TensorInfo
 
 __all__ = ["Keys", "Row", "first"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from graphflow.cli import main
 
-spec = importlib.util.spec_from_file_location("sparse", Path(__file__).with_name("sparse.py"))
+spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sparse)
 
@@ -36,7 +36,7 @@ def test_it_reads_the_header_alone_and_imports_no_torch(flux):
         "import sys, time, pathlib; from graphflow_nodes.families.known import identify;"
         "from graphflow_nodes.files.header import read_header; before = time.process_time();"
         "found = identify(read_header(pathlib.Path(sys.argv[1]))); took = time.process_time() - before;"
-        "import graphflow_nodes.files.identify_command;"
+        "import graphflow_nodes.families.identify_command;"
         "print(found.family, took, sorted({'torch', 'numpy', 'diffusers', 'transformers'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", asked, flux], capture_output=True, text=True, check=True)
