@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from graphflow_nodes.families import FAMILIES, VAES
