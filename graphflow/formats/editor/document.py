@@ -182,11 +182,19 @@ def _node(raw: Mapping[str, Any]) -> EditorNode:
     values, named = raw.get("widgets_values"), raw.get("widgets_values_named")
     mode, title = raw.get("mode"), raw.get("title")
     return EditorNode(
-        str(raw["id"]), str(raw.get("type")), mode if type(mode) is int else ALWAYS,
+        str(raw["id"]), _type_now(str(raw.get("type"))), mode if type(mode) is int else ALWAYS,
         title if isinstance(title, str) and title else None, _slots(raw.get("inputs")), _slots(raw.get("outputs")),
         values if isinstance(values, (list, dict)) else None, named if isinstance(named, dict) else None,
         dict(_mapping(raw.get("properties"))),
     )  # fmt: skip
+
+
+def _type_now(name: str) -> str:
+    """The name that a node type has today; the editor mends these old ones when it loads a file."""
+    return _TODAY.get(name.rstrip(), name.rstrip())
+
+
+_TODAY = {"T2IAdapterLoader": "ControlNetLoader", "SDV_img2vid_Conditioning": "SVD_img2vid_Conditioning"}
 
 
 def _slots(raw: Any) -> tuple[Slot, ...]:
