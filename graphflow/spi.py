@@ -10,11 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .check.validate import beside
-    from .cli.common import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, parse_size
-    from .document.workflow import as_link
+    from .cache import default_folder
+    from .check.validate import with_malformed
+    from .cli.common import (
+        DONE,
+        FAILED,
+        add_cache_options,
+        add_folder_options,
+        cache_folder,
+        complain,
+        computing,
+        parse_size,
+    )
+    from .document.node import as_link
     from .events import (
         Message,
+        ModelEvent,
         NodeBlocked,
         NodeCached,
         NodeDone,
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
     from .foreign.classes import DynamicGraph
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
+    from .formats import read
     from .formats.editor import from_prompt
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
@@ -43,13 +55,15 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
-    "beside",
+    "with_malformed",
     "cache_folder",
     "Check",
     "compatible",
     "complain",
+    "computing",
     "current",
     "current_settings",
+    "default_folder",
     "describe",
     "describe_all",
     "Digests",
@@ -62,6 +76,7 @@ __all__ = [
     "mended",
     "Message",
     "Misfit",
+    "ModelEvent",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -70,6 +85,7 @@ __all__ = [
     "parse_size",
     "Picture",
     "Progress",
+    "read",
     "RegistryInfos",
     "RunDone",
     "RunStarted",
@@ -84,16 +100,18 @@ __all__ = [
 ]
 
 _NAMES = {
-    "check.validate": "beside",
-    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain parse_size",
-    "document.workflow": "as_link",
-    "events": "Message NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "cache": "default_folder",
+    "check.validate": "with_malformed",
+    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
+    "document.node": "as_link",
+    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",
     "foreign.classes": "DynamicGraph",
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
+    "formats": "read",
     "formats.editor": "from_prompt",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",

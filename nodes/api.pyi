@@ -5,7 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from graphflow import NodeHandle, Place, Value
+from graphflow import NodeRef, Place, Value
 
 class Boolean(Value): ...
 class Clip(Value): ...
@@ -517,7 +517,7 @@ def ImageColorToMask(
     """
     ...
 
-class _ImageCompare(NodeHandle):
+class _ImageCompare(NodeRef):
     compare_view: Place
     image_a: Place
     image_b: Place
@@ -1356,7 +1356,7 @@ def MaskComposite(
     """
     ...
 
-class _MaskPreview(NodeHandle):
+class _MaskPreview(NodeRef):
     mask: Place
 def MaskPreview(
     *,
@@ -1413,7 +1413,7 @@ def PreviewAny(
     """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
     ...
 
-class _PreviewImage(NodeHandle):
+class _PreviewImage(NodeRef):
     images: Place
 def PreviewImage(
     *,
@@ -1722,7 +1722,7 @@ def ResolutionSelector(
     """
     ...
 
-class _SaveImage(NodeHandle):
+class _SaveImage(NodeRef):
     images: Place
     filename_prefix: Place
 def SaveImage(
@@ -1763,7 +1763,7 @@ def SaveImageAdvanced(
     """
     ...
 
-class _SaveImageWebsocket(NodeHandle):
+class _SaveImageWebsocket(NodeRef):
     images: Place
 def SaveImageWebsocket(
     *,
@@ -1774,7 +1774,7 @@ def SaveImageWebsocket(
     """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
     ...
 
-class _SaveLatent(NodeHandle):
+class _SaveLatent(NodeRef):
     samples: Place
     filename_prefix: Place
 def SaveLatent(

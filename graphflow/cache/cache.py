@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -137,15 +137,14 @@ class Cache:
         encoded: tuple[Encoded, ...] | None,
         origin: Origin,
         lease: Lease | None = None,
-        checkpoints: Sequence[Checkpoint] = (),
+        states: tuple[bytes, ...] = (),
     ) -> None:
-        """Keep an entry; the lease is given back, and the checkpoints are dropped, when other processes can find it."""
-        states = tuple([checkpoint.name for checkpoint in checkpoints])
+        """Keep an entry; when other processes can find it, the lease is given back, and the checkpoints of these names are
+        dropped."""
         if self._tiers.put(Put(recipe, key, entry, origin, encoded, lease=lease, states=states)):
             return
-        if encoded is None or self.disk is None:
-            for checkpoint in checkpoints:
-                checkpoint.drop()
+        if encoded is None:
+            self.drop_states(states)
         if lease is not None:
             self.give_back(lease)
 
@@ -153,8 +152,7 @@ class Cache:
         if self.disk is None:
             return
         if kept:
-            for name in put.states:
-                self.disk.checkpoints.remove(name)
+            self.drop_states(put.states)
         if put.lease is not None:
             self.disk.give_back(put.lease)
 
@@ -215,6 +213,12 @@ class Cache:
     def checkpoint(self, recipe: bytes, every: float, fresh: bool = False) -> Checkpoint | None:
         """Where a node may keep its state; a `fresh` one starts from nothing, whatever is there."""
         return Checkpoint(self.disk, recipe, every, fresh) if self.disk is not None and self.disk.can_keep else None
+
+    def drop_states(self, names: Iterable[bytes]) -> None:
+        """The checkpoints of these names are of no use any more."""
+        if self.disk is not None:
+            for name in names:
+                self.disk.checkpoints.remove(name)
 
     # -- runs -------------------------------------------------------------------------------------------------------
 

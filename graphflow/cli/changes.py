@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..check.validate import beside
+from ..check.validate import with_malformed
 from ..document.workflow import Place, Workflow, as_link
 from ..engine import Engine
 from ..formats.files import WorkflowFile
@@ -42,7 +42,7 @@ def prepared(engine: Engine, found: WorkflowFile, changes: list[str]) -> Workflo
     workflow, malformed = well_formed(found, engine.infos)
     workflow, wrong = changed(workflow, changes)
     if malformed or wrong:
-        raise InvalidWorkflow(wrong + beside(malformed, workflow, engine.validate(workflow)))
+        raise InvalidWorkflow(wrong + with_malformed(malformed, workflow, engine.validate(workflow)))
     return workflow
 
 

@@ -19,6 +19,7 @@ from ..document.workflow import Workflow, parse
 from ..engine import Engine
 from ..files.digests import Digests
 from ..files.shipped import shipped_names, shipped_text
+from ..formats import read
 from ..formats.editor import is_editor_format, to_prompt
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
@@ -41,6 +42,14 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
     parser.add_argument("--no-metadata", action="store_true", help="save files without the workflow in them")
+    parser.add_argument(
+        "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps or xpu; default: $GRAPHFLOW_DEVICE or auto"
+    )
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"),
+                        help="number format of models; default: $GRAPHFLOW_DTYPE or auto")  # fmt: skip
+    parser.add_argument(
+        "--memory", type=parse_size, metavar="SIZE", help="bytes of the device that models may hold, such as 8GB"
+    )
 
 
 def add_nodes_option(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +99,14 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
         digests=Digests(digests),
         metadata=not options.no_metadata,
         checkpoint_every=getattr(options, "checkpoint_every", 10.0),
+        **computing(options),
     )
+
+
+def computing(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options state of the device; the rest comes from the environment."""
+    stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory")}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def engine(options: argparse.Namespace) -> Engine:
@@ -128,7 +144,7 @@ def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow
 def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow, list[Problem]]:
     """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is none."""
     if infos is None or not is_editor_format(found.data):
-        return Workflow.read(found.data)
+        return read(found.data)
     converted = to_prompt(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..document.workflow import Place, Workflow
 from ..problem import Cancelled, InvalidWorkflow, Problem
-from ..script.templates import prompts
+from ..script.templates import template_texts
 from ..sweeps import Results, Sweep, VariantResult, sweep
 from ..sweeps.display import SweepDisplay
 from .changes import add_run_options, prepared, refuse_unwritable
@@ -166,7 +166,7 @@ def _template(spec: str, workflow: Workflow, wildcards: Path) -> tuple[Place, li
     where, equals, template = spec.partition("=")
     if not equals:
         raise _wrong("bad_axis", f"--prompts {spec!r} has no '='", "write --prompts 'NODE.INPUT=a {red|green} apple'")
-    return workflow.place(where), list(prompts(template, wildcards=wildcards))
+    return workflow.place(where), list(template_texts(template, wildcards=wildcards))
 
 
 def _spec(spec: str, workflow: Workflow) -> tuple[Place, list[Any]]:

@@ -52,7 +52,7 @@ class Agenda:
             node = order[node_id]
             if node.lazy or node.type.expands:
                 self._keep_all = True
-            sources = planned.graph.pred[node_id]
+            sources = planned.graph[node_id]
             waiting[node_id] = len(sources)
             for source in sources:
                 users.setdefault(source, []).append(node_id)

@@ -1,4 +1,4 @@
-"""What of a run is under way: its own nodes, in the lanes that they share, and those that other runs compute for it."""
+"""The nodes of a run that are under way: its own, and those that other runs compute for it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 from ..cache import Entry
 from ..nodetype.node import NodeType
+from ..settings import Settings
+from .admission import Place, fits, place_of
 from .workers import Workers
 
-__all__ = ["Borrowed", "Flight", "Landed"]
+__all__ = ["Flight", "Outcome", "SharedOutcome"]
 
 
-class Landed(NamedTuple):
-    """A node of this run has come back."""
+class Outcome(NamedTuple):
+    """A node of this run has been called."""
 
     node_id: str
     value: Any
@@ -23,8 +25,8 @@ class Landed(NamedTuple):
     seconds: float
 
 
-class Borrowed(NamedTuple):
-    """What another run of this process got for a node that this one needs, too; None if it failed."""
+class SharedOutcome(NamedTuple):
+    """Another run of this process has computed a node that this one needs, too; or (None) it failed."""
 
     node_id: str
     entry: Entry | None
@@ -33,55 +35,55 @@ class Borrowed(NamedTuple):
 class Flight:
     """Belongs to the thread of the run; workers only put into its queue."""
 
-    def __init__(self, workers: int, together: int) -> None:
-        self._together = together
-        self._landed: SimpleQueue[Any] = SimpleQueue()
-        self._workers = Workers(workers, together, self._landed)
-        self._own: dict[str, NodeType] = {}
-        self._borrowed = 0
-        self._in_lanes: dict[str, list[NodeType]] = {}
-        """The types of the nodes that are in each lane, or about to enter it."""
+    def __init__(self, workers: int, settings: Settings) -> None:
+        self._settings = settings
+        self._outcomes: SimpleQueue[Any] = SimpleQueue()
+        self._workers = Workers(workers, settings.together, self._outcomes)
+        self._own: dict[str, Place | None] = {}
+        self._shared = 0
+        self._in_lanes: dict[str, list[Place]] = {}
+        """What the nodes of this run have, or are about to have, in each lane."""
 
     def __len__(self) -> int:
-        return len(self._own) + self._borrowed
+        return len(self._own) + self._shared
 
     def has_room(self, kind: NodeType) -> bool:
-        """Whether the lane of the type takes one more: it is empty, or those in it are alike and work together."""
-        inside = self._in_lanes.get(kind.lane) if kind.lane is not None else None
-        return not inside or (kind.together and inside[0] is kind and len(inside) < self._together)
+        """Whether one more node of the type could compute beside those of this run: if not, it need not wait in a thread."""
+        place = place_of(kind, self._settings)
+        return place is None or fits(place, self._in_lanes.get(place.lane, ()))
 
     def start(self, node_id: str, kind: NodeType, work: Callable[[], Any]) -> None:
-        if kind.lane is not None:
-            self._in_lanes.setdefault(kind.lane, []).append(kind)
-        self._own[node_id] = kind
-        self._workers.start(node_id, work, kind.is_async, kind.together)
+        place = self._own[node_id] = place_of(kind, self._settings)
+        if place is not None:
+            self._in_lanes.setdefault(place.lane, []).append(place)
+        self._workers.start(node_id, work, kind.is_async, waits=place is not None and place.most > 1)
 
-    def borrow(self, node_id: str, result: Future[Entry | None]) -> None:
-        """Another run of this process is at the same node."""
-        self._borrowed += 1
-        result.add_done_callback(lambda future: self._landed.put(Borrowed(node_id, future.result())))
+    def await_other(self, node_id: str, result: Future[Entry | None]) -> None:
+        """Another run of this process computes the same node."""
+        self._shared += 1
+        result.add_done_callback(lambda future: self._outcomes.put(SharedOutcome(node_id, future.result())))
 
-    def land(self, timeout: float | None = None) -> Landed | Borrowed | None:
-        """The next that comes back; None if nothing does in this time."""
+    def next(self, timeout: float | None = None) -> Outcome | SharedOutcome | None:
+        """The next outcome; None if there is none in this time."""
         try:
-            answer = self._landed.get(timeout=timeout)
+            found = self._outcomes.get(timeout=timeout)
         except Empty:
             return None
-        if isinstance(answer, Borrowed):
-            self._borrowed -= 1
-            return answer
-        landed = Landed(*answer)
-        kind = self._own.pop(landed.node_id)
-        if kind.lane is not None:
-            self._in_lanes[kind.lane].remove(kind)
-        return landed
+        if isinstance(found, SharedOutcome):
+            self._shared -= 1
+            return found
+        outcome = Outcome(*found)
+        place = self._own.pop(outcome.node_id)
+        if place is not None:
+            self._in_lanes[place.lane].remove(place)
+        return outcome
 
-    def drain(self) -> Iterator[Landed]:
-        """Wait for the nodes of this run; what others compute is left to them."""
+    def drain(self) -> Iterator[Outcome]:
+        """Wait for the nodes of this run; those that other runs compute are left to them."""
         while self._own:
-            landed = self.land()
-            if isinstance(landed, Landed):
-                yield landed
+            outcome = self.next()
+            if isinstance(outcome, Outcome):
+                yield outcome
 
     def close(self) -> None:
         self._workers.close()

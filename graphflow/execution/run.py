@@ -26,11 +26,11 @@ from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
 from .calling import Caller, Made, has_expansion
+from .claims import Claims, Found, InOtherProcess, InOtherRun
+from .context import Piece, RunContext
 from .expansions import Expansions
-from .flight import Borrowed, Flight
+from .flight import Flight, SharedOutcome
 from .reports import Reports
-from .rights import Elsewhere, Found, InOtherProcess, Rights
-from .surroundings import Piece, Surroundings
 from .workers import protected
 
 __all__ = ["Run"]
@@ -43,25 +43,37 @@ class Run:
     """One execution of a bound workflow. After `execute()`: `results`, `timings`, `cached`, `problems`."""
 
     def __init__(
-        self, workflow: Mapping[str, Node], order: Mapping[str, Bound], prints: Mapping[str, Fingerprint],
-        around: Surroundings,
-    ) -> None:  # fmt: skip
-        self._workflow, self._around, self._prints = workflow, around, dict(prints)
-        self._cache, self._emit, self._cancel, self._supply = around.cache, around.emit, around.cancel, around.supply
-        self._agenda = Agenda(order, around.supply.uses if around.supply is not None else {})
-        self._rights = Rights(around.cache, around.refresh)
-        self._expansions = Expansions(workflow, self._agenda, self._prints, around.types or {}, around.settings)
+        self,
+        workflow: Mapping[str, Node],
+        order: Mapping[str, Bound],
+        prints: Mapping[str, Fingerprint],
+        context: RunContext,
+    ) -> None:
+        self._workflow, self._context, self._prints = workflow, context, dict(prints)
+        self._cache, self._emit, self._cancel, self._supply = (
+            context.cache,
+            context.emit,
+            context.cancel,
+            context.supply,
+        )
+        self._agenda = Agenda(order, context.supply.uses if context.supply is not None else {})
+        self._claims = Claims(context.cache, context.refresh)
+        self._expansions = Expansions(workflow, self._agenda, self._prints, context.types, context.settings)
         self._caller = Caller(
-            _documents(workflow, around, self._expansions), around, self._agenda, self._rights, self._expansions,
-            self._prints,
-        )  # fmt: skip
+            run=context,
+            agenda=self._agenda,
+            claims=self._claims,
+            expansions=self._expansions,
+            prints=self._prints,
+            document=_documents(workflow, context, self._expansions),
+        )
         self._wanted: set[str] = set()
         self._outside: set[str] = set()
         """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before they
-        read it: the recipes do not tell enough."""
+        read it: the recipes do not hold enough."""
         self._in_other_processes: list[str] = []
-        self._flight = Flight(around.workers, around.settings.together)
-        self._reports = Reports(workflow, self._agenda.order, self._expansions, around.emit)
+        self._flight = Flight(context.workers, context.settings)
+        self._reports = Reports(workflow, self._agenda.order, self._expansions, context.emit)
         self.results: dict[str, Entry] = {}
         self.timings: dict[str, float] = {}
         self.cached: dict[str, None] = {}
@@ -85,7 +97,7 @@ class Run:
                 self._reports.stuck(stuck)
         finally:
             self._flight.close()
-            self._rights.give_all_back()
+            self._claims.give_all_back()
 
     # -- planning ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +137,7 @@ class Run:
     def _ask(self, node_id: str) -> Known:
         if node_id in self._agenda.entries:
             return Known.YES
-        if self._around.refresh and node_id not in self.timings:
+        if self._context.refresh and node_id not in self.timings:
             return Known.NO
         entry = self._cache.get(self._prints[node_id].recipe)
         if entry is None or not self._still_valid(node_id, entry):
@@ -136,8 +148,8 @@ class Run:
         return Known.YES
 
     def _still_valid(self, node_id: str, entry: Entry) -> bool:
-        kind, around = self._agenda.order[node_id].type, self._around
-        return why_not(entry, kind, around.types or {}, around.settings) is None
+        context = self._context
+        return why_not(entry, self._agenda.order[node_id].type, context.types, context.settings) is None
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -170,14 +182,14 @@ class Run:
 
     def _wait(self) -> None:
         """For one node to come back, or for the time to look again at what other processes do."""
-        landed = self._flight.land(POLL if self._in_other_processes else 0.2)
-        if landed is None:
+        outcome = self._flight.next(POLL if self._in_other_processes else 0.2)
+        if outcome is None:
             self._agenda.ready.extend(self._in_other_processes)
             self._in_other_processes.clear()
-        elif isinstance(landed, Borrowed):
-            self._finish_elsewhere(*landed)
+        elif isinstance(outcome, SharedOutcome):
+            self._finish_elsewhere(*outcome)
         else:
-            self._finish(*landed)
+            self._finish(*outcome)
 
     def _dispatch(self) -> None:
         """Hand all ready nodes to workers, but for those whose lane has no room; in a lane nobody overtakes.
@@ -205,9 +217,9 @@ class Run:
 
     def _drain(self) -> None:
         """Wait for what is in flight: nodes see the cancellation at their next step."""
-        for landed in self._flight.drain():
-            if landed.error is None:
-                self._finish(*landed)
+        for outcome in self._flight.drain():
+            if outcome.error is None:
+                self._finish(*outcome)
 
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
@@ -216,7 +228,7 @@ class Run:
         if node_id in self._expansions:
             self._fold(node_id)
             return False
-        if node_id in self._agenda.handles or node_id in self._rights:
+        if node_id in self._agenda.handles or node_id in self._claims:
             return True
         stops = self._caller.stops(node_id)
         if stops is not None:
@@ -226,14 +238,18 @@ class Run:
         if mine.asks_late and self._cache.is_on:
             mine = self._prints[node_id] = answered(mine, self._caller.outside(node_id))
         key = content_key(mine, node, self._agenda.content) if self._cache.is_on else None
-        answer = self._rights.take(
-            node_id, mine, key, self._stands_on_outside(node_id), lambda: self._origin(node_id),
-            lambda entry: self._still_valid(node_id, entry),
-        )  # fmt: skip
+        answer = self._claims.take(
+            node_id,
+            mine,
+            key,
+            looked_outside=self._stands_on_outside(node_id),
+            origin=lambda: self._origin(node_id),
+            is_valid=lambda entry: self._still_valid(node_id, entry),
+        )
         if isinstance(answer, Found):
             self._finish_known(node_id, answer.entry, answer.reason)
-        elif isinstance(answer, Elsewhere):
-            self._flight.borrow(node_id, answer.result)
+        elif isinstance(answer, InOtherRun):
+            self._flight.await_other(node_id, answer.result)
         elif isinstance(answer, InOtherProcess):
             self._in_other_processes.append(node_id)
         else:
@@ -287,7 +303,7 @@ class Run:
     def _complete(self, node_id: str, made: Made, seconds: float) -> None:
         entry, encoded, stops, is_true = made
         if stops:
-            self._tell_blocked(node_id, stops)
+            self._report_blocked(node_id, stops)
         if not is_true:
             self._outside.add(node_id)
         if node_id in self._agenda.handles:
@@ -295,9 +311,11 @@ class Run:
                 self._cache.hold(self._prints[node_id].recipe, entry)
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
-            is_quiet = all(stop.message is None for stop in stops)  # who takes it from the cache would hear no message
+            is_quiet = all(
+                stop.message is None for stop in stops
+            )  # who takes it from the cache would not see the message
             whole = is_true and is_quiet and not self._expansions.has_effects(node_id)
-            self._rights.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
+            self._claims.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
             self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
         self._end(node_id, entry)
 
@@ -315,7 +333,7 @@ class Run:
 
     def _finish_blocked(self, node_id: str, stops: list[Blocked]) -> None:
         """Every call is blocked: the outputs are blocked, too."""
-        self._tell_blocked(node_id, stops)
+        self._report_blocked(node_id, stops)
         self._emit(NodeBlocked(node_id, self._expansions.display(node_id)))
         outputs = (Blocked(),) * len(self._agenda.order[node_id].type.outputs)
         self._end(node_id, Entry(outputs, (None,) * len(outputs)))
@@ -327,7 +345,7 @@ class Run:
         if node_id in self._wanted:
             self._note_result(node_id)
 
-    # -- what is told -----------------------------------------------------------------------------------------------
+    # -- reports ------------------------------------------------------------------------------------------------
 
     def _note_cached(self, node_id: str, reason: str) -> None:
         entry = self._agenda.entries.get(node_id)
@@ -346,16 +364,16 @@ class Run:
             self._wanted.discard(node_id)
             self._supply.done(node_id, entry)
 
-    def _tell_blocked(self, node_id: str, stops: list[Blocked]) -> None:
+    def _report_blocked(self, node_id: str, stops: list[Blocked]) -> None:
         messages = dict.fromkeys(stop.message for stop in stops if stop.message is not None)
         for message in messages:
             self._reports.add(node_id, [Problem("blocked", message)])
-        if messages:  # what follows must not be known by its recipe, or the next run would not tell them
+        if messages:  # what follows must not be known by its recipe, or the next run would not report them
             self._outside.add(node_id)
             self._expansions.mark_inside(node_id)
 
     def _fail(self, node_id: str, error: BaseException) -> None:
-        self._rights.give_back(node_id)
+        self._claims.give_back(node_id)
         if isinstance(error, Cancelled):
             self._cancel.set()
         else:
@@ -363,10 +381,10 @@ class Run:
 
 
 def _documents(
-    workflow: Mapping[str, Node], around: Surroundings, expansions: Expansions
+    workflow: Mapping[str, Node], context: RunContext, expansions: Expansions
 ) -> Callable[[str], Callable[[], dict[str, Any]]]:
-    """For each node, what makes the JSON of the workflow that it is told to be part of."""
-    supply = around.supply
+    """For each node, a function that makes the JSON of the workflow that it belongs to."""
+    supply = context.supply
     if supply is not None:
         return lambda node_id: supply.document(expansions.display(node_id) or node_id)
     assert isinstance(workflow, Workflow)

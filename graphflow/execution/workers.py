@@ -32,11 +32,12 @@ class Workers:
         self._aio: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
 
-    def start(self, node_id: str, call: Callable[[], Any], is_async: bool, together: bool = False) -> None:
+    def start(self, node_id: str, call: Callable[[], Any], is_async: bool, waits: bool = False) -> None:
+        """`waits`: it mostly waits for others like it, so it takes no thread from nodes that compute."""
         if is_async:
             asyncio.run_coroutine_threadsafe(self._await(node_id, call), self._event_loop())
             return
-        if together:
+        if waits:
             if self._waiters is None:
                 self._waiters = ThreadPoolExecutor(self._together, thread_name_prefix="graphflow-together")
             self._waiters.submit(self._work, node_id, call)

@@ -41,6 +41,10 @@ class Digests:
         self._known: dict[str, tuple[State, str]] | None = None
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process knows what the database holds."""
+        return Digests, (self._database,)
+
     def of(self, path: Path, watch: Watch | None = None) -> str:
         """Hex sha256 of a file, or of the names and digests of all files in a folder. Raises OSError.
 
@@ -111,6 +115,10 @@ class Watched(Digests):
 
     def __init__(self, digests: Digests, watch: Watch) -> None:
         self._digests, self._watch = digests, watch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Nobody watches in another process."""
+        return self._digests.__reduce__()
 
     def of(self, path: Path, watch: Watch | None = None) -> str:
         return self._digests.of(path, watch or self._watch)

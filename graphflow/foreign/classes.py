@@ -23,7 +23,7 @@ from ..values.canonical import canonical
 from .current import during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name
-from .standins import around
+from .standins import around, inward, outward
 from .surroundings import environment_of, files_shown
 
 __all__ = ["DynamicGraph", "adapt"]
@@ -140,7 +140,7 @@ class _Calls:
         with during(context), around():
             instance = self._begin(context, values)
             _refuse_missing(_now(self._asked(instance, values)), values)
-            return self._translate(self._function(instance)(**_settle(values)))
+            return self._translate(inward(self._function(instance)(**outward(_settle(values)))))
 
     async def await_call(self, **values: Any) -> Any:
         context: Context = values.pop(CONTEXT)
@@ -148,7 +148,7 @@ class _Calls:
             instance = self._begin(context, values)
             asked = self._asked(instance, values)
             _refuse_missing(await asked if inspect.isawaitable(asked) else asked, values)
-            return self._translate(await self._function(instance)(**_settle(values)))
+            return self._translate(inward(await self._function(instance)(**outward(_settle(values)))))
 
     def _begin(self, context: Context, values: dict[str, Any]) -> Any:
         """The instance that belongs to the node; adds what the class asks of its run to the values."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Settings
+from . import standins
 from .pack_source import PackSource
 
 __all__ = ["environment_of", "files_shown"]
@@ -20,7 +21,7 @@ def environment_of(source: PackSource) -> Callable[[Settings], str]:
     """What changes the results of a pack's nodes: see `NodeType.environment`."""
 
     def environment(settings: Settings) -> str:
-        parts = [settings.device, source.libraries]
+        parts = [standins.environment(settings), source.libraries]
         parts += ["shared passes"] if settings.together > 1 else []
         parts += [] if settings.metadata else ["without the workflow"]
         if source.imported & _TELL_FOLDERS:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..document.workflow import parse
+from ..document.api import parse, read_bytes, text_of
 from ..problem import InvalidWorkflow, Problem
 from .editor import is_editor_format
 from .embedded import is_picture, read_embedded
@@ -27,26 +27,14 @@ def read_file(path: str | Path) -> WorkflowFile:
 
     Raises InvalidWorkflow.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
-    return read_content(content, str(path))
+    return read_content(read_bytes(path), str(path))
 
 
 def read_content(content: bytes, path: str) -> WorkflowFile:
     """What is in a file of this name. Raises InvalidWorkflow."""
     if is_picture(content):
         return _from_picture(path, read_embedded(content))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidWorkflow([
-            Problem("not_json", f"{path} is neither UTF-8 text nor a picture (PNG, WebP, JPEG, AVIF)")
-        ]) from None  # fmt: skip
-    data = parse(text)
+    data = parse(text_of(content, path))
     return WorkflowFile(data, data if is_editor_format(data) else None)
 
 

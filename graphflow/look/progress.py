@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..document.walks import links_of, sources_first
+from ..document.node import links_of, sources_of
+from ..document.walks import sources_first
 from ..document.workflow import Workflow
 from ..events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, Reading, RunDone, RunStarted
 from ..problem import printable
@@ -67,8 +68,7 @@ class Display:
                 self._footer = Text(f"reading {file}, {done / 2**30:.1f} of {total / 2**30:.1f} GB", style="dim")
             case RunStarted(nodes=nodes, cached=cached):
                 self._footer = Text()
-                links = links_of(self._workflow).items()
-                first = sources_first({node: [link.node for link in found.values()] for node, found in links})
+                first = sources_first(sources_of(links_of(self._workflow)))
                 place = {node: index for index, node in enumerate(first)}
                 self._lines = {node: _Line() for node in sorted({*nodes, *cached}, key=lambda node: place.get(node, 0))}
             case NodeCached(node=node):

@@ -21,7 +21,7 @@ __all__ = [
 
 # Names that a stub needs for itself.
 _RESERVED = frozenset(
-    {"int", "float", "str", "bool", "tuple", "Any", "Literal", "NodeHandle", "Place", "Value", "Mapping", "Sequence"}
+    {"int", "float", "str", "bool", "tuple", "Any", "Literal", "NodeRef", "Place", "Value", "Mapping", "Sequence"}
 )
 
 

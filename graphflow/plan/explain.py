@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +24,18 @@ __all__ = ["Explanation", "explain"]
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
+    """Whether a node is cached, and why."""
+
     node: str
     title: str
     hit: bool
     why: str
+    is_title_shared: bool = False
+    """Another node of the workflow has the same title: the text names the id, too."""
 
     def __str__(self) -> str:
-        return f"{self.title}: {'hit' if self.hit else 'miss'}, {self.why}"
+        name = f"{self.title} [{self.node}]" if self.is_title_shared else self.title
+        return f"{name}: {'hit' if self.hit else 'miss'}, {self.why}"
 
 
 def explain(
@@ -42,10 +48,11 @@ def explain(
     entries: dict[str, Entry] = {}
     read: dict[str, Callable[[], Entry | None]] = {}
     """How to get the whole of each."""
+    titles = {key: workflow[key].title or order[key].type.name for key in order}
+    counts = Counter(titles.values())
     found = []
     for node_id in (key for key in order if key in asked):
-        node, mine = order[node_id], prints[node_id]
-        title = workflow[node_id].title or node.type.name
+        node, mine, title = order[node_id], prints[node_id], titles[node_id]
         if mine.asks_late:
             mine = _asked(node, mine, settings, read)
         entry, why, whole = _known(node, mine, cache, entries)
@@ -54,7 +61,7 @@ def explain(
             entries[node_id], read[node_id] = entry, whole
         else:
             why = wrong or _why(node_id, order, mine, prints, earlier, entries)
-        found.append(Explanation(node_id, title, node_id in entries, why))
+        found.append(Explanation(node_id, title, node_id in entries, why, is_title_shared=counts[title] > 1))
     return found
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..document.walks import links_of, sources_first
+from ..document.node import links_of, sources_of
+from ..document.walks import sources_first
 from ..document.workflow import Link, Workflow
 from .sameness import constant_text, recipes
 
@@ -120,7 +121,7 @@ def _match_alike(before: Workflow, after: Workflow, partner: dict[str, str], fre
     by_type: dict[str, list[str]] = {}
     for key in free:
         by_type.setdefault(after[key].class_type, []).append(key)
-    for key in sources_first({key: [link.node for link in each.values()] for key, each in links.items()}):
+    for key in sources_first(sources_of(links)):
         candidates = by_type.get(before[key].class_type, [])
         if key in partner or not candidates or len(candidates) > MOST_COMPARED:
             continue

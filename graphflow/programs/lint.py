@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..document.walks import links_of
+from ..document.node import links_of, sources_of
+from ..document.walks import reached
 from ..document.workflow import NOTES, Link, Workflow, as_link
 from ..formats.editor import varying_seeds
 from ..formats.object_info import NodeInfo, NodeInfos
@@ -60,11 +61,5 @@ def lint(workflow: Workflow, infos: NodeInfos, editor: Mapping[str, Any] | None 
 
 def _alive(known: Mapping[str, NodeInfo | None], links: Mapping[str, Mapping[str, Link]]) -> set[str]:
     """The nodes that an output node depends on; a node of unknown type may be one."""
-    alive = {key for key, info in known.items() if info is None or info.is_output}
-    waiting = list(alive)
-    while waiting:
-        for link in links[waiting.pop()].values():
-            if link.node not in alive:
-                alive.add(link.node)
-                waiting.append(link.node)
-    return alive
+    outputs = [key for key, info in known.items() if info is None or info.is_output]
+    return reached(outputs, sources_of(links).__getitem__)

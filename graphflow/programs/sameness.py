@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from ..document.walks import links_of, sources_first
+from ..document.node import links_of, sources_of
+from ..document.walks import sources_first
 from ..document.workflow import Workflow
 
 __all__ = ["constant_text", "recipes"]
@@ -16,7 +17,7 @@ def recipes(workflow: Workflow) -> dict[str, str]:
     """A hash for each node; equal ones compute the same. Nodes of a cycle count what closes it as nothing."""
     links = links_of(workflow)
     found: dict[str, str] = {}
-    for key in sources_first({key: [link.node for link in each.values()] for key, each in links.items()}):
+    for key in sources_first(sources_of(links)):
         node = workflow[key]
         parts = [node.class_type]
         for name in sorted(node.inputs):

@@ -21,7 +21,7 @@ from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..registry import Registry
 from ..settings import Settings
 from .graph import made
-from .handles import NodeHandle, Value, made_of, slot_of
+from .refs import NodeRef, Value, made_of, slot_of
 
 __all__ = ["Nodes"]
 
@@ -50,11 +50,11 @@ class Nodes:
         return sorted(self._names)
 
 
-def _function(kind: NodeType, called: str) -> Callable[..., NodeHandle]:
+def _function(kind: NodeType, called: str) -> Callable[..., NodeRef]:
     names = argument_names(kind)
     id_name, title_name = own_arguments(kind)
 
-    def make(*positional: Any, **given: Any) -> NodeHandle:
+    def make(*positional: Any, **given: Any) -> NodeRef:
         if positional:
             first = next(iter(names), "input")
             raise InvalidWorkflow([
@@ -120,7 +120,7 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
             key = source.id if source.graph is not None and source.id else f"{source.class_type}#{name}"
             nodes[key] = Node(class_type=source.class_type)
             plain[name] = [key, slot_of(value)]
-        elif isinstance(value, NodeHandle):
+        elif isinstance(value, NodeRef):
             outputs = made_of(value).output_names
             hint = f"name one: {', '.join(outputs)}" if outputs else None
             text = f"{value!r} is a node with {len(outputs) or 'no'} outputs, not an output"

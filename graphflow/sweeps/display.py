@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone
 from .axes import Variants
-from .results import VariantResult, label
+from .variant import VariantResult, label
 
 __all__ = ["SweepDisplay"]
 

@@ -1,4 +1,4 @@
-"""All pictures of a sweep as one, labelled."""
+"""All images of a sweep as one, labelled."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..document.workflow import Place
-from .axes import Axis
-from .results import Results, VariantResult, label
+from .axes import Axis, Variants
+from .variant import VariantResult, label
 
 __all__ = ["draw_grid"]
 
@@ -22,20 +22,22 @@ SIDE = 180
 """Width of the column of row labels."""
 
 
-def draw_grid(results: Results, rows: Place | None, cols: Place | None, cell: int) -> Image.Image:
+def draw_grid(
+    results: Sequence[VariantResult], variants: Variants, *, rows: Place | None, cols: Place | None, cell: int
+) -> Image.Image:
     """A row for each value of `rows`, a column for each of `cols`; what else varies lies side by side in a cell."""
-    axes = results.variants.axes
+    axes = variants.axes
     if rows is None and cols is None:
         longest: list[int | None] = [*sorted(range(len(axes)), key=lambda i: -len(axes[i])), None]
         across, down = longest[:2]
     else:
         across, down = _axis_of(axes, cols), _axis_of(axes, rows)
-    names = results.variants.names
+    names = variants.names
     col_labels = _labels(axes, across, names)
     row_labels = _labels(axes, down, names)
     cells: dict[tuple[int, int], list[VariantResult]] = {}
     for item in results:
-        at = results.variants.coordinates(item.index)
+        at = variants.coordinates(item.index)
         key = (0 if down is None else at[down], 0 if across is None else at[across])
         cells.setdefault(key, []).append(item)
     inside = [i for i in range(len(axes)) if i not in (across, down) and len(axes[i]) > 1]
@@ -75,14 +77,14 @@ class _Sheet:
         self._width, self._height = self._tile_size()
 
     def _tile_size(self) -> tuple[int, int]:
-        """Of the largest picture, within the side that is asked for."""
+        """Of the largest image, within the side that is asked for."""
         width = height = 0
         for item in (item for items in self._cells.values() for item in items):
             for saved in item.images:
-                with Image.open(saved.path) as picture:
-                    scale = self._side / max(picture.size)
-                    width = max(width, round(picture.width * scale))
-                    height = max(height, round(picture.height * scale))
+                with Image.open(saved.path) as image:
+                    scale = self._side / max(image.size)
+                    width = max(width, round(image.width * scale))
+                    height = max(height, round(image.height * scale))
         return (width or self._side, height or self._side)
 
     def draw(self) -> Image.Image:
@@ -120,13 +122,13 @@ class _Sheet:
                 self._draw_failure(pen, tile, at)
                 continue
             with Image.open(tile.path) as opened:
-                picture = ImageOps.contain(opened.convert("RGB"), (self._width, self._height))
-            sheet.paste(picture, at)
+                image = ImageOps.contain(opened.convert("RGB"), (self._width, self._height))
+            sheet.paste(image, at)
 
     def _draw_failure(self, pen: Any, item: VariantResult, at: tuple[int, int]) -> None:
         x, y = at
         pen.rectangle([x, y, x + self._width - 1, y + self._height - 1], outline=ALARM if item.failed else FAINT)
-        text = item.problems[0].message if item.failed else "no picture"
+        text = item.problems[0].message if item.failed else "no image"
         lines = self._wrap(text, self._width - 2 * GAP, max(1, self._height // LINE - 1))
         self._write(pen, lines, x + GAP, y + GAP, ALARM if item.failed else FAINT)
 

@@ -1,4 +1,4 @@
-"""All results of a sweep as one HTML file: pictures with their parameters, filter and sort; it needs no network."""
+"""All results of a sweep as one HTML file: images with their parameters, filter and sort; it needs no network."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import html
 import io
 import json
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .results import Results, VariantResult, label
+from .axes import Variants
+from .variant import VariantResult, label
 
 __all__ = ["write_page"]
 
 
-def write_page(results: Results, path: Path, title: str, side: int) -> None:
+def write_page(
+    results: Sequence[VariantResult], variants: Variants, path: Path, *, title: str, side: int, seconds: float
+) -> None:
     """See `Results.html`."""
-    names = results.variants.names
+    names = variants.names
     axes = [
         {"name": names[place], "values": list(dict.fromkeys(label(row[i]) for row in axis.rows))}
-        for axis in results.variants.axes for i, place in enumerate(axis.places)
+        for axis in variants.axes for i, place in enumerate(axis.places)
     ]  # fmt: skip
     folder = path.resolve().parent
     data = {
         "title": title,
-        "seconds": round(results.seconds, 2),
+        "seconds": round(seconds, 2),
         "axes": axes,
         "items": [_item(item, {names[place]: value for place, value in item.values.items()}, folder, side)
                   for item in results],
@@ -54,10 +58,10 @@ def _item(item: VariantResult, values: dict[str, Any], folder: Path, side: int) 
 
 
 def _inline(path: Path, side: int) -> str:
-    """The picture as a data URL, smaller if it is longer than `side`."""
+    """The image as a data URL, smaller if it is longer than `side`."""
     with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    picture.thumbnail((side, side))
+        image = opened.convert("RGB")
+    image.thumbnail((side, side))
     file = io.BytesIO()
-    picture.save(file, format="WEBP", quality=90)
+    image.save(file, format="WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

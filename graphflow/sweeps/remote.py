@@ -14,12 +14,13 @@ from threading import Event as Flag
 from typing import Any
 
 from ..cluster.remote import Remote
-from ..engine import Result
 from ..events import Event, RunDone, RunStarted
+from ..execution.listener import EitherFlag
 from ..problem import Cancelled, InvalidWorkflow, NodeFailed
+from ..results import Result
 from .axes import Variant, Variants
-from .results import VariantResult
 from .run import Tally
+from .variant import VariantResult
 
 __all__ = ["run_remote"]
 
@@ -38,7 +39,7 @@ def run_remote(
     tally = Tally()
     wanted = None if targets is None else tuple(targets)
     began = time.perf_counter()
-    stop = _Either(cancel)
+    stop = EitherFlag(cancel)
 
     def run(variant: Variant) -> Result:
         def tell(event: Event) -> None:
@@ -83,14 +84,3 @@ def run_remote(
         tally.seconds = time.perf_counter() - began
         emit(RunDone(status, tally.seconds))
     return tally
-
-
-class _Either(Flag):
-    """Set by itself or by another one."""
-
-    def __init__(self, other: Flag) -> None:
-        super().__init__()
-        self._other = other
-
-    def is_set(self) -> bool:
-        return super().is_set() or self._other.is_set()

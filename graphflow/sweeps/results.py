@@ -1,4 +1,4 @@
-"""What a sweep gave: a result for each variant, and ways to look at all of them."""
+"""The results of a sweep, one for each variant, and ways to look at all of them."""
 
 from __future__ import annotations
 
@@ -11,53 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..document.workflow import Place
-from ..engine import NodeResult, SavedImage
-from ..problem import Problem
-from .axes import Variant, Variants
+from ..results import SavedImage
+from .axes import Variants
+from .variant import VariantResult
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Results", "VariantResult", "label"]
+__all__ = ["Results"]
 
 
-def label(value: Any) -> str:
-    """A value in a few words."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class VariantResult:
-    """What one variant gave, or why it gave nothing."""
-
-    variant: Variant
-    nodes: dict[str, NodeResult]
-    """Its outputs, by the ids of the nodes in the workflow."""
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def index(self) -> int:
-        return self.variant.index
-
-    @property
-    def values(self) -> dict[Place, Any]:
-        return self.variant.values
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.problems)
-
-    @property
-    def images(self) -> list[SavedImage]:
-        return [image for item in self.nodes.values() for image in item.images]
-
-    @property
-    def paths(self) -> list[Path]:
-        """All files that it has written, pictures among them."""
-        return [path for item in self.nodes.values() for path in item.paths]
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Results(Sequence[VariantResult]):
     """The results of all variants, in the order of the sweep."""
 
@@ -75,6 +39,11 @@ class Results(Sequence[VariantResult]):
 
     def __iter__(self) -> Iterator[VariantResult]:
         return iter(self.items)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        count = len(self.items)
+        return f"<Results: {count} variant{'' if count == 1 else 's'}{failed}, {self.seconds:.2f} s>"
 
     @property
     def failed(self) -> list[VariantResult]:
@@ -104,7 +73,7 @@ class Results(Sequence[VariantResult]):
         return import_module("pandas").DataFrame(self.rows())
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `rows()` as CSV; several pictures of a variant are joined with `;`."""
+        """Write `rows()` as CSV; several images of a variant are joined with `;`."""
         rows = [{**row, "images": ";".join(row["images"])} for row in self.rows()]
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["variant", *self.variants.names.values(), "images", "error"])
@@ -112,23 +81,23 @@ class Results(Sequence[VariantResult]):
             writer.writerows(rows)
 
     def grid(self, rows: str | Place | None = None, cols: str | Place | None = None, *, cell: int = 256) -> Image:
-        """One picture of all, labelled: `rows` and `cols` name the inputs that change from row to row and from column to
+        """One image of all, labelled: `rows` and `cols` name the inputs that change from row to row and from column to
         column; what else varies lies side by side in a cell. Where neither is named, the longest two axes are taken.
 
-        `cell` is the length in pixels that the longer side of each picture has at most.
+        `cell` is the length in pixels that the longer side of each image has at most.
         """
         from .grid import draw_grid
 
-        return draw_grid(self, self._place(rows), self._place(cols), cell)
+        return draw_grid(self.items, self.variants, rows=self._place(rows), cols=self._place(cols), cell=cell)
 
     def html(self, path: str | Path, *, title: str = "Sweep", side: int = 512) -> None:
-        """Write one page with all pictures in it, their parameters, and ways to filter and sort; it needs no network.
+        """Write one page with all images in it, their parameters, and ways to filter and sort; it needs no network.
 
-        The pictures in it are at most `side` pixels long; each is a link to the file itself.
+        The images in it are at most `side` pixels long; each is a link to the file itself.
         """
         from .page import write_page
 
-        write_page(self, Path(path), title, side)
+        write_page(self.items, self.variants, Path(path), title=title, side=side, seconds=self.seconds)
 
     def _place(self, name: str | Place | None) -> Place | None:
         if name is None or isinstance(name, Place):

@@ -10,14 +10,16 @@ from threading import Event as Flag
 from typing import Any
 
 from ..cache import Entry
-from ..engine import Engine, NodeResult, node_result
+from ..document.walks import reached, users_of
+from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
-from ..execution import Piece, Run, Surroundings
+from ..execution import Piece, Run, RunContext
 from ..problem import Cancelled, Problem
+from ..results import NodeResult, node_result
 from ..settings import Settings
 from .axes import Variants
 from .plan import Document, Merged
-from .results import VariantResult
+from .variant import VariantResult
 
 __all__ = ["Tally", "run_merged"]
 
@@ -54,12 +56,20 @@ def run_merged(
 
     began = time.perf_counter()
     status = "failed"
-    around = Surroundings(
-        engine.cache, settings, engine.lanes, engine.workers, watch, cancel, refresh, None, extra_pnginfo,
-        engine.registry, supply,
-    )  # fmt: skip
+    context = RunContext(
+        cache=engine.cache,
+        settings=settings,
+        types=engine.registry,
+        admission=engine.admission,
+        workers=engine.workers,
+        emit=watch,
+        cancel=cancel,
+        refresh=refresh,
+        extra_pnginfo=extra_pnginfo,
+        supply=supply,
+    )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}
-    work = Run(Document(merged, titles), {}, {}, around)
+    work = Run(Document(merged, titles), {}, {}, context)
     try:
         with engine.cache.running():
             engine.cache.fetch([node.recipe for node in merged.nodes.values()])
@@ -162,17 +172,8 @@ class _Supply:
     def _standing_on(self, node_id: str) -> set[str]:
         """The node and all that need it."""
         if not self._users:
-            for user, node in self._merged.nodes.items():
-                for source in node.sources:
-                    self._users.setdefault(source, []).append(user)
-        seen = {node_id}
-        stack = [node_id]
-        while stack:
-            for user in self._users.get(stack.pop(), ()):
-                if user not in seen:
-                    seen.add(user)
-                    stack.append(user)
-        return seen
+            self._users = users_of({key: node.sources for key, node in self._merged.nodes.items()})
+        return reached([node_id], self._users.__getitem__)
 
     def _settle_lost(self) -> None:
         """Several problems may be told of one node, and it may have outputs in spite of them; now it is decided."""

@@ -10,17 +10,20 @@ from threading import Thread
 from typing import Any
 
 from ..cluster.remote import Remote
-from ..document.workflow import Source, as_workflow
 from ..engine import Engine
 from ..events import Event
+from ..execution.listener import Listener
 from ..execution.reading import watched
 from ..problem import InvalidWorkflow, Problem
+from ..request import Targets, names_of, workflow_of
+from ..sources import Source
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
 from .remote import run_remote
-from .results import Results, VariantResult
-from .run import run_merged
+from .results import Results
+from .run import Tally, run_merged
+from .variant import VariantResult
 
 __all__ = ["Sweep", "sweep"]
 
@@ -37,7 +40,7 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
 
     Raises InvalidWorkflow where a place is not to be found or an axis has no values.
     """
-    workflow = as_workflow(graph)
+    workflow = workflow_of(graph)
     return Sweep(Variants(workflow, axes(workflow, vary)))
 
 
@@ -50,15 +53,15 @@ class Sweep:
     def __len__(self) -> int:
         return len(self.variants)
 
-    def plan(self, engine: Engine, targets: Iterable[str] | None = None) -> Merged:
+    def plan(self, engine: Engine, targets: Targets | None = None) -> Merged:
         """What would run, and which variants cannot. Runs nothing. Raises InvalidWorkflow where the workflow itself is wrong."""
-        return merge(self.variants, engine.registry, engine.settings, targets)
+        return merge(self.variants, engine.registry, engine.settings, names_of(targets))
 
     def run(
         self,
         engine: Engine | Remote | None = None,
         *,
-        targets: Iterable[str] | None = None,
+        targets: Targets | None = None,
         on_result: Callable[[VariantResult], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
@@ -88,28 +91,60 @@ class Sweep:
             if on_result is not None:
                 on_result(result)
 
+        names = names_of(targets)
+        listener = Listener(on_event, cancel)
+        cancel = listener.cancel
+        try:
+            tally = self._run(
+                engine, names, give, listener, cancel=cancel, refresh=refresh, exact=exact, extra_pnginfo=extra_pnginfo
+            )
+        finally:
+            listener.raise_error()
+        return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
+
+    def _run(
+        self,
+        engine: Engine | Remote,
+        targets: tuple[str, ...] | None,
+        give: Callable[[VariantResult], None],
+        emit: Callable[[Event], None],
+        *,
+        cancel: Flag,
+        refresh: bool,
+        exact: bool,
+        extra_pnginfo: Mapping[str, Any] | None,
+    ) -> Tally:
         if not isinstance(engine, Engine):
             if refresh:
                 raise InvalidWorkflow(
-                    [Problem("not_offered", "a server cannot be told to compute what it knows already")]
+                    [
+                        Problem(
+                            "not_offered",
+                            "a server does not compute again what it has cached",
+                            hint="leave refresh=True out",
+                        )
+                    ]
                 )
-            tally = run_remote(
-                engine, self.variants, targets=targets, give=give, emit=on_event or _ignore, cancel=cancel or Flag(),
-                extra_pnginfo=extra_pnginfo,
-            )  # fmt: skip
-            return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
+            return run_remote(
+                engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
+            )
         stated = engine.settings.together
-        emit, cancel = on_event or _ignore, cancel or Flag()
         settings = replace(watched(engine.settings, cancel, emit),
                            together=1 if exact else stated if stated > 1 else TOGETHER)  # fmt: skip
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))
-        tally = run_merged(
-            engine, settings, self.variants, merged, give=give, emit=emit, cancel=cancel, refresh=refresh,
+        return run_merged(
+            engine,
+            settings,
+            self.variants,
+            merged,
+            give=give,
+            emit=emit,
+            cancel=cancel,
+            refresh=refresh,
             extra_pnginfo=extra_pnginfo,
-        )  # fmt: skip
-        return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
+        )
 
     def stream(self, engine: Engine | Remote | None = None, **options: Any) -> Iterator[VariantResult]:
         """`run`, giving each result as it comes. What has not run when the iterator is closed does not run."""
@@ -133,6 +168,3 @@ class Sweep:
         finally:
             cancel.set()
             thread.join()
-
-
-def _ignore(_: Event) -> None: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mmap import ACCESS_COPY, mmap
+import mmap as maps
+from contextlib import suppress
+from mmap import ACCESS_COPY, PAGESIZE, mmap
 from pathlib import Path
 from typing import Self
 
@@ -58,6 +60,19 @@ class TensorReader:
             span = 1 + sum((side - 1) * step for side, step in zip(info.shape, info.stride, strict=True))
         flat = torch.frombuffer(content, dtype=dtype, count=span, offset=info.offset)
         return flat.view(info.shape) if info.stride is None else flat.as_strided(info.shape, info.stride)
+
+    def release(self, name: str) -> None:
+        """Let go of the memory in which the system holds a tensor that has been used; it would be read again if asked for.
+
+        Tensors that were got and written to lose what was written.
+        """
+        info = self.header.tensors[name]
+        content = self._maps.get(info.file)
+        if content is None or not hasattr(maps, "MADV_DONTNEED"):
+            return
+        begin = info.offset // PAGESIZE * PAGESIZE
+        with suppress(OSError, ValueError):
+            content.madvise(maps.MADV_DONTNEED, begin, info.offset + info.nbytes - begin)
 
     def _map(self, info: TensorInfo) -> mmap:
         content = self._maps.get(info.file)

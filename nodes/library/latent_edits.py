@@ -168,7 +168,7 @@ def latent_rotate(samples: Latent, rotation: Annotated[str, Choice(ROTATIONS)]) 
     return {**samples, "samples": samples["samples"].rot90(ROTATIONS.index(rotation), dims=(-1, -2)).contiguous()}
 
 
-@node("EmptySD3LatentImage", category="latent/sd3", version="1")
+@node("EmptySD3LatentImage", category="latent/sd3", version="2")
 def empty_sd3_latent_image(
     width: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
     height: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
@@ -178,7 +178,7 @@ def empty_sd3_latent_image(
     import torch
 
     check_latent((batch_size, 16, height // 8, width // 8))
-    return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8)}
+    return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 
 @node("SetLatentNoiseMask", category="latent/inpaint", display_name="Set Latent Noise Mask", version="1")
@@ -200,10 +200,10 @@ def vae_encode_for_inpaint(
 
     from torch.nn import functional as F
 
-    from ..devices import shared_pool
-    from ..families.vae import encode, whole_cells
+    from ..devices.use import open_device
+    from ..devices.vae import encode, whole_cells
 
-    rows, columns = whole_cells(pixels)
+    rows, columns = whole_cells(pixels, vae.latent.factor)
     cover = resize(batch_of(mask)[:, None], pixels.shape[2], pixels.shape[1], "bilinear")
     cover = cover[..., rows, columns].round()
     picture = pixels[:, rows, columns, :3]
@@ -211,7 +211,7 @@ def vae_encode_for_inpaint(
     if grow_mask_by:
         grown = F.max_pool2d(F.pad(cover, [math.ceil((grow_mask_by - 1) / 2)] * 4), grow_mask_by, 1)
         cover = grown[..., : picture.shape[1], : picture.shape[2]]
-    return {"samples": encode(shared_pool(settings.device), vae, greyed), "noise_mask": cover}
+    return {"samples": encode(open_device(settings), vae, greyed), "noise_mask": cover}
 
 
 def _like(x: Any, other: "Tensor") -> "Tensor":

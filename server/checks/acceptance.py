@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import Engine, InvalidWorkflow, Problem, Workflow
-from graphflow.spi import beside
+from graphflow.spi import read, with_malformed
 
 from ..http.refusal import RequestRefused
 from ..options import Limits
@@ -30,7 +30,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises RequestRefused for what
     is no workflow at all."""
     try:
-        workflow, malformed = Workflow.read(graph)
+        workflow, malformed = read(graph)
     except InvalidWorkflow as error:
         raise _refused(error.problems, {}) from None
     too_much = over_caps(workflow, limits)
@@ -43,7 +43,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     outputs = checked.outputs
     if targets is not None:
         outputs = tuple(key for key in outputs if _is_output(engine, workflow, key))
-    problems = tuple(beside(malformed, workflow, checked.problems))
+    problems = tuple(with_malformed(malformed, workflow, checked.problems))
     if not outputs and not problems:
         problems = (Problem("no_output", "none of the wanted nodes has an effect, so there is nothing to run"),)
     errors = node_errors(workflow, problems, engine, checked.targets)

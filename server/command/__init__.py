@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
-from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain
+from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, computing
 
 from ..options import Limits, Options
 from ..queue import QueueSettings, WorkerConfig
@@ -154,7 +154,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         models=tuple(arguments.models), nodes=tuple(arguments.nodes),
         cache_dir=None if arguments.no_cache else cache_folder(arguments), cache_size=arguments.cache_size,
         cache_remote=arguments.cache_remote, checkpoint_every=arguments.checkpoint_every,
-        metadata=not arguments.no_metadata,
+        metadata=not arguments.no_metadata, **computing(arguments),
     )  # fmt: skip
     return QueueSettings(
         arguments.state_dir,

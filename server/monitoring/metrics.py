@@ -40,6 +40,11 @@ class Metrics:
         self.steps_per_second = Gauge(
             "graphflow_steps_per_second", "Of the last prompt that has run", registry=registry
         )
+        self.models = Counter("graphflow_models", "Parts of models that a device loaded, reused, dropped or paged", ["action"],
+                              registry=registry)  # fmt: skip
+        self.model_bytes = Counter(
+            "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
+        )
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter("graphflow_websocket_dropped", "Previews and progress not sent to slow clients",
                                registry=registry)  # fmt: skip
@@ -63,6 +68,9 @@ class Metrics:
         self.steps.inc(stats["steps"])
         if stats["steps"] and seconds > 0:
             self.steps_per_second.set(stats["steps"] / seconds)
+        for action, count in stats["models"]["actions"].items():
+            self.models.labels(action).inc(count)
+        self.model_bytes.inc(stats["models"]["bytes"])
         for kind, node in stats["nodes"].items():
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])

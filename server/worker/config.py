@@ -33,11 +33,18 @@ class WorkerConfig:
     metadata: bool = True
     """Whether saved files carry their workflow."""
 
+    device: str | None = None
+    """None: what the environment states, as for the two below."""
+    dtype: str | None = None
+    memory: int | None = None
+
     def settings(self) -> Settings:
+        stated: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "memory": self.memory}
         return Settings(
             output_dir=self.output_dir, input_dir=self.input_dir, temp_dir=self.temp_dir,
             models=(*self.models, *Settings().models), checkpoint_every=self.checkpoint_every,
             metadata=self.metadata, digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
+            **{name: value for name, value in stated.items() if value is not None},
         )  # fmt: skip
 
     def engine(self, warn: Any = None) -> Engine:
@@ -55,7 +62,7 @@ class WorkerConfig:
             "nodes": [_absolute(path) for path in self.nodes],
             "cache_dir": _absolute(self.cache_dir) if self.cache_dir is not None else None,
             "cache_size": self.cache_size, "cache_remote": self.cache_remote, "checkpoint_every": self.checkpoint_every,
-            "metadata": self.metadata,
+            "metadata": self.metadata, "device": self.device, "dtype": self.dtype, "memory": self.memory,
         }  # fmt: skip
 
     @classmethod
@@ -65,7 +72,7 @@ class WorkerConfig:
             models=tuple(map(Path, data["models"])), nodes=tuple(map(Path, data["nodes"])),
             cache_dir=Path(data["cache_dir"]) if data["cache_dir"] is not None else None,
             cache_size=data["cache_size"], cache_remote=data["cache_remote"], checkpoint_every=data["checkpoint_every"],
-            metadata=data["metadata"],
+            metadata=data["metadata"], device=data["device"], dtype=data["dtype"], memory=data["memory"],
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from graphflow import Event, GraphFlowError, Workflow
 from graphflow.spi import (
     Message,
+    ModelEvent,
     NodeBlocked,
     NodeCached,
     NodeDone,
@@ -60,6 +61,8 @@ class RunMessages:
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._models: Counter[str] = Counter()
+        self._read = 0
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
@@ -94,6 +97,9 @@ class RunMessages:
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
+                case ModelEvent(action=action, bytes=size):
+                    self._models[action] += 1
+                    self._read += size if action in ("loaded", "paged") else 0
                 case Text(node=node, text=text):
                     self._out.text(node, text)
                 case NodeError(node=node, problem=problem):
@@ -129,10 +135,12 @@ class RunMessages:
         )  # fmt: skip
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps."""
+        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what devices
+        did with models."""
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
-        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes}
+        models = {"actions": dict(self._models), "bytes": self._read}
+        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import networkx as nx
-
+from ...document.walks import cyclic
 from ..object_info import NodeInfos
 from .document import Document, EditorNode, Graph, Slot
 from .values import fill_in
@@ -302,11 +301,11 @@ def _same_place(slots: tuple[Any, ...], index: int, others: tuple[Any, ...]) -> 
 
 def _cyclic(definitions: Mapping[str, Graph]) -> frozenset[str]:
     """The definitions that lie in themselves, over any number of others."""
-    inside = nx.DiGraph()
-    for graph in definitions.values():
-        inside.add_edges_from((graph.id, node.type) for node in graph.nodes.values() if node.type in definitions)
-    knots = nx.strongly_connected_components(inside)
-    return frozenset(key for knot in knots for key in knot if len(knot) > 1 or inside.has_edge(key, key))
+    inside = {
+        graph.id: [node.type for node in graph.nodes.values() if node.type in definitions]
+        for graph in definitions.values()
+    }
+    return frozenset(key for knot in cyclic(inside) for key in knot)
 
 
 def _list(value: Any) -> list[Any]:

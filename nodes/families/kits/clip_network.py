@@ -23,7 +23,7 @@ from ...files.tensors import TensorReader
 from ...model.config import Config
 from ...model.handles import Clip
 from .clip import VOCABULARY
-from .prompt import CHUNK, Chunk, chunks_of
+from .prompt import CHUNK, Chunk, chunks_of, cleaned
 from .unet_network import plain
 
 __all__ = ["build", "encode_chunks", "pad_to_equal", "tokenizer_in", "prompt_chunks"]
@@ -74,6 +74,7 @@ def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]
 def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | None]) -> list[Chunk]:
 
     def ids(text: str) -> list[int]:
+        text = cleaned(text)
         return list(tokenizer(text, add_special_tokens=False).input_ids) if text.strip() else []
 
     def vectors(name: str) -> tuple[Sequence[Tensor], str]:
@@ -152,7 +153,7 @@ def _encode(
         if number == stop:
             kept = states
     last = text.final_layer_norm(states)
-    pooled = last[:, len(places) + 1]  # at the token that ends the text
+    pooled = last[:, ids.index(end)]  # at the token that ends the text
     if config.projection:
         pooled = module.text_projection(pooled)
     if layer is None or -layer > depth:

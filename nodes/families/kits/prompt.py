@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["CHUNK", "Chunk", "chunks_of", "embedding_names", "parse_weights"]
+__all__ = ["CHUNK", "Chunk", "chunks_of", "cleaned", "embedding_names", "parse_weights"]
 
 CHUNK = 75
 """Tokens between the one that begins and the one that ends a chunk."""
@@ -23,7 +24,7 @@ DEEPEST = 100
 UNCUT = 8
 """A weighted segment of fewer tokens is never cut by the end of a chunk."""
 _TOKEN = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
-_EMBEDDING = re.compile(r"(?:^|(?<=[ \n]))embedding:(\S+)")
+_EMBEDDING = re.compile(r"(?:^|(?<=[ \n]))embedding:\s*(\S+)")
 
 
 def parse_weights(prompt: str) -> list[tuple[str, float]]:
@@ -90,6 +91,22 @@ def _wrong(what: str) -> GraphFlowError:
 def embedding_names(prompt: str) -> list[str]:
     """The names behind `embedding:` in a prompt, in their order."""
     return [name for text, _ in parse_weights(prompt) for name in _EMBEDDING.findall(text)]
+
+
+_IDEOGRAPHS = re.compile(
+    "([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f])"
+)
+
+
+def cleaned(text: str) -> str:
+    """A text as CLIP's tokenizer was given it: composed, without invisible characters, each ideograph a word."""
+    kept = []
+    for letter in unicodedata.normalize("NFC", text):
+        if letter.isspace() or unicodedata.category(letter) == "Zs":
+            kept.append(" ")
+        elif letter != "\ufffd" and unicodedata.category(letter)[0] != "C":
+            kept.append(letter)
+    return _IDEOGRAPHS.sub(r" \1 ", "".join(kept))
 
 
 @dataclass(frozen=True, slots=True)

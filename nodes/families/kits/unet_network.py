@@ -86,8 +86,10 @@ def _beside(config: Config, entry: Entry, wanted: int, shape: tuple[int, ...]) -
         latent = torch.zeros(channels, *sides)
     if not wanted % 2:
         return latent
-    mask = torch.ones(1, *sides) if entry.concat_mask is None else _sized(entry.concat_mask.float(), sides).round()
-    return torch.cat([mask, latent])
+    if entry.concat_mask is None:
+        return torch.cat([torch.ones(1, *sides), latent])
+    mask = entry.concat_mask.float().reshape(1, *entry.concat_mask.shape[-2:])
+    return torch.cat([_sized(mask, sides).round(), latent])
 
 
 def _latent_format(config: Config) -> LatentFormat:

@@ -46,8 +46,8 @@ def _recognise_2(header: Header) -> Found | None:
     found = unet.find(header)
     if found is None or unet.takes_sizes(found.config) or not _is_2(found.config):
         return None
-    text = clip.find(header, "cond_stage_model.model.", "text_encoder")
-    texts = {"text.h": text or clip.find(header, "cond_stage_model.transformer.")}
+    text = clip.find(header, "cond_stage_model.model.", "text_encoder", projection=True)
+    texts = {"text.h": text or clip.find(header, "cond_stage_model.transformer.", projection=True)}
     predicts = checkpoint.stated_prediction(header) or Config(kind=_kind(header, found))
     return _assemble(header, found, texts, predicts)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflow import InvalidWorkflow, Workflow
+from graphflow.formats import read
 from graphflow.formats.editor import to_prompt
 from graphflow.formats.object_info import RegistryInfos, read_all
 
@@ -160,5 +161,5 @@ def test_every_template_of_the_collection_converts_or_names_what_is_missing() ->
 
 def test_an_editor_file_is_not_taken_for_something_else_without_descriptions() -> None:
     with pytest.raises(InvalidWorkflow) as caught:
-        Workflow.from_json(file([]))
+        read(file([]))
     assert caught.value.problems[0].code == "editor_format"

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from graphflow import Engine, InvalidWorkflow, Workflow
+from graphflow import Engine, InvalidWorkflow, Workflow, as_workflow
+from graphflow.formats import read
 from graphflow.formats.embedded import read_embedded
 from graphflow.formats.files import read_file
 
@@ -48,12 +49,15 @@ def test_a_picture_gives_what_has_run_and_the_editors_file_beside_it(tmp_path: P
 
 
 @pytest.mark.parametrize("ending", [".png", ".webp"])
-def test_a_picture_with_the_editors_file_alone_is_read_with_an_engine(tmp_path: Path, ending: str) -> None:
+def test_an_image_with_the_editors_file_alone_is_read_with_the_installed_node_types(
+    tmp_path: Path, ending: str
+) -> None:
     path = picture(tmp_path / f"editor{ending}", editor=EDITOR)
     assert Engine().load(path)["1"].inputs["width"] == 128
-    assert Workflow.load(path, infos())["1"].inputs["width"] == 128
+    assert as_workflow(path, infos())["1"].inputs["width"] == 128
+    assert Workflow.load(path)["1"].inputs["width"] == 128
     with pytest.raises(InvalidWorkflow, match="editor's own format"):
-        Workflow.load(path)
+        read(read_file(path).data)
 
 
 def test_a_comment_in_a_picture_may_carry_the_workflow(tmp_path: Path) -> None:

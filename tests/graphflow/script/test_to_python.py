@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import graphflow as gf
 from graphflow.cli import main
 from graphflow.formats.editor import to_prompt
-from graphflow.formats.python import to_python
+from graphflow.script.to_python import to_python
 
 ROOT = Path(__file__).parents[3]
 TYPES = gf.Registry.installed()

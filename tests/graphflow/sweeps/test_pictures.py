@@ -186,7 +186,7 @@ def test_samplers_with_other_prompts_steps_and_guidance_share_forward_passes(app
 def test_the_table_is_a_data_frame_where_pandas_is_installed(apple, tmp_path, monkeypatch):
     results = gf.sweep(apple, {"3.seed": [1, 2], "3.cfg": [-1.0, 200.0]})
     (tmp_path / "pandas.py").write_text("class DataFrame(list): pass\n")
-    from graphflow.sweeps.results import Results, VariantResult
+    from graphflow.sweeps import Results, VariantResult
 
     found = Results(results.variants, [VariantResult(variant, {}) for variant in results.variants])
     assert found.table() == found.rows() and type(found.table()).__name__ in ("list", "DataFrame")

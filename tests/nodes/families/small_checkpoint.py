@@ -43,7 +43,6 @@ def small_configs(folder):
         (folder / part).mkdir(parents=True)
         config = json.loads((load.SD15 / part / "config.json").read_text())
         (folder / part / "config.json").write_text(json.dumps(config | change))
-    (folder / "tokenizer").symlink_to(load.SD15 / "tokenizer")
     return folder
 
 

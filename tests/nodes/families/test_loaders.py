@@ -62,7 +62,7 @@ def test_a_diffusers_folder_gives_the_same_picture(small_sd15, tmp_path):
     load.load_unet(source).save_pretrained(folder / "unet")
     load.load_vae(source).save_pretrained(folder / "vae")
     load.load_text_encoder(source).save_pretrained(folder / "text_encoder")
-    shutil.copytree(load.SD15 / "tokenizer", folder / "tokenizer")
+    shutil.copytree(load.VOCABULARY, folder / "tokenizer")
     (folder / "model_index.json").write_text("{}")
     picture = run(tmp_path / "models", prompt(**{"4__ckpt_name": "mine/small"}))["IMAGE"]
     torch.testing.assert_close(picture, run(small_sd15.models)["IMAGE"], rtol=0, atol=1e-5)

@@ -1,0 +1,83 @@
+"""Which nodes compute at the same time: decided here for all runs of an engine, and nowhere else.
+
+A node declares a lane (`@node(lane=...)`), for a device that it has for itself, and may declare that several of its type
+share the lane (`together=True`). First come, first served, so a stream of samplers keeps nobody else waiting for ever.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from threading import Condition, Event
+
+from ..nodetype.node import NodeType
+from ..problem import Cancelled
+from ..settings import Settings
+
+__all__ = ["Admission", "Place", "fits", "place_of"]
+
+POLL = 0.1
+"""Seconds between two looks at whether the run has been cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a node needs in order to compute: a lane, with at most so many of its type in it."""
+
+    lane: str
+    type: str
+    most: int = 1
+
+
+def place_of(kind: NodeType, settings: Settings) -> Place | None:
+    """None: it needs no lane, and any number of it may compute at once."""
+    if kind.lane is None:
+        return None
+    return Place(kind.lane, kind.name, settings.together if kind.together else 1)
+
+
+def fits(place: Place, inside: Sequence[Place]) -> bool:
+    """Whether one more may enter a lane beside those that are inside: the lane is empty, or they are of its type, and fewer
+    than may share it."""
+    return not inside or (inside[0].type == place.type and len(inside) < place.most)
+
+
+class Admission:
+    """The lanes of an engine, shared by all its runs."""
+
+    def __init__(self) -> None:
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+
+    def enter(self, place: Place | None, cancel: Event) -> AbstractContextManager[None]:
+        """Hold a place until the end of the block. Raises Cancelled if the run is cancelled while it waits for it."""
+        return nullcontext() if place is None else self._lanes[place.lane].hold(place, cancel)
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._queue: deque[object] = deque()
+        self._inside: list[Place] = []
+
+    @contextmanager
+    def hold(self, place: Place, cancel: Event) -> Iterator[None]:
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                while self._queue[0] is not ticket or not fits(place, self._inside):
+                    if cancel.is_set():
+                        raise Cancelled()
+                    self._changed.wait(POLL)
+                self._inside.append(place)
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside.remove(place)
+                self._changed.notify_all()

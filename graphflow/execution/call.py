@@ -1,0 +1,108 @@
+"""A call: what the function of a node needs, as a value. A thread takes it, a process or another machine could.
+
+It names the node type and holds the inputs; what the function gets besides (its Context, the Settings) belongs to the place
+where the call is performed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..document.workflow import Node
+from ..nodetype.context import Context
+from ..nodetype.node import NodeType
+from ..plan.calls import Answer, answer
+from ..problem import GraphFlowError, Problem
+from ..values import Blocked
+from .admission import Place
+from .context import RunContext
+
+__all__ = ["Call", "Performer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """All calls of one node. Several, where an input carries several values."""
+
+    node: str
+    type: str
+    """The name of the node type."""
+    inputs: tuple[dict[str, Any] | Blocked, ...]
+    """For each call the inputs by flat name, its own copies; or what blocks it."""
+    place: Place | None = None
+    """What it needs in order to compute."""
+    display: str | None = None
+    """The node of the workflow that this one was made by, if a node expanded into it."""
+    states: tuple[bytes, ...] = ()
+    """For each call the name under which the cache keeps its state; empty where none is kept."""
+
+
+class Performer:
+    """Performs calls in this process, for one run."""
+
+    def __init__(
+        self, run: RunContext, graph: Mapping[str, Node], document: Callable[[str], Callable[[], dict[str, Any]]]
+    ) -> None:
+        """`graph`: all nodes of the run, read when a node asks. `document(node)` makes the JSON of its workflow."""
+        self._run, self._graph, self._document = run, graph, document
+
+    def perform(self, call: Call) -> tuple[list[Answer], float]:
+        """What the function answers, and the seconds that it took. Raises what the function raises, and Cancelled."""
+        run, kind = self._run, self._run.types[call.type]
+        with run.admission.enter(call.place, run.cancel):
+            arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
+            began = time.perf_counter()
+            answers = [
+                _stopped(kind, each) if isinstance(each, Blocked) else answer(kind, kind.function(**each))
+                for each in arguments
+            ]
+            return answers, time.perf_counter() - began
+
+    async def perform_async(self, call: Call) -> list[Answer]:
+        """As `perform`, for an async function; its calls go on at the same time."""
+        kind = self._run.types[call.type]
+        arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
+        return list(await asyncio.gather(*(_await(kind, each) for each in arguments)))
+
+    def _arguments(self, kind: NodeType, call: Call, index: int) -> dict[str, Any] | Blocked:
+        """The arguments of one call."""
+        inputs = call.inputs[index]
+        if isinstance(inputs, Blocked):
+            return inputs
+        run = self._run
+        values = kind.arguments(inputs)
+        if kind.context is not None:
+            state = call.states[index] if call.states else None
+            values[kind.context] = Context(
+                call.node,
+                run.settings,
+                self._document(call.node),
+                run.emit,
+                run.cancel,
+                run.claims,
+                run.extra_pnginfo,
+                run.cache.checkpoint(state, run.settings.checkpoint_every, run.refresh) if state is not None else None,
+                call=index,
+                display=call.display,
+                graph=self._graph,
+            )
+        if kind.settings is not None:
+            values[kind.settings] = run.settings
+        return values
+
+
+async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> Answer:
+    if isinstance(arguments, Blocked):
+        return _stopped(kind, arguments)
+    try:
+        return answer(kind, await kind.function(**arguments))
+    except (SystemExit, KeyboardInterrupt) as error:  # they would end the event loop, and with it all other async nodes
+        raise GraphFlowError([Problem("node_failed", f"{type(error).__name__}: {error}")]) from error
+
+
+def _stopped(kind: NodeType, stop: Blocked) -> Answer:
+    return Answer((Blocked(),) * len(kind.outputs), blocked=stop)

@@ -1,0 +1,69 @@
+"""What a run gets from its engine and its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any, NamedTuple, Protocol
+
+from ..cache import Cache, Entry
+from ..check.validate import Bound
+from ..events import Event
+from ..nodetype.node import NodeType
+from ..plan.fingerprint import Fingerprint
+from ..settings import Settings
+from .admission import Admission
+
+__all__ = ["Piece", "RunContext", "Supply"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What one run works with; the same for all of its nodes."""
+
+    cache: Cache
+    settings: Settings
+    types: Mapping[str, NodeType]
+    """The node types that there are: those of the workflow, and those that expansions may bring."""
+    admission: Admission
+    workers: int
+    """Threads for nodes that compute."""
+    emit: Callable[[Event], None]
+    cancel: Flag
+    refresh: bool = False
+    """Compute everything, and replace what the cache holds."""
+    claims: Path | None = None
+    """Where a named run notes the files that it has written."""
+    extra_pnginfo: Mapping[str, Any] | None = None
+    """What saved images carry besides the workflow."""
+    supply: Supply | None = None
+    """Where the nodes come from, if not all at once."""
+
+
+class Piece(NamedTuple):
+    """A part of a plan: nodes in topological order with all that they stand on, and which of them are wanted."""
+
+    order: Mapping[str, Bound]
+    prints: Mapping[str, Fingerprint]
+    wanted: Iterable[str]
+
+
+class Supply(Protocol):
+    """A plan that a run takes piece by piece, so that it works on one part of many alike variants at a time."""
+
+    uses: dict[str, int]
+    """How many nodes that have not been taken yet are linked to a node: until then it is not forgotten."""
+
+    def next(self) -> Piece | None:
+        """The next piece if it is time for one. Asked after each node; must give one if none is under way."""
+
+    def done(self, node_id: str, entry: Entry) -> None:
+        """A wanted node has been computed, or was known."""
+
+    def document(self, node_id: str) -> Callable[[], dict[str, Any]]:
+        """Makes the JSON of the workflow that the node belongs to."""
+
+    def name(self, node_id: str) -> str:
+        """The id of the node in the workflow that it comes from."""

@@ -1,0 +1,108 @@
+"""What a run gave: the outputs, files and messages of its nodes. They show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .cache import Entry
+from .check.validate import Bound
+from .document.workflow import Workflow
+from .events import ModelEvent
+from .look.show import html_of_files, html_of_outputs, in_words
+from .problem import InvalidWorkflow
+from .request import Target, name_of
+from .values import share
+
+__all__ = ["NodeResult", "Result", "SavedImage", "node_result"]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """An image that a run has written."""
+
+    path: Path
+
+    def _repr_png_(self) -> bytes:
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeResult:
+    """The results of one node."""
+
+    outputs: dict[str, Any]
+    ui: dict[str, Any]
+
+    @property
+    def images(self) -> list[SavedImage]:
+        return [SavedImage(Path(item["path"])) for item in self.ui.get("images", ()) if "path" in item]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that the node has written, images among them."""
+        items = [item for shown in self.ui.values() if isinstance(shown, (list, tuple)) for item in shown]
+        return [Path(item["path"]) for item in items if isinstance(item, dict) and "path" in item]
+
+    def __repr__(self) -> str:
+        outputs = "".join(f" {name}={in_words(value)}" for name, value in self.outputs.items())
+        files = "".join(f" {path}" for path in self.paths)
+        return f"<NodeResult{outputs}{files}>"
+
+    def _repr_html_(self) -> str:
+        return html_of_files(self.paths) + html_of_outputs(self.outputs)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Result:
+    """The results of a run, by node: `result["SaveImage"]` with an id, a title, a type, or the node of a graph itself."""
+
+    workflow: Workflow
+    nodes: dict[str, NodeResult]
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds of each node that ran."""
+    cached: tuple[str, ...] = ()
+    """Nodes that did not have to run."""
+    seconds: float = 0.0
+    models: tuple[ModelEvent, ...] = ()
+    """What devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
+
+    def __getitem__(self, node: Target) -> NodeResult:
+        name = name_of(node)
+        key = self.workflow.find(name)
+        if key not in self.nodes:
+            raise KeyError(f"no result of node {key} was asked for: run with targets=[{name!r}]")
+        return self.nodes[key]
+
+    def __contains__(self, node: object) -> bool:
+        try:
+            return self.workflow.find(name_of(node)) in self.nodes
+        except InvalidWorkflow:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.nodes)
+
+    @property
+    def images(self) -> list[SavedImage]:
+        return [image for item in self.nodes.values() for image in item.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that the run has written, or had written when it was first made."""
+        return [path for item in self.nodes.values() for path in item.paths]
+
+    def __repr__(self) -> str:
+        return f"<Result: {len(self.timings)} nodes ran, {len(self.cached)} cached, {self.seconds:.2f} s>"
+
+    def _repr_html_(self) -> str:
+        return "".join(item._repr_html_() for item in self.nodes.values()) + f"<div>{escape(repr(self)[9:-1])}</div>"
+
+
+def node_result(node: Bound, entry: Entry) -> NodeResult:
+    names = [output.name for output in node.type.outputs]
+    outputs = tuple(share(value) for value in entry.outputs or ())
+    return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})
