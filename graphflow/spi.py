@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         computing,
         parse_size,
     )
+    from .cli.threads import prepare_threads
     from .document.node import as_link
     from .events import (
         Message,
@@ -84,6 +85,7 @@ __all__ = [
     "NodeStarted",
     "parse_size",
     "Picture",
+    "prepare_threads",
     "Progress",
     "read",
     "RegistryInfos",
@@ -103,6 +105,7 @@ _NAMES = {
     "cache": "default_folder",
     "check.validate": "with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
+    "cli.threads": "prepare_threads",
     "document.node": "as_link",
     "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",

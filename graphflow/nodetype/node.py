@@ -107,7 +107,9 @@ class NodeType:
     """`check(settings, literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations
     state."""
     unchecked: frozenset[str] = frozenset()
-    """Inputs that only `check` judges."""
+    """Inputs whose literals only `check` judges."""
+    checks_links: bool = False
+    """`check` judges the types of all links, and nothing else does."""
     fills_in: bool = True
     """A workflow may leave inputs out that have a default; else the defaults are only what an editor or a script begins
     with."""
@@ -196,6 +198,7 @@ class NodeType:
         if not self.is_dynamic:
             return values
         found = nest(self.inputs.values(), values)
+        found |= {name: value for name, value in values.items() if name in self.hidden}
         if self.extra is not None:
             dynamic = tuple(f"{item.name}." for item in self.inputs.values() if item.is_dynamic)
             for name, value in values.items():

@@ -194,7 +194,7 @@ def _node(raw: Mapping[str, Any]) -> EditorNode:
     mode, title = raw.get("mode"), raw.get("title")
     return EditorNode(
         str(raw["id"]),
-        str(raw.get("type")),
+        _type_now(str(raw.get("type"))),
         mode if type(mode) is int else ALWAYS,
         title if isinstance(title, str) and title else None,
         _slots(raw.get("inputs")),
@@ -203,6 +203,14 @@ def _node(raw: Mapping[str, Any]) -> EditorNode:
         named if isinstance(named, dict) else None,
         dict(_mapping(raw.get("properties"))),
     )
+
+
+def _type_now(name: str) -> str:
+    """The name that a node type has today; the editor mends these old ones when it loads a file."""
+    return _TODAY.get(name.rstrip(), name.rstrip())
+
+
+_TODAY = {"T2IAdapterLoader": "ControlNetLoader", "SDV_img2vid_Conditioning": "SVD_img2vid_Conditioning"}
 
 
 def _slots(raw: Any) -> tuple[Slot, ...]:

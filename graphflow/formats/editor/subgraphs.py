@@ -34,6 +34,10 @@ class Promoted(NamedTuple):
     """The number of the input of the nested definition."""
 
 
+NAME = "Node name for S&R"
+"""The property that holds the name of a node for `%Node.widget%`."""
+
+
 @dataclass(slots=True, eq=False)
 class Scope:
     """One occurrence of a graph: the root, or the inside of one instance."""
@@ -94,14 +98,21 @@ class Nesting:
             around: Scope | None = scope
             while around is not None:
                 nodes = around.graph.nodes.values()
-                named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
-                for node in named or [node for node in nodes if node.title == name]:
+                named = [node for node in nodes if node.properties.get(NAME) == name]
+                named = named or [node for node in nodes if node.title == name]
+                for node in named or [node for node in nodes if self._goes_by(node, name)]:
                     found = self.widgets_of(around, node).get(widget)
                     return found.value if found is not None else None
                 around = around.parent
             return None
 
         return fill_in(text, value, self._now)
+
+    def _goes_by(self, node: EditorNode, name: str) -> bool:
+        """Whether a node without a name or a title of its own is shown under this one: by its type."""
+        info = self.infos.get(node.type)
+        shown = {node.type} | ({info.display_name} if info is not None else set())
+        return NAME not in node.properties and node.title is None and name in shown
 
     def input_of_instance(self, scope: Scope, index: int) -> int | None:
         """The input of the instance that stands for an input of its definition: by name, same names in order."""
