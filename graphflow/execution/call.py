@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..document.workflow import Node
 from ..nodetype.context import Context
@@ -24,8 +23,7 @@ from .context import RunContext
 __all__ = ["Call", "Performer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """All calls of one node. Several, where an input carries several values."""
 
     node: str

@@ -108,8 +108,8 @@ class Caller:
         """The inputs of one call: copies that nobody else has."""
         node = self._agenda.order[node_id]
         values = {name: share(value) for name, value in call.items()}
-        for name in node.links.keys() & values.keys():
-            if node.inputs[name].type == "FLOAT":
+        for name in node.links:
+            if node.inputs[name].type == "FLOAT" and name in values:
                 values[name] = _as_float(values[name])
         for name in node.lazy:
             if name in values:
