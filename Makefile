@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/graphflow run workflows/text_to_image.json
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadscope
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -1,54 +1,147 @@
 """GraphFlow: a typed node-graph engine for diffusion pipelines.
 
-Importing starts no thread, opens no port, touches no GPU and imports no model library.
+Importing it loads next to nothing: each public name is imported from its module when it is first used (PEP 562), so a
+program pays only for what it uses. No import starts a thread, opens a port, touches a GPU or loads a model library.
 """
 
-from .cache import Cache
-from .cluster.remote import Remote, connect
-from .document.workflow import Link, Node, Place, Source, Workflow, as_workflow
-from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
-from .events import Event
-from .nodetype.context import Context
-from .nodetype.node import ALWAYS, Blocked, Each, Every, Expansion, Lazy, NodeType, Ui, node
-from .nodetype.types import (
-    AnyType,
-    Choice,
-    ClipHandle,
-    Conditioning,
-    Grow,
-    Help,
-    Image,
-    Latent,
-    Mask,
-    Match,
-    ModelHandle,
-    Multiline,
-    Range,
-    Rows,
-    Seed,
-    Upload,
-    VaeHandle,
-    Variants,
-    Wire,
-)
-from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
-from .registry import Registry
-from .script.graph import Graph, subgraph
-from .script.handles import NodeHandle, Value
-from .script.namespace import Nodes
-from .script.templates import Wildcards, prompts, random_prompt, wildcards_used
-from .settings import Settings
-from .sweeps import Results, Sweep, VariantResult, sweep
-from .values import Handle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache import Cache
+    from .cluster.remote import Remote, connect
+    from .document.node import Link, Node, Place
+    from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
+    from .events import Event
+    from .nodetype.context import Context
+    from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
+    from .nodetype.types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+    from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
+    from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
+    from .registry import Registry
+    from .script.graph import Graph, subgraph
+    from .script.namespace import Nodes
+    from .script.refs import NodeRef, Value
+    from .script.templates import Wildcards, random_text, template_texts, wildcards_used
+    from .settings import Settings
+    from .sources import Source, Workflow, as_workflow
+    from .sweeps import Results, Sweep, VariantResult, sweep
+    from .values.kinds import Blocked, Handle
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ALWAYS", "AnyType", "as_workflow", "Blocked", "Cache", "Cancelled", "Checked", "Choice", "ClipHandle", "Conditioning",
-    "connect", "Context", "did_you_mean", "Each", "Engine", "Event", "Every", "Expansion", "Graph", "GraphFlowError",
-    "Grow", "Handle", "Help", "Image", "InvalidWorkflow", "Latent", "Lazy", "Link", "Mask", "Match", "ModelHandle",
-    "Multiline", "Node", "node", "NodeFailed", "NodeHandle", "NodeResult", "Nodes", "NodeType", "Place", "Problem",
-    "prompts", "random_prompt", "Range", "Registry", "Remote", "Result", "Results", "Rows", "run", "SavedImage",
-    "Seed", "Settings", "Source", "subgraph", "Sweep", "sweep", "Ui", "UnusedInput", "Upload", "VaeHandle", "Value", "VariantResult",
-    "Variants", "Wildcards", "wildcards_used", "Wire", "Workflow",
-]  # fmt: skip
+    "ALWAYS",
+    "AnyType",
+    "as_workflow",
+    "Blocked",
+    "Cache",
+    "Cancelled",
+    "Checked",
+    "Choice",
+    "ClipHandle",
+    "Conditioning",
+    "connect",
+    "Context",
+    "did_you_mean",
+    "Each",
+    "Engine",
+    "Event",
+    "Every",
+    "Expansion",
+    "Graph",
+    "GraphFlowError",
+    "Grow",
+    "Handle",
+    "Help",
+    "Image",
+    "InvalidWorkflow",
+    "Latent",
+    "Lazy",
+    "Link",
+    "Mask",
+    "Match",
+    "ModelHandle",
+    "Multiline",
+    "Node",
+    "node",
+    "NodeFailed",
+    "NodeRef",
+    "NodeResult",
+    "Nodes",
+    "NodeType",
+    "Place",
+    "Problem",
+    "random_text",
+    "Range",
+    "Registry",
+    "Remote",
+    "Result",
+    "Results",
+    "Rows",
+    "run",
+    "SavedImage",
+    "Seed",
+    "Settings",
+    "Source",
+    "subgraph",
+    "Sweep",
+    "sweep",
+    "template_texts",
+    "Ui",
+    "UnusedInput",
+    "Upload",
+    "VaeHandle",
+    "Value",
+    "VariantResult",
+    "Variants",
+    "Wildcards",
+    "wildcards_used",
+    "Wire",
+    "Workflow",
+]
+
+_MODULES = {
+    "cache": "Cache",
+    "cluster.remote": "Remote connect",
+    "document.node": "Link Node Place",
+    "engine": "Checked Engine NodeResult Result SavedImage run",
+    "events": "Event",
+    "nodetype.context": "Context",
+    "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
+    "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
+    "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
+    "problem": "Cancelled GraphFlowError InvalidWorkflow NodeFailed Problem UnusedInput did_you_mean",
+    "registry": "Registry",
+    "script.graph": "Graph subgraph",
+    "script.namespace": "Nodes",
+    "script.refs": "NodeRef Value",
+    "script.templates": "Wildcards random_text template_texts wildcards_used",
+    "settings": "Settings",
+    "sources": "Source Workflow as_workflow",
+    "sweeps": "Results Sweep VariantResult sweep",
+    "values.kinds": "Blocked Handle",
+}
+"""The public names of each module."""
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+_RENAMED = {"NodeHandle": "NodeRef", "prompts": "template_texts", "random_prompt": "random_text"}
+"""Names of before, which still work and warn."""
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _RENAMED:
+        import warnings
+
+        new = _RENAMED[name]
+        warnings.warn(f"graphflow.{name} is now called graphflow.{new}", DeprecationWarning, stacklevel=2)
+        return __getattr__(new) if new not in globals() else globals()[new]
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'graphflow' has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

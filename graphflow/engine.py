@@ -21,6 +21,7 @@ from .execution import Admission, Run, RunContext
 from .execution.listener import Listener
 from .execution.reading import watched
 from .execution.stream import awaited, stream
+from .formats import read
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .nodetype.node import NodeType
@@ -90,7 +91,7 @@ class Engine:
 
         Raises InvalidWorkflow; where nodes are malformed, with what is wrong with the others as well.
         """
-        workflow, malformed = Workflow.read(read_file(path).data, self.infos)
+        workflow, malformed = read(read_file(path).data, self.infos)
         if malformed:
             raise InvalidWorkflow(with_malformed(malformed, workflow, self.validate(workflow)))
         return workflow
@@ -201,7 +202,9 @@ class Engine:
         if work.problems:
             raise NodeFailed(work.problems)
         nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
-        return Result(workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began)
+        return Result(
+            workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began, tuple(emit.models)
+        )
 
     def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.

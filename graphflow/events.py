@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "Event",
+    "ModelEvent",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -125,6 +126,22 @@ class Message(Event):
     node: str
     type: str
     data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent(Event):
+    """A device loaded a part of a model, used one again that it held, dropped one, or began to page one."""
+
+    file: str
+    part: str
+    """`denoiser`, `text.l`, `vae` ..."""
+    format: str
+    """`float32`, `bfloat16` ..."""
+    bytes: int
+    action: str
+    """`loaded`, `reused`, `dropped`, `paged`."""
+    device: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

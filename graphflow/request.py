@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from .document.workflow import Source, Workflow, as_workflow
 from .formats.object_info import NodeInfos
 from .problem import InvalidWorkflow, Problem, show
+from .sources import Source, Workflow, as_workflow
 
 __all__ = ["Ref", "Target", "Targets", "name_of", "names_of", "workflow_of"]
 

@@ -11,6 +11,7 @@ from typing import Any
 from .cache import Entry
 from .check.validate import Bound
 from .document.workflow import Workflow
+from .events import ModelEvent
 from .look.show import html_of_files, html_of_outputs, in_words
 from .problem import InvalidWorkflow
 from .request import Target, name_of
@@ -66,6 +67,8 @@ class Result:
     cached: tuple[str, ...] = ()
     """Nodes that did not have to run."""
     seconds: float = 0.0
+    models: tuple[ModelEvent, ...] = ()
+    """What devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
 
     def __getitem__(self, node: Target) -> NodeResult:
         name = name_of(node)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .events import Event
 from .files.digests import Digests
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "bytes_of"]
 
 
 def _models_from_environment() -> tuple[Path, ...]:
@@ -20,15 +23,31 @@ def _models_from_environment() -> tuple[Path, ...]:
 
 
 def _device() -> str:
-    """Decided without importing torch, so that a run that is all cached need not load it."""
+    """`$GRAPHFLOW_DEVICE`, or `auto`; a CPU build of torch, which its version names, has nothing but a CPU."""
     stated = os.environ.get("GRAPHFLOW_DEVICE")
     if stated:
         return stated
     try:
-        cpu_build = version("torch").endswith("+cpu")
+        return "cpu" if version("torch").endswith("+cpu") else "auto"
     except PackageNotFoundError:
-        cpu_build = True
-    return "cuda" if not cpu_build and Path("/proc/driver/nvidia/version").exists() else "cpu"
+        return "cpu"
+
+
+def _dtype() -> str:
+    return os.environ.get("GRAPHFLOW_DTYPE") or "auto"
+
+
+def _memory() -> int | None:
+    stated = os.environ.get("GRAPHFLOW_MEMORY")
+    return bytes_of(stated) if stated else None
+
+
+def bytes_of(text: str) -> int:
+    """`8G`, `512M`, `1.5GB`, `1000000`. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text!r} is not a number of bytes: write 8G or 512M")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +60,22 @@ class Settings:
     """Below `output_dir`, where none is stated."""
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
-    """What models run on: `cpu` or `cuda`. Part of every fingerprint that depends on it."""
+    """What models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe that depends
+    on it; which one of several it is, is not."""
+    dtype: str = field(default_factory=_dtype)
+    """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
+    bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
+    memory: int | None = field(default_factory=_memory, compare=False)
+    """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit takes
+    turns, and a model larger than it is paged in blocks."""
+    notify: Callable[[Event], None] | None = field(default=None, compare=False, repr=False)
+    """Called with events about models: what is loaded, used again and dropped. Set for the time of a run."""
     digests: Digests = field(default_factory=Digests, compare=False, repr=False)
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a long node that can go on from one."""
     together: int = 1
-    """How many samplers may share the device, and with it the forward passes of a model. With 1 a picture is the same to
-    the bit whatever else runs; with more it is the same up to the rounding of float32, and cached apart. Sweeps use more."""
+    """How many samplers may share forward passes. With more than 1 passes may be larger than a sampler alone needs, which
+    rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else runs."""
 
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-__all__ = ["load", "owns", "save", "share", "storage", "stores"]
+__all__ = ["load", "owns", "save", "share", "storage"]
 
-METADATA = "graphflow"
 STORED = {
     getattr(torch, name, None)
     for name in (
@@ -26,10 +22,6 @@ STORED = {
 
 def owns(value: Any) -> bool:
     return type(value) in (Tensor, torch.nn.Parameter) and value.layout is torch.strided
-
-
-def stores(value: Tensor) -> bool:
-    return type(value) is Tensor and value.dtype in STORED and not value.is_meta and not value.is_nested
 
 
 def share(value: Tensor) -> Tensor:
@@ -46,35 +38,32 @@ def storage(value: Tensor) -> tuple[int, int]:
     return torch._C._data_address(value), value.untyped_storage().nbytes()
 
 
-def save(leaves: dict[str, Any], note: str) -> bytes:
-    """Flat numpy arrays may be among the leaves; they come back as tensors.
+def save(value: Tensor) -> tuple[Any, memoryview] | None:
+    """A tensor is described by [dtype, shape, dimensions from the slowest to the fastest in memory].
 
-    The order of the dimensions in memory is kept, too: a kernel may add up in another order on another layout, and
-    a result that was stored must give the same bits downstream as the one that was not."""
-    tensors = {name: leaf if type(leaf) is Tensor else torch.from_numpy(leaf) for name, leaf in leaves.items()}
-    orders = {name: order for name, leaf in tensors.items() if (order := _order(leaf)) is not None}
-    dense = {}
-    for name, leaf in tensors.items():
-        plain = leaf.detach().permute(orders[name]) if name in orders else leaf.detach()
-        dense[name] = plain.cpu().clone(memory_format=torch.contiguous_format)
-    # One key, because several are written in no fixed order.
-    return save_tensors(dense, {METADATA: json.dumps([note, orders])})
-
-
-def load(data: bytes) -> tuple[dict[str, Tensor], str]:
-    (length,) = struct.unpack_from("<Q", data)
-    note, orders = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA])
-    # The tensors lie in the buffer that was read, which cannot be shared by copy on write: a copy each, once.
-    leaves = {name: leaf.clone() for name, leaf in load_tensors(data).items()}
-    for name, order in orders.items():
-        leaves[name] = leaves[name].permute([order.index(dim) for dim in range(len(order))])
-    return leaves, note
-
-
-def _order(leaf: Tensor) -> list[int] | None:
-    """The dimensions from the slowest to the fastest in memory, None where that is their own order."""
-    strides = leaf.stride()
-    if leaf.is_contiguous() or 0 in strides:
+    The order in memory is kept because a kernel may add up in another order on another layout, and a stored result
+    must give the same bits downstream as the one that was not stored.
+    """
+    if type(value) is not Tensor or value.dtype not in STORED or value.is_meta or value.is_nested:
         return None
-    order = sorted(range(leaf.dim()), key=lambda dim: -strides[dim])
-    return order if order != list(range(leaf.dim())) else None
+    order = _order(value)
+    dense = value.detach().permute(order).resolve_neg().cpu()
+    # A clone, because `numpy()` may write: it would end the sharing with all other owners of this memory.
+    flat = dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
+    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())
+
+
+def load(form: Any, data: memoryview) -> Tensor:
+    kind, shape, order = form
+    # Copied into memory of torch's own: other memory cannot be shared by copy on write.
+    flat = torch.empty(len(data), dtype=torch.uint8)
+    flat.numpy()[:] = np.frombuffer(data, np.uint8)
+    dense = flat.view(getattr(torch, kind)).reshape([shape[dim] for dim in order])
+    return dense.permute([order.index(dim) for dim in range(len(order))])
+
+
+def _order(leaf: Tensor) -> list[int]:
+    """The dimensions from the slowest to the fastest in memory; their own order where one stands for many places."""
+    strides = leaf.stride()
+    own = list(range(leaf.dim()))
+    return own if leaf.is_contiguous() or 0 in strides else sorted(own, key=lambda dim: -strides[dim])

@@ -12,38 +12,36 @@ from graphflow import Engine
 
 from .http.budget import BUDGET, Budget
 from .http.gate import POLICIES, gate
-from .http.middleware import add_headers, around
+from .http.headers import add_headers
+from .http.middleware import around
 from .http.policies import Policy
-from .http.route import Route
-from .live import socket
+from .http.route import TABLE, Route
 from .live.hub import Hub
-from .logs import Recent
-from .metrics import Metrics
+from .monitoring.logs import RecentLines
+from .monitoring.metrics import Metrics
 from .options import Options
-from .queue import Event, PromptQueue
-from .routes import describe, editor, extensions, files, health, openapi, pages, prompts, queueing, templates, userdata
-from .state import STATE, State
+from .queue import PromptQueue, QueueEvent
+from .routes import pages
+from .routes.table import ROUTES
+from .state import STATE, ServerState
 
-__all__ = ["ROUTES", "create_app"]
+__all__ = ["create_app"]
 
 TICK = 0.02
 """Seconds between two looks at whether the event loop runs."""
 
-ROUTES: tuple[Route, ...] = (
-    *prompts.ROUTES, *queueing.ROUTES, *socket.ROUTES, *files.ROUTES, *describe.ROUTES, *userdata.ROUTES, *editor.ROUTES,
-    *extensions.ROUTES, *templates.ROUTES, *health.ROUTES, *openapi.ROUTES, *pages.ROUTES,
-)  # fmt: skip
-"""Everything that is served, but for the files of the editor, which take all other paths."""
 
-
-def create_app(options: Options, engine: Engine, queue: PromptQueue, recent: Recent | None = None) -> web.Application:
+def create_app(
+    options: Options, engine: Engine, queue: PromptQueue, recent: RecentLines | None = None
+) -> web.Application:
     """The server as an aiohttp application; the queue begins and ends with it."""
     metrics = Metrics()
     app = web.Application(
         middlewares=[around(metrics), gate(options)], client_max_size=options.limits.upload + (1 << 20)
     )
-    app[STATE] = State(options, engine, queue, metrics, Hub(metrics), recent or Recent())
+    app[STATE] = ServerState(options, engine, queue, metrics, Hub(metrics), recent or RecentLines())
     app[BUDGET] = Budget(options.limits.bodies)
+    app[TABLE] = ROUTES
     app[POLICIES] = add_routes(app, [*ROUTES, pages.STATIC])
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_life)
@@ -69,19 +67,19 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
     own_thread = threading.get_ident()
 
-    def tell(line: dict[str, str]) -> None:
+    def on_line(line: dict[str, str]) -> None:
         # Most lines are of the loop itself, which need not be woken for them.
         if threading.get_ident() == own_thread:
-            loop.call_soon(state.hub.tell_log, line)
+            loop.call_soon(state.hub.publish_log, line)
         else:
-            loop.call_soon_threadsafe(state.hub.tell_log, line)
+            loop.call_soon_threadsafe(state.hub.publish_log, line)
 
-    state.recent.tell = tell
+    state.recent.on_line = on_line
     _count(state)
     watcher = asyncio.create_task(_watch_loop(state.metrics))
     yield
     watcher.cancel()
-    state.recent.tell = None
+    state.recent.on_line = None
     unsubscribe()
     await (state.ending or state.queue.close())
     state.checks.shutdown(wait=False, cancel_futures=True)
@@ -96,7 +94,7 @@ async def _watch_loop(metrics: Metrics) -> None:
         metrics.note_gap(loop.time() - began - TICK)
 
 
-def _on_event(state: State, event: Event) -> None:
+def _on_event(state: ServerState, event: QueueEvent) -> None:
     """One event of the queue: into the numbers, and on to who listens."""
     metrics = state.metrics
     if event.type == "status":
@@ -108,7 +106,7 @@ def _on_event(state: State, event: Event) -> None:
     state.hub.publish(event)
 
 
-def _count(state: State) -> None:
+def _count(state: ServerState) -> None:
     counts = state.queue.counts
     state.metrics.waiting.set(counts.pending)
     state.metrics.running.set(counts.running)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -14,16 +14,14 @@ from aiohttp import web
 from graphflow import Cache, Engine, GraphFlowError, Problem, Registry
 
 from .app import create_app
-from .http.middleware import set_headers
-from .http.refusal import Refused, refusal
-from .logs import Recent, set_up
+from .http.connections import Door
+from .monitoring.logs import RecentLines, set_up
 from .options import Options
 from .queue import PromptQueue, QueueSettings
 from .routes.pages import editor_folder
 
 __all__ = ["listening", "serve"]
 
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 COLLECT_EVERY = 60.0
 """Seconds between two looks of the collector at all objects."""
 SELDOM = 1000
@@ -34,7 +32,7 @@ SHUTDOWN = 1.0
 
 async def serve(options: Options, settings: QueueSettings, log_level: str = "INFO") -> int:
     """Serve until SIGTERM or SIGINT; then 0."""
-    recent = Recent()
+    recent = RecentLines()
     set_up(recent, log_level)
     loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
@@ -64,31 +62,30 @@ async def _tidy() -> None:
 
 
 @asynccontextmanager
-async def listening(options: Options, settings: QueueSettings, recent: Recent | None = None) -> AsyncIterator[int]:
+async def listening(options: Options, settings: QueueSettings, recent: RecentLines | None = None) -> AsyncIterator[int]:
     """A server that answers, in this event loop; the port it has. Raises GraphFlowError where it cannot listen."""
     worker = settings.worker
     engine = Engine(await asyncio.to_thread(Registry.installed, worker.nodes), worker.settings(), Cache(memory=0))
     app = create_app(options, engine, PromptQueue(settings), recent)
     limits = options.limits
-    speech = {
-        "access_log": None, "keepalive_timeout": limits.read_seconds, "max_line_size": 8190, "max_field_size": 8190,
-        "auto_decompress": False,
-    }  # fmt: skip
-    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN, **speech)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN)
     await runner.setup()
     try:
         assert runner.server is not None
-        runner.server.request_handler = _without_odd_expectations(runner.server.request_handler)
-        loop = asyncio.get_running_loop()
-        door = _Door(limits.connections, runner.server, lambda server: _Speaker(server, loop=loop, **speech))
+        door = Door(runner.server, limits)
         try:
-            server = await loop.create_server(door, options.host, options.port, backlog=512)
+            server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
         except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
-            raise GraphFlowError([
-                Problem("cannot_listen", f"cannot listen on {options.host} port {options.port}: {reason}",
-                        hint="choose another with --port or --host")
-            ]) from error  # fmt: skip
+            reason = error.strerror if isinstance(error, OSError) else "that is not a name of a host"
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "cannot_listen",
+                        f"cannot listen on {options.host} port {options.port}: {reason}",
+                        hint="choose another with --port or --host",
+                    )
+                ]
+            ) from error
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -98,53 +95,9 @@ async def listening(options: Options, settings: QueueSettings, recent: Recent | 
 
 
 def address(options: Options, port: int) -> str:
-    """The line that says where to go; the token is behind a `#`, so that no server and no log sees it in a link."""
+    """The line with the address to open; the token is behind a `#`, so that no server and no log sees it in a link."""
     name = options.public_name
     host = f"[{name}]" if ":" in name else name
     what = "the editor" if editor_folder() is not None else "the status page"
     login = f"login#{options.token}" if options.token is not None else ""
     return f"Open http://{host}:{port}/{login} for {what}; clients of the API use http://{host}:{port}"
-
-
-def _without_odd_expectations(handle: Handle) -> Handle:
-    """aiohttp answers an `Expect` that it does not know before any middleware runs, and with 500 if it is no UTF-8."""
-
-    async def checked(request: web.BaseRequest) -> web.StreamResponse:
-        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
-            problem = Problem("unknown_expectation", "the Expect header asks for something unknown")
-            return refusal(Refused(417, problem))
-        return await handle(request)
-
-    return checked
-
-
-class _Door:
-    """Makes the protocol of each connection; those over the cap are closed at once."""
-
-    def __init__(self, most: int, server: web.Server, speaker: Callable[[web.Server], asyncio.Protocol]) -> None:
-        self._most, self._server, self._speaker = most, server, speaker
-
-    def __call__(self) -> asyncio.Protocol:
-        if len(self._server.connections) >= self._most:
-            return _Closed()
-        return self._speaker(self._server)
-
-
-class _Speaker(web.RequestHandler):
-    """One connection. What is no HTTP is refused before any middleware runs, in the same shape as all else."""
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        if request.writer.output_size > 0 or status >= 500:
-            return super().handle_error(request, status, exc, message)
-        words = " ".join((message or "").split())[:200]
-        response = refusal(Refused(status, Problem("not_http", words or "the request is no HTTP that is understood")))
-        set_headers(response)
-        response.force_close()
-        return response
-
-
-class _Closed(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()

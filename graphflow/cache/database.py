@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["LAYOUT", "Transaction", "open_to_read", "open_to_write", "told_apart"]
 
-LAYOUT = 4
+LAYOUT = 5
 """Of the database and the files beside it. Another layout lies in another folder."""
 WAIT = 5.0
 """Seconds to wait for another process that is writing."""

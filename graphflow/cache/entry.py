@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from ..document.walks import reached
 from ..values.canonical import canonical
 
 __all__ = [
@@ -83,13 +84,7 @@ class Entry:
 
 def with_all_behind(changed: set[bytes], users: Mapping[bytes, Iterable[bytes]]) -> set[bytes]:
     """These recipes, and all that stand on them; `users` are those that are linked to a recipe."""
-    found, ahead = set(changed), list(changed)
-    while ahead:
-        for recipe in users.get(ahead.pop(), ()):
-            if recipe not in found:
-                found.add(recipe)
-                ahead.append(recipe)
-    return found
+    return reached(changed, lambda recipe: users.get(recipe, ()))
 
 
 def origin_to_json(origin: Origin) -> str:

@@ -1,10 +1,10 @@
 """A cache folder: what lies in it, and that its index is there and sound.
 
-    FOLDER/v4/index.sqlite     recipe -> contents (small outputs lie in it)
-    FOLDER/v4/blobs/           outputs, named by their digest
-    FOLDER/v4/records/         a copy of each row that was worth a blob, so that the index can be lost
-    FOLDER/v4/checkpoints/     states of nodes that were stopped half-way, by recipe
-    FOLDER/v4/leases/          who computes what just now
+    FOLDER/v5/index.sqlite     recipe -> contents (small outputs lie in it)
+    FOLDER/v5/blobs/           outputs, named by their digest
+    FOLDER/v5/records/         a copy of each row that was worth a blob, so that the index can be lost
+    FOLDER/v5/checkpoints/     states of nodes that were stopped half-way, by recipe
+    FOLDER/v5/leases/          who computes what just now
 
 Nothing that goes wrong here stops a run: it warns once, and the run goes on without the folder.
 """

@@ -142,7 +142,7 @@ class RemoteTier:
         if digest_of(data) != item.content:
             self._remove("blobs", [item.content])  # whoever computes it again stores it again
             self._warn("cache_damaged", "a stored result was damaged; it is computed again and replaced: "
-                       f"{self.url}/v1/blobs/{item.content.hex()}")  # fmt: skip
+                       f"{self.url}/v2/blobs/{item.content.hex()}")  # fmt: skip
             raise _Gone()
         return data
 
@@ -234,7 +234,7 @@ class RemoteTier:
 
             protocol = self.url.partition("://")[0]
             self._system, self._root = url_to_fs(self.url, **OPTIONS.get(protocol, {}))
-            self._root = self._root.rstrip("/") + "/v1"
+            self._root = self._root.rstrip("/") + "/v2"
         return self._system
 
     def _path(self, kind: str, name: bytes) -> str:

@@ -6,17 +6,15 @@ Pure: no I/O but what the folders' choices need. One pass over nodes and links, 
 from __future__ import annotations
 
 import difflib
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import networkx as nx
-
+from ..document import walks
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
-from ..nodetype.types import compatible
+from ..nodetype.wires import compatible
 from ..problem import Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal
@@ -267,63 +265,24 @@ _JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 
 
 def topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:
-    """The nodes with sources before users; nodes on or behind a cycle are left out.
+    """The nodes with sources before users; nodes on or behind a cycle are left out."""
+    return {key: bound[key] for key in walks.topological(_sources(bound))}
 
-    Most documents are in such an order already. Else Kahn's algorithm.
-    """
-    seen: set[str] = set()
-    for node_id, item in bound.items():
-        if any(link.node not in seen and link.node in bound for link in item.links.values()):
-            break
-        seen.add(node_id)
-    else:
-        return dict(bound)
-    waiting: dict[str, int] = {}
-    users: dict[str, list[str]] = {}
-    for node_id, item in bound.items():
-        count = 0
-        for link in item.links.values():
-            if link.node in bound:
-                count += 1
-                users.setdefault(link.node, []).append(node_id)
-        waiting[node_id] = count
-    ready = deque(node_id for node_id, count in waiting.items() if count == 0)
-    order: dict[str, Bound] = {}
-    while ready:
-        node_id = ready.popleft()
-        order[node_id] = bound[node_id]
-        for user in users.get(node_id, ()):
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                ready.append(user)
-    return order
+
+def _sources(bound: Mapping[str, Bound]) -> dict[str, list[str]]:
+    return {key: [link.node for link in item.links.values()] for key, item in bound.items()}
 
 
 def _cycles(rest: Mapping[str, Bound], workflow: Workflow) -> list[Problem]:
     """One problem for each knot of nodes that wait for each other, with a path shown."""
-    graph = nx.DiGraph(
-        (link.node, key) for key, item in rest.items() for link in item.links.values() if link.node in rest
-    )
+    sources = _sources(rest)
     place = {key: index for index, key in enumerate(rest)}
-    knots = [
-        knot for knot in nx.strongly_connected_components(graph)
-        if len(knot) > 1 or any(graph.has_edge(key, key) for key in knot)
-    ]  # fmt: skip
     problems = []
-    for knot in sorted(knots, key=lambda knot: min(place[key] for key in knot)):
-        path = _cycle_in(knot, graph, min(knot, key=place.__getitem__))
+    firsts = {min(knot, key=place.__getitem__): knot for knot in walks.cyclic(sources)}
+    for first, knot in sorted(firsts.items(), key=lambda item: place[item[0]]):
+        path = walks.cycle_in(knot, sources, first)
         shown = path if len(path) <= 12 else path[:6] + ["..."] + path[-5:]
         text = " -> ".join(shown + path[:1])
         problems.append(Problem("cycle", f"these nodes wait for each other: {text}", path[0], workflow[path[0]].title,
                                 hint="remove one of these links"))  # fmt: skip
     return problems
-
-
-def _cycle_in(knot: set[str], graph: nx.DiGraph, start: str) -> list[str]:
-    """A cycle, each node followed by one that uses it. Walking back from any node of a knot ends in one."""
-    walked: dict[str, int] = {}
-    node = start
-    while node not in walked:
-        walked[node] = len(walked)
-        node = next(source for source in graph.predecessors(node) if source in knot)
-    return list(walked)[walked[node] :][::-1]

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..engine import Engine
-from ..formats.python import to_python
 from ..registry import Registry
+from ..script.to_python import to_python
 from .common import DONE, add_nodes_option, complain, load_workflow
 
 __all__ = ["configure", "run"]

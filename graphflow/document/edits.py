@@ -1,22 +1,26 @@
-"""Changes of a workflow's shape: another node, one more, one less, two in one. Each gives a new workflow.
+"""Changes of a graph's shape: another node, one more, one less, two in one. Each gives new nodes.
 
 `Workflow` has them as methods. They know links, and nothing of node types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..problem import InvalidWorkflow, Problem, did_you_mean
-from .workflow import Link, Node, Place, Workflow, as_link
+from .names import find
+from .names import place as named_place
+from .node import Link, Node, Place, as_link
 
 __all__ = ["free_id", "insert_between", "join", "links", "replace", "without"]
 
+Nodes = Mapping[str, Node]
 
-def links(workflow: Workflow, sources: Container[str] | None = None) -> Iterator[tuple[Place, Link]]:
+
+def links(nodes: Nodes, sources: Container[str] | None = None) -> Iterator[tuple[Place, Link]]:
     """Every input that is linked (to one of these nodes), with what it is linked to."""
-    for node_id, node in workflow.items():
+    for node_id, node in nodes.items():
         for name, value in node.inputs.items():
             # The cheap questions first: this is asked of every input of every variant.
             if type(value) is list and value and type(value[0]) is str and (sources is None or value[0] in sources):
@@ -34,49 +38,52 @@ def free_id(wanted: str, taken: Container[str]) -> str:
     return name
 
 
-def replace(workflow: Workflow, node: str, by: Node | str) -> Workflow:
-    old = workflow.find(node)
+def replace(nodes: Nodes, node: str, by: Node | str) -> dict[str, Node]:
+    old = find(nodes, node)
     if isinstance(by, Node):
-        return Workflow({**workflow, old: by}, workflow.extra)
-    new = workflow.find(by)
+        return {**nodes, old: by}
+    new = find(nodes, by)
     if new == old:
         raise _refused("same_node", f"node {old} cannot take its own place", old)
 
-    loop = next((place for place, _ in links(workflow, (old,)) if place.node == new), None)
+    loop = next((place for place, _ in links(nodes, (old,)) if place.node == new), None)
     if loop is not None:
         text = f"node {new} itself uses node {old}, so it cannot take its place"
         raise _refused("still_used", text, new, loop.input)
-    changed = _relinked(workflow, (old,), lambda _, link: Link(new, link.slot))
+    changed = _relinked(nodes, (old,), lambda _, link: Link(new, link.slot))
     del changed[old]
-    return Workflow(changed, workflow.extra)
+    return changed
 
 
 def insert_between(
-    workflow: Workflow, source: str | Link, target: str | Place | None, node: Node, input: str, output: int, id: str | None,
-) -> Workflow:  # fmt: skip
-    places = _between(workflow, source, target)
+    nodes: Nodes,
+    source: str | Link,
+    target: str | Place | None,
+    node: Node,
+    *,
+    input: str,
+    output: int,
+    id: str,
+) -> dict[str, Node]:
+    """`id` is that of the new node; it must be free."""
+    places = _between(nodes, source, target)
     slots = sorted({link.slot for link in places.values()})
+    start = next(iter(places.values()))
     if len(slots) > 1:
         text = f"outputs {', '.join(map(str, slots))} of it are used there"
-        start = next(iter(places.values())).node
-        raise _refused("ambiguous", text, start, hint=f"say which: gf.Link({start!r}, {slots[0]})")
-    new = id or free_id(node.class_type, workflow)
-    if new in workflow:
-        raise _refused("id_taken", "there is a node with this id already", new, hint="give another id")
-    start_link = next(iter(places.values()))
-    inserted = node.model_copy(update={"inputs": {**node.inputs, input: list(start_link)}})
-    changed = _with_links(workflow, dict.fromkeys(places, Link(new, output)))
-    return Workflow({**changed, new: inserted}, workflow.extra)
+        raise _refused("ambiguous", text, start.node, hint=f"name one: gf.Link({start.node!r}, {slots[0]})")
+    inserted = node.model_copy(update={"inputs": {**node.inputs, input: list(start)}})
+    return {**_with_links(nodes, dict.fromkeys(places, Link(id, output))), id: inserted}
 
 
-def without(workflow: Workflow, names: Sequence[str], through: Mapping[int, str]) -> Workflow:
-    gone = {workflow.find(name) for name in names}
+def without(nodes: Nodes, names: Sequence[str], through: Mapping[int, str]) -> dict[str, Node]:
+    gone = {find(nodes, name) for name in names}
     problems: list[Problem] = []
 
     def past(place: Place, link: Link) -> Link:
         seen: set[Link] = set()
         while link.node in gone and place.node not in gone:
-            node = workflow[link.node]
+            node = nodes[link.node]
             before = as_link(node.inputs.get(through.get(link.slot, "")))
             if before is None or before in seen:
                 problems.append(_still_used(place, link, node, through))
@@ -85,14 +92,16 @@ def without(workflow: Workflow, names: Sequence[str], through: Mapping[int, str]
             link = before
         return link
 
-    changed = _relinked(workflow, gone, past)
+    changed = _relinked(nodes, gone, past)
     if problems:
         raise InvalidWorkflow(problems)
-    return Workflow({key: item for key, item in changed.items() if key not in gone}, workflow.extra)
+    return {key: item for key, item in changed.items() if key not in gone}
 
 
-def join(workflow: Workflow, other: Workflow) -> tuple[Workflow, dict[str, str]]:
-    mine = {*workflow, *workflow.extra}
+def join(nodes: Nodes, other: Nodes, reserved: Iterable[str]) -> tuple[dict[str, Node], dict[str, str]]:
+    """Both in one, and the ids that the nodes of `other` have in it; one whose id is taken or reserved gets a new
+    id."""
+    mine = {*nodes, *reserved}
     taken = {*mine, *other}
     next_number = 1 + max((int(key) for key in taken if key.isdecimal()), default=0)
     ids: dict[str, str] = {}
@@ -105,54 +114,52 @@ def join(workflow: Workflow, other: Workflow) -> tuple[Workflow, dict[str, str]]
             taken.add(new)
         ids[key] = new
     moved = _relinked(other, ids, lambda _, link: Link(ids[link.node], link.slot))
-    nodes = {**workflow, **{ids[key]: item for key, item in moved.items()}}
-    extra = {key: value for key, value in other.extra.items() if key not in nodes}
-    return Workflow(nodes, {**extra, **workflow.extra}), ids
+    return {**nodes, **{ids[key]: item for key, item in moved.items()}}, ids
 
 
-def _relinked(workflow: Workflow, sources: Container[str], change: Callable[[Place, Link], Link]) -> dict[str, Node]:
+def _relinked(nodes: Nodes, sources: Container[str], change: Callable[[Place, Link], Link]) -> dict[str, Node]:
     """The nodes, with the links to these sources changed."""
-    return _with_links(workflow, {place: change(place, link) for place, link in links(workflow, sources)})
+    return _with_links(nodes, {place: change(place, link) for place, link in links(nodes, sources)})
 
 
-def _with_links(workflow: Workflow, changed: Mapping[Place, Link]) -> dict[str, Node]:
+def _with_links(nodes: Nodes, changed: Mapping[Place, Link]) -> dict[str, Node]:
     """The nodes with these inputs linked anew; all other nodes are shared."""
-    nodes = dict(workflow.items())
+    found = dict(nodes.items())
     inputs: dict[str, dict[str, Any]] = {}
     for place, link in changed.items():
         if place.node not in inputs:
             inputs[place.node] = dict(nodes[place.node].inputs)
         inputs[place.node][place.input] = list(link)
     for node_id, new in inputs.items():
-        nodes[node_id] = nodes[node_id].model_copy(update={"inputs": new})
-    return nodes
+        found[node_id] = nodes[node_id].model_copy(update={"inputs": new})
+    return found
 
 
-def _between(workflow: Workflow, source: str | Link, target: str | Place | None) -> dict[Place, Link]:
+def _between(nodes: Nodes, source: str | Link, target: str | Place | None) -> dict[Place, Link]:
     start = source if isinstance(source, Link) else None
-    from_node = workflow.find(source.node if isinstance(source, Link) else source)
-    found = {place: link for place, link in links(workflow, (from_node,)) if start is None or link.slot == start.slot}
+    from_node = find(nodes, source.node if isinstance(source, Link) else source)
+    found = {place: link for place, link in links(nodes, (from_node,)) if start is None or link.slot == start.slot}
     to = "any node"
     if target is not None:
-        ends = _ends(workflow, target)
+        ends = _ends(nodes, target)
         to = f"{target}"
         found = {place: link for place, link in found.items() if place in ends or place.node in ends}
     if not found:
-        users = sorted({str(place) for place, _ in links(workflow, (from_node,))})
+        users = sorted({str(place) for place, _ in links(nodes, (from_node,))})
         hint = f"it feeds {', '.join(users)}" if users else "nothing uses it"
         raise _refused("no_link", f"no link leads from it to {to}", from_node, hint=hint)
     return found
 
 
-def _ends(workflow: Workflow, target: str | Place) -> tuple[str | Place, ...]:
+def _ends(nodes: Nodes, target: str | Place) -> tuple[str | Place, ...]:
     """A node where the text names one, else an input."""
     if isinstance(target, str):
         try:
-            return (workflow.find(target),)
+            return (find(nodes, target),)
         except InvalidWorkflow:
             if "." not in target:
                 raise
-    return (workflow.place(target),)
+    return (named_place(nodes, target),)
 
 
 def _still_used(place: Place, link: Link, node: Node, through: Mapping[int, str]) -> Problem:
@@ -161,8 +168,8 @@ def _still_used(place: Place, link: Link, node: Node, through: Mapping[int, str]
         text, hint = f"its input {through[link.slot]!r} is not linked", did_you_mean(through[link.slot], linked)
     else:
         shown = f" (one of {', '.join(linked)})" if linked else ""
-        text = "nothing is said about it"
-        hint = f"say what takes its place: through={{{link.slot}: INPUT}}{shown}, or remove node {place.node}, too"
+        text = "`through` does not name an input for it"
+        hint = f"state what takes its place: through={{{link.slot}: INPUT}}{shown}, or remove node {place.node} as well"
     return Problem("still_used", f"{place} uses output {link.slot} of it, and {text}", link.node, node.title, hint=hint)
 
 

@@ -1,37 +1,151 @@
-"""Sources before users, for graphs that are not bound to node types yet."""
+"""Walks over a graph: what a node stands on, what stands on it, sources first, cycles.
+
+A graph is a plain mapping of keys to the keys of their *sources*. A source may be named twice, and may be missing from
+the mapping: it then counts as not there. No walk recurses, so chains may be long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
-from .workflow import Link, Workflow, as_link
+__all__ = ["cycle_in", "cyclic", "depth_first", "knots", "reached", "sources_first", "topological", "users_of"]
 
-__all__ = ["links_of", "sources_first"]
+K = TypeVar("K")
 
-
-def links_of(workflow: Workflow) -> dict[str, dict[str, Link]]:
-    """For each node its linked inputs, as far as the links end in nodes that exist."""
-    return {
-        key: {
-            name: link
-            for name, value in node.inputs.items()
-            if (link := as_link(value)) is not None and link.node in workflow
-        }
-        for key, node in workflow.items()
-    }
+Sources = Mapping[K, Collection[K]]
 
 
-def sources_first(sources: Mapping[str, Collection[str]]) -> list[str]:
-    """All keys, each behind what it is made from; the ones of a cycle and behind it come last."""
-    waiting = {key: len(set(found)) for key, found in sources.items()}
-    users: dict[str, list[str]] = {key: [] for key in sources}
+def users_of(sources: Sources[K]) -> dict[K, list[K]]:
+    """The graph reversed: each key with the keys that it is a source of."""
+    users: dict[K, list[K]] = {key: [] for key in sources}
     for key, found in sources.items():
-        for source in set(found):
-            users[source].append(key)
-    ready = [key for key, count in waiting.items() if count == 0]
-    for key in ready:
+        for source in dict.fromkeys(found):
+            if source in users:
+                users[source].append(key)
+    return users
+
+
+def reached(starts: Iterable[K], step: Callable[[K], Iterable[K]]) -> set[K]:
+    """These keys and all that steps lead to: over sources their ancestors, over users their descendants."""
+    found = set(starts)
+    ahead = list(found)
+    while ahead:
+        for key in step(ahead.pop()):
+            if key not in found:
+                found.add(key)
+                ahead.append(key)
+    return found
+
+
+def depth_first(starts: Iterable[K], step: Callable[[K], Iterable[K]]) -> dict[K, None]:
+    """These keys and all that steps lead to, each behind what its own steps lead to, but for what closes a cycle."""
+    found: dict[K, None] = {}
+    begun: set[K] = set()
+    for start in starts:
+        if start in begun:
+            continue
+        begun.add(start)
+        ahead = [(start, iter(step(start)))]
+        while ahead:
+            key, left = ahead[-1]
+            following = next((each for each in left if each not in begun), None)
+            if following is None:
+                found[key] = None
+                ahead.pop()
+            else:
+                begun.add(following)
+                ahead.append((following, iter(step(following))))
+    return found
+
+
+def topological(sources: Sources[K]) -> list[K]:
+    """The keys with sources before users; those on or behind a cycle are left out.
+
+    A mapping that is in such an order already, as most documents are, stays as it is. Else Kahn's algorithm (1962).
+    """
+    seen: set[K] = set()
+    for key, found in sources.items():
+        if any(source not in seen and source in sources for source in found):
+            break
+        seen.add(key)
+    else:
+        return list(sources)
+    users = users_of(sources)
+    waiting = dict.fromkeys(sources, 0)
+    for behind in users.values():
+        for user in behind:
+            waiting[user] += 1
+    ready = deque(key for key, count in waiting.items() if count == 0)
+    order = []
+    while ready:
+        key = ready.popleft()
+        order.append(key)
         for user in users[key]:
             waiting[user] -= 1
             if waiting[user] == 0:
                 ready.append(user)
-    return ready + [key for key, count in waiting.items() if count > 0]
+    return order
+
+
+def sources_first(sources: Sources[K]) -> list[K]:
+    """All keys with sources before users; those on or behind a cycle come last, as they stand."""
+    return list(dict.fromkeys([*topological(sources), *sources]))
+
+
+def knots(sources: Sources[K]) -> list[list[K]]:
+    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, all
+    others are a part of their own. Tarjan's algorithm (1972)."""
+    number: dict[K, int] = {}
+    lowest: dict[K, int] = {}
+    open_keys: list[K] = []
+    is_open: set[K] = set()
+    found: list[list[K]] = []
+    for start in sources:
+        if start in number:
+            continue
+        number[start] = lowest[start] = len(number)
+        open_keys.append(start)
+        is_open.add(start)
+        ahead = [(start, iter(sources[start]))]
+        while ahead:
+            key, left = ahead[-1]
+            for source in left:
+                if source not in sources:
+                    continue
+                if source not in number:
+                    number[source] = lowest[source] = len(number)
+                    open_keys.append(source)
+                    is_open.add(source)
+                    ahead.append((source, iter(sources[source])))
+                    break
+                if source in is_open:
+                    lowest[key] = min(lowest[key], number[source])
+            else:
+                ahead.pop()
+                if ahead:
+                    lowest[ahead[-1][0]] = min(lowest[ahead[-1][0]], lowest[key])
+                if lowest[key] == number[key]:
+                    part: list[K] = []
+                    while not part or part[-1] != key:
+                        part.append(open_keys.pop())
+                    is_open.difference_update(part)
+                    found.append(part[::-1])
+    return found
+
+
+def cyclic(sources: Sources[K]) -> list[list[K]]:
+    """The knots in which keys wait for each other, or one for itself."""
+    return [knot for knot in knots(sources) if len(knot) > 1 or knot[0] in sources[knot[0]]]
+
+
+def cycle_in(knot: Collection[K], sources: Sources[K], start: K) -> list[K]:
+    """A cycle in a knot, each key followed by one that uses it. Walking back from any key of a knot ends in one."""
+    inside = set(knot)
+    walked: dict[K, int] = {}
+    key = start
+    while key not in walked:
+        walked[key] = len(walked)
+        key = next(source for source in sources[key] if source in inside)
+    return list(walked)[walked[key] :][::-1]

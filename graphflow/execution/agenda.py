@@ -56,7 +56,7 @@ class Agenda:
             node = order[node_id]
             if node.lazy or node.type.expands:
                 self._keep_all = True
-            sources = planned.graph.pred[node_id]
+            sources = planned.graph[node_id]
             waiting[node_id] = len(sources)
             for source in sources:
                 users.setdefault(source, []).append(node_id)
@@ -111,6 +111,14 @@ class Agenda:
         outputs = self.entries[link.node].outputs
         assert outputs is not None
         return outputs[link.slot]
+
+    def is_needed(self, node_id: str, slot: int) -> bool:
+        """Whether a node that takes this output cannot do without; a look at all nodes, for the rare output without a value."""
+        return any(
+            link.node == node_id and link.slot == slot and name in node.inputs and node.inputs[name].required
+            for node in self.order.values()
+            for name, link in node.links.items()
+        )
 
     def content(self, node_id: str, slot: int) -> bytes | None:
         entry = self.entries.get(node_id)

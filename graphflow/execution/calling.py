@@ -90,7 +90,7 @@ class Caller:
     def made(self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()) -> Made:
         """The entry of a node whose calls have all answered."""
         kind = self._agenda.order[node_id].type
-        outputs = join(kind, answers, self._agenda.value)
+        outputs = join(kind, answers, self._agenda.value, lambda slot: self._agenda.is_needed(node_id, slot))
         ui = merge_ui(answers)
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._run.cache.is_on:

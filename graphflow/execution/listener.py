@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Event as Flag
 
-from ..events import Event
+from ..events import Event, ModelEvent
 
 __all__ = ["EitherFlag", "Listener"]
 
@@ -27,10 +27,14 @@ class Listener:
     def __init__(self, on_event: Callable[[Event], None] | None, cancel: Flag | None) -> None:
         self.cancel = EitherFlag(cancel)
         """Set where the caller has cancelled the run, or the listener has failed."""
+        self.models: list[ModelEvent] = []
+        """What devices did with models so far."""
         self._on_event = on_event
         self._error: BaseException | None = None
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, ModelEvent):
+            self.models.append(event)
         if self._on_event is None or self._error is not None:
             return
         try:

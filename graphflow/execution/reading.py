@@ -20,7 +20,7 @@ EVERY = 0.25
 
 
 def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> Settings:
-    """The settings for one run, whose digests tell of their reading and raise Cancelled when they are to stop."""
+    """The settings for one run: its events have a listener, and its digests report their reading and raise Cancelled."""
     told = time.perf_counter()
 
     def watch(path: Path, done: int, total: int) -> None:
@@ -32,4 +32,4 @@ def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> 
             told = now
             emit(Reading(path.name, done, total))
 
-    return replace(settings, digests=Watched(settings.digests, watch))
+    return replace(settings, digests=Watched(settings.digests, watch), notify=emit)

@@ -24,7 +24,7 @@ from ..values.canonical import canonical
 from .current import during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name
-from .standins import around
+from .standins import around, inward, outward
 from .surroundings import environment_of, files_shown
 
 __all__ = ["DynamicGraph", "adapt"]
@@ -36,7 +36,7 @@ ONE_AT_A_TIME = "foreign"
 
 
 def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSource) -> NodeType:
-    """Raises whatever the class raises when it is asked what it is."""
+    """Raises whatever the class raises while its declarations are read."""
     declared = _input_types(kind)
     every = bool(getattr(kind, "INPUT_IS_LIST", False))
     inputs: dict[str, Input] = {}
@@ -48,8 +48,10 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
     takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()) or (
         optional is not None and type(optional) is not dict
     )
-    hidden = {key: str(value[0] if isinstance(value, (tuple, list)) else value)
-              for key, value in dict(declared.get("hidden") or {}).items()}  # fmt: skip
+    hidden = {
+        key: str(value[0] if isinstance(value, (tuple, list)) else value)
+        for key, value in dict(declared.get("hidden") or {}).items()
+    }
     calls = _Calls(kind, inputs, hidden)
     unchecked, accepts_types = _judged(kind, inputs)
     return NodeType(
@@ -78,9 +80,10 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         hidden=hidden,
         flags={
             key.lower(): True
-            for key in ("DEPRECATED", "EXPERIMENTAL", "API_NODE", "DEV_ONLY") if getattr(kind, key, False)
+            for key in ("DEPRECATED", "EXPERIMENTAL", "API_NODE", "DEV_ONLY")
+            if getattr(kind, key, False)
         },
-    )  # fmt: skip
+    )
 
 
 def _input_types(kind: type) -> Mapping[str, Any]:
@@ -112,8 +115,15 @@ def _outputs(kind: type) -> tuple[Output, ...]:
         match = at(matches, index, None)
         if text == "COMFY_MATCHTYPE_V3":
             text = "*"
-        found.append(Output(str(at(names, index, text)), text, bool(at(lists, index, False)),
-                            Match(match) if match else None, str(at(tips, index, ""))))  # fmt: skip
+        found.append(
+            Output(
+                str(at(names, index, text)),
+                text,
+                bool(at(lists, index, False)),
+                Match(match) if match else None,
+                str(at(tips, index, "")),
+            )
+        )
     return tuple(found)
 
 
@@ -123,7 +133,8 @@ def _return_types(kind: type) -> list[Any]:
     return [types] if isinstance(types, str) else list(types if types is not None else ())
 
 
-# -- calling ------------------------------------------------------------------------------------------------------------
+# -- calling
+# ------------------------------------------------------------------------------------------------------------
 
 
 class _Calls:
@@ -144,7 +155,7 @@ class _Calls:
         with during(context), around():
             instance = self._begin(context, values)
             _refuse_missing(_now(self._asked(instance, values)), values)
-            return self._translate(self._function(instance)(**_settle(values)))
+            return self._translate(inward(self._function(instance)(**outward(_settle(values)))))
 
     async def await_call(self, **values: Any) -> Any:
         context: Context = values.pop(CONTEXT)
@@ -152,14 +163,16 @@ class _Calls:
             instance = self._begin(context, values)
             asked = self._asked(instance, values)
             _refuse_missing(await asked if inspect.isawaitable(asked) else asked, values)
-            return self._translate(await self._function(instance)(**_settle(values)))
+            return self._translate(inward(await self._function(instance)(**outward(_settle(values)))))
 
     def _begin(self, context: Context, values: dict[str, Any]) -> Any:
         """The instance that belongs to the node; adds what the class asks of its run to the values."""
         known: dict[str, Callable[[], Any]] = {
-            "UNIQUE_ID": lambda: context.node_id, "PROMPT": context.workflow_json, "DYNPROMPT": lambda: DynamicGraph(context),
+            "UNIQUE_ID": lambda: context.node_id,
+            "PROMPT": context.workflow_json,
+            "DYNPROMPT": lambda: DynamicGraph(context),
             "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo) if context.settings.metadata else None,
-        }  # fmt: skip
+        }
         for key, what in self._hidden.items():
             if what in known:
                 value = known[what]()
@@ -199,13 +212,14 @@ class _Calls:
         return outputs if ui is None else Ui(dict(ui), outputs)
 
     def _outputs(self, given: Any) -> tuple[Any, ...]:
-        """As many as the class declares: what is more is left out, and what is missing fails who needs it, no one else."""
+        """As many as the class declares: what is more is left out, and what is missing fails who needs it, no one
+        else."""
         count = len(_return_types(self._kind))
         if given is None or isinstance(given, Blocked):
             return (given,) * count
         outputs = _tuple(given)[:count]
-        told = f"{self._kind.__name__} gave {len(outputs)} of the {count} outputs that it declares"
-        return (*outputs, *(Blocked(told) for _ in range(count - len(outputs))))
+        message = f"{self._kind.__name__} gave {len(outputs)} of the {count} outputs that it declares"
+        return (*outputs, *(Blocked(message) for _ in range(count - len(outputs))))
 
 
 def _refuse_missing(asked: Iterable[str] | None, arguments: Mapping[str, Any]) -> None:
@@ -237,7 +251,7 @@ def _link(value: Any) -> Any:
 
 
 class DynamicGraph:
-    """What DYNPROMPT gives: the graph of the run so far."""
+    """The value of a DYNPROMPT input: the graph of the run so far."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -261,7 +275,8 @@ class DynamicGraph:
     get_real_node_id = get_display_node_id
 
 
-# -- what the class says of itself --------------------------------------------------------------------------------------
+# -- what the class declares
+# --------------------------------------------------------------------------------------------
 
 
 def _outside(kind: type) -> Callable[..., str] | None:
@@ -274,7 +289,7 @@ def _outside(kind: type) -> Callable[..., str] | None:
             with with_settings(settings):
                 found = _ask(ask, literals)
             return ALWAYS if _differs_from_itself(found) else canonical(found).hex()
-        except (Exception, SystemExit):  # a node that cannot say whether it has changed runs again
+        except (Exception, SystemExit):  # a node that fails to report whether it has changed runs again
             return ALWAYS
 
     return outside
@@ -332,9 +347,15 @@ def _ask(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     else:
         chosen = {name: given[name] for name in parameters if name in given}
     for name, parameter in parameters.items():
-        if name not in chosen and parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY,
-        ):  # fmt: skip
+        if (
+            name not in chosen
+            and parameter.default is parameter.empty
+            and parameter.kind
+            in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            )
+        ):
             chosen[name] = None
     return _now(function(**chosen))
 

@@ -1,7 +1,8 @@
 """The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
 
 Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules and
-`around()`, a context in which node functions are called.
+`around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into a
+foreign node and out of it; and `environment(settings)`, what of the device changes results.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["around", "disable", "enable", "is_enabled", "node_module", "stands_in"]
+from ..settings import Settings
+
+__all__ = [
+    "around", "disable", "enable", "environment", "inward", "is_enabled", "node_module", "outward", "stands_in",
+]  # fmt: skip
 
 
 class _Finder(MetaPathFinder):
@@ -92,9 +97,28 @@ def node_module() -> Any:
 
 
 def around() -> AbstractContextManager[object]:
-    """What node functions are called in (no gradients, say)."""
+    """The context in which node functions are called (without gradients, for example)."""
     stack = ExitStack()
     for provider in _providers():
         enter: Callable[[], AbstractContextManager[object]] = provider.around
         stack.enter_context(enter())
     return stack
+
+
+def environment(settings: Settings) -> str:
+    """What of the device changes the results of foreign nodes."""
+    return "; ".join(str(provider.environment(settings)) for provider in _providers())
+
+
+def outward(value: Any) -> Any:
+    """A value as foreign nodes see it."""
+    for provider in _providers():
+        value = provider.outward(value)
+    return value
+
+
+def inward(value: Any) -> Any:
+    """A value that a foreign node gave back, as ours see it."""
+    for provider in _providers():
+        value = provider.inward(value)
+    return value

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph go: columns from left to right, no two boxes over each other, long links between boxes.
+"""Places for the nodes of a graph: columns from left to right, no two boxes over each other, long links between boxes.
 
 Columns by distance from the start; inside a column each box is near the mean height of what it is linked to (the
 barycentre method of Sugiyama, Tagawa and Toda 1981), and a link that crosses columns holds a free line in each of them.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import networkx as nx
+from ..document.walks import knots, users_of
 
 __all__ = ["Layout", "lay_out"]
 
@@ -87,17 +87,19 @@ def lay_out(edges: Iterable[Edge], heights: Mapping[str, int], width: int, gap_x
 
 def _columns(edges: list[Edge], keys: Iterable[str]) -> dict[str, int]:
     """Longest distance from a start; what has nothing before it moves right, next to its first user."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(keys)
-    graph.add_edges_from(edges)
-    if not nx.is_directed_acyclic_graph(graph):
-        knots = nx.condensation(graph)
-        place = {knot: index for index, layer in enumerate(nx.topological_generations(knots)) for knot in layer}
-        return {key: place[knot] for key, knot in knots.graph["mapping"].items()}
-    found = {key: index for index, layer in enumerate(nx.topological_generations(graph)) for key in layer}
-    for key in graph:
-        if not graph.pred[key] and graph.succ[key]:
-            found[key] = min(found[user] for user in graph.succ[key]) - 1
+    sources: dict[str, list[str]] = {key: [] for key in keys}
+    for source, target in edges:
+        sources[target].append(source)
+    found: dict[str, int] = {}
+    is_acyclic = True
+    for knot in knots(sources):
+        outside = [found[source] for key in knot for source in sources[key] if source in found]
+        found.update(dict.fromkeys(knot, max(outside, default=-1) + 1))
+        is_acyclic = is_acyclic and len(knot) == 1
+    if is_acyclic:
+        for key, users in users_of(sources).items():
+            if users and not sources[key]:
+                found[key] = min(found[user] for user in users) - 1
     return found
 
 

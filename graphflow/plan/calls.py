@@ -14,11 +14,16 @@ from typing import Any
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
+from ..problem import GraphFlowError, Problem
 from ..settings import Settings
 from ..values import Blocked, Items
 from ..values.canonical import canonical
+from ..values.wires import Misfit
 
 __all__ = ["Answer", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
+
+MOST_VALUES = 65_536
+"""Values on one link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,14 @@ def answer(kind: NodeType, value: Any) -> Answer:
     return Answer(outputs, ui, expansion)
 
 
-def join(kind: NodeType, answers: list[Answer], resolve: Callable[[Link], Any]) -> tuple[Any, ...]:
-    """The outputs of all calls together; `resolve` gives the value of a link into an expansion."""
+def join(
+    kind: NodeType, answers: list[Answer], resolve: Callable[[Link], Any], is_needed: Callable[[int], bool]
+) -> tuple[Any, ...]:
+    """The outputs of all calls together; `resolve` gives the value of a link into an expansion.
+
+    Raises a Problem where a value is not what its wire type promises. `is_needed(slot)`: somebody must have this output;
+    only then None is wrong, which packs give for outputs that do not apply.
+    """
     outputs = []
     for slot, output in enumerate(kind.outputs):
         found: list[Any] = []
@@ -113,10 +124,29 @@ def join(kind: NodeType, answers: list[Answer], resolve: Callable[[Link], Any]) 
                 found += value if type(value) is Items else [value]
             elif type(value) is Blocked or not output.each:
                 found += value if type(value) is Items else [value]
+            elif value is None:
+                found.append(value)
             else:
                 found += value
+        if len(found) > MOST_VALUES:
+            raise GraphFlowError([Problem("too_many", f"{kind.name} gave a list of {len(found):,} values on its output {slot}",
+                                          hint=f"at most {MOST_VALUES:,} are taken: what follows runs once for each")])  # fmt: skip
+        check = kind.checks[slot]
+        if check is not None:
+            for value in found:
+                if type(value) is not Blocked and (value is not None or is_needed(slot)):
+                    _refuse(kind, slot, check(value))
         outputs.append(found[0] if len(found) == 1 else Items(found))
     return tuple(outputs)
+
+
+def _refuse(kind: NodeType, slot: int, misfit: Misfit | None) -> None:
+    if misfit is None:
+        return
+    name, type_name = kind.outputs[slot].name, kind.outputs[slot].type
+    which = f"output {slot}" + (f" ({name})" if name != type_name else "")
+    raise GraphFlowError([Problem("bad_value", f"{kind.name} gave {misfit.found} on its {which}; expected {misfit.expected}",
+                                  hint=misfit.hint)])  # fmt: skip
 
 
 def merge_ui(answers: Iterable[Answer]) -> dict[str, Any] | None:

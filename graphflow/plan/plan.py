@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-import networkx as nx
-
 from ..check.validate import Bound
+from ..document.walks import reached
 
 __all__ = ["Known", "Plan", "ancestors", "eager_sources", "needed", "plan", "stood_on"]
 
@@ -24,8 +23,8 @@ class Known(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    graph: nx.DiGraph
-    """The nodes to run, with an edge from each to those that use it."""
+    graph: Mapping[str, Collection[str]]
+    """The nodes to run, each with those of them that must be done before it."""
     handles: frozenset[str]
     """Those of them that only make handles anew."""
     known: frozenset[str]
@@ -35,29 +34,25 @@ class Plan:
 def plan(order: Mapping[str, Bound], wanted: Iterable[str], ask: Callable[[str], Known]) -> Plan:
     """Walk back from the wanted nodes; the cache is not asked about what lies behind a known node, and a lazy input
     is not looked at yet."""
-    graph = nx.DiGraph()
+    sources: dict[str, list[str]] = {}
     handles: set[str] = set()
     known: set[str] = set()
-    seen: set[str] = set()
     stack = list(wanted)[::-1]
-    edges: list[tuple[str, str]] = []
     while stack:
         node_id = stack.pop()
-        if node_id in seen:
+        if node_id in sources or node_id in known:
             continue
-        seen.add(node_id)
         answer = ask(node_id)
         if answer is Known.YES:
             known.add(node_id)
             continue
         if answer is Known.HANDLES:
             handles.add(node_id)
-        graph.add_node(node_id)
-        for source in eager_sources(order[node_id]):
-            edges.append((source, node_id))
-            stack.append(source)
-    graph.add_edges_from(edge for edge in edges if edge[0] not in known)
-    return Plan(graph, frozenset(handles), frozenset(known))
+        sources[node_id] = list(dict.fromkeys(eager_sources(order[node_id])))
+        stack.extend(sources[node_id])
+    if known:
+        sources = {key: [source for source in found if source not in known] for key, found in sources.items()}
+    return Plan(sources, frozenset(handles), frozenset(known))
 
 
 def eager_sources(node: Bound) -> list[str]:
@@ -68,26 +63,16 @@ def eager_sources(node: Bound) -> list[str]:
 
 def ancestors(order: Mapping[str, Bound], node_id: str) -> set[str]:
     """All nodes that a node is linked to, directly or through others."""
-    seen: set[str] = set()
-    stack = [node_id]
-    while stack:
-        for link in order[stack.pop()].links.values():
-            if link.node not in seen:
-                seen.add(link.node)
-                stack.append(link.node)
-    return seen
+    return reached(_linked(order[node_id]), lambda key: _linked(order[key]))
 
 
 def needed(order: Mapping[str, Bound], wanted: Iterable[str]) -> set[str]:
     """The wanted nodes and all that they stand on, but for what lies behind lazy inputs."""
-    seen: set[str] = set()
-    stack = list(wanted)
-    while stack:
-        node_id = stack.pop()
-        if node_id not in seen:
-            seen.add(node_id)
-            stack.extend(eager_sources(order[node_id]))
-    return seen
+    return reached(wanted, lambda key: eager_sources(order[key]))
+
+
+def _linked(node: Bound) -> list[str]:
+    return [link.node for link in node.links.values()]
 
 
 def stood_on(order: Mapping[str, Bound], wanted: Iterable[str], planned: Plan) -> tuple[str, ...]:

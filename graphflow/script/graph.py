@@ -18,10 +18,13 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ..document.walks import depth_first
 from ..document.workflow import Node, Workflow
 from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow, Problem
-from .handles import Made, NodeHandle, Scope, Value, handle_of, link_of, made_of
+from ..registry import Registry
+from ..sources import as_workflow
+from .refs import Made, NodeRef, Scope, Value, link_of, made_of, ref_of
 
 if TYPE_CHECKING:
     from ..engine import Engine, Result
@@ -36,11 +39,12 @@ class Graph:
     """A workflow in the making. Ids are the node types, numbered where there are several: `KSampler`, `KSampler_2`."""
 
     def __init__(self, workflow: Workflow | None = None, *, types: Mapping[str, NodeType] | None = None) -> None:
-        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not given."""
+        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not
+        given."""
         self.extra: dict[str, Any] = dict(workflow.extra) if workflow is not None else {}
         self._nodes: dict[str, Node] = dict(workflow) if workflow is not None else {}
         self._types = types
-        self._handles: dict[str, Made] = {}
+        self._known: dict[str, Made] = {}
         self._counts: dict[str, int] = {}
         self._scopes: dict[Scope, str] = {}
         self._tokens: list[Token[Graph | None]] = []
@@ -48,12 +52,10 @@ class Graph:
     @classmethod
     def load(cls, path: str | Path) -> Graph:
         """The graph of a workflow file of any kind, ids and titles kept."""
-        from ..engine import Engine
-
-        return cls(Engine().load(path))
+        return cls(as_workflow(path))
 
     @classmethod
-    def of(cls, *results: NodeHandle) -> Graph:
+    def of(cls, *results: NodeRef) -> Graph:
         """The graph of these results: all nodes that they stand on, in the order in which they are needed."""
         graph = cls()
         for result in results:
@@ -69,7 +71,7 @@ class Graph:
 
     @property
     def workflow(self) -> Workflow:
-        """What has been made so far, as an immutable value."""
+        """The nodes made so far, as an immutable value."""
         return Workflow(self._nodes, self.extra)
 
     def save(self, path: str | Path) -> None:
@@ -85,7 +87,7 @@ class Graph:
     def add(self, node: Node, id: str | None = None) -> Any:
         """Add a node as the document writes it, unchecked; its links are `[id, slot]`."""
         kind = self._known_types.get(node.class_type)
-        return handle_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
+        return ref_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
 
     def next_id(self, class_type: str) -> str:
         """The id that the next node of this type gets if none is given."""
@@ -93,7 +95,7 @@ class Graph:
 
     def __getitem__(self, name: str) -> Any:
         """The node with this id, title or type. Raises InvalidWorkflow."""
-        return handle_of(self._made(self.workflow.find(name)))
+        return ref_of(self._made(self.workflow.find(name)))
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._nodes
@@ -104,53 +106,51 @@ class Graph:
     def __repr__(self) -> str:
         return f"<Graph of {len(self)} nodes>"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         return self.workflow._repr_html_()
 
     @property
     def _known_types(self) -> Mapping[str, NodeType]:
         if self._types is None:
-            from ..registry import Registry
-
             self._types = Registry.installed()
         return self._types
 
     def _made(self, node_id: str) -> Made:
-        if node_id not in self._handles:
+        if node_id not in self._known:
             node = self._nodes[node_id]
             made = Made(self._known_types.get(node.class_type), node.class_type, node.inputs, node_id, None, None)
             made.graph = self
-            self._handles[node_id] = made
-        return self._handles[node_id]
+            self._known[node_id] = made
+        return self._known[node_id]
 
     def _take(self, made: Made) -> None:
-        """Bind a node and the free ones that it stands on, those first; no recursion, so that long chains are fine."""
-        stack = [made]
-        while stack:
-            top = stack[-1]
-            if top.graph is not None and top.graph is not self:
-                raise InvalidWorkflow([
-                    Problem("other_graph", f"node {top.id} ({top.class_type}) belongs to another graph",
-                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow")
-                ])  # fmt: skip
-            waiting = [] if top.graph else [made for made in top.sources if made.graph is not self]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            stack.pop()
-            if top.graph is None:
+        """Bind a node and the free ones that it stands on, those first."""
+        bound = depth_first([made], lambda each: each.sources if each.graph is None else ())
+        for each in bound:
+            if each.graph is not None and each.graph is not self:
+                raise InvalidWorkflow(
+                    [
+                        Problem(
+                            "other_graph",
+                            f"node {each.id} ({each.class_type}) belongs to another graph",
+                            hint="make all nodes in one `with`, or join the workflows: one.workflow + other.workflow",
+                        )
+                    ]
+                )
+        for each in bound:
+            if each.graph is None:
                 inputs = {
                     name: list(link_of(value)) if isinstance(value, Value) else value
-                    for name, value in top.inputs.items()
+                    for name, value in each.inputs.items()
                 }
-                meta = {} if top.title is None else {"_meta": {"title": top.title}}
-                self._keep(top, Node(class_type=top.class_type, inputs=inputs, **meta))
+                meta = {} if each.title is None else {"_meta": {"title": each.title}}
+                self._keep(each, Node(class_type=each.class_type, inputs=inputs, **meta))
 
     def _keep(self, made: Made, node: Node) -> Made:
         made.id = self._id(made)
         made.graph = self
         self._nodes[made.id] = node
-        self._handles[made.id] = made
+        self._known[made.id] = made
         return made
 
     def _id(self, made: Made) -> str:
@@ -158,9 +158,9 @@ class Graph:
         if made.id is None:
             return self._numbered(prefix + _word(made.class_type))
         if self._is_taken(prefix + made.id):
-            raise InvalidWorkflow([
-                Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")]
+            )
         return prefix + made.id
 
     def _prefix(self, scope: Scope | None) -> str:
@@ -207,13 +207,13 @@ def subgraph(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def made(kind: NodeType, inputs: Mapping[str, Any], id: str | None = None, title: str | None = None) -> NodeHandle:
+def made(kind: NodeType, inputs: Mapping[str, Any], id: str | None = None, title: str | None = None) -> NodeRef:
     """Make a node in the graph of the surrounding `with`, or a free one. `inputs` hold JSON values and Values."""
     new = Made(kind, kind.name, inputs, id, title, _scope.get())
     graph = _graph.get()
     if graph is not None:
         graph._take(new)
-    return handle_of(new)
+    return ref_of(new)
 
 
 _graph: ContextVar[Graph | None] = ContextVar("graphflow_graph", default=None)

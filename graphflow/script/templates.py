@@ -1,9 +1,9 @@
-r"""Dynamic prompts: one template, many prompts.
+r"""Templates of texts ("dynamic prompts"): one template, many texts.
 
-    prompt   = { text | choice | wildcard }
+    template = { text | choice | wildcard }
     choice   = "{" [ count "$$" [ joiner "$$" ] ] option { "|" option } "}"
     count    = NUMBER | NUMBER "-" NUMBER          how many different options to take; they are joined with ", "
-    option   = [ NUMBER "::" ] prompt              the number is its weight, 1 where none is stated
+    option   = [ NUMBER "::" ] template            the number is its weight, 1 where none is stated
     wildcard = "__" NAME "__"                      one line of the file NAME.txt, or of all files that NAME matches
 
     a {red|green|{3::dark |}blue} apple on {2$$ and $$oak|moss|snow}, __light/evening__, __flowers/*__
@@ -25,10 +25,10 @@ from random import Random
 
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 
-__all__ = ["MOST", "Wildcards", "every_prompt", "prompts", "random_prompt", "wildcards_used"]
+__all__ = ["MOST", "Wildcards", "every_text", "template_texts", "random_text", "wildcards_used"]
 
 MOST = 100_000
-"""Prompts that one template may give when all are asked for."""
+"""The most texts that one template may give when all are asked for."""
 DEEPEST = 50
 _TOKEN = re.compile(r"\\[{}|_\\]|\{|\}|\||__[\w./*?-]+?__(?!_)|[^\\{}|_]+|.", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{\s*[A-Za-z_]\w*\s*[=:!}]")
@@ -36,47 +36,50 @@ _COUNT = re.compile(r"\s*(\d*)\s*(-)?\s*(\d*)\s*\$\$")
 _WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*::")
 
 
-def prompts(
+def template_texts(
     template: str, count: int | None = None, *, seed: int = 0, wildcards: str | Path | None = None
 ) -> list[str]:
-    """All prompts of a template, in order; or `count` random ones, different ones as far as there are enough.
+    """All texts of a template, in order; or `count` random ones, different ones as far as there are enough.
 
     `wildcards` is the folder of the wildcard files. Raises InvalidWorkflow where the template is wrong.
     """
     known = Wildcards(Path(wildcards) if wildcards is not None else None)
     if count is None:
-        return list(every_prompt(template, known))
+        return list(every_text(template, known))
     found: dict[str, None] = {}
     repeated: list[str] = []
     for number in itertools.count():
-        prompt = random_prompt(template, seed + number, known)
-        if prompt not in found:
-            found[prompt] = None
+        text = random_text(template, seed + number, known)
+        if text not in found:
+            found[text] = None
         else:
-            repeated.append(prompt)
+            repeated.append(text)
         if len(found) == count or len(repeated) >= 20 * count:
             return [*found, *repeated[: count - len(found)]]
     raise AssertionError("unreachable")
 
 
-def random_prompt(template: str, seed: int, wildcards: Wildcards) -> str:
-    """One prompt; the same for the same seed and files, on every machine."""
+def random_text(template: str, seed: int, wildcards: Wildcards) -> str:
+    """One text of a template; the same for the same seed and files, on every machine."""
     draw = Random(seed).random
     return "".join(_choose(_parse(template), draw, wildcards, ()))
 
 
-def every_prompt(template: str, wildcards: Wildcards) -> Iterator[str]:
-    """All prompts, the last choice moving fastest; where several options are taken, in the order of the template."""
-    for number, prompt in enumerate(_all(_parse(template), wildcards, ())):
+def every_text(template: str, wildcards: Wildcards) -> Iterator[str]:
+    """All texts of a template, the last choice moving fastest; where several options are taken, in the order of the
+    template."""
+    for number, text in enumerate(_all(_parse(template), wildcards, ())):
         if number == MOST:
             raise _wrong(
-                "too_many", f"it gives more than {MOST} prompts", "ask for some random ones: prompts(..., count=100)"
+                "too_many",
+                f"it gives more than {MOST} texts",
+                "ask for some random ones: template_texts(..., count=100)",
             )
-        yield prompt
+        yield text
 
 
 def wildcards_used(template: str, wildcards: Wildcards) -> dict[str, list[str]]:
-    """The lines of all wildcards that a template may come to, which is what its prompts depend on besides itself."""
+    """The lines of all wildcards that a template may come to: its texts depend on them and on the template."""
     found: dict[str, list[str]] = {}
     stack = list(_parse(template))
     while stack:
@@ -97,7 +100,8 @@ class Wildcards:
         self._read: dict[str, list[str]] = {}
 
     def lines(self, name: str) -> list[str]:
-        """All lines of the files that a name, with `*` and `?` in it, matches. Raises InvalidWorkflow if there are none."""
+        """All lines of the files that a name, with `*` and `?` in it, matches. Raises InvalidWorkflow if there are
+        none."""
         if name not in self._read:
             files = dict(self._files())
             matching = [path for key, path in files.items() if fnmatchcase(key, name)]
@@ -123,7 +127,7 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
-# -- what a template consists of ---------------------------------------------------------------------------------------
+# -- the parts of a template -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,11 @@ _Part = str | _Choice | _Wildcard
 
 def _parse(template: str) -> tuple[_Part, ...]:
     if variable := _VARIABLE.search(template):
-        raise _wrong("variable", f"{variable[0]}... looks like a variable, and there are none", "write the choice where it "
-                     "is used, or \\{ for a plain bracket")  # fmt: skip
+        raise _wrong(
+            "variable",
+            f"{variable[0]}... looks like a variable, and there are none",
+            "write the choice where it is used, or \\{ for a plain bracket",
+        )
     tokens = _TOKEN.findall(template)
     parts, at = _sequence(tokens, 0, 0)
     if at < len(tokens):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..document.workflow import Link, Place, Workflow, plain_number
 from ..problem import InvalidWorkflow, Problem
-from ..script.handles import Value, link_of
+from ..script.refs import Value, link_of
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
 

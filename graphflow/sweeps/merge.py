@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..check.validate import Bound, validate
+from ..document.walks import depth_first
 from ..document.workflow import Node, Place, Workflow, as_link
 from ..nodetype.node import NodeType
 from ..plan.fingerprint import Fingerprint, fingerprints, recipe_of
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
 from .axes import Axis, Variants
-from .plan import Merged, Own, Planned, ancestors
+from .plan import Merged, Own, Planned
 
 __all__ = ["merge"]
 
@@ -118,7 +119,7 @@ class _Merger:
             node_id for node_id in workflow if node_id in order and order[node_id].type.is_output
         ]
         self._result.targets = tuple(targets)
-        needed = ancestors(targets, lambda node_id: (link.node for link in order[node_id].links.values()))
+        needed = depth_first(targets, lambda node_id: (link.node for link in order[node_id].links.values()))
         own: dict[str, list[int]] = {}
         for i in plain:
             for place in variants.axes[i].places:

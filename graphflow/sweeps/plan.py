@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..check.validate import Bound
+from ..document.walks import depth_first
 from ..document.workflow import Link, Node
 from ..plan.fingerprint import Fingerprint
 from ..problem import Problem
 
-__all__ = ["Merged", "Own", "Planned", "ancestors"]
+__all__ = ["Merged", "Own", "Planned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Merged:
 
     def part(self, wanted: Iterable[str]) -> tuple[dict[str, Bound], dict[str, Fingerprint]]:
         """These nodes and all that they stand on, in topological order, as the executor takes them."""
-        needed = ancestors(wanted, lambda node_id: self.nodes[node_id].sources)
+        needed = depth_first(wanted, lambda node_id: self.nodes[node_id].sources)
         order: dict[str, Bound] = {}
         prints: dict[str, Fingerprint] = {}
         for node_id in needed:
@@ -95,17 +96,3 @@ class Document(Mapping[str, Node]):
 
     def __len__(self) -> int:
         return len(self._merged.nodes)
-
-
-def ancestors(targets: Iterable[str], sources: Callable[[str], Iterable[str]]) -> dict[str, None]:
-    """The targets and all that they stand on, sources first."""
-    found: dict[str, None] = {}
-    stack = [(target, False) for target in targets]
-    while stack:
-        node_id, done = stack.pop()
-        if done:
-            found[node_id] = None
-        elif node_id not in found:
-            stack.append((node_id, True))
-            stack.extend((source, False) for source in sources(node_id))
-    return found

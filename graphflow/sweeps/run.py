@@ -10,6 +10,7 @@ from threading import Event as Flag
 from typing import Any
 
 from ..cache import Entry
+from ..document.walks import reached, users_of
 from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
 from ..execution import Piece, Run, RunContext
@@ -171,17 +172,8 @@ class _Supply:
     def _standing_on(self, node_id: str) -> set[str]:
         """The node and all that need it."""
         if not self._users:
-            for user, node in self._merged.nodes.items():
-                for source in node.sources:
-                    self._users.setdefault(source, []).append(user)
-        seen = {node_id}
-        stack = [node_id]
-        while stack:
-            for user in self._users.get(stack.pop(), ()):
-                if user not in seen:
-                    seen.add(user)
-                    stack.append(user)
-        return seen
+            self._users = users_of({key: node.sources for key, node in self._merged.nodes.items()})
+        return reached([node_id], self._users.__getitem__)
 
     def _settle_lost(self) -> None:
         """Several problems may be told of one node, and it may have outputs in spite of them; now it is decided."""

@@ -10,13 +10,13 @@ from threading import Thread
 from typing import Any
 
 from ..cluster.remote import Remote
-from ..document.workflow import Source
 from ..engine import Engine
 from ..events import Event
 from ..execution.listener import Listener
 from ..execution.reading import watched
 from ..problem import InvalidWorkflow, Problem
 from ..request import Targets, names_of, workflow_of
+from ..sources import Source
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from . import encode
+from .stored import encode
 
 __all__ = ["canonical"]
 

@@ -1,19 +1,5 @@
-"""Models: where their files lie, handles that name them, and one pool that loads and shares the weights."""
+"""Devices: number formats, a pool of weights with a budget, and one loop for all forward passes of a device.
 
-from __future__ import annotations
-
-from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .pool import Pool
-
-__all__ = ["shared_pool"]
-
-
-@cache
-def shared_pool(device: str) -> Pool:
-    """The pool of this process for a device: two runs that use one model share its weights."""
-    from .pool import Pool
-
-    return Pool(device)
+`use.open_device(settings)` is the way in. Nothing here imports torch before something is computed but `environment` and
+`device`, which never need it where the answer is known.
+"""

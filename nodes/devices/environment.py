@@ -8,23 +8,34 @@ from pathlib import Path
 
 from graphflow import Settings
 
-__all__ = ["decoding", "numerics", "output_files", "temp_files", "sampling"]
+from .device import numerics_of
+from .sizes import factor
+
+__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files"]
 
 
 def numerics(settings: Settings) -> str:
-    """`cpu; torch 2.13.0; ...`, asked of the installed packages' metadata, so that nothing is imported."""
-    return f"{settings.device}; float32; {_libraries('torch', 'diffusers', 'transformers', 'pillow')}"
+    """`cpu; float32; torch 2.13.0; ...`: kind of device and number format, not which device and how much of its memory.
+
+    The libraries' versions are asked of their packages' metadata, so that nothing is imported.
+    """
+    return f"{numerics_of(settings)}; {_libraries('torch', 'diffusers', 'transformers', 'pillow')}"
 
 
 def sampling(settings: Settings) -> str:
-    """Forward passes that samplers share round in another way, so what they give is cached apart."""
-    shared = "; shared passes" if settings.together > 1 else ""
+    """The bits of a row depend on the size of its pass, which the graph and this factor settle: see `sizes`."""
+    shared = f"; passes {factor(settings.together)}" if settings.together > 1 else ""
     return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}"
 
 
 def decoding(settings: Settings) -> str:
-    """For nodes that read pictures."""
+    """For nodes that read images."""
     return _libraries("pillow")
+
+
+def matching(settings: Settings) -> str:
+    """For nodes that search texts with patterns."""
+    return _libraries("regex")
 
 
 def output_files(settings: Settings) -> str:

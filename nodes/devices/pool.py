@@ -1,96 +1,233 @@
-"""The weights that are in memory: loaded when first needed, shared by all runs, dropped oldest first over a budget."""
+"""The weights that a device holds: loaded when first needed, shared by all runs, dropped when others need the room.
+
+A part of a model is known by `handle.weights_key(part)` and its number format, so equal weights under two names are held
+once. Weight patches are merged from the file's own numbers, in order, in float32, and cast once; what a patch does not
+touch is shared between the patched and the plain model. So A, A with a patch, and A again have the bits of A.
+
+Bytes are counted by tensor. Over the budget, what was used longest ago and is not in use is dropped. A part that is larger
+than the budget is paged: it lies in main memory, and its blocks come to the device in turns.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from graphflow import GraphFlowError, Problem
+from graphflow.spi import ModelEvent
 
-from ..families import load
-from ..families.handles import Clip, Model, Source, Vae
-from .batcher import Ask, Batcher, Call
+from ..model.handles import ModelHandle
+from ..model.patch import WeightPatch
+from .paging import page, total_bytes
+from .passes import PassLoop
 
-__all__ = ["Pool"]
+__all__ = ["Loader", "Part", "Pool", "default_budget"]
 
 T = TypeVar("T")
-DEFAULT_BUDGET = 12 << 30
-BATCH_MEMORY = 2 << 30
-"""Bytes for one shared forward pass where the device does not say what is free."""
-ROW_FACTOR = 40
-"""Memory of a U-Net's forward pass for each row, in tensors of its widest level (channels x height x width), about."""
+Notify = Callable[[ModelEvent], None]
+SHARE_OF_FREE = 0.8
+"""Of the free memory of an accelerator that models may hold where the settings state no number."""
+CPU_BUDGET = 12 << 30
+
+
+class Loader(Protocol):
+    """How weights come from a file: see `nodes/files/load.py`."""
+
+    def load_part(
+        self,
+        handle: Any,
+        part: str,
+        dtype: torch.dtype,
+        device: Any = "cpu",
+        shared: Mapping[str, Tensor] | None = None,
+    ) -> torch.nn.Module: ...
+
+    def build(self, part: Any, config: Any, name: str) -> torch.nn.Module:
+        """The empty network, on the `meta` device."""
+
+    def number_format(self, handle: Any, part: str, dtype: torch.dtype) -> torch.dtype: ...
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """A network in memory."""
+
+    key: Hashable
+    module: torch.nn.Module
+    dtype: torch.dtype
+    file: str
+    part: str
+    base: Hashable
+    """The key of the same weights without patches."""
+    touched: frozenset[str]
+    """Weights that patches have changed."""
+    is_paged: bool = False
+    users: int = 0
+    tensors: dict[int, int] = field(default_factory=dict)
+    """Address of each tensor's memory -> bytes."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.tensors.values())
+
+    def event(self, action: str, device: torch.device, seconds: float = 0.0) -> ModelEvent:
+        format = str(self.dtype).removeprefix("torch.")
+        return ModelEvent(self.file, self.part, format, self.bytes, action, str(device), round(seconds, 4))
 
 
 class Pool:
-    """Thread-safe. A part is keyed by the digest of its file, so the same weights under two names load once."""
+    """Of one device; thread-safe. `loop` makes its forward passes, and `run` any other work on it."""
 
-    def __init__(self, device: str = "cpu", budget: int = DEFAULT_BUDGET) -> None:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise GraphFlowError([Problem("no_device", "torch finds no CUDA device", hint="set GRAPHFLOW_DEVICE=cpu")])
-        self.budget = budget
+    def __init__(self, device: torch.device | str, loader: Loader, budget: int | None = None) -> None:
         self.device = torch.device(device)
-        self._parts: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
-        self._batchers: WeakKeyDictionary[torch.nn.Module, dict[torch.Size, Batcher]] = WeakKeyDictionary()
+        self.budget = budget if budget is not None else default_budget(self.device)
+        self.loop = PassLoop(self.device, self.free_some)
+        self.counts: Counter[str] = Counter()
+        """Parts loaded, reused, dropped and paged since the beginning."""
+        self._loader = loader
+        self._parts: OrderedDict[Hashable, Part] = OrderedDict()
         self._lock = RLock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="graphflow-device")
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Let the one thread of the device make a call; what it calls must not call `run` itself.
+        """Let the one thread of the device make a call, between two passes."""
+        return self.loop.run(call, *arguments)
 
-        A numeric library keeps a team of helpers for each thread that computes. Two teams on the same cores wait for each
-        other, and all of them get two to three times slower.
+    @contextmanager
+    def use(self, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify | None = None) -> Iterator[Part]:
+        """A part of a model, in memory until the end of the block. Loads it where it is not.
+
+        `dtype` is the number format of parts that state none of their own. `notify` hears of what is loaded, used again
+        and dropped. Raises a Problem where its file cannot be read, or has changed since its digest was taken.
         """
-        return self._thread.submit(call, *arguments).result()
+        with self._lock:  # one load at a time: two would need the memory of both
+            found = self._hold(handle, part, dtype, notify or _ignore)
+            found.users += 1
+        try:
+            yield found
+        finally:
+            with self._lock:
+                found.users -= 1
 
-    def unet(self, handle: Model) -> Any:
-        return self._get(handle.source, "unet", lambda: load.load_unet(handle.source))
+    def key(self, handle: ModelHandle, part: str, dtype: torch.dtype) -> Hashable:
+        """What the weights are known by in memory."""
+        return (handle.weights_key(part), self._loader.number_format(handle, part, dtype))
 
-    def seat(self, unet: Any, shape: torch.Size, call: Call) -> AbstractContextManager[Ask]:
-        """A place among the samplers that ask this U-Net about latents of a `shape` [C,h,w]; see Batcher."""
+    @property
+    def parts(self) -> list[Part]:
+        """What is held, the one used longest ago first."""
         with self._lock:
-            batchers = self._batchers.setdefault(unet, {})
-            if shape not in batchers:
-                clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
-                batchers[shape] = Batcher(self._thread, self._rows_that_fit(unet, shape), clock)
-            return batchers[shape].seat(call)
+            return list(self._parts.values())
 
-    def _rows_that_fit(self, unet: Any, shape: torch.Size) -> int:
-        free = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else BATCH_MEMORY
-        row = ROW_FACTOR * unet.config.block_out_channels[0] * shape[-2] * shape[-1] * unet.dtype.itemsize
-        return max(1, int(free // row))
+    @property
+    def bytes(self) -> int:
+        """Of all tensors on the device; those that several parts share are counted once."""
+        held: dict[int, int] = {}
+        for part in self.parts:
+            if not part.is_paged:
+                held |= part.tensors
+        return sum(held.values())
 
-    def vae(self, handle: Vae) -> Any:
-        return self._get(handle.source, "vae", lambda: load.load_vae(handle.source))
-
-    def text_encoder(self, handle: Clip) -> tuple[Any, Any]:
-        """(tokenizer, text model)"""
-        encoder = self._get(handle.source, "text", lambda: load.load_text_encoder(handle.source))
-        tokenizer = self._get(handle.source, "tokenizer", lambda: load.load_tokenizer(handle.source))
-        return tokenizer, encoder
-
-    def _get(self, source: Source, name: str, make: Callable[[], Any]) -> Any:
-        key = (source.digest, name)
+    def free_some(self) -> bool:
+        """Drop all that is not in use; whether there was any."""
         with self._lock:
-            if key not in self._parts:
-                part = self.run(make)
-                if source.has_changed():
-                    raise GraphFlowError([Problem("file_changed", f"{Path(source.path).name} changed while the run went on",
-                                                  hint="run the workflow again")])  # fmt: skip
-                size = 0
-                if isinstance(part, torch.nn.Module):
-                    part = self.run(part.to, self.device).eval().requires_grad_(False)
-                    size = sum(weight.nbytes for weight in part.parameters())
-                self._parts[key] = (part, size)
-                while sum(held for _, held in self._parts.values()) > self.budget and len(self._parts) > 1:
-                    self._parts.popitem(last=False)
-            self._parts.move_to_end(key)
-            return self._parts[key][0]
+            idle = [part for part in self._parts.values() if part.users == 0]
+            for part in idle:
+                self._drop(part, _ignore)
+        return bool(idle)
+
+    def _hold(self, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify) -> Part:
+        key = self.key(handle, part, dtype)
+        found = self._parts.get(key)
+        if found is None:
+            found = self._load(key, handle, part, dtype, notify)
+        else:
+            self.counts["reused"] += 1
+            if notify is not _ignore:
+                notify(found.event("reused", self.device))
+        self._parts.move_to_end(key)
+        return found
+
+    def _load(self, key: Hashable, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify) -> Part:
+        dtype = self._loader.number_format(handle, part, dtype)
+        plain = _without_merged(handle)
+        base = self.key(plain, part, dtype)
+        empty = self._loader.build(handle.family.parts[part], handle.config, part)
+        size = total_bytes(empty, dtype)
+        is_paged = self.device.type != "cpu" and size > self.budget
+        touched = _touched(handle, part, list(empty.state_dict()))
+        shared = {} if is_paged else self._known(base, dtype)
+        if not is_paged:
+            self._make_room(size - sum(shared[name].nbytes for name in shared.keys() - touched), base, notify)
+        began = time.perf_counter()
+        where = torch.device("cpu") if is_paged else self.device
+        module = self.run(self._loader.load_part, handle, part, dtype, where, shared or None)
+        if is_paged:
+            self.run(page, module, self.device)
+        found = Part(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
+        found.tensors = _tensors(module)
+        self._parts[key] = found
+        action = "paged" if is_paged else "loaded"
+        self.counts[action] += 1
+        notify(found.event(action, self.device, time.perf_counter() - began))
+        return found
+
+    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
+        known: dict[str, Tensor] = {}
+        for part in self._parts.values():
+            if part.base == base and part.dtype == dtype and not part.is_paged:
+                for name, weight in part.module.state_dict().items():
+                    if name not in part.touched:
+                        known.setdefault(name, weight.detach())
+        return known
+
+    def _make_room(self, needed: int, base: Hashable, notify: Notify) -> None:
+        """Drop what was used longest ago until so many bytes fit; forms of the same part, which share tensors with what
+        comes, only after all others."""
+        idle = [part for part in self._parts.values() if part.users == 0]
+        for part in sorted(idle, key=lambda part: part.base == base):
+            if self.bytes + needed <= self.budget:
+                return
+            self._drop(part, notify)
+
+    def _drop(self, part: Part, notify: Notify) -> None:
+        notify(part.event("dropped", self.device))
+        self.counts["dropped"] += 1
+        del self._parts[part.key]
+        part.tensors = {}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def default_budget(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() * SHARE_OF_FREE)
+    return CPU_BUDGET
+
+
+def _without_merged(handle: ModelHandle) -> ModelHandle:
+    left = tuple(patch for patch in handle.patches if not isinstance(patch, WeightPatch))
+    return handle if len(left) == len(handle.patches) else replace(handle, patches=left)
+
+
+def _touched(handle: ModelHandle, part: str, names: list[str]) -> frozenset[str]:
+    merged = (patch for patch in handle.patches if isinstance(patch, WeightPatch))
+    return frozenset[str]().union(*(patch.touches(part, names) for patch in merged))
+
+
+def _tensors(module: torch.nn.Module) -> dict[int, int]:
+    held = (*module.parameters(), *module.buffers())
+    return {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in held}
+
+
+def _ignore(_: ModelEvent) -> None: ...

@@ -1,1 +1,40 @@
-"""The model families."""
+"""The model families that can run, and which of them a file holds. Each is one folder here and one name in the list.
+
+Imports no torch: listing, checking and running from the cache stay quick.
+"""
+
+from __future__ import annotations
+
+from ..files.header import Header
+from ..model.family import Family, Found
+from .kits.kl_vae import KL_VAE
+from .sdxl import SDXL, SDXL_REFINER
+from .stable_diffusion import SD1, SD2
+
+__all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
+
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER)
+"""Of denoisers."""
+VAES: tuple[Family, ...] = (KL_VAE,)
+"""Kinds of VAEs; one serves several families of denoisers."""
+
+
+def recognise(header: Header) -> tuple[Family, Found] | None:
+    """The family of the denoiser in a file, and where its parts lie; None where it is of none of them."""
+    return _first(FAMILIES, header)
+
+
+def recognise_vae(header: Header) -> tuple[Family, Found] | None:
+    """The kind of the VAE in a file: a whole checkpoint or a file of its own; None where there is none."""
+    return _first(VAES, header)
+
+
+def _first(families: tuple[Family, ...], header: Header) -> tuple[Family, Found] | None:
+    for family in families:
+        try:
+            found = family.recognise(header)
+        except (IndexError, KeyError, TypeError, ValueError):
+            continue  # its tensors have other ranks than those of the family, or its configs other types
+        if found is not None:
+            return family, found
+    return None

@@ -2,63 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, did_you_mean
-from graphflow.files.digests import walk_once
+from graphflow.spi import walk_once
 
-__all__ = ["ModelFolders"]
+from .diffusers_folder import is_diffusers
+from .extra_paths import extra_paths
+from .weight_file import ENDINGS, is_hidden
+
+__all__ = ["BUILTIN", "KINDS", "ModelFolders", "models_below"]
 
 BUILTIN = Path(__file__).parents[1] / "builtin"
-ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth")
-ALIASES = {"checkpoints": ("checkpoints", "diffusers")}
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "checkpoints": ("checkpoints", "diffusers"),
+    "diffusion_models": ("diffusion_models", "unet"),
+    "text_encoders": ("text_encoders", "clip"),
+    "controlnet": ("controlnet", "t2i_adapter"),
+    "vae": ("vae",),
+    "vae_approx": ("vae_approx",),
+    "loras": ("loras",),
+    "embeddings": ("embeddings",),
+    "clip_vision": ("clip_vision",),
+    "style_models": ("style_models",),
+    "upscale_models": ("upscale_models",),
+    "latent_upscale_models": ("latent_upscale_models",),
+    "model_patches": ("model_patches",),
+    "ipadapter": ("ipadapter",),
+    "photomaker": ("photomaker",),
+    "gligen": ("gligen",),
+    "hypernetworks": ("hypernetworks",),
+    "background_removal": ("background_removal",),
+}
+"""Kind of model -> the sub-folders of a models folder in which it is looked for, in this order: ComfyUI's names."""
 
 
 class ModelFolders:
-    """Roots with the field's sub-folders (checkpoints, vae, loras ...); the built-in models are found last."""
+    """Roots with ComfyUI's sub-folders (checkpoints, vae, loras ...); the built-in models are found last.
+
+    A root may hold an `extra_model_paths.yaml`, as ComfyUI reads it: folders elsewhere that are searched after its own.
+    """
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = list(roots)
 
-    def _places(self, kind: str) -> list[Path]:
-        places = [root / name for root in self.roots for name in ALIASES.get(kind, (kind,))]
+    def places(self, kind: str) -> list[Path]:
+        """The folders in which models of a kind are looked for."""
+        names = KINDS.get(kind, (kind,))
+        places = [root / name for root in self.roots for name in names]
+        for root in self.roots:
+            extra = extra_paths(root)
+            places += [place for name in names for place in extra.get(name, ()) if place not in places]
         return [*places, BUILTIN] if kind == "checkpoints" else places
 
     def _found(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for place in self._places(kind):
-            for path in sorted(_models_below(place)):
+        for place in self.places(kind):
+            for path in sorted(models_below(place)):
                 found.setdefault(path.relative_to(place).as_posix(), path)
         return found
 
     def list(self, kind: str) -> list[str]:
-        """Names of the models of a kind: paths relative to their folder."""
+        """Names of the models of a kind, each once: paths relative to their folder."""
         return sorted(self._found(kind))
 
     def find(self, kind: str, name: str) -> Path:
         """The path of a listed model; nothing that is not listed can be named. Raises GraphFlowError."""
         found = self._found(kind)
         if name not in found:
-            places = ", ".join(str(place) for place in self._places(kind))
+            places = ", ".join(str(place) for place in self.places(kind))
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
         return found[name]
 
 
-def _models_below(place: Path) -> Iterator[Path]:
+def models_below(place: Path) -> Iterator[Path]:
     """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large files
-    elsewhere."""
+    elsewhere; hidden files and folders are not models."""
     for name, folders, files in walk_once(place):
         folder = Path(name)
-        if folder != place and _is_diffusers(folder, files):
+        if folder != place and ("model_index.json" in files or "config.json" in files) and is_diffusers(folder):
             folders.clear()
             yield folder
             continue
-        named = (folder / file for file in files if file.endswith(ENDINGS) and not file.startswith("."))
+        folders[:] = [inner for inner in folders if not is_hidden(inner)]
+        named = (folder / file for file in files if file.lower().endswith(ENDINGS) and not is_hidden(file))
         yield from (path for path in named if path.exists())  # a link may lead nowhere
-
-
-def _is_diffusers(folder: Path, files: Sequence[str]) -> bool:
-    """A whole pipeline, or one part of it by itself (a VAE)."""
-    return any(name in files and (folder / name).is_file() for name in ("model_index.json", "config.json"))

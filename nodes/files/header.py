@@ -1,18 +1,108 @@
-"""What a model file is, told from its header alone: the weights are not read and torch is not imported.
+"""What a model file or folder holds, without its weights: names, shapes and number formats of its tensors, and its notes.
 
-safetensors: 8 bytes with the length of a JSON header, the header (name -> dtype, shape, offsets), then the data.
+Imports no torch. A header costs a few milliseconds, whatever the size of the file.
 """
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["TEXT", "UNET", "VAE", "check_checkpoint", "check_vae", "read_config", "read_header", "unreadable"]
+from .diffusers_folder import read_config, read_folder, state_of_folder
+from .tensor_info import TensorInfo, unreadable
+from .weight_file import read_weight_file
 
+__all__ = [
+    "TEXT", "UNET", "VAE", "Header", "TensorInfo", "check_checkpoint", "check_vae", "read_config", "read_header",
+    "unreadable",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """One model file or folder. A value: nothing of it changes, and it holds no weights."""
+
+    path: Path
+    format: str
+    """`safetensors`, `pickle`, `gguf` or `diffusers`."""
+    tensors: Mapping[str, TensorInfo]
+    """By their names in the file; of a diffusers folder `part/name`, or `name` where the folder is one part by itself."""
+    metadata: Mapping[str, str]
+    """The notes in the file, as texts."""
+    size: int
+    """Bytes, of a folder those of all weights."""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of a diffusers folder: part -> its config.json, and `model_index`; the part of a folder of one part is ``""``."""
+    broken: Mapping[str, Problem] = field(default_factory=dict)
+    """Of a diffusers folder: part -> why its weights cannot be read."""
+
+    def under(self, prefix: str) -> dict[str, TensorInfo]:
+        """The tensors whose names begin with a prefix, without it.
+
+        Raises GraphFlowError where the prefix is a part of a folder (`unet/`) whose weights cannot be read.
+        """
+        problem = self.broken.get(prefix.partition("/")[0] if "/" in prefix else prefix)
+        if problem is not None:
+            raise GraphFlowError([problem])
+        length = len(prefix)
+        return {name[length:]: info for name, info in self.tensors.items() if name.startswith(prefix)}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; () where the file has none of that name."""
+        info = self.tensors.get(name)
+        return info.shape if info is not None else ()
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file or diffusers folder. Raises GraphFlowError with one Problem: what it is instead, or what is wrong.
+
+    The same file, unchanged, gives the same value without being read again.
+    """
+    try:
+        if not path.is_dir():
+            state = os.stat(path)
+            return _of_file(str(path), state.st_size, state.st_mtime_ns)
+        return _of_folder(str(path), state_of_folder(path))
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from None
+
+
+@lru_cache(maxsize=64)
+def _of_file(name: str, size: int, mtime: int) -> Header:
+    path = Path(name)
+    found = read_weight_file(path)
+    return Header(
+        path=path,
+        format=found.format,
+        tensors=MappingProxyType(dict(found.tensors)),
+        metadata=MappingProxyType(dict(found.metadata)),
+        size=size,
+    )
+
+
+@lru_cache(maxsize=64)
+def _of_folder(name: str, state: object) -> Header:
+    path = Path(name)
+    found = read_folder(path)
+    return Header(
+        path=path,
+        format="diffusers",
+        tensors=MappingProxyType(dict(found.tensors)),
+        metadata=MappingProxyType(dict(found.metadata)),
+        size=sum(info.nbytes for info in found.tensors.values()),
+        configs=MappingProxyType(dict(found.configs)),
+        broken=MappingProxyType(dict(found.broken)),
+    )
+
+
+# What the loaders of Stable Diffusion 1.x ask, until they ask the families.
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 OTHERS = {
     "conditioner.embedders.": "Stable Diffusion XL",
@@ -22,27 +112,6 @@ OTHERS = {
     "lora_unet_": "a LoRA",
     "control_model.": "a ControlNet",
 }
-MAX_HEADER = 100 << 20
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Name -> {dtype, shape, data_offsets} of every tensor. Raises GraphFlowError if the file is damaged or is none."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise unreadable(path, "it has no safetensors header")
-            header = json.loads(file.read(length))
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        raise unreadable(path, "its header is no safetensors header") from None
-    if end > size:
-        raise unreadable(path, f"it ends after {size:,} of {end:,} bytes", "it was not downloaded to its end")
-    return tensors
 
 
 def check_checkpoint(path: Path) -> None:
@@ -53,7 +122,7 @@ def check_checkpoint(path: Path) -> None:
     if path.is_dir():
         _check_folder(path)
     elif path.suffix == ".safetensors":
-        names = read_header(path)
+        names = read_header(path).tensors
         for prefix, family in OTHERS.items():
             if any(name.startswith(prefix) for name in names):
                 raise _not_sd15(path, f"it is {family}")
@@ -65,7 +134,7 @@ def check_checkpoint(path: Path) -> None:
 def check_vae(path: Path) -> None:
     """Raises GraphFlowError unless it can be a VAE: a file in LDM or diffusers layout, or a diffusers folder."""
     if path.suffix == ".safetensors" and not path.is_dir():
-        names = [name.removeprefix(VAE) for name in read_header(path)]
+        names = [name.removeprefix(VAE) for name in read_header(path).tensors]
         if not any(name.startswith("decoder.") for name in names):
             raise _not_sd15(path, "it has no VAE")
 
@@ -81,24 +150,7 @@ def _check_folder(path: Path) -> None:
         raise _not_sd15(path, f"its U-Net predicts {kind}, not the noise")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a diffusers folder. Raises GraphFlowError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(path, error.strerror or str(error)) from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise unreadable(path, f"it is no JSON object, in {path.parent}")
-    return found
-
-
 def _not_sd15(path: Path, what: str) -> GraphFlowError:
     return GraphFlowError([
         Problem("not_sd15", f"{path.name} cannot be used: {what}", hint="only Stable Diffusion 1.x models are read so far")
     ])  # fmt: skip
-
-
-def unreadable(path: Path, what: str, hint: str | None = None) -> GraphFlowError:
-    return GraphFlowError([Problem("unreadable_model", f"{path.name} cannot be read: {what}", hint=hint)])

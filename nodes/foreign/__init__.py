@@ -10,8 +10,11 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
-__all__ = ["FOLDER", "around"]
+from graphflow import Settings
+
+__all__ = ["FOLDER", "around", "environment", "inward", "outward"]
 
 FOLDER = Path(__file__).with_name("standins")
 
@@ -20,3 +23,24 @@ def around() -> AbstractContextManager[object]:
     """Foreign node functions are called without gradients."""
     torch = sys.modules.get("torch")
     return torch.no_grad() if torch is not None else nullcontext()
+
+
+def environment(settings: Settings) -> str:
+    """What of the device is part of the recipes of foreign nodes."""
+    from ..devices.device import numerics_of
+
+    return str(numerics_of(settings))
+
+
+def outward(value: Any) -> Any:
+    """A value as foreign nodes see it: see `methods`."""
+    from .methods import outward
+
+    return outward(value)
+
+
+def inward(value: Any) -> Any:
+    """A value of foreign nodes as ours see it."""
+    from .methods import inward
+
+    return inward(value)

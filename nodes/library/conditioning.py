@@ -1,24 +1,139 @@
 """Text to conditioning, and what can be done with it.
 
-CONDITIONING is a list of (embedding float32 [1,T,D], options); `pooled_output` [1,D] is among the options.
+CONDITIONING is a list of (embedding float32 [B,T,D], options); `pooled_output` [B,D] is among the options.
 """
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
-from graphflow import ClipHandle, Conditioning, Multiline, Range, Settings, node
+from graphflow import (
+    ClipHandle,
+    Conditioning,
+    GraphFlowError,
+    Image,
+    Latent,
+    Mask,
+    Multiline,
+    Range,
+    Settings,
+    VaeHandle,
+    node,
+)  # fmt: skip
 
 from ..devices.environment import numerics
+from ..files.embeddings import find_embedding
+from ..limits import check_items
+from .loaders import folders
+from .widgets import MAX_SIDE
+
+_Words = Annotated[str, Multiline(words=True)]
+_Side = Annotated[int, Range(0, MAX_SIDE)]
 
 
-@node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="1", lane="device",
-      environment=numerics)  # fmt: skip
-def clip_text_encode(settings: Settings, text: Annotated[str, Multiline(words=True)], clip: ClipHandle) -> Conditioning:
-    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket."""
-    from ..devices import shared_pool
-    from ..families.text import encode_text
+class Sides(NamedTuple):
+    positive: Conditioning
+    negative: Conditioning
+    latent: Latent
 
-    embedding, pooled = encode_text(shared_pool(settings.device), clip, text)
-    return [(embedding, {"pooled_output": pooled})]
+
+def _embeddings_in(settings: Settings, *prompts: str) -> str:
+    """The digests of the embeddings that prompts name: another file under a name gives another result."""
+    from ..families.kits.prompt import embedding_names
+
+    found = []
+    for prompt in prompts:
+        try:
+            names = embedding_names(prompt)
+        except GraphFlowError:
+            names = []  # the node states what is wrong
+        for name in names:
+            path = find_embedding(folders(settings), name) or find_embedding(folders(settings), name.rstrip(","))
+            found.append(settings.digests.of(path) if path is not None else f"no {name}")
+    return " ".join(found)
+
+
+def _text_outside(settings: Settings, text: str, **_: Any) -> str:
+    return _embeddings_in(settings, text)
+
+
+def _texts_outside(settings: Settings, text_g: str, text_l: str, **_: Any) -> str:
+    return _embeddings_in(settings, text_g, text_l)
+
+
+def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
+    """Prompts that cannot be read, and embeddings that are not there."""
+    from ..families.kits.prompt import embedding_names
+
+    for input in ("text", "text_g", "text_l"):
+        if not isinstance(literals.get(input), str):
+            continue
+        try:
+            names = embedding_names(literals[input])
+        except GraphFlowError as error:
+            yield from ((input, problem.message) for problem in error.problems)
+            continue
+        for name in names:
+            if not any(find_embedding(folders(settings), one) for one in (name, name.rstrip(","))):
+                yield input, f"there is no embedding {name!r} in models/embeddings: add its file, or take it out"
+
+
+def _encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Conditioning:
+    from ..devices.use import open_device
+    from ..families.text import encode_prompt
+    from ..model.conditioning import to_wire
+
+    find = partial(find_embedding, folders(settings))
+    return to_wire(encode_prompt(open_device(settings), clip, prompt, {"embeddings": find, **options}))
+
+
+@node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="2", lane="device",
+      environment=numerics, outside=_text_outside, check=_check)  # fmt: skip
+def clip_text_encode(settings: Settings, text: _Words, clip: ClipHandle) -> Conditioning:
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
+
+    `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    return _encode(settings, clip, text)
+
+
+@node("CLIPTextEncodeSDXL", category="advanced/conditioning", display_name="CLIPTextEncodeSDXL", version="1",
+      lane="device", environment=numerics, outside=_texts_outside, check=_check)  # fmt: skip
+def clip_text_encode_sdxl(
+    settings: Settings,
+    clip: ClipHandle,
+    *,
+    width: _Side = 1024,
+    height: _Side = 1024,
+    crop_w: _Side = 0,
+    crop_h: _Side = 0,
+    target_width: _Side = 1024,
+    target_height: _Side = 1024,
+    text_g: _Words,
+    text_l: _Words,
+) -> Conditioning:
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
+    how much of it was cut away from the left and the top, and the size to aim at."""
+    sizes = {
+        "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h, "target_width": target_width,
+        "target_height": target_height,
+    }  # fmt: skip
+    return _encode(settings, clip, text_g, **{"text.g": text_g, "text.l": text_l}, **sizes)
+
+
+@node("CLIPTextEncodeSDXLRefiner", category="advanced/conditioning", display_name="CLIPTextEncodeSDXLRefiner",
+      version="1", lane="device", environment=numerics, outside=_text_outside, check=_check)  # fmt: skip
+def clip_text_encode_sdxl_refiner(
+    settings: Settings,
+    *,
+    ascore: Annotated[float, Range(0.0, 1000.0, 0.01)] = 6.0,
+    width: _Side = 1024,
+    height: _Side = 1024,
+    text: _Words,
+    clip: ClipHandle,
+) -> Conditioning:
+    """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make."""
+    return _encode(settings, clip, text, aesthetic_score=ascore, width=width, height=height)
 
 
 @node("CLIPSetLastLayer", category="conditioning", display_name="CLIP Set Last Layer", version="1")
@@ -29,9 +144,61 @@ def clip_set_last_layer(clip: ClipHandle, stop_at_clip_layer: Annotated[int, Ran
     return replace(clip, stop_at=stop_at_clip_layer)
 
 
+@node("InpaintModelConditioning", category="conditioning/inpaint", display_name="InpaintModelConditioning", version="1",
+      lane="device", environment=numerics)  # fmt: skip
+def inpaint_model_conditioning(
+    settings: Settings,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: VaeHandle,
+    pixels: Image,
+    mask: Mask,
+    noise_mask: bool = True,
+) -> Sides:
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+
+    The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
+    """
+    from ..devices.use import open_device
+    from ..devices.vae import encode, whole_cells
+    from .batch import repeat_to
+    from .masks import batch_of
+    from .scaling import resize
+
+    device = open_device(settings)
+    rows, columns = whole_cells(pixels, vae.latent.factor)
+    cover = resize(batch_of(mask)[:, None].float(), pixels.shape[2], pixels.shape[1], "bilinear")
+    cover, image = cover[..., rows, columns], pixels[:, rows, columns, :3]
+    greyed = (image - 0.5) * (1.0 - repeat_to(cover, len(image)).round().movedim(1, -1)) + 0.5
+    added = {"concat_latent_image": encode(device, vae, greyed), "concat_mask": cover}
+    latent = {"samples": encode(device, vae, image), **({"noise_mask": cover} if noise_mask else {})}
+    return Sides(_with(positive, added), _with(negative, added), latent)
+
+
+@node("InstructPixToPixConditioning", category="conditioning/instructpix2pix",
+      display_name="InstructPixToPixConditioning", version="1", lane="device", environment=numerics)  # fmt: skip
+def instruct_pix_to_pix_conditioning(
+    settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeHandle, pixels: Image
+) -> Sides:
+    """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
+    import torch
+
+    from ..devices.use import open_device
+    from ..devices.vae import encode_cut
+
+    seen = encode_cut(open_device(settings), vae, pixels)
+    added = {"concat_latent_image": seen}
+    return Sides(_with(positive, added), _with(negative, added), {"samples": torch.zeros_like(seen)})
+
+
+def _with(conditioning: Conditioning, options: Mapping[str, Any]) -> Conditioning:
+    return [(embedding, {**before, **options}) for embedding, before in conditioning]
+
+
 @node("ConditioningCombine", category="conditioning", display_name="Conditioning (Combine)", version="1")
 def conditioning_combine(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Both conditionings at once: the model's answers to them are averaged."""
+    check_items(len(conditioning_1) + len(conditioning_2), "conditionings")
     return [*conditioning_1, *conditioning_2]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from graphflow import ALWAYS, Choice, InvalidWorkflow, Multiline, Range, Seed, Settings, Wildcards, node, random_prompt
+from graphflow import ALWAYS, Choice, InvalidWorkflow, Multiline, Range, Seed, Settings, Wildcards, node, random_text
 from graphflow import wildcards_used as used_by
 
 MAX_SEED = 2**64 - 1
@@ -50,6 +50,6 @@ def dp_random_generator(
     `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
     folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
     """
-    return random_prompt(
+    return random_text(
         text, secrets.randbits(64) if autorefresh == "Yes" else seed, Wildcards(wildcards_folder(settings))
     )

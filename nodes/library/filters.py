@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from graphflow import Choice, Image, Range, Seed, node
 
 from ..devices.environment import numerics
-from .batch import repeat_to
+from .batch import repeat_to, with_channels
 from .scaling import resize
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _Radius = Annotated[int, Range(1, 31, 1)]
 
 
-@node("ImageBlend", category="image/postprocessing", display_name="Image Blend", version="1", environment=numerics)
+@node("ImageBlend", category="image/postprocessing", display_name="Image Blend", version="2", environment=numerics)
 def image_blend(
     image1: Image,
     image2: Image,
@@ -26,9 +26,9 @@ def image_blend(
 ) -> Image:
     """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
 
-    The second gets the size of the first. `difference` is the first less the second, no less than 0.
+    The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
     """
-    other = image2
+    other = with_channels(image2, image1.shape[-1])
     if other.shape[1:3] != image1.shape[1:3]:
         other = resize(other.movedim(-1, 1), image1.shape[2], image1.shape[1], "bicubic", "center").movedim(1, -1)
     blended = _blended(image1, repeat_to(other, len(image1)), blend_mode)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, Image, Latent, Mask, Range, Settings, VaeHandle, node
 
 from ..devices.environment import numerics
+from ..limits import check_latent
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
@@ -59,7 +60,7 @@ def latent_composite_masked(
     return {**destination, "samples": onto}
 
 
-@node("LatentBlend", category="latent", display_name="Latent Blend", version="1", environment=numerics)
+@node("LatentBlend", category="latent", display_name="Latent Blend", version="2", environment=numerics)
 def latent_blend(
     samples1: Latent, samples2: Latent, blend_factor: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.5
 ) -> Latent:
@@ -70,13 +71,13 @@ def latent_blend(
     return {**samples1, "samples": a * blend_factor + repeat_to(b, len(a)) * (1.0 - blend_factor)}
 
 
-@node("LatentAdd", category="latent/advanced", version="1", environment=numerics)
+@node("LatentAdd", category="latent/advanced", version="2", environment=numerics)
 def latent_add(samples1: Latent, samples2: Latent) -> Latent:
     """The sum of two latents."""
     return {**samples1, "samples": samples1["samples"] + _like(samples2["samples"], samples1["samples"])}
 
 
-@node("LatentSubtract", category="latent/advanced", version="1", environment=numerics)
+@node("LatentSubtract", category="latent/advanced", version="2", environment=numerics)
 def latent_subtract(samples1: Latent, samples2: Latent) -> Latent:
     """The first latent less the second."""
     return {**samples1, "samples": samples1["samples"] - _like(samples2["samples"], samples1["samples"])}
@@ -88,7 +89,7 @@ def latent_multiply(samples: Latent, multiplier: Annotated[float, Range(-10.0, 1
     return {**samples, "samples": samples["samples"] * multiplier}
 
 
-@node("LatentInterpolate", category="latent/advanced", version="1", environment=numerics)
+@node("LatentInterpolate", category="latent/advanced", version="2", environment=numerics)
 def latent_interpolate(
     samples1: Latent, samples2: Latent, ratio: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0
 ) -> Latent:
@@ -123,6 +124,7 @@ def latent_concat(
     import torch
 
     pieces = [samples1["samples"], repeat_to(samples2["samples"], len(samples1["samples"]))]
+    check_latent((2, *pieces[0].shape))
     return {**samples1, "samples": torch.cat(pieces[::-1] if dim[0] == "-" else pieces, _Axis[dim[-1]])}
 
 
@@ -166,7 +168,7 @@ def latent_rotate(samples: Latent, rotation: Annotated[str, Choice(ROTATIONS)]) 
     return {**samples, "samples": samples["samples"].rot90(ROTATIONS.index(rotation), dims=(-1, -2)).contiguous()}
 
 
-@node("EmptySD3LatentImage", category="latent/sd3", version="1")
+@node("EmptySD3LatentImage", category="latent/sd3", version="2")
 def empty_sd3_latent_image(
     width: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
     height: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
@@ -175,7 +177,8 @@ def empty_sd3_latent_image(
     """A latent of zeros with the 16 channels of Stable Diffusion 3."""
     import torch
 
-    return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8)}
+    check_latent((batch_size, 16, height // 8, width // 8))
+    return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 
 @node("SetLatentNoiseMask", category="latent/inpaint", display_name="Set Latent Noise Mask", version="1")
@@ -197,10 +200,10 @@ def vae_encode_for_inpaint(
 
     from torch.nn import functional as F
 
-    from ..devices import shared_pool
-    from ..families.vae import encode, whole_cells
+    from ..devices.use import open_device
+    from ..devices.vae import encode, whole_cells
 
-    rows, columns = whole_cells(pixels)
+    rows, columns = whole_cells(pixels, vae.latent.factor)
     cover = resize(batch_of(mask)[:, None], pixels.shape[2], pixels.shape[1], "bilinear")
     cover = cover[..., rows, columns].round()
     picture = pixels[:, rows, columns, :3]
@@ -208,7 +211,7 @@ def vae_encode_for_inpaint(
     if grow_mask_by:
         grown = F.max_pool2d(F.pad(cover, [math.ceil((grow_mask_by - 1) / 2)] * 4), grow_mask_by, 1)
         cover = grown[..., : picture.shape[1], : picture.shape[2]]
-    return {"samples": encode(shared_pool(settings.device), vae, greyed), "noise_mask": cover}
+    return {"samples": encode(open_device(settings), vae, greyed), "noise_mask": cover}
 
 
 def _like(x: Any, other: "Tensor") -> "Tensor":

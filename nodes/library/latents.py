@@ -1,32 +1,49 @@
-"""Latents: empty ones, larger ones, noised ones, files. LATENT is a mapping with `samples` float32 [B,C,H/8,W/8]."""
+"""Latents: empty ones, larger ones, noised ones, files.
 
-from typing import Annotated, Any
+LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of videos, in the unit of the VAE.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Context, Help, Latent, ModelHandle, Range, Seed, Settings, Ui, Upload, node
 
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
+from ..limits import check_latent
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _Method = Annotated[str, Choice((*METHODS, "bislerp"))]
 _Crop = Annotated[str, Choice(CROPS)]
+_SD1_SCALE = 0.18215
+"""Of Stable Diffusion 1.x: the unit of latents of which nothing states another."""
 
 
-@node("EmptyLatentImage", category="latent", display_name="Empty Latent Image", version="1")
+_SPATIAL = "downscale_ratio_spacial"  # ComfyUI's name
+"""Pixels of a cell of an empty latent: a model with other cells takes it in its own (see samplers/start.py)."""
+
+
+@node("EmptyLatentImage", category="latent", display_name="Empty Latent Image", version="2")
 def empty_latent_image(
     width: Annotated[int, Range(16, MAX_SIDE, 8)] = 512,
     height: Annotated[int, Range(16, MAX_SIDE, 8)] = 512,
     batch_size: Annotated[int, Range(1, 4096)] = 1,
 ) -> Latent:
-    """A latent of zeros to start from. `width` and `height` are in pixels; a latent has an eighth of each."""
+    """A latent of zeros to start from, for any model: a sampler gives it the model's channels and cells.
+
+    `width` and `height` are in pixels; the latent has an eighth of each until then.
+    """
     import torch
 
-    return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
+    check_latent((batch_size, 4, height // 8, width // 8))
+    return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8), _SPATIAL: 8}
 
 
-@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="1", environment=numerics)
+@node("LatentUpscale", category="latent", display_name="Upscale Latent", version="2", environment=numerics)
 def latent_upscale(
     samples: Latent,
     upscale_method: _Method,
@@ -37,10 +54,10 @@ def latent_upscale(
     """Resample a latent to a size in pixels; a side of 0 keeps the proportions, both 0 leave it as it is."""
     if width == 0 and height == 0:
         return samples
-    x = samples["samples"]
-    width, height = missing_side(width, height, x.shape[-1] * 8, x.shape[-2] * 8)
-    width, height = max(64, width), max(64, height)
-    return {**samples, "samples": resize(x, width // 8, height // 8, upscale_method, crop)}
+    x, cell = samples["samples"], int(samples.get(_SPATIAL) or 8)
+    width, height = (max(64, side) if side else 0 for side in (width, height))
+    width, height = (max(64, side) for side in missing_side(width, height, x.shape[-1] * cell, x.shape[-2] * cell))
+    return {**samples, "samples": _resized(x, width // cell, height // cell, upscale_method, crop)}
 
 
 @node("LatentUpscaleBy", category="latent", display_name="Upscale Latent By", version="1", environment=numerics)
@@ -50,14 +67,22 @@ def latent_upscale_by(
     """Resample a latent by a factor."""
     x = samples["samples"]
     width, height = max(1, round(x.shape[-1] * scale_by)), max(1, round(x.shape[-2] * scale_by))
-    return {**samples, "samples": resize(x, width, height, upscale_method)}
+    return {**samples, "samples": _resized(x, width, height, upscale_method)}
+
+
+def _resized(x: "Tensor", width: int, height: int, method: str, crop: str = "disabled") -> "Tensor":
+    """[B,C,h,w], or [B,C,frames,h,w], whose frames are resampled one by one."""
+    if x.dim() == 4:
+        return resize(x, width, height, method, crop)
+    frames = resize(x.movedim(2, 1).flatten(0, 1), width, height, method, crop)
+    return frames.unflatten(0, (len(x), -1)).movedim(1, 2)
 
 
 @node(
     "GraphFlowAddNoise",
     category="latent",
     display_name="Add Noise (Forward Process)",
-    version="2",
+    version="3",
     environment=numerics,
 )
 def add_noise(
@@ -66,18 +91,26 @@ def add_noise(
     timestep: Annotated[int, Range(0, 999)] = 500,
     model: Annotated[ModelHandle | None, Help("the model whose latents these are: it states their unit")] = None,
 ) -> Latent:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4).
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
+    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
     """
-    from ..families.latent_format import latent_scale
-    from ..samplers.noise import prepare_noise, q_sample
-    from ..samplers.table import ModelSampling
+    import torch
 
-    scale = latent_scale(model.source if model is not None else None)
-    x0 = latent["samples"].float() * scale
+    from ..model.latent import LatentFormat
+    from ..model.prediction import Epsilon
+    from ..samplers.noise import prepare_noise
+
+    format, prediction = LatentFormat(4, scale=_SD1_SCALE), Epsilon()
+    if model is not None:
+        format, prediction = model.latent, model.prediction
+    level = max(min(prediction.at(1.0 - timestep / 999), prediction.sigma_max), prediction.sigma_min)
+    sigma = torch.tensor(level, dtype=torch.float32)
+    x0 = format.into(latent["samples"])
     noise = prepare_noise(x0.shape, seed, batch_index=latent.get("batch_index"))
-    return {**latent, "samples": q_sample(x0, noise, timestep, ModelSampling().alphas_cumprod) / scale}
+    noised = prediction.scale_in(prediction.noised(x0, noise, sigma), sigma)
+    return {**latent, "samples": format.out(noised)}
 
 
 def _latent_files(settings: Settings) -> list[str]:
@@ -109,9 +142,7 @@ def load_latent(settings: Settings, latent: _InputLatent) -> Latent:
     """Read a latent of the input folder that SaveLatent has written."""
     from safetensors.torch import load_file
 
-    from ..families.latent_format import latent_scale
-
     found: dict[str, Any] = load_file(input_path(settings, latent))
-    # Files without the version mark are older and hold latents in the unit of the U-Net.
-    scale = 1.0 if "latent_format_version_0" in found else 1.0 / latent_scale(None)
+    # Files without the version mark are older than all families but one, and hold latents in the unit of its denoiser.
+    scale = 1.0 if "latent_format_version_0" in found else 1.0 / _SD1_SCALE
     return {"samples": found["latent_tensor"].float() * scale}

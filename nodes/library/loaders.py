@@ -1,34 +1,73 @@
 """Loaders give handles: what to load, not the weights. The weights are loaded when the first node needs them."""
 
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, ClipHandle, ModelHandle, Settings, VaeHandle, node
+from graphflow import (
+    Blocked,
+    Choice,
+    ClipHandle,
+    GraphFlowError,
+    ModelHandle,
+    Problem,
+    Settings,
+    VaeHandle,
+    Wire,
+    node,
+)  # fmt: skip
 
-from ..families.handles import Clip, Model, Source, Vae
+from ..families.check_files import file_check
 from ..files.folders import ModelFolders
-from ..files.header import check_checkpoint, check_vae
+
+ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
+
+ONE_ENCODER = (
+    "stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "lumina2", "wan",
+    "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", "longcat_image", "cogvideox",
+    "lens", "pixeldit", "ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax", "yue2", "flux3", "moss_image", "fibo2",
+)  # fmt: skip
+TWO_ENCODERS = (
+    "sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5",
+    "kandinsky5_image", "ltxv", "newbie", "ace",
+)  # fmt: skip
+_Device = Annotated[str, Choice(("default", "cpu"))]
 
 
 def folders(settings: Settings) -> ModelFolders:
     return ModelFolders(list(settings.models))
 
 
-def _checkpoints(settings: Settings) -> list[str]:
-    return folders(settings).list("checkpoints")
+def _listed(kind: str) -> Callable[[Settings], list[str]]:
+    return lambda settings: folders(settings).list(kind)
 
 
-def _vaes(settings: Settings) -> list[str]:
-    return folders(settings).list("vae")
+def _digest(settings: Settings, kind: str, name: str) -> str:
+    return settings.digests.of(folders(settings).find(kind, name))
 
 
 def _checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
-    return settings.digests.of(folders(settings).find("checkpoints", ckpt_name))
+    return _digest(settings, "checkpoints", ckpt_name)
 
 
 def _vae_digest(settings: Settings, vae_name: str) -> str:
-    return settings.digests.of(folders(settings).find("vae", vae_name))
+    return _digest(settings, "vae", vae_name)
+
+
+def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
+    return _digest(settings, "diffusion_models", unet_name)
+
+
+def _clip_digest(settings: Settings, clip_name: str, **_: Any) -> str:
+    return _digest(settings, "text_encoders", clip_name)
+
+
+def _clips_digest(settings: Settings, clip_name1: str, clip_name2: str, **_: Any) -> str:
+    return " ".join(_digest(settings, "text_encoders", name) for name in (clip_name1, clip_name2))
+
+
+_Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints")]
+_Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
 class Checkpoint(NamedTuple):
@@ -37,34 +76,114 @@ class Checkpoint(NamedTuple):
     VAE: VaeHandle
 
 
+class UnclipCheckpoint(NamedTuple):
+    MODEL: ModelHandle
+    CLIP: ClipHandle
+    VAE: VaeHandle
+    CLIP_VISION: ClipVisionHandle
+
+
 @node(
     "CheckpointLoaderSimple",
     category="loaders",
     display_name="Load Checkpoint",
+    version="2",
+    outside=_checkpoint_digest,
+    check=file_check("checkpoints", "checkpoint", "ckpt_name"),
+)
+def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Checkpoint:
+    """Take the denoiser, the text encoders and the VAE out of one checkpoint.
+
+    A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    """
+    return Checkpoint(*_parts(settings, ckpt_name))
+
+
+@node(
+    "unCLIPCheckpointLoader",
+    category="loaders",
+    display_name="unCLIPCheckpointLoader",
     version="1",
     outside=_checkpoint_digest,
+    check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
-def checkpoint_loader_simple(
-    settings: Settings, ckpt_name: Annotated[str, Choice(_checkpoints, "models/checkpoints")]
-) -> Checkpoint:
-    """Take the U-Net, the text encoder and the VAE out of one checkpoint.
-
-    A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
-    """
-    path = folders(settings).find("checkpoints", ckpt_name)
-    check_checkpoint(path)
-    source = _source(settings, path, "ldm")
-    return Checkpoint(Model(source), Clip(source), Vae(source))
+def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> UnclipCheckpoint:
+    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
+    missing = Blocked(f"the image encoder in {ckpt_name} cannot be loaded yet")
+    return UnclipCheckpoint(*_parts(settings, ckpt_name), missing)
 
 
-@node("VAELoader", category="loaders", display_name="Load VAE", version="1", outside=_vae_digest)
-def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_vaes, "models/vae")]) -> VaeHandle:
+def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
+    """The handles; in the place of a part that the file lacks what stops the nodes that need it."""
+    from ..families.opened import open_model
+
+    opened = open_model(folders(settings).find("checkpoints", ckpt_name), settings)
+    return (
+        opened.model,
+        opened.clip or Blocked(f"{ckpt_name} has no text encoder: load one with CLIPLoader"),
+        opened.vae or Blocked(f"{ckpt_name} has no VAE: load one with VAELoader"),
+    )
+
+
+@node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
+      check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeHandle:
     """Take a VAE out of a file or a diffusers folder of its own."""
-    path = folders(settings).find("vae", vae_name)
-    check_vae(path)
-    return Vae(_source(settings, path, "vae"))
+    from ..families.opened import open_vae
+
+    return open_vae(folders(settings).find("vae", vae_name), settings)
 
 
-def _source(settings: Settings, path: Path, kind: str) -> Source:
-    digest_now = partial(settings.digests.of, path)
-    return Source(str(path), "diffusers" if path.is_dir() else kind, digest_now(), digest_now)
+@node("UNETLoader", category="advanced/loaders", display_name="Load Diffusion Model", version="1", outside=_unet_digest,
+      check=file_check("diffusion_models", "diffusion model", "unet_name"))  # fmt: skip
+def unet_loader(
+    settings: Settings,
+    unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
+    weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))] = "default",
+) -> ModelHandle:
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    from ..families.opened import open_model
+
+    if weight_dtype != "default":
+        raise GraphFlowError([
+            Problem("no_such_format", f"weights cannot be held as {weight_dtype} yet", input="weight_dtype",
+                    hint="choose default: the number format of the device (--dtype)")
+        ])  # fmt: skip
+    return open_model(folders(settings).find("diffusion_models", unet_name), settings).model
+
+
+@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_clip_digest,
+      check=file_check("text_encoders", "text encoder", "clip_name"))  # fmt: skip
+def clip_loader(
+    settings: Settings,
+    clip_name: _Encoder,
+    type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
+    device: _Device = "default",
+) -> ClipHandle:
+    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    """
+    from ..families.opened import open_text_encoders
+
+    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings)
+
+
+@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest,
+      check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"))  # fmt: skip
+def dual_clip_loader(
+    settings: Settings,
+    clip_name1: _Encoder,
+    clip_name2: _Encoder,
+    type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
+    device: _Device = "default",
+) -> ClipHandle:
+    """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+    from ..families.opened import open_text_encoders
+
+    if type != "sdxl":
+        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet", input="type",
+                                      hint="type sdxl is what runs so far")])  # fmt: skip
+    find = partial(folders(settings).find, "text_encoders")
+    return open_text_encoders([find(clip_name1), find(clip_name2)], settings)

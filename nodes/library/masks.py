@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Settings, node
 
 from ..devices.environment import decoding
+from ..files.read_image import read_frames
+from ..files.user_files import input_path
+from ..limits import check_pixels
 from .batch import repeat_to
-from .images import InputPicture, input_picture_digest, read_picture
+from .images import InputImage, input_image_digest
 from .widgets import MAX_SIDE, Color, Place, Side
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ def solid_mask(value: _Unit = 1.0, width: Side = 512, height: Side = 512) -> Mas
     """A mask of one value."""
     import torch
 
+    check_pixels(width, height, channels=1)
     return torch.full((1, height, width), value)
 
 
@@ -155,16 +159,25 @@ def crop_mask(mask: Mask, x: Place = 0, y: Place = 0, width: Side = 512, height:
     return out[:, y : y + height, x : x + width].clone()
 
 
-@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="1", outside=input_picture_digest,
+@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="2", outside=input_image_digest,
       environment=decoding)  # fmt: skip
 def load_image_mask(
     settings: Settings,
-    image: InputPicture,
+    image: InputImage,
     channel: Annotated[str, Choice(("alpha", "red", "green", "blue"))],
 ) -> Mask:
-    """Read a channel of a picture of the input folder as a mask; of alpha, what is transparent is 1."""
-    pixels, mask = read_picture(settings, image)
-    return mask if channel == "alpha" else pixels[..., _CHANNELS.index(channel)].clone()
+    """Read a channel of an image of the input folder as a mask [1,H,W]; of alpha, what is transparent is 1.
+
+    An image without an alpha channel is nowhere transparent. Of an animation, the first frame is taken.
+    """
+    import torch
+
+    (frame,) = read_frames(input_path(settings, image), image, most=1)
+    if channel != "alpha":
+        return torch.from_numpy(frame.colours[None, ..., _CHANNELS.index(channel)].copy())
+    if frame.opacity is None:
+        return torch.zeros(1, *frame.colours.shape[:2])
+    return 1.0 - torch.from_numpy(frame.opacity)[None]
 
 
 def batch_of(mask: Any) -> "Tensor":

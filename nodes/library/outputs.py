@@ -10,7 +10,7 @@ from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire,
 from ..devices.environment import output_files, temp_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
-from .images import saved_pictures
+from .images import saved_images
 from .masks import mask_to_image
 
 
@@ -65,7 +65,7 @@ def save_image_advanced(
       environment=temp_files)  # fmt: skip
 def mask_preview(mask: Mask, context: Context) -> Ui:
     """Write masks as grey pictures into the folder for temporary files."""
-    return Ui({"images": saved_pictures(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
+    return Ui({"images": saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
 
 @node("ImageCompare", category="image", display_name="Compare Images", version="1", output=True, effect=files_written,
@@ -80,7 +80,7 @@ def image_compare(
     shown = {}
     for name, images in (("a_images", image_a), ("b_images", image_b)):
         if images is not None:
-            shown[name] = saved_pictures(images, context, context.settings.temp_dir, f"compare_{name[0]}", "temp")
+            shown[name] = saved_images(images, context, context.settings.temp_dir, f"compare_{name[0]}", "temp")
     return Ui(shown)
 
 

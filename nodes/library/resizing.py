@@ -106,7 +106,7 @@ _WAYS = {
 }  # fmt: skip
 
 
-@node("ResizeImageMaskNode", category="image/transform", display_name="Resize Image/Mask", version="1",
+@node("ResizeImageMaskNode", category="image/transform", display_name="Resize Image/Mask", version="2",
       environment=numerics)  # fmt: skip
 def resize_image_mask(
     input: _Either,

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, Range, Seed, node
 
 from ..devices.environment import sampling
 from ..samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
-from .batch import repeat_to
-
-if TYPE_CHECKING:
-    from ..samplers.table import State
 
 MAX_SEED = 2**64 - 1
 
@@ -28,7 +22,7 @@ _Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="1", lane="device", together=True, environment=sampling)
+@node("KSampler", category="sampling", version="2", lane="device", together=True, environment=sampling)
 def ksampler(
     context: Context,
     model: ModelHandle,
@@ -48,11 +42,11 @@ def ksampler(
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
     """
-    sigmas = _levels(scheduler, steps, sampler_name, denoise)
+    sigmas = _levels(model, scheduler, steps, sampler_name, denoise)
     return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
 
 
-@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="1", lane="device",
+@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="2", lane="device",
       together=True, environment=sampling)  # fmt: skip
 def ksampler_advanced(
     context: Context,
@@ -72,7 +66,7 @@ def ksampler_advanced(
     return_with_leftover_noise: _Switch = "disable",
 ) -> Latent:
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed."""
-    sigmas = _levels(scheduler, steps, sampler_name)
+    sigmas = _levels(model, scheduler, steps, sampler_name)
     if end_at_step < len(sigmas) - 1:
         sigmas = sigmas[: end_at_step + 1].clone()
         if return_with_leftover_noise == "disable":
@@ -84,53 +78,26 @@ def ksampler_advanced(
     return _denoise(context, model, positive, negative, latent_image, noise_seed, cfg, sampler_name, sigmas, noise)
 
 
-def _levels(scheduler: str, steps: int, sampler_name: str, denoise: float = 1.0) -> Any:
+def _levels(model: Any, scheduler: str, steps: int, sampler_name: str, denoise: float = 1.0) -> Any:
     """The noise levels that the sampler walks."""
-    from ..samplers.schedules import ModelSampling, schedule
+    from ..samplers.schedules import schedule
 
-    return schedule(scheduler, steps, ModelSampling(), denoise, sampler_name in PENULTIMATE_DROPPED)
+    return schedule(scheduler, steps, model.prediction, denoise, sampler_name in PENULTIMATE_DROPPED)
 
 
 def _denoise(
     context: Context, model: Any, positive: Any, negative: Any, latent: Any, seed: int, cfg: float, sampler_name: str,
     sigmas: Any, add_noise: bool,
 ) -> Latent:  # fmt: skip
-    import torch
+    from ..model.conditioning import from_wire
+    from ..samplers.guidance import CFG
+    from ..samplers.noise import prepare_noise
+    from ..samplers.run import check_guider, run
+    from ..samplers.start import fitted
+    from ..samplers.table import SAMPLERS
 
-    from ..devices import shared_pool
-    from ..families.latent_format import latent_scale
-    from ..families.preview import preview_jpeg
-    from ..families.unet import denoiser, predictor
-    from ..samplers.table import SAMPLERS, ModelSampling, State, noised_start, prepare_noise, sample, within_mask
-    from .scaling import resize
-
-    if len(sigmas) < 2:
-        return latent
-    scale = latent_scale(model.source)
-    start = latent["samples"].to(torch.float32) * scale
-    noise = torch.zeros_like(start)
-    if add_noise:
-        noise = prepare_noise(start.shape, seed, batch_index=latent.get("batch_index"))
-    sampling = ModelSampling()
-    max_denoise = bool(sigmas[0] >= sampling.sigma_max * (1 - 1e-5))
-    x = noised_start(start, noise, sigmas[0], max_denoise)
-    pool = shared_pool(context.settings.device)
-    unet = pool.unet(model)
-    total = len(sigmas) - 1
-
-    def tell(state: State, denoised: torch.Tensor) -> None:
-        context.keep(state.to_tensors)
-        context.progress(state.index, total, lambda: preview_jpeg(denoised / scale, model.source))
-
-    kept = context.restore()
-    state = State.from_tensors(kept) if kept is not None else None
-    context.progress(state.index if state is not None else 0, total)
-    alone = predictor(unet)
-    together = context.settings.together > 1
-    with pool.seat(unet, x.shape[1:], alone) if together else nullcontext(partial(pool.run, alone)) as predict:
-        denoise = denoiser(predict, pool.device, positive, negative, cfg, sampling.timestep)
-        if "noise_mask" in latent:
-            mask = resize(latent["noise_mask"].float(), start.shape[-1], start.shape[-2], "bilinear")
-            denoise = within_mask(denoise, start, noise, repeat_to(mask, len(start)))
-        done = sample(SAMPLERS[sampler_name], denoise, x, sigmas, seed, state=state, on_step=tell)
-    return {**latent, "samples": done / scale}
+    guider = CFG(model, from_wire(positive, "positive"), from_wire(negative, "negative"), cfg)
+    check_guider(guider, {"positive": "positive", "negative": "negative"})
+    shape, places = fitted(latent, model).shape, latent.get("batch_index")
+    noise = prepare_noise(shape, seed, batch_index=places) if add_noise else None
+    return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed).output

@@ -1,8 +1,10 @@
-"""Resampling of pictures and latents, with the crop of the field."""
+"""Resampling of images and latents, with ComfyUI's crop."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from ..limits import check_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,16 +17,9 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
     """Resample [B,C,H,W] to a width and height; `center` cuts to the new proportions first."""
     from torch.nn import functional as F
 
+    check_pixels(width, height, x.shape[0], x.shape[1])
     if crop == "center":
-        old_height, old_width = x.shape[-2:]
-        if old_width * height > old_height * width:
-            keep = max(1, round(old_height * width / height))
-            left = (old_width - keep) // 2
-            x = x[..., left : left + keep]
-        else:
-            keep = max(1, round(old_width * height / width))
-            top = (old_height - keep) // 2
-            x = x[..., top : top + keep, :]
+        x = _cut(x, width, height)
     if method == "lanczos":
         return _lanczos(x, width, height)
     if method == "bislerp":
@@ -32,15 +27,32 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
     return F.interpolate(x, size=(height, width), mode=method)
 
 
+def _cut(x: Tensor, width: int, height: int) -> Tensor:
+    """[B,C,H,W] without what is over in the longer side: round(surplus / 2) off each end, and at least a pixel is left."""
+    old_height, old_width = x.shape[-2:]
+    old_ratio, ratio = old_width / old_height, width / height
+    across = round((old_width - old_width * (ratio / old_ratio)) / 2) if old_ratio > ratio else 0
+    down = round((old_height - old_height * (old_ratio / ratio)) / 2) if old_ratio < ratio else 0
+    across, down = min(across, (old_width - 1) // 2), min(down, (old_height - 1) // 2)
+    return x[..., down : old_height - down, across : old_width - across]
+
+
 def _lanczos(x: Tensor, width: int, height: int) -> Tensor:
-    """Through Pillow in 8 bits, as the field does it, but channel by channel, so that a mask goes as well."""
+    """[B,C,H,W] through Pillow in 8 bits, as ComfyUI does it. Colours are weighed by their alpha; masks go as well."""
     import numpy as np
     import torch
     from PIL import Image
 
-    planes = (255.0 * x.reshape(-1, *x.shape[-2:]).clamp(0, 1)).to(torch.uint8).numpy()
-    resized = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.LANCZOS)) for p in planes]
-    return torch.from_numpy(np.stack(resized)).to(torch.float32).div(255.0).reshape(*x.shape[:2], height, width)
+    bytes_ = (255.0 * x.clamp(0, 1)).to(torch.uint8)
+    if x.shape[1] == 4:
+        images = list(bytes_.movedim(1, -1).contiguous().numpy())
+    else:
+        images = list(bytes_.reshape(-1, *x.shape[-2:]).numpy())
+    resized = np.stack([
+        np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)) for image in images
+    ])  # fmt: skip
+    found = torch.from_numpy(resized).to(torch.float32).div(255.0)
+    return found.movedim(-1, 1) if x.shape[1] == 4 else found.reshape(*x.shape[:2], height, width)
 
 
 def _slerped(x: Tensor, size: int, axis: int) -> Tensor:

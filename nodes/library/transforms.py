@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 from graphflow import Choice, Image, Range, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import Place, Side
 
@@ -49,7 +50,7 @@ def resolution_selector(
     return Resolution(*(max(step, round(side * unit / step) * step) for side in (wide, high)))
 
 
-@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="1", environment=numerics)
+@node("ImageScale", category="image/upscaling", display_name="Upscale Image", version="2", environment=numerics)
 def image_scale(
     image: Image,
     upscale_method: _Method,
@@ -64,7 +65,7 @@ def image_scale(
     return scaled(image, width, height, upscale_method, crop)
 
 
-@node("ImageScaleBy", category="image/upscaling", display_name="Upscale Image By", version="1", environment=numerics)
+@node("ImageScaleBy", category="image/upscaling", display_name="Upscale Image By", version="2", environment=numerics)
 def image_scale_by(
     image: Image, upscale_method: _Method, scale_by: Annotated[float, Range(0.01, 8.0, 0.01)] = 1.0
 ) -> Image:
@@ -72,7 +73,7 @@ def image_scale_by(
     return scaled(image, round(image.shape[2] * scale_by), round(image.shape[1] * scale_by), upscale_method)
 
 
-@node("ImageScaleToTotalPixels", category="image/upscaling", version="2", environment=numerics)
+@node("ImageScaleToTotalPixels", category="image/upscaling", version="3", environment=numerics)
 def image_scale_to_total_pixels(
     image: Image,
     upscale_method: _Method,
@@ -90,7 +91,7 @@ def image_scale_to_total_pixels(
     return scaled(image, width, height, upscale_method)
 
 
-@node("ImageScaleToMaxDimension", category="image/upscaling", version="1", environment=numerics)
+@node("ImageScaleToMaxDimension", category="image/upscaling", version="2", environment=numerics)
 def image_scale_to_max_dimension(
     image: Image,
     upscale_method: Annotated[str, Choice(("area", "lanczos", "bilinear", "nearest-exact", "bicubic"))],
@@ -127,7 +128,7 @@ def image_rotate(image: Image, rotation: Annotated[str, Choice(ROTATIONS)]) -> I
     return image.rot90(ROTATIONS.index(rotation), dims=(2, 1)).contiguous()
 
 
-@node("ResizeAndPadImage", category="image/transform", version="1", environment=numerics)
+@node("ResizeAndPadImage", category="image/transform", version="2", environment=numerics)
 def resize_and_pad_image(
     image: Image,
     *,
@@ -139,6 +140,7 @@ def resize_and_pad_image(
     """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour."""
     import torch
 
+    check_pixels(target_width, target_height, len(image), image.shape[3])
     height, width = image.shape[1:3]
     factor = min(target_width / width, target_height / height)
     small = scaled(image, int(width * factor), int(height * factor), interpolation)

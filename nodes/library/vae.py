@@ -1,23 +1,27 @@
-"""Between pictures and latents."""
+"""Between images and latents."""
 
 from graphflow import Image, Latent, Settings, VaeHandle, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 
 
 @node("VAEDecode", category="latent", display_name="VAE Decode", version="1", lane="device", environment=numerics)
 def vae_decode(settings: Settings, samples: Latent, vae: VaeHandle) -> Image:
-    """Latent to pictures, float32 [B,H,W,3] in 0..1."""
-    from ..devices import shared_pool
-    from ..families.vae import decode
+    """Latent to images, float32 [B,H,W,3] in 0..1."""
+    from ..devices.use import open_device
+    from ..devices.vae import decode
 
-    return decode(shared_pool(settings.device), vae, samples["samples"])
+    *_, height, width = samples["samples"].shape
+    factor = vae.latent.factor
+    check_pixels(factor * width, factor * height, len(samples["samples"]))
+    return decode(open_device(settings), vae, samples["samples"])
 
 
 @node("VAEEncode", category="latent", display_name="VAE Encode", version="1", lane="device", environment=numerics)
 def vae_encode(settings: Settings, pixels: Image, vae: VaeHandle) -> Latent:
-    """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
-    from ..devices import shared_pool
-    from ..families.vae import encode_cut
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
+    from ..devices.use import open_device
+    from ..devices.vae import encode_cut
 
-    return {"samples": encode_cut(shared_pool(settings.device), vae, pixels)}
+    return {"samples": encode_cut(open_device(settings), vae, pixels)}

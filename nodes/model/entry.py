@@ -63,6 +63,9 @@ class Entry:
     """Patches of hooks: they act on this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
+    negative: bool = False
+    """It stands on the side that guidance leads away from: set by the sampler, before `prepare`. SDXL's refiner assumes
+    another aesthetic score there."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ..files.header import Header
     from .handles import Clip
 
-__all__ = ["Family", "Found", "Network", "Option", "Part", "Ports", "Tables"]
+__all__ = ["Encoder", "Family", "Found", "Network", "Option", "Part", "Ports", "Tables", "VaeNetwork", "part_config"]
 
 Tables = Mapping[str, Callable[[Config], Mapping[str, Any]]]
-"""Layout -> what makes its table from the config: parameter -> where it lies in the file (see families/convert.py)."""
+"""Layout -> what makes its table from the config: parameter -> where it lies in the file (see files/convert.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Part:
     build: str
     """`module:function`, called with the config; gives an empty module on the `meta` device. Imported when needed."""
     layouts: Tables
+    title: str = ""
+    """As messages call it: "U-Net"."""
     dtype: str | None = None
     """The number format that it needs whatever the device prefers (`float32` for some VAEs)."""
     unused: Sequence[str] = ()
@@ -70,6 +72,7 @@ class Found:
     """What a family sees in a file: its config, and where each part lies (part -> (layout, prefix))."""
 
     config: Config
+    """Of the denoiser, and under the names of the other parts (`text.l`, `vae`) theirs."""
     parts: Mapping[str, tuple[str, str]]
     variant: str = ""
     """`inpainting`, `v-prediction` ...; for people."""
@@ -100,6 +103,20 @@ class Network(Protocol):
         """One row's answer -> what the prediction expects, float32, the shape of `ask.x`."""
 
 
+class VaeNetwork(Protocol):
+    """The side of a kind of VAE that computes: a module with these functions."""
+
+    def decode(self, module: torch.nn.Module, latent: Tensor) -> Tensor:
+        """One latent [C, h, w], VAE unit -> its image float32 [H, W, 3] in 0..1, on the module's device."""
+
+    def encode(self, module: torch.nn.Module, image: Tensor) -> Tensor:
+        """One image [H, W, 3] in 0..1, sides multiples of the factor -> the mean of its latent, float32 [C, h, w]."""
+
+
+def _predicts_nothing(config: Config) -> Prediction:
+    raise TypeError("only denoisers have a prediction")
+
+
 @dataclass(frozen=True)
 class Family:
     """Hashable by identity: there is one of each in a process."""
@@ -113,9 +130,9 @@ class Family:
     """Reads no weights."""
     parts: Mapping[str, Part]
     latent: Callable[[Config], LatentFormat]
-    prediction: Callable[[Config], Prediction]
+    prediction: Callable[[Config], Prediction] = _predicts_nothing
     network: str = ""
-    """The module of its `Network`."""
+    """The module of its `Network`, or of the `VaeNetwork` of a kind of VAE."""
     text: str = ""
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
     takes: Mapping[str, Option] = field(default_factory=dict)
@@ -131,6 +148,11 @@ class Family:
     @cached_property
     def net(self) -> Network:
         return cast(Network, import_module(self.network))
+
+    @cached_property
+    def codec(self) -> VaeNetwork:
+        """Of a kind of VAE."""
+        return cast(VaeNetwork, import_module(self.network))
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -150,4 +172,14 @@ class Encoder(Protocol):
     """How a family turns prompts into entries: a module with this function."""
 
     def encode(self, clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
-        """`encoders`: part name (`text.l`, `tokenizer.l` ...) -> module or tokenizer, on their device."""
+        """`encoders`: part name (`text.l` ...) -> its module on its device. The entries are float32 and on the CPU.
+
+        `options` may hold a prompt of its own for an encoder by its part's name, `embeddings` (a name -> the path of a
+        textual inversion, or None), and what is to stand in `Entry.extra`.
+        """
+
+
+def part_config(config: Config, part: str) -> Config:
+    """The config of one part: what stands under its name, or the whole where nothing does."""
+    found = config.get(part)
+    return found if isinstance(found, Config) else config

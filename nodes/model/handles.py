@@ -113,6 +113,11 @@ class Clip(ModelHandle):
 class Vae(ModelHandle):
     """Between images and latents. Its family is a kind of VAE: one serves several families of denoisers."""
 
+    @property
+    def latent(self) -> LatentFormat:
+        """Shape of the latents; they are in the VAE's own unit."""
+        return self.family.latent(self.config)
+
 
 @dataclass(frozen=True, slots=True)
 class ControlNet(ModelHandle):

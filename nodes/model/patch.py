@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
-__all__ = ["Patch", "WeightPatch"]
+__all__ = ["CallPatch", "Kind", "Patch", "WeightPatch"]
+
+Kind = Literal["weights", "rows", "guidance", "call", "opaque"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Patch:
     All are part of the recipe, by `identity()`. Another prediction is `Model.sampling`, not a patch.
     """
 
-    kind: ClassVar[Literal["weights", "rows", "guidance", "call", "opaque"]]
+    kind: ClassVar[Kind]
 
     def identity(self) -> Any:
         """Plain Python that is equal for patches that do the same, on every machine."""
@@ -38,7 +42,7 @@ class Patch:
 class WeightPatch(Patch):
     """Changes weights as they are loaded."""
 
-    kind: ClassVar[Literal["weights", "rows", "guidance", "call", "opaque"]] = "weights"
+    kind: ClassVar[Kind] = "weights"
 
     def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
         """The parameters of a part (`denoiser`, `text.l` ...) that `apply` changes; the others stay shared."""
@@ -46,4 +50,15 @@ class WeightPatch(Patch):
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
         """The changed weight, float32, of the same shape; `weight` is float32 and must not be written to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CallPatch(Patch):
+    """Changes what happens inside the network, for whole passes: rows of other patches are in other passes."""
+
+    kind: ClassVar[Kind] = "call"
+
+    def around(self, module: Module) -> AbstractContextManager[Any]:
+        """The module is changed until the end of the block, and is then as it was before."""
         raise NotImplementedError

@@ -1,121 +1,116 @@
-"""Noise schedules: falling sigmas, ending in 0, of the variance-exploding view x = x_0 + sigma * noise."""
+r"""Noise schedules: falling levels of any prediction, ending in 0.
+
+A sampler's name for a schedule gives `steps` + 1 levels: :math:`\sigma_0 > \sigma_1 > \dots > \sigma_{steps} = 0`, float32.
+Stochastic samplers feel their last digit, so each formula is computed in the order and the precision it is written in.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ..model.prediction import Prediction
 
-def scaled_linear_alphas_cumprod(start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> Tensor:
-    """alphas_cumprod of Latent Diffusion (arXiv 2112.10752): betas linear in their square root; shape (steps,)."""
-    betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, dim=0)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelSampling:
-    """The discrete noise levels that a noise-predicting model was trained on."""
-
-    alphas_cumprod: Tensor = field(default_factory=scaled_linear_alphas_cumprod)
-
-    @property
-    def sigmas(self) -> Tensor:
-        """sqrt((1 - a) / a), rising, float32."""
-        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt().float()
-
-    @property
-    def sigma_min(self) -> float:
-        return float(self.sigmas[0])
-
-    @property
-    def sigma_max(self) -> float:
-        return float(self.sigmas[-1])
-
-    def sigma(self, timestep: float | Tensor) -> Tensor:
-        """The noise level at a timestep, interpolated in log sigma."""
-        logs = self.sigmas.log()
-        t = torch.as_tensor(timestep, dtype=torch.float32).clamp(0, len(logs) - 1)
-        low, high, part = t.floor().long(), t.ceil().long(), t.frac()
-        return ((1 - part) * logs[low] + part * logs[high]).exp()
-
-    def timestep(self, sigma: float | Tensor) -> Tensor:
-        """The index of the nearest noise level in log sigma; the shape of `sigma`."""
-        logs = self.sigmas.log()
-        asked = torch.as_tensor(sigma, dtype=torch.float32, device="cpu").log()
-        return (asked.unsqueeze(-1) - logs).abs().argmin(dim=-1)
+__all__ = [
+    "SCHEDULES", "beta", "beta_of", "ddim_uniform", "ended", "exponential", "exponential_between", "karras",
+    "karras_between", "kl_optimal", "linear_quadratic", "normal", "schedule", "sgm_uniform", "simple",
+]  # fmt: skip
 
 
-def _end(sigmas: Tensor) -> Tensor:
+def ended(sigmas: Tensor) -> Tensor:
+    """The levels, and 0."""
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
-def normal(sampling: ModelSampling, steps: int) -> Tensor:
-    """Timesteps evenly spaced, both ends included."""
-    return _end(sampling.sigma(torch.linspace(len(sampling.sigmas) - 1, 0, steps)))
+def normal(prediction: Prediction, steps: int) -> Tensor:
+    """Times evenly spaced, both ends included."""
+    return ended(prediction.sigma(prediction.times(steps)))
 
 
-def sgm_uniform(sampling: ModelSampling, steps: int) -> Tensor:
-    """Timesteps evenly spaced, the last left out."""
-    return _end(sampling.sigma(torch.linspace(len(sampling.sigmas) - 1, 0, steps + 1)[:-1]))
+def sgm_uniform(prediction: Prediction, steps: int) -> Tensor:
+    """Times evenly spaced, the last left out."""
+    return ended(prediction.sigma(prediction.times(steps + 1)[:-1]))
 
 
-def karras(sampling: ModelSampling, steps: int) -> Tensor:
-    """EDM (arXiv 2206.00364), equation 5, rho = 7."""
-    low, high = sampling.sigma_min ** (1 / 7), sampling.sigma_max ** (1 / 7)
-    return _end((high + torch.linspace(0, 1, steps) * (low - high)) ** 7)
+def karras(prediction: Prediction, steps: int) -> Tensor:
+    return karras_between(prediction.sigma_max, prediction.sigma_min, steps)
 
 
-def exponential(sampling: ModelSampling, steps: int) -> Tensor:
-    """Evenly spaced in log sigma."""
-    return _end(torch.linspace(math.log(sampling.sigma_max), math.log(sampling.sigma_min), steps).exp())
+def karras_between(high: float, low: float, steps: int, rho: float = 7.0) -> Tensor:
+    r"""EDM (arXiv 2206.00364), equation 5, and 0:
+
+    .. math:: \sigma_i = \left(\sigma_{max}^{1/\rho} + \tfrac{i}{n - 1}
+              (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho
+    """
+    low, high = low ** (1 / rho), high ** (1 / rho)
+    return ended((high + torch.linspace(0, 1, steps) * (low - high)) ** rho)
 
 
-def simple(sampling: ModelSampling, steps: int) -> Tensor:
-    """Every (1000 / steps)-th trained level, from the noisiest down."""
-    levels = sampling.sigmas
+def exponential(prediction: Prediction, steps: int) -> Tensor:
+    return exponential_between(prediction.sigma_max, prediction.sigma_min, steps)
+
+
+def exponential_between(high: float, low: float, steps: int) -> Tensor:
+    """Evenly spaced in log sigma, and 0."""
+    return ended(torch.linspace(math.log(high), math.log(low), steps).double().exp().float())
+
+
+def simple(prediction: Prediction, steps: int) -> Tensor:
+    """Every (n / steps)-th of the n levels of the table, from the noisiest down."""
+    levels = prediction.table()
     stride = len(levels) / steps
-    return _end(torch.stack([levels[-(1 + int(i * stride))] for i in range(steps)]))
+    return ended(torch.stack([levels[-(1 + int(i * stride))] for i in range(steps)]))
 
 
-def ddim_uniform(sampling: ModelSampling, steps: int) -> Tensor:
-    """DDIM's (arXiv 2010.02502) whole-number stride from timestep 1; the count may differ by one from `steps`."""
-    return _end(sampling.sigmas[1 :: max(len(sampling.sigmas) // steps, 1)].flip(0))
+def ddim_uniform(prediction: Prediction, steps: int) -> Tensor:
+    """DDIM's (arXiv 2010.02502) whole-number stride from the second level; the count may differ from `steps`."""
+    levels = prediction.table()
+    return ended(levels[1 :: max(len(levels) // steps, 1)].flip(0))
 
 
-def beta(sampling: ModelSampling, steps: int) -> Tensor:
-    """Timesteps at quantiles of Beta(0.6, 0.6): close together at both ends (arXiv 2407.12173). Fewer where two fall
-    on the same level."""
+def beta(prediction: Prediction, steps: int) -> Tensor:
+    return beta_of(prediction, steps)
+
+
+def beta_of(prediction: Prediction, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
+    """Levels of the table at quantiles of Beta(alpha, beta) (arXiv 2407.12173): with 0.6, close together at both ends.
+
+    Fewer than `steps` where two quantiles fall on the same level.
+    """
     from scipy.special import betaincinv
 
-    quantiles = betaincinv(0.6, 0.6, 1 - torch.arange(steps, dtype=torch.float64).numpy() / steps)
-    places = (torch.from_numpy(quantiles) * (len(sampling.sigmas) - 1)).round().long()
-    return _end(sampling.sigmas[places.unique_consecutive()])
+    quantiles = betaincinv(alpha, beta, 1 - torch.arange(steps, dtype=torch.float64).numpy() / steps)
+    levels = prediction.table()
+    places = (torch.from_numpy(quantiles) * (len(levels) - 1)).round().long()
+    return ended(levels[torch.unique_consecutive(places)])
 
 
-def kl_optimal(sampling: ModelSampling, steps: int) -> Tensor:
-    """Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma."""
-    low, high = math.atan(sampling.sigma_min), math.atan(sampling.sigma_max)
-    return _end((high + torch.linspace(0, 1, steps) * (low - high)).tan())
+def kl_optimal(prediction: Prediction, steps: int) -> Tensor:
+    r"""Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma.
+
+    .. math:: \sigma_i = \tan\left(\tfrac{i}{n - 1} \arctan \sigma_{min} + (1 - \tfrac{i}{n - 1}) \arctan \sigma_{max}\right)
+    """
+    low, high = math.atan(prediction.sigma_min), math.atan(prediction.sigma_max)
+    x = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
+    return ended((x * low + (1 - x) * high).tan())
 
 
-def linear_quadratic(sampling: ModelSampling, steps: int, threshold: float = 0.025) -> Tensor:
+def linear_quadratic(prediction: Prediction, steps: int, threshold: float = 0.025) -> Tensor:
     """Of Movie Gen (arXiv 2410.13720, section 3.4.2): half of the steps within the first `threshold` of the way, evenly;
     the others with a growing stride that begins as theirs."""
     if steps < 2:
-        return torch.tensor([sampling.sigma_max, 0.0])
+        return torch.tensor([prediction.sigma_max, 0.0])
     even = steps // 2
     stride, left = threshold / even, steps - even
     growth = (1 - threshold - stride * left) / left**2
-    i = torch.arange(left)
-    way = torch.cat([torch.arange(even) * stride, threshold + stride * i + growth * i**2])
-    return _end((1 - way) * sampling.sigma_max)
+    way = [i * stride for i in range(even)] + [threshold + stride * i + growth * i * i for i in range(left)]
+    return ended(torch.tensor([1 - done for done in way]) * prediction.sigma_max)
 
 
-SCHEDULES: dict[str, Callable[[ModelSampling, int], Tensor]] = {
+SCHEDULES: dict[str, Callable[[Prediction, int], Tensor]] = {
     "normal": normal,
     "karras": karras,
     "exponential": exponential,
@@ -129,13 +124,13 @@ SCHEDULES: dict[str, Callable[[ModelSampling, int], Tensor]] = {
 
 
 def schedule(
-    name: str, steps: int, sampling: ModelSampling, denoise: float = 1.0, discard_penultimate: bool = False
+    name: str, steps: int, prediction: Prediction, denoise: float = 1.0, discard_penultimate: bool = False
 ) -> Tensor:
-    """The `steps` + 1 sigmas of a run; with `denoise` < 1 the last ones of a longer run, with 0 none at all."""
+    """The `steps` + 1 levels of a run; with `denoise` < 1 the last ones of a longer run, with 0 none at all."""
     if denoise <= 0:
         return torch.empty(0)
     total = steps if denoise > 0.9999 else int(steps / denoise)
-    sigmas = SCHEDULES[name](sampling, total + int(discard_penultimate))
+    sigmas = SCHEDULES[name](prediction, total + int(discard_penultimate))
     if discard_penultimate:
         sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
     return sigmas if total == steps else sigmas[-(steps + 1) :]

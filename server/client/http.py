@@ -14,12 +14,12 @@ import aiohttp
 
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
 
-__all__ = ["Connection", "Gone", "opened"]
+__all__ = ["Connection", "NotOffered", "opened"]
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 
 
-class Gone(Exception):
+class NotOffered(Exception):
     """The server does not have it: 404, or a page for people in place of JSON."""
 
 
@@ -62,7 +62,7 @@ class Connection:
         return next((item[2] for item in items if item[1] == prompt_id), None)
 
     async def log(self, prompt_id: str, since: int, wait: float) -> list[dict[str, Any]]:
-        """The numbered events after `since`. Raises Gone where the server keeps no such log."""
+        """The numbered events after `since`. Raises NotOffered where the server keeps no such log."""
         path = f"/prompts/{quote(prompt_id, safe='')}/events"
         return list((await self.get(path, since=since, wait=f"{wait:g}"))["events"])
 
@@ -93,7 +93,7 @@ class Connection:
 
 @asynccontextmanager
 async def opened(url: str, token: str | None) -> AsyncIterator[Connection]:
-    """A connection; whatever goes wrong on the way is a GraphFlowError that says which server, and what to do."""
+    """A connection; whatever goes wrong on the way is a GraphFlowError that names the server and what to do."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(headers=headers, timeout=TIMEOUT) as session:
         try:
@@ -104,7 +104,7 @@ async def opened(url: str, token: str | None) -> AsyncIterator[Connection]:
         except (aiohttp.ClientError, TimeoutError) as error:
             text = f"the connection to {url} broke: {error or type(error).__name__}"
             raise GraphFlowError([Problem("unreachable", text)]) from error
-        except Gone as error:
+        except NotOffered as error:
             raise GraphFlowError([Problem("not_offered", f"{url} has no {error}")]) from None
 
 
@@ -124,7 +124,7 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
     if response.status == 400 and problems:
         raise InvalidWorkflow(problems)
     if response.status in (200, 404, 405):
-        raise Gone(response.url.path)
+        raise NotOffered(response.url.path)
     if response.status in (401, 403):
         hint = "give the token that the server was started with: gf.connect(url, token=...)"
         raise GraphFlowError(problems or [Problem("no_token", f"{response.url.origin()} refuses us", hint=hint)])
@@ -133,7 +133,7 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
 
 
 def _problems(body: Mapping[str, Any]) -> list[Problem]:
-    """Our server tells its Problems; others tell the errors of nodes, or one of the whole."""
+    """Our server sends its Problems; others send the errors of nodes, or one error for all."""
     if body.get("problems"):
         fields = Problem.__dataclass_fields__
         return [Problem(**{key: value for key, value in item.items() if key in fields}) for item in body["problems"]]
@@ -147,7 +147,13 @@ def _problems(body: Mapping[str, Any]) -> list[Problem]:
 
 def _node_problems(node_errors: Mapping[str, Any]) -> list[Problem]:
     return [
-        Problem(str(error.get("type")), ": ".join(filter(None, (error.get("message"), error.get("details")))), node=node,
-                title=item.get("class_type"), input=(error.get("extra_info") or {}).get("input_name"))
-        for node, item in node_errors.items() for error in item.get("errors", ())
-    ]  # fmt: skip
+        Problem(
+            str(error.get("type")),
+            ": ".join(filter(None, (error.get("message"), error.get("details")))),
+            node=node,
+            title=item.get("class_type"),
+            input=(error.get("extra_info") or {}).get("input_name"),
+        )
+        for node, item in node_errors.items()
+        for error in item.get("errors", ())
+    ]

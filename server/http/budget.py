@@ -1,4 +1,5 @@
-"""Bytes of bodies that are being read or worked on, of all requests together: many large ones at once are told to wait."""
+"""Bytes of bodies that are being read or worked on, of all requests together: when many large
+ones come at once, some are refused for the moment."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from aiohttp import web
 
 from graphflow import Problem
 
-from .refusal import Refused
+from .refusal import RequestRefused
 
 __all__ = ["BUDGET", "Budget", "taken"]
 
@@ -19,10 +20,10 @@ class Budget:
         self.used = 0
 
     def take(self, request: web.Request, size: int) -> None:
-        """Count some bytes of a request's body. Raises Refused (503) where all together are too many."""
+        """Count some bytes of a request's body. Raises RequestRefused (503) where all together are too many."""
         if self.used + size > self._most:
             hint = "try again in a moment"
-            raise Refused(503, Problem("busy", "the server is busy with other large requests", hint=hint))
+            raise RequestRefused(503, Problem("busy", "the server is busy with other large requests", hint=hint))
         self.used += size
         request[TAKEN] = request.get(TAKEN, 0) + size
 
@@ -36,4 +37,5 @@ BUDGET: web.AppKey[Budget] = web.AppKey("budget", Budget)
 
 def taken(request: web.Request) -> int:
     """Bytes of the request's body that have come."""
-    return request.get(TAKEN, 0)
+    size: int = request.get(TAKEN, 0)
+    return size

@@ -12,36 +12,27 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from graphflow import Problem
 
 from ..options import Options
 from .policies import READ, Policy
-from .refusal import Refused, refusal
+from .refusal import RequestRefused, refusal
 
-__all__ = ["HEADERS", "POLICIES", "cookie_name", "cookie_value", "gate", "is_right_token"]
+__all__ = ["POLICIES", "cookie_name", "cookie_value", "gate", "is_right_token"]
 
-POLICIES: web.AppKey[Mapping[web.AbstractRoute, Policy]] = web.AppKey("policies")  # type: ignore[type-abstract]
-
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Cache-Control": "no-store",
-}
-"""On every answer that does not state its own."""
+POLICIES: web.AppKey[Mapping[web.AbstractRoute, Policy]] = web.AppKey("policies")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PORTS = {"http": 80, "https": 443}
 
 
-def gate(options: Options) -> web.middleware:
+def gate(options: Options) -> Middleware:
     """The middleware. It is pure but for the request it looks at."""
 
     @web.middleware
-    async def check(request: web.Request, handler: web.Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = _host(request, options)
         origin = _origin(request, options, host)
         is_foreign = origin is not None and origin in options.cors
@@ -51,18 +42,24 @@ def gate(options: Options) -> web.middleware:
         policy = request.app[POLICIES].get(route)
         if policy is None:
             if request.match_info.http_exception is None:
-                raise Refused(403, Problem("no_policy", "this route states no policy, so nobody may use it"))
+                raise RequestRefused(403, Problem("no_policy", "this route states no policy, so nobody may use it"))
             policy = READ
         _check_site(request, policy, is_foreign)
         if policy.token and not is_known(request, options):
-            raise Refused(401, Problem("no_token", "this server wants its token",
-                                       hint="open the link that it printed, or send 'Authorization: Bearer ...'"))  # fmt: skip
+            raise RequestRefused(
+                401,
+                Problem(
+                    "no_token",
+                    "this server wants its token",
+                    hint="open the link that it printed, or send 'Authorization: Bearer ...'",
+                ),
+            )
         if policy.writes:
             _check_encoding(request)
             _check_content(request, policy)
         try:
             response = await handler(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             response = refusal(refused)
         if is_foreign and not response.prepared:
             response.headers["Access-Control-Allow-Origin"] = origin or ""
@@ -98,15 +95,22 @@ def cookie_value(token: str) -> str:
     return hmac.new(token.encode(), b"graphflow login cookie", hashlib.sha256).hexdigest()
 
 
-# -- attack 2: DNS rebinding ---------------------------------------------------------------------------------------------
+# -- attack 2: DNS rebinding
+# ---------------------------------------------------------------------------------------------
 
 
 def _host(request: web.Request, options: Options) -> tuple[str, int | None]:
     values = request.headers.getall("Host", [])
     found = _host_and_port(values[0]) if len(values) == 1 else None
     if found is None or not _is_allowed(found[0], options):
-        raise Refused(403, Problem("wrong_host", "the Host header names no host that this server answers for",
-                                   hint="start it with --allow-host NAME"))  # fmt: skip
+        raise RequestRefused(
+            403,
+            Problem(
+                "wrong_host",
+                "the Host header names no host that this server answers for",
+                hint="start it with --allow-host NAME",
+            ),
+        )
     return found
 
 
@@ -132,15 +136,22 @@ def _is_allowed(name: str, options: Options) -> bool:
     return address.is_loopback or not options.is_loopback
 
 
-# -- attacks 1 and 3: pages of other sites -------------------------------------------------------------------------------
+# -- attacks 1 and 3: pages of other sites
+# -------------------------------------------------------------------------------
 
 
 def _origin(request: web.Request, options: Options, host: tuple[str, int | None]) -> str | None:
     values = request.headers.getall("Origin", [])
     if not values:
         return None
-    wrong = Refused(403, Problem("wrong_origin", "a page of another site may not use this server",
-                                 hint="start it with --cors ORIGIN to let a site in"))  # fmt: skip
+    wrong = RequestRefused(
+        403,
+        Problem(
+            "wrong_origin",
+            "a page of another site may not use this server",
+            hint="start it with --cors ORIGIN to let a site in",
+        ),
+    )
     if len(values) > 1:
         raise wrong
     if values[0] in options.cors:
@@ -161,33 +172,44 @@ def _check_site(request: web.Request, policy: Policy, is_foreign: bool) -> None:
         return
     if policy.navigation and request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method == "GET":
         return
-    raise Refused(403, Problem("cross_site", "a page of another site may not use this server"))
+    raise RequestRefused(403, Problem("cross_site", "a page of another site may not use this server"))
 
 
 def _check_content(request: web.Request, policy: Policy) -> None:
-    """What a form or a script of another site can send is refused from browsers; programs may send any content type.
+    """Refuse from browsers what a form or a script of another site can send; programs may send any content type.
 
-    A browser tells itself by Origin or Sec-Fetch-Site. Sec-Fetch-Mode alone is what `fetch` in Node sends.
+    Origin or Sec-Fetch-Site show that it is a browser. Sec-Fetch-Mode alone is what `fetch` in Node sends.
     """
     if request.method in SAFE_METHODS or not ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
         return
     has_body = request.can_read_body and request.content_length != 0
     if has_body and request.content_type not in policy.content:
         wanted = " or ".join(policy.content)
-        raise Refused(415, Problem("wrong_content_type", f"found {request.content_type}, expected {wanted}"))
+        raise RequestRefused(415, Problem("wrong_content_type", f"found {request.content_type}, expected {wanted}"))
 
 
 def _check_encoding(request: web.Request) -> None:
     """Bodies are taken as they are: what unpacks to a thousand times its size, or ends too early, cannot come."""
     found = ", ".join(request.headers.getall("Content-Encoding", []))
     if found.strip().lower() not in ("", "identity"):
-        raise Refused(415, Problem("wrong_content_encoding", f"found Content-Encoding {found[:80]}, expected none",
-                                   hint="send the body as it is, not packed"))  # fmt: skip
+        raise RequestRefused(
+            415,
+            Problem(
+                "wrong_content_encoding",
+                f"found Content-Encoding {found[:80]}, expected none",
+                hint="send the body as it is, not packed",
+            ),
+        )
 
 
 def _preflight(origin: str) -> web.Response:
-    return web.Response(status=204, headers={
-        "Access-Control-Allow-Origin": origin, "Vary": "Origin", "Access-Control-Max-Age": "600",
-        "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Comfy-User",
-    })  # fmt: skip
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Origin": origin,
+            "Vary": "Origin",
+            "Access-Control-Max-Age": "600",
+            "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Comfy-User",
+        },
+    )

@@ -1,4 +1,4 @@
-"""Around every request: answers in one shape, headers, a log line, numbers. Nothing here decides who may do what."""
+"""Around every request: answers in one shape, a log line, numbers. Nothing here decides who may do what."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import secrets
 import time
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from graphflow import GraphFlowError, Problem
 
-from ..metrics import Metrics
-from ..queue import Refused as QueueRefused
-from ..routes.pages import login_page
+from ..monitoring.metrics import Metrics
+from ..queue import QueueUnavailable
 from .budget import BUDGET
-from .gate import HEADERS
-from .refusal import Refused, refusal
+from .own_pages import login_page
+from .refusal import RequestRefused, refusal
 
-__all__ = ["add_headers", "around", "set_headers"]
+__all__ = ["around"]
 
 log = logging.getLogger("graphflow.server")
 
@@ -27,9 +27,9 @@ NOT_NOW = {"queue_full": 429, "closing": 503, "no_disk": 507}
 """Why the queue takes nothing."""
 
 
-def around(metrics: Metrics) -> web.middleware:
+def around(metrics: Metrics) -> Middleware:
     @web.middleware
-    async def middleware(request: web.Request, handler: web.Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         try:
             response = await _answer(request, handler)
@@ -44,41 +44,37 @@ def around(metrics: Metrics) -> web.middleware:
         # The path without its query: queries may hold what should not be in a log.
         log.log(
             logging.WARNING if response.status >= 500 else logging.DEBUG if response.status < 400 else logging.INFO,
-            "%s %s", request.method, response.status,
-            extra={"method": request.method, "path": request.path, "status": response.status,
-                   "ms": round(1000 * seconds, 1), "client": request.remote},
-        )  # fmt: skip
+            "%s %s",
+            request.method,
+            response.status,
+            extra={
+                "method": request.method,
+                "path": request.path,
+                "status": response.status,
+                "ms": round(1000 * seconds, 1),
+                "client": request.remote,
+            },
+        )
         return response
 
     return middleware
 
 
-async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Called before the head of any answer is sent, streams and refusals included."""
-    set_headers(response)
-
-
-def set_headers(response: web.StreamResponse) -> None:
-    response.headers["Server"] = "GraphFlow"
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-
-
-async def _answer(request: web.Request, handler: web.Handler) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Refused as refused:
+    except RequestRefused as refused:
         if refused.status == 401 and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             return login_page(401)
         return refusal(refused)
-    except QueueRefused as error:
-        return refusal(Refused(NOT_NOW.get(error.problems[0].code, 503), error.problems))
+    except QueueUnavailable as error:
+        return refusal(RequestRefused(NOT_NOW.get(error.problems[0].code, 503), error.problems))
     except GraphFlowError as error:
-        return refusal(Refused(400, error.problems))
+        return refusal(RequestRefused(400, error.problems))
     except web.HTTPException as error:
         return _from_http(error)
     except web.RequestPayloadError:
-        return refusal(Refused(400, Problem("not_http", "the body is cut up in a way that is no HTTP")))
+        return refusal(RequestRefused(400, Problem("not_http", "the body is cut up in a way that is not HTTP")))
     except ConnectionError:
         raise
     except OSError as error:
@@ -86,7 +82,7 @@ async def _answer(request: web.Request, handler: web.Handler) -> web.StreamRespo
             log.error("the machine has run out of something", exc_info=error)
             status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
             text = error.strerror or "the machine has run out of something"
-            return refusal(Refused(status, Problem("unavailable", text, hint="try again when there is room")))
+            return refusal(RequestRefused(status, Problem("unavailable", text, hint="try again when there is room")))
         return _incident(error)
     except Exception as error:
         return _incident(error)
@@ -96,15 +92,17 @@ def _from_http(error: web.HTTPException) -> web.Response:
     if error.status < 400:
         raise error
     code = "not_found" if error.status == 404 else "method_not_allowed" if error.status == 405 else "bad_request"
-    response = refusal(Refused(error.status, Problem(code, error.reason.lower())))
+    response = refusal(RequestRefused(error.status, Problem(code, error.reason.lower())))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
 def _incident(error: Exception) -> web.Response:
-    """What went wrong stays in our log; the client gets a number to ask for."""
+    """The details stay in our log; the client gets a number to ask for."""
     incident = secrets.token_hex(4)
     log.error("incident %s", incident, exc_info=error, extra={"incident": incident})
-    problem = Problem("internal", "the server has made a mistake", hint=f"its log says more under incident {incident}")
-    return refusal(Refused(500, problem, kind="internal"))
+    problem = Problem(
+        "internal", "the server has made a mistake", hint=f"its log has the details under incident {incident}"
+    )
+    return refusal(RequestRefused(500, problem, kind="internal"))

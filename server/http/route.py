@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from .policies import Policy
 
-__all__ = ["Handler", "Route"]
+__all__ = ["TABLE", "Handler", "Route"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,8 +34,12 @@ class Route:
     streams: bool = False
     """It answers `Accept: text/event-stream` with what is in `answer`, as it happens."""
     messages: type[BaseModel] | None = None
-    """What its websocket says."""
+    """The messages of its websocket."""
     statuses: tuple[int, ...] = (200,)
-    """What it answers with besides 4xx."""
+    """Its statuses besides 4xx."""
     twin: bool = True
     """It is served under `/api` as well."""
+
+
+TABLE: web.AppKey[tuple[Route, ...]] = web.AppKey("table of routes", tuple)
+"""All routes of an application, for its description."""

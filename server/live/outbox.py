@@ -1,8 +1,8 @@
-"""What waits to be sent to one websocket client: bounded, whatever the client does.
+"""The messages that wait for one websocket client: bounded, whatever the client does.
 
 Of progress and status only the latest counts, so a newer message takes the place of one that still waits. When there is
-no room, previews go first, then progress; state messages never: whoever puts them looks at `is_full` first, or waits for
-`room`.
+no room, previews go first, then progress; state messages never: whoever puts them looks at `is_full` first, or waits
+for `room`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Closed", "Outbox", "Rank"]
+__all__ = ["OutboxClosed", "Outbox", "Rank"]
 
 
 class Rank(IntEnum):
-    """What is dropped first."""
+    """The lower rank is dropped first."""
 
     PREVIEW = 0
     PROGRESS = 1
     STATE = 2
 
 
-class Closed(Exception):
+class OutboxClosed(Exception):
     """There will be no more messages; `slow` if the client did not keep up."""
 
     def __init__(self, slow: bool) -> None:
@@ -32,7 +32,7 @@ class Closed(Exception):
 
 
 @dataclass(slots=True)
-class _Item:
+class _Message:
     content: str | bytes | None
     """None: dropped while it waited."""
     rank: Rank
@@ -42,10 +42,10 @@ class _Item:
 class Outbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._items: deque[_Item] = deque()
-        self._latest: dict[tuple[str, ...], _Item] = {}
+        self._items: deque[_Message] = deque()
+        self._latest: dict[tuple[str, ...], _Message] = {}
         self._size = 0
-        self._closed: Closed | None = None
+        self._closed: OutboxClosed | None = None
         self._filled = asyncio.Event()
         self._roomy = asyncio.Event()
         self._roomy.set()
@@ -76,7 +76,7 @@ class Outbox:
             waiting.content = content
             self.dropped += 1
         else:
-            item = _Item(content, rank, key)
+            item = _Message(content, rank, key)
             self._items.append(item)
             if key is not None:
                 self._latest[key] = item
@@ -88,13 +88,14 @@ class Outbox:
 
     def close(self, slow: bool = False) -> None:
         if self._closed is None:
-            self._closed = Closed(slow)
+            self._closed = OutboxClosed(slow)
             self._filled.set()
             if slow:
                 self.was_slow.set()
 
     async def get(self) -> str | bytes:
-        """The next message; waits for one. Raises Closed: at once where the client was too slow, else at the end."""
+        """The next message; waits for one. Raises OutboxClosed: at once where the client was too slow, else at the
+        end."""
         while True:
             if self._closed is not None and (self._closed.slow or not self._items):
                 raise self._closed

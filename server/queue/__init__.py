@@ -2,23 +2,19 @@
 
 from ..worker.config import WorkerConfig
 from .queue import PromptQueue
-from .records import (
-    ACTIVE,
-    FINISHED,
-    TERMINAL,
-    Accepted,
-    Conflict,
-    Counts,
-    Event,
-    Page,
-    Prompt,
-    Refused,
-    State,
-    Submission,
-)
+from .records import Conflict, Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
 from .settings import QueueSettings
 
 __all__ = [
-    "ACTIVE", "FINISHED", "TERMINAL", "Accepted", "Conflict", "Counts", "Event", "Page", "Prompt", "PromptQueue",
-    "QueueSettings", "Refused", "State", "Submission", "WorkerConfig",
-]  # fmt: skip
+    "Conflict",
+    "Counts",
+    "Page",
+    "Prompt",
+    "PromptQueue",
+    "QueueEvent",
+    "QueueSettings",
+    "QueueUnavailable",
+    "Receipt",
+    "Submission",
+    "WorkerConfig",
+]

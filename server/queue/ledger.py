@@ -1,4 +1,4 @@
-"""What can happen to a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
+"""The changes of a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
 
     pending --claim--> running --finish--> done | failed | cancelled
        ^                  |
@@ -14,32 +14,41 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from sqlite3 import Row
-from typing import Any, Literal
+from typing import Any
 
 from graphflow import Problem
 
+from ..protocol.words import TERMINAL, CancelResult, StateName
 from .reading import NODES, answered, find, plain
-from .records import TERMINAL, Accepted, Event, Prompt, Refused, State, Submission
-from .store import Transaction
+from .records import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
+from .store import QueueTransaction
 from .texts import dump
 
 __all__ = [
-    "Cancelled", "accept", "append", "cancel", "cancel_pending", "claim", "crash", "finish", "move", "recover",
+    "accept",
+    "append",
+    "cancel",
+    "cancel_pending",
+    "claim",
+    "crash",
+    "finish",
+    "move",
+    "recover",
     "release",
-]  # fmt: skip
+]
 
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
 
-_STATE: dict[str, State] = {
-    "execution_success": "done", "execution_error": "failed", "execution_interrupted": "cancelled",
-}  # fmt: skip
+_STATE: dict[str, StateName] = {
+    "execution_success": "done",
+    "execution_error": "failed",
+    "execution_interrupted": "cancelled",
+}
 
-Cancelled = Literal["cancelled", "cancelling", "finished", "unknown"]
 
-
-def accept(tx: Transaction, wanted: Submission, most: int | None = None) -> Accepted:
-    """Put it into the queue. Raises Conflict if the id is taken by something else, Refused where `most` prompts of the
-    same sender wait already."""
+def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) -> Receipt:
+    """Put it into the queue. Raises Conflict if the id is taken by something else, QueueUnavailable where `most`
+    prompts of the same sender wait already."""
     wanted = wanted.sealed()
     prompt_id = wanted.prompt_id or str(uuid.uuid4())
     known = answered(tx.db, prompt_id, wanted.digest)
@@ -48,24 +57,41 @@ def accept(tx: Transaction, wanted: Submission, most: int | None = None) -> Acce
     if most is not None:
         waiting = tx.db.execute("SELECT prompts FROM waiting WHERE sender = ?", (wanted.sender,)).fetchone()
         if waiting is not None and waiting[0] >= most:
-            raise Refused([Problem("queue_full", f"{most} prompts of {wanted.sender or 'yours'} wait already",
-                                   hint="try again when some of them are done")])  # fmt: skip
+            raise QueueUnavailable(
+                [
+                    Problem(
+                        "queue_full",
+                        f"{most} prompts of {wanted.sender or 'yours'} wait already",
+                        hint="try again when some of them are done",
+                    )
+                ]
+            )
     workflow, extra = dump(wanted.workflow), dump(wanted.extra)
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
         " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra), wanted.digest, wanted.webhook,
-            dump(wanted.targets), dump(wanted.node_errors), workflow, extra, wanted.sender, dump(wanted.warnings),
+            prompt_id,
+            wanted.client_id,
+            time.time(),
+            len(workflow) + len(extra),
+            wanted.digest,
+            wanted.webhook,
+            dump(wanted.targets),
+            dump(wanted.node_errors),
+            workflow,
+            extra,
+            wanted.sender,
+            dump(wanted.warnings),
         ),
-    ).lastrowid  # fmt: skip
+    ).lastrowid
     assert seq is not None
     number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
-    return Accepted(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
+    return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
-def claim(tx: Transaction) -> Prompt | None:
+def claim(tx: QueueTransaction) -> Prompt | None:
     """Take the first pending prompt to run it; the prompt that is given has the epoch to show.
 
     One that is running already was claimed before, by the same caller, who did not get the answer: it is given again.
@@ -90,8 +116,9 @@ def claim(tx: Transaction) -> Prompt | None:
     return prompt
 
 
-def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, str]], after: int) -> int:
-    """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one then.
+def append(tx: QueueTransaction, prompt_id: str, epoch: int, events: list[tuple[str, str]], after: int) -> int:
+    """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one
+    then.
 
     Those that are there already, since a writer did not get its answer and writes again, are left as they are. If the
     epoch is over, nothing is written.
@@ -102,7 +129,7 @@ def append(tx: Transaction, prompt_id: str, epoch: int, events: list[tuple[str, 
     return _log(tx, held, *events, after=after)
 
 
-def finish(tx: Transaction, prompt_id: str, epoch: int, kind: str, data: dict[str, Any]) -> State | None:
+def finish(tx: QueueTransaction, prompt_id: str, epoch: int, kind: str, data: dict[str, Any]) -> StateName | None:
     """Outputs, final state and last event, all or nothing; None if the epoch is over.
 
     Whoever asked for a cancel before this has won, even if the run went through in the meantime.
@@ -115,7 +142,7 @@ def finish(tx: Transaction, prompt_id: str, epoch: int, kind: str, data: dict[st
     return _end(tx, held, kind, data)
 
 
-def release(tx: Transaction, prompt_id: str, epoch: int) -> bool:
+def release(tx: QueueTransaction, prompt_id: str, epoch: int) -> bool:
     """Put it back where it was, as if it had not been started: the process is shutting down."""
     held = _held(tx, prompt_id, epoch)
     if held is None:
@@ -130,8 +157,8 @@ def release(tx: Transaction, prompt_id: str, epoch: int) -> bool:
 
 
 def crash(
-    tx: Transaction, prompt_id: str, epoch: int, reason: str, limit: int, at: tuple[str, str] | None = None
-) -> State | None:
+    tx: QueueTransaction, prompt_id: str, epoch: int, reason: str, limit: int, at: tuple[str, str] | None = None
+) -> StateName | None:
     """The process that ran it has died: put it back, or give it up if that has happened `limit` times.
 
     `at` is the node it had begun last and the node of the workflow that this belongs to, where that is known.
@@ -149,16 +176,22 @@ def crash(
     node, kind = _running_node(tx, held["seq"], at)
     times = "once" if crashes == 1 else f"{crashes} times"
     error: dict[str, Any] = {
-        "prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, held["seq"]),
+        "prompt_id": prompt_id,
+        "node_id": node,
+        "node_type": kind,
+        "executed": _executed(tx, held["seq"]),
         "exception_type": "CrashedWorker",
         "exception_message": f"crashed worker: the process died {times} while this prompt ran ({reason})\n",
-        "traceback": [], "current_inputs": {}, "current_outputs": [], "timestamp": _now_ms(),
-    }  # fmt: skip
+        "traceback": [],
+        "current_inputs": {},
+        "current_outputs": [],
+        "timestamp": _now_ms(),
+    }
     return _end(tx, held, "execution_error", error)
 
 
 def recover(
-    tx: Transaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
+    tx: QueueTransaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
 ) -> None:
     """At the start of the server nothing runs: what the file has as running died with the process before."""
     for prompt_id, epoch in tx.db.execute(
@@ -167,7 +200,7 @@ def recover(
         crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
 
 
-def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
+def cancel(tx: QueueTransaction, prompt_id: str) -> CancelResult:
     """Pending: it ends here and now. Running: it will end as cancelled, whatever its worker still does."""
     found = _row(tx, f"SELECT {_NEEDED}, state FROM prompts WHERE id = ?", (prompt_id,))
     if found is None:
@@ -181,7 +214,7 @@ def cancel(tx: Transaction, prompt_id: str) -> Cancelled:
     return "finished"
 
 
-def cancel_pending(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> list[str]:
+def cancel_pending(tx: QueueTransaction, prompt_ids: Sequence[str] | None = None) -> list[str]:
     """Cancel those of these prompts (None: of all) that wait; their ids."""
     if prompt_ids is None:
         query = "SELECT id FROM prompts WHERE finished IS NULL AND state = 'pending'"
@@ -194,7 +227,7 @@ def cancel_pending(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> 
     return chosen
 
 
-def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
+def move(tx: QueueTransaction, prompt_id: str, number: float | None) -> float | None:
     """Give a pending prompt another number (None: the first place); the number, or None if it is not pending."""
     found = tx.db.execute("SELECT seq FROM prompts WHERE id = ? AND state = 'pending'", (prompt_id,)).fetchone()
     if found is None:
@@ -209,20 +242,20 @@ def move(tx: Transaction, prompt_id: str, number: float | None) -> float | None:
 # -- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _held(tx: Transaction, prompt_id: str, epoch: int) -> Row | None:
+def _held(tx: QueueTransaction, prompt_id: str, epoch: int) -> Row | None:
     """The running prompt, if this epoch is still the one that counts."""
     query = f"SELECT {_NEEDED} FROM prompts WHERE id = ? AND epoch = ? AND state = 'running'"
     return _row(tx, query, (prompt_id, epoch))
 
 
-def _row(tx: Transaction, query: str, values: tuple[Any, ...]) -> Row | None:
+def _row(tx: QueueTransaction, query: str, values: tuple[Any, ...]) -> Row | None:
     cursor = tx.db.cursor()
     cursor.row_factory = Row
     found: Row | None = cursor.execute(query, values).fetchone()
     return found
 
 
-def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
+def _end(tx: QueueTransaction, held: Row, kind: str, data: dict[str, Any]) -> StateName:
     """The last event, the final state, and all that is known of the prompt by then."""
     seq, prompt_id, last = held["seq"], held["id"], dump(data)
     _log(tx, held, (kind, last))
@@ -245,8 +278,8 @@ def _end(tx: Transaction, held: Row, kind: str, data: dict[str, Any]) -> State:
     return _STATE[kind]
 
 
-def _shown(tx: Transaction, seq: int) -> tuple[str, dict[str, Any]]:
-    """What a log comes to: outputs by node in JSON, and what the field calls `meta`. Outputs may be large, so SQLite takes
+def _shown(tx: QueueTransaction, seq: int) -> tuple[str, dict[str, Any]]:
+    """The sum of a log: outputs by node in JSON, and what ComfyUI calls `meta`. Outputs may be large, so SQLite takes
     them apart, which lets other threads run.
 
     What an attempt before the last one has shown is there, too; of what was shown again, the last word counts.
@@ -263,7 +296,7 @@ def _shown(tx: Transaction, seq: int) -> tuple[str, dict[str, Any]]:
     return "{" + ",".join(f"{dump(node)}:{output}" for node, output in outputs.items()) + "}", meta
 
 
-def _messages(tx: Transaction, seq: int) -> str:
+def _messages(tx: QueueTransaction, seq: int) -> str:
     """`[[type, data], ...]` of the last attempt, in JSON: its start, what was cached, its end."""
     wanted = ("execution_start", "execution_cached", *TERMINAL)
     query = f"SELECT type, data FROM events WHERE prompt = ? AND type IN {wanted} ORDER BY number"
@@ -275,19 +308,19 @@ def _messages(tx: Transaction, seq: int) -> str:
     return f"[{','.join(messages)}]"
 
 
-def _log(tx: Transaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
-    """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number of the
-    last one then. What has such a number already stays as it is."""
+def _log(tx: QueueTransaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
+    """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number
+    of the last one then. What has such a number already stays as it is."""
     seq = prompt["seq"]
     last = tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0
     first = last + 1 if after is None else after + 1
     numbered = [(number, *event) for number, event in enumerate(events, first) if number > last]
     tx.db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", [(seq, n, kind, data) for n, kind, data in numbered])
-    tx.events.extend(Event(prompt["id"], n, kind, data, prompt["client_id"]) for n, kind, data in numbered)
+    tx.events.extend(QueueEvent(prompt["id"], n, kind, data, prompt["client_id"]) for n, kind, data in numbered)
     return last + len(numbered)
 
 
-def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:
+def _running_node(tx: QueueTransaction, seq: int, at: tuple[str, str] | None = None) -> tuple[str | None, str | None]:
     """The node that was started last in the attempt at hand, and its type; by the log, if it is not known better."""
     if at is None:
         at = tx.db.execute(
@@ -304,7 +337,7 @@ def _running_node(tx: Transaction, seq: int, at: tuple[str, str] | None = None) 
     return at[0], found[0] if found is not None else None
 
 
-def _executed(tx: Transaction, seq: int) -> list[str]:
+def _executed(tx: QueueTransaction, seq: int) -> list[str]:
     query = (
         "SELECT json_extract(data, '$.node') FROM events WHERE prompt = ? AND type = 'executed' AND json_valid(data)"
         " ORDER BY number"
@@ -312,10 +345,15 @@ def _executed(tx: Transaction, seq: int) -> list[str]:
     return list(dict.fromkeys(node for (node,) in tx.db.execute(query, (seq,))))
 
 
-def _interrupted(tx: Transaction, seq: int, prompt_id: str) -> dict[str, Any]:
+def _interrupted(tx: QueueTransaction, seq: int, prompt_id: str) -> dict[str, Any]:
     node, kind = _running_node(tx, seq)
-    return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
-            "timestamp": _now_ms()}  # fmt: skip
+    return {
+        "prompt_id": prompt_id,
+        "node_id": node,
+        "node_type": kind,
+        "executed": _executed(tx, seq),
+        "timestamp": _now_ms(),
+    }
 
 
 def _now_ms() -> int:

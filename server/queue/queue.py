@@ -18,14 +18,15 @@ from typing import TypeVar
 
 from graphflow import GraphFlowError, Problem
 
+from ..protocol.words import FINISHED, CancelResult, StateName
 from ..worker import WorkerStatus, last_node
 from . import ledger, reading, upkeep
 from .locks import FolderLock
-from .news import News
-from .records import FINISHED, Accepted, Counts, Event, Page, Prompt, Refused, State, Submission
+from .notifier import Notifier
+from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
 from .runner import Runner
 from .settings import QUEUE_FILE, SERVER_LOCK, WORKER_LOCK, QueueSettings
-from .store import Store, Transaction
+from .store import QueueStore, QueueTransaction
 from .webhooks import Webhooks, check_url
 
 __all__ = ["PromptQueue"]
@@ -58,10 +59,10 @@ class PromptQueue:
         settings = self.settings
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._loop = asyncio.get_running_loop()
-        self._news = News(self._loop)
+        self._news = Notifier(self._loop)
         self._lock = FolderLock(settings.folder / SERVER_LOCK)
         try:
-            self._store = await asyncio.to_thread(Store, settings.folder / QUEUE_FILE, self._news.committed)
+            self._store = await asyncio.to_thread(QueueStore, settings.folder / QUEUE_FILE, self._news.committed)
         except BaseException:
             self._lock.release()
             raise
@@ -85,12 +86,12 @@ class PromptQueue:
 
     # -- in and out -------------------------------------------------------------------------------------------------
 
-    async def submit(self, submission: Submission) -> Accepted:
+    async def submit(self, submission: Submission) -> Receipt:
         """Put a validated prompt into the queue; when this returns, it survives anything.
 
         The same id with the same content gives the same answer again (`existed`). Raises Conflict where the id is taken
-        by something else, Refused (codes `closing`, `no_disk`, `queue_full`) where it cannot be taken just now, and
-        GraphFlowError for a webhook or a number that is not allowed.
+        by something else, QueueUnavailable (codes `closing`, `no_disk`, `queue_full`) where it cannot be taken just
+        now, and GraphFlowError for a webhook or a number that is not allowed.
         """
         if self._closing:
             raise _shutting_down()
@@ -102,8 +103,8 @@ class PromptQueue:
         self._runner.look()
         return accepted
 
-    async def known(self, submission: Submission) -> Accepted | None:
-        """What was answered to this very submission, if it has been accepted before: whatever has changed since, it is
+    async def known(self, submission: Submission) -> Receipt | None:
+        """The answer to this very submission, if it has been accepted before: whatever has changed since, it is
         answered the same. Raises Conflict where its id is taken by something else."""
         prompt_id = submission.prompt_id
         if prompt_id is None:
@@ -112,7 +113,7 @@ class PromptQueue:
         return await self._read(lambda db: reading.answered(db, prompt_id, wanted.digest))
 
     async def get(self, prompt_id: str) -> Prompt | None:
-        """What is known of a prompt; None if there is no such prompt (any more)."""
+        """The prompt with this id; None if there is no such prompt (any more)."""
         return await self._read(lambda db: reading.find(db, prompt_id))
 
     async def wait(self, prompt_id: str, timeout: float | None = None) -> Prompt | None:
@@ -143,11 +144,15 @@ class PromptQueue:
         return (await self.listing(("running",))).prompts
 
     async def listing(
-        self, states: Sequence[State], limit: int = 1000, offset: int = 0, newest_first: bool = False,
+        self,
+        states: Sequence[StateName],
+        limit: int = 1000,
+        offset: int = 0,
+        newest_first: bool = False,
         by_creation: bool = False,
-    ) -> Page:  # fmt: skip
-        """Prompts in any of these states: running before pending in order, finished ones by their end; or, `by_creation`,
-        all as they were accepted."""
+    ) -> Page:
+        """Prompts in any of these states: running before pending in order, finished ones by their end; or,
+        `by_creation`, all as they were accepted."""
         return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first, by_creation))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
@@ -160,14 +165,14 @@ class PromptQueue:
 
     # -- changing the queue -----------------------------------------------------------------------------------------
 
-    async def cancel(self, prompt_id: str) -> ledger.Cancelled:
+    async def cancel(self, prompt_id: str) -> CancelResult:
         """End a prompt. `cancelled`: it had not begun. `cancelling`: it runs, and will end as cancelled within a step,
         even if it gets through. `finished`: too late, nothing has changed. `unknown`: there is none.
 
-        Raises Refused (`no_disk`) where that cannot be written down; one that runs is stopped all the same."""
+        Raises QueueUnavailable (`no_disk`) where that cannot be written down; one that runs is stopped all the same."""
         try:
             answer = await self._write(lambda tx: ledger.cancel(tx, prompt_id))
-        except Refused:
+        except QueueUnavailable:
             if self.progress(prompt_id) is not None:
                 self._runner.cancel(prompt_id)
             raise
@@ -220,15 +225,18 @@ class PromptQueue:
         return self._runner.worker.status
 
     def want_previews(self, wanted: bool) -> None:
-        """Whether preview pictures are made at all; off until somebody looks."""
+        """Whether preview images are made at all; off until somebody looks."""
         self._runner.worker.want_previews(wanted)
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    async def events(self, prompt_id: str, since: int = 0, wait: float = 0, limit: int = MOST_EVENTS) -> list[Event]:
+    async def events(
+        self, prompt_id: str, since: int = 0, wait: float = 0, limit: int = MOST_EVENTS
+    ) -> list[QueueEvent]:
         """Stored events with a number above `since`, at most `limit`; waits up to `wait` seconds for the first.
 
-        Empty if there is nothing new, if all has been told, or if there is no such prompt (`get` tells them apart).
+        Empty if there is nothing new, if there will be no more, or if there is no such prompt (`get` distinguishes
+        them).
         """
         deadline = self._loop.time() + wait
         while True:
@@ -242,7 +250,7 @@ class PromptQueue:
                 if self._closing:
                     return found
 
-    async def follow(self, prompt_id: str, since: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, prompt_id: str, since: int = 0) -> AsyncIterator[QueueEvent]:
         """Each stored event once, in order, from the one after `since` to the last one of the prompt."""
         while not self._closing:
             found = await self.events(prompt_id, since, wait=LONGEST_WAIT)
@@ -257,30 +265,30 @@ class PromptQueue:
                 if prompt is None or prompt.state in FINISHED:
                     return
 
-    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback(event)` in the event loop for every event of every prompt, stored and passing; see Event.
+    def subscribe(self, callback: Callable[[QueueEvent], None]) -> Callable[[], None]:
+        """Call `callback(event)` in the event loop for every event of every prompt, stored and passing; see QueueEvent.
 
         A stored event is on the disk before anybody hears of it. The callback must be quick and must not raise: a
         slow reader needs a buffer of its own. Gives a function that ends the subscription.
         """
         return self._news.subscribe(callback)
 
-    def progress(self, prompt_id: str | None = None) -> Event | None:
+    def progress(self, prompt_id: str | None = None) -> QueueEvent | None:
         """A `progress_state` message of the running prompt (of this one, if it runs), as it is now: for a reconnect."""
         live = self._runner.live
         return live.state() if live is not None and prompt_id in (None, live.prompt.id) else None
 
     # -- the file ---------------------------------------------------------------------------------------------------
 
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
-        """Raises Refused (`closing`, `no_disk`) where it cannot be written just now."""
+    async def _write(self, action: Callable[[QueueTransaction], T]) -> T:
+        """Raises QueueUnavailable (`closing`, `no_disk`) where it cannot be written just now."""
         if self._closed:
             raise _shutting_down()
         try:
             return await asyncio.wrap_future(self._store.write(action))
         except sqlite3.Error as error:
             hint = "free some space on the disk that holds the queue"
-            raise Refused([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error
+            raise QueueUnavailable([Problem("no_disk", f"the queue cannot be written: {error}", hint=hint)]) from error
 
     async def _read(self, action: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
@@ -288,5 +296,5 @@ class PromptQueue:
         return await asyncio.wrap_future(self._store.read(action))
 
 
-def _shutting_down() -> Refused:
-    return Refused([Problem("closing", "the server is shutting down", hint="try again in a moment")])
+def _shutting_down() -> QueueUnavailable:
+    return QueueUnavailable([Problem("closing", "the server is shutting down", hint="try again in a moment")])

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from .records import ACTIVE, FINISHED, Accepted, Conflict, Event, Page, Prompt, State
+from ..protocol.words import ACTIVE, FINISHED, StateName
+from .records import Conflict, Page, Prompt, QueueEvent, Receipt
 
 __all__ = [
     "NODES",
@@ -30,8 +31,8 @@ NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
 """The nodes of a workflow. SQLite's JSON ends at a depth of 1000, and what is deeper has no nodes for it."""
 
 
-def answered(db: Connection, prompt_id: str, digest: bytes) -> Accepted | None:
-    """What was answered to the submission with this id and digest; None if there is none with the id, Conflict if there is
+def answered(db: Connection, prompt_id: str, digest: bytes) -> Receipt | None:
+    """The answer to the submission with this id and digest; None if there is none with the id, Conflict if there is
     another one."""
     query = "SELECT number, node_errors, warnings, digest FROM prompts WHERE id = ?"
     found = db.execute(query, (prompt_id,)).fetchone()
@@ -39,7 +40,7 @@ def answered(db: Connection, prompt_id: str, digest: bytes) -> Accepted | None:
         return None
     if found[3] != digest:
         raise Conflict(prompt_id)
-    return Accepted(prompt_id, plain(found[0]), json.loads(found[1]), json.loads(found[2]), existed=True)
+    return Receipt(prompt_id, plain(found[0]), json.loads(found[1]), json.loads(found[2]), existed=True)
 
 
 def find(db: Connection, prompt_id: str) -> Prompt | None:
@@ -48,10 +49,10 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
 
 
 def listing(
-    db: Connection, states: Sequence[State], limit: int, offset: int, newest_first: bool, by_creation: bool = False
+    db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool, by_creation: bool = False
 ) -> Page:
-    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or all
-    as they were accepted."""
+    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or
+    all as they were accepted."""
     names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
@@ -82,7 +83,7 @@ def history(db: Connection, limit: int | None, offset: int | None) -> Page:
     return Page(found, total)
 
 
-def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event]:
+def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[QueueEvent]:
     """Those with a number above `since`, in order."""
     found = db.execute("SELECT seq, client_id FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
     if found is None:
@@ -91,7 +92,7 @@ def events(db: Connection, prompt_id: str, since: int, limit: int) -> list[Event
         "SELECT number, type, data FROM events WHERE prompt = ? AND number > ? ORDER BY number LIMIT ?",
         (found[0], since, limit),
     ).fetchall()
-    return [Event(prompt_id, number, kind, data, found[1]) for number, kind, data in rows]
+    return [QueueEvent(prompt_id, number, kind, data, found[1]) for number, kind, data in rows]
 
 
 def beginning(db: Connection, prompt_id: str) -> tuple[int, int]:

@@ -10,14 +10,15 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..worker import Died, Finished, Job, Outcome, Released, Worker, last_node
+from ..protocol.words import FINISHED, StateName
+from ..worker import Attempt, Died, Finished, Outcome, Released, Worker, last_node
 from . import ledger, reading, upkeep
-from .live import Live
-from .news import News
-from .records import FINISHED, Prompt, State
+from .notifier import Notifier
+from .progress import RunProgress
+from .records import Prompt
 from .relay import Relay
 from .settings import WORKER_LOCK, QueueSettings
-from .store import Store, Transaction
+from .store import QueueStore, QueueTransaction
 
 __all__ = ["Runner"]
 
@@ -33,7 +34,7 @@ RETRY = 1.0
 class Runner:
     """Belongs to the event loop that called `start()`."""
 
-    def __init__(self, store: Store, news: News, settings: QueueSettings) -> None:
+    def __init__(self, store: QueueStore, news: Notifier, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
         self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
         self._relay: Relay | None = None
@@ -51,7 +52,7 @@ class Runner:
         self._task = asyncio.create_task(self._loop(), name="graphflow queue")
 
     @property
-    def live(self) -> Live | None:
+    def live(self) -> RunProgress | None:
         """The prompt that runs at the moment."""
         return self._relay.live if self._relay is not None else None
 
@@ -124,13 +125,13 @@ class Runner:
         if self._closing.is_set():
             outcome: Outcome = Released()
         elif prompt.id in self._cancels:
-            outcome = Finished("execution_success", {}, {})  # the ledger is told of the cancel, and makes that of it
+            outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and ends it as cancelled
         else:
-            job = Job(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
+            job = Attempt(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
             outcome = await self.worker.run(job)
         self._relay = None
         try:
-            await relay.told()
+            await relay.settled()
             state = await self._end(prompt, outcome)
         except Exception as error:
             log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
@@ -144,17 +145,17 @@ class Runner:
             await self._after(prompt)
 
     async def _begin(self, prompt: Prompt) -> Relay:
-        """From here on the prompt is the one that runs, and what the worker tells of it is written down."""
+        """From here on the prompt is the one that runs, and the reports of the worker about it are written down."""
 
         async def append(events: list[tuple[str, str]], after: int) -> int:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
 
         last, nodes = await asyncio.wrap_future(self._store.read(lambda db: reading.beginning(db, prompt.id)))
-        self._relay = Relay(Live(prompt, nodes), self._news, append, last)
+        self._relay = Relay(RunProgress(prompt, nodes), self._news, append, last)
         return self._relay
 
-    async def _end(self, prompt: Prompt, outcome: Outcome) -> State | None:
-        """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
+    async def _end(self, prompt: Prompt, outcome: Outcome) -> StateName | None:
+        """Write down how an attempt ended; the state in the file then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
         if prompt.id in self._cancels:  # it may be that the disk did not take it at the time
@@ -195,7 +196,7 @@ class Runner:
             await asyncio.to_thread(remove)
             self._store.write(lambda tx: upkeep.drop_claims(tx, prompt_ids))
 
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
+    async def _write(self, action: Callable[[QueueTransaction], T]) -> T:
         """Write it down, however long the disk takes to accept it: an end is not lost because there was no space."""
         while True:
             try:
@@ -207,6 +208,6 @@ class Runner:
                 await asyncio.sleep(RETRY)
 
     def _frame(self, head: dict[str, Any], blob: bytes) -> None:
-        """What the worker tells of its run."""
+        """A report of the worker about its run."""
         if self._relay is not None and self._relay.live.prompt.id == head["prompt_id"]:
             self._relay.take(head, blob)

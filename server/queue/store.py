@@ -1,4 +1,5 @@
-"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers beside.
+"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers
+beside.
 
 WAL with synchronous=FULL: what a future of `write` has answered survives a crash of the process and of the machine.
 """
@@ -18,10 +19,10 @@ from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
-from .records import Counts, Event
+from .records import Counts, QueueEvent
 from .schema import MIGRATIONS
 
-__all__ = ["Store", "Transaction"]
+__all__ = ["QueueStore", "QueueTransaction"]
 
 log = logging.getLogger("graphflow.queue")
 
@@ -31,21 +32,21 @@ READERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
-    """What an action is given: the connection, and a list for the events that become true with the commit."""
+class QueueTransaction:
+    """The argument of an action: the connection, and a list for the events that become true with the commit."""
 
     db: sqlite3.Connection
-    events: list[Event] = field(default_factory=list)
+    events: list[QueueEvent] = field(default_factory=list)
 
 
-class Store:
+class QueueStore:
     """Opens (and if need be upgrades) the file. Thread-safe.
 
     `on_commit(events, counts)` is called in the writer thread after every commit. Raises GraphFlowError if the file is
     of a newer version, or no database.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[list[Event], Counts], None] = lambda *_: None) -> None:
+    def __init__(self, path: Path, on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None) -> None:
         self._path = path
         self._on_commit = on_commit
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,19 +57,19 @@ class Store:
         except BaseException:
             self._db.close()
             raise
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Write | None] = SimpleQueue()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, "graphflow-queue-read")
         self._writer = threading.Thread(target=self._write, name="graphflow-queue", daemon=True)
         self._writer.start()
 
-    def write(self, action: Callable[[Transaction], T]) -> Future[T]:
+    def write(self, action: Callable[[QueueTransaction], T]) -> Future[T]:
         """Run it in the next transaction, after all that were asked for before; answers when that is on the disk.
 
         An action that raises is undone alone; the others of its transaction stay.
         """
-        job = _Job(action)
+        job = _Write(action)
         job.future.set_running_or_notify_cancel()  # it will be done, even if whoever asked no longer waits
         self._jobs.put(job)
         return job.future
@@ -97,7 +98,7 @@ class Store:
     def _write(self) -> None:
         ending = False
         while not ending:
-            jobs: list[_Job] = []
+            jobs: list[_Write] = []
             job = self._jobs.get()
             while job is not None:
                 jobs.append(job)
@@ -111,8 +112,8 @@ class Store:
             if jobs:
                 self._commit(jobs)
 
-    def _commit(self, jobs: list[_Job]) -> None:
-        events: list[Event] = []
+    def _commit(self, jobs: list[_Write]) -> None:
+        events: list[QueueEvent] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -129,21 +130,21 @@ class Store:
         try:
             self._on_commit(events, counts)
         except Exception:
-            log.exception("what was committed could not be told")
+            log.exception("the events of a commit could not be published")
         for job in jobs:
             job.answer()
 
 
 @dataclass(slots=True)
-class _Job:
-    action: Callable[[Transaction], Any]
+class _Write:
+    action: Callable[[QueueTransaction], Any]
     future: Future[Any] = field(default_factory=Future)
     value: Any = None
     error: BaseException | None = None
 
-    def attempt(self, db: sqlite3.Connection, events: list[Event]) -> None:
+    def attempt(self, db: sqlite3.Connection, events: list[QueueEvent]) -> None:
         """Raises sqlite3.Error only where the whole transaction is lost (disk full, I/O error)."""
-        within = Transaction(db)
+        within = QueueTransaction(db)
         db.execute("SAVEPOINT job")
         try:
             self.value = self.action(within)
@@ -183,10 +184,16 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date, a version at a time; each step is a transaction, so it may be killed anywhere."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise GraphFlowError([
-            Problem("newer_queue_file", f"the queue {path} was written by a newer version of graphflow (schema {version}; "
-                    f"this one knows {len(MIGRATIONS)})", hint="upgrade graphflow, or start with another state folder")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "newer_queue_file",
+                    f"the queue {path} was written by a newer version of graphflow (schema {version}; "
+                    f"this one knows {len(MIGRATIONS)})",
+                    hint="upgrade graphflow, or start with another state folder",
+                )
+            ]
+        )
     for number in range(version, len(MIGRATIONS)):
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -1,10 +1,10 @@
-"""What keeps the file from growing: finished prompts are forgotten, on request or by age."""
+"""Keeps the file from growing: finished prompts are forgotten, on request or by age."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .store import Transaction
+from .store import QueueTransaction
 
 __all__ = ["drop_claims", "forget", "prune"]
 
@@ -12,7 +12,7 @@ PAGES = 10_000
 """Pages of the file that are given back to the system in one go."""
 
 
-def forget(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> int:
+def forget(tx: QueueTransaction, prompt_ids: Sequence[str] | None = None) -> int:
     """Forget finished prompts (None: all); their files stay. How many."""
     if prompt_ids is None:
         seqs = tx.db.execute("SELECT seq FROM prompts WHERE finished IS NOT NULL").fetchall()
@@ -23,7 +23,7 @@ def forget(tx: Transaction, prompt_ids: Sequence[str] | None = None) -> int:
     return len(seqs)
 
 
-def prune(tx: Transaction, count: int, size: int) -> int:
+def prune(tx: QueueTransaction, count: int, size: int) -> int:
     """Forget the oldest finished prompts until at most `count` are left, of at most `size` bytes. How many went."""
     have, total = tx.db.execute(
         "SELECT count(*), coalesce(sum(size), 0) FROM prompts WHERE finished IS NOT NULL"
@@ -40,12 +40,12 @@ def prune(tx: Transaction, count: int, size: int) -> int:
     return len(gone)
 
 
-def drop_claims(tx: Transaction, prompt_ids: list[str]) -> None:
+def drop_claims(tx: QueueTransaction, prompt_ids: list[str]) -> None:
     """The notes of these runs about their files are gone."""
     tx.db.executemany("DELETE FROM loose_claims WHERE id = ?", [(prompt_id,) for prompt_id in prompt_ids])
 
 
-def _delete(tx: Transaction, seqs: list[tuple[int]]) -> None:
+def _delete(tx: QueueTransaction, seqs: list[tuple[int]]) -> None:
     tx.db.executemany("DELETE FROM events WHERE prompt = ?", seqs)
     tx.db.executemany("DELETE FROM prompts WHERE seq = ?", seqs)
     # What became of a webhook is known as long as its prompt; one that is still due is sent all the same.

@@ -11,14 +11,14 @@ from graphflow import Problem
 
 from ..http.answers import answer, empty
 from ..http.bodies import read_model
-from ..http.models import SubscribeBody
 from ..http.paths import entries
 from ..http.policies import READ, WRITE
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
+from ..protocol.requests import SubscribeBody
 from ..state import STATE
 from .describe import folder_types
-from .files import folder
+from .files import FOLDERS, folder
 
 __all__ = ["ROUTES"]
 
@@ -56,9 +56,9 @@ async def folder_paths(request: web.Request) -> web.Response:
 
 async def list_files(request: web.Request) -> web.Response:
     """Names of the files of a folder, the newest first; none where there is no folder yet."""
-    kind = request.match_info["kind"]
-    if kind not in ("output", "input", "temp"):
-        raise Refused(400, Problem("bad_folder", "there is output, input and temp"))
+    kind = FOLDERS.get(request.match_info["kind"])
+    if kind is None:
+        raise RequestRefused(400, Problem("bad_folder", "there is output, input and temp"))
     root = folder(request.app[STATE], kind)
 
     def listed() -> list[str]:

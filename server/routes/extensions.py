@@ -11,7 +11,7 @@ from graphflow import Problem
 
 from ..http.answers import answer
 from ..http.policies import PAGE, READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..state import STATE
 from .pages import static_file
@@ -37,7 +37,7 @@ async def extension_file(request: web.Request) -> web.StreamResponse:
     """A file of a pack's folder for the editor."""
     folder: Path | None = request.app[STATE].engine.registry.web.get(request.match_info["pack"])
     if folder is None:
-        raise Refused(404, Problem("not_found", "not found"))
+        raise RequestRefused(404, Problem("not_found", "not found"))
     return await static_file(folder, request.match_info["path"])
 
 

@@ -1,4 +1,4 @@
-"""Files of runs: looking at them, and bringing pictures in."""
+"""Files of runs: looking at them, and bringing images in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 from aiohttp.http import HttpProcessingError
 
 from graphflow import Problem
@@ -20,24 +21,26 @@ from ..http import strict_json
 from ..http.answers import answer
 from ..http.bodies import checked, read_query
 from ..http.budget import BUDGET
-from ..http.models import FileRef, MaskUpload, PictureUpload, ViewQuery
+from ..http.images import ENDINGS, INLINE, alone, check_apart, decode, encode, format_of, with_alpha_of
 from ..http.paths import BadName, composed, entries, open_file, segments, write_file
-from ..http.pictures import ENDINGS, INLINE, alone, check_apart, decode, encode, format_of, with_alpha_of
 from ..http.policies import READ, UPLOAD
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..options import Limits
-from ..state import STATE, State
+from ..protocol.requests import FileRef, ImageUpload, MaskUpload, ViewQuery
+from ..protocol.words import FolderName
+from ..state import STATE, ServerState
 
-__all__ = ["ROUTES", "attachment", "send_file"]
+__all__ = ["FOLDERS", "ROUTES", "attachment", "folder", "send_file"]
 
-Form = TypeVar("Form", bound=PictureUpload)
+Form = TypeVar("Form", bound=ImageUpload)
 CHUNK = 1 << 18
 ANNOTATED = re.compile(r"(.*) ?\[(input|output|temp)\]")
+FOLDERS: Mapping[str, FolderName] = {"input": "input", "output": "output", "temp": "temp"}
 MISSING = Problem("no_file", "there is no such file")
 
 
-def folder(state: State, kind: str) -> Path:
+def folder(state: ServerState, kind: FolderName) -> Path:
     settings = state.engine.settings
     return {"output": settings.output_dir, "input": settings.input_dir, "temp": settings.temp_dir}[kind]
 
@@ -47,7 +50,7 @@ async def view(request: web.Request) -> web.StreamResponse:
     query = read_query(request, ViewQuery)
     name, kind = query.filename, query.type
     if found := ANNOTATED.fullmatch(name):
-        name, kind = found[1].rstrip(), found[2]
+        name, kind = found[1].rstrip(), FOLDERS[found[2]]
     full = f"{query.subfolder}/{name}" if query.subfolder else name
     file = await _open(folder(state, kind), full)
     if query.preview is None and query.channel in (None, "rgba"):
@@ -63,7 +66,7 @@ async def _open(root: Path, name: str) -> BinaryIO:
     try:
         return await asyncio.to_thread(open_file, root, name)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        raise Refused(404, MISSING) from None
+        raise RequestRefused(404, MISSING) from None
 
 
 def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes, str]:
@@ -82,7 +85,7 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes,
 
 
 async def send_file(request: web.Request, file: BinaryIO, name: str, media: str | None = None) -> web.StreamResponse:
-    """An open file, in pieces. Shown in place only if its bytes are a picture that browsers show; else saved."""
+    """An open file, in pieces. Shown in place only if its bytes are an image that browsers show; else saved."""
     try:
         state = os.fstat(file.fileno())
         tag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
@@ -115,21 +118,22 @@ def attachment(name: str, inline: bool = False) -> str:
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-# -- uploads --------------------------------------------------------------------------------------------------------------
+# -- uploads
+# --------------------------------------------------------------------------------------------------------------
 
 
 async def upload_image(request: web.Request) -> web.Response:
-    """A picture for the input folder; the same picture again keeps its name, another of that name gets a new one."""
+    """An image for the input folder; the same image again keeps its name, another of that name gets a new one."""
     state = request.app[STATE]
     data, fields = await _form(request, state.options.limits)
-    form = _form_model(PictureUpload, fields)
+    form = _form_model(ImageUpload, fields)
     async with state.decoders:
         await check_apart(data, state.options.limits)
     return await _keep(state, data, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
 
 
 async def upload_mask(request: web.Request) -> web.Response:
-    """A painted mask: kept is the picture it was painted on, with the upload's alpha."""
+    """A painted mask: kept is the image it was painted on, with the upload's alpha."""
     state = request.app[STATE]
     limits = state.options.limits
     data, fields = await _form(request, limits)
@@ -152,7 +156,9 @@ async def upload_mask(request: web.Request) -> web.Response:
 async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, str]]:
     """The file of a multipart form and its other fields, each up to its limit, in time."""
     if request.content_type != "multipart/form-data":
-        raise Refused(415, Problem("wrong_content_type", f"found {request.content_type}, expected multipart/form-data"))
+        raise RequestRefused(
+            415, Problem("wrong_content_type", f"found {request.content_type}, expected multipart/form-data")
+        )
     size = request.content_length
     if size is not None and size > limits.upload + (1 << 16):
         raise _too_large(limits)
@@ -163,27 +169,27 @@ async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, 
         async with asyncio.timeout(seconds):
             reader = await request.multipart()
             while (part := await reader.next()) is not None:
-                if not hasattr(part, "read_chunk") or len(fields) > 16:
-                    raise Refused(400, Problem("bad_form", "the form has parts in parts, or too many parts"))
+                if not isinstance(part, BodyPartReader) or len(fields) > 16:
+                    raise RequestRefused(400, Problem("bad_form", "the form has parts in parts, or too many parts"))
                 content = await _part(request, part, limits)
                 if part.name == "image":
                     if data is not None:
-                        raise Refused(400, Problem("bad_form", "the form has two images", input="image"))
+                        raise RequestRefused(400, Problem("bad_form", "the form has two images", input="image"))
                     data, fields["filename"] = content, part.filename or ""
                 elif part.name:
                     fields[part.name] = content[: 1 << 16].decode("utf-8")
     except TimeoutError:
-        raise Refused(408, Problem("too_slow", f"the file did not come within {seconds:.0f} seconds")) from None
+        raise RequestRefused(408, Problem("too_slow", f"the file did not come within {seconds:.0f} seconds")) from None
     except (ValueError, AssertionError, LookupError, RuntimeError, HttpProcessingError) as error:
-        raise Refused(400, Problem("bad_form", f"the form cannot be read: {error}"[:200])) from None
+        raise RequestRefused(400, Problem("bad_form", f"the form cannot be read: {error}"[:200])) from None
     if data is None:
-        raise Refused(400, Problem("no_image", "the form has no file", input="image"))
+        raise RequestRefused(400, Problem("no_image", "the form has no file", input="image"))
     return data, fields
 
 
-async def _part(request: web.Request, part: object, limits: Limits) -> bytes:
+async def _part(request: web.Request, part: BodyPartReader, limits: Limits) -> bytes:
     parts, size = [], 0
-    while chunk := await part.read_chunk(CHUNK):  # type: ignore[attr-defined]
+    while chunk := await part.read_chunk(CHUNK):
         size += len(chunk)
         if size > limits.upload:
             raise _too_large(limits)
@@ -192,8 +198,8 @@ async def _part(request: web.Request, part: object, limits: Limits) -> bytes:
     return b"".join(parts)
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, Problem("too_large", f"the file is larger than {limits.upload} bytes"))
+def _too_large(limits: Limits) -> RequestRefused:
+    return RequestRefused(413, Problem("too_large", f"the file is larger than {limits.upload} bytes"))
 
 
 def _form_model(model: type[Form], fields: dict[str, str]) -> Form:
@@ -202,33 +208,39 @@ def _form_model(model: type[Form], fields: dict[str, str]) -> Form:
         try:
             found["original_ref"] = strict_json.loads(str(found["original_ref"]).encode("utf-8"))
         except ValueError as error:
-            raise Refused(400, Problem("bad_form", str(error), input="original_ref")) from None
+            raise RequestRefused(400, Problem("bad_form", str(error), input="original_ref")) from None
     return checked(model, found, "form")
 
 
 async def _keep(
-    state: State, data: bytes, kind: str, subfolder: str, name: str, overwrite: bool
-) -> web.Response:  # fmt: skip
+    state: ServerState, data: bytes, kind: FolderName, subfolder: str, name: str, overwrite: bool
+) -> web.Response:
     root = folder(state, kind)
     name, subfolder = composed(name), composed(subfolder)
     try:
         if not segments(name) or "/" in name or not name.lower().endswith(ENDINGS):
-            raise BadName("a picture is named like a picture: " + ", ".join(ENDINGS))
+            raise BadName("an image is named like an image: " + ", ".join(ENDINGS))
         segments(subfolder)
         async with state.uploading:
             name = await asyncio.to_thread(_store, root, subfolder, name, data, overwrite, state.options.limits)
     except BadName as error:
-        raise Refused(400, Problem("bad_name", str(error), input="image")) from None
+        raise RequestRefused(400, Problem("bad_name", str(error), input="image")) from None
     return answer(FileRef(filename=name, subfolder=subfolder, type=kind).uploaded())
 
 
 def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, limits: Limits) -> str:
-    """The name under which the picture now lies. A name that is taken gets ` (1)`, ` (2)` ..."""
+    """The name under which the image now lies. A name that is taken gets ` (1)`, ` (2)` ..."""
     root.mkdir(parents=True, exist_ok=True)
     total = sum(item.st_size for _, item in entries(root, recurse=True))
     if total + len(data) > limits.upload_total:
-        raise Refused(507, Problem("no_space", f"the folder would grow over {limits.upload_total} bytes",
-                                   hint="remove pictures from the input folder"))  # fmt: skip
+        raise RequestRefused(
+            507,
+            Problem(
+                "no_space",
+                f"the folder would grow over {limits.upload_total} bytes",
+                hint="remove images from the input folder",
+            ),
+        )
     digest = hashlib.sha256(data).digest()
     stem, dot, ending = name.rpartition(".")
     candidate, number = name, 0
@@ -250,8 +262,8 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
 
 ROUTES = (
     Route("GET", "/view", view, READ, "A file of a run", query=ViewQuery, produces="*/*", statuses=(200, 304)),
-    Route("POST", "/upload/image", upload_image, UPLOAD, "Bring a picture in", body=PictureUpload,
+    Route("POST", "/upload/image", upload_image, UPLOAD, "Bring an image in", body=ImageUpload,
           media="multipart/form-data", answer=dict[str, str]),
-    Route("POST", "/upload/mask", upload_mask, UPLOAD, "Bring a mask for a picture in", body=MaskUpload,
+    Route("POST", "/upload/mask", upload_mask, UPLOAD, "Bring a mask for an image in", body=MaskUpload,
           media="multipart/form-data", answer=dict[str, str]),
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -14,9 +13,9 @@ from pydantic.json_schema import models_json_schema
 import graphflow
 
 from ..http.answers import answer_made
-from ..http.models import Refusal
 from ..http.policies import READ
-from ..http.route import Route
+from ..http.route import TABLE, Route
+from ..protocol.answers import Refusal
 
 __all__ = ["ROUTES", "describe_routes"]
 
@@ -25,19 +24,13 @@ REFERENCE = "#/components/schemas/{model}"
 
 
 async def get_openapi(request: web.Request) -> web.Response:
-    return await answer_made(_document)
+    routes = request.app[TABLE]
+    return await answer_made(lambda: describe_routes(routes))
 
 
 @cache
-def _document() -> dict[str, Any]:
-    from ..app import ROUTES as ALL  # the table of all routes has this one in it
-
-    return describe_routes(ALL)
-
-
-def describe_routes(routes: Iterable[Route]) -> dict[str, Any]:
+def describe_routes(routes: tuple[Route, ...]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    routes = list(routes)
     models = {model for route in routes for model in (route.body, route.messages) if model} | {Refusal}
     models |= {
         route.answer for route in routes if isinstance(route.answer, type) and issubclass(route.answer, BaseModel)
@@ -51,22 +44,30 @@ def describe_routes(routes: Iterable[Route]) -> dict[str, Any]:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "GraphFlow", "version": graphflow.__version__,
-                 "description": "Every path but those of pages, /internal, /health, /metrics is served under /api as well."},
+        "info": {
+            "title": "GraphFlow",
+            "version": graphflow.__version__,
+            "description": "Every path but those of pages, /internal, /health, /metrics is served under /api as well.",
+        },
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
-    }  # fmt: skip
+    }
 
 
 def _operation(route: Route, path: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__, "summary": route.summary, "responses": _responses(route),
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-                       for name in re.findall(r"\{(\w+)\}", path)] + _parameters(route.query),
-    }  # fmt: skip
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "responses": _responses(route),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in re.findall(r"\{(\w+)\}", path)
+        ]
+        + _parameters(route.query),
+    }
     if route.messages is not None:
         operation["x-messages"] = _reference(route.messages)
     if route.policy.token:
@@ -104,8 +105,10 @@ def _parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
         return []
     schema = TypeAdapter(model).json_schema(ref_template=REFERENCE)
     required = schema.get("required", ())
-    return [{"name": name, "in": "query", "required": name in required, "schema": item}
-            for name, item in schema.get("properties", {}).items()]  # fmt: skip
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": item}
+        for name, item in schema.get("properties", {}).items()
+    ]
 
 
 def _schema(kind: Any) -> dict[str, Any]:

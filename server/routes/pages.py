@@ -1,33 +1,30 @@
-"""What a browser is shown: the web editor where it is installed, else our own status page; and the login."""
+"""The pages for browsers: the web editor where it is installed, else our own status page; and the login."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import re
 from functools import cache
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
 
 from graphflow import Problem
-from graphflow.files.shipped import shipped_names
+from graphflow.spi import shipped_names
 
 from ..http.answers import empty
 from ..http.bodies import read_model
 from ..http.gate import cookie_name, cookie_value, is_known, is_right_token
-from ..http.models import LoginBody
+from ..http.own_pages import login_page, own_page
 from ..http.paths import open_file
 from ..http.policies import OPEN, OPEN_WRITE, PAGE, READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
+from ..protocol.requests import LoginBody
 from ..state import STATE
 from .userdata import SETTINGS, user_folder
 
-__all__ = ["ROUTES", "STATIC", "editor_folder", "login_page", "static_file"]
+__all__ = ["ROUTES", "STATIC", "editor_folder", "static_file"]
 
 EDITOR = "comfyui_frontend_package"
 FIRST_TEMPLATE = "text_to_image"
@@ -77,7 +74,7 @@ async def editor_file(request: web.Request) -> web.StreamResponse:
     """Any other path: a file of the editor. The last of all routes."""
     folder = editor_folder()
     if folder is None:
-        raise Refused(404, Problem("not_found", "not found"))
+        raise RequestRefused(404, Problem("not_found", "not found"))
     return await static_file(folder, request.match_info["path"])
 
 
@@ -90,7 +87,7 @@ async def static_file(folder: Path, name: str) -> web.StreamResponse:
         with await asyncio.to_thread(open_file, folder, name) as file:
             content = await asyncio.to_thread(file.read)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(404, Problem("not_found", "not found")) from None
+        raise RequestRefused(404, Problem("not_found", "not found")) from None
     # Names in assets/ carry a digest of what is in them, so they never change.
     keep = "public, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
     headers = {"Content-Security-Policy": EDITOR_POLICY, "Cache-Control": keep}
@@ -101,33 +98,8 @@ def _charset(media: str) -> str | None:
     return "utf-8" if media.startswith("text/") or media.endswith("json") else None
 
 
-# -- our own pages --------------------------------------------------------------------------------------------------------
-
-
-def own_page(name: str, status: int = 200) -> web.Response:
-    text, policy = _own(name)
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
-    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
-
-
-@cache
-def _own(name: str) -> tuple[str, str]:
-    """A page, and a policy that lets only its own script and style run."""
-    text = (files("graphflow_server") / "static" / name).read_text(encoding="utf-8")
-
-    def digests(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        return " ".join(
-            f"'sha256-{base64.b64encode(hashlib.sha256(item.encode()).digest()).decode()}'" for item in found
-        )
-
-    policy = (f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: data:; "
-              f"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
-    return text, policy
-
-
-def login_page(status: int = 401) -> web.Response:
-    return own_page("login.html", status)
+# -- logging in
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def get_login(request: web.Request) -> web.Response:
@@ -144,11 +116,18 @@ async def login(request: web.Request) -> web.Response:
     if options.token is not None and not is_right_token(body.token, options.token):
         # A guess costs time, but only the time of whoever guesses.
         await asyncio.sleep(0.5)
-        raise Refused(401, Problem("wrong_token", "that is not the token of this server"))
+        raise RequestRefused(401, Problem("wrong_token", "that is not the token of this server"))
     response = empty(204)
     if options.token is not None:
-        response.set_cookie(cookie_name(options), cookie_value(options.token), httponly=True, samesite="Strict", path="/",
-                            secure=request.secure, max_age=30 * 86400)  # fmt: skip
+        response.set_cookie(
+            cookie_name(options),
+            cookie_value(options.token),
+            httponly=True,
+            samesite="Strict",
+            path="/",
+            secure=request.secure,
+            max_age=30 * 86400,
+        )
     return response
 
 

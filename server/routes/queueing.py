@@ -12,27 +12,22 @@ from graphflow import Problem
 
 from ..http.answers import answer, answer_made, empty
 from ..http.bodies import read_model, read_query
-from ..http.models import (
+from ..http.policies import READ, WRITE
+from ..http.refusal import RequestRefused
+from ..http.route import Route
+from ..protocol.answers import History, JobCancelled, JobsCancelled, JobsPage, QueueLists, WholeJob
+from ..protocol.requests import (
     Changes,
     FreeBody,
-    History,
     HistoryQuery,
     InterruptBody,
-    JobCancelled,
     JobsCancel,
-    JobsCancelled,
-    JobsPage,
     JobsQuery,
     QueueChanges,
-    QueueLists,
     QueueQuery,
-    WholeJob,
 )
-from ..http.policies import READ, WRITE
-from ..http.refusal import Refused
-from ..http.route import Route
-from ..queue import ACTIVE, Prompt
-from ..queue import State as PromptState
+from ..protocol.words import ACTIVE, StateName
+from ..queue import Prompt
 from ..state import STATE
 from .stored import history_text, queue_text
 
@@ -40,12 +35,12 @@ __all__ = ["ROUTES", "find_prompt"]
 
 PAGE = 1000
 """Waiting prompts in one answer, and the newest entries of the history, unless a number is asked for."""
-STATES: Mapping[str, tuple[PromptState, ...]] = {
+STATES: Mapping[str, tuple[StateName, ...]] = {
     "pending": ("pending",), "in_progress": ("running",), "completed": ("done",), "failed": ("failed",),
     "cancelled": ("cancelled",),
 }  # fmt: skip
 NAMES = {states[0]: name for name, states in STATES.items()}
-PICTURES = ("images", "gifs", "video", "audio")
+IMAGES = ("images", "gifs", "video", "audio")
 
 
 async def get_queue(request: web.Request) -> web.Response:
@@ -111,7 +106,8 @@ async def post_free(request: web.Request) -> web.Response:
     return empty()
 
 
-# -- jobs: the same, as the current editor reads it -----------------------------------------------------------------------
+# -- jobs: the same, as the current editor reads it
+# -----------------------------------------------------------------------
 
 
 async def get_jobs(request: web.Request) -> web.Response:
@@ -119,7 +115,7 @@ async def get_jobs(request: web.Request) -> web.Response:
     names = query.status.split(",") if query.status else list(STATES)
     wrong = [name for name in names if name not in STATES]
     if wrong:
-        raise Refused(
+        raise RequestRefused(
             400, Problem("bad_query", f"found {wrong[0]!r}", input="status", hint="known: " + ", ".join(STATES))
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
@@ -128,10 +124,12 @@ async def get_jobs(request: web.Request) -> web.Response:
         states, query.limit, query.offset, newest_first, query.sort_by is not None
     )
     more = query.offset + len(page.prompts) < page.total
-    return await answer_made(lambda: {
-        "jobs": [_job(prompt) for prompt in page.prompts],
-        "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
-    })  # fmt: skip
+    return await answer_made(
+        lambda: {
+            "jobs": [_job(prompt) for prompt in page.prompts],
+            "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
+        }
+    )
 
 
 async def get_job(request: web.Request) -> web.Response:
@@ -156,25 +154,34 @@ async def cancel_jobs(request: web.Request) -> web.Response:
 
 
 async def find_prompt(request: web.Request) -> Prompt:
-    """The prompt that the path names. Raises Refused (404)."""
+    """The prompt that the path names. Raises RequestRefused (404)."""
     prompt = await request.app[STATE].queue.get(request.match_info["prompt_id"])
     if prompt is None:
-        raise Refused(404, Problem("no_prompt", "there is no such prompt"))
+        raise RequestRefused(404, Problem("no_prompt", "there is no such prompt"))
     return prompt
 
 
 def _job(prompt: Prompt) -> dict[str, Any]:
-    shown = [(node, kind, item) for node, ui in prompt.outputs.items() if isinstance(ui, dict)
-             for kind, items in ui.items() if isinstance(items, list)
-             for item in items if isinstance(item, dict) and "filename" in item]  # fmt: skip
-    preview = next(
-        ({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in PICTURES), None
-    )
+    shown = [
+        (node, kind, item)
+        for node, ui in prompt.outputs.items()
+        if isinstance(ui, dict)
+        for kind, items in ui.items()
+        if isinstance(items, list)
+        for item in items
+        if isinstance(item, dict) and "filename" in item
+    ]
+    preview = next(({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in IMAGES), None)
     job = {
-        "id": prompt.id, "status": NAMES[prompt.state], "create_time": _ms(prompt.created),
-        "execution_start_time": _ms(prompt.started), "execution_end_time": _ms(prompt.finished),
-        "preview_output": preview, "outputs_count": len(shown), "priority": prompt.number,
-    }  # fmt: skip
+        "id": prompt.id,
+        "status": NAMES[prompt.state],
+        "create_time": _ms(prompt.created),
+        "execution_start_time": _ms(prompt.started),
+        "execution_end_time": _ms(prompt.finished),
+        "preview_output": preview,
+        "outputs_count": len(shown),
+        "priority": prompt.number,
+    }
     if prompt.error is not None:
         job["execution_error"] = prompt.error
     workflow = _parsed(prompt.extra_json).get("extra_pnginfo")
@@ -184,7 +191,8 @@ def _job(prompt: Prompt) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A stored document, which may be large: the parser stops at each object, so that other threads have their turns."""
+    """A stored document, which may be large: the parser stops at each object, so that other threads have their
+    turns."""
     found: dict[str, Any] = json.loads(text, object_hook=lambda part: part)
     return found
 

@@ -1,4 +1,4 @@
-"""What the editor keeps of its user: saved workflows and the like, settings, who the user is."""
+"""The data of the editor's user: saved workflows and the like, settings, who the user is."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from graphflow import Problem
 from ..http import strict_json
 from ..http.answers import answer, empty
 from ..http.bodies import read_body, read_json, read_query
-from ..http.models import FileInfo, PathQuery, UserdataQuery, WriteQuery
 from ..http.paths import BadName, composed, entries, move, open_file, remove, write_file
 from ..http.policies import EDITOR_WRITE, READ
-from ..http.refusal import Refused
+from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..state import STATE, State
+from ..protocol.answers import FileInfo
+from ..protocol.requests import PathQuery, UserdataQuery, WriteQuery
+from ..state import STATE, ServerState
 from .files import send_file
 
 __all__ = ["ROUTES", "SETTINGS", "user_folder"]
@@ -33,21 +34,22 @@ TAKEN = Problem("exists", "File already exists", hint="send ?overwrite=true")
 FOLDER = Problem("exists", "a folder has this name", input="file", hint="choose another name")
 
 
-def user_folder(state: State) -> Path:
+def user_folder(state: ServerState) -> Path:
     return state.options.user_dir / "default"
 
 
-def _bad(error: BadName) -> Refused:
-    return Refused(400, Problem("bad_name", str(error), input="file"))
+def _bad(error: BadName) -> RequestRefused:
+    return RequestRefused(400, Problem("bad_name", str(error), input="file"))
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files
+# ----------------------------------------------------------------------------------------------------------------
 
 
 async def list_files(request: web.Request) -> web.Response:
     query = read_query(request, UserdataQuery)
     if not query.dir:
-        raise Refused(400, Problem("bad_query", "it says which folder", input="dir"))
+        raise RequestRefused(400, Problem("bad_query", "the name of a folder is missing", input="dir"))
     found = await _entries(request.app[STATE], query.dir, query.recurse)
     files = [(name, state) for name, state in found if not _is_folder(state)]
     if query.full_info:
@@ -72,7 +74,7 @@ async def list_both(request: web.Request) -> web.Response:
     return answer(rows)
 
 
-async def _entries(state: State, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
+async def _entries(state: ServerState, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
     try:
         return await asyncio.to_thread(entries, user_folder(state), name, recurse, True)
     except (FileNotFoundError, NotADirectoryError):
@@ -93,7 +95,7 @@ async def read(request: web.Request) -> web.StreamResponse:
     try:
         file = await asyncio.to_thread(open_file, user_folder(request.app[STATE]), name, True)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(404, MISSING) from None
+        raise RequestRefused(404, MISSING) from None
     media = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
     return await send_file(request, file, name.rpartition("/")[2], media)
 
@@ -107,11 +109,11 @@ async def write(request: web.Request) -> web.Response:
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:
-        raise Refused(409, TAKEN) from None
+        raise RequestRefused(409, TAKEN) from None
     except IsADirectoryError:
-        raise Refused(409, FOLDER) from None
+        raise RequestRefused(409, FOLDER) from None
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(400, Problem("bad_name", "a part of the name is a file", input="file")) from None
+        raise RequestRefused(400, Problem("bad_name", "a part of the name is a file", input="file")) from None
     return answer(_info(name, written) if query.full_info else name)
 
 
@@ -119,7 +121,7 @@ async def delete(request: web.Request) -> web.Response:
     try:
         await asyncio.to_thread(remove, user_folder(request.app[STATE]), request.match_info["file"], True)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(404, MISSING) from None
+        raise RequestRefused(404, MISSING) from None
     return empty(204)
 
 
@@ -131,18 +133,19 @@ async def rename(request: web.Request) -> web.Response:
     except BadName as error:
         raise _bad(error) from None
     except FileExistsError:
-        raise Refused(409, TAKEN) from None
+        raise RequestRefused(409, TAKEN) from None
     except IsADirectoryError:
-        raise Refused(409, FOLDER) from None
+        raise RequestRefused(409, FOLDER) from None
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(404, MISSING) from None
+        raise RequestRefused(404, MISSING) from None
     return answer(_info(new, moved) if query.full_info else new)
 
 
-# -- settings and users ---------------------------------------------------------------------------------------------------
+# -- settings and users
+# ---------------------------------------------------------------------------------------------------
 
 
-def _load_settings(state: State) -> dict[str, Any]:
+def _load_settings(state: ServerState) -> dict[str, Any]:
     try:
         with open_file(state.options.user_dir, SETTINGS) as file:
             found = strict_json.loads(file.read(LARGEST_SETTINGS + 1))
@@ -164,7 +167,7 @@ async def set_settings(request: web.Request) -> web.Response:
     state = request.app[STATE]
     changes = await read_json(request, state.options.limits)
     if not isinstance(changes, dict):
-        raise Refused(400, Problem("bad_body", "expected a JSON object of settings"))
+        raise RequestRefused(400, Problem("bad_body", "expected a JSON object of settings"))
     return await _change(state, changes)
 
 
@@ -173,11 +176,13 @@ async def set_setting(request: web.Request) -> web.Response:
     return await _change(state, {request.match_info["id"]: await read_json(request, state.options.limits)})
 
 
-async def _change(state: State, changes: dict[str, Any]) -> web.Response:
+async def _change(state: ServerState, changes: dict[str, Any]) -> web.Response:
     def change() -> None:
         content = strict_json.dumps({**_load_settings(state), **changes})
         if len(content) > LARGEST_SETTINGS:
-            raise Refused(413, Problem("too_large", f"all settings together take more than {LARGEST_SETTINGS} bytes"))
+            raise RequestRefused(
+                413, Problem("too_large", f"all settings together take more than {LARGEST_SETTINGS} bytes")
+            )
         write_file(state.options.user_dir, SETTINGS, content, overwrite=True)
 
     async with state.saving:
@@ -191,7 +196,7 @@ async def users(request: web.Request) -> web.Response:
 
 
 async def add_user(request: web.Request) -> web.Response:
-    raise Refused(400, Problem("one_user", "this server has one user", hint="start one server for each user"))
+    raise RequestRefused(400, Problem("one_user", "this server has one user", hint="start one server for each user"))
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""The engine's events in the field's words."""
+"""The engine's events in ComfyUI's words."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from graphflow import GraphFlowError, Workflow
-from graphflow.events import (
-    Event,
+from graphflow import Event, GraphFlowError, Workflow
+from graphflow.spi import (
     Message,
+    ModelEvent,
     NodeBlocked,
     NodeCached,
     NodeDone,
@@ -24,28 +24,29 @@ from graphflow.events import (
     Text,
 )
 
-from ..live.messages import TYPES
-from .outbox import Outbox
-from .places import Places
+from ..protocol.words import MESSAGE_TYPES
+from .folder_names import FolderNames
+from .sender import Sender
 
-__all__ = ["Told"]
+__all__ = ["RunMessages"]
 
-OURS = TYPES | {"preview", "run_stats"}
-"""What the protocol itself says: a node cannot say it in its place."""
+OURS = MESSAGE_TYPES | {"preview", "run_stats"}
+"""Types of the protocol itself, which a node cannot send."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
 LONGEST_TEXT = 500
-"""Characters of a value that is told as text."""
+"""Characters of a value that is shown as text."""
 
 
-class Told:
-    """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread.
+class RunMessages:
+    """Hands the events of one run to a sender, and calls `at(node, display)` before each node. `on_event` is called
+    from any thread.
 
-    Clients are told of failures with the names that `places` has for the folders of this machine.
+    Texts of failures have the names of `places` for the folders of this machine.
     """
 
     def __init__(
-        self, prompt_id: str, workflow: Workflow, outbox: Outbox, places: Places, at: Callable[[str, str], None]
+        self, prompt_id: str, workflow: Workflow, outbox: Sender, places: FolderNames, at: Callable[[str, str], None]
     ) -> None:
         self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
@@ -63,11 +64,13 @@ class Told:
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._models: Counter[str] = Counter()
+        self._read = 0
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
-        if isinstance(event, Picture):  # it may take a while, in which other nodes tell of themselves
-            self._picture(event, display)
+        if isinstance(event, Picture):  # it may take a while, in which other nodes report
+            self._image(event, display)
             return
         with self._lock:
             match event:
@@ -100,6 +103,9 @@ class Told:
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
+                case ModelEvent(action=action, bytes=size):
+                    self._models[action] += 1
+                    self._read += size if action in ("loaded", "paged") else 0
                 case Text(node=node, text=text):
                     self._out.text(node, text)
                 case NodeError(node=node, problem=problem):
@@ -128,17 +134,25 @@ class Told:
             kind, _, message = message.partition(": ")
         inputs = self._workflow[node].inputs if node is not None and node in self._workflow else {}
         return "execution_error", self._data(
-            node_id=node, node_type=self._type(node), executed=self._executed,
+            node_id=node,
+            node_type=self._type(node),
+            executed=self._executed,
             exception_message=message + (f" ({first['hint']})" if first.get("hint") else "") + "\n",
-            exception_type=kind, traceback=[], current_outputs=[], timestamp=_now_ms(), problems=problems,
+            exception_type=kind,
+            traceback=[],
+            current_outputs=[],
+            timestamp=_now_ms(),
+            problems=problems,
             current_inputs={name: [_short(value)] for name, value in inputs.items() if not isinstance(value, list)},
-        )  # fmt: skip
+        )
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps."""
+        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what devices
+        did with models."""
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
-        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes}
+        models = {"actions": dict(self._models), "bytes": self._read}
+        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -150,8 +164,13 @@ class Told:
         return {**problem, **texts}
 
     def _names(self, node: str, display: str) -> dict[str, Any]:
-        return {"node_id": node, "prompt_id": self._prompt_id, "display_node_id": display, "real_node_id": node,
-                "parent_node_id": None if display == node else display}  # fmt: skip
+        return {
+            "node_id": node,
+            "prompt_id": self._prompt_id,
+            "display_node_id": display,
+            "real_node_id": node,
+            "parent_node_id": None if display == node else display,
+        }
 
     def _state(self, node: str, display: str, value: float, total: float, state: str) -> dict[str, Any]:
         return {"value": value, "max": total, "state": state, **self._names(node, display)}
@@ -161,12 +180,12 @@ class Told:
         total = self._total.get(node, 1)
         self._out.progress(node, self._state(node, display, total, total, state))
 
-    def _picture(self, picture: Picture, display: str) -> None:
-        metadata = {**self._names(picture.node, display), "image_type": picture.type}
-        if picture.is_result:
-            self._out.picture(metadata, picture.make())
+    def _image(self, image: Picture, display: str) -> None:
+        metadata = {**self._names(image.node, display), "image_type": image.type}
+        if image.is_result:
+            self._out.image(metadata, image.make())
         else:
-            self._out.preview(picture.node, metadata, picture.make)
+            self._out.preview(image.node, metadata, image.make)
 
     def _count(self, node: str, display: str, seconds: float) -> None:
         self._executed.append(node)
@@ -186,9 +205,10 @@ def _public(ui: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of this machine: a file is named by filename, subfolder and type."""
     return {
         key: [{k: v for k, v in item.items() if k != "path"} if isinstance(item, dict) else item for item in items]
-        if isinstance(items, (list, tuple)) else items
+        if isinstance(items, (list, tuple))
+        else items
         for key, items in ui.items()
-    }  # fmt: skip
+    }
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:

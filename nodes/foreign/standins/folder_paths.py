@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem
-from graphflow.foreign import current_settings
+from graphflow.spi import current_settings
 
 supported_pt_extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 _ADDED = {}

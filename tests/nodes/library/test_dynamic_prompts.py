@@ -45,8 +45,8 @@ def test_a_template_that_is_wrong_is_refused_before_anything_runs_and_so_is_a_mi
 @pytest.mark.parametrize("template", ["${x={a|b}} ${x}", "${colour}", "a ${n=!{1|2}}"])
 def test_variables_are_refused_not_written_out(template):
     with pytest.raises(gf.InvalidWorkflow, match="looks like a variable"):
-        gf.prompts(template)
+        gf.template_texts(template)
 
 
 def test_a_dollar_before_a_choice_is_a_dollar():
-    assert gf.prompts("for ${5|10}") == ["for $5", "for $10"]
+    assert gf.template_texts("for ${5|10}") == ["for $5", "for $10"]

@@ -15,10 +15,12 @@ from threading import Event as Flag
 import numpy as np
 import pytest
 import torch
+from graphflow_nodes.files import read_image
 from graphflow_nodes.files.prefixes import target_of
 from graphflow_nodes.files.user_files import save_numbered
 from graphflow_nodes.library import images
 from graphflow_nodes.library.images import load_image, preview_image, save_image
+from graphflow_nodes.limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -37,9 +39,31 @@ def load(folder, name):
     return load_image(gf.Settings(input_dir=folder), name)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tiff", "a.gif"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.png",
+        "a.apng",
+        "a.jpg",
+        "a.jfif",
+        "a.jpe",
+        "a.webp",
+        "a.bmp",
+        "a.dib",
+        "a.tiff",
+        "a.gif",
+        "a.avif",
+        "a.tga",
+        "a.jp2",
+        "a.ppm",
+        "a.ico",
+        "a.qoi",
+    ],
+)
 def test_every_common_format_is_read(tmp_path, name):
-    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / name)
+    options = {"sizes": [(6, 4)]} if name == "a.ico" else {}
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / name, **options)
+    assert name in images.input_names(gf.Settings(input_dir=tmp_path))
     picture, mask = load(tmp_path, name)
     assert picture.shape == (1, 4, 6, 3) and picture.dtype == torch.float32
     torch.testing.assert_close(picture[0, 0, 0], torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=0.01)
@@ -100,7 +124,7 @@ def test_a_picture_that_ends_early_is_named(tmp_path):
 
 
 def test_a_picture_of_more_pixels_than_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(read_image, "LIMITS", Limits(pixels=100))
     Image.new("RGB", (11, 10)).save(tmp_path / "a.png")
     with pytest.raises(gf.GraphFlowError) as error:
         load(tmp_path, "a.png")

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from graphflow_nodes.devices import shared_pool
-from graphflow_nodes.families.latent_format import latent_scale
+from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.library.latents import add_noise
+from graphflow_nodes.model.levels import Discrete
+from graphflow_nodes.model.prediction import Epsilon
 from graphflow_nodes.samplers.names import SAMPLER_NAMES
-from graphflow_nodes.samplers.table import ModelSampling, schedule
+from graphflow_nodes.samplers.table import schedule
 
 import graphflow as gf
 
@@ -36,12 +37,17 @@ def asked(engine):
     """Every forward pass of the U-Net while a test runs: x, timestep and context."""
     loaded = engine.run(gf.Workflow.from_json(BASE), targets=["4"])["4"].outputs["MODEL"]
     calls = []
-    handle = shared_pool(SETTINGS.device).unet(loaded).register_forward_pre_hook(
-        lambda _, args, kwargs: calls.append(SimpleNamespace(x=args[0], timestep=args[1], context=kwargs["encoder_hidden_states"])),
-        with_kwargs=True,
-    )  # fmt: skip
-    yield calls
-    handle.remove()
+
+    def note(_, args, kwargs):
+        given = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)) | kwargs
+        calls.append(
+            SimpleNamespace(x=given["sample"], timestep=given["timestep"], context=given["encoder_hidden_states"])
+        )
+
+    with open_device(SETTINGS).use(loaded, "denoiser") as part:
+        handle = part.module.register_forward_pre_hook(note, with_kwargs=True)
+        yield calls
+        handle.remove()
 
 
 def graph(kind="KSampler", nodes=None, **inputs):
@@ -85,7 +91,7 @@ def test_a_seed_is_the_noise_of_a_cpu_generator(engine, asked):
 def test_a_batch_draws_its_noise_at_once(engine, asked):
     nodes = {"5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 3}}}
     assert latent(engine, nodes=nodes, seed=7, cfg=1.0).shape == (3, 4, 8, 8)
-    torch.testing.assert_close(asked[0].x, noise(7, 3), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(asked[0].x[:3], noise(7, 3), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
@@ -97,22 +103,22 @@ def test_a_seed_gives_the_same_bits_again_and_another_seed_does_not(engine, samp
 
 def test_the_timesteps_are_those_of_the_schedule(engine, asked):
     latent(engine, steps=5, scheduler="normal", cfg=1.0)
-    sigmas = schedule("normal", 5, ModelSampling())
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in sigmas[:-1]]
+    sigmas = schedule("normal", 5, Epsilon())
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in sigmas[:-1]]
     assert int(asked[0].timestep[0]) == 999 and int(asked[-1].timestep[0]) == 0
 
 
 def test_dpm_2_leaves_the_lowest_noise_level_out_and_makes_as_many_steps_as_are_asked_for(engine, asked):
     latent(engine, steps=3, sampler_name="dpm_2", scheduler="normal", cfg=1.0)
-    first, second, third, _ = schedule("normal", 4, ModelSampling())[:4]
+    first, second, third, _ = schedule("normal", 4, Epsilon())[:4]
     walked = [first, (first * second).sqrt(), second, (second * third).sqrt(), third]
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in walked]
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in walked]
 
 
 def test_denoise_below_1_makes_the_last_steps_of_a_longer_schedule(engine, asked):
     latent(engine, steps=3, denoise=0.5, cfg=1.0, scheduler="normal")
-    long = schedule("normal", 6, ModelSampling())[-4:]
-    assert [int(call.timestep[0]) for call in asked] == [int(ModelSampling().timestep(s)) for s in long[:-1]]
+    long = schedule("normal", 6, Epsilon())[-4:]
+    assert [int(call.timestep[0]) for call in asked] == [int(Epsilon().time(s)) for s in long[:-1]]
 
 
 def test_denoise_starts_from_the_latent_under_noise(engine, asked):
@@ -122,8 +128,8 @@ def test_denoise_starts_from_the_latent_under_noise(engine, asked):
     }
     asked.clear()
     latent(engine, nodes=nodes, latent_image=["1", 0], steps=2, denoise=0.5, seed=9, cfg=1.0)
-    sigma = schedule("karras", 4, ModelSampling())[-3]
-    scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
+    sigma = schedule("karras", 4, Epsilon())[-3]
+    scale = engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].latent.scale
     torch.testing.assert_close(
         asked[4].x, (start * scale + sigma * noise(9)) / (sigma**2 + 1).sqrt(), rtol=1e-3, atol=1e-3
     )
@@ -156,10 +162,10 @@ def test_two_parts_of_a_schedule_equal_the_whole(engine):
 
 def test_an_early_end_removes_what_is_left_of_the_noise_unless_it_is_to_stay(engine, asked):
     """An Euler step from s to t goes to D + (x - D) t / s; the step that removes the rest goes to D."""
-    scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
+    scale = engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].latent.scale
     clean = advanced(engine, steps=6, end_at_step=2) * scale
     assert len(asked) == 2
-    _, s, t = schedule("karras", 6, ModelSampling())[:3]
+    _, s, t = schedule("karras", 6, Epsilon())[:3]
     x = asked[1].x[:1] * (s**2 + 1).sqrt()
     noisy = advanced(engine, steps=6, end_at_step=2, return_with_leftover_noise="enable") * scale
     torch.testing.assert_close(noisy, clean + (x - clean) * t / s, rtol=1e-3, atol=1e-3)
@@ -192,10 +198,10 @@ def test_combined_conditionings_are_averaged(engine, asked):
     torch.testing.assert_close(both, sum(parts) / 2, rtol=1e-3, atol=1e-3)
 
 
-def test_prompts_of_different_lengths_go_together(engine, asked):
+def test_prompts_of_different_lengths_are_asked_one_after_the_other(engine, asked):
     long = {"6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "apple " * 160}}}
     latent(engine, nodes=long, steps=1)
-    assert asked[0].context.shape[:2] == (2, 3 * 77)
+    assert [tuple(call.context.shape[:2]) for call in asked] == [(1, 77), (1, 3 * 77)]
 
 
 def test_a_zeroed_conditioning_is_zero(engine, asked):
@@ -219,7 +225,7 @@ def test_progress_and_previews_come_with_every_step(engine):
 def test_the_forward_process_has_the_mean_and_the_variance_of_its_closed_form(timestep):
     """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, equation 4), in the unit of the U-Net."""
     x = add_noise({"samples": torch.full((1, 4, 512, 512), 2.0), "more": 1}, seed=3, timestep=timestep)
-    kept = float(ModelSampling().alphas_cumprod[timestep])
+    kept = float(Discrete().alphas_cumprod()[timestep])
     variance = (1 - kept) / 0.18215**2
     assert abs(float(x["samples"].mean()) - 2.0 * kept**0.5) < 4 * (variance / 4 / 512**2) ** 0.5
     assert abs(float(x["samples"].var()) / variance - 1) < 0.01 and x["more"] == 1
@@ -239,8 +245,8 @@ def test_the_noise_of_the_forward_process_has_unit_variance_for_the_model_whose_
         "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512}},
     }
     noised = latent(engine, nodes=nodes, target="1")
-    scale = latent_scale(engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].source)
-    kept = float(ModelSampling().alphas_cumprod[999])
+    scale = engine.run(graph(), targets=["4"])["4"].outputs["MODEL"].latent.scale
+    kept = float(Discrete().alphas_cumprod()[999])
     assert abs(float((noised * scale).var()) / (1 - kept) - 1) < 0.05
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from graphflow_server.live.outbox import Closed, Outbox, Rank
+from graphflow_server.live.outbox import Outbox, OutboxClosed, Rank
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +71,7 @@ def test_an_outbox_that_was_too_slow_gives_nothing_more():
         outbox.put("s", Rank.STATE)
         outbox.close(slow=True)
         assert outbox.was_slow.is_set()
-        with pytest.raises(Closed) as closed:
+        with pytest.raises(OutboxClosed) as closed:
             await outbox.get()
         assert closed.value.slow
 
@@ -85,7 +85,7 @@ def test_a_closed_outbox_gives_what_it_has_and_then_ends():
         outbox.close()
         outbox.put("too late", Rank.STATE)
         assert await outbox.get() == "last words"
-        with pytest.raises(Closed) as closed:
+        with pytest.raises(OutboxClosed) as closed:
             await outbox.get()
         assert not closed.value.slow
 
@@ -118,7 +118,7 @@ def test_whatever_comes_it_stays_below_its_limit_and_loses_no_state_message(acti
         try:
             while True:
                 got.append(await outbox.get())
-        except Closed:
+        except OutboxClosed:
             pass
         assert [text for text in got if text[3] == "S"] == sent
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from graphflow_server.queue import Refused
+from graphflow_server.queue import QueueUnavailable
 
 
 def test_a_reader_that_comes_back_at_any_event_hears_the_rest_once_and_in_order(place, prompt, run):
@@ -60,7 +60,7 @@ def test_whoever_waits_while_the_server_shuts_down_is_answered_with_what_is_know
             queue.cancel("a"),
             queue.submit(prompt(write="b")),
         ):
-            with pytest.raises(Refused, match="shutting down"):
+            with pytest.raises(QueueUnavailable, match="shutting down"):
                 await asyncio.wait_for(question, 5)
 
     async def _all(events):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from graphflow_server.queue import Conflict, Refused, Submission, ledger, reading, upkeep
-from graphflow_server.queue.store import Store
+from graphflow_server.queue import Conflict, QueueUnavailable, Submission, ledger, reading, upkeep
+from graphflow_server.queue.store import QueueStore
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -39,7 +39,7 @@ class Ledger(RuleBasedStateMachine):
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.told = []
-        self.store = Store(self.folder / "queue.sqlite", lambda events, _: self.told.extend(events))
+        self.store = QueueStore(self.folder / "queue.sqlite", lambda events, _: self.told.extend(events))
         self.known: dict[str, Known] = {}
         self.accepted = 0
         self.held: tuple[str, int] | None = None
@@ -70,7 +70,7 @@ class Ledger(RuleBasedStateMachine):
                 self.do(lambda tx: ledger.accept(tx, wanted, MOST))
             return
         if known is None and sum(self.known[key].sender == sender for key in self.waiting()) >= MOST:
-            with pytest.raises(Refused, match="wait already"):
+            with pytest.raises(QueueUnavailable, match="wait already"):
                 self.do(lambda tx: ledger.accept(tx, wanted, MOST))
             return
         answer = self.do(lambda tx: ledger.accept(tx, wanted, MOST))
@@ -136,7 +136,7 @@ class Ledger(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.store.close()
-        self.store = Store(self.folder / "queue.sqlite", lambda events, _: self.told.extend(events))
+        self.store = QueueStore(self.folder / "queue.sqlite", lambda events, _: self.told.extend(events))
         self.do(lambda tx: ledger.recover(tx, LIMIT))
         if self.held is not None:
             self.crashed()

@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import wait
 
 import pytest
-from graphflow_server.queue import Counts, Refused, Submission, ledger, reading, schema
-from graphflow_server.queue.store import Store
+from graphflow_server.queue import Counts, QueueUnavailable, Submission, ledger, reading, schema
+from graphflow_server.queue.store import QueueStore
 
 from graphflow import GraphFlowError
 
@@ -18,7 +18,7 @@ def submission(name: str) -> Submission:
 
 def test_what_is_asked_for_at_the_same_time_is_committed_in_one_go(tmp_path):
     commits = []
-    store = Store(tmp_path / "q", lambda events, counts: commits.append(counts))
+    store = QueueStore(tmp_path / "q", lambda events, counts: commits.append(counts))
     gate, begun = threading.Event(), threading.Event()
     blocked = store.write(lambda _: (begun.set(), gate.wait(10)))
     begun.wait(10)
@@ -31,7 +31,7 @@ def test_what_is_asked_for_at_the_same_time_is_committed_in_one_go(tmp_path):
 
 
 def test_an_action_that_fails_is_undone_alone(tmp_path):
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
 
     def fail(tx):
         ledger.accept(tx, submission("half"))
@@ -50,7 +50,7 @@ def test_an_action_that_fails_is_undone_alone(tmp_path):
 
 
 def test_an_acceptance_is_synced_to_the_disk(tmp_path):
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
     mode = store.write(
         lambda tx: (
             tx.db.execute("PRAGMA journal_mode").fetchone()[0],
@@ -62,11 +62,11 @@ def test_an_acceptance_is_synced_to_the_disk(tmp_path):
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path):
-    Store(tmp_path / "q").close()
+    QueueStore(tmp_path / "q").close()
     with sqlite3.connect(tmp_path / "q") as db:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(GraphFlowError, match="newer version of graphflow"):
-        Store(tmp_path / "q")
+        QueueStore(tmp_path / "q")
     with sqlite3.connect(tmp_path / "q") as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == 99
 
@@ -74,15 +74,19 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path):
 def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it(tmp_path, monkeypatch):
     monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", schema.MIGRATIONS[:1])
     monkeypatch.setattr("graphflow_server.queue.store._count", lambda _: Counts())
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
     for number, name in enumerate("abc"):
         row = (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None)
-        store.write(lambda tx, row=row: tx.db.execute(
-            "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
-            "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')", row)).result(10)  # fmt: skip
+        store.write(
+            lambda tx, row=row: tx.db.execute(
+                "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
+                "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')",
+                row,
+            )
+        ).result(10)
     store.close()
     monkeypatch.undo()
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
     assert store.counts == Counts(pending=2)
     assert store.read(lambda db: db.execute("SELECT * FROM waiting").fetchall()).result(10) == [("", 2)]
     found = store.read(lambda db: reading.listing(db, ("pending", "cancelled"), 10, 0, False)).result(10)
@@ -91,13 +95,13 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
 
 
 def test_an_upgrade_that_is_killed_half_way_changes_nothing_and_goes_through_later(tmp_path, monkeypatch):
-    Store(tmp_path / "q").close()
+    QueueStore(tmp_path / "q").close()
     step = ("ALTER TABLE prompts ADD COLUMN more TEXT", "NOT SQL AT ALL")
     monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", (*schema.MIGRATIONS, step))
     with pytest.raises(sqlite3.Error):
-        Store(tmp_path / "q")
+        QueueStore(tmp_path / "q")
     monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", (*schema.MIGRATIONS, step[:1]))
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
     columns = store.read(lambda db: [row[1] for row in db.execute("PRAGMA table_info(prompts)")]).result(10)
     assert columns.count("more") == 1
     store.close()
@@ -106,7 +110,7 @@ def test_an_upgrade_that_is_killed_half_way_changes_nothing_and_goes_through_lat
 def test_a_file_that_is_no_database_is_refused_with_a_hint(tmp_path):
     (tmp_path / "q").write_bytes(b"these are not the tables you are looking for" * 100)
     with pytest.raises(GraphFlowError, match="cannot open the queue") as error:
-        Store(tmp_path / "q")
+        QueueStore(tmp_path / "q")
     assert "move the file away" in error.value.problems[0].hint
 
 
@@ -131,7 +135,7 @@ def test_a_full_disk_refuses_and_takes_prompts_again_when_there_is_space(place, 
                 queue._store.write(lambda tx: tx.db.execute("PRAGMA max_page_count=1").fetchone())
             )
             await limit
-            with pytest.raises(Refused, match="cannot be written") as error:
+            with pytest.raises(QueueUnavailable, match="cannot be written") as error:
                 for _ in range(100):
                     await queue.submit(prompt(write="x" * 10_000))
             assert error.value.problems[0].code == "no_disk"
@@ -194,10 +198,14 @@ def test_on_a_full_disk_nothing_is_changed_but_an_interrupt_reaches_its_run_and_
                     break
             commit, queue._store._commit = queue._store._commit, refuse
             for change in (
-                queue.cancel("waits"), queue.delete(["waits"]), queue.clear(), queue.move("waits"), queue.delete_history(),
+                queue.cancel("waits"),
+                queue.delete(["waits"]),
+                queue.clear(),
+                queue.move("waits"),
+                queue.delete_history(),
                 queue.interrupt(),
-            ):  # fmt: skip
-                with pytest.raises(Refused, match="cannot be written: database or disk is full") as error:
+            ):
+                with pytest.raises(QueueUnavailable, match="cannot be written: database or disk is full") as error:
                     await change
                 assert error.value.problems[0].code == "no_disk"
             while queue.progress() is not None:
@@ -225,7 +233,7 @@ def test_an_interrupt_that_could_not_be_written_down_wins_though_its_node_got_th
                     break
             cancel = ledger.cancel
             monkeypatch.setattr(ledger, "cancel", full)
-            with pytest.raises(Refused):
+            with pytest.raises(QueueUnavailable):
                 await queue.interrupt()
             monkeypatch.setattr(ledger, "cancel", cancel)
             assert (await queue.wait(running.prompt_id, 30)).state == "cancelled"
@@ -326,7 +334,7 @@ def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing
     fail_at, failed = 0, True
     while failed:
         fail_at += 1
-        store = Store(tmp_path / f"q{fail_at}")
+        store = QueueStore(tmp_path / f"q{fail_at}")
         store._db = flaky = Flaky(store._db, fail_at, afterwards)
         found = scripted_session(store)
         failed = flaky.failed
@@ -361,10 +369,12 @@ def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, 
 
 def test_what_is_nested_too_deeply_for_the_file_keeps_no_prompt_from_its_end(tmp_path):
     """SQLite reads JSON to a depth of 1000; a workflow or an output beyond that ends like any other."""
-    store = Store(tmp_path / "q")
+    store = QueueStore(tmp_path / "q")
     deep = "[" * 5000 + "]" * 5000
-    shown = [("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
-             for node, value in (("1", "[2]"), ("2", deep))]  # fmt: skip
+    shown = [
+        ("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
+        for node, value in (("1", "[2]"), ("2", deep))
+    ]
     store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(10)
     store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(10)
     held = store.write(ledger.claim).result(10)

@@ -3,7 +3,7 @@
 import enum
 
 from graphflow import Cancelled
-from graphflow.foreign import current, current_settings
+from graphflow.spi import current, current_settings
 
 InterruptProcessingException = Cancelled
 
@@ -38,9 +38,9 @@ def __getattr__(name):
 
 
 def get_torch_device():
-    import torch
+    from graphflow_nodes.devices.device import find_device
 
-    return torch.device(current_settings().device)
+    return find_device(current_settings())
 
 
 def _cpu():

@@ -1,6 +1,6 @@
 """Values and graphs of a run."""
 
 from graphflow import Blocked as ExecutionBlocker
-from graphflow.foreign.classes import DynamicGraph as DynamicPrompt
+from graphflow.spi import DynamicGraph as DynamicPrompt
 
 __all__ = ["DynamicPrompt", "ExecutionBlocker"]

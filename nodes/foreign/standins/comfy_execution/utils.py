@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from graphflow.foreign import current
+from graphflow.spi import current
 
 
 class ExecutionContext(NamedTuple):

@@ -1,7 +1,6 @@
 """Which socket types go together."""
 
-from graphflow.foreign.sockets import type_name
-from graphflow.nodetype.types import compatible
+from graphflow.spi import compatible, type_name
 
 
 def validate_node_input(received_type, input_type, strict=False):

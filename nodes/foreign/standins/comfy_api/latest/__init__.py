@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from comfy_api.input import AudioInput, VideoInput
 from comfy_api.input_impl import VideoFromComponents, VideoFromFile
 from comfy_api.util import VideoCodec, VideoComponents, VideoContainer
-from graphflow.foreign import current
+from graphflow.spi import current
 
 from . import io, ui
 
@@ -74,7 +74,7 @@ class Input:
 
 
 class InputImpl(Input):
-    """Values of pictures and latents are plain tensors and dicts here."""
+    """Values of images and latents are plain tensors and dicts here."""
 
     VideoFromFile = VideoFromFile
     VideoFromComponents = VideoFromComponents

@@ -2,7 +2,7 @@
 
 import random
 
-from graphflow.foreign import inner_context
+from graphflow.spi import inner_context
 
 
 class _UIOutput:
@@ -50,16 +50,16 @@ def to_pillow(image):
 
 
 class ImageSaveHelper:
-    """Writes pictures with the workflow embedded."""
+    """Writes images with the workflow embedded."""
 
     @staticmethod
     def save_images(images, filename_prefix, folder_type, cls=None, compress_level=4):
-        from graphflow_nodes.library.images import saved_pictures
+        from graphflow_nodes.library.images import saved_images
 
         context = inner_context("save_images")
         settings, kind = context.settings, getattr(folder_type, "value", folder_type)
         folder = {"output": settings.output_dir, "temp": settings.temp_dir}[kind]
-        saved = saved_pictures(images, context, folder, filename_prefix, kind, None, compress_level)
+        saved = saved_images(images, context, folder, filename_prefix, kind, None, compress_level)
         return [SavedResult(item["filename"], item["subfolder"], item["type"]) for item in saved]
 
     @staticmethod

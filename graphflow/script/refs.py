@@ -1,0 +1,161 @@
+"""References to nodes: a node function returns one. It has the outputs of the node and the places of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..document.workflow import Link, Place
+from ..nodetype.node import NodeType
+from ..problem import InvalidWorkflow, Problem, did_you_mean
+
+__all__ = ["Made", "NodeRef", "Outputs", "Scope", "Value", "ref_of", "link_of", "made_of", "slot_of"]
+
+
+class NodeRef:
+    """A reference to a node. Attributes: its outputs by name, and the Place of each input (`sampler.seed`).
+
+    Where an input is called like an output, or is not a Python name, write `gf.Place(ref.node_id, "name")`.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self, made: Made) -> None:
+        self._made = made
+
+    @property
+    def node_id(self) -> str:
+        """Its id in the graph. Raises InvalidWorkflow if it is in none yet."""
+        if self._made.graph is None or self._made.id is None:
+            raise InvalidWorkflow(
+                [
+                    Problem(
+                        "no_graph",
+                        f"this {self._made.class_type} is in no graph yet, so it has no id",
+                        hint="make it inside `with gf.Graph() as g:`, or put it into one: gf.Graph.of(out)",
+                    )
+                ]
+            )
+        return self._made.id
+
+    if not TYPE_CHECKING:  # the stubs list the attributes, so a checker knows of no other
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            made = self._made
+            outputs = made.output_names
+            if name in outputs:
+                return Value(made, outputs.index(name))
+            plain = name.removesuffix("_")
+            for key in (name, plain, plain.replace("__", ".")):
+                if key in made.inputs or key in made.declared:
+                    return Place(self.node_id, key)
+            known = [*outputs, *made.inputs, *made.declared]
+            hint = did_you_mean(name, dict.fromkeys(known))
+            raise AttributeError(f"{made.class_type} has no output or input {name!r}" + (f"; {hint}" if hint else ""))
+
+    def __dir__(self) -> list[str]:
+        return sorted({"node_id", *self._made.output_names, *self._made.inputs, *self._made.declared})
+
+    def __repr__(self) -> str:
+        return f"<{self._made.class_type}{'' if self._made.id is None else ' ' + self._made.id}>"
+
+
+class Value(NodeRef):
+    """One output of a node: what is handed to an input of another one."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, made: Made, slot: int) -> None:
+        super().__init__(made)
+        self._slot = slot
+
+    def __iter__(self) -> Iterator[Value]:
+        raise TypeError(f"this is one output of a {self._made.class_type}: there is nothing to unpack")
+
+    def __repr__(self) -> str:
+        names = self._made.output_names
+        return super().__repr__()[:-1] + f" {names[self._slot] if self._slot < len(names) else self._slot}>"
+
+
+class Outputs(NodeRef):
+    """A node with several outputs (or of an unknown type): they unpack, and have numbers and names."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Value]:
+        return (Value(self._made, slot) for slot in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._made.output_names)
+
+    def __getitem__(self, slot: int) -> Value:
+        if self._made.kind is not None and not -len(self) <= slot < len(self):
+            raise IndexError(f"{self._made.class_type} has {len(self)} outputs")
+        return Value(self._made, slot % len(self) if self._made.kind is not None else slot)
+
+
+def ref_of(made: Made) -> NodeRef:
+    """A node with one output is that output as well."""
+    if made.kind is None or len(made.kind.outputs) > 1:
+        return Outputs(made)
+    return Value(made, 0) if made.kind.outputs else NodeRef(made)
+
+
+def made_of(ref: NodeRef) -> Made:
+    """The node that it refers to."""
+    return ref._made
+
+
+def slot_of(value: Value) -> int:
+    """The number of the output."""
+    return value._slot
+
+
+def link_of(value: Value) -> Link:
+    """Raises InvalidWorkflow if its node is in no graph yet."""
+    return Link(value.node_id, value._slot)
+
+
+class Scope:
+    """One call of a subgraph."""
+
+    __slots__ = ("name", "outer")
+
+    def __init__(self, name: str, outer: Scope | None) -> None:
+        self.name, self.outer = name, outer
+
+
+class Made:
+    """A node, in a graph or free. Its id is decided when it joins a graph."""
+
+    __slots__ = ("class_type", "graph", "id", "inputs", "kind", "scope", "title")
+
+    def __init__(
+        self,
+        kind: NodeType | None,
+        class_type: str,
+        inputs: Mapping[str, Any],
+        id: str | None,
+        title: str | None,
+        scope: Scope | None,
+    ) -> None:
+        self.kind, self.class_type, self.inputs = kind, class_type, inputs
+        self.id, self.title, self.scope = id, title, scope
+        self.graph: object | None = None
+        """The Graph that it is in."""
+
+    @property
+    def output_names(self) -> list[str]:
+        return [output.name for output in self.kind.outputs] if self.kind is not None else []
+
+    @property
+    def declared(self) -> list[str]:
+        """The inputs of its type that stand for one value."""
+        inputs = self.kind.inputs.values() if self.kind is not None else ()
+        return [item.name for item in inputs if item.grow is None and item.rows is None]
+
+    @property
+    def sources(self) -> list[Made]:
+        return [value._made for value in self.inputs.values() if isinstance(value, Value)]

@@ -1,0 +1,52 @@
+"""The sources of a workflow: itself, a graph, its JSON, or a file of any format.
+
+This stands above the document, the formats and the drawings, and brings them together: importing it lets
+`Workflow.load` read every format and a notebook show a workflow as a graph.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .document.workflow import Reader, Source, Workflow
+from .formats import read
+from .formats.editor import is_editor_format
+from .formats.files import read_file
+from .formats.object_info import NodeInfos, RegistryInfos
+from .look.draw import to_svg
+from .problem import Problem
+from .registry import Registry
+from .settings import Settings
+
+__all__ = ["Source", "Workflow", "as_workflow"]
+
+
+def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
+    """The workflow that is meant. `infos` describe the node types, for the editor's format; by default those that are
+    installed. Raises InvalidWorkflow."""
+    return source if isinstance(source, Workflow) else AnyFormat(infos).workflow(source)
+
+
+class AnyFormat(Reader):
+    """Reads every format, and draws."""
+
+    def __init__(self, infos: NodeInfos | None = None) -> None:
+        self._given = infos
+
+    @cached_property
+    def _infos(self) -> NodeInfos:
+        return self._given if self._given is not None else RegistryInfos(Registry.installed(), Settings())
+
+    def load(self, path: str | Path) -> Workflow:
+        return self.from_json(read_file(path).data)
+
+    def read(self, data: Any) -> tuple[Workflow, list[Problem]]:
+        return read(data, self._infos if is_editor_format(data) else None)
+
+    def to_html(self, workflow: Workflow) -> str:
+        return to_svg(workflow)
+
+
+Workflow.reader = AnyFormat()

@@ -1,0 +1,135 @@
+"""All that node packages and the server use of the engine besides `graphflow` itself.
+
+`graphflow` is for everybody. This module is for packages that extend the engine: the node library, the modules that
+packs of others import, the server. A name is imported when it is first used, so importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache import default_folder
+    from .check.validate import with_malformed
+    from .cli.common import (
+        DONE,
+        FAILED,
+        add_cache_options,
+        add_folder_options,
+        cache_folder,
+        complain,
+        computing,
+        parse_size,
+    )
+    from .cli.threads import prepare_threads
+    from .document.node import as_link
+    from .events import (
+        Message,
+        ModelEvent,
+        NodeBlocked,
+        NodeCached,
+        NodeDone,
+        NodeError,
+        NodeStarted,
+        Picture,
+        Progress,
+        RunDone,
+        RunStarted,
+        Text,
+    )
+    from .files.digests import Digests, walk_once
+    from .files.filenames import mended, why_not
+    from .files.shipped import shipped_names, shipped_text
+    from .foreign.classes import DynamicGraph
+    from .foreign.current import current, current_settings, inner_context
+    from .foreign.sockets import type_name
+    from .formats import read
+    from .formats.editor import from_workflow
+    from .formats.object_info import RegistryInfos, describe, describe_all
+    from .look.draw import to_svg
+    from .nodetype.wires import compatible
+    from .values import share
+    from .values.wires import Check, Misfit, in_words
+
+__all__ = [
+    "add_cache_options",
+    "add_folder_options",
+    "as_link",
+    "with_malformed",
+    "cache_folder",
+    "Check",
+    "compatible",
+    "complain",
+    "computing",
+    "current",
+    "current_settings",
+    "default_folder",
+    "describe",
+    "describe_all",
+    "Digests",
+    "DONE",
+    "DynamicGraph",
+    "FAILED",
+    "from_workflow",
+    "in_words",
+    "inner_context",
+    "mended",
+    "Message",
+    "Misfit",
+    "ModelEvent",
+    "NodeBlocked",
+    "NodeCached",
+    "NodeDone",
+    "NodeError",
+    "NodeStarted",
+    "parse_size",
+    "Picture",
+    "prepare_threads",
+    "Progress",
+    "read",
+    "RegistryInfos",
+    "RunDone",
+    "RunStarted",
+    "share",
+    "shipped_names",
+    "shipped_text",
+    "Text",
+    "to_svg",
+    "type_name",
+    "walk_once",
+    "why_not",
+]
+
+_NAMES = {
+    "cache": "default_folder",
+    "check.validate": "with_malformed",
+    "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
+    "cli.threads": "prepare_threads",
+    "document.node": "as_link",
+    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "files.digests": "Digests walk_once",
+    "files.filenames": "mended why_not",
+    "files.shipped": "shipped_names shipped_text",
+    "foreign.classes": "DynamicGraph",
+    "foreign.current": "current current_settings inner_context",
+    "foreign.sockets": "type_name",
+    "formats": "read",
+    "formats.editor": "from_workflow",
+    "formats.object_info": "RegistryInfos describe describe_all",
+    "look.draw": "to_svg",
+    "nodetype.wires": "compatible",
+    "values": "share",
+    "values.wires": "Check Misfit in_words",
+}
+"""Module -> its names: the imports above, for the moment when a name is used."""
+
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    value = getattr(import_module(f".{_MODULES[name]}", __package__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,312 @@
+"""The pass loop of a device: one thread that makes all forward passes, shared by samplers whose rows may share one.
+
+A sampler takes a seat and asks for rows. Rows with equal keys may share a pass, whoever asks for them: the key holds the
+weights, the patches of the call, the shapes, and whatever else the call sees, so nothing that matters can differ.
+
+A pass has a fixed size: 1, 2, 4, 8 or 16 rows, filled up with copies of its last row. The bits of a row depend on the size
+of its pass and on nothing else (measured: a float32 matrix product of 1 to 3 rows has other bits than one of 4 and more).
+The size of a seat is settled before its first question and never changes, so load and neighbours change no bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from threading import Condition, Thread, current_thread
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.entry import Row
+from .sizes import SIZES
+
+__all__ = ["Call", "Counts", "PassLoop", "Seat"]
+
+T = TypeVar("T")
+Answers = dict[str, Tensor]
+GRACE = 0.5
+"""A question waits for neighbours for at most this share of the time that a pass takes."""
+MOST_GRACE = 0.05
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """The network that answers rows."""
+
+    key: Hashable
+    """Weights key with number format, and the patches of the call: equal keys, equal answers."""
+    module: torch.nn.Module
+    forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
+    around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
+    """What is changed about the module for the time of a pass (patches of calls)."""
+    shares: bool = True
+    """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a loop has done since it began."""
+
+    passes: Counter[int] = field(default_factory=Counter)
+    """By size."""
+    rows: int = 0
+    shared: int = 0
+    """Passes with rows of several samplers."""
+    seconds: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """One question of a seat to one network: its rows, which may be answered by several passes."""
+
+    seat: Seat
+    call: Call
+    left: int
+    answers: list[Answers | None]
+    done: Future[list[Answers]] = field(default_factory=Future)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    row: Row
+    asked: _Asked
+    index: int
+    since: float
+
+
+class PassLoop:
+    """Thread-safe. `free` is called where memory is short, and returns whether it could free some."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        free: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.device, self.counts = device, Counts()
+        self._free, self._clock = free, clock
+        self._changed = Condition()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
+        self._seats: set[Seat] = set()
+        self._paces: dict[Hashable, float] = {}
+        self._thread: Thread | None = None
+
+    def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Let the thread of the device make a call between two passes.
+
+        A numeric library keeps a team of helpers for each thread that computes. Two teams on the same cores wait for each
+        other, and all of them get two to three times slower.
+        """
+        if current_thread() is self._thread:
+            return call(*arguments)
+        done: Future[T] = Future()
+        with self._changed:
+            self._calls.append((lambda: call(*arguments), done))
+            self._wake()
+        return done.result()
+
+    @contextmanager
+    def seat(self, size: int) -> Iterator[Seat]:
+        """Take part until the end of the block, in passes of `size` rows."""
+        if size not in SIZES:
+            raise ValueError(f"a pass has {SIZES} rows, not {size}")
+        seat = Seat(self, size)
+        with self._changed:
+            self._seats.add(seat)
+        try:
+            yield seat
+        finally:
+            with self._changed:
+                self._seats.remove(seat)
+                self._changed.notify_all()
+
+    def _ask(self, seat: Seat, call: Call, rows: Sequence[Row]) -> list[Answers]:
+        if not rows:
+            return []
+        asked = _Asked(seat, call, len(rows), [None] * len(rows))
+        now = self._clock()
+        with self._changed:
+            for index, row in enumerate(rows):
+                key = _key(seat, call, row)
+                self._groups.setdefault(key, deque()).append(_Waiting(row, asked, index, now))
+            seat.waits, seat.asks = True, call.key
+            self._wake()
+        try:
+            return asked.done.result()
+        finally:
+            with self._changed:
+                seat.waits = False
+
+    def _wake(self) -> None:
+        """Called with the lock held. The thread starts with the first question: a loop that nobody asks has none."""
+        if self._thread is None:
+            self._thread = Thread(target=self._serve, name=f"graphflow-{self.device}", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _serve(self) -> None:
+        call_is_next = True
+        while True:
+            with self._changed:
+                group, call = None, None
+                while group is None and call is None:
+                    if self._calls and (call_is_next or not self._groups):
+                        call = self._calls.popleft()
+                        break
+                    group, patience = self._ready()
+                    if group is None and self._calls:
+                        call = self._calls.popleft()
+                    elif group is None:
+                        self._changed.wait(patience)
+                call_is_next = (
+                    group is not None
+                )  # in turns: neither a long sampler nor many short calls hold the device
+            if call is not None:
+                _settle(*call)
+            elif group is not None:
+                self._pass(group)
+
+    def _ready(self) -> tuple[list[_Waiting] | None, float | None]:
+        """The rows of the next pass; or None, and how many seconds to wait for more rows."""
+        now = self._clock()
+        patience: float | None = None
+        for key, waiting in self._groups.items():
+            first = waiting[0]
+            size = first.asked.seat.size
+            left = first.since + min(GRACE * self._paces.get(key, 0.0), MOST_GRACE) - now
+            if len(waiting) >= size or left <= 0 or not self._more_may_come(first.asked):
+                rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                if waiting:
+                    self._groups.move_to_end(key)
+                else:
+                    del self._groups[key]
+                return rows, None
+            patience = left if patience is None else min(left, patience)
+        return None, patience
+
+    def _more_may_come(self, asked: _Asked) -> bool:
+        """Whether another sampler of the same network and size is at work on its next question."""
+        return asked.call.shares and any(
+            not seat.waits and seat.size == asked.seat.size and seat.asks == asked.call.key for seat in self._seats
+        )
+
+    def _pass(self, group: list[_Waiting]) -> None:
+        try:
+            self._answer(group)
+        except BaseException as error:
+            seats = {waiting.asked.seat for waiting in group}
+            for seat in seats:  # each alone, at the same size and so with the same bits: only who is wrong fails
+                mine = [waiting for waiting in group if waiting.asked.seat is seat]
+                try:
+                    if len(seats) == 1:
+                        raise error
+                    self._answer(mine)
+                except BaseException as own:
+                    self._fail(mine, own)
+
+    def _fail(self, group: list[_Waiting], error: BaseException) -> None:
+        for asked in {waiting.asked for waiting in group}:
+            if not asked.done.done():
+                asked.done.set_exception(error)
+        with self._changed:  # other rows of those who failed need no answer
+            for key in list(self._groups):
+                left = deque(waiting for waiting in self._groups[key] if not waiting.asked.done.done())
+                if left:
+                    self._groups[key] = left
+                else:
+                    del self._groups[key]
+
+    def _answer(self, group: list[_Waiting]) -> None:
+        seat, call = group[0].asked.seat, group[0].asked.call
+        rows = [waiting.row for waiting in group]
+        rows += [rows[-1]] * (seat.size - len(rows))
+        began = self._clock()
+        answers = self._forward(call, rows)
+        seconds = self._clock() - began
+        self._paces[_key(seat, call, rows[0])] = seconds
+        self.counts.passes[seat.size] += 1
+        self.counts.rows += len(group)
+        self.counts.shared += len({waiting.asked.seat for waiting in group}) > 1
+        self.counts.seconds += seconds
+        for index, waiting in enumerate(group):
+            asked = waiting.asked
+            asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
+            asked.left -= 1
+            if asked.left == 0 and not asked.done.done():
+                asked.seat.waits = False
+                asked.done.set_result([answer for answer in asked.answers if answer is not None])
+
+    def _forward(self, call: Call, rows: Sequence[Row]) -> Answers:
+        try:
+            return self._forward_once(call, rows)
+        except (torch.OutOfMemoryError, MemoryError):
+            if not self._free():
+                raise _short(self.device, rows) from None
+        try:
+            return self._forward_once(call, rows)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise _short(self.device, rows) from None
+
+    @torch.inference_mode()
+    def _forward_once(self, call: Call, rows: Sequence[Row]) -> Answers:
+        first = rows[0]
+        stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(self.device) for name in first.stacked}
+        ragged = {name: [row.ragged[name].to(self.device) for row in rows] for name in first.ragged}
+        with call.around(call.module):
+            return dict(call.forward(call.module, stacked, first.common, ragged))
+
+
+@dataclass(eq=False, slots=True)
+class Seat:
+    """A sampler's place at a device."""
+
+    loop: PassLoop
+    size: int
+    waits: bool = False
+    asks: Hashable = None
+    """The key of the network that it asked last."""
+
+    def ask(self, call: Call, rows: Sequence[Row]) -> list[Answers]:
+        """The answers of the network to the rows, in their order: tensors without a row axis, on the device.
+
+        Raises what the network raises, and a Problem where the memory is too short for a pass of this size.
+        """
+        return self.loop._ask(self, call, rows)
+
+
+def _key(seat: Seat, call: Call, row: Row) -> Hashable:
+    """What rows must have in common to share a pass."""
+    return (
+        call.key,
+        seat.size,
+        tuple((name, tensor.shape, tensor.dtype) for name, tensor in row.stacked.items()),
+        tuple(row.ragged),
+        row.common,
+        None if call.shares else seat,
+    )
+
+
+def _settle(call: Callable[[], Any], done: Future[Any]) -> None:
+    try:
+        done.set_result(call())
+    except BaseException as error:
+        done.set_exception(error)
+
+
+def _short(device: torch.device, rows: Sequence[Row]) -> GraphFlowError:
+    shapes: Mapping[str, Any] = {name: tuple(tensor.shape) for name, tensor in rows[0].stacked.items()}
+    largest = max(shapes.values(), key=lambda shape: len(shape) and torch.Size(shape).numel(), default=())
+    return GraphFlowError([
+        Problem("out_of_memory", f"{device} has too little memory for a pass of {len(rows)} rows of "
+                f"{' x '.join(map(str, largest))}",
+                hint="use a smaller image or batch, --dtype bfloat16, or a smaller --memory, which pages the model")
+    ])  # fmt: skip

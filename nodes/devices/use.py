@@ -1,0 +1,72 @@
+"""A device as one run sees it: its pool and pass loop, the run's number format, and who hears of what is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+
+from graphflow import Settings
+from graphflow.spi import ModelEvent
+
+from ..model.handles import ModelHandle
+from .device import dtype_of, find_device
+from .passes import PassLoop
+from .pool import Part, Pool, default_budget
+from .sizes import size_of_passes
+
+__all__ = ["Device", "open_device", "pool_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What nodes compute with."""
+
+    pool: Pool
+    dtype: torch.dtype
+    """Of parts that state none of their own."""
+    notify: Callable[[ModelEvent], None] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
+    @property
+    def loop(self) -> PassLoop:
+        return self.pool.loop
+
+    def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Let the one thread of the device make a call, between two passes."""
+        return self.pool.run(call, *arguments)
+
+    def use(self, handle: ModelHandle, part: str, quiet: bool = False) -> AbstractContextManager[Part]:
+        """A part of a model, in memory until the end of the block."""
+        return self.pool.use(handle, part, self.dtype, None if quiet else self.notify)
+
+    def size_of_passes(self, rows: int, cells: Sequence[int], together: int) -> int:
+        return size_of_passes(rows, cells, together, self.device.type)
+
+
+def open_device(settings: Settings) -> Device:
+    """The device of a run. All runs of a process that use one device share its pool.
+
+    Raises a Problem where the device that the settings name is not there.
+    """
+    device = find_device(settings)
+    pool = pool_of(str(device))
+    pool.budget = settings.memory if settings.memory is not None else default_budget(device)
+    return Device(pool, dtype_of(settings, device), settings.notify)
+
+
+@cache
+def pool_of(device: str) -> Pool:
+    """The pool of this process for a device."""
+    from ..files import load
+
+    return Pool(device, load)

@@ -1,0 +1,66 @@
+"""Between images and latents: any kind of VAE, one item at a time, which bounds the memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.handles import Vae
+from .use import Device
+
+__all__ = ["decode", "encode", "encode_cut", "whole_cells"]
+
+
+def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
+    """[B, C, h, w] -> float32 [B, H, W, 3] in 0..1; of [B, C, frames, h, w] all frames of all videos, one after another.
+
+    Raises a Problem where the latent has other channels than the VAE.
+    """
+    channels = vae.latent.channels
+    if samples.shape[1] != channels:
+        raise GraphFlowError([
+            Problem("wrong_latent", f"the latent has {samples.shape[1]} channels, this VAE ({vae.family.title}) takes "
+                    f"{channels}", input="samples", hint="use the VAE of the model that made the latent")
+        ])  # fmt: skip
+    with device.use(vae, "vae") as part:
+        return device.run(_decode, vae, part.module, samples)
+
+
+def _decode(vae: Vae, module: Any, samples: Tensor) -> Tensor:
+    images = [vae.family.codec.decode(module, latent).float().cpu() for latent in samples]
+    return torch.cat([image if image.dim() == 4 else image[None] for image in images]).contiguous()
+
+
+def encode(device: Device, vae: Vae, images: Tensor) -> Tensor:
+    """float32 [B, H, W, 3] in 0..1, sides multiples of the VAE's factor -> [B, C, h, w]: the mean of the posterior."""
+    with device.use(vae, "vae") as part:
+        return device.run(_encode, vae, part.module, images)
+
+
+def _encode(vae: Vae, module: Any, images: Tensor) -> Tensor:
+    return torch.stack([vae.family.codec.encode(module, image).float().cpu() for image in images])
+
+
+def encode_cut(device: Device, vae: Vae, images: Tensor) -> Tensor:
+    """As `encode`, of [B, H, W, 3 or more]: sides that are not multiples of the factor are cut, evenly on both sides."""
+    rows, columns = whole_cells(images, vae.latent.factor)
+    return encode(device, vae, images[:, rows, columns, :3])
+
+
+def whole_cells(images: Tensor, factor: int) -> tuple[slice, slice]:
+    """The rows and columns of [B, H, W, C] that make whole cells of a latent, `factor` pixels a side, from the middle.
+
+    Raises a Problem where there is not one.
+    """
+    height, width = images.shape[1:3]
+    if height < factor or width < factor:
+        raise GraphFlowError([
+            Problem("too_small", f"the image is {width} x {height} pixels, a latent needs {factor} x {factor}",
+                    input="pixels", hint="make it larger first, with ImageScale")
+        ])  # fmt: skip
+    top, left = (height % factor) // 2, (width % factor) // 2
+    return slice(top, top + height // factor * factor), slice(left, left + width // factor * factor)

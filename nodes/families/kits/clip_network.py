@@ -1,0 +1,169 @@
+r"""CLIP's text encoders at work: how one is built, and how a prompt goes through it.
+
+A weight w moves a token's vector away from that of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
+Chunks go through the encoder one at a time, so what a chunk gives depends on it alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from graphflow import GraphFlowError, Problem
+
+from ...files.header import read_header, unreadable
+from ...files.tensors import TensorReader
+from ...model.config import Config
+from ...model.handles import Clip
+from .clip import VOCABULARY
+from .prompt import CHUNK, Chunk, chunks_of, cleaned
+from .unet_network import plain
+
+__all__ = ["build", "encode_chunks", "pad_to_equal", "tokenizer_in", "prompt_chunks"]
+
+OWN = ("pad", "projection")
+"""What stands in our configs of a text encoder and is not an argument of its class."""
+
+
+def build(config: Config) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """An empty text encoder."""
+    arguments = {key: value for key, value in plain(config).items() if key not in OWN}
+    kind = CLIPTextModelWithProjection if config.projection else CLIPTextModel
+    with torch.device("meta"):
+        module = kind(CLIPTextConfig(**arguments))
+    embeddings = _text(module).embeddings
+    embeddings.position_ids = torch.arange(config.max_position_embeddings).expand((1, -1))  # computed, never in files
+    return module
+
+
+def _text(module: Any) -> Any:
+    return getattr(module, "text_model", module)
+
+
+@lru_cache(maxsize=8)
+def tokenizer_in(folder: str) -> CLIPTokenizer:
+    """The tokenizer in a folder. Raises a Problem where there is none."""
+    logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)  # it warns of more than 77 tokens
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library raises errors of every kind where a file is not what it expects
+        stated = str(error).strip().splitlines()
+        raise unreadable(Path(folder), stated[0] if stated else "its tokenizer is damaged") from None
+
+
+def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[Chunk]:
+    """The chunks of a prompt for one encoder of a handle (`text.l` ...).
+
+    `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none, or
+    its vectors are of another width.
+    """
+    sources, letter = dict(clip.sources), part.removeprefix("text.")
+    source = sources.get(f"tokenizer.{letter}")
+    tokenizer = tokenizer_in(str(Path(source.path) / source.prefix) if source is not None else str(VOCABULARY))
+    find = options.get("embeddings", lambda name: None)
+    return _chunks(prompt, tokenizer, f"clip_{letter}", clip.config[part].hidden_size, find)
+
+
+def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | None]) -> list[Chunk]:
+
+    def ids(text: str) -> list[int]:
+        text = cleaned(text)
+        return list(tokenizer(text, add_special_tokens=False).input_ids) if text.strip() else []
+
+    def vectors(name: str) -> tuple[Sequence[Tensor], str]:
+        path, rest = find(name), ""
+        if path is None and name.endswith(","):
+            name = name.rstrip(",")
+            path, rest = find(name), ","
+        if path is None:
+            raise GraphFlowError([Problem("no_embedding", f"there is no embedding {name!r}", input="text",
+                                          hint="put its file into models/embeddings, or take it out of the prompt")])  # fmt: skip
+        return list(_embedding(path, encoder, width)), rest
+
+    return chunks_of(prompt, ids, vectors)
+
+
+def _embedding(path: Path, encoder: str, width: int) -> Tensor:
+    """The vectors [n, width] of a textual inversion: `clip_l` or `clip_g`, `emb_params`, or the one tensor of the file."""
+    header = read_header(path)
+    names = [name for name in header.tensors if len(header.shape(name)) in (1, 2)]
+    chosen = next((name for name in (encoder, "emb_params") if name in names), None)
+    if chosen is None:
+        fitting = [name for name in names if header.shape(name)[-1] == width]
+        chosen = next(iter(fitting or names), None)
+    if chosen is None:
+        raise unreadable(path, "it has no vectors of an embedding")
+    found = header.shape(chosen)[-1]
+    if found != width:
+        raise GraphFlowError([
+            Problem("wrong_embedding", f"the embedding {path.name} is {found} wide, the text encoder {width}", input="text",
+                    hint="it was made for another family of models")
+        ])  # fmt: skip
+    with TensorReader(header) as reader:
+        return reader.get(chosen).float().reshape(-1, width).clone()
+
+
+@torch.inference_mode()
+def encode_chunks(
+    module: Any, config: Config, chunks: Sequence[Chunk], layer: int | None, normed: bool
+) -> tuple[Tensor, Tensor]:
+    """(states [77 k, D], pooled [D]) of k chunks, float32 on the CPU; pooled is the first chunk's.
+
+    `layer` counts from the end: -1 is the last; None, and more than there are, is the last with its final norm.
+    `normed`: the final norm acts on the state of an earlier layer, too.
+    """
+    states, pooled = zip(*(_encode(module, config, chunk.places, layer, normed) for chunk in chunks), strict=True)
+    if any(weight != 1.0 for chunk in chunks for weight in chunk.weights):
+        empty, _ = _encode(module, config, (), layer, normed)
+        weighted = []
+        for state, chunk in zip(states, chunks, strict=True):
+            weights = torch.ones(len(state), 1)
+            weights[1 : len(chunk.weights) + 1, 0] = torch.tensor(chunk.weights)
+            weighted.append(empty + weights * (state - empty))
+        states = tuple(weighted)
+    return torch.cat(states), pooled[0]
+
+
+def _encode(
+    module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
+) -> tuple[Tensor, Tensor]:
+    text = _text(module)
+    device = text.embeddings.token_embedding.weight.device
+    end = config.eos_token_id
+    padding = [end if config.pad is None else config.pad] * (CHUNK - len(places))
+    # A vector of an embedding stands at a place of any token; its id is never looked at.
+    ids = [config.bos_token_id, *(place if isinstance(place, int) else 0 for place in places), end, *padding]
+    states = text.embeddings.token_embedding(torch.tensor([ids], device=device))
+    for number, place in enumerate(places, 1):
+        if isinstance(place, Tensor):
+            states[0, number] = place.to(states.dtype)
+    states = text.embeddings(inputs_embeds=states)
+    depth = len(text.encoder.layers)
+    stop = depth if layer is None or -layer > depth else depth + layer + 1
+    kept = states
+    for number, block in enumerate(text.encoder.layers, 1):
+        states = block(states, None, is_causal=True)
+        if number == stop:
+            kept = states
+    last = text.final_layer_norm(states)
+    pooled = last[:, ids.index(end)]  # at the token that ends the text
+    if config.projection:
+        pooled = module.text_projection(pooled)
+    if layer is None or -layer > depth:
+        kept = last
+    elif normed:
+        kept = last if stop == depth else text.final_layer_norm(kept)
+    return kept[0].float().cpu(), pooled[0].float().cpu()
+
+
+def pad_to_equal(chunks: Mapping[str, list[Chunk]]) -> dict[str, list[Chunk]]:
+    """The chunks of several encoders, the shorter lists filled with empty ones."""
+    most = max(map(len, chunks.values()))
+    return {name: [*found, *[Chunk((), ())] * (most - len(found))] for name, found in chunks.items()}

@@ -1,0 +1,32 @@
+"""AutoencoderKL at work: how it is built, and one image or latent through it."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from ...model.config import Config
+from .unet_network import plain
+
+__all__ = ["build", "decode", "encode"]
+
+
+def build(config: Config) -> AutoencoderKL:
+    """An empty VAE, from the arguments of its class."""
+    with torch.device("meta"):
+        return AutoencoderKL.from_config(plain(config))
+
+
+@torch.inference_mode()
+def decode(module: AutoencoderKL, latent: Tensor) -> Tensor:
+    """[C, h, w], VAE unit -> float32 [H, W, 3] in 0..1."""
+    image = module.decode(latent[None].to(module.device, module.dtype)).sample
+    return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+@torch.inference_mode()
+def encode(module: AutoencoderKL, image: Tensor) -> Tensor:
+    """[H, W, 3] in 0..1 -> the mean of the posterior, float32 [C, h, w], VAE unit."""
+    x = image.movedim(-1, 0)[None] * 2 - 1
+    return module.encode(x.to(module.device, module.dtype)).latent_dist.mean[0].float()

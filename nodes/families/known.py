@@ -1,0 +1,65 @@
+"""Which file is this, and can it run? The tables of all known kinds of files, and the families that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..files.header import Header
+from ..files.known import Identity, PartSeen, recognised
+from ..files.known.adapters import FOLDERS
+from ..model.family import Family, Found
+from . import recognise, recognise_vae
+
+__all__ = ["Identity", "has_vae", "identify"]
+
+DENOISERS = ("checkpoint", "pipeline", "diffusion model", "unknown")
+ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G")
+"""Text encoders that run in files of their own."""
+
+
+def identify(header: Header) -> Identity:
+    """What a file is, from its header alone; `supported` where a family of this library recognises it.
+
+    Raises GraphFlowError where the notes on its number formats are damaged.
+    """
+    found = recognised(header)
+    if found.kind in DENOISERS:
+        known = _known(recognise, header)
+        if known is not None:
+            family, seen = known
+            if found.kind == "unknown":  # of sizes that no published model has
+                found = replace(found, parts=_parts(header, family, seen))
+                found = replace(found, kind="checkpoint" if len(found.parts) > 1 else "diffusion model")
+                found = replace(found, folder=FOLDERS[found.kind])
+            variant = seen.variant or found.variant
+            return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
+        return found
+    if found.kind == "VAE":
+        return replace(found, supported=has_vae(header))
+    return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)
+
+
+def has_vae(header: Header) -> bool:
+    """Whether a file holds a VAE that can run."""
+    return _known(recognise_vae, header) is not None
+
+
+_Recognise = Callable[[Header], tuple[Family, Found] | None]
+
+
+def _known(recognise: _Recognise, header: Header) -> tuple[Family, Found] | None:
+    """A file that has some names of a family and lacks others is not of it."""
+    try:
+        return recognise(header)
+    except (LookupError, ValueError, TypeError):
+        return None
+
+
+def _parts(header: Header, family: Family, seen: Found) -> tuple[PartSeen, ...]:
+    found = []
+    for part, (_, prefix) in seen.parts.items():
+        parameters = sum(info.elements for name, info in header.tensors.items() if name.startswith(prefix))
+        name = "text encoder" if part.startswith("text.") else part
+        found.append(PartSeen(name, family.parts[part].title if part in family.parts else part, prefix, parameters))
+    return tuple(found)

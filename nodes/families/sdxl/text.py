@@ -1,0 +1,27 @@
+"""Prompts of SDXL (CLIP-L and CLIP-G, the last layer but one of each without the final norm) and its refiner (CLIP-G)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...model.entry import Entry
+from ...model.handles import Clip
+from ..kits.clip_network import encode_chunks, pad_to_equal, prompt_chunks
+
+__all__ = ["encode"]
+
+
+def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
+    """`options` may hold another prompt for an encoder under its part's name, and sizes of the image."""
+    layer = -2 if clip.stop_at is None else clip.stop_at
+    parts = [part for part in ("text.l", "text.g") if part in encoders]
+    chunks = pad_to_equal({part: prompt_chunks(clip, part, options.get(part, prompt), options) for part in parts})
+    found = {
+        part: encode_chunks(encoders[part], clip.config[part], chunks[part], layer, normed=False) for part in parts
+    }
+    text = torch.cat([found[part][0] for part in parts], dim=-1)
+    extra = {name: value for name, value in options.items() if name not in ("embeddings", *parts)}
+    return [Entry(text=text, pooled=found["text.g"][1], extra=extra)]

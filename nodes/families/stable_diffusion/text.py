@@ -1,0 +1,22 @@
+"""Prompts of Stable Diffusion 1.x (CLIP-L, its last layer) and 2.x (CLIP-H, the last but one), through the final norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...model.entry import Entry
+from ...model.handles import Clip
+from ..kits.clip_network import encode_chunks, prompt_chunks
+
+__all__ = ["encode"]
+
+LAYERS = {"text.l": None, "text.h": -2}
+
+
+def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
+    ((part, module),) = encoders.items()
+    layer = LAYERS[part] if clip.stop_at is None else clip.stop_at
+    chunks = prompt_chunks(clip, part, prompt, options)
+    states, pooled = encode_chunks(module, clip.config[part], chunks, layer, normed=True)
+    return [Entry(text=states, pooled=pooled)]

@@ -1,0 +1,176 @@
+"""From the tensors of a file to the parameters of a network, by a table; and the proof that nothing is left to chance.
+
+A network is built empty. `convert` gives the list of what fills it only if every parameter is filled in its shape, every
+tensor of the file is used or known to be of no use, and the slices of a fused tensor cover it exactly once. So a network
+with random weights in it can never run. Works on names and shapes alone: no weights are read and torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from graphflow import GraphFlowError, Problem
+
+__all__ = ["Fill", "Place", "Table", "convert"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parameter lies in a file."""
+
+    key: str
+    """The tensor's name, after the prefix of the part."""
+    rows: tuple[int, int] | None = None
+    """From and to, along the first axis of the tensor in the file; None: the whole."""
+    form: Literal["same", "transposed", "flat"] = "same"
+    """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one."""
+    tied: bool = False
+    """Other parameters may use the same tensor (an embedding that is also the last layer)."""
+
+
+Table = Mapping[str, Place | str]
+"""Name of a parameter -> its place; or name of a module -> the name of the module in the file.
+
+The longest name that fits decides: with {"": "", "conv_in": "input_blocks.0.0"} all names but those of `conv_in` are the
+same in the file.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One parameter and what fills it: the tensor `key` of the file (a whole name), its rows and its form."""
+
+    parameter: str
+    shape: Shape
+    key: str
+    rows: tuple[int, int] | None = None
+    form: Literal["same", "transposed", "flat"] = "same"
+
+
+def convert(
+    parameters: Mapping[str, Shape],
+    tensors: Mapping[str, Shape],
+    table: Table,
+    *,
+    prefix: str = "",
+    unused: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    what: str = "the model",
+    file: str = "the file",
+) -> tuple[Fill, ...]:
+    """What fills each of `parameters` (name -> shape) from those of `tensors` whose names begin with `prefix`.
+
+    `unused` are patterns of tensors (after the prefix) and `optional` patterns of parameters that may be absent.
+    Raises a Problem that names `file`, `what`, and the first missing, surplus and misshapen names with their shapes.
+    """
+    fills: list[Fill] = []
+    missing: list[str] = []
+    misshapen: list[str] = []
+    used: dict[str, list[tuple[int, int, str, bool]]] = {}
+    for parameter, shape in parameters.items():
+        place = _place(table, parameter)
+        key = prefix + place.key if place is not None else parameter
+        if place is None or key not in tensors:
+            if not _matches(parameter, optional):
+                missing.append(f"{key} {_text(shape)}")
+            continue
+        found = tensors[key]
+        begin, end = place.rows or (0, found[0] if found else 1)
+        used.setdefault(key, []).append((begin, end, parameter, place.tied))
+        if not _fits(shape, found, place):
+            expected = _text(shape[::-1] if place.form == "transposed" else shape)
+            rows = f" in rows {begin} to {end}" if place.rows else ""
+            misshapen.append(f"{key} is {_text(found)}, expected {expected}{rows}")
+            continue
+        fills.append(Fill(parameter, shape, key, place.rows, place.form))
+    surplus = [
+        f"{key} {_text(shape)}"
+        for key, shape in tensors.items()
+        if key.startswith(prefix) and key not in used and not _matches(key.removeprefix(prefix), unused)
+    ]
+    uncovered = [] if misshapen else list(_uncovered(used, tensors))
+    if missing or misshapen or surplus or uncovered:
+        raise _refused(file, what, len(parameters), missing, misshapen, surplus, uncovered)
+    return tuple(fills)
+
+
+def _place(table: Table, parameter: str) -> Place | None:
+    name, rest = parameter, ""
+    while True:
+        found = table.get(name)
+        if isinstance(found, Place):
+            return found if not rest else None
+        if found is not None:
+            return Place(".".join(part for part in (found, rest) if part))
+        if not name:
+            return None
+        name, _, last = name.rpartition(".")
+        rest = f"{last}.{rest}" if rest else last
+
+
+def _fits(shape: Shape, found: Shape, place: Place) -> bool:
+    if place.rows is not None:
+        begin, end = place.rows
+        if not found or not 0 <= begin < end <= found[0]:
+            return False
+        found = (end - begin, *found[1:])
+    if place.form == "transposed":
+        found = found[::-1]
+    if place.form == "flat":
+        return _without_ones(shape) == _without_ones(found)
+    return shape == found
+
+
+def _without_ones(shape: Shape) -> Shape:
+    """[out, in] of [out, in, 1, 1]."""
+    return shape[:2] if all(side == 1 for side in shape[2:]) else shape
+
+
+def _uncovered(used: Mapping[str, list[tuple[int, int, str, bool]]], tensors: Mapping[str, Shape]) -> Iterable[str]:
+    for key, spans in used.items():
+        if all(tied for *_, tied in spans):
+            continue
+        at = 0
+        for begin, end, parameter, _ in sorted(spans):
+            if begin != at:
+                yield f"rows {min(begin, at)} to {max(begin, at)} of {key} are used " + (
+                    f"twice, by {parameter} for one" if begin < at else "by nothing"
+                )
+            at = max(at, end)
+        whole = tensors[key][0] if tensors[key] else 1
+        if at != whole:
+            yield f"rows {at} to {whole} of {key} are used by nothing"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _text(shape: Shape) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _refused(
+    file: str, what: str, count: int, missing: list[str], misshapen: list[str], surplus: list[str], uncovered: list[str]
+) -> GraphFlowError:
+    found = []
+    if missing:
+        found.append(f"{len(missing)} of its {count} weights are missing, the first is {missing[0]}")
+    if misshapen:
+        found.append(f"{_count(misshapen, 'weight has', 'weights have')} another shape: {misshapen[0]}")
+    if surplus:
+        found.append(f"{_count(surplus, 'tensor has', 'tensors have')} no place in it, the first is {surplus[0]}")
+    found += uncovered[:1]
+    hint = "the file is damaged, cut short, or of a variant that is not supported"
+    if missing and not misshapen and not surplus:
+        hint = "the file is incomplete: get it again"
+    return GraphFlowError([Problem("wrong_weights", f"{file}: {what} cannot be used: {'; '.join(found)}", hint=hint)])
+
+
+def _count(found: Sequence[str], one: str, more: str) -> str:
+    return f"{len(found)} {one if len(found) == 1 else more}"

@@ -1,0 +1,135 @@
+"""The weights of one part of a model, from its file into an empty network: cast once, each byte touched once.
+
+A network is built on torch's `meta` device, which has shapes and no memory. Each parameter is then made in its number
+format and filled straight from the mapped file, whose pages are let go at once: a load needs the memory of the weights
+and little more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.family import Part, part_config
+from ..model.handles import ModelHandle
+from ..model.patch import WeightPatch
+from .convert import Fill, convert
+from .header import Header, read_header
+from .tensors import TensorReader
+
+__all__ = ["build", "fills_of", "load_part", "number_format"]
+
+
+def load_part(
+    handle: ModelHandle,
+    part: str,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    shared: Mapping[str, Tensor] | None = None,
+) -> torch.nn.Module:
+    """The network of a part of a handle, filled, on `device`, ready to be asked (no gradients).
+
+    `dtype` is the number format of the device; a part or a handle that states one has that. Weight patches of the handle
+    are applied in their order, in float32, to the numbers of the file, and the result is cast once. `shared` are weights
+    by name, of the same part, format and device without patches: those that no patch touches are taken from it as they
+    are, and their bytes of the file are not read.
+
+    Raises a Problem where the file cannot be read, has other weights than the network, or has changed since its digest.
+    """
+    source, described = handle.source(part), handle.family.parts[part]
+    module = build(described, handle.config, part)
+    header = read_header(Path(source.path))
+    fills = fills_of(handle, part, module, header)
+    dtype = number_format(handle, part, dtype)
+    patches = [patch for patch in handle.patches if isinstance(patch, WeightPatch)]
+    names = [fill.parameter for fill in fills]
+    touched = {name: [] for name in names}  # type: dict[str, list[WeightPatch]]
+    for patch in patches:
+        for name in patch.touches(part, names):
+            touched[name].append(patch)
+    state: dict[str, Tensor] = {}
+    with TensorReader(header) as reader, torch.no_grad():
+        for fill in sorted(fills, key=lambda fill: _position(header, fill)):
+            if shared is not None and fill.parameter in shared and not touched[fill.parameter]:
+                state[fill.parameter] = shared[fill.parameter]
+                continue
+            found = _in_form(reader.get(fill.key), fill)
+            for patch in touched[fill.parameter]:
+                found = patch.apply(part, fill.parameter, found.float())
+            cast = found.is_floating_point()
+            filled = torch.empty(fill.shape, dtype=dtype if cast else found.dtype, device=device)
+            filled.copy_(found)
+            state[fill.parameter] = filled
+            del found
+            reader.release(fill.key)
+    module.load_state_dict(state, strict=False, assign=True)
+    _check_filled(module, source.path)
+    if source.has_changed():
+        raise GraphFlowError([
+            Problem("file_changed", f"{Path(source.path).name} changed while the run went on", hint="run the workflow again")
+        ])  # fmt: skip
+    return module.to(device).eval().requires_grad_(False)
+
+
+def build(part: Part, config: Any, name: str) -> torch.nn.Module:
+    """The empty network of a part, on the `meta` device."""
+    where, _, function = part.build.partition(":")
+    made = getattr(import_module(where), function)(part_config(config, name))
+    assert isinstance(made, torch.nn.Module)
+    return made
+
+
+def fills_of(handle: ModelHandle, part: str, module: torch.nn.Module, header: Header) -> tuple[Fill, ...]:
+    """What fills each parameter of a part. Raises a Problem where the file and the network do not fit each other."""
+    source, described = handle.source(part), handle.family.parts[part]
+    return convert(
+        {name: tuple(weight.shape) for name, weight in module.state_dict().items()},
+        {name: info.shape for name, info in _readable(header, source.prefix).items()},
+        described.layouts[source.layout](part_config(handle.config, part)),
+        prefix=source.prefix,
+        unused=described.unused,
+        optional=described.optional,
+        what=f"the {described.title or part} ({handle.family.title})",
+        file=Path(source.path).name,
+    )
+
+
+def number_format(handle: ModelHandle, part: str, dtype: torch.dtype) -> torch.dtype:
+    """The number format of a part where the device's own is `dtype`."""
+    stated = handle.family.parts[part].dtype or handle.dtype
+    return getattr(torch, stated) if stated is not None else dtype
+
+
+def _readable(header: Header, prefix: str) -> Mapping[str, Any]:
+    header.under(prefix)  # raises where this part of a folder cannot be read
+    return header.tensors
+
+
+def _position(header: Header, fill: Fill) -> tuple[str, int]:
+    """In the order of the file, so that a disk reads on and on."""
+    info = header.tensors[fill.key]
+    return info.file, info.offset
+
+
+def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
+    if fill.rows is not None:
+        tensor = tensor[slice(*fill.rows)]
+    if fill.form == "transposed":
+        tensor = tensor.T
+    return tensor.reshape(fill.shape) if fill.form == "flat" else tensor
+
+
+def _check_filled(module: torch.nn.Module, path: str) -> None:
+    empty = [name for name, held in (*module.named_parameters(), *module.named_buffers()) if held.is_meta]
+    if empty:
+        raise GraphFlowError([
+            Problem("wrong_weights", f"{Path(path).name}: {len(empty)} weights were not filled, {empty[0]} for one",
+                    hint="this is a mistake in GraphFlow's table for this family")
+        ])  # fmt: skip

@@ -1,0 +1,116 @@
+"""Which layers of a file are quantised, and how: read from the header and its small notes, without the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .header import Header
+from .tensor_info import MAX_HEADER, TensorInfo, damaged
+
+__all__ = ["SIDE_TENSORS", "Layout", "layouts_of"]
+
+SIDE_TENSORS = (
+    ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant", ".pre_quant_scale",
+    ".weight_s_rel", ".weight_s_channel", ".weight_codebook", "scaled_fp8",
+)  # fmt: skip
+"""Ends of names of tensors that belong to the number format of a layer, not to the model."""
+_OLD_SCALED = {"F8_E4M3": "fp8_e4m3fn", "F8_E5M2": "fp8_e5m2", "F32": "fp8_e4m3fn"}
+_NOTE = 1 << 16
+"""Bytes of the note of one layer, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one layer is stored."""
+
+    format: str
+    """`fp8`, `int8_tensorwise`, `nvfp4`, `mxfp8`, `asym_w4a8_int8`, `convrot_w4a4` ..."""
+    rotated: int = 0
+    """Columns of one group that a Hadamard rotation mixed; 0: not rotated."""
+    group: int = 0
+    """Columns that share a scale, where the format leaves it open."""
+
+
+def layouts_of(header: Header) -> dict[str, Layout]:
+    """Layer (the name of its weight without `.weight`) -> how it is stored; layers that are not quantised are absent.
+
+    Raises GraphFlowError where a note cannot be read.
+    """
+    if header.format == "gguf":
+        return {}
+    found: dict[str, Layout] = {}
+    stated = _json(header, header.metadata.get("_quantization_metadata", "{}"))
+    layers = stated.get("layers")
+    for layer, note in layers.items() if isinstance(layers, dict) else ():
+        if isinstance(note, dict):
+            found[_with_prefix(header, str(layer))] = _layout(note)
+    for name, info in header.tensors.items():
+        if name.endswith(".comfy_quant"):
+            found[name.removesuffix(".comfy_quant")] = _layout(_json(header, _text(header, info)))
+    for name in header.tensors:
+        layer, _, ending = name.rpartition(".")
+        if layer in found:
+            continue
+        if ending in ("scale_weight", "weight_s_rel", "weight_scale_2", "weight_scale"):
+            found[layer] = _by_tensors(header, layer)
+    return {layer: layout for layer, layout in found.items() if f"{layer}.weight" in header.tensors}
+
+
+def _with_prefix(header: Header, layer: str) -> str:
+    """Notes in the metadata may leave out what the names of the file begin with."""
+    if f"{layer}.weight" in header.tensors:
+        return layer
+    for prefix in ("model.diffusion_model.", "model."):
+        if f"{prefix}{layer}.weight" in header.tensors:
+            return prefix + layer
+    return layer
+
+
+def _layout(note: Mapping[str, Any]) -> Layout:
+    more = note.get("params")
+    found = {**(more if isinstance(more, dict) else {}), **note}
+    kind = str(found.get("format", ""))[:40]
+    kind = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8"}.get(kind, kind)
+    size = found.get("convrot_groupsize")
+    rotated = bool(found.get("convrot")) or kind in ("asym_w4a8_int8", "convrot_w4a4")
+    return Layout(kind, size if rotated and type(size) is int else 256 * rotated, _int(found.get("group_size")))
+
+
+def _int(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def _by_tensors(header: Header, layer: str) -> Layout:
+    """Of a layer without a note, by the tensors beside its weight."""
+    weight = header.tensors.get(f"{layer}.weight")
+    if f"{layer}.weight_s_rel" in header.tensors:
+        return Layout("asym_w4a8_int8", 256)
+    if f"{layer}.weight_scale_2" in header.tensors:
+        return Layout("nvfp4")
+    if weight is not None and weight.dtype == "I8":
+        return Layout("int8_tensorwise")
+    scale = header.tensors.get(f"{layer}.weight_scale")
+    if scale is not None and scale.dtype in ("U8", "F8_E8M0"):
+        return Layout("mxfp8")
+    return Layout("fp8")
+
+
+def _text(header: Header, info: TensorInfo) -> str:
+    if info.nbytes > _NOTE:
+        raise damaged(header.path, "the note on how a layer is quantised is too long")
+    with open(info.file, "rb") as file:
+        file.seek(info.offset)
+        return file.read(info.nbytes).decode("utf-8", "replace")
+
+
+def _json(header: Header, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if len(text) < MAX_HEADER else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise damaged(header.path, "the note on how its layers are quantised is not a JSON object")
+    return found

@@ -1,0 +1,90 @@
+"""One question of a sampler: from a noisy latent and its level to the clean latent that the guided model expects.
+
+The order of one step: the sides of guidance; for each side, entry and latent: cut to the area, ask the controls, scale,
+make a row; all rows to the pass loop; each answer back to a clean latent; entries joined by their weights; guidance with its
+patches; the mask of what is kept. Nothing here knows a family: networks are asked in rows (see model/entry.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..devices.passes import Seat
+from ..devices.use import Device
+from .guidance import Guider, Step, guided
+from .questions import Questions
+
+__all__ = ["Answer", "Denoiser", "Kept", "denoiser"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came of one question."""
+
+    guided: Tensor
+    """The clean latent to step towards, float32, the shape of x."""
+    x0: Mapping[str, Tensor]
+    """The clean latent of each side (`positive`, `negative` ...), after the patches that act before guidance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The part of a latent that stays as it is: where `mask` is 0."""
+
+    start: Tensor
+    """[B, C, h, w], model unit."""
+    noise: Tensor
+    mask: Tensor
+    """[B, 1, h, w] in 0..1."""
+
+
+@contextmanager
+def denoiser(
+    device: Device, guider: Guider, x: Tensor, sigmas: Tensor, kept: Kept | None = None, together: int = 1
+) -> Iterator[Denoiser]:
+    """A place at the device for one run of a sampler from `x` over the levels `sigmas`, until the end of the block.
+
+    The size of its passes is settled here, from what the first level asks. So a run that goes on from a stored state has
+    the size that it began with.
+    """
+    asked = Questions(device, guider, x, sigmas)
+    size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
+    with device.loop.seat(size) as seat:
+        yield Denoiser(asked, seat, kept)
+
+
+class Denoiser:
+    """`denoise(x, sigma, to)` as steppers ask it."""
+
+    def __init__(self, questions: Questions, seat: Seat, kept: Kept | None) -> None:
+        self._questions, self._seat, self._kept = questions, seat, kept
+
+    def __call__(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Tensor:
+        """The guided clean latent at x [B, C, h, w], float32, model unit, under noise of the level `sigma`.
+
+        `to` is the level that the step leads to; by default the next lower one of the schedule.
+        """
+        return self.answer(x, sigma, to).guided
+
+    @torch.inference_mode()
+    def answer(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Answer:
+        """The same with the answer of each side."""
+        questions, kept = self._questions, self._kept
+        level = float(sigma)
+        prediction = questions.guider.model.prediction
+        sigma = torch.tensor(level)
+        seen = x
+        if kept is not None:
+            seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
+        x0 = questions.ask(self._seat, seen, sigma, level, questions.next_level(level) if to is None else float(to))
+        step, found = guided(questions.guider, Step(seen, sigma, questions.guider.cfg, x0))
+        if kept is not None:
+            found = kept.mask * found + (1 - kept.mask) * kept.start
+        if not bool(found.isfinite().all()):
+            raise questions.not_a_number(level)
+        return Answer(found, step.x0)

@@ -1,0 +1,145 @@
+r"""Guidance: from the answers to several questions about one latent to the clean latent that a step goes towards.
+
+A guider names *sides* (a model and what it is asked with) and combines their answers. Classifier-free guidance
+(arXiv 2207.12598, equation 6) has two:
+
+.. math:: \hat x_0 = x_0^- + w \, (x_0^+ - x_0^-)
+
+Patches of guidance on a model's handle act in the order in which they were added: first those that change the sides'
+answers, then the formula or the last patch that replaces it, then those that change its result. A patch that needs another
+answer adds a side with a model handle of its own: guidance by a worse model, by skipped layers and by another prompt are
+one mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from ..model.conditioning import Batch
+from ..model.handles import Model
+from ..model.patch import Kind, Patch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CFG", "GuidancePatch", "Guider", "Side", "Step", "guided"]
+
+NEGATIVE, POSITIVE = "negative", "positive"
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the questions about a latent: which model is asked, and with what."""
+
+    name: str
+    model: Model
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The answers to one question of the sampler."""
+
+    x: Tensor
+    """[B, C, h, w] or [B, C, frames, h, w], float32, model unit, before `prediction.scale_in`."""
+    sigma: Tensor
+    """The noise level, a number in a tensor, float32 on the device of x."""
+    cfg: float
+    x0: Mapping[str, Tensor]
+    """The clean latent that each side answers, float32, the shape of x."""
+
+
+class GuidancePatch(Patch):
+    """A pure function of a step's answers."""
+
+    kind: ClassVar[Kind] = "guidance"
+    acts: ClassVar[Literal["before", "instead", "after"]]
+    """Before the formula of guidance, in its place, or on its result."""
+    needs_negative: ClassVar[bool] = False
+    """The negative side is asked even where the weight of guidance is 1."""
+
+    def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
+        """More sides that it needs the answers of."""
+        return ()
+
+    def answers(self, step: Step) -> Mapping[str, Tensor]:
+        """For `before`: the sides' answers, changed."""
+        return step.x0
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        """For `instead`: what stands for the formula's result; for `after`: `guided`, changed."""
+        return guided
+
+
+class Guider(Protocol):
+    """A frozen value. Its sides' models are of one latent format and prediction."""
+
+    @property
+    def model(self) -> Model:
+        """The model whose latent format, prediction and guidance patches count."""
+
+    @property
+    def cfg(self) -> float: ...
+
+    def sides(self, sigma: float) -> tuple[Side, ...]:
+        """What is asked at a noise level; the order is that of the rows in a pass."""
+
+    def combine(self, step: Step) -> Tensor:
+        """The guided clean latent, without the patches of the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class CFG:
+    """Classifier-free guidance. With a weight of 1 (within 1e-9), or without a negative, only the positive is asked."""
+
+    model: Model
+    positive: tuple[Batch, ...]
+    negative: tuple[Batch, ...] | None = None
+    cfg: float = 1.0
+
+    def sides(self, sigma: float) -> tuple[Side, ...]:
+        positive = Side(POSITIVE, self.model, self.positive)
+        if self.negative is None or (abs(self.cfg - 1.0) < 1e-9 and not _needs_negative(self.model)):
+            return (positive,)
+        return (Side(NEGATIVE, self.model, self.negative), positive)
+
+    def combine(self, step: Step) -> Tensor:
+        wanted, unwanted = step.x0[POSITIVE], step.x0.get(NEGATIVE)
+        if unwanted is None or abs(step.cfg - 1.0) < 1e-9:
+            return wanted
+        return unwanted + step.cfg * (wanted - unwanted)
+
+
+def patches_of(model: Model) -> tuple[GuidancePatch, ...]:
+    """The guidance patches of a model, in their order."""
+    return tuple(patch for patch in model.patches if isinstance(patch, GuidancePatch))
+
+
+def all_sides(guider: Guider, sigma: float) -> tuple[Side, ...]:
+    """The sides of the guider and of the patches on its model."""
+    sides = guider.sides(sigma)
+    for patch in patches_of(guider.model):
+        sides += patch.sides(sides, sigma)
+    return sides
+
+
+def guided(guider: Guider, step: Step) -> tuple[Step, Tensor]:
+    """The step under the patches that act before, and the guided clean latent."""
+    patches = patches_of(guider.model)
+    for patch in patches:
+        if patch.acts == "before":
+            step = replace(step, x0=patch.answers(step))
+    found = guider.combine(step)
+    instead = [patch for patch in patches if patch.acts == "instead"]
+    if instead:
+        found = instead[-1].combine(step, found)
+    for patch in patches:
+        if patch.acts == "after":
+            found = patch.combine(step, found)
+    return step, found
+
+
+def _needs_negative(model: Model) -> bool:
+    return any(patch.needs_negative for patch in patches_of(model))

@@ -1,0 +1,318 @@
+"""What a guider asks about a latent, as rows: the parts of its sides' conditionings, their controls, and the answers.
+
+A part is one batch of one side's conditioning in its region of the latents. Nothing here knows a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphflow import GraphFlowError, Problem
+
+from ..devices.passes import Call, Seat
+from ..devices.use import Device
+from ..model.conditioning import Batch
+from ..model.entry import Ask, Control, Entry, Row
+from ..model.handles import Model, ModelHandle
+from ..model.patch import CallPatch, Patch
+from .guidance import NEGATIVE, Guider, Side, all_sides
+from .regions import Region, region, spread
+
+__all__ = ["Questions"]
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """One batch of a side's conditioning, on all latents."""
+
+    side: Side
+    model: Model
+    entries: list[Entry]
+    """One for each latent."""
+    region: Region
+    prepared: list[Any]
+    is_default: bool
+    window: tuple[float, float]
+    """The highest and the lowest level at which it acts."""
+    controls: list[_Controlled]
+
+
+@dataclass(eq=False, slots=True)
+class _Controlled:
+    control: Control
+    entries: list[Entry]
+    prepared: list[Any]
+    window: tuple[float, float]
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """The rows of one part for one network."""
+
+    handle: ModelHandle
+    network: str
+    asks: list[Ask] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+class Questions:
+    """What a guider asks about latents of one shape; entries are prepared once."""
+
+    def __init__(self, device: Device, guider: Guider, x: Tensor, sigmas: Tensor) -> None:
+        self.device, self.guider = device, guider
+        self._shape = x.shape
+        self._levels = sorted({float(level) for level in sigmas}, reverse=True)
+        self._parts: dict[tuple[str, int, Model], _Part] = {}
+        self._times: dict[tuple[Any, float], float] = {}
+        self._heard: set[tuple[Any, str]] = set()
+
+    def next_level(self, level: float) -> float:
+        return next((other for other in self._levels if other < level), 0.0)
+
+    def rows_at_once(self, x: Tensor, level: float) -> int:
+        """How many rows of the first question can share a pass."""
+        sigma = torch.tensor(level)
+        alike: dict[Any, int] = {}
+        with torch.inference_mode():
+            for part in self._active(level)[1]:
+                asked = self._rows(part, x, sigma, level, self.next_level(level), {}, {})
+                for row in asked.rows:
+                    shapes = tuple((name, tensor.shape, tensor.dtype) for name, tensor in row.stacked.items())
+                    key = (asked.handle.weights_key(asked.network), shapes, tuple(row.ragged), row.common)
+                    alike[key] = alike.get(key, 0) + 1
+        return max(alike.values(), default=1)
+
+    def ask(self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float) -> dict[str, Tensor]:
+        """The clean latent of each side."""
+        sides, parts = self._active(level)
+        scaled: dict[Any, Tensor] = {}
+        residuals = [self._residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
+        asked = [
+            self._rows(part, x, sigma, level, to, scaled, dict(enumerate(found)))
+            for part, found in zip(parts, residuals, strict=True)
+        ]
+        answers = self._answers(seat, asked)
+        x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
+        return {side.name: _joined([(part, x0) for part, x0 in zip(parts, x0s, strict=True)
+                                    if part.side.name == side.name], x) for side in sides}  # fmt: skip
+
+    def not_a_number(self, level: float) -> GraphFlowError:
+        format = str(self.device.dtype).removeprefix("torch.")
+        if self.device.dtype == torch.float32:
+            hint = (
+                "the weights may be damaged, or the latent or the conditioning holds infinite numbers; try a lower cfg"
+            )
+        else:
+            hint = (
+                "try --dtype bfloat16 (it has the range of float32)" if format == "float16" else "try --dtype float32"
+            )
+        return GraphFlowError([
+            Problem("not_a_number", f"the model's answer at the noise level {level:.4g} holds infinite numbers or none at "
+                    f"all; it computes in {format}", hint=hint)
+        ])  # fmt: skip
+
+    def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
+        """The sides of a level, and their parts that act at it."""
+        sides = all_sides(self.guider, level)
+        parts = [self._part(side, batch) for side in sides for batch in side.batches]
+        return sides, [part for part in parts if _acts(part.window, level)]
+
+    def _part(self, side: Side, batch: Batch) -> _Part:
+        key = (side.name, id(batch), side.model)
+        if key not in self._parts:
+            self._parts[key] = self._new_part(side, batch)
+        return self._parts[key]
+
+    def _time(self, model: Model, level: float) -> float:
+        key = (model.prediction, level)
+        if key not in self._times:
+            self._times[key] = float(model.prediction.time(torch.tensor(level)))
+        return self._times[key]
+
+    def _new_part(self, side: Side, batch: Batch) -> _Part:
+        count, family = self._shape[0], side.model.family
+        if side.name == NEGATIVE:
+            batch = tuple(replace(entry, negative=True) for entry in batch)
+        where = region(batch, count, *self._shape[-2:], multiple=side.model.latent.multiple)
+        if isinstance(where.weight, Tensor):
+            where = replace(where, weight=where.weight.to(self.device.device))
+        entries = [batch[index % len(batch)] for index in range(count)]
+        shape = (*self._shape[1:-2], where.height, where.width)
+        made: dict[int, Any] = {}
+        for entry in entries:
+            if id(entry) not in made:
+                made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
+        window = self._window(batch[0].window, side.model)
+        controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
+        return _Part(
+            side,
+            self._with_hooks(side.model, batch[0].patches),
+            entries,
+            where,
+            [made[id(entry)] for entry in entries],
+            batch[0].is_default,
+            window,
+            controls,
+        )
+
+    def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> _Controlled:
+        """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
+        its own hint."""
+        hints = spread(control.hint, len(entries), "hints")
+        seen = [
+            replace(entry, controls=(replace(control, hint=hints[index % len(hints)][None]),))
+            for index, entry in enumerate(entries)
+        ]
+        network = control.model.family.net
+        prepared = [network.prepare(control.model.config, entry, shape) for entry in seen]
+        return _Controlled(control, seen, prepared, self._window(control.window, model))
+
+    @staticmethod
+    def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
+        start, end = shares
+        return model.prediction.at(start), model.prediction.at(end)
+
+    @staticmethod
+    def _with_hooks(model: Model, patches: tuple[Patch, ...]) -> Model:
+        return replace(model, patches=(*model.patches, *patches)) if patches else model
+
+    def _rows(
+        self, part: _Part, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor],
+        residuals: Mapping[int, Mapping[str, Tensor]],
+    ) -> _Asked:  # fmt: skip
+        model = part.model
+        asked = _Asked(model, model.family.part(model.config, level))
+        seen = _scaled(scaled, part.region, model, x, sigma)
+        time = self._time(model, level)
+        for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
+            ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
+            asked.asks.append(ask)
+            asked.rows.append(model.family.net.row(model.config, ask, prepared))
+        return asked
+
+    def _residuals(
+        self, seat: Seat, part: _Part, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
+    ) -> list[dict[str, Tensor]]:
+        """What the controls of a part add inside the network, for each latent: answers times strength, in order."""
+        total: list[dict[str, Tensor]] = [{} for _ in part.entries]
+        active = [one for one in part.controls if _acts(one.window, level)]
+        if not active:
+            return total
+        seen = _scaled(scaled, part.region, part.model, x, sigma)
+        time = self._time(part.model, level)
+        asked = []
+        for one in active:
+            handle = one.control.model
+            asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
+            net = handle.family.net
+            rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
+            asked.append(_Asked(handle, handle.family.part(handle.config, level), asks, rows))
+        for one, answers in zip(active, self._answers(seat, asked), strict=True):
+            for index, answer in enumerate(answers):
+                for name, residual in answer.items():
+                    added = _masked(residual, one.control, index) * one.control.strength
+                    total[index][name] = total[index][name] + added if name in total[index] else added
+        return total
+
+    def _answers(self, seat: Seat, asked: Sequence[_Asked]) -> list[list[dict[str, Tensor]]]:
+        """Asked together where the networks are the same; another network has its turn after that."""
+        found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
+        networks: dict[Any, list[int]] = {}
+        for index, one in enumerate(asked):
+            networks.setdefault((one.handle, one.network), []).append(index)
+        for (handle, network), indices in networks.items():
+            first = (handle, network) not in self._heard
+            self._heard.add((handle, network))
+            with self.device.use(handle, network, quiet=not first) as part:
+                call = _call(handle, part.key, part.module)
+                answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
+                for index in indices:
+                    found[index] = [next(answers) for _ in asked[index].rows]
+        return found
+
+    @staticmethod
+    def _clean(part: _Part, asked: _Asked, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor) -> Tensor:
+        """The clean latents of a part, in its region."""
+        model = part.model
+        outs = [
+            model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
+        ]
+        return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _acts(window: tuple[float, float], level: float) -> bool:
+    highest, lowest = window
+    return lowest <= level <= highest
+
+
+def _scaled(kept: dict[Any, Tensor], where: Region, model: Model, x: Tensor, sigma: Tensor) -> Tensor:
+    """x in a region as the network takes it; sides of one region share it."""
+    key = (where.place, model.prediction)
+    if key not in kept:
+        kept[key] = model.prediction.scale_in(where.cut(x), sigma)
+    return kept[key]
+
+
+def _masked(residual: Tensor, control: Control, index: int) -> Tensor:
+    if control.mask is None or residual.dim() < 3:
+        return residual
+    mask = control.mask[index % len(control.mask)].float()[None, None].to(residual.device)
+    return residual * F.interpolate(mask, residual.shape[-2:], mode="bilinear")[0].to(residual.dtype)
+
+
+def _joined(parts: Sequence[tuple[_Part, Tensor]], x: Tensor) -> Tensor:
+    """The sum of the parts' clean latents times their weights, divided by the sum of the weights; 0 where none acts."""
+    if len(parts) == 1 and _covers(parts[0][0], x):
+        return parts[0][1]
+    total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+    for part, x0 in parts:
+        if not part.is_default:
+            _add(total, weights, part, x0, _weight(part.region, x))
+    free = (weights == 0).to(x.dtype)
+    for part, x0 in parts:
+        if part.is_default:
+            _add(total, weights, part, x0, _weight(part.region, x) * part.region.cut(free))
+    return torch.where(weights > 0, total / weights.clamp(min=torch.finfo(x.dtype).tiny), 0.0)
+
+
+def _covers(part: _Part, x: Tensor) -> bool:
+    where = part.region
+    return not isinstance(where.weight, Tensor) and where.weight > 0 and (where.height, where.width) == x.shape[-2:]
+
+
+def _weight(where: Region, x: Tensor) -> Tensor:
+    """[1 or B, 1, (1,) h, w]"""
+    if not isinstance(where.weight, Tensor):
+        return x.new_full((), where.weight)
+    return where.weight.view(len(where.weight), *(1,) * (x.dim() - 3), *where.weight.shape[-2:])
+
+
+def _add(total: Tensor, weights: Tensor, part: _Part, x0: Tensor, weight: Tensor) -> None:
+    part.region.cut(total).add_(x0 * weight)
+    part.region.cut(weights).add_(weight)
+
+
+def _call(handle: ModelHandle, key: Any, module: torch.nn.Module) -> Call:
+    """The network under the handle's patches of calls."""
+    patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
+    family = handle.family
+    if not patches:
+        return Call(key, module, family.net.forward, shares=family.shares)
+
+    @contextmanager
+    def patched(module: torch.nn.Module) -> Iterator[None]:
+        with ExitStack() as stack:
+            for patch in patches:
+                stack.enter_context(patch.around(module))
+            yield
+
+    identities = tuple(repr(patch.identity()) for patch in patches)
+    shares = family.shares and all(patch.kind == "call" for patch in patches)
+    return Call((key, identities), module, family.net.forward, patched, shares)

@@ -1,0 +1,129 @@
+"""Where an entry of a conditioning acts on a latent, and how strongly: areas with fading edges, masks, strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.entry import Entry
+
+__all__ = ["Region", "region", "spread"]
+
+LEAST = 8
+"""Cells of a side of the bounding box of a mask, at least."""
+FADE = 8
+"""Cells over which an edge fades, at most; at most a quarter of the side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A rectangle of a latent, on its last two axes."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    weight: Tensor | float
+    """A number, or float32 [1 or B, height, width]: how much the answer there counts."""
+
+    def cut(self, x: Tensor) -> Tensor:
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        return self.top, self.left, self.height, self.width
+
+
+def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple: int = 1) -> Region:
+    """Of the entries of one batch (which have areas and masks in common) on `count` latents of height x width cells.
+
+    An area's edges that are not edges of the latent fade: 1/n, 2/n ... over n = min(8, side // 4) cells. A mask has no
+    fading. Raises a Problem for an area off the `multiple` of cells that the model takes, and for masks whose number does
+    not fit that of the latents.
+    """
+    entry = batch[0]
+    strength = float(entry.strength)
+    mask = None
+    if entry.mask is not None:
+        mask = spread(entry.mask, count, "masks")
+        mask = F.interpolate(mask.float()[:, None], (height, width), mode="bilinear")[:, 0] * entry.mask_strength
+    if entry.area is not None:
+        place = _cells(entry.area, height, width)
+    elif mask is not None and entry.mask_bounds:
+        place = _bounds(mask)
+    else:
+        place = (0, 0, height, width)
+    top, left, rows, columns = place
+    if any(side % multiple for side in place):
+        raise GraphFlowError([
+            Problem("area_off_grid", f"an area of {columns} x {rows} cells at {left}, {top} does not fit the model, which "
+                    f"takes areas on a grid of {multiple} cells",
+                    hint="round the area's place and size to the grid")
+        ])  # fmt: skip
+    weight: Tensor | float = strength
+    if mask is not None:
+        weight = mask[:, top : top + rows, left : left + columns] * strength
+    elif entry.area is not None:
+        weight = _faded(place, height, width)[None] * strength
+    return Region(*place, weight)
+
+
+def spread(items: Tensor, count: int, what: str) -> Tensor:
+    """[N, ...] -> [1 or count, ...]: one for all, one each, or repeated where the number divides `count`."""
+    if len(items) == 1 or len(items) == count:
+        return items
+    if len(items) > count:
+        return items[:count]
+    if count % len(items):
+        raise GraphFlowError([
+            Problem("uneven_batch", f"{len(items)} {what} cannot be spread over {count} latents",
+                    hint=f"use one, or {count}")
+        ])  # fmt: skip
+    return items.repeat(count // len(items), *(1,) * (items.dim() - 1))
+
+
+def _cells(area: Sequence[int | float | str], height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns), cut to the latent."""
+    if area[0] == "percentage":
+        high, wide, y, x = (float(share) for share in area[1:5])
+        rows, columns = max(1, round(high * height)), max(1, round(wide * width))
+        top, left = round(y * height), round(x * width)
+    else:
+        rows, columns, top, left = (int(side) for side in area[:4])
+    top, left = min(top, height - 1), min(left, width - 1)
+    return top, left, min(rows, height - top), min(columns, width - left)
+
+
+def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
+    """The box around all that is not 0, moved and widened to at least 8 cells a side."""
+    height, width = mask.shape[-2:]
+    seen = mask.abs().amax(0) > 0
+    sides = []
+    for along, size in ((seen.any(1), height), (seen.any(0), width)):
+        found = along.nonzero()[:, 0]
+        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+        length = min(max(last - first + 1, LEAST), size)
+        sides.append((min(first, size - length), length))
+    (top, rows), (left, columns) = sides
+    return top, left, rows, columns
+
+
+def _faded(place: tuple[int, int, int, int], height: int, width: int) -> Tensor:
+    top, left, rows, columns = place
+    weight = torch.ones(rows, columns)
+    for axis, start, size, whole in ((0, top, rows, height), (1, left, columns, width)):
+        fade = min(FADE, size // 4)
+        ramp = torch.arange(1, fade + 1) / max(fade, 1)
+        edge = torch.ones(size)
+        if start > 0:
+            edge[:fade] *= ramp
+        if start + size < whole:
+            edge[size - fade :] *= ramp.flip(0)
+        weight *= edge[:, None] if axis == 0 else edge[None]
+    return weight

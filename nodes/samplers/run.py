@@ -1,0 +1,105 @@
+"""A whole run of a sampler inside a node: from a LATENT under noise to the latent that comes out, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphflow import Context
+
+from ..devices.use import open_device
+from ..model.conditioning import check
+from .denoiser import Kept, denoiser
+from .guidance import Guider
+from .loop import sample
+from .noise import kept_noise
+from .preview import preview_jpeg
+from .regions import spread
+from .start import NOTES, fitted
+from .stepper import State, Stepper
+
+__all__ = ["Sampled", "check_guider", "run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """LATENTs."""
+
+    output: dict[str, Any]
+    denoised: dict[str, Any]
+    """The clean latent that the last step went towards."""
+
+
+def run(
+    context: Context,
+    guider: Guider,
+    stepper: Stepper,
+    sigmas: Tensor,
+    latent: Mapping[str, Any],
+    noise: Tensor | None,
+    seed: int,
+) -> Sampled:
+    """Denoise a latent over the levels `sigmas`.
+
+    `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as for
+    the second part of a run. `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a
+    run that was stopped goes on from it with the same bits.
+    """
+    if len(sigmas) < 2:
+        return Sampled(dict(latent), dict(latent))
+    model, settings = guider.model, context.settings
+    format, prediction = model.latent, model.prediction
+    device = open_device(settings)
+    samples = fitted(latent, model)
+    start = (format.into(samples) if samples.any() else samples).to(device.device)
+    added = torch.zeros_like(start) if noise is None else noise.to(device.device)
+    is_whole = bool(sigmas[0] >= prediction.sigma_max * (1 - 1e-5))
+    x = prediction.noised(start, added, sigmas[0], is_whole)
+    kept = None
+    if "noise_mask" in latent:
+        behind = added if noise is None else kept_noise(stepper, noise, seed).to(device.device)
+        kept = Kept(start, behind, _mask(latent["noise_mask"], start))
+    total, last = len(sigmas) - 1, None
+
+    def on_step(state: State, denoised: Tensor) -> None:
+        nonlocal last
+        last = denoised
+        context.keep(state.to_tensors)
+        look = (lambda: preview_jpeg(format.out(denoised), format)) if format.preview else None
+        context.progress(state.index, total, look)
+
+    stored = context.restore()
+    state = _on(State.from_tensors(stored), device.device) if stored is not None else None
+    context.progress(state.index if state is not None else 0, total)
+    with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
+        done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
+    done = prediction.unnoised(done, sigmas[-1])
+    out = {key: value for key, value in latent.items() if key not in NOTES}
+    clean = done if last is None else last
+    return Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
+
+
+def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
+    """Raises Problems, before anything is computed, where a side's conditioning does not fit its model.
+
+    `inputs`: the name of a side -> the input of the node that it came from.
+    """
+    for side in guider.sides(guider.model.prediction.sigma_max):
+        check(side.model, side.batches, inputs.get(side.name, side.name))
+
+
+def _mask(mask: Tensor, start: Tensor) -> Tensor:
+    """[N, 1, H, W] of any size -> [B, 1, (1,) h, w]."""
+    mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
+    sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
+    sized = spread(sized, len(start), "masks")
+    return sized if start.dim() == 4 else sized[:, :, None]
+
+
+def _on(state: State, device: torch.device) -> State:
+    return replace(state, x=state.x.to(device), history=tuple(past.to(device) for past in state.history))

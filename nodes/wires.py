@@ -1,0 +1,156 @@
+"""What a value on each wire must be (entry point `graphflow.wires`): kind, axes, channels, number type, finite.
+
+Numbers are looked at where they lie on the CPU; on an accelerator that would wait for it, and samplers and decoders bring
+their results to the CPU anyway. Nothing here imports torch: where it is not loaded, no value is a tensor.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from graphflow.spi import Check, Misfit, in_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CHECKS", "conditioning", "image", "latent", "mask", "sigmas"]
+
+_IMAGE = "an IMAGE, a float tensor [B,H,W,C] in 0..1 with 1, 3 or 4 channels"
+_MASK = "a MASK, a float tensor [B,H,W] in 0..1"
+_LATENT = "a LATENT, a dict whose `samples` is a float tensor [B,C,h,w] or [B,C,frames,h,w]"
+_CONDITIONING = "a CONDITIONING, a list of [embedding, options]: a float tensor [B,T,D] and a dict"
+_SIGMAS = "SIGMAS, a float tensor [steps + 1]"
+_FINITE = "the numbers came up in this node or in what it computes with: a damaged model, a division by 0, float16"
+
+
+def image(value: Any) -> Misfit | None:
+    """float [B,H,W,C], C one of 1, 3, 4, nothing of it empty, all finite."""
+    if not _is_tensor(value):
+        return Misfit(
+            in_words(value), _IMAGE, "a list of images becomes one batch with torch.stack" if _is_list(value) else None
+        )
+    shape = value.shape
+    if len(shape) != 4 or shape[3] not in (1, 3, 4) or 0 in shape:
+        return Misfit(shape_of(value), _IMAGE, _image_advice(tuple(shape)))
+    if not value.is_floating_point():
+        return Misfit(shape_of(value), _IMAGE, "numbers in 0..255 have to be divided by 255")
+    return _finite(value, _IMAGE)
+
+
+def mask(value: Any) -> Misfit | None:
+    """float [B,H,W], also [H,W] and [B,1,H,W], which every node here takes as such; all finite."""
+    if not _is_tensor(value):
+        return Misfit(in_words(value), _MASK)
+    shape = value.shape
+    if not 2 <= len(shape) <= 4 or 0 in shape or (len(shape) == 4 and shape[1] != 1):
+        return Misfit(shape_of(value), _MASK)
+    if not value.is_floating_point():
+        return Misfit(shape_of(value), _MASK, "use .float(); numbers in 0..255 have to be divided by 255")
+    return _finite(value, _MASK)
+
+
+def latent(value: Any) -> Misfit | None:
+    """A mapping whose `samples` is float with 4 or 5 axes, all finite; a `noise_mask` is a float tensor."""
+    if not isinstance(value, Mapping):
+        return Misfit(shape_of(value) if _is_tensor(value) else in_words(value), _LATENT,
+                      'a tensor alone goes as {"samples": tensor}' if _is_tensor(value) else None)  # fmt: skip
+    samples = value.get("samples")
+    if not _is_tensor(samples):
+        known = ", ".join(map(repr, list(value)[:8])) or "nothing"
+        found = (
+            f"a dict with {known}"
+            if samples is None and "samples" not in value
+            else f"`samples` is {in_words(samples)}"
+        )
+        return Misfit(found, _LATENT)
+    if samples.dim() not in (4, 5) or 0 in samples.shape or not samples.is_floating_point():
+        return Misfit(f"`samples` is {shape_of(samples)}", _LATENT)
+    noise_mask = value.get("noise_mask")
+    if noise_mask is not None and not (
+        _is_tensor(noise_mask) and noise_mask.dim() >= 2 and noise_mask.is_floating_point()
+    ):
+        found = shape_of(noise_mask) if _is_tensor(noise_mask) else in_words(noise_mask)
+        return Misfit(f"`noise_mask` is {found}", "a noise mask, a float tensor [B,1,H,W] or [B,H,W]")
+    return _finite(samples, _LATENT) or (_finite(noise_mask, "a noise mask") if noise_mask is not None else None)
+
+
+def conditioning(value: Any) -> Misfit | None:
+    """A list of [tensor, dict], at least one; or a tuple of the library's own entries, which were checked when made."""
+    if not _is_list(value):
+        return Misfit(shape_of(value) if _is_tensor(value) else in_words(value), _CONDITIONING)
+    if not value:
+        return Misfit("an empty list", _CONDITIONING)
+    for entry in value:
+        if not _is_list(entry):
+            if isinstance(entry, (str, bytes, int, float, Mapping, type(None))) or _is_tensor(entry):
+                return Misfit(f"a list with {shape_of(entry) if _is_tensor(entry) else in_words(entry)}", _CONDITIONING)
+            continue
+        if len(entry) != 2 or not isinstance(entry[1], Mapping):
+            kinds = ", ".join(type(part).__name__ for part in entry)
+            return Misfit(f"a list with an entry of {len(entry)} parts ({kinds})", _CONDITIONING)
+        embedding = entry[0]
+        if not (_is_tensor(embedding) and embedding.dim() >= 2 and embedding.is_floating_point()):
+            found = shape_of(embedding) if _is_tensor(embedding) else in_words(embedding)
+            return Misfit(f"an embedding that is {found}", _CONDITIONING)
+        misfit = _finite(embedding, _CONDITIONING)
+        if misfit is not None:
+            return misfit
+    return None
+
+
+def sigmas(value: Any) -> Misfit | None:
+    """float [n], all finite."""
+    if not _is_tensor(value):
+        return Misfit(in_words(value), _SIGMAS)
+    if value.dim() != 1 or not value.is_floating_point():
+        return Misfit(shape_of(value), _SIGMAS)
+    return _finite(value, _SIGMAS)
+
+
+CHECKS: Mapping[str, Check] = {
+    "IMAGE": image, "MASK": mask, "LATENT": latent, "CONDITIONING": conditioning, "SIGMAS": sigmas,
+}  # fmt: skip
+
+
+def shape_of(tensor: Tensor) -> str:
+    """`a tensor [1, 16, 24, 2] of float32`."""
+    return f"a tensor {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _is_tensor(value: Any) -> TypeGuard[Tensor]:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _finite(tensor: Tensor, expected: str) -> Misfit | None:
+    """One sum over the numbers settles it: it is finite unless one of them is not, or they are huge."""
+    import torch
+
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+        return None
+    total = tensor.sum(dtype=torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else None)
+    if torch.isfinite(total):
+        return None
+    nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+    if not nan and not infinite:
+        return None
+    what = " and ".join([f"{nan} NaN"] * (nan > 0) + [f"{infinite} infinite"] * (infinite > 0))
+    return Misfit(f"{shape_of(tensor)} with {what} of {tensor.numel()} numbers", f"{expected}, all finite", _FINITE)
+
+
+def _image_advice(shape: tuple[int, ...]) -> str | None:
+    if 0 in shape:
+        return "it is empty: a batch has at least one image, and an image at least one pixel"
+    if len(shape) == 3:
+        return (
+            "image[None] makes a batch of one" if shape[2] in (1, 3, 4) else "a MASK becomes an IMAGE with MaskToImage"
+        )
+    if len(shape) == 4 and shape[1] in (1, 3, 4):
+        return "channels come last: image.movedim(1, -1)"
+    return None

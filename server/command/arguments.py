@@ -1,0 +1,86 @@
+"""Texts of the command line as values; what could never work is refused with what to write instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from argparse import ArgumentTypeError
+from urllib.parse import urlsplit
+
+from graphflow.spi import parse_size
+
+__all__ = ["count", "host", "origin", "port", "size", "webhook_host"]
+
+NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+PORTS = {"http": 80, "https": 443}
+
+
+def port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"{text!r} is not a port; write a number from 0 to 65535 (0: any free one)")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
+        raise ArgumentTypeError(f"{text!r} is too little or no number; write a whole number from 1 on")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """A number of bytes, at least one."""
+    found = parse_size(text)
+    if found < 1:
+        raise ArgumentTypeError(f"{text!r} leaves no room for anything; write a size such as 8MB")
+    return found
+
+
+def host(text: str) -> str:
+    """The name or address of a host, as browsers write it: lower case, other letters than ASCII in punycode."""
+    bare = text.strip("[]") if text.startswith("[") else text
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        name = text.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        name = ""
+    if not NAME.fullmatch(name):
+        raise ArgumentTypeError(
+            f"{text!r} is not a host; write its name alone, such as studio.local, without http:// and port"
+        )
+    return name
+
+
+def webhook_host(text: str) -> str:
+    """A host, or HOST:PORT."""
+    name, colon, number = text.rpartition(":")
+    if colon and ":" not in name and number.isdecimal():
+        return f"{host(name)}:{port(number)}"
+    return host(text)
+
+
+def origin(text: str) -> str:
+    """The origin of a site, as browsers send it: no default port, no path."""
+    try:
+        parts = urlsplit(text)
+        default = PORTS.get(parts.scheme)
+        if (
+            default is None
+            or not parts.hostname
+            or parts.path not in ("", "/")
+            or parts.query
+            or parts.fragment
+            or "@" in text
+        ):
+            raise ValueError(text)
+        name = host(parts.hostname)
+        name = f"[{name}]" if ":" in name else name
+        return f"{parts.scheme}://{name}" + (f":{parts.port}" if parts.port not in (None, default) else "")
+    except (ValueError, ArgumentTypeError):
+        hint = (
+            "name each site; '*' would let every page in" if text == "*" else "write one such as https://studio.example"
+        )
+        raise ArgumentTypeError(f"{text!r} is not an origin; {hint}") from None

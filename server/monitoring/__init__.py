@@ -1,0 +1,1 @@
+"""Observing the server: log lines, and numbers for Prometheus."""

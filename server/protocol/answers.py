@@ -1,0 +1,192 @@
+"""Answers as models, from which the OpenAPI description is made; a test compares them with what the server answers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from .words import CancelResult, StateName
+
+__all__ = [
+    "Accepted",
+    "ErrorDetail",
+    "ExecInfo",
+    "FileInfo",
+    "Health",
+    "History",
+    "HistoryEntry",
+    "HistoryMeta",
+    "HistoryStatus",
+    "Job",
+    "JobCancelled",
+    "JobWorkflow",
+    "JobsCancelled",
+    "JobsPage",
+    "Pagination",
+    "ProblemModel",
+    "PromptState",
+    "QueueInfo",
+    "QueueLists",
+    "Refusal",
+    "ValidateAnswer",
+    "WholeJob",
+]
+
+QueueItem = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
+"""Number, prompt id, workflow, extra_data, ids of the outputs."""
+
+
+Outputs = dict[str, dict[str, Any]]
+"""The `ui` of each node: `{"9": {"images": [{"filename", "subfolder", "type"}]}}`."""
+
+
+class Accepted(BaseModel):
+    """With `?wait=`, the state of the prompt stands beside these."""
+
+    model_config = ConfigDict(extra="allow")
+    prompt_id: str
+    number: float
+    node_errors: dict[str, Any]
+
+
+class PromptState(BaseModel):
+    prompt_id: str
+    number: float
+    state: StateName
+    created: float
+    started: float | None
+    finished: float | None
+    outputs: Outputs
+    error: dict[str, Any] | None
+
+
+class QueueLists(BaseModel):
+    queue_running: list[QueueItem]
+    queue_pending: list[QueueItem]
+
+
+class HistoryStatus(BaseModel):
+    status_str: Literal["success", "error"]
+    completed: bool
+    messages: list[tuple[str, dict[str, Any]]]
+    """Type and data of its start, of what was cached, and of its end."""
+
+
+class HistoryMeta(BaseModel):
+    node_id: str
+    display_node: str
+    parent_node: str | None
+    real_node_id: str
+
+
+class HistoryEntry(BaseModel):
+    prompt: QueueItem
+    outputs: Outputs
+    status: HistoryStatus
+    meta: dict[str, HistoryMeta]
+
+
+class History(RootModel[dict[str, HistoryEntry]]):
+    """Entries by prompt id; empty where there is none."""
+
+
+class ExecInfo(BaseModel):
+    queue_remaining: int
+    """Prompts that wait or run."""
+
+
+class QueueInfo(BaseModel):
+    exec_info: ExecInfo
+
+
+class Job(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    id: str
+    status: Literal["pending", "in_progress", "completed", "failed", "cancelled"]
+    create_time: int | None = None
+    execution_start_time: int | None = None
+    execution_end_time: int | None = None
+    preview_output: dict[str, Any] | None = None
+    outputs_count: int = 0
+    execution_error: dict[str, Any] | None = None
+    priority: float | None = None
+
+
+class JobWorkflow(BaseModel):
+    prompt: dict[str, Any]
+    extra_data: dict[str, Any]
+
+
+class WholeJob(Job):
+    workflow: JobWorkflow
+    outputs: Outputs
+    execution_status: HistoryStatus | None
+    """None while it waits or runs."""
+
+
+class Pagination(BaseModel):
+    offset: int
+    limit: int
+    total: int
+    has_more: bool
+
+
+class JobsPage(BaseModel):
+    jobs: list[Job]
+    pagination: Pagination
+
+
+class JobCancelled(BaseModel):
+    id: str
+    result: CancelResult
+
+
+class JobsCancelled(BaseModel):
+    results: dict[str, CancelResult]
+
+
+class ProblemModel(BaseModel):
+    code: str
+    message: str
+    node: str | None = None
+    title: str | None = None
+    input: str | None = None
+    hint: str | None = None
+
+
+class ValidateAnswer(BaseModel):
+    valid: bool
+    outputs: list[str]
+    problems: list[ProblemModel]
+    warnings: list[ProblemModel]
+    node_errors: dict[str, Any]
+
+
+class ErrorDetail(BaseModel):
+    type: str
+    message: str
+    details: str
+    extra_info: dict[str, Any]
+
+
+class Refusal(BaseModel):
+    """Every answer with a 4xx."""
+
+    error: ErrorDetail
+    node_errors: dict[str, Any]
+    problems: list[ProblemModel]
+
+
+class FileInfo(BaseModel):
+    path: str
+    size: int
+    modified: float
+    created: float
+
+
+class Health(BaseModel):
+    status: Literal["ok", "closing"]
+    version: str
+    worker: str
+    paused: bool

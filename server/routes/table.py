@@ -1,0 +1,37 @@
+"""The table of all routes."""
+
+from __future__ import annotations
+
+from ..http.route import Route
+from . import (
+    describe,
+    editor,
+    extensions,
+    files,
+    health,
+    openapi,
+    pages,
+    prompts,
+    queueing,
+    socket,
+    templates,
+    userdata,
+)
+
+__all__ = ["ROUTES"]
+
+ROUTES: tuple[Route, ...] = (
+    *prompts.ROUTES,
+    *queueing.ROUTES,
+    *socket.ROUTES,
+    *files.ROUTES,
+    *describe.ROUTES,
+    *userdata.ROUTES,
+    *editor.ROUTES,
+    *extensions.ROUTES,
+    *templates.ROUTES,
+    *health.ROUTES,
+    *openapi.ROUTES,
+    *pages.ROUTES,
+)
+"""Everything that is served, but for the files of the editor, which take all other paths (`pages.STATIC`)."""

@@ -1,0 +1,256 @@
+"""Forward passes are shared by whoever may share them, and change no bit."""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+import torch
+from graphflow_nodes.devices.passes import Call, PassLoop
+from graphflow_nodes.devices.sizes import SIZES, factor, size_of_passes
+from graphflow_nodes.model.entry import Row
+
+from graphflow import GraphFlowError
+
+CPU = torch.device("cpu")
+
+
+class Network(torch.nn.Module):
+    """A product of matrices, whose bits depend on the number of rows; it notes how many rows each pass had."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(torch.nn.Linear(96, 96), torch.nn.GELU(), torch.nn.Linear(96, 96))
+        self.passes = []
+
+
+def forward(module, stacked, common, ragged):
+    module.passes.append(len(stacked["x"]))
+    return {"out": module.layers(stacked["x"]) * stacked["time"][:, None]}
+
+
+def rows(seed, count=1, width=96):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Row({"x": torch.randn(width, generator=generator), "time": torch.tensor(float(seed + index))})
+        for index in range(count)
+    ]
+
+
+def alone(network, size, asked):
+    with PassLoop(CPU).seat(size) as seat:
+        return [seat.ask(Call("n", network, forward), one) for one in asked]
+
+
+def test_a_pass_has_its_size_whatever_is_asked_and_each_row_gets_its_own_answer():
+    network = Network()
+    with PassLoop(CPU).seat(4) as seat:
+        answers = seat.ask(Call("n", network, forward), rows(1, 6))
+    assert network.passes == [4, 4], "six rows are two passes of four; the second is filled up"
+    stacked = torch.stack([row.stacked["x"] for row in rows(1, 6)])
+    for index, answer in enumerate(answers):
+        assert torch.allclose(answer["out"], network.layers(stacked)[index] * (1.0 + index), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 16])
+def test_random_arrivals_have_the_bits_of_runs_alone_at_the_same_size(size):
+    network, call_of = Network(), lambda network: Call("n", network, forward)
+    chance = random.Random(size)
+    samplers = [[rows(100 * who + step, 1 + who % 3) for step in range(12)] for who in range(6)]
+    wanted = [alone(network, size, asked) for asked in samplers]
+    network.passes.clear()
+    loop = PassLoop(CPU)
+    pauses = [[chance.choice([0, 0, 0.0005, 0.003]) for _ in range(12)] for _ in samplers]
+    barrier = Barrier(len(samplers))
+
+    def run(asked, waits):
+        found = []
+        with loop.seat(size) as seat:
+            barrier.wait(10)
+            for one, wait in zip(asked, waits, strict=True):
+                time.sleep(wait)
+                found.append(seat.ask(call_of(network), one))
+        return found
+
+    with ThreadPoolExecutor(len(samplers)) as pool:
+        results = list(pool.map(run, samplers, pauses))
+    assert set(network.passes) == {size}
+    for mine, theirs in zip(results, wanted, strict=True):
+        for step, before in zip(mine, theirs, strict=True):
+            for a, b in zip(step, before, strict=True):
+                assert torch.equal(a["out"], b["out"])
+    if size > 4:
+        assert loop.counts.shared > 0, "some of them met in a pass"
+
+
+def test_samplers_that_ask_together_share_passes():
+    network, loop = Network(), PassLoop(CPU)
+    barrier = Barrier(4)
+
+    def run(who):
+        with loop.seat(8) as seat:
+            call = Call("n", network, forward)
+            barrier.wait(10)
+            for step in range(30):
+                seat.ask(call, rows(who + step, 2))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    assert loop.counts.rows == 240
+    assert sum(loop.counts.passes.values()) <= 60, "240 rows would be 30 full passes of 8, and 120 if nobody met"
+
+
+@pytest.mark.parametrize(
+    ("change", "other"),
+    [
+        ("another network", lambda n: (Call("m", n, forward), rows(2))),
+        ("another width", lambda n: (Call("n", n, lambda m, s, c, r: {"out": s["x"]}), rows(2, width=32))),
+        ("another common value", lambda n: (Call("n", n, forward), [Row(rows(2)[0].stacked, common=((4, 16),))])),
+        ("a call that keeps to itself", lambda n: (Call("n", n, forward, shares=False), rows(2))),
+    ],
+)
+def test_rows_that_differ_in_what_a_call_sees_never_share_a_pass(change, other):
+    network, loop = Network(), PassLoop(CPU)
+    busy, both = Event(), Barrier(2)
+
+    def run(call, asked):
+        with loop.seat(4) as seat:
+            both.wait(10)
+            seat.ask(call, asked)
+
+    with ThreadPoolExecutor(3) as pool:
+        holding = pool.submit(loop.run, busy.wait, 10)
+        asking = [pool.submit(run, Call("n", network, forward), rows(1)), pool.submit(run, *other(network))]
+        time.sleep(0.1)
+        busy.set()
+        for one in asking:
+            one.result(10)
+        holding.result(10)
+    assert sum(loop.counts.passes.values()) == 2 and loop.counts.shared == 0
+
+
+def test_one_slow_sampler_does_not_stop_the_others():
+    network, loop = Network(), PassLoop(CPU)
+    call, slow_asked = Call("n", network, forward), Event()
+
+    def slow():
+        with loop.seat(8) as seat:
+            seat.ask(call, rows(1, 2))
+            slow_asked.set()
+            time.sleep(1.0)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(slow)
+        slow_asked.wait(10)
+        with loop.seat(8) as seat:
+            began = time.perf_counter()
+            for step in range(5):
+                seat.ask(call, rows(step, 2))
+            assert time.perf_counter() - began < 0.5
+        waiting.result(10)
+
+
+def test_only_who_asks_something_wrong_fails():
+    network, loop = Network(), PassLoop(CPU)
+    busy = Event()
+
+    def picky(module, stacked, common, ragged):
+        if (stacked["time"] == 13).any():
+            raise ValueError("thirteen")
+        return forward(module, stacked, common, ragged)
+
+    def run(seed):
+        with loop.seat(4) as seat:
+            return seat.ask(Call("n", network, picky), rows(seed))
+
+    with ThreadPoolExecutor(4) as pool:
+        holding = pool.submit(loop.run, busy.wait, 10)
+        asked = {seed: pool.submit(run, seed) for seed in (3, 13, 5)}
+        time.sleep(0.1)
+        busy.set()
+        holding.result(10)
+        with pytest.raises(ValueError, match="thirteen"):
+            asked[13].result(10)
+        for seed in (3, 5):
+            assert torch.equal(asked[seed].result(10)[0]["out"], alone(network, 4, [rows(seed)])[0][0]["out"])
+
+
+def test_a_pass_that_finds_no_memory_is_made_again_at_the_same_size_once_some_was_freed():
+    network, freed = Network(), []
+
+    def scarce(module, stacked, common, ragged):
+        if not freed:
+            raise torch.OutOfMemoryError("full")
+        return forward(module, stacked, common, ragged)
+
+    def free():
+        freed.append(True)
+        return True
+
+    with PassLoop(CPU, free).seat(4) as seat:
+        found = seat.ask(Call("n", network, scarce), rows(1, 2))
+    assert network.passes == [4]
+    assert torch.equal(found[1]["out"], alone(network, 4, [rows(1, 2)])[0][1]["out"])
+
+
+def test_memory_that_stays_short_is_a_problem_that_says_what_to_do():
+    def full(module, stacked, common, ragged):
+        raise torch.OutOfMemoryError("full")
+
+    with PassLoop(CPU).seat(2) as seat, pytest.raises(GraphFlowError) as caught:
+        seat.ask(Call("n", Network(), full), rows(1))
+    (problem,) = caught.value.problems
+    assert problem.code == "out_of_memory"
+    assert "2 rows" in problem.message and "--dtype" in problem.hint
+
+
+def test_other_work_of_the_device_has_its_turn_between_passes():
+    network, loop = Network(), PassLoop(CPU)
+    done = []
+
+    def sample():
+        with loop.seat(2) as seat:
+            for step in range(200):
+                seat.ask(Call("n", network, forward), rows(step, 2))
+                if done:
+                    return step
+        return None
+
+    with ThreadPoolExecutor(1) as pool:
+        sampling = pool.submit(sample)
+        loop.run(done.append, "encoded")
+        assert sampling.result(10) is not None
+
+
+def test_what_runs_on_the_device_may_ask_it_for_more():
+    loop = PassLoop(CPU)
+    assert loop.run(lambda: loop.run(lambda: 3) + 1) == 4
+
+
+def test_the_size_alone_is_the_smallest_that_holds_small_rows():
+    assert [size_of_passes(rows, (8, 8)) for rows in (1, 2, 3, 5, 9, 17, 40)] == [1, 2, 4, 8, 16, 16, 16]
+
+
+def test_the_size_alone_wastes_no_large_rows():
+    assert [size_of_passes(rows, (64, 64)) for rows in (1, 2, 3, 4, 6, 10)] == [1, 2, 1, 4, 2, 2]
+    for rows_ in range(1, 40):
+        size = size_of_passes(rows_, (64, 64))
+        assert -(-rows_ // size) * size < rows_ * 1.15
+
+
+def test_the_size_for_sharing_is_larger_where_latents_are_small_and_never_smaller_than_alone():
+    assert size_of_passes(2, (8, 8), together=16) == 16
+    assert size_of_passes(2, (32, 32), together=16) == 8
+    assert size_of_passes(2, (64, 64), together=16) == 2
+    assert size_of_passes(8, (128, 128), together=16) == 8
+    assert size_of_passes(2, (4, 64, 64), together=16) == 2
+    assert size_of_passes(2, (64, 64), together=16, kind="cuda") == 16
+    for rows_, together in ((1, 3), (2, 2), (3, 5)):
+        assert size_of_passes(rows_, (8, 8), together) in SIZES
+
+
+def test_the_number_that_is_in_the_recipe_settles_the_size():
+    for together in range(2, 20):
+        assert size_of_passes(2, (8, 8), together) == size_of_passes(2, (8, 8), factor(together))
