@@ -32,7 +32,7 @@ class Call(NamedTuple):
     inputs: tuple[dict[str, Any] | Blocked, ...]
     """For each call the inputs by flat name, its own copies; or what blocks it."""
     place: Place | None = None
-    """What it needs in order to compute."""
+    """The place that it needs in order to compute."""
     display: str | None = None
     """The node of the workflow that this one was made by, if a node expanded into it."""
     states: tuple[bytes, ...] = ()
@@ -49,7 +49,7 @@ class Performer:
         self._run, self._graph, self._document = run, graph, document
 
     def perform(self, call: Call) -> tuple[list[Answer], float]:
-        """What the function answers, and the seconds that it took. Raises what the function raises, and Cancelled."""
+        """The answers of the function, and the seconds that they took. Raises what the function raises, and Cancelled."""
         run, kind = self._run, self._run.types[call.type]
         with run.admission.enter(call.place, run.cancel):
             arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
@@ -87,6 +87,7 @@ class Performer:
                 call=index,
                 display=call.display,
                 graph=self._graph,
+                numbering=run.numbering,
             )
         if kind.settings is not None:
             values[kind.settings] = run.settings

@@ -224,7 +224,7 @@ class Run:
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
     def _prepare(self, node_id: str) -> bool:
-        """Whether to call the node: not if its key is known, its inputs are blocked, or somebody else is at the same."""
+        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the same."""
         if node_id in self._expansions:
             self._fold(node_id)
             return False
