@@ -11,7 +11,6 @@ import pytest
 PACKAGES = ("graphflow", "graphflow_nodes", "graphflow_server")
 
 KNOWN = {
-    frozenset({"graphflow.sweeps.grid", "graphflow.sweeps.page", "graphflow.sweeps.results"}),
     frozenset({"graphflow_nodes.model.entry", "graphflow_nodes.model.family", "graphflow_nodes.model.handles"}),
     frozenset({"graphflow_nodes.files", "graphflow_nodes.model"}),
     frozenset(
