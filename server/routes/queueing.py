@@ -106,8 +106,7 @@ async def post_free(request: web.Request) -> web.Response:
     return empty()
 
 
-# -- jobs: the same, as the current editor reads it
-# -----------------------------------------------------------------------
+# -- jobs: the same, as the current editor reads it ------------------------------------------------------------------
 
 
 async def get_jobs(request: web.Request) -> web.Response:
