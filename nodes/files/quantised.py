@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .header import Header
-from .tensor_info import MAX_HEADER, TensorInfo, damaged
+from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "Layout", "layouts_of", "weights_of"]
+__all__ = ["SIDE_TENSORS", "Layout", "layouts_of", "unread_formats", "weights_of"]
 
 SIDE_TENSORS = (
     ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant", ".pre_quant_scale",
@@ -96,6 +96,19 @@ def _by_tensors(header: Header, layer: str) -> Layout:
     if scale is not None and scale.dtype in ("U8", "F8_E8M0"):
         return Layout("mxfp8 without a note")
     return Layout("fp8")
+
+
+READ = frozenset({"fp8", "int8_tensorwise", "nvfp4", "mxfp8", "asym_w4a8_int8", "convrot_w4a4"})
+"""Formats that `dequantise` has formulas for."""
+NOT_READ = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
+"""Number formats of safetensors that torch has no type for."""
+
+
+def unread_formats(header: Header) -> list[str]:
+    """The formats in a file whose tensors cannot be read, by name."""
+    layouts = {layout.format for layout in layouts_of(header).values()} - READ
+    dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
+    return sorted(layouts | dtypes)
 
 
 PACKED = frozenset({"nvfp4", "nvfp4 without a note", "asym_w4a8_int8", "w4a8 without a note", "convrot_w4a4"})
