@@ -47,39 +47,33 @@ def inner_rows(models: Path) -> list[tuple[str, float]]:
     from graphflow_nodes.devices.vae import decode, encode
     from graphflow_nodes.families.opened import open_model
     from graphflow_nodes.families.text import encode_prompt
-    from graphflow_nodes.model.entry import Entry
     from graphflow_nodes.samplers.denoiser import denoiser
     from graphflow_nodes.samplers.guidance import CFG
 
     want = load_file(HERE / "steps.safetensors")
-    with gf.Engine() as engine:
-        device, opened = open_device(engine.settings), open_model(models / "checkpoints" / NAME, engine.settings)
+    settings = gf.Settings()
+    opened, device = open_model(models / "checkpoints" / NAME, settings), open_device(settings)
+    model, clip, vae = opened.model, opened.clip, opened.vae
+    assert model is not None and clip is not None and vae is not None
     texts = json.loads((HERE / "workflow" / "euler__normal.json").read_text())
-    (positive,), (negative,) = (
-        encode_prompt(device, opened.clip, texts[key]["inputs"]["text"], {}) for key in ("6", "7")
-    )
+    ((positive,), (negative,)) = (encode_prompt(device, clip, texts[key]["inputs"]["text"], {}) for key in ("6", "7"))
+    assert positive.text is not None and negative.text is not None and positive.pooled is not None
     rows = [
         ("text embedding, positive", apart(positive.text[None], want["cond_positive"])),
         ("text embedding, negative", apart(negative.text[None], want["cond_negative"])),
         ("text embedding, pooled", apart(positive.pooled[None], want["pooled_positive"])),
     ]
-    largest = opened.model.prediction.table()[-1]
-
-    def x0(entry: Entry, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        guider = CFG(opened.model, ((entry,),), None, 1.0)
-        with denoiser(device, guider, x, torch.stack([sigma, torch.zeros(())])) as denoise:
-            return denoise(x, sigma)
-
     for name, entry in (("cond", positive), ("uncond", negative)):
         for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
-            sigma = largest if key.endswith("14.6146") else torch.tensor(float(key.split("sigma")[1]))
-            rows.append(
-                (f"U-Net, {name}, sigma {float(sigma):.2f}", apart(x0(entry, want["noise"] * sigma, sigma), want[key]))
-            )
-    image = decode(device, opened.vae, want["latent_euler_normal"])
+            sigma = torch.tensor(float(key.split("sigma")[1]))
+            if key.endswith("14.6146"):
+                sigma = model.prediction.table()[-1]
+            x = want["noise"] * sigma
+            with denoiser(device, CFG(model, ((entry,),)), x, sigma[None]) as ask:
+                rows.append((f"U-Net, {name}, sigma {float(sigma):.2f}", apart(ask(x, sigma), want[key])))
+    image = decode(device, vae, want["latent_euler_normal"])
     rows.append(("VAE decode", apart(image, want["image_euler_normal"])))
-    latent = encode(device, opened.vae, want["image_euler_normal"])
-    rows.append(("VAE encode", apart(latent, want["vae_encode_of_image"])))
+    rows.append(("VAE encode", apart(encode(device, vae, want["image_euler_normal"]), want["vae_encode_of_image"])))
     return rows
 
 
