@@ -47,7 +47,7 @@ def problems(tmp_path):
                 problem for problem in engine.validate(gf.Workflow.from_json({"4": loader})) if problem.node == "4"
             ]
         assert all((problem.node, problem.input) == ("4", input_name) for problem in found)
-        return " ".join(problem.message for problem in found)
+        return " ".join(f"{problem.message}; {problem.hint}" for problem in found)
 
     return look
 
@@ -57,15 +57,15 @@ def problems(tmp_path):
     [
         ("checkpoints", LORA, "is a LoRA for Stable Diffusion XL, not a checkpoint; LoraLoader loads it from models/loras"),
         ("checkpoints", VAE, "(Stable Diffusion, SDXL), not a checkpoint; VAELoader loads it from models/vae"),
-        ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell): it is recognised, but models of this family do not run yet"),
-        ("diffusion_models", FLUX, "models of this family do not run yet"),
+        ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell), which is recognised, but does not run yet"),
+        ("diffusion_models", FLUX, "does not run yet; what runs: Stable Diffusion 1.x, "),
         ("diffusion_models", CLIP, "is a text encoder: CLIP-L, not a diffusion model; CLIPLoader loads it from models/text_encoders"),
         ("vae", LORA, "is a LoRA for Stable Diffusion XL, not a VAE"),
         ("vae", FLUX, "is a diffusion model of FLUX.1 (schnell), not a VAE"),
-        ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "VAEs of this kind do not run yet"),
-        ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "encoders of this kind do not run yet"),
+        ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "does not run yet"),
+        ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "does not run yet"),
         ("text_encoders", VAE, "not a text encoder; VAELoader loads it"),
-        ("checkpoints", {"x": (3,)}, "holds nothing that is known"),
+        ("checkpoints", {"x": (3,)}, "holds no checkpoint that is known; look what it is: graphflow identify a.safetensors"),
         ("checkpoints", {"emb_params": (2, 768)}, "not a checkpoint; put it into models/embeddings"),
     ],
 )  # fmt: skip
