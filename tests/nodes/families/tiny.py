@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from graphflow_nodes.families import FAMILIES, VAES
