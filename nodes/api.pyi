@@ -9,6 +9,7 @@ from graphflow import NodeRef, Place, Value
 
 class Boolean(Value): ...
 class Clip(Value): ...
+class ClipVision(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class Float(Value): ...
@@ -31,6 +32,42 @@ def BatchImagesNode(
     **inputs: Any,
 ) -> _BatchImagesNode:
     """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    ...
+
+class _CFGNorm(Model):
+    model: Place
+    strength: Place
+    MODEL: Model
+def CFGNorm(
+    *,
+    model: Model,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGNorm:
+    """A guided answer is nowhere longer than the one with the prompt.
+
+    `strength`: 0.0 to 100.0
+    """
+    ...
+
+class _CLIPLoader(Clip):
+    clip_name: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def CLIPLoader(
+    *,
+    clip_name: str | Combo | String,
+    type: Literal['stable_diffusion', 'stable_cascade', 'sd3', 'stable_audio', 'mochi', 'ltxv', 'pixart', 'cosmos', 'lumina2', 'wan', 'hidream', 'chroma', 'ace', 'omnigen2', 'qwen_image', 'hunyuan_image', 'flux2', 'ovis', 'longcat_image', 'cogvideox', 'lens', 'pixeldit', 'ideogram4', 'boogu', 'krea2', 'joyimage', 'mage', 'minimax', 'yue2', 'flux3', 'moss_image', 'fibo2'] | Combo | String = 'stable_diffusion',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPLoader:
+    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    """
     ...
 
 class _CLIPSetLastLayer(Clip):
@@ -61,7 +98,72 @@ def CLIPTextEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPTextEncode:
-    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket."""
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
+
+    `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    ...
+
+class _CLIPTextEncodeSDXL(Conditioning):
+    clip: Place
+    width: Place
+    height: Place
+    crop_w: Place
+    crop_h: Place
+    target_width: Place
+    target_height: Place
+    text_g: Place
+    text_l: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXL(
+    *,
+    clip: Clip,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    crop_w: int | Int = 0,
+    crop_h: int | Int = 0,
+    target_width: int | Int = 1024,
+    target_height: int | Int = 1024,
+    text_g: str | Combo | String,
+    text_l: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXL:
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
+    how much of it was cut away from the left and the top, and the size to aim at.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    `crop_w`: 0 to 16384
+    `crop_h`: 0 to 16384
+    `target_width`: 0 to 16384
+    `target_height`: 0 to 16384
+    """
+    ...
+
+class _CLIPTextEncodeSDXLRefiner(Conditioning):
+    ascore: Place
+    width: Place
+    height: Place
+    text: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXLRefiner(
+    *,
+    ascore: float | Float | Int = 6.0,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    text: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXLRefiner:
+    """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make.
+
+    `ascore`: 0.0 to 1000.0
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    """
     ...
 
 class _CaseConverter(String):
@@ -98,9 +200,10 @@ def CheckpointLoaderSimple(
     id: str | None = None,
     title: str | None = None,
 ) -> _CheckpointLoaderSimple:
-    """Take the U-Net, the text encoder and the VAE out of one checkpoint.
+    """Take the denoiser, the text encoders and the VAE out of one checkpoint.
 
-    A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
+    A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
     """
     ...
 
@@ -262,6 +365,24 @@ def DPRandomGenerator(
     """
     ...
 
+class _DualCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def DualCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    type: Literal['sdxl', 'sd3', 'flux', 'hunyuan_video', 'hidream', 'hunyuan_image', 'hunyuan_video_15', 'kandinsky5', 'kandinsky5_image', 'ltxv', 'newbie', 'ace'] | Combo | String = 'sdxl',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualCLIPLoader:
+    """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+    ...
+
 class _EmptyImage(Image):
     width: Place
     height: Place
@@ -299,7 +420,9 @@ def EmptyLatentImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _EmptyLatentImage:
-    """A latent of zeros to start from. `width` and `height` are in pixels; a latent has an eighth of each.
+    """A latent of zeros to start from, for any model: a sampler gives it the model's channels and cells.
+
+    `width` and `height` are in pixels; the latent has an eighth of each until then.
 
     `width`: 16 to 16384
     `height`: 16 to 16384
@@ -392,7 +515,8 @@ def GraphFlowAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowAddNoise:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4).
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
+    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
 
@@ -834,6 +958,67 @@ def ImageToMask(
     """One channel of a picture as a mask."""
     ...
 
+class _InpaintModelConditioning_:
+    vae: Place
+    pixels: Place
+    mask: Place
+    noise_mask: Place
+
+class _InpaintModelConditioning_0(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_1(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_2(Latent, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning(tuple[_InpaintModelConditioning_0, _InpaintModelConditioning_1, _InpaintModelConditioning_2], _InpaintModelConditioning_):
+    node_id: str
+    positive: _InpaintModelConditioning_0
+    negative: _InpaintModelConditioning_1
+    latent: _InpaintModelConditioning_2
+def InpaintModelConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    mask: Mask,
+    noise_mask: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InpaintModelConditioning:
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+
+    The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
+    """
+    ...
+
+class _InstructPixToPixConditioning_:
+    vae: Place
+    pixels: Place
+
+class _InstructPixToPixConditioning_0(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_1(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_2(Latent, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning(tuple[_InstructPixToPixConditioning_0, _InstructPixToPixConditioning_1, _InstructPixToPixConditioning_2], _InstructPixToPixConditioning_):
+    node_id: str
+    positive: _InstructPixToPixConditioning_0
+    negative: _InstructPixToPixConditioning_1
+    latent: _InstructPixToPixConditioning_2
+def InstructPixToPixConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InstructPixToPixConditioning:
+    """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
+    ...
+
 class _InvertMask(Mask):
     mask: Place
     MASK: Mask
@@ -895,7 +1080,7 @@ def KSampler(
     seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'heun', 'dpm_2', 'dpm_2_ancestral', 'lms', 'dpmpp_2s_ancestral', 'dpmpp_sde', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_2m_sde_heun', 'dpmpp_3m_sde', 'ddpm', 'lcm', 'ipndm', 'res_multistep', 'gradient_estimation', 'ddim', 'uni_pc', 'uni_pc_bh2'] | Combo | String = 'euler',
+    sampler_name: str | Combo | String = 'euler',
     scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'normal',
     positive: Conditioning,
     negative: Conditioning,
@@ -940,7 +1125,7 @@ def KSamplerAdvanced(
     noise_seed: int | Int = 0,
     steps: int | Int = 20,
     cfg: float | Float | Int = 8.0,
-    sampler_name: Literal['euler', 'euler_ancestral', 'heun', 'dpm_2', 'dpm_2_ancestral', 'lms', 'dpmpp_2s_ancestral', 'dpmpp_sde', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_2m_sde_heun', 'dpmpp_3m_sde', 'ddpm', 'lcm', 'ipndm', 'res_multistep', 'gradient_estimation', 'ddim', 'uni_pc', 'uni_pc_bh2'] | Combo | String = 'euler',
+    sampler_name: str | Combo | String = 'euler',
     scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'normal',
     positive: Conditioning,
     negative: Conditioning,
@@ -1379,6 +1564,159 @@ def MaskToImage(
     """A mask as a grey picture."""
     ...
 
+class _ModelMergeAdd(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeAdd(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeAdd:
+    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
+    ...
+
+class _ModelMergeSimple(Model):
+    model1: Place
+    model2: Place
+    ratio: Place
+    MODEL: Model
+def ModelMergeSimple(
+    *,
+    model1: Model,
+    model2: Model,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSimple:
+    """Mix two models of one family, weight by weight; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSubtract(Model):
+    model1: Place
+    model2: Place
+    multiplier: Place
+    MODEL: Model
+def ModelMergeSubtract(
+    *,
+    model1: Model,
+    model2: Model,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSubtract:
+    """The difference of two models, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _ModelSamplingAuraFlow(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingAuraFlow(
+    *,
+    model: Model,
+    shift: float | Float | Int = 1.73,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingAuraFlow:
+    """The same for families whose files were made with this node (AuraFlow, Qwen-Image, Z-Image, Lumina 2).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
+class _ModelSamplingContinuousEDM(Model):
+    model: Place
+    sampling: Place
+    sigma_max: Place
+    sigma_min: Place
+    MODEL: Model
+def ModelSamplingContinuousEDM(
+    *,
+    model: Model,
+    sampling: Literal['v_prediction', 'edm', 'eps'] | Combo | String = 'v_prediction',
+    sigma_max: float | Float | Int = 120.0,
+    sigma_min: float | Float | Int = 0.002,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingContinuousEDM:
+    """State that a model was trained on any noise level between two (EDM, arXiv 2206.00364), and what it answers.
+
+    `sigma_max`: 0.0 to 1000.0
+    `sigma_min`: 0.0 to 1000.0
+    """
+    ...
+
+class _ModelSamplingDiscrete(Model):
+    model: Place
+    sampling: Place
+    zsnr: Place
+    MODEL: Model
+def ModelSamplingDiscrete(
+    *,
+    model: Model,
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0'] | Combo | String = 'eps',
+    zsnr: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingDiscrete:
+    """State what a model answers (noise, velocity, the clean latent), where its file does not.
+
+    `zsnr`: its noise levels reach pure noise (zero terminal signal-to-noise ratio, arXiv 2305.08891).
+    """
+    ...
+
+class _ModelSamplingFlux(Model):
+    model: Place
+    max_shift: Place
+    base_shift: Place
+    width: Place
+    height: Place
+    MODEL: Model
+def ModelSamplingFlux(
+    *,
+    model: Model,
+    max_shift: float | Float | Int = 1.15,
+    base_shift: float | Float | Int = 0.5,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingFlux:
+    """Shift the noise levels of FLUX by the size of the image.
+
+    `max_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `base_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    """
+    ...
+
+class _ModelSamplingSD3(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingSD3(
+    *,
+    model: Model,
+    shift: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingSD3:
+    """Shift the noise levels of a flow model (SD 3, arXiv 2403.03206, equation 23).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
 class _Morphology(Image):
     image: Place
     operation: Place
@@ -1398,6 +1736,44 @@ def Morphology(
     takes away, `bottom_hat` what closing adds.
 
     `kernel_size`: 3 to 999
+    """
+    ...
+
+class _PerpNeg(Model):
+    model: Place
+    empty_conditioning: Place
+    neg_scale: Place
+    MODEL: Model
+def PerpNeg(
+    *,
+    model: Model,
+    empty_conditioning: Conditioning,
+    neg_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerpNeg:
+    """Lead away only from what of the negative is not in the positive (Perp-Neg, arXiv 2304.04968).
+
+    `empty_conditioning` is that of an empty prompt.
+
+    `neg_scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PerturbedAttentionGuidance(Model):
+    model: Place
+    scale: Place
+    MODEL: Model
+def PerturbedAttentionGuidance(
+    *,
+    model: Model,
+    scale: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerturbedAttentionGuidance:
+    """Lead away from what the model draws without self-attention in its middle (arXiv 2403.17377); also at cfg 1.
+
+    `scale`: 0.0 to 100.0
     """
     ...
 
@@ -1636,6 +2012,25 @@ def RepeatLatentBatch(
     """A batch of latents over and over, `amount` times in all, each with noise of its own.
 
     `amount`: 1 to 64
+    """
+    ...
+
+class _RescaleCFG(Model):
+    model: Place
+    multiplier: Place
+    MODEL: Model
+def RescaleCFG(
+    *,
+    model: Model,
+    multiplier: float | Float | Int = 0.7,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RescaleCFG:
+    """Guidance keeps the spread of the answer with the prompt, against burnt colours (arXiv 2305.08891).
+
+    `multiplier` is the share of the rescaled answer.
+
+    `multiplier`: 0.0 to 1.0
     """
     ...
 
@@ -1967,6 +2362,20 @@ def ThresholdMask(
     """
     ...
 
+class _UNETLoader(Model):
+    unet_name: Place
+    weight_dtype: Place
+    MODEL: Model
+def UNETLoader(
+    *,
+    unet_name: str | Combo | String,
+    weight_dtype: Literal['default', 'fp8_e4m3fn', 'fp8_e4m3fn_fast', 'fp8_e5m2'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNETLoader:
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    ...
+
 class _VAEDecode(Image):
     samples: Place
     vae: Place
@@ -1978,7 +2387,7 @@ def VAEDecode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEDecode:
-    """Latent to pictures, float32 [B,H,W,3] in 0..1."""
+    """Latent to images, float32 [B,H,W,3] in 0..1."""
     ...
 
 class _VAEEncode(Latent):
@@ -1992,7 +2401,7 @@ def VAEEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncode:
-    """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
     ...
 
 class _VAEEncodeForInpaint(Latent):
@@ -2028,4 +2437,30 @@ def VAELoader(
     title: str | None = None,
 ) -> _VAELoader:
     """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _unCLIPCheckpointLoader_:
+    ckpt_name: Place
+
+class _unCLIPCheckpointLoader_0(Model, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_1(Clip, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_2(Vae, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_3(ClipVision, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader(tuple[_unCLIPCheckpointLoader_0, _unCLIPCheckpointLoader_1, _unCLIPCheckpointLoader_2, _unCLIPCheckpointLoader_3], _unCLIPCheckpointLoader_):
+    node_id: str
+    MODEL: _unCLIPCheckpointLoader_0
+    CLIP: _unCLIPCheckpointLoader_1
+    VAE: _unCLIPCheckpointLoader_2
+    CLIP_VISION: _unCLIPCheckpointLoader_3
+def unCLIPCheckpointLoader(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _unCLIPCheckpointLoader:
+    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
     ...

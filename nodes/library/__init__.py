@@ -15,6 +15,7 @@ from . import (
     loaders,
     logic,
     masks,
+    model_patches,
     outputs,
     patterns,
     primitives,
@@ -26,7 +27,7 @@ from . import (
 )
 
 MODULES = (
-    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, filters, batch,
-    masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
+    loaders, conditioning, latents, latent_edits, sampling, model_patches, vae, images, transforms, resizing, compositing,
+    filters, batch, masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""
