@@ -37,7 +37,7 @@ def BatchImagesNode(
 class _CFGNorm(Model):
     model: Place
     strength: Place
-    MODEL: Model
+    patched_model: Model
 def CFGNorm(
     *,
     model: Model,

@@ -14,15 +14,10 @@ KNOWN_FILES = {
     frozenset({"graphflow.sweeps.grid", "graphflow.sweeps.page", "graphflow.sweeps.results"}),
     frozenset({"graphflow_server.app", "graphflow_server.routes.openapi"}),
     frozenset({"graphflow_nodes.model.entry", "graphflow_nodes.model.family", "graphflow_nodes.model.handles"}),
-    frozenset({
-        "graphflow_nodes.devices", "graphflow_nodes.devices.pool", "graphflow_nodes.families.handles",
-        "graphflow_nodes.families.load", "graphflow_nodes.families.text", "graphflow_nodes.families.vae",
-        "graphflow_nodes.foreign.methods",
-    }),
 }  # fmt: skip
 """Circles that still stand. Whoever opens one takes it out of here."""
 KNOWN_FOLDERS = {
-    frozenset({"graphflow_nodes.devices", "graphflow_nodes.families", "graphflow_nodes.foreign"}),
+    frozenset({"graphflow_nodes.files", "graphflow_nodes.model"}),
     frozenset({
         "graphflow_server.acceptance", "graphflow_server.app", "graphflow_server.http", "graphflow_server.live",
         "graphflow_server.queue", "graphflow_server.routes", "graphflow_server.state", "graphflow_server.worker",

@@ -1,7 +1,7 @@
 """Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is loaded."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, ModelHandle, Problem, Range, node
 
@@ -10,6 +10,12 @@ _Shift = Annotated[
 ]
 _Sigma = Annotated[float, Range(0.0, 1000.0, 0.001)]
 _Side = Annotated[int, Range(16, 16384, 8)]
+
+
+class Patched(NamedTuple):
+    patched_model: ModelHandle
+
+
 _DISCRETE = ("eps", "v_prediction", "lcm", "x0")
 
 
@@ -89,11 +95,11 @@ def rescale_cfg(model: ModelHandle, multiplier: Annotated[float, Range(0.0, 1.0,
 
 
 @node("CFGNorm", category="advanced/guidance", version="1")
-def cfg_norm(model: ModelHandle, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0) -> ModelHandle:
+def cfg_norm(model: ModelHandle, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0) -> Patched:
     """A guided answer is nowhere longer than the one with the prompt."""
     from ..patches.guidance import CFGNorm
 
-    return model.with_patch(CFGNorm(strength))
+    return Patched(model.with_patch(CFGNorm(strength)))
 
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")
