@@ -100,10 +100,13 @@ class CFG:
     positive: tuple[Batch, ...]
     negative: tuple[Batch, ...] | None = None
     cfg: float = 1.0
+    always: bool = False
+    """The negative is asked even with a weight of 1: samplers of CFG++ need its answer."""
 
     def sides(self, sigma: float) -> tuple[Side, ...]:
         positive = Side(POSITIVE, self.model, self.positive)
-        if self.negative is None or (abs(self.cfg - 1.0) < 1e-9 and not _needs_negative(self.model)):
+        needless = abs(self.cfg - 1.0) < 1e-9 and not self.always and not _needs_negative(self.model)
+        if self.negative is None or needless:
             return (positive,)
         return (Side(NEGATIVE, self.model, self.negative), positive)
 
