@@ -21,12 +21,13 @@ from . import (
     resizing,
     sampling,
     text,
+    tiled,
     transforms,
     vae,
 )
 
 MODULES = (
-    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, filters, batch,
+    loaders, conditioning, latents, latent_edits, sampling, vae, tiled, images, transforms, resizing, compositing, filters, batch,
     masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""
