@@ -29,11 +29,12 @@ Progress = Callable[[int, int], None]
 
 def fits_exactly(module: Any) -> bool:
     """Whether the network is made of the layers that are known here."""
-    return (
-        isinstance(module, AutoencoderKL)
-        and all(type(block).__name__ == "UpDecoderBlock2D" for block in module.decoder.up_blocks)
-        and all(type(block).__name__ == "DownEncoderBlock2D" for block in module.encoder.down_blocks)
-    )
+    if not isinstance(module, AutoencoderKL):
+        return False
+    network: Any = module
+    up = {type(block).__name__ for block in network.decoder.up_blocks}
+    down = {type(block).__name__ for block in network.encoder.down_blocks}
+    return up == {"UpDecoderBlock2D"} and down == {"DownEncoderBlock2D"}
 
 
 def decode_in_tiles(module: Any, latent: Tensor, tile: int, run: Run, on_layer: Progress) -> Tensor:

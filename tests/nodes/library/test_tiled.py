@@ -81,7 +81,7 @@ def test_progress_counts_layers_and_a_cancelled_run_stops(vae):
         vae_decode_tiled(context(cancel=cancel), latent, vae)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(*[st.integers(1, 40)] * 4, st.integers(0, 9), st.sampled_from([Fraction(1), Fraction(2), Fraction(4)]))
 def test_tiles_of_what_looks_at_one_place_only_are_the_whole(height, width, rows, columns, overlap, scale):
     x = torch.rand(2, height, width, generator=torch.Generator().manual_seed(height))
