@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
     from .formats import read
+    from .formats.a1111 import write_parameters
     from .formats.editor import from_prompt
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
@@ -97,6 +98,7 @@ __all__ = [
     "type_name",
     "walk_once",
     "why_not",
+    "write_parameters",
 ]
 
 _NAMES = {
@@ -112,6 +114,7 @@ _NAMES = {
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
     "formats": "read",
+    "formats.a1111": "write_parameters",
     "formats.editor": "from_prompt",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",

@@ -20,6 +20,7 @@ class Latent(Value): ...
 class Mask(Value): ...
 class Model(Value): ...
 class String(Value): ...
+class UpscaleModel(Value): ...
 class Vae(Value): ...
 
 class _BatchImagesNode(Image):
@@ -509,6 +510,40 @@ def GraphFlowAddNoise(
     """
     ...
 
+class _GraphFlowSaveImage(NodeRef):
+    images: Place
+    filename_prefix: Place
+    format: Place
+    format__quality: Place
+    format__lossless: Place
+    format__speed: Place
+    format__compress_level: Place
+    parameters: Place
+def GraphFlowSaveImage(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'GraphFlow',
+    format: Literal['jpeg', 'webp', 'avif', 'png'],
+    format__quality: int | Int = ...,
+    format__lossless: bool | Boolean = ...,
+    format__speed: int | Int = ...,
+    format__compress_level: int | Int = ...,
+    parameters: Literal['none', 'A1111'] | Combo | String = 'none',
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowSaveImage:
+    """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
+
+    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.
+    `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
+
+    `format.quality`: 1 to 100; higher is larger and better
+    `format.speed`: 0 to 10; 0 is the slowest and makes the smallest files
+    `format.compress_level`: 0 to 9
+    `parameters`: a text that other programs show: prompt, steps, sampler, seed, size, model
+    """
+    ...
+
 class _GrowMask(Mask):
     mask: Place
     expand: Place
@@ -939,6 +974,23 @@ def ImageToMask(
     title: str | None = None,
 ) -> _ImageToMask:
     """One channel of a picture as a mask."""
+    ...
+
+class _ImageUpscaleWithModel(Image):
+    upscale_model: Place
+    image: Place
+    IMAGE: Image
+def ImageUpscaleWithModel(
+    *,
+    upscale_model: UpscaleModel,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageUpscaleWithModel:
+    """Enlarge images by a network, by its own factor, in tiles of 512 pixels that are blended where they overlap.
+
+    An alpha channel is left out.
+    """
     ...
 
 class _InpaintModelConditioning_:
@@ -1486,6 +1538,44 @@ def LoadImageMask(
     """
     ...
 
+class _LoadImageOutput_:
+    image: Place
+
+class _LoadImageOutput_0(Image, _LoadImageOutput_): ...
+
+class _LoadImageOutput_1(Mask, _LoadImageOutput_): ...
+
+class _LoadImageOutput(tuple[_LoadImageOutput_0, _LoadImageOutput_1], _LoadImageOutput_):
+    node_id: str
+    IMAGE: _LoadImageOutput_0
+    MASK: _LoadImageOutput_1
+def LoadImageOutput(
+    *,
+    image: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageOutput:
+    """Read an image of the output folder; the mask is 1 where it is transparent."""
+    ...
+
+class _LoadImageSetFromFolderNode(Image):
+    folder: Place
+    resize_method: Place
+    IMAGE: Image
+def LoadImageSetFromFolderNode(
+    *,
+    folder: str | Combo | String,
+    resize_method: Literal['None', 'Stretch', 'Crop', 'Pad'] | Combo | String = 'None',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageSetFromFolderNode:
+    """Read all images of a folder below the input folder as one batch, in the order of their names.
+
+    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first, `Pad`
+    puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is taken.
+    """
+    ...
+
 class _LoadLatent(Latent):
     latent: Place
     LATENT: Latent
@@ -1890,6 +1980,54 @@ def ResolutionSelector(
     """
     ...
 
+class _SaveAnimatedPNG(NodeRef):
+    images: Place
+    filename_prefix: Place
+    fps: Place
+    compress_level: Place
+def SaveAnimatedPNG(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    fps: float | Float | Int = 6.0,
+    compress_level: int | Int = 4,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAnimatedPNG:
+    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own.
+
+    `fps`: 0.01 to 1000.0
+    `compress_level`: 0 to 9
+    """
+    ...
+
+class _SaveAnimatedWEBP(NodeRef):
+    images: Place
+    filename_prefix: Place
+    fps: Place
+    lossless: Place
+    quality: Place
+    method: Place
+def SaveAnimatedWEBP(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    fps: float | Float | Int = 6.0,
+    lossless: bool | Boolean = True,
+    quality: int | Int = 80,
+    method: Literal['default', 'fastest', 'slowest'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAnimatedWEBP:
+    """Write images one after another as an animated WebP into the output folder, with the workflow in its EXIF data.
+
+    `quality` is that of the colours, or, without loss, the effort to make the file small, as is `method`.
+
+    `fps`: 0.01 to 1000.0
+    `quality`: 0 to 100
+    """
+    ...
+
 class _SaveImage(NodeRef):
     images: Place
     filename_prefix: Place
@@ -2147,6 +2285,18 @@ def UNETLoader(
     title: str | None = None,
 ) -> _UNETLoader:
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    ...
+
+class _UpscaleModelLoader(UpscaleModel):
+    model_name: Place
+    UPSCALE_MODEL: UpscaleModel
+def UpscaleModelLoader(
+    *,
+    model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UpscaleModelLoader:
+    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package spandrel)."""
     ...
 
 class _VAEDecode(Image):

@@ -4,11 +4,13 @@ The theme modules import no torch at the top, so listing, validating and running
 """
 
 from . import (
+    animated,
     batch,
     compositing,
     conditioning,
     dynamic_prompts,
     filters,
+    image_folders,
     images,
     latent_edits,
     latents,
@@ -20,14 +22,17 @@ from . import (
     primitives,
     resizing,
     sampling,
+    saving,
     text,
     tiled,
     transforms,
+    upscaling,
     vae,
 )
 
 MODULES = (
-    loaders, conditioning, latents, latent_edits, sampling, vae, tiled, images, transforms, resizing, compositing, filters, batch,
-    masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
+    loaders, conditioning, latents, latent_edits, sampling, vae, tiled, images, image_folders, transforms, resizing,
+    compositing, filters, upscaling, batch, masks, outputs, saving, animated, text, dynamic_prompts, patterns, logic,
+    primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""
