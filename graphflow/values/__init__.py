@@ -13,7 +13,7 @@ like), of *leaves* that a codec knows (tensors, arrays) and of *handles* (see `k
 
 from .codecs import Buffer, Codec, NoCodec
 from .kinds import Blocked, Handle, Items
-from .measuring import measure
+from .measuring import measure, size_of
 from .sharing import Uncopyable, copied, share
 from .stored import Encoded, Unstorable, decode, encode
 
@@ -32,4 +32,5 @@ __all__ = [
     "encode",
     "measure",
     "share",
+    "size_of",
 ]

@@ -10,7 +10,7 @@ from .codecs import codec_of
 from .kinds import ATOMS, Handle, Items
 from .sharing import is_leaf
 
-__all__ = ["measure"]
+__all__ = ["measure", "size_of"]
 
 
 def measure(value: Any) -> tuple[int, dict[int, int]]:
@@ -20,6 +20,12 @@ def measure(value: Any) -> tuple[int, dict[int, int]]:
     """
     memories: dict[int, int] = {}
     return _measure(value, memories), memories
+
+
+def size_of(value: Any) -> int:
+    """Bytes held by a value; memory that is in it twice counts once."""
+    structure, memories = measure(value)
+    return structure + sum(memories.values())
 
 
 def _measure(value: Any, memories: dict[int, int]) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import graphflow as gf
 from graphflow.cache import MemoryTier, Origin
 from graphflow.cache.entry import Entry
-from tests.sizes import size_of
+from graphflow.values import size_of
 
 MB = 1 << 20
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphflow.values import NoCodec, copied, decode, encode
-from tests.sizes import size_of
+from graphflow.values import size_of
 
 INKS = {
     "inks/__init__.py": """
