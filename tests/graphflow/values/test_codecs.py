@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphflow.values import NoCodec, copied, decode, encode
-from graphflow.values import size_of
+from graphflow.values import NoCodec, copied, decode, encode, size_of
 
 INKS = {
     "inks/__init__.py": """

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphflow as gf
-from graphflow.values import Items, Uncopyable, Unstorable, copied, decode, encode, share
-from graphflow.values import size_of
+from graphflow.values import Items, Uncopyable, Unstorable, copied, decode, encode, share, size_of
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.binary(max_size=8),
