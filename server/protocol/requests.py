@@ -113,7 +113,7 @@ class JobsQuery(Body):
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     sort_by: Literal["create_time", "created_at"] | None = None
-    """Left out: those that wait and run in their order, those that are over by their end."""
+    """Jobs have one order: that in which they were accepted."""
     sort_order: Literal["asc", "desc"] | None = None
 
 

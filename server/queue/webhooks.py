@@ -166,7 +166,9 @@ class _CheckedResolver(aiohttp.abc.AbstractResolver):
         found = await self._resolver.resolve(host, port, family)
         for item in found:
             if host != "localhost" and not is_elsewhere(item["host"]):
-                raise OSError(errno.EACCES, f"the name {host} leads to {item['host']}, which is not the address of another host")
+                raise OSError(
+                    errno.EACCES, f"the name {host} leads to {item['host']}, which is not the address of another host"
+                )
         return found
 
     async def close(self) -> None:

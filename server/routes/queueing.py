@@ -119,9 +119,7 @@ async def get_jobs(request: web.Request) -> web.Response:
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
     newest_first = query.sort_order != "asc"
-    page = await request.app[STATE].queue.listing(
-        states, query.limit, query.offset, newest_first, query.sort_by is not None
-    )
+    page = await request.app[STATE].queue.jobs(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
     return await answer_made(
         lambda: {
