@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the run failed or was cancelled, 2 the workflow or the cal
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import os
 import sys
@@ -14,10 +15,12 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
-from .common import DONE, FAILED, WRONG, complain
+from .codes import DONE, FAILED, WRONG, complain
 from .threads import prepare_threads
 
 __all__ = ["main"]
@@ -145,9 +148,14 @@ def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
 
 
 def _help(point: EntryPoint) -> str:
-    """The text behind the colon in the first line of the module's docstring: "`graphflow NAME`: what it does"."""
+    """The text after the colon in the first line of the module's docstring: "`graphflow NAME`: what it does".
+
+    It is read from the source: for a line of help nobody waits until a server is imported.
+    """
     try:
-        first = (point.load().__doc__ or "").strip().splitlines()[0]
+        spec = find_spec(point.module)
+        source = Path(spec.origin if spec is not None and spec.origin is not None else "").read_bytes()
+        first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     except Exception as error:
         return f"does not load: {error}"
     return first.partition(": ")[2].strip(" .") or first

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -20,12 +20,13 @@ from ..engine import Engine
 from ..files.digests import Digests
 from ..files.shipped import shipped_names, shipped_text
 from ..formats import read
-from ..formats.editor import is_editor_format, to_prompt
+from ..formats.editor import is_editor_format, to_api
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
+from .codes import DONE, FAILED, WRONG, complain
 from .threads import parse_threads
 
 __all__ = [
@@ -47,8 +48,6 @@ __all__ = [
     "to_workflow",
     "well_formed",
 ]
-
-DONE, FAILED, WRONG = 0, 1, 2
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -186,11 +185,11 @@ def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow,
     a workflow."""
     if infos is None or not is_editor_format(found.data):
         return read(found.data)
-    converted = to_prompt(found.data, infos)
+    converted = to_api(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:
         raise InvalidWorkflow(converted.problems)
-    return Workflow.read(converted.prompt)
+    return Workflow.read(converted.api)
 
 
 def read_workflow(name: str) -> WorkflowFile:
@@ -231,8 +230,3 @@ def interrupt_cancels(cancel: Flag) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def complain(problems: Iterable[Problem], what: str = "error") -> None:
-    for problem in problems:
-        print(f"{what}: {problem}", file=sys.stderr)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..document.workflow import Workflow
-from ..formats.editor import from_prompt, is_editor_format, to_prompt
+from ..formats.editor import from_workflow, is_editor_format, to_api
 from ..problem import Problem
 from .common import DONE, WRONG, complain, read_workflow
 from .types import add_type_options, node_infos
@@ -34,14 +34,14 @@ def run(options: argparse.Namespace) -> int:
     if options.to == "ui" and found.editor is not None:
         converted = found.editor  # of an image: with the layout that its user gave it
     elif options.to == "ui":
-        written = from_prompt(Workflow.from_json(found.data), infos)
+        written = from_workflow(Workflow.from_json(found.data), infos)
         converted, warnings = written.data, written.warnings
     elif is_editor_format(found.data):
-        result = to_prompt(found.data, infos, prefer_named=options.prefer_named)
+        result = to_api(found.data, infos, prefer_named=options.prefer_named)
         if result.problems:
             complain(result.problems)
             return WRONG
-        converted, warnings = result.prompt, result.warnings
+        converted, warnings = result.api, result.warnings
     else:
         converted = Workflow.from_json(found.data).to_json()
     complain(warnings, "warning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -70,7 +71,8 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         stated_version=source.digest,
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
-        unchecked=frozenset(inputs) if accepts_types else unchecked,
+        unchecked=unchecked,
+        checks_links=accepts_types,
         fills_in=False,
         expands=source.expands,
         by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
@@ -142,6 +144,8 @@ class _Calls:
 
     def __init__(self, kind: type, inputs: Mapping[str, Input], hidden: Mapping[str, str]) -> None:
         self._kind, self._inputs, self._hidden = kind, inputs, hidden
+        parameters = inspect.signature(getattr(kind, kind.FUNCTION)).parameters  # type: ignore[attr-defined]
+        self._with_default = {name for name, item in parameters.items() if item.default is not item.empty}
         self._instances: OrderedDict[tuple[str, Path, Path], Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -169,7 +173,12 @@ class _Calls:
             "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo) if context.settings.metadata else None,
         }
         for key, what in self._hidden.items():
-            value = known[what]() if what in known else None
+            if what in known:
+                value = known[what]()
+            elif key in values or key in self._with_default:  # the workflow gives it, or nobody
+                continue
+            else:
+                value = None
             values[key] = [value] if getattr(self._kind, "INPUT_IS_LIST", False) else value
         mine = context.node_id, context.settings.output_dir, context.settings.temp_dir  # some keep the folders
         with self._lock:
@@ -313,11 +322,19 @@ def _check(kind: type, wants_types: bool) -> Callable[..., list[tuple[str | None
             answer = _ask(kind.VALIDATE_INPUTS, given)  # type: ignore[attr-defined]
         if answer is True:
             return []
-        names = [name for name in inspect.signature(kind.VALIDATE_INPUTS).parameters if name in literals]  # type: ignore[attr-defined]
-        where = names[0] if len(names) == 1 else None
-        return [(where, answer if isinstance(answer, str) and answer else "the node does not accept these inputs")]
+        text = answer if isinstance(answer, str) and answer else "the node does not accept these inputs"
+        parameters = inspect.signature(kind.VALIDATE_INPUTS).parameters  # type: ignore[attr-defined]
+        given_names = literals.keys() | types.keys()
+        judged = [name for name in parameters if name in given_names]
+        return [(_named_in(text, given_names) or (judged[0] if len(judged) == 1 else None), text)]
 
     return check
+
+
+def _named_in(text: str, names: Iterable[str]) -> str | None:
+    """The input that a message names first, as a word of its own."""
+    found = {name: at.start() for name in names if (at := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))}
+    return min(found, key=found.__getitem__) if found else None
 
 
 def _ask(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:

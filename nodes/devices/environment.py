@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from graphflow import Settings
@@ -11,7 +11,7 @@ from graphflow import Settings
 from .device import numerics_of
 from .sizes import factor
 
-__all__ = ["decoding", "numerics", "output_files", "sampling", "temp_files"]
+__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files", "upscaling"]
 
 
 def numerics(settings: Settings) -> str:
@@ -28,9 +28,22 @@ def sampling(settings: Settings) -> str:
     return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}"
 
 
+def upscaling(settings: Settings) -> str:
+    """For nodes that enlarge images by networks; without the package they fail."""
+    try:
+        return f"{numerics(settings)}; {_libraries('spandrel')}"
+    except PackageNotFoundError:
+        return numerics(settings)
+
+
 def decoding(settings: Settings) -> str:
     """For nodes that read images."""
     return _libraries("pillow")
+
+
+def matching(settings: Settings) -> str:
+    """For nodes that search texts with patterns."""
+    return _libraries("regex")
 
 
 def output_files(settings: Settings) -> str:

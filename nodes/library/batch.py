@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from graphflow import Each, Every, GraphFlowError, Grow, Image, Latent, Problem, Range, node
 
 from ..devices.environment import numerics
+from ..limits import check_latent, check_pixels, check_repeated
 from .scaling import resize
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ def repeat_to(x: "Tensor", count: int) -> "Tensor":
     """`count` items of a batch: the first ones, or all of them over and over from the start."""
     import torch
 
-    return torch.cat([x] * -(-count // len(x)))[:count] if len(x) != count else x
+    if len(x) == count:
+        return x
+    check_repeated(x.shape, count)
+    return torch.cat([x] * -(-count // len(x)))[:count]
 
 
 def with_channels(image: "Tensor", channels: int) -> "Tensor":
@@ -33,21 +37,22 @@ def with_channels(image: "Tensor", channels: int) -> "Tensor":
     return torch.cat([image, image.new_ones(*image.shape[:-1], missing)], -1) if missing > 0 else image[..., :channels]
 
 
-def one_batch(pictures: Sequence[Any]) -> Image:
+def one_batch(images: Sequence[Any]) -> Image:
     """Images [B,H,W,C] of any sizes in one batch of the first one's size (cut evenly to its proportions).
 
     If one of them has an alpha channel, those without get an opaque one.
     """
     import torch
 
-    height, width = pictures[0].shape[1:3]
-    channels = max(picture.shape[-1] for picture in pictures)
+    height, width = images[0].shape[1:3]
+    channels = max(image.shape[-1] for image in images)
+    check_pixels(width, height, sum(map(len, images)), channels)
     fitting = []
-    for picture in pictures:
-        picture = with_channels(picture, channels)
-        if picture.shape[1:3] != (height, width):
-            picture = resize(picture.movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)
-        fitting.append(picture)
+    for image in images:
+        image = with_channels(image, channels)
+        if image.shape[1:3] != (height, width):
+            image = resize(image.movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)
+        fitting.append(image)
     return torch.cat(fitting)
 
 
@@ -70,7 +75,8 @@ def image_from_batch(
 
 @node("RepeatImageBatch", category="image/batch", version="1")
 def repeat_image_batch(image: Image, amount: Annotated[int, Range(1, 4096)] = 1) -> Image:
-    """A batch of pictures over and over, `amount` times in all."""
+    """A batch of images over and over, `amount` times in all."""
+    check_pixels(image.shape[2], image.shape[1], len(image) * amount, image.shape[3], "amount")
     return image.repeat(amount, 1, 1, 1)
 
 
@@ -92,6 +98,7 @@ def latent_from_batch(samples: Latent, batch_index: Annotated[int, Range(0, 63)]
 def repeat_latent_batch(samples: Latent, amount: _Amount = 1) -> Latent:
     """A batch of latents over and over, `amount` times in all, each with noise of its own."""
     x = samples["samples"]
+    check_latent((len(x) * amount, *x.shape[1:]), "amount")
     found = {**samples, "samples": x.repeat(amount, *[1] * (x.ndim - 1))}
     if "noise_mask" in samples and len(samples["noise_mask"]) > 1:
         mask = repeat_to(samples["noise_mask"], len(x))
@@ -111,6 +118,7 @@ def latent_batch(samples1: Latent, samples2: Latent) -> Latent:
     a, b = samples1["samples"], samples2["samples"]
     if a.shape[1:] != b.shape[1:]:
         b = resize(b, a.shape[-1], a.shape[-2], "bilinear", "center")
+    check_latent((len(a) + len(b), *a.shape[1:]))
     return {**samples1, "samples": torch.cat([a, b]), "batch_index": _places(samples1) + _places(samples2)}
 
 
@@ -134,7 +142,7 @@ def batch_images(
 def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Image]:  # type: ignore[assignment]
     """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes."""
-    singles = [picture[None] for batch in images for picture in batch]
+    singles = [image[None] for batch in images for image in batch]
     return [_joined(group) for group in _runs(singles, lambda item: item.shape, batch_size[0])]
 
 

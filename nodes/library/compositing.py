@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, Image, Mask, Range, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 from .batch import repeat_to, with_channels
 from .images import Picture
 from .masks import batch_of
@@ -98,6 +99,8 @@ def image_stitch(
         image2 = scaled(image2, *((width, image1.shape[1]) if beside else (image1.shape[2], height)), "lanczos")
     count, side = max(len(image1), len(image2)), max(image1.shape[across], image2.shape[across])
     channels = max(image1.shape[-1], image2.shape[-1])
+    sides = [image1.shape[along] + image2.shape[along] + spacing_width, side]
+    check_pixels(*sides, count, channels)
     first, second = (
         _centred(_longer(with_channels(image, channels), count), side, across) for image in (image1, image2)
     )
@@ -142,6 +145,7 @@ def image_pad_for_outpaint(
     import torch
 
     count, height, width, channels = image.shape
+    check_pixels(left + width + right, top + height + bottom, count, channels)
     frame = torch.full((count, top + height + bottom, left + width + right, channels), 0.5, dtype=image.dtype)
     frame[:, top : top + height, left : left + width] = image
     mask = torch.ones(1, *frame.shape[1:3])

@@ -23,6 +23,7 @@ from graphflow import (
 
 from ..devices.environment import numerics
 from ..files.embeddings import find_embedding
+from ..limits import check_items
 from .loaders import folders
 from .widgets import MAX_SIDE
 
@@ -197,6 +198,7 @@ def _with(conditioning: Conditioning, options: Mapping[str, Any]) -> Conditionin
 @node("ConditioningCombine", category="conditioning", display_name="Conditioning (Combine)", version="1")
 def conditioning_combine(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Both conditionings at once: the model's answers to them are averaged."""
+    check_items(len(conditioning_1) + len(conditioning_2), "conditionings")
     return [*conditioning_1, *conditioning_2]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, Image, Latent, Mask, Range, Settings, VaeHandle, node
 
 from ..devices.environment import numerics
+from ..limits import check_latent
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
@@ -123,6 +124,7 @@ def latent_concat(
     import torch
 
     pieces = [samples1["samples"], repeat_to(samples2["samples"], len(samples1["samples"]))]
+    check_latent((2, *pieces[0].shape))
     return {**samples1, "samples": torch.cat(pieces[::-1] if dim[0] == "-" else pieces, _Axis[dim[-1]])}
 
 
@@ -175,6 +177,7 @@ def empty_sd3_latent_image(
     """A latent of zeros with the 16 channels of Stable Diffusion 3."""
     import torch
 
+    check_latent((batch_size, 16, height // 8, width // 8))
     return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 

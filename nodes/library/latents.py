@@ -10,6 +10,7 @@ from graphflow import Choice, Context, Help, Latent, ModelHandle, Range, Seed, S
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
+from ..limits import check_latent
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
@@ -38,6 +39,7 @@ def empty_latent_image(
     """
     import torch
 
+    check_latent((batch_size, 4, height // 8, width // 8))
     return {"samples": torch.zeros(batch_size, 4, height // 8, width // 8), _SPATIAL: 8}
 
 

@@ -7,6 +7,7 @@ from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Setti
 from ..devices.environment import decoding
 from ..files.read_image import read_frames
 from ..files.user_files import input_path
+from ..limits import check_pixels
 from .batch import repeat_to
 from .images import InputImage, input_image_digest
 from .widgets import MAX_SIDE, Color, Place, Side
@@ -23,6 +24,7 @@ def solid_mask(value: _Unit = 1.0, width: Side = 512, height: Side = 512) -> Mas
     """A mask of one value."""
     import torch
 
+    check_pixels(width, height, channels=1)
     return torch.full((1, height, width), value)
 
 

@@ -1,18 +1,27 @@
-"""Regular expressions on texts. A pattern that takes too long is stopped: it would hold the run for ever."""
+"""Regular expressions on texts. A pattern that takes too long is stopped: it would hold the run for ever.
+
+`regex` writes repeats out when it compiles, so a pattern of 40 characters can take gigabytes: nested repeats are bounded
+before it sees the pattern.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from graphflow import Choice, GraphFlowError, Multiline, Problem, Range, node
+
+from ..devices.environment import matching
 
 if TYPE_CHECKING:
     from regex import Match, Pattern
 
 SECONDS = 2.0
 LONGEST_PATTERN, LONGEST_RESULT = 10_000, 10_000_000
+MOST_PARTS = 100_000
+"""Of a pattern whose repeats are written out: about 280 bytes and a microsecond each."""
 _Text = Annotated[str, Multiline()]
 _PIECE = re.compile(r"\\N\{[^}]*\}|\\.|\{(?:\d+,?\d*|,\d*)\}|\{", re.DOTALL)
 """An escape, a repeat, or a brace."""
@@ -23,7 +32,7 @@ class Matches(NamedTuple):
     matches: bool
 
 
-@node("RegexMatch", category="utils/string", display_name="Regex Match", version="1")
+@node("RegexMatch", category="utils/string", display_name="Regex Match", version="1", environment=matching)
 def regex_match(
     string: _Text, regex_pattern: _Text, case_insensitive: bool = True, multiline: bool = False, dotall: bool = False
 ) -> Matches:
@@ -35,7 +44,7 @@ def regex_match(
     return Matches(_in_time(lambda: pattern.search(string, timeout=SECONDS)) is not None)
 
 
-@node("RegexExtract", category="utils/string", display_name="Regex Extract", version="1")
+@node("RegexExtract", category="utils/string", display_name="Regex Extract", version="1", environment=matching)
 def regex_extract(
     string: _Text,
     regex_pattern: _Text,
@@ -60,7 +69,7 @@ def regex_extract(
     return "\n".join(part for part in found if part is not None)
 
 
-@node("RegexReplace", category="utils/string", display_name="Regex Replace", version="1")
+@node("RegexReplace", category="utils/string", display_name="Regex Replace", version="1", environment=matching)
 def regex_replace(
     string: _Text,
     regex_pattern: _Text,
@@ -91,17 +100,42 @@ def regex_replace(
 
 
 def _compiled(pattern: str, case_insensitive: bool, multiline: bool, dotall: bool) -> Pattern[str]:
-    """Python's `re` says what is a pattern; the package `regex`, which can be stopped, does the work."""
+    """Python's `re` decides what is a pattern; the package `regex`, which can be stopped, does the work."""
     import regex
 
     if len(pattern) > LONGEST_PATTERN:
         raise _problem("too_long", f"the pattern has {len(pattern)} characters, over {LONGEST_PATTERN}")
     try:
+        parts = _written_out(import_module("re._parser").parse(pattern))
+        if parts > MOST_PARTS:
+            raise _problem("too_large", f"with its repeats written out, the pattern has {parts:,} parts, over {MOST_PARTS:,}",
+                           hint="repeats inside repeats multiply: ((a{100}){100}){100} is a million")  # fmt: skip
         re.compile(pattern)
         flags = regex.IGNORECASE * case_insensitive | regex.MULTILINE * multiline | regex.DOTALL * dotall
         return regex.compile(_literal_braces(pattern), flags)
     except (re.error, regex.error, OverflowError, RecursionError) as error:
-        raise _problem("bad_pattern", f"{pattern!r} is no regular expression: {error}") from None
+        raise _problem("bad_pattern", f"{pattern!r} is not a regular expression: {error}") from None
+
+
+def _written_out(parsed: Iterable[Any]) -> int:
+    """Parts of a parsed pattern when each repeat stands as often as it must match. `parsed` is what `re` parses to."""
+    total = 0
+    for name, arguments in parsed:
+        match str(name):
+            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+                least, _, inner = arguments
+                total += max(1, int(least)) * _written_out(inner)
+            case "BRANCH":
+                total += sum(map(_written_out, arguments[1]))
+            case "SUBPATTERN" | "ASSERT" | "ASSERT_NOT":
+                total += 1 + _written_out(arguments[-1])
+            case "ATOMIC_GROUP":
+                total += 1 + _written_out(arguments)
+            case "GROUPREF_EXISTS":
+                total += 1 + sum(_written_out(branch) for branch in arguments[1:] if branch is not None)
+            case _:
+                total += 1
+    return total
 
 
 def _literal_braces(pattern: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..limits import check_pixels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,6 +17,7 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
     """Resample [B,C,H,W] to a width and height; `center` cuts to the new proportions first."""
     from torch.nn import functional as F
 
+    check_pixels(width, height, x.shape[0], x.shape[1])
     if crop == "center":
         x = _cut(x, width, height)
     if method == "lanczos":

@@ -7,6 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Multiline, node
 
+from ..limits import check_text
+
 _Text = Annotated[str, Multiline()]
 
 
@@ -21,12 +23,14 @@ class Length(NamedTuple):
 @node("StringConcatenate", category="utils/string", display_name="Concatenate", version="1")
 def string_concatenate(string_a: _Text, string_b: _Text, delimiter: str = "") -> str:
     """Two texts as one, with a third between them."""
+    check_text(len(string_a) + len(delimiter) + len(string_b))
     return f"{string_a}{delimiter}{string_b}"
 
 
 @node("StringReplace", category="utils/string", display_name="Replace", version="1")
 def string_replace(string: _Text, find: _Text, replace: _Text) -> str:
     """A text with every occurrence of another one replaced."""
+    check_text(len(string) + string.count(find) * (len(replace) - len(find)), "replace")
     return string.replace(find, replace)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 from graphflow import Choice, Image, Range, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import Place, Side
 
@@ -139,6 +140,7 @@ def resize_and_pad_image(
     """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour."""
     import torch
 
+    check_pixels(target_width, target_height, len(image), image.shape[3])
     height, width = image.shape[1:3]
     factor = min(target_width / width, target_height / height)
     small = scaled(image, int(width * factor), int(height * factor), interpolation)

@@ -3,6 +3,7 @@
 from graphflow import Image, Latent, Settings, VaeHandle, node
 
 from ..devices.environment import numerics
+from ..limits import check_pixels
 
 
 @node("VAEDecode", category="latent", display_name="VAE Decode", version="1", lane="device", environment=numerics)
@@ -11,6 +12,9 @@ def vae_decode(settings: Settings, samples: Latent, vae: VaeHandle) -> Image:
     from ..devices.use import open_device
     from ..devices.vae import decode
 
+    *_, height, width = samples["samples"].shape
+    factor = vae.latent.factor
+    check_pixels(factor * width, factor * height, len(samples["samples"]))
     return decode(open_device(settings), vae, samples["samples"])
 
 

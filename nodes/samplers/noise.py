@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .euler import DDIM
+from .stepper import Stepper
+
 
 def prepare_noise(
     shape: Sequence[int], seed: int, dtype: torch.dtype = torch.float32, batch_index: Sequence[int] | None = None
@@ -18,6 +21,13 @@ def prepare_noise(
     one = (1, *tuple(shape)[1:])
     drawn = [torch.randn(one, generator=generator, dtype=dtype) for _ in range(max(batch_index) + 1)]
     return torch.cat([drawn[i] for i in batch_index])
+
+
+def kept_noise(
+    stepper: Stepper, shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None
+) -> Tensor | None:
+    """The noise over what a noise mask keeps, where it is not that of the start: DDIM draws it anew, from the next seed."""
+    return prepare_noise(shape, (seed + 1) % 2**64, batch_index=batch_index) if isinstance(stepper, DDIM) else None
 
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:

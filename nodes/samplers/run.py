@@ -15,7 +15,7 @@ from graphflow import Context
 from ..devices.use import open_device
 from ..model.conditioning import check
 from .denoiser import Kept, denoiser
-from .guidance import Guider
+from .guidance import CFG, Guider
 from .loop import sample
 from .preview import preview_jpeg
 from .regions import spread
@@ -53,6 +53,8 @@ def run(
     """
     if len(sigmas) < 2:
         return Sampled(dict(latent), dict(latent))
+    if stepper.needs_negative and isinstance(guider, CFG):
+        guider = replace(guider, always=True)
     model, settings = guider.model, context.settings
     format, prediction = model.latent, model.prediction
     device = open_device(settings)
@@ -78,7 +80,7 @@ def run(
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
     context.progress(state.index if state is not None else 0, total)
     with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
-        done = sample(stepper, denoise, x, sigmas, seed, state=state, on_step=on_step)
+        done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
     done = prediction.unnoised(done, sigmas[-1])
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last

@@ -51,6 +51,11 @@ class Translation:
                 self._started = True
                 self.cached = tuple(data.get("nodes") or ())
                 yield RunStarted(tuple(key for key in self.workflow if key not in self.cached), self.cached)
+            case "execution_cached":
+                for node in map(str, data.get("nodes") or ()):
+                    if node not in self.cached:
+                        self.cached = (*self.cached, node)
+                        yield NodeCached(node, self.outputs.get(node))
             case "executing" if data.get("node") is not None:
                 yield from self._executing(str(data["node"]), str(data.get("display_node") or data["node"]))
             case "progress":
@@ -119,6 +124,8 @@ class Translation:
             yield from self._done([node])
         else:
             yield from self._done_before(node)
+            if node not in self.cached:
+                self.cached = (*self.cached, node)
             yield NodeCached(node, ui)
 
     def _done_before(self, node: str) -> Iterator[Event]:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from graphflow import Engine, Problem, Workflow
-from graphflow.spi import RegistryInfos, from_prompt, shipped_names, shipped_text, to_svg
+from graphflow.spi import RegistryInfos, from_workflow, shipped_names, shipped_text, to_svg
 
 from ..http.answers import answer, answer_made
 from ..http.policies import READ
@@ -59,7 +59,7 @@ def _workflow(name: str) -> Workflow:
 
 
 def _written(workflow: Workflow, engine: Engine) -> dict[str, Any]:
-    return from_prompt(workflow, RegistryInfos(engine.registry, engine.settings)).data
+    return from_workflow(workflow, RegistryInfos(engine.registry, engine.settings)).data
 
 
 ROUTES = (

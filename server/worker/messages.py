@@ -56,6 +56,8 @@ class RunMessages:
         self._errors: list[dict[str, Any]] = []
         self._began = time.perf_counter()
         self._cached = 0
+        self._known: set[str] = set()
+        """The nodes that were cached when the run started."""
         self._steps = 0
         self._last_step: dict[str, int] = {}
         self.wants_previews = True
@@ -75,6 +77,7 @@ class RunMessages:
         with self._lock:
             match event:
                 case RunStarted(cached=cached):
+                    self._known = set(cached)
                     self._out.event("execution_cached", self._data(nodes=list(cached), timestamp=_now_ms()))
                 case NodeStarted(node=node):
                     self._at(node, display)
@@ -97,6 +100,8 @@ class RunMessages:
                     self._cached += 1
                     self._running.pop(node, None)
                     self._show(node, display, ui)
+                    if node not in self._known:  # found while the run goes on
+                        self._out.event("execution_cached", self._data(nodes=[node], timestamp=_now_ms()))
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))

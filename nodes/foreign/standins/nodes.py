@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 import folder_paths
+from graphflow_nodes.foreign.methods import inward, outward
 from graphflow_nodes.library.images import saved_images
 
 from graphflow import NodeType, Registry, Ui
@@ -67,7 +68,8 @@ def _face(kind: NodeType) -> type:
             arguments[kind.settings] = current_settings()
         if kind.context is not None:
             arguments[kind.context] = inner_context(kind.name)
-        found = share(kind.function(**kind.arguments(arguments)))  # a pack may write into it
+        arguments = {name: inward(value) for name, value in arguments.items()}
+        found = outward(share(kind.function(**kind.arguments(arguments))))  # a pack may write into it
         if isinstance(found, Ui):
             return {"ui": found.data, "result": tuple(found.outputs)}
         return tuple(found) if len(kind.outputs) > 1 else (found,)

@@ -198,7 +198,7 @@ def test_validate_reads_standard_input(write, pack):
 def test_standard_input_that_is_no_text_is_a_problem(pack):
     command = [sys.executable, "-m", "graphflow.cli", "validate", "-", "--nodes", str(pack)]
     done = subprocess.run(command, input=b"\xff\xfe\x00", capture_output=True)
-    assert done.returncode == 2 and b"standard input is neither UTF-8 text nor a picture" in done.stderr
+    assert done.returncode == 2 and b"standard input is neither UTF-8 text nor an image" in done.stderr
 
 
 def test_model_folders_are_an_option_the_environment_and_the_folder_called_models(call, tmp_path, monkeypatch):

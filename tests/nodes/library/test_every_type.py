@@ -11,9 +11,9 @@ from graphflow.formats.object_info import describe
 FIELD = json.loads((Path(__file__).parents[2] / "data" / "editor" / "object_info.json").read_text(encoding="utf-8"))
 """The field's own descriptions."""
 REGISTRY = gf.Registry.installed()
-A_PART = {"sampler_name", "scheduler"}
+A_PART = {"sampler_name", "scheduler", "sampling"}
 """Choices of which we have a part."""
-FILES = {"ckpt_name", "vae_name", "image", "latent", "unet_name", "clip_name", "lora_name"}
+FILES = {"ckpt_name", "vae_name", "image", "latent", "unet_name", "clip_name", "lora_name", "model_name", "folder"}
 """Choices of what the folders hold."""
 LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"]}
 """Inputs that only later versions of the field have."""

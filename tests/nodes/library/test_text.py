@@ -87,8 +87,8 @@ def test_a_pattern_that_would_take_for_ever_is_stopped():
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{2,1}", "(?P<x", "[z-a]"])
-def test_what_is_no_pattern_is_told(pattern):
-    with pytest.raises(gf.GraphFlowError, match="no regular expression"):
+def test_what_is_not_a_pattern_is_refused(pattern):
+    with pytest.raises(gf.GraphFlowError, match="is not a regular expression"):
         patterns.regex_match("abc", pattern)
 
 
@@ -110,3 +110,26 @@ def test_replacing_does_what_python_does(text, pattern, count):
 def test_a_replacement_that_names_no_group_is_told():
     with pytest.raises(gf.GraphFlowError, match="cannot be put in"):
         patterns.regex_replace("abc", "b", r"\7")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "((((((a{100}){100}){100}){100}){100}){100})",
+        "(?x)(?: # [ a comment\n(?:a{1000}){1000})",
+        "(?:(?:ab|cd){400,}){400,500}",
+        "(?=(a{1000}){1000})",
+        "a{1000000}",
+        "(?>(?>a{1000}){1000})",
+        "(x)?(?(1)(a{1000}){1000}|b)",
+    ],
+)
+def test_repeats_that_would_fill_the_memory_are_refused_before_they_are_compiled(pattern):
+    with pytest.raises(gf.GraphFlowError) as error:
+        patterns.regex_match("a", pattern)
+    assert error.value.problems[0].code == "too_large" and "parts" in error.value.problems[0].message
+
+
+def test_repeats_of_usual_sizes_are_compiled():
+    for pattern in (r"(?:\d{1,3}\.){3}\d{1,3}", ".{0,60000}", "(?:[a-z]{2,1000} ?){1,1000}", "(a{10}){100}"):
+        patterns.regex_match("a", pattern)
