@@ -94,8 +94,8 @@ def test_the_status_page_shows_the_queue_and_takes_text_for_text(server, graph, 
 @needs_browser
 def test_the_login_link_opens_the_door_in_a_browser(serve, no_editor, tmp_path):
     with serve(token="a-token-of-this-test") as server:
-        page, _ = rendered(tmp_path / "one", f"{server.url}/login#a-token-of-this-test", "Nothing waits.</p>")
-        assert "Nothing waits.</p>" in page and "a-token-of-this-test" not in page
+        page, _ = rendered(tmp_path / "one", f"{server.url}/login#a-token-of-this-test", "The queue is empty.")
+        assert "The queue is empty." in page and "a-token-of-this-test" not in page
         page, _ = rendered(tmp_path / "two", f"{server.url}/login#a-wrong-token", "server.</p>")
         assert "That is not the token of this server.</p>" in page
 

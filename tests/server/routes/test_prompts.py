@@ -453,6 +453,7 @@ def test_jobs_come_newest_first_and_one_that_was_cancelled_before_it_began_is_no
             assert listed(query) == [third, second, first]
         assert listed("sort_order=asc") == listed("sort_by=create_time&sort_order=asc") == [first, second, third]
         assert listed("sort_by=create_time&sort_order=asc&limit=1&offset=1") == [second]
+        assert listed("status=pending&sort_by=priority&sort_order=asc") == [second, third, first], "as they will run"
         assert listed("status=cancelled,failed,completed") == [] and gone not in server.get("/history").json
         assert server.get("/jobs").json["pagination"]["total"] == 3
         assert server.get(f"/jobs/{gone}").json["status"] == "cancelled", "asked for by its id it is known"
