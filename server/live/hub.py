@@ -80,8 +80,12 @@ class Hub:
 
     def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
-        if event.client_id is None:
-            listeners: Iterable[Listener] = self.everyone()
+        listeners: Iterable[Listener]
+        if event.never_began:
+            # A client takes this message for the end of what runs; a `status` shows it that less is waiting.
+            listeners = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
+        elif event.client_id is None:
+            listeners = self.everyone()
         else:
             listeners = self._listeners.get(event.client_id, ())
             if event.is_terminal and event.prompt_id is not None:

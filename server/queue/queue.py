@@ -166,16 +166,16 @@ class PromptQueue:
         return (await self.listing(("running",))).prompts
 
     async def listing(
-        self,
-        states: Sequence[StateName],
-        limit: int = 1000,
-        offset: int = 0,
-        newest_first: bool = False,
-        by_creation: bool = False,
+        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = False
     ) -> Page:
-        """Prompts in any of these states: running before pending in order, finished ones by their end; or,
-        `by_creation`, all as they were accepted."""
-        return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first, by_creation))
+        """Prompts in any of these states: running before pending in order, finished ones by their end."""
+        return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first))
+
+    async def jobs(
+        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = True
+    ) -> Page:
+        """Prompts in any of these states as they were accepted, without those that were cancelled before they began."""
+        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
         """Finished prompts that had been started, oldest first; `max_items` without `offset` gives the newest ones."""

@@ -206,6 +206,11 @@ class QueueEvent:
     def is_terminal(self) -> bool:
         return self.type in TERMINAL
 
+    @property
+    def never_began(self) -> bool:
+        """It is the end of a prompt that was cancelled while it waited: nothing came before it."""
+        return self.number == 1 and self.is_terminal
+
 
 class QueueUnavailable(GraphFlowError):
     """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or

@@ -119,9 +119,9 @@ async def get_jobs(request: web.Request) -> web.Response:
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
     newest_first = query.sort_order != "asc"
-    page = await request.app[STATE].queue.listing(
-        states, query.limit, query.offset, newest_first, query.sort_by is not None
-    )
+    queue = request.app[STATE].queue
+    ordered = queue.listing if query.sort_by == "priority" else queue.jobs
+    page = await ordered(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
     return await answer_made(
         lambda: {

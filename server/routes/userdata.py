@@ -75,7 +75,8 @@ async def list_both(request: web.Request) -> web.Response:
 
 async def _entries(state: ServerState, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
     try:
-        return await asyncio.to_thread(entries, user_folder(state), name, recurse, True)
+        # What begins with a dot is the editor's own, such as its list of bookmarks: read by name, and never listed.
+        return await asyncio.to_thread(entries, user_folder(state), name, recurse)
     except (FileNotFoundError, NotADirectoryError):
         # A folder that nothing was saved in yet is empty; the editor asks for some before it saves there.
         return []

@@ -133,6 +133,7 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
         messages = RunMessages(prompt_id, workflow, outbox, places, at)
+        messages.wants_previews = given["extra"].get("preview_method") != "none"
         engine.run(
             workflow,
             targets=head["targets"] or None,
