@@ -9,6 +9,7 @@ from graphflow import NodeRef, Place, Value
 
 class Boolean(Value): ...
 class Clip(Value): ...
+class ClipVision(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class Float(Value): ...
@@ -31,6 +32,25 @@ def BatchImagesNode(
     **inputs: Any,
 ) -> _BatchImagesNode:
     """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    ...
+
+class _CLIPLoader(Clip):
+    clip_name: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def CLIPLoader(
+    *,
+    clip_name: str | Combo | String,
+    type: Literal['stable_diffusion', 'stable_cascade', 'sd3', 'stable_audio', 'mochi', 'ltxv', 'pixart', 'cosmos', 'lumina2', 'wan', 'hidream', 'chroma', 'ace', 'omnigen2', 'qwen_image', 'hunyuan_image', 'flux2', 'ovis', 'longcat_image', 'cogvideox', 'lens', 'pixeldit', 'ideogram4', 'boogu', 'krea2', 'joyimage', 'mage', 'minimax', 'yue2', 'flux3', 'moss_image', 'fibo2'] | Combo | String = 'stable_diffusion',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPLoader:
+    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    """
     ...
 
 class _CLIPSetLastLayer(Clip):
@@ -61,7 +81,72 @@ def CLIPTextEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPTextEncode:
-    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket."""
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
+
+    `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    ...
+
+class _CLIPTextEncodeSDXL(Conditioning):
+    clip: Place
+    width: Place
+    height: Place
+    crop_w: Place
+    crop_h: Place
+    target_width: Place
+    target_height: Place
+    text_g: Place
+    text_l: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXL(
+    *,
+    clip: Clip,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    crop_w: int | Int = 0,
+    crop_h: int | Int = 0,
+    target_width: int | Int = 1024,
+    target_height: int | Int = 1024,
+    text_g: str | Combo | String,
+    text_l: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXL:
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
+    how much of it was cut away from the left and the top, and the size to aim at.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    `crop_w`: 0 to 16384
+    `crop_h`: 0 to 16384
+    `target_width`: 0 to 16384
+    `target_height`: 0 to 16384
+    """
+    ...
+
+class _CLIPTextEncodeSDXLRefiner(Conditioning):
+    ascore: Place
+    width: Place
+    height: Place
+    text: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXLRefiner(
+    *,
+    ascore: float | Float | Int = 6.0,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    text: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXLRefiner:
+    """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make.
+
+    `ascore`: 0.0 to 1000.0
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    """
     ...
 
 class _CaseConverter(String):
@@ -98,9 +183,10 @@ def CheckpointLoaderSimple(
     id: str | None = None,
     title: str | None = None,
 ) -> _CheckpointLoaderSimple:
-    """Take the U-Net, the text encoder and the VAE out of one checkpoint.
+    """Take the denoiser, the text encoders and the VAE out of one checkpoint.
 
-    A checkpoint is a single .safetensors (.ckpt, .pt) in LDM layout, or a diffusers folder.
+    A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
     """
     ...
 
@@ -262,6 +348,24 @@ def DPRandomGenerator(
     """
     ...
 
+class _DualCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def DualCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    type: Literal['sdxl', 'sd3', 'flux', 'hunyuan_video', 'hidream', 'hunyuan_image', 'hunyuan_video_15', 'kandinsky5', 'kandinsky5_image', 'ltxv', 'newbie', 'ace'] | Combo | String = 'sdxl',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualCLIPLoader:
+    """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+    ...
+
 class _EmptyImage(Image):
     width: Place
     height: Place
@@ -299,7 +403,9 @@ def EmptyLatentImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _EmptyLatentImage:
-    """A latent of zeros to start from. `width` and `height` are in pixels; a latent has an eighth of each.
+    """A latent of zeros to start from, for any model: a sampler gives it the model's channels and cells.
+
+    `width` and `height` are in pixels; the latent has an eighth of each until then.
 
     `width`: 16 to 16384
     `height`: 16 to 16384
@@ -392,7 +498,8 @@ def GraphFlowAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowAddNoise:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4).
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
+    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
 
@@ -832,6 +939,67 @@ def ImageToMask(
     title: str | None = None,
 ) -> _ImageToMask:
     """One channel of a picture as a mask."""
+    ...
+
+class _InpaintModelConditioning_:
+    vae: Place
+    pixels: Place
+    mask: Place
+    noise_mask: Place
+
+class _InpaintModelConditioning_0(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_1(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_2(Latent, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning(tuple[_InpaintModelConditioning_0, _InpaintModelConditioning_1, _InpaintModelConditioning_2], _InpaintModelConditioning_):
+    node_id: str
+    positive: _InpaintModelConditioning_0
+    negative: _InpaintModelConditioning_1
+    latent: _InpaintModelConditioning_2
+def InpaintModelConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    mask: Mask,
+    noise_mask: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InpaintModelConditioning:
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+
+    The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
+    """
+    ...
+
+class _InstructPixToPixConditioning_:
+    vae: Place
+    pixels: Place
+
+class _InstructPixToPixConditioning_0(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_1(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_2(Latent, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning(tuple[_InstructPixToPixConditioning_0, _InstructPixToPixConditioning_1, _InstructPixToPixConditioning_2], _InstructPixToPixConditioning_):
+    node_id: str
+    positive: _InstructPixToPixConditioning_0
+    negative: _InstructPixToPixConditioning_1
+    latent: _InstructPixToPixConditioning_2
+def InstructPixToPixConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InstructPixToPixConditioning:
+    """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
     ...
 
 class _InvertMask(Mask):
@@ -1967,6 +2135,20 @@ def ThresholdMask(
     """
     ...
 
+class _UNETLoader(Model):
+    unet_name: Place
+    weight_dtype: Place
+    MODEL: Model
+def UNETLoader(
+    *,
+    unet_name: str | Combo | String,
+    weight_dtype: Literal['default', 'fp8_e4m3fn', 'fp8_e4m3fn_fast', 'fp8_e5m2'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNETLoader:
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    ...
+
 class _VAEDecode(Image):
     samples: Place
     vae: Place
@@ -1978,7 +2160,7 @@ def VAEDecode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEDecode:
-    """Latent to pictures, float32 [B,H,W,3] in 0..1."""
+    """Latent to images, float32 [B,H,W,3] in 0..1."""
     ...
 
 class _VAEEncode(Latent):
@@ -1992,7 +2174,7 @@ def VAEEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncode:
-    """Pictures to latent; sides that are no multiple of 8 are cut, evenly on both sides."""
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
     ...
 
 class _VAEEncodeForInpaint(Latent):
@@ -2028,4 +2210,30 @@ def VAELoader(
     title: str | None = None,
 ) -> _VAELoader:
     """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _unCLIPCheckpointLoader_:
+    ckpt_name: Place
+
+class _unCLIPCheckpointLoader_0(Model, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_1(Clip, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_2(Vae, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_3(ClipVision, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader(tuple[_unCLIPCheckpointLoader_0, _unCLIPCheckpointLoader_1, _unCLIPCheckpointLoader_2, _unCLIPCheckpointLoader_3], _unCLIPCheckpointLoader_):
+    node_id: str
+    MODEL: _unCLIPCheckpointLoader_0
+    CLIP: _unCLIPCheckpointLoader_1
+    VAE: _unCLIPCheckpointLoader_2
+    CLIP_VISION: _unCLIPCheckpointLoader_3
+def unCLIPCheckpointLoader(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _unCLIPCheckpointLoader:
+    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
     ...

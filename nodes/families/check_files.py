@@ -13,6 +13,7 @@ from graphflow import GraphFlowError, Problem, Settings
 
 from ..files.folders import ModelFolders
 from ..files.header import Header, read_header
+from ..files.quantised import unread_formats
 from . import FAMILIES
 from .known import Identity, has_vae, identify
 
@@ -74,7 +75,7 @@ def check_model_file(settings: Settings, folder: str, name: str, wanted: str) ->
     if found.kind not in HOLDS.get(wanted, {wanted}):
         return [Problem("wrong_file", f"{short} is {found.words}, not a {wanted}", hint=_instead(found, wanted))]
     broken = [problem for part, problem in header.broken.items() if part in PARTS]
-    return broken or _missing(header, found, short, wanted)
+    return broken or _missing(header, found, short, wanted) or _unread(header, short)
 
 
 def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[Problem]:
@@ -89,6 +90,16 @@ def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[P
                     hint=f"what runs: {', '.join(family.title for family in FAMILIES)}")
         ]  # fmt: skip
     return []
+
+
+def _unread(header: Header, short: str) -> list[Problem]:
+    formats = unread_formats(header)
+    if not formats:
+        return []
+    return [
+        Problem("unread_format", f"{short} holds weights stored as {', '.join(formats)}, which are not read yet",
+                hint="get it in another number format: bf16, fp16, fp8, int8 ...")
+    ]  # fmt: skip
 
 
 LOOK = "look what it is: graphflow identify"

@@ -22,6 +22,7 @@ from ..model.handles import ModelHandle
 from ..model.patch import WeightPatch
 from .convert import Fill, convert
 from .header import Header, read_header
+from .quantised import weights_of
 from .tensors import TensorReader
 
 __all__ = ["build", "fills_of", "load_part", "number_format"]
@@ -109,7 +110,7 @@ def number_format(handle: ModelHandle, part: str, dtype: torch.dtype) -> torch.d
 
 def _readable(header: Header, prefix: str) -> Mapping[str, Any]:
     header.under(prefix)  # raises where this part of a folder cannot be read
-    return header.tensors
+    return weights_of(header)
 
 
 def _position(header: Header, fill: Fill) -> tuple[str, int]:
