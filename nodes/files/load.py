@@ -25,7 +25,7 @@ from .header import Header, read_header
 from .quantised import weights_of
 from .tensors import TensorReader
 
-__all__ = ["build", "fills_of", "load_part", "number_format"]
+__all__ = ["WeightReader", "build", "fills_of", "load_part", "number_format"]
 
 
 def load_part(
@@ -77,6 +77,25 @@ def load_part(
             Problem("file_changed", f"{Path(source.path).name} changed while the run went on", hint="run the workflow again")
         ])  # fmt: skip
     return module.to(device).eval().requires_grad_(False)
+
+
+class WeightReader:
+    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging models."""
+
+    def __init__(self, handle: ModelHandle, part: str) -> None:
+        header = read_header(Path(handle.source(part).path))
+        module = build(handle.family.parts[part], handle.config, part)
+        self._handle, self._part, self._reader = handle, part, TensorReader(header)
+        self._fills = {fill.parameter: fill for fill in fills_of(handle, part, module, header)}
+
+    def read(self, parameter: str) -> Tensor:
+        """Raises KeyError where the file does not fill the parameter."""
+        fill = self._fills[parameter]
+        found = _in_form(self._reader.get(fill.key), fill).float()
+        for patch in self._handle.patches:
+            if isinstance(patch, WeightPatch) and parameter in patch.touches(self._part, (parameter,)):
+                found = patch.apply(self._part, parameter, found)
+        return found
 
 
 def build(part: Part, config: Any, name: str) -> torch.nn.Module:

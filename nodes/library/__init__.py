@@ -7,6 +7,7 @@ from . import (
     batch,
     compositing,
     conditioning,
+    custom_sampling,
     dynamic_prompts,
     filters,
     images,
@@ -15,18 +16,20 @@ from . import (
     loaders,
     logic,
     masks,
+    model_patches,
     outputs,
     patterns,
     primitives,
     resizing,
     sampling,
+    sigmas,
     text,
     transforms,
     vae,
 )
 
 MODULES = (
-    loaders, conditioning, latents, latent_edits, sampling, vae, images, transforms, resizing, compositing, filters, batch,
-    masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
+    loaders, conditioning, latents, latent_edits, sampling, custom_sampling, sigmas, model_patches, vae, images, transforms,
+    resizing, compositing, filters, batch, masks, outputs, text, dynamic_prompts, patterns, logic, primitives,
 )  # fmt: skip
 """Where the registry looks for node types."""

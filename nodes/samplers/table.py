@@ -11,7 +11,6 @@ from .dpmpp import DPMpp2M, DPMpp2SAncestral
 from .er_sde import ERSDE
 from .euler import DDIM, Euler, EulerAncestral, Heun, HeunPP2
 from .gradient import GradientEstimation
-from .inpaint import within_mask
 from .lcm import LCM
 from .loop import sample
 from .multistep import IPNDM, IPNDMV, LMS
@@ -26,7 +25,7 @@ from .unipc import UniPC
 
 __all__ = [
     "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
-    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule", "within_mask",
+    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
 ]  # fmt: skip
 
 SAMPLERS: dict[str, Stepper] = {

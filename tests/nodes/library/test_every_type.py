@@ -11,7 +11,7 @@ from graphflow.formats.object_info import describe
 FIELD = json.loads((Path(__file__).parents[2] / "data" / "editor" / "object_info.json").read_text(encoding="utf-8"))
 """The field's own descriptions."""
 REGISTRY = gf.Registry.installed()
-A_PART = {"sampler_name", "scheduler"}
+A_PART = {"sampler_name", "scheduler", "sampling"}
 """Choices of which we have a part."""
 A_LATER_LIST = {"type"}
 """Choices of which later versions of the field have more."""

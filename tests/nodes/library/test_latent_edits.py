@@ -163,7 +163,7 @@ def test_a_picture_that_is_smaller_than_a_latent_is_refused_with_its_size(height
         lambda: vae_encode(settings, pixels, vae),
         lambda: edits.vae_encode_for_inpaint(settings, pixels, vae, torch.zeros(1, 8, 8)),
     ):
-        with pytest.raises(gf.GraphFlowError, match=f"the picture is {width} x {height} pixels") as error:
+        with pytest.raises(gf.GraphFlowError, match=f"the image is {width} x {height} pixels") as error:
             encode()
         assert (error.value.problems[0].code, error.value.problems[0].input) == ("too_small", "pixels")
 
