@@ -224,7 +224,7 @@ class Run:
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
     def _prepare(self, node_id: str) -> bool:
-        """Whether to call the node: not if its key is known, its inputs are blocked, or somebody else is at the same."""
+        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the same."""
         if node_id in self._expansions:
             self._fold(node_id)
             return False
@@ -352,15 +352,15 @@ class Run:
         self._report_cached(node_id, entry, reason)
         if node_id in self._wanted and entry is not None:
             self._note_result(node_id)
-        self._note_cached_behind(node_id)
+        for link in self._agenda.order[node_id].links.values():
+            if link.node not in self.cached:
+                self._note_cached_behind(node_id)
+                break
 
     def _note_cached_behind(self, node_id: str) -> None:
         """Report the nodes behind a cached one that are known, too: nobody needs them, but a caller may want to see that
         they did not run."""
-        cached = self.cached
-        if self._context.refresh or all([link.node in cached for link in self._agenda.order[node_id].links.values()]):
-            return
-        behind = self._unreported_behind(node_id)
+        behind = self._unreported_behind(node_id) if not self._context.refresh else []
         found: dict[str, Entry] = {}
 
         def content(source: str, slot: int) -> bytes | None:

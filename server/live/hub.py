@@ -30,8 +30,7 @@ class Hub:
         self._curious: set[Listener] = set()
         self._unheard: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
-    # -- listeners
-    # --------------------------------------------------------------------------------------------------------
+    # -- listeners ---------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._listeners.values())
@@ -77,8 +76,7 @@ class Hub:
     def wants_previews(self) -> bool:
         return any(listener.previews is not None for listener in self.everyone())
 
-    # -- events
-    # -----------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""

@@ -18,6 +18,7 @@ __all__ = [
     "history",
     "listing",
     "loose_claims",
+    "paused",
     "pending_of",
     "plain",
 ]
@@ -108,6 +109,11 @@ def beginning(db: Connection, prompt_id: str) -> tuple[int, int]:
 def pending_of(db: Connection, client_id: str) -> int:
     query = "SELECT count(*) FROM prompts WHERE client_id = ? AND state = 'pending'"
     return int(db.execute(query, (client_id,)).fetchone()[0])
+
+
+def paused(db: Connection) -> bool:
+    """Whether the queue was paused when its server ended."""
+    return bool(db.execute("SELECT paused FROM server").fetchone()[0])
 
 
 def loose_claims(db: Connection) -> list[str]:

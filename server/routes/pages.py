@@ -98,8 +98,7 @@ def _charset(media: str) -> str | None:
     return "utf-8" if media.startswith("text/") or media.endswith("json") else None
 
 
-# -- logging in
-# ---------------------------------------------------------------------------------------------------------
+# -- logging in ------------------------------------------------------------------------------------------------------
 
 
 async def get_login(request: web.Request) -> web.Response:

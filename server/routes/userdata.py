@@ -42,8 +42,7 @@ def _bad(error: BadName) -> RequestRefused:
     return RequestRefused(400, Problem("bad_name", str(error), input="file"))
 
 
-# -- files
-# ----------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 async def list_files(request: web.Request) -> web.Response:
@@ -96,7 +95,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         file = await asyncio.to_thread(open_file, user_folder(request.app[STATE]), name, True)
     except (FileNotFoundError, NotADirectoryError):
         raise RequestRefused(404, MISSING) from None
-    media = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
+    media = "application/json" if name.lower().endswith(".json") else None
     return await send_file(request, file, name.rpartition("/")[2], media)
 
 
@@ -141,8 +140,7 @@ async def rename(request: web.Request) -> web.Response:
     return answer(_info(new, moved) if query.full_info else new)
 
 
-# -- settings and users
-# ---------------------------------------------------------------------------------------------------
+# -- settings and users ----------------------------------------------------------------------------------------------
 
 
 def _load_settings(state: ServerState) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .blackbox import BlackBox
 from .config import WorkerConfig
 from .folder_names import FolderNames
 from .frames import receive
+from .memory import prepare_memory
 from .messages import RunMessages
 from .sender import Sender
 
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
     outbox = Sender(sock, setup["alive_every"], _status)
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
+    prepare_memory(config.process_memory)
     engine, places = config.engine(_complain), FolderNames(config)
     for problem in engine.registry.problems:
         _complain(problem)

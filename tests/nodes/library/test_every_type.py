@@ -15,7 +15,10 @@ A_PART = {"sampler_name", "scheduler", "sampling"}
 """Choices of which we have a part."""
 A_LATER_LIST = {"type"}
 """Choices of which later versions of the field have more."""
-FILES = {"clip_name1", "clip_name2", "ckpt_name", "vae_name", "image", "latent", "unet_name", "clip_name", "lora_name"}
+FILES = {
+    "clip_name1", "clip_name2", "ckpt_name", "vae_name", "image", "latent", "unet_name", "clip_name", "lora_name",
+    "model_name", "folder",
+}  # fmt: skip
 """Choices of what the folders hold."""
 LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"]}
 """Inputs that only later versions of the field have."""

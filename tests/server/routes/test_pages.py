@@ -199,3 +199,12 @@ def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_op
         )
         server.post("/userdata/user.css", b"body {}")
         assert server.get("/user.css").body == b"body {}"
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.svg", "page.js", "page.json"])
+def test_a_saved_file_is_never_a_page(server, name):
+    server.post(f"/userdata/workflows%2F{name}", b"<script>alert(1)</script>")
+    headers = server.get(f"/userdata/workflows%2F{name}").headers
+    assert headers["Content-Disposition"].startswith("attachment") or headers["Content-Type"] == "application/json"
+    assert headers["Content-Type"] in ("application/octet-stream", "application/json")
+    assert headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in headers["Content-Security-Policy"]
