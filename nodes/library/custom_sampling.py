@@ -197,8 +197,8 @@ def sampler_euler_ancestral_cfg_pp(
 
 @node("SamplerEulerCFGpp", category="_for_testing", display_name="SamplerEulerCFG++", version="1")
 def sampler_euler_cfg_pp(version: Annotated[str, Choice(("regular", "alternative"))] = "regular") -> Sampler:
-    """Euler with CFG++ (arXiv 2406.08070). Both versions are the same here."""
-    return SamplerHandle("euler_cfg_pp")
+    """Euler with CFG++ (arXiv 2406.08070); the alternative only starts the slope from the unguided answer."""
+    return SamplerHandle("euler_pp" if version == "alternative" else "euler_cfg_pp")
 
 
 @node("SamplerLMS", category=_SAMPLERS, version="1")
