@@ -175,6 +175,19 @@ def perp_neg_guider(
     return _checked(GuiderHandle("perp_neg", sides, (cfg, neg_scale)))
 
 
+@node("VideoLinearCFGGuidance", category="sampling/video_models", version="1")
+def video_linear_cfg_guidance(
+    model: ModelHandle,
+    min_cfg: Annotated[
+        float, Range(0.0, 100.0, 0.5), Help("the weight of the first frame; the last has the sampler's")
+    ] = 1.0,
+) -> ModelHandle:
+    """Guidance that grows evenly over the frames of a video (the latents of a batch)."""
+    from ..samplers.guiders import LinearCFG
+
+    return model.with_patch(LinearCFG(min_cfg))
+
+
 @node("KSamplerSelect", category=_SAMPLERS, version="1")
 def ksampler_select(sampler_name: Annotated[str, Choice(SAMPLER_NAMES)] = "euler") -> Sampler:
     """A sampler by its name."""
@@ -197,8 +210,8 @@ def sampler_euler_ancestral_cfg_pp(
 
 @node("SamplerEulerCFGpp", category="_for_testing", display_name="SamplerEulerCFG++", version="1")
 def sampler_euler_cfg_pp(version: Annotated[str, Choice(("regular", "alternative"))] = "regular") -> Sampler:
-    """Euler with CFG++ (arXiv 2406.08070). Both versions are the same here."""
-    return SamplerHandle("euler_cfg_pp")
+    """Euler with CFG++ (arXiv 2406.08070); the alternative only starts the slope from the unguided answer."""
+    return SamplerHandle("euler_pp" if version == "alternative" else "euler_cfg_pp")
 
 
 @node("SamplerLMS", category=_SAMPLERS, version="1")

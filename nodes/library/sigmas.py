@@ -18,6 +18,8 @@ _Denoise = Annotated[float, Range(0.0, 1.0, 0.01), Help("the share of the way th
 _Level = Annotated[float, Range(0.0, 5000.0, 0.01)]
 _HIGH, _LOW = 14.614642, 0.0291675
 """The noisiest and the clearest level of Stable Diffusion 1.x."""
+MOST_LEVELS = 100_000
+"""That a node makes of others: a chain of them would grow without end."""
 
 
 class Parts(NamedTuple):
@@ -240,6 +242,11 @@ def extend_intermediate_sigmas(
 ) -> Sigmas:
     """More levels between those of a range."""
     from ..samplers.spacings import extended
+
+    if len(sigmas) * steps > MOST_LEVELS:
+        raise _refused(f"{len(sigmas)} levels times {steps} are more than {MOST_LEVELS:,}", "steps", "use fewer steps")
+    if not len(sigmas):
+        return sigmas
 
     return extended(sigmas, steps, start_at_sigma, end_at_sigma, spacing)  # type: ignore[arg-type]
 

@@ -1,19 +1,19 @@
-r"""Guiders of more than one pair of sides. Classifier-free guidance itself stands in `guidance.py`."""
+"""Guiders of more than one pair of sides, and a weight that differs in a batch; `guidance.py` has the plain form."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..model.conditioning import Batch
 from ..model.handles import Model
-from .guidance import CFG, NEGATIVE, POSITIVE, Guider, Side, Step
+from .guidance import CFG, NEGATIVE, POSITIVE, GuidancePatch, Guider, Side, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KINDS", "DualCFG", "DualModel", "PerpNeg"]
+__all__ = ["KINDS", "DualCFG", "DualModel", "LinearCFG", "PerpNeg"]
 
 Batches = tuple[Batch, ...]
 MIDDLE, EMPTY = "middle", "empty"
@@ -105,6 +105,31 @@ class PerpNeg:
         positive, negative = step.x0[POSITIVE] - empty, step.x0[NEGATIVE] - empty
         perpendicular = negative - (negative * positive).sum() / (positive**2).sum() * positive
         return empty + step.cfg * (positive - self.scale * perpendicular)
+
+
+@dataclass(frozen=True)
+class LinearCFG(GuidancePatch):
+    r"""Guidance whose weight grows evenly over the latents of a batch, the frames of a video: from `start` to that of the
+    guider.
+
+    .. math:: \hat x_0^{(i)} = x_0^{-(i)} + w_i \, (x_0^{+(i)} - x_0^{-(i)}), \quad
+              w_i = w_{start} + \tfrac{i}{B - 1} (w - w_{start})
+    """
+
+    acts: ClassVar[Literal["before", "instead", "after"]] = "instead"
+    start: float = 1.0
+
+    def identity(self) -> list[Any]:
+        return ["linear_cfg", self.start]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        import torch
+
+        wanted, unwanted = step.x0[POSITIVE], step.x0.get(NEGATIVE)
+        if unwanted is None:
+            return guided
+        weights = torch.linspace(self.start, step.cfg, len(wanted), device=wanted.device)
+        return unwanted + weights.view(-1, *(1,) * (wanted.dim() - 1)) * (wanted - unwanted)
 
 
 def _is_1(weight: float) -> bool:

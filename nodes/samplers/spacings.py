@@ -40,7 +40,7 @@ def vp(steps: int, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1
     .. math:: \sigma(t) = \sqrt{e^{\beta_d t^2 / 2 + \beta_{min} t} - 1}
     """
     t = torch.linspace(1, eps_s, steps)
-    return ended(torch.special.expm1(beta_d * t**2 / 2 + beta_min * t).sqrt())
+    return ended(torch.special.expm1((beta_d * t**2 / 2 + beta_min * t).double()).float().sqrt())
 
 
 def sd_turbo(prediction: Prediction, steps: int, denoise: float = 1.0) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cfgpp import DPMpp2MCFGpp, DPMpp2SAncestralCFGpp, EulerAncestralCFGpp, EulerCFGpp
+from .cfgpp import DPMpp2MCFGpp, DPMpp2SAncestralCFGpp, EulerAncestralCFGpp, EulerCFGpp, EulerPP
 from .ddpm import DDPM
 from .deis import DEIS
 from .dpm import DPM2, DPM2Ancestral
@@ -24,7 +24,7 @@ from .stepper import Denoise, State, Stepper
 from .unipc import UniPC
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
+    "OTHERS", "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
     "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
 ]  # fmt: skip
 
@@ -74,3 +74,5 @@ SAMPLERS: dict[str, Stepper] = {
     "uni_pc": UniPC(),
     "uni_pc_bh2": UniPC(bh2=True),
 }
+OTHERS: dict[str, Stepper] = {"euler_pp": EulerPP()}
+"""Methods that only a node of their own gives."""

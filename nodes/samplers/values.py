@@ -24,7 +24,7 @@ __all__ = ["GuiderHandle", "NoiseHandle", "SamplerHandle"]
 
 @dataclass(frozen=True, slots=True)
 class SamplerHandle(Handle):
-    """A sampler by its name, with the options that are not its own defaults."""
+    """A sampler by its name in samplers/table.py, with the options that are not its own defaults."""
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -35,9 +35,9 @@ class SamplerHandle(Handle):
     def stepper(self) -> Stepper:
         from dataclasses import replace
 
-        from .table import SAMPLERS
+        from .table import OTHERS, SAMPLERS
 
-        stepper: Any = SAMPLERS[self.name]
+        stepper: Any = {**SAMPLERS, **OTHERS}[self.name]
         return replace(stepper, **dict(self.options)) if self.options else stepper  # type: ignore[no-any-return]
 
 
