@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         computing,
         parse_size,
     )
+    from .cli.threads import prepare_threads
     from .document.node import as_link
     from .events import (
         Message,
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
     from .foreign.sockets import type_name
     from .formats import read
     from .formats.a1111 import write_parameters
-    from .formats.editor import from_prompt
+    from .formats.editor import from_workflow
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
-    from .nodetype.types import compatible
+    from .nodetype.wires import compatible
     from .values import share
     from .values.wires import Check, Misfit, in_words
 
@@ -71,7 +72,7 @@ __all__ = [
     "DONE",
     "DynamicGraph",
     "FAILED",
-    "from_prompt",
+    "from_workflow",
     "in_words",
     "inner_context",
     "mended",
@@ -85,6 +86,7 @@ __all__ = [
     "NodeStarted",
     "parse_size",
     "Picture",
+    "prepare_threads",
     "Progress",
     "read",
     "RegistryInfos",
@@ -105,6 +107,7 @@ _NAMES = {
     "cache": "default_folder",
     "check.validate": "with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
+    "cli.threads": "prepare_threads",
     "document.node": "as_link",
     "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
@@ -115,10 +118,10 @@ _NAMES = {
     "foreign.sockets": "type_name",
     "formats": "read",
     "formats.a1111": "write_parameters",
-    "formats.editor": "from_prompt",
+    "formats.editor": "from_workflow",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
-    "nodetype.types": "compatible",
+    "nodetype.wires": "compatible",
     "values": "share",
     "values.wires": "Check Misfit in_words",
 }

@@ -76,11 +76,16 @@ async def listening(options: Options, settings: QueueSettings, recent: RecentLin
         try:
             server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
         except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
-            raise GraphFlowError([
-                Problem("cannot_listen", f"cannot listen on {options.host} port {options.port}: {reason}",
-                        hint="choose another with --port or --host")
-            ]) from error  # fmt: skip
+            reason = error.strerror if isinstance(error, OSError) else "that is not a name of a host"
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "cannot_listen",
+                        f"cannot listen on {options.host} port {options.port}: {reason}",
+                        hint="choose another with --port or --host",
+                    )
+                ]
+            ) from error
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -90,7 +95,7 @@ async def listening(options: Options, settings: QueueSettings, recent: RecentLin
 
 
 def address(options: Options, port: int) -> str:
-    """The line that says where to go; the token is behind a `#`, so that no server and no log sees it in a link."""
+    """The line with the address to open; the token is behind a `#`, so that no server and no log sees it in a link."""
     name = options.public_name
     host = f"[{name}]" if ":" in name else name
     what = "the editor" if editor_folder() is not None else "the status page"

@@ -80,7 +80,8 @@ class Cache:
 
     def get(self, recipe: bytes) -> Entry | None:
         """The entry of a recipe; its values are to be handed out through `values.share`."""
-        return self._tiers.get(recipe)
+        held = self.memory.get(recipe)
+        return held.entry if held is not None else self._tiers.get(recipe)
 
     def find(self, key: bytes) -> Entry | None:
         """The entry of any recipe that had the same node, literals and input contents."""

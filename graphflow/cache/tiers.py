@@ -40,10 +40,7 @@ class Tiers:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def get(self, recipe: bytes) -> Entry | None:
-        """The entry of a recipe. It is in memory afterwards."""
-        found = self._memory.get(recipe)
-        if found is not None:
-            return found.entry
+        """The entry of a recipe that is not in memory; it is afterwards."""
         for place, store in enumerate(self._behind):
             found = store.get(recipe)
             if found is not None:

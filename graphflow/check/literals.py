@@ -40,7 +40,8 @@ class Choices:
 
 
 def canonical_literal(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:
-    """The value in canonical form for its socket type. Nothing is bent silently: 3.9 is no INT, "false" no BOOLEAN."""
+    """The value in canonical form for its socket type. Nothing is bent silently: 3.9 is not an INT, "false" is not a
+    BOOLEAN; but a number is true unless it is 0, as in ComfyUI and in Python."""
     kind = item.type
     if value is None and not item.required and item.default is None:
         return True, None
@@ -65,7 +66,7 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
             return False, None
         return True, int(number) if kind == "INT" else float(number)
     if kind == "BOOLEAN":
-        if isinstance(value, bool) or (type(value) is int and value in (0, 1)):
+        if isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
             return True, bool(value)
         report("wrong_type", f"found {show(value)}, expected true or false", item.name)
         return False, None

@@ -14,7 +14,7 @@ from ..document import walks
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
-from ..nodetype.types import compatible
+from ..nodetype.wires import compatible
 from ..problem import Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal
@@ -134,6 +134,9 @@ class Binder:
             }  # fmt: skip
             lazy = frozenset(name for name, item in declared.items() if item.lazy)
             every = frozenset(name for name, item in declared.items() if item.every)
+        if kind.hidden:  # a workflow may give them, too
+            also = [name for name in kind.hidden if name in given and name not in declared]
+            declared = {**declared, **{name: Input(name, "*", OPTIONAL) for name in also}} if also else declared
         links: dict[str, Link] = {}
         item: Input | None
         for name, value in given.items():
@@ -153,7 +156,7 @@ class Binder:
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
                 literals[name] = value
                 continue
-            if name in kind.unchecked:  # the node type judges for itself
+            if name in kind.unchecked:  # the node type judges itself
                 free = item.free or item.type == "COMBO" or item.type not in LITERAL_TYPES
                 item = replace(item, range=None, free=free)
             ok, literal = canonical_literal(item, value, self._choices, report)
@@ -241,7 +244,7 @@ class Binder:
                 if link.node not in order:
                     continue
                 wanted, given = item.inputs[name], type_of(link)
-                if not compatible(given, wanted.type) and name not in item.type.unchecked:
+                if not compatible(given, wanted.type) and not item.type.checks_links:
                     kind = order[link.node].type
                     title = self._workflow[node_id].title or item.type.name
                     self.problems.append(

@@ -54,7 +54,8 @@ class Node(BaseModel):
 
 
 def as_link(value: Any) -> Link | None:
-    """The link that a JSON value stands for: a list of a node id (text) and an output number, which may be written 0.0."""
+    """The link that a JSON value stands for: a list of a node id (text) and an output number, which may be written
+    0.0."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
         slot = value[1]
         if type(slot) is int or (type(slot) is float and slot.is_integer()):

@@ -40,8 +40,12 @@ class Agenda:
     def unfinished(self) -> list[str]:
         return list(self._waiting)
 
+    def is_planned(self, node_id: str) -> bool:
+        """Whether the node is still to be done."""
+        return node_id in self._waiting
+
     def add(self, planned: Plan) -> list[str]:
-        """Take a plan in; gives the nodes that are new."""
+        """Take a plan in; returns the nodes that are new."""
         self.handles |= planned.handles
         order, waiting, users, uses = self.order, self._waiting, self._users, self._uses
         new = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -107,6 +108,9 @@ class Caller:
         """The inputs of one call: copies that nobody else has."""
         node = self._agenda.order[node_id]
         values = {name: share(value) for name, value in call.items()}
+        for name in node.links.keys() & values.keys():
+            if node.inputs[name].type == "FLOAT":
+                values[name] = _as_float(values[name])
         for name in node.lazy:
             if name in values:
                 values[name] = Lazy(name, values[name], known=True)
@@ -114,6 +118,13 @@ class Caller:
                 link = node.links[name]
                 values[name] = [link.node, link.slot] if node.inputs[name].raw else Lazy(name)
         return values
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number on a link into a FLOAT is a float there, as it is as a literal."""
+    if type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    return [_as_float(item) for item in value] if type(value) is list else value
 
 
 def has_expansion(answers: list[Answer]) -> bool:

@@ -349,12 +349,59 @@ class Run:
 
     def _note_cached(self, node_id: str, reason: str) -> None:
         entry = self._agenda.entries.get(node_id)
+        self._report_cached(node_id, entry, reason)
+        if node_id in self._wanted and entry is not None:
+            self._note_result(node_id)
+        self._note_cached_behind(node_id)
+
+    def _note_cached_behind(self, node_id: str) -> None:
+        """Report the nodes behind a cached one that are known, too: nobody needs them, but a caller may want to see that
+        they did not run."""
+        cached = self.cached
+        if self._context.refresh or all([link.node in cached for link in self._agenda.order[node_id].links.values()]):
+            return
+        behind = self._unreported_behind(node_id)
+        found: dict[str, Entry] = {}
+
+        def content(source: str, slot: int) -> bytes | None:
+            entry = found.get(source) or self._agenda.entries.get(source)
+            entry = entry or self._cache.peek(self._prints[source].recipe)
+            return entry.contents[slot] if entry is not None and slot < len(entry.contents) else None
+
+        for source in behind:
+            mine = self._prints[source]
+            entry = self._cache.peek(mine.recipe)
+            if entry is None:
+                key = content_key(mine, self._agenda.order[source], content)
+                entry = self._cache.peek(None, key) if key is not None else None
+            if entry is not None and self._still_valid(source, entry):
+                found[source] = entry
+                self._report_cached(source, entry, "stored")
+
+    def _unreported_behind(self, node_id: str) -> list[str]:
+        """The nodes that a node stands on, sources first, as far as nothing was reported of them and nothing will be."""
+        order, seen = self._agenda.order, {node_id}
+        found: list[str] = []
+        stack = [(node_id, iter(order[node_id].links.values()))]
+        while stack:
+            user, links = stack[-1]
+            source = next((link.node for link in links if not self._is_reported(link.node, seen)), None)
+            if source is not None:
+                seen.add(source)
+                stack.append((source, iter(order[source].links.values())))
+            else:
+                stack.pop()
+                found.append(user)
+        return found[:-1]
+
+    def _is_reported(self, node_id: str, seen: set[str]) -> bool:
+        return node_id in self.cached or node_id in self.timings or node_id in seen or self._agenda.is_planned(node_id)
+
+    def _report_cached(self, node_id: str, entry: Entry | None, reason: str) -> None:
         self.cached[node_id] = None
         self._cache.touch(self._prints[node_id].recipe)
         ui = entry.ui if entry is not None else None
         self._emit(NodeCached(node_id, ui, reason, self._expansions.display(node_id)))
-        if node_id in self._wanted and entry is not None:
-            self._note_result(node_id)
 
     def _note_result(self, node_id: str) -> None:
         entry = self._agenda.entries[node_id]

@@ -1,4 +1,5 @@
-"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across processes.
+"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across
+processes.
 
 The time of the last write can be set by anybody; that of the last change of state (ctime) cannot, so both count. Either
 may be too coarse to show a second write: a file that changed within the last two seconds is read again the next time
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,7 +34,8 @@ State = tuple[int, int, int, int]
 
 
 class Digests:
-    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as this."""
+    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as
+    this."""
 
     def __init__(self, database: Path | None = None) -> None:
         self._database = database
@@ -68,7 +69,8 @@ class Digests:
         return digest
 
     def _of_folder(self, root: Path, watch: Watch | None) -> str:
-        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called then."""
+        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called
+        then."""
         entered: dict[str, str] = {}
         parts: list[tuple[str, str]] = []
         for name, folders, files in os.walk(root, followlinks=True):
@@ -86,6 +88,8 @@ class Digests:
     def _read(self) -> dict[str, tuple[State, str]]:
         if self._database is None or not self._database.exists():
             return {}
+        import sqlite3  # only where a database is used: most settings have none
+
         try:
             with closing(sqlite3.connect(self._database, timeout=2)) as db:
                 rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM files").fetchall()
@@ -101,6 +105,8 @@ class Digests:
             self._known[name] = state, digest
         if self._database is None or state[0] < WORTH_A_ROW:
             return
+        import sqlite3
+
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:
@@ -111,7 +117,7 @@ class Digests:
 
 
 class Watched(Digests):
-    """What other digests know and read, watched."""
+    """Other digests, with a watch on what they read."""
 
     def __init__(self, digests: Digests, watch: Watch) -> None:
         self._digests, self._watch = digests, watch

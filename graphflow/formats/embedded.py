@@ -15,14 +15,14 @@ from typing import Any
 from .a1111 import read_parameters
 from .png import read_text_chunks
 
-__all__ = ["is_picture", "read_embedded"]
+__all__ = ["is_image", "read_embedded"]
 
 NAMES = ("prompt", "workflow")
 EXIF_FIELDS = 0x8769
 
 
-def is_picture(data: bytes) -> bool:
-    """Whether the bytes begin as an image that may carry a workflow."""
+def is_image(data: bytes) -> bool:
+    """Whether the bytes begin like an image file that may carry a workflow."""
     return (
         data.startswith((b"\x89PNG", b"\xff\xd8\xff"))
         or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

@@ -1,13 +1,13 @@
 """A digest of the code behind a node, so that an edit of the code is a miss.
 
-It covers the code that runs, as far as it is in the node's own package or not installed: the function, and what it names,
-whichever module that is in: functions, classes with their methods and attributes, and the values of module variables,
-closures and defaults. And it covers the text of the modules in which these lie and of all that they import, at the top or
-inside functions. Text and code both count, because Python may run what the text said earlier.
+It covers the code that runs, as far as it is in the node's own package or not installed: the function, and what it
+names, whichever module that is in: functions, classes with their methods and attributes, and the values of module
+variables, closures and defaults. And it covers the text of the modules in which these lie and of all that they import,
+at the top or inside functions. Text and code both count, because Python may run an earlier text of the file.
 
-It does not cover other installed libraries (a node states them by `environment=`), files that code reads when it is called
-(`outside=`), and variables of modules that are imported inside functions. What cannot be told, such as an open file,
-makes the digest new in each process: a miss.
+It does not cover other installed libraries (a node states them by `environment=`), files that code reads when it is
+called (`outside=`), and variables of modules that are imported inside functions. What has no stable digest, such as an
+open file, makes the digest new in each process: a miss.
 """
 
 from __future__ import annotations
@@ -44,10 +44,19 @@ __all__ = ["code_digest", "has_file", "text_digest"]
 _WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
 _MOST_PARTS = 100_000
 _STATELESS = (
-    logging.Logger, type(threading.Lock()), type(threading.RLock()), threading.local, ContextVar, weakref.ref,
-    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, GetSetDescriptorType, MemberDescriptorType,
-)  # fmt: skip
-"""What a program needs to work, whose state says nothing of a result."""
+    logging.Logger,
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.local,
+    ContextVar,
+    weakref.ref,
+    weakref.WeakKeyDictionary,
+    weakref.WeakValueDictionary,
+    weakref.WeakSet,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
+"""Modules that a program needs to work; their state does not change a result."""
 
 
 def code_digest(function: Callable[..., Any], loaded: float) -> str:
@@ -62,8 +71,8 @@ def text_digest(function: Callable[..., Any], loaded: float) -> str:
 
 
 def has_file(function: Callable[..., Any]) -> bool:
-    """Whether the code lies in a file; what was typed in, in a notebook, can be typed again, and then is another. Notebooks
-    name files that are not there."""
+    """Whether the code lies in a file; what was typed in, in a notebook, can be typed again, and then is another.
+    Notebooks name files that are not there."""
     code = getattr(function, "__code__", None)
     return code is None or os.path.isfile(code.co_filename)
 
@@ -81,7 +90,7 @@ def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:
 
 
 class _Reader:
-    """Walks through code and values, each once. `parts` say what they are, `files` in which they lie, with their roots."""
+    """Walks through code and values, each once. `parts` describe them, `files` hold them, with their roots."""
 
     def __init__(self, values: bool, package: str) -> None:
         """`package` is the one of the node; its code counts even where it is installed."""

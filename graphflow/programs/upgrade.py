@@ -25,7 +25,7 @@ PREFIX = "without_prefix"
 
 
 class Renamed(BaseModel):
-    """What became of a node type."""
+    """The successor of a node type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +39,7 @@ class Renamed(BaseModel):
 
 
 class Table(BaseModel):
-    """What was renamed. `values`: node type -> input -> old value -> new value."""
+    """The renamed node types and inputs. `values`: node type -> input -> old value -> new value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class Table(BaseModel):
     values: dict[str, dict[str, dict[str, Any]]] = {}
 
     def __or__(self, other: Table) -> Table:
-        """Both; `other` leads where both say something of one node type."""
+        """Both; `other` takes precedence where both have an entry for a node type."""
         return Table(nodes={**self.nodes, **other.nodes}, values={**self.values, **other.values})
 
 
@@ -96,8 +96,8 @@ def _upgraded(key: str, node: Node, table: Table, done: list[Problem]) -> Node:
         for old, new in renamed.inputs.items():
             if old in inputs:
                 value = inputs.pop(old)
-                said = f"is now {new!r}" if new is not None else "is gone"
-                done.append(Problem("input_renamed", f"the input {said}", key, node.title, old))
+                change = f"is now {new!r}" if new is not None else "is gone"
+                done.append(Problem("input_renamed", f"the input {change}", key, node.title, old))
                 if new is not None:
                     inputs.setdefault(new, value)
         inputs = {**renamed.defaults, **inputs}

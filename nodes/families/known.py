@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..files.header import Header
@@ -10,7 +11,7 @@ from ..files.known.adapters import FOLDERS
 from ..model.family import Family, Found
 from . import recognise, recognise_vae
 
-__all__ = ["Identity", "identify"]
+__all__ = ["Identity", "has_vae", "identify"]
 
 DENOISERS = ("checkpoint", "pipeline", "diffusion model", "unknown")
 ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G")
@@ -24,7 +25,7 @@ def identify(header: Header) -> Identity:
     """
     found = recognised(header)
     if found.kind in DENOISERS:
-        known = _runs(header)
+        known = _known(recognise, header)
         if known is not None:
             family, seen = known
             if found.kind == "unknown":  # of sizes that no published model has
@@ -35,11 +36,19 @@ def identify(header: Header) -> Identity:
             return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
         return found
     if found.kind == "VAE":
-        return replace(found, supported=recognise_vae(header) is not None)
+        return replace(found, supported=has_vae(header))
     return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)
 
 
-def _runs(header: Header) -> tuple[Family, Found] | None:
+def has_vae(header: Header) -> bool:
+    """Whether a file holds a VAE that can run."""
+    return _known(recognise_vae, header) is not None
+
+
+_Recognise = Callable[[Header], tuple[Family, Found] | None]
+
+
+def _known(recognise: _Recognise, header: Header) -> tuple[Family, Found] | None:
     """A file that has some names of a family and lacks others is not of it."""
     try:
         return recognise(header)

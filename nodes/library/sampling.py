@@ -100,6 +100,4 @@ def _denoise(
     check_guider(guider, {"positive": "positive", "negative": "negative"})
     shape, places = fitted(latent, model).shape, latent.get("batch_index")
     noise = prepare_noise(shape, seed, batch_index=places) if add_noise else None
-    # DDIM draws the noise over what a mask keeps anew.
-    kept = prepare_noise(shape, seed + 1, batch_index=places) if add_noise and sampler_name == "ddim" else None
-    return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed, kept).output
+    return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed).output

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .stepper import Denoise, State, Stochastic, draw
 
+__all__ = ["DDPM"]
 
+
+@dataclass(frozen=True)
 class DDPM(Stochastic):
-    """DDPM (arXiv 2006.11239), equations 7 and 11, with a = 1 / (1 + sigma^2) and x_t = sqrt(a) x."""
+    r"""DDPM (arXiv 2006.11239), equations 7 and 11, with :math:`\bar\alpha = 1 / (1 + \sigma^2)`,
+    :math:`\alpha = \bar\alpha_i / \bar\alpha_{i+1}` and :math:`x_t = \sqrt{\bar\alpha} x`.
+
+    .. math:: x_{t-1} = \frac{1}{\sqrt{\alpha}} \left(x_t - \frac{1 - \alpha}{\sqrt{1 - \bar\alpha_i}} \epsilon\right)
+              + \sqrt{(1 - \alpha) \frac{1 - \bar\alpha_{i+1}}{1 - \bar\alpha_i}} \, n
+    """
 
     def step(self, state: State, denoise: Denoise) -> State:
         sigma, after = state.sigma, state.after

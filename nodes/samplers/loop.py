@@ -1,12 +1,18 @@
-"""The loop around a stepper: it can start from a saved state and tells of every step."""
+"""The loop around a stepper: it can start from a saved state and reports every step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .stepper import Denoise, State, Stepper
+from .stepper import Answered, Denoise, State, Stepper
+
+if TYPE_CHECKING:
+    from ..model.prediction import Prediction
+
+__all__ = ["sample"]
 
 
 def sample(
@@ -16,22 +22,37 @@ def sample(
     sigmas: Tensor,
     seed: int,
     *,
+    prediction: Prediction | None = None,
     state: State | None = None,
     on_step: Callable[[State, Tensor], None] | None = None,
 ) -> Tensor:
-    """Run to the last sigma and return x. `on_step(state, denoised)` may raise to cancel; `state` resumes a run.
+    """Run to the last level and return x. `on_step(state, denoised)` may raise to cancel; `state` resumes a run.
 
     `denoised` is the step's first answer of the denoiser, at the x the step began with; x itself where it asks for none.
+    `prediction` decides between the forms of a method for flow and for exploding variance.
     """
-    state = state or stepper.begin(x, sigmas, seed)
+    state = state or stepper.begin(x, sigmas, seed, prediction)
     while not state.done:
-        answers: list[Tensor] = []
-
-        def ask(x: Tensor, sigma: Tensor, answers: list[Tensor] = answers) -> Tensor:
-            answers.append(denoise(x, sigma))
-            return answers[-1]
-
-        state = stepper.step(state, ask)
+        asked = _FirstAnswer(denoise)
+        state = stepper.step(state, asked)
         if on_step is not None:
-            on_step(state, answers[0] if answers else state.x)
+            on_step(state, state.x if asked.first is None else asked.first)
     return state.x
+
+
+class _FirstAnswer:
+    """A denoiser that keeps its first answer."""
+
+    def __init__(self, denoise: Denoise) -> None:
+        self._denoise = denoise
+        self.first: Tensor | None = None
+
+    def __call__(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Tensor:
+        answer = self._denoise(x, sigma) if to is None else self._denoise(x, sigma, to)
+        self.first = answer if self.first is None else self.first
+        return answer
+
+    def answer(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Answered:
+        answer = self._denoise.answer(x, sigma, to)
+        self.first = answer.guided if self.first is None else self.first
+        return answer

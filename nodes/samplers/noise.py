@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .euler import DDIM
+from .stepper import Stepper
+
 
 def prepare_noise(
     shape: Sequence[int], seed: int, dtype: torch.dtype = torch.float32, batch_index: Sequence[int] | None = None
@@ -18,6 +21,13 @@ def prepare_noise(
     one = (1, *tuple(shape)[1:])
     drawn = [torch.randn(one, generator=generator, dtype=dtype) for _ in range(max(batch_index) + 1)]
     return torch.cat([drawn[i] for i in batch_index])
+
+
+def kept_noise(stepper: Stepper, noise: Tensor, seed: int) -> Tensor:
+    """The noise [B, C, ...] of what a noise mask keeps: that of the start; for DDIM fresh noise from the next seed."""
+    if not isinstance(stepper, DDIM):
+        return noise
+    return prepare_noise(noise.shape, (seed + 1) % 2**64, noise.dtype)
 
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..model.conditioning import check
 from .denoiser import Kept, denoiser
 from .guidance import Guider
 from .loop import sample
+from .noise import kept_noise
 from .preview import preview_jpeg
 from .regions import spread
 from .start import NOTES, fitted
@@ -42,14 +43,12 @@ def run(
     latent: Mapping[str, Any],
     noise: Tensor | None,
     seed: int,
-    kept_noise: Tensor | None = None,
 ) -> Sampled:
     """Denoise a latent over the levels `sigmas`.
 
     `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as for
-    the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
-    `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a run that was stopped goes
-    on from it with the same bits.
+    the second part of a run. `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a
+    run that was stopped goes on from it with the same bits.
     """
     if len(sigmas) < 2:
         return Sampled(dict(latent), dict(latent))
@@ -63,7 +62,7 @@ def run(
     x = prediction.noised(start, added, sigmas[0], is_whole)
     kept = None
     if "noise_mask" in latent:
-        behind = added if kept_noise is None else kept_noise.to(device.device)
+        behind = added if noise is None else kept_noise(stepper, noise, seed).to(device.device)
         kept = Kept(start, behind, _mask(latent["noise_mask"], start))
     total, last = len(sigmas) - 1, None
 
@@ -78,7 +77,7 @@ def run(
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
     context.progress(state.index if state is not None else 0, total)
     with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
-        done = sample(stepper, denoise, x, sigmas, seed, state=state, on_step=on_step)
+        done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
     done = prediction.unnoised(done, sigmas[-1])
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last

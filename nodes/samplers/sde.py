@@ -1,103 +1,133 @@
-"""DPM-Solver++ on the diffusion SDE (arXiv 2211.01095, section 5): every step adds noise, which is one Brownian path.
+r"""DPM-Solver++ on the diffusion SDE (arXiv 2211.01095, section 5): every step adds noise of one Brownian path.
 
-The path is a function of the seed and the noise levels alone, so that more steps, or other ones, refine the same picture.
+With :math:`\lambda = \ln(\alpha / \sigma)`, :math:`h = \Delta \lambda` and the share `eta` of noise,
+
+.. math:: x_{i+1} = \tfrac{\sigma_{i+1}}{\sigma_i} e^{-\eta h} x_i + \alpha_{i+1} (1 - e^{-(1 + \eta) h}) D_i
+          + \sigma_{i+1} \sqrt{1 - e^{-2 \eta h}} \, n
+
+is the step of first order.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from .brownian import Brownian, path
 from .stepper import Denoise, State, ancestral
 
-
-class Brownian:
-    """A stepper whose noise is the seed's Brownian path; the seed is the state's `rng`."""
-
-    def begin(self, x: Tensor, sigmas: Tensor, seed: int) -> State:
-        return State(x, sigmas, rng=torch.tensor(list(seed.to_bytes(8, "little")), dtype=torch.uint8))
+__all__ = ["DPMpp2MSDE", "DPMpp3MSDE", "DPMppSDE"]
 
 
-def path(state: State, sigma: Tensor, after: Tensor) -> Tensor:
-    """The path's increment from one noise level down to another, of variance 1; the shape of x."""
-    from torchsde import BrownianTree
-
-    assert state.rng is not None
-    seed = int.from_bytes(bytes(state.rng.tolist()), "little")
-    # The tree tells levels apart by six digits, and warns of an end that is not rounded to them.
-    levels = (*state.sigmas[state.sigmas > 0].aminmax(), after, sigma)
-    low, high, start, end = (round(float(level), 6) for level in levels)
-    tree = BrownianTree(low, torch.zeros(state.x.shape, dtype=state.x.dtype), high, entropy=seed)
-    return -(tree(start, end) / (sigma - after).sqrt()).to(state.x.device)
-
-
+@dataclass(frozen=True)
 class DPMppSDE(Brownian):
-    """Two model calls a step, the second at half of it in log sigma."""
+    r"""Two model calls a step, the second at a share r of it in lambda. Each half goes down to a lower level.
+
+    .. math:: u = \tfrac{\alpha_m}{\alpha_i} e^{-h'} x_i + \alpha_m (1 - e^{-h'}) D_i + \alpha_m up \, n, \quad
+              x_{i+1} = \tfrac{\alpha_{i+1}}{\alpha_i} e^{-h''} x_i
+              + \alpha_{i+1} (1 - e^{-h''}) \left((1 - \tfrac{1}{2r}) D_i + \tfrac{1}{2r} D_m\right) + \alpha_{i+1} up \, n
+    """
+
+    eta: float = 1.0
+    s_noise: float = 1.0
+    r: float = 0.5
 
     def step(self, state: State, denoise: Denoise) -> State:
         sigma, after = state.sigma, state.after
         denoised = denoise(state.x, sigma)
         if after == 0:
             return state.stepped(denoised)
-        t = -sigma.log()
-        middle = (-(t + (-after.log() - t) / 2)).exp()  # in this order: the path feels the last digit
-        half = self._to(state, middle, denoised)
-        return state.stepped(self._to(state, after, denoise(half, middle)))
+        start, end = state.half_log_snr(sigma), state.half_log_snr(after)
+        middle = state.level(start + self.r * (end - start))  # in this order: the path feels the last digit
+        half = self._to(state, start, middle, denoised)
+        share = 1 / (2 * self.r)
+        mixed = (1 - share) * denoised + share * denoise(half, middle)
+        return state.stepped(self._to(state, start, after, mixed))
 
-    @staticmethod
-    def _to(state: State, after: Tensor, denoised: Tensor) -> Tensor:
+    def _to(self, state: State, start: Tensor, after: Tensor, denoised: Tensor) -> Tensor:
         sigma = state.sigma
-        down, up = ancestral(sigma, after)
-        return down / sigma * state.x + (1 - down / sigma) * denoised + up * path(state, sigma, after)
+        alpha, alpha_after = state.alpha(sigma), state.alpha(after)
+        down, up = ancestral((-start).exp(), (-state.half_log_snr(after)).exp(), self.eta)
+        h = -down.log() - start
+        x = alpha_after / alpha * (-h).exp() * state.x - alpha_after * torch.expm1(-h) * denoised
+        if self.eta == 0 or self.s_noise == 0:
+            return x
+        return x + alpha_after * path(state, sigma, after) * self.s_noise * up
 
 
+@dataclass(frozen=True)
 class DPMpp2MSDE(Brownian):
-    """Second order by the answer of the step before: by the midpoint rule, or as Heun's."""
+    r"""Second order by the answer of the step before: by the midpoint rule, or as Heun's.
 
-    def __init__(self, heun: bool = False) -> None:
-        self._heun = heun
+    .. math:: + \alpha_{i+1} c \, \tfrac{h_i}{h_{i-1}} (D_i - D_{i-1}), \qquad
+              c = \tfrac{1}{2} (1 - e^{-(1 + \eta) h}) \; \text{or} \; 1 + \frac{e^{-(1 + \eta) h} - 1}{(1 + \eta) h}
+    """
+
+    solver_type: Literal["midpoint", "heun"] = "midpoint"
+    eta: float = 1.0
+    s_noise: float = 1.0
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigma, state.after
-        denoised = denoise(state.x, sigma)
-        if after == 0:
+        denoised = denoise(state.x, state.sigma)
+        if state.after == 0:
             return state.stepped(denoised)
-        h = state.log_step()
-        x = _first_order(state.x, denoised, h)
+        h, alpha = state.log_step(), state.alpha(state.after)
+        scaled = h * (self.eta + 1)
+        x = _first_order(state, denoised, h, self.eta)
         if state.history:
-            slope = (denoised - state.history[-1]) * h / state.log_step(1)
-            x = x + (_phi_2(2 * h) if self._heun else -torch.expm1(-2 * h) / 2) * slope
-        x = x + after * (-torch.expm1(-2 * h)).sqrt() * path(state, sigma, after)
-        return state.stepped(x, (denoised,))
+            slope = alpha * (denoised - state.history[-1]) * h / state.log_step(1)
+            x = x + (phi_2(scaled) if self.solver_type == "heun" else -torch.expm1(-scaled) / 2) * slope
+        return state.stepped(_noised(state, x, h, self.eta, self.s_noise), (denoised,))
 
 
+@dataclass(frozen=True)
 class DPMpp3MSDE(Brownian):
-    """Third order by the answers of the two steps before."""
+    r"""Third order by the answers of the two steps before: with their first and second divided differences d and b,
+
+    .. math:: + \alpha_{i+1} \left(\phi_2 d - \phi_3 b\right), \qquad
+              \phi_2 = 1 + \frac{e^{-\bar h} - 1}{\bar h}, \quad \phi_3 = \frac{\phi_2}{\bar h} - \tfrac{1}{2}, \quad
+              \bar h = (1 + \eta) h
+    """
+
+    eta: float = 1.0
+    s_noise: float = 1.0
 
     def step(self, state: State, denoise: Denoise) -> State:
-        sigma, after = state.sigma, state.after
-        denoised = denoise(state.x, sigma)
+        denoised = denoise(state.x, state.sigma)
         history = (*state.history[-1:], denoised)
-        if after == 0:
+        if state.after == 0:
             return state.stepped(denoised)
-        h = state.log_step()
-        x = _first_order(state.x, denoised, h)
+        h, alpha = state.log_step(), state.alpha(state.after)
+        scaled = h * (self.eta + 1)
+        x = _first_order(state, denoised, h, self.eta)
         if state.history:
             last = state.log_step(1) / h
             slope = (denoised - state.history[-1]) / last
             if len(state.history) == 1:
-                x = x + _phi_2(2 * h) * slope
+                x = x + alpha * phi_2(scaled) * slope
             else:
                 before = state.log_step(2) / h
                 bend = (slope - (state.history[-1] - state.history[-2]) / before) / (last + before)
-                x = x + _phi_2(2 * h) * (slope + bend * last) - (_phi_2(2 * h) / (2 * h) - 0.5) * bend
-        x = x + after * (-torch.expm1(-2 * h)).sqrt() * path(state, sigma, after)
-        return state.stepped(x, history)
+                phi_3 = phi_2(scaled) / scaled - 0.5
+                x = x + alpha * (phi_2(scaled) * (slope + bend * last) - phi_3 * bend)
+        return state.stepped(_noised(state, x, h, self.eta, self.s_noise), history)
 
 
-def _first_order(x: Tensor, denoised: Tensor, h: Tensor) -> Tensor:
-    return (-2 * h).exp() * x - torch.expm1(-2 * h) * denoised
-
-
-def _phi_2(h: Tensor) -> Tensor:
+def phi_2(h: Tensor) -> Tensor:
+    r""":math:`1 + (e^{-h} - 1) / h`"""
     return torch.expm1(-h) / h + 1
+
+
+def _first_order(state: State, denoised: Tensor, h: Tensor, eta: float) -> Tensor:
+    kept = state.after / state.sigma * (-h * eta).exp()
+    return kept * state.x - state.alpha(state.after) * torch.expm1(-h * (eta + 1)) * denoised
+
+
+def _noised(state: State, x: Tensor, h: Tensor, eta: float, s_noise: float) -> Tensor:
+    if eta == 0 or s_noise == 0:
+        return x
+    deviation = state.after * (-torch.expm1(-2 * h * eta)).sqrt() * s_noise
+    return x + path(state, state.sigma, state.after) * deviation

@@ -17,7 +17,7 @@ PORTS = {"http": 80, "https": 443}
 
 def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise ArgumentTypeError(f"{text!r} is no port; write a number from 0 to 65535 (0: any free one)")
+        raise ArgumentTypeError(f"{text!r} is not a port; write a number from 0 to 65535 (0: any free one)")
     return int(text)
 
 
@@ -49,7 +49,7 @@ def host(text: str) -> str:
         name = ""
     if not NAME.fullmatch(name):
         raise ArgumentTypeError(
-            f"{text!r} is no host; write its name alone, such as studio.local, without http:// and port"
+            f"{text!r} is not a host; write its name alone, such as studio.local, without http:// and port"
         )
     return name
 
@@ -83,4 +83,4 @@ def origin(text: str) -> str:
         hint = (
             "name each site; '*' would let every page in" if text == "*" else "write one such as https://studio.example"
         )
-        raise ArgumentTypeError(f"{text!r} is no origin; {hint}") from None
+        raise ArgumentTypeError(f"{text!r} is not an origin; {hint}") from None

@@ -50,7 +50,7 @@ Flag = Annotated[bool, BeforeValidator(_yes_or_no)]
 
 
 class Body(BaseModel):
-    """Strict where it matters, and open: clients of the field send more than is documented."""
+    """Strict where it matters, and open: clients of ComfyUI send more than is documented."""
 
     model_config = ConfigDict(extra="ignore")
 

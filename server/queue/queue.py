@@ -90,8 +90,8 @@ class PromptQueue:
         """Put a validated prompt into the queue; when this returns, it survives anything.
 
         The same id with the same content gives the same answer again (`existed`). Raises Conflict where the id is taken
-        by something else, QueueUnavailable (codes `closing`, `no_disk`, `queue_full`) where it cannot be taken just now, and
-        GraphFlowError for a webhook or a number that is not allowed.
+        by something else, QueueUnavailable (codes `closing`, `no_disk`, `queue_full`) where it cannot be taken just
+        now, and GraphFlowError for a webhook or a number that is not allowed.
         """
         if self._closing:
             raise _shutting_down()
@@ -104,7 +104,7 @@ class PromptQueue:
         return accepted
 
     async def known(self, submission: Submission) -> Receipt | None:
-        """What was answered to this very submission, if it has been accepted before: whatever has changed since, it is
+        """The answer to this very submission, if it has been accepted before: whatever has changed since, it is
         answered the same. Raises Conflict where its id is taken by something else."""
         prompt_id = submission.prompt_id
         if prompt_id is None:
@@ -113,7 +113,7 @@ class PromptQueue:
         return await self._read(lambda db: reading.answered(db, prompt_id, wanted.digest))
 
     async def get(self, prompt_id: str) -> Prompt | None:
-        """What is known of a prompt; None if there is no such prompt (any more)."""
+        """The prompt with this id; None if there is no such prompt (any more)."""
         return await self._read(lambda db: reading.find(db, prompt_id))
 
     async def wait(self, prompt_id: str, timeout: float | None = None) -> Prompt | None:
@@ -144,11 +144,15 @@ class PromptQueue:
         return (await self.listing(("running",))).prompts
 
     async def listing(
-        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = False,
+        self,
+        states: Sequence[StateName],
+        limit: int = 1000,
+        offset: int = 0,
+        newest_first: bool = False,
         by_creation: bool = False,
-    ) -> Page:  # fmt: skip
-        """Prompts in any of these states: running before pending in order, finished ones by their end; or, `by_creation`,
-        all as they were accepted."""
+    ) -> Page:
+        """Prompts in any of these states: running before pending in order, finished ones by their end; or,
+        `by_creation`, all as they were accepted."""
         return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first, by_creation))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
@@ -221,7 +225,7 @@ class PromptQueue:
         return self._runner.worker.status
 
     def want_previews(self, wanted: bool) -> None:
-        """Whether preview pictures are made at all; off until somebody looks."""
+        """Whether preview images are made at all; off until somebody looks."""
         self._runner.worker.want_previews(wanted)
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -231,7 +235,8 @@ class PromptQueue:
     ) -> list[QueueEvent]:
         """Stored events with a number above `since`, at most `limit`; waits up to `wait` seconds for the first.
 
-        Empty if there is nothing new, if all has been told, or if there is no such prompt (`get` tells them apart).
+        Empty if there is nothing new, if there will be no more, or if there is no such prompt (`get` distinguishes
+        them).
         """
         deadline = self._loop.time() + wait
         while True:

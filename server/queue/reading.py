@@ -32,7 +32,7 @@ NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
 
 
 def answered(db: Connection, prompt_id: str, digest: bytes) -> Receipt | None:
-    """What was answered to the submission with this id and digest; None if there is none with the id, Conflict if there is
+    """The answer to the submission with this id and digest; None if there is none with the id, Conflict if there is
     another one."""
     query = "SELECT number, node_errors, warnings, digest FROM prompts WHERE id = ?"
     found = db.execute(query, (prompt_id,)).fetchone()
@@ -51,8 +51,8 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
 def listing(
     db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool, by_creation: bool = False
 ) -> Page:
-    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or all
-    as they were accepted."""
+    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or
+    all as they were accepted."""
     names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]

@@ -1,4 +1,4 @@
-"""What of a submission is stored and shown nowhere: keys of paid services, tokens, passwords."""
+"""The parts of a submission that are stored and shown nowhere: keys of paid services, tokens, passwords."""
 
 from __future__ import annotations
 
@@ -11,14 +11,30 @@ __all__ = ["without_secrets"]
 HINT = re.compile("auth|bearer|cred|jwt|key|pass|secret|token", re.IGNORECASE)
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 """The words of `api_key`, `api-key`, `apiKey`, `APIKey`."""
-SECRETS = frozenset({
-    "apikey", "apikeys", "auth", "authorization", "bearer", "credential", "credentials", "jwt", "passphrase", "passwd",
-    "password", "passwords", "secret", "secrets", "token",
-})  # fmt: skip
+SECRETS = frozenset(
+    {
+        "apikey",
+        "apikeys",
+        "auth",
+        "authorization",
+        "bearer",
+        "credential",
+        "credentials",
+        "jwt",
+        "passphrase",
+        "passwd",
+        "password",
+        "passwords",
+        "secret",
+        "secrets",
+        "token",
+    }
+)
 
 
 def without_secrets(value: Any) -> Any:
-    """The value without what is named like a secret, at any depth. Numbers and switches are none (`max_token: 75`)."""
+    """The value without items that are named like secrets, at any depth; numbers and booleans stay (`max_token:
+    75`)."""
     if isinstance(value, dict):
         return {
             name: without_secrets(item)

@@ -1,4 +1,5 @@
-"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers beside.
+"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers
+beside.
 
 WAL with synchronous=FULL: what a future of `write` has answered survives a crash of the process and of the machine.
 """
@@ -32,7 +33,7 @@ READERS = 2
 
 @dataclass(frozen=True, slots=True)
 class QueueTransaction:
-    """What an action is given: the connection, and a list for the events that become true with the commit."""
+    """The argument of an action: the connection, and a list for the events that become true with the commit."""
 
     db: sqlite3.Connection
     events: list[QueueEvent] = field(default_factory=list)
@@ -129,7 +130,7 @@ class QueueStore:
         try:
             self._on_commit(events, counts)
         except Exception:
-            log.exception("what was committed could not be told")
+            log.exception("the events of a commit could not be published")
         for job in jobs:
             job.answer()
 
@@ -183,10 +184,16 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date, a version at a time; each step is a transaction, so it may be killed anywhere."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise GraphFlowError([
-            Problem("newer_queue_file", f"the queue {path} was written by a newer version of graphflow (schema {version}; "
-                    f"this one knows {len(MIGRATIONS)})", hint="upgrade graphflow, or start with another state folder")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "newer_queue_file",
+                    f"the queue {path} was written by a newer version of graphflow (schema {version}; "
+                    f"this one knows {len(MIGRATIONS)})",
+                    hint="upgrade graphflow, or start with another state folder",
+                )
+            ]
+        )
     for number in range(version, len(MIGRATIONS)):
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -1,4 +1,4 @@
-"""What keeps the file from growing: finished prompts are forgotten, on request or by age."""
+"""Keeps the file from growing: finished prompts are forgotten, on request or by age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells others of the end of a prompt: a signed POST, tried again until it is taken, over restarts too.
+"""Notifies other hosts of the end of a prompt: a signed POST, tried again until it is taken, over restarts too.
 
 Body: `{"prompt_id", "state", "outputs", "event": {"type", "data"}}`. Headers: `X-GraphFlow-Delivery` (the same in every
 attempt), `X-GraphFlow-Timestamp` (Unix seconds) and `X-GraphFlow-Signature`, `sha256=` and the hex HMAC-SHA256 of
@@ -33,7 +33,7 @@ log = logging.getLogger("graphflow.webhooks")
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 3600.0
 MOST_ATTEMPTS = 20
-"""About half a day; then it is given up, and the row says so."""
+"""About half a day; then it is given up, and the row has the error."""
 PATIENCE = aiohttp.ClientTimeout(total=10)
 AT_ONCE = 8
 
@@ -48,7 +48,7 @@ def check_url(url: str, hosts: tuple[str, ...]) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise refuse(f"{url!r} is no URL", "write https://HOST/PATH") from None
+        raise refuse(f"{url!r} is not a URL", "write https://HOST/PATH") from None
     if parts.scheme not in ("http", "https") or not host or parts.username is not None:
         raise refuse(f"a webhook must be a plain http(s) URL, found {url!r}", "write https://HOST/PATH")
     named = {host, f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"}
@@ -58,7 +58,7 @@ def check_url(url: str, hosts: tuple[str, ...]) -> None:
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """What a receiver has to compare (in constant time) with the header."""
+    """The value that a receiver has to compare (in constant time) with the header."""
     return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
@@ -128,9 +128,11 @@ class Webhooks:
         """None if it was taken, else why not. The address is checked again: what is allowed may have changed."""
         body, timestamp = item.body.encode(), str(int(time.time()))
         headers = {
-            "Content-Type": "application/json", "X-GraphFlow-Delivery": item.id, "X-GraphFlow-Timestamp": timestamp,
+            "Content-Type": "application/json",
+            "X-GraphFlow-Delivery": item.id,
+            "X-GraphFlow-Timestamp": timestamp,
             "X-GraphFlow-Signature": signature(self._secret, timestamp, body),
-        }  # fmt: skip
+        }
         try:
             check_url(item.url, self._settings.webhook_hosts)
             async with session.post(item.url, data=body, headers=headers, allow_redirects=False) as answer:
@@ -140,7 +142,7 @@ class Webhooks:
 
 
 def _due(db: sqlite3.Connection) -> tuple[list[_Delivery], float]:
-    """What is to be sent now, and when the next one is due after that."""
+    """The deliveries that are due now, and when the next one is due after that."""
     now = time.time()
     rows = db.execute(
         "SELECT id, url, body, attempts FROM webhooks WHERE due <= ? ORDER BY due LIMIT ?", (now, AT_ONCE)

@@ -1,4 +1,4 @@
-"""What a browser is shown: the web editor where it is installed, else our own status page; and the login."""
+"""The pages for browsers: the web editor where it is installed, else our own status page; and the login."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def _charset(media: str) -> str | None:
     return "utf-8" if media.startswith("text/") or media.endswith("json") else None
 
 
-# -- logging in ---------------------------------------------------------------------------------------------------------
+# -- logging in
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def get_login(request: web.Request) -> web.Response:
@@ -118,8 +119,15 @@ async def login(request: web.Request) -> web.Response:
         raise RequestRefused(401, Problem("wrong_token", "that is not the token of this server"))
     response = empty(204)
     if options.token is not None:
-        response.set_cookie(cookie_name(options), cookie_value(options.token), httponly=True, samesite="Strict", path="/",
-                            secure=request.secure, max_age=30 * 86400)  # fmt: skip
+        response.set_cookie(
+            cookie_name(options),
+            cookie_value(options.token),
+            httponly=True,
+            samesite="Strict",
+            path="/",
+            secure=request.secure,
+            max_age=30 * 86400,
+        )
     return response
 
 

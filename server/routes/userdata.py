@@ -1,4 +1,4 @@
-"""What the editor keeps of its user: saved workflows and the like, settings, who the user is."""
+"""The data of the editor's user: saved workflows and the like, settings, who the user is."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ def _bad(error: BadName) -> RequestRefused:
     return RequestRefused(400, Problem("bad_name", str(error), input="file"))
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files
+# ----------------------------------------------------------------------------------------------------------------
 
 
 async def list_files(request: web.Request) -> web.Response:
     query = read_query(request, UserdataQuery)
     if not query.dir:
-        raise RequestRefused(400, Problem("bad_query", "it says which folder", input="dir"))
+        raise RequestRefused(400, Problem("bad_query", "the name of a folder is missing", input="dir"))
     found = await _entries(request.app[STATE], query.dir, query.recurse)
     files = [(name, state) for name, state in found if not _is_folder(state)]
     if query.full_info:
@@ -140,7 +141,8 @@ async def rename(request: web.Request) -> web.Response:
     return answer(_info(new, moved) if query.full_info else new)
 
 
-# -- settings and users ---------------------------------------------------------------------------------------------------
+# -- settings and users
+# ---------------------------------------------------------------------------------------------------
 
 
 def _load_settings(state: ServerState) -> dict[str, Any]:

@@ -167,9 +167,20 @@ def test_history_is_kept_up_to_its_limits_and_the_oldest_goes_first(place, promp
 
 
 SECRET_NAMES = (
-    "api_key_comfy_org", "auth_token_comfy_org", "accessToken", "comfyApiKey", "APIKey", "api-keys", "openai_key", "hfToken",
-    "my_secret", "password", "Authorization", "bearer", "clientSecret",
-)  # fmt: skip
+    "api_key_comfy_org",
+    "auth_token_comfy_org",
+    "accessToken",
+    "comfyApiKey",
+    "APIKey",
+    "api-keys",
+    "openai_key",
+    "hfToken",
+    "my_secret",
+    "password",
+    "Authorization",
+    "bearer",
+    "clientSecret",
+)
 PLAIN_NAMES = (
     "author",
     "key",
@@ -190,8 +201,12 @@ def test_secrets_are_never_written_down_however_they_are_named_and_wherever_they
     async def check():
         async with place.queue(start_paused=True) as queue:
             kept = {**plain, "max_token": 75, "use_auth": True}
-            extra = {**secrets, **kept, "extra_pnginfo": {**secrets, "workflow": {"nodes": [{**secrets, **kept}]}},
-                     "auth": {"user": "me", "word": "hunter2"}}  # fmt: skip
+            extra = {
+                **secrets,
+                **kept,
+                "extra_pnginfo": {**secrets, "workflow": {"nodes": [{**secrets, **kept}]}},
+                "auth": {"user": "me", "word": "hunter2"},
+            }
             accepted = await queue.submit(prompt(write="a", extra=extra))
             found = (await queue.get(accepted.prompt_id)).extra
             assert found == {**kept, "extra_pnginfo": {"workflow": {"nodes": [kept]}}}

@@ -205,7 +205,8 @@ def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(
 
 
 def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing():
-    """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files once."""
+    """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files
+    once."""
     command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

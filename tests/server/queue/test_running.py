@@ -85,9 +85,17 @@ def test_what_json_has_no_word_for_is_told_as_text(place, prompt, run, how):
 
 def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
     told = WorkerConfig(
-        tmp_path / "out", tmp_path / "in", tmp_path / "temp", (tmp_path / "models",), (tmp_path / "nodes",),
-        tmp_path / "cache", 5, "file:///far", 3.0, metadata=False,
-    )  # fmt: skip
+        tmp_path / "out",
+        tmp_path / "in",
+        tmp_path / "temp",
+        (tmp_path / "models",),
+        (tmp_path / "nodes",),
+        tmp_path / "cache",
+        5,
+        "file:///far",
+        3.0,
+        metadata=False,
+    )
     assert all(getattr(told, item.name) != item.default for item in fields(WorkerConfig))
     assert WorkerConfig.from_json(json.loads(json.dumps(told.to_json()))) == told
 

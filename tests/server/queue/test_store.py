@@ -77,9 +77,13 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
     store = QueueStore(tmp_path / "q")
     for number, name in enumerate("abc"):
         row = (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None)
-        store.write(lambda tx, row=row: tx.db.execute(
-            "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
-            "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')", row)).result(10)  # fmt: skip
+        store.write(
+            lambda tx, row=row: tx.db.execute(
+                "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
+                "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')",
+                row,
+            )
+        ).result(10)
     store.close()
     monkeypatch.undo()
     store = QueueStore(tmp_path / "q")
@@ -194,9 +198,13 @@ def test_on_a_full_disk_nothing_is_changed_but_an_interrupt_reaches_its_run_and_
                     break
             commit, queue._store._commit = queue._store._commit, refuse
             for change in (
-                queue.cancel("waits"), queue.delete(["waits"]), queue.clear(), queue.move("waits"), queue.delete_history(),
+                queue.cancel("waits"),
+                queue.delete(["waits"]),
+                queue.clear(),
+                queue.move("waits"),
+                queue.delete_history(),
                 queue.interrupt(),
-            ):  # fmt: skip
+            ):
                 with pytest.raises(QueueUnavailable, match="cannot be written: database or disk is full") as error:
                     await change
                 assert error.value.problems[0].code == "no_disk"
@@ -363,8 +371,10 @@ def test_what_is_nested_too_deeply_for_the_file_keeps_no_prompt_from_its_end(tmp
     """SQLite reads JSON to a depth of 1000; a workflow or an output beyond that ends like any other."""
     store = QueueStore(tmp_path / "q")
     deep = "[" * 5000 + "]" * 5000
-    shown = [("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
-             for node, value in (("1", "[2]"), ("2", deep))]  # fmt: skip
+    shown = [
+        ("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
+        for node, value in (("1", "[2]"), ("2", deep))
+    ]
     store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(10)
     store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(10)
     held = store.write(ledger.claim).result(10)

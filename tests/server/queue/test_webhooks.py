@@ -127,10 +127,20 @@ def test_a_cancelled_prompt_is_told_too(place, prompt, run):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://127.0.0.1/x", "file:///etc/passwd", "ftp://good.example/", "http://good.example@127.0.0.1/", "http://[::1",
-     "//good.example/x", "http://good.example.evil.example/", "http://user:pw@good.example/", "http://good.example:8080/",
-     "", "http://good.example:99999/"],
-)  # fmt: skip
+    [
+        "http://127.0.0.1/x",
+        "file:///etc/passwd",
+        "ftp://good.example/",
+        "http://good.example@127.0.0.1/",
+        "http://[::1",
+        "//good.example/x",
+        "http://good.example.evil.example/",
+        "http://user:pw@good.example/",
+        "http://good.example:8080/",
+        "",
+        "http://good.example:99999/",
+    ],
+)
 def test_only_plain_urls_of_allowed_hosts_are_accepted(url):
     with pytest.raises(GraphFlowError):
         check_url(url, ("good.example:443", "good.example:80"))

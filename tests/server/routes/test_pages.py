@@ -61,11 +61,25 @@ def test_with_the_editor_its_files_are_served_as_they_are_and_nothing_else_is(se
 @needs_browser
 def test_the_status_page_shows_the_queue_and_takes_text_for_text(server, graph, no_editor, tmp_path):
     evil = "<img src=x onerror=document.title='hacked'>"
-    server.run({"1": {"class_type": "Misbehave", "inputs": {"how": "raise"}, "_meta": {"title": evil}},
-                "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}})  # fmt: skip
-    running = server.post("/prompt", {"prompt": {
-        "1": {"class_type": "Steps", "inputs": {"text": "page", "steps": 600, "seconds": 0.1}, "_meta": {"title": evil}},
-        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}}).json["prompt_id"]  # fmt: skip
+    server.run(
+        {
+            "1": {"class_type": "Misbehave", "inputs": {"how": "raise"}, "_meta": {"title": evil}},
+            "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+        }
+    )
+    running = server.post(
+        "/prompt",
+        {
+            "prompt": {
+                "1": {
+                    "class_type": "Steps",
+                    "inputs": {"text": "page", "steps": 600, "seconds": 0.1},
+                    "_meta": {"title": evil},
+                },
+                "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+            }
+        },
+    ).json["prompt_id"]
     waiting = server.post("/prompt", {"prompt": graph(71)}).json["prompt_id"]
     shown = ("2 prompts", running[:8], f"{waiting[:8]}</span>", "out of luck", "&lt;img src=x onerror", " of 600")
     page, complaints = rendered(tmp_path, f"{server.url}/", *shown)
