@@ -179,3 +179,17 @@ def test_a_latent_is_saved_and_read_again_as_it_was(tmp_path):
         path = engine.run(gf.Workflow.from_json(nodes))["s"].ui["latents"][0]["filename"]
     found = load_latent(gf.Settings(input_dir=tmp_path), path)
     assert torch.equal(found["samples"], edits.empty_sd3_latent_image(32, 16)["samples"])
+
+
+@pytest.mark.parametrize("content", ["other", "text"])
+def test_a_file_that_is_not_a_latent_is_named(tmp_path, content):
+    from graphflow_nodes.library.latents import load_latent
+    from safetensors.torch import save_file
+
+    if content == "text":
+        (tmp_path / "a.latent").write_text("not a latent")
+    else:
+        save_file({"weight": torch.zeros(1)}, tmp_path / "a.latent")
+    with pytest.raises(gf.GraphFlowError) as error:
+        load_latent(gf.Settings(input_dir=tmp_path), "a.latent")
+    assert error.value.problems[0].code == ("not_a_latent" if content == "other" else "unreadable_latent")
