@@ -2973,7 +2973,7 @@ def SamplerEulerCFGpp(
     id: str | None = None,
     title: str | None = None,
 ) -> _SamplerEulerCFGpp:
-    """Euler with CFG++ (arXiv 2406.08070). Both versions are the same here."""
+    """Euler with CFG++ (arXiv 2406.08070); the alternative only starts the slope from the unguided answer."""
     ...
 
 class _SamplerLCM(Sampler):
@@ -3623,6 +3623,23 @@ def VPScheduler(
     `beta_d`: 0.0 to 5000.0
     `beta_min`: 0.0 to 5000.0
     `eps_s`: 0.0 to 1.0
+    """
+    ...
+
+class _VideoLinearCFGGuidance(Model):
+    model: Place
+    min_cfg: Place
+    MODEL: Model
+def VideoLinearCFGGuidance(
+    *,
+    model: Model,
+    min_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VideoLinearCFGGuidance:
+    """Guidance that grows evenly over the frames of a video (the latents of a batch).
+
+    `min_cfg`: 0.0 to 100.0; the weight of the first frame; the last has the sampler's
     """
     ...
 
