@@ -27,9 +27,13 @@ class Unfolded:
 
 
 def unfold(
-    parent: str, answers: list[Answer], graph: Mapping[str, Node], order: Mapping[str, Bound],
-    types: Mapping[str, NodeType], settings: Settings,
-) -> Unfolded:  # fmt: skip
+    parent: str,
+    answers: list[Answer],
+    graph: Mapping[str, Node],
+    order: Mapping[str, Bound],
+    types: Mapping[str, NodeType],
+    settings: Settings,
+) -> Unfolded:
     """The expansions of a node's calls. `graph` and `order` hold all nodes of the run so far.
 
     Raises InvalidWorkflow with all problems of the new nodes.
@@ -45,8 +49,15 @@ def unfold(
         final = {key: key if expansion.ids_are_final else f"{parent}.{call}.{key}" for key in mine}
         for key, node in mine.items():
             if final[key] in graph or final[key] in nodes:
-                raise InvalidWorkflow([Problem("duplicate_node", f"an expansion brings a node {final[key]!r}, which is there "
-                                               "already", hint="give the nodes of an expansion ids of their own")])  # fmt: skip
+                raise InvalidWorkflow(
+                    [
+                        Problem(
+                            "duplicate_node",
+                            f"an expansion brings a node {final[key]!r}, which is there already",
+                            hint="give the nodes of an expansion ids of their own",
+                        )
+                    ]
+                )
             nodes[final[key]] = node.with_inputs(_renamed(node.inputs, final))
         outputs = tuple(_final(value, final) if isinstance(value, Link) else value for value in answer.outputs)
         named.append(replace(answer, outputs=outputs))
@@ -63,8 +74,13 @@ def unfold(
                     Problem("missing_node", f"an expansion's output links to {value.node!r}, which it does not bring")
                 )
     if len(found_order) < len(bound):
-        problems.append(Problem("cycle", "the nodes of an expansion wait for each other: "
-                                + ", ".join(sorted(bound.keys() - found_order.keys())[:8])))  # fmt: skip
+        problems.append(
+            Problem(
+                "cycle",
+                "the nodes of an expansion wait for each other: "
+                + ", ".join(sorted(bound.keys() - found_order.keys())[:8]),
+            )
+        )
     if problems:
         raise InvalidWorkflow(problems)
     return Unfolded(nodes, found_order, named)
