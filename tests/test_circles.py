@@ -13,7 +13,7 @@ PACKAGES = ("graphflow", "graphflow_nodes", "graphflow_server")
 KNOWN = {
     frozenset({"graphflow_nodes.model.entry", "graphflow_nodes.model.family", "graphflow_nodes.model.handles"}),
     frozenset({"graphflow_nodes.files", "graphflow_nodes.model"}),
-}  # fmt: skip
+}
 """Circles of files or folders that still stand. Whoever opens one takes it out of here; nobody adds one."""
 
 Edge = tuple[str, str]
