@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
     from .formats import read
+    from .formats.a1111 import write_parameters
     from .formats.editor import from_workflow
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
@@ -99,6 +100,7 @@ __all__ = [
     "type_name",
     "walk_once",
     "why_not",
+    "write_parameters",
 ]
 
 _NAMES = {
@@ -115,6 +117,7 @@ _NAMES = {
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
     "formats": "read",
+    "formats.a1111": "write_parameters",
     "formats.editor": "from_workflow",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",

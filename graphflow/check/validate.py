@@ -15,7 +15,7 @@ from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
 from ..nodetype.wires import compatible
-from ..problem import Problem, did_you_mean, show, with_article
+from ..problem import GraphFlowError, Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal
 
@@ -203,6 +203,9 @@ class Binder:
         try:
             for where, message in kind.check(self._settings, literals, given):
                 report("not_accepted", message, where)
+        except GraphFlowError as error:  # what was found wrong elsewhere keeps its code and its hint
+            for problem in error.problems:
+                report(problem.code, problem.message, problem.input, problem.hint)
         except (Exception, SystemExit) as error:
             report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)
 

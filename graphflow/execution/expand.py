@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..check.validate import Binder, Bound, topological
 from ..document.workflow import Link, Node, as_link
 from ..nodetype.node import Expansion, NodeType
@@ -60,7 +58,7 @@ def unfold(
                         )
                     ]
                 )
-            nodes[final[key]] = node.model_copy(update={"inputs": _renamed(node.inputs, final)})
+            nodes[final[key]] = node.with_inputs(_renamed(node.inputs, final))
         outputs = tuple(_final(value, final) if isinstance(value, Link) else value for value in answer.outputs)
         named.append(replace(answer, outputs=outputs))
     everything = ChainMap(nodes, graph)  # type: ignore[arg-type]
@@ -91,10 +89,9 @@ def unfold(
 def _nodes_of(expansion: Expansion[Any]) -> dict[str, Node]:
     try:
         return {
-            str(key): node if isinstance(node, Node) else Node.model_validate(node)
-            for key, node in expansion.nodes.items()
+            str(key): node if isinstance(node, Node) else Node.from_json(node) for key, node in expansion.nodes.items()
         }
-    except (ValidationError, AttributeError) as error:
+    except (InvalidWorkflow, TypeError, ValueError, AttributeError) as error:
         raise InvalidWorkflow(
             [Problem("malformed_expansion", f"an expansion holds something that is not a node: {error}")]
         ) from None

@@ -24,6 +24,8 @@ def read_text_chunks(data: bytes) -> dict[str, str]:
                 found[keyword.decode("latin-1")] = _decoded(rest)
             elif kind == b"zTXt":
                 found[keyword.decode("latin-1")] = _decoded(_inflate(rest[1:]))
+            elif kind == b"comf":  # ComfyUI's own, in animations
+                found.setdefault(keyword.decode("latin-1"), _decoded(rest))
             elif kind == b"iTXt":
                 packed, rest = rest[0], rest[2:]
                 rest = rest.split(b"\0", 2)[2]

@@ -173,10 +173,10 @@ class _Merger:
                 for place, value in zip(variants.axes[i].places, variants.axes[i].rows[row], strict=True):
                     if place.node == node_id:
                         inputs[place.input] = value
-            copies[f"{node_id}{self._result.separator}{number}"] = node.model_copy(update={"inputs": inputs})
+            copies[f"{node_id}{self._result.separator}{number}"] = node.with_inputs(inputs)
         # Of what the node is linked to only the types count here; the workflow as a whole has been checked.
         sources = {link.node for value in node.inputs.values() if (link := as_link(value)) is not None}
-        sources_alone = {key: workflow[key].model_copy(update={"inputs": {}}) for key in sources if key in workflow}
+        sources_alone = {key: workflow[key].with_inputs({}) for key in sources if key in workflow}
         bound, problems = validate(Workflow({**sources_alone, **copies}), self._types, self._settings)
         wrong: dict[str, list[Problem]] = {}
         for problem in problems:

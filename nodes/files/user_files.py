@@ -71,7 +71,8 @@ def input_digest(settings: Settings, name: str) -> str:
 def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
     """Digests of all files that an output node has shown; None where one is gone."""
     try:
-        return ";".join(settings.digests.of(Path(item["path"])) for items in (ui or {}).values() for item in items)
+        shown = [item for items in (ui or {}).values() for item in items if isinstance(item, dict) and "path" in item]
+        return ";".join(settings.digests.of(Path(item["path"])) for item in shown)
     except OSError:
         return None
 
