@@ -130,7 +130,7 @@ class Sweep:
             )
         stated = engine.settings.together
         settings = replace(watched(engine.settings, cancel, emit),
-                           together=1 if exact else stated if stated > 1 else TOGETHER)  # fmt: skip
+                           together=1 if exact else stated if stated > 1 else min(TOGETHER, len(self.variants)))  # fmt: skip
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))
