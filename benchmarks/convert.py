@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow import Engine, Workflow
-from graphflow.formats.editor import from_prompt, is_editor_format, to_prompt
+from graphflow.formats.editor import from_workflow, is_editor_format, to_api
 from graphflow.formats.object_info import read_all
 
 OBJECT_INFO = Path(__file__).parents[1] / "tests" / "data" / "editor" / "object_info.json"
@@ -44,7 +44,7 @@ def large_file(count: int, engine: Engine) -> dict[str, Any]:
         }}  # fmt: skip
         last = str(number + 2)
     nodes["3"]["inputs"]["samples"] = [last, 0]
-    return from_prompt(Workflow.from_json(nodes), engine.infos).data
+    return from_workflow(Workflow.from_json(nodes), engine.infos).data
 
 
 def timed(work: Callable[[], Any], rounds: int) -> float:
@@ -63,11 +63,11 @@ def main() -> None:
     texts = templates()
     infos = read_all(json.loads(OBJECT_INFO.read_text(encoding="utf-8")))
     engine = Engine()
-    complete = sum(not to_prompt(json.loads(text), infos).problems for text in texts)
+    complete = sum(not to_api(json.loads(text), infos).problems for text in texts)
 
     def convert_all() -> None:
         for text in texts:
-            to_prompt(json.loads(text), infos)
+            to_api(json.loads(text), infos)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.json"
@@ -82,7 +82,7 @@ def main() -> None:
             ),
             (f"load an editor file of {len(data['nodes'])} nodes", timed(lambda: engine.load(path), rounds)),
             ("load and validate it", timed(lambda: engine.validate(engine.load(path)), rounds)),
-            ("write it for the editor, laid out", timed(lambda: from_prompt(workflow, engine.infos), rounds)),
+            ("write it for the editor, laid out", timed(lambda: from_workflow(workflow, engine.infos), rounds)),
         ]
     print(f"{'':68} {'seconds':>8}")
     for name, seconds in rows:

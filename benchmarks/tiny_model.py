@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from graphflow_nodes.devices.pool import Pool
-from graphflow_nodes.families.handles import Clip, Model, Source, Vae
-from graphflow_nodes.families.latent_format import latent_scale
-from graphflow_nodes.families.text import encode_text
-from graphflow_nodes.families.unet import denoiser, predictor
-from graphflow_nodes.families.vae import decode
-from graphflow_nodes.model.prediction import Epsilon
-from graphflow_nodes.samplers.table import SAMPLERS, noised_start, prepare_noise, sample, schedule
+from graphflow_nodes.devices.use import open_device
+from graphflow_nodes.devices.vae import decode
+from graphflow_nodes.families.opened import open_model
+from graphflow_nodes.families.text import encode_prompt
+from graphflow_nodes.samplers import guidance
+from graphflow_nodes.samplers.denoiser import denoiser
+from graphflow_nodes.samplers.table import SAMPLERS, prepare_noise, sample, schedule
 from PIL import Image
 
+import graphflow as gf
 from training.data import BACKGROUNDS, HELD_OUT, SIZE, THINGS, Sample, captions, load_sprites, pairs
 
 BUILTIN = Path(__file__).parents[1] / "nodes" / "builtin" / "graphflow-tiny"
@@ -52,20 +52,21 @@ def prompts() -> list[Asked]:
 
 def pictures(folder: Path, asked: list[Asked], steps: int = STEPS, cfg: float = CFG) -> np.ndarray:
     """What the model draws: uint8 [N,64,64,3]. The pictures of a batch have noise and prompts of their own."""
-    source = Source(str(folder), "diffusers", str(folder))
-    pool, sampling, scale = Pool(), Epsilon(), latent_scale(source)
-    sigmas = schedule("normal", steps, sampling)
-    texts = {text: encode_text(pool, Clip(source), text)[0] for text in {"", *(item.text for item in asked)}}
-    predict = predictor(pool.unet(Model(source)))
+    settings = gf.Settings()
+    opened, device = open_model(folder, settings), open_device(settings)
+    model, clip, vae = opened.model, opened.clip, opened.vae
+    assert model is not None and clip is not None and vae is not None
+    sigmas = schedule("normal", steps, model.prediction)
+    texts = {text: encode_prompt(device, clip, text, {})[0] for text in {"", *(item.text for item in asked)}}
     drawn = []
     for at in range(0, len(asked), BATCH):
         batch = asked[at : at + BATCH]
-        positive = [(torch.cat([texts[item.text] for item in batch]), {})]
-        denoise = denoiser(predict, pool.device, positive, [(texts[""], {})], cfg, sampling.time)
+        guider = guidance.CFG(model, (tuple(texts[item.text] for item in batch),), ((texts[""],),), cfg)
         noise = torch.cat([prepare_noise((1, 4, SIZE // 8, SIZE // 8), item.seed) for item in batch])
-        start = noised_start(torch.zeros_like(noise), noise, sigmas[0], max_denoise=True)
-        latents = sample(SAMPLERS["euler"], denoise, start, sigmas, seed=0) / scale
-        drawn.append(decode(pool, Vae(source), latents))
+        start = model.prediction.noised(torch.zeros_like(noise), noise, sigmas[0], max_denoise=True)
+        with denoiser(device, guider, start, sigmas) as denoise:
+            latents = model.latent.out(sample(SAMPLERS["euler"], denoise, start, sigmas, seed=0))
+        drawn.append(decode(device, vae, latents))
     return (torch.cat(drawn) * 255).to(torch.uint8).numpy()
 
 

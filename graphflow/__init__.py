@@ -14,27 +14,8 @@ if TYPE_CHECKING:
     from .events import Event
     from .nodetype.context import Context
     from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
-    from .nodetype.types import (
-        AnyType,
-        Choice,
-        ClipHandle,
-        Conditioning,
-        Grow,
-        Help,
-        Image,
-        Latent,
-        Mask,
-        Match,
-        ModelHandle,
-        Multiline,
-        Range,
-        Rows,
-        Seed,
-        Upload,
-        VaeHandle,
-        Variants,
-        Wire,
-    )
+    from .nodetype.types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+    from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
     from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
     from .registry import Registry
     from .script.graph import Graph, subgraph
@@ -127,8 +108,8 @@ _MODULES = {
     "events": "Event",
     "nodetype.context": "Context",
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
-    "nodetype.types": "AnyType Choice ClipHandle Conditioning Grow Help Image Latent Mask Match ModelHandle Multiline "
-    "Range Rows Seed Upload VaeHandle Variants Wire",
+    "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
+    "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
     "problem": "Cancelled GraphFlowError InvalidWorkflow NodeFailed Problem UnusedInput did_you_mean",
     "registry": "Registry",
     "script.graph": "Graph subgraph",

@@ -1,4 +1,4 @@
-"""What stands for a workflow: itself, a graph, its JSON, or a file of any format.
+"""The sources of a workflow: itself, a graph, its JSON, or a file of any format.
 
 This stands above the document, the formats and the drawings, and brings them together: importing it lets
 `Workflow.load` read every format and a notebook show a workflow as a graph.

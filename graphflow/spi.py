@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         computing,
         parse_size,
     )
+    from .cli.threads import prepare_threads
     from .document.node import as_link
     from .events import (
         Message,
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
     from .formats import read
-    from .formats.editor import from_prompt
+    from .formats.a1111 import write_parameters
+    from .formats.editor import from_workflow
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
-    from .nodetype.types import compatible
+    from .nodetype.wires import compatible
     from .values import share
     from .values.wires import Check, Misfit, in_words
 
@@ -70,7 +72,7 @@ __all__ = [
     "DONE",
     "DynamicGraph",
     "FAILED",
-    "from_prompt",
+    "from_workflow",
     "in_words",
     "inner_context",
     "mended",
@@ -84,6 +86,7 @@ __all__ = [
     "NodeStarted",
     "parse_size",
     "Picture",
+    "prepare_threads",
     "Progress",
     "read",
     "RegistryInfos",
@@ -97,12 +100,14 @@ __all__ = [
     "type_name",
     "walk_once",
     "why_not",
+    "write_parameters",
 ]
 
 _NAMES = {
     "cache": "default_folder",
     "check.validate": "with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
+    "cli.threads": "prepare_threads",
     "document.node": "as_link",
     "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
@@ -112,10 +117,11 @@ _NAMES = {
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
     "formats": "read",
-    "formats.editor": "from_prompt",
+    "formats.a1111": "write_parameters",
+    "formats.editor": "from_workflow",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
-    "nodetype.types": "compatible",
+    "nodetype.wires": "compatible",
     "values": "share",
     "values.wires": "Check Misfit in_words",
 }

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["LIMITS", "Limits", "check_items", "check_latent", "check_pixels", "check_repeated", "check_text"]
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "check_items",
+    "check_latent",
+    "check_pixels",
+    "check_repeated",
+    "check_steps",
+    "check_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,8 @@ class Limits:
     """Numbers of a batch of latents: 1 GiB as float32, 4,096 latents of 1024 x 1024 pixels in four channels."""
     items: int = 4_096
     """Of one list: conditionings, batches, values on one link."""
+    steps: int = 10_000
+    """Of one sampler."""
     characters: int = 10_000_000
     """Of one text."""
 
@@ -60,6 +71,13 @@ def check_repeated(shape: Sequence[int], count: int) -> None:
     if numbers > 4 * LIMITS.pixels:
         hint = "a batch is repeated to the number of the other one: make one of them smaller"
         raise _refused("too_large", f"{count:,} copies, {_bytes(4 * numbers)} of memory", hint, None)
+
+
+def check_steps(steps: int, input: str = "steps") -> None:
+    """Raises a Problem where a sampler would never end."""
+    if steps > LIMITS.steps:
+        hint = f"at most {LIMITS.steps:,} are made; 20 to 50 are usual"
+        raise _refused("too_many", f"{steps:,} steps", hint, input)
 
 
 def check_items(count: int, what: str, input: str | None = None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "conditioning", "image", "latent", "mask", "sigmas"]
 
-_IMAGE = "an IMAGE, a float tensor [B,H,W,C] in 0..1 with 1, 3 or 4 channels"
+_IMAGE = "an IMAGE, a float tensor [B,H,W,C] in 0..1 with 3 or 4 channels"
 _MASK = "a MASK, a float tensor [B,H,W] in 0..1"
 _LATENT = "a LATENT, a dict whose `samples` is a float tensor [B,C,h,w] or [B,C,frames,h,w]"
 _CONDITIONING = "a CONDITIONING, a list of [embedding, options]: a float tensor [B,T,D] and a dict"
@@ -26,13 +26,13 @@ _FINITE = "the numbers came up in this node or in what it computes with: a damag
 
 
 def image(value: Any) -> Misfit | None:
-    """float [B,H,W,C], C one of 1, 3, 4, nothing of it empty, all finite."""
+    """float [B,H,W,C], three colours and perhaps an alpha channel, nothing of it empty, all finite."""
     if not _is_tensor(value):
         return Misfit(
             in_words(value), _IMAGE, "a list of images becomes one batch with torch.stack" if _is_list(value) else None
         )
     shape = value.shape
-    if len(shape) != 4 or shape[3] not in (1, 3, 4) or 0 in shape:
+    if len(shape) != 4 or shape[3] not in (3, 4) or 0 in shape:
         return Misfit(shape_of(value), _IMAGE, _image_advice(tuple(shape)))
     if not value.is_floating_point():
         return Misfit(shape_of(value), _IMAGE, "numbers in 0..255 have to be divided by 255")
@@ -91,6 +91,8 @@ def conditioning(value: Any) -> Misfit | None:
             kinds = ", ".join(type(part).__name__ for part in entry)
             return Misfit(f"a list with an entry of {len(entry)} parts ({kinds})", _CONDITIONING)
         embedding = entry[0]
+        if embedding is None:  # of a model that is asked without text
+            continue
         if not (_is_tensor(embedding) and embedding.dim() >= 2 and embedding.is_floating_point()):
             found = shape_of(embedding) if _is_tensor(embedding) else in_words(embedding)
             return Misfit(f"an embedding that is {found}", _CONDITIONING)
@@ -148,9 +150,10 @@ def _image_advice(shape: tuple[int, ...]) -> str | None:
     if 0 in shape:
         return "it is empty: a batch has at least one image, and an image at least one pixel"
     if len(shape) == 3:
-        return (
-            "image[None] makes a batch of one" if shape[2] in (1, 3, 4) else "a MASK becomes an IMAGE with MaskToImage"
-        )
-    if len(shape) == 4 and shape[1] in (1, 3, 4):
+        is_one = shape[2] in (3, 4)
+        return "image[None] makes a batch of one" if is_one else "a MASK becomes an IMAGE with MaskToImage"
+    if len(shape) == 4 and shape[3] == 1:
+        return "grey becomes three equal colours: image.repeat(1, 1, 1, 3)"
+    if len(shape) == 4 and shape[1] in (3, 4):
         return "channels come last: image.movedim(1, -1)"
     return None

@@ -67,19 +67,19 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
     own_thread = threading.get_ident()
 
-    def tell(line: dict[str, str]) -> None:
+    def on_line(line: dict[str, str]) -> None:
         # Most lines are of the loop itself, which need not be woken for them.
         if threading.get_ident() == own_thread:
-            loop.call_soon(state.hub.tell_log, line)
+            loop.call_soon(state.hub.publish_log, line)
         else:
-            loop.call_soon_threadsafe(state.hub.tell_log, line)
+            loop.call_soon_threadsafe(state.hub.publish_log, line)
 
-    state.recent.tell = tell
+    state.recent.on_line = on_line
     _count(state)
     watcher = asyncio.create_task(_watch_loop(state.metrics))
     yield
     watcher.cancel()
-    state.recent.tell = None
+    state.recent.on_line = None
     unsubscribe()
     await (state.ending or state.queue.close())
     state.checks.shutdown(wait=False, cancel_futures=True)

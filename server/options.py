@@ -1,4 +1,4 @@
-"""What a server is told at its start: a value, handed down; nothing of it can be changed over HTTP."""
+"""The options of a server: a value that is handed down; none can be changed over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Limits", "Options"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request may ask for; what is over is refused with a 4xx that names the limit."""
+    """The limits of one request; what is over is refused with a 4xx that names the limit."""
 
     body: int = 8 << 20
     """Bytes of a JSON body."""
@@ -26,8 +26,8 @@ class Limits:
     """Nested lists and objects of a JSON body."""
     nodes: int = 20_000
     """Nodes of a workflow; also a twentieth of the values that it may hold."""
-    picture: int = 1 << 26
-    """Pixels of an uploaded picture, all its frames together."""
+    image: int = 1 << 26
+    """Pixels of an uploaded image, all its frames together."""
     frames: int = 1000
     pixels: int = 1 << 26
     """width x height x batch_size of one node."""
@@ -38,7 +38,13 @@ class Limits:
     waiting: int = 100_000
     """Prompts that may wait."""
     sockets: int = 1000
+    """Websockets that are open at a time."""
     connections: int = 4000
+    """Connections that are open at a time."""
+    waits: int = 1000
+    """Requests that wait for news at a time: `?wait=`, long polls and streams of events."""
+    share_of_one: float = 0.5
+    """The part of connections, websockets and waits that one network address may have."""
     outbox: int = 1 << 20
     """Bytes that may wait for one slow websocket client."""
     stalled_seconds: float = 20.0
@@ -63,7 +69,7 @@ class Options:
 
     @property
     def public_name(self) -> str:
-        """What this server is called in the address that it prints: its host, or where that is every one, the machine."""
+        """The name of this server in the address that it prints: its host, or where that is every one, the machine."""
         return self.host if self.host not in ("0.0.0.0", "::", "") else socket.gethostname()
 
     @property

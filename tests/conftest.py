@@ -3,7 +3,11 @@
 import os
 
 import pytest
+from hypothesis import settings
 
+# No random test is a timed one: the machine may be busy with others.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 collect_ignore = ["graphflow/foreign/published"]  # node packs of others
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests start processes that compute side by side; threads of one computation would wait for each other's.

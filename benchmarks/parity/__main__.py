@@ -43,37 +43,37 @@ def apart(got: torch.Tensor, want: torch.Tensor) -> float:
 
 def inner_rows(models: Path) -> list[tuple[str, float]]:
     """Text embeddings, the U-Net's answers and the VAE by themselves."""
-    from graphflow_nodes.devices.pool import Pool
-    from graphflow_nodes.families.handles import Clip, Model, Source, Vae
-    from graphflow_nodes.families.text import encode_text
-    from graphflow_nodes.families.unet import denoiser, predictor
-    from graphflow_nodes.families.vae import decode, encode
-    from graphflow_nodes.model.prediction import Epsilon
+    from graphflow_nodes.devices.use import open_device
+    from graphflow_nodes.devices.vae import decode, encode
+    from graphflow_nodes.families.opened import open_model
+    from graphflow_nodes.families.text import encode_prompt
+    from graphflow_nodes.samplers.denoiser import denoiser
+    from graphflow_nodes.samplers.guidance import CFG
 
     want = load_file(HERE / "steps.safetensors")
-    source = Source(str(models / "checkpoints" / NAME), "ldm", "made-up")
-    pool, sampling = Pool(), Epsilon()
+    settings = gf.Settings()
+    opened, device = open_model(models / "checkpoints" / NAME, settings), open_device(settings)
+    model, clip, vae = opened.model, opened.clip, opened.vae
+    assert model is not None and clip is not None and vae is not None
     texts = json.loads((HERE / "workflow" / "euler__normal.json").read_text())
-    positive, pooled = encode_text(pool, Clip(source), texts["6"]["inputs"]["text"])
-    negative, _ = encode_text(pool, Clip(source), texts["7"]["inputs"]["text"])
+    ((positive,), (negative,)) = (encode_prompt(device, clip, texts[key]["inputs"]["text"], {}) for key in ("6", "7"))
+    assert positive.text is not None and negative.text is not None and positive.pooled is not None
     rows = [
-        ("text embedding, positive", apart(positive, want["cond_positive"])),
-        ("text embedding, negative", apart(negative, want["cond_negative"])),
-        ("text embedding, pooled", apart(pooled, want["pooled_positive"])),
+        ("text embedding, positive", apart(positive.text[None], want["cond_positive"])),
+        ("text embedding, negative", apart(negative.text[None], want["cond_negative"])),
+        ("text embedding, pooled", apart(positive.pooled[None], want["pooled_positive"])),
     ]
-    for name, context in (("cond", positive), ("uncond", negative)):
-        ask = denoiser(predictor(pool.unet(Model(source))), pool.device, [(context, {})], [], 1.0, sampling.time)
+    for name, entry in (("cond", positive), ("uncond", negative)):
         for key in (k for k in want if k.startswith(f"unet_denoised_{name}__sigma")):
             sigma = torch.tensor(float(key.split("sigma")[1]))
             if key.endswith("14.6146"):
-                sigma = sampling.table()[-1]
+                sigma = model.prediction.table()[-1]
             x = want["noise"] * sigma
-            rows.append((f"U-Net, {name}, sigma {float(sigma):.2f}", apart(ask(x, sigma), want[key])))
-    picture = decode(pool, Vae(source), want["latent_euler_normal"])
-    rows.append(("VAE decode", apart(picture, want["image_euler_normal"])))
-    rows.append(
-        ("VAE encode", apart(encode(pool, Vae(source), want["image_euler_normal"]), want["vae_encode_of_image"]))
-    )
+            with denoiser(device, CFG(model, ((entry,),)), x, sigma[None]) as ask:
+                rows.append((f"U-Net, {name}, sigma {float(sigma):.2f}", apart(ask(x, sigma), want[key])))
+    image = decode(device, vae, want["latent_euler_normal"])
+    rows.append(("VAE decode", apart(image, want["image_euler_normal"])))
+    rows.append(("VAE encode", apart(encode(device, vae, want["image_euler_normal"]), want["vae_encode_of_image"])))
     return rows
 
 

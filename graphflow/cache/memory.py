@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from ..values import measure
+from ..values import measure, size_of
 from .entry import Entry, Origin, with_all_behind
 from .store import Alias, Batch, Kept, Put, Written
 
 __all__ = ["MemoryTier"]
 
 DEFAULT_BUDGET = 2 << 30
-OVERHEAD = 400
-"""Bytes of an entry besides its values, about."""
+# What an entry takes besides its values, in bytes of CPython; a test compares them with what is allocated.
+ENTRY, KEY, CONTENT, ORIGIN, LINK = 500, 300, 73, 400, 165
 
 
 class MemoryTier:
@@ -87,7 +88,8 @@ class MemoryTier:
     ) -> None:
         """`is_stored`: the stores behind the memory have it, too."""
         structure, memories = measure(entry.outputs)
-        held = _Held(Kept(entry, recipe, key, origin), structure + OVERHEAD, memories, is_stored)
+        kept = Kept(entry, recipe, key, origin)
+        held = _Held(kept, structure + _bytes_around(kept), memories, is_stored)
         with self._lock:
             self._forget(recipe)
             if held.size + sum(memories.values()) > self.budget:
@@ -173,6 +175,23 @@ class MemoryTier:
             self._keys.clear()
             self._memories.clear()
             self.bytes = 0
+
+
+def _bytes_around(kept: Kept) -> int:
+    """The bytes of an entry besides its outputs: for small values, that is nearly all."""
+    entry, origin = kept.entry, kept.origin
+    size = ENTRY + CONTENT * sum([content is not None for content in entry.contents])
+    if kept.key is not None:
+        size += KEY
+    if entry.ui:
+        size += sys.getsizeof(entry.ui) + size_of(entry.ui)
+    if origin is not None:
+        literals = sum([sys.getsizeof(v) if type(v) in _PLAIN else size_of(v) for v in origin.literals.values()])
+        size += ORIGIN + LINK * len(origin.links) + literals
+    return size
+
+
+_PLAIN = frozenset({int, float, str, bool})
 
 
 @dataclass(frozen=True, slots=True)

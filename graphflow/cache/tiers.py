@@ -22,7 +22,7 @@ __all__ = ["Tiers"]
 
 class Tiers:
     """`memory`, and the stores `behind` it, near ones first. `done(put, kept)` is called when an entry that was put is
-    written to all of them; `kept` says whether the nearest has it."""
+    written to all of them; `kept`: the nearest has it."""
 
     def __init__(self, memory: MemoryTier, behind: Sequence[Store], done: Callable[[Put, bool], None]) -> None:
         self._memory, self._behind, self._done = memory, tuple(behind), done
@@ -40,10 +40,7 @@ class Tiers:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def get(self, recipe: bytes) -> Entry | None:
-        """The entry of a recipe. It is in memory afterwards."""
-        found = self._memory.get(recipe)
-        if found is not None:
-            return found.entry
+        """The entry of a recipe that is not in memory; it is afterwards."""
         for place, store in enumerate(self._behind):
             found = store.get(recipe)
             if found is not None:
@@ -86,8 +83,17 @@ class Tiers:
     def _bring_near(self, found: Kept, place: int) -> None:
         """Let the stores before the one at this place, and nobody else, keep it as well."""
         if place and found.encoded is not None:
-            self._send(Put(found.recipe, found.key, found.entry, found.origin, found.encoded, json_of(found.entry.ui),
-                           is_shared=True))  # fmt: skip
+            self._send(
+                Put(
+                    found.recipe,
+                    found.key,
+                    found.entry,
+                    found.origin,
+                    found.encoded,
+                    json_of(found.entry.ui),
+                    is_shared=True,
+                )
+            )
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""`graphflow COMMAND ...`: one module of this folder each; other packages add theirs (entry point `graphflow.commands`).
+"""`graphflow COMMAND ...`: one module of this folder each; other packages add theirs (entry point
+`graphflow.commands`).
 
 Exit codes: 0 done, 1 the run failed or was cancelled, 2 the workflow or the call is wrong.
 """
@@ -6,6 +7,7 @@ Exit codes: 0 done, 1 the run failed or was cancelled, 2 the workflow or the cal
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import os
 import sys
@@ -13,28 +15,31 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
-from .common import DONE, FAILED, WRONG, complain
+from .codes import DONE, FAILED, WRONG, complain
+from .threads import prepare_threads
 
 __all__ = ["main"]
 
 COMMANDS = {
-    "run": "run a workflow: a JSON file, a picture of an earlier run, or the name of a shipped workflow",
+    "run": "run a workflow: a JSON file, an image of an earlier run, or the name of a shipped workflow",
     "sweep": "run many variants of a workflow as one, and show them side by side",
-    "validate": "say everything that is wrong with a workflow",
-    "explain": "say for each node whether it is cached, and if not, why",
+    "validate": "list everything that is wrong with a workflow",
+    "explain": "show for each node whether it is cached, and if not, why",
     "nodes": "list the node types, or show one",
     "graph": "draw a workflow",
-    "diff": "say what changed from one workflow to another, node by node",
-    "lint": "say what is allowed in a workflow and probably not meant",
+    "diff": "show what changed from one workflow to another, node by node",
+    "lint": "find what is allowed in a workflow and probably not meant",
     "upgrade": "give nodes and inputs that were renamed their names of today",
     "convert": "turn the editor's own format into the API format, and back",
     "cache": "look after the cache folder: stats, verify, prune, clear",
     "script": "write a workflow as a Python script that rebuilds it",
     "stubs": "write the typed functions of all node types, for editors and type checkers",
-    "doctor": "say what was found: torch, device, node packs, model folders",
+    "doctor": "show what was found: torch, device, node packs, models",
 }
 
 
@@ -64,13 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Output that is closed is none, and what the terminal's encoding lacks is written as an escape."""
+    """Closed output is replaced by the null device; characters that the terminal's encoding lacks become escapes."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if not sys.warnoptions:  # ours are told as problems; those of libraries are for their callers
+    if not sys.warnoptions:  # ours are shown as problems; those of libraries are for their callers
         warnings.simplefilter("ignore")
 
 
@@ -89,16 +94,24 @@ def _run(arguments: list[str]) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         flags = [flag for action in commands.choices[asked]._actions for flag in action.option_strings]
-        raise InvalidWorkflow([
-            Problem("bad_call", f"{asked} does not know {unknown[0]!r}", hint=did_you_mean(unknown[0], flags, limit=30))
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "bad_call", f"{asked} does not know {unknown[0]!r}", hint=did_you_mean(unknown[0], flags, limit=30)
+                )
+            ]
+        )
+    try:
+        prepare_threads(getattr(options, "threads", None))
+    except argparse.ArgumentTypeError as error:
+        raise InvalidWorkflow([Problem("bad_call", str(error), input="GRAPHFLOW_THREADS")]) from None
     code = int(options.command(options))
     sys.stdout.flush()
     return code
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a wrong call as a Problem, like everything else that can be wrong."""
+    """Reports a wrong call as a Problem, like everything else that can be wrong."""
 
     def error(self, message: str) -> NoReturn:
         raise InvalidWorkflow([Problem("bad_call", message, hint=f"see {self.prog} --help")])
@@ -116,14 +129,14 @@ def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
     """The parser and its commands. Only the module of the command that is asked for is loaded, so that each starts in a
     blink; for the list of all, those of other packages are loaded too, because their help is in them."""
     parser = _Parser(prog="graphflow", description="Run node graphs for diffusion models.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     others = {point.name: point for point in entry_points(group="graphflow.commands")}
     known = (*COMMANDS, *others)
     if asked not in (*known, "", "-h", "--help", "--version"):
-        raise InvalidWorkflow([
-            Problem("bad_call", f"there is no command {asked!r}", hint=did_you_mean(asked, known, limit=30))
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [Problem("bad_call", f"there is no command {asked!r}", hint=did_you_mean(asked, known, limit=30))]
+        )
     for name in known:
         text = COMMANDS.get(name) or ("" if asked in known else _help(others[name]))
         sub = commands.add_parser(name, help=text, description=text and text[0].upper() + text[1:] + ".")
@@ -135,9 +148,14 @@ def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
 
 
 def _help(point: EntryPoint) -> str:
-    """What follows the colon in the first line of the module's docstring: "`graphflow NAME`: what it does"."""
+    """The text after the colon in the first line of the module's docstring: "`graphflow NAME`: what it does".
+
+    It is read from the source: for a line of help nobody waits until a server is imported.
+    """
     try:
-        first = (point.load().__doc__ or "").strip().splitlines()[0]
+        spec = find_spec(point.module)
+        source = Path(spec.origin if spec is not None and spec.origin is not None else "").read_bytes()
+        first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     except Exception as error:
         return f"does not load: {error}"
     return first.partition(": ")[2].strip(" .") or first

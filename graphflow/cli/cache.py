@@ -25,13 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _age(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age; write 7d, 12h or 30m")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age; write 7d, 12h or 30m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
 
 
 def run(options: argparse.Namespace) -> int:
     if options.what == "prune" and options.older_than is None and options.to_size is None:
-        problem = Problem("bad_call", "nothing says what to prune", hint="--older-than 7d, --to-size 5GB, or both")
+        problem = Problem("bad_call", "there is no limit to prune to", hint="--older-than 7d, --to-size 5GB, or both")
         raise InvalidWorkflow([problem])
     folder = cache_folder(options)
     if not _is_there(folder):
@@ -46,25 +46,36 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_there(folder: Path) -> bool:
-    """Whether there is a cache to look after: who only asks makes none."""
+    """Whether there is a cache in the folder; looking does not create one. Raises InvalidWorkflow (a link to
+    nothing)."""
     if os.path.islink(folder) and not os.path.exists(folder):
-        raise InvalidWorkflow([
-            Problem("bad_folder", f"{folder} is a link to {os.readlink(folder)}, and there is nothing there",
-                    hint="make that folder, or name another one with --cache-dir")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "bad_folder",
+                    f"{folder} is a link to {os.readlink(folder)}, and there is nothing there",
+                    hint="make that folder, or name another one with --cache-dir",
+                )
+            ]
+        )
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InvalidWorkflow(
-            [Problem("bad_folder", f"{folder} is no folder", hint="name the cache folder with --cache-dir")]
+            [Problem("bad_folder", f"{folder} is not a folder", hint="name the cache folder with --cache-dir")]
         )
     may_be_seen = os.access(folder, os.X_OK) or not os.path.isdir(folder)
     return os.path.isdir(own_folder(folder)) or not may_be_seen
 
 
 def _unchanged(path: Path) -> GraphFlowError:
-    return GraphFlowError([
-        Problem("cache_unchanged", f"nothing was removed: {path} cannot be changed",
-                hint="see to its permissions, and that nobody else keeps it busy")
-    ])  # fmt: skip
+    return GraphFlowError(
+        [
+            Problem(
+                "cache_unchanged",
+                f"nothing was removed: {path} cannot be changed",
+                hint="see to its permissions, and that nobody else keeps it busy",
+            )
+        ]
+    )
 
 
 def _run(options: argparse.Namespace, cache: Cache) -> int:
@@ -76,8 +87,10 @@ def _run(options: argparse.Namespace, cache: Cache) -> int:
         _stats(cache)
     elif options.what == "verify":
         found = disk.verify()
-        print(f"{found.entries} entries and {found.blobs} blobs are good, {found.damaged} were damaged and are removed, "
-              f"{found.missing} blobs are not here, {found.leftovers} leftovers of dead processes are removed")  # fmt: skip
+        print(
+            f"{found.entries} entries and {found.blobs} blobs are good, {found.damaged} were damaged and are removed, "
+            f"{found.missing} blobs are not here, {found.leftovers} leftovers of dead processes are removed"
+        )
         return FAILED if found.damaged else DONE
     elif options.what == "prune":
         gone = 0

@@ -1,4 +1,4 @@
-"""`--set NODE.INPUT=VALUE`: a workflow changed from the command line; and what else is said of one that is to run."""
+"""`--set NODE.INPUT=VALUE`: a workflow changed from the command line, and the checks of one that is to run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["add_changes", "add_run_options", "changed", "prepared", "refuse_unwr
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, an image of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     add_changes(parser)
     parser.add_argument(
@@ -32,8 +32,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="changes",
-                        help="change an input; NODE is an id, a title or a type, VALUE is JSON or text")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        dest="changes",
+        help="change an input; NODE is an id, a title or a type, VALUE is JSON or text",
+    )
 
 
 def prepared(engine: Engine, found: WorkflowFile, changes: list[str]) -> Workflow:
@@ -60,8 +66,8 @@ def changed(workflow: Workflow, changes: list[str]) -> tuple[Workflow, list[Prob
 
 
 def refuse_unwritable(engine: Engine, workflow: Workflow) -> None:
-    """Whether what the workflow saves can be saved is better known before hours of sampling than after. Raises
-    InvalidWorkflow."""
+    """Raise InvalidWorkflow where the workflow saves files and its folder cannot be written: before hours of
+    sampling."""
     kinds = (engine.registry.get(node.class_type) for node in workflow.values())
     if not any(kind is not None and kind.effect is not None for kind in kinds):
         return
@@ -70,12 +76,20 @@ def refuse_unwritable(engine: Engine, workflow: Workflow) -> None:
     try:
         Path(tempfile.mkdtemp(dir=there, prefix=".graphflow-")).rmdir()
     except OSError as error:
-        raise InvalidWorkflow([Problem("unwritable_folder", f"nothing can be written to {folder}: {error.strerror}",
-                                       hint="give another folder with --output-dir")]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "unwritable_folder",
+                    f"nothing can be written to {folder}: {error.strerror}",
+                    hint="give another folder with --output-dir",
+                )
+            ]
+        ) from None
 
 
 def warn_of_unused(engine: Engine, workflow: Workflow, changes: list[str]) -> None:
-    """Warn of inputs in the file that no node uses. Raises InvalidWorkflow if one of the changes has made such an input."""
+    """Warn of inputs in the file that no node uses. Raises InvalidWorkflow if one of the changes has made such an
+    input."""
     warnings = engine.check(workflow).warnings
     if warnings:
         made = {workflow.place(_parse(change)[0]) for change in changes}
@@ -95,7 +109,8 @@ def _parse(change: str) -> tuple[str, str]:
 
 
 def _value(text: str, before: Any) -> Any:
-    """JSON, or text where it is none; where a text was before, only a JSON text or a link is not taken as it is written."""
+    """JSON, or text where it is not JSON; where a text was before, only a JSON text or a link is not taken as it is
+    written."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What commands share: folders, the engine, loading a workflow, complaints."""
+"""The parts that commands share: folders, the engine, loading a workflow, complaints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -20,20 +20,34 @@ from ..engine import Engine
 from ..files.digests import Digests
 from ..files.shipped import shipped_names, shipped_text
 from ..formats import read
-from ..formats.editor import is_editor_format, to_prompt
+from ..formats.editor import is_editor_format, to_api
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
+from .codes import DONE, FAILED, WRONG, complain
+from .threads import parse_threads
 
 __all__ = [
-    "DONE", "FAILED", "WRONG", "add_cache_options", "add_folder_options", "add_nodes_option", "cache_folder",
-    "complain", "engine", "load_workflow", "parse_size", "read_workflow", "settings", "shown", "to_workflow",
+    "DONE",
+    "FAILED",
+    "WRONG",
+    "add_cache_options",
+    "add_device_options",
+    "add_folder_options",
+    "add_nodes_option",
+    "cache_folder",
+    "complain",
+    "engine",
+    "load_workflow",
+    "parse_size",
+    "read_workflow",
+    "settings",
+    "shown",
+    "to_workflow",
     "well_formed",
-]  # fmt: skip
-
-DONE, FAILED, WRONG = 0, 1, 2
+]
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -42,20 +56,40 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
     parser.add_argument("--no-metadata", action="store_true", help="save files without the workflow in them")
-    parser.add_argument(
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what computes")
+    group.add_argument(
         "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps or xpu; default: $GRAPHFLOW_DEVICE or auto"
     )
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"),
-                        help="number format of models; default: $GRAPHFLOW_DTYPE or auto")  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="number format of models; default: $GRAPHFLOW_DTYPE or auto",
+    )
+    group.add_argument(
         "--memory", type=parse_size, metavar="SIZE", help="bytes of the device that models may hold, such as 8GB"
+    )
+    group.add_argument(
+        "--threads",
+        type=parse_threads,
+        metavar="N",
+        help="threads of one operation on the CPU; default: $GRAPHFLOW_THREADS, or what OMP_NUM_THREADS or torch decides",
     )
 
 
 def add_nodes_option(parser: argparse.ArgumentParser) -> None:
-    usual = Path("custom_nodes")  # as the field's program has it
-    parser.add_argument("--nodes", action="append", default=[usual] if usual.is_dir() else [], type=Path, metavar="DIR",
-                        help="a folder of node files and packs; custom_nodes/ is one wherever you are")  # fmt: skip
+    usual = Path("custom_nodes")  # as ComfyUI has it
+    parser.add_argument(
+        "--nodes",
+        action="append",
+        default=[usual] if usual.is_dir() else [],
+        type=Path,
+        metavar="DIR",
+        help="a folder of node files and packs; custom_nodes/ is one wherever you are",
+    )
 
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:
@@ -63,15 +97,20 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-size", type=parse_size, default=20 << 30, metavar="SIZE", help="default: 20GB")
     parser.add_argument("--cache-remote", metavar="URL", help="a second level that machines share (any fsspec URL)")
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write a cache")
-    parser.add_argument("--checkpoint-every", type=parse_seconds, default=10.0, metavar="SECONDS",
-                        help="how often a sampler stores where it is, to go on from there; default: 10")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-every",
+        type=parse_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how often a sampler stores where it is, to go on from there; default: 10",
+    )
 
 
 def parse_size(text: str) -> int:
     """`500MB`, `20GB`, `1TB` or a number of bytes."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 20GB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500MB or 20GB")
     return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
 
 
@@ -82,7 +121,7 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; write 0 or more, such as 10")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; write 0 or more, such as 10")
     return found
 
 
@@ -104,7 +143,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
 
 
 def computing(options: argparse.Namespace) -> dict[str, Any]:
-    """What the options state of the device; the rest comes from the environment."""
+    """The settings of the device that the options state; the others come from the environment."""
     stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory")}
     return {name: value for name, value in stated.items() if value is not None}
 
@@ -142,14 +181,15 @@ def to_workflow(found: WorkflowFile, infos: NodeInfos | None = None) -> Workflow
 
 
 def well_formed(found: WorkflowFile, infos: NodeInfos | None) -> tuple[Workflow, list[Problem]]:
-    """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is none."""
+    """The nodes of a file that are well-formed, and what is wrong with the others. Raises InvalidWorkflow if it is not
+    a workflow."""
     if infos is None or not is_editor_format(found.data):
         return read(found.data)
-    converted = to_prompt(found.data, infos)
+    converted = to_api(found.data, infos)
     complain(converted.warnings, "warning")
     if converted.problems:
         raise InvalidWorkflow(converted.problems)
-    return Workflow.read(converted.prompt)
+    return Workflow.read(converted.api)
 
 
 def read_workflow(name: str) -> WorkflowFile:
@@ -161,9 +201,9 @@ def read_workflow(name: str) -> WorkflowFile:
     names = shipped_names()
     if name in names:
         return WorkflowFile(parse(shipped_text(name)))
-    raise InvalidWorkflow([
-        Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))
-    ])  # fmt: skip
+    raise InvalidWorkflow(
+        [Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))]
+    )
 
 
 def shown(path: Path) -> str:
@@ -190,8 +230,3 @@ def interrupt_cancels(cancel: Flag) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def complain(problems: Iterable[Problem], what: str = "error") -> None:
-    for problem in problems:
-        print(f"{what}: {problem}", file=sys.stderr)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..document.workflow import Workflow
-from ..formats.editor import from_prompt, is_editor_format, to_prompt
+from ..formats.editor import from_workflow, is_editor_format, to_api
 from ..problem import Problem
 from .common import DONE, WRONG, complain, read_workflow
 from .types import add_type_options, node_infos
@@ -16,12 +16,15 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a JSON file, a picture that carries a workflow, or - for stdin")
+    parser.add_argument("file", help="a JSON file, an image that carries a workflow, or - for stdin")
     parser.add_argument("--to", choices=["api", "ui"], default="api", help="default: api; ui opens in the editor")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
     add_type_options(parser)
-    parser.add_argument("--prefer-named", action="store_true", help="read the values of widgets by name where the file "
-                        "has names; the editor goes by place")  # fmt: skip
+    parser.add_argument(
+        "--prefer-named",
+        action="store_true",
+        help="read the values of widgets by name where the file has names; the editor goes by place",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,16 +32,16 @@ def run(options: argparse.Namespace) -> int:
     found = read_workflow(options.file)
     warnings: tuple[Problem, ...] = ()
     if options.to == "ui" and found.editor is not None:
-        converted = found.editor  # of a picture: with the layout that its user gave it
+        converted = found.editor  # of an image: with the layout that its user gave it
     elif options.to == "ui":
-        written = from_prompt(Workflow.from_json(found.data), infos)
+        written = from_workflow(Workflow.from_json(found.data), infos)
         converted, warnings = written.data, written.warnings
     elif is_editor_format(found.data):
-        result = to_prompt(found.data, infos, prefer_named=options.prefer_named)
+        result = to_api(found.data, infos, prefer_named=options.prefer_named)
         if result.problems:
             complain(result.problems)
             return WRONG
-        converted, warnings = result.prompt, result.warnings
+        converted, warnings = result.api, result.warnings
     else:
         converted = Workflow.from_json(found.data).to_json()
     complain(warnings, "warning")

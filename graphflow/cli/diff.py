@@ -16,7 +16,7 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say what changed, node by node. Exit code 0: nothing, 1: something."
+    parser.description = "Show what changed, node by node. Exit code 0: nothing, 1: something."
     parser.add_argument("before", help="a workflow file of any kind, the name of a shipped workflow, or - for stdin")
     parser.add_argument("after", help="likewise")
     parser.add_argument("--json", action="store_true", help="print the difference as one JSON object")

@@ -8,16 +8,21 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ..cache import default_folder
+from ..problem import GraphFlowError, Problem
 from ..registry import Registry
 from ..settings import Settings
 from .common import DONE, FAILED, add_folder_options, complain, settings
 
 __all__ = ["configure", "run"]
 
+MANY = 10
+"""Names of models that are shown of each folder."""
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
 
 
@@ -31,15 +36,16 @@ def run(options: argparse.Namespace) -> int:
     _say("graphflow", f"{version('graphflow')} in {Path(__file__).parents[1]}")
     _say("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     missing = [name for name in LIBRARIES if not _say_version(name)]
+    problems = list(registry.problems)
     if "torch" not in missing:
-        _say("device", _device(found))
+        problems += _say_device(registry, found)
     for pack, count in registry.packs.items():
         _say("node pack", f"{pack}: {count} node types")
     _say_models(registry, found)
     for what, folder in (("input", found.input_dir), ("output", found.output_dir), ("cache", default_folder())):
         _say(what, _folder(folder))
-    complain(registry.problems)
-    return FAILED if registry.problems or missing else DONE
+    complain(problems)
+    return FAILED if problems or missing else DONE
 
 
 def _say(what: str, text: str) -> None:
@@ -55,14 +61,29 @@ def _say_version(name: str) -> bool:
     return True
 
 
-def _device(found: Settings) -> str:
+def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
+    """The device, number format and threads of a sampler; what is wrong with the settings of these."""
     torch = importlib.import_module("torch")
-    if found.device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            return f"{found.device}, but torch finds none: set GRAPHFLOW_DEVICE=cpu"
-        free, total = torch.cuda.mem_get_info()
-        return f"{found.device}: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
-    return f"{found.device}, {torch.get_num_threads()} threads"
+    sampler = registry.get("KSampler")
+    if sampler is None or sampler.environment is None:
+        kind, dtype = found.device, found.dtype
+    else:
+        try:
+            kind, dtype = sampler.environment(found).split("; ")[:2]
+        except GraphFlowError as error:
+            return error.problems
+    _say("device", f"{kind}{_memory(torch, kind)} (--device {found.device})")
+    _say("number format", f"{dtype} (--dtype {found.dtype})")
+    asleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    _say("threads", f"{torch.get_num_threads()}, which {'sleep' if asleep else 'may spin'} while they wait")
+    return ()
+
+
+def _memory(torch: Any, kind: str) -> str:
+    if kind != "cuda":
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    return f": {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
 
 
 def _say_models(registry: Registry, found: Settings) -> None:
@@ -74,11 +95,12 @@ def _say_models(registry: Registry, found: Settings) -> None:
                 count = sum(len(files) for _, _, files in os.walk(sub))
                 _say("", f"{sub.name}: {count} file{'' if count == 1 else 's'}")
     for where, names in sorted(_files(registry, found).items()):
-        _say(f"in {where}", ", ".join(names) or "none")
+        shown = ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")
+        _say(f"in {where}", f"{len(names)}: {shown}" if names else "none")
 
 
 def _files(registry: Registry, found: Settings) -> dict[str, list[str]]:
-    """What the nodes that load files can choose from, by folder."""
+    """The names that nodes which load files can choose from, by folder."""
     choices = [item.choice for kind in registry.values() for item in kind.inputs.values() if item.choice]
     return {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
 

@@ -1,4 +1,4 @@
-"""`graphflow graph FILE -o PICTURE`"""
+"""`graphflow graph FILE -o IMAGE`"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, an image of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd", help="where to draw")
     add_folder_options(parser)

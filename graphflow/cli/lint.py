@@ -13,7 +13,9 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say what is allowed in a workflow and probably not meant. Exit code 0: nothing, 1: something."
+    parser.description = (
+        "Find what is allowed in a workflow and probably not meant. Exit code 0: nothing, 1: something."
+    )
     parser.add_argument("file", help="a workflow file of any kind, the name of a shipped workflow, or - for stdin")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     add_type_options(parser)
@@ -23,12 +25,12 @@ def run(options: argparse.Namespace) -> int:
     infos = node_infos(options)
     found = read_workflow(options.file)
     workflow = to_workflow(found, infos)
-    # The editor's file beside a prompt in a picture may be of other nodes: only what was converted here fits.
+    # The editor's file beside a prompt in an image may be of other nodes: only what was converted here fits.
     findings = lint(workflow, infos, found.editor if found.data is found.editor else None)
     if options.json:
         print(json.dumps({"findings": [item.to_json() for item in findings]}, indent=2, ensure_ascii=False))
     else:
         complain(findings, "warning")
         if not findings:
-            print(f"{options.file}: {len(workflow)} nodes, nothing to say")
+            print(f"{options.file}: {len(workflow)} nodes, nothing found")
     return FAILED if findings else DONE

@@ -45,9 +45,15 @@ def run(options: argparse.Namespace) -> int:
         return DONE
     kind = found.registry.get(options.name)
     if kind is None:
-        raise InvalidWorkflow([
-            Problem("unknown_node_type", f"there is no node type {options.name!r}", hint=did_you_mean(options.name, found.registry))
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "unknown_node_type",
+                    f"there is no node type {options.name!r}",
+                    hint=did_you_mean(options.name, found.registry),
+                )
+            ]
+        )
     if options.json:
         print(json.dumps(_describe(kind, found.settings), indent=2))
     else:
@@ -57,10 +63,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
     return {
-        "name": kind.name, "title": kind.display_name, "category": kind.category, "help": kind.help,
+        "name": kind.name,
+        "title": kind.display_name,
+        "category": kind.category,
+        "help": kind.help,
         "inputs": _inputs(kind.inputs.values(), settings),
-        "outputs": [{"name": out.name, "type": out.type} for out in kind.outputs], "output_node": kind.is_output,
-    }  # fmt: skip
+        "outputs": [{"name": out.name, "type": out.type} for out in kind.outputs],
+        "output_node": kind.is_output,
+    }
 
 
 def _inputs(inputs: Iterable[Input], settings: Settings) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
     with engine(options) as runner:
         found = read_workflow(options.file)
         workflow = prepared(runner, found, options.changes)
-        # Saved pictures carry the editor's file, so that they open in it; with other values it would say what is not so.
+        # Saved images carry the editor's file, so that they open in it; with other values it would be
+        # wrong.
         extra = {"workflow": found.editor} if found.editor is not None and not options.changes else None
         warn_of_unused(runner, workflow, options.changes)
         refuse_unwritable(runner, workflow)
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
 
 
 class _JsonLines:
-    """Events as lines of JSON, whole ones, whichever thread tells them. When nobody reads any more, the run is cancelled."""
+    """Writes events as whole lines of JSON, from any thread. When nobody reads any more, the run is cancelled."""
 
     def __init__(self, cancel: Flag) -> None:
         self._cancel = cancel

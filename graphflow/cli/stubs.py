@@ -24,8 +24,13 @@ __dir__ = _nodes.__dir__
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR",
-                        help="write a module api.py with its stub there; else the installed graphflow_nodes/api.pyi")  # fmt: skip
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write a module api.py with its stub there; else the installed graphflow_nodes/api.pyi",
+    )
     add_nodes_option(parser)
 
 
@@ -39,10 +44,15 @@ def run(options: argparse.Namespace) -> int:
         names = ", ".join(map(str, options.nodes)) or "the installed packs"
         target.with_suffix(".py").write_text(MODULE.format(folders=names, paths=folders), encoding="utf-8")
     elif options.nodes:
-        raise InvalidWorkflow([
-            Problem("no_output", "types of a folder do not belong into the installed package",
-                    hint="write a module of your own: graphflow stubs --nodes DIR -o DIR")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "no_output",
+                    "types of a folder do not belong into the installed package",
+                    hint="write a module of your own: graphflow stubs --nodes DIR -o DIR",
+                )
+            ]
+        )
     else:
         target = _installed()
     target.write_text(stub(registry), encoding="utf-8")

@@ -25,7 +25,7 @@ from .common import (
     interrupt_cancels,
     read_workflow,
     shown,
-)  # fmt: skip
+)
 
 __all__ = ["configure", "run"]
 
@@ -39,29 +39,45 @@ MOST_VALUES = 1_000_000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--vary", action=_Axis, default=[], dest="axes", metavar="NODE.INPUT=VALUES", nargs=1,
+        "--vary",
+        action=_Axis,
+        default=[],
+        dest="axes",
+        metavar="NODE.INPUT=VALUES",
+        nargs=1,
         help="an axis: 3,5,7 or 0:4 (0 to 3) or 0:1:0.25 or a JSON list; @FILE:NODE.INPUT takes the lines of a file",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--zip", action=_Axis, default=[], dest="axes", metavar="NODE.INPUT=VALUES", nargs="+",
+        "--zip",
+        action=_Axis,
+        default=[],
+        dest="axes",
+        metavar="NODE.INPUT=VALUES",
+        nargs="+",
         help="several inputs that move together, as one axis",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--prompts", action=_Axis, default=[], dest="axes", metavar="NODE.INPUT=TEMPLATE", nargs=1,
+        "--prompts",
+        action=_Axis,
+        default=[],
+        dest="axes",
+        metavar="NODE.INPUT=TEMPLATE",
+        nargs=1,
         help="all prompts of a template such as 'a {red|green} apple in __place__'",
-    )  # fmt: skip
+    )
     parser.add_argument("--wildcards", type=Path, metavar="DIR", help="wildcard files; default: INPUT_DIR/wildcards")
-    parser.add_argument("--grid", type=Path, metavar="FILE", help="all pictures as one, labelled")
+    parser.add_argument("--grid", type=Path, metavar="FILE", help="all images as one, labelled")
     parser.add_argument("--rows", metavar="NODE.INPUT", help="what changes from row to row in the grid")
     parser.add_argument("--cols", metavar="NODE.INPUT", help="what changes from column to column in the grid")
-    parser.add_argument("--cell", type=_cell, default=256, metavar="PIXELS", help="size of a picture in the grid (256)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of values, pictures and errors")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="one page of all pictures, with filter and sort")
+    parser.add_argument("--cell", type=_cell, default=256, metavar="PIXELS", help="size of an image in the grid (256)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of values, images and errors")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page of all images, with filter and sort")
     parser.add_argument(
-        "--exact", action="store_true",
-        help="share no forward pass: each picture is the same to the bit as that of the variant run alone",
-    )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say how much would run, and what could not")
+        "--exact",
+        action="store_true",
+        help="share no forward pass: each image is the same to the bit as that of the variant run alone",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show how much would run, and what could not")
     add_run_options(parser)
 
 
@@ -95,8 +111,14 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
 
         try:
             with display:
-                results = found.run(runner, on_result=keep, on_event=display.event, cancel=cancel,
-                                    refresh=options.refresh, exact=options.exact)  # fmt: skip
+                results = found.run(
+                    runner,
+                    on_result=keep,
+                    on_event=display.event,
+                    cancel=cancel,
+                    refresh=options.refresh,
+                    exact=options.exact,
+                )
         except Cancelled:
             _write(options, Results(found.variants, sorted(items, key=lambda item: item.index)), rows, cols)
             raise
@@ -113,7 +135,7 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
 
 
 def _write(options: argparse.Namespace, results: Results, rows: Place | None, cols: Place | None) -> None:
-    """What was asked for, of what there is: after Ctrl-C, too."""
+    """Write the files that were asked for, of the variants that are done: after Ctrl-C, too."""
     if not len(results):
         return
     for path in (options.grid, options.csv, options.html):
@@ -129,7 +151,7 @@ def _write(options: argparse.Namespace, results: Results, rows: Place | None, co
 
 def _cell(text: str) -> int:
     if not text.isdecimal() or not SMALLEST_CELL <= int(text) <= LARGEST_CELL:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from {SMALLEST_CELL} to {LARGEST_CELL}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from {SMALLEST_CELL} to {LARGEST_CELL}")
     return int(text)
 
 
@@ -138,8 +160,10 @@ def _say_plan(found: Sweep, merged: Any) -> int:
         complain(problems, f"variant {index}")
     some = next(iter(merged.wanted.values()), None)
     apart = len(merged.wanted) * len(merged.part(some)[0]) if some is not None else 0
-    print(f"{len(found)} variants, {len(merged.invalid)} of them cannot run; {len(merged.nodes)} nodes to compute, "
-          f"{apart} if each ran by itself")  # fmt: skip
+    print(
+        f"{len(found)} variants, {len(merged.invalid)} of them cannot run; {len(merged.nodes)} nodes to compute, "
+        f"{apart} if each ran by itself"
+    )
     return FAILED if merged.invalid else DONE
 
 
@@ -157,8 +181,8 @@ def _axis(workflow: Workflow, option: str, specs: list[str], wildcards: Path) ->
         return pairs[0]
     lengths = {len(values) for _, values in pairs}
     if len(lengths) > 1:
-        told = ", ".join(f"{place} has {len(values)}" for place, values in pairs)
-        raise _wrong("uneven", f"--zip needs as many values for each input: {told}")
+        counts = ", ".join(f"{place} has {len(values)}" for place, values in pairs)
+        raise _wrong("uneven", f"--zip needs as many values for each input: {counts}")
     return tuple(place for place, _ in pairs), list(zip(*(values for _, values in pairs), strict=True))
 
 
@@ -173,7 +197,7 @@ def _spec(spec: str, workflow: Workflow) -> tuple[Place, list[Any]]:
     if spec.startswith("@"):
         name, colon, where = spec[1:].rpartition(":")
         if not colon:
-            raise _wrong("bad_axis", f"{spec!r} does not say which input", "write @FILE:NODE.INPUT")
+            raise _wrong("bad_axis", f"{spec!r} does not name an input", "write @FILE:NODE.INPUT")
         try:
             text = Path(name).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
@@ -192,7 +216,7 @@ def _values(text: str, is_text: bool) -> Iterable[Any]:
         try:
             found = json.loads(text)
         except ValueError as error:
-            raise _wrong("bad_axis", f"{text!r} is no JSON list: {error}") from None
+            raise _wrong("bad_axis", f"{text!r} is not a JSON list: {error}") from None
         return list(found)
     spanned = _RANGE.fullmatch(text)
     if spanned and not is_text:

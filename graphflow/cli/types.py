@@ -1,4 +1,4 @@
-"""Where a command gets its node types from, when it only has to know them: installed here, saved, or of a server."""
+"""The node types for commands that only have to know them: installed here, saved in a file, or of a server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ TIMEOUT = 10.0
 
 
 def add_type_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--object-info", metavar="FILE|URL", help="the node types: a saved /object_info, or a running "
-                        "server; default: those installed here")  # fmt: skip
+    parser.add_argument(
+        "--object-info",
+        metavar="FILE|URL",
+        help="the node types: a saved /object_info, or a running server; default: those installed here",
+    )
     add_nodes_option(parser)
 
 
@@ -33,8 +36,15 @@ def node_infos(options: argparse.Namespace) -> NodeInfos:
     data = parse(_fetch(where) if where.startswith(("http://", "https://")) else _read(Path(where)))
     infos = read_all(data) if isinstance(data, dict) else {}
     if not infos:
-        raise InvalidWorkflow([Problem("no_object_info", f"{where} holds no descriptions of node types",
-                                       hint="save what a server answers to GET /object_info")])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "no_object_info",
+                    f"{where} holds no descriptions of node types",
+                    hint="save what a server answers to GET /object_info",
+                )
+            ]
+        )
     return infos
 
 
@@ -54,5 +64,5 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {said}")]) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidWorkflow([Problem("no_file", f"cannot read {path}: {reason}")]) from None

@@ -15,10 +15,21 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a workflow file of any kind, the name of a shipped workflow, or - for stdin")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the upgraded workflow goes, in the API "
-                        "format; default: standard output")  # fmt: skip
-    parser.add_argument("--table", action="append", default=[], type=Path, metavar="FILE", help="more names that have "
-                        "changed, as in graphflow/programs/upgrades.json")  # fmt: skip
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where the upgraded workflow goes, in the API format; default: standard output",
+    )
+    parser.add_argument(
+        "--table",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="more names that have changed, as in graphflow/programs/upgrades.json",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object: the changes and the workflow")
     add_type_options(parser)
 

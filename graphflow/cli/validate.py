@@ -14,7 +14,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", help="a JSON file, a picture of an earlier run, the name of a shipped workflow, or - for stdin"
+        "file", help="a JSON file, an image of an earlier run, the name of a shipped workflow, or - for stdin"
     )
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print the problems as one JSON object")
@@ -30,8 +30,16 @@ def run(options: argparse.Namespace) -> int:
     except InvalidWorkflow as error:
         size, problems, warnings = 0, error.problems, ()
     if options.json:
-        print(json.dumps({"valid": not problems, "problems": [problem.to_json() for problem in problems],
-                          "warnings": [problem.to_json() for problem in warnings]}, indent=2))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "valid": not problems,
+                    "problems": [problem.to_json() for problem in problems],
+                    "warnings": [problem.to_json() for problem in warnings],
+                },
+                indent=2,
+            )
+        )
     else:
         complain(problems)
         complain(warnings, "warning")

@@ -27,7 +27,7 @@ class Remote(Protocol):
     Each method that waits has a form to await: `submit_async`, `result_async`, `cancel_async`, `validate_async`,
     `upload_async`, `fetch_async`, `run_async`.
 
-    Every method raises GraphFlowError (`unreachable`, `refused`, `lost`) besides what is said.
+    Every method raises GraphFlowError (`unreachable`, `refused`, `lost`) besides the errors that it names.
     """
 
     def __enter__(self) -> Remote: ...
@@ -35,9 +35,15 @@ class Remote(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def run(
-        self, workflow: Source, *, targets: Iterable[str] | None = None, on_event: Callable[[Event], None] | None = None,
-        cancel: Flag | None = None, run_id: str | None = None, extra_pnginfo: Mapping[str, Any] | None = None,
-    ) -> Result:  # fmt: skip
+        self,
+        workflow: Source,
+        *,
+        targets: Iterable[str] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Flag | None = None,
+        run_id: str | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> Result:
         """As `Engine.run`. A `run_id` that the server knows already is not run again: its result is fetched."""
 
     async def run_async(self, workflow: Source, **options: Any) -> Result:
@@ -47,9 +53,13 @@ class Remote(Protocol):
         """The events of a run as they happen; leaving the loop cancels it. Raises at its end what `run` raises."""
 
     def submit(
-        self, workflow: Source, *, targets: Iterable[str] | None = None, run_id: str | None = None,
+        self,
+        workflow: Source,
+        *,
+        targets: Iterable[str] | None = None,
+        run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Queue a workflow and go on; gives the id of the run. Raises InvalidWorkflow with all its problems."""
 
     def events(self, run_id: str) -> AsyncIterator[Event]:
@@ -65,7 +75,7 @@ class Remote(Protocol):
         """All problems of the workflow, as the server sees it."""
 
     def upload(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
-        """Send a picture; gives the name by which a LoadImage there finds it."""
+        """Send an image; gives the name by which a LoadImage there finds it."""
 
     def fetch(self, name: str, *, folder: str = "output") -> bytes:
         """A file of the server, by its name below the folder (`input`, `output`, `temp`)."""
@@ -86,13 +96,17 @@ class Remote(Protocol):
 def connect(url: str, *, token: str | None = None, output_dir: str | Path = "output", **options: Any) -> Remote:
     """A remote engine. Connects to nothing yet; the files of its runs are put into `output_dir`.
 
-    Works with `graphflow serve` and with other servers of the field's protocol.
+    Works with `graphflow serve` and with other servers of ComfyUI's protocol.
     """
     scheme = urlsplit(url).scheme
     points = {point.name: point for point in entry_points(group="graphflow.clients")}
     if scheme not in points:
-        raise InvalidWorkflow([
-            Problem("bad_address", f"{url!r} is no address of a server", hint="write it like http://127.0.0.1:8188")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "bad_address", f"{url!r} is not the address of a server", hint="write it like http://127.0.0.1:8188"
+                )
+            ]
+        )
     remote: Remote = points[scheme].load()(url, token=token, output_dir=Path(output_dir), **options)
     return remote

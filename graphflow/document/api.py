@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from ..problem import InvalidWorkflow, Problem, show
+from ..problem import InvalidWorkflow, Problem
 from .node import Node
 
 __all__ = ["Parts", "parse", "read", "read_bytes", "text_of"]
@@ -26,7 +25,7 @@ class Parts(NamedTuple):
     nodes: dict[str, Node]
     extra: dict[str, Any]
     problems: list[Problem]
-    """What is wrong with the malformed nodes, which are left out."""
+    """The faults of malformed nodes, which are left out."""
 
 
 def read(data: Any) -> Parts:
@@ -46,18 +45,31 @@ def read(data: Any) -> Parts:
     for node_id, body in data.items():
         if not _looks_like_node(body):
             if isinstance(body, dict) and "inputs" in body:
-                problems.append(Problem("no_class_type", "the node has no class_type", node=node_id,
-                                        hint='add "class_type": the name of a node type'))  # fmt: skip
+                problems.append(
+                    Problem(
+                        "no_class_type",
+                        "the node has no class_type",
+                        node=node_id,
+                        hint='add "class_type": the name of a node type',
+                    )
+                )
             else:
                 extra[node_id] = body
             continue
         try:
-            nodes[node_id] = Node.model_validate(body)
-        except (ValidationError, RecursionError) as error:
-            problems += _malformed(node_id, error)
+            nodes[node_id] = Node.from_json(body)
+        except InvalidWorkflow as error:
+            problems += [replace(problem, node=node_id) for problem in error.problems]
     if not nodes and not problems:
-        raise InvalidWorkflow([Problem("empty_workflow", "there is no node in it",
-                                hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}')])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "empty_workflow",
+                    "there is no node in it",
+                    hint='a node looks like {"1": {"class_type": "...", "inputs": {}}}',
+                )
+            ]
+        )
     return Parts(nodes, extra, problems)
 
 
@@ -75,21 +87,21 @@ def text_of(content: bytes, path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidWorkflow([
-            Problem("not_json", f"{path} is neither UTF-8 text nor an image (PNG, WebP, JPEG, AVIF)")
-        ]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [Problem("not_json", f"{path} is neither UTF-8 text nor an image (PNG, WebP, JPEG, AVIF)")]
+        ) from None
 
 
 def parse(text: str) -> Any:
-    """JSON text as data; says line and column where it is not JSON. Raises InvalidWorkflow."""
+    """JSON text as data. Raises InvalidWorkflow, which names line and column."""
     try:
         data = json.loads(text, object_pairs_hook=_object)
         if "\\ud" in text.lower():
             json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise InvalidWorkflow([
-            Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-        ]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [Problem("not_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]
+        ) from None
     except UnicodeEncodeError:
         raise InvalidWorkflow([Problem("not_json", "a text in it is half of a character (a lone surrogate)")]) from None
     except (RecursionError, ValueError) as error:
@@ -98,35 +110,24 @@ def parse(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a key twice and readers drop one in silence; a node would be lost that way, so it is refused."""
+    """JSON allows a key twice, and readers drop one without a word: a node would be lost, so it is refused."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise InvalidWorkflow([
-            Problem("duplicate_key", f"the key {twice!r} stands twice in one object", hint="rename or remove one of them")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "duplicate_key",
+                    f"the key {twice!r} stands twice in one object",
+                    hint="rename or remove one of them",
+                )
+            ]
+        )
     return found
 
 
 def _looks_like_node(body: Any) -> bool:
     return isinstance(body, dict) and "class_type" in body
-
-
-_EXPECTED = {
-    "class_type": "the name of a node type",
-    "inputs": "an object of inputs",
-    "_meta": 'an object, as {"title": ...}',
-}
-
-
-def _malformed(node_id: str, error: ValidationError | RecursionError) -> list[Problem]:
-    if isinstance(error, RecursionError):
-        return [Problem("malformed_node", "it is nested too deeply", node_id)]
-    found = {str(each["loc"][0]): each["input"] for each in error.errors()}
-    return [
-        Problem("malformed_node", f"its {name} is {show(value)}, expected {_EXPECTED[name]}", node_id)
-        for name, value in found.items()
-    ]
 
 
 def _kind(value: Any) -> str:

@@ -71,8 +71,8 @@ def insert_between(
     start = next(iter(places.values()))
     if len(slots) > 1:
         text = f"outputs {', '.join(map(str, slots))} of it are used there"
-        raise _refused("ambiguous", text, start.node, hint=f"say which: gf.Link({start.node!r}, {slots[0]})")
-    inserted = node.model_copy(update={"inputs": {**node.inputs, input: list(start)}})
+        raise _refused("ambiguous", text, start.node, hint=f"name one: gf.Link({start.node!r}, {slots[0]})")
+    inserted = node.with_inputs({**node.inputs, input: list(start)})
     return {**_with_links(nodes, dict.fromkeys(places, Link(id, output))), id: inserted}
 
 
@@ -99,7 +99,8 @@ def without(nodes: Nodes, names: Sequence[str], through: Mapping[int, str]) -> d
 
 
 def join(nodes: Nodes, other: Nodes, reserved: Iterable[str]) -> tuple[dict[str, Node], dict[str, str]]:
-    """Both in one, and the ids that the nodes of `other` have in it; one whose id is taken or reserved gets a new id."""
+    """Both in one, and the ids that the nodes of `other` have in it; one whose id is taken or reserved gets a new
+    id."""
     mine = {*nodes, *reserved}
     taken = {*mine, *other}
     next_number = 1 + max((int(key) for key in taken if key.isdecimal()), default=0)
@@ -130,7 +131,7 @@ def _with_links(nodes: Nodes, changed: Mapping[Place, Link]) -> dict[str, Node]:
             inputs[place.node] = dict(nodes[place.node].inputs)
         inputs[place.node][place.input] = list(link)
     for node_id, new in inputs.items():
-        found[node_id] = nodes[node_id].model_copy(update={"inputs": new})
+        found[node_id] = nodes[node_id].with_inputs(new)
     return found
 
 
@@ -168,7 +169,7 @@ def _still_used(place: Place, link: Link, node: Node, through: Mapping[int, str]
     else:
         shown = f" (one of {', '.join(linked)})" if linked else ""
         text = "`through` does not name an input for it"
-        hint = f"say what takes its place: through={{{link.slot}: INPUT}}{shown}, or remove node {place.node}, too"
+        hint = f"state what takes its place: through={{{link.slot}: INPUT}}{shown}, or remove node {place.node} as well"
     return Problem("still_used", f"{place} uses output {link.slot} of it, and {text}", link.node, node.title, hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""Which node or which input a name means: nodes by id, title or type, inputs as `NODE.INPUT`."""
+"""Names for nodes and inputs: a node by its id, title or type, an input as `NODE.INPUT`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ Nodes = Mapping[str, Node]
 
 
 def find(nodes: Nodes, name: str | None = None, type: str | None = None, title: str | None = None) -> str:
-    """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises InvalidWorkflow."""
+    """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises
+    InvalidWorkflow."""
     if name is None:
         found = find_all(nodes, type=type, title=title)
         words = [f"{how} {word!r}" for how, word in (("of type", type), ("called", title)) if word is not None]

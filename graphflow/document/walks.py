@@ -95,8 +95,8 @@ def sources_first(sources: Sources[K]) -> list[K]:
 
 
 def knots(sources: Sources[K]) -> list[list[K]]:
-    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, all others
-    are a part of their own. Tarjan's algorithm (1972)."""
+    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, all
+    others are a part of their own. Tarjan's algorithm (1972)."""
     number: dict[K, int] = {}
     lowest: dict[K, int] = {}
     open_keys: list[K] = []

@@ -37,7 +37,7 @@ class Workflow(Mapping[str, Node]):
     __slots__ = ("_nodes", "extra")
 
     reader: ClassVar[Reader]
-    """Reads what stands for a workflow, and draws one. `graphflow.sources` sets the one that knows all formats."""
+    """Reads the sources of workflows, and draws one. `graphflow.sources` sets the one that knows all formats."""
 
     def __init__(self, nodes: Mapping[str, Node], extra: Mapping[str, Any] | None = None) -> None:
         """`extra` holds the entries of the JSON that are not nodes."""
@@ -104,7 +104,8 @@ class Workflow(Mapping[str, Node]):
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False)
 
     def find(self, name: str | None = None, *, type: str | None = None, title: str | None = None) -> str:
-        """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises InvalidWorkflow."""
+        """The id of the one node that is meant: by id, title or type, or by `type=` and `title=`. Raises
+        InvalidWorkflow."""
         return names.find(self._nodes, name, type, title)
 
     def find_all(self, *, type: str | None = None, title: str | None = None) -> tuple[str, ...]:
@@ -122,7 +123,7 @@ class Workflow(Mapping[str, Node]):
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
         place = self.place(where)
         old = self._nodes[place.node]
-        new = old.model_copy(update={"inputs": {**old.inputs, place.input: plain_number(value)}})
+        new = old.with_inputs({**old.inputs, place.input: plain_number(value)})
         return self._like({**self._nodes, place.node: new})
 
     def set_all(self, changes: Mapping[str, Any] | Mapping[Place, Any]) -> Workflow:
@@ -134,7 +135,7 @@ class Workflow(Mapping[str, Node]):
         nodes = dict(self._nodes)
         for node_id, inputs in by_node.items():
             old = nodes[node_id]
-            nodes[node_id] = old.model_copy(update={"inputs": {**old.inputs, **inputs}})
+            nodes[node_id] = old.with_inputs({**old.inputs, **inputs})
         return self._like(nodes)
 
     def replace(self, node: str, by: Node | str) -> Workflow:
@@ -160,12 +161,12 @@ class Workflow(Mapping[str, Node]):
                               gf.Node(class_type="ModelSamplingDiscrete", inputs={...}), input="model")
 
         `target` is an input, a node, or None for everything that `source` feeds. Raises InvalidWorkflow where nothing
-        links them, or where several outputs do and `source` does not say which (`gf.Link("4", 1)`).
+        links them, or where several outputs do and `source` does not name one (`gf.Link("4", 1)`).
         """
         if id is not None and id in self._nodes:
-            raise InvalidWorkflow([
-                Problem("id_taken", "there is a node with this id already", id, hint="give another id")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("id_taken", "there is a node with this id already", id, hint="give another id")]
+            )
         new = id or edits.free_id(node.class_type, self._nodes)
         return self._like(edits.insert_between(self._nodes, source, target, node, input=input, output=output, id=new))
 
@@ -202,11 +203,11 @@ class HoldsWorkflow(Protocol):
 
 
 Source = Workflow | HoldsWorkflow | Mapping[str, Any] | str | Path
-"""What stands for a workflow where one is asked for: itself, a graph, its JSON, or the file that it is in."""
+"""A workflow, or something that stands for one: a graph, its JSON, or the file that it is in."""
 
 
 class Reader:
-    """Makes workflows of what stands for them. This one knows the API format, and does not draw."""
+    """Makes workflows from their sources. This one knows the API format, and does not draw."""
 
     def workflow(self, source: Source) -> Workflow:
         """The workflow that is meant. Raises InvalidWorkflow."""

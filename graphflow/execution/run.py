@@ -25,6 +25,7 @@ from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
+from .behind import known_behind
 from .calling import Caller, Made, has_expansion
 from .claims import Claims, Found, InOtherProcess, InOtherRun
 from .context import Piece, RunContext
@@ -224,7 +225,7 @@ class Run:
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
     def _prepare(self, node_id: str) -> bool:
-        """Whether to call the node: not if its key is known, its inputs are blocked, or somebody else is at the same."""
+        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the same."""
         if node_id in self._expansions:
             self._fold(node_id)
             return False
@@ -349,12 +350,32 @@ class Run:
 
     def _note_cached(self, node_id: str, reason: str) -> None:
         entry = self._agenda.entries.get(node_id)
+        self._report_cached(node_id, entry, reason)
+        if node_id in self._wanted and entry is not None:
+            self._note_result(node_id)
+        links = self._agenda.order[node_id].links.values()
+        if any([link.node not in self.cached for link in links]) and not self._context.refresh:
+            behind = known_behind(
+                node_id,
+                self._agenda.order,
+                self._prints,
+                self._cache,
+                self._agenda.entries,
+                is_reported=self._is_reported,
+                is_valid=self._still_valid,
+            )
+            for source, known in behind:
+                self._report_cached(source, known, "stored")
+
+    def _is_reported(self, node_id: str) -> bool:
+        """Whether the run has reported the node, or will."""
+        return node_id in self.cached or node_id in self.timings or self._agenda.is_planned(node_id)
+
+    def _report_cached(self, node_id: str, entry: Entry | None, reason: str) -> None:
         self.cached[node_id] = None
         self._cache.touch(self._prints[node_id].recipe)
         ui = entry.ui if entry is not None else None
         self._emit(NodeCached(node_id, ui, reason, self._expansions.display(node_id)))
-        if node_id in self._wanted and entry is not None:
-            self._note_result(node_id)
 
     def _note_result(self, node_id: str) -> None:
         entry = self._agenda.entries[node_id]

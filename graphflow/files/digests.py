@@ -1,4 +1,5 @@
-"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across processes.
+"""Digests of files, each file read once: remembered by path, size, times and inode, in a small database across
+processes.
 
 The time of the last write can be set by anybody; that of the last change of state (ctime) cannot, so both count. Either
 may be too coarse to show a second write: a file that changed within the last two seconds is read again the next time
@@ -9,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -34,7 +34,8 @@ State = tuple[int, int, int, int]
 
 
 class Digests:
-    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as this."""
+    """sha256 of files and folders. `database` keeps them for the next process; without one they last as long as
+    this."""
 
     def __init__(self, database: Path | None = None) -> None:
         self._database = database
@@ -61,6 +62,7 @@ class Digests:
         if known is not None and known[0] == state:
             return known[1]
         with open(name, "rb") as file:
+            _write_back(file)
             digest = _sha256(file, path, state[0], watch)
             after = _state(os.fstat(file.fileno()))
         if after == state and time.time_ns() - state[2] > RACY_NS:
@@ -68,7 +70,8 @@ class Digests:
         return digest
 
     def _of_folder(self, root: Path, watch: Watch | None) -> str:
-        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called then."""
+        """Links are followed; a folder that was entered before, by whatever name, stands for what it was called
+        then."""
         entered: dict[str, str] = {}
         parts: list[tuple[str, str]] = []
         for name, folders, files in os.walk(root, followlinks=True):
@@ -86,6 +89,8 @@ class Digests:
     def _read(self) -> dict[str, tuple[State, str]]:
         if self._database is None or not self._database.exists():
             return {}
+        import sqlite3  # only where a database is used: most settings have none
+
         try:
             with closing(sqlite3.connect(self._database, timeout=2)) as db:
                 rows = db.execute("SELECT path, size, mtime, ctime, inode, sha256 FROM files").fetchall()
@@ -101,6 +106,8 @@ class Digests:
             self._known[name] = state, digest
         if self._database is None or state[0] < WORTH_A_ROW:
             return
+        import sqlite3
+
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:
@@ -111,7 +118,7 @@ class Digests:
 
 
 class Watched(Digests):
-    """What other digests know and read, watched."""
+    """Other digests, with a watch on what they read."""
 
     def __init__(self, digests: Digests, watch: Watch) -> None:
         self._digests, self._watch = digests, watch
@@ -144,6 +151,13 @@ def _sha256(file: BinaryIO, path: Path, size: int, watch: Watch | None) -> str:
         if watch is not None:
             watch(path, done, size)
     return hasher.hexdigest()
+
+
+def _write_back(file: BinaryIO) -> None:
+    """A write through a memory map changes the times of a file only when it is the first one into a page since that page
+    was written to the disk: so all pages go to the disk, and every later write shows."""
+    with suppress(OSError):  # a file system that only reads
+        os.fsync(file.fileno())
 
 
 def _state(found: os.stat_result) -> State:

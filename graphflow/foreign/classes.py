@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +36,7 @@ ONE_AT_A_TIME = "foreign"
 
 
 def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSource) -> NodeType:
-    """Raises whatever the class raises when it is asked what it is."""
+    """Raises whatever the class raises while its declarations are read."""
     declared = _input_types(kind)
     every = bool(getattr(kind, "INPUT_IS_LIST", False))
     inputs: dict[str, Input] = {}
@@ -47,8 +48,10 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
     takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()) or (
         optional is not None and type(optional) is not dict
     )
-    hidden = {key: str(value[0] if isinstance(value, (tuple, list)) else value)
-              for key, value in dict(declared.get("hidden") or {}).items()}  # fmt: skip
+    hidden = {
+        key: str(value[0] if isinstance(value, (tuple, list)) else value)
+        for key, value in dict(declared.get("hidden") or {}).items()
+    }
     calls = _Calls(kind, inputs, hidden)
     unchecked, accepts_types = _judged(kind, inputs)
     return NodeType(
@@ -68,7 +71,8 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         stated_version=source.digest,
         extra=Input("", "*", OPTIONAL, every=every) if takes_more else None,
         check=_check(kind, accepts_types) if hasattr(kind, "VALIDATE_INPUTS") else None,
-        unchecked=frozenset(inputs) if accepts_types else unchecked,
+        unchecked=unchecked,
+        checks_links=accepts_types,
         fills_in=False,
         expands=source.expands,
         by_id="UNIQUE_ID" in hidden.values() or bool(getattr(kind, "NOT_IDEMPOTENT", False)),
@@ -76,9 +80,10 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         hidden=hidden,
         flags={
             key.lower(): True
-            for key in ("DEPRECATED", "EXPERIMENTAL", "API_NODE", "DEV_ONLY") if getattr(kind, key, False)
+            for key in ("DEPRECATED", "EXPERIMENTAL", "API_NODE", "DEV_ONLY")
+            if getattr(kind, key, False)
         },
-    )  # fmt: skip
+    )
 
 
 def _input_types(kind: type) -> Mapping[str, Any]:
@@ -110,8 +115,15 @@ def _outputs(kind: type) -> tuple[Output, ...]:
         match = at(matches, index, None)
         if text == "COMFY_MATCHTYPE_V3":
             text = "*"
-        found.append(Output(str(at(names, index, text)), text, bool(at(lists, index, False)),
-                            Match(match) if match else None, str(at(tips, index, ""))))  # fmt: skip
+        found.append(
+            Output(
+                str(at(names, index, text)),
+                text,
+                bool(at(lists, index, False)),
+                Match(match) if match else None,
+                str(at(tips, index, "")),
+            )
+        )
     return tuple(found)
 
 
@@ -121,7 +133,7 @@ def _return_types(kind: type) -> list[Any]:
     return [types] if isinstance(types, str) else list(types if types is not None else ())
 
 
-# -- calling ------------------------------------------------------------------------------------------------------------
+# -- calling ---------------------------------------------------------------------------------------------------------
 
 
 class _Calls:
@@ -132,6 +144,8 @@ class _Calls:
 
     def __init__(self, kind: type, inputs: Mapping[str, Input], hidden: Mapping[str, str]) -> None:
         self._kind, self._inputs, self._hidden = kind, inputs, hidden
+        parameters = inspect.signature(getattr(kind, kind.FUNCTION)).parameters  # type: ignore[attr-defined]
+        self._with_default = {name for name, item in parameters.items() if item.default is not item.empty}
         self._instances: OrderedDict[tuple[str, Path, Path], Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -153,11 +167,18 @@ class _Calls:
     def _begin(self, context: Context, values: dict[str, Any]) -> Any:
         """The instance that belongs to the node; adds what the class asks of its run to the values."""
         known: dict[str, Callable[[], Any]] = {
-            "UNIQUE_ID": lambda: context.node_id, "PROMPT": context.workflow_json, "DYNPROMPT": lambda: DynamicGraph(context),
+            "UNIQUE_ID": lambda: context.node_id,
+            "PROMPT": context.workflow_json,
+            "DYNPROMPT": lambda: DynamicGraph(context),
             "EXTRA_PNGINFO": lambda: dict(context.extra_pnginfo) if context.settings.metadata else None,
-        }  # fmt: skip
+        }
         for key, what in self._hidden.items():
-            value = known[what]() if what in known else None
+            if what in known:
+                value = known[what]()
+            elif key in values or key in self._with_default:  # the workflow gives it, or nobody
+                continue
+            else:
+                value = None
             values[key] = [value] if getattr(self._kind, "INPUT_IS_LIST", False) else value
         mine = context.node_id, context.settings.output_dir, context.settings.temp_dir  # some keep the folders
         with self._lock:
@@ -190,13 +211,14 @@ class _Calls:
         return outputs if ui is None else Ui(dict(ui), outputs)
 
     def _outputs(self, given: Any) -> tuple[Any, ...]:
-        """As many as the class declares: what is more is left out, and what is missing fails who needs it, no one else."""
+        """As many as the class declares: what is more is left out, and what is missing fails who needs it, no one
+        else."""
         count = len(_return_types(self._kind))
         if given is None or isinstance(given, Blocked):
             return (given,) * count
         outputs = _tuple(given)[:count]
-        told = f"{self._kind.__name__} gave {len(outputs)} of the {count} outputs that it declares"
-        return (*outputs, *(Blocked(told) for _ in range(count - len(outputs))))
+        message = f"{self._kind.__name__} gave {len(outputs)} of the {count} outputs that it declares"
+        return (*outputs, *(Blocked(message) for _ in range(count - len(outputs))))
 
 
 def _refuse_missing(asked: Iterable[str] | None, arguments: Mapping[str, Any]) -> None:
@@ -228,7 +250,7 @@ def _link(value: Any) -> Any:
 
 
 class DynamicGraph:
-    """What DYNPROMPT gives: the graph of the run so far."""
+    """The value of a DYNPROMPT input: the graph of the run so far."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -252,7 +274,7 @@ class DynamicGraph:
     get_real_node_id = get_display_node_id
 
 
-# -- what the class says of itself --------------------------------------------------------------------------------------
+# -- what the class declares -----------------------------------------------------------------------------------------
 
 
 def _outside(kind: type) -> Callable[..., str] | None:
@@ -265,7 +287,7 @@ def _outside(kind: type) -> Callable[..., str] | None:
             with with_settings(settings):
                 found = _ask(ask, literals)
             return ALWAYS if _differs_from_itself(found) else canonical(found).hex()
-        except (Exception, SystemExit):  # a node that cannot say whether it has changed runs again
+        except (Exception, SystemExit):  # a node that fails to report whether it has changed runs again
             return ALWAYS
 
     return outside
@@ -300,11 +322,19 @@ def _check(kind: type, wants_types: bool) -> Callable[..., list[tuple[str | None
             answer = _ask(kind.VALIDATE_INPUTS, given)  # type: ignore[attr-defined]
         if answer is True:
             return []
-        names = [name for name in inspect.signature(kind.VALIDATE_INPUTS).parameters if name in literals]  # type: ignore[attr-defined]
-        where = names[0] if len(names) == 1 else None
-        return [(where, answer if isinstance(answer, str) and answer else "the node does not accept these inputs")]
+        text = answer if isinstance(answer, str) and answer else "the node does not accept these inputs"
+        parameters = inspect.signature(kind.VALIDATE_INPUTS).parameters  # type: ignore[attr-defined]
+        given_names = literals.keys() | types.keys()
+        judged = [name for name in parameters if name in given_names]
+        return [(_named_in(text, given_names) or (judged[0] if len(judged) == 1 else None), text)]
 
     return check
+
+
+def _named_in(text: str, names: Iterable[str]) -> str | None:
+    """The input that a message names first, as a word of its own."""
+    found = {name: at.start() for name in names if (at := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))}
+    return min(found, key=found.__getitem__) if found else None
 
 
 def _ask(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -315,9 +345,15 @@ def _ask(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     else:
         chosen = {name: given[name] for name in parameters if name in given}
     for name, parameter in parameters.items():
-        if name not in chosen and parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY,
-        ):  # fmt: skip
+        if (
+            name not in chosen
+            and parameter.default is parameter.empty
+            and parameter.kind
+            in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            )
+        ):
             chosen[name] = None
     return _now(function(**chosen))
 

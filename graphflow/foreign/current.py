@@ -1,4 +1,5 @@
-"""Which run the helper functions of foreign packs are part of: they take no Context, so it goes with the thread or task."""
+"""The run that the helper functions of foreign packs are part of: they take no Context, so it goes with the thread or
+task."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class Current:
     graphs: int = 0
     """How many expansions it has begun to build."""
     calls: int = 0
-    """How many node functions it has called, savers of pictures among them."""
+    """How many node functions it has called, savers of images among them."""
 
 
 _CURRENT: ContextVar[Current | None] = ContextVar("graphflow_foreign_call", default=None)

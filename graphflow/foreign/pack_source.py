@@ -1,4 +1,5 @@
-"""What the files of a pack tell: a digest of them, whether a node may expand, and which libraries it computes with."""
+"""Facts read from the files of a pack: a digest of them, whether a node may expand, and which libraries it computes
+with."""
 
 from __future__ import annotations
 
@@ -20,14 +21,17 @@ __all__ = ["PackSource", "read_source"]
 _EXPAND = re.compile(rb"""["']expand["']|\bexpand\s*=""")
 _IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w[^#;\n]*))", re.MULTILINE)
 _READ_WHOLE = 1 << 20
-"""Bytes up to which a file counts by what is in it; of a larger one, weights say, size and times count."""
+"""Bytes up to which a file counts by what is in it; of a larger one (weights, for example) size and times count."""
 _PASSED_OVER = (".pyc", ".log", ".tmp")
 _ALWAYS = ("torch", "numpy", "PIL", "diffusers", "transformers", "graphflow")
 """The last three compute for a pack that calls the node library, or a model that is handed to it."""
 _DISTRIBUTIONS = {
-    "PIL": ("pillow",), "yaml": ("pyyaml",), "sklearn": ("scikit-learn",), "skimage": ("scikit-image",),
+    "PIL": ("pillow",),
+    "yaml": ("pyyaml",),
+    "sklearn": ("scikit-learn",),
+    "skimage": ("scikit-image",),
     "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
-}  # fmt: skip
+}
 """Some that are not called what they are imported as: to find out takes a tenth of a second."""
 
 
@@ -85,7 +89,8 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _imported(text: bytes) -> Iterator[str]:
-    """Names of modules as they stand in import statements. Words of a docstring may be among them: they find nothing."""
+    """Names of modules as they stand in import statements. Words of a docstring may be among them: they find
+    nothing."""
     for source, names in _IMPORT.findall(text):
         for name in [source] if source else names.split(b","):
             word = name.split()[0] if name.split() else b""

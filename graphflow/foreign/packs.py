@@ -25,7 +25,7 @@ __all__ = ["Pack", "load_pack", "pack_paths"]
 
 @dataclass(slots=True)
 class Pack:
-    """What was found in a file or folder."""
+    """The node types and problems that were found in a file or folder."""
 
     name: str
     path: Path
@@ -58,8 +58,9 @@ def load_pack(path: Path) -> Pack:
         if isinstance(web, str) and (path / web).is_dir():
             pack.web = (path / web).resolve()
     except (Exception, SystemExit) as error:
-        pack.problems.append(Problem("pack_failed", f"{path} did not load: {type(error).__name__}: {error}",
-                                     hint=_story(path)))  # fmt: skip
+        pack.problems.append(
+            Problem("pack_failed", f"{path} did not load: {type(error).__name__}: {error}", hint=_story(path))
+        )
     finally:
         if not pack.is_foreign and not was_enabled:
             standins.disable()
@@ -73,7 +74,7 @@ def _import(path: Path) -> ModuleType:
         name, path / "__init__.py" if is_folder else path, submodule_search_locations=[str(path)] if is_folder else None
     )
     if spec is None or spec.loader is None:
-        raise ImportError("it is no Python module")
+        raise ImportError("it is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -115,8 +116,13 @@ def _add_classes(pack: Pack, module: ModuleType) -> None:
         try:
             pack.types[name] = adapt(name, kind, str(titles.get(name) or name), pack.name, source)
         except Exception as error:
-            pack.problems.append(Problem("node_type_failed", f"the node type {name!r} of {pack.path} cannot be used: "
-                                         f"{type(error).__name__}: {error}", hint=_story(pack.path)))  # fmt: skip
+            pack.problems.append(
+                Problem(
+                    "node_type_failed",
+                    f"the node type {name!r} of {pack.path} cannot be used: {type(error).__name__}: {error}",
+                    hint=_story(pack.path),
+                )
+            )
 
 
 async def _nodes_of(entry: object) -> list[Any]:

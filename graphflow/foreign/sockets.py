@@ -1,4 +1,4 @@
-"""An Input of what INPUT_TYPES, or a description in /object_info, says: `["INT", {"default": 1, "min": 0}]`."""
+"""An Input of an entry of INPUT_TYPES, or of a description in /object_info: `["INT", {"default": 1, "min": 0}]`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ _DYNAMIC = ("COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICGROUP_V3
 
 
 def read_input(
-    name: str, spec: Any, required: bool, every: bool = False,
+    name: str,
+    spec: Any,
+    required: bool,
+    every: bool = False,
     again: Callable[[Settings], Any] | None = None,
-) -> Input:  # fmt: skip
+) -> Input:
     """`again(settings)` gives the spec anew, because the choices of some list folders."""
     text, listed, options = _parts(spec)
     rest = {key: value for key, value in options.items() if key not in _KNOWN and _is_json(value)}
@@ -40,10 +43,15 @@ def read_input(
     if not required and "default" in options and _is_json(options["default"]):
         rest["default"] = options["default"]
     common: dict[str, Any] = {
-        "name": name, "every": every, "lazy": bool(options.get("lazy") or options.get("rawLink")),
-        "raw": bool(options.get("rawLink")), "help": str(options.get("tooltip") or ""), "options": rest,
-        "socket": bool(options.get("forceInput")), "multiline": bool(options.get("multiline")),
-    }  # fmt: skip
+        "name": name,
+        "every": every,
+        "lazy": bool(options.get("lazy") or options.get("rawLink")),
+        "raw": bool(options.get("rawLink")),
+        "help": str(options.get("tooltip") or ""),
+        "options": rest,
+        "socket": bool(options.get("forceInput")),
+        "multiline": bool(options.get("multiline")),
+    }
     if text == "COMBO":
         free = bool(options.get("multi_select") or options.get("remote"))
         return Input(type=text, default=_first(default, listed), choice=_choice(listed, again), free=free, **common)
@@ -67,7 +75,7 @@ def read_group(groups: Mapping[str, Any], every: bool = False) -> dict[str, Inpu
 
 
 def type_name(kind: Any) -> str:
-    """The name of a socket type. Some packs make a text that is unequal to nothing, to say: any type."""
+    """The name of a socket type. Some packs make a text that is unequal to nothing; it means any type."""
     if isinstance(kind, (list, tuple)):
         return "COMBO"
     if not isinstance(kind, str):
@@ -100,22 +108,30 @@ def _dynamic(kind: str, options: Mapping[str, Any], default: Any, common: dict[s
         match = Match(str(template.get("template_id", "")), type_name(template.get("allowed_types", "*")))
         return Input(type=match.allowed, default=default, match=match, **common)
     if kind == "COMFY_DYNAMICCOMBO_V3":
-        variants = Variants({
-            str(option["key"]): read_group(option.get("inputs") or {}) for option in options.get("options", ())
-        })  # fmt: skip
+        variants = Variants(
+            {str(option["key"]): read_group(option.get("inputs") or {}) for option in options.get("options", ())}
+        )
         first = next(iter(variants.options), REQUIRED)
         choice = Choice(tuple(variants.options))
-        return Input(type="COMBO", default=first if default is REQUIRED else default, choice=choice, variants=variants,
-                     **common)  # fmt: skip
+        return Input(
+            type="COMBO", default=first if default is REQUIRED else default, choice=choice, variants=variants, **common
+        )
     if kind == "COMFY_AUTOGROW_V3":
         inner = template.get("input") or {}
         grow = Grow(
-            read_group(inner), str(template.get("prefix", "")), int(template.get("min", 1)),
-            int(template.get("max", 100)), tuple(template.get("names", ())), optional=not inner.get("required"),
-        )  # fmt: skip
+            read_group(inner),
+            str(template.get("prefix", "")),
+            int(template.get("min", 1)),
+            int(template.get("max", 100)),
+            tuple(template.get("names", ())),
+            optional=not inner.get("required"),
+        )
         return Input(type="*", default=default, grow=grow, **common)
-    rows = Rows(read_group(template.get("inputs") or template.get("input") or {}), int(template.get("min", 0)),
-                int(template.get("max", 100)))  # fmt: skip
+    rows = Rows(
+        read_group(template.get("inputs") or template.get("input") or {}),
+        int(template.get("min", 0)),
+        int(template.get("max", 100)),
+    )
     return Input(type="*", default=default, rows=rows, **common)
 
 

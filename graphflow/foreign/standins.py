@@ -97,7 +97,7 @@ def node_module() -> Any:
 
 
 def around() -> AbstractContextManager[object]:
-    """What node functions are called in (no gradients, say)."""
+    """The context in which node functions are called (without gradients, for example)."""
     stack = ExitStack()
     for provider in _providers():
         enter: Callable[[], AbstractContextManager[object]] = provider.around

@@ -1,4 +1,4 @@
-"""What counts for a foreign node besides its inputs, device, libraries and folders, and the files that it leaves behind."""
+"""A foreign node's fingerprint besides inputs, device, libraries and folders; and the files that it leaves behind."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .pack_source import PackSource
 __all__ = ["environment_of", "files_shown"]
 
 _TELL_FOLDERS = frozenset({"folder_paths", "nodes", "comfy_api"})
-"""Modules that tell a pack the folders of the run, or write into them."""
+"""Modules that give a pack the folders of the run, or write into them."""
 
 
 def environment_of(source: PackSource) -> Callable[[Settings], str]:
-    """What changes the results of a pack's nodes: see `NodeType.environment`."""
+    """Everything that changes the results of a pack's nodes: see `NodeType.environment`."""
 
     def environment(settings: Settings) -> str:
         parts = [standins.environment(settings), source.libraries]

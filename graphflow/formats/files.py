@@ -1,4 +1,5 @@
-"""A workflow file, whatever kind it is: JSON in the API format or in the editor's own, or a picture that carries them."""
+"""A workflow file, whatever kind it is: JSON in the API format or in the editor's own, or an image that carries
+them."""
 
 from __future__ import annotations
 
@@ -9,21 +10,21 @@ from typing import Any
 from ..document.api import parse, read_bytes, text_of
 from ..problem import InvalidWorkflow, Problem
 from .editor import is_editor_format
-from .embedded import is_picture, read_embedded
+from .embedded import is_image, read_embedded
 
 __all__ = ["WorkflowFile", "read_content", "read_file"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowFile:
-    """What a file holds: `data` in either format, and the editor's own file where there is one."""
+    """The content of a file: `data` in either format, and the editor's own file where there is one."""
 
     data: Any
     editor: dict[str, Any] | None = None
 
 
 def read_file(path: str | Path) -> WorkflowFile:
-    """Read the JSON of a file. A picture may carry both formats: the API format is what has run, so it leads.
+    """Read the JSON of a file. An image may carry both formats; the API format, which has run, takes precedence.
 
     Raises InvalidWorkflow.
     """
@@ -31,16 +32,16 @@ def read_file(path: str | Path) -> WorkflowFile:
 
 
 def read_content(content: bytes, path: str) -> WorkflowFile:
-    """What is in a file of this name. Raises InvalidWorkflow."""
-    if is_picture(content):
-        return _from_picture(path, read_embedded(content))
+    """The workflow in the bytes of a file; errors name it by `path`. Raises InvalidWorkflow."""
+    if is_image(content):
+        return _from_image(path, read_embedded(content))
     data = parse(text_of(content, path))
     return WorkflowFile(data, data if is_editor_format(data) else None)
 
 
-def _from_picture(path: str, texts: dict[str, str]) -> WorkflowFile:
+def _from_image(path: str, texts: dict[str, str]) -> WorkflowFile:
     if not texts:
-        raise InvalidWorkflow([Problem("no_workflow", f"{path} is a picture without a workflow in it")])
+        raise InvalidWorkflow([Problem("no_workflow", f"{path} is an image without a workflow in it")])
     editor = None
     if "workflow" in texts:
         try:
@@ -58,5 +59,5 @@ def _chunk(path: str, texts: dict[str, str], name: str) -> Any:
     try:
         return parse(texts[name])
     except InvalidWorkflow as error:
-        where = f"in the text {name!r} of the picture {path}: "
+        where = f"in the text {name!r} of the image {path}: "
         raise InvalidWorkflow([replace(each, message=where + each.message) for each in error.problems]) from None

@@ -1,4 +1,4 @@
-"""Descriptions of node types in the shape that the field's editor and clients read: GET /object_info.
+"""Descriptions of node types in the shape that ComfyUI's editor and clients read: GET /object_info.
 
     {"KSampler": {"input": {"required": {"model": ["MODEL", {}], "seed": ["INT", {"default": 0, ...}], ...}},
                   "input_order": {"required": ["model", "seed", ...]}, "output": ["LATENT"], ...}}
@@ -17,12 +17,21 @@ from ..nodetype.inputs import OPTIONAL, Input, members
 from ..nodetype.node import NodeType
 from ..settings import Settings
 
-__all__ = ["InputInfo", "NodeInfo", "NodeInfos", "OutputInfo", "RegistryInfos", "describe", "describe_all", "read_all",
-           "read_inputs"]  # fmt: skip
+__all__ = [
+    "InputInfo",
+    "NodeInfo",
+    "NodeInfos",
+    "OutputInfo",
+    "RegistryInfos",
+    "describe",
+    "describe_all",
+    "read_all",
+    "read_inputs",
+]
 
 
 def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
-    """One node type. Inputs with a widget count as required, as the field has it: their default is the widget's."""
+    """One node type. Inputs with a widget count as required, as in ComfyUI: their default is the widget's."""
     groups: dict[str, dict[str, Any]] = {"required": {}}
     for item in kind.inputs.values():
         required = item.required or (item.has_widget and item.default not in (None, OPTIONAL))
@@ -133,7 +142,7 @@ class OutputInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a description says of a node type: enough to tell widgets from sockets, and their order."""
+    """The description of a node type: its widgets and its sockets, in order."""
 
     name: str
     display_name: str
@@ -141,7 +150,7 @@ class NodeInfo:
     outputs: tuple[OutputInfo, ...] = ()
     is_output: bool = False
     is_foreign: bool = False
-    """Whether it comes from a pack that is not part of the program."""
+    """It comes from a pack that is not part of the program."""
 
     @classmethod
     def read(cls, name: str, data: Mapping[str, Any]) -> NodeInfo:
@@ -154,8 +163,14 @@ class NodeInfo:
             OutputInfo(str(names[index]) if index < len(names) else kind, kind) for index, kind in enumerate(types)
         )
         shown = data.get("display_name")
-        return cls(name, shown if isinstance(shown, str) and shown else name, inputs, outputs,
-                   data.get("output_node") is True, str(data.get("python_module")).startswith("custom_nodes."))  # fmt: skip
+        return cls(
+            name,
+            shown if isinstance(shown, str) and shown else name,
+            inputs,
+            outputs,
+            data.get("output_node") is True,
+            str(data.get("python_module")).startswith("custom_nodes."),
+        )
 
 
 NodeInfos = Mapping[str, NodeInfo]

@@ -1,4 +1,4 @@
-"""Text chunks of a PNG (tEXt, zTXt, iTXt), where the field keeps the workflow. PNG specification, section 11.3.4."""
+"""Text chunks of a PNG (tEXt, zTXt, iTXt), where ComfyUI keeps the workflow. PNG specification, section 11.3.4."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def read_text_chunks(data: bytes) -> dict[str, str]:
         try:
             keyword, _, rest = body.partition(b"\0")
             if kind == b"tEXt":
-                found[keyword.decode("latin-1")] = rest.decode("utf-8", "replace")
+                found[keyword.decode("latin-1")] = _decoded(rest)
             elif kind == b"zTXt":
-                found[keyword.decode("latin-1")] = _inflate(rest[1:]).decode("utf-8", "replace")
+                found[keyword.decode("latin-1")] = _decoded(_inflate(rest[1:]))
+            elif kind == b"comf":  # ComfyUI's own, in animations
+                found.setdefault(keyword.decode("latin-1"), _decoded(rest))
             elif kind == b"iTXt":
                 packed, rest = rest[0], rest[2:]
                 rest = rest.split(b"\0", 2)[2]
@@ -33,6 +35,14 @@ def read_text_chunks(data: bytes) -> dict[str, str]:
         except (zlib.error, IndexError):
             continue
     return found
+
+
+def _decoded(text: bytes) -> str:
+    """The specification says Latin-1, and many programs write UTF-8; what is valid UTF-8 is hardly ever anything else."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _inflate(data: bytes) -> bytes:

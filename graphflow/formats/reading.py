@@ -1,4 +1,4 @@
-"""Which format a workflow's data has, and the workflow in it."""
+"""Reads a workflow in whichever format its data has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..document.workflow import Workflow
 from ..problem import InvalidWorkflow, Problem
-from .editor import is_editor_format, to_prompt
+from .editor import is_editor_format, to_api
 from .object_info import NodeInfos
 
 __all__ = ["read"]
@@ -20,12 +20,17 @@ def read(data: Any, infos: NodeInfos | None = None) -> tuple[Workflow, list[Prob
     """
     if is_editor_format(data):
         if infos is None:
-            raise InvalidWorkflow([
-                Problem("editor_format", "this is the editor's own format (nodes and links lists), not the API format",
-                        hint="load it with an engine, which knows node types: Engine().load(...), or convert it first")
-            ])  # fmt: skip
-        converted = to_prompt(data, infos)
+            raise InvalidWorkflow(
+                [
+                    Problem(
+                        "editor_format",
+                        "this is the editor's own format (nodes and links lists), not the API format",
+                        hint="load it with an engine, which knows node types: Engine().load(...), or convert it first",
+                    )
+                ]
+            )
+        converted = to_api(data, infos)
         if converted.problems:
             raise InvalidWorkflow(converted.problems)
-        data = converted.prompt
+        data = converted.api
     return Workflow.read(data)

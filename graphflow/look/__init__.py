@@ -1,1 +1,1 @@
-"""How graphs, runs and results look: drawings, progress, notebooks."""
+"""The look of graphs, runs and results: drawings, progress, notebooks."""

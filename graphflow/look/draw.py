@@ -1,4 +1,4 @@
-"""A picture of a workflow: boxes in columns, curves for links, a colour for each kind of value. SVG or Mermaid text."""
+"""A drawing of a workflow: boxes in columns, curves for links, a colour for each kind of value. SVG or Mermaid text."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ __all__ = ["to_mermaid", "to_svg"]
 
 WIDTH, ROW, HEAD, FOOT, GAP_X, GAP_Y, MARGIN = 230, 18, 28, 8, 64, 22, 20
 COLOURS = {
-    "MODEL": "#8d7ae0", "CLIP": "#d9a514", "VAE": "#e0605e", "CONDITIONING": "#e58a2e", "LATENT": "#d667b0",
-    "IMAGE": "#3d8be0", "MASK": "#4ba36b", "INT": "#3fa39a", "FLOAT": "#3fa39a", "STRING": "#7f8c5b",
-}  # fmt: skip
+    "MODEL": "#8d7ae0",
+    "CLIP": "#d9a514",
+    "VAE": "#e0605e",
+    "CONDITIONING": "#e58a2e",
+    "LATENT": "#d667b0",
+    "IMAGE": "#3d8be0",
+    "MASK": "#4ba36b",
+    "INT": "#3fa39a",
+    "FLOAT": "#3fa39a",
+    "STRING": "#7f8c5b",
+}
 OTHERS = ("#6b7fa8", "#a8776b", "#6ba89a", "#8f6ba8", "#a8986b", "#5f93a8")
 STYLE = (
     "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#333a4d}.title{font-weight:600;fill:#111827}"
@@ -56,8 +64,11 @@ def to_svg(workflow: Workflow, types: Mapping[str, NodeType] | None = None) -> s
     boxes = _boxes(workflow, keys, wires, types or {})
     layout = lay_out(
         [(wire.source.node, wire.target) for wire in wires],
-        {key: box.height for key, box in boxes.items()}, WIDTH, GAP_X, GAP_Y,
-    )  # fmt: skip
+        {key: box.height for key, box in boxes.items()},
+        WIDTH,
+        GAP_X,
+        GAP_Y,
+    )
     links = list(_draw_links(wires, boxes, layout))
     body = [path for path, _ in links]
     for key, box in boxes.items():
@@ -117,7 +128,8 @@ def _draw_box(title: str, key: str, box: _Box, place: tuple[int, int]) -> Iterat
     x, y = place
     yield f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{box.height}" rx="8" class="node"/>'
     yield (
-        f'<path d="M{x + 0.5} {y + HEAD - 4}v-{HEAD - 12}q0 -7.5 8 -7.5h{WIDTH - 17}q8 0 8 7.5v{HEAD - 12}z" class="head"/>'
+        f'<path d="M{x + 0.5} {y + HEAD - 4}v-{HEAD - 12}q0 -7.5 8 -7.5h{WIDTH - 17}q8 0 8 7.5v{HEAD - 12}z"'
+        ' class="head"/>'
     )
     yield _text(x + 10, y + 17, "title", title, 26)
     yield _text(x + WIDTH - 10, y + 17, "id", key, 6)

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph go: columns from left to right, no two boxes over each other, long links between boxes.
+"""Places for the nodes of a graph: columns from left to right, no two boxes over each other, long links between boxes.
 
 Columns by distance from the start; inside a column each box is near the mean height of what it is linked to (the
 barycentre method of Sugiyama, Tagawa and Toda 1981), and a link that crosses columns holds a free line in each of them.

@@ -1,4 +1,4 @@
-"""The progress display in a terminal: a line a node. Where there is no terminal, a line for each node that ends."""
+"""The progress display: in a terminal a line for each node, elsewhere a line for each node that ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ __all__ = ["Display"]
 BAR = 24
 MARKS = {"waiting": "·", "running": "▸", "cached": "≡", "done": "✓", "failed": "✗", "stopped": "–"}
 STYLES = {
-    "waiting": "dim", "running": "bold cyan", "cached": "blue", "done": "green", "failed": "bold red", "stopped": "yellow",
-}  # fmt: skip
+    "waiting": "dim",
+    "running": "bold cyan",
+    "cached": "blue",
+    "done": "green",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
 
 
 @dataclass(slots=True)
@@ -99,8 +104,11 @@ class Display:
         count = {
             state: sum(line.state == state for line in self._lines.values()) for state in ("done", "cached", "failed")
         }
-        parts = [f"{count[state]} {word}" for state, word in (("done", "ran"), ("cached", "cached"), ("failed", "failed"))
-                 if count[state]]  # fmt: skip
+        parts = [
+            f"{count[state]} {word}"
+            for state, word in (("done", "ran"), ("cached", "cached"), ("failed", "failed"))
+            if count[state]
+        ]
         style = {"done": "green", "cancelled": "yellow"}.get(status, "red")
         self._footer = Text.assemble(
             (status, f"bold {style}"), f" in {seconds:.2f} s", (f"  {', '.join(parts)}", "dim")
@@ -153,9 +161,11 @@ class Display:
         full = min(BAR, BAR * line.step // line.total)
         bars = ("━", "╌") if self._console.encoding.startswith("utf") else ("#", "-")
         return Text.assemble(
-            (bars[0] * full, style), (bars[1] * (BAR - full), "bright_black"),
-            (f" {line.step}/{line.total}", style), (f"  {seconds}", "dim"),
-        )  # fmt: skip
+            (bars[0] * full, style),
+            (bars[1] * (BAR - full), "bright_black"),
+            (f" {line.step}/{line.total}", style),
+            (f"  {seconds}", "dim"),
+        )
 
 
 def _seconds(seconds: float) -> str:

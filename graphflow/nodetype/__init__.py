@@ -1,1 +1,1 @@
-"""What a node type is: its inputs, outputs and wire types, its context, and the digest of its source."""
+"""Node types: their inputs, outputs and wire types, the context of a call, and the digest of their source."""

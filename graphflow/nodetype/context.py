@@ -1,4 +1,4 @@
-"""What a node may ask of the run it is part of: progress, preview, cancellation, folders."""
+"""The side of a run that a node sees: progress, preview, cancellation, folders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..cache import Checkpoint
-from ..document.workflow import Node
 from ..events import Event as RunEvent
 from ..events import Message, Picture, Progress, Text
 from ..problem import Cancelled
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..cache import Checkpoint
+    from ..document.node import Node
+    from .numbering import Numbering
 
 __all__ = ["Context"]
 
@@ -22,8 +25,20 @@ __all__ = ["Context"]
 class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
-    __slots__ = ("_cancel", "_checkpoint", "_emit", "call", "claims", "display", "extra_pnginfo", "graph", "node_id",
-                 "settings", "workflow_json")  # fmt: skip
+    __slots__ = (
+        "_cancel",
+        "_checkpoint",
+        "_emit",
+        "call",
+        "claims",
+        "display",
+        "extra_pnginfo",
+        "graph",
+        "node_id",
+        "numbering",
+        "settings",
+        "workflow_json",
+    )
 
     def __init__(
         self,
@@ -39,10 +54,12 @@ class Context:
         call: int = 0,
         display: str | None = None,
         graph: Mapping[str, Node] | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
         self.node_id = node_id
         self.call: int | str = call
-        """Which of the node's calls this is, where a list is mapped; `0.2` is the second that the node makes itself."""
+        """The number of this call of the node, where a list is mapped; `0.2` is the second that the node makes
+        itself."""
         self.display = display
         """The node of the workflow that this one was made by, if a node expanded into it."""
         self.graph: Mapping[str, Node] = graph if graph is not None else {}
@@ -50,14 +67,16 @@ class Context:
         self.settings = settings
         self.workflow_json = workflow_json
         self.claims = claims
-        """Where a named run notes the files it has written, so that it writes none twice if it has to start again."""
+        """The folder in which a named run notes the files it has written: a run that starts again writes none twice."""
         self.extra_pnginfo = extra_pnginfo or {}
+        self.numbering = numbering
+        """The numbers of the files of a sweep, which belong to variants; None: the next free ones."""
         self._emit = emit
         self._cancel = cancel
         self._checkpoint = checkpoint
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
-        """Tell how far the node is; raises Cancelled when the run is to stop.
+        """Report how far the node is. Raises Cancelled when the run is to stop.
 
         `preview` makes a small JPEG if somebody wants to look; it may be called later, from any thread, or never.
         """
@@ -65,25 +84,27 @@ class Context:
         self._emit(Progress(self.node_id, step, total, preview, self.display))
 
     def metadata(self) -> dict[str, str]:
-        """The texts that a saved file carries: the workflow as `prompt`, and `extra_pnginfo`; none if the settings say so."""
+        """The texts that a saved file carries: the workflow as `prompt`, and `extra_pnginfo`; none where the settings
+        switch them off."""
         if not self.settings.metadata:
             return {}
         return {key: json.dumps(value) for key, value in {"prompt": self.workflow_json(), **self.extra_pnginfo}.items()}
 
     def show(self, make: Callable[[], bytes], type: str = "image/png", is_result: bool = True) -> None:
-        """Give a picture to whoever listens to the run, in no file; `make` makes it, in the format `type`.
+        """Give an image to the listeners of the run without a file; `make` makes it, in the format `type`.
 
-        A result reaches every listener, in order. A look at work in progress (`is_result=False`) may be made later or never.
+        A result reaches every listener, in order. A look at work in progress (`is_result=False`) may be made later or
+        never.
         """
         self.check_cancelled()
         self._emit(Picture(self.node_id, make, type, is_result, self.display))
 
     def say(self, text: str, node_id: str | None = None) -> None:
-        """Tell in a line of text what the node, or another one, is doing; the newest counts."""
+        """Report in a line of text what the node, or another one, is doing; the newest counts."""
         self._emit(Text(node_id or self.node_id, text))
 
     def send(self, type: str, data: Any) -> None:
-        """Tell whoever listens to the run something that has no other form; JSON."""
+        """Give the listeners of the run something that has no other form; JSON."""
         self._emit(Message(self.node_id, type, data))
 
     def restore(self) -> Any:
@@ -98,7 +119,8 @@ class Context:
     def within(self, number: int) -> Context:
         """For the node function that this node calls as its first, second ... one.
 
-        Its files are told from those of the others, and it keeps no state to go on from: that of another would be found.
+        Its files are kept apart from those of the others. It keeps no state to go on from: it would find that of
+        another.
         """
         inner = copy(self)
         inner.call = f"{self.call}.{number}"

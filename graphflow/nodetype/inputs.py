@@ -1,7 +1,7 @@
 """The inputs and outputs of a node type, and the inputs that depend on what is given.
 
-Most node types have a fixed set of inputs. Three kinds grow from what a workflow gives, under dotted names:
-*variants* (`resize_type` is a choice, `resize_type.width` exists while it says so), *grown* inputs (`images.image0`,
+Most node types have a fixed set of inputs. Three kinds grow from what a workflow gives, under dotted names: *variants*
+(`resize_type` is a choice, `resize_type.width` exists for some of its options), *grown* inputs (`images.image0`,
 `images.image1` ... as many as are linked) and *rows* (`points.0.x`, `points.1.x` ...). `flatten` lists what exists for
 given inputs, `nest` puts the flat values together for the node function.
 """
@@ -16,10 +16,22 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants, Wire
+from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+from .wires import Wire
 
-__all__ = ["Each", "Every", "Input", "Lazy", "NotComputed", "Output", "flatten", "members", "nest", "parse_input",
-           "parse_output"]  # fmt: skip
+__all__ = [
+    "Each",
+    "Every",
+    "Input",
+    "Lazy",
+    "NotComputed",
+    "Output",
+    "flatten",
+    "members",
+    "nest",
+    "parse_input",
+    "parse_output",
+]
 
 T = TypeVar("T")
 REQUIRED: Any = inspect.Parameter.empty
@@ -87,7 +99,7 @@ class Input:
     raw: bool = False
     """The node gets the link itself, as [id, output], to put it into an expansion."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What else an editor is to be told, in the field's own words."""
+    """More options for an editor, by ComfyUI's names."""
 
     @property
     def required(self) -> bool:
@@ -113,11 +125,11 @@ class Output:
     help: str = ""
 
 
-# -- from annotations ---------------------------------------------------------------------------------------------------
+# -- from annotations -------------------------------------------------------------------------------------------------
 
 
 def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
-    """The input that a parameter declares; raises TypeError where its annotation is no socket type."""
+    """The input that a parameter declares; raises TypeError where its annotation is not a socket type."""
     lazy = every = False
     annotation, marks = _unwrap(annotation)
     if get_origin(annotation) in (Lazy, Every):
@@ -140,14 +152,26 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
         kind = wire.name if wire else "COMBO" if choice else _PLAIN.get(annotation)
     if kind is None:
         raise TypeError(
-            f"input {name!r}: {annotation!r} is no socket type; annotate it with Annotated[..., Wire('NAME')]"
+            f"input {name!r}: {annotation!r} is not a socket type; annotate it with Annotated[..., Wire('NAME')]"
         )
     return Input(
-        name, kind, default, range=find(Range), choice=choice, multiline=multiline is not None,
-        seed=find(Seed) is not None, upload=find(Upload) is not None, lazy=lazy, every=every,
-        help=text.text if text else "", match=match, variants=variants, grow=grow, rows=rows,
+        name,
+        kind,
+        default,
+        range=find(Range),
+        choice=choice,
+        multiline=multiline is not None,
+        seed=find(Seed) is not None,
+        upload=find(Upload) is not None,
+        lazy=lazy,
+        every=every,
+        help=text.text if text else "",
+        match=match,
+        variants=variants,
+        grow=grow,
+        rows=rows,
         options={"dynamicPrompts": True} if multiline is not None and multiline.words else {},
-    )  # fmt: skip
+    )
 
 
 def parse_output(name: str | None, annotation: Any) -> Output:
@@ -177,7 +201,8 @@ def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def members(declared: Any) -> Mapping[str, Input]:
-    """What a variant or a template declares: a dataclass, a mapping of inputs, one annotation, or None (nothing)."""
+    """The inputs that a variant or a template declares: a dataclass, a mapping of inputs, one annotation, or None
+    (nothing)."""
     if declared is None:
         return {}
     return declared if isinstance(declared, Mapping) else _declared(declared)
@@ -238,9 +263,12 @@ def _grown(item: Input, grow: Grow, given: Mapping[str, Any], prefix: str) -> It
 
 def _rows_given(given: Mapping[str, Any], prefix: str, rows: Rows) -> int:
     numbers = [
-        int(head) + 1 for key in given if key.startswith(prefix)
-        for head in [key[len(prefix):].partition(".")[0]] if head.isdecimal() and len(head) < 6
-    ]  # fmt: skip
+        int(head) + 1
+        for key in given
+        if key.startswith(prefix)
+        for head in [key[len(prefix) :].partition(".")[0]]
+        if head.isdecimal() and len(head) < 6
+    ]
     return min(max([rows.min, *numbers]), rows.max)
 
 

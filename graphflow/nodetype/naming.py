@@ -1,4 +1,4 @@
-"""Names of node types, inputs and wire types in Python, where the field's own are no Python names."""
+"""Names of node types, inputs and wire types in Python, where ComfyUI's own are not Python names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from .node import NodeType
 from .types import Grow
 
 __all__ = [
-    "argument_names", "function_names", "grown_names", "identifier", "own_arguments", "possible_inputs", "python_name",
-    "spread", "wire_classes",
-]  # fmt: skip
+    "argument_names",
+    "function_names",
+    "grown_names",
+    "identifier",
+    "own_arguments",
+    "possible_inputs",
+    "python_name",
+    "spread",
+    "wire_classes",
+]
 
 # Names that a stub needs for itself.
 _RESERVED = frozenset(
@@ -96,7 +103,7 @@ def possible_inputs(inputs: Iterable[Input], prefix: str = "") -> dict[str, list
 
 
 def python_name(kind: NodeType, name: str) -> str | None:
-    """What the input is called in a call; None where no Python name will do, so that it is given by `**{name: ...}`."""
+    """The name of the input in a call; None where Python has no such name, so that it is given by `**{name: ...}`."""
     head, dot, _ = name.partition(".")
     python = name.replace(".", "__") if dot and head in kind.inputs and kind.inputs[head].is_dynamic else name
     if not python.isidentifier() or python != unicodedata.normalize("NFKC", python):
@@ -128,5 +135,5 @@ def grown_names(grow: Grow) -> Iterator[str]:
 
 
 def own_arguments(kind: NodeType) -> tuple[str, str]:
-    """What the id and the title of the node are called: `id_` where an input is called `id`."""
+    """The names of the arguments for the node's id and title: `id_` where an input is called `id`."""
     return ("id_" if "id" in kind.inputs else "id"), ("title_" if "title" in kind.inputs else "title")

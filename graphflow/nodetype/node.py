@@ -24,18 +24,29 @@ from .source import code_digest, has_file, text_digest
 from .source_files import home_of
 
 __all__ = [
-    "ALWAYS", "Blocked", "Each", "Every", "Expansion", "Input", "Lazy", "NodeType", "NotComputed", "Output", "Ui", "node",
-]  # fmt: skip
+    "ALWAYS",
+    "Blocked",
+    "Each",
+    "Every",
+    "Expansion",
+    "Input",
+    "Lazy",
+    "NodeType",
+    "NotComputed",
+    "Output",
+    "Ui",
+    "node",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 ALWAYS = "always"
-"""What `outside` answers when the node has to run this time, whatever ran before."""
+"""The answer of `outside` when the node has to run this time, whatever ran before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ui(Generic[T]):
-    """What an output node shows besides its outputs, as JSON: `Ui({"images": [...]})`.
+    """The things that an output node shows besides its outputs, as JSON: `Ui({"images": [...]})`.
 
     Annotate with `-> Ui`, or with `-> Ui[Image]` where there are outputs, too.
     """
@@ -49,8 +60,8 @@ class Expansion(Generic[T]):
     """More graph in place of a result: `-> Expansion[Image]`.
 
     `nodes` is a workflow or its JSON; its ids are the expansion's own (the run puts the parent's id before them).
-    Literals in it may be any value. `outputs` are values, or Links to nodes of the expansion. A node may expand into one
-    of its own type, which makes a loop.
+    Literals in it may be any value. `outputs` are values, or Links to nodes of the expansion. A node may expand into
+    one of its own type, which makes a loop.
     """
 
     nodes: Any
@@ -81,23 +92,27 @@ class NodeType:
     settings: str | None = None
     """Name of the parameter that receives the Settings, likewise."""
     outside: Callable[..., str] | None = None
-    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS. It is asked before
-    the run, and after the call again. Where an input that it names as a parameter is linked, it is asked when the value is
-    there, once for each call."""
+    """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS. It is asked
+    before the run, and after the call again. Where an input that it names as a parameter is linked, it is asked when
+    the value is there, once for each call."""
     effect: Callable[..., str | None] | None = None
-    """`effect(settings, ui) -> str`: in what state the files are that it has written, or None where one is gone. A result
-    is a hit while that is as the node left it."""
+    """`effect(settings, ui) -> str`: in what state the files are that it has written, or None where one is gone. A
+    result is a hit while that is as the node left it."""
     environment: Callable[[Settings], str] | None = None
     """`environment(settings) -> str`: what else changes its numbers (device, versions of libraries)."""
     stated_version: str | None = None
     extra: Input | None = None
-    """What an input must be that is not declared; None: there is no such input."""
+    """The declaration of all inputs that are not declared one by one; None: there are no others."""
     check: Callable[..., Iterable[tuple[str | None, str]]] | None = None
-    """`check(settings, literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations say."""
+    """`check(settings, literals, linked types) -> [(input or None, what is wrong)]`, besides what the declarations
+    state."""
     unchecked: frozenset[str] = frozenset()
-    """Inputs that only `check` judges."""
+    """Inputs whose literals only `check` judges."""
+    checks_links: bool = False
+    """`check` judges the types of all links, and nothing else does."""
     fills_in: bool = True
-    """A workflow may leave inputs out that have a default; else the defaults are only what an editor or a script begins with."""
+    """A workflow may leave inputs out that have a default; else the defaults are only what an editor or a script begins
+    with."""
     expands: bool = False
     by_id: bool = False
     """Its result depends on the id of the node."""
@@ -106,9 +121,9 @@ class NodeType:
     is_loose: bool = False
     """So is its code."""
     hidden: Mapping[str, str] = field(default_factory=dict)
-    """What a foreign node asks of its run, by parameter name."""
+    """The things that a foreign node asks of its run, by parameter name."""
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """What else an editor is to be told, in the field's own words (`deprecated`, `experimental` ...)."""
+    """More facts for an editor, by ComfyUI's names (`deprecated`, `experimental` ...)."""
     declared: float = field(default_factory=time.time, compare=False, repr=False)
     """When its code was loaded, Unix time."""
 
@@ -123,7 +138,7 @@ class NodeType:
 
     @cached_property
     def is_dynamic(self) -> bool:
-        """Which inputs exist depends on what is given."""
+        """Some inputs exist only when others have certain values."""
         return self.extra is not None or any(item.is_dynamic for item in self.inputs.values())
 
     @cached_property
@@ -144,7 +159,8 @@ class NodeType:
 
     @property
     def version(self) -> str:
-        """What tells its code from any other of this name: the stated version and whose it is, or a digest of the source.
+        """The identity of its code among all of this name: the stated version and whose it is, or a digest of the
+        source.
 
         Code in a folder of node files, or in a notebook, is nobody's by name, so a digest of its text counts besides a
         stated version.
@@ -182,6 +198,7 @@ class NodeType:
         if not self.is_dynamic:
             return values
         found = nest(self.inputs.values(), values)
+        found |= {name: value for name, value in values.items() if name in self.hidden}
         if self.extra is not None:
             dynamic = tuple(f"{item.name}." for item in self.inputs.values() if item.is_dynamic)
             for name, value in values.items():
@@ -230,12 +247,28 @@ def node(
                 inputs[parameter.name] = parse_input(parameter.name, annotation, parameter.default)
         outputs, expands = _outputs(hints.get("return"))
         function.node_type = NodeType(  # type: ignore[attr-defined]
-            name=name, function=function, inputs=inputs, outputs=outputs, category=category,
-            display_name=display_name or name, help=inspect.getdoc(function) or "", is_output=output,
-            deterministic=deterministic, lane=lane, together=together, context=context, settings=settings, outside=outside,
-            effect=effect, environment=environment, stated_version=version, extra=extra, check=check,
-            unchecked=frozenset(unchecked), expands=expands,
-        )  # fmt: skip
+            name=name,
+            function=function,
+            inputs=inputs,
+            outputs=outputs,
+            category=category,
+            display_name=display_name or name,
+            help=inspect.getdoc(function) or "",
+            is_output=output,
+            deterministic=deterministic,
+            lane=lane,
+            together=together,
+            context=context,
+            settings=settings,
+            outside=outside,
+            effect=effect,
+            environment=environment,
+            stated_version=version,
+            extra=extra,
+            check=check,
+            unchecked=frozenset(unchecked),
+            expands=expands,
+        )
         return function
 
     return declare

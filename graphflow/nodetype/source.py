@@ -1,13 +1,13 @@
 """A digest of the code behind a node, so that an edit of the code is a miss.
 
-It covers the code that runs, as far as it is in the node's own package or not installed: the function, and what it names,
-whichever module that is in: functions, classes with their methods and attributes, and the values of module variables,
-closures and defaults. And it covers the text of the modules in which these lie and of all that they import, at the top or
-inside functions. Text and code both count, because Python may run what the text said earlier.
+It covers the code that runs, as far as it is in the node's own package or not installed: the function, and what it
+names, whichever module that is in: functions, classes with their methods and attributes, and the values of module
+variables, closures and defaults. And it covers the text of the modules in which these lie and of all that they import,
+at the top or inside functions. Text and code both count, because Python may run an earlier text of the file.
 
-It does not cover other installed libraries (a node states them by `environment=`), files that code reads when it is called
-(`outside=`), and variables of modules that are imported inside functions. What cannot be told, such as an open file,
-makes the digest new in each process: a miss.
+It does not cover other installed libraries (a node states them by `environment=`), files that code reads when it is
+called (`outside=`), and variables of modules that are imported inside functions. What has no stable digest, such as an
+open file, makes the digest new in each process: a miss.
 """
 
 from __future__ import annotations
@@ -44,10 +44,19 @@ __all__ = ["code_digest", "has_file", "text_digest"]
 _WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
 _MOST_PARTS = 100_000
 _STATELESS = (
-    logging.Logger, type(threading.Lock()), type(threading.RLock()), threading.local, ContextVar, weakref.ref,
-    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet, GetSetDescriptorType, MemberDescriptorType,
-)  # fmt: skip
-"""What a program needs to work, whose state says nothing of a result."""
+    logging.Logger,
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.local,
+    ContextVar,
+    weakref.ref,
+    weakref.WeakKeyDictionary,
+    weakref.WeakValueDictionary,
+    weakref.WeakSet,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
+"""Modules that a program needs to work; their state does not change a result."""
 
 
 def code_digest(function: Callable[..., Any], loaded: float) -> str:
@@ -62,8 +71,8 @@ def text_digest(function: Callable[..., Any], loaded: float) -> str:
 
 
 def has_file(function: Callable[..., Any]) -> bool:
-    """Whether the code lies in a file; what was typed in, in a notebook, can be typed again, and then is another. Notebooks
-    name files that are not there."""
+    """Whether the code lies in a file; what was typed in, in a notebook, can be typed again, and then is another.
+    Notebooks name files that are not there."""
     code = getattr(function, "__code__", None)
     return code is None or os.path.isfile(code.co_filename)
 
@@ -81,7 +90,7 @@ def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:
 
 
 class _Reader:
-    """Walks through code and values, each once. `parts` say what they are, `files` in which they lie, with their roots."""
+    """Walks through code and values, each once. `parts` describe them, `files` hold them, with their roots."""
 
     def __init__(self, values: bool, package: str) -> None:
         """`package` is the one of the node; its code counts even where it is installed."""
@@ -141,6 +150,8 @@ class _Reader:
         if not is_own_code:  # a decorator of a library: what it wraps is its user's
             self._name(function.__module__, function.__qualname__)
             self._all(item for item in cells if isinstance(item, FunctionType))
+            tables = [item for item in cells if type(item) is dict]  # that of a single dispatch
+            self._all(item for table in tables for item in table.values() if isinstance(item, FunctionType))
             return
         self._name(function.__qualname__)
         self._text_of(sys.modules.get(home.get("__name__", "")))
@@ -148,7 +159,13 @@ class _Reader:
         self._all(cells)
         self._all(function.__defaults__ or ())
         self.read(function.__kwdefaults__)
-        self._variables(home, _names(code), set())
+        attributes = {name: value for name, value in vars(function).items() if name != "node_type"}
+        if attributes:
+            self.read(attributes)
+        names = _names(code)
+        if names & _ANY_VARIABLE:
+            names |= _own_names(home)
+        self._variables(home, names, set())
 
     def _variables(self, home: Mapping[str, Any], names: set[str], entered: set[int]) -> None:
         """The variables of these names; of each module among them, once, those of these names as well."""
@@ -159,7 +176,8 @@ class _Reader:
             if isinstance(value, ModuleType) and is_own(value, self._package) and id(value) not in entered:
                 entered.add(id(value))
                 self._text_of(value)
-                self._variables(vars(value), names, entered)
+                by_name = names & _ANY_ATTRIBUTE
+                self._variables(vars(value), names | _own_names(vars(value)) if by_name else names, entered)
 
     def _class(self, kind: type) -> None:
         self._name(kind.__module__, kind.__qualname__)
@@ -167,6 +185,8 @@ class _Reader:
         if not is_own(module, self._package) and vars(builtins).get(kind.__name__, kind) is kind:
             return
         self._text_of(module)
+        if type(kind) is not type:
+            self.read(type(kind))
         self._all(kind.__mro__[1:])
         for name, value in sorted(vars(kind).items()):
             if callable(value) or isinstance(value, _WRAPPERS) or not name.startswith(("__", "_abc_")):
@@ -218,6 +238,15 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not cell
     except ValueError:
         return False
+
+
+_ANY_VARIABLE = frozenset({"globals", "eval", "exec"})
+_ANY_ATTRIBUTE = frozenset({"getattr", "vars"})
+"""Code that uses one of these may read a variable whose name is not in it: then all of them count."""
+
+
+def _own_names(variables: Mapping[str, Any]) -> set[str]:
+    return {name for name in variables if not name.startswith("__")}
 
 
 def _names(code: CodeType) -> set[str]:

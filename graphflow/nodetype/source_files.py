@@ -1,4 +1,5 @@
-"""The files that code comes from: those that a Python file imports, in its own package or not installed, and their digests."""
+"""The files that code comes from: those that a Python file imports, in its own package or not installed, and their
+digests."""
 
 from __future__ import annotations
 
@@ -15,16 +16,24 @@ from pathlib import Path
 from types import ModuleType
 
 __all__ = [
-    "file_of", "found_on_path", "home_of", "is_installed", "is_library", "is_own", "root_of", "texts_digest", "with_imported",
-]  # fmt: skip
+    "file_of",
+    "found_on_path",
+    "home_of",
+    "is_installed",
+    "is_library",
+    "is_own",
+    "root_of",
+    "texts_digest",
+    "with_imported",
+]
 
 _LOADS_BY_NAME = frozenset({"import_module", "__import__", "spec_from_file_location", "run_path", "run_module"})
 """Functions that import what only they know."""
 
 
 def is_installed(file: str | None) -> bool:
-    """Whether code of this file belongs to Python, to an installed package, or to this engine: such code is known by the
-    versions that a node states. Code that was typed in (`<stdin>`) is nobody's but the user's."""
+    """Whether code of this file belongs to Python, to an installed package, or to this engine: such code is known by
+    the versions that a node states. Code that was typed in (`<stdin>`) is nobody's but the user's."""
     if not file:
         return True
     return file.startswith("<frozen") if file.startswith("<") else _is_below_installed(file)
@@ -118,7 +127,7 @@ def _text(path: Path, state: State) -> bytes:
 
 @cache
 def _imports(path: Path, root: Path, state: State) -> tuple[tuple[Path, Path], ...]:
-    """Files that a file imports, each with its root; `state` tells one text of it from another. Where it imports by a
+    """Files that a file imports, each with its root; `state` differs for each text of it. Where it imports by a
     name that is not in its text, all files below the root count."""
     if path.suffix != ".py":
         return ()
@@ -149,12 +158,13 @@ def _imports(path: Path, root: Path, state: State) -> tuple[tuple[Path, Path], .
 
 
 def _words(node: ast.AST) -> set[str | None]:
-    """What a name, or an attribute of something, is called."""
+    """The dotted text of a name, or of an attribute of something."""
     return {getattr(node, "id", None), getattr(node, "attr", None)}
 
 
 def _all_below(root: Path) -> list[Path]:
-    """The Python files of a package; of a folder that is none, which may be anybody's home, those that lie in it itself."""
+    """The Python files of a package; of a folder that is not one, which may be anybody's home, those that lie in it
+    itself."""
     found = root.rglob("*.py") if (root / "__init__.py").is_file() else root.glob("*.py")
     return [path.resolve() for path in found if "site-packages" not in path.relative_to(root).parts]
 

@@ -1,29 +1,18 @@
-"""Wire types (what a socket carries) and widget annotations (how a literal is entered).
+"""Widget annotations: how the literal of an input is entered, and inputs that bring others.
 
-A wire type is an `Annotated` alias, so that a node function stays a plain typed Python function:
-`Image` is `Annotated[Any, Wire("IMAGE")]`. The engine compares names only; it never looks into a value.
+`steps: Annotated[int, Range(1, 100)]`; `wires` has the types of what links carry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = [
-    "AnyType", "Choice", "ClipHandle", "Conditioning", "Grow", "Help", "Image", "Latent", "Mask", "Match", "ModelHandle",
-    "Multiline", "Range", "Rows", "Seed", "Upload", "VaeHandle", "Variants", "Wire", "compatible",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """The name of a socket type. `*` goes with everything; `A,B` is a union."""
-
-    name: str
+__all__ = ["Choice", "Grow", "Help", "Match", "Multiline", "Range", "Rows", "Seed", "Upload", "Variants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +28,16 @@ class Range:
 class Choice:
     """A literal out of a list; a function of the settings where the list depends on folders.
 
-    Options are texts, or, in some node packs, numbers or booleans: true is no 1, "2" is no 2.
+    Options are texts, or, in some node packs, numbers or booleans: true is not 1, "2" is not 2.
     """
 
     options: Sequence[Any] | Callable[[Settings], Sequence[Any]]
     folder: str = ""
-    """Where the options are files: the folder that holds them, as a user knows it (`models/vae`)."""
+    """For options that are files: their folder, as a user knows it (`models/vae`)."""
     elsewhere: Callable[[Settings, str], str | None] | None = None
-    """Reads a value that is no option and may still name something, as `x.png [output]` names a file of another folder: its
-    canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not there."""
+    """Reads a value that is not an option and may still name something, as `x.png [output]` names a file of another
+    folder: its canonical form; None where it is not written like that. Raises GraphFlowError where what it names is not
+    there."""
 
     def names(self, settings: Settings) -> Sequence[Any]:
         return self.options(settings) if callable(self.options) else self.options
@@ -68,7 +58,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A choice that an editor can add to by uploading a picture."""
+    """A choice that an editor can add to by uploading an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +110,3 @@ class Rows:
     template: Any
     min: int = 0
     max: int = 100
-
-
-AnyType = Annotated[Any, Wire("*")]
-Image = Annotated[Any, Wire("IMAGE")]
-"""float32 [B,H,W,C] in 0..1."""
-Mask = Annotated[Any, Wire("MASK")]
-"""float32 [B,H,W] in 0..1."""
-Latent = Annotated[Any, Wire("LATENT")]
-"""A mapping with `samples` [B,C,H/8,W/8]."""
-Conditioning = Annotated[Any, Wire("CONDITIONING")]
-"""A list of (embedding [B,T,D], options)."""
-ModelHandle = Annotated[Any, Wire("MODEL")]
-ClipHandle = Annotated[Any, Wire("CLIP")]
-VaeHandle = Annotated[Any, Wire("VAE")]
-
-
-def compatible(output: str, wanted: str) -> bool:
-    """Whether an output of one socket type may feed an input of another."""
-    if output == wanted or output == "*" or wanted == "*":
-        return True
-    if "," in output or "," in wanted:
-        return any(compatible(one.strip(), other.strip()) for one in output.split(",") for other in wanted.split(","))
-    return {output, wanted} == {"COMBO", "STRING"} or (output == "INT" and wanted == "FLOAT")

@@ -1,4 +1,4 @@
-"""What changed from one workflow to another, node by node, whatever their ids are now."""
+"""The changes from one workflow to another, node by node, whatever their ids are now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..document.node import links_of, sources_of
 from ..document.walks import sources_first
 from ..document.workflow import Link, Workflow
-from .sameness import constant_text, recipes
+from .sameness import constant_text, signatures
 
 __all__ = ["Change", "Difference", "InputChange", "diff"]
 
@@ -36,7 +36,7 @@ class Change:
     title: str | None
     inputs: tuple[InputChange, ...] = ()
     title_before: str | None = None
-    """Where the title has changed."""
+    """The title of before, where it has changed."""
 
     @property
     def moved(self) -> bool:
@@ -76,9 +76,11 @@ def diff(before: Workflow, after: Workflow) -> Difference:
             moved.append(change)
     found = set(partner.values())
     return Difference(
-        tuple(key for key in before if key not in partner), tuple(key for key in after if key not in found),
-        tuple(changed), tuple(moved),
-    )  # fmt: skip
+        tuple(key for key in before if key not in partner),
+        tuple(key for key in after if key not in found),
+        tuple(changed),
+        tuple(moved),
+    )
 
 
 def _match(before: Workflow, after: Workflow) -> dict[str, str]:
@@ -90,15 +92,15 @@ def _match(before: Workflow, after: Workflow) -> dict[str, str]:
         partner[old] = new
         del free[new]
 
-    old_recipes, new_recipes = recipes(before), recipes(after)
+    old_signatures, new_signatures = signatures(before), signatures(after)
     for key in before:
-        if key in after and old_recipes[key] == new_recipes[key]:
+        if key in after and old_signatures[key] == new_signatures[key]:
             pair(key, key)
     same: dict[str, list[str]] = {}
     for key in free:
-        same.setdefault(new_recipes[key], []).append(key)
+        same.setdefault(new_signatures[key], []).append(key)
     for key in before:
-        twins = same.get(old_recipes[key])
+        twins = same.get(old_signatures[key])
         if key not in partner and twins:
             pair(key, _like(before, key, after, twins))
             twins.remove(partner[key])
@@ -135,16 +137,23 @@ def _match_alike(before: Workflow, after: Workflow, partner: dict[str, str], fre
 
 
 def _likeness(
-    before: Workflow, after: Workflow, old: str, new: str, partner: dict[str, str], left: dict[str, Link],
+    before: Workflow,
+    after: Workflow,
+    old: str,
+    new: str,
+    partner: dict[str, str],
+    left: dict[str, Link],
     right: dict[str, Link],
-) -> float:  # fmt: skip
+) -> float:
     """The share of inputs that agree, 0 to 1; a title of its own that agrees counts as one more."""
     a, b = before[old], after[new]
     names = a.inputs.keys() | b.inputs.keys()
     equal = sum(
-        name in a.inputs and name in b.inputs and _same(a.inputs[name], b.inputs[name], left.get(name), right.get(name), partner)
+        name in a.inputs
+        and name in b.inputs
+        and _same(a.inputs[name], b.inputs[name], left.get(name), right.get(name), partner)
         for name in names
-    )  # fmt: skip
+    )
     title = a.title is not None and a.title == b.title
     return (equal + title) / max(1, len(names) + title)
 
@@ -156,9 +165,14 @@ def _same(old: Any, new: Any, left: Link | None, right: Link | None, partner: di
 
 
 def _compare(
-    before: Workflow, after: Workflow, old: str, new: str, partner: dict[str, str], left: dict[str, Link],
+    before: Workflow,
+    after: Workflow,
+    old: str,
+    new: str,
+    partner: dict[str, str],
+    left: dict[str, Link],
     right: dict[str, Link],
-) -> Change:  # fmt: skip
+) -> Change:
     a, b = before[old], after[new]
     inputs = []
     for name in _names(a.inputs, b.inputs):

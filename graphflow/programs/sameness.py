@@ -1,4 +1,4 @@
-"""What makes two nodes of unbound workflows the same: type, constants, and the sameness of what they are linked to."""
+"""Sameness of nodes in unbound workflows: equal type, equal constants, and linked to nodes that are the same."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ..document.node import links_of, sources_of
 from ..document.walks import sources_first
 from ..document.workflow import Workflow
 
-__all__ = ["constant_text", "recipes"]
+__all__ = ["constant_text", "signatures"]
 
 
-def recipes(workflow: Workflow) -> dict[str, str]:
-    """A hash for each node; equal ones compute the same. Nodes of a cycle count what closes it as nothing."""
+def signatures(workflow: Workflow) -> dict[str, str]:
+    """A hash for each node; nodes with equal ones compute the same. In a cycle the link that closes it counts as
+    empty."""
     links = links_of(workflow)
     found: dict[str, str] = {}
     for key in sources_first(sources_of(links)):

@@ -25,7 +25,7 @@ PREFIX = "without_prefix"
 
 
 class Renamed(BaseModel):
-    """What became of a node type."""
+    """The successor of a node type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +39,7 @@ class Renamed(BaseModel):
 
 
 class Table(BaseModel):
-    """What was renamed. `values`: node type -> input -> old value -> new value."""
+    """The renamed node types and inputs. `values`: node type -> input -> old value -> new value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class Table(BaseModel):
     values: dict[str, dict[str, dict[str, Any]]] = {}
 
     def __or__(self, other: Table) -> Table:
-        """Both; `other` leads where both say something of one node type."""
+        """Both; `other` takes precedence where both have an entry for a node type."""
         return Table(nodes={**self.nodes, **other.nodes}, values={**self.values, **other.values})
 
 
@@ -85,7 +85,7 @@ def upgrade(workflow: Workflow, table: Table) -> tuple[Workflow, list[Problem]]:
                     )
                 )
         if moved:
-            nodes[key] = node.model_copy(update={"inputs": {**node.inputs, **moved}})
+            nodes[key] = node.with_inputs({**node.inputs, **moved})
     return Workflow(nodes, workflow.extra), done
 
 
@@ -96,8 +96,8 @@ def _upgraded(key: str, node: Node, table: Table, done: list[Problem]) -> Node:
         for old, new in renamed.inputs.items():
             if old in inputs:
                 value = inputs.pop(old)
-                said = f"is now {new!r}" if new is not None else "is gone"
-                done.append(Problem("input_renamed", f"the input {said}", key, node.title, old))
+                change = f"is now {new!r}" if new is not None else "is gone"
+                done.append(Problem("input_renamed", f"the input {change}", key, node.title, old))
                 if new is not None:
                     inputs.setdefault(new, value)
         inputs = {**renamed.defaults, **inputs}
@@ -110,7 +110,7 @@ def _upgraded(key: str, node: Node, table: Table, done: list[Problem]) -> Node:
             done.append(Problem("value_renamed", f"{before!r} is now {after!r}", key, node.title, name))
     if kind == node.class_type and inputs == node.inputs:
         return node
-    return node.model_copy(update={"class_type": kind, "inputs": inputs})
+    return node.with_type(kind, inputs)
 
 
 def _value(old: Any, values: Mapping[str, Any]) -> Any:

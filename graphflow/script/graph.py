@@ -39,7 +39,8 @@ class Graph:
     """A workflow in the making. Ids are the node types, numbered where there are several: `KSampler`, `KSampler_2`."""
 
     def __init__(self, workflow: Workflow | None = None, *, types: Mapping[str, NodeType] | None = None) -> None:
-        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not given."""
+        """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not
+        given."""
         self.extra: dict[str, Any] = dict(workflow.extra) if workflow is not None else {}
         self._nodes: dict[str, Node] = dict(workflow) if workflow is not None else {}
         self._types = types
@@ -70,7 +71,7 @@ class Graph:
 
     @property
     def workflow(self) -> Workflow:
-        """What has been made so far, as an immutable value."""
+        """The nodes made so far, as an immutable value."""
         return Workflow(self._nodes, self.extra)
 
     def save(self, path: str | Path) -> None:
@@ -127,10 +128,15 @@ class Graph:
         bound = depth_first([made], lambda each: each.sources if each.graph is None else ())
         for each in bound:
             if each.graph is not None and each.graph is not self:
-                raise InvalidWorkflow([
-                    Problem("other_graph", f"node {each.id} ({each.class_type}) belongs to another graph",
-                            hint="make all nodes inside one `with`, or join the workflows: one.workflow + other.workflow")
-                ])  # fmt: skip
+                raise InvalidWorkflow(
+                    [
+                        Problem(
+                            "other_graph",
+                            f"node {each.id} ({each.class_type}) belongs to another graph",
+                            hint="make all nodes in one `with`, or join the workflows: one.workflow + other.workflow",
+                        )
+                    ]
+                )
         for each in bound:
             if each.graph is None:
                 inputs = {
@@ -152,9 +158,9 @@ class Graph:
         if made.id is None:
             return self._numbered(prefix + _word(made.class_type))
         if self._is_taken(prefix + made.id):
-            raise InvalidWorkflow([
-                Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("id_taken", "there is a node with this id already", prefix + made.id, hint="give another id")]
+            )
         return prefix + made.id
 
     def _prefix(self, scope: Scope | None) -> str:

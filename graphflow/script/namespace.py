@@ -57,9 +57,9 @@ def _function(kind: NodeType, called: str) -> Callable[..., NodeRef]:
     def make(*positional: Any, **given: Any) -> NodeRef:
         if positional:
             first = next(iter(names), "input")
-            raise InvalidWorkflow([
-                Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [Problem("positional", f"inputs of {kind.name} are given by name", hint=f"write {first}=...")]
+            )
         node_id, title = given.pop(id_name, None), given.pop(title_name, None)
         node_id = None if node_id is None else str(node_id)
         inputs = {
@@ -83,18 +83,21 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
     possible = possible_inputs(kind.inputs.values())
     by_name = [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if possible[key][0].required and "." not in key else possible[key][0].default,
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty
+            if possible[key][0].required and "." not in key
+            else possible[key][0].default,
             annotation=possible[key][0].type,
         )
         for name, key in names.items()
-    ]  # fmt: skip
+    ]
     extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in own]
     return inspect.Signature([*by_name, *extra])
 
 
 def _plain(value: Any) -> Any:
-    """The JSON value of a literal; a list that would read as a link is wrapped, as the field does."""
+    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does."""
     return {"__value__": value} if as_link(value) is not None else plain_number(value)
 
 
@@ -128,12 +131,12 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
             plain[name] = None
         else:
             plain[name] = value
-    told = {problem.input for problem in problems}
+    reported = {problem.input for problem in problems}
     here = "\0"
     nodes[here] = Node(class_type=kind.name, inputs=plain)
     for problem in validate(Workflow(nodes), types, Settings(device="cpu"))[1]:
         name = problem.input or ""
-        if problem.node == here and name not in told and not _waits(declared.get(name), plain.get(name), problem):
+        if problem.node == here and name not in reported and not _waits(declared.get(name), plain.get(name), problem):
             problems.append(replace(problem, node=called, title=title))
     return problems
 

@@ -27,13 +27,18 @@ class NodeRef:
     def node_id(self) -> str:
         """Its id in the graph. Raises InvalidWorkflow if it is in none yet."""
         if self._made.graph is None or self._made.id is None:
-            raise InvalidWorkflow([
-                Problem("no_graph", f"this {self._made.class_type} is in no graph yet, so it has no id",
-                        hint="make it inside `with gf.Graph() as g:`, or put it into one: gf.Graph.of(out)")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [
+                    Problem(
+                        "no_graph",
+                        f"this {self._made.class_type} is in no graph yet, so it has no id",
+                        hint="make it inside `with gf.Graph() as g:`, or put it into one: gf.Graph.of(out)",
+                    )
+                ]
+            )
         return self._made.id
 
-    if not TYPE_CHECKING:  # the stubs say which attributes there are, so that a checker knows of no other
+    if not TYPE_CHECKING:  # the stubs list the attributes, so a checker knows of no other
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
@@ -128,9 +133,14 @@ class Made:
     __slots__ = ("class_type", "graph", "id", "inputs", "kind", "scope", "title")
 
     def __init__(
-        self, kind: NodeType | None, class_type: str, inputs: Mapping[str, Any], id: str | None, title: str | None,
+        self,
+        kind: NodeType | None,
+        class_type: str,
+        inputs: Mapping[str, Any],
+        id: str | None,
+        title: str | None,
         scope: Scope | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kind, self.class_type, self.inputs = kind, class_type, inputs
         self.id, self.title, self.scope = id, title, scope
         self.graph: object | None = None

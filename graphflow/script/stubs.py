@@ -17,7 +17,7 @@ from typing import Any
 from ..nodetype.inputs import Input, members
 from ..nodetype.naming import argument_names, function_names, own_arguments, possible_inputs, wire_classes
 from ..nodetype.node import NodeType
-from ..nodetype.types import compatible
+from ..nodetype.wires import compatible
 
 __all__ = ["stub"]
 

@@ -66,7 +66,8 @@ def random_text(template: str, seed: int, wildcards: Wildcards) -> str:
 
 
 def every_text(template: str, wildcards: Wildcards) -> Iterator[str]:
-    """All texts of a template, the last choice moving fastest; where several options are taken, in the order of the template."""
+    """All texts of a template, the last choice moving fastest; where several options are taken, in the order of the
+    template."""
     for number, text in enumerate(_all(_parse(template), wildcards, ())):
         if number == MOST:
             raise _wrong(
@@ -99,7 +100,8 @@ class Wildcards:
         self._read: dict[str, list[str]] = {}
 
     def lines(self, name: str) -> list[str]:
-        """All lines of the files that a name, with `*` and `?` in it, matches. Raises InvalidWorkflow if there are none."""
+        """All lines of the files that a name, with `*` and `?` in it, matches. Raises InvalidWorkflow if there are
+        none."""
         if name not in self._read:
             files = dict(self._files())
             matching = [path for key, path in files.items() if fnmatchcase(key, name)]
@@ -152,8 +154,11 @@ _Part = str | _Choice | _Wildcard
 
 def _parse(template: str) -> tuple[_Part, ...]:
     if variable := _VARIABLE.search(template):
-        raise _wrong("variable", f"{variable[0]}... looks like a variable, and there are none", "write the choice where it "
-                     "is used, or \\{ for a plain bracket")  # fmt: skip
+        raise _wrong(
+            "variable",
+            f"{variable[0]}... looks like a variable, and there are none",
+            "write the choice where it is used, or \\{ for a plain bracket",
+        )
     tokens = _TOKEN.findall(template)
     parts, at = _sequence(tokens, 0, 0)
     if at < len(tokens):

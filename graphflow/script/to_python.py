@@ -1,7 +1,7 @@
 """A workflow as a Python script that rebuilds it, ids and titles and extras included.
 
-Nodes are made with the typed functions where those can say what the document says, and added as they stand where they
-cannot: unknown types, cycles, wrong inputs, keys that are no node's. Which it is, is found by making the graph along the way.
+Nodes are made with the typed functions where those can express them, and added as they stand where they cannot: unknown
+types, cycles, wrong inputs, keys that do not belong to a node. The writer finds out by making the graph along the way.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Writer:
             yield self._assigned(node_id, call)
 
     def _call(self, node_id: str, node: Node) -> str | None:
-        """The call of the typed function; None where there is none that gives this very node."""
+        """The call of the typed function; None where no function gives this very node."""
         kind = self.types.get(node.class_type)
         title = node.title
         meta = {} if title is None else {"_meta": {"title": title}}
@@ -129,7 +129,7 @@ class _Writer:
     def _raw(self, node_id: str, node: Node) -> str:
         self.refs[node_id] = self.graph.add(node, id=node_id)
         body = node.to_json()
-        return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
+        return f"g.add(gf.Node.from_json({_literal(body)}), id={_literal(node_id)})"
 
     def _handed(self, value: Any) -> Any:
         if isinstance(value, _Grown):
@@ -167,7 +167,7 @@ class _Writer:
         return f"{name} = {call}"
 
     def _title(self, node_id: str) -> str | None:
-        """The title, where it says more than the type does."""
+        """The title, where it differs from the type."""
         node = self.workflow[node_id]
         kind = self.types.get(node.class_type)
         plain = {node.class_type, kind.display_name if kind is not None else ""}
@@ -195,9 +195,11 @@ def _arguments(kind: NodeType, inputs: Mapping[str, Any]) -> dict[str, Any] | No
         head, dot, _ = name.partition(".")
         item = kind.inputs.get(head) if dot else None
         many = [key for key in left if key.startswith(head + ".")] if item is not None and item.grow is not None else []
-        if item is not None and item.grow is not None and many == left[: len(many)] == [
-            f"{head}.{key}" for key in islice(grown_names(item.grow), len(many))
-        ]:  # fmt: skip
+        if (
+            item is not None
+            and item.grow is not None
+            and many == left[: len(many)] == [f"{head}.{key}" for key in islice(grown_names(item.grow), len(many))]
+        ):
             found[head] = _Grown([inputs[key] for key in many])
             left = left[len(many) :]
         else:
@@ -215,7 +217,7 @@ def _order(workflow: Workflow) -> list[str]:
 
 
 def _role(inputs: list[str]) -> str | None:
-    """What the output is to those who use it, where they agree: `positive`, `latent_image`."""
+    """The role of the output for its users, where they agree: `positive`, `latent_image`."""
     return inputs[0] if len(set(inputs)) == 1 else None
 
 

@@ -12,7 +12,8 @@ ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Items(tuple[Any, ...]):
-    """Several values on one link: what follows runs once for each. Never holds exactly one: that is the value itself."""
+    """Several values on one link: what follows runs once for each. Never holds exactly one: that is the value
+    itself."""
 
     __slots__ = ()
 

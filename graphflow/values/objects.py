@@ -35,7 +35,8 @@ def parts(value: object, is_leaf: Callable[[object], bool]) -> Iterator[object]:
 
 
 def copied(value: object, is_leaf: Callable[[object], bool], share: Callable[[Any], Any]) -> Any:
-    """A deep copy, its leaves shared. Raises whatever the object raises when it cannot be copied (locks, open files)."""
+    """A deep copy, its leaves shared. Raises whatever the object raises when it cannot be copied (locks, open
+    files)."""
     memo: dict[int, Any] = {}
     keep = []
     for part in parts(value, is_leaf):
@@ -46,7 +47,7 @@ def copied(value: object, is_leaf: Callable[[object], bool], share: Callable[[An
 
 
 def shallow_bytes(part: object) -> int:
-    """What the part itself takes; a buffer outside of Python's memory is known by `nbytes`."""
+    """The bytes of the part itself; a buffer outside of Python's memory is known by `nbytes`."""
     try:
         nbytes = getattr(part, "nbytes", None)
     except Exception:  # some objects compute it, and cannot always: a sparse tensor

@@ -1,7 +1,7 @@
 """The stored form of a value: canonical JSON, or a safetensors file where bytes of leaves belong to it.
 
 The JSON is a tree in which every object has a single key, its tag; dicts are lists of pairs. A leaf is
-`{"x": [codec, form, number]}`: the name of the codec, what the codec says of it, and which of the file's tensors has
+`{"x": [codec, form, number]}`: the name of the codec, its description of the leaf, and which of the file's tensors has
 its bytes. The tensors are plain bytes (U8), and the tree lies in the file's metadata. Format of the file:
 https://huggingface.co/docs/safetensors, "Format".
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from graphflow import Settings
@@ -11,7 +11,7 @@ from graphflow import Settings
 from .device import numerics_of
 from .sizes import factor
 
-__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files"]
+__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files", "upscaling"]
 
 
 def numerics(settings: Settings) -> str:
@@ -26,6 +26,14 @@ def sampling(settings: Settings) -> str:
     """The bits of a row depend on the size of its pass, which the graph and this factor settle: see `sizes`."""
     shared = f"; passes {factor(settings.together)}" if settings.together > 1 else ""
     return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}"
+
+
+def upscaling(settings: Settings) -> str:
+    """For nodes that enlarge images by networks; without the package they fail."""
+    try:
+        return f"{numerics(settings)}; {_libraries('spandrel')}"
+    except PackageNotFoundError:
+        return numerics(settings)
 
 
 def decoding(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from graphflow import GraphFlowError, Problem
 from ..model.handles import Vae
 from .use import Device
 
-__all__ = ["decode", "encode", "encode_cut", "whole_cells"]
+__all__ = ["check_channels", "decode", "encode", "encode_cut", "whole_cells"]
 
 
 def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
@@ -20,14 +20,19 @@ def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
 
     Raises a Problem where the latent has other channels than the VAE.
     """
+    check_channels(vae, samples)
+    with device.use(vae, "vae") as part:
+        return device.run(_decode, vae, part.module, samples)
+
+
+def check_channels(vae: Vae, samples: Tensor) -> None:
+    """Raises a Problem where a latent has other channels than the VAE."""
     channels = vae.latent.channels
     if samples.shape[1] != channels:
         raise GraphFlowError([
             Problem("wrong_latent", f"the latent has {samples.shape[1]} channels, this VAE ({vae.family.title}) takes "
                     f"{channels}", input="samples", hint="use the VAE of the model that made the latent")
         ])  # fmt: skip
-    with device.use(vae, "vae") as part:
-        return device.run(_decode, vae, part.module, samples)
 
 
 def _decode(vae: Vae, module: Any, samples: Tensor) -> Tensor:

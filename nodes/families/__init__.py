@@ -31,7 +31,10 @@ def recognise_vae(header: Header) -> tuple[Family, Found] | None:
 
 def _first(families: tuple[Family, ...], header: Header) -> tuple[Family, Found] | None:
     for family in families:
-        found = family.recognise(header)
+        try:
+            found = family.recognise(header)
+        except (IndexError, KeyError, TypeError, ValueError):
+            continue  # its tensors have other ranks than those of the family, or its configs other types
         if found is not None:
             return family, found
     return None

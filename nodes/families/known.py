@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..files.header import Header
@@ -10,9 +11,11 @@ from ..files.known.adapters import FOLDERS
 from ..model.family import Family, Found
 from . import recognise, recognise_vae
 
-__all__ = ["Identity", "identify"]
+__all__ = ["Identity", "has_vae", "identify"]
 
-DENOISERS = ("checkpoint", "pipeline", "diffusion model", "unknown")
+DENOISERS = ("checkpoint", "pipeline", "diffusion model")
+MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
+"""Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
 ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G")
 """Text encoders that run in files of their own."""
 
@@ -23,23 +26,31 @@ def identify(header: Header) -> Identity:
     Raises GraphFlowError where the notes on its number formats are damaged.
     """
     found = recognised(header)
+    known = _known(recognise, header) if found.kind in MAY_HOLD else None
+    if known is not None:
+        family, seen = known
+        if found.kind not in DENOISERS:  # of sizes that no published model has
+            found = replace(found, parts=_parts(header, family, seen), missing=())
+            found = replace(found, kind="checkpoint" if len(found.parts) > 1 else "diffusion model")
+            found = replace(found, folder=FOLDERS[found.kind])
+        variant = seen.variant or found.variant
+        return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
     if found.kind in DENOISERS:
-        known = _runs(header)
-        if known is not None:
-            family, seen = known
-            if found.kind == "unknown":  # of sizes that no published model has
-                found = replace(found, parts=_parts(header, family, seen))
-                found = replace(found, kind="checkpoint" if len(found.parts) > 1 else "diffusion model")
-                found = replace(found, folder=FOLDERS[found.kind])
-            variant = seen.variant or found.variant
-            return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
         return found
     if found.kind == "VAE":
-        return replace(found, supported=recognise_vae(header) is not None)
+        return replace(found, supported=has_vae(header))
     return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)
 
 
-def _runs(header: Header) -> tuple[Family, Found] | None:
+def has_vae(header: Header) -> bool:
+    """Whether a file holds a VAE that can run."""
+    return _known(recognise_vae, header) is not None
+
+
+_Recognise = Callable[[Header], tuple[Family, Found] | None]
+
+
+def _known(recognise: _Recognise, header: Header) -> tuple[Family, Found] | None:
     """A file that has some names of a family and lacks others is not of it."""
     try:
         return recognise(header)

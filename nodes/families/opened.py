@@ -37,6 +37,7 @@ class Opened:
 def open_model(path: Path, settings: Settings) -> Opened:
     """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
     header = read_header(path)
+    _check_parts(header, "unet", "vae", "text_encoder", "text_encoder_2")
     recognised = recognise(header)
     if recognised is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
@@ -44,8 +45,6 @@ def open_model(path: Path, settings: Settings) -> Opened:
     family, found = recognised
     source = partial(_source, header, settings.digests.of)
     sources = {part: source(layout=layout, prefix=prefix) for part, (layout, prefix) in found.parts.items()}
-    for prefix in {prefix for _, prefix in found.parts.values()}:
-        header.under(prefix)  # raises where the weights of a part of a folder cannot be read
     texts = {part: place for part, place in sources.items() if part.startswith("text.")}
     own = set(found.parts) - {DENOISER}
     model = Model(
@@ -59,6 +58,7 @@ def open_model(path: Path, settings: Settings) -> Opened:
 def open_vae(path: Path, settings: Settings) -> Vae:
     """The VAE of a file of its own, a folder, or a whole checkpoint. Raises a Problem where it has none that can run."""
     header = read_header(path)
+    _check_parts(header, "vae")
     vae = _vae(header, partial(_source, header, settings.digests.of))
     if vae is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no VAE of a kind that can run",
@@ -72,12 +72,12 @@ def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
+        _check_parts(header)
         found = clip_kit.find_any(header)
         if found is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
         letter, text = found
-        header.under(text.prefix)
         sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
         configs[f"text.{letter}"] = text.config
     letters = "".join(sorted(part.removeprefix("text.") for part in sources))
@@ -87,6 +87,13 @@ def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
         raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
                                       hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
     return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
+
+
+def _check_parts(header: Header, *parts: str) -> None:
+    """Raises the Problems of those parts of a diffusers folder whose config or weights cannot be read."""
+    problems = [header.broken[part] for part in (*parts, "") if part in header.broken]
+    if problems:
+        raise GraphFlowError(problems)
 
 
 def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
@@ -105,7 +112,6 @@ def _vae(header: Header, source: Callable[..., Source]) -> Vae | None:
         return None
     family, found = recognised
     layout, prefix = found.parts["vae"]
-    header.under(prefix)
     return Vae(family, (("vae", source(layout=layout, prefix=prefix)),), found.config)
 
 

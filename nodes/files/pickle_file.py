@@ -174,21 +174,27 @@ class _Unpickler(pickle._Unpickler):
         return _Storage(dtype, key, length, begin)
 
 
+_SMALL = 1 << 16
+
+
 class _Bounded:
     """A file of which nobody can read more than a header's worth at once, so that a length in it sets nothing aside."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
         self.seek, self.tell = file.seek, file.tell
 
     def seekable(self) -> bool:
         return True
 
     def read(self, count: int = -1) -> bytes:
-        found = self._file.read(MAX_HEADER if count < 0 or count > MAX_HEADER else count)
-        if count < 0 and len(found) == MAX_HEADER:
+        if 0 <= count <= _SMALL:
+            return self._file.read(count)
+        left = max(self._size - self._file.tell(), 0)
+        count = left if count < 0 else min(count, left)
+        if count > MAX_HEADER:
             raise _Stopped
-        return found
+        return self._file.read(count)
 
     def readline(self) -> bytes:
         found = self._file.readline(MAX_HEADER)
@@ -200,7 +206,7 @@ class _Bounded:
 def read_zip_pickle(path: Path, file: BinaryIO, size: int) -> Contents:
     """Raises GraphFlowError; code `unsafe_model` where it holds more than weights."""
     try:
-        with zipfile.ZipFile(_Bounded(file)) as archive:
+        with zipfile.ZipFile(_Bounded(file, size)) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             names = [name for name in entries if name.endswith("data.pkl") and name.count("/") <= 1]
             if not names:
@@ -251,7 +257,7 @@ def _begin_of(path: Path, file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> 
 def read_legacy_pickle(path: Path, file: BinaryIO, size: int) -> Contents:
     """The older layout: magic, version, system, the object, the keys of its storages; then each storage, with its length."""
     file.seek(0)
-    bounded = _Bounded(file)
+    bounded = _Bounded(file, size)
     with _problems(path):
         for _ in range(3):
             _Unpickler(bounded, {}).load()

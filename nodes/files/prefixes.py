@@ -24,7 +24,7 @@ def target_of(folder: Path, prefix: str, width: int = 0, height: int = 0) -> Pat
     """The path that a prefix names in a folder; raises a Problem where it lies outside or is too long.
 
     It may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
-    `%date:yyyy-MM-dd hh_mm_ss%`. What no file name can hold on some system becomes `_`.
+    `%date:yyyy-MM-dd hh_mm_ss%`; `%date:yyyy/MM/dd%` names sub-folders. What no file name can hold on some system becomes `_`.
     """
     text = _fill_in(prefix, width, height).replace("\\", "/").encode("utf-8", "replace").decode()
     root = folder.resolve()
@@ -76,5 +76,5 @@ def _fill_in(prefix: str, width: int, height: int) -> str:
         "width": str(width), "height": str(height), "year": units["yyyy"], "month": units["MM"], "day": units["dd"],
         "hour": units["hh"], "minute": units["mm"], "second": units["ss"],
     }  # fmt: skip
-    dated = re.sub(r"%date:([^%/]*)%", lambda found: _UNITS.sub(lambda unit: units[unit[0]], found[1]), prefix)
+    dated = re.sub(r"%date:([^%]*)%", lambda found: _UNITS.sub(lambda unit: units[unit[0]], found[1]), prefix)
     return re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), dated)

@@ -128,9 +128,10 @@ def inward(value: Any) -> Any:
 
 def _inside(value: Any, change: Callable[[Any], Any]) -> Any:
     """The same list, tuple or dict where nothing of the kind is in it: packs may go on with what they have given."""
-    if type(value) in (list, tuple):
+    if type(value) is list or isinstance(value, tuple):
         items = [change(item) for item in value]
-        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+        made = getattr(value, "_make", type(value))  # a named tuple takes its items one by one
+        return made(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
     if type(value) is dict:
         changed = {key: change(item) for key, item in value.items()}
         return changed if any(changed[key] is not value[key] for key in value) else value

@@ -1,6 +1,5 @@
 """Images in and out. IMAGE is float32 [B,H,W,C] in 0..1."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -58,6 +57,22 @@ def load_image(settings: Settings, image: InputImage) -> Picture:
     return read_image(settings, image)
 
 
+def output_names(settings: Settings) -> list[str]:
+    """Names of the images in the output folder, as an input names them; previews are not among them."""
+    temp = settings.temp_dir.resolve()
+    found = files_below(settings.output_dir, ENDINGS)
+    return [f"{name} [output]" for name in found if not (settings.output_dir / name).resolve().is_relative_to(temp)]
+
+
+@node("LoadImageOutput", category="image", display_name="Load Image (from Outputs)", version="1", outside=input_image_digest,
+      environment=decoding)  # fmt: skip
+def load_image_output(
+    settings: Settings, image: Annotated[str, Choice(output_names, "output", other_folders(ENDINGS)), Upload()]
+) -> Picture:
+    """Read an image of the output folder; the mask is 1 where it is transparent."""
+    return read_image(settings, image)
+
+
 @node("EmptyImage", category="image", version="1")
 def empty_image(
     width: Side = 512,
@@ -106,21 +121,10 @@ def saved_images(
 
     They carry these texts; if none are given, the run's own: the workflow.
     """
-    import torch
-    from PIL import Image as Pillow
-    from PIL.PngImagePlugin import PngInfo
+    from ..files.encode_image import as_bytes, encode_image
 
-    pixels = (255.0 * images.detach().cpu()).clamp(0, 255).to(torch.uint8).numpy()
-    info = PngInfo()
-    for key, text in (context.metadata() if texts is None else texts).items():
-        info.add_text(key, text)
-
-    def png(image: Any) -> bytes:
-        file = io.BytesIO()
-        Pillow.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(
-            file, format="PNG", pnginfo=info, compress_level=compress_level
-        )
-        return file.getvalue()
-
+    pixels = as_bytes(images)
+    told = context.metadata() if texts is None else texts
+    contents = (encode_image(image, "PNG", told, compress_level=compress_level) for image in pixels)
     size = pixels.shape[2], pixels.shape[1]
-    return save_numbered((png(p) for p in pixels), context, folder, prefix, ".png", kind, size)
+    return save_numbered(contents, context, folder, prefix, ".png", kind, size)

@@ -5,7 +5,21 @@ LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of vi
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, Context, Help, Latent, ModelHandle, Range, Seed, Settings, Ui, Upload, node
+from graphflow import (
+    Choice,
+    Context,
+    GraphFlowError,
+    Help,
+    Latent,
+    ModelHandle,
+    Problem,
+    Range,
+    Seed,
+    Settings,
+    Ui,
+    Upload,
+    node,
+)
 
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
@@ -140,9 +154,21 @@ def save_latent(samples: Latent, context: Context, filename_prefix: str = "laten
 @node("LoadLatent", category="latent", display_name="Load Latent", version="1", outside=_latent_digest)
 def load_latent(settings: Settings, latent: _InputLatent) -> Latent:
     """Read a latent of the input folder that SaveLatent has written."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(input_path(settings, latent))
+    try:
+        found: dict[str, Any] = load_file(input_path(settings, latent))
+    except (OSError, SafetensorError) as error:
+        raise GraphFlowError(
+            [Problem("unreadable_latent", f"{latent} cannot be read: {error}", input="latent")]
+        ) from None
+    if "latent_tensor" not in found:
+        names = ", ".join(map(repr, sorted(found)[:6])) or "nothing"
+        raise GraphFlowError([
+            Problem("not_a_latent", f"{latent} holds no `latent_tensor`, but {names}", input="latent",
+                    hint="a .latent file is one that SaveLatent has written")
+        ])  # fmt: skip
     # Files without the version mark are older than all families but one, and hold latents in the unit of its denoiser.
     scale = 1.0 if "latent_format_version_0" in found else 1.0 / _SD1_SCALE
     return {"samples": found["latent_tensor"].float() * scale}

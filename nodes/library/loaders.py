@@ -17,6 +17,7 @@ from graphflow import (
     node,
 )  # fmt: skip
 
+from ..families.check_files import file_check
 from ..files.folders import ModelFolders
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
@@ -88,6 +89,7 @@ class UnclipCheckpoint(NamedTuple):
     display_name="Load Checkpoint",
     version="2",
     outside=_checkpoint_digest,
+    check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Checkpoint:
     """Take the denoiser, the text encoders and the VAE out of one checkpoint.
@@ -104,6 +106,7 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Chec
     display_name="unCLIPCheckpointLoader",
     version="1",
     outside=_checkpoint_digest,
+    check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> UnclipCheckpoint:
     """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
@@ -123,7 +126,8 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
     )
 
 
-@node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest)
+@node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
+      check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
 def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeHandle:
     """Take a VAE out of a file or a diffusers folder of its own."""
     from ..families.opened import open_vae
@@ -131,7 +135,8 @@ def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"
     return open_vae(folders(settings).find("vae", vae_name), settings)
 
 
-@node("UNETLoader", category="advanced/loaders", display_name="Load Diffusion Model", version="1", outside=_unet_digest)
+@node("UNETLoader", category="advanced/loaders", display_name="Load Diffusion Model", version="1", outside=_unet_digest,
+      check=file_check("diffusion_models", "diffusion model", "unet_name"))  # fmt: skip
 def unet_loader(
     settings: Settings,
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
@@ -148,7 +153,8 @@ def unet_loader(
     return open_model(folders(settings).find("diffusion_models", unet_name), settings).model
 
 
-@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_clip_digest)
+@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_clip_digest,
+      check=file_check("text_encoders", "text encoder", "clip_name"))  # fmt: skip
 def clip_loader(
     settings: Settings,
     clip_name: _Encoder,
@@ -164,7 +170,8 @@ def clip_loader(
     return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings)
 
 
-@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest)
+@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest,
+      check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"))  # fmt: skip
 def dual_clip_loader(
     settings: Settings,
     clip_name1: _Encoder,

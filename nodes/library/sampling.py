@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, Range, Seed, node
 
 from ..devices.environment import sampling
+from ..limits import check_steps
 from ..samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
 
 MAX_SEED = 2**64 - 1
@@ -82,6 +83,7 @@ def _levels(model: Any, scheduler: str, steps: int, sampler_name: str, denoise: 
     """The noise levels that the sampler walks."""
     from ..samplers.schedules import schedule
 
+    check_steps(steps)
     return schedule(scheduler, steps, model.prediction, denoise, sampler_name in PENULTIMATE_DROPPED)
 
 

@@ -1,1 +1,1 @@
-"""What of a posted workflow is taken: its cost, the check of the engine, and the errors in the words of ComfyUI."""
+"""Accepting a posted workflow: the caps on its cost, the check of the engine, the errors in the form of ComfyUI."""

@@ -1,4 +1,5 @@
-"""What of a posted prompt is taken. Pure but for the folders that choices list; called in a thread."""
+"""The check of a posted prompt, and whether it is accepted. Pure but for the folders that choices list; runs in a
+thread."""
 
 from __future__ import annotations
 
@@ -27,17 +28,21 @@ class Examined:
 
 
 def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: Limits) -> Examined:
-    """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises RequestRefused for what
-    is no workflow at all."""
+    """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises
+    RequestRefused for what is not a workflow."""
     try:
         workflow, malformed = read(graph)
     except InvalidWorkflow as error:
         raise _refused(error.problems, {}) from None
     too_much = over_caps(workflow, limits)
     if too_much:
-        raise RequestRefused(400, too_much, kind="prompt_outputs_failed_validation",
-                      node_errors=node_errors(workflow, too_much, engine, ()))  # fmt: skip
-    # A target that is no node is ignored, as the field does it; none at all means that nothing is to run.
+        raise RequestRefused(
+            400,
+            too_much,
+            kind="prompt_outputs_failed_validation",
+            node_errors=node_errors(workflow, too_much, engine, ()),
+        )
+    # A target that is not a node is ignored, as ComfyUI does it; none at all means that nothing is to run.
     targets = None if wanted is None else [name for name in dict.fromkeys(wanted) if name in workflow]
     checked = engine.check(workflow, targets)
     outputs = checked.outputs
@@ -51,7 +56,8 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
 
 
 def accept(examined: Examined, strict: bool) -> dict[str, Any]:
-    """The node errors to answer an acceptance with. Raises RequestRefused where nothing can run, or not all under `strict`."""
+    """The node errors to answer an acceptance with. Raises RequestRefused where nothing can run, or not all under
+    `strict`."""
     problems, errors = examined.problems, examined.node_errors
     if any(problem.code in TOP for problem in problems):
         raise _refused(problems, {})

@@ -1,4 +1,4 @@
-"""What a workflow may cost: products, since each number alone may be fine. Told before anything runs."""
+"""The caps on the cost of a workflow: products, since each number alone may be fine. Checked before anything runs."""
 
 from __future__ import annotations
 
@@ -31,17 +31,38 @@ def over_caps(workflow: Workflow, limits: Limits) -> list[Problem]:
         batch = max([_number(workflow, node.inputs.get(name)) for name in BATCHES] + [1.0])
         pixels = max(width, 1.0) * max(height, 1.0) * batch
         if pixels > limits.pixels:
-            problems.append(Problem("too_large", f"width x height x batch size is {pixels:.0f}; at most {limits.pixels} are "
-                                    "computed", key, title, "width", "use a smaller width, height or batch size"))  # fmt: skip
+            problems.append(
+                Problem(
+                    "too_large",
+                    f"width x height x batch size is {pixels:.0f}; at most {limits.pixels} are computed",
+                    key,
+                    title,
+                    "width",
+                    "use a smaller width, height or batch size",
+                )
+            )
         steps = _number(workflow, node.inputs.get("steps"))
         if steps > limits.steps:
-            problems.append(Problem("too_many_steps", f"{steps:.0f} steps; at most {limits.steps} are done", key, title,
-                                    "steps", "use fewer steps"))  # fmt: skip
+            problems.append(
+                Problem(
+                    "too_many_steps",
+                    f"{steps:.0f} steps; at most {limits.steps} are done",
+                    key,
+                    title,
+                    "steps",
+                    "use fewer steps",
+                )
+            )
         largest, steps_of_all = max(largest, pixels), steps_of_all + max(steps, 0.0)
     if not problems and largest * steps_of_all > limits.work:
-        problems.append(Problem("too_much_work", f"the largest picture has {largest:.0f} pixels (with its batch), and all "
-                                f"samplers together make {steps_of_all:.0f} steps; the product may be {limits.work}",
-                                hint="split it into several prompts"))  # fmt: skip
+        problems.append(
+            Problem(
+                "too_much_work",
+                f"the largest image has {largest:.0f} pixels (with its batch), and all "
+                f"samplers together make {steps_of_all:.0f} steps; the product may be {limits.work}",
+                hint="split it into several prompts",
+            )
+        )
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Our Problems in the words of the field: what its editor puts onto nodes, and its clients parse.
+"""Our Problems in the form of ComfyUI, which its editor shows on nodes and its clients parse.
 
 {"3": {"class_type": "KSampler", "dependent_outputs": ["9"],
        "errors": [{"type": "value_bigger_than_max", "message": ..., "details": ..., "extra_info": {...}}]}}
@@ -29,10 +29,10 @@ TYPES = {
     "cycle": ("dependency_cycle", "Dependency cycle detected"),
 }
 TOP = ("unknown_node_type", "no_class_type", "malformed_node")
-"""A workflow with one of these is refused whole, as the field does it."""
+"""A workflow with one of these is refused whole, as ComfyUI does it."""
 LONGEST_LIST = 20
 MOST_NODES = 200
-"""Nodes whose errors are told in this form, each with the outputs behind it; the Problems tell all."""
+"""Nodes whose errors have this form, each with the outputs behind it; the Problems are complete."""
 MOST_ERRORS = 200
 """Errors of one node, and outputs behind it."""
 
@@ -61,7 +61,7 @@ def node_errors(
 
 
 class _Shown:
-    """How inputs are described, each node type asked once: some list folders."""
+    """The descriptions of inputs; each node type is described once, as some list folders."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,7 +93,7 @@ def _error(problem: Problem, workflow: Workflow, shown: _Shown) -> dict[str, Any
                 f"Value {value} {'smaller than min' if low else 'bigger than max'} of {bounds['min' if low else 'max']}"
             )
         if isinstance(value, list) and problem.code in ("wrong_type", "not_a_choice"):
-            kind, message = TYPES["not_a_link"]  # to the field every list is a link
+            kind, message = TYPES["not_a_link"]  # to ComfyUI every list is a link
         elif spec is not None and problem.code == "wrong_type":
             message = f"Failed to convert an input value to a {spec[0]} value"
     if value is not None:

@@ -1,4 +1,4 @@
-"""The client: another machine's server as an engine. Speaks the field's protocol, so it works with other servers, too."""
+"""The client: another machine's server as an engine. Speaks ComfyUI's protocol, so it works with other servers, too."""
 
 from .remote import HttpRemote
 

@@ -16,7 +16,7 @@ AT_ONCE = 4
 
 
 async def fetched(server: Connection, ui: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a node shows, with a `path` on this machine for each file it names."""
+    """The `ui` of a node, with a `path` on this machine for each file it names."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: Any) -> Any:
@@ -32,11 +32,11 @@ async def fetched(server: Connection, ui: dict[str, Any], folder: Path) -> dict[
     return {
         key: list(await asyncio.gather(*map(one, value))) if isinstance(value, list) else value
         for key, value in ui.items()
-    }  # fmt: skip
+    }
 
 
 def _inside(base: Path, subfolder: str, filename: str) -> Path:
-    """Never outside of `base`, whatever a server says."""
+    """Never outside of `base`, whatever a server answers."""
     parts = [*PurePosixPath(subfolder.replace("\\", "/")).parts, filename]
     if any(part in ("", ".", "..") or "/" in part or "\\" in part or ":" in part or "\0" in part for part in parts):
         raise GraphFlowError(

@@ -1,8 +1,8 @@
 """Following a prompt to its end, whatever happens to the connection.
 
-Our server keeps a numbered log of every prompt: what is told comes from it, each event once, also across restarts of the
-server; the websocket adds progress and pictures, which nobody misses for long. Other servers tell all by the websocket
-alone; there the history, asked now and then, says what was lost with a connection.
+Our server keeps a numbered log of every prompt: events come from it, each once, also across restarts of the server; the
+websocket adds progress and images, which may be lost. Other servers send everything by the websocket alone; there the
+history, asked now and then, has what was lost with a connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["FIRST_PAUSE", "MISSES", "MessageStream", "follow", "lost", "patientl
 
 T = TypeVar("T")
 LIVE = ("progress", "progress_state")
-"""What a log does not have."""
+"""Message types that a log does not have."""
 LONG_POLL, HISTORY_POLL = 25.0, 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 MISSES = 3
@@ -41,9 +41,9 @@ class MessageStream:
 
     def __init__(self, server: Connection, client_id: str, prompt_id: str | None) -> None:
         self.messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-        """(type, data) as they come; a picture is (`preview`, (node or None, bytes)), the end is (``, None)."""
+        """(type, data) as they come; an image is (`preview`, (node or None, bytes)), the end is (``, None)."""
         self.over = asyncio.Event()
-        """Set when the server says that a prompt is over."""
+        """Set when the server reports that a prompt is over."""
         self._server, self._client_id, self._prompt_id = server, client_id, prompt_id
         self._tried = asyncio.Event()
 
@@ -84,7 +84,7 @@ def _read(message: aiohttp.WSMessage) -> Iterator[tuple[str, Any]]:
             yield str(body.get("type")), body["data"]
     elif message.type is aiohttp.WSMsgType.BINARY and len(message.data) > 8:
         kind, length = struct.unpack(">II", message.data[:8])
-        if kind == 1:  # `length` is the format of the picture here
+        if kind == 1:  # `length` is the format of the image here
             yield "preview", (None, message.data[8:])
         elif kind == 4:
             about = json.loads(message.data[8 : 8 + length])
@@ -92,8 +92,8 @@ def _read(message: aiohttp.WSMessage) -> Iterator[tuple[str, Any]]:
 
 
 async def follow(
-    server: Connection, prompt_id: str, live: MessageStream, told: Translation, patience: float
-) -> AsyncGenerator[Event, None]:  # fmt: skip
+    server: Connection, prompt_id: str, live: MessageStream, translation: Translation, patience: float
+) -> AsyncGenerator[Event, None]:
     """The events of a prompt that was posted; the last is a RunDone.
 
     Raises GraphFlowError where the server does not answer for `patience` seconds, or has lost the prompt.
@@ -111,17 +111,17 @@ async def follow(
             if kind == "":
                 break
             if kind == "preview":
-                events = told.preview(*data)
+                events = translation.preview(*data)
             elif kind == "certain":
-                events = told.feed(*data)
+                events = translation.feed(*data)
             elif data.get("prompt_id") == prompt_id and (trusted is None or kind in trusted):
-                events = told.feed(kind, data)
+                events = translation.feed(kind, data)
             else:
                 continue
             for event in events:
                 yield event
         await certain
-        for event in told.end():
+        for event in translation.end():
             yield event
     finally:
         certain.cancel()
@@ -147,7 +147,7 @@ async def _log(server: Connection, prompt_id: str, live: MessageStream, events: 
 
 
 async def _history(server: Connection, prompt_id: str, live: MessageStream, patience: float) -> None:
-    """Wait until the prompt is in the history, and hand on what the websocket has not told of it."""
+    """Wait until the prompt is in the history, and hand on what the websocket has not sent of it."""
     misses = 0
     while True:
         entry = await patiently(lambda: server.history(prompt_id), patience)
@@ -168,7 +168,7 @@ async def _history(server: Connection, prompt_id: str, live: MessageStream, pati
     kinds = [kind for kind, _ in messages]
     if status.get("status_str") == "error" and not {"execution_error", "execution_interrupted"} & set(kinds):
         messages.append(
-            ("execution_error", {"exception_type": "error", "exception_message": "the server says no more"})
+            ("execution_error", {"exception_type": "error", "exception_message": "the server gives no details"})
         )
     elif not set(ENDS) & set(kinds):
         messages.append(("execution_success", {}))
@@ -195,6 +195,4 @@ async def patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
 
 
 def lost(url: str, prompt_id: str) -> GraphFlowError:
-    return GraphFlowError([
-        Problem("lost", f"{url} does not know the run {prompt_id}", hint="run it again")
-    ])  # fmt: skip
+    return GraphFlowError([Problem("lost", f"{url} does not know the run {prompt_id}", hint="run it again")])

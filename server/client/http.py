@@ -93,7 +93,7 @@ class Connection:
 
 @asynccontextmanager
 async def opened(url: str, token: str | None) -> AsyncIterator[Connection]:
-    """A connection; whatever goes wrong on the way is a GraphFlowError that says which server, and what to do."""
+    """A connection; whatever goes wrong on the way is a GraphFlowError that names the server and what to do."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(headers=headers, timeout=TIMEOUT) as session:
         try:
@@ -133,7 +133,7 @@ async def _json(response: aiohttp.ClientResponse) -> Any:
 
 
 def _problems(body: Mapping[str, Any]) -> list[Problem]:
-    """Our server tells its Problems; others tell the errors of nodes, or one of the whole."""
+    """Our server sends its Problems; others send the errors of nodes, or one error for all."""
     if body.get("problems"):
         fields = Problem.__dataclass_fields__
         return [Problem(**{key: value for key, value in item.items() if key in fields}) for item in body["problems"]]
@@ -147,7 +147,13 @@ def _problems(body: Mapping[str, Any]) -> list[Problem]:
 
 def _node_problems(node_errors: Mapping[str, Any]) -> list[Problem]:
     return [
-        Problem(str(error.get("type")), ": ".join(filter(None, (error.get("message"), error.get("details")))), node=node,
-                title=item.get("class_type"), input=(error.get("extra_info") or {}).get("input_name"))
-        for node, item in node_errors.items() for error in item.get("errors", ())
-    ]  # fmt: skip
+        Problem(
+            str(error.get("type")),
+            ": ".join(filter(None, (error.get("message"), error.get("details")))),
+            node=node,
+            title=item.get("class_type"),
+            input=(error.get("extra_info") or {}).get("input_name"),
+        )
+        for node, item in node_errors.items()
+        for error in item.get("errors", ())
+    ]

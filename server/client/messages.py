@@ -1,7 +1,7 @@
-"""What the field's messages about one prompt mean, as the engine's own events.
+"""ComfyUI's messages about one prompt, translated to the engine's own events.
 
-The protocol says when a node starts, and not always when it ends: a node is done when it shows something, when a node
-that stands on it starts, or when the run ends. So the same events come out of a log that is read again.
+The protocol reports when a node starts, and not always when it ends: a node is done when it shows something, when a
+node that stands on it starts, or when the run ends. So the same events come out of a log that is read again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Translation:
         self._ended: dict[str, float] = {}
         self._steps: dict[str, tuple[int, int]] = {}
         self._started = False
-        self._told_end = False
+        self._has_ended = False
 
     @property
     def seconds(self) -> float:
@@ -51,6 +51,11 @@ class Translation:
                 self._started = True
                 self.cached = tuple(data.get("nodes") or ())
                 yield RunStarted(tuple(key for key in self.workflow if key not in self.cached), self.cached)
+            case "execution_cached":
+                for node in map(str, data.get("nodes") or ()):
+                    if node not in self.cached:
+                        self.cached = (*self.cached, node)
+                        yield NodeCached(node, self.outputs.get(node))
             case "executing" if data.get("node") is not None:
                 yield from self._executing(str(data["node"]), str(data.get("display_node") or data["node"]))
             case "progress":
@@ -68,23 +73,23 @@ class Translation:
             case "execution_success":
                 self.status = self.status or "done"
 
-    def preview(self, node: str | None, picture: bytes) -> Iterator[Event]:
-        """A picture of what is being made; without a node, it is of the only one that runs."""
+    def preview(self, node: str | None, image: bytes) -> Iterator[Event]:
+        """An image of what is being made; without a node, it is of the only one that runs."""
         if node is None and len(self._running) == 1:
             node = next(iter(self._running))
         if node in self._running and node in self._steps:
-            yield Progress(node, *self._steps[node], lambda: picture, self._shown(node))
+            yield Progress(node, *self._steps[node], lambda: image, self._shown(node))
 
     def end(self) -> Iterator[Event]:
-        """What is left to tell when the prompt is over; once."""
-        if not self._told_end and self.status is not None:
-            self._told_end = True
+        """The events that are left when the prompt is over; once."""
+        if not self._has_ended and self.status is not None:
+            self._has_ended = True
             if self.status == "done":
                 yield from self._done(list(self._running))
             yield RunDone(self.status, self.seconds)
 
     def _restart(self) -> None:
-        """A prompt that starts a second time (its server was restarted) is told anew."""
+        """A prompt that starts a second time (its server was restarted) is reported anew."""
         self._began = time.perf_counter()
         self._started = False
         for kept in (self._running, self._ended, self._steps, self.timings, self.outputs):
@@ -119,6 +124,8 @@ class Translation:
             yield from self._done([node])
         else:
             yield from self._done_before(node)
+            if node not in self.cached:
+                self.cached = (*self.cached, node)
             yield NodeCached(node, ui)
 
     def _done_before(self, node: str) -> Iterator[Event]:
@@ -126,7 +133,7 @@ class Translation:
         yield from self._done([each for each in self._running if self._display[each] in before])
 
     def _done_of(self, data: Mapping[str, Any]) -> Iterator[Event]:
-        """A run that ends early says which nodes were done."""
+        """A run that ends early names the nodes that were done."""
         yield from self._done([node for node in map(str, data.get("executed") or ()) if node in self._running])
 
     def _done(self, nodes: list[str]) -> Iterator[Event]:
@@ -137,10 +144,13 @@ class Translation:
 
     def _error(self, data: Mapping[str, Any]) -> Iterator[Event]:
         self.status = "failed"
-        found = data.get("problems") or [{
-            "code": "node_failed", "node": data.get("node_id"),
-            "message": f"{data.get('exception_type')}: {str(data.get('exception_message')).strip()}",
-        }]  # fmt: skip
+        found = data.get("problems") or [
+            {
+                "code": "node_failed",
+                "node": data.get("node_id"),
+                "message": f"{data.get('exception_type')}: {str(data.get('exception_message')).strip()}",
+            }
+        ]
         fields = Problem.__dataclass_fields__
         for item in found:
             problem = Problem(

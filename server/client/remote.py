@@ -33,7 +33,7 @@ from .messages import Translation
 __all__ = ["HttpRemote"]
 
 T = TypeVar("T")
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 
 
 class HttpRemote:
@@ -48,7 +48,7 @@ class HttpRemote:
         self.url, self.output_dir, self.patience = url.rstrip("/"), output_dir, patience
         self._token = token
         self._submitted: dict[str, tuple[str, Workflow]] = {}
-        """Of each run that was submitted: the client id by which the server tells of it, and its workflow."""
+        """Of each run that was submitted: the client id that gets its events, and its workflow."""
 
     def __repr__(self) -> str:
         return f"<Remote {self.url}>"
@@ -58,38 +58,38 @@ class HttpRemote:
 
     def __exit__(self, *_: object) -> None: ...
 
-    # -- run ------------------------------------------------------------------------------------------------------------
+    # -- run ---------------------------------------------------------------------------------------------------------
 
     def run(self, workflow: Source, **options: Any) -> Result:
         return _waited(self.run_async(workflow, **options))
 
     async def run_async(self, workflow: Source, **options: Any) -> Result:
         workflow = as_workflow(workflow)
-        told = Translation(workflow)
+        translation = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
         run_id = options.pop("run_id", None) or uuid.uuid4().hex
-        async with aclosing(self._running(workflow, told, run_id=run_id, **options)) as events:
+        async with aclosing(self._running(workflow, translation, run_id=run_id, **options)) as events:
             async for event in events:
                 if on_event is not None:
                     on_event(event)
         async with opened(self.url, self._token) as server:
-            return await self._result(server, told)
+            return await self._result(server, translation)
 
     async def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
         workflow = as_workflow(workflow)
-        told = Translation(workflow)
+        translation = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
-        async with aclosing(self._running(workflow, told, **options)) as events:
+        async with aclosing(self._running(workflow, translation, **options)) as events:
             async for event in events:
                 if on_event is not None:
                     on_event(event)
                 yield event
-        _raise(told)
+        _raise(translation)
 
     async def _running(
         self,
         workflow: Workflow,
-        told: Translation,
+        translation: Translation,
         *,
         cancel: Flag | None = None,
         run_id: str | None = None,
@@ -98,20 +98,20 @@ class HttpRemote:
         """Post the workflow and follow it; whoever stops listening, or sets `cancel`, stops it."""
         client_id = uuid.uuid4().hex
         async with opened(self.url, self._token) as server, MessageStream(server, client_id, run_id) as live:
-            prompt_id = told.prompt_id = await self._post(server, workflow, client_id, run_id, **options)
+            prompt_id = translation.prompt_id = await self._post(server, workflow, client_id, run_id, **options)
             watch = asyncio.create_task(self._cancel_when(cancel, server, prompt_id)) if cancel is not None else None
             try:
-                async with aclosing(follow(server, prompt_id, live, told, self.patience)) as events:
+                async with aclosing(follow(server, prompt_id, live, translation, self.patience)) as events:
                     async for event in events:
                         yield event
             finally:
                 if watch is not None:
                     watch.cancel()
-                if told.status is None:
+                if translation.status is None:
                     with suppress(Exception):
                         await asyncio.shield(asyncio.wait_for(server.cancel(prompt_id), 10))
 
-    # -- submit, and come back later --------------------------------------------------------------------------------------
+    # -- submit, and come back later ---------------------------------------------------------------------------------
 
     def submit(self, workflow: Source, **options: Any) -> str:
         return _waited(self.submit_async(workflow, **options))
@@ -125,19 +125,19 @@ class HttpRemote:
         return run_id
 
     async def events(self, run_id: str) -> AsyncIterator[Event]:
-        told = Translation(await self._workflow(run_id))
-        async for event in self._follow(run_id, told):
+        translation = Translation(await self._workflow(run_id))
+        async for event in self._follow(run_id, translation):
             yield event
 
     def result(self, run_id: str) -> Result:
         return _waited(self.result_async(run_id))
 
     async def result_async(self, run_id: str) -> Result:
-        told = Translation(await self._workflow(run_id))
-        async for _ in self._follow(run_id, told):
+        translation = Translation(await self._workflow(run_id))
+        async for _ in self._follow(run_id, translation):
             pass
         async with opened(self.url, self._token) as server:
-            return await self._result(server, told)
+            return await self._result(server, translation)
 
     def cancel(self, run_id: str) -> None:
         _waited(self.cancel_async(run_id))
@@ -146,7 +146,7 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             await server.cancel(run_id)
 
-    # -- besides ----------------------------------------------------------------------------------------------------------
+    # -- besides -----------------------------------------------------------------------------------------------------
 
     def validate(self, workflow: Source) -> list[Problem]:
         return _waited(self.validate_async(workflow))
@@ -161,8 +161,8 @@ class HttpRemote:
 
     async def upload_async(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
         path = Path(path)
-        if mimetypes.guess_type(path.name)[0] not in PICTURES or not path.is_file():
-            raise GraphFlowError([Problem("no_picture", f"{path} is not the file of a picture")])
+        if mimetypes.guess_type(path.name)[0] not in IMAGES or not path.is_file():
+            raise GraphFlowError([Problem("no_picture", f"{path} is not the file of an image")])
         async with opened(self.url, self._token) as server:
             return await server.upload(path, folder, overwrite)
 
@@ -174,14 +174,21 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             return await server.view(filename, subfolder, folder)
 
-    # -- parts ------------------------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _post(
-        self, server: Connection, workflow: Workflow, client_id: str, run_id: str | None, *,
-        targets: Iterable[str] | None = None, extra_pnginfo: Mapping[str, Any] | None = None, refresh: bool = False,
-    ) -> str:  # fmt: skip
+        self,
+        server: Connection,
+        workflow: Workflow,
+        client_id: str,
+        run_id: str | None,
+        *,
+        targets: Iterable[str] | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+        refresh: bool = False,
+    ) -> str:
         if refresh:
-            raise GraphFlowError([Problem("not_offered", "a server cannot be told to compute what it knows already")])
+            raise GraphFlowError([Problem("not_offered", "a server does not compute anew what it has cached")])
         body: dict[str, Any] = {"prompt": _nodes(workflow), "client_id": client_id, "strict": True}
         if targets is not None:
             body["partial_execution_targets"] = [workflow.find(name) for name in targets]
@@ -196,11 +203,11 @@ class HttpRemote:
             await asyncio.sleep(0.05)
         await patiently(lambda: server.cancel(prompt_id), self.patience)
 
-    async def _follow(self, run_id: str, told: Translation) -> AsyncGenerator[Event, None]:
-        told.prompt_id = run_id
+    async def _follow(self, run_id: str, translation: Translation) -> AsyncGenerator[Event, None]:
+        translation.prompt_id = run_id
         client_id = self._submitted[run_id][0] if run_id in self._submitted else uuid.uuid4().hex
         async with opened(self.url, self._token) as server, MessageStream(server, client_id, run_id) as live:
-            async for event in follow(server, run_id, live, told, self.patience):
+            async for event in follow(server, run_id, live, translation, self.patience):
                 yield event
 
     async def _workflow(self, run_id: str) -> Workflow:
@@ -216,12 +223,12 @@ class HttpRemote:
                 await asyncio.sleep(FIRST_PAUSE)
         raise lost(self.url, run_id)
 
-    async def _result(self, server: Connection, told: Translation) -> Result:
-        _raise(told)
-        entry = await server.history(told.prompt_id)
-        outputs = (entry or {}).get("outputs") or told.outputs
+    async def _result(self, server: Connection, translation: Translation) -> Result:
+        _raise(translation)
+        entry = await server.history(translation.prompt_id)
+        outputs = (entry or {}).get("outputs") or translation.outputs
         nodes = {node: NodeResult({}, await fetched(server, ui or {}, self.output_dir)) for node, ui in outputs.items()}
-        return Result(told.workflow, nodes, told.timings, told.cached, told.seconds)
+        return Result(translation.workflow, nodes, translation.timings, translation.cached, translation.seconds)
 
 
 def _nodes(workflow: Workflow) -> dict[str, Any]:
@@ -229,11 +236,11 @@ def _nodes(workflow: Workflow) -> dict[str, Any]:
     return Workflow(workflow).to_json()
 
 
-def _raise(told: Translation) -> None:
-    if told.status == "cancelled":
+def _raise(translation: Translation) -> None:
+    if translation.status == "cancelled":
         raise Cancelled()
-    if told.status == "failed":
-        raise NodeFailed(told.problems)
+    if translation.status == "failed":
+        raise NodeFailed(translation.problems)
 
 
 def _waited(work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""`graphflow serve`: answer the field's HTTP and websocket API, with a queue that loses nothing."""
+"""`graphflow serve`: answer ComfyUI's HTTP and websocket API, with a queue that loses nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, c
 
 from ..options import Limits, Options
 from ..queue import QueueSettings, WorkerConfig
-from .arguments import count, host, origin, port, size, webhook_host
+from .arguments import count, host, origin, port, size, webhook_host, worker_memory
 
 __all__ = ["configure", "run"]
 
@@ -23,13 +23,18 @@ SHORTEST_TOKEN = 8
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Serve the web editor, the HTTP and websocket API of the field, and a durable queue."
+    parser.description = "Serve the web editor, the HTTP and websocket API of ComfyUI, and a durable queue."
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     parser.add_argument("--port", type=port, default=8188, help="0: any free one (default: 8188)")
-    parser.add_argument("--state-dir", type=Path, default=Path("graphflow-state"), metavar="DIR",
-                        help="the queue, its history, the editor's settings and files (default: graphflow-state)")  # fmt: skip
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("graphflow-state"),
+        metavar="DIR",
+        help="the queue, its history, the editor's settings and files (default: graphflow-state)",
+    )
     add_folder_options(parser)
     add_cache_options(parser)
 
@@ -43,24 +48,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     who.add_argument(
         "--cors", action="append", default=[], type=origin, metavar="ORIGIN", help="a site whose pages may use it"
     )
-    who.add_argument("--allow-webhooks", action="append", default=[], type=webhook_host, metavar="HOST",
-                     help="a host that prompts may notify")  # fmt: skip
+    who.add_argument(
+        "--allow-webhooks",
+        action="append",
+        default=[],
+        type=webhook_host,
+        metavar="HOST",
+        help="a host that prompts may notify",
+    )
 
     standard = Limits()
     caps = parser.add_argument_group("how much one request may ask for")
     for name, kind, value, what in (
-        ("body", size, standard.body, "of JSON"), ("upload", size, standard.upload, "of a file"),
-        ("nodes", count, standard.nodes, "of a workflow"), ("pixels", count, standard.pixels, "width x height x batch size"),
-        ("steps", count, standard.steps, "of a sampler"), ("work", count, standard.work, "pixels x steps of one prompt"),
+        ("body", size, standard.body, "of JSON"),
+        ("upload", size, standard.upload, "of a file"),
+        ("nodes", count, standard.nodes, "of a workflow"),
+        ("pixels", count, standard.pixels, "width x height x batch size"),
+        ("steps", count, standard.steps, "of a sampler"),
+        ("work", count, standard.work, "pixels x steps of one prompt"),
         ("waiting", count, standard.waiting, "prompts in the queue"),
-    ):  # fmt: skip
+    ):
         shown = f"{value >> 20}MB" if kind is size else value
-        caps.add_argument(f"--max-{name}", type=kind, default=value, metavar="SIZE" if kind is size else "N",
-                          help=f"{what} (default: {shown})")  # fmt: skip
+        caps.add_argument(
+            f"--max-{name}",
+            type=kind,
+            default=value,
+            metavar="SIZE" if kind is size else "N",
+            help=f"{what} (default: {shown})",
+        )
     caps.add_argument(
         "--max-waiting-of-one", type=count, metavar="N", help="of one network address (default: no limit)"
     )
 
+    parser.add_argument(
+        "--worker-memory",
+        type=worker_memory,
+        default="auto",
+        metavar="SIZE",
+        help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: the "
+        "default) or none",
+    )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -83,36 +110,58 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> Options:
     limits = replace(
-        Limits(), body=arguments.max_body, upload=arguments.max_upload, nodes=arguments.max_nodes,
-        pixels=arguments.max_pixels, steps=arguments.max_steps, work=arguments.max_work, waiting=arguments.max_waiting,
-    )  # fmt: skip
+        Limits(),
+        body=arguments.max_body,
+        upload=arguments.max_upload,
+        nodes=arguments.max_nodes,
+        pixels=arguments.max_pixels,
+        steps=arguments.max_steps,
+        work=arguments.max_work,
+        waiting=arguments.max_waiting,
+    )
     options = Options(
-        host=arguments.host, port=arguments.port, token=_token(arguments), insecure=arguments.insecure,
-        allow_hosts=tuple(arguments.allow_host), cors=tuple(arguments.cors), user_dir=arguments.state_dir / "user",
+        host=arguments.host,
+        port=arguments.port,
+        token=_token(arguments),
+        insecure=arguments.insecure,
+        allow_hosts=tuple(arguments.allow_host),
+        cors=tuple(arguments.cors),
+        user_dir=arguments.state_dir / "user",
         limits=limits,
-    )  # fmt: skip
+    )
     if not options.is_loopback and options.token is None and not options.insecure:
-        raise InvalidWorkflow([
-            Problem("no_token", f"{options.host} can be reached by others, and there is no token",
-                    hint="give one with --token-file FILE, or say --insecure if the network is safe")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "no_token",
+                    f"{options.host} can be reached by others, and there is no token",
+                    hint="give one with --token-file FILE, or add --insecure if the network is safe",
+                )
+            ]
+        )
     if options.token is None and options.insecure:
         _warn("whoever reaches this port can use this server")
     return options
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    """Folders that cannot be used are told before anything begins; one of models may come later."""
+    """Check the folders before anything begins; a folder of models may be created later."""
     try:
         arguments.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise InvalidWorkflow([
-            Problem("bad_folder", f"{arguments.state_dir} cannot be a folder: {error.strerror}", input="--state-dir",
-                    hint="choose another with --state-dir DIR")
-        ]) from None  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "bad_folder",
+                    f"{arguments.state_dir} cannot be a folder: {error.strerror}",
+                    input="--state-dir",
+                    hint="choose another with --state-dir DIR",
+                )
+            ]
+        ) from None
     for folder in arguments.models:
         if not folder.is_dir():
-            _warn(f"{folder} is no folder, so there are no models in it (--models)")
+            _warn(f"{folder} is not a folder, so there are no models in it (--models)")
 
 
 def _warn(text: str) -> None:
@@ -126,10 +175,15 @@ def _token(arguments: argparse.Namespace) -> str | None:
     if token is not None and (
         len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
     ):
-        raise InvalidWorkflow([
-            Problem("bad_token", f"a token is at least {SHORTEST_TOKEN} ASCII letters, without spaces",
-                    hint=f"for example {secrets.token_urlsafe(24)}")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "bad_token",
+                    f"a token is at least {SHORTEST_TOKEN} ASCII letters, without spaces",
+                    hint=f"for example {secrets.token_urlsafe(24)}",
+                )
+            ]
+        )
     return token
 
 
@@ -150,12 +204,19 @@ def token_in(path: Path) -> str:
 
 def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
     worker = WorkerConfig(
-        output_dir=arguments.output_dir, input_dir=arguments.input_dir, temp_dir=arguments.output_dir / "temp",
-        models=tuple(arguments.models), nodes=tuple(arguments.nodes),
-        cache_dir=None if arguments.no_cache else cache_folder(arguments), cache_size=arguments.cache_size,
-        cache_remote=arguments.cache_remote, checkpoint_every=arguments.checkpoint_every,
-        metadata=not arguments.no_metadata, **computing(arguments),
-    )  # fmt: skip
+        output_dir=arguments.output_dir,
+        input_dir=arguments.input_dir,
+        temp_dir=arguments.output_dir / "temp",
+        models=tuple(arguments.models),
+        nodes=tuple(arguments.nodes),
+        cache_dir=None if arguments.no_cache else cache_folder(arguments),
+        cache_size=arguments.cache_size,
+        cache_remote=arguments.cache_remote,
+        checkpoint_every=arguments.checkpoint_every,
+        metadata=not arguments.no_metadata,
+        process_memory=arguments.worker_memory,
+        **computing(arguments),
+    )
     return QueueSettings(
         arguments.state_dir,
         worker,

@@ -9,15 +9,18 @@ from urllib.parse import urlsplit
 
 from graphflow.spi import parse_size
 
-__all__ = ["count", "host", "origin", "port", "size", "webhook_host"]
+from ..worker.memory import machine_memory
+
+__all__ = ["count", "host", "origin", "port", "size", "webhook_host", "worker_memory"]
 
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+LEAST_MEMORY = 1 << 30
 PORTS = {"http": 80, "https": 443}
 
 
 def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise ArgumentTypeError(f"{text!r} is no port; write a number from 0 to 65535 (0: any free one)")
+        raise ArgumentTypeError(f"{text!r} is not a port; write a number from 0 to 65535 (0: any free one)")
     return int(text)
 
 
@@ -36,6 +39,16 @@ def size(text: str) -> int:
     return found
 
 
+def worker_memory(text: str) -> int | None:
+    """A size of at least `LEAST_MEMORY`, or what `auto` and `none` stand for; None: no limit."""
+    if text in ("auto", "none"):
+        return machine_memory() if text == "auto" else None
+    found = size(text)
+    if found < LEAST_MEMORY:
+        raise ArgumentTypeError(f"{text!r} is too little for torch alone; write 2GB or more")
+    return found
+
+
 def host(text: str) -> str:
     """The name or address of a host, as browsers write it: lower case, other letters than ASCII in punycode."""
     bare = text.strip("[]") if text.startswith("[") else text
@@ -49,7 +62,7 @@ def host(text: str) -> str:
         name = ""
     if not NAME.fullmatch(name):
         raise ArgumentTypeError(
-            f"{text!r} is no host; write its name alone, such as studio.local, without http:// and port"
+            f"{text!r} is not a host; write its name alone, such as studio.local, without http:// and port"
         )
     return name
 
@@ -83,4 +96,4 @@ def origin(text: str) -> str:
         hint = (
             "name each site; '*' would let every page in" if text == "*" else "write one such as https://studio.example"
         )
-        raise ArgumentTypeError(f"{text!r} is no origin; {hint}") from None
+        raise ArgumentTypeError(f"{text!r} is not an origin; {hint}") from None

@@ -1,1 +1,1 @@
-"""What every request passes: the gate, bodies, answers, errors."""
+"""The layers that every request passes: the gate, bodies, answers, errors."""

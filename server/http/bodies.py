@@ -1,4 +1,4 @@
-"""What a request brings: its body, read in time and up to a limit, its JSON, its query; each checked by a model."""
+"""The content of a request: its body, read in time and up to a limit, its JSON, its query; each checked by a model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 LONGEST_NAME = 200
 LARGE = 1 << 15
-"""Bytes above which a body is parsed, checked and digested beside the event loop: twice as many, of a kind that is made to
-take long, took 26 to 50 ms there."""
+"""Bytes above which a body is parsed, checked and digested beside the event loop: twice as many, of a kind that is made
+to take long, took 26 to 50 ms there."""
 
 
 async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
@@ -53,7 +53,8 @@ def is_small(request: web.Request) -> bool:
 
 
 async def read_json(request: web.Request, limits: Limits, empty: Any = None) -> Any:
-    """The JSON value of the body, whatever its content type says; `empty` where there is no body. Raises RequestRefused."""
+    """The JSON value of the body, whatever its content type is; `empty` where there is no body. Raises
+    RequestRefused."""
     return await _read(request, limits, lambda data: _parsed(data, limits, empty))
 
 
@@ -63,7 +64,7 @@ async def read_model(request: web.Request, limits: Limits, model: type[ModelT], 
 
 
 async def _read(request: web.Request, limits: Limits, understand: Callable[[bytes], T]) -> T:
-    """What a body says, by a function that may take its time for a large one."""
+    """The body as `understand` reads it: in a thread where it is large."""
     data = await read_body(request, limits.body, limits.read_seconds)
     return understand(data) if is_small(request) else await asyncio.to_thread(understand, data)
 
@@ -102,12 +103,12 @@ def _problem(item: Any, where: str) -> Problem:
     name = ".".join(str(part) for part in item["loc"])[:LONGEST_NAME]
     if item["type"] == "missing":
         return Problem(f"bad_{where}", "it is missing", input=name)
-    said = "expected a JSON object" if item["type"] == "model_type" else item["msg"]
-    return Problem(f"bad_{where}", f"{said}; found {SHOWN.repr(item['input'])}", input=name or None)
+    expected = "expected a JSON object" if item["type"] == "model_type" else item["msg"]
+    return Problem(f"bad_{where}", f"{expected}; found {SHOWN.repr(item['input'])}", input=name or None)
 
 
 def _shown() -> reprlib.Repr:
-    """How a value is shown that is not what was expected: its beginning, however large it is."""
+    """Shows a wrong value by its beginning, however large it is."""
     shown = reprlib.Repr()
     shown.maxstring = shown.maxother = shown.maxlong = 80
     shown.maxlist = shown.maxdict = 3

@@ -1,4 +1,5 @@
-"""Bytes of bodies that are being read or worked on, of all requests together: many large ones at once are told to wait."""
+"""Bytes of bodies that are being read or worked on, of all requests together: when many large
+ones come at once, some are refused for the moment."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Decoding of pictures, whole and within limits; also a program of its own, so that a picture of a stranger is first decoded
-where nothing is lost if it makes the decoder crash or eat all memory.
+"""Decoding of images, whole and within limits; also a program of its own, so that an image of a stranger is first
+decoded where nothing is lost if it makes the decoder crash or eat all memory.
 
-    python decoding.py MOST_PIXELS MOST_FRAMES < picture
+    python decoding.py MOST_PIXELS MOST_FRAMES < image
 
-prints `{}` if the picture is good, or what is wrong with it. Imports nothing of this package: it starts in a blink.
+prints `{}` if the image is good, or what is wrong with it. Imports nothing of this package: it starts in a blink.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import sys
 
 from PIL import Image
 
-__all__ = ["FORMATS", "BadPicture", "decoded"]
+__all__ = ["FORMATS", "BadImage", "decoded"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""What is decoded at all; Pillow knows many more, with more holes."""
+"""The formats that are decoded; Pillow knows many more, with more holes."""
 MEMORY, SECONDS = 2 << 30, 30
 
 
-class BadPicture(Exception):
-    """Not a picture that is taken; `code` is `not_a_picture`, `too_large` or `damaged_picture`."""
+class BadImage(Exception):
+    """Not an image that is taken; `code` is `not_a_picture`, `too_large` or `damaged_picture`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,29 +31,29 @@ class BadPicture(Exception):
 
 
 def decoded(data: bytes, most_pixels: int, most_frames: int) -> Image.Image:
-    """The picture, all its frames decoded; its size is looked at before that. Raises BadPicture."""
+    """The image, all its frames decoded; its size is looked at before that. Raises BadImage."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise BadPicture("too_large", "the picture has far too many pixels") from None
+        raise BadImage("too_large", "the image has far too many pixels") from None
     except Exception:
-        raise BadPicture(
-            "not_a_picture", f"these bytes are no picture of a known kind ({', '.join(FORMATS)})"
+        raise BadImage(
+            "not_a_picture", f"these bytes are not an image of a known kind ({', '.join(FORMATS)})"
         ) from None
     try:
         frames = getattr(image, "n_frames", 1) if image.width * image.height <= most_pixels else 1
         if frames > most_frames or frames * image.width * image.height > most_pixels:
             found = f"{image.width} x {image.height} pixels" + (f" in {frames} frames" if frames > 1 else "")
-            raise BadPicture("too_large", f"the picture has {found}; at most {most_pixels} pixels are taken")
+            raise BadImage("too_large", f"the image has {found}; at most {most_pixels} pixels are taken")
         for index in range(frames - 1, -1, -1):
             if frames > 1:
                 image.seek(index)
             image.load()
-    except BadPicture:
+    except BadImage:
         raise
     except Exception as error:
         # Decoders raise whatever they like at damaged files: SyntaxError, struct.error, ValueError, OSError ...
-        raise BadPicture("damaged_picture", f"the picture is damaged: {type(error).__name__}") from None
+        raise BadImage("damaged_picture", f"the image is damaged: {type(error).__name__}") from None
     return image
 
 
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     try:
         decoded(sys.stdin.buffer.read(), int(arguments[0]), int(arguments[1]))
         answer = {}
-    except BadPicture as error:
+    except BadImage as error:
         answer = {"code": error.code, "message": error.message}
     print(json.dumps(answer))
     return 0

@@ -46,8 +46,14 @@ def gate(options: Options) -> Middleware:
             policy = READ
         _check_site(request, policy, is_foreign)
         if policy.token and not is_known(request, options):
-            raise RequestRefused(401, Problem("no_token", "this server wants its token",
-                                       hint="open the link that it printed, or send 'Authorization: Bearer ...'"))  # fmt: skip
+            raise RequestRefused(
+                401,
+                Problem(
+                    "no_token",
+                    "this server wants its token",
+                    hint="open the link that it printed, or send 'Authorization: Bearer ...'",
+                ),
+            )
         if policy.writes:
             _check_encoding(request)
             _check_content(request, policy)
@@ -89,15 +95,21 @@ def cookie_value(token: str) -> str:
     return hmac.new(token.encode(), b"graphflow login cookie", hashlib.sha256).hexdigest()
 
 
-# -- attack 2: DNS rebinding ---------------------------------------------------------------------------------------------
+# -- attack 2: DNS rebinding -----------------------------------------------------------------------------------------
 
 
 def _host(request: web.Request, options: Options) -> tuple[str, int | None]:
     values = request.headers.getall("Host", [])
     found = _host_and_port(values[0]) if len(values) == 1 else None
     if found is None or not _is_allowed(found[0], options):
-        raise RequestRefused(403, Problem("wrong_host", "the Host header names no host that this server answers for",
-                                   hint="start it with --allow-host NAME"))  # fmt: skip
+        raise RequestRefused(
+            403,
+            Problem(
+                "wrong_host",
+                "the Host header names no host that this server answers for",
+                hint="start it with --allow-host NAME",
+            ),
+        )
     return found
 
 
@@ -123,15 +135,21 @@ def _is_allowed(name: str, options: Options) -> bool:
     return address.is_loopback or not options.is_loopback
 
 
-# -- attacks 1 and 3: pages of other sites -------------------------------------------------------------------------------
+# -- attacks 1 and 3: pages of other sites ---------------------------------------------------------------------------
 
 
 def _origin(request: web.Request, options: Options, host: tuple[str, int | None]) -> str | None:
     values = request.headers.getall("Origin", [])
     if not values:
         return None
-    wrong = RequestRefused(403, Problem("wrong_origin", "a page of another site may not use this server",
-                                 hint="start it with --cors ORIGIN to let a site in"))  # fmt: skip
+    wrong = RequestRefused(
+        403,
+        Problem(
+            "wrong_origin",
+            "a page of another site may not use this server",
+            hint="start it with --cors ORIGIN to let a site in",
+        ),
+    )
     if len(values) > 1:
         raise wrong
     if values[0] in options.cors:
@@ -156,9 +174,9 @@ def _check_site(request: web.Request, policy: Policy, is_foreign: bool) -> None:
 
 
 def _check_content(request: web.Request, policy: Policy) -> None:
-    """What a form or a script of another site can send is refused from browsers; programs may send any content type.
+    """Refuse from browsers what a form or a script of another site can send; programs may send any content type.
 
-    A browser tells itself by Origin or Sec-Fetch-Site. Sec-Fetch-Mode alone is what `fetch` in Node sends.
+    Origin or Sec-Fetch-Site show that it is a browser. Sec-Fetch-Mode alone is what `fetch` in Node sends.
     """
     if request.method in SAFE_METHODS or not ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
         return
@@ -172,13 +190,24 @@ def _check_encoding(request: web.Request) -> None:
     """Bodies are taken as they are: what unpacks to a thousand times its size, or ends too early, cannot come."""
     found = ", ".join(request.headers.getall("Content-Encoding", []))
     if found.strip().lower() not in ("", "identity"):
-        raise RequestRefused(415, Problem("wrong_content_encoding", f"found Content-Encoding {found[:80]}, expected none",
-                                   hint="send the body as it is, not packed"))  # fmt: skip
+        raise RequestRefused(
+            415,
+            Problem(
+                "wrong_content_encoding",
+                f"found Content-Encoding {found[:80]}, expected none",
+                hint="send the body as it is, not packed",
+            ),
+        )
 
 
 def _preflight(origin: str) -> web.Response:
-    return web.Response(status=204, headers={
-        "Access-Control-Allow-Origin": origin, "Vary": "Origin", "Access-Control-Max-Age": "600",
-        "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Comfy-User",
-    })  # fmt: skip
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Origin": origin,
+            "Vary": "Origin",
+            "Access-Control-Max-Age": "600",
+            "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Comfy-User",
+        },
+    )

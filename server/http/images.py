@@ -1,4 +1,4 @@
-"""Pictures of strangers: by what they are, not by what they are called; sized before they are decoded."""
+"""Images of strangers: recognised by content, not by name; their size is checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from graphflow import Problem
 
 from ..options import Limits
 from . import decoding
-from .decoding import FORMATS, BadPicture, decoded
+from .decoding import FORMATS, BadImage, decoded
 from .refusal import RequestRefused
 
 __all__ = ["ENDINGS", "INLINE", "alone", "check_apart", "decode", "encode", "format_of", "with_alpha_of"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 INLINE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
-"""What a browser may show in place."""
+"""The formats that a browser may show in place."""
 
 
 def format_of(file: BinaryIO) -> str | None:
@@ -37,35 +37,41 @@ def format_of(file: BinaryIO) -> str | None:
 
 
 async def check_apart(data: bytes, limits: Limits) -> None:
-    """Decode the picture of a stranger in a process of its own, with its own limits. Raises RequestRefused (400, 413)."""
+    """Decode the image of a stranger in a process of its own, with its own limits. Raises RequestRefused (400, 413)."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", decoding.__file__, str(limits.picture), str(limits.frames),
-        stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
-    )  # fmt: skip
+        sys.executable,
+        "-I",
+        decoding.__file__,
+        str(limits.image),
+        str(limits.frames),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+    )
     try:
         async with asyncio.timeout(2 * decoding.SECONDS):
             output, _ = await process.communicate(data)
         found = json.loads(output)
     except (TimeoutError, ValueError):
-        raise _refused(BadPicture("damaged_picture", "the picture cannot be decoded within the limits")) from None
+        raise _refused(BadImage("damaged_picture", "the image cannot be decoded within the limits")) from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if found:
-        raise _refused(BadPicture(found["code"], found["message"]))
+        raise _refused(BadImage(found["code"], found["message"]))
 
 
 def decode(data: bytes, limits: Limits) -> Image.Image:
-    """Decode one of our own pictures, or one that has been checked. Raises RequestRefused (400, 413)."""
+    """Decode one of our own images, or one that has been checked. Raises RequestRefused (400, 413)."""
     try:
-        return decoded(data, limits.picture, limits.frames)
-    except BadPicture as error:
+        return decoded(data, limits.image, limits.frames)
+    except BadImage as error:
         raise _refused(error) from None
 
 
 def with_alpha_of(original: Image.Image, mask: Image.Image) -> bytes:
-    """The original as PNG, with its metadata texts, and with the alpha of another picture."""
+    """The original as PNG, with its metadata texts, and with the alpha of another image."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -92,5 +98,5 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _refused(error: BadPicture) -> RequestRefused:
+def _refused(error: BadImage) -> RequestRefused:
     return RequestRefused(413 if error.code == "too_large" else 400, Problem(error.code, error.message, input="image"))

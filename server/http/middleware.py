@@ -44,10 +44,17 @@ def around(metrics: Metrics) -> Middleware:
         # The path without its query: queries may hold what should not be in a log.
         log.log(
             logging.WARNING if response.status >= 500 else logging.DEBUG if response.status < 400 else logging.INFO,
-            "%s %s", request.method, response.status,
-            extra={"method": request.method, "path": request.path, "status": response.status,
-                   "ms": round(1000 * seconds, 1), "client": request.remote},
-        )  # fmt: skip
+            "%s %s",
+            request.method,
+            response.status,
+            extra={
+                "method": request.method,
+                "path": request.path,
+                "status": response.status,
+                "ms": round(1000 * seconds, 1),
+                "client": request.remote,
+            },
+        )
         return response
 
     return middleware
@@ -67,7 +74,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return _from_http(error)
     except web.RequestPayloadError:
-        return refusal(RequestRefused(400, Problem("not_http", "the body is cut up in a way that is no HTTP")))
+        return refusal(RequestRefused(400, Problem("not_http", "the body is cut up in a way that is not HTTP")))
     except ConnectionError:
         raise
     except OSError as error:
@@ -92,8 +99,10 @@ def _from_http(error: web.HTTPException) -> web.Response:
 
 
 def _incident(error: Exception) -> web.Response:
-    """What went wrong stays in our log; the client gets a number to ask for."""
+    """The details stay in our log; the client gets a number to ask for."""
     incident = secrets.token_hex(4)
     log.error("incident %s", incident, exc_info=error, extra={"incident": incident})
-    problem = Problem("internal", "the server has made a mistake", hint=f"its log says more under incident {incident}")
+    problem = Problem(
+        "internal", "the server has made a mistake", hint=f"its log has the details under incident {incident}"
+    )
     return refusal(RequestRefused(500, problem, kind="internal"))

@@ -1,4 +1,5 @@
-"""The pages that ship with the server: its status, and the login; each may run its own script and style and no other."""
+"""The pages that ship with the server: its status, and the login; each may run its own script and style and no
+other."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The one place where text from outside becomes a path.
 
 A name is checked segment by segment, and then opened segment by segment from its root, with no symbolic link followed:
-there is no moment between a check and an opening at which something could be swapped. What lies outside and what does
-not exist are told in the same words.
+there is no moment between a check and an opening at which something could be swapped. Names that lie outside and names
+that do not exist get the same answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEEPEST = 32
 
 
 class BadName(ValueError):
-    """A text that may not name a file here; it says why."""
+    """A text that may not name a file here; the message has the reason."""
 
 
 def segments(name: str, hidden: bool = False) -> list[str]:
@@ -45,7 +45,8 @@ def segments(name: str, hidden: bool = False) -> list[str]:
 
 
 def composed(name: str) -> str:
-    """The name in Unicode's composed form (NFC): an `é` is one letter in all names here, and two in those of some systems."""
+    """The name in Unicode's composed form (NFC): an `é` is one letter in all names here, and two in those of some
+    systems."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -73,7 +74,7 @@ def _folder(root: Path, parts: list[str], create: bool = False) -> Iterator[int]
 
 
 def _parts_of_file(name: str, hidden: bool) -> list[str]:
-    """The parts of what is to be a file already. Raises FileNotFoundError: a name that may not be is not told apart."""
+    """The parts of what is to be a file already. Raises FileNotFoundError: a forbidden name gets the same answer."""
     try:
         parts = segments(name, hidden)
     except BadName:

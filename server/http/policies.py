@@ -1,4 +1,5 @@
-"""What a route lets whom do. Every route states one; the gate refuses a route without one, and a test fails.
+"""The policy of a route: who may do what. Every route states one; the gate refuses a route without one, and a test
+fails.
 
 A request with an `Origin` or a `Sec-Fetch-Site` comes from a browser, and a page of another site may have made it.
 """
@@ -17,7 +18,7 @@ class Policy:
     writes: bool = False
     """It changes something: never by GET, and a browser states the content type below."""
     content: tuple[str, ...] = ()
-    """What a browser's body may be, where `writes`; none of these is sent by a plain form, but `UPLOAD`'s."""
+    """The content types of a browser's body, where `writes`; none of these is sent by a plain form, but `UPLOAD`'s."""
     navigation: bool = False
     """Another site may link to it: a page that shows nothing but itself."""
 
@@ -28,5 +29,6 @@ READ = Policy()
 WRITE = Policy(writes=True, content=("application/json",))
 OPEN_WRITE = Policy(token=False, writes=True, content=("application/json",))
 EDITOR_WRITE = Policy(writes=True, content=("application/json", "text/plain", "application/octet-stream"))
-"""The editor states no content type here, so its browser says text/plain; only a page of our own origin gets this far."""
+"""The editor states no content type here, so its browser sends text/plain; only a page of our own origin gets this
+far."""
 UPLOAD = Policy(writes=True, content=("multipart/form-data",))

@@ -1,4 +1,4 @@
-"""How a request is refused: one shape for every 4xx, the field's own, with our Problems beside it."""
+"""Refusals of requests: one shape for every 4xx, ComfyUI's own, with our Problems beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphflow import Problem
 
 from .answers import answer
 
-__all__ = ["LONGEST_TEXT", "REASONS", "RequestRefused", "refusal", "short", "told"]
+__all__ = ["LONGEST_TEXT", "REASONS", "RequestRefused", "refusal", "short", "problems_json"]
 
 REASONS = {
     400: "bad_request", 401: "no_token", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 408: "too_slow",
@@ -20,6 +20,8 @@ REASONS = {
 }  # fmt: skip
 
 
+IN_REASON = ("bad_name", "exists")
+"""Codes whose message is the reason phrase as well: the editor shows its user nothing else of an answer."""
 MOST_SHOWN = 200
 """Problems in one answer; with more than that, nobody reads on."""
 LONGEST_TEXT = 1000
@@ -27,7 +29,7 @@ LONGEST_TEXT = 1000
 
 
 class RequestRefused(Exception):
-    """Ends a request with a 4xx. `node_errors` and `kind` are for clients of the field, `problems` for all."""
+    """Ends a request with a 4xx. `node_errors` and `kind` are for clients of ComfyUI, `problems` for all."""
 
     def __init__(
         self,
@@ -56,15 +58,15 @@ class RequestRefused(Exception):
                 "extra_info": {},
             },
             "node_errors": self.node_errors,
-            "problems": told(self.problems),
+            "problems": problems_json(self.problems),
         }
 
 
-def told(problems: Sequence[Problem], what: str = "problems", most: int = MOST_SHOWN) -> list[dict[str, str]]:
-    """The problems as JSON has them, `most` of them; then one more says how many are left out."""
+def problems_json(problems: Sequence[Problem], what: str = "problems", most: int = MOST_SHOWN) -> list[dict[str, str]]:
+    """The problems as JSON has them, at most `most`; a last one counts those that are left out."""
     found = [{key: short(text) for key, text in problem.to_json().items()} for problem in problems[:most]]
     if len(problems) > most:
-        more = Problem("more", f"and {len(problems) - most} {what} more", hint="POST /validate tells all")
+        more = Problem("more", f"and {len(problems) - most} {what} more", hint="POST /validate lists all")
         found.append(more.to_json())
     return found
 
@@ -74,4 +76,12 @@ def short(text: str, most: int = LONGEST_TEXT) -> str:
 
 
 def refusal(refused: RequestRefused) -> web.Response:
-    return answer(refused.to_json(), status=refused.status)
+    response = answer(refused.to_json(), status=refused.status)
+    if refused.problems and refused.problems[0].code in IN_REASON:
+        response.set_status(refused.status, _reason(refused.problems[0].message))
+    return response
+
+
+def _reason(text: str) -> str:
+    """A text as the reason phrase of a status line: one line of printable ASCII."""
+    return short("".join(letter if " " <= letter <= "~" else "?" for letter in text), 200)

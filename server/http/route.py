@@ -34,9 +34,9 @@ class Route:
     streams: bool = False
     """It answers `Accept: text/event-stream` with what is in `answer`, as it happens."""
     messages: type[BaseModel] | None = None
-    """What its websocket says."""
+    """The messages of its websocket."""
     statuses: tuple[int, ...] = (200,)
-    """What it answers with besides 4xx."""
+    """Its statuses besides 4xx."""
     twin: bool = True
     """It is served under `/api` as well."""
 

@@ -1,7 +1,7 @@
-"""JSON from strangers: every trick is refused before or while it is read, with a line that says which.
+"""JSON from strangers: every trick is refused before or while it is read, with a line that names it.
 
-Depth is counted on the bytes, so that no parser recurses; the digits of numbers are capped; keys that come twice, `NaN`,
-numbers that overflow and halves of surrogate pairs are no JSON that two programs would read alike.
+Depth is counted on the bytes, so that no parser recurses; the digits of numbers are capped; keys that come twice,
+`NaN`, numbers that overflow and halves of surrogate pairs are not JSON that two programs would read alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SMALL = 64
 
 
 class BadJSON(ValueError):
-    """Not JSON that is taken; the text says why, and where if that is known."""
+    """Not JSON that is accepted; the text has the reason, and the place if that is known."""
 
 
 def loads(data: bytes, depth: int = 64) -> Any:
@@ -120,7 +120,7 @@ def _is_shallow(data: bytes, depth: int) -> bool:
 
 
 def _constant(name: str) -> Any:
-    raise BadJSON(f"{name} is no JSON number")
+    raise BadJSON(f"{name} is not a JSON number")
 
 
 def _whole(text: str) -> int:

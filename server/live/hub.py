@@ -1,7 +1,7 @@
-"""Who listens, and who is told what: the events of the queue on their way to websockets.
+"""Open websockets, and which events each of them gets.
 
 Lives on the event loop. A websocket is one listener; several may have the same client id (a page that was reloaded, and
-its old connection that nobody has closed yet), and each is told all.
+its old connection that nobody has closed yet), and each gets everything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Hub:
         self._curious: set[Listener] = set()
         self._unheard: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
-    # -- listeners --------------------------------------------------------------------------------------------------------
+    # -- listeners ---------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._listeners.values())
@@ -59,12 +59,12 @@ class Hub:
         self._metrics.sockets.set(len(self))
 
     def unheard(self, client_id: str) -> list[str]:
-        """Prompts of a client that have ended, and no connection of it has shown yet that it knows: there may have been none,
-        or one that was dead already."""
+        """Prompts of a client that have ended, and no connection of it has shown yet that it knows: there may have been
+        none, or one that was dead already."""
         return list(self._unheard.get(client_id, ()))
 
     def heard(self, client_id: str, prompt_ids: Iterable[str]) -> None:
-        """A connection of the client has read up to the end of these prompts: they are not told to its next one."""
+        """A connection of the client has read up to the end of these prompts: its next one does not get them again."""
         prompts = self._unheard.get(client_id)
         if prompts is not None:
             for prompt_id in prompt_ids:
@@ -76,23 +76,27 @@ class Hub:
     def wants_previews(self) -> bool:
         return any(listener.previews is not None for listener in self.everyone())
 
-    # -- events -----------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
-        if event.client_id is None:
-            told: Iterable[Listener] = self.everyone()
+        listeners: Iterable[Listener]
+        if event.never_began:
+            # A client takes this message for the end of what runs; a `status` shows it that less is waiting.
+            listeners = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
+        elif event.client_id is None:
+            listeners = self.everyone()
         else:
-            told = self._listeners.get(event.client_id, ())
+            listeners = self._listeners.get(event.client_id, ())
             if event.is_terminal and event.prompt_id is not None:
                 self._remember(event.client_id, event.prompt_id)
             others = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
             if others:
-                told = {*told, *others}
-        for listener in told:
-            listener.tell(event)
+                listeners = {*listeners, *others}
+        for listener in listeners:
+            listener.notify(event)
 
-    def tell_log(self, line: dict[str, str]) -> None:
+    def publish_log(self, line: dict[str, str]) -> None:
         text = json.dumps({"type": "logs", "data": {"entries": [line], "size": None}})
         for listener in self.everyone():
             if listener.logs:

@@ -1,8 +1,8 @@
-"""One open websocket as the hub sees it: what it is told at once, what it is told later, from the log.
+"""One open websocket as the hub sees it: what it gets at once, and what it gets later, from the log.
 
-What is numbered is in the queue's log. So nothing of it has to wait in memory for a client that is slow, or has just come:
-the listener is behind on that prompt, and catches up from the log as fast as the client reads. Nothing is told twice, left
-out, or told in another order. Pictures that are results are in no log: they wait here for their turn.
+What is numbered is in the queue's log. So nothing of it has to wait in memory for a client that is slow, or has just
+come: the listener is behind on that prompt, and catches up from the log as fast as the client reads. Nothing is sent
+twice, left out, or sent in another order. Images that are results are in no log: they wait here for their turn.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ BATCH = 200
 """Events that are read from the log at a time."""
 MOST_ASKED = 100
 """Ends that are waited for to be confirmed."""
-MOST_PICTURES = 256 << 20
-"""Bytes of result pictures that may wait for one client; who is further behind is cut off, as nothing of them is left out."""
+MOST_IMAGES = 256 << 20
+"""Bytes of result images that may wait for one client; who is further behind is cut off, as nothing of them is left
+out."""
 LAST = sys.maxsize
 """Stands for the newest event where its number is not known."""
 
@@ -43,13 +44,13 @@ class EndMessage(str):
 
 @dataclass(slots=True)
 class _Behind:
-    """Where a listener is in the log of a prompt."""
+    """The place of a listener in the log of a prompt."""
 
-    told: int
-    """Up to this event it has been told."""
+    sent: int
+    """It has got the events up to this one."""
     latest: int = 0
     """There is at least this one."""
-    pictures: deque[tuple[int, bytes]] = field(default_factory=deque)
+    images: deque[tuple[int, bytes]] = field(default_factory=deque)
     """Results, each with the event that it comes behind."""
 
 
@@ -58,26 +59,26 @@ class Listener:
     client_id: str
     outbox: Outbox
     previews: str | None = None
-    """How it wants preview pictures: `metadata` (frame 4), `plain` (frame 1), or not at all."""
+    """How it wants preview images: `metadata` (frame 4), `plain` (frame 1), or not at all."""
     logs: bool = False
     hears_all: bool = False
     """It wants the events of all prompts, as the status page does."""
     watched: frozenset[str] = frozenset()
     """Prompts of others whose events it wants as well."""
     is_new: bool = True
-    """It has not been told yet what happened before it came, so all that is numbered waits for its turn."""
+    """It has not got yet what happened before it came, so all that is numbered waits for its turn."""
     _behind: dict[str, _Behind] = field(default_factory=dict)
     _read: dict[str, int] = field(default_factory=dict)
-    """Up to where the log of a prompt has been told, where it was ahead of the news: they come a little later."""
+    """The last event of a prompt that was sent from the log, where that was ahead of the notifications."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: deque[tuple[bytes, str]] = field(default_factory=lambda: deque(maxlen=MOST_ASKED))
     _questions: int = 0
 
-    def tell(self, event: QueueEvent) -> None:
+    def notify(self, event: QueueEvent) -> None:
         """Called for each event, in order. Never waits."""
         prompt = event.prompt_id or ""
         behind = self._behind.get(prompt)
-        if event.type == "picture" and event.client_id in (None, self.client_id):
+        if event.type == "image" and event.client_id in (None, self.client_id):
             self._give(event, behind)
             return
         if event.number is None:
@@ -98,21 +99,21 @@ class Listener:
             self._news.set()
 
     def begin(self, prompts: dict[str, int]) -> None:
-        """Tell it of these prompts from the event after the one that is given for each; and from now on what happens."""
+        """Send the events of these prompts after the number that is given for each, and from now on what happens."""
         for prompt_id, number in prompts.items():
-            self._behind.setdefault(prompt_id, _Behind(0)).told = number
+            self._behind.setdefault(prompt_id, _Behind(0)).sent = number
         self.is_new = False
         self._news.set()
 
     def ask(self, prompt_id: str) -> bytes:
-        """The end of this prompt has been written: what to send in a ping, whose pong says that it has been read."""
+        """The end of this prompt has been written: what to send in a ping, whose pong shows that it has been read."""
         self._questions += 1
         question = str(self._questions).encode()
         self._asked.append((question, prompt_id))
         return question
 
     def answered(self, question: bytes | None = None) -> list[str]:
-        """The prompts whose ends have been read with this pong (None: all that have been written), each told once."""
+        """The prompts whose ends have been read with this pong (None: all that have been written), each once."""
         asked = list(self._asked)
         read = next((index + 1 for index, (sent, _) in enumerate(asked) if sent == question), 0)
         read = len(asked) if question is None else read
@@ -121,28 +122,28 @@ class Listener:
         return [prompt_id for _, prompt_id in asked[:read]]
 
     async def catch_up(self, queue: PromptQueue) -> None:
-        """Tell from the log what it is behind on, whenever it is; runs as long as the listener."""
+        """Send from the log what it is behind on, whenever it is; runs as long as the listener."""
         while True:
             await self._news.wait()
             while self._behind and not self.is_new:
                 prompt_id, behind = next(iter(self._behind.items()))
-                events = await queue.events(prompt_id, behind.told, limit=BATCH)
+                events = await queue.events(prompt_id, behind.sent, limit=BATCH)
                 for event in events:
                     await self.outbox.room()
                     self._say(event)
-                    behind.told = event.number or behind.told
-                    await self._give_pictures(behind, behind.told)
+                    behind.sent = event.number or behind.sent
+                    await self._give_images(behind, behind.sent)
                 # What happened since the log was read is noted in `latest`; with nothing noted, it is up to date.
-                if not events or (len(events) < BATCH and behind.told >= behind.latest):
-                    if behind.pictures:
-                        await self._give_pictures(behind, LAST)
+                if not events or (len(events) < BATCH and behind.sent >= behind.latest):
+                    if behind.images:
+                        await self._give_images(behind, LAST)
                         continue  # it may have gone on meanwhile
                     del self._behind[prompt_id]
-                    if behind.told > behind.latest:
-                        self._read[prompt_id] = behind.told
+                    if behind.sent > behind.latest:
+                        self._read[prompt_id] = behind.sent
                     progress = queue.progress(prompt_id)
                     if progress is not None:
-                        self.tell(progress)
+                        self.notify(progress)
             self._news.clear()
 
     def _say(self, event: QueueEvent) -> None:
@@ -150,27 +151,27 @@ class Listener:
         if event.is_terminal:
             self.outbox.put(EndMessage.of(event.prompt_id or ""), Rank.STATE)
 
-    def _give(self, picture: QueueEvent, behind: _Behind | None) -> None:
-        """A picture that is a result goes to every connection of its client, whatever that has said of previews."""
-        frame = _frame(picture, self.previews or "plain")
-        waiting = sum(len(kept) for each in self._behind.values() for _, kept in each.pictures)
-        if self.outbox.size + waiting + len(frame) > MOST_PICTURES:
+    def _give(self, image: QueueEvent, behind: _Behind | None) -> None:
+        """An image that is a result goes to every connection of its client, whether it wants previews or not."""
+        frame = _frame(image, self.previews or "plain")
+        waiting = sum(len(kept) for each in self._behind.values() for _, kept in each.images)
+        if self.outbox.size + waiting + len(frame) > MOST_IMAGES:
             self.outbox.close(slow=True)
         elif behind is None:
             self.outbox.put(frame, Rank.STATE)
         else:
-            behind.pictures.append((behind.latest or LAST, frame))
+            behind.images.append((behind.latest or LAST, frame))
             self._news.set()
 
-    async def _give_pictures(self, behind: _Behind, number: int) -> None:
+    async def _give_images(self, behind: _Behind, number: int) -> None:
         """Those that come behind this event."""
-        while behind.pictures and behind.pictures[0][0] <= number:
+        while behind.images and behind.images[0][0] <= number:
             await self.outbox.room()
-            self.outbox.put(behind.pictures.popleft()[1], Rank.STATE)
+            self.outbox.put(behind.images.popleft()[1], Rank.STATE)
 
     def _pass_on(self, event: QueueEvent, prompt: str) -> None:
-        """What is not numbered: of all this, only the newest counts."""
-        if event.type in ("preview", "picture"):
+        """Events without a number: of these only the newest counts."""
+        if event.type in ("preview", "image"):
             if self.previews is not None:
                 node = str(event.data.get("node_id"))
                 self.outbox.put(_frame(event, self.previews), Rank.PREVIEW, ("preview", prompt, node))
@@ -186,7 +187,7 @@ class Listener:
 
 
 def _frame(event: QueueEvent, how: str) -> bytes:
-    """A picture as one of the field's binary frames: 4 with metadata, 1 without."""
+    """An image as one of ComfyUI's binary frames: 4 with metadata, 1 without."""
     if how == "metadata":
         metadata = json.dumps(event.data).encode()
         return struct.pack(">II", 4, len(metadata)) + metadata + event.blob
@@ -195,6 +196,6 @@ def _frame(event: QueueEvent, how: str) -> bytes:
 
 
 def _text_frame(node: str, text: str) -> bytes:
-    """The field's binary frame 3."""
+    """ComfyUI's binary frame 3."""
     name = node.encode()
     return struct.pack(">II", 3, len(name)) + name + text.encode("utf-8", "replace")

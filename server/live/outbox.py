@@ -1,8 +1,8 @@
-"""What waits to be sent to one websocket client: bounded, whatever the client does.
+"""The messages that wait for one websocket client: bounded, whatever the client does.
 
 Of progress and status only the latest counts, so a newer message takes the place of one that still waits. When there is
-no room, previews go first, then progress; state messages never: whoever puts them looks at `is_full` first, or waits for
-`room`.
+no room, previews go first, then progress; state messages never: whoever puts them looks at `is_full` first, or waits
+for `room`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["OutboxClosed", "Outbox", "Rank"]
 
 
 class Rank(IntEnum):
-    """What is dropped first."""
+    """The lower rank is dropped first."""
 
     PREVIEW = 0
     PROGRESS = 1
@@ -94,7 +94,8 @@ class Outbox:
                 self.was_slow.set()
 
     async def get(self) -> str | bytes:
-        """The next message; waits for one. Raises OutboxClosed: at once where the client was too slow, else at the end."""
+        """The next message; waits for one. Raises OutboxClosed: at once where the client was too slow, else at the
+        end."""
         while True:
             if self._closed is not None and (self._closed.slow or not self._items):
                 raise self._closed

@@ -1,1 +1,1 @@
-"""How the server is observed: log lines and numbers for Prometheus."""
+"""Observing the server: log lines, and numbers for Prometheus."""

@@ -17,14 +17,17 @@ from typing import Any
 __all__ = ["JSONLines", "RepeatFilter", "RecentLines", "set_up"]
 
 FIELDS = ("prompt_id", "node", "client", "method", "path", "status", "ms", "incident")
-"""What a line may carry besides its message, given as `extra={...}`."""
+"""The attributes of a line besides its message, given as `extra={...}`."""
 
 
 class JSONLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _time(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(),
-        }  # fmt: skip
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         line.update({name: getattr(record, name) for name in FIELDS if getattr(record, name, None) is not None})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -32,12 +35,12 @@ class JSONLines(logging.Formatter):
 
 
 class RecentLines(logging.Handler):
-    """Keeps the last lines, and tells those who want to see them as they come."""
+    """Keeps the last lines, and hands each new one to `on_line`."""
 
     def __init__(self, kept: int = 500) -> None:
         super().__init__(logging.INFO)
         self.lines: deque[dict[str, str]] = deque(maxlen=kept)
-        self.tell: Callable[[dict[str, str]], None] | None = None
+        self.on_line: Callable[[dict[str, str]], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         # Without tracebacks: these hold paths of this machine.
@@ -45,38 +48,38 @@ class RecentLines(logging.Handler):
         shown = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
         line = {"t": _time(record), "m": shown + "\n"}
         self.lines.append(line)
-        if self.tell is not None:
-            self.tell(line)
+        if self.on_line is not None:
+            self.on_line(line)
 
 
 class RepeatFilter:
     """A filter: of the same words again and again within `seconds`, only the first get through.
 
-    With no file handles left, asyncio tells so for each connection that waits, hundreds of times a second.
+    With no file handles left, asyncio logs that for each connection that waits, hundreds of times a second.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds = seconds
-        self._told: dict[str, float] = {}
+        self._seen: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         words = record.getMessage()
-        if record.created - self._told.get(words, -math.inf) < self._seconds:
+        if record.created - self._seen.get(words, -math.inf) < self._seconds:
             return False
-        self._told = {text: at for text, at in self._told.items() if record.created - at < self._seconds}
-        self._told[words] = record.created
+        self._seen = {text: at for text, at in self._seen.items() if record.created - at < self._seconds}
+        self._seen[words] = record.created
         return True
 
 
 def set_up(recent: RecentLines, level: str = "INFO") -> None:
-    """For the process of `graphflow serve`: everything that the server and aiohttp say goes to stderr as JSON lines."""
+    """For the process of `graphflow serve`: everything that the server and aiohttp log goes to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines())
     root = logging.getLogger()
     root.handlers[:] = [handler, recent]
     root.setLevel(level)
     logging.getLogger("asyncio").addFilter(RepeatFilter())
-    # It has a traceback to tell of every head that is no HTTP; our own mistakes are told by the middleware.
+    # It would log a traceback for every head that is not HTTP; the middleware logs our own mistakes.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads at GET /metrics."""
+"""The numbers that Prometheus reads at GET /metrics."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ class Metrics:
         self._longest_gap = 0.0
         self.requests = Counter("graphflow_requests", "HTTP requests", ["method", "route", "status"], registry=registry)
         self.request_seconds = Histogram(
-            "graphflow_request_seconds", "Time of an HTTP request", ["method", "route"],
-            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10), registry=registry,
-        )  # fmt: skip
+            "graphflow_request_seconds",
+            "Time of an HTTP request",
+            ["method", "route"],
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10),
+            registry=registry,
+        )
         self.accepted = Counter("graphflow_prompts_accepted", "Prompts taken into the queue", registry=registry)
         self.refused = Counter("graphflow_prompts_refused", "Prompts refused by validation", registry=registry)
         self.ended = Counter("graphflow_prompts_ended", "Prompts that ended", ["status"], registry=registry)
@@ -46,11 +49,15 @@ class Metrics:
             "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
         )
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
-        self.dropped = Counter("graphflow_websocket_dropped", "Previews and progress not sent to slow clients",
-                               registry=registry)  # fmt: skip
+        self.dropped = Counter(
+            "graphflow_websocket_dropped", "Previews and progress not sent to slow clients", registry=registry
+        )
         self.cut = Counter("graphflow_websocket_cut", "Websockets closed for being too slow", registry=registry)
-        self.loop_gap = Gauge("graphflow_event_loop_gap_seconds", "Longest time in which the event loop did not get to run, "
-                              "since the numbers were last read", registry=registry)  # fmt: skip
+        self.loop_gap = Gauge(
+            "graphflow_event_loop_gap_seconds",
+            "Longest time in which the event loop did not get to run, since the numbers were last read",
+            registry=registry,
+        )
         self.worker_memory = Gauge(
             "graphflow_worker_memory_bytes", "Resident memory of the worker process", registry=registry
         )
@@ -61,7 +68,7 @@ class Metrics:
         self.memory.set_function(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
     def take_run(self, stats: dict[str, Any]) -> None:
-        """What a run that has ended tells of itself: seconds, counts, and seconds of each node type."""
+        """The numbers of a run that has ended: seconds, counts, and seconds of each node type."""
         seconds = stats["seconds"]
         self.run_seconds.observe(seconds)
         self.nodes_cached.inc(stats["cached"])

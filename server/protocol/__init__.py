@@ -1,1 +1,1 @@
-"""What is on the wire: bodies, queries, answers and websocket messages, as models."""
+"""The data on the wire: bodies, queries, answers and websocket messages, as models."""

@@ -38,7 +38,7 @@ QueueItem = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
 
 
 Outputs = dict[str, dict[str, Any]]
-"""What each node has shown: `{"9": {"images": [{"filename", "subfolder", "type"}]}}`."""
+"""The `ui` of each node: `{"9": {"images": [{"filename", "subfolder", "type"}]}}`."""
 
 
 class Accepted(BaseModel):

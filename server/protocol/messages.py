@@ -1,7 +1,7 @@
-"""What a websocket says, and what the log of a prompt holds, as models: each message is `{"type": ..., "data": {...}}`.
+"""The messages of the websocket and of the log of a prompt, as models: each is `{"type": ..., "data": {...}}`.
 
-Those of states carry a `number`: their place in the log of their prompt, from which GET /prompts/{id}/events tells them too.
-The OpenAPI description is made from these; a test compares them with what a server says.
+Those of states carry a `number`: their place in the log of their prompt, from which GET /prompts/{id}/events gives them
+too. The OpenAPI description is made from these; a test compares them with what a server sends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ExactModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-# -- about the server -----------------------------------------------------------------------------------------------------
+# -- about the server ------------------------------------------------------------------------------------------------
 
 
 class StatusData(ExactModel):
@@ -43,7 +43,7 @@ class Features(BaseModel):
 
 
 class FeatureFlags(ExactModel):
-    """The answer to a client that has said its own."""
+    """The answer to a client that has sent its own."""
 
     type: Literal["feature_flags"]
     data: Features
@@ -66,7 +66,7 @@ class Logs(ExactModel):
     data: LogData
 
 
-# -- about a run: states, in the log ----------------------------------------------------------------------------------------
+# -- about a run: states, in the log ---------------------------------------------------------------------------------
 
 
 class Logged(ExactModel):
@@ -115,7 +115,7 @@ class ExecutedData(ExactModel):
     node: str
     display_node: str
     output: dict[str, Any]
-    """What the node shows: `{"images": [{"filename", "subfolder", "type"}]}` and the like."""
+    """The `ui` of the node: `{"images": [{"filename", "subfolder", "type"}]}` and the like."""
 
 
 class Executed(Logged):
@@ -166,7 +166,7 @@ class ExecutionError(Logged):
     data: ErrorData
 
 
-# -- about a run: what passes -----------------------------------------------------------------------------------------------
+# -- about a run: what passes ----------------------------------------------------------------------------------------
 
 
 class NodeProgress(ExactModel):
@@ -214,7 +214,7 @@ class ProgressMessage(ExactModel):
     data: ProgressData
 
 
-# -- all of them --------------------------------------------------------------------------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------------------------
 
 ServerMessage = Status | FeatureFlags | Logs
 StateMessage = (
@@ -230,7 +230,7 @@ def _is_free(kind: str) -> str:
 
 
 class NodeMessage(Logged):
-    """What a node says in words of its own."""
+    """A message of a node, of a type of its own."""
 
     type: Annotated[
         str, AfterValidator(_is_free), WithJsonSchema({"type": "string", "not": {"enum": sorted(MESSAGE_TYPES)}})

@@ -7,19 +7,29 @@ from typing import Literal
 __all__ = ["ACTIVE", "FINISHED", "MESSAGE_TYPES", "TERMINAL", "CancelResult", "FolderName", "StateName"]
 
 StateName = Literal["pending", "running", "done", "failed", "cancelled"]
-"""Where a prompt is."""
+"""The states of a prompt."""
 ACTIVE: tuple[StateName, ...] = ("pending", "running")
 FINISHED: tuple[StateName, ...] = ("done", "failed", "cancelled")
 
 TERMINAL = ("execution_success", "execution_error", "execution_interrupted")
 """The last event of a prompt is one of these, and only the last."""
-MESSAGE_TYPES = frozenset({
-    "status", "feature_flags", "logs", "execution_start", "execution_cached", "executing", "executed",
-    "progress", "progress_state", *TERMINAL,
-})  # fmt: skip
+MESSAGE_TYPES = frozenset(
+    {
+        "status",
+        "feature_flags",
+        "logs",
+        "execution_start",
+        "execution_cached",
+        "executing",
+        "executed",
+        "progress",
+        "progress_state",
+        *TERMINAL,
+    }
+)
 """Types of the websocket messages of the protocol itself; a node chooses other names for its own."""
 
 CancelResult = Literal["cancelled", "cancelling", "finished", "unknown"]
-"""What a request to cancel a prompt came to: it had not begun; it runs and will end soon; too late; there is none."""
+"""The answer to a request to cancel a prompt: it had not begun; it runs and will end soon; too late; there is none."""
 
 FolderName = Literal["output", "input", "temp"]

@@ -1,4 +1,4 @@
-"""What can happen to a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
+"""The changes of a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
 
     pending --claim--> running --finish--> done | failed | cancelled
        ^                  |
@@ -25,20 +25,30 @@ from .store import QueueTransaction
 from .texts import dump
 
 __all__ = [
-    "accept", "append", "cancel", "cancel_pending", "claim", "crash", "finish", "move", "recover",
+    "accept",
+    "append",
+    "cancel",
+    "cancel_pending",
+    "claim",
+    "crash",
+    "finish",
+    "move",
+    "recover",
     "release",
-]  # fmt: skip
+]
 
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
 
 _STATE: dict[str, StateName] = {
-    "execution_success": "done", "execution_error": "failed", "execution_interrupted": "cancelled",
-}  # fmt: skip
+    "execution_success": "done",
+    "execution_error": "failed",
+    "execution_interrupted": "cancelled",
+}
 
 
 def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) -> Receipt:
-    """Put it into the queue. Raises Conflict if the id is taken by something else, QueueUnavailable where `most` prompts of the
-    same sender wait already."""
+    """Put it into the queue. Raises Conflict if the id is taken by something else, QueueUnavailable where `most`
+    prompts of the same sender wait already."""
     wanted = wanted.sealed()
     prompt_id = wanted.prompt_id or str(uuid.uuid4())
     known = answered(tx.db, prompt_id, wanted.digest)
@@ -47,17 +57,34 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     if most is not None:
         waiting = tx.db.execute("SELECT prompts FROM waiting WHERE sender = ?", (wanted.sender,)).fetchone()
         if waiting is not None and waiting[0] >= most:
-            raise QueueUnavailable([Problem("queue_full", f"{most} prompts of {wanted.sender or 'yours'} wait already",
-                                   hint="try again when some of them are done")])  # fmt: skip
+            raise QueueUnavailable(
+                [
+                    Problem(
+                        "queue_full",
+                        f"{most} prompts of {wanted.sender or 'yours'} wait already",
+                        hint="try again when some of them are done",
+                    )
+                ]
+            )
     workflow, extra = dump(wanted.workflow), dump(wanted.extra)
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
         " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            prompt_id, wanted.client_id, time.time(), len(workflow) + len(extra), wanted.digest, wanted.webhook,
-            dump(wanted.targets), dump(wanted.node_errors), workflow, extra, wanted.sender, dump(wanted.warnings),
+            prompt_id,
+            wanted.client_id,
+            time.time(),
+            len(workflow) + len(extra),
+            wanted.digest,
+            wanted.webhook,
+            dump(wanted.targets),
+            dump(wanted.node_errors),
+            workflow,
+            extra,
+            wanted.sender,
+            dump(wanted.warnings),
         ),
-    ).lastrowid  # fmt: skip
+    ).lastrowid
     assert seq is not None
     number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
@@ -90,7 +117,8 @@ def claim(tx: QueueTransaction) -> Prompt | None:
 
 
 def append(tx: QueueTransaction, prompt_id: str, epoch: int, events: list[tuple[str, str]], after: int) -> int:
-    """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one then.
+    """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one
+    then.
 
     Those that are there already, since a writer did not get its answer and writes again, are left as they are. If the
     epoch is over, nothing is written.
@@ -148,11 +176,17 @@ def crash(
     node, kind = _running_node(tx, held["seq"], at)
     times = "once" if crashes == 1 else f"{crashes} times"
     error: dict[str, Any] = {
-        "prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, held["seq"]),
+        "prompt_id": prompt_id,
+        "node_id": node,
+        "node_type": kind,
+        "executed": _executed(tx, held["seq"]),
         "exception_type": "CrashedWorker",
         "exception_message": f"crashed worker: the process died {times} while this prompt ran ({reason})\n",
-        "traceback": [], "current_inputs": {}, "current_outputs": [], "timestamp": _now_ms(),
-    }  # fmt: skip
+        "traceback": [],
+        "current_inputs": {},
+        "current_outputs": [],
+        "timestamp": _now_ms(),
+    }
     return _end(tx, held, "execution_error", error)
 
 
@@ -245,7 +279,7 @@ def _end(tx: QueueTransaction, held: Row, kind: str, data: dict[str, Any]) -> St
 
 
 def _shown(tx: QueueTransaction, seq: int) -> tuple[str, dict[str, Any]]:
-    """What a log comes to: outputs by node in JSON, and what the field calls `meta`. Outputs may be large, so SQLite takes
+    """The sum of a log: outputs by node in JSON, and what ComfyUI calls `meta`. Outputs may be large, so SQLite takes
     them apart, which lets other threads run.
 
     What an attempt before the last one has shown is there, too; of what was shown again, the last word counts.
@@ -275,8 +309,8 @@ def _messages(tx: QueueTransaction, seq: int) -> str:
 
 
 def _log(tx: QueueTransaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
-    """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number of the
-    last one then. What has such a number already stays as it is."""
+    """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number
+    of the last one then. What has such a number already stays as it is."""
     seq = prompt["seq"]
     last = tx.db.execute("SELECT max(number) FROM events WHERE prompt = ?", (seq,)).fetchone()[0] or 0
     first = last + 1 if after is None else after + 1
@@ -313,8 +347,13 @@ def _executed(tx: QueueTransaction, seq: int) -> list[str]:
 
 def _interrupted(tx: QueueTransaction, seq: int, prompt_id: str) -> dict[str, Any]:
     node, kind = _running_node(tx, seq)
-    return {"prompt_id": prompt_id, "node_id": node, "node_type": kind, "executed": _executed(tx, seq),
-            "timestamp": _now_ms()}  # fmt: skip
+    return {
+        "prompt_id": prompt_id,
+        "node_id": node,
+        "node_type": kind,
+        "executed": _executed(tx, seq),
+        "timestamp": _now_ms(),
+    }
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""Who is told what has happened: subscribers of everything, and those who wait for news of one prompt."""
+"""Notifies subscribers of all events, and those who wait for the next event of one prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Notifier:
         self._loop = loop
         self._subscribers: list[Callable[[QueueEvent], None]] = []
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._told = Counts(-1)
+        self._published = Counts(-1)
 
     def subscribe(self, callback: Callable[[QueueEvent], None]) -> Callable[[], None]:
         self._subscribers.append(callback)
@@ -30,11 +30,11 @@ class Notifier:
 
     def committed(self, events: list[QueueEvent], counts: Counts) -> None:
         """Called in the store's thread after each commit."""
-        if counts != self._told:
-            self._told = counts
+        if counts != self._published:
+            self._published = counts
             events = [*events, status_event(counts)]
         if events:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to notify
                 self._loop.call_soon_threadsafe(self.publish, events)
 
     def publish(self, events: list[QueueEvent]) -> None:
@@ -49,7 +49,8 @@ class Notifier:
 
     @contextlib.contextmanager
     def of(self, prompt_id: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done at the next news of this prompt: take it, then look, then wait, and nothing is missed."""
+        """A future that is done at the next news of this prompt: take it, then look, then wait, and nothing is
+        missed."""
         news: asyncio.Future[None] = self._loop.create_future()
         self._waiting.setdefault(prompt_id, set()).add(news)
         try:
@@ -71,5 +72,5 @@ class Notifier:
 
 
 def status_event(counts: Counts) -> QueueEvent:
-    """The field's `status` message, for everybody."""
+    """ComfyUI's `status` message, for everybody."""
     return QueueEvent(None, None, "status", dump({"status": {"exec_info": {"queue_remaining": counts.remaining}}}))

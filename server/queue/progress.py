@@ -1,4 +1,4 @@
-"""How far the running prompt is: kept in memory, merged to one state a node, for whoever comes in the middle."""
+"""The progress of the running prompt: kept in memory, merged to one state a node, for whoever comes in the middle."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class RunProgress:
         self._is_small = nodes <= SMALL
 
     def state(self) -> QueueEvent:
-        """A `progress_state` message that tells all there is to know now, by node:
+        """A `progress_state` message of the state at this moment, by node:
 
-        `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at work
-        and, of a small graph, those that have ended, from which an editor reckons how much of the whole is done.
+        `{id: {value, max, state, node_id, display_node_id, parent_node_id, real_node_id, prompt_id}}`: the nodes at
+        work and, of a small graph, those that have ended, from which an editor reckons how much of the whole is done.
         """
         return self._event("progress_state", {"prompt_id": self.prompt.id, "nodes": {**self._ended, **self._nodes}})
 
     def progress(self, changed: dict[str, dict[str, Any]]) -> Iterator[QueueEvent]:
-        """Take in what has changed; the messages for it. The end of a node of a large graph is told once: the cost is
-        linear in the graph."""
+        """Take in what has changed; the messages for it. The end of a node of a large graph is reported once: the cost
+        is linear in the graph."""
         steps: dict[str, tuple[int, int]] = {}
         for node, state in changed.items():
             if state["state"] == "running":
@@ -55,11 +55,11 @@ class RunProgress:
     def _event(self, kind: str, data: dict[str, Any], blob: bytes = b"") -> QueueEvent:
         return QueueEvent(self.prompt.id, None, kind, dump(data), self.prompt.client_id, blob)
 
-    def preview(self, metadata: dict[str, Any], picture: bytes) -> QueueEvent:
-        return self._event("preview", metadata, picture)
+    def preview(self, metadata: dict[str, Any], image: bytes) -> QueueEvent:
+        return self._event("preview", metadata, image)
 
-    def picture(self, metadata: dict[str, Any], picture: bytes) -> QueueEvent:
-        return self._event("picture", metadata, picture)
+    def image(self, metadata: dict[str, Any], image: bytes) -> QueueEvent:
+        return self._event("image", metadata, image)
 
     def text(self, node: str, text: str) -> QueueEvent:
         return self._event("text", {"prompt_id": self.prompt.id, "node": node, "text": text})

@@ -1,4 +1,4 @@
-"""What the queue takes and gives: submissions, prompts, pages, events. Plain values; no database in sight."""
+"""The values that go into the queue and come out of it: submissions, prompts, pages, events. No database here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
 from .texts import digest
 
-__all__ = ["Conflict", "Counts", "Page", "Prompt", "QueueEvent", "QueueUnavailable", "Receipt", "Submission"]
+__all__ = [
+    "Conflict",
+    "Counts",
+    "Page",
+    "Prompt",
+    "OwnerLost",
+    "QueueEvent",
+    "QueueUnavailable",
+    "Receipt",
+    "Submission",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +35,9 @@ class Submission:
     targets: tuple[str, ...] = ()
     """Ids of the output nodes to run; empty: all of them."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """The field's `extra_data`; `extra_pnginfo` in it goes into saved pictures. Secrets in it are dropped, not stored."""
+    """ComfyUI's `extra_data`; `extra_pnginfo` in it goes into saved images. Secrets in it are dropped, not stored."""
     client_id: str | None = None
-    """Who gets the events; a label, no right."""
+    """The client that gets the events; a label, not a right."""
     prompt_id: str | None = None
     """None: one is made (uuid4)."""
     number: float | None = None
@@ -35,21 +45,22 @@ class Submission:
     front: bool = False
     """Before all that are there; `number` wins over it."""
     node_errors: dict[str, Any] = field(default_factory=dict)
-    """What was wrong with outputs that are left out; kept, so that a repeated submission gets the same answer."""
+    """The errors of outputs that are left out; kept, so that a repeated submission gets the same answer."""
     webhook: str | None = None
     """An http(s) URL that is notified of the end. Refused unless its host is allowed."""
     sender: str = ""
-    """Where it came from, such as a network address: of each sender only so many may wait."""
+    """The origin, such as a network address: of each sender only so many may wait."""
     asked: Any = None
-    """What was asked for where `targets` are what a check made of it: that depends on the files and nodes of the moment,
-    and what makes two submissions the same does not. None: the targets."""
+    """The request, where `targets` are what a check left of it: a check depends on the files and nodes of the moment,
+    and whether two submissions are the same does not. None: the targets."""
     warnings: list[dict[str, Any]] = field(default_factory=list)
-    """What a check was not sure of; kept for a repeated submission, too."""
+    """The warnings of a check; kept for a repeated submission, too."""
     digest: bytes = b""
-    """What makes it the same as another one with its id; see `sealed`."""
+    """Equal for submissions that are the same; see `sealed`."""
 
     def sealed(self) -> Submission:
-        """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is large."""
+        """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is
+        large."""
         if self.digest:
             return self
         extra = without_secrets(self.extra)
@@ -109,7 +120,7 @@ class Prompt:
 
     @cached_property
     def extra(self) -> dict[str, Any]:
-        """The submitted `extra_data` (never with API keys in it), and the `client_id`, as the field has it there."""
+        """The submitted `extra_data` (never with API keys in it), and the `client_id`, as ComfyUI has it there."""
         found: dict[str, Any] = json.loads(self.extra_json)
         return found if self.client_id is None else {**found, "client_id": self.client_id}
 
@@ -156,20 +167,20 @@ class Counts:
 
     @property
     def remaining(self) -> int:
-        """What the field calls `queue_remaining`: waiting and running."""
+        """ComfyUI's `queue_remaining`: waiting and running."""
         return self.pending + self.running
 
 
 @dataclass(frozen=True)
 class QueueEvent:
-    """Something that has happened to a prompt, in the field's words.
+    """Something that has happened to a prompt, in ComfyUI's words.
 
     Stored (`number` 1, 2, ... without gaps in each prompt): execution_start, execution_cached, executing, executed, and
     one of TERMINAL at the end. After a crash a prompt starts again: its log goes on with another execution_start.
     Passing (`number` None, never stored): status (of all; no prompt), progress, progress_state, preview (`blob` is the
-    picture, `data` the metadata of the field's binary frame 4), picture (the same, of one that is a result), text (what a
-    node says of its work), run_stats (seconds and counts of a run that has ended).
-    The field's `executing {"node": null}` is not among them: it is due after every TERMINAL one.
+    image, `data` the metadata of ComfyUI's binary frame 4), image (the same, of one that is a result), text (a line of
+    a node about its work), run_stats (seconds and counts of a run that has ended). ComfyUI's `executing {"node": null}`
+    is not among them: it is due after every TERMINAL one.
     """
 
     prompt_id: str | None
@@ -187,7 +198,7 @@ class QueueEvent:
 
     @cached_property
     def text(self) -> str:
-        """The websocket message, made once however many read it; a stored one says its number, to go on from there."""
+        """The websocket message, made once however many read it; a stored one has its number, to go on from there."""
         number = "" if self.number is None else f', "number": {self.number}'
         return f'{{"type": {json.dumps(self.type)}, "data": {self.data_json}{number}}}'
 
@@ -195,10 +206,23 @@ class QueueEvent:
     def is_terminal(self) -> bool:
         return self.type in TERMINAL
 
+    @property
+    def never_began(self) -> bool:
+        """It is the end of a prompt that was cancelled while it waited: nothing came before it."""
+        return self.number == 1 and self.is_terminal
+
 
 class QueueUnavailable(GraphFlowError):
-    """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or too many
-    prompts of its sender wait (`queue_full`)."""
+    """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or
+    too many prompts of its sender wait (`queue_full`)."""
+
+
+class OwnerLost(QueueUnavailable):
+    """Another server has opened the queue's file, so this one writes nothing more (code `folder_in_use`)."""
+
+    def __init__(self, path: object) -> None:
+        hint = "only one of the two may go on; their lock files were removed, or lie on a file system without locks"
+        super().__init__([Problem("folder_in_use", f"another server has taken over {path}", hint=hint)])
 
 
 class Conflict(GraphFlowError):

@@ -1,5 +1,5 @@
-"""What the worker tells of one run, on its way in the order in which it was told: states into the file, progress and
-previews to whoever listens, behind the states before them."""
+"""Passes on the reports of the worker about one run, in their order: states into the file, progress and previews to
+listeners, behind the states before them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Append = Callable[[EventTexts, int], Awaitable[int]]
 """Writes events down behind the one with this number, however long that takes; the number of the last one then."""
 
 MOST_WAITING = 1000
-"""Parts that wait while the disk does not take a state; of what passes, the rest is dropped but for pictures that are results."""
+"""Parts that wait while the disk does not take a state; of what passes, the rest is dropped but for images that are
+results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,14 @@ class Relay:
                 self._put(_Passing(list(self.live.progress(head["nodes"]))))
             case "preview":
                 self._put(_Passing([self.live.preview(_metadata(head), blob)]))
-            case "picture":
-                self._put(_Passing([self.live.picture(_metadata(head), blob)], is_result=True))
+            case "image":
+                self._put(_Passing([self.live.image(_metadata(head), blob)], is_result=True))
             case "texts":
                 self._put(_Passing([self.live.text(node, text) for node, text in head["texts"].items()]))
 
-    async def told(self) -> None:
-        """Wait until all that was taken is written down and told, so that nothing comes after the end of the prompt.
+    async def settled(self) -> None:
+        """Wait until all that was taken is written down and published, so that nothing comes after the end of the
+        prompt.
 
         Raises what has kept a state from being written: then nothing behind it is written either.
         """
@@ -94,7 +96,7 @@ def _metadata(head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _events(heads: list[tuple[str, int]], texts: str) -> Iterator[tuple[str, str]]:
-    """The texts stand behind each other, each as long as its head says; none is read here, as it may be large."""
+    """The texts stand behind each other, each of the length in its head; none is read here, as it may be large."""
     at = 0
     for kind, length in heads:
         yield kind, texts[at : at + length]

@@ -45,6 +45,7 @@ class Runner:
         self._cancels: set[str] = set()
         self._ended = 0
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._tidy()
@@ -62,6 +63,11 @@ class Runner:
         await self.worker.stop(self._settings.stop_within)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """End the worker at once, whatever it does, and start no other: its runs belong to another server now."""
+        self._closing.set()
+        self._ending = asyncio.create_task(self.worker.stop(0.0), name="graphflow abandon")
 
     def look(self) -> None:
         """There may be something to do."""
@@ -125,13 +131,13 @@ class Runner:
         if self._closing.is_set():
             outcome: Outcome = Released()
         elif prompt.id in self._cancels:
-            outcome = Finished("execution_success", {}, {})  # the ledger is told of the cancel, and makes that of it
+            outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and ends it as cancelled
         else:
             job = Attempt(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
             outcome = await self.worker.run(job)
         self._relay = None
         try:
-            await relay.told()
+            await relay.settled()
             state = await self._end(prompt, outcome)
         except Exception as error:
             log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
@@ -145,7 +151,7 @@ class Runner:
             await self._after(prompt)
 
     async def _begin(self, prompt: Prompt) -> Relay:
-        """From here on the prompt is the one that runs, and what the worker tells of it is written down."""
+        """From here on the prompt is the one that runs, and the reports of the worker about it are written down."""
 
         async def append(events: list[tuple[str, str]], after: int) -> int:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
@@ -155,7 +161,7 @@ class Runner:
         return self._relay
 
     async def _end(self, prompt: Prompt, outcome: Outcome) -> StateName | None:
-        """Write down how an attempt ended; what the file says then (None: the prompt is not in it any more)."""
+        """Write down how an attempt ended; the state in the file then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
         if prompt.id in self._cancels:  # it may be that the disk did not take it at the time
@@ -208,6 +214,6 @@ class Runner:
                 await asyncio.sleep(RETRY)
 
     def _frame(self, head: dict[str, Any], blob: bytes) -> None:
-        """What the worker tells of its run."""
+        """A report of the worker about its run."""
         if self._relay is not None and self._relay.live.prompt.id == head["prompt_id"]:
             self._relay.take(head, blob)

@@ -1,4 +1,4 @@
-"""What can be set about the queue."""
+"""The settings of the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers beside.
+"""The file that the queue lives in: SQLite, one writer thread that commits what came together in one go, readers
+beside.
 
 WAL with synchronous=FULL: what a future of `write` has answered survives a crash of the process and of the machine.
 """
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
-from .records import Counts, QueueEvent
+from .records import Counts, OwnerLost, QueueEvent
 from .schema import MIGRATIONS
 
 __all__ = ["QueueStore", "QueueTransaction"]
@@ -32,7 +33,7 @@ READERS = 2
 
 @dataclass(frozen=True, slots=True)
 class QueueTransaction:
-    """What an action is given: the connection, and a list for the events that become true with the commit."""
+    """The argument of an action: the connection, and a list for the events that become true with the commit."""
 
     db: sqlite3.Connection
     events: list[QueueEvent] = field(default_factory=list)
@@ -41,17 +42,25 @@ class QueueTransaction:
 class QueueStore:
     """Opens (and if need be upgrades) the file. Thread-safe.
 
-    `on_commit(events, counts)` is called in the writer thread after every commit. Raises GraphFlowError if the file is
-    of a newer version, or no database.
+    `on_commit(events, counts)` is called in the writer thread after every commit, `on_lost()` there when another server
+    has opened the file. Raises GraphFlowError if the file is
+    of a newer version, damaged, or not a database. A write raises OwnerLost once another server has opened the file.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
-        self._on_commit = on_commit
+        self._on_commit, self._on_lost = on_commit, on_lost
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = _connect(path)
         try:
+            _check(self._db, path)
             _migrate(self._db, path)
+            self._owner = _take_over(self._db)
             self.counts = _count(self._db)
         except BaseException:
             self._db.close()
@@ -115,21 +124,25 @@ class QueueStore:
         events: list[QueueEvent] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            if self._db.execute("SELECT owner FROM server").fetchone()[0] != self._owner:
+                raise OwnerLost(self._path)
             for job in jobs:
                 job.attempt(self._db, events)
             counts = _count(self._db)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OwnerLost) as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             for job in jobs:
                 job.future.set_exception(error)
+            if isinstance(error, OwnerLost):
+                self._on_lost()
             return
         self.counts = counts
         try:
             self._on_commit(events, counts)
         except Exception:
-            log.exception("what was committed could not be told")
+            log.exception("the events of a commit could not be published")
         for job in jobs:
             job.answer()
 
@@ -172,6 +185,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
     except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
+            raise _damaged(path, str(error)) from error
         hint = "move the file away to begin with an empty queue"
         raise GraphFlowError(
             [Problem("bad_queue_file", f"cannot open the queue {path}: {error}", hint=hint)]
@@ -179,14 +194,52 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Raises GraphFlowError where the file is damaged: better now than in the middle of a prompt. Reads the whole file."""
+    try:
+        found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, found: str) -> GraphFlowError:
+    copy = path.with_name(f"{path.stem}-recovered{path.suffix}")
+    hint = (
+        f"keep a copy of the folder, and recover what can be read with: sqlite3 {path} .recover | sqlite3 {copy}; "
+        "or move the file away to begin with an empty queue"
+    )
+    return GraphFlowError([Problem("damaged_queue_file", f"the queue {path} is damaged: {found}", hint=hint)])
+
+
+def _take_over(db: sqlite3.Connection) -> int:
+    """Become the owner of the file; the number that shows it in every transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("UPDATE server SET owner = owner + 1")
+        owner = int(db.execute("SELECT owner FROM server").fetchone()[0])
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return owner
+
+
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring the schema up to date, a version at a time; each step is a transaction, so it may be killed anywhere."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise GraphFlowError([
-            Problem("newer_queue_file", f"the queue {path} was written by a newer version of graphflow (schema {version}; "
-                    f"this one knows {len(MIGRATIONS)})", hint="upgrade graphflow, or start with another state folder")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "newer_queue_file",
+                    f"the queue {path} was written by a newer version of graphflow (schema {version}; "
+                    f"this one knows {len(MIGRATIONS)})",
+                    hint="upgrade graphflow, or start with another state folder",
+                )
+            ]
+        )
     for number in range(version, len(MIGRATIONS)):
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -1,4 +1,4 @@
-"""What there is: node types, models, the machine, this server."""
+"""Descriptions: node types, models, the machine, this server."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from ..state import STATE, ServerState
 __all__ = ["ROUTES", "features"]
 
 SPOKEN = "0.3.64"
-"""The version of the field's server whose protocol this is."""
+"""The version of ComfyUI's server whose protocol this is."""
 MODEL_INPUTS = {
     "checkpoints": ("CheckpointLoaderSimple", "ckpt_name"), "vae": ("VAELoader", "vae_name"),
     "loras": ("LoraLoader", "lora_name"), "controlnet": ("ControlNetLoader", "control_net_name"),
     "upscale_models": ("UpscaleModelLoader", "model_name"), "clip_vision": ("CLIPVisionLoader", "clip_name"),
     "text_encoders": ("CLIPLoader", "clip_name"), "diffusion_models": ("UNETLoader", "unet_name"),
 }  # fmt: skip
-"""Which input chooses among the models of a folder: what can be chosen is what is listed."""
+"""The input that chooses among the models of a folder: its choices are listed."""
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
 LARGEST_HEADER = 100 << 20
 
 
-# -- node types -----------------------------------------------------------------------------------------------------------
+# -- node types ------------------------------------------------------------------------------------------------------
 
 
 async def object_info(request: web.Request) -> web.Response:
-    """All node types, as the editor and the clients of the field read them."""
+    """All node types, as the editor and the clients of ComfyUI read them."""
     engine = request.app[STATE].engine
     return await answer_made(lambda: describe_all(engine.registry, engine.settings))
 
@@ -61,7 +61,7 @@ async def object_info_one(request: web.Request) -> web.Response:
 
 
 async def node_help(request: web.Request) -> web.Response:
-    """The help of a node type as Markdown, made from what the type says of itself."""
+    """The help of a node type as Markdown, made from the declaration of the type."""
     name = request.match_info["name"]
     kind = request.app[STATE].engine.registry.get(name)
     if kind is None:
@@ -69,12 +69,26 @@ async def node_help(request: web.Request) -> web.Response:
     rows = [
         f"- **{item.name}** ({item.type})" + (f": {item.help}" if item.help else "") for item in kind.inputs.values()
     ]
-    text = "\n".join([f"# {kind.display_name}", "", kind.help, "", "## Inputs", "", *rows, "", "## Outputs", "",
-                      *[f"- **{out.name}** ({out.type})" for out in kind.outputs], ""])  # fmt: skip
+    text = "\n".join(
+        [
+            f"# {kind.display_name}",
+            "",
+            kind.help,
+            "",
+            "## Inputs",
+            "",
+            *rows,
+            "",
+            "## Outputs",
+            "",
+            *[f"- **{out.name}** ({out.type})" for out in kind.outputs],
+            "",
+        ]
+    )
     return web.Response(text=text, content_type="text/markdown")
 
 
-# -- models ---------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------------------------
 
 
 def folder_types(registry: Registry, settings: Settings) -> list[str]:
@@ -161,7 +175,7 @@ async def model_preview(request: web.Request) -> web.Response:
 
 
 async def view_metadata(request: web.Request) -> web.Response:
-    """What a safetensors file says of itself in its header."""
+    """The metadata in the header of a safetensors file."""
     settings, folder = request.app[STATE].engine.settings, _known_folder(request)
     name = read_query(request, NameQuery).filename
 
@@ -181,11 +195,11 @@ async def view_metadata(request: web.Request) -> web.Response:
 
     found = await asyncio.to_thread(read)
     if not isinstance(found, dict):
-        raise RequestRefused(404, Problem("no_metadata", "there is no such file, or it says nothing of itself"))
+        raise RequestRefused(404, Problem("no_metadata", "there is no such file, or it has no metadata"))
     return answer(found)
 
 
-# -- the machine ----------------------------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------------------------
 
 
 def features(state: ServerState) -> dict[str, Any]:
@@ -209,14 +223,21 @@ def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[s
     ]
     return {
         "system": {
-            "os": os.name, "ram_total": total, "ram_free": free, "comfyui_version": SPOKEN,
-            "graphflow_version": graphflow.__version__, "required_frontend_version": _version("comfyui-frontend-package"),
-            "installed_templates_version": None, "required_templates_version": None,
+            "os": os.name,
+            "ram_total": total,
+            "ram_free": free,
+            "comfyui_version": SPOKEN,
+            "graphflow_version": graphflow.__version__,
+            "required_frontend_version": _version("comfyui-frontend-package"),
+            "installed_templates_version": None,
+            "required_templates_version": None,
             "python_version": f"{platform.python_version()} {sys.implementation.name}",
-            "pytorch_version": _version("torch") or "", "embedded_python": False, "argv": ["graphflow", "serve"],
+            "pytorch_version": _version("torch") or "",
+            "embedded_python": False,
+            "argv": ["graphflow", "serve"],
         },
         "devices": devices or [_device(settings.device, total, free)],
-    }  # fmt: skip
+    }
 
 
 def _device(kind: str, total: int, free: int) -> dict[str, Any]:
@@ -230,8 +251,15 @@ def _device(kind: str, total: int, free: int) -> dict[str, Any]:
             total, free = int(total_mib) << 20, int(free_mib) << 20
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             total = free = 0
-    return {"name": name, "type": kind, "index": None if kind == "cpu" else 0, "vram_total": total, "vram_free": free,
-            "torch_vram_total": total, "torch_vram_free": free}  # fmt: skip
+    return {
+        "name": name,
+        "type": kind,
+        "index": None if kind == "cpu" else 0,
+        "vram_total": total,
+        "vram_free": free,
+        "torch_vram_total": total,
+        "torch_vram_free": free,
+    }
 
 
 def _memory() -> tuple[int, int]:
@@ -269,7 +297,7 @@ ROUTES = (
     Route("GET", "/experiment/models", experiment_models, READ, "Folders of models", answer=list[dict[str, Any]]),
     Route("GET", "/experiment/models/{folder}", experiment_models_of, READ, "Models of a folder, with their files",
           answer=list[dict[str, Any]]),
-    Route("GET", "/experiment/models/preview/{folder}/{index}/{name:.+}", model_preview, READ, "A picture of a model",
+    Route("GET", "/experiment/models/preview/{folder}/{index}/{name:.+}", model_preview, READ, "An image of a model",
           statuses=()),
     Route("GET", "/view_metadata/{folder}", view_metadata, READ, "Metadata of a model file", query=NameQuery,
           answer=dict[str, Any]),

@@ -1,4 +1,4 @@
-"""Files of runs: looking at them, and bringing pictures in."""
+"""Files of runs: looking at them, and bringing images in."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes,
 
 
 async def send_file(request: web.Request, file: BinaryIO, name: str, media: str | None = None) -> web.StreamResponse:
-    """An open file, in pieces. Shown in place only if its bytes are a picture that browsers show; else saved."""
+    """An open file, in pieces. Shown in place only if its bytes are an image that browsers show; else saved.
+
+    media: the type of a file whose name decides what it is, and which browsers only show as text.
+    """
     try:
         state = os.fstat(file.fileno())
         tag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
@@ -118,11 +121,11 @@ def attachment(name: str, inline: bool = False) -> str:
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-# -- uploads --------------------------------------------------------------------------------------------------------------
+# -- uploads ---------------------------------------------------------------------------------------------------------
 
 
 async def upload_image(request: web.Request) -> web.Response:
-    """A picture for the input folder; the same picture again keeps its name, another of that name gets a new one."""
+    """An image for the input folder; the same image again keeps its name, another of that name gets a new one."""
     state = request.app[STATE]
     data, fields = await _form(request, state.options.limits)
     form = _form_model(ImageUpload, fields)
@@ -132,7 +135,7 @@ async def upload_image(request: web.Request) -> web.Response:
 
 
 async def upload_mask(request: web.Request) -> web.Response:
-    """A painted mask: kept is the picture it was painted on, with the upload's alpha."""
+    """A painted mask: kept is the image it was painted on, with the upload's alpha."""
     state = request.app[STATE]
     limits = state.options.limits
     data, fields = await _form(request, limits)
@@ -218,7 +221,7 @@ async def _keep(
     name, subfolder = composed(name), composed(subfolder)
     try:
         if not segments(name) or "/" in name or not name.lower().endswith(ENDINGS):
-            raise BadName("a picture is named like a picture: " + ", ".join(ENDINGS))
+            raise BadName("an image is named like an image: " + ", ".join(ENDINGS))
         segments(subfolder)
         async with state.uploading:
             name = await asyncio.to_thread(_store, root, subfolder, name, data, overwrite, state.options.limits)
@@ -228,12 +231,18 @@ async def _keep(
 
 
 def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, limits: Limits) -> str:
-    """The name under which the picture now lies. A name that is taken gets ` (1)`, ` (2)` ..."""
+    """The name under which the image now lies. A name that is taken gets ` (1)`, ` (2)` ..."""
     root.mkdir(parents=True, exist_ok=True)
     total = sum(item.st_size for _, item in entries(root, recurse=True))
     if total + len(data) > limits.upload_total:
-        raise RequestRefused(507, Problem("no_space", f"the folder would grow over {limits.upload_total} bytes",
-                                   hint="remove pictures from the input folder"))  # fmt: skip
+        raise RequestRefused(
+            507,
+            Problem(
+                "no_space",
+                f"the folder would grow over {limits.upload_total} bytes",
+                hint="remove images from the input folder",
+            ),
+        )
     digest = hashlib.sha256(data).digest()
     stem, dot, ending = name.rpartition(".")
     candidate, number = name, 0
@@ -255,8 +264,8 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
 
 ROUTES = (
     Route("GET", "/view", view, READ, "A file of a run", query=ViewQuery, produces="*/*", statuses=(200, 304)),
-    Route("POST", "/upload/image", upload_image, UPLOAD, "Bring a picture in", body=ImageUpload,
+    Route("POST", "/upload/image", upload_image, UPLOAD, "Bring an image in", body=ImageUpload,
           media="multipart/form-data", answer=dict[str, str]),
-    Route("POST", "/upload/mask", upload_mask, UPLOAD, "Bring a mask for a picture in", body=MaskUpload,
+    Route("POST", "/upload/mask", upload_mask, UPLOAD, "Bring a mask for an image in", body=MaskUpload,
           media="multipart/form-data", answer=dict[str, str]),
 )  # fmt: skip

@@ -16,12 +16,16 @@ __all__ = ["ROUTES"]
 
 
 async def health(request: web.Request) -> web.Response:
-    """Without a token, so it says nothing that helps a stranger."""
+    """Needs no token, so it has nothing in it that helps a stranger."""
     state = request.app[STATE]
-    return answer({
-        "status": "closing" if state.closing.is_set() else "ok", "version": graphflow.__version__,
-        "worker": state.queue.worker.state, "paused": state.queue.paused,
-    })  # fmt: skip
+    return answer(
+        {
+            "status": "closing" if state.closing.is_set() else "ok",
+            "version": graphflow.__version__,
+            "worker": state.queue.worker.state,
+            "paused": state.queue.paused,
+        }
+    )
 
 
 ROUTES = (Route("GET", "/health", health, OPEN, "Whether the server is alive", answer=Health, twin=False),)

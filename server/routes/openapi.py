@@ -44,22 +44,30 @@ def describe_routes(routes: tuple[Route, ...]) -> dict[str, Any]:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "GraphFlow", "version": graphflow.__version__,
-                 "description": "Every path but those of pages, /internal, /health, /metrics is served under /api as well."},
+        "info": {
+            "title": "GraphFlow",
+            "version": graphflow.__version__,
+            "description": "Every path but those of pages, /internal, /health, /metrics is served under /api as well.",
+        },
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
-    }  # fmt: skip
+    }
 
 
 def _operation(route: Route, path: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__, "summary": route.summary, "responses": _responses(route),
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-                       for name in re.findall(r"\{(\w+)\}", path)] + _parameters(route.query),
-    }  # fmt: skip
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "responses": _responses(route),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in re.findall(r"\{(\w+)\}", path)
+        ]
+        + _parameters(route.query),
+    }
     if route.messages is not None:
         operation["x-messages"] = _reference(route.messages)
     if route.policy.token:
@@ -97,8 +105,10 @@ def _parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
         return []
     schema = TypeAdapter(model).json_schema(ref_template=REFERENCE)
     required = schema.get("required", ())
-    return [{"name": name, "in": "query", "required": name in required, "schema": item}
-            for name, item in schema.get("properties", {}).items()]  # fmt: skip
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": item}
+        for name, item in schema.get("properties", {}).items()
+    ]
 
 
 def _schema(kind: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a browser is shown: the web editor where it is installed, else our own status page; and the login."""
+"""The pages for browsers: the web editor where it is installed, else our own status page; and the login."""
 
 from __future__ import annotations
 
@@ -59,10 +59,15 @@ async def index(request: web.Request) -> web.StreamResponse:
     folder = editor_folder()
     if folder is None:
         return own_page("status.html")
-    is_new = not (request.app[STATE].options.user_dir / SETTINGS).exists()
+    options = request.app[STATE].options
+    visited = f"graphflow_visited_{options.port}"
+    is_new = visited not in request.cookies and not (options.user_dir / SETTINGS).exists()
     if is_new and not request.query_string and FIRST_TEMPLATE in shipped_names():
         # The workflow that the editor itself begins with needs models that nobody has yet; ours needs nothing.
-        raise web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
+        # Once in a browser: a reload must not open it anew over the tab and the edits of its user.
+        first = web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
+        first.set_cookie(visited, "1", max_age=10 * 365 * 86400, samesite="Strict", httponly=True)
+        raise first
     return await static_file(folder, "index.html")
 
 
@@ -98,7 +103,7 @@ def _charset(media: str) -> str | None:
     return "utf-8" if media.startswith("text/") or media.endswith("json") else None
 
 
-# -- logging in ---------------------------------------------------------------------------------------------------------
+# -- logging in ------------------------------------------------------------------------------------------------------
 
 
 async def get_login(request: web.Request) -> web.Response:
@@ -118,8 +123,15 @@ async def login(request: web.Request) -> web.Response:
         raise RequestRefused(401, Problem("wrong_token", "that is not the token of this server"))
     response = empty(204)
     if options.token is not None:
-        response.set_cookie(cookie_name(options), cookie_value(options.token), httponly=True, samesite="Strict", path="/",
-                            secure=request.secure, max_age=30 * 86400)  # fmt: skip
+        response.set_cookie(
+            cookie_name(options),
+            cookie_value(options.token),
+            httponly=True,
+            samesite="Strict",
+            path="/",
+            secure=request.secure,
+            max_age=30 * 86400,
+        )
     return response
 
 

@@ -16,8 +16,9 @@ from graphflow import Problem
 from ..checks.acceptance import Examined, accept, examine
 from ..http.answers import answer, answer_made
 from ..http.bodies import is_small, read_model, read_query
+from ..http.connections import ends_with_client
 from ..http.policies import READ, WRITE
-from ..http.refusal import RequestRefused, told
+from ..http.refusal import RequestRefused, problems_json
 from ..http.route import Route
 from ..protocol.answers import Accepted, PromptState, QueueInfo, ValidateAnswer
 from ..protocol.messages import PromptEvents
@@ -34,7 +35,7 @@ __all__ = ["ROUTES"]
 log = logging.getLogger("graphflow.server")
 NO_PROMPT = "No prompt provided"
 KEEP_ALIVE = 15.0
-"""Seconds of silence after which a stream of events says that it is still there."""
+"""Seconds of silence after which a stream of events sends a sign of life."""
 
 
 async def post_prompt(request: web.Request) -> web.Response:
@@ -44,10 +45,16 @@ async def post_prompt(request: web.Request) -> web.Response:
     query = read_query(request, PromptQuery)
     body = await read_model(request, state.options.limits, PromptBody)
     wanted = Submission(
-        workflow=body.prompt or {}, extra=body.extra_data, client_id=body.client_id or query.clientId,
-        prompt_id=body.prompt_id, number=body.number, front=body.front, webhook=body.webhook,
-        sender=request.remote or "", asked=[body.partial_execution_targets, body.strict],
-    )  # fmt: skip
+        workflow=body.prompt or {},
+        extra=body.extra_data,
+        client_id=body.client_id or query.clientId,
+        prompt_id=body.prompt_id,
+        number=body.number,
+        front=body.front,
+        webhook=body.webhook,
+        sender=request.remote or "",
+        asked=[body.partial_execution_targets, body.strict],
+    )
     checks = state.checks if is_small(request) else None
     try:
         wanted = wanted.sealed() if checks else await asyncio.to_thread(wanted.sealed)
@@ -55,13 +62,18 @@ async def post_prompt(request: web.Request) -> web.Response:
     except IdTaken as error:
         raise RequestRefused(409, error.problems, kind="prompt_id_taken") from None
     found: dict[str, Any] = {
-        "prompt_id": accepted.prompt_id, "number": accepted.number, "node_errors": accepted.node_errors,
-    }  # fmt: skip
+        "prompt_id": accepted.prompt_id,
+        "number": accepted.number,
+        "node_errors": accepted.node_errors,
+    }
     if accepted.warnings:
         found["warnings"] = accepted.warnings
     if query.wait is None:
         return answer(found)
-    prompt = await state.queue.wait(accepted.prompt_id, min(query.wait, state.options.limits.wait_seconds))
+    with state.waits.taken(request.remote or "") as has_place, ends_with_client(request):
+        # The prompt is accepted in any case; where no place is left, the answer is its state at this moment.
+        patience = min(query.wait, state.options.limits.wait_seconds) if has_place else 0.0
+        prompt = await state.queue.wait(accepted.prompt_id, patience)
     return await answer_made(lambda: state_text(found, prompt))
 
 
@@ -72,9 +84,15 @@ async def _queue(state: ServerState, body: PromptBody, wanted: Submission, check
         state.metrics.refused.inc()
         raise
     if state.queue.counts.pending >= state.options.limits.waiting:
-        raise RequestRefused(429, Problem("queue_full", f"{state.options.limits.waiting} prompts wait already",
-                                   hint="try again when some of them are done"))  # fmt: skip
-    warnings = told(examined.warnings, "warnings")
+        raise RequestRefused(
+            429,
+            Problem(
+                "queue_full",
+                f"{state.options.limits.waiting} prompts wait already",
+                hint="try again when some of them are done",
+            ),
+        )
+    warnings = problems_json(examined.warnings, "warnings")
     accepted = await state.queue.submit(
         replace(wanted, targets=examined.targets, node_errors=errors, warnings=warnings)
     )
@@ -92,15 +110,24 @@ async def post_validate(request: web.Request) -> web.Response:
         examined = await asyncio.to_thread(_examined, state, body)
     except RequestRefused as refused:
         problems, errors = refused.problems, refused.node_errors
-        return await answer_made(lambda: {
-            "valid": False, "outputs": [], "problems": told(problems, most=len(problems)), "warnings": [],
-            "node_errors": errors,
-        })  # fmt: skip
-    return await answer_made(lambda: {
-        "valid": not examined.problems, "outputs": list(examined.targets),
-        "problems": told(examined.problems, most=len(examined.problems)),
-        "warnings": told(examined.warnings, most=len(examined.warnings)), "node_errors": examined.node_errors,
-    })  # fmt: skip
+        return await answer_made(
+            lambda: {
+                "valid": False,
+                "outputs": [],
+                "problems": problems_json(problems, most=len(problems)),
+                "warnings": [],
+                "node_errors": errors,
+            }
+        )
+    return await answer_made(
+        lambda: {
+            "valid": not examined.problems,
+            "outputs": list(examined.targets),
+            "problems": problems_json(examined.problems, most=len(examined.problems)),
+            "warnings": problems_json(examined.warnings, most=len(examined.warnings)),
+            "node_errors": examined.node_errors,
+        }
+    )
 
 
 def _examined(state: ServerState, body: PromptBody) -> Examined:
@@ -125,14 +152,31 @@ async def get_prompt(request: web.Request) -> web.Response:
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
-    """What has happened to a prompt after event `since`: a list, after a wait for news; or a stream that goes on."""
+    """The events of a prompt after number `since`: a list, after a wait for news; or a stream that goes on."""
     state, query = request.app[STATE], read_query(request, EventsQuery)
     prompt = await find_prompt(request)
     since = query.since
-    if "text/event-stream" in request.headers.get("Accept", ""):
+    streams = "text/event-stream" in request.headers.get("Accept", "")
+    wait = min(query.wait, state.options.limits.wait_seconds)
+    if not streams and wait == 0:
+        return await _listed(state, prompt, since, 0)
+    with state.waits.taken(request.remote or "") as has_place, ends_with_client(request):
+        if not has_place:
+            raise RequestRefused(
+                503,
+                Problem(
+                    "too_many_waits",
+                    "too many requests wait for news already",
+                    hint="try again in a moment, or follow prompts by one websocket",
+                ),
+            )
+        if not streams:
+            return await _listed(state, prompt, since, wait)
         named = request.headers.get("Last-Event-ID", "")
         return await _stream(request, prompt, int(named) if named.isdecimal() and len(named) < 16 else since)
-    wait = min(query.wait, state.options.limits.wait_seconds)
+
+
+async def _listed(state: ServerState, prompt: Prompt, since: int, wait: float) -> web.Response:
     events = await state.queue.events(prompt.id, since, wait)
     last = events[-1].number if events else since
     return await answer_made(
@@ -146,12 +190,12 @@ async def _stream(request: web.Request, prompt: Prompt, since: int) -> web.Strea
     await response.prepare(request)
     # While the server shuts down, the stream just ends: the client comes back with the number that it has.
     with contextlib.suppress(QueueUnavailable):
-        await _tell(response, request.app[STATE], prompt.id, since)
+        await _send_events(response, request.app[STATE], prompt.id, since)
     await response.write_eof()
     return response
 
 
-async def _tell(response: web.StreamResponse, state: ServerState, prompt_id: str, since: int) -> None:
+async def _send_events(response: web.StreamResponse, state: ServerState, prompt_id: str, since: int) -> None:
     """Each event after `since`, until the prompt or the server ends."""
     while not state.closing.is_set():
         events = await state.queue.events(prompt_id, since, KEEP_ALIVE)

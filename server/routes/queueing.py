@@ -40,7 +40,7 @@ STATES: Mapping[str, tuple[StateName, ...]] = {
     "cancelled": ("cancelled",),
 }  # fmt: skip
 NAMES = {states[0]: name for name, states in STATES.items()}
-PICTURES = ("images", "gifs", "video", "audio")
+IMAGES = ("images", "gifs", "video", "audio")
 
 
 async def get_queue(request: web.Request) -> web.Response:
@@ -55,7 +55,7 @@ async def post_queue(request: web.Request) -> web.Response:
     state = request.app[STATE]
     changes = await read_model(request, state.options.limits, QueueChanges, empty={})
     if changes.paused is not None:
-        (state.queue.pause if changes.paused else state.queue.resume)()
+        await (state.queue.pause() if changes.paused else state.queue.resume())
     if changes.delete:
         await state.queue.delete(changes.delete)
     if changes.clear:
@@ -106,7 +106,7 @@ async def post_free(request: web.Request) -> web.Response:
     return empty()
 
 
-# -- jobs: the same, as the current editor reads it -----------------------------------------------------------------------
+# -- jobs: the same, as the current editor reads it ------------------------------------------------------------------
 
 
 async def get_jobs(request: web.Request) -> web.Response:
@@ -119,14 +119,16 @@ async def get_jobs(request: web.Request) -> web.Response:
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
     newest_first = query.sort_order != "asc"
-    page = await request.app[STATE].queue.listing(
-        states, query.limit, query.offset, newest_first, query.sort_by is not None
-    )
+    queue = request.app[STATE].queue
+    ordered = queue.listing if query.sort_by == "priority" else queue.jobs
+    page = await ordered(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
-    return await answer_made(lambda: {
-        "jobs": [_job(prompt) for prompt in page.prompts],
-        "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
-    })  # fmt: skip
+    return await answer_made(
+        lambda: {
+            "jobs": [_job(prompt) for prompt in page.prompts],
+            "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
+        }
+    )
 
 
 async def get_job(request: web.Request) -> web.Response:
@@ -159,17 +161,26 @@ async def find_prompt(request: web.Request) -> Prompt:
 
 
 def _job(prompt: Prompt) -> dict[str, Any]:
-    shown = [(node, kind, item) for node, ui in prompt.outputs.items() if isinstance(ui, dict)
-             for kind, items in ui.items() if isinstance(items, list)
-             for item in items if isinstance(item, dict) and "filename" in item]  # fmt: skip
-    preview = next(
-        ({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in PICTURES), None
-    )
+    shown = [
+        (node, kind, item)
+        for node, ui in prompt.outputs.items()
+        if isinstance(ui, dict)
+        for kind, items in ui.items()
+        if isinstance(items, list)
+        for item in items
+        if isinstance(item, dict) and "filename" in item
+    ]
+    preview = next(({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in IMAGES), None)
     job = {
-        "id": prompt.id, "status": NAMES[prompt.state], "create_time": _ms(prompt.created),
-        "execution_start_time": _ms(prompt.started), "execution_end_time": _ms(prompt.finished),
-        "preview_output": preview, "outputs_count": len(shown), "priority": prompt.number,
-    }  # fmt: skip
+        "id": prompt.id,
+        "status": NAMES[prompt.state],
+        "create_time": _ms(prompt.created),
+        "execution_start_time": _ms(prompt.started),
+        "execution_end_time": _ms(prompt.finished),
+        "preview_output": preview,
+        "outputs_count": len(shown),
+        "priority": prompt.number,
+    }
     if prompt.error is not None:
         job["execution_error"] = prompt.error
     workflow = _parsed(prompt.extra_json).get("extra_pnginfo")
@@ -179,7 +190,8 @@ def _job(prompt: Prompt) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A stored document, which may be large: the parser stops at each object, so that other threads have their turns."""
+    """A stored document, which may be large: the parser stops at each object, so that other threads have their
+    turns."""
     found: dict[str, Any] = json.loads(text, object_hook=lambda part: part)
     return found
 

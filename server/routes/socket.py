@@ -31,24 +31,30 @@ log = logging.getLogger("graphflow.server")
 LARGEST_MESSAGE = 64 << 10
 HEARTBEAT = 20.0
 MESSAGES, PER_SECONDS = 100, 5.0
-"""How much a client may say."""
+"""The most messages that a client may send, in so many seconds."""
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
     """The events of the client's prompts as they happen; first what it may have missed."""
     state, query = request.app[STATE], read_query(request, SocketQuery)
-    if len(state.hub) >= state.options.limits.sockets:
-        raise RequestRefused(
-            503, Problem("too_many_sockets", f"{state.options.limits.sockets} websockets are open already")
-        )
+    with state.socket_places.taken(request.remote or "") as has_place:
+        if not has_place:
+            most = len(state.socket_places)
+            raise RequestRefused(503, Problem("too_many_sockets", f"{most} websockets are open already"))
+        return await _served(request, state, query)
+
+
+async def _served(request: web.Request, state: ServerState, query: SocketQuery) -> web.StreamResponse:
     ws = web.WebSocketResponse(
         heartbeat=HEARTBEAT, autoping=False, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )
     await ws.prepare(request)
     listener = Listener(
-        query.clientId or uuid.uuid4().hex, Outbox(state.options.limits.outbox), hears_all=query.all,
+        query.clientId or uuid.uuid4().hex,
+        Outbox(state.options.limits.outbox),
+        hears_all=query.all,
         watched=frozenset({query.prompt_id} if query.prompt_id is not None else ()),
-    )  # fmt: skip
+    )
     state.hub.add(listener)
     state.queue.want_previews(state.hub.wants_previews)
     state.sockets.add(ws)
@@ -68,7 +74,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _greet(state: ServerState, listener: Listener, since: int) -> None:
-    """How many prompts there are; and from where on the listener is told of the client's prompts."""
+    """Send the number of prompts, and decide from where on the listener gets events."""
     queue = state.queue
     status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
     listener.outbox.put(json.dumps({"type": "status", "data": status}), Rank.STATE)
@@ -79,21 +85,21 @@ async def _greet(state: ServerState, listener: Listener, since: int) -> None:
 
 
 async def _read(ws: web.WebSocketResponse, listener: Listener, state: ServerState) -> None:
-    """The client says which features it has, and shows how far it has read. Ends when the connection does."""
-    told: list[float] = []
+    """Read the features of the client, and how far it has read. Ends when the connection does."""
+    moments: list[float] = []
     while not ws.closed:
         message = await ws.receive()
         if message.type is WSMsgType.PONG:
             state.hub.heard(listener.client_id, listener.answered(bytes(message.data)))
             continue
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
-            # Who says goodbye has what it wanted; a page that is left or reloaded has perhaps not read to the end.
+            # A client that closes has what it wanted; a page that is left or reloaded may not have read to the end.
             if message.type is WSMsgType.CLOSE and message.data != WSCloseCode.GOING_AWAY:
                 state.hub.heard(listener.client_id, listener.answered())
             return
         now = time.monotonic()
-        told = [moment for moment in told if now - moment < PER_SECONDS] + [now]
-        if len(told) > MESSAGES:
+        moments = [moment for moment in moments if now - moment < PER_SECONDS] + [now]
+        if len(moments) > MESSAGES:
             await ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too many messages")
             return
         if message.type is WSMsgType.PING:
@@ -104,12 +110,12 @@ async def _read(ws: web.WebSocketResponse, listener: Listener, state: ServerStat
 
 def _hear(text: str, listener: Listener, state: ServerState) -> None:
     try:
-        said = strict_json.loads(text.encode("utf-8"))
+        message = strict_json.loads(text.encode("utf-8"))
     except (strict_json.BadJSON, UnicodeEncodeError):
         return
-    if not isinstance(said, dict) or said.get("type") != "feature_flags":
+    if not isinstance(message, dict) or message.get("type") != "feature_flags":
         return
-    data = said.get("data")
+    data = message.get("data")
     flags: dict[str, Any] = data if isinstance(data, dict) else {}
     listener.previews = "metadata" if flags.get("supports_preview_metadata") is True else "plain"
     state.queue.want_previews(True)
@@ -138,8 +144,8 @@ async def _catch_up(listener: Listener, state: ServerState) -> None:
     try:
         await listener.catch_up(state.queue)
     except Exception as error:
-        # It must not go on with a gap; when it comes back it is told all.
-        log.error("a websocket cannot be told what has happened", exc_info=error)
+        # It must not go on with a gap; when it comes back it gets everything.
+        log.error("a websocket cannot catch up with the log", exc_info=error)
         listener.outbox.close(slow=True)
 
 

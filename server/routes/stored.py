@@ -24,13 +24,18 @@ def history_text(prompts: Iterable[Prompt]) -> bytes:
 
 
 def state_text(head: dict[str, Any], prompt: Prompt | None) -> bytes:
-    """An object that begins like `head`, with where the prompt is and what it has given; None: it is not known any more."""
+    """An object that begins like `head`, with where the prompt is and what it has given; None: it is not known any
+    more."""
     if prompt is None:
         return strict_json.dumps(head)
     state = {
-        **head, "state": prompt.state, "created": prompt.created, "started": prompt.started, "finished": prompt.finished,
+        **head,
+        "state": prompt.state,
+        "created": prompt.created,
+        "started": prompt.started,
+        "finished": prompt.finished,
         "error": prompt.error,
-    }  # fmt: skip
+    }
     return (_json(state)[:-1] + f',"outputs":{prompt.outputs_json}}}').encode()
 
 

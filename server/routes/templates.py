@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from graphflow import Engine, Problem, Workflow
-from graphflow.spi import RegistryInfos, from_prompt, shipped_names, shipped_text, to_svg
+from graphflow.spi import RegistryInfos, from_workflow, shipped_names, shipped_text, to_svg
 
 from ..http.answers import answer, answer_made
 from ..http.policies import READ
@@ -21,9 +21,17 @@ DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 
 async def index(request: web.Request) -> web.Response:
-    """What there is, as the editor's dialog lists it."""
-    listed = [{"name": name, "title": name.replace("_", " ").capitalize(), "description": "", "mediaType": "image",
-               "mediaSubtype": "webp"} for name in shipped_names()]  # fmt: skip
+    """The templates, as the editor's dialog lists them."""
+    listed = [
+        {
+            "name": name,
+            "title": name.replace("_", " ").capitalize(),
+            "description": "",
+            "mediaType": "image",
+            "mediaSubtype": "webp",
+        }
+        for name in shipped_names()
+    ]
     return answer([{"moduleName": "default", "title": "GraphFlow", "type": "image", "templates": listed}])
 
 
@@ -38,7 +46,7 @@ async def template(request: web.Request) -> web.Response:
 
 
 async def drawing(request: web.Request) -> web.Response:
-    """A drawing of the workflow, where the editor looks for a picture of its result."""
+    """A drawing of the workflow, where the editor looks for an image of its result."""
     engine, workflow = request.app[STATE].engine, _workflow(request.match_info["name"])
     headers = {"Content-Security-Policy": DRAWING_POLICY}
     return web.Response(text=to_svg(workflow, engine.registry), content_type="image/svg+xml", headers=headers)
@@ -51,7 +59,7 @@ def _workflow(name: str) -> Workflow:
 
 
 def _written(workflow: Workflow, engine: Engine) -> dict[str, Any]:
-    return from_prompt(workflow, RegistryInfos(engine.registry, engine.settings)).data
+    return from_workflow(workflow, RegistryInfos(engine.registry, engine.settings)).data
 
 
 ROUTES = (

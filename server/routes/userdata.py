@@ -1,4 +1,4 @@
-"""What the editor keeps of its user: saved workflows and the like, settings, who the user is."""
+"""The data of the editor's user: saved workflows and the like, settings, who the user is."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _bad(error: BadName) -> RequestRefused:
     return RequestRefused(400, Problem("bad_name", str(error), input="file"))
 
 
-# -- files ----------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 async def list_files(request: web.Request) -> web.Response:
     query = read_query(request, UserdataQuery)
     if not query.dir:
-        raise RequestRefused(400, Problem("bad_query", "it says which folder", input="dir"))
+        raise RequestRefused(400, Problem("bad_query", "the name of a folder is missing", input="dir"))
     found = await _entries(request.app[STATE], query.dir, query.recurse)
     files = [(name, state) for name, state in found if not _is_folder(state)]
     if query.full_info:
@@ -75,7 +75,8 @@ async def list_both(request: web.Request) -> web.Response:
 
 async def _entries(state: ServerState, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
     try:
-        return await asyncio.to_thread(entries, user_folder(state), name, recurse, True)
+        # What begins with a dot is the editor's own, such as its list of bookmarks: read by name, and never listed.
+        return await asyncio.to_thread(entries, user_folder(state), name, recurse)
     except (FileNotFoundError, NotADirectoryError):
         # A folder that nothing was saved in yet is empty; the editor asks for some before it saves there.
         return []
@@ -95,7 +96,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         file = await asyncio.to_thread(open_file, user_folder(request.app[STATE]), name, True)
     except (FileNotFoundError, NotADirectoryError):
         raise RequestRefused(404, MISSING) from None
-    media = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
+    media = "application/json" if name.lower().endswith(".json") else None
     return await send_file(request, file, name.rpartition("/")[2], media)
 
 
@@ -140,7 +141,7 @@ async def rename(request: web.Request) -> web.Response:
     return answer(_info(new, moved) if query.full_info else new)
 
 
-# -- settings and users ---------------------------------------------------------------------------------------------------
+# -- settings and users ----------------------------------------------------------------------------------------------
 
 
 def _load_settings(state: ServerState) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Which node a worker was at when it died: written before each node into a file, so no sudden death can take it along.
+"""The node that a worker was at when it died: written before each node into a file, so no sudden death can take it
+along.
 
 The file is the worker's lock as well: a lock of the process (not of its children), which the kernel drops with it.
 """
@@ -21,7 +22,7 @@ SIZE = 4096
 
 
 class BlackBox:
-    """Waits for the death of the worker before this one, and sees to it: it must write no file beside the next run."""
+    """Ends the worker before this one, which must not write files beside the next run, and waits for its end."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -53,7 +54,8 @@ def last_node(path: Path, prompt_id: str, epoch: int) -> tuple[str, str] | None:
 
 
 def _holder(file: int) -> int | None:
-    """Who has the lock, by the kernel's word; None where it cannot be asked (the other one sees its server's end)."""
+    """The process that has the lock, from the kernel; None where it cannot be asked (the other one sees its server's
+    end)."""
     if sys.platform != "linux":
         return None
     flock = struct.Struct("hhqqi")  # l_type, l_whence, l_start, l_len, l_pid

@@ -1,4 +1,4 @@
-"""What a worker process needs to know to make its engine."""
+"""The configuration of a worker process and its engine."""
 
 from __future__ import annotations
 
@@ -37,15 +37,21 @@ class WorkerConfig:
     """None: what the environment states, as for the two below."""
     dtype: str | None = None
     memory: int | None = None
+    process_memory: int | None = None
+    """Bytes of main memory that the worker process may have; None: no limit."""
 
     def settings(self) -> Settings:
         stated: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "memory": self.memory}
         return Settings(
-            output_dir=self.output_dir, input_dir=self.input_dir, temp_dir=self.temp_dir,
-            models=(*self.models, *Settings().models), checkpoint_every=self.checkpoint_every,
-            metadata=self.metadata, digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
+            output_dir=self.output_dir,
+            input_dir=self.input_dir,
+            temp_dir=self.temp_dir,
+            models=(*self.models, *Settings().models),
+            checkpoint_every=self.checkpoint_every,
+            metadata=self.metadata,
+            digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
             **{name: value for name, value in stated.items() if value is not None},
-        )  # fmt: skip
+        )
 
     def engine(self, warn: Any = None) -> Engine:
         registry = Registry.installed(self.nodes)
@@ -57,23 +63,40 @@ class WorkerConfig:
     def to_json(self) -> dict[str, Any]:
         """Paths are made absolute: they mean the same wherever the worker stands."""
         return {
-            "output_dir": _absolute(self.output_dir), "input_dir": _absolute(self.input_dir),
-            "temp_dir": _absolute(self.temp_dir), "models": [_absolute(path) for path in self.models],
+            "output_dir": _absolute(self.output_dir),
+            "input_dir": _absolute(self.input_dir),
+            "temp_dir": _absolute(self.temp_dir),
+            "models": [_absolute(path) for path in self.models],
             "nodes": [_absolute(path) for path in self.nodes],
             "cache_dir": _absolute(self.cache_dir) if self.cache_dir is not None else None,
-            "cache_size": self.cache_size, "cache_remote": self.cache_remote, "checkpoint_every": self.checkpoint_every,
-            "metadata": self.metadata, "device": self.device, "dtype": self.dtype, "memory": self.memory,
-        }  # fmt: skip
+            "cache_size": self.cache_size,
+            "cache_remote": self.cache_remote,
+            "checkpoint_every": self.checkpoint_every,
+            "metadata": self.metadata,
+            "device": self.device,
+            "dtype": self.dtype,
+            "memory": self.memory,
+            "process_memory": self.process_memory,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> WorkerConfig:
         return cls(
-            output_dir=Path(data["output_dir"]), input_dir=Path(data["input_dir"]), temp_dir=Path(data["temp_dir"]),
-            models=tuple(map(Path, data["models"])), nodes=tuple(map(Path, data["nodes"])),
+            output_dir=Path(data["output_dir"]),
+            input_dir=Path(data["input_dir"]),
+            temp_dir=Path(data["temp_dir"]),
+            models=tuple(map(Path, data["models"])),
+            nodes=tuple(map(Path, data["nodes"])),
             cache_dir=Path(data["cache_dir"]) if data["cache_dir"] is not None else None,
-            cache_size=data["cache_size"], cache_remote=data["cache_remote"], checkpoint_every=data["checkpoint_every"],
-            metadata=data["metadata"], device=data["device"], dtype=data["dtype"], memory=data["memory"],
-        )  # fmt: skip
+            cache_size=data["cache_size"],
+            cache_remote=data["cache_remote"],
+            checkpoint_every=data["checkpoint_every"],
+            metadata=data["metadata"],
+            device=data["device"],
+            dtype=data["dtype"],
+            memory=data["memory"],
+            process_memory=data["process_memory"],
+        )
 
 
 def _absolute(path: Path) -> str:

@@ -12,7 +12,8 @@ __all__ = ["FolderNames"]
 
 END = r"(?![\w.-])"
 ABSOLUTE = re.compile(r"(?<![\w.~:/-])(/[^/\s'\"<>|:;,]+)(?:/[^/\s'\"<>|:;,]+)*/")
-"""The folder of an absolute path, and the first part of it: `/usr/lib/` of `/usr/lib/x.so`. Not what stands in a URL."""
+"""The folder of an absolute path, and the first part of it: `/usr/lib/` of `/usr/lib/x.so`. Not what stands in a
+URL."""
 
 
 class FolderNames:
@@ -24,14 +25,20 @@ class FolderNames:
         self._known = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" + END)
 
     def without(self, text: str) -> str:
-        """The text with `output/a.png` for `/home/me/studio/output/a.png`, and `x.so` for what lies in other folders."""
+        """The text with `output/a.png` for `/home/me/studio/output/a.png`, and `x.so` for what lies in other
+        folders."""
         return ABSOLUTE.sub(_or_nothing, self._known.sub(lambda found: self._names[found[1]], text))
 
 
 def _names(config: WorkerConfig) -> Iterator[tuple[str, str]]:
     """Each folder as it is written and as the system resolves it. What comes later wins."""
-    named = [*((folder, "models") for folder in config.settings().models), *((folder, folder.name) for folder in config.nodes),
-             (config.input_dir, "input"), (config.output_dir, "output"), (config.temp_dir, "temp")]  # fmt: skip
+    named = [
+        *((folder, "models") for folder in config.settings().models),
+        *((folder, folder.name) for folder in config.nodes),
+        (config.input_dir, "input"),
+        (config.output_dir, "output"),
+        (config.temp_dir, "temp"),
+    ]
     if config.cache_dir is not None:
         named.insert(0, (config.cache_dir, "cache"))
     for folder, name in named:

@@ -1,8 +1,8 @@
-"""What server and worker process say to each other: a JSON object and some bytes, each with its length before it.
+"""The frames between server and worker process: a JSON object and some bytes, each with its length before it.
 
 To the worker: `setup`, `run`, `cancel`, `previews`, `stop`. From it: `ready`, `alive`, `events`, `progress`, `texts`,
-`preview`, `picture`, `finish`, `released`. The key `kind` names them; what may be
-large is in the bytes, so that the event loop does not parse it; process.py and supervisor.py say what is in each.
+`preview`, `image`, `finish`, `released`. The key `kind` names them; what may be
+large is in the bytes, so that the event loop does not parse it; process.py and supervisor.py read them.
 """
 
 from __future__ import annotations

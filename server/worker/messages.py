@@ -1,4 +1,4 @@
-"""The engine's events in the field's words."""
+"""The engine's events in ComfyUI's words."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ from .sender import Sender
 __all__ = ["RunMessages"]
 
 OURS = MESSAGE_TYPES | {"preview", "run_stats"}
-"""What the protocol itself says: a node cannot say it in its place."""
+"""Types of the protocol itself, which a node cannot send."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
 LONGEST_TEXT = 500
-"""Characters of a value that is told as text."""
+"""Characters of a value that is shown as text."""
 
 
 class RunMessages:
-    """Tells an outbox about one run, and `at(node, display)` before each node. `on_event` is called from any thread.
+    """Hands the events of one run to a sender, and calls `at(node, display)` before each node. `on_event` is called
+    from any thread.
 
-    Clients are told of failures with the names that `places` has for the folders of this machine.
+    Texts of failures have the names of `places` for the folders of this machine.
     """
 
     def __init__(
@@ -55,8 +56,12 @@ class RunMessages:
         self._errors: list[dict[str, Any]] = []
         self._began = time.perf_counter()
         self._cached = 0
+        self._known: set[str] = set()
+        """The nodes that were cached when the run started."""
         self._steps = 0
         self._last_step: dict[str, int] = {}
+        self.wants_previews = True
+        """Whether the sender of the prompt wants to see how its images come to be; results are sent in any case."""
         self._messages = 0
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
@@ -66,12 +71,13 @@ class RunMessages:
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
-        if isinstance(event, Picture):  # it may take a while, in which other nodes tell of themselves
-            self._picture(event, display)
+        if isinstance(event, Picture):  # it may take a while, in which other nodes report
+            self._image(event, display)
             return
         with self._lock:
             match event:
                 case RunStarted(cached=cached):
+                    self._known = set(cached)
                     self._out.event("execution_cached", self._data(nodes=list(cached), timestamp=_now_ms()))
                 case NodeStarted(node=node):
                     self._at(node, display)
@@ -82,7 +88,7 @@ class RunMessages:
                     self._steps += max(0, step - self._last_step.get(node, step))
                     self._last_step[node], self._total[node] = step, total
                     self._out.progress(node, self._state(node, display, step, total, "running"))
-                    if preview is not None:
+                    if preview is not None and self.wants_previews:
                         self._out.preview(node, {**self._names(node, display), "image_type": "image/jpeg"}, preview)
                 case NodeDone(node=node, seconds=seconds, ui=ui):
                     self._count(node, display, seconds)
@@ -94,6 +100,8 @@ class RunMessages:
                     self._cached += 1
                     self._running.pop(node, None)
                     self._show(node, display, ui)
+                    if node not in self._known:  # found while the run goes on
+                        self._out.event("execution_cached", self._data(nodes=[node], timestamp=_now_ms()))
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
@@ -128,11 +136,17 @@ class RunMessages:
             kind, _, message = message.partition(": ")
         inputs = self._workflow[node].inputs if node is not None and node in self._workflow else {}
         return "execution_error", self._data(
-            node_id=node, node_type=self._type(node), executed=self._executed,
+            node_id=node,
+            node_type=self._type(node),
+            executed=self._executed,
             exception_message=message + (f" ({first['hint']})" if first.get("hint") else "") + "\n",
-            exception_type=kind, traceback=[], current_outputs=[], timestamp=_now_ms(), problems=problems,
+            exception_type=kind,
+            traceback=[],
+            current_outputs=[],
+            timestamp=_now_ms(),
+            problems=problems,
             current_inputs={name: [_short(value)] for name, value in inputs.items() if not isinstance(value, list)},
-        )  # fmt: skip
+        )
 
     def stats(self) -> dict[str, Any]:
         """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what devices
@@ -152,8 +166,13 @@ class RunMessages:
         return {**problem, **texts}
 
     def _names(self, node: str, display: str) -> dict[str, Any]:
-        return {"node_id": node, "prompt_id": self._prompt_id, "display_node_id": display, "real_node_id": node,
-                "parent_node_id": None if display == node else display}  # fmt: skip
+        return {
+            "node_id": node,
+            "prompt_id": self._prompt_id,
+            "display_node_id": display,
+            "real_node_id": node,
+            "parent_node_id": None if display == node else display,
+        }
 
     def _state(self, node: str, display: str, value: float, total: float, state: str) -> dict[str, Any]:
         return {"value": value, "max": total, "state": state, **self._names(node, display)}
@@ -163,12 +182,12 @@ class RunMessages:
         total = self._total.get(node, 1)
         self._out.progress(node, self._state(node, display, total, total, state))
 
-    def _picture(self, picture: Picture, display: str) -> None:
-        metadata = {**self._names(picture.node, display), "image_type": picture.type}
-        if picture.is_result:
-            self._out.picture(metadata, picture.make())
-        else:
-            self._out.preview(picture.node, metadata, picture.make)
+    def _image(self, image: Picture, display: str) -> None:
+        metadata = {**self._names(image.node, display), "image_type": image.type}
+        if image.is_result:
+            self._out.image(metadata, image.make())
+        elif self.wants_previews:
+            self._out.preview(image.node, metadata, image.make)
 
     def _count(self, node: str, display: str, seconds: float) -> None:
         self._executed.append(node)
@@ -188,9 +207,10 @@ def _public(ui: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of this machine: a file is named by filename, subfolder and type."""
     return {
         key: [{k: v for k, v in item.items() if k != "path"} if isinstance(item, dict) else item for item in items]
-        if isinstance(items, (list, tuple)) else items
+        if isinstance(items, (list, tuple))
+        else items
         for key, items in ui.items()
-    }  # fmt: skip
+    }
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:

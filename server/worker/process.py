@@ -24,11 +24,13 @@ from threading import Thread
 from typing import Any
 
 from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, Workflow
+from graphflow.spi import prepare_threads
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
 from .folder_names import FolderNames
 from .frames import receive
+from .memory import prepare_memory
 from .messages import RunMessages
 from .sender import Sender
 
@@ -38,9 +40,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until the server says `stop` or is gone."""
+    """Serve until the server sends `stop` or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore", UnusedInput)  # told to the client when the prompt was accepted
+    prepare_threads()
+    warnings.simplefilter("ignore", UnusedInput)  # the client got them when the prompt was accepted
     sock = socket.socket(fileno=int(arguments[0]))
     sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)
@@ -48,6 +51,7 @@ def main(arguments: list[str]) -> int:
     outbox = Sender(sock, setup["alive_every"], _status)
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
+    prepare_memory(config.process_memory)
     engine, places = config.engine(_complain), FolderNames(config)
     for problem in engine.registry.problems:
         _complain(problem)
@@ -75,7 +79,7 @@ class _Order:
 
 
 class _Orders:
-    """What the server wants, as it comes in."""
+    """The orders of the server, as they come in."""
 
     def __init__(self, outbox: Sender) -> None:
         self._outbox = outbox
@@ -111,10 +115,8 @@ class _Orders:
         self.waiting.put(None)
 
 
-def _run(
-    engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: BlackBox, places: FolderNames
-) -> bool:  # fmt: skip
-    """Run one prompt and say how it ended. Whatever it raises is its own end, and not that of the process.
+def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: BlackBox, places: FolderNames) -> bool:
+    """Run one prompt and report how it ended. Whatever it raises is its own end, and not that of the process.
 
     Whether this process can run another one: not when it is to stop, nor when the accelerator has failed in a way that
     only a new process mends.
@@ -122,7 +124,7 @@ def _run(
     head = order.head
     prompt_id = head["prompt_id"]
     outbox.begin(prompt_id, head["epoch"])
-    told: RunMessages | None = None
+    messages: RunMessages | None = None
 
     def at(node: str, display: str) -> None:
         box.at(prompt_id, head["epoch"], node, display)
@@ -130,25 +132,30 @@ def _run(
     try:
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
-        told = RunMessages(prompt_id, workflow, outbox, places, at)
+        messages = RunMessages(prompt_id, workflow, outbox, places, at)
+        messages.wants_previews = given["extra"].get("preview_method") != "none"
         engine.run(
-            workflow, targets=head["targets"] or None, on_event=told.on_event, cancel=order.cancel, run_id=prompt_id,
+            workflow,
+            targets=head["targets"] or None,
+            on_event=messages.on_event,
+            cancel=order.cancel,
+            run_id=prompt_id,
             extra_pnginfo=given["extra"].get("extra_pnginfo"),
-        )  # fmt: skip
-        kind, data = told.success()
+        )
+        kind, data = messages.success()
     except Cancelled:
         if orders.stopping and not order.by_client:
             outbox.control("released")
             return False
-        assert told is not None
-        kind, data = told.interrupted()
+        assert messages is not None
+        kind, data = messages.interrupted()
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        told = told or RunMessages(prompt_id, Workflow({}), outbox, places, at)
-        kind, data = told.failed(error)
+        messages = messages or RunMessages(prompt_id, Workflow({}), outbox, places, at)
+        kind, data = messages.failed(error)
     goes_on = not orders.stopping and (kind == "execution_success" or _accelerator_works())
-    outbox.control("finish", type=kind, data=data, stats=told.stats(), ending=not goes_on)
+    outbox.control("finish", type=kind, data=data, stats=messages.stats(), ending=not goes_on)
     return goes_on
 
 
@@ -185,11 +192,18 @@ def _status() -> dict[str, Any]:
     """Memory of this process in bytes, and of the accelerators where one is in use."""
     status: dict[str, Any] = {"pid": os.getpid(), "rss": _resident(), "devices": []}
     cuda = _cuda_in_use()
-    with suppress(RuntimeError):  # a broken device is told of by the run that has broken it
+    with suppress(RuntimeError):  # the run that has broken a device reports it
         for index in range(cuda.device_count() if cuda is not None else 0):
             free, total = cuda.mem_get_info(index)
-            status["devices"].append({"name": cuda.get_device_name(index), "type": "cuda", "index": index,
-                                      "vram_total": total, "vram_free": free})  # fmt: skip
+            status["devices"].append(
+                {
+                    "name": cuda.get_device_name(index),
+                    "type": "cuda",
+                    "index": index,
+                    "vram_total": total,
+                    "vram_free": free,
+                }
+            )
     return status
 
 

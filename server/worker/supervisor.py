@@ -1,4 +1,5 @@
-"""Keeps one worker process alive, hands it prompts, and says how each ended; the event loop never waits for the work.
+"""Keeps one worker process alive, hands it prompts, and reports how each ended; the event loop never waits for the
+work.
 
 A worker that dies is started again, later and later if it dies at once. A worker that is silent for the length of a
 lease is taken for hung and killed. Silence is counted in ticks of this process, so neither a set clock nor a sleeping
@@ -61,7 +62,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process is dead; `reason` says of what."""
+    """The process is dead; `reason` is the cause."""
 
     reason: str
 
@@ -99,9 +100,12 @@ class Worker:
     """One worker process at a time. All methods belong to the event loop that called `start()`."""
 
     def __init__(
-        self, config: WorkerConfig, lock: Path, lease: float,
+        self,
+        config: WorkerConfig,
+        lock: Path,
+        lease: float,
         on_frame: Callable[[dict[str, Any], bytes], None] = lambda *_: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._config, self._lock, self._lease, self._on_frame = config, lock, lease, on_frame
         self._ready = asyncio.Event()
         self._current: _Process | None = None
@@ -117,10 +121,10 @@ class Worker:
         state = "stopped" if self._stopping.is_set() else "starting"
         if now is not None and self._ready.is_set():
             state = "running" if now.outcome is not None else "idle"
-        told = now.status if now is not None else {}
+        status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
-        devices = tuple(told.get("devices", ()))
-        return WorkerStatus(state, pid, self._starts, self._deaths, told.get("rss", 0), devices, self._problems)
+        devices = tuple(status.get("devices", ()))
+        return WorkerStatus(state, pid, self._starts, self._deaths, status.get("rss", 0), devices, self._problems)
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")
@@ -231,17 +235,28 @@ class Worker:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "graphflow_server.worker", str(theirs.fileno()), pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-                )  # fmt: skip
+                    sys.executable,
+                    "-m",
+                    "graphflow_server.worker",
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             except BaseException:
                 ours.close()
                 raise
         self._starts += 1
         reader, writer = await asyncio.open_connection(sock=ours)
         now = _Process(process, reader, writer)
-        self._send(now, kind="setup", server=os.getpid(), lock=str(self._lock), alive_every=self._lease / TICKS,
-                   config=self._config.to_json())  # fmt: skip
+        self._send(
+            now,
+            kind="setup",
+            server=os.getpid(),
+            lock=str(self._lock),
+            alive_every=self._lease / TICKS,
+            config=self._config.to_json(),
+        )
         return now
 
     def _receive(self, now: _Process, head: dict[str, Any], blob: bytes) -> None:
@@ -270,7 +285,8 @@ class Worker:
             now.outcome.set_result(outcome)
 
     async def _watch(self, now: _Process) -> None:
-        """Kill it if it hangs. A child that it has left behind may keep its connection open: then its death ends that."""
+        """Kill it if it hangs. A child that it has left behind may keep its connection open: then its death ends
+        that."""
         while True:
             await asyncio.sleep(self._lease / TICKS)
             if now.process.returncode is not None:

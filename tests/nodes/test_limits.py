@@ -107,6 +107,18 @@ def test_a_list_on_a_link_has_an_end():
         engine.run(graph(big=("Many", {}), show=("Show", {"value": "@big"})))
 
 
+def test_steps_that_were_computed_have_an_end(tmp_path):
+    problem = refused({
+        "million": MILLION, "m": ("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}),
+        "t": ("CLIPTextEncode", {"clip": "@m:1", "text": ""}), "l": ("EmptyLatentImage", {"width": 64, "height": 64}),
+        "big": ("KSampler", {
+            "model": "@m", "positive": "@t", "negative": "@t", "latent_image": "@l", "seed": 1, "steps": "@million",
+            "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}),
+        "show": SHOW,
+    }, tmp_path)  # fmt: skip
+    assert (problem.node, problem.input, problem.message) == ("big", "steps", "this would make 1,000,000 steps")
+
+
 def test_sizes_without_pixels_are_refused(tmp_path):
     nodes = {
         "less": ("PrimitiveInt", {"value": -5}),

@@ -12,13 +12,14 @@ from ..graphs import graph
 
 PACK = Path(__file__).parent.parent / "data" / "odd_values"
 GOOD = {
-    "OddImage": ["good", "grey", "alpha", "half", "negative", "over 1"],
+    "OddImage": ["good", "alpha", "half", "negative", "over 1"],
     "OddMask": ["good", "plain", "with a channel"],
     "OddLatent": ["good", "five axes", "half"],
     "OddConditioning": ["good", "tuples"],
     "OddFloat": ["list"],
 }
 BAD = {
+    ("OddImage", "grey"): "a tensor [1, 16, 24, 1] of float32",
     ("OddImage", "two channels"): "a tensor [1, 16, 24, 2] of float32",
     ("OddImage", "five channels"): "a tensor [1, 16, 24, 5] of float32",
     ("OddImage", "no batch"): "a tensor [16, 24, 3] of float32",

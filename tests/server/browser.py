@@ -1,4 +1,5 @@
-"""A page in a real headless Chromium, told over its DevTools protocol: in real time, until the page has what is waited for."""
+"""A page in a real headless Chromium, told over its DevTools protocol: in real time, until the page has what is waited
+for."""
 
 from __future__ import annotations
 
@@ -20,8 +21,15 @@ PATIENCE = 60.0  # seconds; a page of ours needs less than one on a machine with
 def rendered(profile: Path, address: str, *wanted: str) -> tuple[str, list[str]]:
     """The page as the browser has it once all the texts are in it (or as it is after a minute), and its complaints."""
     assert CHROMIUM is not None
-    words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-             f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
+    words = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={profile}",
+        "about:blank",
+    ]
     browser = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         return asyncio.run(_rendered(profile / "DevToolsActivePort", address, wanted))

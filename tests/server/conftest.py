@@ -50,8 +50,13 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | list[tuple[str, str]] = (), host: str = ""
-    ) -> Answer:  # fmt: skip
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | list[tuple[str, str]] = (),
+        host: str = "",
+    ) -> Answer:
         """One request on a connection of its own; headers may come twice, and the Host may be any."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -91,9 +96,13 @@ def served(root: Path, **changes: Any) -> Iterator[Server]:
     queue = changes.pop("queue", {})
     options = Options(port=0, user_dir=root / "state" / "user", limits=limits, **changes)
     worker = WorkerConfig(
-        output_dir=root / "output", input_dir=root / "input", temp_dir=root / "output" / "temp", models=(root / "models",),
-        nodes=NODES, cache_dir=root / "cache",
-    )  # fmt: skip
+        output_dir=root / "output",
+        input_dir=root / "input",
+        temp_dir=root / "output" / "temp",
+        models=(root / "models",),
+        nodes=NODES,
+        cache_dir=root / "cache",
+    )
     settings = QueueSettings(root / "state", worker, start_paused=paused, **queue)
     ready, port = threading.Event(), 0
     loop = asyncio.new_event_loop()

@@ -33,8 +33,14 @@ def program(folder: Path, *words: str, **environment: str):
     command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", "0", "--cache-dir", "cache"]
     for nodes in NODES:
         command += ["--nodes", str(nodes)]
-    process = subprocess.Popen([*command, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, **environment})  # fmt: skip
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
     try:
         assert process.stdout is not None
         yield process, process.stdout.readline()
@@ -50,8 +56,10 @@ def post(url: str, path: str, body) -> dict:
 
 
 def test_it_says_where_to_go_and_on_sigterm_it_ends_with_0_and_loses_nothing(tmp_path):
-    steps = {"1": {"class_type": "Steps", "inputs": {"text": "term", "steps": 30, "seconds": 0.1}},
-             "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+    steps = {
+        "1": {"class_type": "Steps", "inputs": {"text": "term", "steps": 30, "seconds": 0.1}},
+        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+    }
     with program(tmp_path) as (process, line):
         url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
         running = post(url, "/prompt", {"prompt": steps})["prompt_id"]
@@ -132,7 +140,8 @@ def test_the_address_that_is_printed_is_answered(serve, monkeypatch, host):
 
 
 def test_the_event_loop_is_never_held_for_50_ms_while_a_node_computes(tmp_path):
-    """The server measures it itself, while a node burns a core, clients ask for all there is, and large requests come."""
+    """The server measures it itself, while a node burns a core, clients ask for all there is, and large requests
+    come."""
     with program(tmp_path) as (_, line):
         url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
         asked = subprocess.run(

@@ -1,8 +1,9 @@
-"""The editor's own format: what people share. Read into a prompt (`to_prompt`), and written from one (`from_prompt`)."""
+"""The editor's own format: what people share. Read into the API format (`to_api`), and written from a workflow
+(`from_workflow`)."""
 
 from .controls import varying_seeds
-from .convert import Converted, to_prompt
+from .convert import Converted, to_api
 from .document import is_editor_format
-from .write import Written, from_prompt
+from .write import Written, from_workflow
 
-__all__ = ["Converted", "Written", "from_prompt", "is_editor_format", "to_prompt", "varying_seeds"]
+__all__ = ["Converted", "Written", "from_workflow", "is_editor_format", "to_api", "varying_seeds"]

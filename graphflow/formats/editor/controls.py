@@ -1,4 +1,4 @@
-"""What the editor does with seeds after a run: it draws them anew, or counts them up or down."""
+"""The controls of seeds: after a run the editor draws them anew, or counts them up or down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["varying_seeds"]
 
 
 def varying_seeds(data: Mapping[str, Any], infos: NodeInfos) -> dict[tuple[str, str], str]:
-    """(id of the node in the prompt, input) -> "randomize", "increment" or "decrement", for all that are not fixed."""
+    """(id of the node in the API format, input) -> "randomize", "increment" or "decrement", for all that are not
+    fixed."""
     found = {}
     for scope, node in sent_nodes(Nesting(read(data), infos, datetime.min), []):
         info = infos.get(node.type)

@@ -1,4 +1,4 @@
-"""From the editor's file to the prompt that the editor would send, with all that is wrong with it."""
+"""From the editor's file to the API format, as the editor would send it, with all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .values import choose_words, wrapped
 from .walk import sent_nodes
 from .widgets import read_widgets, without_null
 
-__all__ = ["Converted", "to_prompt"]
+__all__ = ["Converted", "to_api"]
 
 UUID_LENGTH = 36
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A prompt in the API format. With `problems` it lacks nodes; `warnings` say what may be meant differently."""
+    """The nodes in the API format. With `problems` some are missing; `warnings` name what may be meant differently."""
 
-    prompt: dict[str, Any]
+    api: dict[str, Any]
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-def to_prompt(
+def to_api(
     data: Mapping[str, Any], infos: NodeInfos, *, prefer_named: bool = False, now: datetime | None = None, seed: int = 0
 ) -> Converted:
-    """What the editor would send for its file, given the descriptions of the node types.
+    """The API format that the editor would send for its file, given the descriptions of the node types.
 
     It equals what the editor sends, also where that is odd. `prefer_named` reads the values of widgets by name where
     the file has names: right where the file comes from a program whose nodes have other widgets than these.
@@ -51,7 +51,7 @@ def to_prompt(
 class _Conversion:
     def __init__(self, nesting: Nesting, seed: int, prefer_named: bool) -> None:
         self._nesting, self._seed, self._prefer_named = nesting, seed, prefer_named
-        self._prompt: dict[str, Any] = {}
+        self._api: dict[str, Any] = {}
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
 
@@ -63,9 +63,9 @@ class _Conversion:
             else:
                 self._emit(scope, node, info)
         self._drop_dead_links()
-        if not self._prompt and not self._problems:
+        if not self._api and not self._problems:
             self._problems.append(Problem("empty_workflow", "there is no node in it that would run"))
-        return Converted(self._prompt, tuple(self._problems), tuple(self._warnings))
+        return Converted(self._api, tuple(self._problems), tuple(self._warnings))
 
     def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
         exec_id = scope.prefix + node.id
@@ -87,7 +87,7 @@ class _Conversion:
         meta |= {
             key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := node.properties.get(key), str)
         }
-        self._prompt[exec_id] = {"inputs": inputs, "class_type": node.type, "_meta": meta}
+        self._api[exec_id] = {"inputs": inputs, "class_type": node.type, "_meta": meta}
         self._compare_named(exec_id, node, info)
 
     def _worded(self, exec_id: str, item: InputInfo, value: Any) -> Any:
@@ -111,18 +111,22 @@ class _Conversion:
         names = [name for name, value in by_place.items() if by_name.get(name) != value]
         if names:
             used = "names" if self._prefer_named else "places, as the editor does"
-            self._warnings.append(Problem(
-                "values_disagree", f"the file stores other values by name than by place for {', '.join(names)}; "
-                f"this went by {used}", exec_id, node.title or info.display_name,
-                hint="`graphflow convert --prefer-named` goes by name; "
-                     "they differ where the file was written for another version of the node"))  # fmt: skip
+            self._warnings.append(
+                Problem(
+                    "values_disagree",
+                    f"the file stores other values by name than by place for {', '.join(names)}; this went by {used}",
+                    exec_id,
+                    node.title or info.display_name,
+                    hint="`graphflow convert --prefer-named` goes by name; "
+                    "they differ where the file was written for another version of the node",
+                )
+            )
 
     def _drop_dead_links(self) -> None:
-        for entry in self._prompt.values():
+        for entry in self._api.values():
             dead = [
-                name for name, value in entry["inputs"].items()
-                if isinstance(value, list) and value[0] not in self._prompt
-            ]  # fmt: skip
+                name for name, value in entry["inputs"].items() if isinstance(value, list) and value[0] not in self._api
+            ]
             for name in dead:
                 del entry["inputs"][name]
 
@@ -130,11 +134,21 @@ class _Conversion:
 def _unknown(scope: Scope, node: EditorNode) -> Problem:
     exec_id = scope.prefix + node.id
     if node.type.startswith(("workflow>", "workflow/")):
-        return Problem("group_node", f"{node.type!r} is a group node of old editors, which is not supported", exec_id, node.title,
-                       hint="open it in the editor, turn the group node into a subgraph and save it anew")  # fmt: skip
+        return Problem(
+            "group_node",
+            f"{node.type!r} is a group node of old editors, which is not supported",
+            exec_id,
+            node.title,
+            hint="open it in the editor, turn the group node into a subgraph and save it anew",
+        )
     if len(node.type) == UUID_LENGTH and node.type.count("-") == 4:
         return Problem("no_definition", f"the file has no definition of its subgraph {node.type}", exec_id, node.title)
     pack = node.properties.get("cnr_id") or node.properties.get("aux_id")
     known = isinstance(pack, str) and pack != "comfy-core"
-    return Problem("unknown_node_type", f"there is no node type {node.type!r}", exec_id, node.title,
-                   hint=f"the file says that the pack {pack!r} has it" if known else None)  # fmt: skip
+    return Problem(
+        "unknown_node_type",
+        f"there is no node type {node.type!r}",
+        exec_id,
+        node.title,
+        hint=f"the file names the pack {pack!r} for it" if known else None,
+    )

@@ -1,7 +1,7 @@
 """The editor's file as graphs of nodes and links: the root, and a definition for each kind of subgraph.
 
 Both versions of the file (0.4: links are lists; 1: links are objects) give the same graphs. What is malformed is passed
-over: a reader of other people's files meets everything. Ids are text here, as they are in a prompt.
+over: a reader of other people's files meets everything. Ids are text here, as they are in the API format.
 """
 
 from __future__ import annotations
@@ -10,8 +10,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["ALWAYS", "BYPASSED", "MUTED", "Document", "EditorLink", "EditorNode", "Graph", "Slot", "is_editor_format",
-           "read"]  # fmt: skip
+__all__ = [
+    "ALWAYS",
+    "BYPASSED",
+    "MUTED",
+    "Document",
+    "EditorLink",
+    "EditorNode",
+    "Graph",
+    "Slot",
+    "is_editor_format",
+    "read",
+]
 
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
@@ -156,10 +166,11 @@ def _index(graph: Graph) -> None:
 
 
 def _find_inputs(graph: Graph, node: EditorNode) -> None:
-    """Which link ends in which input: the one that the input names, whatever place the table of links says.
+    """The link that ends in each input: the one that the input names, whatever place the table of links gives it.
 
-    But of two named links for which the table says one place, only the first in the table stays, and in that place. All
-    this is what the editor does. Links that no input names end where the table says, if nothing else ends there.
+    But of two named links for which the table gives one place, only the first in the table stays, and in that place.
+    All this is what the editor does. Links that no input names end in their place of the table, if nothing else ends
+    there.
     """
     named = {
         link_id: at
@@ -182,11 +193,24 @@ def _node(raw: Mapping[str, Any]) -> EditorNode:
     values, named = raw.get("widgets_values"), raw.get("widgets_values_named")
     mode, title = raw.get("mode"), raw.get("title")
     return EditorNode(
-        str(raw["id"]), str(raw.get("type")), mode if type(mode) is int else ALWAYS,
-        title if isinstance(title, str) and title else None, _slots(raw.get("inputs")), _slots(raw.get("outputs")),
-        values if isinstance(values, (list, dict)) else None, named if isinstance(named, dict) else None,
+        str(raw["id"]),
+        _type_now(str(raw.get("type"))),
+        mode if type(mode) is int else ALWAYS,
+        title if isinstance(title, str) and title else None,
+        _slots(raw.get("inputs")),
+        _slots(raw.get("outputs")),
+        values if isinstance(values, (list, dict)) else None,
+        named if isinstance(named, dict) else None,
         dict(_mapping(raw.get("properties"))),
-    )  # fmt: skip
+    )
+
+
+def _type_now(name: str) -> str:
+    """The name that a node type has today; the editor mends these old ones when it loads a file."""
+    return _TODAY.get(name.rstrip(), name.rstrip())
+
+
+_TODAY = {"T2IAdapterLoader": "ControlNetLoader", "SDV_img2vid_Conditioning": "SVD_img2vid_Conditioning"}
 
 
 def _slots(raw: Any) -> tuple[Slot, ...]:

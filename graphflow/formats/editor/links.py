@@ -1,4 +1,4 @@
-"""Where the value of an input comes from: back along its link, out of and into subgraphs, past reroutes and bypassed nodes."""
+"""The source of an input's value: back along its link, out of and into subgraphs, past reroutes and bypassed nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An output of a node, by its id in the prompt."""
+    """An output of a node, by its id in the API format."""
 
     node: str
     slot: int

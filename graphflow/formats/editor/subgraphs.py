@@ -26,12 +26,16 @@ PREFIX = re.compile(r"^\s*(\d+)\s*:\s*")
 
 
 class Promoted(NamedTuple):
-    """What an input of a definition stands for: a widget of a node inside, or an input of an instance inside."""
+    """The meaning of an input of a definition: a widget of a node inside, or an input of an instance inside."""
 
     node: str
     widget: str
     nested: int | None
     """The number of the input of the nested definition."""
+
+
+NAME = "Node name for S&R"
+"""The property that holds the name of a node for `%Node.widget%`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +46,7 @@ class Scope:
     parent: Scope | None = None
     instance: EditorNode | None = None
     prefix: str = ""
-    """What stands before the ids of its nodes in a prompt: the ids of the instances, `57:40:`."""
+    """The prefix of its nodes' ids in the API format: the ids of the instances, `57:40:`."""
     depth: int = 0
     given: dict[int, Any] = field(default_factory=dict)
     """Values that the instance gives to promoted inputs."""
@@ -66,7 +70,7 @@ class Nesting:
         self._push_primitives(self.root)
 
     def enter(self, scope: Scope, instance: EditorNode) -> Scope | None:
-        """The inside of an instance; None if there is no such definition, or it lies in itself."""
+        """The inside of an instance; None where the definition is missing or contains itself."""
         if instance.id not in scope.children:
             graph = self.definitions.get(instance.type)
             if graph is None or graph.id in self._cyclic or scope.depth >= MAX_DEPTH:
@@ -94,8 +98,9 @@ class Nesting:
             around: Scope | None = scope
             while around is not None:
                 nodes = around.graph.nodes.values()
-                named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
-                for node in named or [node for node in nodes if node.title == name]:
+                named = [node for node in nodes if node.properties.get(NAME) == name]
+                named = named or [node for node in nodes if node.title == name]
+                for node in named or [node for node in nodes if self._goes_by(node, name)]:
                     found = self.widgets_of(around, node).get(widget)
                     return found.value if found is not None else None
                 around = around.parent
@@ -103,14 +108,20 @@ class Nesting:
 
         return fill_in(text, value, self._now)
 
+    def _goes_by(self, node: EditorNode, name: str) -> bool:
+        """Whether a node without a name or a title of its own is shown under this one: by its type."""
+        info = self.infos.get(node.type)
+        shown = {node.type} | ({info.display_name} if info is not None else set())
+        return NAME not in node.properties and node.title is None and name in shown
+
     def input_of_instance(self, scope: Scope, index: int) -> int | None:
-        """Which input of the instance stands for an input of its definition: by name, same names in order."""
+        """The input of the instance that stands for an input of its definition: by name, same names in order."""
         if scope.instance is None or not 0 <= index < len(scope.graph.inputs):
             return None
         return _same_place(scope.graph.inputs, index, scope.instance.inputs)
 
     def promoted_value(self, scope: Scope, index: int) -> tuple[bool, Any]:
-        """Whether an input of the definition is promoted, and the value that this instance has for it."""
+        """(is the input of the definition promoted, the value that this instance has for it)."""
         while True:
             if index in scope.given:
                 return True, scope.given[index]
@@ -127,7 +138,8 @@ class Nesting:
             scope, index = child, found.nested
 
     def promoted(self, graph: Graph, index: int) -> Promoted | None:
-        """What an input of a definition stands for, if it is promoted: the first of its links that ends in a widget."""
+        """The widget or inner input that an input of a definition stands for, if it is promoted: the first of its links
+        that ends in a widget."""
         asked = (graph.id, index)
         waiting, begun = [(graph, index)], {asked}
         while waiting:
@@ -146,7 +158,7 @@ class Nesting:
     def _look(
         self, graph: Graph, index: int, begun: set[tuple[str, int]]
     ) -> tuple[Promoted | None, tuple[Graph, int] | None]:
-        """What the input stands for, or the nested input that has to be looked at before this can be said."""
+        """The meaning of the input, or the nested input that has to be looked at first."""
         for link in graph.from_input.get(index, ()):
             node = graph.nodes.get(link.target)
             if node is None or not 0 <= link.target_slot < len(node.inputs):
@@ -170,7 +182,7 @@ class Nesting:
         return None, None
 
     def _is_widget(self, node: EditorNode, slot: Slot) -> bool:
-        """The node's description says so: what the file says may be of a version that had other widgets."""
+        """By the node's description: the file may be of a version that had other widgets."""
         info = self.infos.get(node.type)
         if info is None or (self._prefer_named and slot.widget is not None):
             return slot.widget is not None
@@ -221,7 +233,8 @@ class Nesting:
                 return
 
     def _give_proxy(self, scope: Scope, proxy: Any, value: Any) -> None:
-        """`[node inside, widget]`: a widget that older editors show on the instance. What cannot be found is dropped."""
+        """`[node inside, widget]`: a widget that older editors show on the instance. What cannot be found is
+        dropped."""
         shown = _shown(proxy)
         if shown is None:
             return

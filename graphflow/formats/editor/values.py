@@ -1,4 +1,4 @@
-"""What the editor does to values on their way into a prompt."""
+"""Values as the editor changes them on their way into the API format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of a file are sent: those that run, in the root and in all instances of subgraphs."""
+"""The nodes of a file that are sent: those that run, in the root and in all instances of subgraphs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The widgets of a node: which of its inputs have one, in which order, and what the file has stored for them.
 
-`widgets_values` is a list by place. It holds more than the inputs of a prompt: what the editor does with a seed after a
-run, the upload button. And what is there depends on what is chosen: a dynamic choice brings inputs of its own.
+`widgets_values` is a list by place. It holds more than the inputs of the API format: what the editor does with a seed
+after a run, the upload button. And what is there depends on what is chosen: a dynamic choice brings inputs of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +14,36 @@ from typing import Any
 from ..object_info import InputInfo, NodeInfo, read_inputs
 from .document import EditorNode
 
-__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets",
-           "without_null"]  # fmt: skip
+__all__ = ["Widget", "has_widget", "inputs_with", "read_widgets", "stored_widgets", "without_null"]
 
 DYNAMIC_CHOICE, DYNAMIC_GROUP, AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3", "COMFY_AUTOGROW_V3"
-WIDGET_TYPES = frozenset([
-    "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "BOUNDING_BOX", "BOUNDING_BOXES",
-    "CURVE", "RANGE", "PAINTER", "COMPOSITOR", "COLORS", "CHART", "GALLERIA", "IMAGECOMPARE", "VIDEO_EDIT",
-    "RESOLUTION_PREVIEW", "LIGHT_INFO_PREVIEW", DYNAMIC_CHOICE, DYNAMIC_GROUP,
-])  # fmt: skip
+WIDGET_TYPES = frozenset(
+    [
+        "INT",
+        "FLOAT",
+        "BOOLEAN",
+        "STRING",
+        "COMBO",
+        "COLOR",
+        "MARKDOWN",
+        "TEXTAREA",
+        "BOUNDING_BOX",
+        "BOUNDING_BOXES",
+        "CURVE",
+        "RANGE",
+        "PAINTER",
+        "COMPOSITOR",
+        "COLORS",
+        "CHART",
+        "GALLERIA",
+        "IMAGECOMPARE",
+        "VIDEO_EDIT",
+        "RESOLUTION_PREVIEW",
+        "LIGHT_INFO_PREVIEW",
+        DYNAMIC_CHOICE,
+        DYNAMIC_GROUP,
+    ]
+)
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
 EMPTY = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "IMAGECOMPARE": ["", ""]}
 MAX_ROWS = 1000
@@ -30,7 +51,7 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Widget:
-    """A widget with its value. One that is not `sent` is stored, but is no input of a prompt."""
+    """A widget with its value. One that is not `sent` is stored, but it is not an input of the API format."""
 
     info: InputInfo
     value: Any = None
@@ -161,7 +182,7 @@ def _uploads(item: InputInfo) -> bool:
 
 
 def _controls(item: InputInfo) -> list[InputInfo]:
-    """What the editor stores behind a seed (and behind some choices): how it changes after a run."""
+    """The control that the editor stores behind a seed (and behind some choices): how it changes after a run."""
     stated = item.options.get("control_after_generate")
     control = InputInfo("control_after_generate", "COMBO", {"default": "fixed"})
     if item.type == "INT" and (stated or (stated is None and item.name in ("seed", "noise_seed"))):

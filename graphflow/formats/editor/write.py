@@ -12,17 +12,17 @@ from ...problem import Problem
 from ..object_info import InputInfo, NodeInfo, NodeInfos, OutputInfo
 from .widgets import Widget, has_widget, inputs_with, stored_widgets
 
-__all__ = ["Written", "from_prompt"]
+__all__ = ["Written", "from_workflow"]
 
 WIDTH, TITLE, SLOT, WIDGET, MULTILINE, PREVIEW, FOOT = 270, 30, 20, 24, 100, 240, 10
 GAP_X, GAP_Y = 60, 30
 CONSTANTS = {bool: "PrimitiveBoolean", int: "PrimitiveInt", float: "PrimitiveFloat", str: "PrimitiveStringMultiline"}
-"""Node types of the field that hold a constant, for inputs that have no widget to hold it."""
+"""ComfyUI's node types that hold a constant, for inputs that have no widget to hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file of the editor; `warnings` say what of the workflow it cannot show."""
+    """A file of the editor; `warnings` name what of the workflow it cannot show."""
 
     data: dict[str, Any]
     warnings: tuple[Problem, ...] = ()
@@ -46,15 +46,15 @@ class _Part:
     def height(self) -> int:
         rows = max(len([slot for slot in self.slots if "widget" not in slot]), len(self.outputs))
         texts = sum(MULTILINE for item in self.widgets if item.options.get("multiline"))
-        picture = PREVIEW if self.info is not None and (self.info.is_output or _uploads(self.info)) else 0
-        return SLOT * rows + WIDGET * len(self.widgets) + texts + picture + FOOT
+        preview = PREVIEW if self.info is not None and (self.info.is_output or _uploads(self.info)) else 0
+        return SLOT * rows + WIDGET * len(self.widgets) + texts + preview + FOOT
 
 
-def from_prompt(workflow: Workflow, infos: NodeInfos) -> Written:
+def from_workflow(workflow: Workflow, infos: NodeInfos) -> Written:
     """A file for the editor (version 0.4). Ids that are whole numbers stay; others get numbers.
 
-    Reading it back gives the same prompt. What its format cannot hold is told: a constant on an input that has no
-    widget becomes a node of its own; inputs that the node type does not have are left out.
+    Reading it back gives the same workflow. What its format cannot hold is a warning: a constant on an input that has
+    no widget becomes a node of its own; inputs that the node type does not have are left out.
     """
     return _Writing(workflow, infos).run()
 
@@ -84,8 +84,11 @@ class _Writing:
             "last_link_id": len(self._links),
             "nodes": self._placed(),
             "links": self._links,
-            "groups": [], "config": {}, "extra": {}, "version": 0.4,
-        }  # fmt: skip
+            "groups": [],
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
         return Written(data, tuple(self._warnings))
 
     def _part(self, number: int, key: str, node: Node) -> _Part:
@@ -167,13 +170,20 @@ def _written(part: _Part, place: tuple[int, int], order: int) -> dict[str, Any]:
     title = part.node.title
     kept = {key: value for key in ("cnr_id", "aux_id", "ver") if isinstance(value := meta.get(key), str)}
     return {
-        "id": part.id, "type": kind,
+        "id": part.id,
+        "type": kind,
         # A place is that of the body; the title stands above it.
-        "pos": [place[0], place[1] + TITLE], "size": [WIDTH, part.height], "flags": {}, "order": order, "mode": 0,
-        "inputs": part.slots, "outputs": part.outputs,
+        "pos": [place[0], place[1] + TITLE],
+        "size": [WIDTH, part.height],
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": part.slots,
+        "outputs": part.outputs,
         **({"title": title} if title and title != shown else {}),
-        "properties": {**kept, "Node name for S&R": kind}, "widgets_values": part.stored,
-    }  # fmt: skip
+        "properties": {**kept, "Node name for S&R": kind},
+        "widgets_values": part.stored,
+    }
 
 
 def _numbers(workflow: Workflow) -> dict[str, int]:
@@ -192,7 +202,7 @@ def _output(out: OutputInfo) -> dict[str, Any]:
 
 
 def _kept(widget: Widget) -> Any:
-    """The editor would choose among `{a|b}`; a prompt means what it says."""
+    """The editor would choose among `{a|b}`; the API format means them as they stand."""
     if widget.info.options.get("dynamicPrompts") and isinstance(widget.value, str):
         return widget.value.replace("{", "\\{")
     return widget.value

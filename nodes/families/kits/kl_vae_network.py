@@ -7,9 +7,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from ...model.config import Config
+from .kl_vae_tiles import decode_in_tiles, encode_in_tiles, fits_exactly
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "decode_in_tiles", "encode", "encode_in_tiles", "fits_exactly"]
 
 
 def build(config: Config) -> AutoencoderKL:

@@ -93,7 +93,9 @@ def _ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
 
 def _diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net in diffusers' names, where no config.json lies beside it; None where it is none."""
-    if "down_blocks.0.resnets.0.conv1.weight" not in shapes or "conv_in.weight" not in shapes:
+    if not all(
+        name in shapes for name in ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight", "conv_out.weight")
+    ):
         return None
     count = _count(shapes, "down_blocks.{}.resnets.0.conv1.weight")
     added = "add_embedding.linear_1.weight"

@@ -1,4 +1,4 @@
-"""Small helpers for conditionings and pictures."""
+"""Small helpers for conditionings and images."""
 
 import hashlib
 

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 import folder_paths
+from graphflow_nodes.foreign.methods import inward, outward
 from graphflow_nodes.library.images import saved_images
 
 from graphflow import NodeType, Registry, Ui
@@ -14,16 +15,39 @@ from graphflow.spi import current, current_settings, describe, inner_context, sh
 
 MAX_RESOLUTION = 16384
 _METHODS = {
-    "LoadImage": "load_image", "LoadImageMask": "load_image", "EmptyImage": "generate", "ImageScale": "upscale",
-    "ImageScaleBy": "upscale", "ImageInvert": "invert", "ImageBatch": "batch", "ImagePadForOutpaint": "expand_image",
-    "VAEDecode": "decode", "VAEEncode": "encode", "VAEEncodeForInpaint": "encode", "VAELoader": "load_vae",
-    "CheckpointLoaderSimple": "load_checkpoint", "CLIPTextEncode": "encode", "CLIPSetLastLayer": "set_last_layer",
-    "ConditioningCombine": "combine", "ConditioningZeroOut": "zero_out", "KSampler": "sample",
-    "KSamplerAdvanced": "sample", "EmptyLatentImage": "generate", "LatentUpscale": "upscale",
-    "LatentUpscaleBy": "upscale", "LatentFromBatch": "frombatch", "RepeatLatentBatch": "repeat",
-    "LatentRotate": "rotate", "LatentFlip": "flip", "LatentCrop": "crop", "LatentComposite": "composite",
-    "LatentBlend": "blend", "SetLatentNoiseMask": "set_mask", "SaveLatent": "save", "LoadLatent": "load",
-}  # fmt: skip
+    "LoadImage": "load_image",
+    "LoadImageMask": "load_image",
+    "EmptyImage": "generate",
+    "ImageScale": "upscale",
+    "ImageScaleBy": "upscale",
+    "ImageInvert": "invert",
+    "ImageBatch": "batch",
+    "ImagePadForOutpaint": "expand_image",
+    "VAEDecode": "decode",
+    "VAEEncode": "encode",
+    "VAEEncodeForInpaint": "encode",
+    "VAELoader": "load_vae",
+    "CheckpointLoaderSimple": "load_checkpoint",
+    "CLIPTextEncode": "encode",
+    "CLIPSetLastLayer": "set_last_layer",
+    "ConditioningCombine": "combine",
+    "ConditioningZeroOut": "zero_out",
+    "KSampler": "sample",
+    "KSamplerAdvanced": "sample",
+    "EmptyLatentImage": "generate",
+    "LatentUpscale": "upscale",
+    "LatentUpscaleBy": "upscale",
+    "LatentFromBatch": "frombatch",
+    "RepeatLatentBatch": "repeat",
+    "LatentRotate": "rotate",
+    "LatentFlip": "flip",
+    "LatentCrop": "crop",
+    "LatentComposite": "composite",
+    "LatentBlend": "blend",
+    "SetLatentNoiseMask": "set_mask",
+    "SaveLatent": "save",
+    "LoadLatent": "load",
+}
 _FIRST = {"CLIPTextEncode": ["clip"], "VAEDecode": ["vae"], "VAEEncode": ["vae"], "VAEEncodeForInpaint": ["vae"]}
 """What a call by position gives first; all else is in the order of the node's inputs."""
 
@@ -44,7 +68,8 @@ def _face(kind: NodeType) -> type:
             arguments[kind.settings] = current_settings()
         if kind.context is not None:
             arguments[kind.context] = inner_context(kind.name)
-        found = share(kind.function(**kind.arguments(arguments)))  # a pack may write into it
+        arguments = {name: inward(value) for name, value in arguments.items()}
+        found = outward(share(kind.function(**kind.arguments(arguments))))  # a pack may write into it
         if isinstance(found, Ui):
             return {"ui": found.data, "result": tuple(found.outputs)}
         return tuple(found) if len(kind.outputs) > 1 else (found,)
@@ -54,26 +79,36 @@ def _face(kind: NodeType) -> type:
 
     def is_changed(cls, **values):
         known = {name: values[name] for name in kind.asks_about if values.get(name) is not None}
-        if len(known) < len(kind.asks_about):  # which file it is, only the run will tell
+        if len(known) < len(kind.asks_about):  # which file it is is known only in the run
             return math.nan
         return kind.outside(current_settings(), **known)
 
     reads = {"IS_CHANGED": classmethod(is_changed)} if kind.outside is not None else {}
-    return type(kind.name, (), {
-        "INPUT_TYPES": classmethod(input_types), "RETURN_TYPES": tuple(out.type for out in kind.outputs),
-        "RETURN_NAMES": tuple(out.name for out in kind.outputs), "FUNCTION": method, "CATEGORY": kind.category,
-        "OUTPUT_NODE": kind.is_output, "DESCRIPTION": kind.help, method: run, **reads,
-    })  # fmt: skip
+    return type(
+        kind.name,
+        (),
+        {
+            "INPUT_TYPES": classmethod(input_types),
+            "RETURN_TYPES": tuple(out.type for out in kind.outputs),
+            "RETURN_NAMES": tuple(out.name for out in kind.outputs),
+            "FUNCTION": method,
+            "CATEGORY": kind.category,
+            "OUTPUT_NODE": kind.is_output,
+            "DESCRIPTION": kind.help,
+            method: run,
+            **reads,
+        },
+    )
 
 
 class SaveImage:
-    """Writes pictures as PNG. Packs derive from it and say elsewhere, and under which name, by what `__init__` sets."""
+    """Writes images as PNG. Packs derive from it and set another folder or name in `__init__`."""
 
     RETURN_TYPES = ()
     FUNCTION = "save_images"
     OUTPUT_NODE = True
     CATEGORY = "image"
-    DESCRIPTION = "Write pictures as PNG into the output folder, with the workflow embedded."
+    DESCRIPTION = "Write images as PNG into the output folder, with the workflow embedded."
 
     def __init__(self):
         self.output_dir = folder_paths.get_output_directory()
@@ -89,19 +124,19 @@ class SaveImage:
         }
 
     def save_images(self, images, filename_prefix="ComfyUI", prompt=None, extra_pnginfo=None):
-        """The pictures carry the prompt and the texts that are given, unless the settings say that files carry none."""
+        """The images carry the prompt and the texts that are given, unless the settings switch metadata off."""
         context = inner_context(type(self).__name__)
-        told = {**({} if prompt is None else {"prompt": prompt}), **(extra_pnginfo or {})}
-        texts = {key: json.dumps(value) for key, value in told.items()} if context.settings.metadata else {}
+        given = {**({} if prompt is None else {"prompt": prompt}), **(extra_pnginfo or {})}
+        texts = {key: json.dumps(value) for key, value in given.items()} if context.settings.metadata else {}
         prefix = filename_prefix + self.prefix_append
         saved = saved_images(images, context, Path(self.output_dir), prefix, self.type, texts, self.compress_level)
         return {"ui": {"images": saved}}
 
 
 class PreviewImage(SaveImage):
-    """Writes pictures into the folder for temporary files."""
+    """Writes images into the folder for temporary files."""
 
-    DESCRIPTION = "Write pictures into the folder for temporary files."
+    DESCRIPTION = "Write images into the folder for temporary files."
 
     def __init__(self):
         self.output_dir = folder_paths.get_temp_directory()
@@ -118,9 +153,21 @@ class PreviewImage(SaveImage):
 
 
 def common_ksampler(
-    model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=1.0, disable_noise=False,
-    start_step=None, last_step=None, force_full_denoise=False,
-):  # fmt: skip
+    model,
+    seed,
+    steps,
+    cfg,
+    sampler_name,
+    scheduler,
+    positive,
+    negative,
+    latent,
+    denoise=1.0,
+    disable_noise=False,
+    start_step=None,
+    last_step=None,
+    force_full_denoise=False,
+):
     """KSampler, or with a part of the steps or without noise of its own KSamplerAdvanced, in one call."""
     if not disable_noise and start_step is None and last_step is None:
         return NODE_CLASS_MAPPINGS["KSampler"]().sample(
@@ -129,10 +176,20 @@ def common_ksampler(
     if denoise != 1.0:
         raise ValueError("common_ksampler takes either a part of the steps or a denoise below 1, not both")
     return NODE_CLASS_MAPPINGS["KSamplerAdvanced"]().sample(
-        model, "disable" if disable_noise else "enable", seed, steps, cfg, sampler_name, scheduler, positive, negative,
-        latent, start_step or 0, 10000 if last_step is None else last_step,
+        model,
+        "disable" if disable_noise else "enable",
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        latent,
+        start_step or 0,
+        10000 if last_step is None else last_step,
         "disable" if force_full_denoise else "enable",
-    )  # fmt: skip
+    )
 
 
 class _Classes(MutableMapping):
@@ -213,18 +270,39 @@ def interrupt_processing(value=True):
 
 
 _ABSENT = {
-    "LoraLoader", "LoraLoaderModelOnly", "ControlNetLoader", "ControlNetApply", "ControlNetApplyAdvanced", "UNETLoader",
-    "CLIPLoader", "DualCLIPLoader", "CLIPVisionLoader", "CLIPVisionEncode", "StyleModelLoader", "StyleModelApply",
-    "unCLIPConditioning", "GLIGENLoader", "GLIGENTextBoxApply", "VAEDecodeTiled", "VAEEncodeTiled",
-    "ConditioningAverage", "ConditioningConcat", "ConditioningSetArea", "ConditioningSetAreaPercentage",
-    "ConditioningSetMask", "ConditioningSetTimestepRange", "InpaintModelConditioning", "CheckpointLoader",
-    "DiffusersLoader", "unCLIPCheckpointLoader",
-}  # fmt: skip
+    "LoraLoader",
+    "LoraLoaderModelOnly",
+    "ControlNetLoader",
+    "ControlNetApply",
+    "ControlNetApplyAdvanced",
+    "UNETLoader",
+    "CLIPLoader",
+    "DualCLIPLoader",
+    "CLIPVisionLoader",
+    "CLIPVisionEncode",
+    "StyleModelLoader",
+    "StyleModelApply",
+    "unCLIPConditioning",
+    "GLIGENLoader",
+    "GLIGENTextBoxApply",
+    "VAEDecodeTiled",
+    "VAEEncodeTiled",
+    "ConditioningAverage",
+    "ConditioningConcat",
+    "ConditioningSetArea",
+    "ConditioningSetAreaPercentage",
+    "ConditioningSetMask",
+    "ConditioningSetTimestepRange",
+    "InpaintModelConditioning",
+    "CheckpointLoader",
+    "DiffusersLoader",
+    "unCLIPCheckpointLoader",
+}
 """Classes that packs import and that we lack. A pack is not to fail of the one of its nodes that uses one."""
 
 
 def _absent(name):
-    """A class that can be imported, and says so when it is used."""
+    """A class that can be imported and raises when it is used."""
 
     class Absent:
         def __init__(self):

@@ -1,4 +1,5 @@
-"""`PromptServer.instance`: messages to whoever listens. Routes that packs add are not served: the server has its own."""
+"""`PromptServer.instance`: messages to whoever listens. Routes that packs add are not served: the server has its
+own."""
 
 import logging
 import struct
@@ -11,7 +12,7 @@ _log = logging.getLogger("graphflow.foreign")
 
 
 class BinaryEventTypes:
-    """What the field's binary messages are called."""
+    """What ComfyUI's binary messages are called."""
 
     PREVIEW_IMAGE = 1
     UNENCODED_PREVIEW_IMAGE = 2
@@ -65,7 +66,7 @@ class _PromptQueue:
 
     @property
     def currently_running(self):
-        """{number: (number, id of the prompt, prompt, extra data, nodes to execute)}; ids are not told to packs."""
+        """{number: (number, id of the prompt, prompt, extra data, nodes to execute)}; packs do not get ids."""
         call = current()
         if call is None:
             return {}

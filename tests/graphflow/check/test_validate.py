@@ -143,7 +143,7 @@ def test_a_float_input_refuses_what_is_no_finite_number(engine, value):
     assert only(engine, workflow(scale=value)).code in ("wrong_type", "out_of_range")
 
 
-@pytest.mark.parametrize("value", ["false", "true", 2, None, [], 0.0])
+@pytest.mark.parametrize("value", ["false", "true", None, [], float("nan")])
 def test_text_is_no_boolean(engine, value):
     problem = only(engine, workflow(on=value))
     assert (problem.code, problem.input) == ("wrong_type", "on")

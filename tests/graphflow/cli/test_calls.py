@@ -32,17 +32,19 @@ def test_the_version_is_that_of_the_package(capsys, call):
     [
         (["rnu"], "error: there is no command 'rnu'\n    did you mean 'run'?\n"),
         (["run"], "error: the following arguments are required: file\n    see graphflow run --help\n"),
-        (["run", "text_to_image", "--outptu-dir", "x"],
-         "error: run does not know '--outptu-dir'\n    did you mean '--output-dir' or '--input-dir'?\n"),
+        (
+            ["run", "text_to_image", "--outptu-dir", "x"],
+            "error: run does not know '--outptu-dir'\n    did you mean '--output-dir' or '--input-dir'?\n",
+        ),
         (["cache", "stat"], "error: argument what: invalid choice: 'stat'"),
-        (["run", "text_to_image", "--cache-size", "much"], "'much' is no size; write 500MB or 20GB"),
+        (["run", "text_to_image", "--cache-size", "much"], "'much' is not a size; write 500MB or 20GB"),
         (["nodes", "KSamplr"], "error: there is no node type 'KSamplr'\n    did you mean 'KSampler'"),
         (["graph", "text_to_image", "-o", "a.gif"], "error: a.gif is neither .svg nor .mmd"),
         (["run", "nope.json"], "error: there is no file 'nope.json'\n    workflows that ship with it: "),
         (["run", "text_to_image", "--nodes", "nowhere"], "error: there is no folder 'nowhere'\n"),
         (["run", "text_to_image", "--models", "nowhere"], "error: there is no folder 'nowhere'\n"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_call_is_code_2_and_told_with_a_hint(call, arguments, said):
     done = call(*arguments)
     assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.out == ""
@@ -72,8 +74,13 @@ def test_the_node_list_has_a_line_for_each_node(call):
 
 def test_a_node_page_shows_types_ranges_defaults_and_help(call):
     page = call("nodes", "KSampler").out
-    for row in ("model +MODEL +required", "seed +INT +0 +0 to 18446744073709551615", "cfg +FLOAT +8.0 +0.0 to 100.0",
-                'sampler_name +COMBO +"euler" +euler, euler_ancestral', "0  LATENT +LATENT"):  # fmt: skip
+    for row in (
+        "model +MODEL +required",
+        "seed +INT +0 +0 to 18446744073709551615",
+        "cfg +FLOAT +8.0 +0.0 to 100.0",
+        'sampler_name +COMBO +"euler" +euler, euler_ancestral',
+        "0  LATENT +LATENT",
+    ):
         assert re.search(f"^  {row}", page, re.MULTILINE), row
     assert "Denoise a latent" in page
 
@@ -81,8 +88,13 @@ def test_a_node_page_shows_types_ranges_defaults_and_help(call):
 def test_a_node_of_a_folder_is_shown_as_json(call, pack):
     found = json.loads(call("nodes", "Number", "--nodes", pack, "--json").out)
     assert found["inputs"]["value"] == {
-        "type": "INT", "required": False, "default": 1, "min": 0, "max": 100, "step": None
-    }  # fmt: skip
+        "type": "INT",
+        "required": False,
+        "default": 1,
+        "min": 0,
+        "max": 100,
+        "step": None,
+    }
     assert found["outputs"] == [{"name": "INT", "type": "INT"}] and found["help"] == "A number."
 
 
@@ -186,7 +198,7 @@ def test_validate_reads_standard_input(write, pack):
 def test_standard_input_that_is_no_text_is_a_problem(pack):
     command = [sys.executable, "-m", "graphflow.cli", "validate", "-", "--nodes", str(pack)]
     done = subprocess.run(command, input=b"\xff\xfe\x00", capture_output=True)
-    assert done.returncode == 2 and b"standard input is neither UTF-8 text nor a picture" in done.stderr
+    assert done.returncode == 2 and b"standard input is neither UTF-8 text nor an image" in done.stderr
 
 
 def test_model_folders_are_an_option_the_environment_and_the_folder_called_models(call, tmp_path, monkeypatch):
@@ -196,8 +208,11 @@ def test_model_folders_are_an_option_the_environment_and_the_folder_called_model
     monkeypatch.setenv("GRAPHFLOW_MODELS", f"{tmp_path / 'named'}:{tmp_path / 'also'}")
     found = json.loads(call("nodes", "VAELoader", "--models", "given", "--json").out)
     assert found["inputs"]["vae_name"]["choices"] == [
-        "0_given.safetensors", "1_named.safetensors", "2_also.safetensors", "3_models.safetensors"
-    ]  # fmt: skip
+        "0_given.safetensors",
+        "1_named.safetensors",
+        "2_also.safetensors",
+        "3_models.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [["nodes"], ["run", "workflow.json", "--nodes", "PACK", "--json"]])

@@ -89,8 +89,15 @@ def test_json_prints_one_object_for_each_event(call, write, pack):
     done = call("run", write("Slow", steps=2), "--nodes", pack, "--json")
     events = [json.loads(line) for line in done.out.splitlines()]
     assert [event["event"] for event in events] == [
-        "RunStarted", "NodeStarted", "Progress", "Progress", "NodeDone", "NodeStarted", "NodeDone", "RunDone"
-    ]  # fmt: skip
+        "RunStarted",
+        "NodeStarted",
+        "Progress",
+        "Progress",
+        "NodeDone",
+        "NodeStarted",
+        "NodeDone",
+        "RunDone",
+    ]
     assert sorted(events[0]["nodes"]) == ["1", "2"] and events[2] == {
         "event": "Progress",
         "node": "1",
@@ -156,16 +163,36 @@ def test_a_change_of_an_input_without_a_name_is_refused(call, write, pack):
 @pytest.mark.parametrize(
     ("change", "value"),
     [
-        ("1.value=7", 7), ("The middle.value=7", 7), ("Number.value=7", 7), ("1.value=[\"2\", 0]", ["2", 0]),
-        ("1.value=1e2", 100.0), ("1.value=-1", -1), ("1.on=false", False), ("1.on=null", None), ("1.label=7", "7"),
-        ("1.label=true", "true"), ("1.label=a=b", "a=b"), ("1.label=", ""), ('1.label="7"', "7"),
-        ('1.label={"a": 1}', '{"a": 1}'), ("1.label=[red] apple", "[red] apple"), ('1.label=["2", 1]', ["2", 1]),
-        ("1.new=words", "words"), ("1.images.image0=2", 2), ("a.b.value=3", 3),
+        ("1.value=7", 7),
+        ("The middle.value=7", 7),
+        ("Number.value=7", 7),
+        ('1.value=["2", 0]', ["2", 0]),
+        ("1.value=1e2", 100.0),
+        ("1.value=-1", -1),
+        ("1.on=false", False),
+        ("1.on=null", None),
+        ("1.label=7", "7"),
+        ("1.label=true", "true"),
+        ("1.label=a=b", "a=b"),
+        ("1.label=", ""),
+        ('1.label="7"', "7"),
+        ('1.label={"a": 1}', '{"a": 1}'),
+        ("1.label=[red] apple", "[red] apple"),
+        ('1.label=["2", 1]', ["2", 1]),
+        ("1.new=words", "words"),
+        ("1.images.image0=2", 2),
+        ("a.b.value=3", 3),
     ],
-)  # fmt: skip
+)
 def test_a_change_is_json_or_text(change, value):
-    nodes = {"1": {"class_type": "Number", "inputs": {"value": 1, "on": True, "label": "x"}, "_meta": {"title": "The middle"}},
-             "9": {"class_type": "Other", "inputs": {}, "_meta": {"title": "a.b"}}}  # fmt: skip
+    nodes = {
+        "1": {
+            "class_type": "Number",
+            "inputs": {"value": 1, "on": True, "label": "x"},
+            "_meta": {"title": "The middle"},
+        },
+        "9": {"class_type": "Other", "inputs": {}, "_meta": {"title": "a.b"}},
+    }
     new, wrong = changed(gf.Workflow.from_json(nodes), [change])
     assert wrong == []
     name = change.partition("=")[0].rpartition(".")[2]
@@ -234,8 +261,9 @@ def in_terminal(arguments, environment, interrupt_at=None):
     # The new process takes the terminal for its own by itself: between fork and exec of this one no Python is safe.
     owner = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", owner, sys.executable, "-m", "graphflow.cli", *map(str, arguments)]
-    running = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment,
-                               start_new_session=True)  # fmt: skip
+    running = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, start_new_session=True
+    )
     os.close(terminal)
     seen = b""
     while True:
@@ -258,8 +286,13 @@ def in_terminal(arguments, environment, interrupt_at=None):
 def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_traceback(write, pack, environment, wait):
     code = "import sys, graphflow_launcher; print(1, flush=True); sys.exit(graphflow_launcher.main())"
     arguments = ["run", str(write("Slow")), "--nodes", str(pack), "--quiet"]
-    running = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env=environment)  # fmt: skip
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     running.stdout.readline()
     time.sleep(wait)
     running.send_signal(signal.SIGINT)

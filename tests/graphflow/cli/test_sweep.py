@@ -21,13 +21,30 @@ def table(path) -> list[dict[str, str]]:
 
 def test_axes_are_crossed_and_the_grid_the_table_and_the_page_are_written(call, tmp_path):
     (tmp_path / "prompts.txt").write_text("a red apple\n\na green apple, on a table\n")
-    done = call(*APPLE, "--vary", "@prompts.txt:6.text", "--vary", "KSampler.cfg=3,5", "--vary", "KSampler.seed=0:2",
-                "--grid", "out/grid.png", "--csv", "out/table.csv", "--html", "out/page.html", "--cell", "64")  # fmt: skip
+    done = call(
+        *APPLE,
+        "--vary",
+        "@prompts.txt:6.text",
+        "--vary",
+        "KSampler.cfg=3,5",
+        "--vary",
+        "KSampler.seed=0:2",
+        "--grid",
+        "out/grid.png",
+        "--csv",
+        "out/table.csv",
+        "--html",
+        "out/page.html",
+        "--cell",
+        "64",
+    )
     assert done.code == 0
     rows = table("out/table.csv")
     assert [(row["text"], row["cfg"], row["seed"]) for row in rows[:3]] == [
-        ("a red apple", "3", "0"), ("a red apple", "3", "1"), ("a red apple", "5", "0")
-    ]  # fmt: skip
+        ("a red apple", "3", "0"),
+        ("a red apple", "3", "1"),
+        ("a red apple", "5", "0"),
+    ]
     assert len(rows) == len(done.out.splitlines()) == 8
     assert (tmp_path / "out/grid.png").is_file() and (tmp_path / "out/page.html").is_file()
     assert "8/8 done" in done.err and "8 of 8 variants" in done.err
@@ -36,8 +53,17 @@ def test_axes_are_crossed_and_the_grid_the_table_and_the_page_are_written(call, 
 def test_zipped_inputs_move_together_and_prompts_come_from_a_template(call, tmp_path):
     (tmp_path / "input" / "wildcards").mkdir(parents=True)
     (tmp_path / "input" / "wildcards" / "place.txt").write_text("wood\nsnow\n")
-    done = call(*APPLE, "--zip", "KSampler.seed=0:2", "KSampler.cfg=3,5", "--prompts", "6.text=a {red|green} cup in __place__",
-                "--csv", "table.csv", "--quiet")  # fmt: skip
+    done = call(
+        *APPLE,
+        "--zip",
+        "KSampler.seed=0:2",
+        "KSampler.cfg=3,5",
+        "--prompts",
+        "6.text=a {red|green} cup in __place__",
+        "--csv",
+        "table.csv",
+        "--quiet",
+    )
     assert (done.code, done.err) == (0, "")
     rows = table("table.csv")
     assert {(row["seed"], row["cfg"]) for row in rows} == {("0", "3"), ("1", "5")} and len(rows) == 8
@@ -67,8 +93,8 @@ def test_a_dry_run_says_what_would_be_computed(call, tmp_path):
         (["--vary", "KSampler.sede=1"], "did you mean 'seed'"),
         (["--vary", "Sampler.seed=1"], "did you mean 'KSampler'"),
         (["--vary", "@nothing.txt:6.text"], "cannot read nothing.txt"),
-        (["--vary", "@nothing.txt"], "which input"),
-        (["--vary", "KSampler.seed=[1,2"], "no JSON list"),
+        (["--vary", "@nothing.txt"], "does not name an input"),
+        (["--vary", "KSampler.seed=[1,2"], "not a JSON list"),
         (["--vary", "KSampler.seed=0:4:0"], "no end"),
         (["--vary", "KSampler.seed=4:0"], "no values"),
         (["--zip", "KSampler.seed=0:2", "KSampler.cfg=1,2,3"], "as many values"),
@@ -96,8 +122,13 @@ def test_values_are_read_as_people_write_them():
 def test_a_sweep_that_was_killed_goes_on_where_it_was(environment, tmp_path, call):
     """kill -9 in the middle; the same command then computes only what was not done, and writes no picture twice."""
     arguments = [*APPLE, "--set", "KSampler.steps=3", "--vary", "KSampler.seed=0:70"]
-    running = subprocess.Popen([sys.executable, "-m", "graphflow.cli", *arguments], stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, text=True, env=environment)  # fmt: skip
+    running = subprocess.Popen(
+        [sys.executable, "-m", "graphflow.cli", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
     seen = 0
     for line in running.stderr:
         seen += " done: " in line
@@ -118,8 +149,13 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(environment, tmp_path, cal
 
 def test_ctrl_c_writes_the_table_of_what_is_done_and_the_next_call_goes_on(environment, tmp_path, call):
     arguments = [*APPLE, "--set", "KSampler.steps=3", "--vary", "KSampler.seed=0:200", "--csv", "table.csv"]
-    running = subprocess.Popen([sys.executable, "-m", "graphflow.cli", *arguments], stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, text=True, env=environment)  # fmt: skip
+    running = subprocess.Popen(
+        [sys.executable, "-m", "graphflow.cli", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
     for line in running.stderr:
         if " done: " in line:
             running.send_signal(signal.SIGINT)

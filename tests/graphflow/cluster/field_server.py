@@ -44,11 +44,18 @@ class FieldServer:
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
-        app.add_routes([
-            web.get("/ws", self.ws), web.post("/prompt", self.prompt), web.get("/queue", self.queue),
-            web.post("/queue", self.nothing), web.post("/interrupt", self.interrupt), web.get("/history/{id}", self.past),
-            web.get("/view", self.view), web.post("/upload/image", self.upload),
-        ])  # fmt: skip
+        app.add_routes(
+            [
+                web.get("/ws", self.ws),
+                web.post("/prompt", self.prompt),
+                web.get("/queue", self.queue),
+                web.post("/queue", self.nothing),
+                web.post("/interrupt", self.interrupt),
+                web.get("/history/{id}", self.past),
+                web.get("/view", self.view),
+                web.post("/upload/image", self.upload),
+            ]
+        )
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -111,8 +118,13 @@ class FieldServer:
         await self.tell(body, "executing", {"node": last, "display_node": last, **this})
         await self.tell(body, "executed", {"node": last, "display_node": last, "output": output, **this})
         await self.tell(body, "execution_success", {**this, "timestamp": 3})
-        self._done(prompt_id, body, {last: output}, "success", [["execution_start", this], ["execution_cached", {"nodes": []}],
-                                                                ["execution_success", this]])  # fmt: skip
+        self._done(
+            prompt_id,
+            body,
+            {last: output},
+            "success",
+            [["execution_start", this], ["execution_cached", {"nodes": []}], ["execution_success", this]],
+        )
         await self.tell(body, "executing", {"node": None, **this})
 
     async def breaks(self, prompt_id, body):
@@ -120,8 +132,17 @@ class FieldServer:
 
     async def fails(self, prompt_id, body):
         first = next(iter(body["prompt"]))
-        error = {"prompt_id": prompt_id, "node_id": first, "node_type": "X", "executed": [], "exception_message": "boom\n",
-                 "exception_type": "ValueError", "traceback": [], "current_inputs": {}, "current_outputs": []}  # fmt: skip
+        error = {
+            "prompt_id": prompt_id,
+            "node_id": first,
+            "node_type": "X",
+            "executed": [],
+            "exception_message": "boom\n",
+            "exception_type": "ValueError",
+            "traceback": [],
+            "current_inputs": {},
+            "current_outputs": [],
+        }
         await self.tell(body, "execution_start", {"prompt_id": prompt_id})
         await self.tell(body, "execution_cached", {"prompt_id": prompt_id, "nodes": []})
         await self.tell(body, "executing", {"node": first, "display_node": first, "prompt_id": prompt_id})
@@ -145,9 +166,10 @@ class FieldServer:
     def _done(self, prompt_id, body, outputs, status, messages):
         self.waiting.pop(prompt_id, None)
         self.history[prompt_id] = {
-            "prompt": [0, prompt_id, body["prompt"], {}, []], "outputs": outputs,
+            "prompt": [0, prompt_id, body["prompt"], {}, []],
+            "outputs": outputs,
             "status": {"status_str": status, "completed": status == "success", "messages": messages},
-        }  # fmt: skip
+        }
 
     async def queue(self, request):
         items = [[0, key, prompt, {}, []] for key, prompt in self.waiting.items()]

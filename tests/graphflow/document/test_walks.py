@@ -40,8 +40,12 @@ def test_topological_order_has_sources_first_and_leaves_out_what_is_on_or_behind
     place = {key: index for index, key in enumerate(order)}
     assert all(place[source] < place[key] for key in order for source in graph[key] if source in graph)
     whole = known(graph)
-    looped = {key for knot in nx.strongly_connected_components(whole) for key in knot
-              if len(knot) > 1 or whole.has_edge(key, key)}  # fmt: skip
+    looped = {
+        key
+        for knot in nx.strongly_connected_components(whole)
+        for key in knot
+        if len(knot) > 1 or whole.has_edge(key, key)
+    }
     behind = looped.union(*(nx.descendants(whole, key) for key in looped))
     assert set(order) == set(graph) - behind and len(order) == len(set(order))
     everything = sources_first(graph)

@@ -194,5 +194,5 @@ def test_a_damaged_text_of_a_picture_is_told_with_its_name(tmp_path):
     info = PngInfo()
     info.add_text("prompt", '{"1": ')
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
-    with pytest.raises(InvalidWorkflow, match=r"in the text 'prompt' of the picture .*a\.png: not JSON"):
+    with pytest.raises(InvalidWorkflow, match=r"in the text 'prompt' of the image .*a\.png: not JSON"):
         Workflow.load(tmp_path / "a.png")

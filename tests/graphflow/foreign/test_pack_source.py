@@ -99,11 +99,21 @@ def test_the_versions_of_the_libraries_that_a_pack_imports_count(load):
     assert "networkx" not in load({"packs/p.py": CLASS}).environment(Settings())
 
 
-@pytest.mark.parametrize("answer, runs", [
-    ('float("nan")', 2), ('[float("nan")]', 2), ('{"a": (1, float("nan"))}', 2),
-    ('__import__("torch").tensor([1.0, float("nan")])', 2), ('__import__("numpy").float32("nan")', 2),
-    ("exit(3)", 2), ("1 / 0", 2), ("1.5", 1), ("[1, None]", 1), ('__import__("torch").tensor([1.0])', 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer, runs",
+    [
+        ('float("nan")', 2),
+        ('[float("nan")]', 2),
+        ('{"a": (1, float("nan"))}', 2),
+        ('__import__("torch").tensor([1.0, float("nan")])', 2),
+        ('__import__("numpy").float32("nan")', 2),
+        ("exit(3)", 2),
+        ("1 / 0", 2),
+        ("1.5", 1),
+        ("[1, None]", 1),
+        ('__import__("torch").tensor([1.0])', 1),
+    ],
+)
 def test_a_node_whose_is_changed_gives_no_answer_or_nan_runs_each_time(load, answer, runs):
     asks = f"    @classmethod\n    def IS_CHANGED(cls, v): return {answer}\n"
     kind = load({"packs/p.py": CLASS.replace("    def go", asks + "    def go")})

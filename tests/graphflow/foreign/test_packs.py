@@ -69,7 +69,7 @@ def test_a_node_gets_pictures_in_the_usual_shape_and_cannot_change_what_others_s
         a=("Old Save", {"images": "@source", "filename_prefix": "a"}),
         b=("Old Save", {"images": "@bright", "filename_prefix": "b"}),
         width=("Old Show", {"value": "@bright:1"}),
-    )  # fmt: skip
+    )
     Image.new("RGB", (8, 8), (60, 60, 60)).save(engine.settings.input_dir / "x.png")
     result = engine.run(workflow, on_event=events.append)
     with Image.open(engine.settings.output_dir / "a_00001_.png") as picture:
@@ -137,8 +137,12 @@ def test_what_a_pack_requires_is_given_by_the_workflow_and_a_script_begins_with_
 
 
 def test_a_lazy_input_is_computed_only_if_asked_for(engine):
-    assert shown(engine, a=("Old Text", {"text": "good"}), b=("Old Fails", {}),
-                 last=("Old Choose", {"which": True, "yes": "@a", "no": "@b"})) == ["good"]  # fmt: skip
+    assert shown(
+        engine,
+        a=("Old Text", {"text": "good"}),
+        b=("Old Fails", {}),
+        last=("Old Choose", {"which": True, "yes": "@a", "no": "@b"}),
+    ) == ["good"]
     with pytest.raises(gf.NodeFailed, match="it never works"):
         shown(
             engine,
@@ -163,9 +167,12 @@ def test_a_blocker_stops_what_follows(engine):
 
 def test_lists_are_mapped_and_gathered(engine):
     assert shown(
-        engine, text=("Old Text", {"text": "a b c"}), words=("Old Split", {"text": "@text"}),
-        loud=("Old Join", {"a": "@words", "b": "!"}), last=("Old Gather", {"words": "@loud", "separator": "+"}),
-    ) == ["a!+b!+c!"]  # fmt: skip
+        engine,
+        text=("Old Text", {"text": "a b c"}),
+        words=("Old Split", {"text": "@text"}),
+        loud=("Old Join", {"a": "@words", "b": "!"}),
+        last=("Old Gather", {"words": "@loud", "separator": "+"}),
+    ) == ["a!+b!+c!"]
 
 
 def test_expansion_loops(engine):
@@ -192,8 +199,9 @@ def test_a_pack_is_described_as_the_field_does(registry, engine):
     told = describe(registry["Old Brighten"], engine.settings)
     assert told["input"]["required"]["image"][0] == "IMAGE"
     assert told["input"]["required"]["factor"] == [
-        "FLOAT", {"default": 1.5, "min": 0.0, "max": 4.0, "step": 0.1, "tooltip": "how much"},
-    ]  # fmt: skip
+        "FLOAT",
+        {"default": 1.5, "min": 0.0, "max": 4.0, "step": 0.1, "tooltip": "how much"},
+    ]
     assert told["input"]["required"]["mode"][0] == ["clamp", "wrap"]
     assert told["output_name"] == ["picture", "width"] and told["display_name"] == "Brighten (old)"
     assert told["python_module"] == "custom_nodes.old_style"
@@ -228,10 +236,13 @@ def test_only_a_pack_that_names_the_key_may_expand(tmp_path):
 
 
 def test_a_schema_becomes_a_node(engine):
-    result = engine.run(graph(
-        s=("NewShout", {"text": "ab", "case": "upper", "times": 2, "loud": True}),
-        a=("Old Show", {"value": "@s"}), b=("Old Show", {"value": "@s:1"}),
-    ))  # fmt: skip
+    result = engine.run(
+        graph(
+            s=("NewShout", {"text": "ab", "case": "upper", "times": 2, "loud": True}),
+            a=("Old Show", {"value": "@s"}),
+            b=("Old Show", {"value": "@s:1"}),
+        )
+    )
     assert result.nodes["a"].ui["text"] == ["ABAB!"] and result.nodes["b"].ui["text"] == ["5"]
     (problem,) = engine.validate(
         graph(s=("NewShout", {"text": "", "case": "upper", "times": 1}), a=("Old Show", {"value": "@s"}))

@@ -32,10 +32,12 @@ def test_a_type_that_is_equal_to_everything_goes_with_every_type_and_is_no_choic
     kind = engine.registry["Popular Show"]
     assert [item.type for item in kind.inputs.values()] == ["*", "*", "*"] and kind.outputs[0].type == "*"
     workflow = graph(
-        image=("EmptyImage", {"width": 8, "height": 8}), text=("PrimitiveString", {"value": "x"}),
+        image=("EmptyImage", {"width": 8, "height": 8}),
+        text=("PrimitiveString", {"value": "x"}),
         any=("Popular Show", {"first": "@text", "second": "@image:0", "third": 3}),
-        last=("StringLength", {"string": "@any"}), out=("PreviewAny", {"source": "@last"}),
-    )  # fmt: skip
+        last=("StringLength", {"string": "@any"}),
+        out=("PreviewAny", {"source": "@last"}),
+    )
     result = engine.run(workflow)
     assert "('first', 'x'), ('second', tensor(" in result.nodes["any"].ui["text"][0]
     assert result.nodes["out"].ui["text"][0] == "1"
@@ -82,7 +84,7 @@ def test_a_pack_that_derives_from_the_saver_says_where_and_under_which_name_it_s
     workflow = graph(
         image=("EmptyImage", {"width": 8, "height": 8, "color": 0x0A141E}),
         save=("Popular SaveElsewhere", {"images": "@image"}),
-    )  # fmt: skip
+    )
     (shown,) = engine.run(workflow, extra_pnginfo={"workflow": {}}).nodes["save"].ui["images"]
     assert (shown["filename"], shown["subfolder"], shown["type"]) == ("ComfyUI_mine_00001_.png", "", "temp")
     assert picture(engine.settings.temp_dir, shown["filename"]) == ((10, 20, 30), {"prompt", "workflow"})
@@ -122,13 +124,28 @@ def test_two_saves_of_one_node_are_two_files_also_in_a_run_that_has_a_name(regis
 LOAD = ("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"})
 CLIP = {"clip": "@load:1"}
 DRAWN = graph(
-    load=LOAD, yes=("CLIPTextEncode", {"text": "a red apple", **CLIP}), no=("CLIPTextEncode", {"text": "", **CLIP}),
+    load=LOAD,
+    yes=("CLIPTextEncode", {"text": "a red apple", **CLIP}),
+    no=("CLIPTextEncode", {"text": "", **CLIP}),
     empty=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
-    draw=("KSampler", {"model": "@load", "seed": 1, "steps": 4, "cfg": 2.0, "sampler_name": "euler", "denoise": 1.0,
-                       "scheduler": "normal", "positive": "@yes", "negative": "@no", "latent_image": "@empty"}),
+    draw=(
+        "KSampler",
+        {
+            "model": "@load",
+            "seed": 1,
+            "steps": 4,
+            "cfg": 2.0,
+            "sampler_name": "euler",
+            "denoise": 1.0,
+            "scheduler": "normal",
+            "positive": "@yes",
+            "negative": "@no",
+            "latent_image": "@empty",
+        },
+    ),
     picture=("VAEDecode", {"samples": "@draw", "vae": "@load:2"}),
     again=("VAEEncode", {"pixels": "@picture", "vae": "@load:2"}),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("how", ["whole", "parts", "node"])
@@ -156,12 +173,13 @@ def test_what_the_library_gives_a_pack_may_be_written_into(engine):
 
 def test_what_packs_call_on_models_does_what_the_nodes_do_and_the_rest_says_what_is_missing(engine):
     workflow = graph(
-        load=LOAD, image=("EmptyImage", {"width": 67, "height": 64, "color": 0xC02010}),
+        load=LOAD,
+        image=("EmptyImage", {"width": 67, "height": 64, "color": 0xC02010}),
         by_hand=("Popular Handles", {"model": "@load", "clip": "@load:1", "vae": "@load:2", "image": "@image"}),
         cond=("CLIPTextEncode", {"clip": "@load:1", "text": "a (red:1.2) apple"}),
         latent=("VAEEncode", {"pixels": "@image", "vae": "@load:2"}),
         picture=("VAEDecode", {"samples": "@latent", "vae": "@load:2"}),
-    )  # fmt: skip
+    )
     found = engine.run(workflow, targets=["by_hand", "cond", "latent", "picture", "load"]).nodes
     model, cond, latent, picture, missed = found["by_hand"].outputs.values()
     assert model == found["load"].outputs["MODEL"]
@@ -169,8 +187,10 @@ def test_what_packs_call_on_models_does_what_the_nodes_do_and_the_rest_says_what
     torch.testing.assert_close(cond[0][1], found["cond"].outputs["CONDITIONING"][0][1])
     torch.testing.assert_close(latent["samples"], found["latent"].outputs["LATENT"]["samples"])
     torch.testing.assert_close(picture, found["picture"].outputs["IMAGE"])
-    assert missed == "a MODEL is a handle here: it names a model and has no 'set_model_unet_function_wrapper' " \
-                     "(see docs/packs.md)"  # fmt: skip
+    assert (
+        missed == "a MODEL is a handle here: it names a model and has no 'set_model_unet_function_wrapper' "
+        "(see docs/packs.md)"
+    )
 
 
 def test_what_changes_the_results_of_the_library_changes_those_of_a_pack_that_calls_it(registry):
@@ -211,11 +231,14 @@ def test_what_popular_packs_import_is_there_and_a_video_is_passed_on(engine):
 
 def test_helpers_for_noise_and_conditionings_do_what_they_say(engine):
     workflow = graph(
-        load=LOAD, empty=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 2}),
+        load=LOAD,
+        empty=("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 2}),
         text=("CLIPTextEncode", {"clip": "@load:1", "text": "x"}),
-        last=("Popular Helpers", {"model": "@load", "clip": "@load:1", "vae": "@load:2", "latent": "@empty",
-                                  "conditioning": "@text"}),
-    )  # fmt: skip
+        last=(
+            "Popular Helpers",
+            {"model": "@load", "clip": "@load:1", "vae": "@load:2", "latent": "@empty", "conditioning": "@text"},
+        ),
+    )
     latent, conditioning = engine.run(workflow, targets=["last"]).nodes["last"].outputs.values()
     torch.testing.assert_close(latent["samples"], torch.randn(2, 4, 8, 8, generator=torch.manual_seed(5)))
     assert conditioning[0][1]["guidance"] == 3.5 and conditioning[0][1]["references"] == ["a", "b"]

@@ -24,12 +24,14 @@ def test_a_pack_that_loads_pictures_by_path_runs(tmp_path):
     registry.update(pack.types)
     settings = gf.Settings(output_dir=tmp_path / "output", input_dir=tmp_path)
     Image.new("RGB", (6, 5), (51, 102, 204)).save(tmp_path / "x.png")
-    workflow = gf.Workflow.from_json({
-        "load": {"class_type": "LoadImageFromPath", "inputs": {"image": "x.png"}},
-        "there": {"class_type": "ImageToPIL", "inputs": {"images": ["load", 0]}},
-        "back": {"class_type": "PILToImage", "inputs": {"images": ["there", 0]}},
-        "save": {"class_type": "SaveImage", "inputs": {"images": ["back", 0], "filename_prefix": "y"}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "load": {"class_type": "LoadImageFromPath", "inputs": {"image": "x.png"}},
+            "there": {"class_type": "ImageToPIL", "inputs": {"images": ["load", 0]}},
+            "back": {"class_type": "PILToImage", "inputs": {"images": ["there", 0]}},
+            "save": {"class_type": "SaveImage", "inputs": {"images": ["back", 0], "filename_prefix": "y"}},
+        }
+    )
     with gf.Engine(registry, settings) as engine:
         engine.run(workflow)
         with Image.open(tmp_path / "output" / "y_00001_.png") as picture:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from graphflow.cli import main
 from graphflow.document.workflow import Workflow
-from graphflow.formats.editor import from_prompt
+from graphflow.formats.editor import from_workflow
 from graphflow.formats.object_info import describe_all
 from graphflow.registry import Registry
 from graphflow.settings import Settings
@@ -137,6 +137,6 @@ def test_a_graph_that_was_built_in_python_opens_in_the_editor() -> None:
     workflow = Workflow.from_json(json.loads(SHIPPED.read_text()))
     from graphflow import Engine
 
-    written = from_prompt(workflow, Engine().infos)
+    written = from_workflow(workflow, Engine().infos)
     assert not written.warnings
     assert [item["type"] for item in written.data["nodes"]][-1] == "SaveImage"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from graphflow import InvalidWorkflow, Workflow
 from graphflow.formats import read
-from graphflow.formats.editor import to_prompt
+from graphflow.formats.editor import to_api
 from graphflow.formats.object_info import RegistryInfos, read_all
 
 from .editor_data import definition, file, infos, node, recorded, template, template_names
@@ -34,8 +34,8 @@ values = st.recursive(
 def test_no_json_crashes_the_conversion(data: dict[str, Any], nodes: list[Any], infos_data: Any) -> None:
     described = {**infos(), **read_all(infos_data if isinstance(infos_data, dict) else {}),
                  **read_all({"a": infos_data, "": infos_data})}  # fmt: skip
-    to_prompt({**data, "nodes": nodes}, described)
-    to_prompt(data, described, prefer_named=True)
+    to_api({**data, "nodes": nodes}, described)
+    to_api(data, described, prefer_named=True)
 
 
 @st.composite
@@ -64,11 +64,11 @@ def damaged(draw: st.DrawFn) -> Any:
 @settings(max_examples=200, deadline=None)
 @given(damaged())
 def test_no_damage_to_a_file_crashes_the_conversion_and_what_comes_out_is_a_workflow(data: Any) -> None:
-    converted = to_prompt(data, infos())
-    if converted.prompt:
-        Workflow.from_json(converted.prompt)
-        ids = set(converted.prompt)
-        for entry in converted.prompt.values():
+    converted = to_api(data, infos())
+    if converted.api:
+        Workflow.from_json(converted.api)
+        ids = set(converted.api)
+        for entry in converted.api.values():
             assert all(value[0] in ids for value in entry["inputs"].values() if isinstance(value, list))
 
 
@@ -89,7 +89,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("depth", [1, 3, 600])
 def test_subgraphs_nest_to_any_depth_with_their_promoted_values(depth: int) -> None:
-    prompt = to_prompt(nested(depth), infos()).prompt
+    prompt = to_api(nested(depth), infos()).api
     (inner,) = [key for key in prompt if ":" in key]
     assert inner.count(":") == depth
     assert prompt[inner]["inputs"]["text"] == "from the top"
@@ -97,14 +97,14 @@ def test_subgraphs_nest_to_any_depth_with_their_promoted_values(depth: int) -> N
 
 
 def test_nesting_beyond_all_sense_is_a_problem() -> None:
-    assert [problem.code for problem in to_prompt(nested(1500), infos()).problems] == ["nested_too_deeply"]
+    assert [problem.code for problem in to_api(nested(1500), infos()).problems] == ["nested_too_deeply"]
 
 
 def test_a_subgraph_that_contains_itself_is_a_problem() -> None:
     twins = [definition("a", [], [], [node(1, "b")], []), definition("b", [], [], [node(1, "a")], [])]
     alone = definition("c", [], [], [node(1, "c")], [])
     data = file([node(1, "a"), node(2, "c")], definitions={"subgraphs": [*twins, alone]})
-    assert [problem.code for problem in to_prompt(data, infos()).problems] == ["endless_subgraph"] * 2
+    assert [problem.code for problem in to_api(data, infos()).problems] == ["endless_subgraph"] * 2
 
 
 def test_subgraphs_that_double_at_each_level_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_subgraphs_that_double_at_each_level_are_stopped(monkeypatch: pytest.Mon
     for level in range(1, 40):
         pair = [node(1, f"d{level - 1}"), node(2, f"d{level - 1}")]
         subgraphs.append(definition(f"d{level}", [], [], pair, []))
-    found = to_prompt(file([node(1, "d39")], definitions={"subgraphs": subgraphs}), infos())
+    found = to_api(file([node(1, "d39")], definitions={"subgraphs": subgraphs}), infos())
     assert [problem.code for problem in found.problems] == ["too_many_nodes"]
 
 
@@ -121,19 +121,19 @@ def test_reroutes_in_a_ring_give_nothing_and_long_chains_of_them_give_their_sour
     ring = [node(1, "Reroute", [("", "*", 2)], ["*"]), node(2, "Reroute", [("", "*", 1)], ["*"])]
     user = node(3, "ConditioningZeroOut", [("conditioning", "CONDITIONING", 3)])
     data = file([*ring, user], [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 3, 0, "*"]])
-    assert to_prompt(data, infos()).prompt["3"]["inputs"] == {}
+    assert to_api(data, infos()).api["3"]["inputs"] == {}
 
     count = 3000
     chain = [node(key, "Reroute", [("", "*", key)], ["*"]) for key in range(1, count)]
     source = node(0, "CLIPTextEncode", outputs=["CONDITIONING"])
     end = node(count, "ConditioningZeroOut", [("conditioning", "CONDITIONING", count)])
     data = file([source, *chain, end], [[key, key - 1, 0, key, 0, "*"] for key in range(1, count + 1)])
-    assert to_prompt(data, infos()).prompt[str(count)]["inputs"] == {"conditioning": ["0", 0]}
+    assert to_api(data, infos()).api[str(count)]["inputs"] == {"conditioning": ["0", 0]}
 
 
 def test_a_file_without_nodes_that_run_is_told_and_one_that_is_no_editor_file_too() -> None:
-    assert [problem.code for problem in to_prompt(file([node(1, "Note")]), infos()).problems] == ["empty_workflow"]
-    assert [problem.code for problem in to_prompt({"1": {}}, infos()).problems] == ["not_editor_format"]
+    assert [problem.code for problem in to_api(file([node(1, "Note")]), infos()).problems] == ["empty_workflow"]
+    assert [problem.code for problem in to_api({"1": {}}, infos()).problems] == ["not_editor_format"]
 
 
 def test_every_template_of_the_collection_converts_or_names_what_is_missing() -> None:
@@ -147,14 +147,14 @@ def test_every_template_of_the_collection_converts_or_names_what_is_missing() ->
             continue  # the collection's own index
         seen += 1
         for described in (infos(), ours):
-            converted = to_prompt(data, described)
+            converted = to_api(data, described)
             for problem in converted.problems:
                 assert (
                     problem.code == "unknown_node_type" and problem.node and "there is no node type" in problem.message
                 ), name
             complete += described is not ours and not converted.problems
-            if converted.prompt:
-                Workflow.from_json(converted.prompt)
+            if converted.api:
+                Workflow.from_json(converted.api)
     assert seen == 644
     assert complete == 145
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from graphflow.formats.editor import to_prompt
+from graphflow.formats.editor import to_api
 
 from .editor_data import definition, essence, file, infos, node, recorded, template
 
@@ -16,21 +16,21 @@ UNKNOWN = {"unknown_node"}
 
 @pytest.mark.parametrize("name", sorted(recorded("sent")))
 def test_a_template_gives_what_the_editor_sends(name: str) -> None:
-    converted = to_prompt(template(name), infos())
+    converted = to_api(template(name), infos())
     assert not converted.problems
-    assert essence(converted.prompt) == essence(recorded("sent")[name])
+    assert essence(converted.api) == essence(recorded("sent")[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(recorded("edge_cases")) - UNKNOWN))
 def test_a_case_made_by_hand_gives_what_the_editor_sends(name: str) -> None:
     case = recorded("edge_cases")[name]
-    assert essence(to_prompt(case["file"], infos()).prompt) == essence(case["sent"])
+    assert essence(to_api(case["file"], infos()).api) == essence(case["sent"])
 
 
 def prompt(data: dict, **options) -> dict:  # type: ignore[type-arg]
-    converted = to_prompt(data, infos(), **options)
+    converted = to_api(data, infos(), **options)
     assert not converted.problems, converted.problems
-    return converted.prompt
+    return converted.api
 
 
 def inputs(data: dict, node_id: str, **options) -> dict:  # type: ignore[type-arg]
@@ -41,10 +41,10 @@ def test_a_node_type_that_is_missing_is_named_with_its_place_and_the_pack_that_h
     inner = node(5, "ShinyNode", properties={"cnr_id": "shiny-pack"})
     data = file([node(1, "sub"), node(2, "Other", properties={"aux_id": "someone/nodes"}), node(3, "NoPack")],
                 definitions={"subgraphs": [definition("sub", [], [], [inner], [])]})  # fmt: skip
-    found = [(problem.code, problem.node, problem.hint) for problem in to_prompt(data, infos()).problems]
+    found = [(problem.code, problem.node, problem.hint) for problem in to_api(data, infos()).problems]
     assert found == [
-        ("unknown_node_type", "1:5", "the file says that the pack 'shiny-pack' has it"),
-        ("unknown_node_type", "2", "the file says that the pack 'someone/nodes' has it"),
+        ("unknown_node_type", "1:5", "the file names the pack 'shiny-pack' for it"),
+        ("unknown_node_type", "2", "the file names the pack 'someone/nodes' for it"),
         ("unknown_node_type", "3", None),
     ]
 
@@ -58,7 +58,7 @@ def test_missing_node_types_that_are_muted_or_bypassed_do_no_harm() -> None:
 
 def test_group_nodes_of_old_editors_and_missing_definitions_are_told_apart() -> None:
     data = file([node(1, "workflow>Mine"), node(2, "11111111-2222-4333-8444-555555555555")])
-    assert [problem.code for problem in to_prompt(data, infos()).problems] == ["group_node", "no_definition"]
+    assert [problem.code for problem in to_api(data, infos()).problems] == ["group_node", "no_definition"]
 
 
 def test_too_few_stored_values_give_defaults_and_too_many_are_passed_over() -> None:
@@ -78,12 +78,12 @@ def test_values_by_name_lose_to_values_by_place_as_in_the_editor_and_win_on_requ
     data = file(
         [node(1, "EmptyLatentImage", widgets_values=[16, 24, 1], widgets_values_named={"width": 32, "height": 24})]
     )
-    converted = to_prompt(data, infos())
-    assert converted.prompt["1"]["inputs"]["width"] == 16
+    converted = to_api(data, infos())
+    assert converted.api["1"]["inputs"]["width"] == 16
     assert [(warning.code, warning.node) for warning in converted.warnings] == [("values_disagree", "1")]
     assert inputs(data, "1", prefer_named=True)["width"] == 32
     agreed = file([node(1, "EmptyLatentImage", widgets_values=[16], widgets_values_named={"width": 16})])
-    assert not to_prompt(agreed, infos()).warnings
+    assert not to_api(agreed, infos()).warnings
 
 
 def test_values_by_name_are_right_where_the_file_knows_more_widgets_than_the_server() -> None:
@@ -161,7 +161,7 @@ def test_what_old_editors_stored_for_inputs_that_are_sockets_by_decree_is_passed
 
     for values in (["", 7, "x"], [7, "x"]):
         data = file([node(1, "Old", widgets_values=values)])
-        assert to_prompt(data, read_all(forced)).prompt["1"]["inputs"] == {"n": 7, "s": "x"}
+        assert to_api(data, read_all(forced)).api["1"]["inputs"] == {"n": 7, "s": "x"}
 
 
 def encoder(values: object, *more: object, **extra: object) -> dict:  # type: ignore[type-arg]

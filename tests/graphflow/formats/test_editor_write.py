@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflow import Workflow
-from graphflow.formats.editor import from_prompt, to_prompt
+from graphflow.formats.editor import from_workflow, to_api
 
 from .editor_data import essence, infos, recorded
 
 
 def round_trip(prompt: dict[str, Any]) -> dict[str, Any]:
-    written = from_prompt(Workflow.from_json(prompt), infos())
-    converted = to_prompt(written.data, infos())
+    written = from_workflow(Workflow.from_json(prompt), infos())
+    converted = to_api(written.data, infos())
     assert not converted.problems
-    return converted.prompt
+    return converted.api
 
 
 def renamed(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def renamed(prompt: dict[str, Any]) -> dict[str, Any]:
 LITERALS_ON_SOCKETS = {
     name
     for name, prompt in recorded("sent").items()
-    if from_prompt(Workflow.from_json(prompt), infos()).warnings
-    or len(from_prompt(Workflow.from_json(prompt), infos()).data["nodes"]) != len(prompt)
+    if from_workflow(Workflow.from_json(prompt), infos()).warnings
+    or len(from_workflow(Workflow.from_json(prompt), infos()).data["nodes"]) != len(prompt)
 }
 """Prompts with constants where the editor has no widget: they cannot come back as they were."""
 
@@ -68,7 +68,7 @@ def test_what_the_editor_cannot_show_is_told() -> None:
         "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 8, "gone": "x"}},
         "2": {"class_type": "Nope", "inputs": {}},
     }
-    written = from_prompt(Workflow.from_json(prompt), infos())
+    written = from_workflow(Workflow.from_json(prompt), infos())
     assert [(each.code, each.node, each.input) for each in written.warnings] == [
         ("unknown_node_type", "2", None), ("not_shown", "1", "gone"),
     ]  # fmt: skip
@@ -80,13 +80,13 @@ def test_text_that_means_what_it_says_is_not_chosen_from() -> None:
 
 
 def test_a_seed_stays_what_it_is() -> None:
-    written = from_prompt(Workflow.from_json({"3": {"class_type": "KSampler", "inputs": {"seed": 5}}}), infos())
+    written = from_workflow(Workflow.from_json({"3": {"class_type": "KSampler", "inputs": {"seed": 5}}}), infos())
     assert written.data["nodes"][0]["widgets_values"][:3] == [5, "fixed", 20]
 
 
 @pytest.mark.parametrize("name", sorted(recorded("sent")))
 def test_no_node_lies_over_another_and_links_run_from_left_to_right(name: str) -> None:
-    data = from_prompt(Workflow.from_json(recorded("sent")[name]), infos()).data
+    data = from_workflow(Workflow.from_json(recorded("sent")[name]), infos()).data
     title = 30
     boxes = [(x, y - title, x + w, y + h) for (x, y), (w, h) in ((node["pos"], node["size"]) for node in data["nodes"])]
     for (x0, y0, x1, y1), (u0, v0, u1, v1) in combinations(boxes, 2):
@@ -96,7 +96,7 @@ def test_no_node_lies_over_another_and_links_run_from_left_to_right(name: str) -
 
 
 def test_the_file_agrees_with_itself() -> None:
-    data = from_prompt(Workflow.from_json(recorded("sent")["image_to_video_wan"]), infos()).data
+    data = from_workflow(Workflow.from_json(recorded("sent")["image_to_video_wan"]), infos()).data
     nodes = {node["id"]: node for node in data["nodes"]}
     for number, source, slot, target, index, kind in data["links"]:
         assert number in nodes[source]["outputs"][slot]["links"]
@@ -122,6 +122,6 @@ numbers = st.integers(0, 9).map(str)
     ),
 }), min_size=1, max_size=6))  # fmt: skip
 def test_any_workflow_can_be_written_and_the_file_can_be_read(prompt: dict[str, Any]) -> None:
-    written = from_prompt(Workflow.from_json(prompt), infos())
-    to_prompt(written.data, infos())
+    written = from_workflow(Workflow.from_json(prompt), infos())
+    to_api(written.data, infos())
     assert len({node["id"] for node in written.data["nodes"]}) == len(written.data["nodes"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,45 @@ def test_a_damaged_editor_file_beside_what_has_run_does_no_harm(tmp_path: Path) 
     Image.new("RGB", (4, 4)).save(tmp_path / "half.png", pnginfo=info)
     assert read_file(tmp_path / "half.png").data == PROMPT
     assert read_file(tmp_path / "half.png").editor is None
+
+
+def png_with(path: Path, *chunks: tuple[bytes, bytes]) -> Path:
+    """A PNG with chunks of these bytes before its pixels."""
+    Image.new("RGB", (4, 4)).save(path)
+    data = path.read_bytes()
+    made = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    path.write_bytes(data[:33] + made + data[33:])
+    return path
+
+
+ACCENTS = {"1": {"class_type": "PreviewAny", "inputs": {"source": "café ü"}}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_texts_in_latin_1_and_in_utf_8_keep_their_accents(tmp_path: Path, kind: bytes, encoding: str) -> None:
+    text = json.dumps(ACCENTS, ensure_ascii=False).encode(encoding)
+    body = b"prompt\0" + (text if kind == b"tEXt" else b"\0" + zlib.compress(text))
+    assert read_file(png_with(tmp_path / "a.png", (kind, body))).data == ACCENTS
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [(b"", "utf-16-le"), (b"", "utf-16-be"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"", "utf-8")],
+)
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_comments_in_utf_16_are_read_in_either_order(tmp_path: Path, ending: str, mark: bytes, encoding: str) -> None:
+    image = Image.new("RGB", (4, 4))
+    exif = image.getexif()
+    text = "prompt:" + json.dumps(ACCENTS, ensure_ascii=False)
+    exif.get_ifd(0x8769)[COMMENT] = b"UNICODE\0" + mark + text.encode(encoding)
+    image.save(tmp_path / f"a{ending}", exif=exif)
+    assert read_file(tmp_path / f"a{ending}").data == ACCENTS
+
+
+def test_a_prompt_that_is_words_gives_way_to_a_good_workflow(tmp_path: Path) -> None:
+    editor = json.dumps(EDITOR).encode()
+    path = png_with(tmp_path / "a.png", (b"tEXt", b"prompt\0a red cat"), (b"tEXt", b"workflow\0" + editor))
+    assert read_file(path).data == read_file(path).editor == EDITOR

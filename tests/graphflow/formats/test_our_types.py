@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from graphflow import Engine, Image, Registry, Settings, Workflow, node
-from graphflow.formats.editor import from_prompt, to_prompt
+from graphflow.formats.editor import from_workflow, to_api
 from graphflow.formats.object_info import NodeInfo, RegistryInfos, describe, describe_all, read_all
 from graphflow.nodetype.types import Grow, Rows, Variants
 
@@ -65,17 +65,17 @@ def test_dynamic_inputs_go_to_the_editor_and_back(saved: bool) -> None:
     infos: Any = RegistryInfos(registry, Settings())
     if saved:
         infos = read_all(json.loads(json.dumps(describe_all(registry, Settings()))))
-    written = from_prompt(Workflow.from_json(PROMPT), infos)
+    written = from_workflow(Workflow.from_json(PROMPT), infos)
     assert not written.warnings
-    converted = to_prompt(written.data, infos)
+    converted = to_api(written.data, infos)
     assert not converted.problems
-    assert essence(converted.prompt) == essence(PROMPT)
+    assert essence(converted.api) == essence(PROMPT)
 
 
 def test_rows_are_stored_with_their_number_and_sent_one_by_one() -> None:
     info = NodeInfo.read("Sized", describe(sized.node_type, Settings()))
     data = {"nodes": [{"id": 1, "type": "Sized", "widgets_values": ["factor", 3, 2, 0.5, "a", 0.25, "b", 7]}]}
-    assert to_prompt(data, {"Sized": info}).prompt["1"]["inputs"] == {
+    assert to_api(data, {"Sized": info}).api["1"]["inputs"] == {
         "how": "factor", "how.factor": 3, "rows.0.weight": 0.5, "rows.0.name": "a", "rows.1.weight": 0.25, "rows.1.name": "b",
         "seed": 7,
     }  # fmt: skip
@@ -85,11 +85,11 @@ def test_every_node_type_that_is_installed_can_be_written_and_read_with_its_defa
     engine = Engine()
     for name in engine.registry:
         prompt = {"1": {"class_type": name, "inputs": {}}}
-        once = to_prompt(from_prompt(Workflow.from_json(prompt), engine.infos).data, engine.infos)
+        once = to_api(from_workflow(Workflow.from_json(prompt), engine.infos).data, engine.infos)
         assert not once.problems
-        written = from_prompt(Workflow.from_json(once.prompt), engine.infos)
+        written = from_workflow(Workflow.from_json(once.api), engine.infos)
         assert not written.warnings, name
-        assert to_prompt(written.data, engine.infos).prompt == once.prompt
+        assert to_api(written.data, engine.infos).api == once.api
 
 
 def test_a_template_whose_node_types_we_have_is_right_but_for_files_that_are_not_here() -> None:
@@ -97,9 +97,9 @@ def test_a_template_whose_node_types_we_have_is_right_but_for_files_that_are_not
     converted = {}
     for name in template_names():
         data = template(name)
-        found = to_prompt(data, engine.infos) if isinstance(data, dict) and "nodes" in data else None
+        found = to_api(data, engine.infos) if isinstance(data, dict) and "nodes" in data else None
         if found is not None and not found.problems:
-            converted[name] = Workflow.from_json(found.prompt)
+            converted[name] = Workflow.from_json(found.api)
     assert {"flux_schnell", "sdxl_simple_example", "basic_mask_operations_and_compositing"} <= set(converted)
     for name, workflow in converted.items():
         for problem in engine.validate(workflow):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import graphflow as gf
-from graphflow.look.show import is_picture, png_of
+from graphflow.look.show import is_image, png_of
 
 
 @gf.node("Grey", version="1")
@@ -55,14 +55,14 @@ def test_a_tensor_in_a_result_is_told_by_its_shape(result):
 def test_pictures_of_numpy_and_torch_become_png(channels):
     values = np.random.default_rng(0).random((1, 3, 5, channels), dtype=np.float32)
     for picture in (values, torch.from_numpy(values)):
-        assert is_picture(picture)
+        assert is_image(picture)
         got = np.asarray(Image.open(io.BytesIO(png_of(picture[0])))).reshape(3, 5, channels)
         assert np.abs(got / 255 - values[0]).max() <= 0.5 / 255 + 1e-6
 
 
 @pytest.mark.parametrize("value", [None, [1], torch.zeros(1, 4, 8, 8), torch.zeros(0, 4, 4, 3), torch.zeros(2, 2)])
 def test_what_is_no_picture_is_not_taken_for_one(value):
-    assert not is_picture(value)
+    assert not is_image(value)
 
 
 def test_a_saved_picture_shows_itself(tmp_path):

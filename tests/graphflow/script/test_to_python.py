@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import graphflow as gf
 from graphflow.cli import main
-from graphflow.formats.editor import to_prompt
+from graphflow.formats.editor import to_api
 from graphflow.script.to_python import to_python
 
 ROOT = Path(__file__).parents[3]
@@ -107,7 +107,7 @@ def test_the_templates_that_people_share_come_back_from_their_scripts():
     count = 0
     for path in sorted(Path(templates.__file__).parent.rglob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict) and "nodes" in data and (prompt := to_prompt(data, infos).prompt):
+        if isinstance(data, dict) and "nodes" in data and (prompt := to_api(data, infos).api):
             workflow = gf.Workflow.from_json(prompt)  # with the node types that are not here, as far as they convert
             assert same(again(workflow), workflow), path.name
             count += 1

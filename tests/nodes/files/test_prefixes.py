@@ -29,10 +29,11 @@ def test_what_no_file_name_can_hold_is_replaced(tmp_path, prefix, name):
     assert given_name(tmp_path, prefix) == name
 
 
-def test_a_date_is_filled_in_by_the_fields_pattern(tmp_path):
+def test_a_date_is_filled_in_by_its_pattern_and_may_name_folders(tmp_path):
     assert given_name(tmp_path, "%date:yyyy-MM-dd%/x") == time.strftime("%Y-%m-%d/x")
     assert re.fullmatch(r"\d{8}_\d{6}_x", given_name(tmp_path, "%date:yyyyMMdd_hhmmss%_x"))
     assert given_name(tmp_path, "%date:d.M.yy%") == time.strftime("{}.{}.%y").format(*time.localtime()[2:0:-1])
+    assert given_name(tmp_path, "%date:yyyy/MM/dd%/x") == time.strftime("%Y/%m/%d/x")
     assert re.fullmatch(r"at \d\d_\d\d", given_name(tmp_path, "at %date:hh:mm%"))
 
 

@@ -13,7 +13,19 @@ FIELD = json.loads((Path(__file__).parents[2] / "data" / "editor" / "object_info
 REGISTRY = gf.Registry.installed()
 MORE = {"sampler_name", "type"}
 """Choices of which later versions of the field have more."""
-FILES = {"ckpt_name", "vae_name", "image", "latent", "unet_name", "clip_name", "lora_name"}
+FILES = {
+    "ckpt_name",
+    "vae_name",
+    "image",
+    "latent",
+    "unet_name",
+    "clip_name",
+    "clip_name1",
+    "clip_name2",
+    "lora_name",
+    "model_name",
+    "folder",
+}
 """Choices of what the folders hold."""
 LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"]}
 """Inputs that only later versions of the field have."""

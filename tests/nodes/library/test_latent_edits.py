@@ -163,7 +163,7 @@ def test_a_picture_that_is_smaller_than_a_latent_is_refused_with_its_size(height
         lambda: vae_encode(settings, pixels, vae),
         lambda: edits.vae_encode_for_inpaint(settings, pixels, vae, torch.zeros(1, 8, 8)),
     ):
-        with pytest.raises(gf.GraphFlowError, match=f"the picture is {width} x {height} pixels") as error:
+        with pytest.raises(gf.GraphFlowError, match=f"the image is {width} x {height} pixels") as error:
             encode()
         assert (error.value.problems[0].code, error.value.problems[0].input) == ("too_small", "pixels")
 
@@ -179,3 +179,17 @@ def test_a_latent_is_saved_and_read_again_as_it_was(tmp_path):
         path = engine.run(gf.Workflow.from_json(nodes))["s"].ui["latents"][0]["filename"]
     found = load_latent(gf.Settings(input_dir=tmp_path), path)
     assert torch.equal(found["samples"], edits.empty_sd3_latent_image(32, 16)["samples"])
+
+
+@pytest.mark.parametrize("content", ["other", "text"])
+def test_a_file_that_is_not_a_latent_is_named(tmp_path, content):
+    from graphflow_nodes.library.latents import load_latent
+    from safetensors.torch import save_file
+
+    if content == "text":
+        (tmp_path / "a.latent").write_text("not a latent")
+    else:
+        save_file({"weight": torch.zeros(1)}, tmp_path / "a.latent")
+    with pytest.raises(gf.GraphFlowError) as error:
+        load_latent(gf.Settings(input_dir=tmp_path), "a.latent")
+    assert error.value.problems[0].code == ("not_a_latent" if content == "other" else "unreadable_latent")

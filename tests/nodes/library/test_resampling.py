@@ -57,7 +57,7 @@ def test_a_cut_keeps_the_columns_that_the_reference_keeps():
     )  # half of the surplus, 106.50000000000003 in float64, rounds to 107
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, METHODS, st.sampled_from([3, 4]))
 def test_scaling_with_a_centre_crop(old_height, old_width, height, width, method, channels):
     image = noise(old_height, old_width, channels)
@@ -69,7 +69,7 @@ def test_scaling_with_a_centre_crop(old_height, old_width, height, width, method
         assert torch.allclose(found, wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, METHODS)
 def test_scaling_without_a_crop(old_height, old_width, height, width, method):
     image = noise(old_height, old_width)
@@ -77,7 +77,7 @@ def test_scaling_without_a_crop(old_height, old_width, height, width, method):
     assert torch.allclose(transforms.image_scale(image, method, width, height), wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_batches_take_the_size_of_the_first(old_height, old_width, height, width):
     first, second = noise(height, width), noise(old_height, old_width)
@@ -86,7 +86,7 @@ def test_batches_take_the_size_of_the_first(old_height, old_width, height, width
         assert torch.equal(found[:2], first) and torch.allclose(found[2:], wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_blending_takes_the_size_of_the_first(old_height, old_width, height, width):
     first, second = noise(height, width), noise(old_height, old_width)
@@ -95,7 +95,7 @@ def test_blending_takes_the_size_of_the_first(old_height, old_width, height, wid
     assert torch.allclose(found, wanted.clamp(0, 1), atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_latents_take_the_size_of_the_first(old_height, old_width, height, width):
     first, second = noise(height, width, 4), noise(old_height, old_width, 4)
@@ -106,7 +106,7 @@ def test_latents_take_the_size_of_the_first(old_height, old_width, height, width
     assert torch.allclose(batch.latent_batch(a, b)["samples"][2:].movedim(1, -1), bilinear, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.booleans())
 def test_latents_in_another_size_keep_proportions_where_a_side_is_0(old_height, old_width, height, width, crop):
     x = noise(old_height, old_width, 4).movedim(-1, 1)
@@ -128,7 +128,7 @@ def test_latents_in_another_size_keep_proportions_where_a_side_is_0(old_height, 
     assert torch.allclose(found.movedim(1, -1), wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(["area", "bicubic", "nearest-exact", "bilinear", "lanczos"]))
 def test_padding_centres_the_largest_fit(old_height, old_width, height, width, method):
     image = noise(old_height, old_width)
@@ -144,7 +144,7 @@ def test_padding_centres_the_largest_fit(old_height, old_width, height, width, m
     assert torch.allclose(found, wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 80), st.integers(0, 80), st.booleans())
 def test_laying_on_cuts_what_sticks_out(old_height, old_width, height, width, x, y, with_mask):
     onto, patch = noise(height, width), noise(old_height, old_width)
@@ -161,7 +161,7 @@ def test_laying_on_cuts_what_sticks_out(old_height, old_width, height, width, x,
     assert torch.allclose(found, wanted, atol=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, st.integers(1, 80), st.integers(1, 80), st.integers(0, 80), st.integers(0, 80))
 def test_crops_of_images_and_masks_keep_what_is_there_and_at_least_a_pixel(old_height, old_width, width, height, x, y):
     image = noise(old_height, old_width)
@@ -171,7 +171,7 @@ def test_crops_of_images_and_masks_keep_what_is_there_and_at_least_a_pixel(old_h
     assert torch.equal(masks.crop_mask(image[..., 0], x, y, width, height), wanted[..., 0])
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(*[st.integers(1, 24)] * 2, *[st.sampled_from([0, 8, 16])] * 4, st.integers(0, 14))
 def test_outpainting_fades_with_the_square_of_the_distance(height, width, left, top, right, bottom, feathering):
     image = noise(height, width)

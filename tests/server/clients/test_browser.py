@@ -1,4 +1,5 @@
-"""What a user sees in a browser: the official web editor on our server, and our own status page. Screenshots are kept."""
+"""What a user sees in a browser: the official web editor on our server, and our own status page. Screenshots are
+kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bodies of strangers: JSON tricks, sizes and costs (attacks 12, 13 and 14), each answered with a 4xx that says what is wrong."""
+"""Bodies of strangers: JSON tricks, sizes and costs (attacks 12, 13 and 14), each answered with a 4xx that says what is
+wrong."""
 
 from __future__ import annotations
 
@@ -15,13 +16,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TRICKS = {
-    "empty": b"", "spaces": b"  \n ", "half": b'{"prompt":', "text": b"nope", "array": b"[]", "number": b"5", "null": b"null",
-    "two": b'{} {}', "nan": b'{"prompt": NaN}', "infinity": b'{"prompt": [Infinity]}', "overflow": b'{"number": 1e999}',
-    "digits": b'{"number": ' + b"9" * 5000 + b"}", "twice": b'{"prompt": {}, "prompt": {"1": {}}}', "latin": b'{"a": "\xff"}',
-    "utf16": '{"a": 1}'.encode("utf-16"), "surrogate": b'{"client_id": "\\ud800"}', "deep": b"[" * 100_000,
-    "deep closed": b'{"a":' * 5000 + b"1" + b"}" * 5000, "control": b'{"a": "\x01"}', "nul": b"\0", "comment": b"{/* */}",
+    "empty": b"",
+    "spaces": b"  \n ",
+    "half": b'{"prompt":',
+    "text": b"nope",
+    "array": b"[]",
+    "number": b"5",
+    "null": b"null",
+    "two": b"{} {}",
+    "nan": b'{"prompt": NaN}',
+    "infinity": b'{"prompt": [Infinity]}',
+    "overflow": b'{"number": 1e999}',
+    "digits": b'{"number": ' + b"9" * 5000 + b"}",
+    "twice": b'{"prompt": {}, "prompt": {"1": {}}}',
+    "latin": b'{"a": "\xff"}',
+    "utf16": '{"a": 1}'.encode("utf-16"),
+    "surrogate": b'{"client_id": "\\ud800"}',
+    "deep": b"[" * 100_000,
+    "deep closed": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "control": b'{"a": "\x01"}',
+    "nul": b"\0",
+    "comment": b"{/* */}",
     "string depth": b'{"prompt": "' + b"[" * 100 + b'"}',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TRICKS)
@@ -46,16 +63,25 @@ def test_defect_12_a_body_that_is_no_json_is_a_400_that_says_where(server):
 
 
 def test_defect_12_a_cycle_names_its_nodes_and_a_dangling_link_names_its_input(server):
-    loop = {"1": {"class_type": "Number", "inputs": {"value": ["2", 0]}},
-            "2": {"class_type": "Number", "inputs": {"value": ["1", 0]}},
-            "3": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
+    loop = {
+        "1": {"class_type": "Number", "inputs": {"value": ["2", 0]}},
+        "2": {"class_type": "Number", "inputs": {"value": ["1", 0]}},
+        "3": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+    }
     answer = server.post("/prompt", {"prompt": loop})
     assert answer.status == 400 and "1 -> 2" in answer.json["error"]["details"] + answer.json["problems"][0]["message"]
     dangling = server.post("/prompt", {"prompt": {"3": {"class_type": "Show", "inputs": {"value": ["77", 0]}}}})
     assert dangling.status == 400 and b"Traceback" not in dangling.body
     assert dangling.json["node_errors"]["3"]["errors"][0]["extra_info"]["input_name"] == "value"
-    slot = server.post("/prompt", {"prompt": {"1": {"class_type": "Number", "inputs": {}},
-                                              "3": {"class_type": "Show", "inputs": {"value": ["1", 9]}}}})  # fmt: skip
+    slot = server.post(
+        "/prompt",
+        {
+            "prompt": {
+                "1": {"class_type": "Number", "inputs": {}},
+                "3": {"class_type": "Show", "inputs": {"value": ["1", 9]}},
+            }
+        },
+    )
     assert slot.json["node_errors"]["3"]["errors"][0]["extra_info"]["input_name"] == "value"
 
 
@@ -106,7 +132,7 @@ def test_what_is_wrong_in_a_body_is_told_in_a_line_and_what_is_missing_is_told_a
     assert len(long.body) < 2000 and [item["input"] for item in long.json["problems"]] == ["prompt", "client_id"]
 
 
-# -- how bodies travel ----------------------------------------------------------------------------------------------------
+# -- how bodies travel -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packed", ["gzip", "deflate", "br", "zstd", "gzip, br"])
@@ -136,17 +162,22 @@ CHUNKED = b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunk
 
 @pytest.mark.parametrize(
     "data",
-    [b"nope\r\n\r\n", b"\xff\xfe\0", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
-     b"GET /" + b"z" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", CHUNKED + b"zz\r\n",
-     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"nope\r\n\r\n",
+        b"\xff\xfe\0",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"z" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        CHUNKED + b"zz\r\n",
+        b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+    ],
+)
 def test_attack_6_what_is_no_http_is_refused_like_all_else_in_one_shape_with_all_headers(server, data):
     head, body = raw(server, data)
     assert head.split()[1] == b"400" and [item["code"] for item in json.loads(body)["problems"]] == ["not_http"]
     assert b"Server: GraphFlow\r\n" in head and b"nosniff" in head and b"aiohttp" not in head.lower()
 
 
-# -- sizes and costs ------------------------------------------------------------------------------------------------------
+# -- sizes and costs -------------------------------------------------------------------------------------------------
 
 
 def test_attack_14_a_body_over_the_cap_is_refused_whether_it_says_its_length_or_not(serve):
@@ -201,8 +232,11 @@ def test_attack_13_what_costs_too_much_is_refused_by_its_product(server, inputs,
 
 
 def test_attack_13_a_size_that_another_node_holds_counts_as_well(server):
-    far = {**canvas(width=["8", 0], height=4096, batch_size=8), "8": {"class_type": "Number", "inputs": {"value": ["9", 0]}},
-           "9": {"class_type": "Number", "inputs": {"value": 4096}}}  # fmt: skip
+    far = {
+        **canvas(width=["8", 0], height=4096, batch_size=8),
+        "8": {"class_type": "Number", "inputs": {"value": ["9", 0]}},
+        "9": {"class_type": "Number", "inputs": {"value": 4096}},
+    }
     assert "too_large" in server.post("/prompt", {"prompt": far}).problems
 
 
@@ -223,9 +257,13 @@ def test_attack_14_what_is_sent_is_not_sent_back_whole(server):
         return server.post("/prompt", {"prompt": {"1": {"class_type": "Number", **number}, **SHOWN}, **more})
 
     long = "z" * 1_000_000
-    for number in ({"inputs": {"value": long}}, {"inputs": {"value": 1000, "mode": [long]}, "_meta": {"title": long}},
-                   {"inputs": {}, "class_type": long}, {"inputs": {"value": {"__value__": long}}},
-                   {"inputs": {"value": dict.fromkeys(map(str, range(50_000)), 1)}}):  # fmt: skip
+    for number in (
+        {"inputs": {"value": long}},
+        {"inputs": {"value": 1000, "mode": [long]}, "_meta": {"title": long}},
+        {"inputs": {}, "class_type": long},
+        {"inputs": {"value": {"__value__": long}}},
+        {"inputs": {"value": dict.fromkeys(map(str, range(50_000)), 1)}},
+    ):
         refused = post(number)
         assert refused.status == 400 and len(refused.body) < 12_000, (len(refused.body), refused.body[:300])
     assert (
@@ -268,7 +306,7 @@ def test_attack_14_one_address_cannot_fill_the_queue_for_all(serve, graph):
         assert [post("127.0.0.1", index)[0] for index in (6, 7)] == [200, 429]
 
 
-# -- time -----------------------------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------------------------
 
 
 def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(serve):
@@ -289,7 +327,7 @@ def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(
 
 
 def test_attack_14_connections_are_capped(serve):
-    with serve(limits={"connections": 5}) as server:
+    with serve(limits={"connections": 5, "share_of_one": 1.0}) as server:
         held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(5)]
         time.sleep(0.2)
         more = socket.create_connection(("127.0.0.1", server.port), timeout=10)
@@ -307,16 +345,23 @@ def test_attack_14_connections_are_capped(serve):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
-     b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-     b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
-     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-     b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-     b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\n\r\n",
-     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /prompt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
 def test_what_is_no_http_is_a_4xx_or_the_end_of_the_connection(server, raw):
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     connection.sendall(raw)
@@ -326,14 +371,20 @@ def test_what_is_no_http_is_a_4xx_or_the_end_of_the_connection(server, raw):
     assert server.get("/health").status == 200
 
 
-# -- strict_json ----------------------------------------------------------------------------------------------------------
+# -- strict_json -----------------------------------------------------------------------------------------------------
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @given(VALUES)
@@ -359,7 +410,7 @@ def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
     assert time.perf_counter() - began < 5
 
 
-# -- bad days -------------------------------------------------------------------------------------------------------------
+# -- bad days --------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_a_507_that_says_so_and_the_server_goes_on_when_there_is_room(serve, monkeypatch):
@@ -417,7 +468,11 @@ def test_attack_14_no_call_of_the_encoder_gets_so_much_that_the_event_loop_would
             return json.dumps(value)
 
     monkeypatch.setattr(strict_json, "ENCODER", Encoder())
-    for value in ([{"id": index, "to": [1, 2, 3]} for index in range(20_000)], {str(index): index for index in range(20_000)},
-                  list(range(20_000)), {"a": [{"b": [[index] for index in range(20_000)]}]}):  # fmt: skip
+    for value in (
+        [{"id": index, "to": [1, 2, 3]} for index in range(20_000)],
+        {str(index): index for index in range(20_000)},
+        list(range(20_000)),
+        {"a": [{"b": [[index] for index in range(20_000)]}]},
+    ):
         strict_json.dumps(value)
     assert max(taken) < 2000

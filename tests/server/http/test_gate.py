@@ -29,7 +29,7 @@ def same_origin(server):
     return {"Origin": server.url, "Sec-Fetch-Site": "same-origin", **JSON}
 
 
-# -- policies (18) --------------------------------------------------------------------------------------------------------
+# -- policies (18) ---------------------------------------------------------------------------------------------------
 
 
 def test_attack_18_every_route_states_a_policy_and_every_route_that_writes_is_no_get():
@@ -111,14 +111,26 @@ def test_attack_3_a_websocket_needs_the_token_and_the_origin_like_everything_els
         assert asyncio.run(opens(server, **BEARER, Host="evil.example")) == 403
 
 
-# -- pages of other sites (1) ---------------------------------------------------------------------------------------------
+# -- pages of other sites (1) ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "", "http://localhost:1", "http://127.0.0.1:99999", "http://[::1", "file://", "javascript:",
-     "http://127.0.0.1.evil.example", "http://evil.example@127.0.0.1", "http://127.0.0.1:8188, http://evil.example", "x" * 3000],
-)  # fmt: skip
+    [
+        "https://evil.example",
+        "null",
+        "",
+        "http://localhost:1",
+        "http://127.0.0.1:99999",
+        "http://[::1",
+        "file://",
+        "javascript:",
+        "http://127.0.0.1.evil.example",
+        "http://evil.example@127.0.0.1",
+        "http://127.0.0.1:8188, http://evil.example",
+        "x" * 3000,
+    ],
+)
 def test_attack_1_a_request_of_another_origin_is_refused(server, graph, origin):
     for method, path in (
         ("POST", "/prompt"),
@@ -166,8 +178,9 @@ def test_attack_1_other_sites_get_in_only_where_the_server_was_told_so(serve, gr
         allowed = server.ask("OPTIONS", "/prompt", headers=preflight)
         assert allowed.status == 204 and allowed.headers["Access-Control-Allow-Origin"] == friend
         assert "Access-Control-Allow-Credentials" not in allowed.headers
-        answer = server.ask("POST", "/prompt", {"prompt": graph()},
-                            {"Origin": friend, "Sec-Fetch-Site": "cross-site", **JSON, **BEARER})  # fmt: skip
+        answer = server.ask(
+            "POST", "/prompt", {"prompt": graph()}, {"Origin": friend, "Sec-Fetch-Site": "cross-site", **JSON, **BEARER}
+        )
         assert answer.status == 200 and answer.headers["Access-Control-Allow-Origin"] == friend
         assert server.ask("POST", "/prompt", {"prompt": graph()}, {"Origin": friend, **JSON}).status == 401
         stranger = server.ask("OPTIONS", "/prompt", headers={**preflight, "Origin": "https://other.example"})
@@ -175,14 +188,28 @@ def test_attack_1_other_sites_get_in_only_where_the_server_was_told_so(serve, gr
         assert "Access-Control-Allow-Origin" not in server.ask("GET", "/queue", headers=BEARER).headers
 
 
-# -- names that lead here (2) ---------------------------------------------------------------------------------------------
+# -- names that lead here (2) ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "192.168.0.7", "8.8.8.8", "[::2]", "", "localhost:99999",
-     "localhost@evil.example", "evil.example#localhost", "local host", "[::1", "\xff", "http://localhost"],
-)  # fmt: skip
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "192.168.0.7",
+        "8.8.8.8",
+        "[::2]",
+        "",
+        "localhost:99999",
+        "localhost@evil.example",
+        "evil.example#localhost",
+        "local host",
+        "[::1",
+        "\xff",
+        "http://localhost",
+    ],
+)
 def test_attack_2_a_host_that_is_not_ours_is_refused(server, host):
     for path in ("/queue", "/health", "/", "/ws"):
         assert server.ask("GET", path, headers=[("Host", host)]).status in (400, 403), path
@@ -203,7 +230,7 @@ def test_attack_2_this_machine_and_the_configured_names_are_answered(serve):
     assert not Options(host="0.0.0.0").is_loopback and Options(host="::1").is_loopback
 
 
-# -- the command (18) -----------------------------------------------------------------------------------------------------
+# -- the command (18) ------------------------------------------------------------------------------------------------
 
 
 def command(*words):
@@ -238,8 +265,25 @@ def test_what_the_command_line_says_reaches_the_worker_and_the_caps(tmp_path):
 
     parser = argparse.ArgumentParser()
     configure(parser)
-    words = ["--checkpoint-every", "3", "--cache-dir", "c", "--models", "m", "--start-paused", "--allow-webhooks", "example.org",
-             "--max-steps", "7", "--max-upload", "1MB", "--state-dir", "s", "--cors", "https://a.example"]  # fmt: skip
+    words = [
+        "--checkpoint-every",
+        "3",
+        "--cache-dir",
+        "c",
+        "--models",
+        "m",
+        "--start-paused",
+        "--allow-webhooks",
+        "example.org",
+        "--max-steps",
+        "7",
+        "--max-upload",
+        "1MB",
+        "--state-dir",
+        "s",
+        "--cors",
+        "https://a.example",
+    ]
     told = parser.parse_args(words)
     settings, options = _queue_settings(told), _options(told)
     assert settings.worker.checkpoint_every == 3 and settings.worker.cache_dir == Path("c")
@@ -252,13 +296,22 @@ def test_what_the_command_line_says_reaches_the_worker_and_the_caps(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "values"),
-    [("--port", ["99999", "-1", "x", "80.5"]), ("--cors", ["foo", "*", "http://x/path", "ftp://x", "https://", "http://a@b", "null"]),
-     ("--allow-host", ["http://x", "a:80", "a/b", "", "a b", "*", "x" * 70]),
-     ("--allow-webhooks", ["http://x", "x/y", "x:99999", "*"]),
-     ("--max-body", ["0", "-1", "x"]), ("--max-upload", ["0"]), ("--max-nodes", ["-5", "0", "1.5"]), ("--max-pixels", ["0"]),
-     ("--max-steps", ["0"]), ("--max-work", ["-1"]), ("--max-waiting", ["0"]), ("--max-waiting-of-one", ["0"]),
-     ("--checkpoint-every", ["-1", "nan", "inf", "x"])],
-)  # fmt: skip
+    [
+        ("--port", ["99999", "-1", "x", "80.5"]),
+        ("--cors", ["foo", "*", "http://x/path", "ftp://x", "https://", "http://a@b", "null"]),
+        ("--allow-host", ["http://x", "a:80", "a/b", "", "a b", "*", "x" * 70]),
+        ("--allow-webhooks", ["http://x", "x/y", "x:99999", "*"]),
+        ("--max-body", ["0", "-1", "x"]),
+        ("--max-upload", ["0"]),
+        ("--max-nodes", ["-5", "0", "1.5"]),
+        ("--max-pixels", ["0"]),
+        ("--max-steps", ["0"]),
+        ("--max-work", ["-1"]),
+        ("--max-waiting", ["0"]),
+        ("--max-waiting-of-one", ["0"]),
+        ("--checkpoint-every", ["-1", "nan", "inf", "x"]),
+    ],
+)
 def test_an_option_that_could_never_work_is_refused_with_what_to_write(capsys, option, values):
     for value in values:
         with pytest.raises(SystemExit):
@@ -270,8 +323,13 @@ def test_an_option_that_could_never_work_is_refused_with_what_to_write(capsys, o
 def test_what_is_meant_by_an_origin_or_a_host_is_understood_as_browsers_write_it():
     from graphflow_server.command.arguments import host, origin, webhook_host
 
-    origins = {"https://Studio.example/": "https://studio.example", "https://a:443": "https://a", "http://a:443": "http://a:443",
-               "http://[::1]:8080": "http://[::1]:8080", "http://bücher.example": "http://xn--bcher-kva.example"}  # fmt: skip
+    origins = {
+        "https://Studio.example/": "https://studio.example",
+        "https://a:443": "https://a",
+        "http://a:443": "http://a:443",
+        "http://[::1]:8080": "http://[::1]:8080",
+        "http://bücher.example": "http://xn--bcher-kva.example",
+    }
     assert {text: origin(text) for text in origins} == origins
     hosts = {
         "Studio.local": "studio.local",
@@ -314,7 +372,7 @@ def test_a_token_file_is_made_for_its_owner_alone_and_read_again(tmp_path):
     assert token_in(path) == made
 
 
-# -- answers and logs (6, 17, 21) -----------------------------------------------------------------------------------------
+# -- answers and logs (6, 17, 21) ------------------------------------------------------------------------------------
 
 
 def test_attack_6_every_answer_forbids_sniffing_framing_and_scripts(server):
@@ -379,10 +437,15 @@ def test_attack_21_an_error_of_a_node_tells_no_path_of_this_machine(server, tmp_
 
 @pytest.mark.parametrize(
     ("where", "name", "told"),
-    [("output", "none/x.png", "'output/none/x.png'"), ("temp", "x.png", "'temp/x.png'"), ("input", "x.png", "'input/x.png'"),
-     ("models", "x.png", "'models/x.png'"), ("/usr/share/of somebody", "x.png", "'of somebody/x.png'"),
-     ("/proc/1/fdinfo", "x.png", "'x.png'")],
-)  # fmt: skip
+    [
+        ("output", "none/x.png", "'output/none/x.png'"),
+        ("temp", "x.png", "'temp/x.png'"),
+        ("input", "x.png", "'input/x.png'"),
+        ("models", "x.png", "'models/x.png'"),
+        ("/usr/share/of somebody", "x.png", "'of somebody/x.png'"),
+        ("/proc/1/fdinfo", "x.png", "'x.png'"),
+    ],
+)
 def test_attack_21_a_file_that_fails_is_told_by_the_name_that_clients_know_and_not_by_its_place(
     server, where, name, told
 ):

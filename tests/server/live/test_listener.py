@@ -46,10 +46,10 @@ def test_what_the_log_has_told_before_the_news_of_it_came_is_not_told_again():
         listener.begin({"p": 0})
         await settle()
         assert await heard(listener) == [1, 2], "both are in the log"
-        listener.tell(first)
-        listener.tell(second)
-        listener.tell(log.write())
-        listener.tell(log.write("execution_success"))
+        listener.notify(first)
+        listener.notify(second)
+        listener.notify(log.write())
+        listener.notify(log.write("execution_success"))
         await settle()
         assert await heard(listener) == [3, 4, "over"], "the news of the first two came late"
         assert not listener._read, "nothing is kept of a prompt whose news have come"
@@ -65,13 +65,13 @@ def test_a_client_that_fell_behind_hears_the_rest_once_though_the_log_is_ahead()
         catching_up = asyncio.create_task(listener.catch_up(log))
         late = [log.write() for _ in range(12)]
         for event in late[:8]:
-            listener.tell(event)
+            listener.notify(event)
         numbers = []
         for _ in range(12):
             await settle()
             numbers += await heard(listener)
         for event in late[8:]:
-            listener.tell(event)
+            listener.notify(event)
         await settle()
         assert numbers + await heard(listener) == list(range(1, 13))
         catching_up.cancel()

@@ -1,4 +1,5 @@
-"""The models of messages and answers are true: they are held against what a server says of runs that end in every way."""
+"""The models of messages and answers are true: they are held against what a server says of runs that end in every
+way."""
 
 from __future__ import annotations
 
@@ -20,17 +21,22 @@ from graphflow_server.protocol.messages import PromptEvents, SocketMessage
 from graphflow_server.protocol.words import MESSAGE_TYPES
 from pydantic import ValidationError
 
-STEPS = {"1": {"class_type": "Steps", "inputs": {"text": "messages", "steps": 4, "seconds": 0.05}},
-         "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+STEPS = {
+    "1": {"class_type": "Steps", "inputs": {"text": "messages", "steps": 4, "seconds": 0.05}},
+    "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+}
 FAILS = {"1": {"class_type": "Misbehave", "inputs": {}}, "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}
-LONG = {"1": {"class_type": "Steps", "inputs": {"text": "long", "steps": 600, "seconds": 0.05}},
-        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+LONG = {
+    "1": {"class_type": "Steps", "inputs": {"text": "long", "steps": 600, "seconds": 0.05}},
+    "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+}
 TALKS = {"1": {"class_type": "Talk", "inputs": {"text": "hi"}}}
 
 
 @pytest.fixture(scope="module")
 def told(server):
-    """Prompts that were done, failed, interrupted, run again and left waiting: their ids, and all that a websocket said."""
+    """Prompts that were done, failed, interrupted, run again and left waiting: their ids, and all that a websocket
+    said."""
     return asyncio.run(asyncio.wait_for(_told(server), 60))
 
 
@@ -82,7 +88,7 @@ def test_a_line_of_the_log_is_told_as_described():
         hub, recent = Hub(Metrics()), RecentLines()
         listener = Listener("reader", Outbox(10_000), logs=True)
         hub.add(listener)
-        recent.tell = hub.tell_log
+        recent.on_line = hub.publish_log
         recent.emit(logging.LogRecord("graphflow", logging.INFO, "f", 1, "a line", (), None))
         return await listener.outbox.get()
 
@@ -120,8 +126,13 @@ def test_the_description_has_these_models_and_the_stream_of_events(server):
     def answer(path, media="application/json"):
         return paths[path]["get"]["responses"]["200"]["content"][media]["schema"]
 
-    for path, name in (("/queue", "QueueLists"), ("/history", "History"), ("/history/{prompt_id}", "History"),
-                       ("/prompts/{prompt_id}/events", "PromptEvents"), ("/jobs/{prompt_id}", "WholeJob")):  # fmt: skip
+    for path, name in (
+        ("/queue", "QueueLists"),
+        ("/history", "History"),
+        ("/history/{prompt_id}", "History"),
+        ("/prompts/{prompt_id}/events", "PromptEvents"),
+        ("/jobs/{prompt_id}", "WholeJob"),
+    ):
         assert answer(path) == {"$ref": f"#/components/schemas/{name}"} and name in schemas
     assert answer("/prompts/{prompt_id}/events", "text/event-stream")["type"] == "string"
     assert paths["/ws"]["get"]["x-messages"] == {"$ref": "#/components/schemas/SocketMessage"}

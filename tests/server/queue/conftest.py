@@ -22,9 +22,13 @@ class Place:
 
     def settings(self, **changes: Any) -> QueueSettings:
         worker = WorkerConfig(
-            output_dir=self.root / "output", input_dir=self.root / "input", temp_dir=self.root / "output" / "temp",
-            nodes=(NODES,), cache_dir=self.root / "cache", checkpoint_every=0.0,
-        )  # fmt: skip
+            output_dir=self.root / "output",
+            input_dir=self.root / "input",
+            temp_dir=self.root / "output" / "temp",
+            nodes=(NODES,),
+            cache_dir=self.root / "cache",
+            checkpoint_every=0.0,
+        )
         return QueueSettings(self.root / "state", worker, **changes)
 
     def queue(self, **changes: Any) -> PromptQueue:

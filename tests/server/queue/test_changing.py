@@ -23,7 +23,7 @@ def test_number_and_front_decide_the_order_and_ties_go_to_the_one_that_came_firs
             assert await queue.move("nobody", 1) is None
         async with place.queue(start_paused=True) as queue:
             assert await ids(queue) == ["c", "b", "a", "d"]
-            queue.resume()
+            await queue.resume()
             for name in "cbad":
                 await queue.wait(name, 30)
             assert [item.id for item in (await queue.history()).prompts] == ["c", "b", "a", "d"]
@@ -115,7 +115,7 @@ def test_delete_and_clear_touch_only_what_waits(place, prompt, run):
             async for event in queue.follow(running.prompt_id):
                 if event.type == "executing":
                     break
-            queue.pause()
+            await queue.pause()
             for name in "abc":
                 await queue.submit(prompt(write=name, prompt_id=name))
             assert await queue.delete(["a", running.prompt_id, "nobody"]) == ["a"]
@@ -167,9 +167,20 @@ def test_history_is_kept_up_to_its_limits_and_the_oldest_goes_first(place, promp
 
 
 SECRET_NAMES = (
-    "api_key_comfy_org", "auth_token_comfy_org", "accessToken", "comfyApiKey", "APIKey", "api-keys", "openai_key", "hfToken",
-    "my_secret", "password", "Authorization", "bearer", "clientSecret",
-)  # fmt: skip
+    "api_key_comfy_org",
+    "auth_token_comfy_org",
+    "accessToken",
+    "comfyApiKey",
+    "APIKey",
+    "api-keys",
+    "openai_key",
+    "hfToken",
+    "my_secret",
+    "password",
+    "Authorization",
+    "bearer",
+    "clientSecret",
+)
 PLAIN_NAMES = (
     "author",
     "key",
@@ -190,8 +201,12 @@ def test_secrets_are_never_written_down_however_they_are_named_and_wherever_they
     async def check():
         async with place.queue(start_paused=True) as queue:
             kept = {**plain, "max_token": 75, "use_auth": True}
-            extra = {**secrets, **kept, "extra_pnginfo": {**secrets, "workflow": {"nodes": [{**secrets, **kept}]}},
-                     "auth": {"user": "me", "word": "hunter2"}}  # fmt: skip
+            extra = {
+                **secrets,
+                **kept,
+                "extra_pnginfo": {**secrets, "workflow": {"nodes": [{**secrets, **kept}]}},
+                "auth": {"user": "me", "word": "hunter2"},
+            }
             accepted = await queue.submit(prompt(write="a", extra=extra))
             found = (await queue.get(accepted.prompt_id)).extra
             assert found == {**kept, "extra_pnginfo": {"workflow": {"nodes": [kept]}}}

@@ -165,7 +165,7 @@ def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attemp
             assert [item.id for item in waiting.prompts] == [first.prompt_id, second.prompt_id]
             assert (waiting.prompts[0].attempts, waiting.prompts[0].crashes) == (0, 0)
             assert await queue.running() == []
-            queue.resume()
+            await queue.resume()
             await step_of(queue, first.prompt_id, before + 1)
             await queue.cancel(first.prompt_id)
             await queue.wait(first.prompt_id, 30)
@@ -205,7 +205,8 @@ def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(
 
 
 def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing():
-    """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files once."""
+    """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files
+    once."""
     command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

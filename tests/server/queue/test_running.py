@@ -85,9 +85,21 @@ def test_what_json_has_no_word_for_is_told_as_text(place, prompt, run, how):
 
 def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
     told = WorkerConfig(
-        tmp_path / "out", tmp_path / "in", tmp_path / "temp", (tmp_path / "models",), (tmp_path / "nodes",),
-        tmp_path / "cache", 5, "file:///far", 3.0, metadata=False,
-    )  # fmt: skip
+        tmp_path / "out",
+        tmp_path / "in",
+        tmp_path / "temp",
+        (tmp_path / "models",),
+        (tmp_path / "nodes",),
+        tmp_path / "cache",
+        5,
+        "file:///far",
+        3.0,
+        metadata=False,
+        device="cuda:1",
+        dtype="bfloat16",
+        memory=6,
+        process_memory=7,
+    )
     assert all(getattr(told, item.name) != item.default for item in fields(WorkerConfig))
     assert WorkerConfig.from_json(json.loads(json.dumps(told.to_json()))) == told
 
@@ -119,9 +131,9 @@ def test_much_that_a_prompt_is_given_or_shows_does_not_hold_the_event_loop(place
         async with place.queue() as queue:
             queue.subscribe(lambda event: event.text)
             while len(held) < 8 and (not held or min(held) >= 0.05):
-                queue.pause()
+                await queue.pause()
                 accepted = await queue.submit(submission(len(held)))
-                queue.resume()
+                await queue.resume()
                 held.append(await longest_pause(queue.wait(accepted.prompt_id, 30)))
         assert min(held) < 0.05, held
 

@@ -81,8 +81,12 @@ def test_health_says_that_it_lives_and_no_more(serve):
 def test_numbers_for_prometheus_follow_what_happens(serve, graph):
     with serve() as server:
         server.run(graph(51))
-        server.run({"1": {"class_type": "Steps", "inputs": {"text": "m", "steps": 4, "seconds": 0.05}},
-                    "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}})  # fmt: skip
+        server.run(
+            {
+                "1": {"class_type": "Steps", "inputs": {"text": "m", "steps": 4, "seconds": 0.05}},
+                "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+            }
+        )
         server.run(graph(51))
         server.post("/prompt", {"prompt": {}})
         server.get("/nowhere")

@@ -15,9 +15,16 @@ def test_scripts_of_packs_are_listed_and_served_as_scripts(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["talking/../private.txt", "talking/%2e%2e/private.txt", "talking/nothing.js", "nobody/talk.js",
-             "talking//etc/passwd", "talking/..%2f__init__.py"],
-)  # fmt: skip
+    "path",
+    [
+        "talking/../private.txt",
+        "talking/%2e%2e/private.txt",
+        "talking/nothing.js",
+        "nobody/talk.js",
+        "talking//etc/passwd",
+        "talking/..%2f__init__.py",
+    ],
+)
 def test_nothing_else_of_a_pack_is_served(server, path):
     assert server.get("/extensions/" + path).status == 404
 

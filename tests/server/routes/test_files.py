@@ -25,8 +25,11 @@ def png(size=(8, 6), colour=(200, 30, 30), mode="RGB", kind="PNG", **options) ->
 def form(content=None, filename="up.png", field="image", **fields) -> bytes:
     parts = []
     if content is not None:
-        parts.append(f'Content-Disposition: form-data; name="{field}"; filename="{filename}"\r\n'
-                     f"Content-Type: image/png\r\n\r\n".encode() + content)  # fmt: skip
+        parts.append(
+            f'Content-Disposition: form-data; name="{field}"; filename="{filename}"\r\n'
+            f"Content-Type: image/png\r\n\r\n".encode()
+            + content
+        )
     for name, value in fields.items():
         parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode())
     body = b"".join(f"--{BOUNDARY}\r\n".encode() + part + b"\r\n" for part in parts)
@@ -38,7 +41,7 @@ def upload(server, content, filename="up.png", path="/upload/image", **fields):
     return server.ask("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
 
 
-# -- uploads (7, 11) ------------------------------------------------------------------------------------------------------
+# -- uploads (7, 11) -------------------------------------------------------------------------------------------------
 
 
 def test_an_upload_named_in_decomposed_letters_is_kept_under_the_composed_name(server):
@@ -82,12 +85,24 @@ def test_the_kinds_of_pictures_that_are_taken(server, kind):
 @pytest.mark.parametrize(
     ("content", "filename"),
     [
-        (b"", "a.png"), (b"not a picture", "a.png"), (b"<svg xmlns='x'><script/></svg>", "a.png"), (b"%!PS-Adobe", "a.png"),
-        (png()[:40], "a.png"), (png((50, 50))[:-40], "a.png"), (b"\x80\x04K\x01.", "a.pkl"), (png(), "a.html"), (png(), "a.py"),
-        (png(), "a"), (png(), ""), (png(), "../a.png"), (png(), "sub/a.png"), (png(), "nul.png"),
-        (png(), ".png"), (png(), "x" * 300 + ".png"),
+        (b"", "a.png"),
+        (b"not a picture", "a.png"),
+        (b"<svg xmlns='x'><script/></svg>", "a.png"),
+        (b"%!PS-Adobe", "a.png"),
+        (png()[:40], "a.png"),
+        (png((50, 50))[:-40], "a.png"),
+        (b"\x80\x04K\x01.", "a.pkl"),
+        (png(), "a.html"),
+        (png(), "a.py"),
+        (png(), "a"),
+        (png(), ""),
+        (png(), "../a.png"),
+        (png(), "sub/a.png"),
+        (png(), "nul.png"),
+        (png(), ".png"),
+        (png(), "x" * 300 + ".png"),
     ],
-)  # fmt: skip
+)
 def test_attack_7_what_is_no_whole_picture_or_is_not_named_like_one_is_not_kept(server, content, filename):
     before = sorted(path for path in (server.root / "input").rglob("*"))
     answer = upload(server, content, filename)
@@ -146,7 +161,7 @@ def test_attack_11_frames_count_together_and_texts_that_unpack_to_much_are_refus
     frames = [Image.effect_noise((64, 64), 50 + index) for index in range(40)]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    with serve(limits={"picture": 64 * 64 * 20}) as server:
+    with serve(limits={"image": 64 * 64 * 20}) as server:
         assert upload(server, file.getvalue(), "a.gif").status == 413
         info = PngInfo()
         info.add_text("a", "x" * (80 << 20), zip=True)
@@ -169,9 +184,17 @@ def test_attack_7_a_file_over_the_cap_is_refused_and_so_is_one_too_many(serve):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"--", form(), form(png(), field="file"), form(png())[:-30], b"\0" * 100,
-     form(png(), overwrite="maybe" * 100), f"--{BOUNDARY}\r\n\r\n".encode() * 50],
-)  # fmt: skip
+    [
+        b"",
+        b"--",
+        form(),
+        form(png(), field="file"),
+        form(png())[:-30],
+        b"\0" * 100,
+        form(png(), overwrite="maybe" * 100),
+        f"--{BOUNDARY}\r\n\r\n".encode() * 50,
+    ],
+)
 def test_a_form_that_is_none_is_refused(server, body):
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     assert 400 <= server.ask("POST", "/upload/image", body, headers).status < 500
@@ -200,7 +223,7 @@ def test_a_mask_is_the_original_with_the_alpha_of_the_upload(server):
         assert refused.status in (400, 404), wrong
 
 
-# -- looking at files (4, 6) ----------------------------------------------------------------------------------------------
+# -- looking at files (4, 6) -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +231,17 @@ def outputs(server):
     folder = server.root / "output"
     folder.mkdir(exist_ok=True)
     files = {
-        "true.png": png(), "page.html": b"<script>alert(1)</script>", "page.png": b"<html><script>alert(1)</script>",
-        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "x.js": b"alert(1)",
-        "x.xhtml": b"<html xmlns='http://www.w3.org/1999/xhtml'/>", "data.json": b"{}", "wrong.jpg": png(), "a;b.png": png(),
+        "true.png": png(),
+        "page.html": b"<script>alert(1)</script>",
+        "page.png": b"<html><script>alert(1)</script>",
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+        "x.js": b"alert(1)",
+        "x.xhtml": b"<html xmlns='http://www.w3.org/1999/xhtml'/>",
+        "data.json": b"{}",
+        "wrong.jpg": png(),
+        "a;b.png": png(),
         "ä ö.png": png(),
-    }  # fmt: skip
+    }
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return files
@@ -241,8 +270,22 @@ def test_attack_6_a_file_name_cannot_break_out_of_its_header(server, outputs):
     assert foreign == "inline; filename=\"_ _.png\"; filename*=UTF-8''%C3%A4%20%C3%B6.png"
 
 
-@pytest.mark.parametrize("name", ["../state/queue.sqlite", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "%2e%2e/x", "a%00b",
-                                  ".graphflow/x", "missing.png", "con", "true.png/", "true.png/x", "%ff%fe"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../state/queue.sqlite",
+        "..%2f..%2fetc%2fpasswd",
+        "/etc/passwd",
+        "%2e%2e/x",
+        "a%00b",
+        ".graphflow/x",
+        "missing.png",
+        "con",
+        "true.png/",
+        "true.png/x",
+        "%ff%fe",
+    ],
+)
 def test_attack_4_outside_and_missing_are_told_in_the_same_words(server, outputs, name):
     answer = server.get(f"/view?filename={name}")
     assert answer.status == 404
@@ -258,9 +301,14 @@ def test_attack_5_a_link_in_the_output_folder_is_not_served(server, outputs):
 def test_a_picture_is_converted_on_request(server, outputs):
     folder = server.root / "output"
     Image.new("RGBA", (8, 8), (10, 20, 30, 40)).save(folder / "alpha.png")
-    for query, kind, mode in (("preview=webp", "WEBP", "RGBA"), ("preview=webp;50", "WEBP", "RGBA"), ("preview=jpeg", "JPEG", "RGB"),
-                              ("channel=rgb", "PNG", "RGB"), ("channel=a", "PNG", "RGBA"),
-                              ("channel=rgba", "PNG", "RGBA")):  # fmt: skip
+    for query, kind, mode in (
+        ("preview=webp", "WEBP", "RGBA"),
+        ("preview=webp;50", "WEBP", "RGBA"),
+        ("preview=jpeg", "JPEG", "RGB"),
+        ("channel=rgb", "PNG", "RGB"),
+        ("channel=a", "PNG", "RGBA"),
+        ("channel=rgba", "PNG", "RGBA"),
+    ):
         answer = server.get(f"/view?filename=alpha.png&{query}")
         with Image.open(io.BytesIO(answer.body)) as image:
             assert (image.format, image.mode) == (kind, mode), query

@@ -1,4 +1,5 @@
-"""GET /openapi.json describes the HTTP face truly: schemathesis asks for whatever it allows, and more, and reads the answers.
+"""GET /openapi.json describes the HTTP face truly: schemathesis asks for whatever it allows, and more, and reads the
+answers.
 
 A short form of `python -m benchmarks.fuzz`.
 """
@@ -44,8 +45,13 @@ def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
         assert len(asked) > 50
         for operation in asked:
 
-            @settings(max_examples=8, deadline=None, database=None, phases=[Phase.generate],
-                      suppress_health_check=list(HealthCheck))  # fmt: skip
+            @settings(
+                max_examples=8,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
             @given(
                 case=operation.as_strategy()
                 | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)

@@ -159,11 +159,15 @@ def test_attack_10_a_webhook_goes_nowhere_that_was_not_allowed(server, graph):
 
 def test_attack_4_a_path_in_a_node_of_the_workflow_leads_nowhere(server, tmp_path):
     for name in ("../../etc/passwd", "/etc/passwd", "..\\x", "a\0b"):
-        load = {"1": {"class_type": "LoadImage", "inputs": {"image": name}},
-                "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}  # fmt: skip
+        load = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
         assert server.post("/prompt", {"prompt": load}).status == 400
-        model = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}},
-                 "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
+        model = {
+            "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}},
+            "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+        }
         assert server.post("/prompt", {"prompt": model}).status == 400
     before = sorted(server.root.parent.rglob("*.txt"))
     for prefix in ("../escaped", "/tmp/escaped", "a/../../escaped"):
@@ -190,10 +194,12 @@ def test_the_same_id_and_body_is_answered_the_same_and_another_body_is_refused(s
 
 def load_picture(name, value=63):
     """A picture that may be missing, and an output that can run without it."""
-    return {"1": {"class_type": "LoadImage", "inputs": {"image": name}},
-            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-            "3": {"class_type": "Number", "inputs": {"value": value}},
-            "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}}}  # fmt: skip
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "Number", "inputs": {"value": value}},
+        "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}},
+    }
 
 
 def test_the_same_id_and_body_is_answered_the_same_though_its_files_have_come_or_gone(server):
@@ -245,8 +251,11 @@ def test_a_wait_that_is_too_short_tells_the_state_so_far(server):
 
 
 def test_the_good_output_of_a_prompt_runs_and_the_bad_one_is_told(server, graph):
-    both = {**graph(12), "3": {"class_type": "Number", "inputs": {"value": 500}},
-            "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}}}  # fmt: skip
+    both = {
+        **graph(12),
+        "3": {"class_type": "Number", "inputs": {"value": 500}},
+        "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}},
+    }
     answer = server.run(both)
     error = answer["node_errors"]["3"]
     assert (
@@ -337,10 +346,17 @@ def test_validate_tells_all_problems_and_queues_nothing(server, graph):
 
 
 def test_defect_15_secrets_are_shown_nowhere(server):
-    extra = {"api_key_comfy_org": "hush-1", "auth_token_comfy_org": "hush-2", "my_secret": "hush-3", "author": "me",
-             "api-keys": ["hush-4"], "accessToken": "hush-5", "comfyApiKey": "hush-6",
-             "nested": {"api_key_comfy_org": "hush-7"},
-             "extra_pnginfo": {"api_key": "hush-8", "workflow": {"note": "x"}}}  # fmt: skip
+    extra = {
+        "api_key_comfy_org": "hush-1",
+        "auth_token_comfy_org": "hush-2",
+        "my_secret": "hush-3",
+        "author": "me",
+        "api-keys": ["hush-4"],
+        "accessToken": "hush-5",
+        "comfyApiKey": "hush-6",
+        "nested": {"api_key_comfy_org": "hush-7"},
+        "extra_pnginfo": {"api_key": "hush-8", "workflow": {"note": "x"}},
+    }
     first = server.post("/prompt", {"prompt": slow(1.0, "d"), "extra_data": extra}).json["prompt_id"]
     until_running(server, first)
     second = server.post("/prompt", {"prompt": slow(0.0, "e"), "extra_data": extra}).json["prompt_id"]
@@ -423,30 +439,43 @@ def test_jobs_are_listed_as_the_editor_reads_them(server, graph):
     assert server.get("/api/jobs/unknown").status == 404
 
 
-def test_jobs_come_in_the_order_of_their_creation_where_that_is_asked_for_and_no_other_order_is_made_up(serve, graph):
+def test_jobs_come_newest_first_and_one_that_was_cancelled_before_it_began_is_none(serve, graph):
     def listed(query):
         return [job["id"] for job in server.get(f"/jobs?{query}").json["jobs"]]
 
     with serve(paused=True) as server:
-        first, second, third = (
+        first, second, third, gone = (
             server.post("/prompt", {"prompt": graph(value), **more}).json["prompt_id"]
-            for value, more in ((1, {"number": 7}), (2, {"front": True}), (3, {"number": 5}))
+            for value, more in ((1, {"number": 7}), (2, {"front": True}), (3, {"number": 5}), (4, {}))
         )
-        server.post(f"/jobs/{third}/cancel")
-        for name in ("create_time", "created_at"):
-            assert listed(f"sort_by={name}&sort_order=asc") == [first, second, third]
-            assert listed(f"sort_by={name}") == listed(f"sort_by={name}&sort_order=desc") == [third, second, first]
+        server.post(f"/jobs/{gone}/cancel")
+        for query in ("", "sort_by=create_time", "sort_by=created_at", "sort_by=create_time&sort_order=desc"):
+            assert listed(query) == [third, second, first]
+        assert listed("sort_order=asc") == listed("sort_by=create_time&sort_order=asc") == [first, second, third]
         assert listed("sort_by=create_time&sort_order=asc&limit=1&offset=1") == [second]
-        assert listed("sort_by=create_time&sort_order=asc&status=pending") == [first, second]
-        assert listed("sort_order=asc") == [second, first, third]
+        assert listed("status=pending&sort_by=priority&sort_order=asc") == [second, third, first], "as they will run"
+        assert listed("status=cancelled,failed,completed") == [] and gone not in server.get("/history").json
+        assert server.get("/jobs").json["pagination"]["total"] == 3
+        assert server.get(f"/jobs/{gone}").json["status"] == "cancelled", "asked for by its id it is known"
         refused = server.get("/jobs?sort_by=colour")
         assert refused.status == 400 and refused.problems == ["bad_query"]
 
 
+def test_jobs_that_run_and_wait_are_among_the_others_by_their_age(serve, graph):
+    with serve() as server:
+        done = server.run({"1": {"class_type": "Write", "inputs": {"text": "done"}}})["prompt_id"]
+        running = server.post("/prompt", {"prompt": slow(20, "h")}).json["prompt_id"]
+        until_running(server, running)
+        waiting = server.post("/prompt", {"prompt": graph(1)}).json["prompt_id"]
+        assert [job["id"] for job in server.get("/jobs").json["jobs"]] == [waiting, running, done]
+
+
 def test_whoever_waits_when_the_server_is_told_to_end_is_answered(serve):
     """A result, a long poll and a stream: each ends with what is known, and none with a mistake of the server."""
-    steps = {"1": {"class_type": "Steps", "inputs": {"text": "end", "steps": 200, "seconds": 0.1}},
-             "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+    steps = {
+        "1": {"class_type": "Steps", "inputs": {"text": "end", "steps": 200, "seconds": 0.1}},
+        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+    }
     answers = {}
 
     def ask(name, *request):

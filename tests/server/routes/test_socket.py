@@ -54,8 +54,10 @@ def kinds(messages):
 
 
 def steps(text, count=3, seconds=0.05):
-    return {"1": {"class_type": "Steps", "inputs": {"text": text, "steps": count, "seconds": seconds}},
-            "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+    return {
+        "1": {"class_type": "Steps", "inputs": {"text": text, "steps": count, "seconds": seconds}},
+        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+    }
 
 
 def run(check):
@@ -80,8 +82,15 @@ def test_a_run_is_told_in_the_fields_order_and_the_end_comes_last(server, graph)
             prompt_id = await submit(server, graph(31), client_id="order")
             messages = await hear(ws)
             told = [kind for kind in kinds(messages) if kind not in ("status", "progress_state", "progress")]
-            assert told == ["execution_start", "execution_cached", "executing", "executing", "executed", "execution_success",
-                            "executing"]  # fmt: skip
+            assert told == [
+                "execution_start",
+                "execution_cached",
+                "executing",
+                "executing",
+                "executed",
+                "execution_success",
+                "executing",
+            ]
             assert messages[-1]["data"] == {"node": None, "prompt_id": prompt_id}
             executed = next(message for message in messages if message["type"] == "executed")
             assert executed["data"]["output"] == {"value": [31]} and executed["data"]["node"] == "2"
@@ -93,8 +102,14 @@ def test_a_run_is_told_in_the_fields_order_and_the_end_comes_last(server, graph)
 def test_an_error_lands_on_its_node_and_is_the_only_end(server):
     async def check():
         async with listening(server, "error") as ws:
-            await submit(server, {"1": {"class_type": "Misbehave", "inputs": {"how": "raise"}},
-                                  "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}, client_id="error")  # fmt: skip
+            await submit(
+                server,
+                {
+                    "1": {"class_type": "Misbehave", "inputs": {"how": "raise"}},
+                    "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+                },
+                client_id="error",
+            )
             messages = await hear(ws)
             error = next(message["data"] for message in messages if message["type"] == "execution_error")
             assert (
@@ -145,8 +160,9 @@ def test_a_client_that_comes_after_the_post_misses_nothing(server, graph):
 
     async def check():
         prompt_id = await submit(server, graph(34), client_id="late")
-        await asyncio.to_thread(server.post, "/prompt?wait=10", {"prompt": graph(34), "client_id": "late",
-                                                                 "prompt_id": "late-2"})  # fmt: skip
+        await asyncio.to_thread(
+            server.post, "/prompt?wait=10", {"prompt": graph(34), "client_id": "late", "prompt_id": "late-2"}
+        )
         async with listening(server, "late") as ws:
             first = await hear(ws)
             second = await hear(ws)
@@ -326,10 +342,19 @@ def test_defect_3_progress_messages_do_not_grow_with_the_graph(server):
 def test_defect_10_a_run_has_one_end(server):
     async def check():
         async with listening(server, "end") as ws:
-            await submit(server, {"1": {"class_type": "Misbehave", "inputs": {}},
-                                  "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}, client_id="end")  # fmt: skip
-            ends = [kind for kind in kinds(await hear(ws)) if kind in ("execution_success", "execution_error",
-                                                                       "execution_interrupted")]  # fmt: skip
+            await submit(
+                server,
+                {
+                    "1": {"class_type": "Misbehave", "inputs": {}},
+                    "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+                },
+                client_id="end",
+            )
+            ends = [
+                kind
+                for kind in kinds(await hear(ws))
+                if kind in ("execution_success", "execution_error", "execution_interrupted")
+            ]
             assert ends == ["execution_error"]
 
     run(check())
@@ -431,8 +456,10 @@ def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
         dead = socket.socket()
         dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         dead.connect(("127.0.0.1", server.port))
-        dead.sendall(b"GET /ws?clientId=both HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")  # fmt: skip
+        dead.sendall(
+            b"GET /ws?clientId=both HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
 
         async def check():
             async with listening(server, "both", max_msg_size=0) as ws:
@@ -460,3 +487,43 @@ def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
 def numbers(server) -> dict[str, float]:
     lines = [line.rsplit(" ", 1) for line in server.get("/metrics").body.decode().splitlines() if line[:1] != "#"]
     return {name: float(value) for name, value in lines}
+
+
+@pytest.mark.parametrize("how, expected", [("none", False), ("latent2rgb", True), ("taesd", True), ("auto", True)])
+def test_a_prompt_that_wants_no_previews_gets_none(server, how, expected):
+    async def check():
+        async with listening(server, "m") as ws:
+            await ws.send_str(json.dumps(FLAGS))
+            await hear(ws, "feature_flags")
+            await submit(server, steps(f"method {how}", 6, 0.1), client_id="m", extra_data={"preview_method": how})
+            assert any(isinstance(message, bytes) for message in await hear(ws)) is expected
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [("/queue", {"delete": ["waits"]}), ("/queue", {"clear": True}), ("/jobs/cancel", {"job_ids": ["waits"]})],
+)
+def test_cancelling_a_job_that_waits_leaves_the_display_of_the_running_one_alone(server, graph, path, body):
+    """To the editor an `execution_interrupted` is the end of what runs."""
+
+    async def check():
+        async with listening(server, "d") as ws:
+            await submit(server, steps(f"display {path} {body}", 8, 0.1), client_id="d")
+            await hear(ws, "progress")
+            await submit(server, graph(1), client_id="d", prompt_id="waits")
+            await asyncio.to_thread(server.post, path, body)
+            found = await hear(ws)
+            assert "execution_interrupted" not in kinds(found) and kinds(found)[-2] == "execution_success"
+            left = [
+                item["data"]["status"]["exec_info"]["queue_remaining"]
+                for item in found
+                if isinstance(item, dict) and item["type"] == "status"
+            ]
+            assert 2 in left and 1 in left, "that it has left the queue is told by the status"
+        log = await asyncio.to_thread(server.get, "/prompts/waits/events")
+        assert [event["type"] for event in log.json["events"]] == ["execution_interrupted"]
+        await asyncio.to_thread(server.post, "/history", {"delete": ["waits"]})
+
+    run(check())

@@ -31,7 +31,8 @@ class ProgressBar:
 
 
 def show_preview(context, preview):
-    """(format, Pillow image, largest side): a PNG in full size is a result of the node, anything else a look at its work."""
+    """(format, Pillow image, largest side): a PNG in full size is a result of the node, anything else a look at its
+    work."""
     kind, image, largest = preview
     kind = "PNG" if str(kind).upper() == "PNG" else "JPEG"
     image = image.copy()  # the pack may go on with it
@@ -145,8 +146,9 @@ def get_tiled_scale_steps(width, height, tile_x, tile_y, overlap):
     return math.ceil(height / (tile_y - overlap)) * math.ceil(width / (tile_x - overlap))
 
 
-def tiled_scale(samples, function, tile_x=64, tile_y=64, overlap=8, upscale_amount=4, out_channels=3, output_device="cpu",
-                pbar=None):  # fmt: skip
+def tiled_scale(
+    samples, function, tile_x=64, tile_y=64, overlap=8, upscale_amount=4, out_channels=3, output_device="cpu", pbar=None
+):
     """Apply `function` to overlapping tiles of [B,C,H,W] and blend their seams linearly."""
     import torch
 

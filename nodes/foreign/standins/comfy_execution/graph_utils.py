@@ -6,9 +6,12 @@ from graphflow.spi import current
 def is_link(value):
     """Whether a JSON value is a link: [id, number of the output]."""
     return (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
-        and isinstance(value[1], (int, float)) and not isinstance(value[1], bool)
-    )  # fmt: skip
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], (int, float))
+        and not isinstance(value[1], bool)
+    )
 
 
 class Node:

@@ -12,7 +12,12 @@ workflow = ComfyWorkflowWrapper(file)
 workflow.set_node_param("KSampler", "steps", 3)
 pictures = api.queue_and_wait_images(workflow, "Save Image")
 Path("upload.png").write_bytes(next(iter(pictures.values())))
-print(json.dumps({
-    "images": list(pictures), "heads": [content[:4].hex() for content in pictures.values()],
-    "uploaded": api.upload_image("upload.png"),
-}))  # fmt: skip
+print(
+    json.dumps(
+        {
+            "images": list(pictures),
+            "heads": [content[:4].hex() for content in pictures.values()],
+            "uploaded": api.upload_image("upload.png"),
+        }
+    )
+)

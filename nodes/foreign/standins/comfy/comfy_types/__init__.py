@@ -10,5 +10,12 @@ from .node_typing import (
     InputTypeOptions,
 )
 
-__all__ = ["IO", "CheckLazyMixin", "ComfyNodeABC", "FileLocator", "HiddenInputTypeDict", "InputTypeDict",
-           "InputTypeOptions"]  # fmt: skip
+__all__ = [
+    "IO",
+    "CheckLazyMixin",
+    "ComfyNodeABC",
+    "FileLocator",
+    "HiddenInputTypeDict",
+    "InputTypeDict",
+    "InputTypeOptions",
+]

@@ -20,7 +20,7 @@ class VideoInput(ABC):
 
     @abstractmethod
     def get_components(self):
-        """Its pictures, sound and frame rate."""
+        """Its images, sound and frame rate."""
 
     @abstractmethod
     def save_to(self, path, format="auto", codec="auto", metadata=None):

@@ -1,4 +1,4 @@
-"""Videos: pictures in a row, and files that are passed on. There is no codec here, so neither becomes the other."""
+"""Videos: images in a row, and files that are passed on. There is no codec here, so neither becomes the other."""
 
 import io
 import shutil
@@ -24,7 +24,7 @@ class VideoFromFile(VideoInput):
         return self._file
 
     def get_components(self) -> VideoComponents:
-        raise _no_codec("the pictures of a video file cannot be read")
+        raise _no_codec("the images of a video file cannot be read")
 
     def get_dimensions(self):
         raise _no_codec("the size of a video file cannot be read")
@@ -42,7 +42,7 @@ class VideoFromFile(VideoInput):
 
 
 class VideoFromComponents(VideoInput):
-    """Pictures in a row."""
+    """Images in a row."""
 
     def __init__(self, components: VideoComponents):
         self._components = components
@@ -59,9 +59,16 @@ class VideoFromComponents(VideoInput):
         return float(self._components.images.shape[0] / self._components.frame_rate)
 
     def save_to(self, path, format="auto", codec="auto", metadata=None):
-        raise _no_codec("pictures cannot be written as a video")
+        raise _no_codec("images cannot be written as a video")
 
 
 def _no_codec(message):
-    return GraphFlowError([Problem("no_video_codec", f"{message}: GraphFlow has no video codec",
-                                   hint="a node pack that brings its own (PyAV, OpenCV, ffmpeg) can")])  # fmt: skip
+    return GraphFlowError(
+        [
+            Problem(
+                "no_video_codec",
+                f"{message}: GraphFlow has no video codec",
+                hint="a node pack that brings its own (PyAV, OpenCV, ffmpeg) can",
+            )
+        ]
+    )

@@ -74,7 +74,7 @@ class Input:
 
 
 class InputImpl(Input):
-    """Values of pictures and latents are plain tensors and dicts here."""
+    """Values of images and latents are plain tensors and dicts here."""
 
     VideoFromFile = VideoFromFile
     VideoFromComponents = VideoFromComponents

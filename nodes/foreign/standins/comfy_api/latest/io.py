@@ -7,7 +7,7 @@ from typing import Any
 
 from graphflow import Blocked
 
-# -- small vocabularies ---------------------------------------------------------------------------------------------------
+# -- small vocabularies ----------------------------------------------------------------------------------------------
 
 
 class FolderType(StrEnum):
@@ -26,13 +26,18 @@ class UploadType(StrEnum):
 class RemoteOptions:
     """Where an editor would fetch choices from; kept as it is."""
 
-    def __init__(self, route, refresh_button=True, control_after_refresh="first", timeout=None, max_retries=None,
-                 refresh=None):  # fmt: skip
+    def __init__(
+        self, route, refresh_button=True, control_after_refresh="first", timeout=None, max_retries=None, refresh=None
+    ):
         self.route = route
         self._options = {
-            "route": route, "refresh_button": refresh_button, "control_after_refresh": control_after_refresh,
-            "timeout": timeout, "max_retries": max_retries, "refresh": refresh,
-        }  # fmt: skip
+            "route": route,
+            "refresh_button": refresh_button,
+            "control_after_refresh": control_after_refresh,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "refresh": refresh,
+        }
 
     def as_dict(self):
         return {key: value for key, value in self._options.items() if value is not None}
@@ -69,7 +74,7 @@ class HiddenHolder:
             setattr(self, member.name, values.get(member.name))
 
 
-# -- inputs and outputs ---------------------------------------------------------------------------------------------------
+# -- inputs and outputs ----------------------------------------------------------------------------------------------
 
 
 class Input:
@@ -77,16 +82,37 @@ class Input:
 
     io_type = "*"
 
-    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None, extra_dict=None,
-                 raw_link=None, advanced=None, socketless=None, widget_type=None, force_input=None, **more):  # fmt: skip
+    def __init__(
+        self,
+        id,
+        display_name=None,
+        optional=False,
+        tooltip=None,
+        lazy=None,
+        default=None,
+        extra_dict=None,
+        raw_link=None,
+        advanced=None,
+        socketless=None,
+        widget_type=None,
+        force_input=None,
+        **more,
+    ):
         self.id, self.display_name, self.optional, self.tooltip = id, display_name, optional, tooltip
         self.default = default
         self.options = {
-            "display_name": display_name, "tooltip": tooltip, "lazy": lazy, "default": default, "rawLink": raw_link,
-            "advanced": advanced, "socketless": socketless, "widgetType": widget_type, "forceInput": force_input,
+            "display_name": display_name,
+            "tooltip": tooltip,
+            "lazy": lazy,
+            "default": default,
+            "rawLink": raw_link,
+            "advanced": advanced,
+            "socketless": socketless,
+            "widgetType": widget_type,
+            "forceInput": force_input,
             **{key: value.value if isinstance(value, Enum) else value for key, value in more.items()},
             **(extra_dict or {}),
-        }  # fmt: skip
+        }
 
     def get_io_type(self):
         return self.io_type
@@ -155,8 +181,16 @@ class _IntInput(Int.Input):
     def __init__(
         self, id, *args, display_mode=None, control_after_generate=None, min=None, max=None, step=None, **named
     ):
-        super().__init__(id, *args, min=min, max=max, step=step, display=display_mode,
-                         control_after_generate=control_after_generate, **named)  # fmt: skip
+        super().__init__(
+            id,
+            *args,
+            min=min,
+            max=max,
+            step=step,
+            display=display_mode,
+            control_after_generate=control_after_generate,
+            **named,
+        )
 
 
 class _FloatInput(Float.Input):
@@ -182,16 +216,32 @@ Int.Input, Float.Input, String.Input, Boolean.Input = _IntInput, _FloatInput, _S
 class _ComboInput(Input):
     io_type = "COMBO"
 
-    def __init__(self, id, options=None, *args, upload=None, image_folder=None, remote=None, control_after_generate=None,
-                 default=None, **named):  # fmt: skip
+    def __init__(
+        self,
+        id,
+        options=None,
+        *args,
+        upload=None,
+        image_folder=None,
+        remote=None,
+        control_after_generate=None,
+        default=None,
+        **named,
+    ):
         if isinstance(options, type) and issubclass(options, Enum):
             options = [member.value for member in options]
         flag = {upload.value: True} if isinstance(upload, Enum) else {}
         super().__init__(
-            id, *args, options=list(options or []), default=default.value if isinstance(default, Enum) else default,
-            image_folder=image_folder, control_after_generate=control_after_generate,
-            remote=remote.as_dict() if remote is not None else None, extra_dict=named.pop("extra_dict", {}) | flag, **named,
-        )  # fmt: skip
+            id,
+            *args,
+            options=list(options or []),
+            default=default.value if isinstance(default, Enum) else default,
+            image_folder=image_folder,
+            control_after_generate=control_after_generate,
+            remote=remote.as_dict() if remote is not None else None,
+            extra_dict=named.pop("extra_dict", {}) | flag,
+            **named,
+        )
 
 
 class _ComboOutput(Output):
@@ -220,18 +270,55 @@ class MultiCombo(ComfyType):
 
 
 for _name, _type in {
-    "Image": "IMAGE", "Mask": "MASK", "Latent": "LATENT", "Conditioning": "CONDITIONING", "Sampler": "SAMPLER",
-    "Sigmas": "SIGMAS", "Noise": "NOISE", "Guider": "GUIDER", "Clip": "CLIP", "ControlNet": "CONTROL_NET", "Vae": "VAE",
-    "Model": "MODEL", "ClipVision": "CLIP_VISION", "ClipVisionOutput": "CLIP_VISION_OUTPUT", "StyleModel": "STYLE_MODEL",
-    "Gligen": "GLIGEN", "UpscaleModel": "UPSCALE_MODEL", "LatentUpscaleModel": "LATENT_UPSCALE_MODEL", "Audio": "AUDIO",
-    "Video": "VIDEO", "SVG": "SVG", "LoraModel": "LORA_MODEL", "LossMap": "LOSS_MAP", "Voxel": "VOXEL", "Mesh": "MESH",
-    "File3DAny": "FILE_3D", "Hooks": "HOOKS", "HookKeyframes": "HOOK_KEYFRAMES", "TimestepsRange": "TIMESTEPS_RANGE",
-    "LatentOperation": "LATENT_OPERATION", "FlowControl": "FLOW_CONTROL", "Accumulation": "ACCUMULATION",
-    "Load3DCamera": "LOAD3D_CAMERA", "Load3D": "LOAD_3D", "Load3DAnimation": "LOAD_3D_ANIMATION", "Photomaker": "PHOTOMAKER",
-    "Point": "POINT", "FaceAnalysis": "FACE_ANALYSIS", "BBOX": "BBOX", "SEGS": "SEGS", "AnyType": "*", "Webcam": "WEBCAM",
-    "AudioEncoder": "AUDIO_ENCODER", "AudioEncoderOutput": "AUDIO_ENCODER_OUTPUT", "ModelPatch": "MODEL_PATCH",
-    "ImageCompare": "IMAGECOMPARE", "Tracks": "TRACKS", "WanCameraEmbedding": "WAN_CAMERA_EMBEDDING",
-}.items():  # fmt: skip
+    "Image": "IMAGE",
+    "Mask": "MASK",
+    "Latent": "LATENT",
+    "Conditioning": "CONDITIONING",
+    "Sampler": "SAMPLER",
+    "Sigmas": "SIGMAS",
+    "Noise": "NOISE",
+    "Guider": "GUIDER",
+    "Clip": "CLIP",
+    "ControlNet": "CONTROL_NET",
+    "Vae": "VAE",
+    "Model": "MODEL",
+    "ClipVision": "CLIP_VISION",
+    "ClipVisionOutput": "CLIP_VISION_OUTPUT",
+    "StyleModel": "STYLE_MODEL",
+    "Gligen": "GLIGEN",
+    "UpscaleModel": "UPSCALE_MODEL",
+    "LatentUpscaleModel": "LATENT_UPSCALE_MODEL",
+    "Audio": "AUDIO",
+    "Video": "VIDEO",
+    "SVG": "SVG",
+    "LoraModel": "LORA_MODEL",
+    "LossMap": "LOSS_MAP",
+    "Voxel": "VOXEL",
+    "Mesh": "MESH",
+    "File3DAny": "FILE_3D",
+    "Hooks": "HOOKS",
+    "HookKeyframes": "HOOK_KEYFRAMES",
+    "TimestepsRange": "TIMESTEPS_RANGE",
+    "LatentOperation": "LATENT_OPERATION",
+    "FlowControl": "FLOW_CONTROL",
+    "Accumulation": "ACCUMULATION",
+    "Load3DCamera": "LOAD3D_CAMERA",
+    "Load3D": "LOAD_3D",
+    "Load3DAnimation": "LOAD_3D_ANIMATION",
+    "Photomaker": "PHOTOMAKER",
+    "Point": "POINT",
+    "FaceAnalysis": "FACE_ANALYSIS",
+    "BBOX": "BBOX",
+    "SEGS": "SEGS",
+    "AnyType": "*",
+    "Webcam": "WEBCAM",
+    "AudioEncoder": "AUDIO_ENCODER",
+    "AudioEncoderOutput": "AUDIO_ENCODER_OUTPUT",
+    "ModelPatch": "MODEL_PATCH",
+    "ImageCompare": "IMAGECOMPARE",
+    "Tracks": "TRACKS",
+    "WanCameraEmbedding": "WAN_CAMERA_EMBEDDING",
+}.items():
     globals()[_name] = _make(_name, _type)
 Image, Mask, Latent = globals()["Image"], globals()["Mask"], globals()["Latent"]
 
@@ -257,7 +344,7 @@ class MultiType(ComfyType):
     Input = _MultiTypeInput
 
 
-# -- inputs that depend on what is given ----------------------------------------------------------------------------------
+# -- inputs that depend on what is given -----------------------------------------------------------------------------
 
 
 class MatchType(ComfyType):
@@ -326,8 +413,8 @@ class DynamicCombo(ComfyType):
         io_type = "COMFY_DYNAMICCOMBO_V3"
 
         def __init__(self, id, options, *args, **named):
-            told = [{"key": option.key, "inputs": _groups(option.inputs)} for option in options]
-            super().__init__(id, *args, extra_dict={"options": told}, **named)
+            found = [{"key": option.key, "inputs": _groups(option.inputs)} for option in options]
+            super().__init__(id, *args, extra_dict={"options": found}, **named)
 
 
 class DynamicGroup(ComfyType):
@@ -353,7 +440,7 @@ def _groups(inputs):
     return found
 
 
-# -- nodes ----------------------------------------------------------------------------------------------------------------
+# -- nodes -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -398,7 +485,7 @@ class NodeOutput:
 
 
 class ComfyNode:
-    """A node: `define_schema` says what it is, `execute` does it; both are class methods, and there is no state."""
+    """A node: `define_schema` describes it, `execute` runs it; both are class methods, and there is no state."""
 
     SCHEMA = None
     hidden = HiddenHolder()
@@ -454,18 +541,26 @@ def _old_class(node: type[ComfyNode]) -> type:
 
     outputs = schema.outputs
     body = {
-        "NODE_ID": schema.node_id, "DISPLAY_NAME": schema.display_name or schema.node_id, "CATEGORY": schema.category,
-        "DESCRIPTION": schema.description, "INPUT_TYPES": classmethod(input_types), "FUNCTION": "execute",
+        "NODE_ID": schema.node_id,
+        "DISPLAY_NAME": schema.display_name or schema.node_id,
+        "CATEGORY": schema.category,
+        "DESCRIPTION": schema.description,
+        "INPUT_TYPES": classmethod(input_types),
+        "FUNCTION": "execute",
         "execute": execute_async if inspect.iscoroutinefunction(node.execute) else execute,
         "RETURN_TYPES": tuple(out.get_io_type() for out in outputs),
         "RETURN_NAMES": tuple(out.display_name or out.get_io_type() for out in outputs),
         "OUTPUT_IS_LIST": tuple(out.is_output_list for out in outputs),
         "OUTPUT_TOOLTIPS": tuple(out.tooltip or "" for out in outputs),
         "OUTPUT_MATCHTYPES": tuple(out.template.template_id if out.template else None for out in outputs),
-        "OUTPUT_NODE": schema.is_output_node, "INPUT_IS_LIST": schema.is_input_list,
-        "NOT_IDEMPOTENT": schema.not_idempotent, "DEPRECATED": schema.is_deprecated, "EXPERIMENTAL": schema.is_experimental,
-        "API_NODE": schema.is_api_node, "DEV_ONLY": schema.is_dev_only,
-    }  # fmt: skip
+        "OUTPUT_NODE": schema.is_output_node,
+        "INPUT_IS_LIST": schema.is_input_list,
+        "NOT_IDEMPOTENT": schema.not_idempotent,
+        "DEPRECATED": schema.is_deprecated,
+        "EXPERIMENTAL": schema.is_experimental,
+        "API_NODE": schema.is_api_node,
+        "DEV_ONLY": schema.is_dev_only,
+    }
     for name, old in _HOOKS.items():
         if hasattr(node, name):
             body[old] = getattr(node, name)
@@ -496,9 +591,9 @@ def _told(given, cls):
         return (given,)
     if given.block_execution is not None:
         return Blocked(given.block_execution)
-    told = {"result": tuple(given.args)}
+    answer = {"result": tuple(given.args)}
     if given.ui is not None:
-        told["ui"] = given.ui if isinstance(given.ui, dict) else given.ui.as_dict()
+        answer["ui"] = given.ui if isinstance(given.ui, dict) else given.ui.as_dict()
     if given.expand is not None:
-        told["expand"] = given.expand
-    return told
+        answer["expand"] = given.expand
+    return answer

@@ -50,7 +50,7 @@ def to_pillow(image):
 
 
 class ImageSaveHelper:
-    """Writes pictures with the workflow embedded."""
+    """Writes images with the workflow embedded."""
 
     @staticmethod
     def save_images(images, filename_prefix, folder_type, cls=None, compress_level=4):

@@ -20,7 +20,7 @@ class VideoCodec(StrEnum):
 
 @dataclass
 class VideoComponents:
-    """Pictures [B,H,W,C], how many of them a second shows, and what is heard."""
+    """Images [B,H,W,C], how many of them a second shows, and what is heard."""
 
     images: Any
     frame_rate: Fraction

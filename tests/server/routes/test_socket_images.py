@@ -100,14 +100,14 @@ def test_a_client_that_reads_slowly_gets_every_picture_between_the_states_where_
 
 
 def test_a_client_that_cannot_be_given_all_its_pictures_is_cut_off_and_keeps_no_more_memory(monkeypatch):
-    monkeypatch.setattr(listeners, "MOST_PICTURES", 10_000)
+    monkeypatch.setattr(listeners, "MOST_IMAGES", 10_000)
 
     async def check():
         listener = Listener("c", Outbox(1000))
         listener.begin({})
         for _ in range(5):
-            listener.tell(
-                QueueEvent("p", None, "picture", '{"node_id": "1", "image_type": "image/png"}', "c", b"x" * 4000)
+            listener.notify(
+                QueueEvent("p", None, "image", '{"node_id": "1", "image_type": "image/png"}', "c", b"x" * 4000)
             )
         assert listener.outbox.was_slow.is_set() and listener.outbox.size < 10_000
 

@@ -1,0 +1,76 @@
+r"""A large image or latent through a network that takes small ones: tile by tile, blended where tiles overlap.
+
+.. math:: y = \frac{\sum_i w_i \, f(x_i)}{\sum_i w_i}, \qquad
+          w_i(p) = \prod_{axes} \min(1, (p + 1) / r) \cdot \min(1, (n - p) / r)
+
+`p` is the place in a tile of `n` cells, `r` the overlap in cells of the output: linear ramps on all edges. Where one tile
+alone covers a cell they cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["in_tiles", "tile_count"]
+
+
+def in_tiles(
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    tile: tuple[int, int],
+    overlap: int,
+    scale: Fraction,
+    on_tile: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """`call` on x [..., h, w] in tiles of (rows, columns), which overlap by so many; the result is `scale` times as large.
+
+    `call` gives float32 [..., scale * rows, scale * columns] on the CPU. `on_tile` hears of each tile when it is done, and
+    may raise to stop.
+    """
+    import torch
+
+    height, width = x.shape[-2:]
+    total = weights = None
+    for (top, rows), (left, columns) in product(_spans(height, tile[0], overlap), _spans(width, tile[1], overlap)):
+        part = call(x[..., top : top + rows, left : left + columns])
+        if total is None or weights is None:
+            total = torch.zeros(*part.shape[:-2], int(height * scale), int(width * scale))
+            weights = torch.zeros(int(height * scale), int(width * scale))
+        weight = _ramp(part.shape[-2], overlap * scale)[:, None] * _ramp(part.shape[-1], overlap * scale)
+        at = (slice(int(top * scale), int(top * scale) + part.shape[-2]),
+              slice(int(left * scale), int(left * scale) + part.shape[-1]))  # fmt: skip
+        total[(..., *at)] += weight * part
+        weights[at] += weight
+        on_tile()
+    assert total is not None and weights is not None
+    return total / weights
+
+
+def tile_count(height: int, width: int, tile: tuple[int, int], overlap: int) -> int:
+    """How many tiles there are."""
+    return sum(1 for _ in _spans(height, tile[0], overlap)) * sum(1 for _ in _spans(width, tile[1], overlap))
+
+
+def _spans(size: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of the tiles along a side; the last one ends where the side does."""
+    if size <= tile:
+        yield 0, size
+        return
+    step = max(1, tile - overlap)
+    for start in range(0, size - tile, step):
+        yield start, tile
+    yield size - tile, tile
+
+
+def _ramp(size: int, length: Fraction) -> Tensor:
+    import torch
+
+    place = torch.arange(1, size + 1, dtype=torch.float32)
+    length_ = max(1.0, float(length))
+    return (place / length_).clamp(max=1.0) * (place.flip(0) / length_).clamp(max=1.0)

@@ -1,0 +1,142 @@
+"""Before a run: a file that is not what its loader loads, cannot run or is damaged is a Problem at its node and input."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from graphflow_nodes.files.folders import BUILTIN
+from safetensors.torch import load_file, save_file
+
+import graphflow as gf
+
+spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
+sparse = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sparse)
+
+LOADERS = {
+    "checkpoints": ("CheckpointLoaderSimple", "ckpt_name"),
+    "diffusion_models": ("UNETLoader", "unet_name"),
+    "vae": ("VAELoader", "vae_name"),
+    "text_encoders": ("CLIPLoader", "clip_name"),
+}
+FLUX = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,), "img_in.weight": (3072, 64)}
+LORA = {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 2048),
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_up.weight": (640, 8)}  # fmt: skip
+VAE = {"decoder.conv_in.weight": (512, 4, 3, 3), "decoder.mid.block_1.norm1.weight": (512,)}
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+CLIP = {"text_model.encoder.layers.0.mlp.fc1.weight": (3072, 768)}
+
+
+@pytest.fixture
+def problems(tmp_path):
+    """The problems of a loader with a file, found without running anything."""
+
+    def look(folder, name, content=None):
+        path = tmp_path / folder / name
+        if isinstance(content, bytes):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        elif content is not None:
+            sparse.write(path, content)
+        kind, input_name = LOADERS[folder]
+        loader = {"class_type": kind, "inputs": {input_name: name}}
+        with gf.Engine(settings=gf.Settings(models=(tmp_path,))) as engine:
+            found = [
+                problem for problem in engine.validate(gf.Workflow.from_json({"4": loader})) if problem.node == "4"
+            ]
+        assert all((problem.node, problem.input) == ("4", input_name) for problem in found)
+        return " ".join(f"{problem.message}; {problem.hint}" for problem in found)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("folder", "content", "what"),
+    [
+        ("checkpoints", LORA, "is a LoRA for Stable Diffusion XL, not a checkpoint; LoraLoader loads it from models/loras"),
+        ("checkpoints", VAE, "(Stable Diffusion, SDXL), not a checkpoint; VAELoader loads it from models/vae"),
+        ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell), which is recognised, but does not run yet"),
+        ("diffusion_models", FLUX, "does not run yet; what runs: Stable Diffusion 1.x, "),
+        ("diffusion_models", CLIP, "is a text encoder: CLIP-L, not a diffusion model; CLIPLoader loads it from models/text_encoders"),
+        ("vae", LORA, "is a LoRA for Stable Diffusion XL, not a VAE"),
+        ("vae", FLUX, "is a diffusion model of FLUX.1 (schnell), not a VAE"),
+        ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "does not run yet"),
+        ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "does not run yet"),
+        ("text_encoders", VAE, "not a text encoder; VAELoader loads it"),
+        ("checkpoints", {"x": (3,)}, "holds no checkpoint that is known; look what it is: graphflow identify a.safetensors"),
+        ("checkpoints", {"emb_params": (2, 768)}, "not a checkpoint; put it into models/embeddings"),
+    ],
+)  # fmt: skip
+def test_a_file_that_the_loader_cannot_load_is_named_with_what_loads_it(problems, folder, content, what):
+    assert what in problems(folder, "a.safetensors", content)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html><html>", "web.ckpt cannot be read: it is a web page, not a model"),
+        (LFS, "it is a Git LFS pointer, not the file itself; fetch the file"),
+        (b"", "it is empty; download it again"),
+        (b"\x10\0\0\0\0\0\0\0{", "in the middle of its header"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_model_is_named(problems, content, what):
+    assert what in problems("checkpoints", "web.ckpt", content)
+
+
+def test_the_model_in_the_package_has_no_problems(problems):
+    assert problems("checkpoints", "graphflow-tiny") == ""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the small model as a diffusers folder of the user."""
+    return shutil.copytree(BUILTIN / "graphflow-tiny", tmp_path / "checkpoints" / "mine")
+
+
+UNET = "unet/diffusion_pytorch_model"
+
+
+def test_a_variant_beside_a_pickle_and_notes_of_macos_are_no_problem(problems, folder):
+    torch.save(load_file(folder / f"{UNET}.safetensors"), folder / f"{UNET}.bin")
+    (folder / f"{UNET}.safetensors").rename(folder / f"{UNET}.fp16.safetensors")
+    (folder / "unet" / "._diffusion_pytorch_model.safetensors").write_bytes(b"\0\5\26\7" + bytes(200))
+    assert problems("checkpoints", "mine") == ""
+
+
+def test_a_folder_whose_part_has_no_weights_is_named(problems, folder):
+    (folder / f"{UNET}.safetensors").unlink()
+    assert "unet cannot be read: it has no weights (.safetensors or .bin)" in problems("checkpoints", "mine")
+
+
+def test_a_folder_whose_weights_were_cut_is_named(problems, folder):
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "diffusion_pytorch_model.safetensors cannot be read: it ends after" in problems("checkpoints", "mine")
+
+
+def test_a_checkpoint_without_a_vae_is_a_problem_only_where_a_vae_is_loaded_from_it(problems, tmp_path):
+    parts = {"model.diffusion_model": "unet", "cond_stage_model.transformer": "text_encoder"}
+    weights = {
+        f"{prefix}.{name}": tensor
+        for prefix, part in parts.items()
+        for file in (BUILTIN / "graphflow-tiny" / part).glob("*.safetensors")
+        for name, tensor in load_file(file).items()
+    }
+    for place in ("checkpoints", "vae"):
+        (tmp_path / place).mkdir()
+        save_file(weights, tmp_path / place / "no_vae.safetensors")
+    assert problems("checkpoints", "no_vae.safetensors") == ""
+    assert "no_vae.safetensors is a" in (said := problems("vae", "no_vae.safetensors")) and "has no VAE" in said
+
+
+def test_a_model_in_a_number_format_that_is_not_read_is_named_before_the_run(problems, tmp_path):
+    clip = tmp_path / "text_encoders" / "a.safetensors"
+    layer = "text_model.encoder.layers.0.mlp.fc1"
+    sparse.write(clip, CLIP | {f"{layer}.weight": ("U8", (3072, 384)), f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
+                               f"{layer}.weight_scale_2": ("F32", ())})  # fmt: skip
+    assert "holds weights stored as nvfp4 without a note, which are not read yet" in problems(
+        "text_encoders", "a.safetensors"
+    )
