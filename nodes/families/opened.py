@@ -27,9 +27,9 @@ ENCODERS: Mapping[str, Family] = {"l": SD1, "h": SD2, "g": SDXL_REFINER}
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The handles of a file; None where it has no such part."""
+    """The handles of a file; None where it has no text encoders, or no VAE."""
 
-    model: Model | None
+    model: Model
     clip: Clip | None
     vae: Vae | None
 
