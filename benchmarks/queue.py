@@ -99,10 +99,10 @@ async def here(root: Path, queued: int) -> None:
         slow = {"1": {"class_type": "Steps", "inputs": {"text": "x", "steps": 10_000, "seconds": 0.01}},
                 "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
         await queue.submit(Submission(slow, front=True))
-        queue.resume()
+        await queue.resume()
         while not queue.counts.running:
             await asyncio.sleep(0.05)
-        queue.pause()
+        await queue.pause()
         stop = asyncio.Event()
         lateness = asyncio.create_task(watch_loop(stop))
         for limit in (100, 1000):

@@ -1,4 +1,4 @@
-"""What a run tells the world, in the order in which it happens."""
+"""The events of a run, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Event:
     def to_json(self) -> dict[str, Any]:
-        """One JSON object; pictures are left out."""
+        """One JSON object; images are left out."""
         body = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("preview", "make")}
         if body.get("display", "") is None:
             del body["display"]
@@ -68,7 +68,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True)
 class Picture(Event):
-    """A picture that a node shows and that is in no file."""
+    """An image that a node shows and that is not in a file."""
 
     node: str
     make: Callable[[], bytes]
@@ -121,7 +121,7 @@ class NodeError(Event):
 
 @dataclass(frozen=True, slots=True)
 class Message(Event):
-    """Something that a node tells whoever listens, in words of its own."""
+    """A message of a node to whoever listens, of a type of its own."""
 
     node: str
     type: str

@@ -1,4 +1,4 @@
-"""What is wrong, where, and how to mend it: errors are values first, exceptions carry them."""
+"""Problems: what is wrong, where, and how to mend it. Errors are values first, exceptions carry them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Problem:
 
 
 class GraphFlowError(Exception):
-    """Base of all errors of this library; `problems` says everything there is to say."""
+    """Base of all errors of this library; `problems` are what was found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))

@@ -16,7 +16,7 @@ __all__ = ["Registry"]
 
 
 class Registry(dict[str, NodeType]):
-    """Node types by name. `problems` says which packs could not be loaded, and why."""
+    """Node types by name. `problems`: which packs could not be loaded, and why."""
 
     def __init__(self, types: Mapping[str, NodeType] | Iterable[object] = ()) -> None:
         super().__init__()
@@ -83,7 +83,10 @@ def _from_entry_points() -> tuple[dict[str, NodeType], dict[str, int], tuple[Pro
             registry.add_module(point.load(), point.name)
         except Exception as error:
             registry.problems.append(
-                Problem("pack_failed", f"the node pack {point.name!r} did not load: {error}",
-                        hint=traceback.format_exc(limit=-1).strip())
-            )  # fmt: skip
+                Problem(
+                    "pack_failed",
+                    f"the node pack {point.name!r} did not load: {error}",
+                    hint=traceback.format_exc(limit=-1).strip(),
+                )
+            )
     return dict(registry), registry.packs, tuple(registry.problems)

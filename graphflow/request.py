@@ -1,4 +1,4 @@
-"""What a caller asks for: the workflow to run, and the nodes whose results are wanted."""
+"""The request of a caller: the workflow to run, and the nodes whose results are wanted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,15 @@ def workflow_of(source: Source, infos: NodeInfos | None = None) -> Workflow:
         return source
     if isinstance(source, (str, Path, Mapping)) or hasattr(source, "workflow"):
         return as_workflow(source, infos)
-    raise InvalidWorkflow([
-        Problem("not_a_workflow", f"found {show(source)}, expected a workflow",
-                hint="give a Workflow, a Graph, the data of a JSON file, or the name of a workflow file")
-    ])  # fmt: skip
+    raise InvalidWorkflow(
+        [
+            Problem(
+                "not_a_workflow",
+                f"found {show(source)}, expected a workflow",
+                hint="give a Workflow, a Graph, the data of a JSON file, or the name of a workflow file",
+            )
+        ]
+    )
 
 
 def name_of(target: object) -> str:
@@ -44,10 +49,15 @@ def name_of(target: object) -> str:
     found = getattr(target, "node_id", None)
     if isinstance(found, str):
         return found
-    raise InvalidWorkflow([
-        Problem("not_a_node", f"found {show(target)}, expected a node",
-                hint="name a node by its id, title or type, or give the node of the graph itself")
-    ])  # fmt: skip
+    raise InvalidWorkflow(
+        [
+            Problem(
+                "not_a_node",
+                f"found {show(target)}, expected a node",
+                hint="name a node by its id, title or type, or give the node of the graph itself",
+            )
+        ]
+    )
 
 
 def names_of(targets: Targets | None) -> tuple[str, ...] | None:

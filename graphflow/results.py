@@ -1,4 +1,4 @@
-"""What a run gave: the outputs, files and messages of its nodes. They show themselves in a notebook."""
+"""The results of a run: the outputs, files and messages of its nodes. They show themselves in a notebook."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Result:
     """Nodes that did not have to run."""
     seconds: float = 0.0
     models: tuple[ModelEvent, ...] = ()
-    """What devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
+    """The models that devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
 
     def __getitem__(self, node: Target) -> NodeResult:
         name = name_of(node)

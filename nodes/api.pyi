@@ -13,15 +13,94 @@ class ClipVision(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class Float(Value): ...
+class Guider(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
 class Latent(Value): ...
 class Mask(Value): ...
 class Model(Value): ...
+class Noise(Value): ...
+class Sampler(Value): ...
+class Sigmas(Value): ...
 class String(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
+
+class _AddNoise(Latent):
+    model: Place
+    noise: Place
+    sigmas: Place
+    latent_image: Place
+    LATENT: Latent
+def AddNoise(
+    *,
+    model: Model,
+    noise: Noise,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _AddNoise:
+    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
+    ...
+
+class _AlignYourStepsScheduler(Sigmas):
+    model_type: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def AlignYourStepsScheduler(
+    *,
+    model_type: Literal['SD1', 'SDXL', 'SVD'] | Combo | String = 'SD1',
+    steps: int | Int = 10,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _AlignYourStepsScheduler:
+    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of steps.
+
+    `steps`: 1 to 10000
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _BasicGuider(Guider):
+    model: Place
+    conditioning: Place
+    GUIDER: Guider
+def BasicGuider(
+    *,
+    model: Model,
+    conditioning: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BasicGuider:
+    """Only a positive, without guidance: for models that were distilled to need none."""
+    ...
+
+class _BasicScheduler(Sigmas):
+    model: Place
+    scheduler: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def BasicScheduler(
+    *,
+    model: Model,
+    scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'simple',
+    steps: int | Int = 20,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BasicScheduler:
+    """A named schedule over the model's own levels; below 1, `denoise` gives the last steps of a longer one.
+
+    `scheduler`: how the noise is spread over the steps
+    `steps`: 1 to 10000; steps from noise to image
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
 
 class _BatchImagesNode(Image):
     IMAGE: Image
@@ -33,6 +112,67 @@ def BatchImagesNode(
     **inputs: Any,
 ) -> _BatchImagesNode:
     """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    ...
+
+class _BetaSamplingScheduler(Sigmas):
+    model: Place
+    steps: Place
+    alpha: Place
+    beta: Place
+    SIGMAS: Sigmas
+def BetaSamplingScheduler(
+    *,
+    model: Model,
+    steps: int | Int = 20,
+    alpha: float | Float | Int = 0.6,
+    beta: float | Float | Int = 0.6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BetaSamplingScheduler:
+    """The model's levels at quantiles of a Beta distribution (arXiv 2407.12173).
+
+    `steps`: 1 to 10000; steps from noise to image
+    `alpha`: 0.0 to 50.0
+    `beta`: 0.0 to 50.0
+    """
+    ...
+
+class _CFGGuider(Guider):
+    model: Place
+    positive: Place
+    negative: Place
+    cfg: Place
+    GUIDER: Guider
+def CFGGuider(
+    *,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float | Float | Int = 8.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGGuider:
+    """Classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _CFGNorm(Model):
+    model: Place
+    strength: Place
+    patched_model: Model
+def CFGNorm(
+    *,
+    model: Model,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGNorm:
+    """A guided answer is nowhere longer than the one with the prompt.
+
+    `strength`: 0.0 to 100.0
+    """
     ...
 
 class _CLIPLoader(Clip):
@@ -349,6 +489,44 @@ def DPRandomGenerator(
     """
     ...
 
+class _DisableNoise(Noise):
+    NOISE: Noise
+def DisableNoise(
+    *,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DisableNoise:
+    """No noise: for the second part of a run. Samplers that add noise of their own draw it from seed 0."""
+    ...
+
+class _DualCFGGuider(Guider):
+    model: Place
+    cond1: Place
+    cond2: Place
+    negative: Place
+    cfg_conds: Place
+    cfg_cond2_negative: Place
+    style: Place
+    GUIDER: Guider
+def DualCFGGuider(
+    *,
+    model: Model,
+    cond1: Conditioning,
+    cond2: Conditioning,
+    negative: Conditioning,
+    cfg_conds: float | Float | Int = 8.0,
+    cfg_cond2_negative: float | Float | Int = 8.0,
+    style: Literal['regular', 'nested'] | Combo | String = 'regular',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualCFGGuider:
+    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the image.
+
+    `cfg_conds`: 0.0 to 100.0; the weight from cond2 to cond1
+    `cfg_cond2_negative`: 0.0 to 100.0; the weight from the negative to cond2
+    """
+    ...
+
 class _DualCLIPLoader(Clip):
     clip_name1: Place
     clip_name2: Place
@@ -365,6 +543,30 @@ def DualCLIPLoader(
     title: str | None = None,
 ) -> _DualCLIPLoader:
     """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+    ...
+
+class _DualModelGuider(Guider):
+    model: Place
+    model_negative: Place
+    positive: Place
+    cfg: Place
+    negative: Place
+    GUIDER: Guider
+def DualModelGuider(
+    *,
+    model: Model,
+    model_negative: Model | None = None,
+    positive: Conditioning,
+    cfg: float | Float | Int = 4.0,
+    negative: Conditioning | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualModelGuider:
+    """Guidance away from another model's answer. Without a negative that model is asked without text; without another
+    model it is this one.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
     ...
 
 class _EmptyImage(Image):
@@ -435,6 +637,52 @@ def EmptySD3LatentImage(
     """
     ...
 
+class _ExponentialScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    SIGMAS: Sigmas
+def ExponentialScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ExponentialScheduler:
+    """Evenly spaced in the logarithm of sigma.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    """
+    ...
+
+class _ExtendIntermediateSigmas(Sigmas):
+    sigmas: Place
+    steps: Place
+    start_at_sigma: Place
+    end_at_sigma: Place
+    spacing: Place
+    SIGMAS: Sigmas
+def ExtendIntermediateSigmas(
+    *,
+    sigmas: Sigmas,
+    steps: int | Int = 2,
+    start_at_sigma: float | Float | Int = -1.0,
+    end_at_sigma: float | Float | Int = 12.0,
+    spacing: Literal['linear', 'cosine', 'sine'] | Combo | String = 'linear',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ExtendIntermediateSigmas:
+    """More levels between those of a range.
+
+    `steps`: 1 to 100; steps in place of one
+    `start_at_sigma`: -1.0 to 20000.0; below 0: from the first level on
+    `end_at_sigma`: 0.0 to 20000.0
+    """
+    ...
+
 class _FeatherMask(Mask):
     mask: Place
     left: Place
@@ -458,6 +706,39 @@ def FeatherMask(
     `top`: 0 to 16384
     `right`: 0 to 16384
     `bottom`: 0 to 16384
+    """
+    ...
+
+class _FlipSigmas(Sigmas):
+    sigmas: Place
+    SIGMAS: Sigmas
+def FlipSigmas(
+    *,
+    sigmas: Sigmas,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FlipSigmas:
+    """Backwards, to find the noise of an image step by step; a first level of 0 becomes 0.0001."""
+    ...
+
+class _Flux2Scheduler(Sigmas):
+    steps: Place
+    width: Place
+    height: Place
+    SIGMAS: Sigmas
+def Flux2Scheduler(
+    *,
+    steps: int | Int = 20,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Flux2Scheduler:
+    """FLUX.2's schedule for the size of an image, in pixels, and the number of steps.
+
+    `steps`: 1 to 4096
+    `width`: 16 to 16384
+    `height`: 16 to 16384
     """
     ...
 
@@ -562,6 +843,33 @@ def GrowMask(
     Around it is a diamond with `tapered_corners`, a square without.
 
     `expand`: -16384 to 16384
+    """
+    ...
+
+class _Ideogram4Scheduler(Sigmas):
+    steps: Place
+    width: Place
+    height: Place
+    mu: Place
+    std: Place
+    SIGMAS: Sigmas
+def Ideogram4Scheduler(
+    *,
+    steps: int | Int = 20,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    mu: float | Float | Int = 0.0,
+    std: float | Float | Int = 1.75,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Ideogram4Scheduler:
+    """Ideogram 4's schedule: quantiles of a logit-normal distribution for the size of an image, in pixels.
+
+    `steps`: 1 to 200
+    `width`: 256 to 8192
+    `height`: 256 to 8192
+    `mu`: -10.0 to 10.0
+    `std`: 0.1 to 5.0
     """
     ...
 
@@ -1183,6 +1491,98 @@ def KSamplerAdvanced(
     """
     ...
 
+class _KSamplerSelect(Sampler):
+    sampler_name: Place
+    SAMPLER: Sampler
+def KSamplerSelect(
+    *,
+    sampler_name: str | Combo | String = 'euler',
+    id: str | None = None,
+    title: str | None = None,
+) -> _KSamplerSelect:
+    """A sampler by its name."""
+    ...
+
+class _KarrasScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    rho: Place
+    SIGMAS: Sigmas
+def KarrasScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    rho: float | Float | Int = 7.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _KarrasScheduler:
+    """EDM's schedule (arXiv 2206.00364, equation 5): evenly spaced after the root of order `rho`.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `rho`: 0.0 to 100.0
+    """
+    ...
+
+class _LTXVScheduler(Sigmas):
+    steps: Place
+    max_shift: Place
+    base_shift: Place
+    stretch: Place
+    terminal: Place
+    latent: Place
+    SIGMAS: Sigmas
+def LTXVScheduler(
+    *,
+    steps: int | Int = 20,
+    max_shift: float | Float | Int = 2.05,
+    base_shift: float | Float | Int = 0.95,
+    stretch: bool | Boolean = True,
+    terminal: float | Float | Int = 0.1,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVScheduler:
+    """LTX-Video's schedule for the number of cells of a latent (4096 without one).
+
+    `steps`: 1 to 10000; steps from noise to image
+    `max_shift`: 0.0 to 100.0
+    `base_shift`: 0.0 to 100.0
+    `stretch`: stretch the levels so that the last one but 0 is `terminal`
+    `terminal`: 0.0 to 0.99
+    """
+    ...
+
+class _LaplaceScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    mu: Place
+    beta: Place
+    SIGMAS: Sigmas
+def LaplaceScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    mu: float | Float | Int = 0.0,
+    beta: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LaplaceScheduler:
+    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in 0.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `mu`: -10.0 to 10.0
+    `beta`: 0.0 to 10.0
+    """
+    ...
+
 class _LatentAdd(Latent):
     samples1: Place
     samples2: Place
@@ -1588,6 +1988,18 @@ def LoadLatent(
     """Read a latent of the input folder that SaveLatent has written."""
     ...
 
+class _ManualSigmas(Sigmas):
+    sigmas: Place
+    SIGMAS: Sigmas
+def ManualSigmas(
+    *,
+    sigmas: str | Combo | String = '1, 0.5',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ManualSigmas:
+    """The numbers of a text, in order."""
+    ...
+
 class _MaskComposite(Mask):
     destination: Place
     source: Place
@@ -1637,6 +2049,159 @@ def MaskToImage(
     """A mask as a grey picture."""
     ...
 
+class _ModelMergeAdd(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeAdd(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeAdd:
+    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
+    ...
+
+class _ModelMergeSimple(Model):
+    model1: Place
+    model2: Place
+    ratio: Place
+    MODEL: Model
+def ModelMergeSimple(
+    *,
+    model1: Model,
+    model2: Model,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSimple:
+    """Mix two models of one family, weight by weight; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSubtract(Model):
+    model1: Place
+    model2: Place
+    multiplier: Place
+    MODEL: Model
+def ModelMergeSubtract(
+    *,
+    model1: Model,
+    model2: Model,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSubtract:
+    """The difference of two models, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _ModelSamplingAuraFlow(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingAuraFlow(
+    *,
+    model: Model,
+    shift: float | Float | Int = 1.73,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingAuraFlow:
+    """The same for families whose files were made with this node (AuraFlow, Qwen-Image, Z-Image, Lumina 2).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
+class _ModelSamplingContinuousEDM(Model):
+    model: Place
+    sampling: Place
+    sigma_max: Place
+    sigma_min: Place
+    MODEL: Model
+def ModelSamplingContinuousEDM(
+    *,
+    model: Model,
+    sampling: Literal['v_prediction', 'edm', 'eps'] | Combo | String = 'v_prediction',
+    sigma_max: float | Float | Int = 120.0,
+    sigma_min: float | Float | Int = 0.002,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingContinuousEDM:
+    """State that a model was trained on any noise level between two (EDM, arXiv 2206.00364), and what it answers.
+
+    `sigma_max`: 0.0 to 1000.0
+    `sigma_min`: 0.0 to 1000.0
+    """
+    ...
+
+class _ModelSamplingDiscrete(Model):
+    model: Place
+    sampling: Place
+    zsnr: Place
+    MODEL: Model
+def ModelSamplingDiscrete(
+    *,
+    model: Model,
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0'] | Combo | String = 'eps',
+    zsnr: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingDiscrete:
+    """State what a model answers (noise, velocity, the clean latent), where its file does not.
+
+    `zsnr`: its noise levels reach pure noise (zero terminal signal-to-noise ratio, arXiv 2305.08891).
+    """
+    ...
+
+class _ModelSamplingFlux(Model):
+    model: Place
+    max_shift: Place
+    base_shift: Place
+    width: Place
+    height: Place
+    MODEL: Model
+def ModelSamplingFlux(
+    *,
+    model: Model,
+    max_shift: float | Float | Int = 1.15,
+    base_shift: float | Float | Int = 0.5,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingFlux:
+    """Shift the noise levels of FLUX by the size of the image.
+
+    `max_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `base_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    """
+    ...
+
+class _ModelSamplingSD3(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingSD3(
+    *,
+    model: Model,
+    shift: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingSD3:
+    """Shift the noise levels of a flow model (SD 3, arXiv 2403.03206, equation 23).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
 class _Morphology(Image):
     image: Place
     operation: Place
@@ -1656,6 +2221,114 @@ def Morphology(
     takes away, `bottom_hat` what closing adds.
 
     `kernel_size`: 3 to 999
+    """
+    ...
+
+class _OptimalStepsScheduler(Sigmas):
+    model_type: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def OptimalStepsScheduler(
+    *,
+    model_type: Literal['FLUX', 'Wan', 'Chroma'] | Combo | String = 'FLUX',
+    steps: int | Int = 20,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _OptimalStepsScheduler:
+    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of steps.
+
+    `steps`: 3 to 1000
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _PerpNeg(Model):
+    model: Place
+    empty_conditioning: Place
+    neg_scale: Place
+    MODEL: Model
+def PerpNeg(
+    *,
+    model: Model,
+    empty_conditioning: Conditioning,
+    neg_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerpNeg:
+    """Lead away only from what of the negative is not in the positive (Perp-Neg, arXiv 2304.04968).
+
+    `empty_conditioning` is that of an empty prompt.
+
+    `neg_scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PerpNegGuider(Guider):
+    model: Place
+    positive: Place
+    negative: Place
+    empty_conditioning: Place
+    cfg: Place
+    neg_scale: Place
+    GUIDER: Guider
+def PerpNegGuider(
+    *,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    empty_conditioning: Conditioning,
+    cfg: float | Float | Int = 8.0,
+    neg_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerpNegGuider:
+    """Perp-Neg (arXiv 2304.04968): of the negative only what is perpendicular to the positive counts.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `neg_scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PerturbedAttentionGuidance(Model):
+    model: Place
+    scale: Place
+    MODEL: Model
+def PerturbedAttentionGuidance(
+    *,
+    model: Model,
+    scale: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerturbedAttentionGuidance:
+    """Lead away from what the model draws without self-attention in its middle (arXiv 2403.17377); also at cfg 1.
+
+    `scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PolyexponentialScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    rho: Place
+    SIGMAS: Sigmas
+def PolyexponentialScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    rho: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PolyexponentialScheduler:
+    """A power of an even ramp, in the logarithm of sigma.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `rho`: 0.0 to 100.0
     """
     ...
 
@@ -1746,6 +2419,21 @@ def PrimitiveStringMultiline(
     title: str | None = None,
 ) -> _PrimitiveStringMultiline:
     """A text with line breaks."""
+    ...
+
+class _RandomNoise(Noise):
+    noise_seed: Place
+    NOISE: Noise
+def RandomNoise(
+    *,
+    noise_seed: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RandomNoise:
+    """Standard normal noise of a seed.
+
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    """
     ...
 
 class _RebatchImages(Image):
@@ -1897,6 +2585,25 @@ def RepeatLatentBatch(
     """
     ...
 
+class _RescaleCFG(Model):
+    model: Place
+    multiplier: Place
+    MODEL: Model
+def RescaleCFG(
+    *,
+    model: Model,
+    multiplier: float | Float | Int = 0.7,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RescaleCFG:
+    """Guidance keeps the spread of the answer with the prompt, against burnt colours (arXiv 2305.08891).
+
+    `multiplier` is the share of the rescaled answer.
+
+    `multiplier`: 0.0 to 1.0
+    """
+    ...
+
 class _ResizeAndPadImage(Image):
     image: Place
     target_width: Place
@@ -1977,6 +2684,410 @@ def ResolutionSelector(
 
     `megapixels`: 0.0 to 100000.0
     `multiple`: 0 to 100000
+    """
+    ...
+
+class _SDTurboScheduler(Sigmas):
+    model: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def SDTurboScheduler(
+    *,
+    model: Model,
+    steps: int | Int = 1,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SDTurboScheduler:
+    """The ten levels that SD Turbo and SDXL Turbo were distilled on.
+
+    `steps`: 1 to 10
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _SamplerCustom_:
+    model: Place
+    add_noise: Place
+    noise_seed: Place
+    cfg: Place
+    positive: Place
+    negative: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+
+class _SamplerCustom_0(Latent, _SamplerCustom_): ...
+
+class _SamplerCustom_1(Latent, _SamplerCustom_): ...
+
+class _SamplerCustom(tuple[_SamplerCustom_0, _SamplerCustom_1], _SamplerCustom_):
+    node_id: str
+    output: _SamplerCustom_0
+    denoised_output: _SamplerCustom_1
+def SamplerCustom(
+    *,
+    model: Model,
+    add_noise: bool | Boolean = True,
+    noise_seed: int | Int = 0,
+    cfg: float | Float | Int = 8.0,
+    positive: Conditioning,
+    negative: Conditioning,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerCustom:
+    """Denoise a latent over given noise levels with a given sampler, under classifier-free guidance.
+
+    `denoised_output` is the clean latent that the last step went towards.
+
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _SamplerCustomAdvanced_:
+    noise: Place
+    guider: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+
+class _SamplerCustomAdvanced_0(Latent, _SamplerCustomAdvanced_): ...
+
+class _SamplerCustomAdvanced_1(Latent, _SamplerCustomAdvanced_): ...
+
+class _SamplerCustomAdvanced(tuple[_SamplerCustomAdvanced_0, _SamplerCustomAdvanced_1], _SamplerCustomAdvanced_):
+    node_id: str
+    output: _SamplerCustomAdvanced_0
+    denoised_output: _SamplerCustomAdvanced_1
+def SamplerCustomAdvanced(
+    *,
+    noise: Noise,
+    guider: Guider,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerCustomAdvanced:
+    """Denoise a latent over given noise levels with a given sampler, guider and noise."""
+    ...
+
+class _SamplerDPMAdaptative(Sampler):
+    order: Place
+    rtol: Place
+    atol: Place
+    h_init: Place
+    pcoeff: Place
+    icoeff: Place
+    dcoeff: Place
+    accept_safety: Place
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerDPMAdaptative(
+    *,
+    order: int | Int = 3,
+    rtol: float | Float | Int = 0.05,
+    atol: float | Float | Int = 0.0078,
+    h_init: float | Float | Int = 0.05,
+    pcoeff: float | Float | Int = 0.0,
+    icoeff: float | Float | Int = 1.0,
+    dcoeff: float | Float | Int = 0.0,
+    accept_safety: float | Float | Int = 0.81,
+    eta: float | Float | Int = 0.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMAdaptative:
+    """DPM-Solver with steps by the error; it takes of the levels only the first and the last.
+
+    `order`: 2 to 3
+    `rtol`: 0.0 to 100.0
+    `atol`: 0.0 to 100.0
+    `h_init`: 0.0 to 100.0
+    `pcoeff`: 0.0 to 100.0
+    `icoeff`: 0.0 to 100.0
+    `dcoeff`: 0.0 to 100.0
+    `accept_safety`: 0.0 to 100.0
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerDPMPP_2M_SDE(Sampler):
+    solver_type: Place
+    eta: Place
+    s_noise: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_2M_SDE(
+    *,
+    solver_type: Literal['midpoint', 'heun'] | Combo | String = 'midpoint',
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_2M_SDE:
+    """DPM-Solver++(2M) on the SDE.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerDPMPP_2S_Ancestral(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_2S_Ancestral(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_2S_Ancestral:
+    """DPM-Solver++(2S) (arXiv 2211.01095), then fresh noise up.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerDPMPP_3M_SDE(Sampler):
+    eta: Place
+    s_noise: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_3M_SDE(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_3M_SDE:
+    """DPM-Solver++(3M) on the SDE.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerDPMPP_SDE(Sampler):
+    eta: Place
+    s_noise: Place
+    r: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_SDE(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    r: float | Float | Int = 0.5,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_SDE:
+    """DPM-Solver++ on the SDE, with two model calls a step; `r` is where in a step the second one is.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `r`: 0.0 to 100.0
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerER_SDE(Sampler):
+    solver_type: Place
+    max_stage: Place
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerER_SDE(
+    *,
+    solver_type: Literal['ER-SDE', 'Reverse-time SDE', 'ODE'] | Combo | String = 'ER-SDE',
+    max_stage: int | Int = 3,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerER_SDE:
+    """Extended reverse-time SDE solvers (arXiv 2309.06169).
+
+    `max_stage`: 1 to 3
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerEulerAncestral(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerEulerAncestral(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerAncestral:
+    """Euler's step down, then fresh noise up.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerEulerAncestralCFGPP(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerEulerAncestralCFGPP(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerAncestralCFGPP:
+    """The same with CFG++ (arXiv 2406.08070); weights of guidance are around 1.
+
+    `eta`: 0.0 to 1.0
+    `s_noise`: 0.0 to 10.0
+    """
+    ...
+
+class _SamplerEulerCFGpp(Sampler):
+    version: Place
+    SAMPLER: Sampler
+def SamplerEulerCFGpp(
+    *,
+    version: Literal['regular', 'alternative'] | Combo | String = 'regular',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerCFGpp:
+    """Euler with CFG++ (arXiv 2406.08070); the alternative only starts the slope from the unguided answer."""
+    ...
+
+class _SamplerLCM(Sampler):
+    s_noise: Place
+    s_noise_end: Place
+    noise_clip_std: Place
+    SAMPLER: Sampler
+def SamplerLCM(
+    *,
+    s_noise: float | Float | Int = 1.0,
+    s_noise_end: float | Float | Int = 1.0,
+    noise_clip_std: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerLCM:
+    """Consistency sampling, whose noise may fade over the steps.
+
+    `s_noise`: 0.0 to 64.0; a factor of the noise after the first step
+    `s_noise_end`: 0.0 to 64.0; and of that after the last
+    `noise_clip_std`: 0.0 to 10.0; clamp the noise to its deviations; 0: not
+    """
+    ...
+
+class _SamplerLMS(Sampler):
+    order: Place
+    SAMPLER: Sampler
+def SamplerLMS(
+    *,
+    order: int | Int = 4,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerLMS:
+    """The linear multistep method of an order.
+
+    `order`: 1 to 100
+    """
+    ...
+
+class _SamplerSASolver(Sampler):
+    model: Place
+    eta: Place
+    sde_start_percent: Place
+    sde_end_percent: Place
+    s_noise: Place
+    predictor_order: Place
+    corrector_order: Place
+    use_pece: Place
+    simple_order_2: Place
+    SAMPLER: Sampler
+def SamplerSASolver(
+    *,
+    model: Model,
+    eta: float | Float | Int = 1.0,
+    sde_start_percent: float | Float | Int = 0.2,
+    sde_end_percent: float | Float | Int = 0.8,
+    s_noise: float | Float | Int = 1.0,
+    predictor_order: int | Int = 3,
+    corrector_order: int | Int = 4,
+    use_pece: bool | Boolean = False,
+    simple_order_2: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerSASolver:
+    """SA-Solver (arXiv 2309.05019): a stochastic Adams method. `model` is not needed: the run's own model counts.
+
+    `eta`: 0.0 to 10.0
+    `sde_start_percent`: 0.0 to 1.0; where in the sampling noise begins
+    `sde_end_percent`: 0.0 to 1.0; where it ends
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `predictor_order`: 1 to 6
+    `corrector_order`: 0 to 6
+    """
+    ...
+
+class _SamplerSEEDS2(Sampler):
+    solver_type: Place
+    eta: Place
+    s_noise: Place
+    r: Place
+    SAMPLER: Sampler
+def SamplerSEEDS2(
+    *,
+    solver_type: Literal['phi_1', 'phi_2'] | Combo | String = 'phi_1',
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    r: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerSEEDS2:
+    """SEEDS-2 (arXiv 2305.14267); with r 1, phi_2 and eta 0 it is the exponential Heun method.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `r`: 0.01 to 1.0; where in a step the second model call is
+    """
+    ...
+
+class _SamplingPercentToSigma(Float):
+    model: Place
+    sampling_percent: Place
+    return_actual_sigma: Place
+    sigma_value: Float
+def SamplingPercentToSigma(
+    *,
+    model: Model,
+    sampling_percent: float | Float | Int = 0.0,
+    return_actual_sigma: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplingPercentToSigma:
+    """The model's level at a share of the sampling: 0 is its begin.
+
+    `sampling_percent`: 0.0 to 1.0
+    `return_actual_sigma`: the noisiest and the clearest level at 0 and 1, not their limits
     """
     ...
 
@@ -2093,6 +3204,23 @@ def SaveLatent(
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     ...
 
+class _SetFirstSigma(Sigmas):
+    sigmas: Place
+    sigma: Place
+    SIGMAS: Sigmas
+def SetFirstSigma(
+    *,
+    sigmas: Sigmas,
+    sigma: float | Float | Int = 136.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetFirstSigma:
+    """The same levels with another first one.
+
+    `sigma`: 0.0 to 20000.0
+    """
+    ...
+
 class _SetLatentNoiseMask(Latent):
     samples: Place
     mask: Place
@@ -2146,6 +3274,56 @@ def SplitImageWithAlpha(
     title: str | None = None,
 ) -> _SplitImageWithAlpha:
     """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    ...
+
+class _SplitSigmas_:
+    sigmas: Place
+    step: Place
+
+class _SplitSigmas_0(Sigmas, _SplitSigmas_): ...
+
+class _SplitSigmas_1(Sigmas, _SplitSigmas_): ...
+
+class _SplitSigmas(tuple[_SplitSigmas_0, _SplitSigmas_1], _SplitSigmas_):
+    node_id: str
+    high_sigmas: _SplitSigmas_0
+    low_sigmas: _SplitSigmas_1
+def SplitSigmas(
+    *,
+    sigmas: Sigmas,
+    step: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitSigmas:
+    """The levels up to a step, and those from it on: for two samplers that share a run.
+
+    `step`: 0 to 10000
+    """
+    ...
+
+class _SplitSigmasDenoise_:
+    sigmas: Place
+    denoise: Place
+
+class _SplitSigmasDenoise_0(Sigmas, _SplitSigmasDenoise_): ...
+
+class _SplitSigmasDenoise_1(Sigmas, _SplitSigmasDenoise_): ...
+
+class _SplitSigmasDenoise(tuple[_SplitSigmasDenoise_0, _SplitSigmasDenoise_1], _SplitSigmasDenoise_):
+    node_id: str
+    high_sigmas: _SplitSigmasDenoise_0
+    low_sigmas: _SplitSigmasDenoise_1
+def SplitSigmasDenoise(
+    *,
+    sigmas: Sigmas,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitSigmasDenoise:
+    """The same by a share: the second part makes that share of the steps.
+
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
     ...
 
 class _StringCompare(Boolean):
@@ -2422,6 +3600,47 @@ def VAELoader(
     title: str | None = None,
 ) -> _VAELoader:
     """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _VPScheduler(Sigmas):
+    steps: Place
+    beta_d: Place
+    beta_min: Place
+    eps_s: Place
+    SIGMAS: Sigmas
+def VPScheduler(
+    *,
+    steps: int | Int = 20,
+    beta_d: float | Float | Int = 19.9,
+    beta_min: float | Float | Int = 0.1,
+    eps_s: float | Float | Int = 0.001,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VPScheduler:
+    """The levels of the VP-SDE (arXiv 2011.13456) at even times.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `beta_d`: 0.0 to 5000.0
+    `beta_min`: 0.0 to 5000.0
+    `eps_s`: 0.0 to 1.0
+    """
+    ...
+
+class _VideoLinearCFGGuidance(Model):
+    model: Place
+    min_cfg: Place
+    MODEL: Model
+def VideoLinearCFGGuidance(
+    *,
+    model: Model,
+    min_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VideoLinearCFGGuidance:
+    """Guidance that grows evenly over the frames of a video (the latents of a batch).
+
+    `min_cfg`: 0.0 to 100.0; the weight of the first frame; the last has the sampler's
+    """
     ...
 
 class _unCLIPCheckpointLoader_:

@@ -31,21 +31,24 @@ SHUTDOWN = 1.0
 
 
 async def serve(options: Options, settings: QueueSettings, log_level: str = "INFO") -> int:
-    """Serve until SIGTERM or SIGINT; then 0."""
+    """Serve until SIGTERM or SIGINT, then 0; or until another server has taken over the state folder, then 1."""
     recent = RecentLines()
     set_up(recent, log_level)
     loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
-    async with listening(options, settings, recent) as port:
+    queue = PromptQueue(settings)
+    async with listening(options, settings, recent, queue) as port:
         tidying = asyncio.create_task(_tidy())
         # Threads that compute give way to the event loop after this long.
         sys.setswitchinterval(0.001)
         print(address(options, port), flush=True)
-        await asked_to_end.wait()
-        tidying.cancel()
-    return 0
+        ends = [asyncio.create_task(event.wait()) for event in (asked_to_end, queue.lost)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (tidying, *ends):
+            task.cancel()
+    return 1 if queue.lost.is_set() else 0
 
 
 async def _tidy() -> None:
@@ -62,11 +65,13 @@ async def _tidy() -> None:
 
 
 @asynccontextmanager
-async def listening(options: Options, settings: QueueSettings, recent: RecentLines | None = None) -> AsyncIterator[int]:
+async def listening(
+    options: Options, settings: QueueSettings, recent: RecentLines | None = None, queue: PromptQueue | None = None
+) -> AsyncIterator[int]:
     """A server that answers, in this event loop; the port it has. Raises GraphFlowError where it cannot listen."""
     worker = settings.worker
     engine = Engine(await asyncio.to_thread(Registry.installed, worker.nodes), worker.settings(), Cache(memory=0))
-    app = create_app(options, engine, PromptQueue(settings), recent)
+    app = create_app(options, engine, queue or PromptQueue(settings), recent)
     limits = options.limits
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN)
     await runner.setup()

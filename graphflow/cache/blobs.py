@@ -72,7 +72,7 @@ class Files:
         return data
 
     def seal(self, name: bytes, data: bytes) -> bytes:
-        """What a sealed file holds."""
+        """The bytes of a sealed file."""
         return data + _seal(name, data)
 
     def exists(self, name: bytes) -> bool:
@@ -98,7 +98,7 @@ class Files:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where it cannot be read."""
+    """The paths in a folder; none where it cannot be read."""
     try:
         return [folder / name for name in os.listdir(folder)]
     except OSError:

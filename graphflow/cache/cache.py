@@ -37,7 +37,7 @@ def default_folder() -> Path:
 
 
 class Cache:
-    """What an engine remembers. Thread-safe; several engines may use one.
+    """The results that an engine remembers. Thread-safe; several engines may use one.
 
     `Cache()` lasts as long as the process, `Cache(folder)` longer; `Cache(remote=url)` is shared by machines, with or
     without a folder in between; `Cache(memory=0)` keeps nothing at all. `memory` and `size` are the bytes that memory and
@@ -101,7 +101,7 @@ class Cache:
         self._tiers.fetch(recipes)
 
     def origins(self, kind: str) -> Iterator[tuple[Origin, float]]:
-        """What earlier entries of a node type were made from, and when (Unix time)."""
+        """The origins of earlier entries of a node type, and when they were made (Unix time)."""
         return self._tiers.origins(kind)
 
     # -- keeping ----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ CHECKPOINTS = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` has read and removed."""
+    """The outcome of `verify`: the numbers of what it has read and removed."""
 
     entries: int
     blobs: int
@@ -93,7 +93,7 @@ def verify(folder: Folder) -> Verified:
             damaged += 1
             folder.forget_content(content)
         except OSError:
-            continue  # it cannot be read now; that says nothing of its bytes
+            continue  # it cannot be read now; its bytes may be good
     return Verified(entries, blobs, damaged, missing, _sweep(folder))
 
 

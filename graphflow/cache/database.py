@@ -8,16 +8,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LAYOUT", "Transaction", "open_to_read", "open_to_write", "told_apart"]
+__all__ = ["LAYOUT", "Transaction", "open_to_read", "open_to_write", "classified"]
 
 LAYOUT = 5
 """Of the database and the files beside it. Another layout lies in another folder."""
 WAIT = 5.0
 """Seconds to wait for another process that is writing."""
 _MAY_PASS = {
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
-}  # fmt: skip
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_PROTOCOL,
+}
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
@@ -51,7 +59,7 @@ class Transaction:
 
 
 @contextlib.contextmanager
-def told_apart() -> Iterator[None]:
+def classified() -> Iterator[None]:
     """Two kinds of error: what may pass, and damage, which also shows as values of a wrong type."""
     try:
         yield

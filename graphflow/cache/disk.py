@@ -88,8 +88,10 @@ class DiskTier(Folder):
                     raise Damaged(item.content.hex())
                 return decode(data)
         except (Damaged, ValueError, KeyError):
-            self.warn("cache_damaged", "a stored result was damaged; it is computed again and replaced: "
-                       f"{self.blobs.path(item.content)}")  # fmt: skip
+            self.warn(
+                "cache_damaged",
+                f"a stored result was damaged; it is computed again and replaced: {self.blobs.path(item.content)}",
+            )
         except Exception as error:  # no rights, too many open files, no memory, no codec: the file may be good
             self.warn("cache_unreadable", f"a stored result cannot be read and is computed again: {error}")
             raise _Gone() from error

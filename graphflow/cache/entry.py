@@ -1,4 +1,4 @@
-"""What the cache keeps of a node that has run."""
+"""The entry that the cache keeps of a node that has run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST_LITERAL = 2000
 
 @dataclass(frozen=True, slots=True)
 class LongLiteral:
-    """A literal that is too long to be written down, or changes when it is: only that it is another can be told."""
+    """A literal that is too long to be written down, or changes when it is: only whether two of them differ is known."""
 
     digest: str
 
@@ -39,7 +39,7 @@ def literal_digest(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a recipe was made from, so that a miss can be explained by what differs."""
+    """The parts of a recipe, so that a miss can be explained by the part that differs."""
 
     type: str
     version: str = ""
@@ -53,7 +53,7 @@ class Origin:
 
 
 class Brought(NamedTuple):
-    """A node type that an expansion used, which the recipe of the node that expanded does not tell."""
+    """A node type that an expansion used, which is not in the recipe of the node that expanded."""
 
     type: str
     version: str
@@ -62,7 +62,7 @@ class Brought(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a node gave. `outputs` is None for handles of an earlier process: the node is run again, which costs
+    """The result of a node. `outputs` is None for handles of an earlier process: the node is run again, which costs
     nothing, where somebody needs them."""
 
     outputs: tuple[Any, ...] | None
@@ -70,14 +70,14 @@ class Entry:
     """Digest of each output; None where it cannot be stored."""
     ui: dict[str, Any] | None = None
     seconds: float = 0.0
-    """What it took to compute."""
+    """Seconds of computing."""
     created: float = 0.0
     """Unix time."""
     brought: tuple[Brought, ...] = ()
-    """What an expansion used: where one of them is another now, the entry is no hit."""
+    """The node types that an expansion used: if one of them has changed since, the entry is not a hit."""
     effect: str | None = None
-    """In what state the node has left the files that it wrote, see `NodeType.effect`: where it is another now, the entry is
-    no hit."""
+    """In what state the node has left the files that it wrote, see `NodeType.effect`: where it has changed since, the entry
+    is not a hit."""
     loose: bool = False
     """A part of the outputs cannot be copied, so a node could change it: they are for the run that made them, alone."""
 
@@ -92,7 +92,7 @@ def origin_to_json(origin: Origin) -> str:
     literals, digests = {}, {}
     for name, value in origin.literals.items():
         try:
-            if _is_told_by_json(value):
+            if _survives_json(value):
                 literals[name] = value
             else:
                 digests[name] = literal_digest(value)
@@ -103,7 +103,7 @@ def origin_to_json(origin: Origin) -> str:
     return json.dumps(body, separators=(",", ":"))
 
 
-def _is_told_by_json(value: Any) -> bool:
+def _survives_json(value: Any) -> bool:
     if isinstance(value, LongLiteral):
         return False
     text = json.dumps(value)

@@ -1,4 +1,4 @@
-"""A cache folder: what lies in it, and that its index is there and sound.
+"""A cache folder: its files, and an index that is there and undamaged.
 
     FOLDER/v5/index.sqlite     recipe -> contents (small outputs lie in it)
     FOLDER/v5/blobs/           outputs, named by their digest
@@ -39,7 +39,7 @@ def own_folder(folder: Path) -> Path:
 
 
 class Folder:
-    """The files, the index and the leases of one cache folder. `warn` is told once of each kind of trouble."""
+    """The files, the index and the leases of one cache folder. `warn` is called once for each kind of trouble."""
 
     def __init__(self, folder: Path, warn: Callable[[Problem], None] = lambda _: None) -> None:
         self.path = own_folder(folder)
@@ -72,12 +72,18 @@ class Folder:
             self.writable = all(os.access(part, os.W_OK) for part in (self.path, self.blobs.folder))
         except OSError as error:
             if not os.access(path, os.R_OK):
-                self.warn("cache_off", f"nothing is kept: {self.path} cannot be used ({_reason(self.path, error)})",
-                          "name another folder with --cache-dir")  # fmt: skip
+                self.warn(
+                    "cache_off",
+                    f"nothing is kept: {self.path} cannot be used ({_reason(self.path, error)})",
+                    "name another folder with --cache-dir",
+                )
                 return
         if not self.writable:
-            self.warn("cache_read_only", f"{self.path} cannot be written: what is in it is used, nothing new is kept",
-                       "name another folder with --cache-dir")  # fmt: skip
+            self.warn(
+                "cache_read_only",
+                f"{self.path} cannot be written: what is in it is used, nothing new is kept",
+                "name another folder with --cache-dir",
+            )
         try:
             self.index = Index(path, read_only=not self.writable)
             if self.writable:
@@ -142,7 +148,7 @@ class Folder:
     # -- asking the index ---------------------------------------------------------------------------------------------
 
     def asked(self, ask: Callable[[Index], T]) -> T | None:
-        """What the index answers; of one that is damaged, what the one made in its place answers."""
+        """The answer of the index, or, if it is damaged, of the one that is made in its place."""
         for _ in range(2):
             if self.index is not None:
                 try:
@@ -204,7 +210,7 @@ class Folder:
 
 
 def _reason(path: Path, error: OSError) -> str:
-    """Why a folder cannot be made; a link that leads nowhere, or a file in its place, is said as what it is."""
+    """Why a folder cannot be made; a link that leads nowhere, or a file in its place, is named."""
     for part in (path, *path.parents):
         if os.path.islink(part) and not os.path.exists(part):
             return f"{part} is a link to {os.readlink(part)}, and there is nothing there"

@@ -16,14 +16,14 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
-from .database import Transaction, open_to_read, open_to_write, told_apart
+from .database import Transaction, classified, open_to_read, open_to_write
 from .entry import Origin, origin_from_json, with_all_behind
 from .rows import Replaced, Row, Stored
 
 __all__ = ["FILE_COST", "Index", "TypeStats", "origin_of"]
 
 FILE_COST = 4096
-"""What a blob takes on a disk besides its bytes, about: its record, and what file systems round up to."""
+"""Bytes that a blob takes on a disk besides its own, about: its record, and the rest of its last block."""
 _RECIPE = re.compile(r'"([0-9a-f]{32})"')
 """The recipes that an entry stands on, in the JSON of its origin; a literal that looks like one does no harm."""
 AT_ONCE = 1000
@@ -33,7 +33,7 @@ _COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, e
 
 
 class Put(NamedTuple):
-    """What came of changes to the index."""
+    """The outcome of changes to the index."""
 
     gone: set[bytes]
     """Recipes that it knows no more."""
@@ -60,7 +60,7 @@ class Index:
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._lock = RLock()
         self._path = path
-        with told_apart():
+        with classified():
             self._db = open_to_read(path) if read_only else open_to_write(path)
 
         self._inode = _inode(path)
@@ -97,12 +97,10 @@ class Index:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        with self._lock, told_apart():
+        with self._lock, classified():
             yield
 
-    def put(
-        self, changes: Iterable[Row | Replaced], used: Iterable[tuple[float, bytes]] = ()
-    ) -> Put:  # fmt: skip
+    def put(self, changes: Iterable[Row | Replaced], used: Iterable[tuple[float, bytes]] = ()) -> Put:
         """Make changes in their order, and count hits, in one transaction."""
         gone: set[bytes] = set()
         freed: set[bytes] = set()
@@ -130,17 +128,31 @@ class Index:
         self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
         self._db.execute(
             f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (row.recipe, row.key, row.type, row.ui, row.rebuilt, row.seconds, row.created, row.origin, row.brought,
-             row.effect, row.seal(), sum(item.size for item in row.outputs), row.created),
-        )  # fmt: skip
+            (
+                row.recipe,
+                row.key,
+                row.type,
+                row.ui,
+                row.rebuilt,
+                row.seconds,
+                row.created,
+                row.origin,
+                row.brought,
+                row.effect,
+                row.seal(),
+                sum(item.size for item in row.outputs),
+                row.created,
+            ),
+        )
         for slot, item in enumerate(row.outputs):
-            self._db.execute("INSERT INTO outputs VALUES (?,?,?,?,?)",
-                             (row.recipe, slot, item.content, item.size, item.data))  # fmt: skip
+            self._db.execute(
+                "INSERT INTO outputs VALUES (?,?,?,?,?)", (row.recipe, slot, item.content, item.size, item.data)
+            )
             if item.data is None and item.size:
                 self._db.execute("INSERT OR IGNORE INTO blobs VALUES (?,?)", (item.content, item.size))
 
     def _wrong(self, change: Replaced) -> set[bytes]:
-        """The recipes that say something else than the change, and all that stand on one whose outputs were others."""
+        """The recipes whose result differs from the change, and all that stand on one whose outputs were others."""
         wrong: set[bytes] = set()
         changed = set(change.stale)
         rows = self._db.execute(
@@ -198,7 +210,7 @@ class Index:
         self._db.executemany("DELETE FROM entries WHERE recipe = ?", [(recipe,) for recipe in recipes])
 
     def total_bytes(self) -> int:
-        """What the folder takes on the disk, about: blobs, their records, and the index itself."""
+        """The bytes of the folder on the disk, about: blobs, their records, and the index itself."""
         with self._alone():
             size, count = self._db.execute("SELECT coalesce(sum(bytes), 0), count(*) FROM blobs").fetchone()
             return int(size + count * FILE_COST + self._own_bytes())
@@ -243,8 +255,9 @@ class Index:
         with self._alone():
             return self._db.execute(
                 "SELECT o.content, max(o.bytes) FROM outputs o JOIN entries e USING (recipe) WHERE o.data IS NULL AND o.bytes > 0 "
-                "GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)", (used_before,)
-            ).fetchall()  # fmt: skip
+                "GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)",
+                (used_before,),
+            ).fetchall()
 
     def stats(self) -> list[TypeStats]:
         with self._alone():
@@ -263,7 +276,7 @@ class Index:
             return [content for (content,) in self._db.execute("SELECT content FROM blobs")]
 
     def origins(self, kind: str, limit: int = 200) -> list[tuple[Origin, float]]:
-        """What the newest entries of a node type were made from, and when."""
+        """The origins of the newest entries of a node type, and when they were made."""
         with self._alone():
             found = self._db.execute(
                 "SELECT origin, created FROM entries WHERE type = ? ORDER BY created DESC LIMIT ?", (kind, limit)

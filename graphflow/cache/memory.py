@@ -178,7 +178,7 @@ class MemoryTier:
 
 
 def _bytes_around(kept: Kept) -> int:
-    """What an entry takes besides its outputs: for small values, that is nearly all."""
+    """The bytes of an entry besides its outputs: for small values, that is nearly all."""
     entry, origin = kept.entry, kept.origin
     size = ENTRY + CONTENT * sum([content is not None for content in entry.contents])
     if kept.key is not None:

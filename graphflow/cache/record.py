@@ -13,20 +13,30 @@ __all__ = ["read", "write"]
 
 def write(row: Row) -> bytes:
     body: dict[str, Any] = {
-        "recipe": row.recipe.hex(), "key": row.key.hex() if row.key else None, "type": row.type, "ui": row.ui,
-        "rebuilt": row.rebuilt, "seconds": row.seconds, "created": row.created, "origin": row.origin, "brought": row.brought,
+        "recipe": row.recipe.hex(),
+        "key": row.key.hex() if row.key else None,
+        "type": row.type,
+        "ui": row.ui,
+        "rebuilt": row.rebuilt,
+        "seconds": row.seconds,
+        "created": row.created,
+        "origin": row.origin,
+        "brought": row.brought,
         "effect": row.effect,
         "outputs": [
-            {"content": item.content.hex(), "bytes": item.size,
-             "data": base64.b64encode(item.data).decode() if item.data is not None else None}
+            {
+                "content": item.content.hex(),
+                "bytes": item.size,
+                "data": base64.b64encode(item.data).decode() if item.data is not None else None,
+            }
             for item in row.outputs
         ],
-    }  # fmt: skip
+    }
     return json.dumps(body, separators=(",", ":")).encode()
 
 
 def read(data: bytes) -> Row:
-    """Raises ValueError or KeyError where it is no record."""
+    """Raises ValueError or KeyError where the data is not a record."""
     body = json.loads(data)
     outputs = tuple(
         Stored(bytes.fromhex(item["content"]), item["bytes"], base64.b64decode(item["data"]) if item["data"] else None)
@@ -34,6 +44,15 @@ def read(data: bytes) -> Row:
     )
     key = bytes.fromhex(body["key"]) if body["key"] else None
     return Row(
-        bytes.fromhex(body["recipe"]), key, body["type"], body["ui"], body["rebuilt"], body["seconds"], body["created"],
-        body["origin"], outputs, body["brought"], body["effect"],
-    )  # fmt: skip
+        bytes.fromhex(body["recipe"]),
+        key,
+        body["type"],
+        body["ui"],
+        body["rebuilt"],
+        body["seconds"],
+        body["created"],
+        body["origin"],
+        outputs,
+        body["brought"],
+        body["effect"],
+    )

@@ -1,7 +1,7 @@
 """A level that machines share, on any fsspec URL (`s3://bucket/prefix`, `file:///shared/cache` ...), as a store.
 
 It holds records and blobs, as a cache folder does, and for each key the recipe of the newest record that has it.
-Where it cannot be reached, one warning says so, and it is left alone for a while; the run goes on.
+Where it cannot be reached, there is one warning, and it is left alone for a while; the run goes on.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class RemoteTier:
         return [(origin, created) for origin, created in found if origin is not None]
 
     def key(self, key: bytes) -> bytes | None:
-        """What lies under a key: a recipe, sealed. Asked once in a run, however often somebody looks."""
+        """The recipe that lies under a key, sealed. Asked once in a run, however often somebody looks."""
         if key in self._asked or len(self._asked) >= KEYS_AT_MOST:
             return None
         self._asked.add(key)
@@ -141,8 +141,11 @@ class RemoteTier:
             raise _Gone()
         if digest_of(data) != item.content:
             self._remove("blobs", [item.content])  # whoever computes it again stores it again
-            self._warn("cache_damaged", "a stored result was damaged; it is computed again and replaced: "
-                       f"{self.url}/v2/blobs/{item.content.hex()}")  # fmt: skip
+            self._warn(
+                "cache_damaged",
+                "a stored result was damaged; it is computed again and replaced: "
+                f"{self.url}/v2/blobs/{item.content.hex()}",
+            )
             raise _Gone()
         return data
 
@@ -248,8 +251,9 @@ class RemoteTier:
             return work(self._open())
         except Exception as error:  # each file system behind fsspec raises its own kinds
             self._off_until = time.monotonic() + RETRY
-            self._warn("cache_remote", f"the remote cache {self.url} cannot be used: {error}",
-                       "the run goes on without it")  # fmt: skip
+            self._warn(
+                "cache_remote", f"the remote cache {self.url} cannot be used: {error}", "the run goes on without it"
+            )
             return None
 
     def _warn(self, code: str, message: str, hint: str | None = None) -> None:

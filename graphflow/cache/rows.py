@@ -1,4 +1,4 @@
-"""What the index holds of an entry, sealed, and what replaces it."""
+"""The row of an entry in the index, sealed, and the change that replaces it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,18 @@ class Row:
 
     def seal(self) -> bytes:
         outputs = [(item.content, item.size) for item in self.outputs]
-        fields = (self.recipe, self.key, self.type, self.ui, self.rebuilt, self.seconds, self.created, self.origin,
-                  self.brought, self.effect)  # fmt: skip
+        fields = (
+            self.recipe,
+            self.key,
+            self.type,
+            self.ui,
+            self.rebuilt,
+            self.seconds,
+            self.created,
+            self.origin,
+            self.brought,
+            self.effect,
+        )
         return blake2b(repr((fields, outputs)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     def blobs(self) -> list[bytes]:
@@ -48,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What a recipe, and any other recipe of the same key, has to say from now on."""
+    """The only result of a recipe, and of every other recipe of the same key, from now on."""
 
     recipe: bytes
     key: bytes | None

@@ -1,4 +1,4 @@
-"""The interface of a cache store: what it is asked for, and what it is given to keep.
+"""The interface of a cache store: how entries are found in it, and how they are written to it.
 
 Memory, a folder and a level that machines share are three stores; `tiers` makes one of them.
 """
@@ -120,7 +120,7 @@ class Store(Protocol):
         """Make changes."""
 
     def origins(self, kind: str) -> Iterable[tuple[Origin, float]]:
-        """What earlier entries of a node type were made from, and when (Unix time), newest first."""
+        """The origins of earlier entries of a node type, and when they were made (Unix time), newest first."""
 
 
 # -- the stored form of an entry, the same in a folder and on a shared level ----------------------------------------
@@ -136,10 +136,18 @@ def row_of(put: Put) -> Row:
         size = 0 if rebuilt else len(item.data or b"")
         outputs.append(Stored(item.content, size, item.data if not rebuilt and size <= INLINE else None))
     return Row(
-        recipe=put.recipe, key=put.key, type=put.origin.type, ui=put.ui, rebuilt=rebuilt, seconds=entry.seconds,
-        created=entry.created, origin=origin_to_json(put.origin), outputs=tuple(outputs),
-        brought=json.dumps(entry.brought) if entry.brought else None, effect=entry.effect,
-    )  # fmt: skip
+        recipe=put.recipe,
+        key=put.key,
+        type=put.origin.type,
+        ui=put.ui,
+        rebuilt=rebuilt,
+        seconds=entry.seconds,
+        created=entry.created,
+        origin=origin_to_json(put.origin),
+        outputs=tuple(outputs),
+        brought=json.dumps(entry.brought) if entry.brought else None,
+        effect=entry.effect,
+    )
 
 
 def entry_of(row: Row, outputs: tuple[object, ...] | None) -> Entry:

@@ -22,7 +22,7 @@ __all__ = ["Tiers"]
 
 class Tiers:
     """`memory`, and the stores `behind` it, near ones first. `done(put, kept)` is called when an entry that was put is
-    written to all of them; `kept` says whether the nearest has it."""
+    written to all of them; `kept`: the nearest has it."""
 
     def __init__(self, memory: MemoryTier, behind: Sequence[Store], done: Callable[[Put, bool], None]) -> None:
         self._memory, self._behind, self._done = memory, tuple(behind), done
@@ -83,8 +83,17 @@ class Tiers:
     def _bring_near(self, found: Kept, place: int) -> None:
         """Let the stores before the one at this place, and nobody else, keep it as well."""
         if place and found.encoded is not None:
-            self._send(Put(found.recipe, found.key, found.entry, found.origin, found.encoded, json_of(found.entry.ui),
-                           is_shared=True))  # fmt: skip
+            self._send(
+                Put(
+                    found.recipe,
+                    found.key,
+                    found.entry,
+                    found.origin,
+                    found.encoded,
+                    json_of(found.entry.ui),
+                    is_shared=True,
+                )
+            )
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

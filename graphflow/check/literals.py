@@ -94,8 +94,12 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         return False, None
     if kind == "*":
         return True, value
-    report("not_a_link", f"found {show(value)}, expected a link to {with_article(kind)}", item.name,
-           'a link is ["id of a node", number of its output]')  # fmt: skip
+    report(
+        "not_a_link",
+        f"found {show(value)}, expected a link to {with_article(kind)}",
+        item.name,
+        'a link is ["id of a node", number of its output]',
+    )
     return False, None
 
 
@@ -104,7 +108,7 @@ def _no_choice(item: Input, value: Any, options: Sequence[Any]) -> tuple[str, st
     folder = item.choice.folder if item.choice is not None else ""
     if all(isinstance(option, str) for option in options):
         hint = did_you_mean(value if isinstance(value, str) else show(value), options)
-    else:  # quoted, so that the text "2" is told from the number
+    else:  # quoted, so that the text "2" differs from the number
         hint = did_you_mean("", [json.dumps(option, default=str) for option in options])
     if not folder:
         message = f"found {show(value)}, which is not one of the {len(options)} choices"
@@ -116,7 +120,7 @@ def _no_choice(item: Input, value: Any, options: Sequence[Any]) -> tuple[str, st
 
 
 def _alike(value: Any, option: Any) -> bool:
-    """Whether both are numbers, or of one type. A boolean is no number here; JSON does not tell 1 from 1.0."""
+    """Whether both are numbers, or of one type. A boolean is not a number here; JSON has 1 and 1.0 as one."""
     kinds = {type(value), type(option)}
     return len(kinds) == 1 or kinds == {int, float}
 

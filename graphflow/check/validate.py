@@ -15,7 +15,7 @@ from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
 from ..nodetype.wires import compatible
-from ..problem import Problem, did_you_mean, show, with_article
+from ..problem import GraphFlowError, Problem, did_you_mean, show, with_article
 from ..settings import Settings
 from .literals import Choices, Report, canonical_literal
 
@@ -57,8 +57,13 @@ def validate(
     problems = binder.problems
     if not any(item.type.is_output for item in bound.values()) and all(p.code != "unknown_node_type" for p in problems):
         outputs = sorted(name for name, kind in types.items() if kind.is_output)
-        problems.append(Problem("no_output", "no node of the workflow has an effect, so there is nothing to run",
-                                hint="add one of: " + ", ".join(outputs[:8])))  # fmt: skip
+        problems.append(
+            Problem(
+                "no_output",
+                "no node of the workflow has an effect, so there is nothing to run",
+                hint="add one of: " + ", ".join(outputs[:8]),
+            )
+        )
     order = topological(bound)
     rest = {key: item for key, item in bound.items() if key not in order} if len(order) < len(bound) else {}
     every = {**order, **rest} if rest else order
@@ -98,9 +103,13 @@ class Binder:
     """Binds nodes to their types, and collects what is wrong with them."""
 
     def __init__(
-        self, workflow: Mapping[str, Node], types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem],
+        self,
+        workflow: Mapping[str, Node],
+        types: Mapping[str, NodeType],
+        settings: Settings,
+        warnings: list[Problem],
         expanded: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.problems: list[Problem] = []
         self._workflow, self._types, self._warnings = workflow, types, warnings
         self._settings, self._choices = settings, Choices(settings)
@@ -111,8 +120,15 @@ class Binder:
         """The bound node, with what is right in it; None where its type is not known."""
         kind = self._types.get(node.class_type)
         if kind is None:
-            self.problems.append(Problem("unknown_node_type", f"there is no node type {node.class_type!r}", node_id,
-                                         node.title, hint=did_you_mean(node.class_type, self._types)))  # fmt: skip
+            self.problems.append(
+                Problem(
+                    "unknown_node_type",
+                    f"there is no node type {node.class_type!r}",
+                    node_id,
+                    node.title,
+                    hint=did_you_mean(node.class_type, self._types),
+                )
+            )
             return None
         title = node.title or kind.name
         given = node.inputs
@@ -129,9 +145,10 @@ class Binder:
             if kind.extra is not None:
                 declared |= {name: replace(kind.extra, name=name) for name in given if name not in declared}
             literals = {
-                name: item.default for name, item in declared.items()
+                name: item.default
+                for name, item in declared.items()
                 if not item.required and item.default is not OPTIONAL and item.grow is None and item.rows is None
-            }  # fmt: skip
+            }
             lazy = frozenset(name for name, item in declared.items() if item.lazy)
             every = frozenset(name for name, item in declared.items() if item.every)
         if kind.hidden:  # a workflow may give them, too
@@ -148,8 +165,12 @@ class Binder:
             if link is not None:
                 literals.pop(name, None)
                 if item.variants is not None:
-                    report("not_a_choice", "it decides which inputs there are, so it is chosen, not linked", name,
-                           "choose one of: " + ", ".join(item.variants.options))  # fmt: skip
+                    report(
+                        "not_a_choice",
+                        "it decides which inputs there are, so it is chosen, not linked",
+                        name,
+                        "choose one of: " + ", ".join(item.variants.options),
+                    )
                 elif self._exists(link, item, report):
                     links[name] = link
                 continue
@@ -173,7 +194,7 @@ class Binder:
         return Bound(node_id, kind, literals, links, declared, lazy, every)
 
     def _ask(self, kind: NodeType, literals: dict[str, Any], links: dict[str, Link], report: Report) -> None:
-        """Let the node type say itself what is wrong."""
+        """Let the node type check itself."""
         assert kind.check is not None
         given = {}
         for name, link in links.items():
@@ -182,13 +203,22 @@ class Binder:
         try:
             for where, message in kind.check(self._settings, literals, given):
                 report("not_accepted", message, where)
+        except GraphFlowError as error:  # what was found wrong elsewhere keeps its code and its hint
+            for problem in error.problems:
+                report(problem.code, problem.message, problem.input, problem.hint)
         except (Exception, SystemExit) as error:
             report("check_failed", f"the node could not check its inputs: {type(error).__name__}: {error}", None)
 
     def _unknown(
-        self, name: str, value: Any, given: Mapping[str, Any], kind: NodeType, declared: Mapping[str, Input],
-        node_id: str, title: str,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        value: Any,
+        given: Mapping[str, Any],
+        kind: NodeType,
+        declared: Mapping[str, Input],
+        node_id: str,
+        title: str,
+    ) -> None:
         """ComfyUI leaves inputs of older versions, and what its widgets show, in its files; such files must run, so an
         undeclared input is passed over with a warning. It is an error where the author must have meant something else: a
         name that is nearly that of an input which is not given, or a link to a node that is not there.
@@ -198,33 +228,59 @@ class Binder:
         if link is not None and link.node not in self._workflow:
             is_near = difflib.get_close_matches(name, absent, n=1, cutoff=0.6)
             hint = did_you_mean(name, absent) if is_near else "remove it"
-            self.problems.append(Problem("missing_node", f"it links to node {link.node!r}, which does not exist, and "
-                                         f"{kind.name} has no such input", node_id, title, name, hint))  # fmt: skip
+            self.problems.append(
+                Problem(
+                    "missing_node",
+                    f"it links to node {link.node!r}, which does not exist, and {kind.name} has no such input",
+                    node_id,
+                    title,
+                    name,
+                    hint,
+                )
+            )
             return
         if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
-            self.problems.append(Problem("unknown_input", f"{kind.name} has no such input", node_id, title, name,
-                                         did_you_mean(name, absent)))  # fmt: skip
+            self.problems.append(
+                Problem(
+                    "unknown_input", f"{kind.name} has no such input", node_id, title, name, did_you_mean(name, absent)
+                )
+            )
             return
-        self._warnings.append(Problem("unused_input", f"{kind.name} has no such input", node_id, title,
-                                      name, did_you_mean(name, declared)))  # fmt: skip
+        self._warnings.append(
+            Problem(
+                "unused_input", f"{kind.name} has no such input", node_id, title, name, did_you_mean(name, declared)
+            )
+        )
 
     def _exists(self, link: Link, item: Input, report: Report) -> bool:
         source = self._workflow.get(link.node)
         if source is None:
-            report("missing_node", f"it links to node {link.node!r}, which does not exist", item.name,
-                   did_you_mean(link.node, self._workflow))  # fmt: skip
+            report(
+                "missing_node",
+                f"it links to node {link.node!r}, which does not exist",
+                item.name,
+                did_you_mean(link.node, self._workflow),
+            )
             return False
         if source.class_type in NOTES:
-            report("missing_output", f"it links to node {link.node}, which is a {source.class_type} and has no outputs",
-                   item.name, "link it to a node that gives something, or remove the link")  # fmt: skip
+            report(
+                "missing_output",
+                f"it links to node {link.node}, which is a {source.class_type} and has no outputs",
+                item.name,
+                "link it to a node that gives something, or remove the link",
+            )
             return False
         kind = self._types.get(source.class_type)
         if kind is None:
             return True
         if not 0 <= link.slot < len(kind.outputs):
             outputs = ", ".join(f"{i} ({out.name})" for i, out in enumerate(kind.outputs)) or "none"
-            report("missing_output", f"it links to output {link.slot} of node {link.node} ({kind.name}), "
-                   f"which has no such output", item.name, f"its outputs: {outputs}")  # fmt: skip
+            report(
+                "missing_output",
+                f"it links to output {link.slot} of node {link.node} ({kind.name}), which has no such output",
+                item.name,
+                f"its outputs: {outputs}",
+            )
             return False
         return True
 
@@ -248,17 +304,28 @@ class Binder:
                     kind = order[link.node].type
                     title = self._workflow[node_id].title or item.type.name
                     self.problems.append(
-                        Problem("type_mismatch", f"it needs {wanted.type}, but output {link.slot} of node {link.node} "
-                                f"({kind.name}) is {given}", node_id, title, name)
-                    )  # fmt: skip
+                        Problem(
+                            "type_mismatch",
+                            f"it needs {wanted.type}, but output {link.slot} of node {link.node} "
+                            f"({kind.name}) is {given}",
+                            node_id,
+                            title,
+                            name,
+                        )
+                    )
                 if wanted.match is not None and given != "*":
                     known = matched.setdefault((node_id, wanted.match.name), given)
                     if not compatible(known, given) and not compatible(given, known):
                         title = self._workflow[node_id].title or item.type.name
                         self.problems.append(
-                            Problem("type_mismatch", f"it is {given}, but must be {known} as the other inputs that go "
-                                    "with it", node_id, title, name)
-                        )  # fmt: skip
+                            Problem(
+                                "type_mismatch",
+                                f"it is {given}, but must be {known} as the other inputs that go with it",
+                                node_id,
+                                title,
+                                name,
+                            )
+                        )
 
 
 _JSON = frozenset({str, int, float, bool, list, dict, type(None)})
@@ -283,6 +350,13 @@ def _cycles(rest: Mapping[str, Bound], workflow: Workflow) -> list[Problem]:
         path = walks.cycle_in(knot, sources, first)
         shown = path if len(path) <= 12 else path[:6] + ["..."] + path[-5:]
         text = " -> ".join(shown + path[:1])
-        problems.append(Problem("cycle", f"these nodes wait for each other: {text}", path[0], workflow[path[0]].title,
-                                hint="remove one of these links"))  # fmt: skip
+        problems.append(
+            Problem(
+                "cycle",
+                f"these nodes wait for each other: {text}",
+                path[0],
+                workflow[path[0]].title,
+                hint="remove one of these links",
+            )
+        )
     return problems

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from ..problem import InvalidWorkflow, Problem, show
+from ..problem import InvalidWorkflow, Problem
 from .node import Node
 
 __all__ = ["Parts", "parse", "read", "read_bytes", "text_of"]
@@ -58,9 +57,9 @@ def read(data: Any) -> Parts:
                 extra[node_id] = body
             continue
         try:
-            nodes[node_id] = Node.model_validate(body)
-        except (ValidationError, RecursionError) as error:
-            problems += _malformed(node_id, error)
+            nodes[node_id] = Node.from_json(body)
+        except InvalidWorkflow as error:
+            problems += [replace(problem, node=node_id) for problem in error.problems]
     if not nodes and not problems:
         raise InvalidWorkflow(
             [
@@ -129,23 +128,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _looks_like_node(body: Any) -> bool:
     return isinstance(body, dict) and "class_type" in body
-
-
-_EXPECTED = {
-    "class_type": "the name of a node type",
-    "inputs": "an object of inputs",
-    "_meta": 'an object, as {"title": ...}',
-}
-
-
-def _malformed(node_id: str, error: ValidationError | RecursionError) -> list[Problem]:
-    if isinstance(error, RecursionError):
-        return [Problem("malformed_node", "it is nested too deeply", node_id)]
-    found = {str(each["loc"][0]): each["input"] for each in error.errors()}
-    return [
-        Problem("malformed_node", f"its {name} is {show(value)}, expected {_EXPECTED[name]}", node_id)
-        for name, value in found.items()
-    ]
 
 
 def _kind(value: Any) -> str:

@@ -72,7 +72,7 @@ def insert_between(
     if len(slots) > 1:
         text = f"outputs {', '.join(map(str, slots))} of it are used there"
         raise _refused("ambiguous", text, start.node, hint=f"name one: gf.Link({start.node!r}, {slots[0]})")
-    inserted = node.model_copy(update={"inputs": {**node.inputs, input: list(start)}})
+    inserted = node.with_inputs({**node.inputs, input: list(start)})
     return {**_with_links(nodes, dict.fromkeys(places, Link(id, output))), id: inserted}
 
 
@@ -131,7 +131,7 @@ def _with_links(nodes: Nodes, changed: Mapping[Place, Link]) -> dict[str, Node]:
             inputs[place.node] = dict(nodes[place.node].inputs)
         inputs[place.node][place.input] = list(link)
     for node_id, new in inputs.items():
-        found[node_id] = nodes[node_id].model_copy(update={"inputs": new})
+        found[node_id] = nodes[node_id].with_inputs(new)
     return found
 
 

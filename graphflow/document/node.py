@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from ..problem import InvalidWorkflow, Problem, show
 
 __all__ = ["NOTES", "Link", "Node", "Place", "as_link", "links_of", "plain_number", "sources_of"]
 
@@ -32,25 +33,118 @@ class Place:
         return f"{self.node}.{self.input}"
 
 
-class Node(BaseModel):
-    """One node of the document."""
+class Node:
+    """One node of the document; immutable. Keys that we do not know are kept.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    `Node(class_type="KSampler", inputs={"seed": 1, "model": ["4", 0]}, _meta={"title": "First pass"})`
+    """
 
+    __slots__ = ("_body", "class_type", "inputs")
+
+    _body: Mapping[str, Any]
     class_type: str
-    inputs: dict[str, Any] = Field(default_factory=dict)
-    meta: dict[str, Any] | None = Field(default=None, alias="_meta")
+    inputs: Mapping[str, Any]
+    """JSON values, and links as `[node id, number of the output]`."""
+
+    def __init__(self, class_type: str, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Raises InvalidWorkflow where a part is not of its type."""
+        stated = {} if inputs is None else {"inputs": inputs}
+        self._set({"class_type": class_type, **stated, **more})
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Node:
+        """The node of a JSON object. Raises InvalidWorkflow."""
+        node = cls.__new__(cls)
+        node._set(dict(body))
+        return node
+
+    def _set(self, body: dict[str, Any]) -> None:
+        inputs = dict(_inputs_of(body))
+        if "inputs" in body:
+            body["inputs"] = inputs
+        set_once = object.__setattr__
+        set_once(self, "_body", body)
+        set_once(self, "class_type", body["class_type"])
+        set_once(self, "inputs", inputs)
+
+    @property
+    def meta(self) -> Mapping[str, Any] | None:
+        """The entry `_meta`: facts for people, such as the title."""
+        meta: Mapping[str, Any] | None = self._body.get("_meta")
+        return meta
 
     @property
     def title(self) -> str | None:
         title = (self.meta or {}).get("title")
         return title if isinstance(title, str) else None
 
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Node:
+        """The same node with these inputs in place of its own."""
+        return Node.from_json({**self._body, "inputs": inputs})
+
+    def with_type(self, class_type: str, inputs: Mapping[str, Any]) -> Node:
+        """The same node, title and unknown keys included, as one of another type."""
+        return Node.from_json({**self._body, "class_type": class_type, "inputs": inputs})
+
     def to_json(self) -> dict[str, Any]:
-        body = self.model_dump(by_alias=True, exclude_unset=True)
-        if self.meta is None and "meta" in (self.model_extra or {}):
-            del body["_meta"]  # an unknown key with the name of the attribute counts as the attribute
-        return body
+        """A JSON object of its own, which may be written into."""
+        return _copied(self._body)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a node does not change: {name!r} cannot be set; workflow.set() makes a changed workflow")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self._whole() == other._whole()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _whole(self) -> dict[str, Any]:
+        """The body with its defaults stated."""
+        return {"inputs": {}, "_meta": None, **self._body}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node.from_json, (self._body,)
+
+    def __repr__(self) -> str:
+        return f"Node({', '.join(f'{key}={value!r}' for key, value in self._body.items())})"
+
+    @classmethod
+    def model_validate(cls, body: Mapping[str, Any]) -> Node:
+        """The former name of `from_json`, which scripts written by earlier versions use."""
+        warnings.warn("Node.model_validate is now called Node.from_json", DeprecationWarning, stacklevel=2)
+        return cls.from_json(body)
+
+
+def _inputs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs of a JSON object that is a node. Raises InvalidWorkflow."""
+    inputs, meta = body.get("inputs", {}), body.get("_meta")
+    wrong = []
+    if not isinstance(body.get("class_type"), str):
+        wrong.append(("class_type", body.get("class_type"), "the name of a node type"))
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        wrong.append(("inputs", inputs, "an object of inputs"))
+    if meta is not None and not isinstance(meta, Mapping):
+        wrong.append(("_meta", meta, 'an object, as {"title": ...}'))
+    if wrong:
+        problems = [
+            Problem("malformed_node", f"its {name} is {show(value)}, expected {text}") for name, value, text in wrong
+        ]
+        raise InvalidWorkflow(problems)
+    found: Mapping[str, Any] = inputs
+    return found
+
+
+def _copied(body: Mapping[str, Any]) -> dict[str, Any]:
+    """New dicts and lists down to the bottom; no recursion, because JSON may be nested deeply."""
+    whole = dict(body)
+    ahead: list[Any] = [whole]
+    while ahead:
+        part = ahead.pop()
+        for key, item in part.items() if isinstance(part, dict) else enumerate(part):
+            if isinstance(item, (dict, list)):
+                part[key] = dict(item) if isinstance(item, dict) else list(item)
+                ahead.append(part[key])
+    return whole
 
 
 def as_link(value: Any) -> Link | None:

@@ -67,7 +67,7 @@ def topological(sources: Sources[K]) -> list[K]:
     """
     seen: set[K] = set()
     for key, found in sources.items():
-        if any(source not in seen and source in sources for source in found):
+        if not seen.issuperset(found) and any(source not in seen and source in sources for source in found):
             break
         seen.add(key)
     else:

@@ -123,7 +123,7 @@ class Workflow(Mapping[str, Node]):
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
         place = self.place(where)
         old = self._nodes[place.node]
-        new = old.model_copy(update={"inputs": {**old.inputs, place.input: plain_number(value)}})
+        new = old.with_inputs({**old.inputs, place.input: plain_number(value)})
         return self._like({**self._nodes, place.node: new})
 
     def set_all(self, changes: Mapping[str, Any] | Mapping[Place, Any]) -> Workflow:
@@ -135,7 +135,7 @@ class Workflow(Mapping[str, Node]):
         nodes = dict(self._nodes)
         for node_id, inputs in by_node.items():
             old = nodes[node_id]
-            nodes[node_id] = old.model_copy(update={"inputs": {**old.inputs, **inputs}})
+            nodes[node_id] = old.with_inputs({**old.inputs, **inputs})
         return self._like(nodes)
 
     def replace(self, node: str, by: Node | str) -> Workflow:

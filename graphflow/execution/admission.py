@@ -24,7 +24,7 @@ POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a node needs in order to compute: a lane, with at most so many of its type in it."""
+    """A lane that a node needs in order to compute, with at most so many of its type in it."""
 
     lane: str
     type: str

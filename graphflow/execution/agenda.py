@@ -1,4 +1,4 @@
-"""What is still to do: which nodes wait for which others, which can start, and which values are still needed."""
+"""The nodes that are still to be done: which of them wait for which others, which can start, and which values are still needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Agenda:
         self.order = dict(order)
         self.ready: deque[str] = deque()
         self.entries: dict[str, Entry] = {}
-        """What is known of the nodes that are done and still needed."""
+        """The entries of the nodes that are done and still needed."""
         self.handles: set[str] = set()
         """Nodes that only make handles anew."""
         self._later = later
@@ -125,7 +125,7 @@ class Agenda:
         return entry.contents[slot] if entry is not None and slot < len(entry.contents) else None
 
     def may_be_blocked(self, node_id: str) -> bool:
-        """Whether a list, or a blocked value, arrives: a quick look that says no for nearly all nodes."""
+        """Whether a list, or a blocked value, arrives: a quick look, and False for nearly all nodes."""
         node = self.order[node_id]
         for name, link in node.links.items():
             if name not in node.lazy or name in self._asked.get(node_id, ()):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..document.workflow import Node
 from ..nodetype.context import Context
@@ -24,8 +23,7 @@ from .context import RunContext
 __all__ = ["Call", "Performer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """All calls of one node. Several, where an input carries several values."""
 
     node: str
@@ -34,7 +32,7 @@ class Call:
     inputs: tuple[dict[str, Any] | Blocked, ...]
     """For each call the inputs by flat name, its own copies; or what blocks it."""
     place: Place | None = None
-    """What it needs in order to compute."""
+    """The place that it needs in order to compute."""
     display: str | None = None
     """The node of the workflow that this one was made by, if a node expanded into it."""
     states: tuple[bytes, ...] = ()
@@ -51,7 +49,7 @@ class Performer:
         self._run, self._graph, self._document = run, graph, document
 
     def perform(self, call: Call) -> tuple[list[Answer], float]:
-        """What the function answers, and the seconds that it took. Raises what the function raises, and Cancelled."""
+        """The answers of the function, and the seconds that they took. Raises what the function raises, and Cancelled."""
         run, kind = self._run, self._run.types[call.type]
         with run.admission.enter(call.place, run.cancel):
             arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
@@ -89,6 +87,7 @@ class Performer:
                 call=index,
                 display=call.display,
                 graph=self._graph,
+                numbering=run.numbering,
             )
         if kind.settings is not None:
             values[kind.settings] = run.settings

@@ -23,12 +23,12 @@ __all__ = ["Caller", "Made", "has_expansion"]
 
 
 class Made(NamedTuple):
-    """What all calls of a node gave, as the cache keeps it."""
+    """The result of all calls of a node, as the cache keeps it."""
 
     entry: Entry
     encoded: tuple[Encoded, ...] | None
     stops: list[Blocked]
-    """What blocked some of the calls."""
+    """The values that blocked some of the calls."""
     is_true: bool = True
     """Whether what the node reads outside is still as in its fingerprint; it may have changed before the call read it."""
 
@@ -50,7 +50,7 @@ class Caller:
         self._performer = Performer(run, expansions.graph, document)
 
     def stops(self, node_id: str) -> list[Blocked] | None:
-        """What blocks the node, if it blocks every call."""
+        """The values that block the node, if every call is blocked."""
         if not self._agenda.may_be_blocked(node_id):
             return None
         every = self._agenda.order[node_id].every
@@ -108,8 +108,8 @@ class Caller:
         """The inputs of one call: copies that nobody else has."""
         node = self._agenda.order[node_id]
         values = {name: share(value) for name, value in call.items()}
-        for name in node.links.keys() & values.keys():
-            if node.inputs[name].type == "FLOAT":
+        for name in node.links:
+            if node.inputs[name].type == "FLOAT" and name in values:
                 values[name] = _as_float(values[name])
         for name in node.lazy:
             if name in values:

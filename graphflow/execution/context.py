@@ -1,4 +1,4 @@
-"""What a run gets from its engine and its caller."""
+"""The context of a run: what its engine and its caller give it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..cache import Cache, Entry
 from ..check.validate import Bound
 from ..events import Event
 from ..nodetype.node import NodeType
+from ..nodetype.numbering import Numbering
 from ..plan.fingerprint import Fingerprint
 from ..settings import Settings
 from .admission import Admission
@@ -21,7 +22,7 @@ __all__ = ["Piece", "RunContext", "Supply"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What one run works with; the same for all of its nodes."""
+    """The context of one run, the same for all of its nodes."""
 
     cache: Cache
     settings: Settings
@@ -37,7 +38,9 @@ class RunContext:
     claims: Path | None = None
     """Where a named run notes the files that it has written."""
     extra_pnginfo: Mapping[str, Any] | None = None
-    """What saved images carry besides the workflow."""
+    """Saved images carry it besides the workflow."""
+    numbering: Numbering | None = None
+    """The numbers of the files that are written, if they belong to variants."""
     supply: Supply | None = None
     """Where the nodes come from, if not all at once."""
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..check.validate import Binder, Bound, topological
 from ..document.workflow import Link, Node, as_link
 from ..nodetype.node import Expansion, NodeType
@@ -29,9 +27,13 @@ class Unfolded:
 
 
 def unfold(
-    parent: str, answers: list[Answer], graph: Mapping[str, Node], order: Mapping[str, Bound],
-    types: Mapping[str, NodeType], settings: Settings,
-) -> Unfolded:  # fmt: skip
+    parent: str,
+    answers: list[Answer],
+    graph: Mapping[str, Node],
+    order: Mapping[str, Bound],
+    types: Mapping[str, NodeType],
+    settings: Settings,
+) -> Unfolded:
     """The expansions of a node's calls. `graph` and `order` hold all nodes of the run so far.
 
     Raises InvalidWorkflow with all problems of the new nodes.
@@ -47,9 +49,16 @@ def unfold(
         final = {key: key if expansion.ids_are_final else f"{parent}.{call}.{key}" for key in mine}
         for key, node in mine.items():
             if final[key] in graph or final[key] in nodes:
-                raise InvalidWorkflow([Problem("duplicate_node", f"an expansion brings a node {final[key]!r}, which is there "
-                                               "already", hint="give the nodes of an expansion ids of their own")])  # fmt: skip
-            nodes[final[key]] = node.model_copy(update={"inputs": _renamed(node.inputs, final)})
+                raise InvalidWorkflow(
+                    [
+                        Problem(
+                            "duplicate_node",
+                            f"an expansion brings a node {final[key]!r}, which is there already",
+                            hint="give the nodes of an expansion ids of their own",
+                        )
+                    ]
+                )
+            nodes[final[key]] = node.with_inputs(_renamed(node.inputs, final))
         outputs = tuple(_final(value, final) if isinstance(value, Link) else value for value in answer.outputs)
         named.append(replace(answer, outputs=outputs))
     everything = ChainMap(nodes, graph)  # type: ignore[arg-type]
@@ -65,8 +74,13 @@ def unfold(
                     Problem("missing_node", f"an expansion's output links to {value.node!r}, which it does not bring")
                 )
     if len(found_order) < len(bound):
-        problems.append(Problem("cycle", "the nodes of an expansion wait for each other: "
-                                + ", ".join(sorted(bound.keys() - found_order.keys())[:8])))  # fmt: skip
+        problems.append(
+            Problem(
+                "cycle",
+                "the nodes of an expansion wait for each other: "
+                + ", ".join(sorted(bound.keys() - found_order.keys())[:8]),
+            )
+        )
     if problems:
         raise InvalidWorkflow(problems)
     return Unfolded(nodes, found_order, named)
@@ -75,12 +89,11 @@ def unfold(
 def _nodes_of(expansion: Expansion[Any]) -> dict[str, Node]:
     try:
         return {
-            str(key): node if isinstance(node, Node) else Node.model_validate(node)
-            for key, node in expansion.nodes.items()
+            str(key): node if isinstance(node, Node) else Node.from_json(node) for key, node in expansion.nodes.items()
         }
-    except (ValidationError, AttributeError) as error:
+    except (InvalidWorkflow, TypeError, ValueError, AttributeError) as error:
         raise InvalidWorkflow(
-            [Problem("malformed_expansion", f"an expansion holds something that is no node: {error}")]
+            [Problem("malformed_expansion", f"an expansion holds something that is not a node: {error}")]
         ) from None
 
 

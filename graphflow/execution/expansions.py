@@ -21,7 +21,7 @@ from .expand import unfold
 __all__ = ["Expansions", "Unfolding"]
 
 MOST = 1_000_000
-"""Nodes that the expansions of one run may bring: a loop that never ends is told, before the memory is full."""
+"""Nodes that the expansions of one run may bring: a loop that never ends is a problem before the memory is full."""
 
 
 @dataclass(slots=True)
@@ -31,11 +31,11 @@ class Unfolding:
     answers: list[Answer]
     seconds: float
     brought: set[Brought]
-    """What the new nodes are."""
+    """The types of the new nodes."""
     nodes: tuple[str, ...]
 
     def all_brought(self, agenda: Agenda) -> tuple[Brought, ...]:
-        """What it brought, and what that brought."""
+        """The node types that it brought, and those that they brought."""
         inner = [agenda.entries[key].brought for key in self.nodes if key in agenda.entries]
         return tuple(sorted(self.brought.union(*inner), key=lambda part: part.type))
 
@@ -44,9 +44,13 @@ class Expansions:
     """The expansions of one run. `graph` holds all of its nodes, those of the workflow, too."""
 
     def __init__(
-        self, workflow: Mapping[str, Node], agenda: Agenda, prints: dict[str, Fingerprint], types: Mapping[str, NodeType],
+        self,
+        workflow: Mapping[str, Node],
+        agenda: Agenda,
+        prints: dict[str, Fingerprint],
+        types: Mapping[str, NodeType],
         settings: Settings,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._agenda, self._prints, self._types, self._settings = agenda, prints, types, settings
         self._added: dict[str, Node] = {}
         self.graph: Mapping[str, Node] = ChainMap(self._added, workflow)  # type: ignore[arg-type]
@@ -85,9 +89,12 @@ class Expansions:
         for key in found.nodes:
             self._parents[key], self._visible[key] = node_id, visible
         needed = {
-            value.node for one in found.answers if one.expansion is not None
-            for value in one.outputs if isinstance(value, Link)
-        }  # fmt: skip
+            value.node
+            for one in found.answers
+            if one.expansion is not None
+            for value in one.outputs
+            if isinstance(value, Link)
+        }
         effects = [key for key, item in found.order.items() if item.type.is_output]
         if effects or self._looks_outside(node_id, found.order, prints):
             self._mark_effects(node_id)
@@ -108,20 +115,34 @@ class Expansions:
 
     def _refuse_endless(self, node_id: str, prints: Mapping[str, Fingerprint]) -> None:
         if len(self._added) + len(prints) > MOST:
-            raise GraphFlowError([Problem("endless", f"expansions have brought more than {MOST} nodes",
-                                          hint="a loop needs a condition that ends it")])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "endless",
+                        f"expansions have brought more than {MOST} nodes",
+                        hint="a loop needs a condition that ends it",
+                    )
+                ]
+            )
         new = {print_.recipe for print_ in prints.values()}
         if self._prints[node_id].recipe not in new and not any(recipe in self._open_recipes for recipe in new):
             return
         ancestor: str | None = node_id
         while ancestor is not None:
             if self._prints[ancestor].recipe in new:
-                raise GraphFlowError([Problem("endless", "the node expands into itself, with the same inputs",
-                                              hint="a loop has to change something from round to round")])  # fmt: skip
+                raise GraphFlowError(
+                    [
+                        Problem(
+                            "endless",
+                            "the node expands into itself, with the same inputs",
+                            hint="a loop has to change something from round to round",
+                        )
+                    ]
+                )
             ancestor = self._parents.get(ancestor)
 
     def _looks_outside(self, node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint]) -> bool:
-        """Whether the recipe of the node does not say all that its expansion depends on."""
+        """Whether its expansion depends on more than is in the recipe of the node."""
         if any(mine.is_new or mine.asks_late or mine.outside is not None for mine in prints.values()):
             return True
         linked = {link.node for item in order.values() for link in item.links.values()} - order.keys()
@@ -129,7 +150,7 @@ class Expansions:
         return bool(linked) and not linked <= ancestors(self._agenda.order, node_id)
 
     def mark_inside(self, node_id: str) -> None:
-        """What an expansion brought has told the user something: the expansion is not cached as a whole."""
+        """A node of an expansion has reported something to the user: the expansion is not cached as a whole."""
         parent = self._parents.get(node_id)
         if parent is not None:
             self._mark_effects(parent)

@@ -42,7 +42,7 @@ class Flight:
         self._own: dict[str, Place | None] = {}
         self._shared = 0
         self._in_lanes: dict[str, list[Place]] = {}
-        """What the nodes of this run have, or are about to have, in each lane."""
+        """The places that nodes of this run have, or are about to have, in each lane."""
 
     def __len__(self) -> int:
         return len(self._own) + self._shared

@@ -1,4 +1,4 @@
-"""Who listens to a run: what a listener raises stops the run, and is no fault of the node that was at work."""
+"""Listeners to a run. An error of a listener stops the run; no node failed of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Listener:
         self.cancel = EitherFlag(cancel)
         """Set where the caller has cancelled the run, or the listener has failed."""
         self.models: list[ModelEvent] = []
-        """What devices did with models so far."""
+        """The events of devices and models so far."""
         self._on_event = on_event
         self._error: BaseException | None = None
 

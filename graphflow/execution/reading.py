@@ -1,4 +1,4 @@
-"""Large files are read whole once, to know what they hold: that is told, and it ends when the run is cancelled."""
+"""Large files are read whole once, to know what they hold: events report it, and it ends when the run is cancelled."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ EVERY = 0.25
 
 def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> Settings:
     """The settings for one run: its events have a listener, and its digests report their reading and raise Cancelled."""
-    told = time.perf_counter()
+    reported = time.perf_counter()
 
     def watch(path: Path, done: int, total: int) -> None:
-        nonlocal told
+        nonlocal reported
         if cancel.is_set():
             raise Cancelled
         now = time.perf_counter()
-        if now - told > EVERY:
-            told = now
+        if now - reported > EVERY:
+            reported = now
             emit(Reading(path.name, done, total))
 
     return replace(settings, digests=Watched(settings.digests, watch), notify=emit)

@@ -1,4 +1,4 @@
-"""What went wrong in a run, said under the node that stands in the workflow."""
+"""The problems of a run, each under a node that stands in the workflow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ __all__ = ["Reports"]
 
 
 class Reports:
-    """Keeps the problems of one run, and tells each as an event when it is found."""
+    """Keeps the problems of one run, and emits each as an event when it is found."""
 
     def __init__(
-        self, workflow: Mapping[str, Node], order: Mapping[str, Bound], expansions: Expansions, emit: Callable[[Event], None]
-    ) -> None:  # fmt: skip
+        self,
+        workflow: Mapping[str, Node],
+        order: Mapping[str, Bound],
+        expansions: Expansions,
+        emit: Callable[[Event], None],
+    ) -> None:
         self._workflow, self._order, self._expansions, self._emit = workflow, order, expansions, emit
         self.problems: list[Problem] = []
 
@@ -42,10 +46,16 @@ class Reports:
         name = self._order[node_id].type.name
         inside = f"in {name}, which it expanded into: " if visible is not None else ""
         for problem in problems:
-            told = Problem(problem.code, inside + problem.message, visible or node_id, self.title(node_id), problem.input,
-                           problem.hint)  # fmt: skip
-            self.problems.append(told)
-            self._emit(NodeError(node_id, told.to_json(), visible))
+            placed = Problem(
+                problem.code,
+                inside + problem.message,
+                visible or node_id,
+                self.title(node_id),
+                problem.input,
+                problem.hint,
+            )
+            self.problems.append(placed)
+            self._emit(NodeError(node_id, placed.to_json(), visible))
 
 
 def _advice(error: BaseException) -> str | None:

@@ -25,6 +25,7 @@ from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
+from .behind import known_behind
 from .calling import Caller, Made, has_expansion
 from .claims import Claims, Found, InOtherProcess, InOtherRun
 from .context import Piece, RunContext
@@ -224,7 +225,7 @@ class Run:
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
     def _prepare(self, node_id: str) -> bool:
-        """Whether to call the node: not if its key is known, its inputs are blocked, or somebody else is at the same."""
+        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the same."""
         if node_id in self._expansions:
             self._fold(node_id)
             return False
@@ -352,50 +353,23 @@ class Run:
         self._report_cached(node_id, entry, reason)
         if node_id in self._wanted and entry is not None:
             self._note_result(node_id)
-        self._note_cached_behind(node_id)
+        links = self._agenda.order[node_id].links.values()
+        if any([link.node not in self.cached for link in links]) and not self._context.refresh:
+            behind = known_behind(
+                node_id,
+                self._agenda.order,
+                self._prints,
+                self._cache,
+                self._agenda.entries,
+                is_reported=self._is_reported,
+                is_valid=self._still_valid,
+            )
+            for source, known in behind:
+                self._report_cached(source, known, "stored")
 
-    def _note_cached_behind(self, node_id: str) -> None:
-        """Report the nodes behind a cached one that are known, too: nobody needs them, but a caller may want to see that
-        they did not run."""
-        cached = self.cached
-        if self._context.refresh or all([link.node in cached for link in self._agenda.order[node_id].links.values()]):
-            return
-        behind = self._unreported_behind(node_id)
-        found: dict[str, Entry] = {}
-
-        def content(source: str, slot: int) -> bytes | None:
-            entry = found.get(source) or self._agenda.entries.get(source)
-            entry = entry or self._cache.peek(self._prints[source].recipe)
-            return entry.contents[slot] if entry is not None and slot < len(entry.contents) else None
-
-        for source in behind:
-            mine = self._prints[source]
-            entry = self._cache.peek(mine.recipe)
-            if entry is None:
-                key = content_key(mine, self._agenda.order[source], content)
-                entry = self._cache.peek(None, key) if key is not None else None
-            if entry is not None and self._still_valid(source, entry):
-                found[source] = entry
-                self._report_cached(source, entry, "stored")
-
-    def _unreported_behind(self, node_id: str) -> list[str]:
-        """The nodes that a node stands on, sources first, as far as nothing was reported of them and nothing will be."""
-        order, seen = self._agenda.order, {node_id}
-        found: list[str] = []
-        stack = [(node_id, iter(order[node_id].links.values()))]
-        while stack:
-            user, links = stack[-1]
-            source = next((link.node for link in links if not self._is_reported(link.node, seen)), None)
-            if source is not None:
-                seen.add(source)
-                stack.append((source, iter(order[source].links.values())))
-            else:
-                stack.pop()
-                found.append(user)
-        return found[:-1]
-
-    def _is_reported(self, node_id: str, seen: set[str]) -> bool:
-        return node_id in self.cached or node_id in self.timings or node_id in seen or self._agenda.is_planned(node_id)
+    def _is_reported(self, node_id: str) -> bool:
+        """Whether the run has reported the node, or will."""
+        return node_id in self.cached or node_id in self.timings or self._agenda.is_planned(node_id)
 
     def _report_cached(self, node_id: str, entry: Entry | None, reason: str) -> None:
         self.cached[node_id] = None

@@ -19,21 +19,19 @@ __all__ = ["awaited", "stream"]
 R = TypeVar("R")
 
 
-async def stream(
-    run: Callable[..., Any], workflow: Source, options: Mapping[str, Any]
-) -> AsyncIterator[Event]:  # fmt: skip
+async def stream(run: Callable[..., Any], workflow: Source, options: Mapping[str, Any]) -> AsyncIterator[Event]:
     """The events of `run(workflow, **options)` as they happen; raises at the end what the run raises."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event | None] = asyncio.Queue()
     cancel = options.get("cancel") or Flag()
     also = options.get("on_event")
 
-    def tell(event: Event) -> None:
+    def forward(event: Event) -> None:
         if also is not None:
             also(event)
         loop.call_soon_threadsafe(events.put_nowait, event)
 
-    task = asyncio.create_task(asyncio.to_thread(run, workflow, **{**options, "on_event": tell, "cancel": cancel}))
+    task = asyncio.create_task(asyncio.to_thread(run, workflow, **{**options, "on_event": forward, "cancel": cancel}))
     task.add_done_callback(lambda _: events.put_nowait(None))
     try:
         while (event := await events.get()) is not None:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -62,6 +62,7 @@ class Digests:
         if known is not None and known[0] == state:
             return known[1]
         with open(name, "rb") as file:
+            _write_back(file)
             digest = _sha256(file, path, state[0], watch)
             after = _state(os.fstat(file.fileno()))
         if after == state and time.time_ns() - state[2] > RACY_NS:
@@ -150,6 +151,13 @@ def _sha256(file: BinaryIO, path: Path, size: int, watch: Watch | None) -> str:
         if watch is not None:
             watch(path, done, size)
     return hasher.hexdigest()
+
+
+def _write_back(file: BinaryIO) -> None:
+    """A write through a memory map changes the times of a file only when it is the first one into a page since that page
+    was written to the disk: so all pages go to the disk, and every later write shows."""
+    with suppress(OSError):  # a file system that only reads
+        os.fsync(file.fileno())
 
 
 def _state(found: os.stat_result) -> State:

@@ -133,8 +133,7 @@ def _return_types(kind: type) -> list[Any]:
     return [types] if isinstance(types, str) else list(types if types is not None else ())
 
 
-# -- calling
-# ------------------------------------------------------------------------------------------------------------
+# -- calling ---------------------------------------------------------------------------------------------------------
 
 
 class _Calls:
@@ -275,8 +274,7 @@ class DynamicGraph:
     get_real_node_id = get_display_node_id
 
 
-# -- what the class declares
-# --------------------------------------------------------------------------------------------
+# -- what the class declares -----------------------------------------------------------------------------------------
 
 
 def _outside(kind: type) -> Callable[..., str] | None:

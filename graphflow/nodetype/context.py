@@ -17,6 +17,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from ..cache import Checkpoint
     from ..document.node import Node
+    from .numbering import Numbering
 
 __all__ = ["Context"]
 
@@ -34,6 +35,7 @@ class Context:
         "extra_pnginfo",
         "graph",
         "node_id",
+        "numbering",
         "settings",
         "workflow_json",
     )
@@ -52,6 +54,7 @@ class Context:
         call: int = 0,
         display: str | None = None,
         graph: Mapping[str, Node] | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
         self.node_id = node_id
         self.call: int | str = call
@@ -66,6 +69,8 @@ class Context:
         self.claims = claims
         """The folder in which a named run notes the files it has written: a run that starts again writes none twice."""
         self.extra_pnginfo = extra_pnginfo or {}
+        self.numbering = numbering
+        """The numbers of the files of a sweep, which belong to variants; None: the next free ones."""
         self._emit = emit
         self._cancel = cancel
         self._checkpoint = checkpoint

@@ -150,6 +150,8 @@ class _Reader:
         if not is_own_code:  # a decorator of a library: what it wraps is its user's
             self._name(function.__module__, function.__qualname__)
             self._all(item for item in cells if isinstance(item, FunctionType))
+            tables = [item for item in cells if type(item) is dict]  # that of a single dispatch
+            self._all(item for table in tables for item in table.values() if isinstance(item, FunctionType))
             return
         self._name(function.__qualname__)
         self._text_of(sys.modules.get(home.get("__name__", "")))
@@ -157,7 +159,13 @@ class _Reader:
         self._all(cells)
         self._all(function.__defaults__ or ())
         self.read(function.__kwdefaults__)
-        self._variables(home, _names(code), set())
+        attributes = {name: value for name, value in vars(function).items() if name != "node_type"}
+        if attributes:
+            self.read(attributes)
+        names = _names(code)
+        if names & _ANY_VARIABLE:
+            names |= _own_names(home)
+        self._variables(home, names, set())
 
     def _variables(self, home: Mapping[str, Any], names: set[str], entered: set[int]) -> None:
         """The variables of these names; of each module among them, once, those of these names as well."""
@@ -168,7 +176,8 @@ class _Reader:
             if isinstance(value, ModuleType) and is_own(value, self._package) and id(value) not in entered:
                 entered.add(id(value))
                 self._text_of(value)
-                self._variables(vars(value), names, entered)
+                by_name = names & _ANY_ATTRIBUTE
+                self._variables(vars(value), names | _own_names(vars(value)) if by_name else names, entered)
 
     def _class(self, kind: type) -> None:
         self._name(kind.__module__, kind.__qualname__)
@@ -176,6 +185,8 @@ class _Reader:
         if not is_own(module, self._package) and vars(builtins).get(kind.__name__, kind) is kind:
             return
         self._text_of(module)
+        if type(kind) is not type:
+            self.read(type(kind))
         self._all(kind.__mro__[1:])
         for name, value in sorted(vars(kind).items()):
             if callable(value) or isinstance(value, _WRAPPERS) or not name.startswith(("__", "_abc_")):
@@ -227,6 +238,15 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not cell
     except ValueError:
         return False
+
+
+_ANY_VARIABLE = frozenset({"globals", "eval", "exec"})
+_ANY_ATTRIBUTE = frozenset({"getattr", "vars"})
+"""Code that uses one of these may read a variable whose name is not in it: then all of them count."""
+
+
+def _own_names(variables: Mapping[str, Any]) -> set[str]:
+    return {name for name in variables if not name.startswith("__")}
 
 
 def _names(code: CodeType) -> set[str]:

@@ -1,1 +1,1 @@
-"""What is known before a run: recipes of the nodes, what must run, and why."""
+"""The knowledge before a run: recipes of the nodes, which of them must run, and why."""

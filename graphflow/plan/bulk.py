@@ -44,7 +44,7 @@ def in_bulk() -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """What is made in bulk inside this block lives at least until its end: only then does the collector look at it."""
+    """Objects that are made in bulk inside this block live at least until its end: only then does the collector look at them."""
     global _blocks, _frozen
     with _lock:
         _blocks += 1

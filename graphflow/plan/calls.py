@@ -28,7 +28,7 @@ MOST_VALUES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call gave."""
+    """The answer of one call."""
 
     outputs: tuple[Any, ...]
     ui: dict[str, Any] | None = None
@@ -38,7 +38,7 @@ class Answer:
 
 
 def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, Any]]:
-    """The values of each call; where an input is an empty list, there is no call."""
+    """The values of each call; where an input is an empty list, nothing is called."""
     lists = {name: value for name, value in values.items() if type(value) is Items and name not in every}
     if not lists and not every:
         return [dict(values)]
@@ -59,8 +59,8 @@ def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, A
 
 
 def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> str:
-    """What the node's `outside` says now, of each of its calls if it asks about linked inputs, which have these values.
-    ALWAYS where it cannot say: the call will tell why."""
+    """The present answer of the node's `outside`, for each of its calls if it asks about linked inputs, which have these values.
+    ALWAYS where it raises: the call will show why."""
     kind = node.type
     assert kind.outside is not None
     calls: list[dict[str, Any]] = [node.literals]
@@ -78,7 +78,7 @@ def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[s
 
 
 def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:
-    """What blocks the call: a value with something to say before a silent one."""
+    """The value that blocks the call: one with a message before one without."""
     found = [value for value in call.values() if type(value) is Blocked]
     for name in every:
         found += [value for value in call.get(name, ()) if type(value) is Blocked]
@@ -86,7 +86,7 @@ def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:
 
 
 def answer(kind: NodeType, value: Any) -> Answer:
-    """What a call returned; raises TypeError where it is not what the node declares."""
+    """The answer that a call returned; raises TypeError where it does not fit what the node declares."""
     count = len(kind.outputs)
     if type(value) is Expansion:
         outputs = tuple(value.outputs)
@@ -129,8 +129,15 @@ def join(
             else:
                 found += value
         if len(found) > MOST_VALUES:
-            raise GraphFlowError([Problem("too_many", f"{kind.name} gave a list of {len(found):,} values on its output {slot}",
-                                          hint=f"at most {MOST_VALUES:,} are taken: what follows runs once for each")])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "too_many",
+                        f"{kind.name} gave a list of {len(found):,} values on its output {slot}",
+                        hint=f"at most {MOST_VALUES:,} are taken: what follows runs once for each",
+                    )
+                ]
+            )
         check = kind.checks[slot]
         if check is not None:
             for value in found:
@@ -145,12 +152,19 @@ def _refuse(kind: NodeType, slot: int, misfit: Misfit | None) -> None:
         return
     name, type_name = kind.outputs[slot].name, kind.outputs[slot].type
     which = f"output {slot}" + (f" ({name})" if name != type_name else "")
-    raise GraphFlowError([Problem("bad_value", f"{kind.name} gave {misfit.found} on its {which}; expected {misfit.expected}",
-                                  hint=misfit.hint)])  # fmt: skip
+    raise GraphFlowError(
+        [
+            Problem(
+                "bad_value",
+                f"{kind.name} gave {misfit.found} on its {which}; expected {misfit.expected}",
+                hint=misfit.hint,
+            )
+        ]
+    )
 
 
 def merge_ui(answers: Iterable[Answer]) -> dict[str, Any] | None:
-    """What all calls show: lists one after the other."""
+    """The `ui` of all calls: lists one after the other."""
     merged: dict[str, Any] | None = None
     for one in answers:
         if one.ui is None:

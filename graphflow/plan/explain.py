@@ -39,9 +39,14 @@ class Explanation:
 
 
 def explain(
-    workflow: Workflow, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint], cache: Cache, settings: Settings,
-    wanted: Iterable[str], types: Mapping[str, NodeType],
-) -> list[Explanation]:  # fmt: skip
+    workflow: Workflow,
+    order: Mapping[str, Bound],
+    prints: Mapping[str, Fingerprint],
+    cache: Cache,
+    settings: Settings,
+    wanted: Iterable[str],
+    types: Mapping[str, NodeType],
+) -> list[Explanation]:
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
     asked = needed(order, wanted)
     earlier = _Earlier(cache)
@@ -68,7 +73,7 @@ def explain(
 def _known(
     node: Bound, mine: Fingerprint, cache: Cache, hits: Mapping[str, Entry]
 ) -> tuple[Entry | None, str, Callable[[], Entry | None]]:
-    """What the cache has of a node, why, and how to get the whole of it."""
+    """The entry of a node in the cache, why it is one, and how to get the whole of it."""
     entry = cache.peek(mine.recipe) if not mine.is_volatile else None
     if entry is not None:
         return entry, f"nothing has changed since the run of {_clock(entry.created)}", partial(cache.get, mine.recipe)
@@ -112,10 +117,14 @@ def _digests(literals: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _why(
-    node_id: str, order: Mapping[str, Bound], mine: Fingerprint, prints: Mapping[str, Fingerprint], earlier: _Earlier,
+    node_id: str,
+    order: Mapping[str, Bound],
+    mine: Fingerprint,
+    prints: Mapping[str, Fingerprint],
+    earlier: _Earlier,
     hits: Mapping[str, Entry],
-) -> str:  # fmt: skip
-    """What differs from the most similar earlier run of this node type."""
+) -> str:
+    """The differences from the most similar earlier run of this node type."""
     node = order[node_id]
     if mine.is_new:
         return "it gives something new every time"
@@ -135,8 +144,10 @@ def _why(
 
     best = min(runs, key=distance)
     differences = [
-        *_literals(node, best, digests), *_links(node, mine, best.origin, links, hits), *_own(node_id, node, mine, best.origin)
-    ]  # fmt: skip
+        *_literals(node, best, digests),
+        *_links(node, mine, best.origin, links, hits),
+        *_own(node_id, node, mine, best.origin),
+    ]
     if not differences:
         return f"what differs from the run of {_clock(best.created)} is not written down"
     return f"{'; '.join(differences[:4])} since the run of {_clock(best.created)}"
@@ -188,7 +199,7 @@ def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterat
 def _asked(
     node: Bound, mine: Fingerprint, settings: Settings, read: Mapping[str, Callable[[], Entry | None]]
 ) -> Fingerprint:
-    """With what `outside` says of the linked inputs it asks about; as it is where one of them is not known yet."""
+    """With the answer of `outside` to the linked inputs that it asks about; as it is where one of them is not known yet."""
     values = dict(node.literals)
     for name in node.links.keys() & node.type.asks_about:
         link = node.links[name]
@@ -207,7 +218,7 @@ def _other_parts(before: str | None, now: str | None) -> tuple[str, str]:
 
 
 def _outside(kind: NodeType) -> str:
-    """What a node looks at changed: by what kinds of nodes look at."""
+    """The reason "it changed outside", in words that depend on the kind of node."""
     if kind.pack and not kind.is_loose:
         return "IS_CHANGED answers something else"
     reads_file = any(item.choice is not None for item in kind.inputs.values())

@@ -1,4 +1,4 @@
-"""What makes two computations the same: fingerprints of all nodes, in one linear pass.
+"""Two computations are the same if their fingerprints are: fingerprints of all nodes, in one linear pass.
 
 The *recipe* is a hash of the node type, its version, its literals in canonical and type-tagged form, the outside state
 it reads, the environment that changes its numbers, and the recipes of what it is linked to: known before anything runs.
@@ -39,10 +39,10 @@ class Fingerprint:
     is_volatile: bool = False
     """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key alone."""
     asks_late: bool = False
-    """What it reads outside is told by linked inputs; until they are there and `answered` took the answer in, nothing of it
-    is known. The recipe does not tell it, so that the node and what stands on it are known by their keys alone."""
+    """Linked inputs decide what it reads outside; until they are there and `answered` took the answer in, nothing of it
+    is known. It is not in the recipe, so that the node and what stands on it are known by their keys alone."""
     is_open: bool = False
-    """The node may expand, or stands on one that may: the recipe does not say what the expansion used. Its result is known
+    """The node may expand, or stands on one that may: the recipe does not hold what the expansion used. Its result is known
     by its key, and by its recipe only in this process, where no code changes."""
 
 
@@ -101,7 +101,7 @@ def fingerprints(
 
 
 def answered(mine: Fingerprint, outside: str) -> Fingerprint:
-    """With what the node's `outside` has said when its inputs were there."""
+    """With the answer of the node's `outside` to the inputs."""
     own = mine.own + b"o" + canonical(outside)
     return replace(mine, own=own, outside=outside, is_new=mine.is_new or outside == ALWAYS, asks_late=False)
 
@@ -134,12 +134,12 @@ def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes])
 
 
 def why_not(entry: Entry, kind: NodeType, types: Mapping[str, NodeType], settings: Settings) -> str | None:
-    """Why a kept entry is no hit although its recipe or its key is asked for; None where it is one."""
+    """The reason for which a kept entry is not a hit although its recipe or its key is asked for; None: it is a hit."""
     for part in entry.brought:
         if not _is_current(part, types, settings):
-            return f"{part.type}, which it expanded into, is another now"
+            return f"{part.type}, which it expanded into, has changed"
     if kind.effect is not None and (entry.effect is None or kind.effect(settings, entry.ui) != entry.effect):
-        return "a file that it wrote is gone, or is another now"
+        return "a file that it wrote is gone, or has changed"
     return None
 
 

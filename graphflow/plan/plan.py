@@ -13,7 +13,7 @@ __all__ = ["Known", "Plan", "ancestors", "eager_sources", "needed", "plan", "sto
 
 
 class Known(Enum):
-    """What the cache says of a node."""
+    """Whether a node is known to the cache."""
 
     NO = "no"
     YES = "yes"

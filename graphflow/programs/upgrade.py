@@ -85,7 +85,7 @@ def upgrade(workflow: Workflow, table: Table) -> tuple[Workflow, list[Problem]]:
                     )
                 )
         if moved:
-            nodes[key] = node.model_copy(update={"inputs": {**node.inputs, **moved}})
+            nodes[key] = node.with_inputs({**node.inputs, **moved})
     return Workflow(nodes, workflow.extra), done
 
 
@@ -110,7 +110,7 @@ def _upgraded(key: str, node: Node, table: Table, done: list[Problem]) -> Node:
             done.append(Problem("value_renamed", f"{before!r} is now {after!r}", key, node.title, name))
     if kind == node.class_type and inputs == node.inputs:
         return node
-    return node.model_copy(update={"class_type": kind, "inputs": inputs})
+    return node.with_type(kind, inputs)
 
 
 def _value(old: Any, values: Mapping[str, Any]) -> Any:

@@ -129,7 +129,7 @@ class _Writer:
     def _raw(self, node_id: str, node: Node) -> str:
         self.refs[node_id] = self.graph.add(node, id=node_id)
         body = node.to_json()
-        return f"g.add(gf.Node.model_validate({_literal(body)}), id={_literal(node_id)})"
+        return f"g.add(gf.Node.from_json({_literal(body)}), id={_literal(node_id)})"
 
     def _handed(self, value: Any) -> Any:
         if isinstance(value, _Grown):

@@ -1,4 +1,4 @@
-"""What varies: axes of values over the inputs of a workflow, and the variants that they span."""
+"""The axes of a sweep: values over the inputs of a workflow, and the variants that they span."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Variant:
 
     index: int
     values: dict[Place, Any]
-    """What differs from the workflow that the sweep was made from."""
+    """The differences from the workflow that the sweep was made from."""
     base: Workflow
 
     @property
@@ -91,7 +91,7 @@ class Variants(Sequence[Variant]):
 
     @cached_property
     def names(self) -> dict[Place, str]:
-        """A short name for each place: its input if that says it all, else `TITLE.INPUT`, else `ID.INPUT`."""
+        """A short name for each place: its input if that is unique, else `TITLE.INPUT`, else `ID.INPUT`."""
 
         def title(place: Place) -> str:
             node = self.workflow[place.node]
@@ -132,18 +132,24 @@ def axes(workflow: Workflow, vary: Mapping[Any, Iterable[Any]]) -> list[Axis]:
 
 def _rows(places: tuple[Place, ...], values: Iterable[Any], zipped: bool) -> tuple[tuple[Any, ...], ...]:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise InvalidWorkflow([
-            _problem("not_values", f"found {values!r}, expected several values", places[0], f"write [{values!r}]")
-        ])  # fmt: skip
+        raise InvalidWorkflow(
+            [_problem("not_values", f"found {values!r}, expected several values", places[0], f"write [{values!r}]")]
+        )
     rows = [tuple(row) if zipped and isinstance(row, Iterable) else (row,) for row in values]
     if not rows:
         raise InvalidWorkflow([_problem("no_values", "there are no values to vary over", places[0])])
     for row in rows:
         if len(row) != len(places):
-            raise InvalidWorkflow([
-                _problem("uneven", f"found {row!r}, expected {len(places)} values, one for each input that moves along",
-                         places[0], "zip((1, 2), (3, 4)) makes such rows")
-            ])  # fmt: skip
+            raise InvalidWorkflow(
+                [
+                    _problem(
+                        "uneven",
+                        f"found {row!r}, expected {len(places)} values, one for each input that moves along",
+                        places[0],
+                        "zip((1, 2), (3, 4)) makes such rows",
+                    )
+                ]
+            )
     return tuple(tuple(_plain(value) for value in row) for row in rows)
 
 

@@ -72,8 +72,11 @@ class SweepDisplay:
                 names = self._variants.names
                 values = ", ".join(f"{names[place]}={label(value)}" for place, value in item.values.items())
                 state = "failed" if item.failed else "done"
-                self._console.print(f"{self._done + self._failed}/{len(self._variants)} {state}: {values}",
-                                    highlight=False, markup=False)  # fmt: skip
+                self._console.print(
+                    f"{self._done + self._failed}/{len(self._variants)} {state}: {values}",
+                    highlight=False,
+                    markup=False,
+                )
 
     def _title(self, node: str) -> str:
         return self._titles.get(node.partition("@")[0], node)
@@ -81,8 +84,10 @@ class SweepDisplay:
     def _finish(self, status: str, seconds: float) -> None:
         failed = f", {self._failed} failed" if self._failed else ""
         ran = sum(self._ran.values())
-        self._ended = (f"{status}: {self._done} of {len(self._variants)} variants{failed} in {seconds:.2f} s "
-                       f"({ran} nodes ran, {self._cached} cached)")  # fmt: skip
+        self._ended = (
+            f"{status}: {self._done} of {len(self._variants)} variants{failed} in {seconds:.2f} s "
+            f"({ran} nodes ran, {self._cached} cached)"
+        )
         if not self._moves:
             self._console.print(self._ended, highlight=False)
 
@@ -96,16 +101,23 @@ class SweepDisplay:
             left = f"about {seconds / under_way * (total - under_way):.0f} s left" if under_way >= 1 else ""
             head = Table.grid(padding=(0, 2, 0, 0))
             head.add_row(
-                ProgressBar(total=total, completed=over, width=40), f"{over}/{total} variants",
-                Text(f"{self._failed} failed", style="bold red") if self._failed else "", Text(left, style="dim"),
-            )  # fmt: skip
+                ProgressBar(total=total, completed=over, width=40),
+                f"{over}/{total} variants",
+                Text(f"{self._failed} failed", style="bold red") if self._failed else "",
+                Text(left, style="dim"),
+            )
             groups: dict[str, list[tuple[int, int]]] = {}
             for node, at in self._running.items():
                 groups.setdefault(self._title(node), []).append(at)
             lines = [
-                Text.assemble(("▸ ", "bold cyan"), title, (f" × {len(steps)}" if len(steps) > 1 else "", "dim"),
-                              (f"  step {sum(s for s, _ in steps)}/{sum(t for _, t in steps)}", "dim"))
-                if any(all_ for _, all_ in steps) else Text.assemble(("▸ ", "bold cyan"), title)
+                Text.assemble(
+                    ("▸ ", "bold cyan"),
+                    title,
+                    (f" × {len(steps)}" if len(steps) > 1 else "", "dim"),
+                    (f"  step {sum(s for s, _ in steps)}/{sum(t for _, t in steps)}", "dim"),
+                )
+                if any(all_ for _, all_ in steps)
+                else Text.assemble(("▸ ", "bold cyan"), title)
                 for title, steps in groups.items()
-            ]  # fmt: skip
+            ]
             return Group(head, *lines)

@@ -74,8 +74,16 @@ class _Merger:
             node = self._variants.workflow[place.node]
             kind = self._types.get(node.class_type)
             if kind is not None and kind.extra is None and place.input.partition(".")[0] not in kind.inputs:
-                problems.append(Problem("unknown_input", f"{kind.name} has no such input, so it cannot be varied", place.node,
-                                        node.title, place.input, did_you_mean(place.input, kind.inputs)))  # fmt: skip
+                problems.append(
+                    Problem(
+                        "unknown_input",
+                        f"{kind.name} has no such input, so it cannot be varied",
+                        place.node,
+                        node.title,
+                        place.input,
+                        did_you_mean(place.input, kind.inputs),
+                    )
+                )
         if problems:
             raise InvalidWorkflow(problems)
 
@@ -165,11 +173,11 @@ class _Merger:
                 for place, value in zip(variants.axes[i].places, variants.axes[i].rows[row], strict=True):
                     if place.node == node_id:
                         inputs[place.input] = value
-            copies[f"{node_id}{self._result.separator}{number}"] = node.model_copy(update={"inputs": inputs})
+            copies[f"{node_id}{self._result.separator}{number}"] = node.with_inputs(inputs)
         # Of what the node is linked to only the types count here; the workflow as a whole has been checked.
         sources = {link.node for value in node.inputs.values() if (link := as_link(value)) is not None}
-        around = {key: workflow[key].model_copy(update={"inputs": {}}) for key in sources if key in workflow}
-        bound, problems = validate(Workflow({**around, **copies}), self._types, self._settings)
+        sources_alone = {key: workflow[key].with_inputs({}) for key in sources if key in workflow}
+        bound, problems = validate(Workflow({**sources_alone, **copies}), self._types, self._settings)
         wrong: dict[str, list[Problem]] = {}
         for problem in problems:
             if problem.node in copies:

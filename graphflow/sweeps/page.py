@@ -27,16 +27,18 @@ def write_page(
     names = variants.names
     axes = [
         {"name": names[place], "values": list(dict.fromkeys(label(row[i]) for row in axis.rows))}
-        for axis in variants.axes for i, place in enumerate(axis.places)
-    ]  # fmt: skip
+        for axis in variants.axes
+        for i, place in enumerate(axis.places)
+    ]
     folder = path.resolve().parent
     data = {
         "title": title,
         "seconds": round(seconds, 2),
         "axes": axes,
-        "items": [_item(item, {names[place]: value for place, value in item.values.items()}, folder, side)
-                  for item in results],
-    }  # fmt: skip
+        "items": [
+            _item(item, {names[place]: value for place, value in item.values.items()}, folder, side) for item in results
+        ],
+    }
     # In a script element only "<" could end it early.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     page = files("graphflow.sweeps").joinpath("page.html").read_text(encoding="utf-8")

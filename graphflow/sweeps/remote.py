@@ -1,7 +1,7 @@
 """A sweep on another machine: each variant is a run of its own in that server's queue.
 
 What variants have in common is computed once there as well, because the server caches it; to plan them as one, the
-server would have to be told of the sweep.
+server would have to know of the sweep.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ WINDOW = 8
 
 
 def run_remote(
-    remote: Remote, variants: Variants, *, targets: Iterable[str] | None, give: Callable[[VariantResult], None],
-    emit: Callable[[Event], None], cancel: Flag, extra_pnginfo: Mapping[str, Any] | None,
-) -> Tally:  # fmt: skip
+    remote: Remote,
+    variants: Variants,
+    *,
+    targets: Iterable[str] | None,
+    give: Callable[[VariantResult], None],
+    emit: Callable[[Event], None],
+    cancel: Flag,
+    extra_pnginfo: Mapping[str, Any] | None,
+) -> Tally:
     """Run all variants and `give` each as it is done. Events name a node `ID@VARIANT`.
 
     Raises InvalidWorkflow where the workflow itself is wrong, Cancelled, and GraphFlowError if the server does not answer.
@@ -42,13 +48,13 @@ def run_remote(
     stop = EitherFlag(cancel)
 
     def run(variant: Variant) -> Result:
-        def tell(event: Event) -> None:
+        def forward(event: Event) -> None:
             if not isinstance(event, (RunStarted, RunDone)):
                 emit(replace(event, node=f"{event.node}@{variant.index}"))  # type: ignore[attr-defined, call-arg]
 
         if stop.is_set():
             raise Cancelled()
-        return remote.run(variant.workflow, targets=wanted, on_event=tell, cancel=stop, extra_pnginfo=extra_pnginfo)
+        return remote.run(variant.workflow, targets=wanted, on_event=forward, cancel=stop, extra_pnginfo=extra_pnginfo)
 
     emit(RunStarted((), ()))
     status = "failed"

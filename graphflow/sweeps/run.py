@@ -14,6 +14,7 @@ from ..document.walks import reached, users_of
 from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
 from ..execution import Piece, Run, RunContext
+from ..nodetype.numbering import Numbering
 from ..problem import Cancelled, Problem
 from ..results import NodeResult, node_result
 from ..settings import Settings
@@ -29,7 +30,7 @@ WINDOW = 32
 
 @dataclass(slots=True)
 class Tally:
-    """What a run of a sweep did."""
+    """The work that a run of a sweep did."""
 
     ran: Counter[str] = field(default_factory=Counter)
     """Node of the workflow -> how many times it was computed, over all variants."""
@@ -37,9 +38,17 @@ class Tally:
 
 
 def run_merged(
-    engine: Engine, settings: Settings, variants: Variants, merged: Merged, *, give: Callable[[VariantResult], None],
-    emit: Callable[[Event], None], cancel: Flag, refresh: bool, extra_pnginfo: Mapping[str, Any] | None,
-) -> Tally:  # fmt: skip
+    engine: Engine,
+    settings: Settings,
+    variants: Variants,
+    merged: Merged,
+    *,
+    give: Callable[[VariantResult], None],
+    emit: Callable[[Event], None],
+    cancel: Flag,
+    refresh: bool,
+    extra_pnginfo: Mapping[str, Any] | None,
+) -> Tally:
     """Run all variants of the plan and `give` each as soon as its outputs are there, or cannot be. Raises Cancelled."""
     tally = Tally()
     supply = _Supply(variants, merged, max(WINDOW, 2 * settings.together), give)
@@ -66,6 +75,7 @@ def run_merged(
         cancel=cancel,
         refresh=refresh,
         extra_pnginfo=extra_pnginfo,
+        numbering=Numbering(merged.variant_of, merged.node_of, len(variants)),
         supply=supply,
     )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}
@@ -162,12 +172,12 @@ class _Supply:
 
     def failed(self, node_id: str, problem: Problem) -> None:
         """A node has failed, and with it all outputs that stand on it."""
-        told = replace(problem, node=self._merged.node_of(node_id))
+        placed = replace(problem, node=self._merged.node_of(node_id))
         for output in self._standing_on(node_id) & self._outputs:
             self._lost.add(output)
-            self._problems.setdefault(output, {})[told] = None
+            self._problems.setdefault(output, {})[placed] = None
             for index in self._waiting.get(output, ()):
-                self._open[index].problems[told] = None
+                self._open[index].problems[placed] = None
 
     def _standing_on(self, node_id: str) -> set[str]:
         """The node and all that need it."""
@@ -176,7 +186,7 @@ class _Supply:
         return reached([node_id], self._users.__getitem__)
 
     def _settle_lost(self) -> None:
-        """Several problems may be told of one node, and it may have outputs in spite of them; now it is decided."""
+        """Several problems may be reported of one node, and it may have outputs in spite of them; now it is decided."""
         lost, self._lost = self._lost, set()
         for output in lost:
             for index in self._waiting.pop(output, ()):

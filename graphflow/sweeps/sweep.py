@@ -54,7 +54,10 @@ class Sweep:
         return len(self.variants)
 
     def plan(self, engine: Engine, targets: Targets | None = None) -> Merged:
-        """What would run, and which variants cannot. Runs nothing. Raises InvalidWorkflow where the workflow itself is wrong."""
+        """The plan: what would run, and which variants cannot. Runs nothing.
+
+        Raises InvalidWorkflow where the workflow itself is wrong.
+        """
         return merge(self.variants, engine.registry, engine.settings, names_of(targets))
 
     def run(
@@ -75,15 +78,23 @@ class Sweep:
         `engine` may be a server (`gf.connect`): the variants are then runs in its queue, and share what it caches.
 
         `on_result` is called with each variant as it is done, in the calling thread. Events name nodes of the plan, see
-        `Merged`. `exact`: no two samplers share a forward pass, so that each picture is the same to the bit as that of
+        `Merged`. `exact`: no two samplers share a forward pass, so that each image is the same to the bit as that of
         the variant run alone. What is done is cached, so a sweep that was stopped goes on where it was.
 
         Raises InvalidWorkflow where the workflow itself is wrong, Cancelled.
         """
         if engine is None:
             with Engine() as own:
-                return self.run(own, targets=targets, on_result=on_result, on_event=on_event, cancel=cancel,
-                                refresh=refresh, exact=exact, extra_pnginfo=extra_pnginfo)  # fmt: skip
+                return self.run(
+                    own,
+                    targets=targets,
+                    on_result=on_result,
+                    on_event=on_event,
+                    cancel=cancel,
+                    refresh=refresh,
+                    exact=exact,
+                    extra_pnginfo=extra_pnginfo,
+                )
         found: dict[int, VariantResult] = {}
 
         def give(result: VariantResult) -> None:
@@ -129,8 +140,8 @@ class Sweep:
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
         stated = engine.settings.together
-        settings = replace(watched(engine.settings, cancel, emit),
-                           together=1 if exact else stated if stated > 1 else TOGETHER)  # fmt: skip
+        shared = stated if stated > 1 else min(TOGETHER, len(self.variants))
+        settings = replace(watched(engine.settings, cancel, emit), together=1 if exact else shared)
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))

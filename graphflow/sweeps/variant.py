@@ -1,4 +1,4 @@
-"""What one variant of a sweep gave."""
+"""The results of one variant of a sweep."""
 
 from __future__ import annotations
 

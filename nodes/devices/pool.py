@@ -110,6 +110,7 @@ class Pool:
         with self._lock:  # one load at a time: two would need the memory of both
             found = self._hold(handle, part, dtype, notify or _ignore)
             found.users += 1
+            self._make_room(0, found.base, notify or _ignore)  # the budget may have become smaller
         try:
             yield found
         finally:

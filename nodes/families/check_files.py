@@ -6,12 +6,15 @@ Only headers are read, so a wrong file of 20 GB is found in the blink in which t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from graphflow import GraphFlowError, Settings
+from graphflow import GraphFlowError, Problem, Settings
 
 from ..files.folders import ModelFolders
 from ..files.header import Header, read_header
+from ..files.quantised import unread_formats
+from . import FAMILIES
 from .known import Identity, has_vae, identify
 
 __all__ = ["Check", "check_model_file", "file_check"]
@@ -46,56 +49,66 @@ def file_check(folder: str, wanted: str, *inputs: str) -> Check:
     """The `check` of a node that loads `wanted` (a key of HOLDS, or a kind of file) from files named by these inputs."""
 
     def check(settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        for name in inputs:
-            if isinstance(literals.get(name), str):
-                yield from ((name, what) for what in check_model_file(settings, folder, literals[name], wanted))
+        named = [(name, literals[name]) for name in inputs if isinstance(literals.get(name), str)]
+        problems = [
+            replace(problem, input=name)
+            for name, file in named
+            for problem in check_model_file(settings, folder, file, wanted)
+        ]
+        if problems:
+            raise GraphFlowError(problems)
+        yield from ()
 
     return check
 
 
-def check_model_file(settings: Settings, folder: str, name: str, wanted: str) -> list[str]:
-    """What is wrong with a file of a models folder, in words; empty where a node that loads `wanted` can load it."""
+def check_model_file(settings: Settings, folder: str, name: str, wanted: str) -> list[Problem]:
+    """What is wrong with a file of a models folder; empty where a node that loads `wanted` can load it."""
     try:
         header = read_header(ModelFolders(list(settings.models)).find(folder, name))
         found = identify(header)
     except GraphFlowError as error:
-        return [f"{problem.message}; {problem.hint}" if problem.hint else problem.message for problem in error.problems]
+        return list(error.problems)
     short = name.rpartition("/")[2]
     if found.kind == "unknown":
-        return [f"{short} holds nothing that is known: its tensors have names of no {wanted}"]
+        return [Problem("unknown_model", f"{short} holds no {wanted} that is known", hint=f"{LOOK} {short}")]
     if found.kind not in HOLDS.get(wanted, {wanted}):
-        return [f"{short} is {found.words}, not {_article(wanted)}{_instead(found, wanted)}"]
-    return _damage(header) or _missing(header, found, short, wanted)
+        return [Problem("wrong_file", f"{short} is {found.words}, not a {wanted}", hint=_instead(found, wanted))]
+    broken = [problem for part, problem in header.broken.items() if part in PARTS]
+    return broken or _missing(header, found, short, wanted) or _unread(header, short)
 
 
-def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[str]:
+def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[Problem]:
     """A file of the right kind without the part that is wanted, or with one that does not run."""
     part = {"VAE": "vae", "text encoder": "text encoder"}.get(wanted, "denoiser")
     if wanted in HOLDS and found.kind in DENOISER and found.part(part) is None:
-        return [f"{short} is {found.words}, and has no {wanted}"]
-    if not found.supported and wanted in DENOISER:
-        return [f"{short} is {found.words}: it is recognised, but models of this family do not run yet"]
-    if wanted == "VAE" and not has_vae(header):
-        return [f"{short} is {found.words}: it is recognised, but VAEs of this kind do not run yet"]
-    if not found.supported and wanted == "text encoder":
-        return [f"{short} is {found.words}: it is recognised, but encoders of this kind do not run yet"]
+        return [Problem("no_such_part", f"{short} is {found.words}, and has no {wanted}", hint=f"{LOOK} {short}")]
+    runs = {"VAE": has_vae(header), "text encoder": found.supported}.get(wanted, found.supported)
+    if wanted in HOLDS and not runs:
+        return [
+            Problem("unknown_model", f"{short} is {found.words}, which is recognised, but does not run yet",
+                    hint=f"what runs: {', '.join(family.title for family in FAMILIES)}")
+        ]  # fmt: skip
     return []
 
 
-def _damage(header: Header) -> list[str]:
-    """What is wrong with the parts of a folder."""
-    broken = [problem for part, problem in header.broken.items() if part in PARTS]
-    return [f"{problem.message}; {problem.hint}" if problem.hint else problem.message for problem in broken]
+def _unread(header: Header, short: str) -> list[Problem]:
+    formats = unread_formats(header)
+    if not formats:
+        return []
+    return [
+        Problem("unread_format", f"{short} holds weights stored as {', '.join(formats)}, which are not read yet",
+                hint="get it in another number format: bf16, fp16, fp8, int8 ...")
+    ]  # fmt: skip
 
 
-def _article(kind: str) -> str:
-    return f"a {kind}"
+LOOK = "look what it is: graphflow identify"
 
 
 def _instead(found: Identity, wanted: str) -> str:
     if found.kind == "embedding":
-        return "; put it into models/embeddings and write embedding:NAME in a prompt"
+        return "put it into models/embeddings and write embedding:NAME in a prompt"
     loader = LOADERS.get(found.kind)
     if loader is None or loader == LOADERS.get(wanted):
-        return ""
-    return f"; {loader} loads it from models/{found.folder}"
+        return f"it belongs in models/{found.folder}"
+    return f"{loader} loads it from models/{found.folder}"

@@ -123,7 +123,7 @@ def _lines(found: Identity) -> Iterator[tuple[str, str, str]]:
 
 
 def _cells(part: PartSeen) -> tuple[str, ...]:
-    return part.name, part.title, _count(part.parameters), part.prefix.rstrip(".")
+    return part.name, part.title, _count(part.parameters)
 
 
 def _list(seen: Sequence[tuple[Path, Identity]]) -> Table:

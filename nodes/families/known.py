@@ -13,7 +13,9 @@ from . import recognise, recognise_vae
 
 __all__ = ["Identity", "has_vae", "identify"]
 
-DENOISERS = ("checkpoint", "pipeline", "diffusion model", "unknown")
+DENOISERS = ("checkpoint", "pipeline", "diffusion model")
+MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
+"""Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
 ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G")
 """Text encoders that run in files of their own."""
 
@@ -24,16 +26,16 @@ def identify(header: Header) -> Identity:
     Raises GraphFlowError where the notes on its number formats are damaged.
     """
     found = recognised(header)
+    known = _known(recognise, header) if found.kind in MAY_HOLD else None
+    if known is not None:
+        family, seen = known
+        if found.kind not in DENOISERS:  # of sizes that no published model has
+            found = replace(found, parts=_parts(header, family, seen), missing=())
+            found = replace(found, kind="checkpoint" if len(found.parts) > 1 else "diffusion model")
+            found = replace(found, folder=FOLDERS[found.kind])
+        variant = seen.variant or found.variant
+        return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
     if found.kind in DENOISERS:
-        known = _known(recognise, header)
-        if known is not None:
-            family, seen = known
-            if found.kind == "unknown":  # of sizes that no published model has
-                found = replace(found, parts=_parts(header, family, seen))
-                found = replace(found, kind="checkpoint" if len(found.parts) > 1 else "diffusion model")
-                found = replace(found, folder=FOLDERS[found.kind])
-            variant = seen.variant or found.variant
-            return replace(found, family=family.name, title=family.title, variant=variant, supported=True)
         return found
     if found.kind == "VAE":
         return replace(found, supported=has_vae(header))

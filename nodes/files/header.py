@@ -19,10 +19,7 @@ from .diffusers_folder import read_config, read_folder, state_of_folder
 from .tensor_info import TensorInfo, unreadable
 from .weight_file import read_weight_file
 
-__all__ = [
-    "TEXT", "UNET", "VAE", "Header", "TensorInfo", "check_checkpoint", "check_vae", "read_config", "read_header",
-    "unreadable",
-]  # fmt: skip
+__all__ = ["Header", "TensorInfo", "read_config", "read_header", "unreadable"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,57 +97,3 @@ def _of_folder(name: str, state: object) -> Header:
         configs=MappingProxyType(dict(found.configs)),
         broken=MappingProxyType(dict(found.broken)),
     )
-
-
-# What the loaders of Stable Diffusion 1.x ask, until they ask the families.
-UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-OTHERS = {
-    "conditioner.embedders.": "Stable Diffusion XL",
-    "cond_stage_model.model.": "Stable Diffusion 2",
-    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.": "Flux",
-    "lora_unet_": "a LoRA",
-    "control_model.": "a ControlNet",
-}
-
-
-def check_checkpoint(path: Path) -> None:
-    """Raises GraphFlowError unless it can be a whole Stable Diffusion 1.x: one file in LDM layout or a diffusers folder.
-
-    A pickle (.ckpt, .pt) says nothing about itself before it is read; it is checked when its weights are loaded.
-    """
-    if path.is_dir():
-        _check_folder(path)
-    elif path.suffix == ".safetensors":
-        names = read_header(path).tensors
-        for prefix, family in OTHERS.items():
-            if any(name.startswith(prefix) for name in names):
-                raise _not_sd15(path, f"it is {family}")
-        for prefix, part in ((UNET, "U-Net"), (VAE, "VAE"), (TEXT, "text encoder")):
-            if not any(name.startswith(prefix) for name in names):
-                raise _not_sd15(path, f"it has no {part} in LDM layout")
-
-
-def check_vae(path: Path) -> None:
-    """Raises GraphFlowError unless it can be a VAE: a file in LDM or diffusers layout, or a diffusers folder."""
-    if path.suffix == ".safetensors" and not path.is_dir():
-        names = [name.removeprefix(VAE) for name in read_header(path).tensors]
-        if not any(name.startswith("decoder.") for name in names):
-            raise _not_sd15(path, "it has no VAE")
-
-
-def _check_folder(path: Path) -> None:
-    for part in ("unet", "vae", "text_encoder"):
-        if not (path / part / "config.json").is_file():
-            raise _not_sd15(path, f"it has no {part}/config.json")
-    scheduler = path / "scheduler" / "scheduler_config.json"
-    config = read_config(scheduler) if scheduler.is_file() else {}
-    kind = config.get("prediction_type", "epsilon")
-    if kind != "epsilon":
-        raise _not_sd15(path, f"its U-Net predicts {kind}, not the noise")
-
-
-def _not_sd15(path: Path, what: str) -> GraphFlowError:
-    return GraphFlowError([
-        Problem("not_sd15", f"{path.name} cannot be used: {what}", hint="only Stable Diffusion 1.x models are read so far")
-    ])  # fmt: skip

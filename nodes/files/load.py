@@ -22,9 +22,10 @@ from ..model.handles import ModelHandle
 from ..model.patch import WeightPatch
 from .convert import Fill, convert
 from .header import Header, read_header
+from .quantised import weights_of
 from .tensors import TensorReader
 
-__all__ = ["build", "fills_of", "load_part", "number_format"]
+__all__ = ["WeightReader", "build", "fills_of", "load_part", "number_format"]
 
 
 def load_part(
@@ -78,6 +79,25 @@ def load_part(
     return module.to(device).eval().requires_grad_(False)
 
 
+class WeightReader:
+    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging models."""
+
+    def __init__(self, handle: ModelHandle, part: str) -> None:
+        header = read_header(Path(handle.source(part).path))
+        module = build(handle.family.parts[part], handle.config, part)
+        self._handle, self._part, self._reader = handle, part, TensorReader(header)
+        self._fills = {fill.parameter: fill for fill in fills_of(handle, part, module, header)}
+
+    def read(self, parameter: str) -> Tensor:
+        """Raises KeyError where the file does not fill the parameter."""
+        fill = self._fills[parameter]
+        found = _in_form(self._reader.get(fill.key), fill).float()
+        for patch in self._handle.patches:
+            if isinstance(patch, WeightPatch) and parameter in patch.touches(self._part, (parameter,)):
+                found = patch.apply(self._part, parameter, found)
+        return found
+
+
 def build(part: Part, config: Any, name: str) -> torch.nn.Module:
     """The empty network of a part, on the `meta` device."""
     where, _, function = part.build.partition(":")
@@ -109,7 +129,7 @@ def number_format(handle: ModelHandle, part: str, dtype: torch.dtype) -> torch.d
 
 def _readable(header: Header, prefix: str) -> Mapping[str, Any]:
     header.under(prefix)  # raises where this part of a folder cannot be read
-    return header.tensors
+    return weights_of(header)
 
 
 def _position(header: Header, fill: Fill) -> tuple[str, int]:

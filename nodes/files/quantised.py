@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .header import Header
-from .tensor_info import MAX_HEADER, TensorInfo, damaged
+from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "Layout", "layouts_of"]
+__all__ = ["SIDE_TENSORS", "Layout", "layouts_of", "unread_formats", "weights_of"]
 
 SIDE_TENSORS = (
     ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant", ".pre_quant_scale",
     ".weight_s_rel", ".weight_s_channel", ".weight_codebook", "scaled_fp8",
 )  # fmt: skip
 """Ends of names of tensors that belong to the number format of a layer, not to the model."""
-_OLD_SCALED = {"F8_E4M3": "fp8_e4m3fn", "F8_E5M2": "fp8_e5m2", "F32": "fp8_e4m3fn"}
+_ENDINGS = tuple(ending[1:] for ending in SIDE_TENSORS if ending.startswith("."))
 _NOTE = 1 << 16
 """Bytes of the note of one layer, at most."""
 
@@ -84,18 +84,52 @@ def _int(value: Any) -> int:
 
 
 def _by_tensors(header: Header, layer: str) -> Layout:
-    """Of a layer without a note, by the tensors beside its weight."""
+    """Of a layer without a note: fp8 shows itself, others leave open how their scales lie or whether they are rotated."""
     weight = header.tensors.get(f"{layer}.weight")
     if f"{layer}.weight_s_rel" in header.tensors:
-        return Layout("asym_w4a8_int8", 256)
+        return Layout("w4a8 without a note")
     if f"{layer}.weight_scale_2" in header.tensors:
-        return Layout("nvfp4")
+        return Layout("nvfp4 without a note")
     if weight is not None and weight.dtype == "I8":
-        return Layout("int8_tensorwise")
+        return Layout("int8 without a note")
     scale = header.tensors.get(f"{layer}.weight_scale")
     if scale is not None and scale.dtype in ("U8", "F8_E8M0"):
-        return Layout("mxfp8")
+        return Layout("mxfp8 without a note")
     return Layout("fp8")
+
+
+READ = frozenset({"fp8", "int8_tensorwise", "nvfp4", "mxfp8", "asym_w4a8_int8", "convrot_w4a4"})
+"""Formats that `dequantise` has formulas for."""
+NOT_READ = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
+"""Number formats of safetensors that torch has no type for."""
+
+
+def unread_formats(header: Header) -> list[str]:
+    """The formats in a file whose tensors cannot be read, by name."""
+    layouts = {layout.format for layout in layouts_of(header).values()} - READ
+    dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
+    return sorted(layouts | dtypes)
+
+
+PACKED = frozenset({"nvfp4", "nvfp4 without a note", "asym_w4a8_int8", "w4a8 without a note", "convrot_w4a4"})
+"""Formats with two numbers in a byte."""
+
+
+def weights_of(header: Header) -> Mapping[str, TensorInfo]:
+    """The tensors of the model itself: without scales and notes of number formats, in the shapes that the model has."""
+    layouts = layouts_of(header)
+    if not layouts and not any(name.endswith("scaled_fp8") for name in header.tensors):
+        return header.tensors
+    beside = {f"{layer}.{ending}" for layer in layouts for ending in _ENDINGS}
+    found = {}
+    for name, info in header.tensors.items():
+        if name in beside or name.endswith("scaled_fp8"):
+            continue
+        layout = layouts.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+        if layout is not None and layout.format in PACKED and info.shape:
+            info = replace(info, shape=(*info.shape[:-1], 2 * info.shape[-1]))
+        found[name] = info
+    return found
 
 
 def _text(header: Header, info: TensorInfo) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap as maps
 from contextlib import suppress
+from functools import cached_property, partial
 from mmap import ACCESS_COPY, PAGESIZE, mmap
 from pathlib import Path
 from typing import Self
@@ -11,7 +12,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from .dequantise import UnknownLayout, dequantised
 from .header import Header
+from .quantised import Layout, layouts_of
 from .tensor_info import TensorInfo, damaged, unreadable
 
 __all__ = ["TORCH_DTYPES", "TensorReader"]
@@ -26,7 +29,7 @@ TORCH_DTYPES = {
 
 
 class TensorReader:
-    """The tensors of a header as they lie in the file, in its number format.
+    """The tensors of a header, in the number format of the file; those of quantised layers as float32.
 
     They are views of the mapped file (copied page by page where somebody writes to them, never into the file), and stay
     valid after `close`: the file is let go with the last of them. Use `get(name).to(...)` to have them elsewhere.
@@ -47,7 +50,29 @@ class TensorReader:
         self._maps.clear()
 
     def get(self, name: str) -> Tensor:
-        """One tensor by its name in the header. Raises KeyError, and GraphFlowError where its file cannot be read."""
+        """One tensor by its name in the header; the weight of a quantised layer as float32, as its format defines it.
+
+        Raises KeyError, and GraphFlowError where its file cannot be read or its format is not known.
+        """
+        layer, _, ending = name.rpartition(".")
+        layout = self._layouts.get(layer) if ending == "weight" else None
+        if layout is None:
+            return self.stored(name)
+        try:
+            return dequantised(self.stored(name), layout, partial(self._side, layer))
+        except UnknownLayout as error:
+            raise unreadable(self.header.path, f"{name[:80]!r} is {error}") from None
+
+    @cached_property
+    def _layouts(self) -> dict[str, Layout]:
+        return layouts_of(self.header)
+
+    def _side(self, layer: str, ending: str) -> Tensor | None:
+        name = f"{layer}.{ending}"
+        return self.stored(name) if name in self.header.tensors else None
+
+    def stored(self, name: str) -> Tensor:
+        """One tensor as it lies in the file. Raises as `get`."""
         info = self.header.tensors[name]
         dtype = TORCH_DTYPES.get(info.dtype)
         if dtype is None:

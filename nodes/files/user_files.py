@@ -83,18 +83,25 @@ def save_numbered(
 ) -> list[dict[str, str]]:  # fmt: skip
     """Write `PREFIX_00001_.png` and so on with the next free numbers; what the field calls them in `ui`.
 
-    A run that is named (`context.claims`) and made again after a crash finds the files it had written already.
+    A run that is named (`context.claims`) and made again after a crash finds the files it had written already. The
+    variants of a sweep get numbers in their order (`context.numbering`), whichever is done first.
     """
     target = target_of(folder, prefix, *size)
     target.parent.mkdir(parents=True, exist_ok=True)
     claims = _claims(context, target.parent)
     if claims is not None:
         target = _first_target(claims / _digest(f"{context.node_id}/{context.call}/{prefix}"), target)
+    number = None
+    if context.numbering is not None:
+        contents = list(contents)
+        free = _next_number(target, ending)
+        number = context.numbering.number(context.display or context.node_id, target, ending, free, len(contents))
     saved = []
     for index, content in enumerate(contents):
         context.check_cancelled()
         name = _digest(f"{context.node_id}/{context.call}/{prefix}/{ending}/{index}")
-        path = _save(content, target, ending, claims / name if claims is not None else None)
+        claim = claims / name if claims is not None else None
+        path = _save(content, target, ending, claim, None if number is None else number + index)
         relative = path.parent.relative_to(folder.resolve())
         subfolder = "" if str(relative) == "." else relative.as_posix()
         saved.append({"filename": path.name, "subfolder": subfolder, "type": kind, "path": str(path)})
@@ -125,7 +132,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path:
+def _save(content: bytes, target: Path, ending: str, claim: Path | None, number: int | None = None) -> Path:
     """One file. The claim is a second name of it: whoever finds the claim knows whether the file has its name yet."""
     if claim is not None and claim.exists():
         state = claim.stat()
@@ -142,7 +149,7 @@ def _save(content: bytes, target: Path, ending: str, claim: Path | None) -> Path
             os.chmod(file.name, 0o644)
             if claim is not None:
                 os.replace(file.name, claim)
-            path = _give_number(str(claim) if claim is not None else file.name, target, ending)
+            path = _give_number(str(claim) if claim is not None else file.name, target, ending, number)
         finally:
             Path(file.name).unlink(missing_ok=True)
     _sync(path.parent)
@@ -160,11 +167,17 @@ def _sync(folder: Path) -> None:
         os.close(file)
 
 
-def _give_number(finished: str, target: Path, ending: str) -> Path:
-    """The next free number. A hard link fails if the name is taken, so no two runs get one name."""
+def _next_number(target: Path, ending: str) -> int:
+    """One more than the highest number that a file has."""
     taken = re.compile(re.escape(target.name) + r"_(\d+)_" + re.escape(ending))
     numbers = [int(found[1]) for name in os.listdir(target.parent) if (found := taken.fullmatch(name))]
-    number = max(numbers, default=0) + 1
+    return max(numbers, default=0) + 1
+
+
+def _give_number(finished: str, target: Path, ending: str, number: int | None) -> Path:
+    """This number, or the next free one. A hard link fails if the name is taken, so no two runs get one name."""
+    if number is None:
+        number = _next_number(target, ending)
     while True:
         path = target.with_name(f"{target.name}_{number:05}_{ending}")
         try:

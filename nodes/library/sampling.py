@@ -93,7 +93,7 @@ def _denoise(
 ) -> Latent:  # fmt: skip
     from ..model.conditioning import from_wire
     from ..samplers.guidance import CFG
-    from ..samplers.noise import prepare_noise
+    from ..samplers.noise import kept_noise, prepare_noise
     from ..samplers.run import check_guider, run
     from ..samplers.start import fitted
     from ..samplers.table import SAMPLERS
@@ -102,4 +102,5 @@ def _denoise(
     check_guider(guider, {"positive": "positive", "negative": "negative"})
     shape, places = fitted(latent, model).shape, latent.get("batch_index")
     noise = prepare_noise(shape, seed, batch_index=places) if add_noise else None
-    return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed).output
+    kept = kept_noise(SAMPLERS[sampler_name], shape, seed, places)
+    return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed, kept).output

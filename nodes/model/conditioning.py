@@ -6,11 +6,12 @@ nodes of other packs read and write. Where it is used it is read as batches: a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from graphflow import GraphFlowError, Problem
+from graphflow import GraphFlowError, Handle, Problem
 
 from .entry import Control, Entry
 from .family import Family
@@ -19,7 +20,7 @@ from .handles import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Batch", "check", "from_wire", "to_wire"]
+__all__ = ["Batch", "check", "content", "from_wire", "to_wire"]
 
 Batch = tuple[Entry, ...]
 """The rows of one conditioning; latent i of a batch of latents uses row i modulo the number of rows."""
@@ -68,6 +69,27 @@ def check(model: Model, batches: Iterable[Batch], input: str) -> None:
     found = {problem: None for batch in batches for entry in batch for problem in _problems(model, entry, input)}
     if found:
         raise GraphFlowError(list(found))
+
+
+def content(batches: Iterable[Batch]) -> str:
+    """A digest that is equal for equal conditionings: for patches that hold one, whose identity is plain Python."""
+    digest = sha256()
+    _feed(digest.update, to_wire(batches))
+    return digest.hexdigest()
+
+
+def _feed(update: Callable[[bytes], None], value: Any) -> None:
+    if isinstance(value, Mapping):
+        value = sorted(value.items())
+    if isinstance(value, list | tuple):
+        update(f"[{len(value)}".encode())
+        for item in value:
+            _feed(update, item)
+    elif hasattr(value, "numpy"):
+        update(f"{value.dtype}{tuple(value.shape)}".encode())
+        update(value.detach().float().contiguous().numpy().tobytes())
+    else:
+        update(repr(value.identity() if isinstance(value, Handle) else value).encode())
 
 
 def _is_item(item: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from .stepper import Denoise, Deterministic, State, Stochastic, ancestral, draw, under_noise, unguided
 
-__all__ = ["DPMpp2MCFGpp", "DPMpp2SAncestralCFGpp", "EulerAncestralCFGpp", "EulerCFGpp"]
+__all__ = ["DPMpp2MCFGpp", "DPMpp2SAncestralCFGpp", "EulerAncestralCFGpp", "EulerCFGpp", "EulerPP"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,26 @@ class EulerCFGpp(EulerAncestralCFGpp):
 
 
 @dataclass(frozen=True)
+class EulerPP(Deterministic):
+    r"""Euler's step whose slope starts from the unguided answer in place of the guided one.
+
+    .. math:: x_{i+1} = x_i + (\sigma_{i+1} - \sigma_i) \, (x_i - \hat D_i + D^-_i - \hat D_i) / \sigma_i
+    """
+
+    @property
+    def needs_negative(self) -> bool:
+        return True
+
+    def step(self, state: State, denoise: Denoise) -> State:
+        answer = denoise.answer(state.x, state.sigma)
+        slope = (state.x - answer.guided + unguided(answer) - answer.guided) / state.sigma
+        return state.stepped(state.x + slope * (state.after - state.sigma))
+
+
+@dataclass(frozen=True)
 class DPMpp2SAncestralCFGpp(Stochastic):
-    r"""DPM-Solver++(2S) from :math:`x + \hat D - D^-`, down to a lower level, then fresh noise up."""
+    r"""DPM-Solver++(2S) from :math:`x + \hat D - D^-`, down to a lower level, then fresh noise up. :math:`D^-` is the
+    unguided answer to the latest question: in the second half of a step, to the one at its middle."""
 
     eta: float = 1.0
     s_noise: float = 1.0
@@ -73,7 +91,9 @@ class DPMpp2SAncestralCFGpp(Stochastic):
             middle = sigma * (-h / 2).exp()
             start = state.x + (answer.guided - unguided(answer))
             half = middle / sigma * start - torch.expm1(-h / 2) * answer.guided
-            x = down / sigma * start - torch.expm1(-h) * denoise(half, middle, down)
+            second = denoise.answer(half, middle, down)
+            start = state.x + (answer.guided - unguided(second))
+            x = down / sigma * start - torch.expm1(-h) * second.guided
         if after == 0:
             return state.stepped(x)
         noise, rng = draw(state)

@@ -63,6 +63,7 @@ class Denoiser:
 
     def __init__(self, questions: Questions, seat: Seat, kept: Kept | None) -> None:
         self._questions, self._seat, self._kept = questions, seat, kept
+        self._is_flow = float(questions.guider.model.prediction.signal(torch.tensor(0.5))) != 1.0
 
     def __call__(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Tensor:
         """The guided clean latent at x [B, C, h, w], float32, model unit, under noise of the level `sigma`.
@@ -82,7 +83,7 @@ class Denoiser:
         if kept is not None:
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
         x0 = questions.ask(self._seat, seen, sigma, level, questions.next_level(level) if to is None else float(to))
-        step, found = guided(questions.guider, Step(seen, sigma, questions.guider.cfg, x0))
+        step, found = guided(questions.guider, Step(seen, sigma, questions.guider.cfg, x0, self._is_flow))
         if kept is not None:
             found = kept.mask * found + (1 - kept.mask) * kept.start
         if not bool(found.isfinite().all()):

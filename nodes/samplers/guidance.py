@@ -24,7 +24,7 @@ from ..model.patch import Kind, Patch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CFG", "GuidancePatch", "Guider", "Side", "Step", "guided"]
+__all__ = ["CFG", "NEGATIVE", "POSITIVE", "GuidancePatch", "Guider", "Side", "Step", "all_sides", "guided"]
 
 NEGATIVE, POSITIVE = "negative", "positive"
 
@@ -45,10 +45,12 @@ class Step:
     x: Tensor
     """[B, C, h, w] or [B, C, frames, h, w], float32, model unit, before `prediction.scale_in`."""
     sigma: Tensor
-    """The noise level, a number in a tensor, float32 on the device of x."""
+    """The noise level, 0-d, float32, on the CPU."""
     cfg: float
     x0: Mapping[str, Tensor]
     """The clean latent that each side answers, float32, the shape of x."""
+    is_flow: bool = False
+    """x is (1 - sigma) x0 + sigma noise; else x0 + sigma noise."""
 
 
 class GuidancePatch(Patch):
@@ -98,10 +100,13 @@ class CFG:
     positive: tuple[Batch, ...]
     negative: tuple[Batch, ...] | None = None
     cfg: float = 1.0
+    always: bool = False
+    """The negative is asked even with a weight of 1: samplers of CFG++ need its answer."""
 
     def sides(self, sigma: float) -> tuple[Side, ...]:
         positive = Side(POSITIVE, self.model, self.positive)
-        if self.negative is None or (abs(self.cfg - 1.0) < 1e-9 and not _needs_negative(self.model)):
+        needless = abs(self.cfg - 1.0) < 1e-9 and not self.always and not _needs_negative(self.model)
+        if self.negative is None or needless:
             return (positive,)
         return (Side(NEGATIVE, self.model, self.negative), positive)
 

@@ -23,11 +23,11 @@ def prepare_noise(
     return torch.cat([drawn[i] for i in batch_index])
 
 
-def kept_noise(stepper: Stepper, noise: Tensor, seed: int) -> Tensor:
-    """The noise [B, C, ...] of what a noise mask keeps: that of the start; for DDIM fresh noise from the next seed."""
-    if not isinstance(stepper, DDIM):
-        return noise
-    return prepare_noise(noise.shape, (seed + 1) % 2**64, noise.dtype)
+def kept_noise(
+    stepper: Stepper, shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None
+) -> Tensor | None:
+    """The noise over what a noise mask keeps, where it is not that of the start: DDIM draws it anew, from the next seed."""
+    return prepare_noise(shape, (seed + 1) % 2**64, batch_index=batch_index) if isinstance(stepper, DDIM) else None
 
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:

@@ -15,9 +15,8 @@ from graphflow import Context
 from ..devices.use import open_device
 from ..model.conditioning import check
 from .denoiser import Kept, denoiser
-from .guidance import Guider
+from .guidance import CFG, Guider
 from .loop import sample
-from .noise import kept_noise
 from .preview import preview_jpeg
 from .regions import spread
 from .start import NOTES, fitted
@@ -43,15 +42,19 @@ def run(
     latent: Mapping[str, Any],
     noise: Tensor | None,
     seed: int,
+    kept_noise: Tensor | None = None,
 ) -> Sampled:
     """Denoise a latent over the levels `sigmas`.
 
     `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as for
-    the second part of a run. `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a
-    run that was stopped goes on from it with the same bits.
+    the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
+    `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a run that was stopped goes
+    on from it with the same bits.
     """
     if len(sigmas) < 2:
         return Sampled(dict(latent), dict(latent))
+    if stepper.needs_negative and isinstance(guider, CFG):
+        guider = replace(guider, always=True)
     model, settings = guider.model, context.settings
     format, prediction = model.latent, model.prediction
     device = open_device(settings)
@@ -62,7 +65,7 @@ def run(
     x = prediction.noised(start, added, sigmas[0], is_whole)
     kept = None
     if "noise_mask" in latent:
-        behind = added if noise is None else kept_noise(stepper, noise, seed).to(device.device)
+        behind = added if kept_noise is None else kept_noise.to(device.device)
         kept = Kept(start, behind, _mask(latent["noise_mask"], start))
     total, last = len(sigmas) - 1, None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cfgpp import DPMpp2MCFGpp, DPMpp2SAncestralCFGpp, EulerAncestralCFGpp, EulerCFGpp
+from .cfgpp import DPMpp2MCFGpp, DPMpp2SAncestralCFGpp, EulerAncestralCFGpp, EulerCFGpp, EulerPP
 from .ddpm import DDPM
 from .deis import DEIS
 from .dpm import DPM2, DPM2Ancestral
@@ -11,7 +11,6 @@ from .dpmpp import DPMpp2M, DPMpp2SAncestral
 from .er_sde import ERSDE
 from .euler import DDIM, Euler, EulerAncestral, Heun, HeunPP2
 from .gradient import GradientEstimation
-from .inpaint import within_mask
 from .lcm import LCM
 from .loop import sample
 from .multistep import IPNDM, IPNDMV, LMS
@@ -25,8 +24,8 @@ from .stepper import Denoise, State, Stepper
 from .unipc import UniPC
 
 __all__ = [
-    "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
-    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule", "within_mask",
+    "OTHERS", "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
+    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
 ]  # fmt: skip
 
 SAMPLERS: dict[str, Stepper] = {
@@ -75,3 +74,5 @@ SAMPLERS: dict[str, Stepper] = {
     "uni_pc": UniPC(),
     "uni_pc_bh2": UniPC(bh2=True),
 }
+OTHERS: dict[str, Stepper] = {"euler_pp": EulerPP()}
+"""Methods that only a node of their own gives."""

@@ -58,8 +58,7 @@ class HttpRemote:
 
     def __exit__(self, *_: object) -> None: ...
 
-    # -- run
-    # ------------------------------------------------------------------------------------------------------------
+    # -- run ---------------------------------------------------------------------------------------------------------
 
     def run(self, workflow: Source, **options: Any) -> Result:
         return _waited(self.run_async(workflow, **options))
@@ -112,8 +111,7 @@ class HttpRemote:
                     with suppress(Exception):
                         await asyncio.shield(asyncio.wait_for(server.cancel(prompt_id), 10))
 
-    # -- submit, and come back later
-    # --------------------------------------------------------------------------------------
+    # -- submit, and come back later ---------------------------------------------------------------------------------
 
     def submit(self, workflow: Source, **options: Any) -> str:
         return _waited(self.submit_async(workflow, **options))
@@ -148,8 +146,7 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             await server.cancel(run_id)
 
-    # -- besides
-    # ----------------------------------------------------------------------------------------------------------
+    # -- besides -----------------------------------------------------------------------------------------------------
 
     def validate(self, workflow: Source) -> list[Problem]:
         return _waited(self.validate_async(workflow))
@@ -177,8 +174,7 @@ class HttpRemote:
         async with opened(self.url, self._token) as server:
             return await server.view(filename, subfolder, folder)
 
-    # -- parts
-    # ------------------------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _post(
         self,

@@ -15,7 +15,7 @@ from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, c
 
 from ..options import Limits, Options
 from ..queue import QueueSettings, WorkerConfig
-from .arguments import count, host, origin, port, size, webhook_host
+from .arguments import count, host, origin, port, size, webhook_host, worker_memory
 
 __all__ = ["configure", "run"]
 
@@ -80,6 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-waiting-of-one", type=count, metavar="N", help="of one network address (default: no limit)"
     )
 
+    parser.add_argument(
+        "--worker-memory",
+        type=worker_memory,
+        default="auto",
+        metavar="SIZE",
+        help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: the "
+        "default) or none",
+    )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -206,6 +214,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         cache_remote=arguments.cache_remote,
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
+        process_memory=arguments.worker_memory,
         **computing(arguments),
     )
     return QueueSettings(

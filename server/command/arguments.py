@@ -9,9 +9,12 @@ from urllib.parse import urlsplit
 
 from graphflow.spi import parse_size
 
-__all__ = ["count", "host", "origin", "port", "size", "webhook_host"]
+from ..worker.memory import machine_memory
+
+__all__ = ["count", "host", "origin", "port", "size", "webhook_host", "worker_memory"]
 
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+LEAST_MEMORY = 1 << 30
 PORTS = {"http": 80, "https": 443}
 
 
@@ -33,6 +36,16 @@ def size(text: str) -> int:
     found = parse_size(text)
     if found < 1:
         raise ArgumentTypeError(f"{text!r} leaves no room for anything; write a size such as 8MB")
+    return found
+
+
+def worker_memory(text: str) -> int | None:
+    """A size of at least `LEAST_MEMORY`, or what `auto` and `none` stand for; None: no limit."""
+    if text in ("auto", "none"):
+        return machine_memory() if text == "auto" else None
+    found = size(text)
+    if found < LEAST_MEMORY:
+        raise ArgumentTypeError(f"{text!r} is too little for torch alone; write 2GB or more")
     return found
 
 

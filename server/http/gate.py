@@ -95,8 +95,7 @@ def cookie_value(token: str) -> str:
     return hmac.new(token.encode(), b"graphflow login cookie", hashlib.sha256).hexdigest()
 
 
-# -- attack 2: DNS rebinding
-# ---------------------------------------------------------------------------------------------
+# -- attack 2: DNS rebinding -----------------------------------------------------------------------------------------
 
 
 def _host(request: web.Request, options: Options) -> tuple[str, int | None]:
@@ -136,8 +135,7 @@ def _is_allowed(name: str, options: Options) -> bool:
     return address.is_loopback or not options.is_loopback
 
 
-# -- attacks 1 and 3: pages of other sites
-# -------------------------------------------------------------------------------
+# -- attacks 1 and 3: pages of other sites ---------------------------------------------------------------------------
 
 
 def _origin(request: web.Request, options: Options, host: tuple[str, int | None]) -> str | None:

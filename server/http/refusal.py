@@ -20,6 +20,8 @@ REASONS = {
 }  # fmt: skip
 
 
+IN_REASON = ("bad_name", "exists")
+"""Codes whose message is the reason phrase as well: the editor shows its user nothing else of an answer."""
 MOST_SHOWN = 200
 """Problems in one answer; with more than that, nobody reads on."""
 LONGEST_TEXT = 1000
@@ -74,4 +76,12 @@ def short(text: str, most: int = LONGEST_TEXT) -> str:
 
 
 def refusal(refused: RequestRefused) -> web.Response:
-    return answer(refused.to_json(), status=refused.status)
+    response = answer(refused.to_json(), status=refused.status)
+    if refused.problems and refused.problems[0].code in IN_REASON:
+        response.set_status(refused.status, _reason(refused.problems[0].message))
+    return response
+
+
+def _reason(text: str) -> str:
+    """A text as the reason phrase of a status line: one line of printable ASCII."""
+    return short("".join(letter if " " <= letter <= "~" else "?" for letter in text), 200)

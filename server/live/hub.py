@@ -30,8 +30,7 @@ class Hub:
         self._curious: set[Listener] = set()
         self._unheard: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
-    # -- listeners
-    # --------------------------------------------------------------------------------------------------------
+    # -- listeners ---------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._listeners.values())
@@ -77,13 +76,16 @@ class Hub:
     def wants_previews(self) -> bool:
         return any(listener.previews is not None for listener in self.everyone())
 
-    # -- events
-    # -----------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
-        if event.client_id is None:
-            listeners: Iterable[Listener] = self.everyone()
+        listeners: Iterable[Listener]
+        if event.never_began:
+            # A client takes this message for the end of what runs; a `status` shows it that less is waiting.
+            listeners = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}
+        elif event.client_id is None:
+            listeners = self.everyone()
         else:
             listeners = self._listeners.get(event.client_id, ())
             if event.is_terminal and event.prompt_id is not None:

@@ -22,8 +22,7 @@ class ExactModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-# -- about the server
-# -----------------------------------------------------------------------------------------------------
+# -- about the server ------------------------------------------------------------------------------------------------
 
 
 class StatusData(ExactModel):
@@ -67,8 +66,7 @@ class Logs(ExactModel):
     data: LogData
 
 
-# -- about a run: states, in the log
-# ----------------------------------------------------------------------------------------
+# -- about a run: states, in the log ---------------------------------------------------------------------------------
 
 
 class Logged(ExactModel):
@@ -168,8 +166,7 @@ class ExecutionError(Logged):
     data: ErrorData
 
 
-# -- about a run: what passes
-# -----------------------------------------------------------------------------------------------
+# -- about a run: what passes ----------------------------------------------------------------------------------------
 
 
 class NodeProgress(ExactModel):
@@ -217,8 +214,7 @@ class ProgressMessage(ExactModel):
     data: ProgressData
 
 
-# -- all of them
-# --------------------------------------------------------------------------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------------------------
 
 ServerMessage = Status | FeatureFlags | Logs
 StateMessage = (

@@ -112,8 +112,8 @@ class JobsQuery(Body):
     status: Annotated[str, Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    sort_by: Literal["create_time", "created_at"] | None = None
-    """Left out: those that wait and run in their order, those that are over by their end."""
+    sort_by: Literal["create_time", "created_at", "priority"] | None = None
+    """`priority`: the order in which they run. Otherwise that in which they were accepted."""
     sort_order: Literal["asc", "desc"] | None = None
 
 

@@ -10,6 +10,8 @@ No HTTP here. All methods belong to one event loop and none blocks it; the promp
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,6 +34,7 @@ from .webhooks import Webhooks, check_url
 __all__ = ["PromptQueue"]
 
 T = TypeVar("T")
+log = logging.getLogger("graphflow.queue")
 
 MOST_EVENTS = 1000
 LONGEST_WAIT = 60.0
@@ -46,6 +49,8 @@ class PromptQueue:
     def __init__(self, settings: QueueSettings) -> None:
         self.settings = settings
         self._closing = self._closed = False
+        self.lost = asyncio.Event()
+        """Set when another server has taken over the folder: this one runs nothing more, and should end."""
 
     async def __aenter__(self) -> PromptQueue:
         await self.start()
@@ -62,7 +67,9 @@ class PromptQueue:
         self._news = Notifier(self._loop)
         self._lock = FolderLock(settings.folder / SERVER_LOCK)
         try:
-            self._store = await asyncio.to_thread(QueueStore, settings.folder / QUEUE_FILE, self._news.committed)
+            self._store = await asyncio.to_thread(
+                QueueStore, settings.folder / QUEUE_FILE, self._news.committed, self._lose
+            )
         except BaseException:
             self._lock.release()
             raise
@@ -72,6 +79,7 @@ class PromptQueue:
         self._webhooks.start()
         self._news.subscribe(lambda event: self._webhooks.wake() if event.is_terminal else None)
         self._runner = Runner(self._store, self._news, settings)
+        self._runner.paused = settings.start_paused or await self._read(reading.paused)
         await self._runner.start()
 
     async def close(self) -> None:
@@ -83,6 +91,20 @@ class PromptQueue:
         self._closed = True
         await asyncio.to_thread(self._store.close)
         self._lock.release()
+
+    def _lose(self) -> None:
+        """Called in the store's thread: another server has opened the file."""
+
+        def end() -> None:
+            if not self.lost.is_set():
+                log.critical("another server has taken over %s: this one runs nothing more", self.settings.folder)
+                self._closing = True
+                self.lost.set()
+                self._runner.abandon()
+                self._news.wake_all()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(end)
 
     # -- in and out -------------------------------------------------------------------------------------------------
 
@@ -144,16 +166,16 @@ class PromptQueue:
         return (await self.listing(("running",))).prompts
 
     async def listing(
-        self,
-        states: Sequence[StateName],
-        limit: int = 1000,
-        offset: int = 0,
-        newest_first: bool = False,
-        by_creation: bool = False,
+        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = False
     ) -> Page:
-        """Prompts in any of these states: running before pending in order, finished ones by their end; or,
-        `by_creation`, all as they were accepted."""
-        return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first, by_creation))
+        """Prompts in any of these states: running before pending in order, finished ones by their end."""
+        return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first))
+
+    async def jobs(
+        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = True
+    ) -> Page:
+        """Prompts in any of these states as they were accepted, without those that were cancelled before they began."""
+        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
         """Finished prompts that had been started, oldest first; `max_items` without `offset` gives the newest ones."""
@@ -205,15 +227,18 @@ class PromptQueue:
 
     @property
     def paused(self) -> bool:
-        """Whether no other prompt is started; the running one goes on. Not remembered over a restart."""
+        """Whether no other prompt is started; the running one goes on. Remembered over a restart."""
         return self._runner.paused
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         self._runner.paused = True
+        await self._write(lambda tx: upkeep.set_paused(tx, True))
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
+        """Raises QueueUnavailable (`no_disk`) where that cannot be written down; then it goes on all the same."""
         self._runner.paused = False
         self._runner.look()
+        await self._write(lambda tx: upkeep.set_paused(tx, False))
 
     def free(self) -> None:
         """Give memory back (models, results in memory): the worker process is replaced as soon as it is idle."""

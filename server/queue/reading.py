@@ -16,8 +16,10 @@ __all__ = [
     "events",
     "find",
     "history",
+    "jobs",
     "listing",
     "loose_claims",
+    "paused",
     "pending_of",
     "plain",
 ]
@@ -48,17 +50,12 @@ def find(db: Connection, prompt_id: str) -> Prompt | None:
     return found[0] if found else None
 
 
-def listing(
-    db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool, by_creation: bool = False
-) -> Page:
-    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end; or
-    all as they were accepted."""
-    names = ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
+def listing(db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool) -> Page:
+    """Prompts in these states: active ones in the order in which they run, finished ones after them by their end."""
+    names = _names(states)
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
-    if by_creation:
-        order = ["seq"]
-    elif set(states) <= set(ACTIVE):  # one of the two indexes has the order
+    if set(states) <= set(ACTIVE):  # one of the two indexes has the order
         where, order = f"finished IS NULL AND {where}", ["state DESC", "number", "seq"]
     elif set(states) <= set(FINISHED):
         where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]
@@ -68,6 +65,22 @@ def listing(
     if len(order) == 5:  # all are sorted, but only those of the page are read whole
         part = f"WHERE seq IN (SELECT seq FROM prompts {part}) ORDER BY {', '.join(order)}"
     return Page(_prompts(db, part, (limit, offset)), total)
+
+
+def jobs(db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool) -> Page:
+    """Prompts in these states in the order in which they were accepted, without those that ended before they began."""
+    names = _names(states)
+    never_began = f"finished IS NOT NULL AND started IS NULL AND state IN ({names})"
+    total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
+    total -= db.execute(f"SELECT count(*) FROM prompts WHERE {never_began}").fetchone()[0]
+    order = "seq DESC" if newest_first else "seq"
+    part = f"WHERE state IN ({names}) AND NOT ({never_began}) ORDER BY {order} LIMIT ? OFFSET ?"
+    return Page(_prompts(db, part, (limit, offset)), total)
+
+
+def _names(states: Sequence[StateName]) -> str:
+    """Some states in SQL."""
+    return ", ".join(f"'{state}'" for state in (*ACTIVE, *FINISHED) if state in states)
 
 
 def history(db: Connection, limit: int | None, offset: int | None) -> Page:
@@ -108,6 +121,11 @@ def beginning(db: Connection, prompt_id: str) -> tuple[int, int]:
 def pending_of(db: Connection, client_id: str) -> int:
     query = "SELECT count(*) FROM prompts WHERE client_id = ? AND state = 'pending'"
     return int(db.execute(query, (client_id,)).fetchone()[0])
+
+
+def paused(db: Connection) -> bool:
+    """Whether the queue was paused when its server ended."""
+    return bool(db.execute("SELECT paused FROM server").fetchone()[0])
 
 
 def loose_claims(db: Connection) -> list[str]:

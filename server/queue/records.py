@@ -13,7 +13,17 @@ from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
 from .texts import digest
 
-__all__ = ["Conflict", "Counts", "Page", "Prompt", "QueueEvent", "QueueUnavailable", "Receipt", "Submission"]
+__all__ = [
+    "Conflict",
+    "Counts",
+    "Page",
+    "Prompt",
+    "OwnerLost",
+    "QueueEvent",
+    "QueueUnavailable",
+    "Receipt",
+    "Submission",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +206,23 @@ class QueueEvent:
     def is_terminal(self) -> bool:
         return self.type in TERMINAL
 
+    @property
+    def never_began(self) -> bool:
+        """It is the end of a prompt that was cancelled while it waited: nothing came before it."""
+        return self.number == 1 and self.is_terminal
+
 
 class QueueUnavailable(GraphFlowError):
     """The queue does not take it just now: it is shutting down, or the disk is full (codes `closing`, `no_disk`), or
     too many prompts of its sender wait (`queue_full`)."""
+
+
+class OwnerLost(QueueUnavailable):
+    """Another server has opened the queue's file, so this one writes nothing more (code `folder_in_use`)."""
+
+    def __init__(self, path: object) -> None:
+        hint = "only one of the two may go on; their lock files were removed, or lie on a file system without locks"
+        super().__init__([Problem("folder_in_use", f"another server has taken over {path}", hint=hint)])
 
 
 class Conflict(GraphFlowError):

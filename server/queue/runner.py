@@ -45,6 +45,7 @@ class Runner:
         self._cancels: set[str] = set()
         self._ended = 0
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._tidy()
@@ -62,6 +63,11 @@ class Runner:
         await self.worker.stop(self._settings.stop_within)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """End the worker at once, whatever it does, and start no other: its runs belong to another server now."""
+        self._closing.set()
+        self._ending = asyncio.create_task(self.worker.stop(0.0), name="graphflow abandon")
 
     def look(self) -> None:
         """There may be something to do."""

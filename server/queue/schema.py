@@ -62,4 +62,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # What a submission was warned of, so that the same one is answered the same.
         "ALTER TABLE prompts ADD COLUMN warnings TEXT NOT NULL DEFAULT '[]'",
     ),
+    (
+        # One row. `owner` goes up with every server that opens the file: one with an older number writes nothing more.
+        "CREATE TABLE server (id INTEGER PRIMARY KEY CHECK (id = 1), owner INT NOT NULL, paused INT NOT NULL)",
+        "INSERT INTO server VALUES (1, 0, 0)",
+    ),
 )

@@ -8,16 +8,18 @@ from typing import Any
 
 __all__ = ["without_secrets"]
 
-HINT = re.compile("auth|bearer|cred|jwt|key|pass|secret|token", re.IGNORECASE)
+HINT = re.compile("auth|bearer|cookie|cred|jwt|key|pass|pwd|secret|session|token", re.IGNORECASE)
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 """The words of `api_key`, `api-key`, `apiKey`, `APIKey`."""
 SECRETS = frozenset(
-    {
+    [
         "apikey",
         "apikeys",
         "auth",
         "authorization",
         "bearer",
+        "cookie",
+        "cookies",
         "credential",
         "credentials",
         "jwt",
@@ -25,11 +27,16 @@ SECRETS = frozenset(
         "passwd",
         "password",
         "passwords",
+        "pwd",
         "secret",
         "secrets",
+        "session",
+        "sessions",
         "token",
-    }
+    ]
 )
+ENDS = ("apikey", "cookie", "credentials", "passphrase", "passwd", "password", "pwd", "secret", "sessionid", "token")
+"""Ends of words that are written without a break: `authtoken`, `userpassword`."""
 
 
 def without_secrets(value: Any) -> Any:
@@ -52,7 +59,10 @@ def _names_a_secret(name: str) -> bool:
         return False
     words = [word.lower() for word in WORD.findall(name)]
     return (
-        not SECRETS.isdisjoint(words) or (words[-1:] in (["key"], ["keys"]) and len(words) > 1) or _has_api_key(words)
+        not SECRETS.isdisjoint(words)
+        or any(word.endswith(ENDS) for word in words)
+        or (words[-1:] in (["key"], ["keys"]) and len(words) > 1)
+        or _has_api_key(words)
     )
 
 

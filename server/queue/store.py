@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
-from .records import Counts, QueueEvent
+from .records import Counts, OwnerLost, QueueEvent
 from .schema import MIGRATIONS
 
 __all__ = ["QueueStore", "QueueTransaction"]
@@ -42,17 +42,25 @@ class QueueTransaction:
 class QueueStore:
     """Opens (and if need be upgrades) the file. Thread-safe.
 
-    `on_commit(events, counts)` is called in the writer thread after every commit. Raises GraphFlowError if the file is
-    of a newer version, or no database.
+    `on_commit(events, counts)` is called in the writer thread after every commit, `on_lost()` there when another server
+    has opened the file. Raises GraphFlowError if the file is
+    of a newer version, damaged, or not a database. A write raises OwnerLost once another server has opened the file.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_commit: Callable[[list[QueueEvent], Counts], None] = lambda *_: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
-        self._on_commit = on_commit
+        self._on_commit, self._on_lost = on_commit, on_lost
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = _connect(path)
         try:
+            _check(self._db, path)
             _migrate(self._db, path)
+            self._owner = _take_over(self._db)
             self.counts = _count(self._db)
         except BaseException:
             self._db.close()
@@ -116,15 +124,19 @@ class QueueStore:
         events: list[QueueEvent] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            if self._db.execute("SELECT owner FROM server").fetchone()[0] != self._owner:
+                raise OwnerLost(self._path)
             for job in jobs:
                 job.attempt(self._db, events)
             counts = _count(self._db)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OwnerLost) as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             for job in jobs:
                 job.future.set_exception(error)
+            if isinstance(error, OwnerLost):
+                self._on_lost()
             return
         self.counts = counts
         try:
@@ -173,11 +185,45 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
     except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CORRUPT:
+            raise _damaged(path, str(error)) from error
         hint = "move the file away to begin with an empty queue"
         raise GraphFlowError(
             [Problem("bad_queue_file", f"cannot open the queue {path}: {error}", hint=hint)]
         ) from error
     return db
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Raises GraphFlowError where the file is damaged: better now than in the middle of a prompt. Reads the whole file."""
+    try:
+        found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, found: str) -> GraphFlowError:
+    copy = path.with_name(f"{path.stem}-recovered{path.suffix}")
+    hint = (
+        f"keep a copy of the folder, and recover what can be read with: sqlite3 {path} .recover | sqlite3 {copy}; "
+        "or move the file away to begin with an empty queue"
+    )
+    return GraphFlowError([Problem("damaged_queue_file", f"the queue {path} is damaged: {found}", hint=hint)])
+
+
+def _take_over(db: sqlite3.Connection) -> int:
+    """Become the owner of the file; the number that shows it in every transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("UPDATE server SET owner = owner + 1")
+        owner = int(db.execute("SELECT owner FROM server").fetchone()[0])
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return owner
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

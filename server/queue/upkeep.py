@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .store import QueueTransaction
 
-__all__ = ["drop_claims", "forget", "prune"]
+__all__ = ["drop_claims", "forget", "prune", "set_paused"]
 
 PAGES = 10_000
 """Pages of the file that are given back to the system in one go."""
@@ -43,6 +43,11 @@ def prune(tx: QueueTransaction, count: int, size: int) -> int:
 def drop_claims(tx: QueueTransaction, prompt_ids: list[str]) -> None:
     """The notes of these runs about their files are gone."""
     tx.db.executemany("DELETE FROM loose_claims WHERE id = ?", [(prompt_id,) for prompt_id in prompt_ids])
+
+
+def set_paused(tx: QueueTransaction, paused: bool) -> None:
+    """Remember it over a restart."""
+    tx.db.execute("UPDATE server SET paused = ?", (paused,))
 
 
 def _delete(tx: QueueTransaction, seqs: list[tuple[int]]) -> None:

@@ -8,11 +8,14 @@ attempt), `X-GraphFlow-Timestamp` (Unix seconds) and `X-GraphFlow-Signature`, `s
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import hmac
+import ipaddress
 import logging
 import os
 import secrets
+import socket
 import sqlite3
 import time
 from contextlib import suppress
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
+import aiohttp.abc
 
 from graphflow import GraphFlowError, Problem
 
@@ -36,10 +40,11 @@ MOST_ATTEMPTS = 20
 """About half a day; then it is given up, and the row has the error."""
 PATIENCE = aiohttp.ClientTimeout(total=10)
 AT_ONCE = 8
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def check_url(url: str, hosts: tuple[str, ...]) -> None:
-    """Raises GraphFlowError unless it is http(s) and its host, or host and port, is allowed."""
+    """Raises GraphFlowError unless it is http(s) and its host is allowed: with its port, or the usual port without one."""
 
     def refuse(message: str, hint: str) -> GraphFlowError:
         return GraphFlowError([Problem("bad_webhook", message, input="webhook", hint=hint)])
@@ -51,10 +56,12 @@ def check_url(url: str, hosts: tuple[str, ...]) -> None:
         raise refuse(f"{url!r} is not a URL", "write https://HOST/PATH") from None
     if parts.scheme not in ("http", "https") or not host or parts.username is not None:
         raise refuse(f"a webhook must be a plain http(s) URL, found {url!r}", "write https://HOST/PATH")
-    named = {host, f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"}
+    usual = DEFAULT_PORTS[parts.scheme]
+    named = {f"{host}:{port or usual}"} | ({host} if port in (None, usual) else set())
     if not named & {allowed.lower() for allowed in hosts}:
-        what = "webhooks are off" if not hosts else f"webhooks to {host!r} are not allowed"
-        raise refuse(what, f"start the server with --allow-webhooks {host}")
+        place = host if port in (None, usual) else f"{host}:{port}"
+        what = "webhooks are off" if not hosts else f"webhooks to {place!r} are not allowed"
+        raise refuse(what, f"start the server with --allow-webhooks {place}")
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
@@ -94,7 +101,8 @@ class Webhooks:
         self._news.set()
 
     async def _run(self) -> None:
-        async with aiohttp.ClientSession(timeout=PATIENCE) as session:
+        connector = aiohttp.TCPConnector(resolver=_CheckedResolver())
+        async with aiohttp.ClientSession(timeout=PATIENCE, connector=connector) as session:
             while True:
                 self._news.clear()
                 pause = LONGEST_PAUSE
@@ -114,7 +122,8 @@ class Webhooks:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
         again = error is not None and attempts < MOST_ATTEMPTS
         if error is not None:
-            log.warning("webhook %s to %s: %s (attempt %d)", item.id, item.url, error, attempts)
+            # The path and the query of the address may hold secrets; they are in the database only.
+            log.warning("webhook %s to %s: %s (attempt %d)", item.id, _origin(item.url), error, attempts)
 
         def note(tx: QueueTransaction) -> None:
             tx.db.execute(
@@ -138,7 +147,46 @@ class Webhooks:
             async with session.post(item.url, data=body, headers=headers, allow_redirects=False) as answer:
                 return None if 200 <= answer.status < 300 else f"answered {answer.status}"
         except (aiohttp.ClientError, GraphFlowError, TimeoutError, OSError) as error:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}".replace(item.url, _origin(item.url))
+
+
+class _CheckedResolver(aiohttp.abc.AbstractResolver):
+    """Connections go to the addresses that were checked here: a name cannot mean another host a moment later.
+
+    The name of an allowed host that leads to this machine itself, or to the link-local addresses of a data centre, is
+    refused. An address that is allowed as such is not resolved.
+    """
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        for item in found:
+            if host != "localhost" and not is_elsewhere(item["host"]):
+                raise OSError(
+                    errno.EACCES, f"the name {host} leads to {item['host']}, which is not the address of another host"
+                )
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def is_elsewhere(address: str) -> bool:
+    """Whether it is an address of another host: neither loopback, link-local, multicast nor unspecified."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    found = mapped or found
+    return not (found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified)
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _due(db: sqlite3.Connection) -> tuple[list[_Delivery], float]:

@@ -43,8 +43,7 @@ ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
 LARGEST_HEADER = 100 << 20
 
 
-# -- node types
-# -----------------------------------------------------------------------------------------------------------
+# -- node types ------------------------------------------------------------------------------------------------------
 
 
 async def object_info(request: web.Request) -> web.Response:
@@ -89,8 +88,7 @@ async def node_help(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="text/markdown")
 
 
-# -- models
-# ---------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------------------------
 
 
 def folder_types(registry: Registry, settings: Settings) -> list[str]:
@@ -201,8 +199,7 @@ async def view_metadata(request: web.Request) -> web.Response:
     return answer(found)
 
 
-# -- the machine
-# ----------------------------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------------------------
 
 
 def features(state: ServerState) -> dict[str, Any]:

@@ -85,7 +85,10 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes,
 
 
 async def send_file(request: web.Request, file: BinaryIO, name: str, media: str | None = None) -> web.StreamResponse:
-    """An open file, in pieces. Shown in place only if its bytes are an image that browsers show; else saved."""
+    """An open file, in pieces. Shown in place only if its bytes are an image that browsers show; else saved.
+
+    media: the type of a file whose name decides what it is, and which browsers only show as text.
+    """
     try:
         state = os.fstat(file.fileno())
         tag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
@@ -118,8 +121,7 @@ def attachment(name: str, inline: bool = False) -> str:
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-# -- uploads
-# --------------------------------------------------------------------------------------------------------------
+# -- uploads ---------------------------------------------------------------------------------------------------------
 
 
 async def upload_image(request: web.Request) -> web.Response:

@@ -59,10 +59,15 @@ async def index(request: web.Request) -> web.StreamResponse:
     folder = editor_folder()
     if folder is None:
         return own_page("status.html")
-    is_new = not (request.app[STATE].options.user_dir / SETTINGS).exists()
+    options = request.app[STATE].options
+    visited = f"graphflow_visited_{options.port}"
+    is_new = visited not in request.cookies and not (options.user_dir / SETTINGS).exists()
     if is_new and not request.query_string and FIRST_TEMPLATE in shipped_names():
         # The workflow that the editor itself begins with needs models that nobody has yet; ours needs nothing.
-        raise web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
+        # Once in a browser: a reload must not open it anew over the tab and the edits of its user.
+        first = web.HTTPSeeOther(f"/?template={FIRST_TEMPLATE}")
+        first.set_cookie(visited, "1", max_age=10 * 365 * 86400, samesite="Strict", httponly=True)
+        raise first
     return await static_file(folder, "index.html")
 
 
@@ -98,8 +103,7 @@ def _charset(media: str) -> str | None:
     return "utf-8" if media.startswith("text/") or media.endswith("json") else None
 
 
-# -- logging in
-# ---------------------------------------------------------------------------------------------------------
+# -- logging in ------------------------------------------------------------------------------------------------------
 
 
 async def get_login(request: web.Request) -> web.Response:

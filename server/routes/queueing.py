@@ -55,7 +55,7 @@ async def post_queue(request: web.Request) -> web.Response:
     state = request.app[STATE]
     changes = await read_model(request, state.options.limits, QueueChanges, empty={})
     if changes.paused is not None:
-        (state.queue.pause if changes.paused else state.queue.resume)()
+        await (state.queue.pause() if changes.paused else state.queue.resume())
     if changes.delete:
         await state.queue.delete(changes.delete)
     if changes.clear:
@@ -106,8 +106,7 @@ async def post_free(request: web.Request) -> web.Response:
     return empty()
 
 
-# -- jobs: the same, as the current editor reads it
-# -----------------------------------------------------------------------
+# -- jobs: the same, as the current editor reads it ------------------------------------------------------------------
 
 
 async def get_jobs(request: web.Request) -> web.Response:
@@ -120,9 +119,9 @@ async def get_jobs(request: web.Request) -> web.Response:
         )
     states = tuple(dict.fromkeys(state for name in names for state in STATES[name]))
     newest_first = query.sort_order != "asc"
-    page = await request.app[STATE].queue.listing(
-        states, query.limit, query.offset, newest_first, query.sort_by is not None
-    )
+    queue = request.app[STATE].queue
+    ordered = queue.listing if query.sort_by == "priority" else queue.jobs
+    page = await ordered(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
     return await answer_made(
         lambda: {

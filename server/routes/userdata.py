@@ -42,8 +42,7 @@ def _bad(error: BadName) -> RequestRefused:
     return RequestRefused(400, Problem("bad_name", str(error), input="file"))
 
 
-# -- files
-# ----------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 async def list_files(request: web.Request) -> web.Response:
@@ -76,7 +75,8 @@ async def list_both(request: web.Request) -> web.Response:
 
 async def _entries(state: ServerState, name: str, recurse: bool) -> list[tuple[str, os.stat_result]]:
     try:
-        return await asyncio.to_thread(entries, user_folder(state), name, recurse, True)
+        # What begins with a dot is the editor's own, such as its list of bookmarks: read by name, and never listed.
+        return await asyncio.to_thread(entries, user_folder(state), name, recurse)
     except (FileNotFoundError, NotADirectoryError):
         # A folder that nothing was saved in yet is empty; the editor asks for some before it saves there.
         return []
@@ -96,7 +96,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         file = await asyncio.to_thread(open_file, user_folder(request.app[STATE]), name, True)
     except (FileNotFoundError, NotADirectoryError):
         raise RequestRefused(404, MISSING) from None
-    media = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
+    media = "application/json" if name.lower().endswith(".json") else None
     return await send_file(request, file, name.rpartition("/")[2], media)
 
 
@@ -141,8 +141,7 @@ async def rename(request: web.Request) -> web.Response:
     return answer(_info(new, moved) if query.full_info else new)
 
 
-# -- settings and users
-# ---------------------------------------------------------------------------------------------------
+# -- settings and users ----------------------------------------------------------------------------------------------
 
 
 def _load_settings(state: ServerState) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class WorkerConfig:
     """None: what the environment states, as for the two below."""
     dtype: str | None = None
     memory: int | None = None
+    process_memory: int | None = None
+    """Bytes of main memory that the worker process may have; None: no limit."""
 
     def settings(self) -> Settings:
         stated: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "memory": self.memory}
@@ -74,6 +76,7 @@ class WorkerConfig:
             "device": self.device,
             "dtype": self.dtype,
             "memory": self.memory,
+            "process_memory": self.process_memory,
         }
 
     @classmethod
@@ -92,6 +95,7 @@ class WorkerConfig:
             device=data["device"],
             dtype=data["dtype"],
             memory=data["memory"],
+            process_memory=data["process_memory"],
         )
 
 

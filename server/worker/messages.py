@@ -60,6 +60,8 @@ class RunMessages:
         """The nodes that were cached when the run started."""
         self._steps = 0
         self._last_step: dict[str, int] = {}
+        self.wants_previews = True
+        """Whether the sender of the prompt wants to see how its images come to be; results are sent in any case."""
         self._messages = 0
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
@@ -86,7 +88,7 @@ class RunMessages:
                     self._steps += max(0, step - self._last_step.get(node, step))
                     self._last_step[node], self._total[node] = step, total
                     self._out.progress(node, self._state(node, display, step, total, "running"))
-                    if preview is not None:
+                    if preview is not None and self.wants_previews:
                         self._out.preview(node, {**self._names(node, display), "image_type": "image/jpeg"}, preview)
                 case NodeDone(node=node, seconds=seconds, ui=ui):
                     self._count(node, display, seconds)
@@ -184,7 +186,7 @@ class RunMessages:
         metadata = {**self._names(image.node, display), "image_type": image.type}
         if image.is_result:
             self._out.image(metadata, image.make())
-        else:
+        elif self.wants_previews:
             self._out.preview(image.node, metadata, image.make)
 
     def _count(self, node: str, display: str, seconds: float) -> None:

@@ -30,6 +30,7 @@ from .blackbox import BlackBox
 from .config import WorkerConfig
 from .folder_names import FolderNames
 from .frames import receive
+from .memory import prepare_memory
 from .messages import RunMessages
 from .sender import Sender
 
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
     outbox = Sender(sock, setup["alive_every"], _status)
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
+    prepare_memory(config.process_memory)
     engine, places = config.engine(_complain), FolderNames(config)
     for problem in engine.registry.problems:
         _complain(problem)
@@ -131,6 +133,7 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
         messages = RunMessages(prompt_id, workflow, outbox, places, at)
+        messages.wants_previews = given["extra"].get("preview_method") != "none"
         engine.run(
             workflow,
             targets=head["targets"] or None,

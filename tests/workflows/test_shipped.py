@@ -9,11 +9,41 @@ from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
+from tests.nodes.families import tiny
 
 FOLDER = Path(__file__).parents[2] / "workflows"
+FILES = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
+"""Files that workflows name and the package does not bring -> their family."""
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def named(path):
+    """The files that a workflow names and the package does not bring."""
+    return [name for name in FILES if name in path.read_text()]
+
+
+ALONE = [path for path in sorted(FOLDER.glob("*.json")) if not named(path)]
+WITH_FILES = [path for path in sorted(FOLDER.glob("*.json")) if named(path)]
+
+
+@pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
+def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(path, tmp_path):
+    for name in named(path):
+        tiny.tiny(FILES[name]).save(tmp_path / "models" / "checkpoints" / name)
+    workflow = gf.Workflow.load(path)
+    small = {"width": 128, "height": 64}
+    for node in workflow.to_json():
+        inputs = workflow.to_json()[node]["inputs"]
+        for side in small.keys() & inputs.keys():
+            workflow = workflow.set(f"{node}.{side}", small[side])
+    settings = gf.Settings(models=(tmp_path / "models",), output_dir=tmp_path, input_dir=tmp_path, temp_dir=tmp_path)
+    with gf.Engine(settings=settings) as engine:
+        assert engine.validate(workflow) == []
+        (image,) = engine.run(workflow).images
+    with Image.open(image.path) as picture:
+        assert picture.size == (128, 64) and len(picture.getcolors(1 << 20)) > 100
+
+
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_shipped_workflow_runs_and_its_picture_runs_again(path, tmp_path, capsys):
     assert main(["run", str(path), "--output-dir", str(tmp_path), "--quiet"]) == 0
     pictures = sorted(tmp_path.glob("*.png"))

@@ -99,7 +99,7 @@ def _new_esrgan_scale(keys: Keys) -> int:
 
 
 def _compact_scale(keys: Keys) -> int:
-    last = max((int(name.split(".")[1]) for name in keys.tensors if name.startswith("body.")), default=0)
+    last = keys.count("body.") - 1
     return math.isqrt(max(keys.rows(f"body.{last}.weight") // 3, 1))
 
 

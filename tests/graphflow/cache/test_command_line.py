@@ -182,7 +182,7 @@ def test_explain_tells_an_early_cutoff_a_new_version_and_a_node_that_is_new_ever
         found = {item.node: str(item) for item in engine.explain(build(4, True))}
         assert found["n"].startswith("Number: hit, nothing has changed")
         assert found["a"] == "Add: hit, upstream changed, same content"
-        assert found["o"] == "Show: hit, upstream changed, same content"
+        assert found["o"] == "Show [o]: hit, upstream changed, same content", "two nodes are called Show"
         assert found["d"] == "Dice: miss, it gives something new every time"
         engine.cache.memory.budget = 0
         assert "Number: miss" in {item.node: str(item) for item in engine.explain(build(9))}["n"]
@@ -280,7 +280,7 @@ def test_who_only_looks_after_a_cache_makes_none(process, tmp_path, what):
 def test_a_file_and_a_link_to_nowhere_are_refused_as_a_cache_folder(process, tmp_path, what):
     (tmp_path / "file").write_text("mine")
     found = process.here("cache", *what, "--cache-dir", tmp_path / "file")
-    assert found.code == 2 and f"{tmp_path / 'file'} is no folder" in found.err and not found.out
+    assert found.code == 2 and f"{tmp_path / 'file'} is not a folder" in found.err and not found.out
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     found = process.here("cache", *what, "--cache-dir", tmp_path / "link")
     assert found.code == 2 and f"is a link to {tmp_path / 'gone'}, and there is nothing there" in found.err

@@ -135,3 +135,27 @@ def test_a_damaged_or_forbidden_database_only_costs_reading_again(file, tmp_path
 def test_a_file_that_is_gone_is_an_error_that_says_so(tmp_path):
     with pytest.raises(FileNotFoundError):
         Digests().of(tmp_path / "nothing")
+
+
+def test_a_write_through_a_memory_map_shows_though_the_page_was_written_before(tmp_path, monkeypatch):
+    import mmap
+
+    from graphflow.files import digests as module
+
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 8192)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        pages[0] = 98
+        os.fsync(file.fileno())
+        time.sleep(0.02)
+        before = os.stat(path).st_mtime_ns
+        pages[1] = 98
+        if os.stat(path).st_mtime_ns == before:
+            pytest.skip("this file system never shows writes through a memory map (tmpfs)")
+        monkeypatch.setattr(module, "RACY_NS", 0)
+        time.sleep(0.02)
+        digests = Digests()
+        found = digests.of(path)
+        time.sleep(0.02)
+        pages[2] = 98
+        assert digests.of(path) != found

@@ -48,6 +48,17 @@ def version(tmp_path, monkeypatch):
 
 ONE_FILE = {
     "a set": ('WORDS = set(open("data").read().split())\n', "len(WORDS)"),
+    "an attribute of a function": ('def f(v): return len(f.k)\nf.k = open("data").read()\n', "f(v)"),
+    "an implementation of a single dispatch": (
+        'from functools import singledispatch\nK = open("data").read()\n@singledispatch\ndef f(v): return 0\n'
+        "@f.register\ndef _(v: int): return len(K)\n",
+        "f(v)",
+    ),
+    "a metaclass": (
+        'class Meta(type):\n    K = open("data").read()\n    def size(cls): return len(cls.K)\nclass C(metaclass=Meta): pass\n',
+        "C.size()",
+    ),
+    "a variable that is named by a text": ('K = open("data").read()\n', 'len(globals()["K"])'),
     "a numpy array": ('import numpy as np\nT = np.loadtxt("data")\n', "int(v * T.sum())"),
     "a namespace": ('from types import SimpleNamespace\nC = SimpleNamespace(k=open("data").read())\n', "len(C.k)"),
     "an object of an own class": (
@@ -101,6 +112,17 @@ def test_variables_of_an_imported_module_count(version):
     first = version({**files, "data": '{"k": 2}'})
     assert version(files) == first, "what the node does not name does not count, and this could not be told"
     assert version({"data": '{"k": 20}'}) != first
+
+
+def test_a_variable_of_an_imported_module_that_is_named_by_a_text_counts(version):
+    files = {
+        "settings.py": 'K = open("data").read()\n',
+        "nodes/n.py": HEAD
+        + "import sys\nsys.path.append('.')\nimport settings\nNAME = 'K'\n"
+        + NODE.format("len(getattr(settings, NAME))"),
+    }
+    first = version({**files, "data": "one"})
+    assert version({**files, "data": "two"}) != first == version({**files, "data": "one"})
 
 
 def test_every_function_counts_with_what_it_names_of_a_module_itself(version):

@@ -108,7 +108,7 @@ def test_another_version_of_a_node_that_an_expansion_used_is_named(why):
         return (inner, outer, show)
 
     nodes = {"a": ("Outer", {"v": 1})}
-    assert why(nodes, nodes, types("1"), types("2")) == "miss, Inner, which it expanded into, is another now"
+    assert why(nodes, nodes, types("1"), types("2")) == "miss, Inner, which it expanded into, has changed"
     assert why(nodes, nodes, types("1"), types("1")) == "hit, its inputs have the same content"
 
 

@@ -92,7 +92,7 @@ def test_a_seed_that_the_editor_changes_after_each_run_is_told(
 
 def test_the_command_tells_by_text_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", str(SHIPPED)]) == 0
-    assert "nothing to say" in capsys.readouterr().out
+    assert "nothing found" in capsys.readouterr().out
     data = json.loads(SHIPPED.read_text())
     data["90"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
     (tmp_path / "dead.json").write_text(json.dumps(data))

@@ -127,7 +127,7 @@ RARE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", RARE, ids=repr)
+@pytest.mark.parametrize("value", RARE, ids=lambda value: type(value).__name__)
 def test_sets_paths_and_other_rare_plain_values_come_back_as_they_were(value):
     found = decode(encode(value).data)
     assert type(found) is type(value) and found == value and repr(found) == repr(decode(encode(found).data))

@@ -47,7 +47,7 @@ def problems(tmp_path):
                 problem for problem in engine.validate(gf.Workflow.from_json({"4": loader})) if problem.node == "4"
             ]
         assert all((problem.node, problem.input) == ("4", input_name) for problem in found)
-        return " ".join(problem.message for problem in found)
+        return " ".join(f"{problem.message}; {problem.hint}" for problem in found)
 
     return look
 
@@ -57,15 +57,15 @@ def problems(tmp_path):
     [
         ("checkpoints", LORA, "is a LoRA for Stable Diffusion XL, not a checkpoint; LoraLoader loads it from models/loras"),
         ("checkpoints", VAE, "(Stable Diffusion, SDXL), not a checkpoint; VAELoader loads it from models/vae"),
-        ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell): it is recognised, but models of this family do not run yet"),
-        ("diffusion_models", FLUX, "models of this family do not run yet"),
+        ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell), which is recognised, but does not run yet"),
+        ("diffusion_models", FLUX, "does not run yet; what runs: Stable Diffusion 1.x, "),
         ("diffusion_models", CLIP, "is a text encoder: CLIP-L, not a diffusion model; CLIPLoader loads it from models/text_encoders"),
         ("vae", LORA, "is a LoRA for Stable Diffusion XL, not a VAE"),
         ("vae", FLUX, "is a diffusion model of FLUX.1 (schnell), not a VAE"),
-        ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "VAEs of this kind do not run yet"),
-        ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "encoders of this kind do not run yet"),
+        ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "does not run yet"),
+        ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "does not run yet"),
         ("text_encoders", VAE, "not a text encoder; VAELoader loads it"),
-        ("checkpoints", {"x": (3,)}, "holds nothing that is known"),
+        ("checkpoints", {"x": (3,)}, "holds no checkpoint that is known; look what it is: graphflow identify a.safetensors"),
         ("checkpoints", {"emb_params": (2, 768)}, "not a checkpoint; put it into models/embeddings"),
     ],
 )  # fmt: skip
@@ -130,3 +130,13 @@ def test_a_checkpoint_without_a_vae_is_a_problem_only_where_a_vae_is_loaded_from
         save_file(weights, tmp_path / place / "no_vae.safetensors")
     assert problems("checkpoints", "no_vae.safetensors") == ""
     assert "no_vae.safetensors is a" in (said := problems("vae", "no_vae.safetensors")) and "has no VAE" in said
+
+
+def test_a_model_in_a_number_format_that_is_not_read_is_named_before_the_run(problems, tmp_path):
+    clip = tmp_path / "text_encoders" / "a.safetensors"
+    layer = "text_model.encoder.layers.0.mlp.fc1"
+    sparse.write(clip, CLIP | {f"{layer}.weight": ("U8", (3072, 384)), f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
+                               f"{layer}.weight_scale_2": ("F32", ())})  # fmt: skip
+    assert "holds weights stored as nvfp4 without a note, which are not read yet" in problems(
+        "text_encoders", "a.safetensors"
+    )

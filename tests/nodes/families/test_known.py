@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from graphflow_nodes.families.known import identify
 from graphflow_nodes.files.folders import BUILTIN
 from graphflow_nodes.files.header import read_header
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
@@ -431,3 +434,29 @@ def test_pickles_are_known_like_safetensors(tmp_path):
     found = identify(read_header(tmp_path / "cat.pt"))
     assert (found.kind, found.family, found.details["vectors"]) == ("embedding", "sd2", "3")
     assert found.notes["title"] == "cat"
+
+
+POOL = sorted({
+    name
+    for tensors in (*(row[2] for row in (*DENOISERS, *ENCODERS, *VAES)), *(row[1] for row in LORAS), *(row[3] for row in OTHERS))
+    for name in tensors
+} | {"body.x.weight", "model..weight", "lora_unet_.lora_up.weight", "text_encoders.a", "text_encoders.", "alpha"})  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tensors=st.dictionaries(
+        st.tuples(st.sampled_from(["", "model.diffusion_model.", "vae.", "model."]), st.sampled_from(POOL)).map(
+            "".join
+        ),
+        st.lists(st.sampled_from([0, 1, 3, 4, 9, 768, 1024, 2048]), max_size=5).map(tuple),
+        max_size=12,
+    ),
+    metadata=st.dictionaries(
+        st.sampled_from(["ss_tag_frequency", "ss_dataset_dirs", "modelspec.title", "trainedWords", "software"]),
+        st.sampled_from(["", "{", "[]", "[1, null]", '{"a": {"b": 1}}', '{"a": [1]}', "None", "words"]),
+    ),
+)
+def test_names_and_shapes_that_no_model_has_are_no_trouble(seen, tensors, metadata):
+    found = seen({name: shape for name, shape in tensors.items() if math.prod(shape) < 10**9}, metadata)
+    assert found.words and json.dumps(found.to_json())

@@ -132,8 +132,7 @@ def test_what_is_wrong_in_a_body_is_told_in_a_line_and_what_is_missing_is_told_a
     assert len(long.body) < 2000 and [item["input"] for item in long.json["problems"]] == ["prompt", "client_id"]
 
 
-# -- how bodies travel
-# ----------------------------------------------------------------------------------------------------
+# -- how bodies travel -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packed", ["gzip", "deflate", "br", "zstd", "gzip, br"])
@@ -178,8 +177,7 @@ def test_attack_6_what_is_no_http_is_refused_like_all_else_in_one_shape_with_all
     assert b"Server: GraphFlow\r\n" in head and b"nosniff" in head and b"aiohttp" not in head.lower()
 
 
-# -- sizes and costs
-# ------------------------------------------------------------------------------------------------------
+# -- sizes and costs -------------------------------------------------------------------------------------------------
 
 
 def test_attack_14_a_body_over_the_cap_is_refused_whether_it_says_its_length_or_not(serve):
@@ -308,8 +306,7 @@ def test_attack_14_one_address_cannot_fill_the_queue_for_all(serve, graph):
         assert [post("127.0.0.1", index)[0] for index in (6, 7)] == [200, 429]
 
 
-# -- time
-# -----------------------------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------------------------
 
 
 def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(serve):
@@ -374,8 +371,7 @@ def test_what_is_no_http_is_a_4xx_or_the_end_of_the_connection(server, raw):
     assert server.get("/health").status == 200
 
 
-# -- strict_json
-# ----------------------------------------------------------------------------------------------------------
+# -- strict_json -----------------------------------------------------------------------------------------------------
 
 VALUES = st.recursive(
     st.none()
@@ -414,8 +410,7 @@ def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
     assert time.perf_counter() - began < 5
 
 
-# -- bad days
-# -------------------------------------------------------------------------------------------------------------
+# -- bad days --------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_a_507_that_says_so_and_the_server_goes_on_when_there_is_room(serve, monkeypatch):

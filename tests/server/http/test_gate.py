@@ -29,8 +29,7 @@ def same_origin(server):
     return {"Origin": server.url, "Sec-Fetch-Site": "same-origin", **JSON}
 
 
-# -- policies (18)
-# --------------------------------------------------------------------------------------------------------
+# -- policies (18) ---------------------------------------------------------------------------------------------------
 
 
 def test_attack_18_every_route_states_a_policy_and_every_route_that_writes_is_no_get():
@@ -112,8 +111,7 @@ def test_attack_3_a_websocket_needs_the_token_and_the_origin_like_everything_els
         assert asyncio.run(opens(server, **BEARER, Host="evil.example")) == 403
 
 
-# -- pages of other sites (1)
-# ---------------------------------------------------------------------------------------------
+# -- pages of other sites (1) ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,8 +188,7 @@ def test_attack_1_other_sites_get_in_only_where_the_server_was_told_so(serve, gr
         assert "Access-Control-Allow-Origin" not in server.ask("GET", "/queue", headers=BEARER).headers
 
 
-# -- names that lead here (2)
-# ---------------------------------------------------------------------------------------------
+# -- names that lead here (2) ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,8 +230,7 @@ def test_attack_2_this_machine_and_the_configured_names_are_answered(serve):
     assert not Options(host="0.0.0.0").is_loopback and Options(host="::1").is_loopback
 
 
-# -- the command (18)
-# -----------------------------------------------------------------------------------------------------
+# -- the command (18) ------------------------------------------------------------------------------------------------
 
 
 def command(*words):
@@ -376,8 +372,7 @@ def test_a_token_file_is_made_for_its_owner_alone_and_read_again(tmp_path):
     assert token_in(path) == made
 
 
-# -- answers and logs (6, 17, 21)
-# -----------------------------------------------------------------------------------------
+# -- answers and logs (6, 17, 21) ------------------------------------------------------------------------------------
 
 
 def test_attack_6_every_answer_forbids_sniffing_framing_and_scripts(server):

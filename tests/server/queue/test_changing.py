@@ -23,7 +23,7 @@ def test_number_and_front_decide_the_order_and_ties_go_to_the_one_that_came_firs
             assert await queue.move("nobody", 1) is None
         async with place.queue(start_paused=True) as queue:
             assert await ids(queue) == ["c", "b", "a", "d"]
-            queue.resume()
+            await queue.resume()
             for name in "cbad":
                 await queue.wait(name, 30)
             assert [item.id for item in (await queue.history()).prompts] == ["c", "b", "a", "d"]
@@ -115,7 +115,7 @@ def test_delete_and_clear_touch_only_what_waits(place, prompt, run):
             async for event in queue.follow(running.prompt_id):
                 if event.type == "executing":
                     break
-            queue.pause()
+            await queue.pause()
             for name in "abc":
                 await queue.submit(prompt(write=name, prompt_id=name))
             assert await queue.delete(["a", running.prompt_id, "nobody"]) == ["a"]

@@ -165,7 +165,7 @@ def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attemp
             assert [item.id for item in waiting.prompts] == [first.prompt_id, second.prompt_id]
             assert (waiting.prompts[0].attempts, waiting.prompts[0].crashes) == (0, 0)
             assert await queue.running() == []
-            queue.resume()
+            await queue.resume()
             await step_of(queue, first.prompt_id, before + 1)
             await queue.cancel(first.prompt_id)
             await queue.wait(first.prompt_id, 30)

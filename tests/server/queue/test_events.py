@@ -31,7 +31,7 @@ def test_a_long_poll_waits_for_news_and_not_longer_than_asked(place, prompt, run
             polled = asyncio.create_task(queue.events("a", wait=30))
             await asyncio.sleep(0.05)
             assert not polled.done()
-            queue.resume()
+            await queue.resume()
             assert (await polled)[0].type == "execution_start"
             done = await queue.wait("a", 30)
             last = (await queue.events("a"))[-1].number

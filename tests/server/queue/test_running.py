@@ -95,6 +95,10 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
         "file:///far",
         3.0,
         metadata=False,
+        device="cuda:1",
+        dtype="bfloat16",
+        memory=6,
+        process_memory=7,
     )
     assert all(getattr(told, item.name) != item.default for item in fields(WorkerConfig))
     assert WorkerConfig.from_json(json.loads(json.dumps(told.to_json()))) == told
@@ -127,9 +131,9 @@ def test_much_that_a_prompt_is_given_or_shows_does_not_hold_the_event_loop(place
         async with place.queue() as queue:
             queue.subscribe(lambda event: event.text)
             while len(held) < 8 and (not held or min(held) >= 0.05):
-                queue.pause()
+                await queue.pause()
                 accepted = await queue.submit(submission(len(held)))
-                queue.resume()
+                await queue.resume()
                 held.append(await longest_pause(queue.wait(accepted.prompt_id, 30)))
         assert min(held) < 0.05, held
 

@@ -71,21 +71,17 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path):
         assert db.execute("PRAGMA user_version").fetchone()[0] == 99
 
 
-def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", schema.MIGRATIONS[:1])
-    monkeypatch.setattr("graphflow_server.queue.store._count", lambda _: Counts())
-    store = QueueStore(tmp_path / "q")
-    for number, name in enumerate("abc"):
-        row = (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None)
-        store.write(
-            lambda tx, row=row: tx.db.execute(
+def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it(tmp_path):
+    with sqlite3.connect(tmp_path / "q") as db:
+        for statement in schema.MIGRATIONS[0]:
+            db.execute(statement)
+        for number, name in enumerate("abc"):
+            db.execute(
                 "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
                 "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')",
-                row,
+                (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None),
             )
-        ).result(10)
-    store.close()
-    monkeypatch.undo()
+        db.execute("PRAGMA user_version=1")
     store = QueueStore(tmp_path / "q")
     assert store.counts == Counts(pending=2)
     assert store.read(lambda db: db.execute("SELECT * FROM waiting").fetchall()).result(10) == [("", 2)]
@@ -112,6 +108,65 @@ def test_a_file_that_is_no_database_is_refused_with_a_hint(tmp_path):
     with pytest.raises(GraphFlowError, match="cannot open the queue") as error:
         QueueStore(tmp_path / "q")
     assert "move the file away" in error.value.problems[0].hint
+
+
+def test_a_damaged_page_is_found_at_the_start_and_refused_with_what_to_do(tmp_path):
+    store = QueueStore(tmp_path / "q")
+    for at in range(300):
+        store.write(lambda tx, at=at: ledger.accept(tx, submission(f"prompt {at}"))).result(10)
+    store.close()
+    content = bytearray((tmp_path / "q").read_bytes())
+    pages = len(content) // 4096
+    assert pages > 20
+    for page in range(10, pages - 2, 3):
+        content[page * 4096 : page * 4096 + 200] = b"\xff" * 200
+    (tmp_path / "q").write_bytes(content)
+    with pytest.raises(GraphFlowError, match="is damaged") as error:
+        QueueStore(tmp_path / "q")
+    assert ".recover" in error.value.problems[0].hint
+
+
+def test_a_server_whose_file_another_one_has_opened_writes_nothing_more_and_ends_its_worker(place, run, prompt):
+    """Somebody removed the lock files, or the file system has no locks."""
+
+    async def check():
+        first, second = place.queue(), place.queue()
+        await first.start()
+        await first.submit(prompt(deaf=30.0, prompt_id="runs"))
+        while not first.counts.running:
+            await asyncio.sleep(0.02)
+        for lock in (place.root / "state").glob("*.lock"):
+            lock.unlink()
+        await second.start()
+        with pytest.raises(QueueUnavailable, match=r"another server has taken over|shutting down"):
+            await first.submit(prompt(write="lost"))
+        await asyncio.wait_for(first.lost.wait(), 10)
+        with pytest.raises(QueueUnavailable, match="shutting down"):
+            await first.submit(prompt(write="lost"))
+        await first.close()
+        assert first.worker.state == "stopped"
+        accepted = await second.submit(prompt(write="kept"))
+        await second.cancel("runs")
+        done = await second.wait(accepted.prompt_id, 30)
+        assert done is not None and done.state == "done" and place.files() == ["kept 0"]
+        await second.close()
+
+    run(check())
+
+
+def test_a_pause_survives_a_restart_and_so_does_its_end(place, run, prompt):
+    async def check():
+        async with place.queue() as queue:
+            await queue.pause()
+        async with place.queue() as queue:
+            accepted = await queue.submit(prompt(write="later"))
+            assert queue.paused and (await queue.wait(accepted.prompt_id, 0.5)).state == "pending"
+            await queue.resume()
+            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+        async with place.queue() as queue:
+            assert not queue.paused
+
+    run(check())
 
 
 def test_a_second_server_on_the_same_folder_is_refused(place, run):
@@ -143,7 +198,7 @@ def test_a_full_disk_refuses_and_takes_prompts_again_when_there_is_space(place, 
             queue._store.write(lambda tx: tx.db.execute("PRAGMA max_page_count=1073741823").fetchone()).result(10)
             last = await queue.submit(prompt(write="after"))
             assert queue.counts.pending == had + 1
-            queue.resume()
+            await queue.resume()
             assert (await queue.wait(last.prompt_id, 30)).state == "done"
 
     run(check())

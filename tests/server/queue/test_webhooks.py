@@ -4,11 +4,14 @@ import asyncio
 import hashlib
 import hmac
 import json
+import socket
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
-from graphflow_server.queue.webhooks import check_url
+from graphflow_server.queue.secrecy import without_secrets
+from graphflow_server.queue.webhooks import check_url, is_elsewhere
 
 from graphflow import GraphFlowError
 
@@ -48,7 +51,10 @@ def quick(monkeypatch):
 
 def test_the_end_of_a_prompt_is_told_signed_and_once(place, prompt, run):
     async def check():
-        async with receiver() as (url, got), place.queue(webhook_hosts=("127.0.0.1",), webhook_secret=b"key") as queue:
+        async with (
+            receiver() as (url, got),
+            place.queue(webhook_hosts=(urlsplit(url).netloc,), webhook_secret=b"key") as queue,
+        ):
             accepted = await queue.submit(prompt(write="a", webhook=url))
             done = await queue.wait(accepted.prompt_id, 30)
             await arrived(got, 1)
@@ -67,7 +73,7 @@ def test_the_end_of_a_prompt_is_told_signed_and_once(place, prompt, run):
 
 def test_what_is_not_taken_is_sent_again_under_the_same_delivery_and_redirects_are_not_followed(place, prompt, run):
     async def check():
-        async with receiver(500, 302, 503) as (url, got), place.queue(webhook_hosts=("127.0.0.1",)) as queue:
+        async with receiver(500, 302, 503) as (url, got), place.queue(webhook_hosts=(urlsplit(url).netloc,)) as queue:
             await queue.submit(prompt(write="a", webhook=url))
             await arrived(got, 4)
             assert len({headers["X-GraphFlow-Delivery"] for headers, _ in got}) == 1
@@ -81,7 +87,7 @@ def test_a_webhook_that_was_not_delivered_is_delivered_after_a_restart(place, pr
     async def check():
         async with receiver() as (url, got):
             nobody = url.replace("/hook", "/nobody")
-            async with place.queue(webhook_hosts=("127.0.0.1",)) as queue:
+            async with place.queue(webhook_hosts=(urlsplit(url).netloc,)) as queue:
                 accepted = await queue.submit(prompt(write="a", webhook=nobody))
                 await queue.wait(accepted.prompt_id, 30)
                 await asyncio.sleep(0.1)
@@ -89,7 +95,7 @@ def test_a_webhook_that_was_not_delivered_is_delivered_after_a_restart(place, pr
                 await asyncio.wrap_future(queue._store.write(lambda tx: tx.db.execute(move, (url,)).rowcount))
                 queue._webhooks._settings = place.settings()  # nothing is allowed any more: it cannot be sent
             assert got == []
-            async with place.queue(webhook_hosts=("127.0.0.1",)):
+            async with place.queue(webhook_hosts=(urlsplit(url).netloc,)):
                 await arrived(got, 1)
 
     run(check())
@@ -97,7 +103,7 @@ def test_a_webhook_that_was_not_delivered_is_delivered_after_a_restart(place, pr
 
 def test_a_webhook_is_forgotten_with_its_prompt_but_not_before_it_is_delivered(place, prompt, run):
     async def check():
-        async with receiver(500, 500) as (url, got), place.queue(webhook_hosts=("127.0.0.1",)) as queue:
+        async with receiver(500, 500) as (url, got), place.queue(webhook_hosts=(urlsplit(url).netloc,)) as queue:
 
             async def noted():
                 query = "SELECT count(*) FROM webhooks"
@@ -116,7 +122,10 @@ def test_a_webhook_is_forgotten_with_its_prompt_but_not_before_it_is_delivered(p
 
 def test_a_cancelled_prompt_is_told_too(place, prompt, run):
     async def check():
-        async with receiver() as (url, got), place.queue(webhook_hosts=("127.0.0.1",), start_paused=True) as queue:
+        async with (
+            receiver() as (url, got),
+            place.queue(webhook_hosts=(urlsplit(url).netloc,), start_paused=True) as queue,
+        ):
             accepted = await queue.submit(prompt(write="a", webhook=url))
             await queue.cancel(accepted.prompt_id)
             await arrived(got, 1)
@@ -148,8 +157,7 @@ def test_only_plain_urls_of_allowed_hosts_are_accepted(url):
 
 def test_a_host_can_be_allowed_with_or_without_a_port():
     check_url("https://good.example/x?y", ("good.example",))
-    check_url("http://GOOD.example:8080/x", ("good.example",))
-    check_url("http://good.example:8080/x", ("good.example:8080",))
+    check_url("http://GOOD.example:8080/x", ("good.example:8080",))
     check_url("http://[::1]:80/x", ("::1",))
 
 
@@ -171,3 +179,50 @@ def test_the_secret_is_made_once_and_only_for_the_owner_to_read(place, run):
                 assert len(secret.read_text()) == 64 and secret.stat().st_mode & 0o077 == 0
 
     run(check())
+
+
+def test_a_host_that_is_allowed_without_a_port_is_allowed_on_the_usual_port_only():
+    check_url("https://good.example:443/x", ("good.example",))
+    with pytest.raises(GraphFlowError) as error:
+        check_url("http://good.example:22/x", ("good.example",))
+    assert error.value.problems[0].hint == "start the server with --allow-webhooks good.example:22"
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0"]
+)
+def test_addresses_of_this_machine_and_of_its_data_centre_are_not_elsewhere(address):
+    assert not is_elsewhere(address) and is_elsewhere("10.0.0.7") and is_elsewhere("2001:db8::1")
+
+
+def test_a_name_that_leads_to_this_machine_gets_nothing_and_the_log_has_no_path_of_it(
+    place, prompt, run, caplog, monkeypatch
+):
+    """Its owner can let it lead anywhere, at any moment: the address is checked that is connected to."""
+    resolve = socket.getaddrinfo
+
+    def rebound(host, *more, **named):
+        return resolve("127.0.0.1" if host == "good.example" else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+
+    async def check():
+        async with receiver() as (url, got):
+            port = urlsplit(url).port
+            async with place.queue(webhook_hosts=(f"good.example:{port}",)) as queue:
+                hook = f"http://good.example:{port}/hook?secret=s3cret"
+                accepted = await queue.submit(prompt(write="a", webhook=hook))
+                await queue.wait(accepted.prompt_id, 30)
+                while "not the address of another host" not in caplog.text:
+                    await asyncio.sleep(0.02)
+            assert not got and f"http://good.example:{port}" in caplog.text and "s3cret" not in caplog.text
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    "name", ["authtoken", "userpassword", "pwd", "dbPwd", "Cookie", "session", "sessionId", "hf_token"]
+)
+def test_what_is_named_like_a_secret_is_not_stored(name):
+    kept = {"max_token": 75, "tokenizer": "clip", "passthrough": "yes", "keyboard": "us", "seed_key_frame": "a"}
+    assert without_secrets({name: "s3cret", "deep": [{name: {"a": "b"}}], **kept}) == {"deep": [{}], **kept}

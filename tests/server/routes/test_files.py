@@ -41,8 +41,7 @@ def upload(server, content, filename="up.png", path="/upload/image", **fields):
     return server.ask("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
 
 
-# -- uploads (7, 11)
-# ------------------------------------------------------------------------------------------------------
+# -- uploads (7, 11) -------------------------------------------------------------------------------------------------
 
 
 def test_an_upload_named_in_decomposed_letters_is_kept_under_the_composed_name(server):
@@ -224,8 +223,7 @@ def test_a_mask_is_the_original_with_the_alpha_of_the_upload(server):
         assert refused.status in (400, 404), wrong
 
 
-# -- looking at files (4, 6)
-# ----------------------------------------------------------------------------------------------
+# -- looking at files (4, 6) -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from pathlib import Path
@@ -93,8 +94,8 @@ def test_the_status_page_shows_the_queue_and_takes_text_for_text(server, graph, 
 @needs_browser
 def test_the_login_link_opens_the_door_in_a_browser(serve, no_editor, tmp_path):
     with serve(token="a-token-of-this-test") as server:
-        page, _ = rendered(tmp_path / "one", f"{server.url}/login#a-token-of-this-test", "Nothing waits.</p>")
-        assert "Nothing waits.</p>" in page and "a-token-of-this-test" not in page
+        page, _ = rendered(tmp_path / "one", f"{server.url}/login#a-token-of-this-test", "The queue is empty.")
+        assert "The queue is empty." in page and "a-token-of-this-test" not in page
         page, _ = rendered(tmp_path / "two", f"{server.url}/login#a-wrong-token", "server.</p>")
         assert "That is not the token of this server.</p>" in page
 
@@ -192,6 +193,9 @@ def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_op
         first = server.get("/")
         assert first.status == 303 and first.headers["Location"] == "/?template=text_to_image"
         assert server.get(first.headers["Location"]).body == b"<p>editor</p>"
+        visited = first.headers["Set-Cookie"].partition(";")[0]
+        assert server.get("/", Cookie=visited).body == b"<p>editor</p>", "a reload keeps the session as it is"
+        assert server.get("/").status == 303, "another browser is at its first visit"
         server.post("/settings/a", 1)
         assert server.get("/").body == b"<p>editor</p>"
         assert server.get("/user.css").body == b"" and server.get("/user.css").headers["Content-Type"].startswith(
@@ -199,3 +203,32 @@ def test_the_shipped_workflows_are_templates_of_the_editor_and_its_first_page_op
         )
         server.post("/userdata/user.css", b"body {}")
         assert server.get("/user.css").body == b"body {}"
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.svg", "page.js", "page.json"])
+def test_a_saved_file_is_never_a_page(server, name):
+    server.post(f"/userdata/workflows%2F{name}", b"<script>alert(1)</script>")
+    headers = server.get(f"/userdata/workflows%2F{name}").headers
+    assert headers["Content-Disposition"].startswith("attachment") or headers["Content-Type"] == "application/json"
+    assert headers["Content-Type"] in ("application/octet-stream", "application/json")
+    assert headers["X-Content-Type-Options"] == "nosniff" and "sandbox" in headers["Content-Security-Policy"]
+
+
+def test_files_of_the_editor_that_begin_with_a_dot_are_read_and_never_listed(server):
+    assert server.post("/userdata/dotted%2F.index.json", b"{}").status == 200
+    server.post("/userdata/dotted%2Fmine.json", b"{}")
+    assert server.get("/userdata/dotted%2F.index.json").body == b"{}"
+    for query in ("", "&recurse=true", "&full_info=true", "&split=true"):
+        assert b".index" not in server.get(f"/userdata?dir=dotted{query}").body
+    assert server.get("/userdata?dir=dotted").json == ["mine.json"]
+    assert [row["name"] for row in server.get("/v2/userdata?path=dotted").json] == ["mine.json"]
+
+
+def test_a_name_that_is_refused_has_the_reason_in_the_status_line(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/userdata/caf%C3%A9%01%2F..%2Fy.json", b"{}", {"Host": "localhost"})
+    answer = connection.getresponse()
+    told = json.loads(answer.read())["problems"][0]
+    assert answer.status == 400 and told["code"] == "bad_name" and answer.reason not in ("Bad Request", "")
+    assert answer.reason.isascii() and answer.reason.isprintable()
+    connection.close()

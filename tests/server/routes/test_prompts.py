@@ -439,24 +439,35 @@ def test_jobs_are_listed_as_the_editor_reads_them(server, graph):
     assert server.get("/api/jobs/unknown").status == 404
 
 
-def test_jobs_come_in_the_order_of_their_creation_where_that_is_asked_for_and_no_other_order_is_made_up(serve, graph):
+def test_jobs_come_newest_first_and_one_that_was_cancelled_before_it_began_is_none(serve, graph):
     def listed(query):
         return [job["id"] for job in server.get(f"/jobs?{query}").json["jobs"]]
 
     with serve(paused=True) as server:
-        first, second, third = (
+        first, second, third, gone = (
             server.post("/prompt", {"prompt": graph(value), **more}).json["prompt_id"]
-            for value, more in ((1, {"number": 7}), (2, {"front": True}), (3, {"number": 5}))
+            for value, more in ((1, {"number": 7}), (2, {"front": True}), (3, {"number": 5}), (4, {}))
         )
-        server.post(f"/jobs/{third}/cancel")
-        for name in ("create_time", "created_at"):
-            assert listed(f"sort_by={name}&sort_order=asc") == [first, second, third]
-            assert listed(f"sort_by={name}") == listed(f"sort_by={name}&sort_order=desc") == [third, second, first]
+        server.post(f"/jobs/{gone}/cancel")
+        for query in ("", "sort_by=create_time", "sort_by=created_at", "sort_by=create_time&sort_order=desc"):
+            assert listed(query) == [third, second, first]
+        assert listed("sort_order=asc") == listed("sort_by=create_time&sort_order=asc") == [first, second, third]
         assert listed("sort_by=create_time&sort_order=asc&limit=1&offset=1") == [second]
-        assert listed("sort_by=create_time&sort_order=asc&status=pending") == [first, second]
-        assert listed("sort_order=asc") == [second, first, third]
+        assert listed("status=pending&sort_by=priority&sort_order=asc") == [second, third, first], "as they will run"
+        assert listed("status=cancelled,failed,completed") == [] and gone not in server.get("/history").json
+        assert server.get("/jobs").json["pagination"]["total"] == 3
+        assert server.get(f"/jobs/{gone}").json["status"] == "cancelled", "asked for by its id it is known"
         refused = server.get("/jobs?sort_by=colour")
         assert refused.status == 400 and refused.problems == ["bad_query"]
+
+
+def test_jobs_that_run_and_wait_are_among_the_others_by_their_age(serve, graph):
+    with serve() as server:
+        done = server.run({"1": {"class_type": "Write", "inputs": {"text": "done"}}})["prompt_id"]
+        running = server.post("/prompt", {"prompt": slow(20, "h")}).json["prompt_id"]
+        until_running(server, running)
+        waiting = server.post("/prompt", {"prompt": graph(1)}).json["prompt_id"]
+        assert [job["id"] for job in server.get("/jobs").json["jobs"]] == [waiting, running, done]
 
 
 def test_whoever_waits_when_the_server_is_told_to_end_is_answered(serve):

@@ -487,3 +487,43 @@ def test_a_client_that_does_not_read_is_cut_and_slows_nobody(serve):
 def numbers(server) -> dict[str, float]:
     lines = [line.rsplit(" ", 1) for line in server.get("/metrics").body.decode().splitlines() if line[:1] != "#"]
     return {name: float(value) for name, value in lines}
+
+
+@pytest.mark.parametrize("how, expected", [("none", False), ("latent2rgb", True), ("taesd", True), ("auto", True)])
+def test_a_prompt_that_wants_no_previews_gets_none(server, how, expected):
+    async def check():
+        async with listening(server, "m") as ws:
+            await ws.send_str(json.dumps(FLAGS))
+            await hear(ws, "feature_flags")
+            await submit(server, steps(f"method {how}", 6, 0.1), client_id="m", extra_data={"preview_method": how})
+            assert any(isinstance(message, bytes) for message in await hear(ws)) is expected
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [("/queue", {"delete": ["waits"]}), ("/queue", {"clear": True}), ("/jobs/cancel", {"job_ids": ["waits"]})],
+)
+def test_cancelling_a_job_that_waits_leaves_the_display_of_the_running_one_alone(server, graph, path, body):
+    """To the editor an `execution_interrupted` is the end of what runs."""
+
+    async def check():
+        async with listening(server, "d") as ws:
+            await submit(server, steps(f"display {path} {body}", 8, 0.1), client_id="d")
+            await hear(ws, "progress")
+            await submit(server, graph(1), client_id="d", prompt_id="waits")
+            await asyncio.to_thread(server.post, path, body)
+            found = await hear(ws)
+            assert "execution_interrupted" not in kinds(found) and kinds(found)[-2] == "execution_success"
+            left = [
+                item["data"]["status"]["exec_info"]["queue_remaining"]
+                for item in found
+                if isinstance(item, dict) and item["type"] == "status"
+            ]
+            assert 2 in left and 1 in left, "that it has left the queue is told by the status"
+        log = await asyncio.to_thread(server.get, "/prompts/waits/events")
+        assert [event["type"] for event in log.json["events"]] == ["execution_interrupted"]
+        await asyncio.to_thread(server.post, "/history", {"delete": ["waits"]})
+
+    run(check())

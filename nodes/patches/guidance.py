@@ -1,0 +1,134 @@
+"""Patches of guidance: pure functions of the sides' answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+
+from ..model.conditioning import Batch, content
+from ..samplers.guidance import NEGATIVE, POSITIVE, GuidancePatch, Side, Step
+from .attention import ValuesOnly
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CFGNorm", "PerpNeg", "PerturbedAttention", "RescaleCFG"]
+
+Acts = Literal["before", "instead", "after"]
+
+
+@dataclass(frozen=True)
+class RescaleCFG(GuidancePatch):
+    r"""Guided velocities keep the spread of those with the prompt (arXiv 2305.08891, equations 15 and 16).
+
+    .. math:: v = v^- + w (v^+ - v^-), \quad v' = v \, \mathrm{std}(v^+) / \mathrm{std}(v), \quad
+              \hat v = \phi v' + (1 - \phi) v
+
+    The velocity of a clean latent d at x is :math:`(x / (\sigma^2 + 1) - d) \sqrt{\sigma^2 + 1} / \sigma`; for flow models
+    the same is done with the clean latents.
+    """
+
+    share: float
+    acts: ClassVar[Acts] = "instead"
+
+    def identity(self) -> Any:
+        return ["rescale_cfg", self.share]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        if NEGATIVE not in step.x0:
+            return guided
+        wanted, unwanted = (self._velocity(step, step.x0[side]) for side in (POSITIVE, NEGATIVE))
+        mixed = unwanted + step.cfg * (wanted - unwanted)
+        axes = tuple(range(1, mixed.dim()))
+        rescaled = mixed * (wanted.std(axes, keepdim=True) / mixed.std(axes, keepdim=True))
+        return self._clean(step, self.share * rescaled + (1.0 - self.share) * mixed)
+
+    @staticmethod
+    def _velocity(step: Step, x0: Tensor) -> Tensor:
+        if step.is_flow:
+            return x0
+        s = step.sigma
+        return (step.x / (s**2 + 1) - x0) * (s**2 + 1) ** 0.5 / s
+
+    @staticmethod
+    def _clean(step: Step, v: Tensor) -> Tensor:
+        if step.is_flow:
+            return v
+        s = step.sigma
+        return step.x / (s**2 + 1) - v * s / (s**2 + 1) ** 0.5
+
+
+@dataclass(frozen=True)
+class CFGNorm(GuidancePatch):
+    r"""A guided clean latent is nowhere longer than the one with the prompt; lengths are over the channels.
+
+    .. math:: \hat x_0 = s \, x_0 \min(1, \lVert x_0^+ \rVert / \lVert x_0 \rVert)
+    """
+
+    strength: float
+    acts: ClassVar[Acts] = "after"
+
+    def identity(self) -> Any:
+        return ["cfg_norm", self.strength]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        longest, length = (x0.norm(dim=1, keepdim=True) for x0 in (step.x0[POSITIVE], guided))
+        return guided * (longest / (length + 1e-8)).clamp(0.0, 1.0) * self.strength
+
+
+@dataclass(frozen=True)
+class PerpNeg(GuidancePatch):
+    r"""Only what of the negative stands at right angles to the positive is led away from (Perp-Neg, arXiv 2304.04968).
+
+    With :math:`P = x_0^+ - x_0^\varnothing` and :math:`N = x_0^- - x_0^\varnothing`, products over each latent:
+
+    .. math:: \hat x_0 = x_0^\varnothing + w \, (P - s \, (N - \tfrac{N \cdot P}{P \cdot P} P))
+    """
+
+    empty: tuple[Batch, ...]
+    """The conditioning of an empty prompt."""
+    scale: float
+    acts: ClassVar[Acts] = "instead"
+    needs_negative: ClassVar[bool] = True
+
+    def identity(self) -> Any:
+        return ["perp_neg", content(self.empty), self.scale]
+
+    def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
+        return (Side("empty", sides[-1].model, self.empty),)
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        empty = step.x0["empty"]
+        wanted, unwanted = step.x0[POSITIVE] - empty, step.x0.get(NEGATIVE, empty) - empty
+        axes = tuple(range(1, empty.dim()))
+        along = (unwanted * wanted).sum(axes, keepdim=True) / (wanted**2).sum(axes, keepdim=True)
+        return empty + step.cfg * (wanted - self.scale * (unwanted - torch.nan_to_num(along) * wanted))
+
+
+@dataclass(frozen=True)
+class PerturbedAttention(GuidancePatch):
+    r"""Away from the answer of the same network without self-attention in its middle (arXiv 2403.17377).
+
+    .. math:: \hat x_0 = x_0 + s \, (x_0^+ - x_0^{perturbed})
+    """
+
+    scale: float
+    where: str = "mid_block.*.attn1"
+    acts: ClassVar[Acts] = "after"
+
+    def identity(self) -> Any:
+        return ["perturbed_attention", self.scale, self.where]
+
+    def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
+        if self.scale == 0.0:
+            return ()
+        positive = next(side for side in sides if side.name == POSITIVE)
+        perturbed = positive.model.with_patch(ValuesOnly(self.where))
+        return (replace(positive, name="perturbed", model=perturbed),)
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        if self.scale == 0.0:
+            return guided
+        return guided + self.scale * (step.x0[POSITIVE] - step.x0["perturbed"])

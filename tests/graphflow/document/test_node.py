@@ -1,0 +1,69 @@
+"""A node is a value: it keeps what it was made of, and nobody changes it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from graphflow import InvalidWorkflow, Node
+
+BODY = {"inputs": {"a": [1, {"b": 2}]}, "class_type": "X", "color": "#fff", "_meta": {"title": "T"}, "meta": 3}
+
+
+def test_a_node_keeps_the_keys_of_its_json_in_their_order() -> None:
+    assert list(Node.from_json(BODY).to_json()) == list(BODY) and Node.from_json(BODY).to_json() == BODY
+    assert Node.from_json({"class_type": "X"}).to_json() == {"class_type": "X"}
+
+
+def test_what_to_json_gives_may_be_written_into() -> None:
+    node = Node.from_json(BODY)
+    given = node.to_json()
+    given["inputs"]["a"][1]["b"] = 9
+    assert node.inputs["a"][1]["b"] == 2
+
+
+def test_a_node_cannot_be_set_and_its_inputs_are_its_own() -> None:
+    inputs = {"a": 1}
+    node = Node("X", inputs)
+    inputs["a"] = 2
+    assert node.inputs == {"a": 1}
+    with pytest.raises(AttributeError, match="does not change"):
+        node.inputs = {}  # type: ignore[misc]
+
+
+def test_a_changed_node_keeps_its_title_and_the_keys_that_we_do_not_know() -> None:
+    changed = Node.from_json(BODY).with_type("Y", {"c": 1})
+    assert changed.to_json() == {**BODY, "class_type": "Y", "inputs": {"c": 1}} and changed.title == "T"
+    assert Node("X").with_inputs({"a": 1}).to_json() == {"class_type": "X", "inputs": {"a": 1}}
+
+
+def test_nodes_are_equal_by_content_and_survive_a_copy_and_a_pickle() -> None:
+    node = Node.from_json(BODY)
+    assert node == copy.deepcopy(node) == pickle.loads(pickle.dumps(node)) == Node.from_json(BODY)
+    assert Node("X") == Node("X", {}) != Node("Y")
+    with pytest.raises(TypeError):
+        hash(node)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"class_type": 7}, "class_type"),
+        ({}, "class_type"),
+        ({"class_type": "X", "inputs": []}, "inputs"),
+        ({"class_type": "X", "inputs": {1: 2}}, "inputs"),
+        ({"class_type": "X", "_meta": "T"}, "_meta"),
+    ],
+)
+def test_a_part_of_another_type_is_named(body: dict[str, object], name: str) -> None:
+    with pytest.raises(InvalidWorkflow) as error:
+        Node.from_json(body)
+    (problem,) = error.value.problems
+    assert problem.code == "malformed_node" and problem.message.startswith(f"its {name} is ")
+
+
+def test_the_former_name_of_from_json_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="from_json"):
+        assert Node.model_validate({"class_type": "X"}) == Node("X")
