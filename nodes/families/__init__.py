@@ -8,14 +8,16 @@ from __future__ import annotations
 from ..files.header import Header
 from ..model.family import Family, Found
 from .kits.kl_vae import KL_VAE
+from .kits.wan_vae import WAN_VAE
+from .qwen_image import QWEN_IMAGE
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, QWEN_IMAGE)
 """Of denoisers."""
-VAES: tuple[Family, ...] = (KL_VAE,)
+VAES: tuple[Family, ...] = (KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

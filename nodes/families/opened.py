@@ -15,6 +15,8 @@ from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
 from .kits import clip as clip_kit
+from .kits import qwen25_vl
+from .qwen_image import QWEN_IMAGE
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
 
@@ -37,7 +39,7 @@ class Opened:
 def open_model(path: Path, settings: Settings) -> Opened:
     """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
     header = read_header(path)
-    _check_parts(header, "unet", "vae", "text_encoder", "text_encoder_2")
+    _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2")
     recognised = recognise(header)
     if recognised is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
@@ -66,8 +68,19 @@ def open_vae(path: Path, settings: Settings) -> Vae:
     return vae
 
 
-def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
-    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others."""
+def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") -> Clip:
+    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others.
+
+    `type` chooses between families that share an encoder.
+    """
+    if len(paths) == 1:
+        header = read_header(paths[0])
+        qwen = qwen25_vl.find(header)
+        if qwen is not None:
+            _check_parts(header)
+            _check_type(paths[0], type, "Qwen2.5-VL", ("longcat_image", "hunyuan_image", "kandinsky5_image", "omnigen2"))
+            source = _source(header, settings.digests.of, qwen.layout, qwen.prefix)
+            return Clip(QWEN_IMAGE, (("text.qwen25vl", source),), Config({"text.qwen25vl": qwen.config}))
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
@@ -87,6 +100,13 @@ def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
         raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
                                       hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
     return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
+
+
+def _check_type(path: Path, type: str, encoder: str, others: tuple[str, ...]) -> None:
+    """Raises a Problem where an encoder is to serve one of the `others`, families whose prompts are made another way."""
+    if type in others:
+        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet ({path.name} is {encoder})",
+                                      input="type", hint="type qwen_image is what runs so far")])  # fmt: skip
 
 
 def _check_parts(header: Header, *parts: str) -> None:

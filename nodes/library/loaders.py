@@ -167,7 +167,7 @@ def clip_loader(
     """
     from ..families.opened import open_text_encoders
 
-    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings)
+    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings, type)
 
 
 @node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest,
