@@ -10,6 +10,7 @@ from . import (
     conditioning,
     custom_sampling,
     dynamic_prompts,
+    editing,
     filters,
     image_folders,
     images,
@@ -36,6 +37,7 @@ from . import (
 MODULES = (
     loaders,
     conditioning,
+    editing,
     latents,
     latent_edits,
     sampling,

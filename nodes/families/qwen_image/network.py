@@ -20,7 +20,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ..kits.unet_network import plain
 from . import PATCH, QWEN_IMAGE
-from .places import Grid, Layout, Positions, grids_of
+from .places import Layout, Places, Positions, places_of
 
 __all__ = ["back", "build", "forward", "prepare", "row", "rows_of"]
 
@@ -45,8 +45,7 @@ class Prepared:
     """[T, D]"""
     references: Tensor | None
     """Tokens of all reference images, model unit, [n, 64]."""
-    grids: tuple[Grid, ...]
-    """Of the latent, then of each reference image."""
+    places: Places
     zero_time: bool
     """The reference images are asked about at time 0."""
 
@@ -63,11 +62,11 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
         ])  # fmt: skip
     latent = QWEN_IMAGE.latent(config)
     references = [_even(latent.into(_with_frames(one)[None])[0]) for one in entry.references]
-    grids = grids_of([tuple(shape), *(tuple(one.shape) for one in references)], PATCH, method == "negative_index")
+    shapes = [tuple(shape), *(tuple(one.shape) for one in references)]
     return Prepared(
         text=entry.text.float(),
         references=torch.cat([_packed(one) for one in references]) if references else None,
-        grids=grids,
+        places=places_of(shapes, PATCH, method == "negative_index"),
         zero_time=bool(references) and method == "index_timestep_zero",
     )
 
@@ -84,7 +83,7 @@ def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
     if prepared.references is not None:
         tokens = torch.cat([tokens, prepared.references.to(tokens.device)])
     stacked = {"x": tokens, "time": torch.tensor(ask.time, dtype=torch.float32), "text": prepared.text}
-    return Row(stacked, common=(prepared.grids, prepared.zero_time))
+    return Row(stacked, common=(prepared.places, prepared.zero_time))
 
 
 @torch.inference_mode()
@@ -92,7 +91,7 @@ def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
     """x [N, n, 64], time [N], text [N, T, D] -> out [N, n of the latent, 64]."""
-    grids, zero_time = common
+    places, zero_time = common
     _ask_at_zero(module, zero_time)
     x = stacked["x"].to(module.dtype)
     condition = None
@@ -102,11 +101,11 @@ def forward(
         hidden_states=x,
         encoder_hidden_states=stacked["text"].to(module.dtype),
         timestep=stacked["time"],
-        img_shapes=[Layout(grids)] * len(x),
+        img_shapes=[Layout(places)] * len(x),
         additional_t_cond=condition,
         return_dict=False,
     )[0]
-    return {"out": out[:, : grids[0].tokens]}
+    return {"out": out[:, : places.grids[0].tokens]}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "Layout", "Positions", "grids_of"]
+__all__ = ["Grid", "Layout", "Places", "Positions", "places_of"]
 
 THETA = 10000
 
@@ -33,21 +33,33 @@ class Grid:
         return self.frames * self.height * self.width
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Of all tokens of one row."""
+
+    grids: tuple[Grid, ...]
+    """Of the latent, then of each reference image."""
+    words: int
+    """Of the first word of the text, on all three axes."""
+
+
 class Layout(list[tuple[int, int, int]]):
-    """What the class expects of one row (frames, height, width of each image), with the grids it came from."""
+    """What the class expects of one row (frames, height, width of each image), with the places it came from."""
 
-    def __init__(self, grids: tuple[Grid, ...]) -> None:
-        super().__init__((grid.frames, grid.height, grid.width) for grid in grids)
-        self.grids = grids
+    def __init__(self, places: Places) -> None:
+        super().__init__((grid.frames, grid.height, grid.width) for grid in places.grids)
+        self.places = places
 
 
-def grids_of(shapes: Sequence[tuple[int, ...]], patch: int, negative: bool) -> tuple[Grid, ...]:
-    """The grids of the latent and of reference images, [C, frames, h, w] each; `negative`: references are layer -1."""
-    found = []
-    for number, (_, frames, height, width) in enumerate(shapes):
-        layer = -1 if negative and number else number
-        found.append(Grid(layer, frames, height // patch, width // patch))
-    return tuple(found)
+def places_of(shapes: Sequence[tuple[int, ...]], patch: int, layered: bool) -> Places:
+    """Of the latent and of reference images, [C, frames, h, w] each. `layered`: the latent's frames are layers of an image,
+    references stand before them."""
+    grids = tuple(
+        Grid(-1 if layered and number else number, frames, height // patch, width // patch)
+        for number, (_, frames, height, width) in enumerate(shapes)
+    )
+    words = max(max(grid.height // 2, grid.width // 2) for grid in grids)
+    return Places(grids, max(words, grids[0].frames) if layered else words)
 
 
 class Positions(torch.nn.Module):
@@ -61,20 +73,17 @@ class Positions(torch.nn.Module):
         self, img_shapes: list[Layout], max_txt_seq_len: int, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Complex numbers of length 1 for the tokens of the images and of the text, [n, half a head]."""
-        return _turns(self.axes, img_shapes[0].grids, int(max_txt_seq_len), device)
+        return _turns(self.axes, img_shapes[0].places, int(max_txt_seq_len), device)
 
 
 @lru_cache(maxsize=16)
-def _turns(
-    axes: tuple[int, ...], grids: tuple[Grid, ...], text: int, device: torch.device | None
-) -> tuple[Tensor, Tensor]:
-    images = torch.cat([_places(grid) for grid in grids])
-    begin = max(max(grid.height // 2, grid.width // 2) for grid in grids)
-    words = torch.arange(begin, begin + text)[:, None].expand(text, 3)
+def _turns(axes: tuple[int, ...], places: Places, text: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    images = torch.cat([_cells(grid) for grid in places.grids])
+    words = torch.arange(places.words, places.words + text)[:, None].expand(text, 3)
     return _turned(images, axes).to(device), _turned(words, axes).to(device)
 
 
-def _places(grid: Grid) -> Tensor:
+def _cells(grid: Grid) -> Tensor:
     """[n, 3]: layer, row, column."""
     layers = torch.arange(grid.layer, grid.layer + grid.frames)
     rows = torch.arange(grid.height) - (grid.height - grid.height // 2)

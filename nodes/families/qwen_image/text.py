@@ -33,11 +33,11 @@ PART = "text.qwen25vl"
 
 
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
-    """`options` may hold `images` (float32 [H, W, 3] in 0..1, one for each `VISION` in the prompt) and `system`, what
-    the chat begins with in place of DESCRIBE."""
+    """`options` may hold `images` (float32 [H, W, 3] in 0..1, one for each `VISION` in the prompt) and `edit`: the chat
+    begins with EDIT in place of DESCRIBE."""
     source = dict(clip.sources).get("tokenizer.qwen25vl")
     tokenizer = tokenizer_in(str(Path(source.path) / source.prefix)) if source is not None else qwen_tokenizer()
-    system = options.get("system", DESCRIBE)
+    system = EDIT if options.get("edit") else DESCRIBE
     before = f"{START}system\n{system}<|im_end|>\n{START}user\n"
     words = prompt.replace("\\(", "(").replace("\\)", ")")
     ids = ids_of(tokenizer, f"{before}{words}<|im_end|>\n{START}assistant\n")
