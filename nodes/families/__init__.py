@@ -8,12 +8,14 @@ from __future__ import annotations
 from ..files.header import Header
 from ..model.family import Family, Found
 from .kits.kl_vae import KL_VAE
+from .lumina2 import LUMINA2
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2)
 """Of denoisers."""
 VAES: tuple[Family, ...] = (KL_VAE,)
 """Kinds of VAEs; one serves several families of denoisers."""

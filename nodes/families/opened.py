@@ -15,14 +15,27 @@ from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
 from .kits import clip as clip_kit
+from .kits import language_model
+from .kits.clip import TextFound
+from .lumina2 import LUMINA2
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-ENCODERS: Mapping[str, Family] = {"l": SD1, "h": SD2, "g": SDXL_REFINER}
-"""Whose prompts a text encoder by itself encodes."""
+FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (clip_kit.find_any, language_model.find_any)
+"""What finds a text encoder in a file of its own, with its name."""
+PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
+    ("l",): {"": SD1},
+    ("h",): {"": SD2},
+    ("g",): {"": SDXL_REFINER},
+    ("g", "l"): {"": SDXL},
+    ("qwen3",): {"": Z_IMAGE},
+    ("gemma2",): {"": LUMINA2},
+}
+"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for all other types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class Opened:
 def open_model(path: Path, settings: Settings) -> Opened:
     """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
     header = read_header(path)
-    _check_parts(header, "unet", "vae", "text_encoder", "text_encoder_2")
+    _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2")
     recognised = recognise(header)
     if recognised is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
@@ -66,26 +79,29 @@ def open_vae(path: Path, settings: Settings) -> Vae:
     return vae
 
 
-def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
-    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others."""
+def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") -> Clip:
+    """One handle of text encoders, in any order. `type` chooses between families that share them, as loaders name it.
+
+    Raises a Problem where a file holds none that can run, or they do not belong together.
+    """
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
         _check_parts(header)
-        found = clip_kit.find_any(header)
+        found = next((seen for find in FINDERS if (seen := find(header)) is not None), None)
         if found is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
-        letter, text = found
-        sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
-        configs[f"text.{letter}"] = text.config
-    letters = "".join(sorted(part.removeprefix("text.") for part in sources))
-    family = SDXL if letters == "gl" else ENCODERS.get(letters)
-    if family is None or len(sources) != len(paths):
+        name, text = found
+        sources[f"text.{name}"] = _source(header, settings.digests.of, text.layout, text.prefix)
+        configs[f"text.{name}"] = text.config
+    families = PROMPTS.get(tuple(sorted(part.removeprefix("text.") for part in sources)))
+    if families is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
-        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
+        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the text encoders of one family",
                                       hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
+    family = families.get(type) or families[""]
     return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
 
 
@@ -99,7 +115,7 @@ def _check_parts(header: Header, *parts: str) -> None:
 def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
     sources = dict(texts)
     for part, source in texts.items():
-        folder = source.prefix.replace("text_encoder", "tokenizer")
+        folder = source.prefix.partition("/")[0].replace("text_encoder", "tokenizer") + "/"
         if header.format == "diffusers" and (header.path / folder).is_dir():
             letter = part.removeprefix("text.")
             sources[f"tokenizer.{letter}"] = Source(source.path, source.digest, "folder", folder, source.digest_now)

@@ -161,13 +161,14 @@ def clip_loader(
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
 ) -> ClipHandle:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2).
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """
     from ..families.opened import open_text_encoders
 
-    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings)
+    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings, type)
 
 
 @node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest,
