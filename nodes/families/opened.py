@@ -15,16 +15,33 @@ from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
 from .kits import clip as clip_kit
-from .kits import qwen25_vl
+from .kits import language_model, qwen25_vl
+from .kits.clip import TextFound
+from .lumina2 import LUMINA2
 from .qwen_image import QWEN_IMAGE
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-ENCODERS: Mapping[str, Family] = {"l": SD1, "h": SD2, "g": SDXL_REFINER}
-"""Whose prompts a text encoder by itself encodes."""
+FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
+    clip_kit.find_any,
+    qwen25_vl.find_any,
+    language_model.find_any,
+)
+"""What finds a text encoder in a file of its own, with its name."""
+PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
+    ("l",): {"": SD1},
+    ("h",): {"": SD2},
+    ("g",): {"": SDXL_REFINER},
+    ("g", "l"): {"": SDXL},
+    ("qwen3",): {"": Z_IMAGE},
+    ("gemma2",): {"": LUMINA2},
+    ("qwen25vl",): {"": QWEN_IMAGE},
+}
+"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for all other types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +86,29 @@ def open_vae(path: Path, settings: Settings) -> Vae:
 
 
 def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") -> Clip:
-    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others.
+    """One handle of text encoders, in any order. `type` chooses between families that share them, as loaders name it.
 
-    `type` chooses between families that share an encoder.
+    Raises a Problem where a file holds none that can run, or they do not belong together.
     """
-    if len(paths) == 1:
-        header = read_header(paths[0])
-        qwen = qwen25_vl.find(header)
-        if qwen is not None:
-            _check_parts(header)
-            _check_type(paths[0], type, "Qwen2.5-VL", ("longcat_image", "hunyuan_image", "kandinsky5_image", "omnigen2"))
-            source = _source(header, settings.digests.of, qwen.layout, qwen.prefix)
-            return Clip(QWEN_IMAGE, (("text.qwen25vl", source),), Config({"text.qwen25vl": qwen.config}))
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
         _check_parts(header)
-        found = clip_kit.find_any(header)
+        found = next((seen for find in FINDERS if (seen := find(header)) is not None), None)
         if found is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
-        letter, text = found
-        sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
-        configs[f"text.{letter}"] = text.config
-    letters = "".join(sorted(part.removeprefix("text.") for part in sources))
-    family = SDXL if letters == "gl" else ENCODERS.get(letters)
-    if family is None or len(sources) != len(paths):
+        name, text = found
+        sources[f"text.{name}"] = _source(header, settings.digests.of, text.layout, text.prefix)
+        configs[f"text.{name}"] = text.config
+    families = PROMPTS.get(tuple(sorted(part.removeprefix("text.") for part in sources)))
+    if families is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
-        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
+        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the text encoders of one family",
                                       hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
+    family = families.get(type) or families[""]
     return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
-
-
-def _check_type(path: Path, type: str, encoder: str, others: tuple[str, ...]) -> None:
-    """Raises a Problem where an encoder is to serve one of the `others`, families whose prompts are made another way."""
-    if type in others:
-        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet ({path.name} is {encoder})",
-                                      input="type", hint="type qwen_image is what runs so far")])  # fmt: skip
 
 
 def _check_parts(header: Header, *parts: str) -> None:
@@ -119,7 +121,7 @@ def _check_parts(header: Header, *parts: str) -> None:
 def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
     sources = dict(texts)
     for part, source in texts.items():
-        folder = source.prefix.replace("text_encoder", "tokenizer")
+        folder = source.prefix.partition("/")[0].replace("text_encoder", "tokenizer") + "/"
         if header.format == "diffusers" and (header.path / folder).is_dir():
             letter = part.removeprefix("text.")
             sources[f"tokenizer.{letter}"] = Source(source.path, source.digest, "folder", folder, source.digest_now)

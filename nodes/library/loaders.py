@@ -161,7 +161,8 @@ def clip_loader(
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
 ) -> ClipHandle:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2).
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """

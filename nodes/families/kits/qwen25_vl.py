@@ -8,7 +8,6 @@ Layouts: `qwen` (`model.layers`, `visual.blocks`, as in single files and older f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ...files.convert import Table
@@ -16,8 +15,9 @@ from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part
+from .clip import TextFound
 
-__all__ = ["LAYOUTS", "PART", "TextFound", "find"]
+__all__ = ["LAYOUTS", "PART", "find", "find_any"]
 
 Shape = tuple[int, ...]
 HEAD, VISION_HEAD = 128, 80
@@ -40,13 +40,10 @@ PART = Part(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TextFound:
-    """The language model of a file or a folder."""
-
-    config: Config
-    layout: str
-    prefix: str
+def find_any(header: Header) -> tuple[str, TextFound] | None:
+    """The encoder of a file of its own, with its name."""
+    found = find(header)
+    return ("qwen25vl", found) if found is not None else None
 
 
 def find(header: Header, folder: str = "text_encoder") -> TextFound | None:

@@ -18,8 +18,9 @@ from tokenizers.normalizers import NFC
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from ...files.header import unreadable
+from ...model.handles import Clip
 
-__all__ = ["SPECIAL", "encode", "qwen_tokenizer", "tokenizer_in"]
+__all__ = ["SPECIAL", "encode", "qwen_tokenizer", "tokenizer_in", "tokenizer_of"]
 
 MERGES = Path(__file__).with_name("qwen_vocabulary") / "merges.txt.gz"
 FIRST_SPECIAL = 151643
@@ -38,6 +39,12 @@ _WORDS = Regex(
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text; nothing is added to it, and special tokens are recognised where they stand."""
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def tokenizer_of(clip: Clip, part: str) -> Tokenizer:
+    """The tokenizer for one text encoder of a handle (`text.qwen3` ...): that of its diffusers folder, or the one here."""
+    folder = dict(clip.sources).get(part.replace("text.", "tokenizer."))
+    return tokenizer_in(str(Path(folder.path) / folder.prefix)) if folder is not None else qwen_tokenizer()
 
 
 @cache

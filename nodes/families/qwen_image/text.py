@@ -6,14 +6,13 @@ Brackets are plain text here, and have no weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ...model.entry import Entry
 from ...model.handles import Clip
 from ..kits.qwen25_vl_network import states
 from ..kits.qwen_tokenizer import encode as ids_of
-from ..kits.qwen_tokenizer import qwen_tokenizer, tokenizer_in
+from ..kits.qwen_tokenizer import tokenizer_of
 
 __all__ = ["DESCRIBE", "EDIT", "VISION", "encode"]
 
@@ -35,8 +34,7 @@ PART = "text.qwen25vl"
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
     """`options` may hold `images` (float32 [H, W, 3] in 0..1, one for each `VISION` in the prompt) and `edit`: the chat
     begins with EDIT in place of DESCRIBE."""
-    source = dict(clip.sources).get("tokenizer.qwen25vl")
-    tokenizer = tokenizer_in(str(Path(source.path) / source.prefix)) if source is not None else qwen_tokenizer()
+    tokenizer = tokenizer_of(clip, PART)
     system = EDIT if options.get("edit") else DESCRIBE
     before = f"{START}system\n{system}<|im_end|>\n{START}user\n"
     words = prompt.replace("\\(", "(").replace("\\)", ")")
