@@ -140,9 +140,8 @@ class Sweep:
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
         stated = engine.settings.together
-        settings = replace(
-            watched(engine.settings, cancel, emit), together=1 if exact else stated if stated > 1 else TOGETHER
-        )
+        shared = stated if stated > 1 else min(TOGETHER, len(self.variants))
+        settings = replace(watched(engine.settings, cancel, emit), together=1 if exact else shared)
         merged = merge(self.variants, engine.registry, settings, targets)
         for index, problems in merged.invalid.items():
             give(VariantResult(self.variants[index], {}, problems))

@@ -40,9 +40,9 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The handles of a file; None where it has no such part."""
+    """The handles of a file; None where it has no text encoders, or no VAE."""
 
-    model: Model | None
+    model: Model
     clip: Clip | None
     vae: Vae | None
 

@@ -71,7 +71,8 @@ class EulerPP(Deterministic):
 @dataclass(frozen=True)
 class DPMpp2SAncestralCFGpp(Stochastic):
     r"""DPM-Solver++(2S) from :math:`x + \hat D - D^-`, down to a lower level, then fresh noise up. :math:`D^-` is the
-    unguided answer to the latest question: in the second half of a step, to the one at its middle."""
+    unguided answer to the latest question: in the second half of a step, to the one at its middle. This is ComfyUI's
+    rule; it does not converge to the probability flow, even without guidance."""
 
     eta: float = 1.0
     s_noise: float = 1.0

@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_used_and_models_that_are_not_there_are_told_as_
     with program(tmp_path, "--models", "nope") as (process, line):
         assert "http://127.0.0.1" in line
         process.terminate()
-        assert process.wait(20) == 0 and "warning: nope is no folder" in process.stderr.read()
+        assert process.wait(20) == 0 and "warning: nope is not a folder" in process.stderr.read()
     with program(tmp_path, "--host", "no.such.host.invalid", "--insecure") as (process, _):
         assert process.wait(20) == 1
         said = process.stderr.read()

@@ -38,8 +38,8 @@ def prediction(config: Config) -> Prediction:
         return EDM(LogUniform(stated.sigma_min, stated.sigma_max), sigma_data=stated.sigma_data)
     if stated.kind == "edm_v":
         return V(LogUniform(stated.sigma_min, stated.sigma_max), sigma_data=stated.sigma_data)
-    kind = {"epsilon": Epsilon, "v": V, "x0": X0}[stated.kind]
-    return kind(Discrete(zero_snr=stated.get("zero_snr", False)))
+    levels = Discrete(zero_snr=stated.get("zero_snr", False))
+    return V(levels) if stated.kind == "v" else X0(levels) if stated.kind == "x0" else Epsilon(levels)
 
 
 def stated_prediction(header: Header) -> Config | None:

@@ -52,7 +52,8 @@ def tokenizer_in(folder: str) -> CLIPTokenizer:
     """The tokenizer in a folder. Raises a Problem where there is none."""
     logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)  # it warns of more than 77 tokens
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        found: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        return found
     except Exception as error:  # the library raises errors of every kind where a file is not what it expects
         stated = str(error).strip().splitlines()
         raise unreadable(Path(folder), stated[0] if stated else "its tokenizer is damaged") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
@@ -15,19 +17,22 @@ __all__ = ["build", "decode", "decode_in_tiles", "encode", "encode_in_tiles", "f
 
 def build(config: Config) -> AutoencoderKL:
     """An empty VAE, from the arguments of its class."""
+    kind: Any = AutoencoderKL
     with torch.device("meta"):
-        return AutoencoderKL.from_config(plain(config))
+        module: AutoencoderKL = kind.from_config(plain(config))
+    return module
 
 
 @torch.inference_mode()
-def decode(module: AutoencoderKL, latent: Tensor) -> Tensor:
+def decode(module: Any, latent: Tensor) -> Tensor:
     """[C, h, w], VAE unit -> float32 [H, W, 3] in 0..1."""
-    image = module.decode(latent[None].to(module.device, module.dtype)).sample
+    image: Tensor = module.decode(latent[None].to(module.device, module.dtype)).sample
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
 
 
 @torch.inference_mode()
-def encode(module: AutoencoderKL, image: Tensor) -> Tensor:
+def encode(module: Any, image: Tensor) -> Tensor:
     """[H, W, 3] in 0..1 -> the mean of the posterior, float32 [C, h, w], VAE unit."""
     x = image.movedim(-1, 0)[None] * 2 - 1
-    return module.encode(x.to(module.device, module.dtype)).latent_dist.mean[0].float()
+    mean: Tensor = module.encode(x.to(module.device, module.dtype)).latent_dist.mean
+    return mean[0].float()

@@ -26,8 +26,10 @@ DOWN, MID = "residual.down.", "residual.mid"
 
 def build(config: Config) -> UNet2DConditionModel:
     """An empty U-Net, from the arguments of its class."""
+    kind: Any = UNet2DConditionModel
     with torch.device("meta"):
-        return UNet2DConditionModel.from_config(plain(config))
+        module: UNet2DConditionModel = kind.from_config(plain(config))
+    return module
 
 
 def plain(value: Any) -> Any:

@@ -150,7 +150,7 @@ def test_all_wrong_changes_are_told_at_once(call, write, pack):
 
 
 def test_wrong_changes_do_not_hide_wrong_values(call, write, pack):
-    done = call("run", write(), "--nodes", pack, "--set", "1.value=abc", "--set", "1.on=7", "--set", "99.x=1")
+    done = call("run", write(), "--nodes", pack, "--set", "1.value=abc", "--set", "1.on=maybe", "--set", "99.x=1")
     assert done.code == 2
     assert [part in done.err for part in ("no node is called '99'", "input 'value'", "input 'on'")] == [True] * 3
 

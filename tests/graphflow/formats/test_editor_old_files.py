@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graphflow.formats.editor import to_prompt
+from graphflow.formats.editor import to_api
 from graphflow.formats.object_info import read_all
 
 from .editor_data import file, infos, node
@@ -28,16 +28,16 @@ SMALL = read_all({
     ],
 )
 def test_old_names_of_node_types_are_todays(old: str, today: str) -> None:
-    converted = to_prompt(file([node(1, old, widgets_values=["a"])]), SMALL)
+    converted = to_api(file([node(1, old, widgets_values=["a"])]), SMALL)
     assert not converted.problems
-    assert converted.prompt["1"]["class_type"] == today
+    assert converted.api["1"]["class_type"] == today
 
 
 def prefix_of(**named: Any) -> str:
     latent = node(1, "EmptyLatentImage", outputs=["LATENT"], widgets_values=[512, 64, 1], **named)
     save = node(2, "SaveLatent", [("samples", "LATENT", 5)], widgets_values=["x/%EmptyLatentImage.width%"])
-    converted = to_prompt(file([latent, save], [[5, 1, 0, 2, 0, "LATENT"]]), infos(), now=datetime(2026, 1, 2))
-    return converted.prompt["2"]["inputs"]["filename_prefix"]
+    converted = to_api(file([latent, save], [[5, 1, 0, 2, 0, "LATENT"]]), infos(), now=datetime(2026, 1, 2))
+    return converted.api["2"]["inputs"]["filename_prefix"]
 
 
 def test_a_node_without_a_name_goes_by_its_type() -> None:

@@ -18,19 +18,19 @@ SIDES = st.integers(1, 70)
 METHODS = st.sampled_from(["nearest-exact", "bilinear", "area", "bicubic", "lanczos"])
 
 
-def columns_kept(old, new, other_old, other_new):
-    """(first, end) of a side of `old` pixels that becomes `new`, where the other side goes from `other_old` to `other_new`."""
-    if old / other_old <= new / other_new:
+def kept(old, share):
+    """(first, end) of a side of `old` pixels of which this share is kept, in the middle."""
+    if share >= 1.0:
         return 0, old
-    surplus = old - old * ((new / other_new) / (old / other_old))
-    off = min(round(surplus / 2), (old - 1) // 2)
+    off = min(round((old - old * share) / 2), (old - 1) // 2)
     return off, old - off
 
 
 def cut(image, width, height):
-    """[B,H,W,C]"""
-    left, right = columns_kept(image.shape[2], width, image.shape[1], height)
-    top, bottom = columns_kept(image.shape[1], height, image.shape[2], width)
+    """[B,H,W,C]. Proportions are width to height, in float64: a surplus of 3 may be 3.0000000000000004, and rounds then."""
+    before, after = image.shape[2] / image.shape[1], width / height
+    left, right = kept(image.shape[2], after / before)
+    top, bottom = kept(image.shape[1], before / after)
     return image[:, top:bottom, left:right]
 
 
@@ -50,8 +50,8 @@ def noise(height, width, channels=3, count=2):
 
 def test_a_cut_keeps_the_columns_that_the_reference_keeps():
     ramp = torch.arange(640, dtype=torch.float32).repeat(1, 1, 427, 1)
-    kept = resize(ramp, 512, 512, "nearest-exact", "center")
-    assert (int(kept.min()), int(kept.max())) == (
+    found = resize(ramp, 512, 512, "nearest-exact", "center")
+    assert (int(found.min()), int(found.max())) == (
         107,
         532,
     )  # half of the surplus, 106.50000000000003 in float64, rounds to 107
