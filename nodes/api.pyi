@@ -2147,7 +2147,7 @@ class _ModelSamplingContinuousEDM(Model):
 def ModelSamplingContinuousEDM(
     *,
     model: Model,
-    sampling: Literal['v_prediction', 'edm', 'eps'] | Combo | String = 'v_prediction',
+    sampling: Literal['v_prediction', 'edm', 'edm_playground_v2.5', 'eps', 'cosmos_rflow'] | Combo | String = 'v_prediction',
     sigma_max: float | Float | Int = 120.0,
     sigma_min: float | Float | Int = 0.002,
     id: str | None = None,
@@ -2168,7 +2168,7 @@ class _ModelSamplingDiscrete(Model):
 def ModelSamplingDiscrete(
     *,
     model: Model,
-    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0'] | Combo | String = 'eps',
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0', 'img_to_img'] | Combo | String = 'eps',
     zsnr: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
