@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from ..files.header import Header
 from ..model.family import Family, Found
+from .flux import FLUX
 from .kits.kl_vae import KL_VAE
+from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, FLUX, SD3)
 """Of denoisers."""
 VAES: tuple[Family, ...] = (KL_VAE,)
 """Kinds of VAEs; one serves several families of denoisers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,29 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
+from .flux import FLUX
 from .kits import clip as clip_kit
+from .kits import t5 as t5_kit
+from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-ENCODERS: Mapping[str, Family] = {"l": SD1, "h": SD2, "g": SDXL_REFINER}
-"""Whose prompts a text encoder by itself encodes."""
+KITS = (clip_kit.find_any, t5_kit.find_any)
+"""What finds a text encoder in a file of its own: its letter (`l`, `t5` ...) and its config, layout and prefix."""
+PROMPTS: Mapping[str, tuple[Family, tuple[frozenset[str], ...]]] = {
+    "flux": (FLUX, (frozenset({"l", "t5"}),)),
+    "sd3": (SD3, tuple(frozenset(one) for one in (
+        {"l"}, {"g"}, {"t5"}, {"l", "g"}, {"l", "t5"}, {"g", "t5"}, {"l", "g", "t5"},
+    ))),
+}  # fmt: skip
+"""The `type` of a loader -> whose prompts are encoded, and with which encoders. Other types: by the encoders alone."""
+ALONE: Mapping[frozenset[str], Family] = {
+    frozenset("l"): SD1, frozenset("h"): SD2, frozenset("g"): SDXL_REFINER, frozenset("lg"): SDXL,
+}  # fmt: skip
+"""Whose prompts some encoders encode where no type states it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class Opened:
 def open_model(path: Path, settings: Settings) -> Opened:
     """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
     header = read_header(path)
-    _check_parts(header, "unet", "vae", "text_encoder", "text_encoder_2")
+    _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
     recognised = recognise(header)
     if recognised is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
@@ -52,7 +66,10 @@ def open_model(path: Path, settings: Settings) -> Opened:
         sources=((DENOISER, sources[DENOISER]),),
         config=Config({name: value for name, value in found.config.items() if name not in own}),
     )
-    return Opened(model, _clip(family, found, header, texts) if texts else None, _vae(header, source))
+    clip = _clip(family, found, header, texts) if texts else None
+    if clip is not None:
+        clip = replace(clip, sources=_with_vocabulary(dict(clip.sources), settings))
+    return Opened(model, clip, _vae(header, source))
 
 
 def open_vae(path: Path, settings: Settings) -> Vae:
@@ -66,27 +83,49 @@ def open_vae(path: Path, settings: Settings) -> Vae:
     return vae
 
 
-def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
-    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others."""
+def open_text_encoders(paths: list[Path], settings: Settings, kind: str = "") -> Clip:
+    """One handle of the text encoders in some files, in any order; `kind` is the type that a loader states.
+
+    Raises a Problem where they are not those of a family that can run.
+    """
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
         _check_parts(header)
-        found = clip_kit.find_any(header)
-        if found is None:
+        seen = next((seen for find in KITS if (seen := find(header)) is not None), None)
+        if seen is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
-        letter, text = found
+        letter, text = seen
         sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
         configs[f"text.{letter}"] = text.config
-    letters = "".join(sorted(part.removeprefix("text.") for part in sources))
-    family = SDXL if letters == "gl" else ENCODERS.get(letters)
+    family = _whose(kind, frozenset(part.removeprefix("text.") for part in sources))
     if family is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
-        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
-                                      hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
-    return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
+        raise GraphFlowError([
+            Problem("wrong_encoders", f"{names} are not the text encoders of one family"
+                    + (f", as type {kind} wants them" if kind in PROMPTS else ""),
+                    hint="SDXL has CLIP-L and CLIP-G, FLUX.1 CLIP-L and T5, Stable Diffusion 3 CLIP-L, CLIP-G and T5")
+        ])  # fmt: skip
+    return Clip(family, _with_vocabulary(sources, settings), Config(configs))
+
+
+def _whose(kind: str, letters: frozenset[str]) -> Family | None:
+    if kind in PROMPTS:
+        family, combinations = PROMPTS[kind]
+        return family if letters in combinations else None
+    return ALONE.get(letters)
+
+
+def _with_vocabulary(sources: Mapping[str, Source], settings: Settings) -> tuple[tuple[str, Source], ...]:
+    """With T5's vocabulary in the models folders, where T5 is there and brings none."""
+    found = dict(sorted(sources.items()))
+    folder = t5_kit.tokenizer_folder(settings.models) if "text.t5" in found and "tokenizer.t5" not in found else None
+    if folder is not None:
+        digest_now = partial(settings.digests.of, folder)
+        found["tokenizer.t5"] = Source(str(folder), digest_now(), "folder", "", digest_now)
+    return tuple(found.items())
 
 
 def _check_parts(header: Header, *parts: str) -> None:
