@@ -16,27 +16,40 @@ from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
 from .flux import FLUX
 from .kits import clip as clip_kit
+from .kits import language_model
 from .kits import t5 as t5_kit
+from .kits.clip import TextFound
+from .lumina2 import LUMINA2
 from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-KITS = (clip_kit.find_any, t5_kit.find_any)
-"""What finds a text encoder in a file of its own: its letter (`l`, `t5` ...) and its config, layout and prefix."""
-PROMPTS: Mapping[str, tuple[Family, tuple[frozenset[str], ...]]] = {
-    "flux": (FLUX, (frozenset({"l", "t5"}),)),
-    "sd3": (SD3, tuple(frozenset(one) for one in (
-        {"l"}, {"g"}, {"t5"}, {"l", "g"}, {"l", "t5"}, {"g", "t5"}, {"l", "g", "t5"},
-    ))),
-}  # fmt: skip
-"""The `type` of a loader -> whose prompts are encoded, and with which encoders. Other types: by the encoders alone."""
-ALONE: Mapping[frozenset[str], Family] = {
-    frozenset("l"): SD1, frozenset("h"): SD2, frozenset("g"): SDXL_REFINER, frozenset("lg"): SDXL,
-}  # fmt: skip
-"""Whose prompts some encoders encode where no type states it."""
+FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
+    clip_kit.find_any,
+    language_model.find_any,
+    t5_kit.find_any,
+)
+"""What finds a text encoder in a file of its own, with its name."""
+PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
+    ("l",): {"": SD1, "sd3": SD3},
+    ("h",): {"": SD2},
+    ("g",): {"": SDXL_REFINER, "sd3": SD3},
+    ("t5",): {"sd3": SD3},
+    ("g", "l"): {"": SDXL, "sd3": SD3},
+    ("l", "t5"): {"flux": FLUX, "sd3": SD3},
+    ("g", "t5"): {"sd3": SD3},
+    ("g", "l", "t5"): {"sd3": SD3},
+    ("qwen3",): {"": Z_IMAGE},
+    ("gemma2",): {"": LUMINA2},
+}
+"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that no
+other line names."""
+TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
+"""Types that stand for one family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,39 +96,37 @@ def open_vae(path: Path, settings: Settings) -> Vae:
     return vae
 
 
-def open_text_encoders(paths: list[Path], settings: Settings, kind: str = "") -> Clip:
-    """One handle of the text encoders in some files, in any order; `kind` is the type that a loader states.
+def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") -> Clip:
+    """One handle of text encoders, in any order. `type` chooses between families that share them, as loaders name it.
 
-    Raises a Problem where they are not those of a family that can run.
+    Raises a Problem where a file holds none that can run, or they do not belong together.
     """
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
         _check_parts(header)
-        seen = next((seen for find in KITS if (seen := find(header)) is not None), None)
-        if seen is None:
+        found = next((seen for find in FINDERS if (seen := find(header)) is not None), None)
+        if found is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
-        letter, text = seen
-        sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
-        configs[f"text.{letter}"] = text.config
-    family = _whose(kind, frozenset(part.removeprefix("text.") for part in sources))
+        name, text = found
+        sources[f"text.{name}"] = _source(header, settings.digests.of, text.layout, text.prefix)
+        configs[f"text.{name}"] = text.config
+    family = _whose(type, tuple(sorted(part.removeprefix("text.") for part in sources)))
     if family is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
+        wanted = f", as type {type} takes them" if type in TYPES else ""
         raise GraphFlowError([
-            Problem("wrong_encoders", f"{names} are not the text encoders of one family"
-                    + (f", as type {kind} wants them" if kind in PROMPTS else ""),
+            Problem("wrong_encoders", f"{names} are not the text encoders of one family{wanted}",
                     hint="SDXL has CLIP-L and CLIP-G, FLUX.1 CLIP-L and T5, Stable Diffusion 3 CLIP-L, CLIP-G and T5")
         ])  # fmt: skip
     return Clip(family, _with_vocabulary(sources, settings), Config(configs))
 
 
-def _whose(kind: str, letters: frozenset[str]) -> Family | None:
-    if kind in PROMPTS:
-        family, combinations = PROMPTS[kind]
-        return family if letters in combinations else None
-    return ALONE.get(letters)
+def _whose(type: str, names: tuple[str, ...]) -> Family | None:
+    families = PROMPTS.get(names, {})
+    return families.get(type) or (families.get("") if type not in TYPES else None)
 
 
 def _with_vocabulary(sources: Mapping[str, Source], settings: Settings) -> tuple[tuple[str, Source], ...]:
@@ -138,7 +149,7 @@ def _check_parts(header: Header, *parts: str) -> None:
 def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
     sources = dict(texts)
     for part, source in texts.items():
-        folder = source.prefix.replace("text_encoder", "tokenizer")
+        folder = source.prefix.partition("/")[0].replace("text_encoder", "tokenizer") + "/"
         if header.format == "diffusers" and (header.path / folder).is_dir():
             letter = part.removeprefix("text.")
             sources[f"tokenizer.{letter}"] = Source(source.path, source.digest, "folder", folder, source.digest_now)

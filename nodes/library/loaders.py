@@ -169,7 +169,8 @@ def clip_loader(
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
 ) -> ClipHandle:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2), T5.
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """
@@ -191,10 +192,10 @@ def dual_clip_loader(
 
     sdxl: CLIP-L and CLIP-G; flux: CLIP-L and T5; sd3: any two of CLIP-L, CLIP-G and T5.
     """
-    from ..families.opened import PROMPTS, open_text_encoders
+    from ..families.opened import TYPES, open_text_encoders
 
-    if type != "sdxl" and type not in PROMPTS:
-        known = ", ".join(("sdxl", *PROMPTS))
+    if type not in {"sdxl", *TYPES}:
+        known = ", ".join(("sdxl", *sorted(TYPES)))
         raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet", input="type",
                                       hint=f"these types run so far: {known}")])  # fmt: skip
     find = partial(folders(settings).find, "text_encoders")

@@ -10,15 +10,15 @@ from __future__ import annotations
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part
-from ...model.latent import LatentFormat
 from ...model.prediction import Flow, FluxFlow, Prediction
-from ..kits import clip, kl_vae, t5
+from ..kits import clip, t5
+from ..kits.flow import DenoiserFound, assemble, latent_format
 from ..kits.transformer_file import text_prefix, transformer_in
 from . import layout
 
 __all__ = ["FLUX", "LATENT", "POSITIONS"]
 
-LATENT = LatentFormat(channels=16, scale=0.3611, shift=0.1159)
+LATENT = {"channels": 16, "factor": 8, "scale": 0.3611, "shift": 0.1159}
 POSITIONS = ("offset", "index", "uxo")
 """Where the tokens of reference images stand, the first where a conditioning states none (see `network`)."""
 _BESIDE = {384: "Fill", 128: "Canny or Depth"}
@@ -29,20 +29,15 @@ def _recognise(header: Header) -> Found | None:
     if not layout.is_flux(file.keys):
         return None
     denoiser = layout.config_of(file)
-    configs = {"denoiser": denoiser}
-    parts = {"denoiser": (layout.layout_of(file.keys), file.prefix)}
     texts = {
         "text.l": clip.find(header, text_prefix("clip_l"), "text_encoder"),
         "text.t5": t5.find(header, text_prefix("t5xxl"), "text_encoder_2"),
     }
-    for part, text in texts.items():
-        if text is not None and None not in texts.values():  # one of the two alone encodes no prompt
-            configs[part], parts[part] = text.config, (text.layout, text.prefix)
-    vae = kl_vae.find(header)
-    if vae is not None and vae.config.latent_channels == LATENT.channels:
-        configs["vae"], parts["vae"] = vae.config, (vae.layout, vae.prefix)
+    if None in texts.values():  # one of the two alone encodes no prompt
+        texts = {}
     words = ("dev" if denoiser.guidance_embeds else "schnell", _BESIDE.get(denoiser.in_channels, ""))
-    return Found(Config(configs), parts, ", ".join(word for word in words if word))
+    place = DenoiserFound(denoiser, layout.layout_of(file.keys), file.prefix)
+    return assemble(header, place, texts, LATENT, ", ".join(word for word in words if word))
 
 
 def _prediction(config: Config) -> Prediction:
@@ -65,7 +60,7 @@ FLUX = Family(
         "text.l": clip.part_of("l"),
         "text.t5": t5.PART,
     },
-    latent=lambda config: LATENT,
+    latent=latent_format,
     prediction=_prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",

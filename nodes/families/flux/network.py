@@ -25,9 +25,11 @@ from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ...model.latent import LatentFormat
+from ..kits.flow import latent_format
 from ..kits.tokens import Grid, pack, padded, positions, unpack
 from ..kits.unet_network import plain
-from . import LATENT, POSITIONS
+from . import POSITIONS
 
 __all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
 
@@ -84,12 +86,13 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     if denoiser.guidance_embeds and not entry.extra.get("no_guidance"):
         guidance = GUIDANCE if entry.guidance is None else entry.guidance
     wanted = (denoiser.in_channels - denoiser.out_channels) // 4
-    latents = [padded(LATENT.into(latent[None])[0]) for latent in entry.references]
+    unit = latent_format(config)
+    latents = [padded(unit.into(latent[None])[0]) for latent in entry.references]
     return Prepared(
         entry.text.float(),
         entry.pooled.float(),
         guidance,
-        pack(padded(_beside(entry, wanted, shape[-2:]))) if wanted else None,
+        pack(padded(_beside(unit, entry, wanted, shape[-2:]))) if wanted else None,
         torch.cat([pack(latent) for latent in latents]) if latents else None,
         ((0, height, width, 0, 0), *_places(latents, entry.reference_method or POSITIONS[0], (height, width))),
     )
@@ -117,21 +120,21 @@ def _places(latents: list[Tensor], method: str, sides: tuple[int, int]) -> list[
     return found
 
 
-def _beside(entry: Entry, wanted: int, sides: tuple[int, ...]) -> Tensor:
+def _beside(unit: LatentFormat, entry: Entry, wanted: int, sides: tuple[int, ...]) -> Tensor:
     """The further channels of Canny and Depth (a latent, 16), and of Fill (a latent and 64 pixels of mask in each cell)."""
-    latent = torch.zeros(LATENT.channels, *sides) if entry.concat is None else entry.concat.float()
-    if latent.shape[0] != LATENT.channels:
+    latent = torch.zeros(unit.channels, *sides) if entry.concat is None else entry.concat.float()
+    if latent.shape[0] != unit.channels:
         raise GraphFlowError([
             Problem("wrong_latent", f"the conditioning brings a latent of {latent.shape[0]} channels, FLUX.1 takes "
-                    f"{LATENT.channels} beside its own", hint="encode the image with the VAE of FLUX.1")
+                    f"{unit.channels} beside its own", hint="encode the image with the VAE of FLUX.1")
         ])  # fmt: skip
-    latent = LATENT.into(_cut(latent, sides)[None])[0]
-    if wanted <= LATENT.channels:
+    latent = unit.into(_cut(latent, sides)[None])[0]
+    if wanted <= unit.channels:
         return latent
-    pixels = (sides[0] * LATENT.factor, sides[1] * LATENT.factor)
+    pixels = (sides[0] * unit.factor, sides[1] * unit.factor)
     mask = torch.ones(1, *pixels) if entry.concat_mask is None else entry.concat_mask.float()
     mask = _cut(mask.reshape(1, *mask.shape[-2:]), pixels)
-    in_cells = mask.reshape(sides[0], LATENT.factor, sides[1], LATENT.factor).permute(1, 3, 0, 2)
+    in_cells = mask.reshape(sides[0], unit.factor, sides[1], unit.factor).permute(1, 3, 0, 2)
     return torch.cat([latent, in_cells.reshape(-1, *sides)])
 
 

@@ -7,15 +7,15 @@ that has it, or in `models/tokenizers/t5`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Part
+from .clip import TextFound
 from .transformer_file import text_prefix
 
-__all__ = ["PART", "T5Found", "TOKENIZER_FOLDERS", "find", "find_any", "is_in", "is_tokenizer", "tokenizer_folder"]
+__all__ = ["PART", "TOKENIZER_FOLDERS", "find", "find_any", "is_in", "is_tokenizer", "tokenizer_folder"]
 
 GATE, UP = "DenseReluDense.wi_0.weight", "DenseReluDense.wi_1.weight"
 TOKENIZER_FOLDERS = ("t5", "t5xxl", "t5-v1_1-xxl")
@@ -31,16 +31,7 @@ PART = Part(
 """The part `text.t5` of a family."""
 
 
-@dataclass(frozen=True, slots=True)
-class T5Found:
-    """T5's encoder in a file."""
-
-    config: Config
-    layout: str
-    prefix: str
-
-
-def find(header: Header, prefix: str, folder: str = "") -> T5Found | None:
+def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
     """The T5 of a file whose names begin with `prefix`, or of the part `folder` of a diffusers folder; None without one."""
     if header.format == "diffusers":
         if folder not in header.configs:
@@ -65,10 +56,10 @@ def find(header: Header, prefix: str, folder: str = "") -> T5Found | None:
         relative_attention_num_buckets=bias[0],
         feed_forward_proj="gated-gelu",
     )
-    return T5Found(config, "transformers", prefix)
+    return TextFound(config, "transformers", prefix)
 
 
-def find_any(header: Header) -> tuple[str, T5Found] | None:
+def find_any(header: Header) -> tuple[str, TextFound] | None:
     """T5's encoder that is a file or a folder by itself: `t5` and what was found."""
     found = find(header, "")
     return ("t5", found) if found is not None else None

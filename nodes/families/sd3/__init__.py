@@ -9,15 +9,15 @@ from __future__ import annotations
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part
-from ...model.latent import LatentFormat
 from ...model.prediction import Flow
-from ..kits import clip, kl_vae, t5
+from ..kits import clip, t5
+from ..kits.flow import DenoiserFound, assemble, latent_format
 from ..kits.transformer_file import text_prefix, transformer_in
 from . import layout
 
 __all__ = ["LATENT", "SD3"]
 
-LATENT = LatentFormat(channels=16, scale=1.5305, shift=0.0609)
+LATENT = {"channels": 16, "factor": 8, "scale": 1.5305, "shift": 0.0609}
 
 
 def _recognise(header: Header) -> Found | None:
@@ -26,20 +26,12 @@ def _recognise(header: Header) -> Found | None:
     if not kind:
         return None
     denoiser = layout.config_of(file)
-    configs = {"denoiser": denoiser}
-    parts = {"denoiser": (kind, file.prefix)}
     texts = {
         "text.l": clip.find(header, text_prefix("clip_l"), "text_encoder", projection=True),
         "text.g": clip.find(header, text_prefix("clip_g"), "text_encoder_2", projection=True),
         "text.t5": t5.find(header, text_prefix("t5xxl"), "text_encoder_3"),
     }
-    for part, text in texts.items():
-        if text is not None:
-            configs[part], parts[part] = text.config, (text.layout, text.prefix)
-    vae = kl_vae.find(header)
-    if vae is not None and vae.config.latent_channels == LATENT.channels:
-        configs["vae"], parts["vae"] = vae.config, (vae.layout, vae.prefix)
-    return Found(Config(configs), parts, _variant(denoiser))
+    return assemble(header, DenoiserFound(denoiser, kind, file.prefix), texts, LATENT, _variant(denoiser))
 
 
 def _variant(config: Config) -> str:
@@ -59,7 +51,7 @@ SD3 = Family(
         "text.g": clip.part_of("g"),
         "text.t5": t5.PART,
     },
-    latent=lambda config: LATENT,
+    latent=latent_format,
     prediction=lambda config: Flow(3.0, unit=1000.0),
     network=f"{__name__}.network",
     text=f"{__name__}.text",

@@ -15,7 +15,6 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ..kits.tokens import padded
 from ..kits.unet_network import plain
-from . import LATENT
 
 __all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
 
@@ -41,7 +40,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
                                       hint="encode the prompt with its text encoders (TripleCLIPLoader)")])  # fmt: skip
     most = config.denoiser.pos_embed_max_size * config.denoiser.patch_size
     if max(shape[-2:]) > most:
-        pixels = [side * LATENT.factor for side in (*shape[-2:], most)]
+        pixels = [side * config.latent.factor for side in (*shape[-2:], most)]
         raise GraphFlowError([
             Problem("wrong_size", f"an image of {pixels[1]} x {pixels[0]} pixels is larger than the {pixels[2]} that this "
                     "model has places for along a side", hint="make a smaller image and enlarge it afterwards")
