@@ -6,7 +6,6 @@ the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, T5Config
+from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from graphflow import GraphFlowError, Problem
@@ -55,13 +55,20 @@ def build(config: Config) -> T5Stack:
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(folder: str) -> Any:
-    logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)  # it warns of long texts
+def _ids_by(folder: Path) -> Callable[[str], Sequence[int]]:
+    """What gives the ids of a text, without the end, by the vocabulary in a folder."""
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the library raises errors of every kind where a file is not what it expects
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+        from sentencepiece import SentencePieceProcessor
+
+        return SentencePieceProcessor(model_file=str(folder / "spiece.model")).encode  # type: ignore[no-any-return]
+    except Exception as error:  # the libraries raise errors of every kind where a file is not what they expect
         stated = str(error).strip().splitlines()
-        raise unreadable(Path(folder), stated[0] if stated else "its tokenizer is damaged") from None
+        raise unreadable(folder, stated[0] if stated else "its tokenizer is damaged") from None
 
 
 def prompt_whole(clip: Clip, prompt: str, options: Mapping[str, Any]) -> Chunk:
@@ -74,13 +81,10 @@ def prompt_whole(clip: Clip, prompt: str, options: Mapping[str, Any]) -> Chunk:
     if source is None:
         raise GraphFlowError([
             Problem("no_tokenizer", f"the vocabulary of T5 is not there, and {clip.family.title} encodes prompts with it",
-                    hint="put its tokenizer.json (or spiece.model) with tokenizer_config.json into models/tokenizers/t5")
+                    hint="put its tokenizer.json or spiece.model into models/tokenizers/t5")
         ])  # fmt: skip
-    tokenizer = _tokenizer(str(Path(source.path) / source.prefix))
+    ids = _ids_by(Path(source.path) / source.prefix)
     find: Callable[[str], Path | None] = options.get("embeddings", lambda name: None)
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def vectors(name: str) -> tuple[Sequence[Tensor], str]:
         path = find(name) or find(name.rstrip(","))
