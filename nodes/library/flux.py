@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from graphflow import ClipHandle, Conditioning, GraphFlowError, Multiline, Problem, Range, Settings, node
+from graphflow import Conditioning, GraphFlowError, Multiline, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
+from ..model.wires import ClipWire
 from .conditioning import check_prompts, encode, prompts_outside
 
 _Words = Annotated[str, Multiline(words=True)]
@@ -15,7 +16,7 @@ _Tokens = Annotated[int, Range(0, 10000)]
 @node("CLIPTextEncodeFlux", category="advanced/conditioning/flux", display_name="CLIPTextEncodeFlux", version="1",
       lane="device", environment=numerics, outside=prompts_outside, check=check_prompts)  # fmt: skip
 def clip_text_encode_flux(
-    settings: Settings, clip: ClipHandle, clip_l: _Words, t5xxl: _Words, guidance: _Guidance = 3.5
+    settings: Settings, clip: ClipWire, clip_l: _Words, t5xxl: _Words, guidance: _Guidance = 3.5
 ) -> Conditioning:
     """Encode a prompt for each of FLUX.1's text encoders (CLIP-L takes words, T5 sentences), and state the guidance."""
     found = encode(settings, clip, t5xxl, **{"text.l": clip_l, "text.t5": t5xxl})
@@ -38,7 +39,7 @@ def flux_disable_guidance(conditioning: Conditioning) -> Conditioning:
 
 
 @node("T5TokenizerOptions", category="advanced/conditioning", display_name="T5TokenizerOptions", version="1")
-def t5_tokenizer_options(clip: ClipHandle, min_padding: _Tokens = 0, min_length: _Tokens = 0) -> ClipHandle:
+def t5_tokenizer_options(clip: ClipWire, min_padding: _Tokens = 0, min_length: _Tokens = 0) -> ClipWire:
     """Fill texts for T5 up with at least `min_padding` empty tokens, and to `min_length` tokens in all, instead of what
     the family does by itself."""
     from ..families.kits.t5_network import Padding

@@ -4,21 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    Blocked,
-    Choice,
-    ClipHandle,
-    GraphFlowError,
-    ModelHandle,
-    Problem,
-    Settings,
-    VaeHandle,
-    Wire,
-    node,
-)  # fmt: skip
+from graphflow import Blocked, Choice, GraphFlowError, Problem, Settings, Wire, node
 
 from ..families.check_files import file_check
 from ..files.folders import ModelFolders
+from ..model.wires import ClipWire, ModelWire, VaeWire  # fmt: skip
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
@@ -79,15 +69,15 @@ _Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders
 
 
 class Checkpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
 
 
 class UnclipCheckpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
     CLIP_VISION: ClipVisionHandle
 
 
@@ -136,7 +126,7 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
 
 @node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
       check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
-def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeHandle:
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeWire:
     """Take a VAE out of a file or a diffusers folder of its own."""
     from ..families.opened import open_vae
 
@@ -149,7 +139,7 @@ def unet_loader(
     settings: Settings,
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
     weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))] = "default",
-) -> ModelHandle:
+) -> ModelWire:
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
     from ..families.opened import open_model
 
@@ -168,7 +158,7 @@ def clip_loader(
     clip_name: _Encoder,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
-) -> ClipHandle:
+) -> ClipWire:
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
     (Z-Image), Gemma 2 (Lumina 2), T5.
 
@@ -187,7 +177,7 @@ def dual_clip_loader(
     clip_name2: _Encoder,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
     device: _Device = "default",
-) -> ClipHandle:
+) -> ClipWire:
     """Take two text encoders out of files of their own, in either order.
 
     sdxl: CLIP-L and CLIP-G; flux: CLIP-L and T5; sd3: any two of CLIP-L, CLIP-G and T5.
@@ -207,7 +197,7 @@ def dual_clip_loader(
       check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"))  # fmt: skip
 def triple_clip_loader(
     settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
-) -> ClipHandle:
+) -> ClipWire:
     """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
     from ..families.opened import open_text_encoders
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from graphflow import Choice, ClipHandle, Conditioning, Multiline, Settings, node
+from graphflow import Choice, Conditioning, Multiline, Settings, node
 
 from ..devices.environment import numerics
+from ..model.wires import ClipWire
 from .conditioning import check_prompts, encode, prompts_outside
 
 _Words = Annotated[str, Multiline(words=True)]
@@ -14,7 +15,7 @@ _Words = Annotated[str, Multiline(words=True)]
       lane="device", environment=numerics, outside=prompts_outside, check=check_prompts)  # fmt: skip
 def clip_text_encode_sd3(
     settings: Settings,
-    clip: ClipHandle,
+    clip: ClipWire,
     clip_l: _Words,
     clip_g: _Words,
     t5xxl: _Words,
