@@ -17,6 +17,7 @@ from . import (
     latents,
     loaders,
     logic,
+    lora,
     masks,
     model_patches,
     outputs,
@@ -35,6 +36,7 @@ from . import (
 
 MODULES = (
     loaders,
+    lora,
     conditioning,
     latents,
     latent_edits,
