@@ -1,6 +1,6 @@
 """Train the LoRA of the built-in model: everything in sepia.
 
-    python -m training.train_lora --minutes 10
+    python -m training.train_lora --minutes 9
 
 The base stays as it ships. Each Linear W of the transformers in the U-Net gets low-rank terms, W + (alpha / r) up down
 (LoRA, arXiv 2106.09685), which learn the noise prediction on the pictures of `data.py` in shades of brown. What is saved
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from .data import Sample, caption, draw, load_sprites, pairs
-from .modules import RUNS, SHIPPED, new_text_encoder, new_unet, new_vae, noise_schedule, restore
+from .modules import RUNS, SHIPPED, new_text_encoder, new_unet, new_vae, noise_schedule, restore, scale_of
 from .train_tiny import to_tensor, tokens_of, weight_of
 
 __all__ = ["LowRank", "adapted", "file_of", "sepia", "train"]
@@ -96,7 +96,7 @@ def train(minutes: float, target: Path, each: int = 8, batch: int = 24, peak: fl
         restore(module, RUNS / "lora", name, SHIPPED)
         module.requires_grad_(False)
     latents, samples = latents_of(vae.eval(), each)
-    latents = latents * vae.config.scaling_factor
+    latents = latents * scale_of(RUNS / "lora", SHIPPED)
     terms = adapted(unet)
     parameters = [one for term in terms.values() for one in (term.up, term.down)]
     optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=1e-4, betas=(0.9, 0.99))
@@ -125,7 +125,7 @@ def train(minutes: float, target: Path, each: int = 8, batch: int = 24, peak: fl
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--target", type=Path, default=TARGET)
     options = parser.parse_args(arguments)

@@ -84,13 +84,22 @@ def load_part(
 
 
 class WeightReader:
-    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging models."""
+    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging and saving models."""
 
     def __init__(self, handle: ModelHandle, part: str) -> None:
         header = read_header(Path(handle.source(part).path))
         module = build(handle.family.parts[part], handle.config, part)
         self._handle, self._part, self._reader = handle, part, TensorReader(header)
         self._fills = {fill.parameter: fill for fill in fills_of(handle, part, module, header)}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that the file fills."""
+        return {name: fill.shape for name, fill in self._fills.items()}
+
+    def stored(self, parameter: str) -> str:
+        """The number format of a parameter in the file, as safetensors names it."""
+        return self._reader.header.tensors[self._fills[parameter].key].dtype
 
     def read(self, parameter: str) -> Tensor:
         """Raises KeyError where the file does not fill the parameter."""

@@ -1,7 +1,7 @@
 """Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is loaded."""
 
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, ModelHandle, Problem, Range, node
 
@@ -129,32 +129,3 @@ def perturbed_attention_guidance(
     patch = PerturbedAttention(scale)
     check_port(model, patch.where, "PerturbedAttentionGuidance")
     return model.with_patch(patch)
-
-
-@node("ModelMergeSimple", category="advanced/model_merging", version="1")
-def model_merge_simple(
-    model1: ModelHandle, model2: ModelHandle, ratio: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0
-) -> ModelHandle:
-    """Mix two models of one family, weight by weight; `ratio` is the share of the first."""
-    return _mixed(model1, model2, ratio, 1.0 - ratio)
-
-
-@node("ModelMergeAdd", category="advanced/model_merging", version="1")
-def model_merge_add(model1: ModelHandle, model2: ModelHandle) -> ModelHandle:
-    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
-    return _mixed(model1, model2, 1.0, 1.0)
-
-
-@node("ModelMergeSubtract", category="advanced/model_merging", version="1")
-def model_merge_subtract(
-    model1: ModelHandle, model2: ModelHandle, multiplier: Annotated[float, Range(-10.0, 10.0, 0.01)] = 1.0
-) -> ModelHandle:
-    """The difference of two models, weight by weight, times a number."""
-    return _mixed(model1, model2, multiplier, -multiplier)
-
-
-def _mixed(one: Any, other: Any, own_share: float, other_share: float) -> Any:
-    from ..patches.weights import Mix, check_alike
-
-    check_alike(one, other, "model2")
-    return one.with_patch(Mix(other, own_share, other_share))
