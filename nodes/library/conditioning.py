@@ -7,23 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    ClipHandle,
-    Conditioning,
-    GraphFlowError,
-    Image,
-    Latent,
-    Mask,
-    Multiline,
-    Range,
-    Settings,
-    VaeHandle,
-    node,
-)  # fmt: skip
+from graphflow import Conditioning, GraphFlowError, Image, Latent, Mask, Multiline, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..files.embeddings import find_embedding
 from ..limits import check_items
+from ..model.wires import ClipWire, VaeWire  # fmt: skip
 from .loaders import folders
 from .widgets import MAX_SIDE
 
@@ -89,7 +78,7 @@ def _encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condi
 
 @node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="2", lane="device",
       environment=numerics, outside=_text_outside, check=_check)  # fmt: skip
-def clip_text_encode(settings: Settings, text: _Words, clip: ClipHandle) -> Conditioning:
+def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Conditioning:
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
 
     `embedding:name` stands for the vectors of a file in models/embeddings.
@@ -101,7 +90,7 @@ def clip_text_encode(settings: Settings, text: _Words, clip: ClipHandle) -> Cond
       lane="device", environment=numerics, outside=_texts_outside, check=_check)  # fmt: skip
 def clip_text_encode_sdxl(
     settings: Settings,
-    clip: ClipHandle,
+    clip: ClipWire,
     *,
     width: _Side = 1024,
     height: _Side = 1024,
@@ -130,14 +119,14 @@ def clip_text_encode_sdxl_refiner(
     width: _Side = 1024,
     height: _Side = 1024,
     text: _Words,
-    clip: ClipHandle,
+    clip: ClipWire,
 ) -> Conditioning:
     """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make."""
     return _encode(settings, clip, text, aesthetic_score=ascore, width=width, height=height)
 
 
 @node("CLIPSetLastLayer", category="conditioning", display_name="CLIP Set Last Layer", version="1")
-def clip_set_last_layer(clip: ClipHandle, stop_at_clip_layer: Annotated[int, Range(-24, -1, 1)] = -1) -> ClipHandle:
+def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range(-24, -1, 1)] = -1) -> ClipWire:
     """Clip skip: take the text encoder's states from an earlier layer (-1 is the last)."""
     from dataclasses import replace
 
@@ -150,7 +139,7 @@ def inpaint_model_conditioning(
     settings: Settings,
     positive: Conditioning,
     negative: Conditioning,
-    vae: VaeHandle,
+    vae: VaeWire,
     pixels: Image,
     mask: Mask,
     noise_mask: bool = True,
@@ -178,7 +167,7 @@ def inpaint_model_conditioning(
 @node("InstructPixToPixConditioning", category="conditioning/instructpix2pix",
       display_name="InstructPixToPixConditioning", version="1", lane="device", environment=numerics)  # fmt: skip
 def instruct_pix_to_pix_conditioning(
-    settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeHandle, pixels: Image
+    settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeWire, pixels: Image
 ) -> Sides:
     """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
     import torch

@@ -5,10 +5,11 @@ Places and sizes are in pixels, eight to a latent. Keys of a LATENT other than `
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, Image, Latent, Mask, Range, Settings, VaeHandle, node
+from graphflow import Choice, Image, Latent, Mask, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..limits import check_latent
+from ..model.wires import VaeWire
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
@@ -190,7 +191,7 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
 @node("VAEEncodeForInpaint", category="latent/inpaint", display_name="VAE Encode (for Inpainting)", version="1",
       lane="device", environment=numerics)  # fmt: skip
 def vae_encode_for_inpaint(
-    settings: Settings, pixels: Image, vae: VaeHandle, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
+    settings: Settings, pixels: Image, vae: VaeWire, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
 ) -> Latent:
     """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
 

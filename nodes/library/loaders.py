@@ -4,21 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    Blocked,
-    Choice,
-    ClipHandle,
-    GraphFlowError,
-    ModelHandle,
-    Problem,
-    Settings,
-    VaeHandle,
-    Wire,
-    node,
-)  # fmt: skip
+from graphflow import Blocked, Choice, GraphFlowError, Problem, Settings, Wire, node
 
 from ..families.check_files import file_check
 from ..files.folders import ModelFolders
+from ..model.wires import ClipWire, ModelWire, VaeWire  # fmt: skip
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
@@ -71,15 +61,15 @@ _Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders
 
 
 class Checkpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
 
 
 class UnclipCheckpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
     CLIP_VISION: ClipVisionHandle
 
 
@@ -128,7 +118,7 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
 
 @node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
       check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
-def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeHandle:
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeWire:
     """Take a VAE out of a file or a diffusers folder of its own."""
     from ..families.opened import open_vae
 
@@ -141,7 +131,7 @@ def unet_loader(
     settings: Settings,
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
     weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))] = "default",
-) -> ModelHandle:
+) -> ModelWire:
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
     from ..families.opened import open_model
 
@@ -160,7 +150,7 @@ def clip_loader(
     clip_name: _Encoder,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
-) -> ClipHandle:
+) -> ClipWire:
     """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
@@ -178,7 +168,7 @@ def dual_clip_loader(
     clip_name2: _Encoder,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
     device: _Device = "default",
-) -> ClipHandle:
+) -> ClipWire:
     """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
     from ..families.opened import open_text_encoders
 

@@ -75,7 +75,8 @@ class CFGNorm(GuidancePatch):
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         longest, length = (x0.norm(dim=1, keepdim=True) for x0 in (step.x0[POSITIVE], guided))
-        return guided * (longest / (length + 1e-8)).clamp(0.0, 1.0) * self.strength
+        kept: Tensor = (longest / (length + 1e-8)).clamp(0.0, 1.0)
+        return guided * kept * self.strength
 
 
 @dataclass(frozen=True)
