@@ -111,6 +111,15 @@ def test_the_vae_of_16_channels_is_that_of_diffusers(models, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_draws_nearly_the_same_image(family, models):
+    exact = run(models, workflow(family))["9"].outputs["IMAGE"]
+    result = run(models, workflow(family), dtype="bfloat16")
+    found = result["9"].outputs["IMAGE"]
+    assert not torch.equal(found, exact) and (found - exact).abs().mean() < 0.05
+    assert {event.format for event in result.models if event.part != "vae"} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_another_seed_loads_no_text_encoder(family, models, tmp_path):
     cache = gf.Cache(tmp_path / "cache")
     first = run(models, workflow(family), cache=cache)
