@@ -7,3 +7,4233 @@ from typing import Any, Literal
 
 from graphflow import NodeRef, Place, Value
 
+class Boolean(Value): ...
+class Clip(Value): ...
+class ClipVision(Value): ...
+class Combo(Value): ...
+class Conditioning(Value): ...
+class Float(Value): ...
+class Guider(Value): ...
+class Image(Value): ...
+class Imagecompare(Value): ...
+class Int(Value): ...
+class Latent(Value): ...
+class Mask(Value): ...
+class Model(Value): ...
+class Noise(Value): ...
+class Sampler(Value): ...
+class Sigmas(Value): ...
+class String(Value): ...
+class UpscaleModel(Value): ...
+class Vae(Value): ...
+
+class _AddNoise(Latent):
+    model: Place
+    noise: Place
+    sigmas: Place
+    latent_image: Place
+    LATENT: Latent
+def AddNoise(
+    *,
+    model: Model,
+    noise: Noise,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _AddNoise:
+    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
+    ...
+
+class _AlignYourStepsScheduler(Sigmas):
+    model_type: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def AlignYourStepsScheduler(
+    *,
+    model_type: Literal['SD1', 'SDXL', 'SVD'] | Combo | String = 'SD1',
+    steps: int | Int = 10,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _AlignYourStepsScheduler:
+    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of steps.
+
+    `steps`: 1 to 10000
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _BasicGuider(Guider):
+    model: Place
+    conditioning: Place
+    GUIDER: Guider
+def BasicGuider(
+    *,
+    model: Model,
+    conditioning: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BasicGuider:
+    """Only a positive, without guidance: for models that were distilled to need none."""
+    ...
+
+class _BasicScheduler(Sigmas):
+    model: Place
+    scheduler: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def BasicScheduler(
+    *,
+    model: Model,
+    scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'simple',
+    steps: int | Int = 20,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BasicScheduler:
+    """A named schedule over the model's own levels; below 1, `denoise` gives the last steps of a longer one.
+
+    `scheduler`: how the noise is spread over the steps
+    `steps`: 1 to 10000; steps from noise to image
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _BatchImagesNode(Image):
+    IMAGE: Image
+def BatchImagesNode(
+    *,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _BatchImagesNode:
+    """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    ...
+
+class _BetaSamplingScheduler(Sigmas):
+    model: Place
+    steps: Place
+    alpha: Place
+    beta: Place
+    SIGMAS: Sigmas
+def BetaSamplingScheduler(
+    *,
+    model: Model,
+    steps: int | Int = 20,
+    alpha: float | Float | Int = 0.6,
+    beta: float | Float | Int = 0.6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BetaSamplingScheduler:
+    """The model's levels at quantiles of a Beta distribution (arXiv 2407.12173).
+
+    `steps`: 1 to 10000; steps from noise to image
+    `alpha`: 0.0 to 50.0
+    `beta`: 0.0 to 50.0
+    """
+    ...
+
+class _CFGGuider(Guider):
+    model: Place
+    positive: Place
+    negative: Place
+    cfg: Place
+    GUIDER: Guider
+def CFGGuider(
+    *,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float | Float | Int = 8.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGGuider:
+    """Classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _CFGNorm(Model):
+    model: Place
+    strength: Place
+    pre_cfg: Place
+    patched_model: Model
+def CFGNorm(
+    *,
+    model: Model,
+    strength: float | Float | Int = 1.0,
+    pre_cfg: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGNorm:
+    """A guided answer is nowhere longer than the one with the prompt.
+
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
+
+    `strength`: 0.0 to 100.0
+    """
+    ...
+
+class _CLIPLoader(Clip):
+    clip_name: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def CLIPLoader(
+    *,
+    clip_name: str | Combo | String,
+    type: Literal['stable_diffusion', 'stable_cascade', 'sd3', 'stable_audio', 'mochi', 'ltxv', 'pixart', 'cosmos', 'lumina2', 'wan', 'hidream', 'chroma', 'ace', 'omnigen2', 'qwen_image', 'hunyuan_image', 'flux2', 'ovis', 'longcat_image', 'cogvideox', 'lens', 'pixeldit', 'ideogram4', 'boogu', 'krea2', 'joyimage', 'mage', 'minimax', 'yue2', 'flux3', 'moss_image', 'fibo2'] | Combo | String = 'stable_diffusion',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPLoader:
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
+
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    """
+    ...
+
+class _CLIPMergeAdd(Clip):
+    clip1: Place
+    clip2: Place
+    CLIP: Clip
+def CLIPMergeAdd(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeAdd:
+    """The sum of two text encoders, weight by weight: one of them is mostly a difference, of CLIPMergeSubtract."""
+    ...
+
+class _CLIPMergeSimple(Clip):
+    clip1: Place
+    clip2: Place
+    ratio: Place
+    CLIP: Clip
+def CLIPMergeSimple(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSimple:
+    """Mix the text encoders of two models of one family; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _CLIPMergeSubtract(Clip):
+    clip1: Place
+    clip2: Place
+    multiplier: Place
+    CLIP: Clip
+def CLIPMergeSubtract(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSubtract:
+    """The difference of two text encoders, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _CLIPSave(NodeRef):
+    clip: Place
+    filename_prefix: Place
+def CLIPSave(
+    *,
+    clip: Clip,
+    filename_prefix: str | Combo | String = 'clip/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPSave:
+    """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
+    ...
+
+class _CLIPSetLastLayer(Clip):
+    clip: Place
+    stop_at_clip_layer: Place
+    CLIP: Clip
+def CLIPSetLastLayer(
+    *,
+    clip: Clip,
+    stop_at_clip_layer: int | Int = -1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPSetLastLayer:
+    """Clip skip: take the text encoder's states from an earlier layer (-1 is the last).
+
+    `stop_at_clip_layer`: -24 to -1
+    """
+    ...
+
+class _CLIPTextEncode(Conditioning):
+    text: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncode(
+    *,
+    text: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncode:
+    """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
+
+    `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    ...
+
+class _CLIPTextEncodeFlux(Conditioning):
+    clip: Place
+    clip_l: Place
+    t5xxl: Place
+    guidance: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeFlux(
+    *,
+    clip: Clip,
+    clip_l: str | Combo | String,
+    t5xxl: str | Combo | String,
+    guidance: float | Float | Int = 3.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeFlux:
+    """Encode a prompt for each of FLUX.1's text encoders (CLIP-L takes words, T5 sentences), and state the guidance.
+
+    `guidance`: 0.0 to 100.0
+    """
+    ...
+
+class _CLIPTextEncodeLumina2(Conditioning):
+    system_prompt: Place
+    user_prompt: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeLumina2(
+    *,
+    system_prompt: Literal['superior', 'alignment'] | Combo | String,
+    user_prompt: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeLumina2:
+    """Encode a prompt behind one of the two system prompts that Lumina 2 was trained with.
+
+    `superior` asks for a beautiful image, `alignment` for one that follows the prompt closely.
+    """
+    ...
+
+class _CLIPTextEncodeSD3(Conditioning):
+    clip: Place
+    clip_l: Place
+    clip_g: Place
+    t5xxl: Place
+    empty_padding: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSD3(
+    *,
+    clip: Clip,
+    clip_l: str | Combo | String,
+    clip_g: str | Combo | String,
+    t5xxl: str | Combo | String,
+    empty_padding: Literal['none', 'empty_prompt'] | Combo | String = 'none',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSD3:
+    """Encode a prompt for CLIP-L, CLIP-G and T5.
+
+    With `none` an encoder of an empty prompt is left out (CLIP-L and CLIP-G if both are empty), with `empty_prompt` it
+    encodes the empty text.
+    """
+    ...
+
+class _CLIPTextEncodeSDXL(Conditioning):
+    clip: Place
+    width: Place
+    height: Place
+    crop_w: Place
+    crop_h: Place
+    target_width: Place
+    target_height: Place
+    text_g: Place
+    text_l: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXL(
+    *,
+    clip: Clip,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    crop_w: int | Int = 0,
+    crop_h: int | Int = 0,
+    target_width: int | Int = 1024,
+    target_height: int | Int = 1024,
+    text_g: str | Combo | String,
+    text_l: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXL:
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
+    how much of it was cut away from the left and the top, and the size to aim at.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    `crop_w`: 0 to 16384
+    `crop_h`: 0 to 16384
+    `target_width`: 0 to 16384
+    `target_height`: 0 to 16384
+    """
+    ...
+
+class _CLIPTextEncodeSDXLRefiner(Conditioning):
+    ascore: Place
+    width: Place
+    height: Place
+    text: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSDXLRefiner(
+    *,
+    ascore: float | Float | Int = 6.0,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    text: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSDXLRefiner:
+    """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make.
+
+    `ascore`: 0.0 to 1000.0
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    """
+    ...
+
+class _CaseConverter(String):
+    string: Place
+    mode: Place
+    STRING: String
+def CaseConverter(
+    *,
+    string: str | Combo | String,
+    mode: Literal['UPPERCASE', 'lowercase', 'Capitalize', 'Title Case'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CaseConverter:
+    """A text in capitals, in small letters, with a capital first, or with a capital in every word."""
+    ...
+
+class _CheckpointLoaderSimple_:
+    ckpt_name: Place
+
+class _CheckpointLoaderSimple_0(Model, _CheckpointLoaderSimple_): ...
+
+class _CheckpointLoaderSimple_1(Clip, _CheckpointLoaderSimple_): ...
+
+class _CheckpointLoaderSimple_2(Vae, _CheckpointLoaderSimple_): ...
+
+class _CheckpointLoaderSimple(tuple[_CheckpointLoaderSimple_0, _CheckpointLoaderSimple_1, _CheckpointLoaderSimple_2], _CheckpointLoaderSimple_):
+    node_id: str
+    MODEL: _CheckpointLoaderSimple_0
+    CLIP: _CheckpointLoaderSimple_1
+    VAE: _CheckpointLoaderSimple_2
+def CheckpointLoaderSimple(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CheckpointLoaderSimple:
+    """Take the denoiser, the text encoders and the VAE out of one checkpoint.
+
+    A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    """
+    ...
+
+class _CheckpointSave(NodeRef):
+    model: Place
+    clip: Place
+    vae: Place
+    filename_prefix: Place
+def CheckpointSave(
+    *,
+    model: Model,
+    clip: Clip,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'checkpoints/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CheckpointSave:
+    """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
+
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
+    as another model than this one.
+    """
+    ...
+
+class _ComfyMathExpression_:
+    expression: Place
+
+class _ComfyMathExpression_0(Float, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression_1(Int, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression_2(Boolean, _ComfyMathExpression_): ...
+
+class _ComfyMathExpression(tuple[_ComfyMathExpression_0, _ComfyMathExpression_1, _ComfyMathExpression_2], _ComfyMathExpression_):
+    node_id: str
+    FLOAT: _ComfyMathExpression_0
+    INT: _ComfyMathExpression_1
+    BOOL: _ComfyMathExpression_2
+def ComfyMathExpression(
+    *,
+    expression: str | Combo | String = 'a + b',
+    values: Sequence[float | int | bool | Boolean | Float | Int] | Mapping[str, float | int | bool | Boolean | Float | Int] = ...,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ComfyMathExpression:
+    """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
+
+    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and functions:
+    abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin acos atan
+    atan2 degrees radians gcd lcm sign clamp.
+    """
+    ...
+
+class _ComfyNumberConvert_:
+    value: Place
+
+class _ComfyNumberConvert_0(Float, _ComfyNumberConvert_): ...
+
+class _ComfyNumberConvert_1(Int, _ComfyNumberConvert_): ...
+
+class _ComfyNumberConvert(tuple[_ComfyNumberConvert_0, _ComfyNumberConvert_1], _ComfyNumberConvert_):
+    node_id: str
+    FLOAT: _ComfyNumberConvert_0
+    INT: _ComfyNumberConvert_1
+def ComfyNumberConvert(
+    *,
+    value: int | float | str | bool | Boolean | Combo | Float | Int | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ComfyNumberConvert:
+    """A number, a text that holds one, or true and false (1 and 0), as a number and cut to a whole one."""
+    ...
+def ComfySwitchNode(
+    *,
+    switch: bool | Boolean = False,
+    on_false: Any = None,
+    on_true: Any = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> Any:
+    """One of two values of any type; what the other one hangs on is not computed."""
+    ...
+
+class _ConditioningCombine(Conditioning):
+    conditioning_1: Place
+    conditioning_2: Place
+    CONDITIONING: Conditioning
+def ConditioningCombine(
+    *,
+    conditioning_1: Conditioning,
+    conditioning_2: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningCombine:
+    """Both conditionings at once: the model's answers to them are averaged."""
+    ...
+
+class _ConditioningZeroOut(Conditioning):
+    conditioning: Place
+    CONDITIONING: Conditioning
+def ConditioningZeroOut(
+    *,
+    conditioning: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningZeroOut:
+    """The same shapes with nothing but zeros in them."""
+    ...
+
+class _CropMask(Mask):
+    mask: Place
+    x: Place
+    y: Place
+    width: Place
+    height: Place
+    MASK: Mask
+def CropMask(
+    *,
+    mask: Mask,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CropMask:
+    """A rectangle of a mask, as far as the mask reaches; at least one pixel of it.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    """
+    ...
+
+class _CustomCombo_:
+    choice: Place
+
+class _CustomCombo_0(String, _CustomCombo_): ...
+
+class _CustomCombo_1(Int, _CustomCombo_): ...
+
+class _CustomCombo(tuple[_CustomCombo_0, _CustomCombo_1], _CustomCombo_):
+    node_id: str
+    STRING: _CustomCombo_0
+    INDEX: _CustomCombo_1
+def CustomCombo(
+    *,
+    choice: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _CustomCombo:
+    """One of several texts that stand in the node itself (`option1`, `option2` ...), and its place among them from 0.
+
+    The place is the stored `index`, or looked up where none is stored; -1 if the text is none of them.
+    """
+    ...
+
+class _DPRandomGenerator(String):
+    text: Place
+    seed: Place
+    autorefresh: Place
+    STRING: String
+def DPRandomGenerator(
+    *,
+    text: str | Combo | String,
+    seed: int | Int = 0,
+    autorefresh: Literal['Yes', 'No'] | Combo | String = 'No',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DPRandomGenerator:
+    """Pick one of the prompts of a template: `a {red|green} apple in __place__`.
+
+    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
+    folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
+
+    `seed`: 0 to 18446744073709551615
+    """
+    ...
+
+class _DisableNoise(Noise):
+    NOISE: Noise
+def DisableNoise(
+    *,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DisableNoise:
+    """No noise: for the second part of a run. Samplers that add noise of their own draw it from seed 0."""
+    ...
+
+class _DualCFGGuider(Guider):
+    model: Place
+    cond1: Place
+    cond2: Place
+    negative: Place
+    cfg_conds: Place
+    cfg_cond2_negative: Place
+    style: Place
+    GUIDER: Guider
+def DualCFGGuider(
+    *,
+    model: Model,
+    cond1: Conditioning,
+    cond2: Conditioning,
+    negative: Conditioning,
+    cfg_conds: float | Float | Int = 8.0,
+    cfg_cond2_negative: float | Float | Int = 8.0,
+    style: Literal['regular', 'nested'] | Combo | String = 'regular',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualCFGGuider:
+    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the image.
+
+    `cfg_conds`: 0.0 to 100.0; the weight from cond2 to cond1
+    `cfg_cond2_negative`: 0.0 to 100.0; the weight from the negative to cond2
+    """
+    ...
+
+class _DualCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    type: Place
+    device: Place
+    CLIP: Clip
+def DualCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    type: Literal['sdxl', 'sd3', 'flux', 'hunyuan_video', 'hidream', 'hunyuan_image', 'hunyuan_video_15', 'kandinsky5', 'kandinsky5_image', 'ltxv', 'newbie', 'ace'] | Combo | String = 'sdxl',
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualCLIPLoader:
+    """Take two text encoders out of files of their own, in either order.
+
+    sdxl: CLIP-L and CLIP-G; flux: CLIP-L and T5; sd3: any two of CLIP-L, CLIP-G and T5.
+    """
+    ...
+
+class _DualModelGuider(Guider):
+    model: Place
+    model_negative: Place
+    positive: Place
+    cfg: Place
+    negative: Place
+    GUIDER: Guider
+def DualModelGuider(
+    *,
+    model: Model,
+    model_negative: Model | None = None,
+    positive: Conditioning,
+    cfg: float | Float | Int = 4.0,
+    negative: Conditioning | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DualModelGuider:
+    """Guidance away from another model's answer. Without a negative that model is asked without text; without another
+    model it is this one.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _EmptyImage(Image):
+    width: Place
+    height: Place
+    batch_size: Place
+    color: Place
+    IMAGE: Image
+def EmptyImage(
+    *,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    batch_size: int | Int = 1,
+    color: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyImage:
+    """Images of one colour, which is 0xRRGGBB as a number.
+
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    `batch_size`: 1 to 4096
+    `color`: 0 to 16777215
+    """
+    ...
+
+class _EmptyLatentImage(Latent):
+    width: Place
+    height: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyLatentImage(
+    *,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyLatentImage:
+    """A latent of zeros to start from, for any model: a sampler gives it the model's channels and cells.
+
+    `width` and `height` are in pixels; the latent has an eighth of each until then.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _EmptyQwenImageLayeredLatentImage(Latent):
+    width: Place
+    height: Place
+    layers: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyQwenImageLayeredLatentImage(
+    *,
+    width: int | Int = 640,
+    height: int | Int = 640,
+    layers: int | Int = 3,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyQwenImageLayeredLatentImage:
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `layers`: 0 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _EmptySD3LatentImage(Latent):
+    width: Place
+    height: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptySD3LatentImage(
+    *,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptySD3LatentImage:
+    """A latent of zeros with the 16 channels of Stable Diffusion 3.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _ExponentialScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    SIGMAS: Sigmas
+def ExponentialScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ExponentialScheduler:
+    """Evenly spaced in the logarithm of sigma.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    """
+    ...
+
+class _ExtendIntermediateSigmas(Sigmas):
+    sigmas: Place
+    steps: Place
+    start_at_sigma: Place
+    end_at_sigma: Place
+    spacing: Place
+    SIGMAS: Sigmas
+def ExtendIntermediateSigmas(
+    *,
+    sigmas: Sigmas,
+    steps: int | Int = 2,
+    start_at_sigma: float | Float | Int = -1.0,
+    end_at_sigma: float | Float | Int = 12.0,
+    spacing: Literal['linear', 'cosine', 'sine'] | Combo | String = 'linear',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ExtendIntermediateSigmas:
+    """More levels between those of a range.
+
+    `steps`: 1 to 100; steps in place of one
+    `start_at_sigma`: -1.0 to 20000.0; below 0: from the first level on
+    `end_at_sigma`: 0.0 to 20000.0
+    """
+    ...
+
+class _FeatherMask(Mask):
+    mask: Place
+    left: Place
+    top: Place
+    right: Place
+    bottom: Place
+    MASK: Mask
+def FeatherMask(
+    *,
+    mask: Mask,
+    left: int | Int = 0,
+    top: int | Int = 0,
+    right: int | Int = 0,
+    bottom: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FeatherMask:
+    """Let a mask fade to its edges, linearly over so many pixels from each.
+
+    `left`: 0 to 16384
+    `top`: 0 to 16384
+    `right`: 0 to 16384
+    `bottom`: 0 to 16384
+    """
+    ...
+
+class _FlipSigmas(Sigmas):
+    sigmas: Place
+    SIGMAS: Sigmas
+def FlipSigmas(
+    *,
+    sigmas: Sigmas,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FlipSigmas:
+    """Backwards, to find the noise of an image step by step; a first level of 0 becomes 0.0001."""
+    ...
+
+class _Flux2Scheduler(Sigmas):
+    steps: Place
+    width: Place
+    height: Place
+    SIGMAS: Sigmas
+def Flux2Scheduler(
+    *,
+    steps: int | Int = 20,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Flux2Scheduler:
+    """FLUX.2's schedule for the size of an image, in pixels, and the number of steps.
+
+    `steps`: 1 to 4096
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    """
+    ...
+
+class _FluxDisableGuidance(Conditioning):
+    conditioning: Place
+    CONDITIONING: Conditioning
+def FluxDisableGuidance(
+    *,
+    conditioning: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxDisableGuidance:
+    """Ask the model without a number for its guidance."""
+    ...
+
+class _FluxGuidance(Conditioning):
+    conditioning: Place
+    guidance: Place
+    CONDITIONING: Conditioning
+def FluxGuidance(
+    *,
+    conditioning: Conditioning,
+    guidance: float | Float | Int = 3.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxGuidance:
+    """How closely a model that was distilled with guidance keeps to the prompt; 3.5 where none is stated.
+
+    It costs nothing: leave cfg at 1. Kontext is made for 2.5, Fill for 30.
+
+    `guidance`: 0.0 to 100.0
+    """
+    ...
+
+class _FluxKontextImageScale(Image):
+    image: Place
+    IMAGE: Image
+def FluxKontextImageScale(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextImageScale:
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    ...
+
+class _FluxKontextMultiReferenceLatentMethod(Conditioning):
+    conditioning: Place
+    reference_latents_method: Place
+    CONDITIONING: Conditioning
+def FluxKontextMultiReferenceLatentMethod(
+    *,
+    conditioning: Conditioning,
+    reference_latents_method: Literal['offset', 'index', 'uxo/uno', 'index_timestep_zero', 'index_timestep_zero_isolated', 'index_timestep_zero_text_start'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextMultiReferenceLatentMethod:
+    """Where reference images stand for an editing model; without this node as it was trained.
+
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
+    layers, and as images without noise.
+    """
+    ...
+
+class _GetImageSize_:
+    image: Place
+
+class _GetImageSize_0(Int, _GetImageSize_): ...
+
+class _GetImageSize_1(Int, _GetImageSize_): ...
+
+class _GetImageSize_2(Int, _GetImageSize_): ...
+
+class _GetImageSize(tuple[_GetImageSize_0, _GetImageSize_1, _GetImageSize_2], _GetImageSize_):
+    node_id: str
+    width: _GetImageSize_0
+    height: _GetImageSize_1
+    batch_size: _GetImageSize_2
+def GetImageSize(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GetImageSize:
+    """Width and height of pictures in pixels, and how many there are."""
+    ...
+
+class _GraphFlowAddNoise(Latent):
+    latent: Place
+    seed: Place
+    timestep: Place
+    model: Place
+    LATENT: Latent
+def GraphFlowAddNoise(
+    *,
+    latent: Latent,
+    seed: int | Int = 0,
+    timestep: int | Int = 500,
+    model: Model | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowAddNoise:
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
+    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
+
+    The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
+
+    `seed`: 0 to 18446744073709551615
+    `timestep`: 0 to 999
+    `model`: the model whose latents these are: it states their unit
+    """
+    ...
+
+class _GraphFlowSaveImage(NodeRef):
+    images: Place
+    filename_prefix: Place
+    format: Place
+    format__quality: Place
+    format__lossless: Place
+    format__speed: Place
+    format__compress_level: Place
+    parameters: Place
+def GraphFlowSaveImage(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'GraphFlow',
+    format: Literal['jpeg', 'webp', 'avif', 'png'],
+    format__quality: int | Int = ...,
+    format__lossless: bool | Boolean = ...,
+    format__speed: int | Int = ...,
+    format__compress_level: int | Int = ...,
+    parameters: Literal['none', 'A1111'] | Combo | String = 'none',
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowSaveImage:
+    """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
+
+    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.
+    `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
+
+    `format.quality`: 1 to 100; higher is larger and better
+    `format.speed`: 0 to 10; 0 is the slowest and makes the smallest files
+    `format.compress_level`: 0 to 9
+    `parameters`: a text that other programs show: prompt, steps, sampler, seed, size, model
+    """
+    ...
+
+class _GrowMask(Mask):
+    mask: Place
+    expand: Place
+    tapered_corners: Place
+    MASK: Mask
+def GrowMask(
+    *,
+    mask: Mask,
+    expand: int | Int = 0,
+    tapered_corners: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GrowMask:
+    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around it.
+
+    Around it is a diamond with `tapered_corners`, a square without.
+
+    `expand`: -16384 to 16384
+    """
+    ...
+
+class _Ideogram4Scheduler(Sigmas):
+    steps: Place
+    width: Place
+    height: Place
+    mu: Place
+    std: Place
+    SIGMAS: Sigmas
+def Ideogram4Scheduler(
+    *,
+    steps: int | Int = 20,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    mu: float | Float | Int = 0.0,
+    std: float | Float | Int = 1.75,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Ideogram4Scheduler:
+    """Ideogram 4's schedule: quantiles of a logit-normal distribution for the size of an image, in pixels.
+
+    `steps`: 1 to 200
+    `width`: 256 to 8192
+    `height`: 256 to 8192
+    `mu`: -10.0 to 10.0
+    `std`: 0.1 to 5.0
+    """
+    ...
+
+class _ImageAddNoise(Image):
+    image: Place
+    seed: Place
+    strength: Place
+    IMAGE: Image
+def ImageAddNoise(
+    *,
+    image: Image,
+    seed: int | Int = 0,
+    strength: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageAddNoise:
+    """Add normal noise of a standard deviation to pictures.
+
+    `seed`: 0 to 18446744073709551615
+    `strength`: 0.0 to 1.0
+    """
+    ...
+
+class _ImageBatch(Image):
+    image1: Place
+    image2: Place
+    IMAGE: Image
+def ImageBatch(
+    *,
+    image1: Image,
+    image2: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBatch:
+    """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
+    ...
+
+class _ImageBlend(Image):
+    image1: Place
+    image2: Place
+    blend_factor: Place
+    blend_mode: Place
+    IMAGE: Image
+def ImageBlend(
+    *,
+    image1: Image,
+    image2: Image,
+    blend_factor: float | Float | Int = 0.5,
+    blend_mode: Literal['normal', 'multiply', 'screen', 'overlay', 'soft_light', 'difference'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBlend:
+    """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
+
+    The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
+
+    `blend_factor`: 0.0 to 1.0
+    """
+    ...
+
+class _ImageBlur(Image):
+    image: Place
+    blur_radius: Place
+    sigma: Place
+    IMAGE: Image
+def ImageBlur(
+    *,
+    image: Image,
+    blur_radius: int | Int = 1,
+    sigma: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageBlur:
+    """Blur pictures with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
+
+    `blur_radius`: 1 to 31
+    `sigma`: 0.1 to 10.0
+    """
+    ...
+
+class _ImageColorToMask(Mask):
+    image: Place
+    color: Place
+    MASK: Mask
+def ImageColorToMask(
+    *,
+    image: Image,
+    color: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageColorToMask:
+    """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
+
+    `color`: 0 to 16777215
+    """
+    ...
+
+class _ImageCompare(NodeRef):
+    compare_view: Place
+    image_a: Place
+    image_b: Place
+def ImageCompare(
+    *,
+    compare_view: Imagecompare | None = None,
+    image_a: Image | None = None,
+    image_b: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCompare:
+    """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
+    ...
+
+class _ImageCompositeMasked(Image):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    resize_source: Place
+    mask: Place
+    IMAGE: Image
+def ImageCompositeMasked(
+    *,
+    destination: Image,
+    source: Image,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    resize_source: bool | Boolean = False,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCompositeMasked:
+    """Lay pictures on others at a place, where the mask is 1; what sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _ImageCrop(Image):
+    image: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    IMAGE: Image
+def ImageCrop(
+    *,
+    image: Image,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCrop:
+    """A rectangle of pictures, as far as they reach; at least one pixel of them.
+
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _ImageFlip(Image):
+    image: Place
+    flip_method: Place
+    IMAGE: Image
+def ImageFlip(
+    *,
+    image: Image,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageFlip:
+    """Pictures mirrored: top to bottom, or left to right."""
+    ...
+
+class _ImageFromBatch(Image):
+    image: Place
+    batch_index: Place
+    length: Place
+    IMAGE: Image
+def ImageFromBatch(
+    *,
+    image: Image,
+    batch_index: int | Int = 0,
+    length: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageFromBatch:
+    """Some pictures of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
+
+    `batch_index`: 0 to 4095
+    `length`: 1 to 4096
+    """
+    ...
+
+class _ImageInvert(Image):
+    image: Place
+    IMAGE: Image
+def ImageInvert(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageInvert:
+    """1 - image."""
+    ...
+
+class _ImagePadForOutpaint_:
+    image: Place
+    left: Place
+    top: Place
+    right: Place
+    bottom: Place
+    feathering: Place
+
+class _ImagePadForOutpaint_0(Image, _ImagePadForOutpaint_): ...
+
+class _ImagePadForOutpaint_1(Mask, _ImagePadForOutpaint_): ...
+
+class _ImagePadForOutpaint(tuple[_ImagePadForOutpaint_0, _ImagePadForOutpaint_1], _ImagePadForOutpaint_):
+    node_id: str
+    IMAGE: _ImagePadForOutpaint_0
+    MASK: _ImagePadForOutpaint_1
+def ImagePadForOutpaint(
+    *,
+    image: Image,
+    left: int | Int = 0,
+    top: int | Int = 0,
+    right: int | Int = 0,
+    bottom: int | Int = 0,
+    feathering: int | Int = 40,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImagePadForOutpaint:
+    """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
+
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
+
+    `left`: 0 to 16384
+    `top`: 0 to 16384
+    `right`: 0 to 16384
+    `bottom`: 0 to 16384
+    `feathering`: 0 to 16384
+    """
+    ...
+
+class _ImageRotate(Image):
+    image: Place
+    rotation: Place
+    IMAGE: Image
+def ImageRotate(
+    *,
+    image: Image,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageRotate:
+    """Pictures turned clockwise."""
+    ...
+
+class _ImageScale(Image):
+    image: Place
+    upscale_method: Place
+    width: Place
+    height: Place
+    crop: Place
+    IMAGE: Image
+def ImageScale(
+    *,
+    image: Image,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScale:
+    """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    """
+    ...
+
+class _ImageScaleBy(Image):
+    image: Place
+    upscale_method: Place
+    scale_by: Place
+    IMAGE: Image
+def ImageScaleBy(
+    *,
+    image: Image,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    scale_by: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleBy:
+    """Resample pictures by a factor.
+
+    `scale_by`: 0.01 to 8.0
+    """
+    ...
+
+class _ImageScaleToMaxDimension(Image):
+    image: Place
+    upscale_method: Place
+    largest_size: Place
+    IMAGE: Image
+def ImageScaleToMaxDimension(
+    *,
+    image: Image,
+    upscale_method: Literal['area', 'lanczos', 'bilinear', 'nearest-exact', 'bicubic'] | Combo | String,
+    largest_size: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleToMaxDimension:
+    """Resample pictures so that the longer side has a length, proportions kept.
+
+    `largest_size`: 0 to 16384
+    """
+    ...
+
+class _ImageScaleToTotalPixels(Image):
+    image: Place
+    upscale_method: Place
+    megapixels: Place
+    resolution_steps: Place
+    IMAGE: Image
+def ImageScaleToTotalPixels(
+    *,
+    image: Image,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String,
+    megapixels: float | Float | Int = 1.0,
+    resolution_steps: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageScaleToTotalPixels:
+    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+
+    Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
+
+    `megapixels`: 0.01 to 16.0
+    `resolution_steps`: 1 to 256
+    """
+    ...
+
+class _ImageSharpen(Image):
+    image: Place
+    sharpen_radius: Place
+    sigma: Place
+    alpha: Place
+    IMAGE: Image
+def ImageSharpen(
+    *,
+    image: Image,
+    sharpen_radius: int | Int = 1,
+    sigma: float | Float | Int = 1.0,
+    alpha: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageSharpen:
+    """Sharpen pictures: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
+
+    `sharpen_radius`: 1 to 31
+    `sigma`: 0.1 to 10.0
+    `alpha`: 0.0 to 5.0
+    """
+    ...
+
+class _ImageStitch(Image):
+    image1: Place
+    direction: Place
+    match_image_size: Place
+    spacing_width: Place
+    spacing_color: Place
+    image2: Place
+    IMAGE: Image
+def ImageStitch(
+    *,
+    image1: Image,
+    direction: Literal['right', 'down', 'left', 'up'] | Combo | String = 'right',
+    match_image_size: bool | Boolean = True,
+    spacing_width: int | Int = 0,
+    spacing_color: Literal['white', 'black', 'red', 'green', 'blue'] | Combo | String = 'white',
+    image2: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageStitch:
+    """Put a picture beside another, with a strip of a colour between them.
+
+    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black margin.
+    In batches of different length the shorter one's last picture is repeated.
+
+    `spacing_width`: 0 to 1024
+    """
+    ...
+
+class _ImageToMask(Mask):
+    image: Place
+    channel: Place
+    MASK: Mask
+def ImageToMask(
+    *,
+    image: Image,
+    channel: Literal['red', 'green', 'blue', 'alpha'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageToMask:
+    """One channel of a picture as a mask."""
+    ...
+
+class _ImageUpscaleWithModel(Image):
+    upscale_model: Place
+    image: Place
+    IMAGE: Image
+def ImageUpscaleWithModel(
+    *,
+    upscale_model: UpscaleModel,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageUpscaleWithModel:
+    """Enlarge images by a network, by its own factor, in tiles of 512 pixels that are blended where they overlap.
+
+    An alpha channel is left out.
+    """
+    ...
+
+class _InpaintModelConditioning_:
+    vae: Place
+    pixels: Place
+    mask: Place
+    noise_mask: Place
+
+class _InpaintModelConditioning_0(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_1(Conditioning, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning_2(Latent, _InpaintModelConditioning_): ...
+
+class _InpaintModelConditioning(tuple[_InpaintModelConditioning_0, _InpaintModelConditioning_1, _InpaintModelConditioning_2], _InpaintModelConditioning_):
+    node_id: str
+    positive: _InpaintModelConditioning_0
+    negative: _InpaintModelConditioning_1
+    latent: _InpaintModelConditioning_2
+def InpaintModelConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    mask: Mask,
+    noise_mask: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InpaintModelConditioning:
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+
+    The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
+    """
+    ...
+
+class _InstructPixToPixConditioning_:
+    vae: Place
+    pixels: Place
+
+class _InstructPixToPixConditioning_0(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_1(Conditioning, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning_2(Latent, _InstructPixToPixConditioning_): ...
+
+class _InstructPixToPixConditioning(tuple[_InstructPixToPixConditioning_0, _InstructPixToPixConditioning_1, _InstructPixToPixConditioning_2], _InstructPixToPixConditioning_):
+    node_id: str
+    positive: _InstructPixToPixConditioning_0
+    negative: _InstructPixToPixConditioning_1
+    latent: _InstructPixToPixConditioning_2
+def InstructPixToPixConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InstructPixToPixConditioning:
+    """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
+    ...
+
+class _InvertMask(Mask):
+    mask: Place
+    MASK: Mask
+def InvertMask(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _InvertMask:
+    """1 - mask."""
+    ...
+
+class _JoinImageWithAlpha(Image):
+    image: Place
+    alpha: Place
+    IMAGE: Image
+def JoinImageWithAlpha(
+    *,
+    image: Image,
+    alpha: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _JoinImageWithAlpha:
+    """Give pictures an alpha channel: transparent where the mask is 1."""
+    ...
+
+class _JsonExtractString(String):
+    json_string: Place
+    key: Place
+    STRING: String
+def JsonExtractString(
+    *,
+    json_string: str | Combo | String = '',
+    key: str | Combo | String = '',
+    id: str | None = None,
+    title: str | None = None,
+) -> _JsonExtractString:
+    """The value of a key of a JSON object, as text; empty where the text is no JSON object or has no such key.
+
+    `a.b.0` goes into objects and lists, if the object has no key of just that name. Objects and lists come as JSON.
+    """
+    ...
+
+class _KSampler(Latent):
+    model: Place
+    seed: Place
+    steps: Place
+    cfg: Place
+    sampler_name: Place
+    scheduler: Place
+    positive: Place
+    negative: Place
+    latent_image: Place
+    denoise: Place
+    LATENT: Latent
+def KSampler(
+    *,
+    model: Model,
+    seed: int | Int = 0,
+    steps: int | Int = 20,
+    cfg: float | Float | Int = 8.0,
+    sampler_name: str | Combo | String = 'euler',
+    scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'normal',
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _KSampler:
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
+
+    `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
+    `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
+
+    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
+    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `sampler_name`: how a step is made
+    `scheduler`: how the noise is spread over the steps
+    `denoise`: 0.0 to 1.0; how much of the latent is drawn anew
+    """
+    ...
+
+class _KSamplerAdvanced(Latent):
+    model: Place
+    add_noise: Place
+    noise_seed: Place
+    steps: Place
+    cfg: Place
+    sampler_name: Place
+    scheduler: Place
+    positive: Place
+    negative: Place
+    latent_image: Place
+    start_at_step: Place
+    end_at_step: Place
+    return_with_leftover_noise: Place
+    LATENT: Latent
+def KSamplerAdvanced(
+    *,
+    model: Model,
+    add_noise: Literal['enable', 'disable'] | Combo | String = 'enable',
+    noise_seed: int | Int = 0,
+    steps: int | Int = 20,
+    cfg: float | Float | Int = 8.0,
+    sampler_name: str | Combo | String = 'euler',
+    scheduler: Literal['simple', 'sgm_uniform', 'karras', 'exponential', 'ddim_uniform', 'beta', 'normal', 'linear_quadratic', 'kl_optimal'] | Combo | String = 'normal',
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    start_at_step: int | Int = 0,
+    end_at_step: int | Int = 10000,
+    return_with_leftover_noise: Literal['enable', 'disable'] | Combo | String = 'disable',
+    id: str | None = None,
+    title: str | None = None,
+) -> _KSamplerAdvanced:
+    """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed.
+
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
+    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `sampler_name`: how a step is made
+    `scheduler`: how the noise is spread over the steps
+    `start_at_step`: 0 to 10000
+    `end_at_step`: 0 to 10000
+    """
+    ...
+
+class _KSamplerSelect(Sampler):
+    sampler_name: Place
+    SAMPLER: Sampler
+def KSamplerSelect(
+    *,
+    sampler_name: str | Combo | String = 'euler',
+    id: str | None = None,
+    title: str | None = None,
+) -> _KSamplerSelect:
+    """A sampler by its name."""
+    ...
+
+class _KarrasScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    rho: Place
+    SIGMAS: Sigmas
+def KarrasScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    rho: float | Float | Int = 7.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _KarrasScheduler:
+    """EDM's schedule (arXiv 2206.00364, equation 5): evenly spaced after the root of order `rho`.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `rho`: 0.0 to 100.0
+    """
+    ...
+
+class _LTXVScheduler(Sigmas):
+    steps: Place
+    max_shift: Place
+    base_shift: Place
+    stretch: Place
+    terminal: Place
+    latent: Place
+    SIGMAS: Sigmas
+def LTXVScheduler(
+    *,
+    steps: int | Int = 20,
+    max_shift: float | Float | Int = 2.05,
+    base_shift: float | Float | Int = 0.95,
+    stretch: bool | Boolean = True,
+    terminal: float | Float | Int = 0.1,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVScheduler:
+    """LTX-Video's schedule for the number of cells of a latent (4096 without one).
+
+    `steps`: 1 to 10000; steps from noise to image
+    `max_shift`: 0.0 to 100.0
+    `base_shift`: 0.0 to 100.0
+    `stretch`: stretch the levels so that the last one but 0 is `terminal`
+    `terminal`: 0.0 to 0.99
+    """
+    ...
+
+class _LaplaceScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    mu: Place
+    beta: Place
+    SIGMAS: Sigmas
+def LaplaceScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    mu: float | Float | Int = 0.0,
+    beta: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LaplaceScheduler:
+    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in 0.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `mu`: -10.0 to 10.0
+    `beta`: 0.0 to 10.0
+    """
+    ...
+
+class _LatentAdd(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentAdd(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentAdd:
+    """The sum of two latents."""
+    ...
+
+class _LatentBatch(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentBatch(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBatch:
+    """Two batches of latents as one; the second gets the size of the first."""
+    ...
+
+class _LatentBatchSeedBehavior(Latent):
+    samples: Place
+    seed_behavior: Place
+    LATENT: Latent
+def LatentBatchSeedBehavior(
+    *,
+    samples: Latent,
+    seed_behavior: Literal['random', 'fixed'] | Combo | String = 'fixed',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBatchSeedBehavior:
+    """Whether the latents of a batch get noise of their own (`random`), or all that of the first (`fixed`)."""
+    ...
+
+class _LatentBlend(Latent):
+    samples1: Place
+    samples2: Place
+    blend_factor: Place
+    LATENT: Latent
+def LatentBlend(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    blend_factor: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentBlend:
+    """Mix two latents: 1.0 is all of the first, 0.0 all of the second, which is resampled to the first one's size.
+
+    `blend_factor`: 0.0 to 1.0
+    """
+    ...
+
+class _LatentComposite(Latent):
+    samples_to: Place
+    samples_from: Place
+    x: Place
+    y: Place
+    feather: Place
+    LATENT: Latent
+def LatentComposite(
+    *,
+    samples_to: Latent,
+    samples_from: Latent,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    feather: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentComposite:
+    """Lay a latent on another, fading over `feather` pixels on the edges that do not lie on the other's edge.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    `feather`: 0 to 16384
+    """
+    ...
+
+class _LatentCompositeMasked(Latent):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    resize_source: Place
+    mask: Place
+    LATENT: Latent
+def LatentCompositeMasked(
+    *,
+    destination: Latent,
+    source: Latent,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    resize_source: bool | Boolean = False,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCompositeMasked:
+    """Lay a latent on another at a place, where the mask is 1; what sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _LatentConcat(Latent):
+    samples1: Place
+    samples2: Place
+    dim: Place
+    LATENT: Latent
+def LatentConcat(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    dim: Literal['x', '-x', 'y', '-y', 't', '-t'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentConcat:
+    """Put a latent beside another: to the right (`x`), below (`y`), after it in time (`t`); with `-` before it."""
+    ...
+
+class _LatentCrop(Latent):
+    samples: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    LATENT: Latent
+def LatentCrop(
+    *,
+    samples: Latent,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCrop:
+    """A rectangle of a latent, as far as it reaches; it starts at least 64 pixels before the far edges.
+
+    `width`: 64 to 16384
+    `height`: 64 to 16384
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _LatentCut(Latent):
+    samples: Place
+    dim: Place
+    index: Place
+    amount: Place
+    LATENT: Latent
+def LatentCut(
+    *,
+    samples: Latent,
+    dim: Literal['x', 'y', 't'] | Combo | String,
+    index: int | Int = 0,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCut:
+    """Some columns, rows or frames of a latent, from `index` on (from the end if negative), in steps of the latent.
+
+    `index`: -16384 to 16384
+    `amount`: 1 to 16384
+    """
+    ...
+
+class _LatentCutToBatch(Latent):
+    samples: Place
+    dim: Place
+    slice_size: Place
+    LATENT: Latent
+def LatentCutToBatch(
+    *,
+    samples: Latent,
+    dim: Literal['t', 'x', 'y'] | Combo | String,
+    slice_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCutToBatch:
+    """A latent in slices of some frames, columns or rows, as a batch; what is left over at the end is dropped.
+
+    A latent without frames is not cut by `t`. The layers of Qwen-Image-Layered are frames.
+
+    `slice_size`: 1 to 16384
+    """
+    ...
+
+class _LatentFlip(Latent):
+    samples: Place
+    flip_method: Place
+    LATENT: Latent
+def LatentFlip(
+    *,
+    samples: Latent,
+    flip_method: Literal['x-axis: vertically', 'y-axis: horizontally'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentFlip:
+    """A latent mirrored: top to bottom, or left to right."""
+    ...
+
+class _LatentFromBatch(Latent):
+    samples: Place
+    batch_index: Place
+    length: Place
+    LATENT: Latent
+def LatentFromBatch(
+    *,
+    samples: Latent,
+    batch_index: int | Int = 0,
+    length: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentFromBatch:
+    """Some latents of a batch, from `batch_index` on. They remember their place, so that a sampler gives each the noise
+    that it would have had in the whole batch.
+
+    `batch_index`: 0 to 63
+    `length`: 1 to 64
+    """
+    ...
+
+class _LatentInterpolate(Latent):
+    samples1: Place
+    samples2: Place
+    ratio: Place
+    LATENT: Latent
+def LatentInterpolate(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentInterpolate:
+    """Mix two latents, directions and lengths of the channel vectors by themselves: 1.0 is all of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _LatentMultiply(Latent):
+    samples: Place
+    multiplier: Place
+    LATENT: Latent
+def LatentMultiply(
+    *,
+    samples: Latent,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentMultiply:
+    """A latent times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _LatentRotate(Latent):
+    samples: Place
+    rotation: Place
+    LATENT: Latent
+def LatentRotate(
+    *,
+    samples: Latent,
+    rotation: Literal['none', '90 degrees', '180 degrees', '270 degrees'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentRotate:
+    """A latent turned clockwise."""
+    ...
+
+class _LatentSubtract(Latent):
+    samples1: Place
+    samples2: Place
+    LATENT: Latent
+def LatentSubtract(
+    *,
+    samples1: Latent,
+    samples2: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentSubtract:
+    """The first latent less the second."""
+    ...
+
+class _LatentUpscale(Latent):
+    samples: Place
+    upscale_method: Place
+    width: Place
+    height: Place
+    crop: Place
+    LATENT: Latent
+def LatentUpscale(
+    *,
+    samples: Latent,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'bislerp'] | Combo | String,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    crop: Literal['disabled', 'center'] | Combo | String = 'disabled',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentUpscale:
+    """Resample a latent to a size in pixels; a side of 0 keeps the proportions, both 0 leave it as it is.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    """
+    ...
+
+class _LatentUpscaleBy(Latent):
+    samples: Place
+    upscale_method: Place
+    scale_by: Place
+    LATENT: Latent
+def LatentUpscaleBy(
+    *,
+    samples: Latent,
+    upscale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'bislerp'] | Combo | String,
+    scale_by: float | Float | Int = 1.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentUpscaleBy:
+    """Resample a latent by a factor.
+
+    `scale_by`: 0.01 to 8.0
+    """
+    ...
+
+class _LoadImage_:
+    image: Place
+
+class _LoadImage_0(Image, _LoadImage_): ...
+
+class _LoadImage_1(Mask, _LoadImage_): ...
+
+class _LoadImage(tuple[_LoadImage_0, _LoadImage_1], _LoadImage_):
+    node_id: str
+    IMAGE: _LoadImage_0
+    MASK: _LoadImage_1
+def LoadImage(
+    *,
+    image: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImage:
+    """Read an image of the input folder; the mask is 1 where it is transparent."""
+    ...
+
+class _LoadImageMask(Mask):
+    image: Place
+    channel: Place
+    MASK: Mask
+def LoadImageMask(
+    *,
+    image: str | Combo | String,
+    channel: Literal['alpha', 'red', 'green', 'blue'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageMask:
+    """Read a channel of an image of the input folder as a mask [1,H,W]; of alpha, what is transparent is 1.
+
+    An image without an alpha channel is nowhere transparent. Of an animation, the first frame is taken.
+    """
+    ...
+
+class _LoadImageOutput_:
+    image: Place
+
+class _LoadImageOutput_0(Image, _LoadImageOutput_): ...
+
+class _LoadImageOutput_1(Mask, _LoadImageOutput_): ...
+
+class _LoadImageOutput(tuple[_LoadImageOutput_0, _LoadImageOutput_1], _LoadImageOutput_):
+    node_id: str
+    IMAGE: _LoadImageOutput_0
+    MASK: _LoadImageOutput_1
+def LoadImageOutput(
+    *,
+    image: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageOutput:
+    """Read an image of the output folder; the mask is 1 where it is transparent."""
+    ...
+
+class _LoadImageSetFromFolderNode(Image):
+    folder: Place
+    resize_method: Place
+    IMAGE: Image
+def LoadImageSetFromFolderNode(
+    *,
+    folder: str | Combo | String,
+    resize_method: Literal['None', 'Stretch', 'Crop', 'Pad'] | Combo | String = 'None',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadImageSetFromFolderNode:
+    """Read all images of a folder below the input folder as one batch, in the order of their names.
+
+    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first, `Pad`
+    puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is taken.
+    """
+    ...
+
+class _LoadLatent(Latent):
+    latent: Place
+    LATENT: Latent
+def LoadLatent(
+    *,
+    latent: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadLatent:
+    """Read a latent of the input folder that SaveLatent has written."""
+    ...
+
+class _LoraLoader_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoader_0(Model, _LoraLoader_): ...
+
+class _LoraLoader_1(Clip, _LoraLoader_): ...
+
+class _LoraLoader(tuple[_LoraLoader_0, _LoraLoader_1], _LoraLoader_):
+    node_id: str
+    MODEL: _LoraLoader_0
+    CLIP: _LoraLoader_1
+def LoraLoader(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoader:
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+
+    It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
+    refused; where some do not fit, a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypass_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoaderBypass_0(Model, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass_1(Clip, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass(tuple[_LoraLoaderBypass_0, _LoraLoaderBypass_1], _LoraLoaderBypass_):
+    node_id: str
+    MODEL: _LoraLoaderBypass_0
+    CLIP: _LoraLoaderBypass_1
+def LoraLoaderBypass(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypass:
+    """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
+
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypassModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderBypassModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypassModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderModelOnly:
+    """The same for the model alone: what the file holds for text encoders is not used.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraSave(NodeRef):
+    filename_prefix: Place
+    rank: Place
+    lora_type: Place
+    bias_diff: Place
+    model_diff: Place
+    text_encoder_diff: Place
+def LoraSave(
+    *,
+    filename_prefix: str | Combo | String = 'loras/ComfyUI_extracted_lora',
+    rank: int | Int = 8,
+    lora_type: Literal['standard', 'full_diff'] | Combo | String = 'standard',
+    bias_diff: bool | Boolean = True,
+    model_diff: Model | None = None,
+    text_encoder_diff: Clip | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraSave:
+    """Write the difference of two models (ModelMergeSubtract, CLIPMergeSubtract) as a LoRA of a rank.
+
+    `full_diff` keeps the whole difference of each weight. `bias_diff`: differences of biases and norms are kept, too.
+
+    `rank`: 1 to 4096
+    """
+    ...
+
+class _ManualSigmas(Sigmas):
+    sigmas: Place
+    SIGMAS: Sigmas
+def ManualSigmas(
+    *,
+    sigmas: str | Combo | String = '1, 0.5',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ManualSigmas:
+    """The numbers of a text, in order."""
+    ...
+
+class _MaskComposite(Mask):
+    destination: Place
+    source: Place
+    x: Place
+    y: Place
+    operation: Place
+    MASK: Mask
+def MaskComposite(
+    *,
+    destination: Mask,
+    source: Mask,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    operation: Literal['multiply', 'add', 'subtract', 'and', 'or', 'xor'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskComposite:
+    """Lay a mask on another at a place and combine them there; `and`, `or` and `xor` take what is above 0.5 as 1.
+
+    What sticks out is cut off.
+
+    `x`: 0 to 16384
+    `y`: 0 to 16384
+    """
+    ...
+
+class _MaskPreview(NodeRef):
+    mask: Place
+def MaskPreview(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskPreview:
+    """Write masks as grey pictures into the folder for temporary files."""
+    ...
+
+class _MaskToImage(Image):
+    mask: Place
+    IMAGE: Image
+def MaskToImage(
+    *,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _MaskToImage:
+    """A mask as a grey picture."""
+    ...
+
+class _ModelMergeAdd(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeAdd(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeAdd:
+    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
+    ...
+
+class _ModelMergeBlocks(Model):
+    model1: Place
+    model2: Place
+    input: Place
+    middle: Place
+    out: Place
+    MODEL: Model
+def ModelMergeBlocks(
+    *,
+    model1: Model,
+    model2: Model,
+    input: float | Float | Int = 1.0,
+    middle: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeBlocks:
+    """Mix two U-Nets with a share of the first for the blocks going down, the middle, and those going up.
+
+    The last layer counts to `out`, all else (the embeddings of time and sizes) to `input`.
+
+    `input`: 0.0 to 1.0
+    `middle`: 0.0 to 1.0
+    `out`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSimple(Model):
+    model1: Place
+    model2: Place
+    ratio: Place
+    MODEL: Model
+def ModelMergeSimple(
+    *,
+    model1: Model,
+    model2: Model,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSimple:
+    """Mix two models of one family, weight by weight; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSubtract(Model):
+    model1: Place
+    model2: Place
+    multiplier: Place
+    MODEL: Model
+def ModelMergeSubtract(
+    *,
+    model1: Model,
+    model2: Model,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeSubtract:
+    """The difference of two models, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _ModelSamplingAuraFlow(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingAuraFlow(
+    *,
+    model: Model,
+    shift: float | Float | Int = 1.73,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingAuraFlow:
+    """The same for families whose files were made with this node (AuraFlow, Qwen-Image, Z-Image, Lumina 2).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
+class _ModelSamplingContinuousEDM(Model):
+    model: Place
+    sampling: Place
+    sigma_max: Place
+    sigma_min: Place
+    MODEL: Model
+def ModelSamplingContinuousEDM(
+    *,
+    model: Model,
+    sampling: Literal['v_prediction', 'edm', 'edm_playground_v2.5', 'eps', 'cosmos_rflow'] | Combo | String = 'v_prediction',
+    sigma_max: float | Float | Int = 120.0,
+    sigma_min: float | Float | Int = 0.002,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingContinuousEDM:
+    """State that a model was trained on any noise level between two (EDM, arXiv 2206.00364), and what it answers.
+
+    `sigma_max`: 0.0 to 1000.0
+    `sigma_min`: 0.0 to 1000.0
+    """
+    ...
+
+class _ModelSamplingDiscrete(Model):
+    model: Place
+    sampling: Place
+    zsnr: Place
+    MODEL: Model
+def ModelSamplingDiscrete(
+    *,
+    model: Model,
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0', 'img_to_img'] | Combo | String = 'eps',
+    zsnr: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingDiscrete:
+    """State what a model answers (noise, velocity, the clean latent), where its file does not.
+
+    `zsnr`: its noise levels reach pure noise (zero terminal signal-to-noise ratio, arXiv 2305.08891).
+    """
+    ...
+
+class _ModelSamplingFlux(Model):
+    model: Place
+    max_shift: Place
+    base_shift: Place
+    width: Place
+    height: Place
+    MODEL: Model
+def ModelSamplingFlux(
+    *,
+    model: Model,
+    max_shift: float | Float | Int = 1.15,
+    base_shift: float | Float | Int = 0.5,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingFlux:
+    """Shift the noise levels of FLUX by the size of the image.
+
+    `max_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `base_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    """
+    ...
+
+class _ModelSamplingSD3(Model):
+    model: Place
+    shift: Place
+    MODEL: Model
+def ModelSamplingSD3(
+    *,
+    model: Model,
+    shift: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingSD3:
+    """Shift the noise levels of a flow model (SD 3, arXiv 2403.03206, equation 23).
+
+    `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    """
+    ...
+
+class _ModelSave(NodeRef):
+    model: Place
+    filename_prefix: Place
+def ModelSave(
+    *,
+    model: Model,
+    filename_prefix: str | Combo | String = 'diffusion_models/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSave:
+    """Write a denoiser by itself, for UNETLoader."""
+    ...
+
+class _Morphology(Image):
+    image: Place
+    operation: Place
+    kernel_size: Place
+    IMAGE: Image
+def Morphology(
+    *,
+    image: Image,
+    operation: Literal['erode', 'dilate', 'open', 'close', 'gradient', 'bottom_hat', 'top_hat'] | Combo | String,
+    kernel_size: int | Int = 3,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Morphology:
+    """Each pixel from the smallest (erode) or largest (dilate) value in a square around it, channel by channel.
+
+    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what opening
+    takes away, `bottom_hat` what closing adds.
+
+    `kernel_size`: 3 to 999
+    """
+    ...
+
+class _OptimalStepsScheduler(Sigmas):
+    model_type: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def OptimalStepsScheduler(
+    *,
+    model_type: Literal['FLUX', 'Wan', 'Chroma'] | Combo | String = 'FLUX',
+    steps: int | Int = 20,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _OptimalStepsScheduler:
+    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of steps.
+
+    `steps`: 3 to 1000
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _PerpNeg(Model):
+    model: Place
+    empty_conditioning: Place
+    neg_scale: Place
+    MODEL: Model
+def PerpNeg(
+    *,
+    model: Model,
+    empty_conditioning: Conditioning,
+    neg_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerpNeg:
+    """Lead away only from what of the negative is not in the positive (Perp-Neg, arXiv 2304.04968).
+
+    `empty_conditioning` is that of an empty prompt.
+
+    `neg_scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PerpNegGuider(Guider):
+    model: Place
+    positive: Place
+    negative: Place
+    empty_conditioning: Place
+    cfg: Place
+    neg_scale: Place
+    GUIDER: Guider
+def PerpNegGuider(
+    *,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    empty_conditioning: Conditioning,
+    cfg: float | Float | Int = 8.0,
+    neg_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerpNegGuider:
+    """Perp-Neg (arXiv 2304.04968): of the negative only what is perpendicular to the positive counts.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `neg_scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PerturbedAttentionGuidance(Model):
+    model: Place
+    scale: Place
+    MODEL: Model
+def PerturbedAttentionGuidance(
+    *,
+    model: Model,
+    scale: float | Float | Int = 3.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PerturbedAttentionGuidance:
+    """Lead away from what the model draws without self-attention in its middle (arXiv 2403.17377); also at cfg 1.
+
+    `scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PolyexponentialScheduler(Sigmas):
+    steps: Place
+    sigma_max: Place
+    sigma_min: Place
+    rho: Place
+    SIGMAS: Sigmas
+def PolyexponentialScheduler(
+    *,
+    steps: int | Int = 20,
+    sigma_max: float | Float | Int = 14.614642,
+    sigma_min: float | Float | Int = 0.0291675,
+    rho: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PolyexponentialScheduler:
+    """A power of an even ramp, in the logarithm of sigma.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `sigma_max`: 0.0 to 5000.0
+    `sigma_min`: 0.0 to 5000.0
+    `rho`: 0.0 to 100.0
+    """
+    ...
+
+class _PreviewAny(String):
+    source: Place
+    STRING: String
+def PreviewAny(
+    *,
+    source: Any,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PreviewAny:
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
+    ...
+
+class _PreviewImage(NodeRef):
+    images: Place
+def PreviewImage(
+    *,
+    images: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PreviewImage:
+    """Write images into the folder for temporary files."""
+    ...
+
+class _PrimitiveBoolean(Boolean):
+    value: Place
+    BOOLEAN: Boolean
+def PrimitiveBoolean(
+    *,
+    value: bool | Boolean,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrimitiveBoolean:
+    """True or false."""
+    ...
+
+class _PrimitiveFloat(Float):
+    value: Place
+    FLOAT: Float
+def PrimitiveFloat(
+    *,
+    value: float | Float | Int,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrimitiveFloat:
+    """A number.
+
+    `value`: -9223372036854775807 to 9223372036854775807
+    """
+    ...
+
+class _PrimitiveInt(Int):
+    value: Place
+    INT: Int
+def PrimitiveInt(
+    *,
+    value: int | Int,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrimitiveInt:
+    """A whole number.
+
+    `value`: -9223372036854775807 to 9223372036854775807
+    """
+    ...
+
+class _PrimitiveString(String):
+    value: Place
+    STRING: String
+def PrimitiveString(
+    *,
+    value: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrimitiveString:
+    """A text of one line."""
+    ...
+
+class _PrimitiveStringMultiline(String):
+    value: Place
+    STRING: String
+def PrimitiveStringMultiline(
+    *,
+    value: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrimitiveStringMultiline:
+    """A text with line breaks."""
+    ...
+
+class _RandomNoise(Noise):
+    noise_seed: Place
+    NOISE: Noise
+def RandomNoise(
+    *,
+    noise_seed: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RandomNoise:
+    """Standard normal noise of a seed.
+
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    """
+    ...
+
+class _RebatchImages(Image):
+    images: Place
+    batch_size: Place
+    IMAGE: Image
+def RebatchImages(
+    *,
+    images: Image,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RebatchImages:
+    """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
+    a batch ends where the size changes.
+
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _RebatchLatents(Latent):
+    latents: Place
+    batch_size: Place
+    LATENT: Latent
+def RebatchLatents(
+    *,
+    latents: Latent,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RebatchLatents:
+    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and its
+    mask; a batch ends where the size changes.
+
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _ReferenceLatent(Conditioning):
+    conditioning: Place
+    latent: Place
+    CONDITIONING: Conditioning
+def ReferenceLatent(
+    *,
+    conditioning: Conditioning,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ReferenceLatent:
+    """One more image, as a latent, that an editing model sees beside the one that it makes."""
+    ...
+
+class _RegexExtract(String):
+    string: Place
+    regex_pattern: Place
+    mode: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    group_index: Place
+    STRING: String
+def RegexExtract(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    mode: Literal['First Match', 'All Matches', 'First Group', 'All Groups'] | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    group_index: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexExtract:
+    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or all.
+
+    Several results stand on lines of their own; nothing found is an empty text.
+
+    `group_index`: 0 to 100
+    """
+    ...
+
+class _RegexMatch(Boolean):
+    string: Place
+    regex_pattern: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    matches: Boolean
+def RegexMatch(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexMatch:
+    """Whether a pattern is found anywhere in a text.
+
+    `multiline`: `^` and `$` stand for the ends of every line. `dotall`: `.` stands for line ends, too.
+    """
+    ...
+
+class _RegexReplace(String):
+    string: Place
+    regex_pattern: Place
+    replace: Place
+    case_insensitive: Place
+    multiline: Place
+    dotall: Place
+    count: Place
+    STRING: String
+def RegexReplace(
+    *,
+    string: str | Combo | String,
+    regex_pattern: str | Combo | String,
+    replace: str | Combo | String,
+    case_insensitive: bool | Boolean = True,
+    multiline: bool | Boolean = False,
+    dotall: bool | Boolean = False,
+    count: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RegexReplace:
+    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
+
+    `count`: 0 to 100
+    """
+    ...
+
+class _RenormCFG(Model):
+    model: Place
+    cfg_trunc: Place
+    renorm_cfg: Place
+    MODEL: Model
+def RenormCFG(
+    *,
+    model: Model,
+    cfg_trunc: float | Float | Int = 100.0,
+    renorm_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RenormCFG:
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+
+    0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
+
+    `cfg_trunc`: 0.0 to 100.0
+    `renorm_cfg`: 0.0 to 100.0
+    """
+    ...
+
+class _RepeatImageBatch(Image):
+    image: Place
+    amount: Place
+    IMAGE: Image
+def RepeatImageBatch(
+    *,
+    image: Image,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RepeatImageBatch:
+    """A batch of images over and over, `amount` times in all.
+
+    `amount`: 1 to 4096
+    """
+    ...
+
+class _RepeatLatentBatch(Latent):
+    samples: Place
+    amount: Place
+    LATENT: Latent
+def RepeatLatentBatch(
+    *,
+    samples: Latent,
+    amount: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RepeatLatentBatch:
+    """A batch of latents over and over, `amount` times in all, each with noise of its own.
+
+    `amount`: 1 to 64
+    """
+    ...
+
+class _RescaleCFG(Model):
+    model: Place
+    multiplier: Place
+    MODEL: Model
+def RescaleCFG(
+    *,
+    model: Model,
+    multiplier: float | Float | Int = 0.7,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RescaleCFG:
+    """Guidance keeps the spread of the answer with the prompt, against burnt colours (arXiv 2305.08891).
+
+    `multiplier` is the share of the rescaled answer.
+
+    `multiplier`: 0.0 to 1.0
+    """
+    ...
+
+class _ResizeAndPadImage(Image):
+    image: Place
+    target_width: Place
+    target_height: Place
+    padding_color: Place
+    interpolation: Place
+    IMAGE: Image
+def ResizeAndPadImage(
+    *,
+    image: Image,
+    target_width: int | Int = 512,
+    target_height: int | Int = 512,
+    padding_color: Literal['white', 'black'] | Combo | String,
+    interpolation: Literal['area', 'bicubic', 'nearest-exact', 'bilinear', 'lanczos'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ResizeAndPadImage:
+    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour.
+
+    `target_width`: 1 to 16384
+    `target_height`: 1 to 16384
+    """
+    ...
+def ResizeImageMaskNode(
+    *,
+    input: Image | Mask,
+    resize_type: Literal['scale dimensions', 'scale by multiplier', 'scale longer dimension', 'scale shorter dimension', 'scale width', 'scale height', 'scale total pixels', 'match size', 'scale to multiple'],
+    resize_type__width: int | Int = ...,
+    resize_type__height: int | Int = ...,
+    resize_type__crop: Literal['disabled', 'center'] | Combo | String = ...,
+    resize_type__multiplier: float | Float | Int = ...,
+    resize_type__longer_size: int | Int = ...,
+    resize_type__shorter_size: int | Int = ...,
+    resize_type__megapixels: float | Float | Int = ...,
+    resize_type__match: Image | Mask = ...,
+    resize_type__multiple: int | Int = ...,
+    scale_method: Literal['nearest-exact', 'bilinear', 'area', 'bicubic', 'lanczos'] | Combo | String = 'area',
+    id: str | None = None,
+    title: str | None = None,
+) -> Any:
+    """Resample pictures or masks to a size that is said in one of nine ways.
+
+    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
+    `scale to multiple` takes the largest multiples that fit and cuts what is over.
+
+    `resize_type.width`: 0 to 100000
+    `resize_type.height`: 0 to 100000
+    `resize_type.multiplier`: 0.0 to 100000.0
+    `resize_type.longer_size`: 0 to 100000
+    `resize_type.shorter_size`: 0 to 100000
+    `resize_type.megapixels`: 0.0 to 100000.0
+    `resize_type.multiple`: 0 to 100000
+    """
+    ...
+
+class _ResolutionSelector_:
+    aspect_ratio: Place
+    megapixels: Place
+    multiple: Place
+
+class _ResolutionSelector_0(Int, _ResolutionSelector_): ...
+
+class _ResolutionSelector_1(Int, _ResolutionSelector_): ...
+
+class _ResolutionSelector(tuple[_ResolutionSelector_0, _ResolutionSelector_1], _ResolutionSelector_):
+    node_id: str
+    width: _ResolutionSelector_0
+    height: _ResolutionSelector_1
+def ResolutionSelector(
+    *,
+    aspect_ratio: Literal['1:1 (Square)', '3:2 (Photo)', '4:3 (Standard)', '16:9 (Widescreen)', '21:9 (Ultrawide)', '2:3 (Portrait Photo)', '3:4 (Portrait Standard)', '9:16 (Portrait Widescreen)'] | Combo | String,
+    megapixels: float | Float | Int = 1.0,
+    multiple: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ResolutionSelector:
+    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a number.
+
+    `megapixels`: 0.0 to 100000.0
+    `multiple`: 0 to 100000
+    """
+    ...
+
+class _SDTurboScheduler(Sigmas):
+    model: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def SDTurboScheduler(
+    *,
+    model: Model,
+    steps: int | Int = 1,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SDTurboScheduler:
+    """The ten levels that SD Turbo and SDXL Turbo were distilled on.
+
+    `steps`: 1 to 10
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _SamplerCustom_:
+    model: Place
+    add_noise: Place
+    noise_seed: Place
+    cfg: Place
+    positive: Place
+    negative: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+
+class _SamplerCustom_0(Latent, _SamplerCustom_): ...
+
+class _SamplerCustom_1(Latent, _SamplerCustom_): ...
+
+class _SamplerCustom(tuple[_SamplerCustom_0, _SamplerCustom_1], _SamplerCustom_):
+    node_id: str
+    output: _SamplerCustom_0
+    denoised_output: _SamplerCustom_1
+def SamplerCustom(
+    *,
+    model: Model,
+    add_noise: bool | Boolean = True,
+    noise_seed: int | Int = 0,
+    cfg: float | Float | Int = 8.0,
+    positive: Conditioning,
+    negative: Conditioning,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerCustom:
+    """Denoise a latent over given noise levels with a given sampler, under classifier-free guidance.
+
+    `denoised_output` is the clean latent that the last step went towards.
+
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _SamplerCustomAdvanced_:
+    noise: Place
+    guider: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+
+class _SamplerCustomAdvanced_0(Latent, _SamplerCustomAdvanced_): ...
+
+class _SamplerCustomAdvanced_1(Latent, _SamplerCustomAdvanced_): ...
+
+class _SamplerCustomAdvanced(tuple[_SamplerCustomAdvanced_0, _SamplerCustomAdvanced_1], _SamplerCustomAdvanced_):
+    node_id: str
+    output: _SamplerCustomAdvanced_0
+    denoised_output: _SamplerCustomAdvanced_1
+def SamplerCustomAdvanced(
+    *,
+    noise: Noise,
+    guider: Guider,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerCustomAdvanced:
+    """Denoise a latent over given noise levels with a given sampler, guider and noise."""
+    ...
+
+class _SamplerDPMAdaptative(Sampler):
+    order: Place
+    rtol: Place
+    atol: Place
+    h_init: Place
+    pcoeff: Place
+    icoeff: Place
+    dcoeff: Place
+    accept_safety: Place
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerDPMAdaptative(
+    *,
+    order: int | Int = 3,
+    rtol: float | Float | Int = 0.05,
+    atol: float | Float | Int = 0.0078,
+    h_init: float | Float | Int = 0.05,
+    pcoeff: float | Float | Int = 0.0,
+    icoeff: float | Float | Int = 1.0,
+    dcoeff: float | Float | Int = 0.0,
+    accept_safety: float | Float | Int = 0.81,
+    eta: float | Float | Int = 0.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMAdaptative:
+    """DPM-Solver with steps by the error; it takes of the levels only the first and the last.
+
+    `order`: 2 to 3
+    `rtol`: 0.0 to 100.0
+    `atol`: 0.0 to 100.0
+    `h_init`: 0.0 to 100.0
+    `pcoeff`: 0.0 to 100.0
+    `icoeff`: 0.0 to 100.0
+    `dcoeff`: 0.0 to 100.0
+    `accept_safety`: 0.0 to 100.0
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerDPMPP_2M_SDE(Sampler):
+    solver_type: Place
+    eta: Place
+    s_noise: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_2M_SDE(
+    *,
+    solver_type: Literal['midpoint', 'heun'] | Combo | String = 'midpoint',
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_2M_SDE:
+    """DPM-Solver++(2M) on the SDE.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerDPMPP_2S_Ancestral(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_2S_Ancestral(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_2S_Ancestral:
+    """DPM-Solver++(2S) (arXiv 2211.01095), then fresh noise up.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerDPMPP_3M_SDE(Sampler):
+    eta: Place
+    s_noise: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_3M_SDE(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_3M_SDE:
+    """DPM-Solver++(3M) on the SDE.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerDPMPP_SDE(Sampler):
+    eta: Place
+    s_noise: Place
+    r: Place
+    noise_device: Place
+    SAMPLER: Sampler
+def SamplerDPMPP_SDE(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    r: float | Float | Int = 0.5,
+    noise_device: Literal['gpu', 'cpu'] | Combo | String = 'gpu',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerDPMPP_SDE:
+    """DPM-Solver++ on the SDE, with two model calls a step; `r` is where in a step the second one is.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `r`: 0.0 to 100.0
+    `noise_device`: without effect: noise is always drawn on the CPU
+    """
+    ...
+
+class _SamplerER_SDE(Sampler):
+    solver_type: Place
+    max_stage: Place
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerER_SDE(
+    *,
+    solver_type: Literal['ER-SDE', 'Reverse-time SDE', 'ODE'] | Combo | String = 'ER-SDE',
+    max_stage: int | Int = 3,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerER_SDE:
+    """Extended reverse-time SDE solvers (arXiv 2309.06169).
+
+    `max_stage`: 1 to 3
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerEulerAncestral(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerEulerAncestral(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerAncestral:
+    """Euler's step down, then fresh noise up.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    """
+    ...
+
+class _SamplerEulerAncestralCFGPP(Sampler):
+    eta: Place
+    s_noise: Place
+    SAMPLER: Sampler
+def SamplerEulerAncestralCFGPP(
+    *,
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerAncestralCFGPP:
+    """The same with CFG++ (arXiv 2406.08070); weights of guidance are around 1.
+
+    `eta`: 0.0 to 1.0
+    `s_noise`: 0.0 to 10.0
+    """
+    ...
+
+class _SamplerEulerCFGpp(Sampler):
+    version: Place
+    SAMPLER: Sampler
+def SamplerEulerCFGpp(
+    *,
+    version: Literal['regular', 'alternative'] | Combo | String = 'regular',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerEulerCFGpp:
+    """Euler with CFG++ (arXiv 2406.08070); the alternative only starts the slope from the unguided answer."""
+    ...
+
+class _SamplerLCM(Sampler):
+    s_noise: Place
+    s_noise_end: Place
+    noise_clip_std: Place
+    SAMPLER: Sampler
+def SamplerLCM(
+    *,
+    s_noise: float | Float | Int = 1.0,
+    s_noise_end: float | Float | Int = 1.0,
+    noise_clip_std: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerLCM:
+    """Consistency sampling, whose noise may fade over the steps.
+
+    `s_noise`: 0.0 to 64.0; a factor of the noise after the first step
+    `s_noise_end`: 0.0 to 64.0; and of that after the last
+    `noise_clip_std`: 0.0 to 10.0; clamp the noise to its deviations; 0: not
+    """
+    ...
+
+class _SamplerLMS(Sampler):
+    order: Place
+    SAMPLER: Sampler
+def SamplerLMS(
+    *,
+    order: int | Int = 4,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerLMS:
+    """The linear multistep method of an order.
+
+    `order`: 1 to 100
+    """
+    ...
+
+class _SamplerSASolver(Sampler):
+    model: Place
+    eta: Place
+    sde_start_percent: Place
+    sde_end_percent: Place
+    s_noise: Place
+    predictor_order: Place
+    corrector_order: Place
+    use_pece: Place
+    simple_order_2: Place
+    SAMPLER: Sampler
+def SamplerSASolver(
+    *,
+    model: Model,
+    eta: float | Float | Int = 1.0,
+    sde_start_percent: float | Float | Int = 0.2,
+    sde_end_percent: float | Float | Int = 0.8,
+    s_noise: float | Float | Int = 1.0,
+    predictor_order: int | Int = 3,
+    corrector_order: int | Int = 4,
+    use_pece: bool | Boolean = False,
+    simple_order_2: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerSASolver:
+    """SA-Solver (arXiv 2309.05019): a stochastic Adams method. `model` is not needed: the run's own model counts.
+
+    `eta`: 0.0 to 10.0
+    `sde_start_percent`: 0.0 to 1.0; where in the sampling noise begins
+    `sde_end_percent`: 0.0 to 1.0; where it ends
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `predictor_order`: 1 to 6
+    `corrector_order`: 0 to 6
+    """
+    ...
+
+class _SamplerSEEDS2(Sampler):
+    solver_type: Place
+    eta: Place
+    s_noise: Place
+    r: Place
+    SAMPLER: Sampler
+def SamplerSEEDS2(
+    *,
+    solver_type: Literal['phi_1', 'phi_2'] | Combo | String = 'phi_1',
+    eta: float | Float | Int = 1.0,
+    s_noise: float | Float | Int = 1.0,
+    r: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerSEEDS2:
+    """SEEDS-2 (arXiv 2305.14267); with r 1, phi_2 and eta 0 it is the exponential Heun method.
+
+    `eta`: 0.0 to 100.0; the share of fresh noise in a step; 0 is none
+    `s_noise`: 0.0 to 100.0; a factor of the fresh noise
+    `r`: 0.01 to 1.0; where in a step the second model call is
+    """
+    ...
+
+class _SamplingPercentToSigma(Float):
+    model: Place
+    sampling_percent: Place
+    return_actual_sigma: Place
+    sigma_value: Float
+def SamplingPercentToSigma(
+    *,
+    model: Model,
+    sampling_percent: float | Float | Int = 0.0,
+    return_actual_sigma: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplingPercentToSigma:
+    """The model's level at a share of the sampling: 0 is its begin.
+
+    `sampling_percent`: 0.0 to 1.0
+    `return_actual_sigma`: the noisiest and the clearest level at 0 and 1, not their limits
+    """
+    ...
+
+class _SaveAnimatedPNG(NodeRef):
+    images: Place
+    filename_prefix: Place
+    fps: Place
+    compress_level: Place
+def SaveAnimatedPNG(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    fps: float | Float | Int = 6.0,
+    compress_level: int | Int = 4,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAnimatedPNG:
+    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own.
+
+    `fps`: 0.01 to 1000.0
+    `compress_level`: 0 to 9
+    """
+    ...
+
+class _SaveAnimatedWEBP(NodeRef):
+    images: Place
+    filename_prefix: Place
+    fps: Place
+    lossless: Place
+    quality: Place
+    method: Place
+def SaveAnimatedWEBP(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    fps: float | Float | Int = 6.0,
+    lossless: bool | Boolean = True,
+    quality: int | Int = 80,
+    method: Literal['default', 'fastest', 'slowest'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAnimatedWEBP:
+    """Write images one after another as an animated WebP into the output folder, with the workflow in its EXIF data.
+
+    `quality` is that of the colours, or, without loss, the effort to make the file small, as is `method`.
+
+    `fps`: 0.01 to 1000.0
+    `quality`: 0 to 100
+    """
+    ...
+
+class _SaveImage(NodeRef):
+    images: Place
+    filename_prefix: Place
+def SaveImage(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveImage:
+    """Write images as PNG into the output folder, with the workflow embedded.
+
+    The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
+    `%date:yyyy-MM-dd%` (also `hh mm ss`).
+    """
+    ...
+
+class _SaveImageAdvanced(Image):
+    filename_prefix: Place
+    format: Place
+    format__bit_depth: Place
+    format__input_color_space: Place
+    images: Image
+def SaveImageAdvanced(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    format: Literal['png', 'exr'],
+    format__bit_depth: Literal['8-bit', '16-bit'] | Combo | String = ...,
+    format__input_color_space: Literal['sRGB', 'HDR'] | Combo | String | Literal['sRGB', 'HDR', 'linear'] | Combo | String = ...,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveImageAdvanced:
+    """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
+
+    What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
+    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB and
+    100 cd/m2 in HDR.
+    """
+    ...
+
+class _SaveImageWebsocket(NodeRef):
+    images: Place
+def SaveImageWebsocket(
+    *,
+    images: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveImageWebsocket:
+    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    ...
+
+class _SaveLatent(NodeRef):
+    samples: Place
+    filename_prefix: Place
+def SaveLatent(
+    *,
+    samples: Latent,
+    filename_prefix: str | Combo | String = 'latents/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveLatent:
+    """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
+    ...
+
+class _SetFirstSigma(Sigmas):
+    sigmas: Place
+    sigma: Place
+    SIGMAS: Sigmas
+def SetFirstSigma(
+    *,
+    sigmas: Sigmas,
+    sigma: float | Float | Int = 136.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetFirstSigma:
+    """The same levels with another first one.
+
+    `sigma`: 0.0 to 20000.0
+    """
+    ...
+
+class _SetLatentNoiseMask(Latent):
+    samples: Place
+    mask: Place
+    LATENT: Latent
+def SetLatentNoiseMask(
+    *,
+    samples: Latent,
+    mask: Mask,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetLatentNoiseMask:
+    """Let a sampler change a latent only where a mask is 1."""
+    ...
+
+class _SolidMask(Mask):
+    value: Place
+    width: Place
+    height: Place
+    MASK: Mask
+def SolidMask(
+    *,
+    value: float | Float | Int = 1.0,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SolidMask:
+    """A mask of one value.
+
+    `value`: 0.0 to 1.0
+    `width`: 1 to 16384
+    `height`: 1 to 16384
+    """
+    ...
+
+class _SplitImageWithAlpha_:
+    image: Place
+
+class _SplitImageWithAlpha_0(Image, _SplitImageWithAlpha_): ...
+
+class _SplitImageWithAlpha_1(Mask, _SplitImageWithAlpha_): ...
+
+class _SplitImageWithAlpha(tuple[_SplitImageWithAlpha_0, _SplitImageWithAlpha_1], _SplitImageWithAlpha_):
+    node_id: str
+    IMAGE: _SplitImageWithAlpha_0
+    MASK: _SplitImageWithAlpha_1
+def SplitImageWithAlpha(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitImageWithAlpha:
+    """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    ...
+
+class _SplitSigmas_:
+    sigmas: Place
+    step: Place
+
+class _SplitSigmas_0(Sigmas, _SplitSigmas_): ...
+
+class _SplitSigmas_1(Sigmas, _SplitSigmas_): ...
+
+class _SplitSigmas(tuple[_SplitSigmas_0, _SplitSigmas_1], _SplitSigmas_):
+    node_id: str
+    high_sigmas: _SplitSigmas_0
+    low_sigmas: _SplitSigmas_1
+def SplitSigmas(
+    *,
+    sigmas: Sigmas,
+    step: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitSigmas:
+    """The levels up to a step, and those from it on: for two samplers that share a run.
+
+    `step`: 0 to 10000
+    """
+    ...
+
+class _SplitSigmasDenoise_:
+    sigmas: Place
+    denoise: Place
+
+class _SplitSigmasDenoise_0(Sigmas, _SplitSigmasDenoise_): ...
+
+class _SplitSigmasDenoise_1(Sigmas, _SplitSigmasDenoise_): ...
+
+class _SplitSigmasDenoise(tuple[_SplitSigmasDenoise_0, _SplitSigmasDenoise_1], _SplitSigmasDenoise_):
+    node_id: str
+    high_sigmas: _SplitSigmasDenoise_0
+    low_sigmas: _SplitSigmasDenoise_1
+def SplitSigmasDenoise(
+    *,
+    sigmas: Sigmas,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SplitSigmasDenoise:
+    """The same by a share: the second part makes that share of the steps.
+
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _StringCompare(Boolean):
+    string_a: Place
+    string_b: Place
+    mode: Place
+    case_sensitive: Place
+    BOOLEAN: Boolean
+def StringCompare(
+    *,
+    string_a: str | Combo | String,
+    string_b: str | Combo | String,
+    mode: Literal['Starts With', 'Ends With', 'Equal'] | Combo | String,
+    case_sensitive: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringCompare:
+    """Whether the first text starts with the second, ends with it, or is equal to it."""
+    ...
+
+class _StringConcatenate(String):
+    string_a: Place
+    string_b: Place
+    delimiter: Place
+    STRING: String
+def StringConcatenate(
+    *,
+    string_a: str | Combo | String,
+    string_b: str | Combo | String,
+    delimiter: str | Combo | String = '',
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringConcatenate:
+    """Two texts as one, with a third between them."""
+    ...
+
+class _StringContains(Boolean):
+    string: Place
+    substring: Place
+    case_sensitive: Place
+    contains: Boolean
+def StringContains(
+    *,
+    string: str | Combo | String,
+    substring: str | Combo | String,
+    case_sensitive: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringContains:
+    """Whether a text holds another one."""
+    ...
+
+class _StringLength(Int):
+    string: Place
+    length: Int
+def StringLength(
+    *,
+    string: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringLength:
+    """How many characters a text has."""
+    ...
+
+class _StringReplace(String):
+    string: Place
+    find: Place
+    replace: Place
+    STRING: String
+def StringReplace(
+    *,
+    string: str | Combo | String,
+    find: str | Combo | String,
+    replace: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringReplace:
+    """A text with every occurrence of another one replaced."""
+    ...
+
+class _StringSubstring(String):
+    string: Place
+    start: Place
+    end: Place
+    STRING: String
+def StringSubstring(
+    *,
+    string: str | Combo | String,
+    start: int | Int,
+    end: int | Int,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringSubstring:
+    """The characters from `start` up to, not with, `end`; negative numbers count from the end."""
+    ...
+
+class _StringTrim(String):
+    string: Place
+    mode: Place
+    STRING: String
+def StringTrim(
+    *,
+    string: str | Combo | String,
+    mode: Literal['Both', 'Left', 'Right'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StringTrim:
+    """A text without the white space at its ends, or at one of them."""
+    ...
+
+class _T5TokenizerOptions(Clip):
+    clip: Place
+    min_padding: Place
+    min_length: Place
+    CLIP: Clip
+def T5TokenizerOptions(
+    *,
+    clip: Clip,
+    min_padding: int | Int = 0,
+    min_length: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _T5TokenizerOptions:
+    """Fill texts for T5 up with at least `min_padding` empty tokens, and to `min_length` tokens in all, instead of what
+    the family does by itself.
+
+    `min_padding`: 0 to 10000
+    `min_length`: 0 to 10000
+    """
+    ...
+
+class _TextEncodeQwenImageEdit(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEdit(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEdit:
+    """Encode what is to become of an image, which the text encoder sees; with a VAE it is a reference latent as well.
+
+    The image is brought to about a million pixels. Without one this is CLIPTextEncode.
+    """
+    ...
+
+class _TextEncodeQwenImageEditPlus(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image1: Place
+    image2: Place
+    image3: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEditPlus(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image1: Image | None = None,
+    image2: Image | None = None,
+    image3: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEditPlus:
+    """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
+
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    """
+    ...
+
+class _ThresholdMask(Mask):
+    mask: Place
+    value: Place
+    MASK: Mask
+def ThresholdMask(
+    *,
+    mask: Mask,
+    value: float | Float | Int = 0.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ThresholdMask:
+    """1 where the mask is above a value, 0 elsewhere.
+
+    `value`: 0.0 to 1.0
+    """
+    ...
+
+class _TripleCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    clip_name3: Place
+    CLIP: Clip
+def TripleCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    clip_name3: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TripleCLIPLoader:
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
+    ...
+
+class _UNETLoader(Model):
+    unet_name: Place
+    weight_dtype: Place
+    MODEL: Model
+def UNETLoader(
+    *,
+    unet_name: str | Combo | String,
+    weight_dtype: Literal['default', 'fp8_e4m3fn', 'fp8_e4m3fn_fast', 'fp8_e5m2'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNETLoader:
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    ...
+
+class _UpscaleModelLoader(UpscaleModel):
+    model_name: Place
+    UPSCALE_MODEL: UpscaleModel
+def UpscaleModelLoader(
+    *,
+    model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UpscaleModelLoader:
+    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package spandrel)."""
+    ...
+
+class _VAEDecode(Image):
+    samples: Place
+    vae: Place
+    IMAGE: Image
+def VAEDecode(
+    *,
+    samples: Latent,
+    vae: Vae,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEDecode:
+    """Latent to images, float32 [B,H,W,3] in 0..1."""
+    ...
+
+class _VAEDecodeTiled(Image):
+    samples: Place
+    vae: Place
+    tile_size: Place
+    overlap: Place
+    temporal_size: Place
+    temporal_overlap: Place
+    IMAGE: Image
+def VAEDecodeTiled(
+    *,
+    samples: Latent,
+    vae: Vae,
+    tile_size: int | Int = 512,
+    overlap: int | Int = 64,
+    temporal_size: int | Int = 64,
+    temporal_overlap: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEDecodeTiled:
+    """Latent to images in tiles, for images that do not fit into the memory of the device as a whole.
+
+    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams, and
+    `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A video is
+    decoded with all of its frames at once.
+
+    `tile_size`: 64 to 4096; pixels of a side of a tile
+    `overlap`: 0 to 4096; pixels that two tiles share
+    `temporal_size`: 8 to 4096; only for VAEs of videos: frames of a tile
+    `temporal_overlap`: 4 to 4096; only for VAEs of videos: frames that two tiles share
+    """
+    ...
+
+class _VAEEncode(Latent):
+    pixels: Place
+    vae: Place
+    LATENT: Latent
+def VAEEncode(
+    *,
+    pixels: Image,
+    vae: Vae,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEEncode:
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
+    ...
+
+class _VAEEncodeForInpaint(Latent):
+    pixels: Place
+    vae: Place
+    mask: Place
+    grow_mask_by: Place
+    LATENT: Latent
+def VAEEncodeForInpaint(
+    *,
+    pixels: Image,
+    vae: Vae,
+    mask: Mask,
+    grow_mask_by: int | Int = 6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEEncodeForInpaint:
+    """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
+
+    The mask is made larger by `grow_mask_by` pixels in all, so that new and old meet softly.
+
+    `grow_mask_by`: 0 to 64
+    """
+    ...
+
+class _VAEEncodeTiled(Latent):
+    pixels: Place
+    vae: Place
+    tile_size: Place
+    overlap: Place
+    temporal_size: Place
+    temporal_overlap: Place
+    LATENT: Latent
+def VAEEncodeTiled(
+    *,
+    pixels: Image,
+    vae: Vae,
+    tile_size: int | Int = 512,
+    overlap: int | Int = 64,
+    temporal_size: int | Int = 64,
+    temporal_overlap: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAEEncodeTiled:
+    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as VAEDecodeTiled.
+
+    Sides that are not multiples of a cell are cut.
+
+    `tile_size`: 64 to 4096; pixels of a side of a tile
+    `overlap`: 0 to 4096; pixels that two tiles share
+    `temporal_size`: 8 to 4096; only for VAEs of videos: frames of a tile
+    `temporal_overlap`: 4 to 4096; only for VAEs of videos: frames that two tiles share
+    """
+    ...
+
+class _VAELoader(Vae):
+    vae_name: Place
+    VAE: Vae
+def VAELoader(
+    *,
+    vae_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAELoader:
+    """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _VAESave(NodeRef):
+    vae: Place
+    filename_prefix: Place
+def VAESave(
+    *,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'vae/ComfyUI_vae',
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAESave:
+    """Write a VAE by itself, for VAELoader."""
+    ...
+
+class _VPScheduler(Sigmas):
+    steps: Place
+    beta_d: Place
+    beta_min: Place
+    eps_s: Place
+    SIGMAS: Sigmas
+def VPScheduler(
+    *,
+    steps: int | Int = 20,
+    beta_d: float | Float | Int = 19.9,
+    beta_min: float | Float | Int = 0.1,
+    eps_s: float | Float | Int = 0.001,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VPScheduler:
+    """The levels of the VP-SDE (arXiv 2011.13456) at even times.
+
+    `steps`: 1 to 10000; steps from noise to image
+    `beta_d`: 0.0 to 5000.0
+    `beta_min`: 0.0 to 5000.0
+    `eps_s`: 0.0 to 1.0
+    """
+    ...
+
+class _VideoLinearCFGGuidance(Model):
+    model: Place
+    min_cfg: Place
+    MODEL: Model
+def VideoLinearCFGGuidance(
+    *,
+    model: Model,
+    min_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VideoLinearCFGGuidance:
+    """Guidance that grows evenly over the frames of a video (the latents of a batch).
+
+    `min_cfg`: 0.0 to 100.0; the weight of the first frame; the last has the sampler's
+    """
+    ...
+
+class _unCLIPCheckpointLoader_:
+    ckpt_name: Place
+
+class _unCLIPCheckpointLoader_0(Model, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_1(Clip, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_2(Vae, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader_3(ClipVision, _unCLIPCheckpointLoader_): ...
+
+class _unCLIPCheckpointLoader(tuple[_unCLIPCheckpointLoader_0, _unCLIPCheckpointLoader_1, _unCLIPCheckpointLoader_2, _unCLIPCheckpointLoader_3], _unCLIPCheckpointLoader_):
+    node_id: str
+    MODEL: _unCLIPCheckpointLoader_0
+    CLIP: _unCLIPCheckpointLoader_1
+    VAE: _unCLIPCheckpointLoader_2
+    CLIP_VISION: _unCLIPCheckpointLoader_3
+def unCLIPCheckpointLoader(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _unCLIPCheckpointLoader:
+    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
+    ...

@@ -6,21 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from graphflow import (
-    Choice,
-    ClipHandle,
-    Conditioning,
-    GraphFlowError,
-    Image,
-    Latent,
-    Multiline,
-    Problem,
-    Settings,
-    VaeHandle,
-    node,
-)  # fmt: skip
+from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multiline, Problem, Settings, node
 
 from ..devices.environment import numerics
+from ..model.wires import ClipWire, VaeWire  # fmt: skip
 from .scaling import resize
 
 if TYPE_CHECKING:
@@ -41,7 +30,7 @@ METHODS = (
 
 @node("TextEncodeQwenImageEdit", category="advanced/conditioning", version="1", lane="device", environment=numerics)
 def text_encode_qwen_image_edit(
-    settings: Settings, clip: ClipHandle, prompt: _Words, vae: VaeHandle | None = None, image: Image | None = None
+    settings: Settings, clip: ClipWire, prompt: _Words, vae: VaeWire | None = None, image: Image | None = None
 ) -> Conditioning:
     """Encode what is to become of an image, which the text encoder sees; with a VAE it is a reference latent as well.
 
@@ -59,9 +48,9 @@ def text_encode_qwen_image_edit(
 @node("TextEncodeQwenImageEditPlus", category="advanced/conditioning", version="1", lane="device", environment=numerics)
 def text_encode_qwen_image_edit_plus(
     settings: Settings,
-    clip: ClipHandle,
+    clip: ClipWire,
     prompt: _Words,
-    vae: VaeHandle | None = None,
+    vae: VaeWire | None = None,
     image1: Image | None = None,
     image2: Image | None = None,
     image3: Image | None = None,
