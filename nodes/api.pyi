@@ -194,6 +194,71 @@ def CLIPLoader(
     """
     ...
 
+class _CLIPMergeAdd(Clip):
+    clip1: Place
+    clip2: Place
+    CLIP: Clip
+def CLIPMergeAdd(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeAdd:
+    """The sum of two text encoders, weight by weight: one of them is mostly a difference, of CLIPMergeSubtract."""
+    ...
+
+class _CLIPMergeSimple(Clip):
+    clip1: Place
+    clip2: Place
+    ratio: Place
+    CLIP: Clip
+def CLIPMergeSimple(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSimple:
+    """Mix the text encoders of two models of one family; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _CLIPMergeSubtract(Clip):
+    clip1: Place
+    clip2: Place
+    multiplier: Place
+    CLIP: Clip
+def CLIPMergeSubtract(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSubtract:
+    """The difference of two text encoders, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _CLIPSave(NodeRef):
+    clip: Place
+    filename_prefix: Place
+def CLIPSave(
+    *,
+    clip: Clip,
+    filename_prefix: str | Combo | String = 'clip/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPSave:
+    """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
+    ...
+
 class _CLIPSetLastLayer(Clip):
     clip: Place
     stop_at_clip_layer: Place
@@ -328,6 +393,27 @@ def CheckpointLoaderSimple(
 
     A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
     Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    """
+    ...
+
+class _CheckpointSave(NodeRef):
+    model: Place
+    clip: Place
+    vae: Place
+    filename_prefix: Place
+def CheckpointSave(
+    *,
+    model: Model,
+    clip: Clip,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'checkpoints/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CheckpointSave:
+    """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
+
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
+    as another model than this one.
     """
     ...
 
@@ -1988,6 +2074,139 @@ def LoadLatent(
     """Read a latent of the input folder that SaveLatent has written."""
     ...
 
+class _LoraLoader_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoader_0(Model, _LoraLoader_): ...
+
+class _LoraLoader_1(Clip, _LoraLoader_): ...
+
+class _LoraLoader(tuple[_LoraLoader_0, _LoraLoader_1], _LoraLoader_):
+    node_id: str
+    MODEL: _LoraLoader_0
+    CLIP: _LoraLoader_1
+def LoraLoader(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoader:
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+
+    It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
+    refused; where some do not fit, a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypass_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoaderBypass_0(Model, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass_1(Clip, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass(tuple[_LoraLoaderBypass_0, _LoraLoaderBypass_1], _LoraLoaderBypass_):
+    node_id: str
+    MODEL: _LoraLoaderBypass_0
+    CLIP: _LoraLoaderBypass_1
+def LoraLoaderBypass(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypass:
+    """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
+
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypassModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderBypassModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypassModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderModelOnly:
+    """The same for the model alone: what the file holds for text encoders is not used.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraSave(NodeRef):
+    filename_prefix: Place
+    rank: Place
+    lora_type: Place
+    bias_diff: Place
+    model_diff: Place
+    text_encoder_diff: Place
+def LoraSave(
+    *,
+    filename_prefix: str | Combo | String = 'loras/ComfyUI_extracted_lora',
+    rank: int | Int = 8,
+    lora_type: Literal['standard', 'full_diff'] | Combo | String = 'standard',
+    bias_diff: bool | Boolean = True,
+    model_diff: Model | None = None,
+    text_encoder_diff: Clip | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraSave:
+    """Write the difference of two models (ModelMergeSubtract, CLIPMergeSubtract) as a LoRA of a rank.
+
+    `full_diff` keeps the whole difference of each weight. `bias_diff`: differences of biases and norms are kept, too.
+
+    `rank`: 1 to 4096
+    """
+    ...
+
 class _ManualSigmas(Sigmas):
     sigmas: Place
     SIGMAS: Sigmas
@@ -2061,6 +2280,33 @@ def ModelMergeAdd(
     title: str | None = None,
 ) -> _ModelMergeAdd:
     """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
+    ...
+
+class _ModelMergeBlocks(Model):
+    model1: Place
+    model2: Place
+    input: Place
+    middle: Place
+    out: Place
+    MODEL: Model
+def ModelMergeBlocks(
+    *,
+    model1: Model,
+    model2: Model,
+    input: float | Float | Int = 1.0,
+    middle: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeBlocks:
+    """Mix two U-Nets with a share of the first for the blocks going down, the middle, and those going up.
+
+    The last layer counts to `out`, all else (the embeddings of time and sizes) to `input`.
+
+    `input`: 0.0 to 1.0
+    `middle`: 0.0 to 1.0
+    `out`: 0.0 to 1.0
+    """
     ...
 
 class _ModelMergeSimple(Model):
@@ -2200,6 +2446,19 @@ def ModelSamplingSD3(
 
     `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
     """
+    ...
+
+class _ModelSave(NodeRef):
+    model: Place
+    filename_prefix: Place
+def ModelSave(
+    *,
+    model: Model,
+    filename_prefix: str | Combo | String = 'diffusion_models/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSave:
+    """Write a denoiser by itself, for UNETLoader."""
     ...
 
 class _Morphology(Image):
@@ -3600,6 +3859,19 @@ def VAELoader(
     title: str | None = None,
 ) -> _VAELoader:
     """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _VAESave(NodeRef):
+    vae: Place
+    filename_prefix: Place
+def VAESave(
+    *,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'vae/ComfyUI_vae',
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAESave:
+    """Write a VAE by itself, for VAELoader."""
     ...
 
 class _VPScheduler(Sigmas):
