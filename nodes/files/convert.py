@@ -17,6 +17,7 @@ from graphflow import GraphFlowError, Problem
 __all__ = ["Fill", "Place", "Table", "convert", "place_of"]
 
 Shape = tuple[int, ...]
+Form = Literal["same", "transposed", "flat", "swapped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Place:
     """The tensor's name, after the prefix of the part."""
     rows: tuple[int, int] | None = None
     """From and to, along the first axis of the tensor in the file; None: the whole."""
-    form: Literal["same", "transposed", "flat"] = "same"
-    """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one."""
+    form: Form = "same"
+    """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one.
+    `swapped`: the halves of the first axis change places (shift and scale of a modulation)."""
     tied: bool = False
     """Other parameters may use the same tensor (an embedding that is also the last layer)."""
 
@@ -49,7 +51,7 @@ class Fill:
     shape: Shape
     key: str
     rows: tuple[int, int] | None = None
-    form: Literal["same", "transposed", "flat"] = "same"
+    form: Form = "same"
 
 
 def convert(
@@ -122,6 +124,8 @@ def _fits(shape: Shape, found: Shape, place: Place) -> bool:
         found = (end - begin, *found[1:])
     if place.form == "transposed":
         found = found[::-1]
+    if place.form == "swapped" and found and found[0] % 2:
+        return False
     if place.form == "flat":
         return _without_ones(shape) == _without_ones(found)
     return shape == found

@@ -161,6 +161,8 @@ def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
         tensor = tensor[slice(*fill.rows)]
     if fill.form == "transposed":
         tensor = tensor.T
+    if fill.form == "swapped":
+        tensor = tensor.roll(len(tensor) // 2, dims=0)
     return tensor.reshape(fill.shape) if fill.form == "flat" else tensor
 
 

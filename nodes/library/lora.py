@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, ClipHandle, Context, ModelHandle, Range, Settings, node
+from graphflow import Choice, Context, Range, Settings, node
 
 from ..families.check_files import file_check
+from ..model.wires import ClipWire, ModelWire
 from .loaders import folders
 
 _Strength = Annotated[float, Range(-100.0, 100.0, 0.01)]
@@ -24,16 +25,16 @@ def _digest(settings: Settings, lora_name: str, **_: Any) -> str:
 
 
 class Both(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
 
 
 @node("LoraLoader", category="loaders", display_name="Load LoRA", version="1", outside=_digest, check=_CHECK)
 def lora_loader(
     settings: Settings,
     context: Context,
-    model: ModelHandle,
-    clip: ClipHandle,
+    model: ModelWire,
+    clip: ClipWire,
     lora_name: _Lora,
     strength_model: _Strength = 1.0,
     strength_clip: _Strength = 1.0,
@@ -50,8 +51,8 @@ def lora_loader(
 @node("LoraLoaderModelOnly", category="loaders", display_name="Load LoRA (Model)", version="1", outside=_digest,
       check=_CHECK)  # fmt: skip
 def lora_loader_model_only(
-    settings: Settings, context: Context, model: ModelHandle, lora_name: _Lora, strength_model: _Strength = 1.0
-) -> ModelHandle:
+    settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
+) -> ModelWire:
     """The same for the model alone: what the file holds for text encoders is not used."""
     (found,) = _applied(settings, context, lora_name, (model, strength_model), use=_merged)
     return found
@@ -68,8 +69,8 @@ def lora_loader_model_only(
 def lora_loader_bypass(
     settings: Settings,
     context: Context,
-    model: ModelHandle,
-    clip: ClipHandle,
+    model: ModelWire,
+    clip: ClipWire,
     lora_name: _Lora,
     strength_model: _Strength = 1.0,
     strength_clip: _Strength = 1.0,
@@ -85,8 +86,8 @@ def lora_loader_bypass(
 @node("LoraLoaderBypassModelOnly", category="loaders", display_name="Load LoRA (Bypass, Model)", version="1",
       outside=_digest, check=_CHECK)  # fmt: skip
 def lora_loader_bypass_model_only(
-    settings: Settings, context: Context, model: ModelHandle, lora_name: _Lora, strength_model: _Strength = 1.0
-) -> ModelHandle:
+    settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
+) -> ModelWire:
     """The same for the model alone."""
     (found,) = _applied(settings, context, lora_name, (model, strength_model), use=_by_rows)
     return found

@@ -2,22 +2,24 @@
 
 from typing import Annotated, Any
 
-from graphflow import ClipHandle, ModelHandle, Range, node
+from graphflow import Range, node
+
+from ..model.wires import ClipWire, ModelWire
 
 _Ratio = Annotated[float, Range(0.0, 1.0, 0.01)]
 _Factor = Annotated[float, Range(-10.0, 10.0, 0.01)]
 
 
 @node("ModelMergeSimple", category="advanced/model_merging", version="1")
-def model_merge_simple(model1: ModelHandle, model2: ModelHandle, ratio: _Ratio = 1.0) -> ModelHandle:
+def model_merge_simple(model1: ModelWire, model2: ModelWire, ratio: _Ratio = 1.0) -> ModelWire:
     """Mix two models of one family, weight by weight; `ratio` is the share of the first."""
     return _mixed(model1, model2, ratio, 1.0 - ratio, "model2")
 
 
 @node("ModelMergeBlocks", category="advanced/model_merging", version="1")
 def model_merge_blocks(
-    model1: ModelHandle, model2: ModelHandle, input: _Ratio = 1.0, middle: _Ratio = 1.0, out: _Ratio = 1.0
-) -> ModelHandle:
+    model1: ModelWire, model2: ModelWire, input: _Ratio = 1.0, middle: _Ratio = 1.0, out: _Ratio = 1.0
+) -> ModelWire:
     """Mix two U-Nets with a share of the first for the blocks going down, the middle, and those going up.
 
     The last layer counts to `out`, all else (the embeddings of time and sizes) to `input`.
@@ -30,31 +32,31 @@ def model_merge_blocks(
 
 
 @node("ModelMergeAdd", category="advanced/model_merging", version="1")
-def model_merge_add(model1: ModelHandle, model2: ModelHandle) -> ModelHandle:
+def model_merge_add(model1: ModelWire, model2: ModelWire) -> ModelWire:
     """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
     return _mixed(model1, model2, 1.0, 1.0, "model2")
 
 
 @node("ModelMergeSubtract", category="advanced/model_merging", version="1")
-def model_merge_subtract(model1: ModelHandle, model2: ModelHandle, multiplier: _Factor = 1.0) -> ModelHandle:
+def model_merge_subtract(model1: ModelWire, model2: ModelWire, multiplier: _Factor = 1.0) -> ModelWire:
     """The difference of two models, weight by weight, times a number."""
     return _mixed(model1, model2, multiplier, -multiplier, "model2")
 
 
 @node("CLIPMergeSimple", category="advanced/model_merging", version="1")
-def clip_merge_simple(clip1: ClipHandle, clip2: ClipHandle, ratio: _Ratio = 1.0) -> ClipHandle:
+def clip_merge_simple(clip1: ClipWire, clip2: ClipWire, ratio: _Ratio = 1.0) -> ClipWire:
     """Mix the text encoders of two models of one family; `ratio` is the share of the first."""
     return _mixed(clip1, clip2, ratio, 1.0 - ratio, "clip2")
 
 
 @node("CLIPMergeAdd", category="advanced/model_merging", version="1")
-def clip_merge_add(clip1: ClipHandle, clip2: ClipHandle) -> ClipHandle:
+def clip_merge_add(clip1: ClipWire, clip2: ClipWire) -> ClipWire:
     """The sum of two text encoders, weight by weight: one of them is mostly a difference, of CLIPMergeSubtract."""
     return _mixed(clip1, clip2, 1.0, 1.0, "clip2")
 
 
 @node("CLIPMergeSubtract", category="advanced/model_merging", version="1")
-def clip_merge_subtract(clip1: ClipHandle, clip2: ClipHandle, multiplier: _Factor = 1.0) -> ClipHandle:
+def clip_merge_subtract(clip1: ClipWire, clip2: ClipWire, multiplier: _Factor = 1.0) -> ClipWire:
     """The difference of two text encoders, weight by weight, times a number."""
     return _mixed(clip1, clip2, multiplier, -multiplier, "clip2")
 

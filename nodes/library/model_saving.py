@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, BinaryIO
 
-from graphflow import Choice, ClipHandle, Context, ModelHandle, Range, Ui, VaeHandle, node
+from graphflow import Choice, Context, Range, Ui, node
 
 from ..devices.environment import output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
+from ..model.wires import ClipWire, ModelWire, VaeWire
 
 ENDING = ".safetensors"
 
@@ -16,7 +17,7 @@ ENDING = ".safetensors"
 @node("CheckpointSave", category="advanced/model_merging", display_name="Save Checkpoint", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
 def checkpoint_save(
-    model: ModelHandle, clip: ClipHandle, vae: VaeHandle, context: Context, filename_prefix: str = "checkpoints/ComfyUI"
+    model: ModelWire, clip: ClipWire, vae: VaeWire, context: Context, filename_prefix: str = "checkpoints/ComfyUI"
 ) -> Ui:
     """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
 
@@ -28,14 +29,14 @@ def checkpoint_save(
 
 @node("ModelSave", category="advanced/model_merging", display_name="Save Model", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def model_save(model: ModelHandle, context: Context, filename_prefix: str = "diffusion_models/ComfyUI") -> Ui:
+def model_save(model: ModelWire, context: Context, filename_prefix: str = "diffusion_models/ComfyUI") -> Ui:
     """Write a denoiser by itself, for UNETLoader."""
     return _written(context, filename_prefix, (model,), model)
 
 
 @node("CLIPSave", category="advanced/model_merging", display_name="Save CLIP", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def clip_save(clip: ClipHandle, context: Context, filename_prefix: str = "clip/ComfyUI") -> Ui:
+def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/ComfyUI") -> Ui:
     """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
     from ..files.write_model import entries_of
 
@@ -49,7 +50,7 @@ def clip_save(clip: ClipHandle, context: Context, filename_prefix: str = "clip/C
 
 @node("VAESave", category="advanced/model_merging", display_name="Save VAE", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def vae_save(vae: VaeHandle, context: Context, filename_prefix: str = "vae/ComfyUI_vae") -> Ui:
+def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI_vae") -> Ui:
     """Write a VAE by itself, for VAELoader."""
     from ..files.write_model import entries_of
 
@@ -65,8 +66,8 @@ def lora_save(
     rank: Annotated[int, Range(1, 4096)] = 8,
     lora_type: Annotated[str, Choice(("standard", "full_diff"))] = "standard",
     bias_diff: bool = True,
-    model_diff: ModelHandle | None = None,
-    text_encoder_diff: ClipHandle | None = None,
+    model_diff: ModelWire | None = None,
+    text_encoder_diff: ClipWire | None = None,
 ) -> Ui:
     """Write the difference of two models (ModelMergeSubtract, CLIPMergeSubtract) as a LoRA of a rank.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from ..devices.passes import Call, Seat
 from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import Model, ModelHandle
+from ..model.handles import ControlNet, Model, ModelHandle
 from ..model.patch import CallPatch, Patch, RowPatch
 from .guidance import NEGATIVE, Guider, Side, all_sides
 from .regions import Region, region, spread
@@ -149,7 +149,8 @@ class Questions:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
             batch = tuple(replace(entry, negative=True) for entry in batch)
-        where = region(batch, count, *self._shape[-2:], multiple=side.model.latent.multiple)
+        height, width = self._shape[-2:]
+        where = region(batch, count, height, width, multiple=side.model.latent.multiple)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
         entries = [batch[index % len(batch)] for index in range(count)]
@@ -179,8 +180,9 @@ class Questions:
             replace(entry, controls=(replace(control, hint=hints[index % len(hints)][None]),))
             for index, entry in enumerate(entries)
         ]
-        network = control.model.family.net
-        prepared = [network.prepare(control.model.config, entry, shape) for entry in seen]
+        handle = cast(ControlNet, control.model)
+        network = handle.family.net
+        prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
         return _Controlled(control, seen, prepared, self._window(control.window, model))
 
     @staticmethod
@@ -220,7 +222,7 @@ class Questions:
         time = self._time(part.model, level)
         asked = []
         for one in active:
-            handle = one.control.model
+            handle = cast(ControlNet, one.control.model)
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
