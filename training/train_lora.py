@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -87,8 +87,19 @@ def latents_of(vae: nn.Module, each: int) -> tuple[Tensor, list[Sample]]:
     return torch.cat(found), samples
 
 
-def train(minutes: float, target: Path, each: int = 8, batch: int = 24, peak: float = 4e-3) -> None:
-    torch.manual_seed(0)
+def start_from(terms: dict[str, LowRank], file: Path) -> None:
+    """Go on from the terms in a file."""
+    tensors = load_file(file)
+    for name, term in terms.items():
+        module = "lora_unet_" + name.replace(".", "_")
+        term.up.data.copy_(tensors[f"{module}.lora_up.weight"])
+        term.down.data.copy_(tensors[f"{module}.lora_down.weight"])
+
+
+def train(
+    minutes: float, target: Path, go_on: bool = False, each: int = 8, batch: int = 24, peak: float = 4e-3
+) -> None:
+    torch.manual_seed(int(go_on))
     vae, unet = new_vae(), new_unet()
     tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")
     text = new_text_encoder(tokenizer)
@@ -98,10 +109,12 @@ def train(minutes: float, target: Path, each: int = 8, batch: int = 24, peak: fl
     latents, samples = latents_of(vae.eval(), each)
     latents = latents * scale_of(RUNS / "lora", SHIPPED)
     terms = adapted(unet)
+    if go_on:
+        start_from(terms, target)
     parameters = [one for term in terms.values() for one in (term.up, term.down)]
     optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=1e-4, betas=(0.9, 0.99))
     schedule = noise_schedule()
-    weights, rng = weight_of(schedule.alphas_cumprod), random.Random(3)
+    weights, rng = weight_of(schedule.alphas_cumprod), random.Random(3 + go_on)
     began, step, mean = time.monotonic(), 0, 0.0
     while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
@@ -128,9 +141,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--go-on", action="store_true", help="from the terms in the target")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    train(options.minutes, options.target)
+    train(options.minutes, options.target, options.go_on)
 
 
 if __name__ == "__main__":

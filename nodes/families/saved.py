@@ -10,6 +10,8 @@ from graphflow import GraphFlowError, Problem
 from ..files.header import read_header
 from ..files.load import build
 from ..files.write_model import Entry
+from ..model.config import Config
+from ..model.family import Family
 from ..model.handles import Model
 from . import recognise
 
@@ -39,8 +41,7 @@ def check_reads_as(model: Model, path: str) -> None:
         unlike.append("its family")
     else:
         family, config = model.family, found[1].config
-        part = family.parts["denoiser"]
-        if _looks(build(part, config, "denoiser")) != _looks(build(part, model.config, "denoiser")):
+        if _looks(family, config) != _looks(family, model.config):
             unlike.append("the sizes of its network")
         if family.prediction(config).identity() != family.prediction(model.config).identity():
             unlike.append("what it predicts")
@@ -53,6 +54,11 @@ def check_reads_as(model: Model, path: str) -> None:
         ])  # fmt: skip
 
 
-def _looks(network: Any) -> tuple[str, list[int]]:
-    """The layers of a network with their sizes, and the heads of its attentions, which layers do not show."""
+def _looks(family: Family, config: Config) -> tuple[str, list[int]] | None:
+    """The layers of a network with their sizes, and the heads of its attentions, which layers do not show; None where there
+    is no such network."""
+    try:
+        network: Any = build(family.parts["denoiser"], config, "denoiser")
+    except ValueError:
+        return None
     return repr(network), [module.heads for module in network.modules() if hasattr(module, "heads")]

@@ -63,7 +63,7 @@ def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI
 def lora_save(
     context: Context,
     filename_prefix: str = "loras/ComfyUI_extracted_lora",
-    rank: Annotated[int, Range(1, 4096)] = 8,
+    rank: Annotated[int, Range(1, 4096, 1)] = 8,
     lora_type: Annotated[str, Choice(("standard", "full_diff"))] = "standard",
     bias_diff: bool = True,
     model_diff: ModelWire | None = None,
