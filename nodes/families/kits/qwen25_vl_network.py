@@ -33,9 +33,7 @@ LEAST, MOST = 56 * 56, 14 * 14 * 4 * 16384
 def build(config: Config) -> torch.nn.Module:
     """An empty encoder. What it computes for itself (frequencies of positions) is there."""
     stated = plain(config)
-    whole = Qwen2_5_VLConfig(
-        text_config=stated.pop("text"), vision_config=stated.pop("vision", {"depth": 0}), **stated
-    )
+    whole = Qwen2_5_VLConfig(text_config=stated.pop("text"), vision_config=stated.pop("vision", {"depth": 0}), **stated)
     if "vision" in config:
         with torch.device("meta"):
             module: Any = Qwen2_5_VLModel(whole)
