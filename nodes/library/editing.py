@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multiline, Problem, Settings, node
 
 from ..devices.environment import numerics
-from ..model.wires import ClipWire, VaeWire  # fmt: skip
+from ..model.wires import ClipWire, VaeWire
 from .scaling import resize
 
 if TYPE_CHECKING:
@@ -114,14 +114,14 @@ def _sized(image: Tensor, width: int, height: int) -> Tensor:
     return resize(image[:1, ..., :3].movedim(-1, 1), width, height, "area").movedim(1, -1)
 
 
-def _latent(settings: Settings, vae: Any, image: Tensor) -> Tensor:
+def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
     from ..devices.use import open_device
     from ..devices.vae import encode_cut
 
     return encode_cut(open_device(settings), vae, image)
 
 
-def _vision(clip: Any) -> str:
+def _vision(clip: ClipWire) -> str:
     """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
@@ -132,7 +132,7 @@ def _vision(clip: Any) -> str:
     return cast(str, mark)
 
 
-def _encoded(settings: Settings, clip: Any, prompt: str, options: Mapping[str, Any]) -> Conditioning:
+def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
     from ..devices.use import open_device
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
