@@ -188,7 +188,8 @@ def CLIPLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPLoader:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2).
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """
@@ -225,6 +226,25 @@ def CLIPTextEncode(
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
 
     `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    ...
+
+class _CLIPTextEncodeLumina2(Conditioning):
+    system_prompt: Place
+    user_prompt: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeLumina2(
+    *,
+    system_prompt: Literal['superior', 'alignment'] | Combo | String,
+    user_prompt: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeLumina2:
+    """Encode a prompt behind one of the two system prompts that Lumina 2 was trained with.
+
+    `superior` asks for a beautiful image, `alignment` for one that follows the prompt closely.
     """
     ...
 
@@ -2127,7 +2147,7 @@ class _ModelSamplingContinuousEDM(Model):
 def ModelSamplingContinuousEDM(
     *,
     model: Model,
-    sampling: Literal['v_prediction', 'edm', 'eps'] | Combo | String = 'v_prediction',
+    sampling: Literal['v_prediction', 'edm', 'edm_playground_v2.5', 'eps', 'cosmos_rflow'] | Combo | String = 'v_prediction',
     sigma_max: float | Float | Int = 120.0,
     sigma_min: float | Float | Int = 0.002,
     id: str | None = None,
@@ -2148,7 +2168,7 @@ class _ModelSamplingDiscrete(Model):
 def ModelSamplingDiscrete(
     *,
     model: Model,
-    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0'] | Combo | String = 'eps',
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0', 'img_to_img'] | Combo | String = 'eps',
     zsnr: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
@@ -2548,6 +2568,28 @@ def RegexReplace(
     """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
 
     `count`: 0 to 100
+    """
+    ...
+
+class _RenormCFG(Model):
+    model: Place
+    cfg_trunc: Place
+    renorm_cfg: Place
+    MODEL: Model
+def RenormCFG(
+    *,
+    model: Model,
+    cfg_trunc: float | Float | Int = 100.0,
+    renorm_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RenormCFG:
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+
+    0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
+
+    `cfg_trunc`: 0.0 to 100.0
+    `renorm_cfg`: 0.0 to 100.0
     """
     ...
 

@@ -16,10 +16,11 @@ from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
 from .flux import FLUX
 from .kits import clip as clip_kit
-from .kits import language_model
+from .kits import language_model, qwen25_vl
 from .kits import t5 as t5_kit
 from .kits.clip import TextFound
 from .lumina2 import LUMINA2
+from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
@@ -30,6 +31,7 @@ __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 DENOISER = "denoiser"
 FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
     clip_kit.find_any,
+    qwen25_vl.find_any,
     language_model.find_any,
     t5_kit.find_any,
 )
@@ -45,6 +47,7 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
     ("g", "l", "t5"): {"sd3": SD3},
     ("qwen3",): {"": Z_IMAGE},
     ("gemma2",): {"": LUMINA2},
+    ("qwen25vl",): {"": QWEN_IMAGE},
 }
 """Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that no
 other line names."""

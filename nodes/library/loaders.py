@@ -160,7 +160,7 @@ def clip_loader(
     device: _Device = "default",
 ) -> ClipWire:
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
-    (Z-Image), Gemma 2 (Lumina 2), T5.
+    (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """

@@ -1,11 +1,12 @@
 """Nodes of Lumina 2: prompts with its system prompts, and its form of guidance."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from graphflow import Choice, ClipHandle, Conditioning, GraphFlowError, ModelHandle, Multiline, Range, Settings, node
+from graphflow import Choice, Conditioning, GraphFlowError, Multiline, Range, Settings, node
 
 from ..devices.environment import numerics
+from ..model.wires import ClipWire, ModelWire
 
 SYSTEM_PROMPTS = {
     "superior": "You are an assistant designed to generate superior images with the superior degree of image-text alignment "
@@ -34,7 +35,7 @@ def clip_text_encode_lumina2(
     settings: Settings,
     system_prompt: Annotated[str, Choice(tuple(SYSTEM_PROMPTS))],
     user_prompt: Annotated[str, Multiline(words=True)],
-    clip: ClipHandle,
+    clip: ClipWire,
 ) -> Conditioning:
     """Encode a prompt behind one of the two system prompts that Lumina 2 was trained with.
 
@@ -44,12 +45,12 @@ def clip_text_encode_lumina2(
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
 
-    prompt, handle = f"{SYSTEM_PROMPTS[system_prompt]} <Prompt Start> {user_prompt}", cast(Any, clip)
-    return to_wire(encode_prompt(open_device(settings), handle, prompt, {}))
+    prompt = f"{SYSTEM_PROMPTS[system_prompt]} <Prompt Start> {user_prompt}"
+    return to_wire(encode_prompt(open_device(settings), clip, prompt, {}))
 
 
 @node("RenormCFG", category="advanced/model", display_name="RenormCFG", version="1")
-def renorm_cfg(model: ModelHandle, cfg_trunc: _Level = 100.0, renorm_cfg: _Level = 1.0) -> ModelHandle:
+def renorm_cfg(model: ModelWire, cfg_trunc: _Level = 100.0, renorm_cfg: _Level = 1.0) -> ModelWire:
     """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
 
     0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.

@@ -119,12 +119,17 @@ def rescale_cfg(model: ModelWire, multiplier: Annotated[float, Range(0.0, 1.0, 0
     return model.with_patch(RescaleCFG(multiplier))
 
 
-@node("CFGNorm", category="advanced/guidance", version="1")
-def cfg_norm(model: ModelWire, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0) -> Patched:
-    """A guided answer is nowhere longer than the one with the prompt."""
-    from ..patches.guidance import CFGNorm
+@node("CFGNorm", category="advanced/guidance", version="2")
+def cfg_norm(
+    model: ModelWire, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0, pre_cfg: bool = False
+) -> Patched:
+    """A guided answer is nowhere longer than the one with the prompt.
 
-    return Patched(model.with_patch(CFGNorm(strength)))
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
+    """
+    from ..patches.guidance import CFGNorm, NoiseNorm
+
+    return Patched(model.with_patch(NoiseNorm(strength) if pre_cfg else CFGNorm(strength)))
 
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")

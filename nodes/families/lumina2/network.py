@@ -29,8 +29,9 @@ THETA = 10000
 
 def build(config: Config) -> torch.nn.Module:
     """An empty network, from the arguments of its class."""
+    made: Any = Lumina2Transformer2DModel
     with torch.device("meta"):
-        module = Lumina2Transformer2DModel(**plain(config))
+        module: torch.nn.Module = made(**plain(config))
     # A table of positions that the class computes when it is made; `forward` here computes those that it needs.
     module.rope_embedder = Lumina2RotaryPosEmbed(THETA, plain(config)["axes_dim_rope"])
     return module

@@ -26,8 +26,10 @@ LONGEST, LARGEST = 8192, 1024
 
 def build(config: Config) -> torch.nn.Module:
     """An empty network, from the arguments of its class."""
+    made: Any = ZImageTransformer2DModel
     with torch.device("meta"):
-        return ZImageTransformer2DModel(**plain(config), axes_lens=[LONGEST, LARGEST, LARGEST])
+        module: torch.nn.Module = made(**plain(config), axes_lens=[LONGEST, LARGEST, LARGEST])
+    return module
 
 
 @dataclass(frozen=True, eq=False)
