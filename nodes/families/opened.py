@@ -14,6 +14,7 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
+from .chroma import CHROMA
 from .flux import FLUX
 from .kits import clip as clip_kit
 from .kits import language_model, qwen25_vl
@@ -40,7 +41,7 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
     ("l",): {"": SD1, "sd3": SD3},
     ("h",): {"": SD2},
     ("g",): {"": SDXL_REFINER, "sd3": SD3},
-    ("t5",): {"sd3": SD3},
+    ("t5",): {"sd3": SD3, "chroma": CHROMA},
     ("g", "l"): {"": SDXL, "sd3": SD3},
     ("l", "t5"): {"flux": FLUX, "sd3": SD3},
     ("g", "t5"): {"sd3": SD3},

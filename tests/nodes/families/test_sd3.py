@@ -17,6 +17,7 @@ import graphflow as gf
 
 from . import tiny_transformers as t
 
+L, G, T5 = "clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors"
 VARIANTS = {
     "3 medium": {"qk_norm": None, "dual_attention_layers": ()},
     "3.5 large": {"dual_attention_layers": ()},
@@ -97,7 +98,7 @@ def test_an_image_larger_than_the_table_of_places_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    models = t.save_models(tmp_path_factory.mktemp("sd3") / "models")
+    models = t.save_models(tmp_path_factory.mktemp("sd3") / "models", L, T5)
     t.save(models / "text_encoders" / "clip_g.safetensors", t.clip_weights("g"))
     return models
 
@@ -107,9 +108,6 @@ def encoded(models, *names, prompt="a fox", **options):
         clip = open_text_encoders([models / "text_encoders" / name for name in names], engine.settings, "sd3")
         (found,) = encode_prompt(open_device(engine.settings), clip, prompt, options)
         return found
-
-
-L, G, T5 = "clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors"
 
 
 def test_the_clips_stand_side_by_side_and_t5_behind_them(models):

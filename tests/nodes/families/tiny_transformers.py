@@ -75,7 +75,7 @@ def save(path, weights):
 def save_vocabulary(models_folder):
     """T5's vocabulary where users put it, with letters for tokens."""
     folder = models_folder / "tokenizers" / "t5"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.Unigram([(token, -1.0) for token in VOCABULARY], unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -84,24 +84,47 @@ def save_vocabulary(models_folder):
     return folder
 
 
-def save_models(folder, *families, vocabulary=True):
-    """A models folder with the files that ComfyUI's users have of these families: `flux_dev`, `flux_fill`, `sd35` ..."""
-    save(folder / "text_encoders" / "clip_l.safetensors", clip_weights("l"))
-    save(folder / "text_encoders" / "t5xxl_fp16.safetensors", t5_weights())
-    if vocabulary:
-        save_vocabulary(folder)
-    names = {"flux_dev": "flux1-dev", "flux_kontext": "flux1-dev-kontext", "flux_fill": "flux1-fill-dev"}
-    for family in families:
-        if family == "sd35":
-            config, module = transformer("sd3")
-            weights = denoiser_weights("sd3", config, module, "mmdit", PREFIX)
-            for letter in ("l", "g"):
-                weights |= clip_weights(letter, prefix=f"text_encoders.clip_{letter}.transformer.")
-            weights |= t5_weights("text_encoders.t5xxl.transformer.") | vae_weights("first_stage_model.")
-            save(folder / "checkpoints" / "sd3.5_medium_incl_clips_t5xxlfp16.safetensors", weights)
-            continue
-        config, module = transformer("flux", in_channels=384 if family == "flux_fill" else 64)
-        name = f"{names[family]}.safetensors"
-        save(folder / "diffusion_models" / name, denoiser_weights("flux", config, module, "bfl"))
-        save(folder / "vae" / "ae.safetensors", vae_weights())
+def _flux(name, **changes):
+    def write(models):
+        config, module = transformer("flux", **changes)
+        save(models / "diffusion_models" / name, denoiser_weights("flux", config, module, "bfl"))
+
+    return write
+
+
+def _t5(models):
+    save(models / "text_encoders" / "t5xxl_fp16.safetensors", t5_weights())
+    save_vocabulary(models)
+
+
+def _sd35(models):
+    config, module = transformer("sd3")
+    weights = denoiser_weights("sd3", config, module, "mmdit", PREFIX)
+    for letter in ("l", "g"):
+        weights |= clip_weights(letter, prefix=f"text_encoders.clip_{letter}.transformer.")
+    weights |= t5_weights("text_encoders.t5xxl.transformer.") | vae_weights("first_stage_model.")
+    save(models / "checkpoints" / SD35, weights)
+    save_vocabulary(models)
+
+
+SD35 = "sd3.5_medium_incl_clips_t5xxlfp16.safetensors"
+FILES = {
+    **{name: _flux(name) for name in ("flux1-dev.safetensors", "flux1-dev-kontext.safetensors")},
+    "flux1-fill-dev.safetensors": _flux("flux1-fill-dev.safetensors", in_channels=384),
+    "clip_l.safetensors": lambda models: save(models / "text_encoders" / "clip_l.safetensors", clip_weights("l")),
+    "t5xxl_fp16.safetensors": _t5,
+    "ae.safetensors": lambda models: save(models / "vae" / "ae.safetensors", vae_weights()),
+    SD35: _sd35,
+}
+"""The files that ComfyUI's users have of these families -> what writes a small one into a models folder."""
+
+
+def save_named(models, name):
+    FILES[name](models)
+
+
+def save_models(folder, *names):
+    """A models folder with these of `FILES`."""
+    for name in names:
+        save_named(folder, name)
     return folder
