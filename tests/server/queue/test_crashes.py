@@ -100,6 +100,17 @@ def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(pla
     run(check())
 
 
+def test_a_worker_that_takes_longer_to_start_than_its_lease_is_not_killed(place, prompt, run):
+    """A machine under load takes seconds to start Python; the lease begins with the first sign of life."""
+
+    async def check():
+        async with place.queue(lease=0.2, max_crashes=1000) as queue:
+            accepted = await queue.submit(prompt(write="late"))
+            assert (await queue.wait(accepted.prompt_id, 50)).state == "done"
+
+    run(check())
+
+
 def test_a_broken_accelerator_costs_one_prompt_and_the_worker_is_replaced(place, prompt, run):
     """A device-side assertion leaves a process in which nothing on the device works any more."""
 
@@ -132,6 +143,23 @@ def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_a
             log = [event.type for event in await queue.events(accepted.prompt_id)]
             assert log.count("execution_success") == 1 and log[-1] == "execution_success"
         assert place.files() == ["slow after 6 0"]
+
+    run(check())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyDLL(None) has sleep() there")
+def test_a_worker_that_is_stuck_in_c_is_replaced_within_one_lease_and_the_next_prompt_runs(place, prompt, run):
+    async def check():
+        async with place.queue(lease=2.0, max_crashes=1) as queue:
+            first = await queue.submit(prompt(write="first"))
+            assert (await queue.wait(first.prompt_id, 30)).state == "done"
+            began = time.monotonic()
+            stuck = await queue.submit(prompt(misbehave="stuck in C"))
+            good = await queue.submit(prompt(write="good"))
+            failed = await queue.wait(stuck.prompt_id, 30)
+            assert failed.state == "failed" and "no sign of life for 2 s" in failed.error["exception_message"]
+            assert time.monotonic() - began < 2 * 2.0
+            assert (await queue.wait(good.prompt_id, 30)).state == "done"
 
     run(check())
 
