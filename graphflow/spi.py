@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
     from .nodetype.wires import compatible
-    from .values import share
+    from .values import is_reference, share
     from .values.wires import Check, Misfit, in_words
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "FAILED",
     "from_workflow",
     "in_words",
+    "is_reference",
     "inner_context",
     "mended",
     "Message",
@@ -125,7 +126,7 @@ _NAMES = {
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
     "nodetype.wires": "compatible",
-    "values": "share",
+    "values": "is_reference share",
     "values.wires": "Check Misfit in_words",
 }
 """Module -> its names: the imports above, for the moment when a name is used."""

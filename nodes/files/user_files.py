@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from graphflow import Context, GraphFlowError, Problem, Settings
+from graphflow.spi import is_reference
 
 from .prefixes import inside, target_of
 
@@ -40,6 +41,11 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
     """For a Choice of files of the input folder with these endings: it takes `x.png [output]` as well."""
 
     def read(settings: Settings, value: str) -> str | None:
+        if is_reference(value):
+            if value in settings.values:
+                return value
+            raise GraphFlowError([Problem("no_value", "it names a Python value of another program, which is not here",
+                                          hint="run it from the script that made it, or name a file")])  # fmt: skip
         found = _ANNOTATED.fullmatch(value)
         if found is None:
             return None
@@ -63,6 +69,8 @@ def input_path(settings: Settings, name: str) -> Path:
 
 def input_digest(settings: Settings, name: str) -> str:
     """What stands in a fingerprint for the file that a name in the input folder stands for."""
+    if name in settings.values:
+        return name
     try:
         return settings.digests.of(input_path(settings, name))
     except OSError as error:
@@ -89,16 +97,21 @@ def save_numbered(
     A run that is named (`context.claims`) and made again after a crash finds the files it had written already. The
     variants of a sweep get numbers in their order (`context.numbering`), whichever is done first.
     """
+    numbering = context.numbering
+    if numbering is not None:
+        named = numbering.filled(prefix, context.display or context.node_id)
+        if named != prefix:  # the name is the variant's own: no numbers have to keep it apart from the others'
+            prefix, numbering = named, None
     target = target_of(folder, prefix, *size)
     target.parent.mkdir(parents=True, exist_ok=True)
     claims = _claims(context, target.parent)
     if claims is not None:
         target = _first_target(claims / _digest(f"{context.node_id}/{context.call}/{prefix}"), target)
     number = None
-    if context.numbering is not None:
+    if numbering is not None:
         contents = list(contents)
         free = _next_number(target, ending)
-        number = context.numbering.number(context.display or context.node_id, target, ending, free, len(contents))
+        number = numbering.number(context.display or context.node_id, target, ending, free, len(contents))
     saved = []
     for index, content in enumerate(contents):
         context.check_cancelled()
