@@ -161,15 +161,19 @@ def CFGGuider(
 class _CFGNorm(Model):
     model: Place
     strength: Place
+    pre_cfg: Place
     patched_model: Model
 def CFGNorm(
     *,
     model: Model,
     strength: float | Float | Int = 1.0,
+    pre_cfg: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
 ) -> _CFGNorm:
     """A guided answer is nowhere longer than the one with the prompt.
+
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
 
     `strength`: 0.0 to 100.0
     """
@@ -636,6 +640,30 @@ def EmptyLatentImage(
     """
     ...
 
+class _EmptyQwenImageLayeredLatentImage(Latent):
+    width: Place
+    height: Place
+    layers: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyQwenImageLayeredLatentImage(
+    *,
+    width: int | Int = 640,
+    height: int | Int = 640,
+    layers: int | Int = 3,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyQwenImageLayeredLatentImage:
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `layers`: 0 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
 class _EmptySD3LatentImage(Latent):
     width: Place
     height: Place
@@ -759,6 +787,36 @@ def Flux2Scheduler(
     `steps`: 1 to 4096
     `width`: 16 to 16384
     `height`: 16 to 16384
+    """
+    ...
+
+class _FluxKontextImageScale(Image):
+    image: Place
+    IMAGE: Image
+def FluxKontextImageScale(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextImageScale:
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    ...
+
+class _FluxKontextMultiReferenceLatentMethod(Conditioning):
+    conditioning: Place
+    reference_latents_method: Place
+    CONDITIONING: Conditioning
+def FluxKontextMultiReferenceLatentMethod(
+    *,
+    conditioning: Conditioning,
+    reference_latents_method: Literal['offset', 'index', 'uxo/uno', 'index_timestep_zero', 'index_timestep_zero_isolated', 'index_timestep_zero_text_start'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextMultiReferenceLatentMethod:
+    """Where reference images stand for an editing model; without this node as it was trained.
+
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
+    layers, and as images without noise.
     """
     ...
 
@@ -1779,6 +1837,27 @@ def LatentCut(
     """
     ...
 
+class _LatentCutToBatch(Latent):
+    samples: Place
+    dim: Place
+    slice_size: Place
+    LATENT: Latent
+def LatentCutToBatch(
+    *,
+    samples: Latent,
+    dim: Literal['t', 'x', 'y'] | Combo | String,
+    slice_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCutToBatch:
+    """A latent in slices of some frames, columns or rows, as a batch; what is left over at the end is dropped.
+
+    A latent without frames is not cut by `t`. The layers of Qwen-Image-Layered are frames.
+
+    `slice_size`: 1 to 16384
+    """
+    ...
+
 class _LatentFlip(Latent):
     samples: Place
     flip_method: Place
@@ -2490,6 +2569,20 @@ def RebatchLatents(
 
     `batch_size`: 1 to 4096
     """
+    ...
+
+class _ReferenceLatent(Conditioning):
+    conditioning: Place
+    latent: Place
+    CONDITIONING: Conditioning
+def ReferenceLatent(
+    *,
+    conditioning: Conditioning,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ReferenceLatent:
+    """One more image, as a latent, that an editing model sees beside the one that it makes."""
     ...
 
 class _RegexExtract(String):
@@ -3474,6 +3567,52 @@ def StringTrim(
     title: str | None = None,
 ) -> _StringTrim:
     """A text without the white space at its ends, or at one of them."""
+    ...
+
+class _TextEncodeQwenImageEdit(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEdit(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEdit:
+    """Encode what is to become of an image, which the text encoder sees; with a VAE it is a reference latent as well.
+
+    The image is brought to about a million pixels. Without one this is CLIPTextEncode.
+    """
+    ...
+
+class _TextEncodeQwenImageEditPlus(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image1: Place
+    image2: Place
+    image3: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEditPlus(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image1: Image | None = None,
+    image2: Image | None = None,
+    image3: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEditPlus:
+    """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
+
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    """
     ...
 
 class _ThresholdMask(Mask):
