@@ -110,7 +110,7 @@ def in_model_unit(model, latent):
 @pytest.mark.parametrize("variant", ["", "Edit 2511"])
 def test_equal_tensors_in_give_what_the_class_of_diffusers_gives(variant, references, tmp_path, settings):
     model, x, text = model_of(variant, tmp_path, settings), noise(16, 1, 8, 12), noise(5, t.WIDTH, seed=2)
-    images = [noise(16, 1, 6 + 4 * number, 10, seed=3 + number) for number in range(references)]
+    images = [noise(16, 1, 8 + 4 * number, 12 - 4 * number, seed=3 + number) for number in range(references)]
     tokens = [packed(x), *(packed(in_model_unit(model, image)) for image in images)]
     shapes = [(1, one.shape[2] // 2, one.shape[3] // 2) for one in (x, *images)]
     own = t.denoiser(variant)
