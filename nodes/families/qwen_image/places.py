@@ -1,9 +1,9 @@
 """Where the tokens of Qwen-Image stand: their places in layers, rows and columns, and how these turn queries and keys.
 
-Each image has the middle of its rows and columns at 0 (of an odd number the one in the middle); the latent is layer 0, references are the layers behind it, or -1
-for Layered. The text stands on the diagonal, behind the latent (arXiv 2508.02324, section 2.4). ComfyUI has it there, and
-images are to be the same; the class of diffusers has it behind the largest of all images, and the middle of an odd number
-one further.
+Each image has the middle of its rows and columns at 0 (of an odd number the one in the middle). The latent is layer 0;
+references are the layers behind it, or -1 for Layered. The text stands on the diagonal, behind the latent (arXiv
+2508.02324, section 2.4). ComfyUI has it there, and images are to be the same; the class of diffusers has it behind the
+largest of all images, and the middle of an odd number one further.
 """
 
 from __future__ import annotations
