@@ -6,17 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from graphflow import (
-    Choice,
-    Conditioning,
-    GraphFlowError,
-    Image,
-    Latent,
-    Multiline,
-    Problem,
-    Settings,
-    node,
-)  # fmt: skip
+from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multiline, Problem, Settings, node
 
 from ..devices.environment import numerics
 from ..model.wires import ClipWire, VaeWire
