@@ -15,6 +15,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLTextModel,
     Qwen2_5_VLVisionRotaryEmbedding,
 )
+from transformers.vision_utils import get_vision_window_index
 
 from graphflow import GraphFlowError, Problem
 
@@ -89,15 +90,24 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
         else:
             spread.append(token)
     tokens = torch.tensor([spread], device=device)
-    found = module(
-        input_ids=tokens,
-        attention_mask=torch.ones_like(tokens),
-        pixel_values=torch.cat([patches for patches, _ in seen]).to(device),
-        image_grid_thw=torch.tensor([[1, *grid] for _, grid in seen], device=device),
-        mm_token_type_ids=(tokens == config.image_token_id).int(),
-        use_cache=False,
-    )
+    is_image = tokens == config.image_token_id
+    grid = torch.tensor([[1, *sides] for _, sides in seen], device=device)
+    embedded = module.language_model.embed_tokens(tokens)
+    embedded[is_image] = _image_states(module, config, torch.cat([patches for patches, _ in seen]).to(device), grid)
+    places, _ = module.get_rope_index(tokens, mm_token_type_ids=is_image.int(), image_grid_thw=grid)
+    found = module.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)
     return _out(found.last_hidden_state)
+
+
+def _image_states(module: Any, config: Config, patches: Tensor, grid: Tensor) -> Tensor:
+    """The states of all images, [n, D], in the order in which the vision tower's windows see them.
+
+    ComfyUI hands them on in this order, and images are to be the same; the class of transformers puts them back into rows.
+    """
+    vision = config.vision
+    states: Tensor = torch.cat(module.get_image_features(patches, grid).pooler_output)
+    order, _ = get_vision_window_index(grid, vision.spatial_merge_size, vision.window_size, vision.patch_size)
+    return states[order.to(states.device)]
 
 
 def patches_of(image: Tensor, config: Config) -> tuple[Tensor, tuple[int, int]]:

@@ -1,7 +1,9 @@
 """Where the tokens of Qwen-Image stand: their places in layers, rows and columns, and how these turn queries and keys.
 
-Each image has the middle of its rows and columns at 0; the latent is layer 0, references are the layers behind it, or -1
-for Layered. The text stands on the diagonal, behind the images (arXiv 2508.02324, section 2.4).
+Each image has the middle of its rows and columns at 0 (of an odd number the one in the middle). The latent is layer 0;
+references are the layers behind it, or -1 for Layered. The text stands on the diagonal, behind the latent (arXiv
+2508.02324, section 2.4). ComfyUI has it there, and images are to be the same; the class of diffusers has it behind the
+largest of all images, and the middle of an odd number one further.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def places_of(shapes: Sequence[tuple[int, ...]], patch: int, layered: bool) -> P
         Grid(-1 if layered and number else number, frames, height // patch, width // patch)
         for number, (_, frames, height, width) in enumerate(shapes)
     )
-    words = max(max(grid.height // 2, grid.width // 2) for grid in grids)
+    words = max(grids[0].height // 2, grids[0].width // 2)
     return Places(grids, max(words, grids[0].frames) if layered else words)
 
 
@@ -86,8 +88,8 @@ def _turns(axes: tuple[int, ...], places: Places, text: int, device: torch.devic
 def _cells(grid: Grid) -> Tensor:
     """[n, 3]: layer, row, column."""
     layers = torch.arange(grid.layer, grid.layer + grid.frames)
-    rows = torch.arange(grid.height) - (grid.height - grid.height // 2)
-    columns = torch.arange(grid.width) - (grid.width - grid.width // 2)
+    rows = torch.arange(grid.height) - grid.height // 2
+    columns = torch.arange(grid.width) - grid.width // 2
     return torch.cartesian_prod(layers, rows, columns)
 
 

@@ -110,7 +110,7 @@ def in_model_unit(model, latent):
 @pytest.mark.parametrize("variant", ["", "Edit 2511"])
 def test_equal_tensors_in_give_what_the_class_of_diffusers_gives(variant, references, tmp_path, settings):
     model, x, text = model_of(variant, tmp_path, settings), noise(16, 1, 8, 12), noise(5, t.WIDTH, seed=2)
-    images = [noise(16, 1, 6 + 4 * number, 10, seed=3 + number) for number in range(references)]
+    images = [noise(16, 1, 8 + 4 * number, 12 - 4 * number, seed=3 + number) for number in range(references)]
     tokens = [packed(x), *(packed(in_model_unit(model, image)) for image in images)]
     shapes = [(1, one.shape[2] // 2, one.shape[3] // 2) for one in (x, *images)]
     own = t.denoiser(variant)
@@ -142,7 +142,7 @@ def test_the_conditioning_states_whether_reference_images_are_asked_about_at_tim
     assert torch.equal(asked(plain, entry[None], x), asked(edit, entry["index"], x))
     assert torch.equal(asked(edit, entry[None], x), asked(plain, zero, x))
     assert not torch.equal(asked(plain, entry[None], x), asked(plain, zero, x))
-    with pytest.raises(gf.GraphFlowError, match=r"cannot place reference images by 'offset'.*index_timestep_zero"):
+    with pytest.raises(gf.GraphFlowError, match="cannot place reference images by 'offset'"):
         asked(plain, Entry(text=text, references=(image,), reference_method="offset"), x)
 
 
@@ -244,7 +244,7 @@ def test_images_stand_in_a_text_as_in_the_class_of_transformers():
     own = tiny.filled(Qwen2_5_VLModel(Qwen2_5_VLConfig(**named)), "qwen25vl")
     module = t.qwen25_vl_network.build(Config(stated))
     module.load_state_dict(own.state_dict(), assign=True)
-    images = [torch.rand(56, 84, 3), torch.rand(112, 56, 3)]
+    images = [torch.rand(56, 84, 3), torch.rand(112, 56, 3)]  # one window each, so that their order is that of rows
     found = states(module, Config(stated), [7, 151652, 151655, 151653, 8, 151652, 151655, 151653, 9], images)
     seen = [patches_of(image, Config(stated)) for image in images]
     ids = torch.tensor([[7, 151652, *[151655] * 6, 151653, 8, 151652, *[151655] * 8, 151653, 9]])
@@ -253,7 +253,7 @@ def test_images_stand_in_a_text_as_in_the_class_of_transformers():
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=torch.cat([patches for patches, _ in seen]),
             image_grid_thw=torch.tensor([[1, *grid] for _, grid in seen]), mm_token_type_ids=(ids == 151655).int(),
         ).last_hidden_state[0]  # fmt: skip
-    assert torch.equal(found, want)
+    torch.testing.assert_close(found, want)
 
 
 def test_an_encoder_without_a_vision_tower_encodes_text_and_refuses_images(tmp_path, settings):

@@ -11,7 +11,7 @@ from graphflow.formats.object_info import describe
 FIELD = json.loads((Path(__file__).parents[2] / "data" / "editor" / "object_info.json").read_text(encoding="utf-8"))
 """The field's own descriptions."""
 REGISTRY = gf.Registry.installed()
-MORE = {"sampler_name", "type"}
+MORE = {"sampler_name", "type", "reference_latents_method"}
 """Choices of which later versions of the field have more."""
 FILES = {
     "ckpt_name",
@@ -27,7 +27,7 @@ FILES = {
     "folder",
 }
 """Choices of what the folders hold."""
-LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"]}
+LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"], "CFGNorm": ["pre_cfg"]}
 """Inputs that only later versions of the field have."""
 STAND_INS = {"Flux2Scheduler", "ManualSigmas"}
 """Node types whose descriptions there are made up for tests of the editor."""
