@@ -14,7 +14,7 @@ from typing import Literal
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["Fill", "Place", "Table", "convert"]
+__all__ = ["Fill", "Place", "Table", "convert", "place_of"]
 
 Shape = tuple[int, ...]
 Form = Literal["same", "transposed", "flat", "swapped"]
@@ -75,7 +75,7 @@ def convert(
     misshapen: list[str] = []
     used: dict[str, list[tuple[int, int, str, bool]]] = {}
     for parameter, shape in parameters.items():
-        place = _place(table, parameter)
+        place = place_of(table, parameter)
         key = prefix + place.key if place is not None else parameter
         if place is None or key not in tensors:
             if not _matches(parameter, optional):
@@ -101,7 +101,8 @@ def convert(
     return tuple(fills)
 
 
-def _place(table: Table, parameter: str) -> Place | None:
+def place_of(table: Table, parameter: str) -> Place | None:
+    """Where a table states that a parameter lies; None where it names neither it nor a module around it."""
     name, rest = parameter, ""
     while True:
         found = table.get(name)

@@ -6,21 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from graphflow import (
-    Choice,
-    ClipHandle,
-    Conditioning,
-    GraphFlowError,
-    Image,
-    Latent,
-    Multiline,
-    Problem,
-    Settings,
-    VaeHandle,
-    node,
-)  # fmt: skip
+from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multiline, Problem, Settings, node
 
 from ..devices.environment import numerics
+from ..model.wires import ClipWire, VaeWire
 from .scaling import resize
 
 if TYPE_CHECKING:
@@ -41,7 +30,7 @@ METHODS = (
 
 @node("TextEncodeQwenImageEdit", category="advanced/conditioning", version="1", lane="device", environment=numerics)
 def text_encode_qwen_image_edit(
-    settings: Settings, clip: ClipHandle, prompt: _Words, vae: VaeHandle | None = None, image: Image | None = None
+    settings: Settings, clip: ClipWire, prompt: _Words, vae: VaeWire | None = None, image: Image | None = None
 ) -> Conditioning:
     """Encode what is to become of an image, which the text encoder sees; with a VAE it is a reference latent as well.
 
@@ -59,9 +48,9 @@ def text_encode_qwen_image_edit(
 @node("TextEncodeQwenImageEditPlus", category="advanced/conditioning", version="1", lane="device", environment=numerics)
 def text_encode_qwen_image_edit_plus(
     settings: Settings,
-    clip: ClipHandle,
+    clip: ClipWire,
     prompt: _Words,
-    vae: VaeHandle | None = None,
+    vae: VaeWire | None = None,
     image1: Image | None = None,
     image2: Image | None = None,
     image3: Image | None = None,
@@ -125,14 +114,14 @@ def _sized(image: Tensor, width: int, height: int) -> Tensor:
     return resize(image[:1, ..., :3].movedim(-1, 1), width, height, "area").movedim(1, -1)
 
 
-def _latent(settings: Settings, vae: Any, image: Tensor) -> Tensor:
+def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
     from ..devices.use import open_device
     from ..devices.vae import encode_cut
 
     return encode_cut(open_device(settings), vae, image)
 
 
-def _vision(clip: Any) -> str:
+def _vision(clip: ClipWire) -> str:
     """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
@@ -143,7 +132,7 @@ def _vision(clip: Any) -> str:
     return cast(str, mark)
 
 
-def _encoded(settings: Settings, clip: Any, prompt: str, options: Mapping[str, Any]) -> Conditioning:
+def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
     from ..devices.use import open_device
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire

@@ -57,7 +57,7 @@ FLUX = Family(
             title="transformer",
             unused=("__index_timestep_zero__",),
         ),
-        "text.l": clip.part_of("l"),
+        "text.l": clip.part_of("l", "transformers", "text_encoders.clip_l.transformer."),
         "text.t5": t5.PART,
     },
     latent=latent_format,

@@ -33,6 +33,8 @@ class Kind:
     is_it: Callable[[Mapping[str, Shape]], bool]
     constants: Mapping[str, Any]
     """Arguments that no shape shows: those of the published models."""
+    saved: tuple[str, str] = ("", "")
+    """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came from."""
 
 
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
@@ -43,6 +45,7 @@ KINDS: Mapping[str, Kind] = {
         in_checkpoint="qwen3_",
         is_it=lambda shapes: _Q_NORM in shapes and _AFTER not in shapes,
         constants={"rope_theta": 1e6, "rms_norm_eps": 1e-6},
+        saved=("transformers", "text_encoders.qwen3_4b.transformer.model."),
     ),
     "gemma2": Kind(
         title="text encoder Gemma 2",
@@ -60,6 +63,7 @@ def part_of(kind: str) -> Part:
         layouts={"transformers": lambda config: {"": ""}},
         title=KINDS[kind].title,
         unused=("*rotary_emb.inv_freq", "lm_head.*", "spiece_model", "tokenizer_json"),
+        saved=KINDS[kind].saved,
     )
 
 

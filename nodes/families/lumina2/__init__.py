@@ -110,6 +110,7 @@ LUMINA2 = Family(
             layouts={"original": _original, "diffusers": lambda config: {"": ""}},
             title="transformer",
             unused=("norm_final.weight",),
+            saved=("original", "model.diffusion_model."),
         ),
         ENCODER: language_model.part_of("gemma2"),
     },

@@ -47,8 +47,8 @@ SD3 = Family(
     recognise=_recognise,
     parts={
         "denoiser": Part(build=f"{__name__}.network:build", layouts=layout.LAYOUTS, title="transformer"),
-        "text.l": clip.part_of("l"),
-        "text.g": clip.part_of("g"),
+        "text.l": clip.part_of("l", "transformers", "text_encoders.clip_l.transformer."),
+        "text.g": clip.part_of("g", "transformers", "text_encoders.clip_g.transformer."),
         "text.t5": t5.PART,
     },
     latent=latent_format,

@@ -87,6 +87,7 @@ Z_IMAGE = Family(
             layouts={"original": _original, "diffusers": lambda config: {"": ""}},
             title="transformer",
             unused=("norm_final.weight",),
+            saved=("original", "model.diffusion_model."),
         ),
         ENCODER: language_model.part_of("qwen3"),
     },

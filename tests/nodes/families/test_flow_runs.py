@@ -111,6 +111,74 @@ def test_the_vae_of_16_channels_is_that_of_diffusers(models, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_draws_nearly_the_same_image(family, models):
+    exact = run(models, workflow(family))["9"].outputs["IMAGE"]
+    result = run(models, workflow(family), dtype="bfloat16")
+    found = result["9"].outputs["IMAGE"]
+    assert not torch.equal(found, exact) and (found - exact).abs().mean() < 0.05
+    assert {event.format for event in result.models if event.part != "vae"} == {"bfloat16"}
+
+
+LORAS = {
+    "z_image": {"diffusion_model": "layers.0.attention.qkv", "transformer": "layers.1.attention.to_q"},
+    "lumina2": {"diffusion_model": "layers.0.attention.qkv", "transformer": "layers.1.attn.to_q"},
+}
+"""Names that trainers write: those of the original code, and those of diffusers."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_by_either_names_adds_its_product_to_the_weights(family, models, tmp_path):
+    own, fused = t.DENOISERS[family]().state_dict(), t.original(t.DENOISERS[family]())
+    changes = {}
+    for prefix, module in LORAS[family].items():
+        rows, columns = (fused if prefix == "diffusion_model" else own)[f"{module}.weight"].shape
+        numbers = torch.Generator().manual_seed(len(changes))
+        changes[f"{prefix}.{module}.lora_A.weight"] = torch.randn(2, columns, generator=numbers) / 10
+        changes[f"{prefix}.{module}.lora_B.weight"] = torch.randn(rows, 2, generator=numbers) / 10
+    (tmp_path / "models" / "loras").mkdir(parents=True)
+    save_file(changes, tmp_path / "models" / "loras" / "lora.safetensors")
+    nodes = workflow(family).to_json()
+    name = nodes["1"]["inputs"]["unet_name"]
+    nodes["l"] = {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["1", 0], "lora_name": "lora.safetensors"}}
+    nodes["4"]["inputs"]["model"] = ["l", 0]
+    settings = {"models": (models, tmp_path / "models"), "output_dir": tmp_path, "temp_dir": tmp_path}
+    with gf.Engine(settings=gf.Settings(**settings), cache=gf.Cache(memory=0)) as engine:
+        found = engine.run(gf.Workflow.from_json(nodes), targets=["8"])["8"].outputs["LATENT"]["samples"]
+    # The same changes made to the weights of the file.
+    other = tmp_path / "merged" / "diffusion_models" / name
+    other.parent.mkdir(parents=True)
+    for prefix, module in LORAS[family].items():
+        delta = changes[f"{prefix}.{module}.lora_B.weight"] @ changes[f"{prefix}.{module}.lora_A.weight"]
+        if prefix == "transformer":  # the first rows of the fused tensor
+            module = module.replace("attn", "attention").replace("to_q", "qkv")
+            delta = torch.nn.functional.pad(delta, (0, 0, 0, len(fused[f"{module}.weight"]) - len(delta)))
+        fused[f"{module}.weight"] = fused[f"{module}.weight"].float() + delta
+    save_file(fused, other)
+    with gf.Engine(
+        settings=gf.Settings(**{**settings, "models": (tmp_path / "merged", models)}), cache=gf.Cache(memory=0)
+    ) as engine:
+        want = engine.run(workflow(family), targets=["8"])["8"].outputs["LATENT"]["samples"]
+    plain = run(models, workflow(family))["8"].outputs["LATENT"]["samples"]
+    assert (found - want).abs().max() < 1e-3 * want.std() < (found - plain).abs().max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_denoiser_is_saved_in_the_original_layout(family, models, tmp_path):
+    nodes = {
+        "1": workflow(family).to_json()["1"],
+        "2": {"class_type": "ModelSave", "inputs": {"model": ["1", 0], "filename_prefix": "mine"}},
+    }
+    settings = gf.Settings(models=(models,), output_dir=tmp_path, temp_dir=tmp_path)
+    with gf.Engine(settings=settings) as engine:
+        engine.run(gf.Workflow.from_json(nodes))
+    (path,) = tmp_path.rglob("mine*.safetensors")
+    want = t.prefixed("model.diffusion_model.", t.original(t.DENOISERS[family]()))
+    del want["model.diffusion_model.norm_final.weight"]
+    have = load_file(path)
+    assert have.keys() == want.keys() and all(torch.equal(have[name].half(), want[name]) for name in want)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_another_seed_loads_no_text_encoder(family, models, tmp_path):
     cache = gf.Cache(tmp_path / "cache")
     first = run(models, workflow(family), cache=cache)
