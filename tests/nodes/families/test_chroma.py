@@ -1,0 +1,47 @@
+"""Chroma from the layouts of its files, asked as diffusers asks it."""
+
+import pytest
+import torch
+from diffusers import FluxPipeline
+from graphflow_nodes.families import chroma, recognise
+from graphflow_nodes.families.chroma import network
+from graphflow_nodes.files.header import read_header
+from graphflow_nodes.files.load import load_part
+from graphflow_nodes.model.config import Config
+from graphflow_nodes.model.entry import Ask, Entry
+from graphflow_nodes.model.handles import Model, Source
+from graphflow_nodes.model.prediction import FluxFlow
+
+from . import tiny as t
+from .tiny_transformers import save
+
+CONFIG = Config(
+    in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=32,
+    axes_dims_rope=(4, 14, 14), approximator_num_channels=64, approximator_hidden_dim=32, approximator_layers=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix"), [("original", ""), ("original", "model.diffusion_model."), ("diffusers", "")]
+)
+def test_every_layout_of_a_file_answers_as_the_module_it_was_written_from(tmp_path, layout, prefix):
+    module = t.filled(network.build(CONFIG), "chroma")
+    file = save(tmp_path / "a.safetensors", t.written(module, chroma.LAYOUTS[layout](CONFIG), prefix))
+    family, found = recognise(read_header(file))
+    assert family is chroma.CHROMA and family.prediction(found.config) == FluxFlow(1.15)
+    place = found.parts["denoiser"]
+    model = Model(family, (("denoiser", Source(str(file), "", *place)),), found.config)
+    generator = torch.Generator().manual_seed(0)
+    x, text = torch.randn(16, 8, 12, generator=generator), torch.randn(5, 32, generator=generator)
+    entry = Entry(text=text)
+    ask = Ask(x, 0.7, 0.0, 0.7, entry)
+    row = network.row(found.config, ask, network.prepare(found.config, entry, tuple(x.shape)))
+    stacked = {name: one[None] for name, one in row.stacked.items()}
+    got = network.forward(load_part(model, "denoiser", torch.float32), stacked, row.common, {})["out"]
+    with torch.no_grad():
+        out = module(
+            hidden_states=FluxPipeline._pack_latents(x[None], 1, 16, 8, 12), encoder_hidden_states=text[None],
+            timestep=torch.tensor([0.7]), txt_ids=torch.zeros(5, 3),
+            img_ids=FluxPipeline._prepare_latent_image_ids(1, 4, 6, torch.device("cpu"), torch.float32),
+        ).sample  # fmt: skip
+    torch.testing.assert_close(got, FluxPipeline._unpack_latents(out, 64, 96, 8), rtol=0, atol=1e-5)
