@@ -15,8 +15,11 @@ from typing import Any
 __all__ = [
     "Suggestions",
     "GraphFlowError",
+    "InvalidNode",
     "InvalidWorkflow",
     "NodeFailed",
+    "TimedOut",
+    "UnknownName",
     "CacheWarning",
     "Cancelled",
     "Problem",
@@ -70,8 +73,20 @@ class InvalidWorkflow(GraphFlowError):
     """The workflow, or the call, is wrong: nothing has run."""
 
 
+class UnknownName(InvalidWorkflow, KeyError, AttributeError):
+    """There is nothing of this name: a node, a node type, an input, a result. One error wherever a name is looked up, so it
+    is a KeyError and an AttributeError as well."""
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class InvalidNode(GraphFlowError, TypeError):
+    """A function is declared wrongly as a node: an input without an annotation, a type that no link carries."""
+
+
 class NodeFailed(GraphFlowError):
-    """A node raised while it ran; what was done before it is kept in the cache."""
+    """A node raised while it ran; what was done before it is kept in the cache. `__cause__` is what the first one raised."""
 
 
 class Cancelled(GraphFlowError):
@@ -79,6 +94,16 @@ class Cancelled(GraphFlowError):
 
     def __init__(self) -> None:
         super().__init__([Problem("cancelled", "the run was cancelled")])
+
+
+class TimedOut(Cancelled, TimeoutError):
+    """The run took longer than it was given, and was cancelled. What it had done is in the cache."""
+
+    def __init__(self, seconds: float) -> None:
+        text = f"the run was cancelled because it took longer than {seconds:g} s"
+        GraphFlowError.__init__(
+            self, [Problem("timed_out", text, hint="what is done is cached: run it again to go on")]
+        )
 
 
 class CacheWarning(UserWarning):

@@ -16,11 +16,14 @@ from ..nodetype.node import NodeType
 from ..nodetype.wires import compatible
 from ..problem import GraphFlowError, Problem, show, with_article
 from ..settings import Settings
+from ..values import is_reference
+from ..values.wires import from_python
 from .literals import Choices, Report, canonical_literal
 
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
 
 _NONE: frozenset[str] = frozenset()
+NO_VALUE = "it names a Python value of another program, which is not here"
 
 
 @dataclass(slots=True)
@@ -174,6 +177,11 @@ class Binder:
                 elif self._exists(link, item, report):
                     links[name] = link
                 continue
+            if is_reference(value) and item.type not in WIDGETS:
+                found = self._value(value, item, report)
+                if found is not None:
+                    literals[name] = found
+                continue
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
                 literals[name] = value
                 continue
@@ -192,6 +200,17 @@ class Binder:
         if kind.check is not None and len(self.problems) == before:
             self._ask(kind, literals, links, report)
         return Bound(node_id, kind, literals, links, declared, lazy, every)
+
+    def _value(self, reference: str, item: Input, report: Report) -> Any:
+        """The Python value that an input names, as its wire carries it."""
+        if reference not in self._settings.values:
+            report("no_value", NO_VALUE, item.name, "run it from the script that made it, or set the input anew")
+            return None
+        try:
+            return from_python(item.type, self._settings.values[reference])
+        except (TypeError, ValueError) as error:
+            report("not_a_value", str(error), item.name)
+            return None
 
     def _ask(self, kind: NodeType, literals: dict[str, Any], links: dict[str, Link], report: Report) -> None:
         """Let the node type check itself."""

@@ -80,6 +80,11 @@ class Run:
         self.cached: dict[str, None] = {}
         self.problems = self._reports.problems
 
+    @property
+    def cause(self) -> BaseException | None:
+        """The first thing that a node raised."""
+        return self._reports.cause
+
     def execute(self, wanted: Iterable[str]) -> None:
         """Run until all wanted nodes are done or cannot be. Raises Cancelled."""
         wanted = list(wanted)

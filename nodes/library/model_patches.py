@@ -5,7 +5,6 @@ from typing import Annotated, NamedTuple
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, Problem, Range, node
 
-from ..model.handles import Model
 from ..model.wires import ModelWire
 
 _Shift = Annotated[
@@ -119,12 +118,17 @@ def rescale_cfg(model: ModelWire, multiplier: Annotated[float, Range(0.0, 1.0, 0
     return model.with_patch(RescaleCFG(multiplier))
 
 
-@node("CFGNorm", category="advanced/guidance", version="1")
-def cfg_norm(model: ModelWire, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0) -> Patched:
-    """A guided answer is nowhere longer than the one with the prompt."""
-    from ..patches.guidance import CFGNorm
+@node("CFGNorm", category="advanced/guidance", version="2")
+def cfg_norm(
+    model: ModelWire, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0, pre_cfg: bool = False
+) -> Patched:
+    """A guided answer is nowhere longer than the one with the prompt.
 
-    return Patched(model.with_patch(CFGNorm(strength)))
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
+    """
+    from ..patches.guidance import CFGNorm, NoiseNorm
+
+    return Patched(model.with_patch(NoiseNorm(strength) if pre_cfg else CFGNorm(strength)))
 
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")
@@ -152,32 +156,3 @@ def perturbed_attention_guidance(model: ModelWire, scale: Annotated[float, Range
     patch = PerturbedAttention(scale)
     check_port(model, patch.where, "PerturbedAttentionGuidance")
     return model.with_patch(patch)
-
-
-@node("ModelMergeSimple", category="advanced/model_merging", version="1")
-def model_merge_simple(
-    model1: ModelWire, model2: ModelWire, ratio: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0
-) -> ModelWire:
-    """Mix two models of one family, weight by weight; `ratio` is the share of the first."""
-    return _mixed(model1, model2, ratio, 1.0 - ratio)
-
-
-@node("ModelMergeAdd", category="advanced/model_merging", version="1")
-def model_merge_add(model1: ModelWire, model2: ModelWire) -> ModelWire:
-    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
-    return _mixed(model1, model2, 1.0, 1.0)
-
-
-@node("ModelMergeSubtract", category="advanced/model_merging", version="1")
-def model_merge_subtract(
-    model1: ModelWire, model2: ModelWire, multiplier: Annotated[float, Range(-10.0, 10.0, 0.01)] = 1.0
-) -> ModelWire:
-    """The difference of two models, weight by weight, times a number."""
-    return _mixed(model1, model2, multiplier, -multiplier)
-
-
-def _mixed(one: Model, other: Model, own_share: float, other_share: float) -> Model:
-    from ..patches.weights import Mix, check_alike
-
-    check_alike(one, other, "model2")
-    return one.with_patch(Mix(other, own_share, other_share))

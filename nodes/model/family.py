@@ -46,6 +46,8 @@ class Part:
     """Patterns (fnmatch) of tensors in files that the network has no use for."""
     optional: Sequence[str] = ()
     """Patterns of parameters that files may lack because the network computes them (position ids)."""
+    saved: tuple[str, str] = ("", "")
+    """The layout and the prefix that it has in a checkpoint that is written; no layout: it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import ControlNet, Model, ModelHandle
-from ..model.patch import CallPatch, Patch
+from ..model.patch import CallPatch, Patch, RowPatch
 from .guidance import NEGATIVE, Guider, Side, all_sides
 from .regions import Region, region, spread
+from .row_terms import RowTerms, forward_with_terms, terms_of
 
 __all__ = ["Questions"]
 
@@ -71,6 +72,7 @@ class Questions:
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
         self._parts: dict[tuple[str, int, Model], _Part] = {}
         self._times: dict[tuple[Any, float], float] = {}
+        self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
@@ -136,6 +138,13 @@ class Questions:
             self._times[key] = float(model.prediction.time(torch.tensor(level)))
         return self._times[key]
 
+    def _terms_of(self, model: Model, network: str) -> RowTerms | None:
+        key = (model, network)
+        if key not in self._terms:
+            found = terms_of(model, network)
+            self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
+        return self._terms[key]
+
     def _new_part(self, side: Side, batch: Batch) -> _Part:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
@@ -193,10 +202,12 @@ class Questions:
         asked = _Asked(model, model.family.part(model.config, level))
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
+        terms = self._terms_of(model, asked.network)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
             asked.asks.append(ask)
-            asked.rows.append(model.family.net.row(model.config, ask, prepared))
+            row = model.family.net.row(model.config, ask, prepared)
+            asked.rows.append(row if terms is None else terms.on(row))
         return asked
 
     def _residuals(
@@ -305,8 +316,11 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module) -> Call:
     """The network under the handle's patches of calls."""
     patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
     family = handle.family
+    forward = family.net.forward
+    if any(isinstance(patch, RowPatch) for patch in handle.patches):
+        key, forward = (key, "with terms"), forward_with_terms(forward)
     if not patches:
-        return Call(key, module, family.net.forward, shares=family.shares)
+        return Call(key, module, forward, shares=family.shares)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[None]:
@@ -317,4 +331,4 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module) -> Call:
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)
-    return Call((key, identities), module, family.net.forward, patched, shares)
+    return Call((key, identities), module, forward, patched, shares)

@@ -88,6 +88,7 @@ def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, 
     run(check())
 
 
+@pytest.mark.alone
 def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(place, prompt, run):
     async def check():
         async with place.queue(lease=1.0) as queue:
@@ -177,6 +178,7 @@ def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
     run(check())
 
 
+@pytest.mark.alone
 def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attempt(place, prompt, run):
     async def check():
         async with place.queue() as queue:
@@ -204,6 +206,7 @@ def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attemp
     run(check())
 
 
+@pytest.mark.alone
 def test_a_shutdown_does_not_wait_for_a_node_that_hears_nothing(place, prompt, run):
     async def check():
         async with place.queue(stop_within=1.0) as queue:
