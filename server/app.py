@@ -15,6 +15,7 @@ from .http.gate import POLICIES, gate
 from .http.headers import add_headers
 from .http.middleware import around
 from .http.policies import Policy
+from .http.proxies import behind
 from .http.route import TABLE, Route
 from .live.hub import Hub
 from .monitoring.logs import RecentLines
@@ -37,7 +38,8 @@ def create_app(
     """The server as an aiohttp application; the queue begins and ends with it."""
     metrics = Metrics()
     app = web.Application(
-        middlewares=[around(metrics), gate(options)], client_max_size=options.limits.upload + (1 << 20)
+        middlewares=[behind(options.proxies), around(metrics), gate(options)],
+        client_max_size=options.limits.upload + (1 << 20),
     )
     app[STATE] = ServerState(options, engine, queue, metrics, Hub(metrics), recent or RecentLines())
     app[BUDGET] = Budget(options.limits.bodies)

@@ -62,6 +62,8 @@ class Options:
     token: str | None = None
     insecure: bool = False
     allow_hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies: what they state about their clients is believed."""
     cors: tuple[str, ...] = ()
     """Origins of other sites whose pages may call this server."""
     user_dir: Path = Path("user")

@@ -77,7 +77,7 @@ async def listening(
     await runner.setup()
     try:
         assert runner.server is not None
-        door = Door(runner.server, limits)
+        door = Door(runner.server, limits, options.proxies)
         try:
             server = await asyncio.get_running_loop().create_server(door, options.host, options.port, backlog=512)
         except (OSError, UnicodeError) as error:

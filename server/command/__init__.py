@@ -15,7 +15,7 @@ from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, c
 
 from ..options import Limits, Options
 from ..queue import QueueSettings, WorkerConfig
-from .arguments import count, host, origin, port, size, webhook_host, worker_memory
+from .arguments import count, host, ip_address, origin, port, size, webhook_host, worker_memory
 
 __all__ = ["configure", "run"]
 
@@ -44,6 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--insecure", action="store_true", help="listen beyond this machine without a token")
     who.add_argument(
         "--allow-host", action="append", default=[], type=host, metavar="NAME", help="a name this server is called by"
+    )
+    who.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        type=ip_address,
+        metavar="ADDRESS",
+        help="the IP address of a reverse proxy in front of this server: clients are those of its X-Forwarded-For",
     )
     who.add_argument(
         "--cors", action="append", default=[], type=origin, metavar="ORIGIN", help="a site whose pages may use it"
@@ -125,6 +133,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         token=_token(arguments),
         insecure=arguments.insecure,
         allow_hosts=tuple(arguments.allow_host),
+        proxies=tuple(arguments.proxy),
         cors=tuple(arguments.cors),
         user_dir=arguments.state_dir / "user",
         limits=limits,

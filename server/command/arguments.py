@@ -11,7 +11,7 @@ from graphflow.spi import parse_size
 
 from ..worker.memory import machine_memory
 
-__all__ = ["count", "host", "origin", "port", "size", "webhook_host", "worker_memory"]
+__all__ = ["count", "host", "ip_address", "origin", "port", "size", "webhook_host", "worker_memory"]
 
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 LEAST_MEMORY = 1 << 30
@@ -65,6 +65,14 @@ def host(text: str) -> str:
             f"{text!r} is not a host; write its name alone, such as studio.local, without http:// and port"
         )
     return name
+
+
+def ip_address(text: str) -> str:
+    """An IP address, as it is written shortest."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not an IP address; write one such as 10.0.0.1") from None
 
 
 def webhook_host(text: str) -> str:

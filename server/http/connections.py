@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -28,9 +28,10 @@ class Door:
     Open transports are counted, not handlers: a connection that its client has closed has no place any more.
     """
 
-    def __init__(self, server: web.Server, limits: Limits) -> None:
+    def __init__(self, server: web.Server, limits: Limits, proxies: Collection[str] = ()) -> None:
+        """A proxy stands for many clients, so its address may have all connections."""
         self.server, self.limits = server, limits
-        self.places = Shares(limits.connections, limits.share_of_one)
+        self.places = Shares(limits.connections, limits.share_of_one, free=proxies)
         server.request_handler = _without_unknown_expectations(server.request_handler)
 
     def __call__(self) -> asyncio.Protocol:

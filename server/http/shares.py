@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Shares"]
 
 
 class Shares:
-    """`most` places, of which one address has at most the `share`, a number up to 1."""
+    """`most` places, of which one address has at most the `share`, a number up to 1; those that are `free` may have all."""
 
-    def __init__(self, most: int, share: float) -> None:
-        self.most = most
+    def __init__(self, most: int, share: float, free: Collection[str] = ()) -> None:
+        self.most, self._free = most, frozenset(free)
         self.most_of_one = max(1, int(most * share))
         self._taken: Counter[str] = Counter()
         self._total = 0
@@ -24,7 +24,8 @@ class Shares:
 
     def take(self, address: str) -> bool:
         """Take a place; False where none is left for this address."""
-        if self._taken[address] >= self.most_of_one or self._total >= self.most:
+        is_full = self._taken[address] >= self.most_of_one and address not in self._free
+        if is_full or self._total >= self.most:
             return False
         self._taken[address] += 1
         self._total += 1
