@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, cancel: Flag) -> int:
     for path in (options.grid, options.csv, options.html):
-        if path is not None and not path.parent.is_dir():
+        if path is not None and path.is_absolute() and not path.parent.is_dir():
             raise _wrong("no_folder", f"there is no folder {str(path.parent)!r} for {path.name}", "make it first")
     with engine(options) as runner:
         workflow = prepared(runner, read_workflow(options.file), options.changes)
@@ -129,11 +129,12 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
         finally:
             complain(runner.cache.problems, "warning")
     _write(options, results, rows, cols)
+    is_grouped = sys.stdout.isatty() and not options.quiet  # a pipe gets paths, one a line
     for item in results:
-        if item.paths and not options.quiet:
+        if item.paths and is_grouped:
             print(", ".join(f"{found.variants.names[place]}={value}" for place, value in item.values.items()))
         for path in item.paths:
-            print(shown(path) if options.quiet else f"    {shown(path)}")
+            print(f"    {shown(path)}" if is_grouped else shown(path))
     for item in results.failed:
         values = ", ".join(f"{found.variants.names[place]}={value!r}" for place, value in item.values.items())
         complain(item.problems, f"variant {item.index} ({values})")
@@ -141,9 +142,13 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
 
 
 def _write(options: argparse.Namespace, results: Results, rows: Place | None, cols: Place | None) -> None:
-    """Write the files that were asked for, of the variants that are done: after Ctrl-C, too."""
+    """Write the files that were asked for, of the variants that are done: after Ctrl-C, too. Folders are made below the
+    working folder alone."""
     if not len(results):
         return
+    for path in (options.grid, options.csv, options.html):
+        if path is not None and not path.is_absolute():
+            path.parent.mkdir(parents=True, exist_ok=True)
     if options.csv is not None:
         results.to_csv(options.csv)
     if options.grid is not None:
