@@ -141,6 +141,5 @@ class Result:
 
 
 def node_result(node: Bound, entry: Entry) -> NodeResult:
-    names = [output.name for output in node.type.outputs]
-    outputs = tuple(share(value) for value in entry.outputs or ())
-    return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})
+    named = zip(node.type.outputs, entry.outputs or (), strict=True)
+    return NodeResult({output.name: share(value) for output, value in named}, share(entry.ui) if entry.ui else {})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .cli.threads import prepare_threads
     from .document.node import as_link
     from .events import (
+        AppliedPatch,
         Message,
         ModelEvent,
         NodeBlocked,
@@ -79,6 +80,7 @@ __all__ = [
     "mended",
     "Message",
     "Misfit",
+    "AppliedPatch",
     "ModelEvent",
     "NodeBlocked",
     "NodeCached",
@@ -110,7 +112,8 @@ _NAMES = {
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",
-    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress "
+    "RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",

@@ -77,7 +77,8 @@ class Node:
 
     @property
     def title(self) -> str | None:
-        title = (self.meta or {}).get("title")
+        meta = self._body.get("_meta")
+        title = meta.get("title") if meta else None
         return title if isinstance(title, str) else None
 
     def with_inputs(self, inputs: Mapping[str, Any]) -> Node:

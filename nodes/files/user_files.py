@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from graphflow import Context, GraphFlowError, Problem, Settings
 from graphflow.spi import is_reference
@@ -21,6 +21,7 @@ from .prefixes import inside, target_of
 
 __all__ = ["files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
 
+Content = bytes | Callable[[BinaryIO], None]
 _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
 
@@ -86,10 +87,12 @@ def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
 
 
 def save_numbered(
-    contents: Iterable[bytes], context: Context, folder: Path, prefix: str, ending: str, kind: str,
+    contents: Iterable[Content], context: Context, folder: Path, prefix: str, ending: str, kind: str,
     size: tuple[int, int] = (0, 0),
 ) -> list[dict[str, str]]:  # fmt: skip
-    """Write `PREFIX_00001_.png` and so on with the next free numbers; what the field calls them in `ui`.
+    """Write `PREFIX_00001_.png` and so on with the next free numbers; what ComfyUI calls them in `ui`.
+
+    A content that is a function writes itself into the open file: for files that would not fit into memory.
 
     A run that is named (`context.claims`) and made again after a crash finds the files it had written already. The
     variants of a sweep get numbers in their order (`context.numbering`), whichever is done first.
@@ -145,7 +148,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _save(content: bytes, target: Path, ending: str, claim: Path | None, number: int | None = None) -> Path:
+def _save(
+    content: Content,
+    target: Path,
+    ending: str,
+    claim: Path | None,
+    number: int | None = None,
+) -> Path:
     """One file. The claim is a second name of it: whoever finds the claim knows whether the file has its name yet."""
     if claim is not None and claim.exists():
         state = claim.stat()
@@ -156,7 +165,10 @@ def _save(content: bytes, target: Path, ending: str, claim: Path | None, number:
     folder = claim.parent if claim is not None else target.parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         try:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)

@@ -107,7 +107,7 @@ def image_invert(image: Image) -> Image:
 
 @node("SaveImage", category="image", display_name="Save Image", version="1", output=True, effect=files_written,
       environment=output_files, check=check_prefix)  # fmt: skip
-def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
+def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui[None]:
     """Write images as PNG into the output folder, with the workflow embedded.
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
@@ -119,7 +119,7 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
 
 @node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, effect=files_written,
       environment=temp_files)  # fmt: skip
-def preview_image(images: Image, context: Context) -> Ui:
+def preview_image(images: Image, context: Context) -> Ui[None]:
     """Write images into the folder for temporary files."""
     return Ui({"images": saved_images(images, context, context.settings.temp_dir, "preview", "temp")})
 

@@ -180,4 +180,5 @@ def load_image_mask(
 
 def batch_of(mask: Any) -> "Tensor":
     """A mask as [B,H,W], also where it came as [H,W] or [B,1,H,W]."""
-    return mask.reshape(-1, *mask.shape[-2:])
+    batch: Tensor = mask.reshape(-1, *mask.shape[-2:])
+    return batch

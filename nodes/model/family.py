@@ -12,6 +12,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from graphflow import Handle
+
 from .config import Config
 from .entry import Ask, Entry, Row
 from .latent import LatentFormat
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..files.header import Header
-    from .handles import Clip
+    from .header import Header
 
 __all__ = ["Encoder", "Family", "Found", "Network", "Option", "Part", "Ports", "Tables", "VaeNetwork", "part_config"]
 
@@ -45,6 +46,8 @@ class Part:
     """Patterns (fnmatch) of tensors in files that the network has no use for."""
     optional: Sequence[str] = ()
     """Patterns of parameters that files may lack because the network computes them (position ids)."""
+    saved: tuple[str, str] = ("", "")
+    """The layout and the prefix that it has in a checkpoint that is written; no layout: it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ class Family:
 class Encoder(Protocol):
     """How a family turns prompts into entries: a module with this function."""
 
-    def encode(self, clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
+    def encode(self, clip: Handle, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
         """`encoders`: part name (`text.l` ...) -> its module on its device. The entries are float32 and on the CPU.
 
         `options` may hold a prompt of its own for an encoder by its part's name, `embeddings` (a name -> the path of a

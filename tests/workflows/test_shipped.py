@@ -9,11 +9,20 @@ from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
-from tests.nodes.families import tiny
+from tests.nodes.families import tiny, tiny_flow, tiny_transformers
 
 FOLDER = Path(__file__).parents[2] / "workflows"
-FILES = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
-"""Files that workflows name and the package does not bring -> their family."""
+CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
+"""Checkpoints that workflows name -> their family."""
+FILES = {
+    **{
+        name: lambda models, name=name, family=family: tiny.tiny(family).save(models / "checkpoints" / name)
+        for name, family in CHECKPOINTS.items()
+    },
+    **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
+    **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
+}
+"""Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
 
 
 def named(path):
@@ -28,13 +37,17 @@ WITH_FILES = [path for path in sorted(FOLDER.glob("*.json")) if named(path)]
 @pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
 def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(path, tmp_path):
     for name in named(path):
-        tiny.tiny(FILES[name]).save(tmp_path / "models" / "checkpoints" / name)
+        FILES[name](tmp_path / "models")
     workflow = gf.Workflow.load(path)
+    Image.effect_noise((128, 64), 80).convert("RGB").save(tmp_path / "picture.png")
     small = {"width": 128, "height": 64}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         for side in small.keys() & inputs.keys():
             workflow = workflow.set(f"{node}.{side}", small[side])
+    scaled = [key for key, node in workflow.to_json().items() if node["class_type"] == "FluxKontextImageScale"]
+    for key in scaled:  # to about a million pixels: too many for a test
+        workflow = workflow.set("VAEEncode.pixels", workflow.to_json()[key]["inputs"]["image"])
     settings = gf.Settings(models=(tmp_path / "models",), output_dir=tmp_path, input_dir=tmp_path, temp_dir=tmp_path)
     with gf.Engine(settings=settings) as engine:
         assert engine.validate(workflow) == []
