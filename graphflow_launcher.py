@@ -21,7 +21,7 @@ def main() -> int:
 
 def _stop(_: int, __: FrameType | None) -> None:
     os.write(2, b"cancelled\n")
-    os._exit(1)
+    os._exit(130)
 
 
 if __name__ == "__main__":

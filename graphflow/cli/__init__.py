@@ -1,7 +1,7 @@
 """`graphflow COMMAND ...`: one module of this folder each; other packages add theirs (entry point
 `graphflow.commands`).
 
-Exit codes: 0 done, 1 the run failed or was cancelled, 2 the workflow or the call is wrong.
+Exit codes: 0 done, 1 the run failed, 2 the workflow or the call is wrong, 130 cancelled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import io
 import os
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
-from .codes import DONE, FAILED, WRONG, complain
+from .codes import CANCELLED, DONE, FAILED, WRONG, complain
+from .defaults import apply_defaults
 from .threads import prepare_threads
 
 __all__ = ["main"]
@@ -39,7 +41,10 @@ COMMANDS = {
     "cache": "look after the cache folder: stats, verify, prune, clear",
     "script": "write a workflow as a Python script that rebuilds it",
     "stubs": "write the typed functions of all node types, for editors and type checkers",
+    "redraw": "draw a saved image again, and say whether it is the same",
     "doctor": "show what was found: torch, device, node packs, models",
+    "completion": "print completions for a shell: bash, zsh or fish",
+    "help": "explain a command",
 }
 
 
@@ -54,10 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG
     except GraphFlowError as error:
         complain(error.problems)
+        if error.__cause__ is not None and not {"--debug", "-v"}.isdisjoint(arguments):
+            traceback.print_exception(error.__cause__)
         return FAILED
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
-        return FAILED
+        return CANCELLED
     except BrokenPipeError:  # whoever read our output has gone
         _close_output()
         return FAILED
@@ -129,11 +136,11 @@ def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
     """The parser and its commands. Only the module of the command that is asked for is loaded, so that each starts in a
     blink; for the list of all, those of other packages are loaded too, because their help is in them."""
     parser = _Parser(prog="graphflow", description="Run node graphs for diffusion models.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     others = {point.name: point for point in entry_points(group="graphflow.commands")}
     known = (*COMMANDS, *others)
-    if asked not in (*known, "", "-h", "--help", "--version"):
+    if asked not in (*known, "", "-h", "--help", "-V", "--version"):
         raise InvalidWorkflow(
             [Problem("bad_call", f"there is no command {asked!r}", hint=did_you_mean(asked, known, limit=30))]
         )
@@ -143,6 +150,7 @@ def _parser(asked: str) -> tuple[argparse.ArgumentParser, Any]:
         if name == asked:
             command: Any = others[name].load() if name in others else import_module(f"graphflow.cli.{name}")
             command.configure(sub)
+            apply_defaults(sub, name, known)
             sub.set_defaults(command=command.run)
     return parser, commands
 

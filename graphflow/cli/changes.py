@@ -24,7 +24,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_changes(parser)
     parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
+        "-q", "--quiet", action="store_true", help="print nothing but the paths of the files that were written"
+    )
+    parser.add_argument(
+        "-v", "--debug", action="store_true", help="show where in its code a node failed, with all calls that led there"
     )
     parser.add_argument("--refresh", action="store_true", help="compute everything and replace what is cached")
     add_folder_options(parser)

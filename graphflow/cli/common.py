@@ -26,10 +26,11 @@ from ..formats.object_info import NodeInfos
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..settings import Settings
-from .codes import DONE, FAILED, WRONG, complain
+from .codes import CANCELLED, DONE, FAILED, WRONG, complain
 from .threads import parse_threads
 
 __all__ = [
+    "CANCELLED",
     "DONE",
     "FAILED",
     "WRONG",
@@ -54,7 +55,10 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     add_nodes_option(parser)
     parser.add_argument("--models", action="append", default=[], type=Path, metavar="DIR", help="a folder of models")
     parser.add_argument("--input-dir", type=Path, default=Path("input"), metavar="DIR", help="default: input")
-    parser.add_argument("--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    short = () if "-o" in parser._option_string_actions else ("-o",)  # `graph -o FILE`
+    parser.add_argument(
+        *short, "--output-dir", type=Path, default=Path("output"), metavar="DIR", help="default: output"
+    )
     parser.add_argument("--no-metadata", action="store_true", help="save files without the workflow in them")
     add_device_options(parser)
 
@@ -221,7 +225,7 @@ def interrupt_cancels(cancel: Flag) -> Iterator[None]:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h")  # the display has hidden the cursor
             os.write(2, b"\nstopped at once\n")
-            os._exit(FAILED)
+            os._exit(CANCELLED)
         cancel.set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -17,6 +17,7 @@ from ..cache import default_folder
 from ..problem import GraphFlowError, Problem
 from ..registry import Registry
 from ..settings import Settings
+from ..version import installed_version
 from .common import DONE, FAILED, add_folder_options, complain, settings
 
 __all__ = ["configure", "run"]
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 1 if a library is missing or a pack does not load."""
     registry, found = Registry.installed(options.nodes), settings(options)
-    _say("graphflow", f"{version('graphflow')} in {Path(__file__).parents[1]}")
+    _say("graphflow", f"{installed_version()} in {Path(__file__).parents[1]}")
     _say("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     missing = [name for name in LIBRARIES if not _say_version(name)]
     problems = list(registry.problems)

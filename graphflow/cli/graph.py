@@ -16,11 +16,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", help="a JSON file, an image of an earlier run, the name of a shipped workflow, or - for stdin"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.mmd", help="where to draw")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.svg|FILE.mmd",
+        help="where to draw; default: the workflow's name with .svg",
+    )
     add_folder_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    options.output = options.output or Path(Path(options.file).stem if options.file != "-" else "workflow").with_suffix(
+        ".svg"
+    )
     if options.output.suffix.lower() not in (".svg", ".mmd"):
         raise InvalidWorkflow([Problem("bad_output", f"{options.output} is neither .svg nor .mmd")])
     found = engine(options)

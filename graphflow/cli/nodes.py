@@ -28,7 +28,11 @@ MANY = 24
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="show this node type: inputs, ranges, defaults, outputs"
+        "name",
+        nargs="?",
+        metavar="NAME|WORD",
+        help="show this node type: inputs, ranges, defaults, outputs; or list "
+        "those with these words in name, category or help",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_folder_options(parser)
@@ -45,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
         return DONE
     kind = found.registry.get(options.name)
     if kind is None:
+        words = options.name.lower().split()
+        kinds = [each for each in found.registry.values() if all(word in _searched(each) for word in words)]
+        if kinds and not options.json:
+            _print(_list, sorted(kinds, key=lambda each: (each.category, each.name)))
+            return DONE
         raise InvalidWorkflow(
             [
                 Problem(
@@ -59,6 +68,12 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(_page, kind, found.settings)
     return DONE
+
+
+def _searched(kind: NodeType) -> str:
+    """The text in which a word is looked for."""
+    first = kind.help.splitlines()[0] if kind.help else ""
+    return f"{kind.name} {kind.display_name} {kind.category} {first}".lower()
 
 
 def _describe(kind: NodeType, settings: Settings) -> dict[str, Any]:

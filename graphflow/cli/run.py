@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from threading import Event as Flag
 from threading import Lock
@@ -12,11 +13,12 @@ from typing import Any
 
 from ..events import Event
 from ..look.progress import Display
-from ..problem import Cancelled, GraphFlowError, Problem
+from ..problem import Cancelled, GraphFlowError, Problem, printable
+from ..results import Result
 from .changes import add_run_options, prepared, refuse_unwritable, warn_of_unused
 from .common import (
+    CANCELLED,
     DONE,
-    FAILED,
     complain,
     engine,
     interrupt_cancels,
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             return _run(options, cancel, lines)
     except Cancelled:
         print("cancelled", file=sys.stderr)
-        return FAILED
+        return CANCELLED
     except GraphFlowError as error:
         if options.json:
             lines.problems(error.problems)
@@ -70,9 +72,20 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
         finally:
             complain(runner.cache.problems, "warning")
     if not options.json:
+        for text in _texts(result):
+            print(text)
         for path in result.paths:
             print(shown(path))
     return DONE
+
+
+def _texts(result: Result) -> Iterator[str]:
+    """What nodes such as PreviewAny show, without what could command a terminal."""
+    for node in result.nodes.values():
+        shown_texts = node.ui.get("text", ())
+        for text in shown_texts if isinstance(shown_texts, (list, tuple)) else (shown_texts,):
+            if isinstance(text, str):
+                yield "\n".join(printable(line) for line in text.splitlines())
 
 
 class _JsonLines:

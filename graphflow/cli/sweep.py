@@ -18,6 +18,7 @@ from ..sweeps import Results, Sweep, VariantResult, sweep
 from ..sweeps.display import SweepDisplay
 from .changes import add_run_options, prepared, refuse_unwritable
 from .common import (
+    CANCELLED,
     DONE,
     FAILED,
     complain,
@@ -88,10 +89,13 @@ def run(options: argparse.Namespace) -> int:
             return _run(options, cancel)
     except Cancelled:
         print("cancelled; what is done is kept: the same command goes on from there", file=sys.stderr)
-        return FAILED
+        return CANCELLED
 
 
 def _run(options: argparse.Namespace, cancel: Flag) -> int:
+    for path in (options.grid, options.csv, options.html):
+        if path is not None and path.is_absolute() and not path.parent.is_dir():
+            raise _wrong("no_folder", f"there is no folder {str(path.parent)!r} for {path.name}", "make it first")
     with engine(options) as runner:
         workflow = prepared(runner, read_workflow(options.file), options.changes)
         if not options.axes:
@@ -125,9 +129,12 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
         finally:
             complain(runner.cache.problems, "warning")
     _write(options, results, rows, cols)
+    is_grouped = sys.stdout.isatty() and not options.quiet  # a pipe gets paths, one a line
     for item in results:
+        if item.paths and is_grouped:
+            print(", ".join(f"{found.variants.names[place]}={value}" for place, value in item.values.items()))
         for path in item.paths:
-            print(shown(path))
+            print(f"    {shown(path)}" if is_grouped else shown(path))
     for item in results.failed:
         values = ", ".join(f"{found.variants.names[place]}={value!r}" for place, value in item.values.items())
         complain(item.problems, f"variant {item.index} ({values})")
@@ -135,11 +142,12 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
 
 
 def _write(options: argparse.Namespace, results: Results, rows: Place | None, cols: Place | None) -> None:
-    """Write the files that were asked for, of the variants that are done: after Ctrl-C, too."""
+    """Write the files that were asked for, of the variants that are done: after Ctrl-C, too. Folders are made below the
+    working folder alone."""
     if not len(results):
         return
     for path in (options.grid, options.csv, options.html):
-        if path is not None:
+        if path is not None and not path.is_absolute():
             path.parent.mkdir(parents=True, exist_ok=True)
     if options.csv is not None:
         results.to_csv(options.csv)

@@ -108,7 +108,7 @@ def _load(upscaler: Upscaler) -> tuple[Any, int]:
     if missing is not None:
         raise GraphFlowError([
             Problem("missing_package", f"upscale models need the package {missing}, which is not installed",
-                    hint="pip install 'graphflow[upscale]'")
+                    hint="pip install 'graphflow-engine[upscale]'")
         ])  # fmt: skip
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 

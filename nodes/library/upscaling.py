@@ -29,7 +29,7 @@ def _can_be_read(
         if find_spec(name) is None:
             yield (
                 None,
-                f"upscale models need the package {name}, which is not installed: pip install 'graphflow[upscale]'",
+                f"upscale models need the package {name}, which is not installed: pip install 'graphflow-engine[upscale]'",
             )
             return
 

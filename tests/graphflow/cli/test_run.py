@@ -213,7 +213,7 @@ def test_an_interrupt_ends_the_run_within_a_step_with_one_word_and_code_1(write,
     began = time.perf_counter()
     running.send_signal(number)
     out, err = running.communicate(timeout=60)
-    assert running.returncode == 1 and err == "cancelled\n"
+    assert running.returncode == 130 and err == "cancelled\n"
     assert json.loads(out.splitlines()[-1])["status"] == "cancelled"
     assert time.perf_counter() - began < 10
 
@@ -226,7 +226,7 @@ def test_a_second_interrupt_ends_a_node_that_does_not_listen(write, pack, enviro
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=30)
-    assert running.returncode == 1 and err == "\nstopped at once\n"
+    assert running.returncode == 130 and err == "\nstopped at once\n"
 
 
 def test_when_nobody_reads_the_events_any_more_the_run_is_cancelled(write, pack, environment):
@@ -297,4 +297,4 @@ def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_tr
     time.sleep(wait)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
-    assert running.returncode == 1 and err == "cancelled\n"
+    assert running.returncode == 130 and err == "cancelled\n"

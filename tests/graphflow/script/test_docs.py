@@ -10,6 +10,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "scripting.md"
 
 def test_the_page_on_scripting_runs_from_top_to_bottom(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(tmp_path / "cache"))
     blocks = re.findall(r"^```python( server)?\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) > 6 and sum(bool(kind) for kind, _ in blocks) == 1
     space = {"__name__": "scripting"}

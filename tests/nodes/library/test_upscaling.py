@@ -83,7 +83,7 @@ def test_a_missing_package_is_named_before_the_run(tmp_path):
     settings = gf.Settings(models=(tmp_path,), output_dir=tmp_path)
     with gf.Engine(settings=settings) as engine, pytest.raises(gf.InvalidWorkflow) as error:
         engine.run(workflow)
-    assert "which is not installed: pip install 'graphflow[upscale]'" in str(error.value)
+    assert "which is not installed: pip install 'graphflow-engine[upscale]'" in str(error.value)
     with pytest.raises(gf.GraphFlowError, match="not installed"):
         upscale.enlarge(DEVICE, HANDLE, torch.zeros(1, 8, 8, 3), lambda *_: None)
 
