@@ -88,6 +88,10 @@ class WeightReader:
         self._handle, self._part, self._reader = handle, part, TensorReader(header)
         self._fills = {fill.parameter: fill for fill in fills_of(handle, part, module, header)}
 
+    def has(self, parameter: str) -> bool:
+        """Whether the network has a weight of this name."""
+        return parameter in self._fills
+
     def read(self, parameter: str) -> Tensor:
         """Raises KeyError where the file does not fill the parameter."""
         fill = self._fills[parameter]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..files.header import Header
-    from .handles import Clip
+    from .handles import Clip, Model
 
 __all__ = ["Encoder", "Family", "Found", "Network", "Option", "Part", "Ports", "Tables", "VaeNetwork", "part_config"]
 
@@ -142,6 +142,8 @@ class Family:
     """(config, sigma) -> which denoiser answers at this level."""
     rows_of: Callable[[str, int], Any] | None = None
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
+    misfit: Callable[[Config, Model], str] = lambda config, model: ""
+    """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
 

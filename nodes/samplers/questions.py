@@ -22,7 +22,7 @@ from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import Model, ModelHandle
 from ..model.patch import CallPatch, Patch
-from .guidance import NEGATIVE, Guider, Side, all_sides
+from .guidance import NEGATIVE, POSITIVE, Guider, Side, all_sides
 from .regions import Region, region, spread
 
 __all__ = ["Questions"]
@@ -121,13 +121,13 @@ class Questions:
     def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
         """The sides of a level, and their parts that act at it."""
         sides = all_sides(self.guider, level)
-        parts = [self._part(side, batch) for side in sides for batch in side.batches]
+        parts = [self._part(side, batch, sides) for side in sides for batch in side.batches]
         return sides, [part for part in parts if _acts(part.window, level)]
 
-    def _part(self, side: Side, batch: Batch) -> _Part:
+    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _Part:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
-            self._parts[key] = self._new_part(side, batch)
+            self._parts[key] = self._new_part(side, batch, _both_sided(sides) if side.name == NEGATIVE else ())
         return self._parts[key]
 
     def _time(self, model: Model, level: float) -> float:
@@ -136,10 +136,10 @@ class Questions:
             self._times[key] = float(model.prediction.time(torch.tensor(level)))
         return self._times[key]
 
-    def _new_part(self, side: Side, batch: Batch) -> _Part:
+    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _Part:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
-            batch = tuple(replace(entry, negative=True) for entry in batch)
+            batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
         where = region(batch, count, *self._shape[-2:], multiple=side.model.latent.multiple)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
@@ -247,6 +247,13 @@ class Questions:
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
 
 
+def _both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:
+    """The controls of the positive side that act on the negative one as well: those of its first entry that has some."""
+    batches = [batch for side in sides if side.name == POSITIVE for batch in side.batches]
+    found = [tuple(control for control in batch[0].controls if control.both_sides) for batch in batches]
+    return next((controls for controls in found if controls), ())
+
+
 def _acts(window: tuple[float, float], level: float) -> bool:
     highest, lowest = window
     return lowest <= level <= highest
@@ -275,7 +282,7 @@ def _joined(parts: Sequence[tuple[_Part, Tensor]], x: Tensor) -> Tensor:
     for part, x0 in parts:
         if not part.is_default:
             _add(total, weights, part, x0, _weight(part.region, x))
-    free = (weights == 0).to(x.dtype)
+    free = (1.0 - weights).clamp(min=0.0)
     for part, x0 in parts:
         if part.is_default:
             _add(total, weights, part, x0, _weight(part.region, x) * part.region.cut(free))
