@@ -23,7 +23,7 @@ from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import Model, ModelHandle
 from ..model.patch import CallPatch, Patch
 from .guidance import NEGATIVE, POSITIVE, Guider, Side, all_sides
-from .regions import Region, region, spread
+from .regions import Region, mirrored, region, spread
 
 __all__ = ["Questions"]
 
@@ -70,6 +70,7 @@ class Questions:
         self._shape = x.shape
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
         self._parts: dict[tuple[str, int, Model], _Part] = {}
+        self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._heard: set[tuple[Any, str]] = set()
 
@@ -121,8 +122,17 @@ class Questions:
     def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
         """The sides of a level, and their parts that act at it."""
         sides = all_sides(self.guider, level)
-        parts = [self._part(side, batch, sides) for side in sides for batch in side.batches]
+        parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
         return sides, [part for part in parts if _acts(part.window, level)]
+
+    def _batches(self, side: Side, sides: Sequence[Side]) -> tuple[Batch, ...]:
+        """Those of a side, and those that it gets because another side has areas."""
+        key = (side.name, tuple(id(batch) for one in sides for batch in one.batches))
+        if key not in self._mirrored:
+            others = [batch for other in sides if other.name != side.name for batch in other.batches]
+            added = mirrored(side.batches, others, self._shape[0], *self._shape[-2:])
+            self._mirrored[key] = (*side.batches, *added)
+        return self._mirrored[key]
 
     def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _Part:
         key = (side.name, id(batch), side.model)
