@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from .handles import Model
+
 __all__ = ["CallPatch", "Kind", "Patch", "WeightPatch"]
 
 Kind = Literal["weights", "rows", "guidance", "call", "opaque"]
@@ -58,6 +60,10 @@ class CallPatch(Patch):
     """Changes what happens inside the network, for whole passes: rows of other patches are in other passes."""
 
     kind: ClassVar[Kind] = "call"
+
+    def acts_at(self, model: Model, level: float) -> bool:
+        """Whether it acts at a noise level: those that do not leave the call as it is."""
+        return True
 
     def around(self, module: Module) -> AbstractContextManager[Any]:
         """The module is changed until the end of the block, and is then as it was before."""

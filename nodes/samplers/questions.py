@@ -22,7 +22,7 @@ from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import Model, ModelHandle
 from ..model.patch import CallPatch, Patch
-from .guidance import NEGATIVE, POSITIVE, Guider, Side, all_sides
+from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .regions import Region, mirrored, region, spread
 
 __all__ = ["Questions"]
@@ -58,6 +58,7 @@ class _Asked:
 
     handle: ModelHandle
     network: str
+    level: float
     asks: list[Ask] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
@@ -76,6 +77,14 @@ class Questions:
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
+
+    def mask(self, mask: Tensor, level: float) -> Tensor:
+        """A noise mask at a level, under the patches of the guider's model."""
+        model = self.guider.model
+        for patch in model.patches:
+            if isinstance(patch, MaskPatch):
+                mask = patch.mask(mask, model, level, first=self._levels[0], last=self._levels[-1])
+        return mask
 
     def rows_at_once(self, x: Tensor, level: float) -> int:
         """How many rows of the first question can share a pass."""
@@ -198,7 +207,7 @@ class Questions:
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _Asked:  # fmt: skip
         model = part.model
-        asked = _Asked(model, model.family.part(model.config, level))
+        asked = _Asked(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
@@ -223,7 +232,7 @@ class Questions:
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
-            asked.append(_Asked(handle, handle.family.part(handle.config, level), asks, rows))
+            asked.append(_Asked(handle, handle.family.part(handle.config, level), level, asks, rows))
         for one, answers in zip(active, self._answers(seat, asked), strict=True):
             for index, answer in enumerate(answers):
                 for name, residual in answer.items():
@@ -241,7 +250,7 @@ class Questions:
             first = (handle, network) not in self._heard
             self._heard.add((handle, network))
             with self.device.use(handle, network, quiet=not first) as part:
-                call = _call(handle, part.key, part.module)
+                call = _call(handle, part.key, part.module, asked[indices[0]].level)
                 answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
@@ -316,9 +325,11 @@ def _add(total: Tensor, weights: Tensor, part: _Part, x0: Tensor, weight: Tensor
     part.region.cut(weights).add_(weight)
 
 
-def _call(handle: ModelHandle, key: Any, module: torch.nn.Module) -> Call:
-    """The network under the handle's patches of calls."""
+def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) -> Call:
+    """The network under those of the handle's patches of calls that act at a noise level."""
     patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
+    if isinstance(handle, Model):
+        patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
     if not patches:
         return Call(key, module, family.net.forward, shares=family.shares)
