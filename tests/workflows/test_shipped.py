@@ -5,15 +5,22 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
-from tests.nodes.families import tiny
+from tests.nodes.families import controls, tiny
 
 FOLDER = Path(__file__).parents[2] / "workflows"
-FILES = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
-"""Files that workflows name and the package does not bring -> their family."""
+FILES = {
+    "sd_xl_base_1.0.safetensors": lambda path: tiny.tiny("sdxl").save(path),
+    "sd_xl_refiner_1.0.safetensors": lambda path: tiny.tiny("sdxl_refiner").save(path),
+    "v1-5-pruned-emaonly.safetensors": lambda path: tiny.tiny("sd1").save(path),
+    "sd-v1-5-inpainting.ckpt": lambda path: torch.save({"state_dict": tiny.tiny("sd1", 9).weights}, path),
+    "control_v11p_sd15_canny.safetensors": lambda path: controls.control("sd1").save(path),
+}
+"""Files that workflows name and the package does not bring -> how a small one of their layout is written."""
 
 
 def named(path):
@@ -28,12 +35,15 @@ WITH_FILES = [path for path in sorted(FOLDER.glob("*.json")) if named(path)]
 @pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
 def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(path, tmp_path):
     for name in named(path):
-        tiny.tiny(FILES[name]).save(tmp_path / "models" / "checkpoints" / name)
+        folder = tmp_path / "models" / ("controlnet" if name.startswith("control") else "checkpoints")
+        folder.mkdir(parents=True, exist_ok=True)
+        FILES[name](folder / name)
     workflow = gf.Workflow.load(path)
     small = {"width": 128, "height": 64}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
-        for side in small.keys() & inputs.keys():
+        is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64
+        for side in small.keys() & inputs.keys() if not is_sketch else ():
             workflow = workflow.set(f"{node}.{side}", small[side])
     settings = gf.Settings(models=(tmp_path / "models",), output_dir=tmp_path, input_dir=tmp_path, temp_dir=tmp_path)
     with gf.Engine(settings=settings) as engine:
