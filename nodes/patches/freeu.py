@@ -72,7 +72,7 @@ def _scaled_mean(h: Tensor) -> Tensor:
     """[N, C, h, w] -> [N, 1, h, w] in 0..1"""
     mean = h.mean(1, keepdim=True)
     least, most = mean.amin((1, 2, 3), keepdim=True), mean.amax((1, 2, 3), keepdim=True)
-    return (mean - least) / (most - least)
+    return (mean - least) / (most - least).clamp(min=1e-12)
 
 
 def _filtered(y: Tensor, s: float) -> Tensor:

@@ -131,7 +131,7 @@ class APG(GuidancePatch):
         difference = wanted - unwanted
         lead = difference
         if self.threshold > 0.0:
-            lead = lead * (self.threshold / lead.norm(dim=axes, keepdim=True)).clamp(max=1.0)
+            lead = lead * (self.threshold / torch.linalg.vector_norm(lead, dim=axes, keepdim=True)).clamp(max=1.0)
         along = wanted * ((lead * wanted).sum(axes, keepdim=True) / (wanted**2).sum(axes, keepdim=True))
         changed = unwanted + (lead - along) + self.eta * along + difference / step.cfg
         return {**step.x0, POSITIVE: changed}

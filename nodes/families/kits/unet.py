@@ -18,6 +18,7 @@ from ...model.family import Ports
 __all__ = [
     "LAYOUTS",
     "PORTS",
+    "SIZE_WIDTH",
     "UNUSED",
     "UnetFound",
     "encoder_config",
