@@ -10,14 +10,28 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .cluster.remote import Remote, connect
     from .document.node import Link, Node, Place
-    from .engine import Checked, Engine, NodeResult, Result, SavedImage, run
-    from .events import Event
+    from .engine import Checked, Engine, NodeResult, Result, SavedImage
+    from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
     from .nodetype.context import Context
     from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
     from .nodetype.types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
     from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
-    from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput, did_you_mean
+    from .problem import (
+        Cancelled,
+        GraphFlowError,
+        InvalidNode,
+        InvalidWorkflow,
+        NodeFailed,
+        Problem,
+        TimedOut,
+        UnknownName,
+        UnusedInput,
+        did_you_mean,
+    )
+    from .programs.on_sources import diff, lint, upgrade
+    from .redrawing import Redrawn, redraw
     from .registry import Registry
+    from .run_once import run
     from .script.graph import Graph, subgraph
     from .script.namespace import Nodes
     from .script.refs import NodeRef, Value
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .sources import Source, Workflow, as_workflow
     from .sweeps import Results, Sweep, VariantResult, sweep
+    from .values.given import Given, value
     from .values.kinds import Blocked, Handle
 
 __version__ = "0.1.0"
@@ -43,42 +58,55 @@ __all__ = [
     "connect",
     "Context",
     "did_you_mean",
+    "diff",
     "Each",
     "Engine",
     "Event",
     "Every",
     "Expansion",
+    "Given",
     "Graph",
     "GraphFlowError",
     "Grow",
     "Handle",
     "Help",
     "Image",
+    "InvalidNode",
     "InvalidWorkflow",
     "Latent",
     "Lazy",
     "Link",
+    "lint",
     "Mask",
     "Match",
     "ModelHandle",
     "Multiline",
     "Node",
     "node",
+    "NodeCached",
+    "NodeDone",
+    "NodeError",
     "NodeFailed",
     "NodeRef",
     "NodeResult",
     "Nodes",
+    "NodeStarted",
     "NodeType",
     "Place",
     "Problem",
+    "Progress",
     "random_text",
     "Range",
+    "redraw",
+    "Redrawn",
     "Registry",
     "Remote",
     "Result",
     "Results",
     "Rows",
     "run",
+    "RunDone",
+    "RunStarted",
     "SavedImage",
     "Seed",
     "Settings",
@@ -87,11 +115,15 @@ __all__ = [
     "Sweep",
     "sweep",
     "template_texts",
+    "TimedOut",
     "Ui",
+    "UnknownName",
     "UnusedInput",
+    "upgrade",
     "Upload",
     "VaeHandle",
     "Value",
+    "value",
     "VariantResult",
     "Variants",
     "Wildcards",
@@ -104,14 +136,18 @@ _MODULES = {
     "cache": "Cache",
     "cluster.remote": "Remote connect",
     "document.node": "Link Node Place",
-    "engine": "Checked Engine NodeResult Result SavedImage run",
-    "events": "Event",
+    "engine": "Checked Engine NodeResult Result SavedImage",
+    "events": "Event NodeCached NodeDone NodeError NodeStarted Progress RunDone RunStarted",
     "nodetype.context": "Context",
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
     "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
     "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
-    "problem": "Cancelled GraphFlowError InvalidWorkflow NodeFailed Problem UnusedInput did_you_mean",
+    "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName UnusedInput "
+    "did_you_mean",
+    "programs.on_sources": "diff lint upgrade",
+    "redrawing": "Redrawn redraw",
     "registry": "Registry",
+    "run_once": "run",
     "script.graph": "Graph subgraph",
     "script.namespace": "Nodes",
     "script.refs": "NodeRef Value",
@@ -119,6 +155,7 @@ _MODULES = {
     "settings": "Settings",
     "sources": "Source Workflow as_workflow",
     "sweeps": "Results Sweep VariantResult sweep",
+    "values.given": "Given value",
     "values.kinds": "Blocked Handle",
 }
 """The public names of each module."""
@@ -129,6 +166,9 @@ _RENAMED = {"NodeHandle": "NodeRef", "prompts": "template_texts", "random_prompt
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
+
+    if name == "testing":
+        return import_module(".testing", __name__)
 
     if name in _RENAMED:
         import warnings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event as Flag
@@ -18,23 +20,24 @@ from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
 from .execution import Admission, Run, RunContext
+from .execution.deadline import deadline
 from .execution.listener import Listener
 from .execution.reading import watched
-from .execution.stream import awaited, stream
+from .execution.stream import Stream, awaited
 from .formats import read
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .nodetype.node import NodeType
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
-from .plan.fingerprint import Fingerprint, fingerprints
+from .plan.fingerprint import Fingerprint, fingerprints, why_not
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
-from .request import Targets, names_of, workflow_of
+from .request import Target, Targets, name_of, names_of, workflow_of
 from .results import NodeResult, Result, SavedImage, node_result
 from .settings import Settings
 
-__all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result", "run"]
+__all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,29 @@ class Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Engine:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """Write what the cache still has to write, and let go of its files. The engine can be used again."""
         self.cache.close()
         if self._owns_cache:
             self.cache.memory.clear()
+
+    def with_nodes(self, types: Mapping[str, NodeType]) -> Engine:
+        """This engine, its cache and its devices, with more node types: those of a script."""
+        if not types:
+            return self
+        more = copy(self)
+        more.registry = Registry(dict(self.registry))
+        more.registry.update(types)
+        more.__dict__.pop("infos", None)
+        return more
 
     def forget(self, run_id: str) -> None:
         """Drop the notes of a run about the files it wrote; the files stay."""
@@ -98,7 +121,8 @@ class Engine:
 
     def validate(self, workflow: Source) -> list[Problem]:
         """All problems of the workflow; none means that it can run. `check(...).warnings` are odd and stop nothing."""
-        return validate(self._workflow(workflow), self.registry, self.settings)[1]
+        workflow = self._workflow(workflow)
+        return validate(workflow, self.registry, self._settings_for(workflow))[1]
 
     def check(self, workflow: Source, targets: Targets | None = None) -> Checked:
         """Which of the workflow's output nodes, or of the `targets`, can run; targets as in `run`.
@@ -106,7 +130,7 @@ class Engine:
         A problem stops only the outputs that stand on it. Raises InvalidWorkflow where a target is not to be found.
         """
         workflow, warnings = self._workflow(workflow), list[Problem]()
-        order, problems = validate(workflow, self.registry, self.settings, warnings)
+        order, problems = validate(workflow, self.registry, self._settings_for(workflow), warnings)
         names = names_of(targets)
         if names is None:
             wanted = [key for key, node in workflow.items() if _is_output(self.registry.get(node.class_type))]
@@ -120,14 +144,37 @@ class Engine:
     def explain(self, workflow: Source) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
         workflow = self._workflow(workflow)
-        order, problems = validate(workflow, self.registry, self.settings)
+        settings = self._settings_for(workflow)
+        order, problems = validate(workflow, self.registry, settings)
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        prints = _fingerprints(order, self.settings)
+        prints = _fingerprints(order, settings)
         with self.cache:
             self.cache.fetch([prints[key].recipe for key in order])
-            return explain(workflow, order, prints, self.cache, self.settings, wanted, self.registry)
+            return explain(workflow, order, prints, self.cache, settings, wanted, self.registry)
+
+    def peek(self, workflow: Source, node: Target) -> NodeResult | None:
+        """The results that the cache holds of a node, by its id, title or type; None where it would have to run.
+
+        Runs nothing. Raises InvalidWorkflow where the node, or what it stands on, has a problem.
+        """
+        workflow = self._workflow(workflow)
+        settings = self._settings_for(workflow)
+        order, problems = validate(workflow, self.registry, settings)
+        key = workflow.find(name_of(node))
+        good = runnable(order, problems)
+        if key not in good:
+            raise InvalidWorkflow(problems)
+        return self._kept(key, good[key], _fingerprints(good, settings)[key].recipe)
+
+    def _kept(self, key: str, node: Bound, recipe: bytes) -> NodeResult | None:
+        """The results of a node in the cache."""
+        with self.cache:
+            entry = self.cache.get(recipe)
+            if entry is None or why_not(entry, node.type, self.registry, self.settings) is not None:
+                return None
+            return node_result(node, entry) if entry.outputs is not None or not node.type.outputs else None
 
     @kept()
     def run(
@@ -135,8 +182,10 @@ class Engine:
         workflow: Source,
         *,
         targets: Targets | None = None,
+        inputs: Mapping[Any, Any] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
+        timeout: float | None = None,
         refresh: bool = False,
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
@@ -149,12 +198,37 @@ class Engine:
         `on_event` is called in the calling thread and in the nodes' threads. If it raises, the run stops, and raises the
         same at its end.
 
-        `refresh` computes everything and replaces what is cached.
+        `inputs` are values for places of the workflow: `{"KSampler.seed": 7, load.image: picture}`. `timeout`: seconds after
+        which the run is cancelled and raises TimedOut. `refresh` computes everything and replaces what is cached.
 
         Inputs that no node uses are reported with `warnings.warn` (UnusedInput): ComfyUI's files have some.
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
         """
         workflow = self._workflow(workflow)
+        if inputs:
+            workflow = workflow.set_all(inputs)
+        with deadline(cancel, timeout) as until:
+            return self._run(
+                workflow,
+                targets=targets,
+                on_event=on_event,
+                cancel=until,
+                refresh=refresh,
+                run_id=run_id,
+                extra_pnginfo=extra_pnginfo,
+            )
+
+    def _run(
+        self,
+        workflow: Workflow,
+        *,
+        targets: Targets | None,
+        on_event: Callable[[Event], None] | None,
+        cancel: Flag | None,
+        refresh: bool,
+        run_id: str | None,
+        extra_pnginfo: Mapping[str, Any] | None,
+    ) -> Result:
         emit = Listener(on_event, cancel)
         cancel = emit.cancel
         began = time.perf_counter()
@@ -164,9 +238,9 @@ class Engine:
             if checked.problems and (targets is None or not set(wanted) <= set(checked.outputs)):
                 raise InvalidWorkflow(checked.problems)
             for problem in checked.warnings:
-                warnings.warn(str(problem), UnusedInput, stacklevel=3)
+                warnings.warn(str(problem), UnusedInput, stacklevel=4)
             order = checked.order
-            settings = watched(self.settings, cancel, emit)
+            settings = watched(self._settings_for(workflow), cancel, emit)
             try:
                 prints = _fingerprints(order, settings)
             except Cancelled:
@@ -200,31 +274,77 @@ class Engine:
             emit(RunDone(status, time.perf_counter() - began))
             emit.raise_error()
         if work.problems:
-            raise NodeFailed(work.problems)
+            raise NodeFailed(work.problems) from work.cause
         nodes = {key: node_result(order[key], entry) for key, entry in work.results.items()}
-        return Result(
-            workflow, nodes, work.timings, tuple(work.cached), time.perf_counter() - began, tuple(emit.models)
-        )
 
-    def stream(self, workflow: Source, **options: Any) -> AsyncIterator[Event]:
-        """The events of a run as they happen: `async for event in engine.stream(workflow)`; options as in `run`.
+        def peek(key: str) -> NodeResult | None:
+            return self._kept(key, order[key], prints[key].recipe) if key in order else None
+
+        seconds = time.perf_counter() - began
+        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), peek)
+
+    def stream(
+        self,
+        workflow: Source,
+        *,
+        targets: Targets | None = None,
+        inputs: Mapping[Any, Any] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Flag | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        run_id: str | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> Stream[Result]:
+        """The events of a run as they happen: `async for event in engine.stream(workflow)`; after the loop, the `result` of
+        the stream.
 
         The run goes on in a thread. Leaving the loop cancels it; at its end is raised what `run` raises.
         """
-        return stream(self.run, workflow, options)
+        options = {
+            "targets": targets,
+            "inputs": inputs,
+            "on_event": on_event,
+            "cancel": cancel,
+            "timeout": timeout,
+            "refresh": refresh,
+            "run_id": run_id,
+            "extra_pnginfo": extra_pnginfo,
+        }
+        return Stream(self.run, workflow, options)
 
-    async def run_async(self, workflow: Source, **options: Any) -> Result:
+    async def run_async(
+        self,
+        workflow: Source,
+        *,
+        targets: Targets | None = None,
+        inputs: Mapping[Any, Any] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Flag | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        run_id: str | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> Result:
         """As `run`, beside whatever else the event loop does. Cancelling the task cancels the run."""
+        options = {
+            "targets": targets,
+            "inputs": inputs,
+            "on_event": on_event,
+            "cancel": cancel,
+            "timeout": timeout,
+            "refresh": refresh,
+            "run_id": run_id,
+            "extra_pnginfo": extra_pnginfo,
+        }
         return await awaited(self.run, workflow, options)
+
+    def _settings_for(self, workflow: Workflow) -> Settings:
+        """The settings, with the Python values that the workflow names."""
+        return replace(self.settings, values=workflow.given) if workflow.given else self.settings
 
     def _workflow(self, source: Source) -> Workflow:
         return workflow_of(source, None if isinstance(source, Workflow) else self.infos)
-
-
-def run(workflow: Source, **options: Any) -> Result:
-    """Run a workflow, a graph, or a workflow file, on an engine of its own."""
-    with Engine() as engine:
-        return engine.run(workflow, **options)
 
 
 def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:

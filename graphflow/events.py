@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 __all__ = [
+    "AppliedPatch",
     "Event",
     "ModelEvent",
     "NodeBlocked",
@@ -129,6 +130,22 @@ class Message(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedPatch:
+    """A file that changes a part of a model: a LoRA or one of its relatives."""
+
+    file: str
+    strength: float
+    form: str
+    """`merged` into the weights, or by `rows`, beside them."""
+    here: int
+    """Modules of the file that change this part."""
+    matched: int
+    """Modules that fit the model, in all its parts."""
+    modules: int
+    """Modules of the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelEvent(Event):
     """A device loaded a part of a model, used one again that it held, dropped one, or began to page one."""
 
@@ -142,6 +159,11 @@ class ModelEvent(Event):
     """`loaded`, `reused`, `dropped`, `paged`."""
     device: str
     seconds: float = 0.0
+    patches: tuple[AppliedPatch, ...] = ()
+    """The LoRA files on it, and how much of each fits."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**Event.to_json(self), "patches": [asdict(patch) for patch in self.patches]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,34 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nlargest
+from itertools import islice
 from typing import Any
 
 __all__ = [
+    "Suggestions",
     "GraphFlowError",
+    "InvalidNode",
     "InvalidWorkflow",
     "NodeFailed",
+    "TimedOut",
+    "UnknownName",
     "CacheWarning",
     "Cancelled",
     "Problem",
     "did_you_mean",
+    "near_words",
     "show",
     "with_article",
 ]
+
+
+LONGEST = 200
+"""Letters of a word that are compared."""
+MOST_NAMES = 5000
+"""Words that are compared with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +73,20 @@ class InvalidWorkflow(GraphFlowError):
     """The workflow, or the call, is wrong: nothing has run."""
 
 
+class UnknownName(InvalidWorkflow, KeyError, AttributeError):
+    """There is nothing of this name: a node, a node type, an input, a result. One error wherever a name is looked up, so it
+    is a KeyError and an AttributeError as well."""
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class InvalidNode(GraphFlowError, TypeError):
+    """A function is declared wrongly as a node: an input without an annotation, a type that no link carries."""
+
+
 class NodeFailed(GraphFlowError):
-    """A node raised while it ran; what was done before it is kept in the cache."""
+    """A node raised while it ran; what was done before it is kept in the cache. `__cause__` is what the first one raised."""
 
 
 class Cancelled(GraphFlowError):
@@ -69,6 +94,16 @@ class Cancelled(GraphFlowError):
 
     def __init__(self) -> None:
         super().__init__([Problem("cancelled", "the run was cancelled")])
+
+
+class TimedOut(Cancelled, TimeoutError):
+    """The run took longer than it was given, and was cancelled. What it had done is in the cache."""
+
+    def __init__(self, seconds: float) -> None:
+        text = f"the run was cancelled because it took longer than {seconds:g} s"
+        GraphFlowError.__init__(
+            self, [Problem("timed_out", text, hint="what is done is cached: run it again to go on")]
+        )
 
 
 class CacheWarning(UserWarning):
@@ -79,16 +114,73 @@ class UnusedInput(UserWarning):
     """A workflow states an input that its node does not have: it is passed over."""
 
 
+class Suggestions:
+    """The hints of one workflow. A comparison of two words takes 30 microseconds, so their number has a limit: a workflow
+    of ten thousand unknown names is checked as fast as one of a hundred."""
+
+    def __init__(self, most: int = 30_000) -> None:
+        """`most`: the number of comparisons."""
+        self._left = most
+
+    def did_you_mean(self, word: str, known: Collection[str]) -> str | None:
+        """As the function of this name; it only lists the known words when the limit is reached."""
+        return did_you_mean(word, known) if self._takes(known) else _listed(list(known), 12)
+
+    def near(self, word: str, known: Collection[str], cutoff: float = 0.6) -> list[str]:
+        """As `near_words`; none when the limit is reached."""
+        return near_words(word, known, cutoff) if self._takes(known) else []
+
+    def _takes(self, known: Collection[str]) -> bool:
+        self._left -= min(len(known), MOST_NAMES)
+        return self._left >= 0
+
+
 def did_you_mean(word: str, known: Iterable[str], limit: int = 12) -> str | None:
     """A hint that names the nearest known words, or lists them when none is near."""
     names = [str(name) for name in known]
-    near = difflib.get_close_matches(word, names[:5000], n=3, cutoff=0.6)
+    near = near_words(word, names)
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return _listed(names, limit)
+
+
+def _listed(names: Sequence[str], limit: int) -> str | None:
     if not names:
         return None
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return "known: " + ", ".join(names[:limit]) + rest
+
+
+def near_words(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The known words, at most three, that are nearly this one, the nearest first.
+
+    An ending that both have is not a likeness: a VAELoader is not a LoraLoader, and every model file ends in
+    `.safetensors`. Long words are compared by their first `LONGEST` letters.
+    """
+    begin, end = _parted(word[:LONGEST])
+    matcher = difflib.SequenceMatcher()
+    matcher.set_seq2(begin)
+    whole = difflib.SequenceMatcher()
+    whole.set_seq2((begin + end).lower())
+    found = []
+    for name in islice(known, MOST_NAMES):
+        its_begin, its_end = _parted(name[:LONGEST])
+        is_alike = end == its_end or (end[:1], its_end[:1]) == (".", ".")  # files of two formats count as well
+        one = matcher if begin and its_begin and is_alike else whole
+        one.set_seq1(its_begin if one is matcher else (its_begin + its_end).lower())
+        if one.real_quick_ratio() >= cutoff and one.quick_ratio() >= cutoff and (ratio := one.ratio()) >= cutoff:
+            found.append((ratio, name))
+    return [name for _, name in nlargest(3, found)]
+
+
+def _parted(word: str) -> tuple[str, str]:
+    """The word in small letters but for its ending, and the ending: of a file `.ckpt`, of `LoraLoader` the last word."""
+    found = _ENDING.search(word)
+    place = found.start() if found is not None and found.start() else len(word)
+    return word[:place].lower(), word[place:]
+
+
+_ENDING = re.compile(r"\.[A-Za-z0-9]+$|[A-Z][a-z]+$")
 
 
 def show(value: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .nodetype.node import NodeType
-from .problem import Problem
+from .problem import InvalidNode, Problem, UnknownName, did_you_mean, show
 
 __all__ = ["Registry"]
 
@@ -32,10 +32,17 @@ class Registry(dict[str, NodeType]):
 
     def add(self, function: object) -> None:
         """Add a function that was declared with `@node`."""
-        found = getattr(function, "node_type", None)
+        found = function if isinstance(function, NodeType) else getattr(function, "node_type", None)
         if not isinstance(found, NodeType):
-            raise TypeError(f"{function!r} is not declared with @node")
+            name = getattr(function, "__name__", None)
+            text = f"{name or show(function)} is not declared as a node"
+            hint = f'write @gf.node("A Name") above `def {name}(...)`' if name else "give a function with @gf.node(...)"
+            raise InvalidNode([Problem("not_a_node", text, hint=hint)])
         self[found.name] = found
+
+    def __missing__(self, name: str) -> NodeType:
+        hint = did_you_mean(str(name), self)
+        raise UnknownName([Problem("unknown_node_type", f"there is no node type {name!r}", hint=hint)])
 
     def add_module(self, module: ModuleType, pack: str) -> None:
         """Add the node types of a module, and of the modules that it lists as `MODULES`."""

@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cache import Entry
 from .check.validate import Bound
 from .document.workflow import Workflow
 from .events import ModelEvent
 from .look.show import html_of_files, html_of_outputs, in_words
-from .problem import InvalidWorkflow
+from .problem import InvalidWorkflow, Problem, UnknownName
 from .request import Target, name_of
 from .values import share
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["NodeResult", "Result", "SavedImage", "node_result"]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """An image that a run has written."""
+    """An image that a run has written. `numpy.asarray(image)` is its pixels, uint8 [H,W,C]."""
 
     path: Path
+
+    @property
+    def pil(self) -> Image:
+        """The image as Pillow has it, with the texts that it carries."""
+        from PIL import Image
+
+        with Image.open(self.path) as image:
+            image.load()
+            return image.copy() if image.format is None else image
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to another place: the same bytes where the ending is the same, else converted. Returns the path."""
+        target = Path(path)
+        if target.is_dir():
+            target = target / self.path.name
+        if target.suffix.lower() == self.path.suffix.lower():
+            shutil.copyfile(self.path, target)
+        else:
+            image = self.pil
+            has_no_alpha = target.suffix.lower() in (".jpg", ".jpeg")
+            (image.convert("RGB") if has_no_alpha else image).save(target)
+        return target
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy as np
+
+        return np.asarray(self.pil, dtype=dtype)
 
     def _repr_png_(self) -> bytes:
         return self.path.read_bytes()
@@ -69,13 +100,20 @@ class Result:
     seconds: float = 0.0
     models: tuple[ModelEvent, ...] = ()
     """The models that devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
+    peek: Callable[[str], NodeResult | None] | None = field(default=None, compare=False)
+    """The results that the engine's cache holds of another node of the run, by id."""
 
     def __getitem__(self, node: Target) -> NodeResult:
+        """The results of a node that was asked for, or that the cache holds. Raises UnknownName."""
         name = name_of(node)
         key = self.workflow.find(name)
-        if key not in self.nodes:
-            raise KeyError(f"no result of node {key} was asked for: run with targets=[{name!r}]")
-        return self.nodes[key]
+        found = self.nodes.get(key)
+        if found is None and self.peek is not None:
+            found = self.peek(key)
+        if found is None:
+            text = f"no result of node {key} was asked for, and no cache holds one"
+            raise UnknownName([Problem("no_result", text, hint=f"run with targets=[{name!r}]")])
+        return found
 
     def __contains__(self, node: object) -> bool:
         try:
@@ -103,6 +141,5 @@ class Result:
 
 
 def node_result(node: Bound, entry: Entry) -> NodeResult:
-    names = [output.name for output in node.type.outputs]
-    outputs = tuple(share(value) for value in entry.outputs or ())
-    return NodeResult(dict(zip(names, outputs, strict=True)), share(entry.ui) or {})
+    named = zip(node.type.outputs, entry.outputs or (), strict=True)
+    return NodeResult({output.name: share(value) for output, value in named}, share(entry.ui) if entry.ui else {})

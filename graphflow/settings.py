@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from .events import Event
 from .files.digests import Digests
@@ -77,6 +78,8 @@ class Settings:
     """How many samplers may share forward passes. With more than 1 passes may be larger than a sampler alone needs, which
     rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else runs."""
 
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The Python values that stand in the workflow, by their references. Set for the time of a run."""
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""
 

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .document.workflow import Reader, Source, Workflow
+from .document.workflow import Reader, Source, Workflow, parse
+from .files.shipped import shipped_names, shipped_text
 from .formats import read
 from .formats.editor import is_editor_format
 from .formats.files import read_file
@@ -40,13 +41,18 @@ class AnyFormat(Reader):
         return self._given if self._given is not None else RegistryInfos(Registry.installed(), Settings())
 
     def load(self, path: str | Path) -> Workflow:
-        return self.from_json(read_file(path).data)
+        name = str(path)
+        if name in shipped_names() and not Path(path).is_file():
+            return self.from_json(parse(shipped_text(name)))
+        found = read_file(path)
+        workflow = self.from_json(found.data)
+        return Workflow(workflow, workflow.extra, embedded=found.embedded) if found.embedded else workflow
 
     def read(self, data: Any) -> tuple[Workflow, list[Problem]]:
         return read(data, self._infos if is_editor_format(data) else None)
 
     def to_html(self, workflow: Workflow) -> str:
-        return to_svg(workflow)
+        return to_svg(workflow, Registry.installed())
 
 
 Workflow.reader = AnyFormat()

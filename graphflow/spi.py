@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .cli.threads import prepare_threads
     from .document.node import as_link
     from .events import (
+        AppliedPatch,
         Message,
         ModelEvent,
         NodeBlocked,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
     from .nodetype.wires import compatible
-    from .values import share
+    from .values import is_reference, share
     from .values.wires import Check, Misfit, in_words
 
 __all__ = [
@@ -74,10 +75,12 @@ __all__ = [
     "FAILED",
     "from_workflow",
     "in_words",
+    "is_reference",
     "inner_context",
     "mended",
     "Message",
     "Misfit",
+    "AppliedPatch",
     "ModelEvent",
     "NodeBlocked",
     "NodeCached",
@@ -109,7 +112,8 @@ _NAMES = {
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",
-    "events": "Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress RunDone RunStarted Text",
+    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress "
+    "RunDone RunStarted Text",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",
@@ -122,7 +126,7 @@ _NAMES = {
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
     "nodetype.wires": "compatible",
-    "values": "share",
+    "values": "is_reference share",
     "values.wires": "Check Misfit in_words",
 }
 """Module -> its names: the imports above, for the moment when a name is used."""

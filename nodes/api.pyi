@@ -161,15 +161,19 @@ def CFGGuider(
 class _CFGNorm(Model):
     model: Place
     strength: Place
+    pre_cfg: Place
     patched_model: Model
 def CFGNorm(
     *,
     model: Model,
     strength: float | Float | Int = 1.0,
+    pre_cfg: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
 ) -> _CFGNorm:
     """A guided answer is nowhere longer than the one with the prompt.
+
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
 
     `strength`: 0.0 to 100.0
     """
@@ -188,10 +192,76 @@ def CLIPLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPLoader:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """
+    ...
+
+class _CLIPMergeAdd(Clip):
+    clip1: Place
+    clip2: Place
+    CLIP: Clip
+def CLIPMergeAdd(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeAdd:
+    """The sum of two text encoders, weight by weight: one of them is mostly a difference, of CLIPMergeSubtract."""
+    ...
+
+class _CLIPMergeSimple(Clip):
+    clip1: Place
+    clip2: Place
+    ratio: Place
+    CLIP: Clip
+def CLIPMergeSimple(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    ratio: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSimple:
+    """Mix the text encoders of two models of one family; `ratio` is the share of the first.
+
+    `ratio`: 0.0 to 1.0
+    """
+    ...
+
+class _CLIPMergeSubtract(Clip):
+    clip1: Place
+    clip2: Place
+    multiplier: Place
+    CLIP: Clip
+def CLIPMergeSubtract(
+    *,
+    clip1: Clip,
+    clip2: Clip,
+    multiplier: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPMergeSubtract:
+    """The difference of two text encoders, weight by weight, times a number.
+
+    `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _CLIPSave(NodeRef):
+    clip: Place
+    filename_prefix: Place
+def CLIPSave(
+    *,
+    clip: Clip,
+    filename_prefix: str | Combo | String = 'clip/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPSave:
+    """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
     ...
 
 class _CLIPSetLastLayer(Clip):
@@ -225,6 +295,70 @@ def CLIPTextEncode(
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
 
     `embedding:name` stands for the vectors of a file in models/embeddings.
+    """
+    ...
+
+class _CLIPTextEncodeFlux(Conditioning):
+    clip: Place
+    clip_l: Place
+    t5xxl: Place
+    guidance: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeFlux(
+    *,
+    clip: Clip,
+    clip_l: str | Combo | String,
+    t5xxl: str | Combo | String,
+    guidance: float | Float | Int = 3.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeFlux:
+    """Encode a prompt for each of FLUX.1's text encoders (CLIP-L takes words, T5 sentences), and state the guidance.
+
+    `guidance`: 0.0 to 100.0
+    """
+    ...
+
+class _CLIPTextEncodeLumina2(Conditioning):
+    system_prompt: Place
+    user_prompt: Place
+    clip: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeLumina2(
+    *,
+    system_prompt: Literal['superior', 'alignment'] | Combo | String,
+    user_prompt: str | Combo | String,
+    clip: Clip,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeLumina2:
+    """Encode a prompt behind one of the two system prompts that Lumina 2 was trained with.
+
+    `superior` asks for a beautiful image, `alignment` for one that follows the prompt closely.
+    """
+    ...
+
+class _CLIPTextEncodeSD3(Conditioning):
+    clip: Place
+    clip_l: Place
+    clip_g: Place
+    t5xxl: Place
+    empty_padding: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeSD3(
+    *,
+    clip: Clip,
+    clip_l: str | Combo | String,
+    clip_g: str | Combo | String,
+    t5xxl: str | Combo | String,
+    empty_padding: Literal['none', 'empty_prompt'] | Combo | String = 'none',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeSD3:
+    """Encode a prompt for CLIP-L, CLIP-G and T5.
+
+    With `none` an encoder of an empty prompt is left out (CLIP-L and CLIP-G if both are empty), with `empty_prompt` it
+    encodes the empty text.
     """
     ...
 
@@ -328,6 +462,27 @@ def CheckpointLoaderSimple(
 
     A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
     Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    """
+    ...
+
+class _CheckpointSave(NodeRef):
+    model: Place
+    clip: Place
+    vae: Place
+    filename_prefix: Place
+def CheckpointSave(
+    *,
+    model: Model,
+    clip: Clip,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'checkpoints/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CheckpointSave:
+    """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
+
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
+    as another model than this one.
     """
     ...
 
@@ -542,7 +697,10 @@ def DualCLIPLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _DualCLIPLoader:
-    """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+    """Take two text encoders out of files of their own, in either order.
+
+    sdxl: CLIP-L and CLIP-G; flux: CLIP-L and T5; sd3: any two of CLIP-L, CLIP-G and T5.
+    """
     ...
 
 class _DualModelGuider(Guider):
@@ -612,6 +770,30 @@ def EmptyLatentImage(
 
     `width`: 16 to 16384
     `height`: 16 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _EmptyQwenImageLayeredLatentImage(Latent):
+    width: Place
+    height: Place
+    layers: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyQwenImageLayeredLatentImage(
+    *,
+    width: int | Int = 640,
+    height: int | Int = 640,
+    layers: int | Int = 3,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyQwenImageLayeredLatentImage:
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `layers`: 0 to 16384
     `batch_size`: 1 to 4096
     """
     ...
@@ -739,6 +921,67 @@ def Flux2Scheduler(
     `steps`: 1 to 4096
     `width`: 16 to 16384
     `height`: 16 to 16384
+    """
+    ...
+
+class _FluxDisableGuidance(Conditioning):
+    conditioning: Place
+    CONDITIONING: Conditioning
+def FluxDisableGuidance(
+    *,
+    conditioning: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxDisableGuidance:
+    """Ask the model without a number for its guidance."""
+    ...
+
+class _FluxGuidance(Conditioning):
+    conditioning: Place
+    guidance: Place
+    CONDITIONING: Conditioning
+def FluxGuidance(
+    *,
+    conditioning: Conditioning,
+    guidance: float | Float | Int = 3.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxGuidance:
+    """How closely a model that was distilled with guidance keeps to the prompt; 3.5 where none is stated.
+
+    It costs nothing: leave cfg at 1. Kontext is made for 2.5, Fill for 30.
+
+    `guidance`: 0.0 to 100.0
+    """
+    ...
+
+class _FluxKontextImageScale(Image):
+    image: Place
+    IMAGE: Image
+def FluxKontextImageScale(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextImageScale:
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    ...
+
+class _FluxKontextMultiReferenceLatentMethod(Conditioning):
+    conditioning: Place
+    reference_latents_method: Place
+    CONDITIONING: Conditioning
+def FluxKontextMultiReferenceLatentMethod(
+    *,
+    conditioning: Conditioning,
+    reference_latents_method: Literal['offset', 'index', 'uxo/uno', 'index_timestep_zero', 'index_timestep_zero_isolated', 'index_timestep_zero_text_start'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKontextMultiReferenceLatentMethod:
+    """Where reference images stand for an editing model; without this node as it was trained.
+
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
+    layers, and as images without noise.
     """
     ...
 
@@ -1759,6 +2002,27 @@ def LatentCut(
     """
     ...
 
+class _LatentCutToBatch(Latent):
+    samples: Place
+    dim: Place
+    slice_size: Place
+    LATENT: Latent
+def LatentCutToBatch(
+    *,
+    samples: Latent,
+    dim: Literal['t', 'x', 'y'] | Combo | String,
+    slice_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentCutToBatch:
+    """A latent in slices of some frames, columns or rows, as a batch; what is left over at the end is dropped.
+
+    A latent without frames is not cut by `t`. The layers of Qwen-Image-Layered are frames.
+
+    `slice_size`: 1 to 16384
+    """
+    ...
+
 class _LatentFlip(Latent):
     samples: Place
     flip_method: Place
@@ -1988,6 +2252,139 @@ def LoadLatent(
     """Read a latent of the input folder that SaveLatent has written."""
     ...
 
+class _LoraLoader_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoader_0(Model, _LoraLoader_): ...
+
+class _LoraLoader_1(Clip, _LoraLoader_): ...
+
+class _LoraLoader(tuple[_LoraLoader_0, _LoraLoader_1], _LoraLoader_):
+    node_id: str
+    MODEL: _LoraLoader_0
+    CLIP: _LoraLoader_1
+def LoraLoader(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoader:
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+
+    It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
+    refused; where some do not fit, a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypass_:
+    model: Place
+    clip: Place
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+
+class _LoraLoaderBypass_0(Model, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass_1(Clip, _LoraLoaderBypass_): ...
+
+class _LoraLoaderBypass(tuple[_LoraLoaderBypass_0, _LoraLoaderBypass_1], _LoraLoaderBypass_):
+    node_id: str
+    MODEL: _LoraLoaderBypass_0
+    CLIP: _LoraLoaderBypass_1
+def LoraLoaderBypass(
+    *,
+    model: Model,
+    clip: Clip,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypass:
+    """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
+
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+
+    `strength_model`: -100.0 to 100.0
+    `strength_clip`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderBypassModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderBypassModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderBypassModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraLoaderModelOnly(Model):
+    model: Place
+    lora_name: Place
+    strength_model: Place
+    MODEL: Model
+def LoraLoaderModelOnly(
+    *,
+    model: Model,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraLoaderModelOnly:
+    """The same for the model alone: what the file holds for text encoders is not used.
+
+    `strength_model`: -100.0 to 100.0
+    """
+    ...
+
+class _LoraSave(NodeRef):
+    filename_prefix: Place
+    rank: Place
+    lora_type: Place
+    bias_diff: Place
+    model_diff: Place
+    text_encoder_diff: Place
+def LoraSave(
+    *,
+    filename_prefix: str | Combo | String = 'loras/ComfyUI_extracted_lora',
+    rank: int | Int = 8,
+    lora_type: Literal['standard', 'full_diff'] | Combo | String = 'standard',
+    bias_diff: bool | Boolean = True,
+    model_diff: Model | None = None,
+    text_encoder_diff: Clip | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoraSave:
+    """Write the difference of two models (ModelMergeSubtract, CLIPMergeSubtract) as a LoRA of a rank.
+
+    `full_diff` keeps the whole difference of each weight. `bias_diff`: differences of biases and norms are kept, too.
+
+    `rank`: 1 to 4096
+    """
+    ...
+
 class _ManualSigmas(Sigmas):
     sigmas: Place
     SIGMAS: Sigmas
@@ -2063,6 +2460,33 @@ def ModelMergeAdd(
     """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
     ...
 
+class _ModelMergeBlocks(Model):
+    model1: Place
+    model2: Place
+    input: Place
+    middle: Place
+    out: Place
+    MODEL: Model
+def ModelMergeBlocks(
+    *,
+    model1: Model,
+    model2: Model,
+    input: float | Float | Int = 1.0,
+    middle: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelMergeBlocks:
+    """Mix two U-Nets with a share of the first for the blocks going down, the middle, and those going up.
+
+    The last layer counts to `out`, all else (the embeddings of time and sizes) to `input`.
+
+    `input`: 0.0 to 1.0
+    `middle`: 0.0 to 1.0
+    `out`: 0.0 to 1.0
+    """
+    ...
+
 class _ModelMergeSimple(Model):
     model1: Place
     model2: Place
@@ -2127,7 +2551,7 @@ class _ModelSamplingContinuousEDM(Model):
 def ModelSamplingContinuousEDM(
     *,
     model: Model,
-    sampling: Literal['v_prediction', 'edm', 'eps'] | Combo | String = 'v_prediction',
+    sampling: Literal['v_prediction', 'edm', 'edm_playground_v2.5', 'eps', 'cosmos_rflow'] | Combo | String = 'v_prediction',
     sigma_max: float | Float | Int = 120.0,
     sigma_min: float | Float | Int = 0.002,
     id: str | None = None,
@@ -2148,7 +2572,7 @@ class _ModelSamplingDiscrete(Model):
 def ModelSamplingDiscrete(
     *,
     model: Model,
-    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0'] | Combo | String = 'eps',
+    sampling: Literal['eps', 'v_prediction', 'lcm', 'x0', 'img_to_img'] | Combo | String = 'eps',
     zsnr: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
@@ -2200,6 +2624,19 @@ def ModelSamplingSD3(
 
     `shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
     """
+    ...
+
+class _ModelSave(NodeRef):
+    model: Place
+    filename_prefix: Place
+def ModelSave(
+    *,
+    model: Model,
+    filename_prefix: str | Combo | String = 'diffusion_models/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSave:
+    """Write a denoiser by itself, for UNETLoader."""
     ...
 
 class _Morphology(Image):
@@ -2472,6 +2909,20 @@ def RebatchLatents(
     """
     ...
 
+class _ReferenceLatent(Conditioning):
+    conditioning: Place
+    latent: Place
+    CONDITIONING: Conditioning
+def ReferenceLatent(
+    *,
+    conditioning: Conditioning,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ReferenceLatent:
+    """One more image, as a latent, that an editing model sees beside the one that it makes."""
+    ...
+
 class _RegexExtract(String):
     string: Place
     regex_pattern: Place
@@ -2548,6 +2999,28 @@ def RegexReplace(
     """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
 
     `count`: 0 to 100
+    """
+    ...
+
+class _RenormCFG(Model):
+    model: Place
+    cfg_trunc: Place
+    renorm_cfg: Place
+    MODEL: Model
+def RenormCFG(
+    *,
+    model: Model,
+    cfg_trunc: float | Float | Int = 100.0,
+    renorm_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _RenormCFG:
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+
+    0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
+
+    `cfg_trunc`: 0.0 to 100.0
+    `renorm_cfg`: 0.0 to 100.0
     """
     ...
 
@@ -3434,6 +3907,73 @@ def StringTrim(
     """A text without the white space at its ends, or at one of them."""
     ...
 
+class _T5TokenizerOptions(Clip):
+    clip: Place
+    min_padding: Place
+    min_length: Place
+    CLIP: Clip
+def T5TokenizerOptions(
+    *,
+    clip: Clip,
+    min_padding: int | Int = 0,
+    min_length: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _T5TokenizerOptions:
+    """Fill texts for T5 up with at least `min_padding` empty tokens, and to `min_length` tokens in all, instead of what
+    the family does by itself.
+
+    `min_padding`: 0 to 10000
+    `min_length`: 0 to 10000
+    """
+    ...
+
+class _TextEncodeQwenImageEdit(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEdit(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEdit:
+    """Encode what is to become of an image, which the text encoder sees; with a VAE it is a reference latent as well.
+
+    The image is brought to about a million pixels. Without one this is CLIPTextEncode.
+    """
+    ...
+
+class _TextEncodeQwenImageEditPlus(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    image1: Place
+    image2: Place
+    image3: Place
+    CONDITIONING: Conditioning
+def TextEncodeQwenImageEditPlus(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    image1: Image | None = None,
+    image2: Image | None = None,
+    image3: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextEncodeQwenImageEditPlus:
+    """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
+
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    """
+    ...
+
 class _ThresholdMask(Mask):
     mask: Place
     value: Place
@@ -3449,6 +3989,22 @@ def ThresholdMask(
 
     `value`: 0.0 to 1.0
     """
+    ...
+
+class _TripleCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    clip_name3: Place
+    CLIP: Clip
+def TripleCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    clip_name3: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TripleCLIPLoader:
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
     ...
 
 class _UNETLoader(Model):
@@ -3600,6 +4156,19 @@ def VAELoader(
     title: str | None = None,
 ) -> _VAELoader:
     """Take a VAE out of a file or a diffusers folder of its own."""
+    ...
+
+class _VAESave(NodeRef):
+    vae: Place
+    filename_prefix: Place
+def VAESave(
+    *,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'vae/ComfyUI_vae',
+    id: str | None = None,
+    title: str | None = None,
+) -> _VAESave:
+    """Write a VAE by itself, for VAELoader."""
     ...
 
 class _VPScheduler(Sigmas):

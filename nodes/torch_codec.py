@@ -35,7 +35,7 @@ def share(value: Tensor) -> Tensor:
 
 def storage(value: Tensor) -> tuple[int, int]:
     """Where the memory begins, asked without claiming to write there: that would end the sharing."""
-    return torch._C._data_address(value), value.untyped_storage().nbytes()
+    return torch._C._data_address(value), value.untyped_storage().nbytes()  # type: ignore[attr-defined]
 
 
 def save(value: Tensor) -> tuple[Any, memoryview] | None:
@@ -50,7 +50,7 @@ def save(value: Tensor) -> tuple[Any, memoryview] | None:
     dense = value.detach().permute(order).resolve_neg().cpu()
     # A clone, because `numpy()` may write: it would end the sharing with all other owners of this memory.
     flat = dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
-    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())
+    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
 def load(form: Any, data: memoryview) -> Tensor:

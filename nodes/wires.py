@@ -7,7 +7,7 @@ their results to the CPU anyway. Nothing here imports torch: where it is not loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from graphflow.spi import Check, Misfit, in_words
@@ -15,7 +15,7 @@ from graphflow.spi import Check, Misfit, in_words
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CHECKS", "conditioning", "image", "latent", "mask", "sigmas"]
+__all__ = ["CHECKS", "FROM_PYTHON", "conditioning", "image", "latent", "mask", "sigmas"]
 
 _IMAGE = "an IMAGE, a float tensor [B,H,W,C] in 0..1 with 3 or 4 channels"
 _MASK = "a MASK, a float tensor [B,H,W] in 0..1"
@@ -111,9 +111,84 @@ def sigmas(value: Any) -> Misfit | None:
     return _finite(value, _SIGMAS)
 
 
+def image_of_python(value: Any) -> Any:
+    """float32 [B,H,W,C] of an image file's bytes, or of an array or tensor [H,W], [H,W,C] or [B,H,W,C]: uint8, or floats in
+    0..1. Raises TypeError."""
+    import torch
+
+    if isinstance(value, bytes):
+        return frames_of(value)[0]
+    found = _tensor(value)
+    if found is None or found.dim() not in (2, 3, 4):
+        raise TypeError(f"found {in_words(value) if found is None else shape_of(found)}, expected {_IMAGE}")
+    found = found.to(torch.float32) / 255 if found.dtype == torch.uint8 else found.to(torch.float32)
+    if found.dim() == 2:
+        found = found[..., None].expand(-1, -1, 3)
+    found = found[None] if found.dim() == 3 else found
+    return found.expand(*found.shape[:3], 3).contiguous() if found.shape[3] == 1 else found
+
+
+def mask_of_python(value: Any) -> Any:
+    """float32 [B,H,W] of an array or tensor [H,W] or [B,H,W], or of an image: its transparency, or else its brightness.
+    Raises TypeError."""
+    if isinstance(value, bytes):
+        colours, clear = frames_of(value)
+        return clear if clear is not None else colours.mean(dim=-1)
+    found = _tensor(value)
+    if found is not None and found.dim() in (3, 4) and found.shape[-1] in (3, 4):
+        pixels = image_of_python(value)
+        return 1.0 - pixels[..., 3] if pixels.shape[-1] == 4 else pixels.mean(dim=-1)
+    if found is None or found.dim() not in (2, 3):
+        raise TypeError(f"found {in_words(value) if found is None else shape_of(found)}, expected {_MASK}")
+    found = found.float() / 255 if str(found.dtype) == "torch.uint8" else found.float()
+    return found[None] if found.dim() == 2 else found
+
+
+def latent_of_python(value: Any) -> Any:
+    """A LATENT of a dict with `samples`, or of the samples alone. Raises TypeError."""
+    parts = dict(value) if isinstance(value, Mapping) else {"samples": value}
+    found = {key: tensor if (tensor := _tensor(item)) is not None else item for key, item in parts.items()}
+    misfit = latent(found)
+    if misfit is not None:
+        raise TypeError(f"found {misfit.found}, expected {misfit.expected}")
+    return found
+
+
+def frames_of(content: bytes) -> tuple[Any, Any]:
+    """float32 [B,H,W,3] of the bytes of an image file, and how transparent it is, [B,H,W], or None."""
+    import numpy as np
+    import torch
+
+    from .files.read_image import read_frames
+
+    frames = read_frames(content, "the image")
+    colours = torch.from_numpy(np.stack([frame.colours for frame in frames]))
+    if all(frame.opacity is None for frame in frames):
+        return colours, None
+    opaque = np.ones(frames[0].colours.shape[:2], np.float32)
+    clear = [1.0 - (opaque if frame.opacity is None else frame.opacity) for frame in frames]
+    return colours, torch.from_numpy(np.stack(clear))
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """A tensor of the CPU of an array or a tensor."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else None
+
+
 CHECKS: Mapping[str, Check] = {
     "IMAGE": image, "MASK": mask, "LATENT": latent, "CONDITIONING": conditioning, "SIGMAS": sigmas,
 }  # fmt: skip
+
+
+FROM_PYTHON: Mapping[str, Callable[[Any], Any]] = {
+    "IMAGE": image_of_python, "MASK": mask_of_python, "LATENT": latent_of_python,
+}  # fmt: skip
+"""Values of a script as values of a wire."""
 
 
 def shape_of(tensor: Tensor) -> str:

@@ -65,7 +65,8 @@ class Cache:
         self._tiers = Tiers(self.memory, behind, self._written)
         self._holders = 0
         self._holding = Lock()
-        self._flying: dict[bytes, Future[Entry | None]] = {}
+        self._flying: dict[bytes, Future[Entry | None] | None] = {}
+        """The recipes that runs of this process compute; a future where somebody waits for one."""
         self._lock = Lock()
 
     @property
@@ -185,9 +186,12 @@ class Cache:
     def begin(self, recipe: bytes) -> Future[Entry | None] | None:
         """None: compute it, and call `end`. A future: another run of this process computes it."""
         with self._lock:
-            flying = self._flying.get(recipe)
+            if recipe not in self._flying:
+                self._flying[recipe] = None
+                return None
+            flying = self._flying[recipe]
             if flying is None:
-                self._flying[recipe] = Future()
+                flying = self._flying[recipe] = Future()
             return flying
 
     def end(self, recipe: bytes, entry: Entry | None) -> None:

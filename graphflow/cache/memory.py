@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 from ..values import measure, size_of
 from .entry import Entry, Origin, with_all_behind
@@ -194,8 +194,7 @@ def _bytes_around(kept: Kept) -> int:
 _PLAIN = frozenset({int, float, str, bool})
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(NamedTuple):
     kept: Kept
     size: int
     """Bytes of everything but the memories."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..nodetype.inputs import WIDGETS, Input
-from ..problem import GraphFlowError, did_you_mean, show, with_article
+from ..problem import GraphFlowError, Suggestions, did_you_mean, show, with_article
 from ..settings import Settings
 
 __all__ = ["Choices", "Report", "canonical_literal"]
@@ -24,6 +24,7 @@ class Choices:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.suggestions = Suggestions()
         self._known: dict[int, tuple[Any, Sequence[Any]]] = {}
 
     def __getitem__(self, item: Input) -> Sequence[Any]:
@@ -90,7 +91,7 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
             return False, None
         if named is not None:
             return True, named
-        report("not_a_choice", *_no_choice(item, value, options))
+        report("not_a_choice", *_no_choice(item, value, options, choices.suggestions))
         return False, None
     if kind == "*":
         return True, value
@@ -103,11 +104,11 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
     return False, None
 
 
-def _no_choice(item: Input, value: Any, options: Sequence[Any]) -> tuple[str, str, str]:
+def _no_choice(item: Input, value: Any, options: Sequence[Any], suggestions: Suggestions) -> tuple[str, str, str]:
     """Message, input name and hint; where the options are files, what the folder holds instead."""
     folder = item.choice.folder if item.choice is not None else ""
     if all(isinstance(option, str) for option in options):
-        hint = did_you_mean(value if isinstance(value, str) else show(value), options)
+        hint = suggestions.did_you_mean(value if isinstance(value, str) else show(value), options)
     else:  # quoted, so that the text "2" differs from the number
         hint = did_you_mean("", [json.dumps(option, default=str) for option in options])
     if not folder:

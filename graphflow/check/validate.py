@@ -5,7 +5,6 @@ Pure: no I/O but what the folders' choices need. One pass over nodes and links, 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +14,16 @@ from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
 from ..nodetype.wires import compatible
-from ..problem import GraphFlowError, Problem, did_you_mean, show, with_article
+from ..problem import GraphFlowError, Problem, show, with_article
 from ..settings import Settings
+from ..values import is_reference
+from ..values.wires import from_python
 from .literals import Choices, Report, canonical_literal
 
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
 
 _NONE: frozenset[str] = frozenset()
+NO_VALUE = "it names a Python value of another program, which is not here"
 
 
 @dataclass(slots=True)
@@ -113,6 +115,7 @@ class Binder:
         self.problems: list[Problem] = []
         self._workflow, self._types, self._warnings = workflow, types, warnings
         self._settings, self._choices = settings, Choices(settings)
+        self._suggestions = self._choices.suggestions
         self._expanded = expanded
         """The nodes were made by a node: their literals may be values of any type."""
 
@@ -126,7 +129,7 @@ class Binder:
                     f"there is no node type {node.class_type!r}",
                     node_id,
                     node.title,
-                    hint=did_you_mean(node.class_type, self._types),
+                    hint=self._suggestions.did_you_mean(node.class_type, self._types),
                 )
             )
             return None
@@ -174,6 +177,11 @@ class Binder:
                 elif self._exists(link, item, report):
                     links[name] = link
                 continue
+            if is_reference(value) and item.type not in WIDGETS:
+                found = self._value(value, item, report)
+                if found is not None:
+                    literals[name] = found
+                continue
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
                 literals[name] = value
                 continue
@@ -192,6 +200,17 @@ class Binder:
         if kind.check is not None and len(self.problems) == before:
             self._ask(kind, literals, links, report)
         return Bound(node_id, kind, literals, links, declared, lazy, every)
+
+    def _value(self, reference: str, item: Input, report: Report) -> Any:
+        """The Python value that an input names, as its wire carries it."""
+        if reference not in self._settings.values:
+            report("no_value", NO_VALUE, item.name, "run it from the script that made it, or set the input anew")
+            return None
+        try:
+            return from_python(item.type, self._settings.values[reference])
+        except (TypeError, ValueError) as error:
+            report("not_a_value", str(error), item.name)
+            return None
 
     def _ask(self, kind: NodeType, literals: dict[str, Any], links: dict[str, Link], report: Report) -> None:
         """Let the node type check itself."""
@@ -226,8 +245,8 @@ class Binder:
         absent = [each for each in declared if each not in given]
         link = as_link(value)
         if link is not None and link.node not in self._workflow:
-            is_near = difflib.get_close_matches(name, absent, n=1, cutoff=0.6)
-            hint = did_you_mean(name, absent) if is_near else "remove it"
+            is_near = self._suggestions.near(name, absent)
+            hint = self._suggestions.did_you_mean(name, absent) if is_near else "remove it"
             self.problems.append(
                 Problem(
                     "missing_node",
@@ -239,16 +258,26 @@ class Binder:
                 )
             )
             return
-        if difflib.get_close_matches(name, absent, n=1, cutoff=0.75):
+        if self._suggestions.near(name, absent, cutoff=0.75):
             self.problems.append(
                 Problem(
-                    "unknown_input", f"{kind.name} has no such input", node_id, title, name, did_you_mean(name, absent)
+                    "unknown_input",
+                    f"{kind.name} has no such input",
+                    node_id,
+                    title,
+                    name,
+                    self._suggestions.did_you_mean(name, absent),
                 )
             )
             return
         self._warnings.append(
             Problem(
-                "unused_input", f"{kind.name} has no such input", node_id, title, name, did_you_mean(name, declared)
+                "unused_input",
+                f"{kind.name} has no such input",
+                node_id,
+                title,
+                name,
+                self._suggestions.did_you_mean(name, declared),
             )
         )
 
@@ -259,7 +288,7 @@ class Binder:
                 "missing_node",
                 f"it links to node {link.node!r}, which does not exist",
                 item.name,
-                did_you_mean(link.node, self._workflow),
+                self._suggestions.did_you_mean(link.node, self._workflow),
             )
             return False
         if source.class_type in NOTES:

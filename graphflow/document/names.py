@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..problem import InvalidWorkflow, Problem, did_you_mean
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
 from .node import Node, Place
 
 __all__ = ["find", "find_all", "place"]
@@ -58,4 +58,4 @@ def _the_one(nodes: Nodes, found: tuple[str, ...], words: str, name: str = "") -
         hint = "name one by id: " + ", ".join(found)
         raise InvalidWorkflow([Problem("ambiguous", f"{len(found)} nodes are {words}", hint=hint)])
     known = {word for key, item in nodes.items() for word in (key, item.title, item.class_type) if word}
-    raise InvalidWorkflow([Problem("no_node", f"no node is {words}", hint=did_you_mean(name or words, sorted(known)))])
+    raise UnknownName([Problem("no_node", f"no node is {words}", hint=did_you_mean(name or words, sorted(known)))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..problem import InvalidWorkflow, Problem, show
@@ -28,6 +28,8 @@ class Place:
 
     node: str
     input: str
+    value: Any = field(default=None, compare=False, repr=False)
+    """The value there when the place was made, where a graph made it (`sampler.seed.value`)."""
 
     def __str__(self) -> str:
         return f"{self.node}.{self.input}"
@@ -75,7 +77,8 @@ class Node:
 
     @property
     def title(self) -> str | None:
-        title = (self.meta or {}).get("title")
+        meta = self._body.get("_meta")
+        title = meta.get("title") if meta else None
         return title if isinstance(title, str) else None
 
     def with_inputs(self, inputs: Mapping[str, Any]) -> Node:

@@ -95,44 +95,15 @@ def sources_first(sources: Sources[K]) -> list[K]:
 
 
 def knots(sources: Sources[K]) -> list[list[K]]:
-    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, all
-    others are a part of their own. Tarjan's algorithm (1972)."""
-    number: dict[K, int] = {}
-    lowest: dict[K, int] = {}
-    open_keys: list[K] = []
-    is_open: set[K] = set()
-    found: list[list[K]] = []
-    for start in sources:
-        if start in number:
-            continue
-        number[start] = lowest[start] = len(number)
-        open_keys.append(start)
-        is_open.add(start)
-        ahead = [(start, iter(sources[start]))]
-        while ahead:
-            key, left = ahead[-1]
-            for source in left:
-                if source not in sources:
-                    continue
-                if source not in number:
-                    number[source] = lowest[source] = len(number)
-                    open_keys.append(source)
-                    is_open.add(source)
-                    ahead.append((source, iter(sources[source])))
-                    break
-                if source in is_open:
-                    lowest[key] = min(lowest[key], number[source])
-            else:
-                ahead.pop()
-                if ahead:
-                    lowest[ahead[-1][0]] = min(lowest[ahead[-1][0]], lowest[key])
-                if lowest[key] == number[key]:
-                    part: list[K] = []
-                    while not part or part[-1] != key:
-                        part.append(open_keys.pop())
-                    is_open.difference_update(part)
-                    found.append(part[::-1])
-    return found
+    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, in the order
+    in which they stand; all others are a part of their own."""
+    import networkx as nx  # only drawings and graphs that are wrong need it
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(sources)
+    graph.add_edges_from((key, source) for key, found in sources.items() for source in found if source in sources)
+    place = {key: index for index, key in enumerate(sources)}
+    return [sorted(part, key=place.__getitem__) for part in nx.strongly_connected_components(graph)]
 
 
 def cyclic(sources: Sources[K]) -> list[list[K]]:

@@ -11,7 +11,8 @@ from collections.abc import ItemsView, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from ..problem import InvalidWorkflow, Problem
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
+from ..values.given import given as given_value
 from . import api, edits, names
 from .api import parse
 from .node import NOTES, Link, Node, Place, as_link, plain_number
@@ -34,18 +35,39 @@ __all__ = [
 class Workflow(Mapping[str, Node]):
     """An immutable mapping of node ids to nodes; changes give a new workflow that shares the rest."""
 
-    __slots__ = ("_nodes", "extra")
+    __slots__ = ("_nodes", "embedded", "extra", "given")
 
     reader: ClassVar[Reader]
     """Reads the sources of workflows, and draws one. `graphflow.sources` sets the one that knows all formats."""
 
-    def __init__(self, nodes: Mapping[str, Node], extra: Mapping[str, Any] | None = None) -> None:
-        """`extra` holds the entries of the JSON that are not nodes."""
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        extra: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
+        embedded: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`extra` holds the entries of the JSON that are not nodes, `given` the Python values that stand in it by their
+        references, `embedded` what else the image carries that it was read from: the editor's file (`workflow`), and the
+        record of what made it (`graphflow`)."""
         self._nodes = dict(nodes)
         self.extra = dict(extra or {})
+        self.given: dict[str, Any] = dict(given or {})
+        self.embedded: dict[str, Any] = dict(embedded or {})
 
     def __getitem__(self, node_id: str) -> Node:
-        return self._nodes[node_id]
+        """The node with this id. Raises UnknownName; `wf[wf.find("KSampler")]` takes a title or a type."""
+        try:
+            return self._nodes[node_id]
+        except KeyError:
+            hint = did_you_mean(str(node_id), self._nodes)
+            raise UnknownName([Problem("no_node", f"no node has the id {node_id!r}", hint=hint)]) from None
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._nodes
+
+    def get(self, node_id: str, default: Any = None) -> Any:
+        return self._nodes.get(node_id, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
@@ -120,23 +142,47 @@ class Workflow(Mapping[str, Node]):
         return names.place(self._nodes, where)
 
     def set(self, where: str | Place, value: Any) -> Workflow:
-        """A copy with one input changed: `wf.set("KSampler.seed", 7)`."""
-        place = self.place(where)
-        old = self._nodes[place.node]
-        new = old.with_inputs({**old.inputs, place.input: plain_number(value)})
-        return self._like({**self._nodes, place.node: new})
+        """A copy with one input changed: `wf.set("KSampler.seed", 7)`, `wf.set("LoadImage.image", Path("photo.jpg"))`.
+
+        An image of Pillow, an array, a tensor or a Path is carried in `given`, and stands in the workflow by its digest.
+        """
+        return self.set_all({self.place(where): value})
 
     def set_all(self, changes: Mapping[str, Any] | Mapping[Place, Any]) -> Workflow:
         """A copy with several inputs changed; each node that changes is copied once."""
         by_node: dict[str, dict[str, Any]] = {}
+        values: dict[str, Any] = {}
         for where, value in changes.items():
             place = self.place(where)
-            by_node.setdefault(place.node, {})[place.input] = plain_number(value)
+            known = given_value(value)
+            if known is not None:
+                values[known.reference] = known.value
+            literal = plain_number(value) if known is None else known.reference
+            by_node.setdefault(place.node, {})[place.input] = literal
         nodes = dict(self._nodes)
         for node_id, inputs in by_node.items():
             old = nodes[node_id]
             nodes[node_id] = old.with_inputs({**old.inputs, **inputs})
+        return self._like(nodes, values)
+
+    def unset(self, *where: str | Place) -> Workflow:
+        """A copy in which these inputs are not given: the node's own defaults hold again, and a link is cut."""
+        nodes = dict(self._nodes)
+        for each in where:
+            place = self.place(each)
+            old = nodes[place.node]
+            if place.input not in old.inputs:
+                text = f"{old.class_type} is not given this input"
+                hint = did_you_mean(place.input, old.inputs)
+                raise UnknownName([Problem("no_input", text, place.node, old.title, place.input, hint)])
+            nodes[place.node] = old.with_inputs({key: item for key, item in old.inputs.items() if key != place.input})
         return self._like(nodes)
+
+    def set_type(self, node: str, class_type: str) -> Workflow:
+        """A copy in which a node is of another type; its inputs, its title and the links to it stay."""
+        key = self.find(node)
+        old = self._nodes[key]
+        return self._like({**self._nodes, key: old.with_type(class_type, old.inputs)})
 
     def replace(self, node: str, by: Node | str) -> Workflow:
         """A copy with another node in this place: a new one under the same id, or, named, one that is there already.
@@ -183,15 +229,16 @@ class Workflow(Mapping[str, Node]):
         added = self.reader.workflow(other)
         nodes, ids = edits.join(self._nodes, added, self.extra)
         extra = {key: value for key, value in added.extra.items() if key not in nodes}
-        return Workflow(nodes, {**extra, **self.extra}), ids
+        return Workflow(nodes, {**extra, **self.extra}, {**added.given, **self.given}, self.embedded), ids
 
     def __add__(self, other: Source) -> Workflow:
         return self.join(other)[0]
 
-    def _like(self, nodes: dict[str, Node]) -> Workflow:
+    def _like(self, nodes: dict[str, Node], given: Mapping[str, Any] | None = None) -> Workflow:
         """A workflow of these nodes; the dict is taken over, not copied."""
         new = Workflow.__new__(Workflow)
-        new._nodes, new.extra = nodes, self.extra
+        new._nodes, new.extra, new.embedded = nodes, self.extra, self.embedded
+        new.given = {**self.given, **given} if given else self.given
         return new
 
 

@@ -52,7 +52,10 @@ class Admission:
 
     def enter(self, place: Place | None, cancel: Event) -> AbstractContextManager[None]:
         """Hold a place until the end of the block. Raises Cancelled if the run is cancelled while it waits for it."""
-        return nullcontext() if place is None else self._lanes[place.lane].hold(place, cancel)
+        return _ANYWHERE if place is None else self._lanes[place.lane].hold(place, cancel)
+
+
+_ANYWHERE = nullcontext()
 
 
 class _Lane:

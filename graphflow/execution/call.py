@@ -43,10 +43,15 @@ class Performer:
     """Performs calls in this process, for one run."""
 
     def __init__(
-        self, run: RunContext, graph: Mapping[str, Node], document: Callable[[str], Callable[[], dict[str, Any]]]
+        self,
+        run: RunContext,
+        graph: Mapping[str, Node],
+        document: Callable[[str], Callable[[], dict[str, Any]]],
+        record: Callable[[str], dict[str, Any]],
     ) -> None:
-        """`graph`: all nodes of the run, read when a node asks. `document(node)` makes the JSON of its workflow."""
-        self._run, self._graph, self._document = run, graph, document
+        """`graph`: all nodes of the run, read when a node asks. `document(node)` makes the JSON of its workflow,
+        `record(node)` the record of what its files are made by."""
+        self._run, self._graph, self._document, self._record = run, graph, document, record
 
     def perform(self, call: Call) -> tuple[list[Answer], float]:
         """The answers of the function, and the seconds that they took. Raises what the function raises, and Cancelled."""
@@ -88,6 +93,7 @@ class Performer:
                 display=call.display,
                 graph=self._graph,
                 numbering=run.numbering,
+                record=lambda: self._record(call.node),
             )
         if kind.settings is not None:
             values[kind.settings] = run.settings

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..cache import Brought, Entry
+from ..document.walks import depth_first
 from ..nodetype.inputs import Lazy
 from ..nodetype.node import ALWAYS
 from ..plan.calls import Answer, blocked, join, look_outside, merge_ui, spread
 from ..plan.fingerprint import Fingerprint
 from ..values import Blocked, Encoded, share
+from ..version import installed_version
 from .admission import place_of
 from .agenda import Agenda
 from .call import Call, Performer
@@ -47,7 +49,25 @@ class Caller:
     ) -> None:
         """`document(node)` makes the JSON of the workflow that the node belongs to."""
         self._run, self._agenda, self._claims, self._expansions, self._prints = run, agenda, claims, expansions, prints
-        self._performer = Performer(run, expansions.graph, document)
+        self._performer = Performer(run, expansions.graph, document, self.record)
+
+    def record(self, node_id: str) -> dict[str, Any]:
+        """What a file of this node is made by: each node that it stands on with its type, the version of its code, the
+        digests of the files that it reads, and the libraries and devices that change its numbers."""
+        order, supply = self._agenda.order, self._run.supply
+        nodes: dict[str, dict[str, str]] = {}
+        for key in depth_first([node_id], lambda each: [link.node for link in order[each].links.values()]):
+            known = self._prints[key]
+            kind = order[key].type
+            facts = {
+                "type": kind.name,
+                "version": known.version,
+                "outside": known.outside,
+                "environment": known.environment if kind.effect is None else None,  # of one that writes: its folder
+            }
+            name = key if supply is None else supply.name(key)
+            nodes[name] = {fact: text for fact, text in facts.items() if text is not None}
+        return {"version": installed_version(), "nodes": nodes}
 
     def stops(self, node_id: str) -> list[Blocked] | None:
         """The values that block the node, if every call is blocked."""

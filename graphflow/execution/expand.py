@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..check.validate import Binder, Bound, topological
@@ -60,7 +60,7 @@ def unfold(
                 )
             nodes[final[key]] = node.with_inputs(_renamed(node.inputs, final))
         outputs = tuple(_final(value, final) if isinstance(value, Link) else value for value in answer.outputs)
-        named.append(replace(answer, outputs=outputs))
+        named.append(answer._replace(outputs=outputs))
     everything = ChainMap(nodes, graph)  # type: ignore[arg-type]
     binder = Binder(everything, types, settings, [], expanded=True)
     bound = {key: found for key, node in nodes.items() if (found := binder.bind(key, node)) is not None}

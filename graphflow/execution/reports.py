@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from ..check.validate import Bound
 from ..document.workflow import Node
@@ -25,16 +28,20 @@ class Reports:
     ) -> None:
         self._workflow, self._order, self._expansions, self._emit = workflow, order, expansions, emit
         self.problems: list[Problem] = []
+        self.cause: BaseException | None = None
+        """The first thing that a node raised."""
 
     def title(self, node_id: str) -> str:
         visible = self._expansions.display(node_id) or node_id
         return self._workflow[visible].title or self._order[visible].type.name
 
     def failed(self, node_id: str, error: BaseException) -> None:
+        self.cause = self.cause or error
         if isinstance(error, GraphFlowError):
             self.add(node_id, error.problems)
         else:
-            self.add(node_id, [Problem("node_failed", f"{type(error).__name__}: {error}", hint=_advice(error))])
+            hint = _advice(error) or _where(error, self._order[node_id].type.function)
+            self.add(node_id, [Problem("node_failed", f"{type(error).__name__}: {error}", hint=hint)])
 
     def stuck(self, nodes: list[str]) -> None:
         """These were to run and never could."""
@@ -56,6 +63,16 @@ class Reports:
             )
             self.problems.append(placed)
             self._emit(NodeError(node_id, placed.to_json(), visible))
+
+
+def _where(error: BaseException, function: Callable[..., object]) -> str | None:
+    """The line at which the code of the node raised; where it only called what raised, the line of the call."""
+    frames = traceback.extract_tb(error.__traceback__)
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    if not own:
+        return None
+    return f"at {Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}"
 
 
 def _advice(error: BaseException) -> str | None:

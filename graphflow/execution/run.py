@@ -80,6 +80,11 @@ class Run:
         self.cached: dict[str, None] = {}
         self.problems = self._reports.problems
 
+    @property
+    def cause(self) -> BaseException | None:
+        """The first thing that a node raised."""
+        return self._reports.cause
+
     def execute(self, wanted: Iterable[str]) -> None:
         """Run until all wanted nodes are done or cannot be. Raises Cancelled."""
         wanted = list(wanted)
@@ -259,8 +264,10 @@ class Run:
         return False
 
     def _stands_on_outside(self, node_id: str) -> bool:
+        if not self._outside:
+            return False
         links = self._agenda.order[node_id].links.values()
-        return bool(self._outside) and any(link.node in self._outside for link in links)
+        return any(link.node in self._outside for link in links)
 
     def _origin(self, node_id: str) -> Origin:
         node, mine = self._agenda.order[node_id], self._prints[node_id]
@@ -312,9 +319,8 @@ class Run:
                 self._cache.hold(self._prints[node_id].recipe, entry)
         else:
             self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
-            is_quiet = all(
-                stop.message is None for stop in stops
-            )  # who takes it from the cache would not see the message
+            # who takes it from the cache would not see the message
+            is_quiet = not stops or all(stop.message is None for stop in stops)
             whole = is_true and is_quiet and not self._expansions.has_effects(node_id)
             self._claims.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
             self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
@@ -349,23 +355,30 @@ class Run:
     # -- reports ------------------------------------------------------------------------------------------------
 
     def _note_cached(self, node_id: str, reason: str) -> None:
-        entry = self._agenda.entries.get(node_id)
+        agenda, cached = self._agenda, self.cached
+        entry = agenda.entries.get(node_id)
         self._report_cached(node_id, entry, reason)
-        if node_id in self._wanted and entry is not None:
+        if entry is not None and node_id in self._wanted:
             self._note_result(node_id)
-        links = self._agenda.order[node_id].links.values()
-        if any([link.node not in self.cached for link in links]) and not self._context.refresh:
-            behind = known_behind(
-                node_id,
-                self._agenda.order,
-                self._prints,
-                self._cache,
-                self._agenda.entries,
-                is_reported=self._is_reported,
-                is_valid=self._still_valid,
-            )
-            for source, known in behind:
-                self._report_cached(source, known, "stored")
+        for link in agenda.order[node_id].links.values():
+            if link.node not in cached:
+                self._report_behind(node_id)
+                break
+
+    def _report_behind(self, node_id: str) -> None:
+        if self._context.refresh:
+            return
+        behind = known_behind(
+            node_id,
+            self._agenda.order,
+            self._prints,
+            self._cache,
+            self._agenda.entries,
+            is_reported=self._is_reported,
+            is_valid=self._still_valid,
+        )
+        for source, known in behind:
+            self._report_cached(source, known, "stored")
 
     def _is_reported(self, node_id: str) -> bool:
         """Whether the run has reported the node, or will."""

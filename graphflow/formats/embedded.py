@@ -17,7 +17,7 @@ from .png import read_text_chunks
 
 __all__ = ["is_image", "read_embedded"]
 
-NAMES = ("prompt", "workflow")
+NAMES = ("prompt", "workflow", "graphflow")
 EXIF_FIELDS = 0x8769
 
 

@@ -3,7 +3,8 @@ them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class WorkflowFile:
 
     data: Any
     editor: dict[str, Any] | None = None
+    embedded: dict[str, Any] = field(default_factory=dict)
+    """What else an image carries, as JSON: the editor's file as `workflow`, the record of what made it as `graphflow`."""
 
 
 def read_file(path: str | Path) -> WorkflowFile:
@@ -50,8 +53,12 @@ def _from_image(path: str, texts: dict[str, str]) -> WorkflowFile:
             if "prompt" not in texts:
                 raise
     editor = editor if is_editor_format(editor) else None
+    more = {} if editor is None else {"workflow": editor}
+    if "graphflow" in texts:
+        with suppress(InvalidWorkflow):
+            more["graphflow"] = parse(texts["graphflow"])
     if "prompt" in texts:
-        return WorkflowFile(_chunk(path, texts, "prompt"), editor)
+        return WorkflowFile(_chunk(path, texts, "prompt"), editor, more)
     return WorkflowFile(editor if editor is not None else _chunk(path, texts, "workflow"), editor)
 
 

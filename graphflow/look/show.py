@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["html_of_files", "html_of_outputs", "in_words", "is_image", "png_of"]
+__all__ = ["html_of_files", "html_of_outputs", "image_tag", "in_words", "is_image", "png_of"]
 
 MOST = 16
 """The most images of one batch that are shown."""
@@ -38,7 +38,7 @@ def html_of_files(paths: Iterable[Path]) -> str:
     parts = []
     for path in paths:
         if path.suffix.lower() == ".png" and path.is_file():
-            parts.append(_image_tag(path.read_bytes(), path.name))
+            parts.append(image_tag(path.read_bytes(), path.name))
         else:
             parts.append(f"<div>{escape(str(path))}</div>")
     return "".join(parts)
@@ -48,7 +48,7 @@ def html_of_outputs(outputs: Mapping[str, Any]) -> str:
     parts = []
     for name, value in outputs.items():
         if is_image(value):
-            parts += [_image_tag(png_of(image), f"{name} {number}") for number, image in enumerate(value[:MOST])]
+            parts += [image_tag(png_of(image), f"{name} {number}") for number, image in enumerate(value[:MOST])]
         else:
             parts.append(f"<div>{escape(name)}: {escape(in_words(value))}</div>")
     return "".join(parts)
@@ -64,6 +64,7 @@ def in_words(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _image_tag(png: bytes, title: str) -> str:
+def image_tag(png: bytes, title: str) -> str:
+    """An image as HTML that needs no other file."""
     data = base64.b64encode(png).decode()
     return f'<img title="{escape(title)}" style="margin:2px;min-width:128px" src="data:image/png;base64,{data}">'

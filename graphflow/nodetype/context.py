@@ -36,6 +36,7 @@ class Context:
         "graph",
         "node_id",
         "numbering",
+        "record",
         "settings",
         "workflow_json",
     )
@@ -55,6 +56,7 @@ class Context:
         display: str | None = None,
         graph: Mapping[str, Node] | None = None,
         numbering: Numbering | None = None,
+        record: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self.node_id = node_id
         self.call: int | str = call
@@ -71,6 +73,8 @@ class Context:
         self.extra_pnginfo = extra_pnginfo or {}
         self.numbering = numbering
         """The numbers of the files of a sweep, which belong to variants; None: the next free ones."""
+        self.record = record
+        """Makes the record of what a file is made by, as JSON: of each node its code, its files, its device."""
         self._emit = emit
         self._cancel = cancel
         self._checkpoint = checkpoint
@@ -84,11 +88,13 @@ class Context:
         self._emit(Progress(self.node_id, step, total, preview, self.display))
 
     def metadata(self) -> dict[str, str]:
-        """The texts that a saved file carries: the workflow as `prompt`, and `extra_pnginfo`; none where the settings
-        switch them off."""
+        """The texts that a saved file carries: the workflow as `prompt`, `extra_pnginfo`, and the record of what made it as
+        `graphflow`; none where the settings switch them off."""
         if not self.settings.metadata:
             return {}
-        return {key: json.dumps(value) for key, value in {"prompt": self.workflow_json(), **self.extra_pnginfo}.items()}
+        record = {"graphflow": self.record()} if self.record is not None else {}
+        found = {"prompt": self.workflow_json(), **self.extra_pnginfo, **record}
+        return {key: json.dumps(value) for key, value in found.items()}
 
     def show(self, make: Callable[[], bytes], type: str = "image/png", is_result: bool = True) -> None:
         """Give an image to the listeners of the run without a file; `make` makes it, in the format `type`.

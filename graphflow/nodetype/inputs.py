@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
 from .wires import Wire
@@ -67,12 +67,16 @@ class Lazy(Generic[T]):
         return typing.cast(T, self._value)
 
 
-class Every(Generic[T]):
-    """`images: Every[Image]`: the whole list that arrives, in one call; a single value is a list of one."""
+if TYPE_CHECKING:  # a function that is annotated so takes and gives sequences
+    Every = Sequence
+    Each = Sequence
+else:
 
+    class Every(Generic[T]):
+        """`images: Every[Image]`: the whole list that arrives, in one call; a single value is a list of one."""
 
-class Each(Generic[T]):
-    """`-> Each[Image]`: the node gives a list, and what follows runs once for each of its items."""
+    class Each(Generic[T]):
+        """`-> Each[Image]`: the node gives a list, and what follows runs once for each of its items."""
 
 
 @dataclass(frozen=True, slots=True)

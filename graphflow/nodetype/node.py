@@ -15,6 +15,7 @@ from functools import cached_property
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
+from ..problem import InvalidNode, Problem
 from ..settings import Settings
 from ..values import Blocked
 from ..values.wires import Check, check_of
@@ -231,21 +232,42 @@ def node(
     takes inputs that are not declared.
     """
 
+    if callable(name):
+        text = f"@node is written without a name above {getattr(name, '__name__', 'a function')}"
+        raise InvalidNode([Problem("bad_declaration", text, hint='write @node("A Name")')])
+
     def declare(function: F) -> F:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = _hints(name, function)
         inputs: dict[str, Input] = {}
         context = settings = extra = None
+        wrong: list[Problem] = []
         for parameter in inspect.signature(function).parameters.values():
-            annotation = hints[parameter.name]
-            if annotation is Context:
+            annotation = hints.get(parameter.name)
+            if parameter.name not in hints:
+                text = "the parameter has no annotation, so its type is not known"
+                hint = f"write {parameter.name}: int, or gf.Image, gf.Latent, str, float, bool ..."
+                wrong.append(Problem("bad_declaration", text, name, None, parameter.name, hint))
+            elif annotation is Context:
                 context = parameter.name
             elif annotation is Settings:
                 settings = parameter.name
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                extra = parse_input(parameter.name, annotation, OPTIONAL)
             else:
-                inputs[parameter.name] = parse_input(parameter.name, annotation, parameter.default)
-        outputs, expands = _outputs(hints.get("return"))
+                is_rest = parameter.kind is inspect.Parameter.VAR_KEYWORD
+                try:
+                    item = parse_input(parameter.name, annotation, OPTIONAL if is_rest else parameter.default)
+                except TypeError as error:
+                    wrong.append(Problem("bad_declaration", str(error), name, None, parameter.name))
+                    continue
+                if is_rest:
+                    extra = item
+                else:
+                    inputs[parameter.name] = item
+        try:
+            outputs, expands = _outputs(hints.get("return"))
+        except TypeError as error:
+            wrong.append(Problem("bad_declaration", f"what it returns: {error}", name))
+        if wrong:
+            raise InvalidNode(wrong)
         function.node_type = NodeType(  # type: ignore[attr-defined]
             name=name,
             function=function,
@@ -272,6 +294,15 @@ def node(
         return function
 
     return declare
+
+
+def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations as types. Raises InvalidNode where one names what does not exist."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        text = f"an annotation cannot be read: {error}"
+        raise InvalidNode([Problem("bad_declaration", text, name, hint="import the type that it names")]) from error
 
 
 def _outputs(annotation: Any) -> tuple[tuple[Output, ...], bool]:

@@ -8,8 +8,7 @@ A call that would get a `Blocked` value is not made: its outputs are blocked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..check.validate import Bound
 from ..document.workflow import Link
@@ -26,8 +25,7 @@ MOST_VALUES = 65_536
 """Values on one link."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer of one call."""
 
     outputs: tuple[Any, ...]

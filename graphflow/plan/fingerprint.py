@@ -111,16 +111,14 @@ def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], 
     something new every time."""
     if print_.is_new or print_.asks_late:
         return None
-    contents = {}
-    for link in node.links.values():
+    hasher = blake2b(print_.own, digest_size=16, person=b"contents")
+    links = node.links
+    for name in sorted(links) if len(links) > 1 else links:
+        link = links[name]
         found = content(link.node, link.slot)
         if found is None:
             return None
-        contents[link.node, link.slot] = found
-    hasher = blake2b(print_.own, digest_size=16, person=b"contents")
-    for name in sorted(node.links):
-        link = node.links[name]
-        hasher.update(b"@" + canonical(name) + contents[link.node, link.slot])
+        hasher.update(b"@" + canonical(name) + found)
     return hasher.digest()
 
 

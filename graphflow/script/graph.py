@@ -12,10 +12,12 @@ is the graph of all that `out` stands on. `text.text` is the Place of an input, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from contextvars import Token
 from functools import wraps
 from pathlib import Path
+from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..document.walks import depth_first
@@ -24,12 +26,17 @@ from ..nodetype.node import NodeType
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..sources import as_workflow
+from .making import current_graph, current_scope
 from .refs import Made, NodeRef, Scope, Value, link_of, made_of, ref_of
 
 if TYPE_CHECKING:
     from ..engine import Engine, Result
+    from ..events import Event
+    from ..request import Targets
+    from ..run_once import CacheOption
+    from .namespace import Nodes
 
-__all__ = ["Graph", "made", "subgraph"]
+__all__ = ["Graph", "subgraph"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,16 +45,27 @@ R = TypeVar("R")
 class Graph:
     """A workflow in the making. Ids are the node types, numbered where there are several: `KSampler`, `KSampler_2`."""
 
-    def __init__(self, workflow: Workflow | None = None, *, types: Mapping[str, NodeType] | None = None) -> None:
+    def __init__(
+        self,
+        workflow: Workflow | None = None,
+        *,
+        types: Mapping[str, NodeType] | None = None,
+        nodes: Iterable[object] = (),
+    ) -> None:
         """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not
-        given."""
+        given. `nodes`: functions of the script itself that are declared with `@gf.node`; `graph.nodes` makes nodes of
+        them, and `graph.run()` knows them. Raises InvalidNode where one is not declared."""
+        self.own_types = Registry(nodes)
+        """The node types of the script itself."""
+        self.values: dict[str, Any] = dict(workflow.given) if workflow is not None else {}
+        """The Python values that its inputs name."""
         self.extra: dict[str, Any] = dict(workflow.extra) if workflow is not None else {}
         self._nodes: dict[str, Node] = dict(workflow) if workflow is not None else {}
         self._types = types
         self._known: dict[str, Made] = {}
         self._counts: dict[str, int] = {}
         self._scopes: dict[Scope, str] = {}
-        self._tokens: list[Token[Graph | None]] = []
+        self._tokens: list[Token[Any]] = []
 
     @classmethod
     def load(cls, path: str | Path) -> Graph:
@@ -59,35 +77,67 @@ class Graph:
         """The graph of these results: all nodes that they stand on, in the order in which they are needed."""
         graph = cls()
         for result in results:
-            graph._take(made_of(result))
+            graph.take(made_of(result))
         return graph
 
     def __enter__(self) -> Graph:
-        self._tokens.append(_graph.set(self))
+        self._tokens.append(current_graph.set(self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        _graph.reset(self._tokens.pop())
+        current_graph.reset(self._tokens.pop())
 
     @property
     def workflow(self) -> Workflow:
         """The nodes made so far, as an immutable value."""
-        return Workflow(self._nodes, self.extra)
+        return Workflow(self._nodes, self.extra, self.values)
+
+    @property
+    def nodes(self) -> Nodes:
+        """Every node type as a function, those of the script itself among them: `graph.nodes.MyNode(...)`."""
+        from .namespace import Nodes
+
+        return Nodes(self._known_types)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON in the API format."""
         self.workflow.save(path)
 
-    def run(self, engine: Engine | None = None, **options: Any) -> Result:
-        """Run it on this engine, or on one of its own; options as in `Engine.run`."""
-        from ..engine import run
+    def run(
+        self,
+        engine: Engine | None = None,
+        *,
+        cache: CacheOption = "shared",
+        targets: Targets | None = None,
+        inputs: Mapping[Any, Any] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Flag | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        run_id: str | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Run it on this engine, or on one of its own, whose cache is `cache` as in `gf.run`; the other options are those
+        of `Engine.run`. The node types of the script itself are known to the run."""
+        from ..run_once import engine_for
 
-        return run(self.workflow, **options) if engine is None else engine.run(self.workflow, **options)
+        with nullcontext(engine) if engine is not None else engine_for(cache) as runner:
+            return runner.with_nodes(self.own_types).run(
+                self.workflow,
+                targets=targets,
+                inputs=inputs,
+                on_event=on_event,
+                cancel=cancel,
+                timeout=timeout,
+                refresh=refresh,
+                run_id=run_id,
+                extra_pnginfo=extra_pnginfo,
+            )
 
     def add(self, node: Node, id: str | None = None) -> Any:
         """Add a node as the document writes it, unchecked; its links are `[id, slot]`."""
         kind = self._known_types.get(node.class_type)
-        return ref_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, _scope.get()), node))
+        return ref_of(self._keep(Made(kind, node.class_type, node.inputs, id, None, current_scope.get()), node))
 
     def next_id(self, class_type: str) -> str:
         """The id that the next node of this type gets if none is given."""
@@ -113,7 +163,7 @@ class Graph:
     def _known_types(self) -> Mapping[str, NodeType]:
         if self._types is None:
             self._types = Registry.installed()
-        return self._types
+        return {**self._types, **self.own_types} if self.own_types else self._types
 
     def _made(self, node_id: str) -> Made:
         if node_id not in self._known:
@@ -123,7 +173,7 @@ class Graph:
             self._known[node_id] = made
         return self._known[node_id]
 
-    def _take(self, made: Made) -> None:
+    def take(self, made: Made) -> None:
         """Bind a node and the free ones that it stands on, those first."""
         bound = depth_first([made], lambda each: each.sources if each.graph is None else ())
         for each in bound:
@@ -151,6 +201,7 @@ class Graph:
         made.graph = self
         self._nodes[made.id] = node
         self._known[made.id] = made
+        self.values.update(made.values)
         return made
 
     def _id(self, made: Made) -> str:
@@ -198,26 +249,13 @@ def subgraph(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _scope.set(Scope(function.__name__, _scope.get()))
+        token = current_scope.set(Scope(function.__name__, current_scope.get()))
         try:
             return function(*args, **kwargs)
         finally:
-            _scope.reset(token)
+            current_scope.reset(token)
 
     return call
-
-
-def made(kind: NodeType, inputs: Mapping[str, Any], id: str | None = None, title: str | None = None) -> NodeRef:
-    """Make a node in the graph of the surrounding `with`, or a free one. `inputs` hold JSON values and Values."""
-    new = Made(kind, kind.name, inputs, id, title, _scope.get())
-    graph = _graph.get()
-    if graph is not None:
-        graph._take(new)
-    return ref_of(new)
-
-
-_graph: ContextVar[Graph | None] = ContextVar("graphflow_graph", default=None)
-_scope: ContextVar[Scope | None] = ContextVar("graphflow_scope", default=None)
 
 
 def _word(class_type: str) -> str:

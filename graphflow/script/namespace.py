@@ -7,7 +7,7 @@ choices that depend on folders (files of models) wait for the run, which may tak
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from ..document.workflow import Node, Workflow, as_link, plain_number
 from ..nodetype.inputs import Input, flatten
 from ..nodetype.naming import argument_names, function_names, own_arguments, possible_inputs, spread, wire_classes
 from ..nodetype.node import NodeType
-from ..problem import InvalidWorkflow, Problem, did_you_mean
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
 from ..registry import Registry
 from ..settings import Settings
-from .graph import made
+from ..values import given as value_given
+from .making import made
 from .refs import NodeRef, Value, made_of, slot_of
 
 __all__ = ["Nodes"]
@@ -32,9 +33,17 @@ class Nodes:
     The wire types are there, too (`n.Model`, `n.Latent`), for the annotations of your own functions.
     """
 
-    def __init__(self, types: Mapping[str, NodeType] | None = None, *, folders: tuple[str | Path, ...] = ()) -> None:
-        """`types`, or else all that is installed and what these folders of node packs hold."""
-        self._types = types if types is not None else Registry.installed([Path(folder) for folder in folders])
+    def __init__(
+        self,
+        types: Mapping[str, NodeType] | Iterable[object] | None = None,
+        *,
+        folders: tuple[str | Path, ...] = (),
+    ) -> None:
+        """`types`, or functions that were declared with `@node`, or else all that is installed and what these folders of
+        node packs hold."""
+        if types is None:
+            types = Registry.installed([Path(folder) for folder in folders])
+        self._types = types if isinstance(types, Mapping) else Registry(types)
         self._names = function_names(self._types)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -42,8 +51,10 @@ class Nodes:
         if kind is None:
             if name in wire_classes(self._types).values():
                 return Value
+            if name.startswith("__"):
+                raise AttributeError(name)
             hint = did_you_mean(name, self._names)
-            raise AttributeError(f"there is no node type {name!r}" + (f"; {hint}" if hint else ""))
+            raise UnknownName([Problem("unknown_node_type", f"there is no node type {name!r}", hint=hint)])
         return _function(kind, name)
 
     def __dir__(self) -> list[str]:
@@ -62,16 +73,19 @@ def _function(kind: NodeType, called: str) -> Callable[..., NodeRef]:
             )
         node_id, title = given.pop(id_name, None), given.pop(title_name, None)
         node_id = None if node_id is None else str(node_id)
+        values: dict[str, Any] = {}
         inputs = {
-            key: _plain(value)
+            key: _plain(value, values)
             for name, each in given.items()
             for key, value in spread(kind, names.get(name, name), each)
         }
-        inputs |= {key: _plain(kind.defaults[key]) for key in kind.inputs if key in kind.wanted and key not in inputs}
-        problems = _problems(kind, inputs, node_id or kind.name, title)
+        inputs |= {
+            key: _plain(kind.defaults[key], values) for key in kind.inputs if key in kind.wanted and key not in inputs
+        }
+        problems = _problems(kind, inputs, values, node_id or kind.name, title)
         if problems:
             raise InvalidWorkflow(problems)
-        return made(kind, inputs, node_id, title)
+        return made(kind, inputs, node_id, title, values)
 
     make.__name__ = make.__qualname__ = called
     make.__doc__ = kind.help
@@ -96,12 +110,19 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
     return inspect.Signature([*by_name, *extra])
 
 
-def _plain(value: Any) -> Any:
-    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does."""
+def _plain(value: Any, values: dict[str, Any]) -> Any:
+    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does. A Python value goes into
+    `values`, and stands in the JSON by its reference."""
+    known = None if isinstance(value, NodeRef) else value_given(value)
+    if known is not None:
+        values[known.reference] = known.value
+        return known.reference
     return {"__value__": value} if as_link(value) is not None else plain_number(value)
 
 
-def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str | None) -> list[Problem]:
+def _problems(
+    kind: NodeType, inputs: Mapping[str, Any], values: Mapping[str, Any], called: str, title: str | None
+) -> list[Problem]:
     """All that is wrong with the node, judged with its direct sources alone."""
     problems: list[Problem] = []
 
@@ -134,7 +155,7 @@ def _problems(kind: NodeType, inputs: Mapping[str, Any], called: str, title: str
     reported = {problem.input for problem in problems}
     here = "\0"
     nodes[here] = Node(class_type=kind.name, inputs=plain)
-    for problem in validate(Workflow(nodes), types, Settings(device="cpu"))[1]:
+    for problem in validate(Workflow(nodes), types, Settings(device="cpu", values=values))[1]:
         name = problem.input or ""
         if problem.node == here and name not in reported and not _waits(declared.get(name), plain.get(name), problem):
             problems.append(replace(problem, node=called, title=title))

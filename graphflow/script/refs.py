@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..document.workflow import Link, Place
 from ..nodetype.node import NodeType
-from ..problem import InvalidWorkflow, Problem, did_you_mean
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
 
 __all__ = ["Made", "NodeRef", "Outputs", "Scope", "Value", "ref_of", "link_of", "made_of", "slot_of"]
 
@@ -50,10 +50,22 @@ class NodeRef:
             plain = name.removesuffix("_")
             for key in (name, plain, plain.replace("__", ".")):
                 if key in made.inputs or key in made.declared:
-                    return Place(self.node_id, key)
+                    return Place(self.node_id, key, made.value_of(key))
             known = [*outputs, *made.inputs, *made.declared]
-            hint = did_you_mean(name, dict.fromkeys(known))
-            raise AttributeError(f"{made.class_type} has no output or input {name!r}" + (f"; {hint}" if hint else ""))
+            text = f"{made.class_type} has no output or input {name!r}"
+            raise UnknownName([Problem("no_input", text, hint=did_you_mean(name, dict.fromkeys(known)))])
+
+    def _not_yet(self, *_: object) -> Any:
+        """What a function meets that is called with an output of a node, in place of a node of that function."""
+        raise TypeError(
+            f"{self!r} is an output of a node: it has a value only when the graph runs. To compute with it, declare the "
+            'function with @gf.node("A Name"), make the graph with gf.Graph(nodes=[function]), and call it as '
+            "graph.nodes.A_Name(...)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = _not_yet
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __abs__ = __bytes__ = _not_yet
+    __float__ = __int__ = __array__ = __neg__ = __pow__ = __lt__ = __le__ = __gt__ = __ge__ = _not_yet
 
     def __dir__(self) -> list[str]:
         return sorted({"node_id", *self._made.output_names, *self._made.inputs, *self._made.declared})
@@ -73,6 +85,9 @@ class Value(NodeRef):
 
     def __iter__(self) -> Iterator[Value]:
         raise TypeError(f"this is one output of a {self._made.class_type}: there is nothing to unpack")
+
+    def __getitem__(self, key: object) -> Any:
+        self._not_yet()
 
     def __repr__(self) -> str:
         names = self._made.output_names
@@ -130,7 +145,7 @@ class Scope:
 class Made:
     """A node, in a graph or free. Its id is decided when it joins a graph."""
 
-    __slots__ = ("class_type", "graph", "id", "inputs", "kind", "scope", "title")
+    __slots__ = ("class_type", "graph", "id", "inputs", "kind", "scope", "title", "values")
 
     def __init__(
         self,
@@ -140,9 +155,12 @@ class Made:
         id: str | None,
         title: str | None,
         scope: Scope | None,
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         self.kind, self.class_type, self.inputs = kind, class_type, inputs
         self.id, self.title, self.scope = id, title, scope
+        self.values = values or {}
+        """The Python values that its inputs name."""
         self.graph: object | None = None
         """The Graph that it is in."""
 
@@ -155,6 +173,12 @@ class Made:
         """The inputs of its type that stand for one value."""
         inputs = self.kind.inputs.values() if self.kind is not None else ()
         return [item.name for item in inputs if item.grow is None and item.rows is None]
+
+    def value_of(self, name: str) -> Any:
+        """The value that an input is given, or the default of its type."""
+        if name in self.inputs or self.kind is None:
+            return self.inputs.get(name)
+        return self.kind.defaults.get(name)
 
     @property
     def sources(self) -> list[Made]:

@@ -11,6 +11,7 @@ from typing import Any
 from ..document.workflow import Link, Place, Workflow, plain_number
 from ..problem import InvalidWorkflow, Problem
 from ..script.refs import Value, link_of
+from ..values import given
 
 __all__ = ["Axis", "Variant", "Variants", "axes"]
 
@@ -104,10 +105,12 @@ class Variants(Sequence[Variant]):
         }
 
 
-def axes(workflow: Workflow, vary: Mapping[Any, Iterable[Any]]) -> list[Axis]:
+def axes(
+    workflow: Workflow, vary: Mapping[Any, Iterable[Any]], given_values: dict[str, Any] | None = None
+) -> list[Axis]:
     """The axes that `{place: values}` or `{(place, place): rows}` mean; a place is a Place or `NODE.INPUT`.
 
-    Raises InvalidWorkflow with all that is wrong with them.
+    `given_values` receives the Python values among them. Raises InvalidWorkflow with all that is wrong with them.
     """
     problems: list[Problem] = []
     found: list[Axis] = []
@@ -115,7 +118,7 @@ def axes(workflow: Workflow, vary: Mapping[Any, Iterable[Any]]) -> list[Axis]:
         zipped = isinstance(where, tuple) and not isinstance(where, Link)
         try:
             places = tuple(workflow.place(one) for one in (where if zipped else (where,)))
-            found.append(Axis(places, _rows(places, values, zipped)))
+            found.append(Axis(places, _rows(places, values, zipped, given_values)))
         except InvalidWorkflow as error:
             problems.extend(error.problems)
     seen: set[Place] = set()
@@ -130,7 +133,9 @@ def axes(workflow: Workflow, vary: Mapping[Any, Iterable[Any]]) -> list[Axis]:
     return found
 
 
-def _rows(places: tuple[Place, ...], values: Iterable[Any], zipped: bool) -> tuple[tuple[Any, ...], ...]:
+def _rows(
+    places: tuple[Place, ...], values: Iterable[Any], zipped: bool, given_values: dict[str, Any] | None
+) -> tuple[tuple[Any, ...], ...]:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidWorkflow(
             [_problem("not_values", f"found {values!r}, expected several values", places[0], f"write [{values!r}]")]
@@ -150,11 +155,15 @@ def _rows(places: tuple[Place, ...], values: Iterable[Any], zipped: bool) -> tup
                     )
                 ]
             )
-    return tuple(tuple(_plain(value) for value in row) for row in rows)
+    return tuple(tuple(_plain(value, given_values) for value in row) for row in rows)
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: numbers of array libraries are numbers, links are lists."""
+def _plain(value: Any, given_values: dict[str, Any] | None) -> Any:
+    """The value as JSON has it: numbers of array libraries are numbers, links are lists, images and arrays references."""
+    known = None if isinstance(value, Value) else given(value)
+    if known is not None and given_values is not None:
+        given_values[known.reference] = known.value
+        return known.reference
     if isinstance(value, Value):
         return list(link_of(value))
     if isinstance(value, Link):

@@ -23,7 +23,13 @@ SIDE = 180
 
 
 def draw_grid(
-    results: Sequence[VariantResult], variants: Variants, *, rows: Place | None, cols: Place | None, cell: int
+    results: Sequence[VariantResult],
+    variants: Variants,
+    *,
+    rows: Place | None,
+    cols: Place | None,
+    cell: int,
+    title: str | None = None,
 ) -> Image.Image:
     """A row for each value of `rows`, a column for each of `cols`; what else varies lies side by side in a cell."""
     axes = variants.axes
@@ -42,7 +48,8 @@ def draw_grid(
         cells.setdefault(key, []).append(item)
     inside = [i for i in range(len(axes)) if i not in (across, down) and len(axes[i]) > 1]
     note = " × ".join(", ".join(_labels(axes, i, names)) for i in inside)
-    return _Sheet(row_labels, col_labels, cells, cell, f"in each cell {note}" if note else "").draw()
+    sheet = _Sheet(row_labels, col_labels, cells, cell, f"in each cell {note}" if note else "")
+    return sheet.titled(sheet.draw(), title) if title else sheet.draw()
 
 
 def _axis_of(axes: Sequence[Axis], place: Place | None) -> int | None:
@@ -108,6 +115,14 @@ class _Sheet:
             for j in range(len(self._cols)):
                 self._draw_cell(sheet, pen, self._cells.get((i, j), []), left + j * cell_width, y)
         return sheet
+
+    def titled(self, sheet: Image.Image, title: str) -> Image.Image:
+        """The sheet under a title."""
+        lines = self._wrap(title, sheet.width - 2 * GAP, 4)
+        whole = Image.new("RGB", (sheet.width, sheet.height + LINE * len(lines) + GAP), PAPER)
+        self._write(ImageDraw.Draw(whole), lines, GAP, GAP, INK)
+        whole.paste(sheet, (0, LINE * len(lines) + GAP))
+        return whole
 
     def _draw_cell(self, sheet: Image.Image, pen: Any, items: list[VariantResult], x: int, y: int) -> None:
         tiles: list[Any] = []

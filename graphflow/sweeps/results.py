@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from importlib import import_module
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..document.workflow import Place
+from ..look.show import image_tag
 from ..results import SavedImage
 from .axes import Variants
 from .variant import VariantResult
@@ -30,6 +33,13 @@ class Results(Sequence[VariantResult]):
     ran: Mapping[str, int] = field(default_factory=dict)
     """Node -> how many times it was computed: less often than there are variants where they have it in common."""
     seconds: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Node -> seconds that it took, over all variants."""
+
+    def where(self, **values: Any) -> Results:
+        """The variants with these values: `results.where(seed=1)`, or `where(**{"KSampler.seed": 1})`. Raises UnknownName."""
+        items = [item for item in self.items if all(item.values[name] == value for name, value in values.items())]
+        return Results(self.variants, items, self.ran, self.seconds, self.timings)
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
@@ -80,15 +90,33 @@ class Results(Sequence[VariantResult]):
             writer.writeheader()
             writer.writerows(rows)
 
-    def grid(self, rows: str | Place | None = None, cols: str | Place | None = None, *, cell: int = 256) -> Image:
-        """One image of all, labelled: `rows` and `cols` name the inputs that change from row to row and from column to
+    def _repr_html_(self) -> str:
+        """For a notebook: the grid, and the problems of what failed."""
+        line = f"<div>{escape(repr(self)[1:-1])}</div>"
+        failed = "".join(
+            f"<div>variant {item.index}: {escape(str(problem))}</div>"
+            for item in self.failed
+            for problem in item.problems
+        )
+        return (image_tag(_png(self.grid()), repr(self)) if self.images else "") + line + failed
+
+    def grid(
+        self,
+        rows: str | Place | None = None,
+        cols: str | Place | None = None,
+        *,
+        cell: int = 256,
+        title: str | None = None,
+    ) -> Image:
+        """One image of all, labelled, under a title: `rows` and `cols` name the inputs that change from row to row and from column to
         column; what else varies lies side by side in a cell. Where neither is named, the longest two axes are taken.
 
         `cell` is the length in pixels that the longer side of each image has at most.
         """
         from .grid import draw_grid
 
-        return draw_grid(self.items, self.variants, rows=self._place(rows), cols=self._place(cols), cell=cell)
+        places = self._place(rows), self._place(cols)
+        return draw_grid(self.items, self.variants, rows=places[0], cols=places[1], cell=cell, title=title)
 
     def html(self, path: str | Path, *, title: str = "Sweep", side: int = 512) -> None:
         """Write one page with all images in it, their parameters, and ways to filter and sort; it needs no network.
@@ -106,3 +134,9 @@ class Results(Sequence[VariantResult]):
             if short == name:
                 return place
         return self.variants.workflow.place(name)
+
+
+def _png(image: Image) -> bytes:
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

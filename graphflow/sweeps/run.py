@@ -20,7 +20,7 @@ from ..results import NodeResult, node_result
 from ..settings import Settings
 from .axes import Variants
 from .plan import Document, Merged
-from .variant import VariantResult
+from .variant import VariantResult, label
 
 __all__ = ["Tally", "run_merged"]
 
@@ -35,6 +35,15 @@ class Tally:
     ran: Counter[str] = field(default_factory=Counter)
     """Node of the workflow -> how many times it was computed, over all variants."""
     seconds: float = 0.0
+    timings: dict[str, float] = field(default_factory=dict)
+    """Node of the workflow -> seconds, over all variants."""
+
+    def add(self, other: Tally) -> None:
+        """Add the work of another run of the same sweep."""
+        self.ran += other.ran
+        self.seconds += other.seconds
+        for node, seconds in other.timings.items():
+            self.timings[node] = self.timings.get(node, 0.0) + seconds
 
 
 def run_merged(
@@ -57,14 +66,19 @@ def run_merged(
         match event:
             case RunStarted():
                 event = RunStarted(tuple(merged.nodes), ())
-            case NodeDone(node=node, display=None):
+            case NodeDone(node=node, seconds=seconds, display=None):
                 tally.ran[merged.node_of(node)] += 1
+                tally.timings[merged.node_of(node)] = tally.timings.get(merged.node_of(node), 0.0) + seconds
             case NodeError(node=node, problem=problem, display=display):
                 supply.failed(display or node, Problem(**problem))
         emit(event)
 
     began = time.perf_counter()
     status = "failed"
+
+    def columns(variant: int) -> dict[str, str]:
+        return {variants.names[place]: label(value) for place, value in variants[variant].values.items()}
+
     context = RunContext(
         cache=engine.cache,
         settings=settings,
@@ -75,7 +89,7 @@ def run_merged(
         cancel=cancel,
         refresh=refresh,
         extra_pnginfo=extra_pnginfo,
-        numbering=Numbering(merged.variant_of, merged.node_of, len(variants)),
+        numbering=Numbering(merged.variant_of, merged.node_of, len(variants), columns),
         supply=supply,
     )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from threading import Event as Flag
 from threading import Thread
@@ -12,11 +13,15 @@ from typing import Any
 from ..cluster.remote import Remote
 from ..engine import Engine
 from ..events import Event
+from ..execution.deadline import deadline
 from ..execution.listener import Listener
 from ..execution.reading import watched
+from ..execution.stream import awaited
 from ..problem import InvalidWorkflow, Problem
+from ..registry import Registry
 from ..request import Targets, names_of, workflow_of
-from ..sources import Source
+from ..run_once import CacheOption, engine_for
+from ..sources import Source, Workflow
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
@@ -40,8 +45,12 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
 
     Raises InvalidWorkflow where a place is not to be found or an axis has no values.
     """
-    workflow = workflow_of(graph)
-    return Sweep(Variants(workflow, axes(workflow, vary)))
+    workflow, given_values = workflow_of(graph), dict[str, Any]()
+    found = axes(workflow, vary, given_values)
+    if given_values:
+        workflow = Workflow(workflow, workflow.extra, {**workflow.given, **given_values})
+    own = getattr(graph, "own_types", None)
+    return Sweep(Variants(workflow, found), own if isinstance(own, Registry) else Registry())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Sweep:
     """Variants of one workflow, which run as one."""
 
     variants: Variants
+    own_types: Registry = field(default_factory=Registry, compare=False, repr=False)
+    """The node types of the script itself."""
 
     def __len__(self) -> int:
         return len(self.variants)
@@ -58,7 +69,8 @@ class Sweep:
 
         Raises InvalidWorkflow where the workflow itself is wrong.
         """
-        return merge(self.variants, engine.registry, engine.settings, names_of(targets))
+        settings = replace(engine.settings, values=self.variants.workflow.given)
+        return merge(self.variants, engine.with_nodes(self.own_types).registry, settings, names_of(targets))
 
     def run(
         self,
@@ -68,8 +80,11 @@ class Sweep:
         on_result: Callable[[VariantResult], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
+        timeout: float | None = None,
         refresh: bool = False,
         exact: bool = False,
+        retries: int = 0,
+        cache: CacheOption = "shared",
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Results:
         """Run all variants as one plan; each different node runs once. A variant that fails has problems in its result
@@ -81,37 +96,53 @@ class Sweep:
         `Merged`. `exact`: no two samplers share a forward pass, so that each image is the same to the bit as that of
         the variant run alone. What is done is cached, so a sweep that was stopped goes on where it was.
 
+        `retries`: how often a variant that failed while it ran is tried again. `timeout`: seconds for the whole sweep.
+        `cache`: where there is no `engine`, that of the one which is made, as in `gf.run`.
+
         Raises InvalidWorkflow where the workflow itself is wrong, Cancelled.
         """
-        if engine is None:
-            with Engine() as own:
-                return self.run(
-                    own,
-                    targets=targets,
-                    on_result=on_result,
-                    on_event=on_event,
-                    cancel=cancel,
+        found: dict[int, VariantResult] = {}
+        left = retries
+        """Tries that failed variants still have."""
+
+        def give(result: VariantResult) -> None:
+            found[result.index] = result
+            if on_result is not None and (left == 0 or not result.failed):
+                on_result(result)
+
+        names = names_of(targets)
+        runner = nullcontext(engine) if engine is not None else engine_for(cache)
+        with runner as using, deadline(cancel, timeout) as until:
+            if isinstance(using, Engine):
+                using = using.with_nodes(self.own_types)
+            listener = Listener(on_event, until)
+
+            def work(only: set[int] | None) -> Tally:
+                return self._run(
+                    using,
+                    names,
+                    give,
+                    listener,
+                    cancel=listener.cancel,
+                    only=only,
                     refresh=refresh,
                     exact=exact,
                     extra_pnginfo=extra_pnginfo,
                 )
-        found: dict[int, VariantResult] = {}
 
-        def give(result: VariantResult) -> None:
-            found[result.index] = result
-            if on_result is not None:
-                on_result(result)
+            try:
+                tally = work(None)
+                while left and (failed := {index for index, item in found.items() if item.failed}):
+                    left -= 1
+                    tally.add(work(failed))
+            finally:
+                listener.raise_error()
+        items = [found[index] for index in sorted(found)]
+        return Results(self.variants, items, tally.ran, tally.seconds, tally.timings)
 
-        names = names_of(targets)
-        listener = Listener(on_event, cancel)
-        cancel = listener.cancel
-        try:
-            tally = self._run(
-                engine, names, give, listener, cancel=cancel, refresh=refresh, exact=exact, extra_pnginfo=extra_pnginfo
-            )
-        finally:
-            listener.raise_error()
-        return Results(self.variants, [found[index] for index in sorted(found)], tally.ran, tally.seconds)
+    async def run_async(self, engine: Engine | Remote | None = None, **options: Any) -> Results:
+        """As `run`, beside whatever else the event loop does. Cancelling the task cancels the sweep."""
+        return await awaited(self.run, engine, options)
 
     def _run(
         self,
@@ -121,10 +152,12 @@ class Sweep:
         emit: Callable[[Event], None],
         *,
         cancel: Flag,
+        only: set[int] | None,
         refresh: bool,
         exact: bool,
         extra_pnginfo: Mapping[str, Any] | None,
     ) -> Tally:
+        """Run all variants, or `only` those of these numbers."""
         if not isinstance(engine, Engine):
             if refresh:
                 raise InvalidWorkflow(
@@ -136,15 +169,23 @@ class Sweep:
                         )
                     ]
                 )
+            if only is not None:
+                raise InvalidWorkflow(
+                    [Problem("not_offered", "a server's runs are not tried again", hint="run it again")]
+                )
             return run_remote(
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
         stated = engine.settings.together
         shared = stated if stated > 1 else min(TOGETHER, len(self.variants))
-        settings = replace(watched(engine.settings, cancel, emit), together=1 if exact else shared)
+        own = replace(engine.settings, values=self.variants.workflow.given)
+        settings = replace(watched(own, cancel, emit), together=1 if exact else shared)
         merged = merge(self.variants, engine.registry, settings, targets)
+        if only is not None:
+            merged.wanted = {index: outputs for index, outputs in merged.wanted.items() if index in only}
         for index, problems in merged.invalid.items():
-            give(VariantResult(self.variants[index], {}, problems))
+            if only is None or index in only:
+                give(VariantResult(self.variants[index], {}, problems))
         return run_merged(
             engine,
             settings,

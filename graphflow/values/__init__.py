@@ -8,10 +8,12 @@ like), of *leaves* that a codec knows (tensors, arrays) and of *handles* (see `k
     sharing     handing a value out so that nobody can change the cached one
     measuring   the bytes that a value holds
     stored      a value as bytes, and back
+    given       values of a script, which stand in a workflow by the digest of their content
     canonical   bytes that differ whenever two values differ
 """
 
 from .codecs import Buffer, Codec, NoCodec
+from .given import Given, given, is_reference
 from .kinds import Blocked, Handle, Items
 from .measuring import measure, size_of
 from .sharing import Uncopyable, copied, share
@@ -22,6 +24,7 @@ __all__ = [
     "Buffer",
     "Codec",
     "Encoded",
+    "Given",
     "Handle",
     "Items",
     "NoCodec",
@@ -30,6 +33,8 @@ __all__ = [
     "copied",
     "decode",
     "encode",
+    "given",
+    "is_reference",
     "measure",
     "share",
     "size_of",

@@ -18,6 +18,8 @@ class Uncopyable(TypeError):
 def share(value: Any) -> Any:
     """The same value for another owner: containers are new, tensors are copied when one side writes, any other object
     is copied now. What cannot be copied is handed out as it is."""
+    if type(value) in ATOMS:  # most values are, and a run asks for each of its inputs
+        return value
     try:
         return copied(value)
     except Uncopyable:
@@ -26,6 +28,8 @@ def share(value: Any) -> Any:
 
 def copied(value: Any) -> Any:
     """As `share`; raises Uncopyable where a part of the value can only be handed out as it is."""
+    if type(value) in ATOMS:
+        return value
     try:
         return _copied(value)
     except RecursionError:

@@ -43,7 +43,7 @@ def encode(value: Any) -> Encoded:
     """The stored form and its digest, equal for equal values in every process. Raises Unstorable."""
     writer = _Writer()
     try:
-        tree = json.dumps(writer.tree(value), separators=(",", ":"), allow_nan=False)
+        tree = _to_text(writer.tree(value))
         data = _joined(tree, writer.leaves) if writer.leaves else tree.encode()
     except RecursionError:
         raise Unstorable("the value is nested too deeply to be stored") from None
@@ -61,6 +61,9 @@ def decode(data: bytes) -> Any:
         tree, leaves = _parted(data)
         return _read(tree, leaves)
     return _read(json.loads(data), [])
+
+
+_to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _joined(tree: str, leaves: list[Buffer]) -> bytes:

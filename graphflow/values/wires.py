@@ -1,7 +1,8 @@
 """Whether a value is what its wire type promises: asked in one place, when the value leaves its node.
 
 The engine knows numbers and texts. Who owns another wire type registers its check: an entry point of the group
-`graphflow.wires` names a module whose `CHECKS` maps wire types to functions. So the engine stays free of torch.
+`graphflow.wires` names a module whose `CHECKS` maps wire types to functions, and whose `FROM_PYTHON` makes their values of
+what a script has. So the engine stays free of torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-__all__ = ["Check", "Misfit", "check_of", "in_words"]
+__all__ = ["Check", "Misfit", "check_of", "from_python", "in_words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,18 @@ def check_of(wire: str, typed: bool) -> Check | None:
     if wire in _PLAIN:
         return _PLAIN[wire] if typed else None
     return _registered().get(wire)
+
+
+def from_python(wire: str, value: Any) -> Any:
+    """A value of a script as the wire carries it: an image of Pillow as an IMAGE. Raises TypeError, ValueError.
+
+    Who owns the wire registers the function: `FROM_PYTHON` of the same module.
+    """
+    for point in entry_points(group="graphflow.wires"):
+        convert = getattr(point.load(), "FROM_PYTHON", {}).get(wire)
+        if convert is not None:
+            return convert(value)
+    return value
 
 
 @cache

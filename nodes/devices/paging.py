@@ -13,7 +13,7 @@ __all__ = ["page", "total_bytes"]
 
 def page(module: torch.nn.Module, device: torch.device) -> None:
     """Let the blocks of a network in main memory take turns on `device` from now on."""
-    from diffusers.hooks import apply_group_offloading
+    from diffusers.hooks.group_offloading import apply_group_offloading
 
     streams = device.type == "cuda"
     apply_group_offloading(

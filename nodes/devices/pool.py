@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from graphflow.spi import ModelEvent
+from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import ModelHandle
 from ..model.patch import WeightPatch
@@ -78,9 +78,11 @@ class Part:
     def bytes(self) -> int:
         return sum(self.tensors.values())
 
-    def event(self, action: str, device: torch.device, seconds: float = 0.0) -> ModelEvent:
+    def event(
+        self, action: str, device: torch.device, seconds: float = 0.0, patches: tuple[AppliedPatch, ...] = ()
+    ) -> ModelEvent:
         format = str(self.dtype).removeprefix("torch.")
-        return ModelEvent(self.file, self.part, format, self.bytes, action, str(device), round(seconds, 4))
+        return ModelEvent(self.file, self.part, format, self.bytes, action, str(device), round(seconds, 4), patches)
 
 
 class Pool:
@@ -152,7 +154,7 @@ class Pool:
         else:
             self.counts["reused"] += 1
             if notify is not _ignore:
-                notify(found.event("reused", self.device))
+                notify(found.event("reused", self.device, patches=_applied(handle, part)))
         self._parts.move_to_end(key)
         return found
 
@@ -177,7 +179,7 @@ class Pool:
         self._parts[key] = found
         action = "paged" if is_paged else "loaded"
         self.counts[action] += 1
-        notify(found.event(action, self.device, time.perf_counter() - began))
+        notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
 
     def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -224,6 +226,11 @@ def _without_merged(handle: ModelHandle) -> ModelHandle:
 def _touched(handle: ModelHandle, part: str, names: list[str]) -> frozenset[str]:
     merged = (patch for patch in handle.patches if isinstance(patch, WeightPatch))
     return frozenset[str]().union(*(patch.touches(part, names) for patch in merged))
+
+
+def _applied(handle: ModelHandle, part: str) -> tuple[AppliedPatch, ...]:
+    found = (patch.applied(part) for patch in handle.patches)
+    return tuple(applied for applied in found if applied is not None)
 
 
 def _tensors(module: torch.nn.Module) -> dict[int, int]:

@@ -51,9 +51,12 @@ def _encode(vae: Vae, module: Any, images: Tensor) -> Tensor:
 
 
 def encode_cut(device: Device, vae: Vae, images: Tensor) -> Tensor:
-    """As `encode`, of [B, H, W, 3 or more]: sides that are not multiples of the factor are cut, evenly on both sides."""
+    """As `encode`, of [B, H, W, 3 or more]: sides that are not multiples of the factor are cut, evenly on both sides.
+
+    Only a VAE of images with an alpha channel sees theirs.
+    """
     rows, columns = whole_cells(images, vae.latent.factor)
-    return encode(device, vae, images[:, rows, columns, :3])
+    return encode(device, vae, images[:, rows, columns, : vae.config.get("input_channels", 3)])
 
 
 def whole_cells(images: Tensor, factor: int) -> tuple[slice, slice]:

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from ..files.header import Header
 from ..model.family import Family, Found
+from .chroma import CHROMA
+from .flux import FLUX
 from .kits.kl_vae import KL_VAE
+from .kits.wan_vae import WAN_VAE
+from .lumina2 import LUMINA2
+from .qwen_image import QWEN_IMAGE
+from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2, QWEN_IMAGE, FLUX, SD3, CHROMA)
 """Of denoisers."""
-VAES: tuple[Family, ...] = (KL_VAE,)
+VAES: tuple[Family, ...] = (KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -33,7 +33,7 @@ LOADERS = {
     "Control-LoRA": "ControlNetLoader", "T2I-Adapter": "ControlNetLoader", "image encoder": "CLIPVisionLoader",
     "upscale model": "UpscaleModelLoader", "style model": "StyleModelLoader", "model patch": "ModelPatchLoader",
 }  # fmt: skip
-PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "")
+PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "")
 """Parts of a diffusers folder that are loaded."""
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ..files.diffusers_folder import is_diffusers
 from ..files.folders import models_below
 from ..files.header import read_header
 from ..files.known.identity import Identity, PartSeen
+from . import recognise
 from .known import identify
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a model file, a diffusers folder, or a folder "
                         "with models in it")  # fmt: skip
+    parser.add_argument("--model", type=Path, metavar="MODEL", help="how much of each LoRA fits this checkpoint")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 
@@ -44,7 +47,10 @@ def run(options: argparse.Namespace) -> int:
     problems: list[Problem] = []
     for path in _models(options.files):
         try:
-            seen.append((path, identify(read_header(path))))
+            found = identify(read_header(path))
+            if options.model is not None and found.kind == "LoRA":
+                found = replace(found, details={**found.details, "fits": _fit(path, options.model)})
+            seen.append((path, found))
         except GraphFlowError as error:
             problems += error.problems
     if options.json:
@@ -53,6 +59,23 @@ def run(options: argparse.Namespace) -> int:
         _print(seen)
     complain(problems)
     return FAILED if problems or any(found.kind == "unknown" for _, found in seen) else DONE
+
+
+def _fit(path: Path, model: Path) -> str:
+    """`260 of 264 modules of model.safetensors`, and some of those that do not. Raises a Problem where it is not a model."""
+    from ..patches.lora_keys import fit
+
+    header = read_header(model)
+    recognised = recognise(header)
+    if recognised is None:
+        raise GraphFlowError([Problem("unknown_model", f"{model.name} holds no model of a family that can run",
+                                      hint="look what it is: graphflow identify FILE")])  # fmt: skip
+    family, seen = recognised
+    parts = tuple(part for part in seen.parts if part == "denoiser" or part.startswith("text."))
+    found = fit(str(path), f"{path.stat().st_size} {path.stat().st_mtime_ns}", family, seen.config, parts)
+    text = f"{len(found.matches)} of {found.total} modules of {model.name}"
+    others = [f"{name} is not in it" for name in found.unknown] + list(found.misshapen)
+    return "; ".join([text, *others[:3]]) + (f"; and {len(others) - 3} more" if len(others) > 3 else "")
 
 
 def _models(paths: Sequence[Path]) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,46 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Source, Vae
 from . import recognise, recognise_vae
+from .chroma import CHROMA
+from .flux import FLUX
 from .kits import clip as clip_kit
+from .kits import language_model, qwen25_vl
+from .kits import t5 as t5_kit
+from .kits.clip import TextFound
+from .lumina2 import LUMINA2
+from .qwen_image import QWEN_IMAGE
+from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-ENCODERS: Mapping[str, Family] = {"l": SD1, "h": SD2, "g": SDXL_REFINER}
-"""Whose prompts a text encoder by itself encodes."""
+FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
+    clip_kit.find_any,
+    qwen25_vl.find_any,
+    language_model.find_any,
+    t5_kit.find_any,
+)
+"""What finds a text encoder in a file of its own, with its name."""
+PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
+    ("l",): {"": SD1, "sd3": SD3},
+    ("h",): {"": SD2},
+    ("g",): {"": SDXL_REFINER, "sd3": SD3},
+    ("t5",): {"sd3": SD3, "chroma": CHROMA},
+    ("g", "l"): {"": SDXL, "sd3": SD3},
+    ("l", "t5"): {"flux": FLUX, "sd3": SD3},
+    ("g", "t5"): {"sd3": SD3},
+    ("g", "l", "t5"): {"sd3": SD3},
+    ("qwen3",): {"": Z_IMAGE},
+    ("gemma2",): {"": LUMINA2},
+    ("qwen25vl",): {"": QWEN_IMAGE},
+}
+"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that no
+other line names."""
+TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
+"""Types that stand for one family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +68,7 @@ class Opened:
 def open_model(path: Path, settings: Settings) -> Opened:
     """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
     header = read_header(path)
-    _check_parts(header, "unet", "vae", "text_encoder", "text_encoder_2")
+    _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
     recognised = recognise(header)
     if recognised is None:
         raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
@@ -52,7 +83,10 @@ def open_model(path: Path, settings: Settings) -> Opened:
         sources=((DENOISER, sources[DENOISER]),),
         config=Config({name: value for name, value in found.config.items() if name not in own}),
     )
-    return Opened(model, _clip(family, found, header, texts) if texts else None, _vae(header, source))
+    clip = _clip(family, found, header, texts) if texts else None
+    if clip is not None:
+        clip = replace(clip, sources=_with_vocabulary(dict(clip.sources), settings))
+    return Opened(model, clip, _vae(header, source))
 
 
 def open_vae(path: Path, settings: Settings) -> Vae:
@@ -66,27 +100,47 @@ def open_vae(path: Path, settings: Settings) -> Vae:
     return vae
 
 
-def open_text_encoders(paths: list[Path], settings: Settings) -> Clip:
-    """One handle of one text encoder, or of CLIP-L and CLIP-G in any order. Raises a Problem for others."""
+def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") -> Clip:
+    """One handle of text encoders, in any order. `type` chooses between families that share them, as loaders name it.
+
+    Raises a Problem where a file holds none that can run, or they do not belong together.
+    """
     sources: dict[str, Source] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
         _check_parts(header)
-        found = clip_kit.find_any(header)
+        found = next((seen for find in FINDERS if (seen := find(header)) is not None), None)
         if found is None:
             raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
                                           hint="look what it is: graphflow identify FILE")])  # fmt: skip
-        letter, text = found
-        sources[f"text.{letter}"] = _source(header, settings.digests.of, text.layout, text.prefix)
-        configs[f"text.{letter}"] = text.config
-    letters = "".join(sorted(part.removeprefix("text.") for part in sources))
-    family = SDXL if letters == "gl" else ENCODERS.get(letters)
+        name, text = found
+        sources[f"text.{name}"] = _source(header, settings.digests.of, text.layout, text.prefix)
+        configs[f"text.{name}"] = text.config
+    family = _whose(type, tuple(sorted(part.removeprefix("text.") for part in sources)))
     if family is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
-        raise GraphFlowError([Problem("wrong_encoders", f"{names} are not the two text encoders of one family",
-                                      hint="SDXL has CLIP-L and CLIP-G")])  # fmt: skip
-    return Clip(family=family, sources=tuple(sorted(sources.items())), config=Config(configs))
+        wanted = f", as type {type} takes them" if type in TYPES else ""
+        raise GraphFlowError([
+            Problem("wrong_encoders", f"{names} are not the text encoders of one family{wanted}",
+                    hint="SDXL has CLIP-L and CLIP-G, FLUX.1 CLIP-L and T5, Stable Diffusion 3 CLIP-L, CLIP-G and T5")
+        ])  # fmt: skip
+    return Clip(family, _with_vocabulary(sources, settings), Config(configs))
+
+
+def _whose(type: str, names: tuple[str, ...]) -> Family | None:
+    families = PROMPTS.get(names, {})
+    return families.get(type) or (families.get("") if type not in TYPES else None)
+
+
+def _with_vocabulary(sources: Mapping[str, Source], settings: Settings) -> tuple[tuple[str, Source], ...]:
+    """With T5's vocabulary in the models folders, where T5 is there and brings none."""
+    found = dict(sorted(sources.items()))
+    folder = t5_kit.tokenizer_folder(settings.models) if "text.t5" in found and "tokenizer.t5" not in found else None
+    if folder is not None:
+        digest_now = partial(settings.digests.of, folder)
+        found["tokenizer.t5"] = Source(str(folder), digest_now(), "folder", "", digest_now)
+    return tuple(found.items())
 
 
 def _check_parts(header: Header, *parts: str) -> None:
@@ -99,7 +153,7 @@ def _check_parts(header: Header, *parts: str) -> None:
 def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
     sources = dict(texts)
     for part, source in texts.items():
-        folder = source.prefix.replace("text_encoder", "tokenizer")
+        folder = source.prefix.partition("/")[0].replace("text_encoder", "tokenizer") + "/"
         if header.format == "diffusers" and (header.path / folder).is_dir():
             letter = part.removeprefix("text.")
             sources[f"tokenizer.{letter}"] = Source(source.path, source.digest, "folder", folder, source.digest_now)

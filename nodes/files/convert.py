@@ -14,9 +14,10 @@ from typing import Literal
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["Fill", "Place", "Table", "convert"]
+__all__ = ["Fill", "Place", "Table", "convert", "place_of"]
 
 Shape = tuple[int, ...]
+Form = Literal["same", "transposed", "flat", "swapped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Place:
     """The tensor's name, after the prefix of the part."""
     rows: tuple[int, int] | None = None
     """From and to, along the first axis of the tensor in the file; None: the whole."""
-    form: Literal["same", "transposed", "flat"] = "same"
-    """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one."""
+    form: Form = "same"
+    """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one.
+    `swapped`: the halves of the first axis change places (shift and scale of a modulation)."""
     tied: bool = False
     """Other parameters may use the same tensor (an embedding that is also the last layer)."""
 
@@ -49,7 +51,7 @@ class Fill:
     shape: Shape
     key: str
     rows: tuple[int, int] | None = None
-    form: Literal["same", "transposed", "flat"] = "same"
+    form: Form = "same"
 
 
 def convert(
@@ -73,7 +75,7 @@ def convert(
     misshapen: list[str] = []
     used: dict[str, list[tuple[int, int, str, bool]]] = {}
     for parameter, shape in parameters.items():
-        place = _place(table, parameter)
+        place = place_of(table, parameter)
         key = prefix + place.key if place is not None else parameter
         if place is None or key not in tensors:
             if not _matches(parameter, optional):
@@ -99,7 +101,8 @@ def convert(
     return tuple(fills)
 
 
-def _place(table: Table, parameter: str) -> Place | None:
+def place_of(table: Table, parameter: str) -> Place | None:
+    """Where a table states that a parameter lies; None where it names neither it nor a module around it."""
     name, rest = parameter, ""
     while True:
         found = table.get(name)
@@ -121,6 +124,8 @@ def _fits(shape: Shape, found: Shape, place: Place) -> bool:
         found = (end - begin, *found[1:])
     if place.form == "transposed":
         found = found[::-1]
+    if place.form == "swapped" and found and found[0] % 2:
+        return False
     if place.form == "flat":
         return _without_ones(shape) == _without_ones(found)
     return shape == found

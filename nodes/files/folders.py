@@ -15,6 +15,8 @@ from .weight_file import ENDINGS, is_hidden
 __all__ = ["BUILTIN", "KINDS", "ModelFolders", "models_below"]
 
 BUILTIN = Path(__file__).parents[1] / "builtin"
+ADAPTERS = BUILTIN.with_name("builtin_adapters")
+"""What changes the built-in model: a folder for each kind (`loras` ...)."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "checkpoints": ("checkpoints", "diffusers"),
     "diffusion_models": ("diffusion_models", "unet"),
@@ -54,7 +56,7 @@ class ModelFolders:
         for root in self.roots:
             extra = extra_paths(root)
             places += [place for name in names for place in extra.get(name, ()) if place not in places]
-        return [*places, BUILTIN] if kind == "checkpoints" else places
+        return [*places, BUILTIN if kind == "checkpoints" else ADAPTERS / kind]
 
     def _found(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}

@@ -6,55 +6,16 @@ Imports no torch. A header costs a few milliseconds, whatever the size of the fi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from graphflow import GraphFlowError, Problem
-
+from ..model.header import Header, TensorInfo
 from .diffusers_folder import read_config, read_folder, state_of_folder
-from .tensor_info import TensorInfo, unreadable
+from .tensor_info import unreadable
 from .weight_file import read_weight_file
 
 __all__ = ["Header", "TensorInfo", "read_config", "read_header", "unreadable"]
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """One model file or folder. A value: nothing of it changes, and it holds no weights."""
-
-    path: Path
-    format: str
-    """`safetensors`, `pickle`, `gguf` or `diffusers`."""
-    tensors: Mapping[str, TensorInfo]
-    """By their names in the file; of a diffusers folder `part/name`, or `name` where the folder is one part by itself."""
-    metadata: Mapping[str, str]
-    """The notes in the file, as texts."""
-    size: int
-    """Bytes, of a folder those of all weights."""
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of a diffusers folder: part -> its config.json, and `model_index`; the part of a folder of one part is ``""``."""
-    broken: Mapping[str, Problem] = field(default_factory=dict)
-    """Of a diffusers folder: part -> why its weights cannot be read."""
-
-    def under(self, prefix: str) -> dict[str, TensorInfo]:
-        """The tensors whose names begin with a prefix, without it.
-
-        Raises GraphFlowError where the prefix is a part of a folder (`unet/`) whose weights cannot be read.
-        """
-        problem = self.broken.get(prefix.partition("/")[0] if "/" in prefix else prefix)
-        if problem is not None:
-            raise GraphFlowError([problem])
-        length = len(prefix)
-        return {name[length:]: info for name, info in self.tensors.items() if name.startswith(prefix)}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor; () where the file has none of that name."""
-        info = self.tensors.get(name)
-        return info.shape if info is not None else ()
 
 
 def read_header(path: Path) -> Header:

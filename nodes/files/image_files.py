@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,8 @@ def encode_exr(picture: np.ndarray, space: str, texts: Mapping[str, str]) -> byt
     """
     import numpy as np
 
-    decode = {"sRGB": srgb_to_linear, "HDR": pq_to_linear, "linear": np.asarray}[space]
+    decodes: dict[str, Callable[[Any], Any]] = {"sRGB": srgb_to_linear, "HDR": pq_to_linear, "linear": np.asarray}
+    decode = decodes[space]
     pixels = picture.astype("<f4").copy()
     pixels[..., :3] = decode(pixels[..., :3])
     height, width, channels = pixels.shape

@@ -23,7 +23,7 @@ from ..model.patch import WeightPatch
 from .convert import Fill, convert
 from .header import Header, read_header
 from .quantised import weights_of
-from .tensors import TensorReader
+from .tensors import TORCH_DTYPES, TensorReader
 
 __all__ = ["WeightReader", "build", "fills_of", "load_part", "number_format"]
 
@@ -38,9 +38,9 @@ def load_part(
     """The network of a part of a handle, filled, on `device`, ready to be asked (no gradients).
 
     `dtype` is the number format of the device; a part or a handle that states one has that. Weight patches of the handle
-    are applied in their order, in float32, to the numbers of the file, and the result is cast once. `shared` are weights
-    by name, of the same part, format and device without patches: those that no patch touches are taken from it as they
-    are, and their bytes of the file are not read.
+    are applied in their order, in float32 on the CPU, to the numbers of the file, and the result is cast once. `shared` are
+    weights by name, of the same part, format and device without patches: those that no patch touches are taken from it as
+    they are, and so are the numbers of the others where the format holds them exactly. Their bytes of the file are not read.
 
     Raises a Problem where the file cannot be read, has other weights than the network, or has changed since its digest.
     """
@@ -61,7 +61,11 @@ def load_part(
             if shared is not None and fill.parameter in shared and not touched[fill.parameter]:
                 state[fill.parameter] = shared[fill.parameter]
                 continue
-            found = _in_form(reader.get(fill.key), fill)
+            held = shared.get(fill.parameter) if shared is not None else None
+            if held is not None and _is_exact(held.dtype, header.tensors[fill.key].dtype):
+                found = held.cpu()
+            else:
+                found = _in_form(reader.get(fill.key), fill)
             for patch in touched[fill.parameter]:
                 found = patch.apply(part, fill.parameter, found.float())
             cast = found.is_floating_point()
@@ -80,7 +84,7 @@ def load_part(
 
 
 class WeightReader:
-    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging models."""
+    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging and saving models."""
 
     def __init__(self, handle: ModelHandle, part: str) -> None:
         header = read_header(Path(handle.source(part).path))
@@ -91,6 +95,15 @@ class WeightReader:
     def has(self, parameter: str) -> bool:
         """Whether the network has a weight of this name."""
         return parameter in self._fills
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that the file fills."""
+        return {name: fill.shape for name, fill in self._fills.items()}
+
+    def stored(self, parameter: str) -> str:
+        """The number format of a parameter in the file, as safetensors names it."""
+        return self._reader.header.tensors[self._fills[parameter].key].dtype
 
     def read(self, parameter: str) -> Tensor:
         """Raises KeyError where the file does not fill the parameter."""
@@ -142,11 +155,18 @@ def _position(header: Header, fill: Fill) -> tuple[str, int]:
     return info.file, info.offset
 
 
+def _is_exact(held: torch.dtype, stored: str) -> bool:
+    """Whether numbers of the file's format are all numbers of the other, too."""
+    return held == TORCH_DTYPES.get(stored) or (held == torch.float32 and stored not in ("F64", "C64", "C128"))
+
+
 def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
     if fill.rows is not None:
         tensor = tensor[slice(*fill.rows)]
     if fill.form == "transposed":
         tensor = tensor.T
+    if fill.form == "swapped":
+        tensor = tensor.roll(len(tensor) // 2, dims=0)
     return tensor.reshape(fill.shape) if fill.form == "flat" else tensor
 
 

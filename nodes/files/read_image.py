@@ -52,8 +52,8 @@ class Frame(NamedTuple):
     """float32 [H,W] in 0..1; None where the image has no transparency."""
 
 
-def read_frames(path: Path, name: str, most: int | None = None) -> list[Frame]:
-    """The images of a file that have the size of its first one, at most so many; `name` is for messages.
+def read_frames(path: Path | bytes, name: str, most: int | None = None) -> list[Frame]:
+    """The images of a file, or of its bytes, that have the size of its first one, at most so many; `name` is for messages.
 
     Raises a Problem where it is not an image, is damaged, or has too many pixels.
     """
@@ -102,9 +102,9 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _source(path: Path) -> io.BytesIO:
+def _source(path: Path | bytes) -> io.BytesIO:
     """The file in memory, a PNG without its texts: Pillow gives up an image for one that unpacks to over a megabyte."""
-    data = path.read_bytes()
+    data = path if isinstance(path, bytes) else path.read_bytes()
     return io.BytesIO(_without_texts(data) if data.startswith(b"\x89PNG\r\n\x1a\n") else data)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphflow import GraphFlowError, Problem
+
+from ..model.header import TensorInfo
 
 __all__ = ["BITS", "MAX_HEADER", "Contents", "TensorInfo", "cut_short", "damaged", "unreadable"]
 
@@ -20,27 +21,6 @@ BITS = {
     "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 """Bits of one element, by the names that safetensors gives to number formats."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """What a header states of one tensor, and where its bytes lie."""
-
-    dtype: str
-    """As safetensors names it (`F16`, `BF16`, `F8_E4M3`); of a GGUF file the name of its block format (`Q4_K`)."""
-    shape: tuple[int, ...]
-    nbytes: int
-    """In the file."""
-    file: str
-    """The path of the file that holds it: of a sharded model or a folder, one of several."""
-    offset: int
-    """Of its first byte in that file."""
-    stride: tuple[int, ...] | None = None
-    """In elements; None: row by row without gaps. Only pickles have others."""
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from graphflow import Context, GraphFlowError, Problem, Settings
+from graphflow.spi import is_reference
 
 from .prefixes import inside, target_of
 
 __all__ = ["files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
 
+Content = bytes | Callable[[BinaryIO], None]
 _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
 
@@ -39,6 +41,11 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
     """For a Choice of files of the input folder with these endings: it takes `x.png [output]` as well."""
 
     def read(settings: Settings, value: str) -> str | None:
+        if is_reference(value):
+            if value in settings.values:
+                return value
+            raise GraphFlowError([Problem("no_value", "it names a Python value of another program, which is not here",
+                                          hint="run it from the script that made it, or name a file")])  # fmt: skip
         found = _ANNOTATED.fullmatch(value)
         if found is None:
             return None
@@ -62,6 +69,8 @@ def input_path(settings: Settings, name: str) -> Path:
 
 def input_digest(settings: Settings, name: str) -> str:
     """What stands in a fingerprint for the file that a name in the input folder stands for."""
+    if name in settings.values:
+        return name
     try:
         return settings.digests.of(input_path(settings, name))
     except OSError as error:
@@ -78,24 +87,31 @@ def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
 
 
 def save_numbered(
-    contents: Iterable[bytes], context: Context, folder: Path, prefix: str, ending: str, kind: str,
+    contents: Iterable[Content], context: Context, folder: Path, prefix: str, ending: str, kind: str,
     size: tuple[int, int] = (0, 0),
 ) -> list[dict[str, str]]:  # fmt: skip
-    """Write `PREFIX_00001_.png` and so on with the next free numbers; what the field calls them in `ui`.
+    """Write `PREFIX_00001_.png` and so on with the next free numbers; what ComfyUI calls them in `ui`.
+
+    A content that is a function writes itself into the open file: for files that would not fit into memory.
 
     A run that is named (`context.claims`) and made again after a crash finds the files it had written already. The
     variants of a sweep get numbers in their order (`context.numbering`), whichever is done first.
     """
+    numbering = context.numbering
+    if numbering is not None:
+        named = numbering.filled(prefix, context.display or context.node_id)
+        if named != prefix:  # the name is the variant's own: no numbers have to keep it apart from the others'
+            prefix, numbering = named, None
     target = target_of(folder, prefix, *size)
     target.parent.mkdir(parents=True, exist_ok=True)
     claims = _claims(context, target.parent)
     if claims is not None:
         target = _first_target(claims / _digest(f"{context.node_id}/{context.call}/{prefix}"), target)
     number = None
-    if context.numbering is not None:
+    if numbering is not None:
         contents = list(contents)
         free = _next_number(target, ending)
-        number = context.numbering.number(context.display or context.node_id, target, ending, free, len(contents))
+        number = numbering.number(context.display or context.node_id, target, ending, free, len(contents))
     saved = []
     for index, content in enumerate(contents):
         context.check_cancelled()
@@ -132,7 +148,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _save(content: bytes, target: Path, ending: str, claim: Path | None, number: int | None = None) -> Path:
+def _save(
+    content: Content,
+    target: Path,
+    ending: str,
+    claim: Path | None,
+    number: int | None = None,
+) -> Path:
     """One file. The claim is a second name of it: whoever finds the claim knows whether the file has its name yet."""
     if claim is not None and claim.exists():
         state = claim.stat()
@@ -143,7 +165,10 @@ def _save(content: bytes, target: Path, ending: str, claim: Path | None, number:
     folder = claim.parent if claim is not None else target.parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         try:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)

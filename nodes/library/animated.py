@@ -23,7 +23,7 @@ def save_animated_webp(
     quality: Annotated[int, Range(0, 100)] = 80,
     *,
     method: Annotated[str, Choice(tuple(_METHODS))],
-) -> Ui:
+) -> Ui[None]:
     """Write images one after another as an animated WebP into the output folder, with the workflow in its EXIF data.
 
     `quality` is that of the colours, or, without loss, the effort to make the file small, as is `method`.
@@ -40,14 +40,14 @@ def save_animated_png(
     filename_prefix: str = "ComfyUI",
     fps: _Fps = 6.0,
     compress_level: Annotated[int, Range(0, 9)] = 4,
-) -> Ui:
+) -> Ui[None]:
     """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own."""
     return _animation(images, context, filename_prefix, "PNG", fps, {"compress_level": compress_level})
 
 
 def _animation(
     images: Image, context: Context, prefix: str, format: str, fps: float, options: dict[str, int | bool]
-) -> Ui:
+) -> Ui[None]:
     from ..files.encode_image import as_bytes, encode_animation
 
     frames = as_bytes(images)

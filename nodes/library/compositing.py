@@ -100,7 +100,7 @@ def image_stitch(
     count, side = max(len(image1), len(image2)), max(image1.shape[across], image2.shape[across])
     channels = max(image1.shape[-1], image2.shape[-1])
     sides = [image1.shape[along] + image2.shape[along] + spacing_width, side]
-    check_pixels(*sides, count, channels)
+    check_pixels(sides[0], sides[1], count, channels)
     first, second = (
         _centred(_longer(with_channels(image, channels), count), side, across) for image in (image1, image2)
     )

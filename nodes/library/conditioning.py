@@ -7,23 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    ClipHandle,
-    Conditioning,
-    GraphFlowError,
-    Image,
-    Latent,
-    Mask,
-    Multiline,
-    Range,
-    Settings,
-    VaeHandle,
-    node,
-)  # fmt: skip
+from graphflow import Conditioning, GraphFlowError, Image, Latent, Mask, Multiline, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..files.embeddings import find_embedding
 from ..limits import check_items
+from ..model.wires import ClipWire, VaeWire  # fmt: skip
 from .loaders import folders
 from .widgets import MAX_SIDE
 
@@ -61,11 +50,17 @@ def _texts_outside(settings: Settings, text_g: str, text_l: str, **_: Any) -> st
     return _embeddings_in(settings, text_g, text_l)
 
 
-def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]) -> Iterator[tuple[str | None, str]]:
+def prompts_outside(settings: Settings, clip_l: str, t5xxl: str, clip_g: str = "", **_: Any) -> str:
+    return _embeddings_in(settings, clip_l, clip_g, t5xxl)
+
+
+def check_prompts(
+    settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
     """Prompts that cannot be read, and embeddings that are not there."""
     from ..families.kits.prompt import embedding_names
 
-    for input in ("text", "text_g", "text_l"):
+    for input in ("text", "text_g", "text_l", "clip_l", "clip_g", "t5xxl"):
         if not isinstance(literals.get(input), str):
             continue
         try:
@@ -78,7 +73,7 @@ def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
                 yield input, f"there is no embedding {name!r} in models/embeddings: add its file, or take it out"
 
 
-def _encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Conditioning:
+def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Conditioning:
     from ..devices.use import open_device
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
@@ -88,20 +83,20 @@ def _encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condi
 
 
 @node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="2", lane="device",
-      environment=numerics, outside=_text_outside, check=_check)  # fmt: skip
-def clip_text_encode(settings: Settings, text: _Words, clip: ClipHandle) -> Conditioning:
+      environment=numerics, outside=_text_outside, check=check_prompts)  # fmt: skip
+def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Conditioning:
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
 
     `embedding:name` stands for the vectors of a file in models/embeddings.
     """
-    return _encode(settings, clip, text)
+    return encode(settings, clip, text)
 
 
 @node("CLIPTextEncodeSDXL", category="advanced/conditioning", display_name="CLIPTextEncodeSDXL", version="1",
-      lane="device", environment=numerics, outside=_texts_outside, check=_check)  # fmt: skip
+      lane="device", environment=numerics, outside=_texts_outside, check=check_prompts)  # fmt: skip
 def clip_text_encode_sdxl(
     settings: Settings,
-    clip: ClipHandle,
+    clip: ClipWire,
     *,
     width: _Side = 1024,
     height: _Side = 1024,
@@ -118,11 +113,11 @@ def clip_text_encode_sdxl(
         "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h, "target_width": target_width,
         "target_height": target_height,
     }  # fmt: skip
-    return _encode(settings, clip, text_g, **{"text.g": text_g, "text.l": text_l}, **sizes)
+    return encode(settings, clip, text_g, **{"text.g": text_g, "text.l": text_l}, **sizes)
 
 
 @node("CLIPTextEncodeSDXLRefiner", category="advanced/conditioning", display_name="CLIPTextEncodeSDXLRefiner",
-      version="1", lane="device", environment=numerics, outside=_text_outside, check=_check)  # fmt: skip
+      version="1", lane="device", environment=numerics, outside=_text_outside, check=check_prompts)  # fmt: skip
 def clip_text_encode_sdxl_refiner(
     settings: Settings,
     *,
@@ -130,14 +125,14 @@ def clip_text_encode_sdxl_refiner(
     width: _Side = 1024,
     height: _Side = 1024,
     text: _Words,
-    clip: ClipHandle,
+    clip: ClipWire,
 ) -> Conditioning:
     """Encode a prompt for SDXL's refiner, and state the aesthetic score and the size in pixels of the image to make."""
-    return _encode(settings, clip, text, aesthetic_score=ascore, width=width, height=height)
+    return encode(settings, clip, text, aesthetic_score=ascore, width=width, height=height)
 
 
 @node("CLIPSetLastLayer", category="conditioning", display_name="CLIP Set Last Layer", version="1")
-def clip_set_last_layer(clip: ClipHandle, stop_at_clip_layer: Annotated[int, Range(-24, -1, 1)] = -1) -> ClipHandle:
+def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range(-24, -1, 1)] = -1) -> ClipWire:
     """Clip skip: take the text encoder's states from an earlier layer (-1 is the last)."""
     from dataclasses import replace
 
@@ -150,7 +145,7 @@ def inpaint_model_conditioning(
     settings: Settings,
     positive: Conditioning,
     negative: Conditioning,
-    vae: VaeHandle,
+    vae: VaeWire,
     pixels: Image,
     mask: Mask,
     noise_mask: bool = True,
@@ -178,7 +173,7 @@ def inpaint_model_conditioning(
 @node("InstructPixToPixConditioning", category="conditioning/instructpix2pix",
       display_name="InstructPixToPixConditioning", version="1", lane="device", environment=numerics)  # fmt: skip
 def instruct_pix_to_pix_conditioning(
-    settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeHandle, pixels: Image
+    settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeWire, pixels: Image
 ) -> Sides:
     """For models that edit an image as a prompt states: they see its latent beside the one that they make."""
     import torch

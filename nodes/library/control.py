@@ -10,17 +10,16 @@ from graphflow import (
     GraphFlowError,
     Help,
     Image,
-    ModelHandle,
     Problem,
     Range,
     Settings,
-    VaeHandle,
     Wire,
     node,
 )
 
 from ..devices.environment import numerics
 from ..families.check_controls import check_control_file
+from ..model.wires import ModelWire, VaeWire
 from .loaders import folders
 
 ControlNetHandle = Annotated[Any, Wire("CONTROL_NET")]
@@ -66,7 +65,7 @@ def control_net_loader(settings: Settings, control_net_name: _Name) -> ControlNe
 
 @node("DiffControlNetLoader", category="loaders", display_name="Load ControlNet Model (diff)", version="1",
       outside=_digest, check=check_control_file)  # fmt: skip
-def diff_control_net_loader(settings: Settings, model: ModelHandle, control_net_name: _Name) -> ControlNetHandle:
+def diff_control_net_loader(settings: Settings, model: ModelWire, control_net_name: _Name) -> ControlNetHandle:
     """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they are."""
     from ..families.controls import open_control
     from ..patches.weights import PlusBase
@@ -120,7 +119,7 @@ def control_net_apply_advanced(
     strength: _Strength = 1.0,
     start_percent: _Share = 0.0,
     end_percent: _Share = 1.0,
-    vae: VaeHandle | None = None,
+    vae: VaeWire | None = None,
 ) -> Pair:
     """Let a control network act on both conditionings, from one share of the sampling to another.
 

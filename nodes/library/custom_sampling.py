@@ -6,22 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    Choice,
-    Conditioning,
-    Context,
-    GraphFlowError,
-    Help,
-    Latent,
-    ModelHandle,
-    Problem,
-    Range,
-    Seed,
-    Wire,
-    node,
-)
+from graphflow import Choice, Conditioning, Context, GraphFlowError, Help, Latent, Problem, Range, Seed, Wire, node
 
 from ..devices.environment import numerics, sampling
+from ..model.wires import ModelWire
 from ..samplers.names import SAMPLER_NAMES
 from ..samplers.values import GuiderHandle, NoiseHandle, SamplerHandle
 from .sigmas import Sigmas
@@ -54,7 +42,7 @@ class Outputs(NamedTuple):
 )
 def sampler_custom(
     context: Context,
-    model: ModelHandle,
+    model: ModelWire,
     *,
     add_noise: bool = True,
     noise_seed: _Seed = 0,
@@ -95,7 +83,7 @@ def disable_noise() -> Noise:
 
 
 @node("AddNoise", category="_for_testing/custom_sampling/noise", version="1", environment=numerics)
-def add_noise(model: ModelHandle, noise: Noise, sigmas: Sigmas, latent_image: Latent) -> Latent:
+def add_noise(model: ModelWire, noise: Noise, sigmas: Sigmas, latent_image: Latent) -> Latent:
     """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
     import torch
 
@@ -115,20 +103,20 @@ def add_noise(model: ModelHandle, noise: Noise, sigmas: Sigmas, latent_image: La
 
 
 @node("BasicGuider", category=_GUIDERS, version="1")
-def basic_guider(model: ModelHandle, conditioning: Conditioning) -> Guider:
+def basic_guider(model: ModelWire, conditioning: Conditioning) -> Guider:
     """Only a positive, without guidance: for models that were distilled to need none."""
     return _checked(GuiderHandle("cfg", (("conditioning", model, conditioning),)))
 
 
 @node("CFGGuider", category=_GUIDERS, version="1")
-def cfg_guider(model: ModelHandle, positive: Conditioning, negative: Conditioning, cfg: _Cfg = 8.0) -> Guider:
+def cfg_guider(model: ModelWire, positive: Conditioning, negative: Conditioning, cfg: _Cfg = 8.0) -> Guider:
     """Classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked."""
     return _checked(GuiderHandle("cfg", (("positive", model, positive), ("negative", model, negative)), (cfg,)))
 
 
 @node("DualCFGGuider", category=_GUIDERS, version="1")
 def dual_cfg_guider(
-    model: ModelHandle,
+    model: ModelWire,
     cond1: Conditioning,
     cond2: Conditioning,
     negative: Conditioning,
@@ -144,9 +132,9 @@ def dual_cfg_guider(
 
 @node("DualModelGuider", category=_GUIDERS, version="1")
 def dual_model_guider(
-    model: ModelHandle,
+    model: ModelWire,
     *,
-    model_negative: ModelHandle | None = None,
+    model_negative: ModelWire | None = None,
     positive: Conditioning,
     cfg: _Cfg = 4.0,
     negative: Conditioning | None = None,
@@ -159,7 +147,7 @@ def dual_model_guider(
 
 @node("PerpNegGuider", category="_for_testing", version="1")
 def perp_neg_guider(
-    model: ModelHandle,
+    model: ModelWire,
     positive: Conditioning,
     negative: Conditioning,
     empty_conditioning: Conditioning,
@@ -177,11 +165,11 @@ def perp_neg_guider(
 
 @node("VideoLinearCFGGuidance", category="sampling/video_models", version="1")
 def video_linear_cfg_guidance(
-    model: ModelHandle,
+    model: ModelWire,
     min_cfg: Annotated[
         float, Range(0.0, 100.0, 0.5), Help("the weight of the first frame; the last has the sampler's")
     ] = 1.0,
-) -> ModelHandle:
+) -> ModelWire:
     """Guidance that grows evenly over the frames of a video (the latents of a batch)."""
     from ..samplers.guiders import LinearCFG
 
@@ -284,7 +272,7 @@ def sampler_er_sde(
 
 @node("SamplerSASolver", category=_SAMPLERS, version="1")
 def sampler_sa_solver(
-    model: ModelHandle,
+    model: ModelWire,
     eta: Annotated[float, Range(0.0, 10.0, 0.01)] = 1.0,
     sde_start_percent: Annotated[float, Range(0.0, 1.0, 0.001), Help("where in the sampling noise begins")] = 0.2,
     sde_end_percent: Annotated[float, Range(0.0, 1.0, 0.001), Help("where it ends")] = 0.8,

@@ -74,7 +74,7 @@ def evaluate(expression: str, values: Mapping[str, Number]) -> Number:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise _problem("bad_expression", f"{text!r} is no expression: {getattr(error, 'msg', error)}") from None
     try:
-        found = _value(tree.body, values, 0)
+        found: Number = _value(tree.body, values, 0)
     except (ArithmeticError, ValueError, TypeError) as error:
         raise _problem("not_computable", f"{text!r} with {_shown(values)}: {error}") from None
     return found

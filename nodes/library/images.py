@@ -8,9 +8,10 @@ from graphflow import Choice, Context, Image, Mask, Range, Settings, Ui, Upload,
 
 from ..devices.environment import decoding, output_files, temp_files
 from ..files.prefixes import check_prefix
-from ..files.read_image import ENDINGS, read_frames
+from ..files.read_image import ENDINGS, Frame, read_frames
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from ..limits import check_pixels
+from ..wires import image_of_python
 from .widgets import Color, Side
 
 
@@ -41,13 +42,23 @@ def read_image(settings: Settings, image: str) -> Picture:
     import numpy as np
     import torch
 
-    frames = read_frames(input_path(settings, image), image)
+    frames = input_frames(settings, image)
     pixels = torch.from_numpy(np.stack([frame.colours for frame in frames]))
     if all(frame.opacity is None for frame in frames):
         return Picture(pixels, torch.zeros(1, 64, 64))
     opaque = np.ones(frames[0].colours.shape[:2], np.float32)
     clear = [1.0 - (opaque if frame.opacity is None else frame.opacity) for frame in frames]
     return Picture(pixels, torch.from_numpy(np.stack(clear)))
+
+
+def input_frames(settings: Settings, image: str, most: int | None = None) -> list[Frame]:
+    """The frames of an image of the input folder, or of a Python value of the script that runs."""
+    value = settings.values.get(image)
+    if value is None or isinstance(value, bytes):
+        return read_frames(input_path(settings, image) if value is None else value, image, most)
+    pixels = image_of_python(value)[:most].numpy()
+    has_alpha = pixels.shape[-1] == 4
+    return [Frame(each[..., :3], each[..., 3] if has_alpha else None) for each in pixels]
 
 
 @node("LoadImage", category="image", display_name="Load Image", version="2", outside=input_image_digest,
@@ -96,7 +107,7 @@ def image_invert(image: Image) -> Image:
 
 @node("SaveImage", category="image", display_name="Save Image", version="1", output=True, effect=files_written,
       environment=output_files, check=check_prefix)  # fmt: skip
-def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui:
+def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui[None]:
     """Write images as PNG into the output folder, with the workflow embedded.
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
@@ -108,7 +119,7 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
 
 @node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, effect=files_written,
       environment=temp_files)  # fmt: skip
-def preview_image(images: Image, context: Context) -> Ui:
+def preview_image(images: Image, context: Context) -> Ui[None]:
     """Write images into the folder for temporary files."""
     return Ui({"images": saved_images(images, context, context.settings.temp_dir, "preview", "temp")})
 

@@ -5,10 +5,11 @@ Places and sizes are in pixels, eight to a latent. Keys of a LATENT other than `
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import Choice, Image, Latent, Mask, Range, Settings, VaeHandle, node
+from graphflow import Choice, Image, Latent, Mask, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..limits import check_latent
+from ..model.wires import VaeWire
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
@@ -142,6 +143,24 @@ def latent_cut(
     return {**samples, "samples": x.narrow(axis, start, min(amount, size - start)).clone()}
 
 
+@node("LatentCutToBatch", category="latent/advanced", version="1")
+def latent_cut_to_batch(
+    samples: Latent, dim: Annotated[str, Choice(("t", "x", "y"))], slice_size: Annotated[int, Range(1, MAX_SIDE)] = 1
+) -> Latent:
+    """A latent in slices of some frames, columns or rows, as a batch; what is left over at the end is dropped.
+
+    A latent without frames is not cut by `t`. The layers of Qwen-Image-Layered are frames.
+    """
+    import torch
+
+    x, axis = samples["samples"], _Axis[dim]
+    if x.dim() + axis < 2:
+        return samples
+    size = min(slice_size, x.shape[axis])
+    pieces = [x.narrow(axis, start, size) for start in range(0, x.shape[axis] - size + 1, size)]
+    return {**samples, "samples": torch.stack(pieces, dim=1).flatten(0, 1)}
+
+
 @node("LatentCrop", category="latent/transform", display_name="Crop Latent", version="1")
 def latent_crop(
     samples: Latent,
@@ -181,6 +200,22 @@ def empty_sd3_latent_image(
     return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 
+@node("EmptyQwenImageLayeredLatentImage", category="latent/qwen", display_name="Empty Qwen Image Layered Latent",
+      version="1")  # fmt: skip
+def empty_qwen_image_layered_latent_image(
+    width: Annotated[int, Range(16, MAX_SIDE, 16)] = 640,
+    height: Annotated[int, Range(16, MAX_SIDE, 16)] = 640,
+    layers: Annotated[int, Range(0, MAX_SIDE)] = 3,
+    batch_size: Annotated[int, Range(1, 4096)] = 1,
+) -> Latent:
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames."""
+    import torch
+
+    shape = (batch_size, 16, layers + 1, height // 8, width // 8)
+    check_latent(shape)
+    return {"samples": torch.zeros(shape)}
+
+
 @node("SetLatentNoiseMask", category="latent/inpaint", display_name="Set Latent Noise Mask", version="1")
 def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
     """Let a sampler change a latent only where a mask is 1."""
@@ -190,7 +225,7 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
 @node("VAEEncodeForInpaint", category="latent/inpaint", display_name="VAE Encode (for Inpainting)", version="1",
       lane="device", environment=numerics)  # fmt: skip
 def vae_encode_for_inpaint(
-    settings: Settings, pixels: Image, vae: VaeHandle, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
+    settings: Settings, pixels: Image, vae: VaeWire, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
 ) -> Latent:
     """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
 

@@ -5,26 +5,13 @@ LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of vi
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from graphflow import (
-    Choice,
-    Context,
-    GraphFlowError,
-    Help,
-    Latent,
-    ModelHandle,
-    Problem,
-    Range,
-    Seed,
-    Settings,
-    Ui,
-    Upload,
-    node,
-)
+from graphflow import Choice, Context, GraphFlowError, Help, Latent, Problem, Range, Seed, Settings, Ui, Upload, node
 
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from ..limits import check_latent
+from ..model.wires import ModelWire
 from .scaling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
@@ -89,7 +76,7 @@ def _resized(x: "Tensor", width: int, height: int, method: str, crop: str = "dis
     if x.dim() == 4:
         return resize(x, width, height, method, crop)
     frames = resize(x.movedim(2, 1).flatten(0, 1), width, height, method, crop)
-    return frames.unflatten(0, (len(x), -1)).movedim(1, 2)
+    return frames.view(len(x), -1, *frames.shape[1:]).movedim(1, 2)
 
 
 @node(
@@ -103,7 +90,7 @@ def add_noise(
     latent: Latent,
     seed: Annotated[int, Range(0, 2**64 - 1), Seed()] = 0,
     timestep: Annotated[int, Range(0, 999)] = 500,
-    model: Annotated[ModelHandle | None, Help("the model whose latents these are: it states their unit")] = None,
+    model: Annotated[ModelWire | None, Help("the model whose latents these are: it states their unit")] = None,
 ) -> Latent:
     """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
     a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
@@ -113,10 +100,11 @@ def add_noise(
     import torch
 
     from ..model.latent import LatentFormat
-    from ..model.prediction import Epsilon
+    from ..model.prediction import Epsilon, Prediction
     from ..samplers.noise import prepare_noise
 
-    format, prediction = LatentFormat(4, scale=_SD1_SCALE), Epsilon()
+    format = LatentFormat(4, scale=_SD1_SCALE)
+    prediction: Prediction = Epsilon()
     if model is not None:
         format, prediction = model.latent, model.prediction
     level = max(min(prediction.at(1.0 - timestep / 999), prediction.sigma_max), prediction.sigma_min)
@@ -140,7 +128,7 @@ def _latent_digest(settings: Settings, latent: str) -> str:
 
 @node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, effect=files_written,
       environment=output_files, check=check_prefix)  # fmt: skip
-def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui:
+def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui[None]:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     import torch
     from safetensors.torch import save

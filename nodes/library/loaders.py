@@ -4,21 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import (
-    Blocked,
-    Choice,
-    ClipHandle,
-    GraphFlowError,
-    ModelHandle,
-    Problem,
-    Settings,
-    VaeHandle,
-    Wire,
-    node,
-)  # fmt: skip
+from graphflow import Blocked, Choice, GraphFlowError, Problem, Settings, Wire, node
 
 from ..families.check_files import file_check
 from ..files.folders import ModelFolders
+from ..model.wires import ClipWire, ModelWire, VaeWire  # fmt: skip
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
@@ -47,7 +37,7 @@ def _digest(settings: Settings, kind: str, name: str) -> str:
 
 
 def _checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
-    return _digest(settings, "checkpoints", ckpt_name)
+    return _with_vocabulary(settings, "checkpoints", ckpt_name)
 
 
 def _vae_digest(settings: Settings, vae_name: str) -> str:
@@ -58,12 +48,20 @@ def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
     return _digest(settings, "diffusion_models", unet_name)
 
 
-def _clip_digest(settings: Settings, clip_name: str, **_: Any) -> str:
-    return _digest(settings, "text_encoders", clip_name)
+def _encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
+    return _with_vocabulary(settings, "text_encoders", *names.values())
 
 
-def _clips_digest(settings: Settings, clip_name1: str, clip_name2: str, **_: Any) -> str:
-    return " ".join(_digest(settings, "text_encoders", name) for name in (clip_name1, clip_name2))
+def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
+    """The digests of files, and of T5's vocabulary where T5 is in one of them: it may come after the file."""
+    from ..families.kits import t5
+    from ..files.header import read_header
+
+    digests = [_digest(settings, kind, name) for name in names]
+    vocabulary = t5.tokenizer_folder(settings.models)
+    if vocabulary is not None and any(t5.is_in(read_header(folders(settings).find(kind, name))) for name in names):
+        digests.append(settings.digests.of(vocabulary))
+    return " ".join(digests)
 
 
 _Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints")]
@@ -71,15 +69,15 @@ _Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders
 
 
 class Checkpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
 
 
 class UnclipCheckpoint(NamedTuple):
-    MODEL: ModelHandle
-    CLIP: ClipHandle
-    VAE: VaeHandle
+    MODEL: ModelWire
+    CLIP: ClipWire
+    VAE: VaeWire
     CLIP_VISION: ClipVisionHandle
 
 
@@ -128,7 +126,7 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
 
 @node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
       check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
-def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeHandle:
+def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeWire:
     """Take a VAE out of a file or a diffusers folder of its own."""
     from ..families.opened import open_vae
 
@@ -141,7 +139,7 @@ def unet_loader(
     settings: Settings,
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
     weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))] = "default",
-) -> ModelHandle:
+) -> ModelWire:
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
     from ..families.opened import open_model
 
@@ -153,24 +151,25 @@ def unet_loader(
     return open_model(folders(settings).find("diffusion_models", unet_name), settings).model
 
 
-@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_clip_digest,
+@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_encoders_digest,
       check=file_check("text_encoders", "text encoder", "clip_name"))  # fmt: skip
 def clip_loader(
     settings: Settings,
     clip_name: _Encoder,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
-) -> ClipHandle:
-    """Take a text encoder out of a file of its own. What it is, is found from the file: CLIP-L (SD 1.x), H (SD 2.x), G.
+) -> ClipWire:
+    """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
+    (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
     `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
     """
     from ..families.opened import open_text_encoders
 
-    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings)
+    return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings, type)
 
 
-@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_clips_digest,
+@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_encoders_digest,
       check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"))  # fmt: skip
 def dual_clip_loader(
     settings: Settings,
@@ -178,12 +177,29 @@ def dual_clip_loader(
     clip_name2: _Encoder,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
     device: _Device = "default",
-) -> ClipHandle:
-    """Take two text encoders out of files of their own, in either order: for SDXL CLIP-L and CLIP-G."""
+) -> ClipWire:
+    """Take two text encoders out of files of their own, in either order.
+
+    sdxl: CLIP-L and CLIP-G; flux: CLIP-L and T5; sd3: any two of CLIP-L, CLIP-G and T5.
+    """
+    from ..families.opened import TYPES, open_text_encoders
+
+    if type not in {"sdxl", *TYPES}:
+        known = ", ".join(("sdxl", *sorted(TYPES)))
+        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet", input="type",
+                                      hint=f"these types run so far: {known}")])  # fmt: skip
+    find = partial(folders(settings).find, "text_encoders")
+    return open_text_encoders([find(clip_name1), find(clip_name2)], settings, type)
+
+
+@node("TripleCLIPLoader", category="advanced/loaders", display_name="TripleCLIPLoader", version="1",
+      outside=_encoders_digest,
+      check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"))  # fmt: skip
+def triple_clip_loader(
+    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
+) -> ClipWire:
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
     from ..families.opened import open_text_encoders
 
-    if type != "sdxl":
-        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet", input="type",
-                                      hint="type sdxl is what runs so far")])  # fmt: skip
     find = partial(folders(settings).find, "text_encoders")
-    return open_text_encoders([find(clip_name1), find(clip_name2)], settings)
+    return open_text_encoders([find(name) for name in (clip_name1, clip_name2, clip_name3)], settings, "sd3")

@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, GraphFlowError, Image, Mask, Problem, Range, Settings, node
 
 from ..devices.environment import decoding
-from ..files.read_image import read_frames
-from ..files.user_files import input_path
 from ..limits import check_pixels
 from .batch import repeat_to
-from .images import InputImage, input_image_digest
+from .images import InputImage, input_frames, input_image_digest
 from .widgets import MAX_SIDE, Color, Place, Side
 
 if TYPE_CHECKING:
@@ -172,7 +170,7 @@ def load_image_mask(
     """
     import torch
 
-    (frame,) = read_frames(input_path(settings, image), image, most=1)
+    (frame,) = input_frames(settings, image, most=1)
     if channel != "alpha":
         return torch.from_numpy(frame.colours[None, ..., _CHANNELS.index(channel)].copy())
     if frame.opacity is None:
@@ -182,4 +180,5 @@ def load_image_mask(
 
 def batch_of(mask: Any) -> "Tensor":
     """A mask as [B,H,W], also where it came as [H,W] or [B,1,H,W]."""
-    return mask.reshape(-1, *mask.shape[-2:])
+    batch: Tensor = mask.reshape(-1, *mask.shape[-2:])
+    return batch

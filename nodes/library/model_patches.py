@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, Conditioning, GraphFlowError, Help, ModelHandle, Problem, Range, node
+from graphflow import Choice, Conditioning, GraphFlowError, Help, Problem, Range, node
+
+from ..model.wires import ModelWire
 
 _Shift = Annotated[
     float, Range(0.0, 100.0, 0.01), Help("larger: more of the steps are spent where there is much noise")
@@ -13,39 +15,48 @@ _Side = Annotated[int, Range(16, 16384, 8)]
 
 
 class Patched(NamedTuple):
-    patched_model: ModelHandle
+    patched_model: ModelWire
 
 
-_DISCRETE = ("eps", "v_prediction", "lcm", "x0")
+_DISCRETE = ("eps", "v_prediction", "lcm", "x0", "img_to_img")
 
 
 @node("ModelSamplingDiscrete", category="advanced/model", version="1")
 def model_sampling_discrete(
-    model: ModelHandle, sampling: Annotated[str, Choice(_DISCRETE)] = "eps", zsnr: bool = False
-) -> ModelHandle:
+    model: ModelWire, sampling: Annotated[str, Choice(_DISCRETE)] = "eps", zsnr: bool = False
+) -> ModelWire:
     """State what a model answers (noise, velocity, the clean latent), where its file does not.
 
     `zsnr`: its noise levels reach pure noise (zero terminal signal-to-noise ratio, arXiv 2305.08891).
     """
     from ..model.levels import Discrete, Distilled
-    from ..model.prediction import LCM, X0, Epsilon, V
+    from ..model.prediction import LCM, X0, Epsilon, ImageToImage, Prediction, V
 
-    if sampling == "lcm":
-        return replace(model, sampling=LCM(Distilled(Discrete(zero_snr=zsnr))))
-    kind = {"eps": Epsilon, "v_prediction": V, "x0": X0}[sampling]
-    return replace(model, sampling=kind(Discrete(zero_snr=zsnr)))
+    levels = Discrete(zero_snr=zsnr)
+    made: dict[str, Prediction] = {
+        "eps": Epsilon(levels),
+        "v_prediction": V(levels),
+        "lcm": LCM(Distilled(levels)),
+        "x0": X0(levels),
+        "img_to_img": ImageToImage(levels),
+    }
+    return replace(model, sampling=made[sampling])
+
+
+_CONTINUOUS = ("v_prediction", "edm", "edm_playground_v2.5", "eps", "cosmos_rflow")
 
 
 @node("ModelSamplingContinuousEDM", category="advanced/model", version="1")
 def model_sampling_continuous_edm(
-    model: ModelHandle,
-    sampling: Annotated[str, Choice(("v_prediction", "edm", "eps"))] = "v_prediction",
+    model: ModelWire,
+    sampling: Annotated[str, Choice(_CONTINUOUS)] = "v_prediction",
     sigma_max: _Sigma = 120.0,
     sigma_min: _Sigma = 0.002,
-) -> ModelHandle:
+) -> ModelWire:
     """State that a model was trained on any noise level between two (EDM, arXiv 2206.00364), and what it answers."""
+    from ..families.sdxl import PLAYGROUND_LATENT
     from ..model.levels import LogUniform
-    from ..model.prediction import EDM, Epsilon, V
+    from ..model.prediction import EDM, CosmosFlow, Epsilon, Prediction, V
 
     if not 0.0 < sigma_min < sigma_max:
         raise GraphFlowError([
@@ -53,12 +64,25 @@ def model_sampling_continuous_edm(
                     "sigma_max", input="sigma_min", hint="the usual levels are 0.002 and 120")
         ])  # fmt: skip
     levels = LogUniform(sigma_min, sigma_max)
-    made = {"v_prediction": V(levels), "edm": EDM(levels, sigma_data=0.5), "eps": Epsilon(levels)}
+    made: dict[str, Prediction] = {
+        "v_prediction": V(levels),
+        "edm": EDM(levels, sigma_data=0.5),
+        "edm_playground_v2.5": EDM(levels, sigma_data=0.5),
+        "eps": Epsilon(levels),
+        "cosmos_rflow": CosmosFlow(levels),
+    }
+    if sampling == "edm_playground_v2.5":
+        if model.latent.channels != 4 or "latent" not in model.config:
+            raise GraphFlowError([
+                Problem("wrong_model", f"{model.family.title} has no latents of Playground 2.5", input="sampling",
+                        hint="this rule is for checkpoints of Stable Diffusion XL")
+            ])  # fmt: skip
+        model = replace(model, config=model.config | {"latent": PLAYGROUND_LATENT})
     return replace(model, sampling=made[sampling])
 
 
 @node("ModelSamplingSD3", category="advanced/model", version="1")
-def model_sampling_sd3(model: ModelHandle, shift: _Shift = 3.0) -> ModelHandle:
+def model_sampling_sd3(model: ModelWire, shift: _Shift = 3.0) -> ModelWire:
     """Shift the noise levels of a flow model (SD 3, arXiv 2403.03206, equation 23)."""
     from ..model.prediction import Flow
 
@@ -66,7 +90,7 @@ def model_sampling_sd3(model: ModelHandle, shift: _Shift = 3.0) -> ModelHandle:
 
 
 @node("ModelSamplingAuraFlow", category="advanced/model", version="1")
-def model_sampling_aura_flow(model: ModelHandle, shift: _Shift = 1.73) -> ModelHandle:
+def model_sampling_aura_flow(model: ModelWire, shift: _Shift = 1.73) -> ModelWire:
     """The same for families whose files were made with this node (AuraFlow, Qwen-Image, Z-Image, Lumina 2)."""
     from ..model.prediction import Flow
 
@@ -75,8 +99,8 @@ def model_sampling_aura_flow(model: ModelHandle, shift: _Shift = 1.73) -> ModelH
 
 @node("ModelSamplingFlux", category="advanced/model", version="1")
 def model_sampling_flux(
-    model: ModelHandle, max_shift: _Shift = 1.15, base_shift: _Shift = 0.5, width: _Side = 1024, height: _Side = 1024
-) -> ModelHandle:
+    model: ModelWire, max_shift: _Shift = 1.15, base_shift: _Shift = 0.5, width: _Side = 1024, height: _Side = 1024
+) -> ModelWire:
     """Shift the noise levels of FLUX by the size of the image."""
     from ..model.prediction import FluxFlow
 
@@ -84,7 +108,7 @@ def model_sampling_flux(
 
 
 @node("RescaleCFG", category="advanced/model", version="1")
-def rescale_cfg(model: ModelHandle, multiplier: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.7) -> ModelHandle:
+def rescale_cfg(model: ModelWire, multiplier: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.7) -> ModelWire:
     """Guidance keeps the spread of the answer with the prompt, against burnt colours (arXiv 2305.08891).
 
     `multiplier` is the share of the rescaled answer.
@@ -94,16 +118,21 @@ def rescale_cfg(model: ModelHandle, multiplier: Annotated[float, Range(0.0, 1.0,
     return model.with_patch(RescaleCFG(multiplier))
 
 
-@node("CFGNorm", category="advanced/guidance", version="1")
-def cfg_norm(model: ModelHandle, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0) -> Patched:
-    """A guided answer is nowhere longer than the one with the prompt."""
-    from ..patches.guidance import CFGNorm
+@node("CFGNorm", category="advanced/guidance", version="2")
+def cfg_norm(
+    model: ModelWire, strength: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0, pre_cfg: bool = False
+) -> Patched:
+    """A guided answer is nowhere longer than the one with the prompt.
 
-    return Patched(model.with_patch(CFGNorm(strength)))
+    With `pre_cfg` it is everywhere just as long, by the share `strength`; lengths are those of the noise.
+    """
+    from ..patches.guidance import CFGNorm, NoiseNorm
+
+    return Patched(model.with_patch(NoiseNorm(strength) if pre_cfg else CFGNorm(strength)))
 
 
 @node("CFGZeroStar", category="advanced/guidance", version="1")
-def cfg_zero_star(model: ModelHandle) -> Patched:
+def cfg_zero_star(model: ModelWire) -> Patched:
     """The negative is brought to the length that is nearest to the positive before guidance (arXiv 2503.18886)."""
     from ..patches.guidance import CFGZeroStar
 
@@ -112,13 +141,13 @@ def cfg_zero_star(model: ModelHandle) -> Patched:
 
 @node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="1")
 def apg(
-    model: ModelHandle,
+    model: ModelWire,
     eta: Annotated[
         float, Range(-10.0, 10.0, 0.01), Help("the weight of what burns colours; 1 leaves it as it is")
     ] = 1.0,
     norm_threshold: Annotated[float, Range(0.0, 50.0, 0.1), Help("longer differences are cut; 0 cuts none")] = 5.0,
     momentum: Annotated[float, Range(-5.0, 1.0, 0.01), Help("0: others are not supported")] = 0.0,
-) -> ModelHandle:
+) -> ModelWire:
     """Guidance without the part of the difference that burns colours (arXiv 2410.02416)."""
     from ..patches.guidance import APG
 
@@ -132,8 +161,8 @@ def apg(
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")
 def perp_neg(
-    model: ModelHandle, empty_conditioning: Conditioning, neg_scale: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0
-) -> ModelHandle:
+    model: ModelWire, empty_conditioning: Conditioning, neg_scale: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0
+) -> ModelWire:
     """Lead away only from what of the negative is not in the positive (Perp-Neg, arXiv 2304.04968).
 
     `empty_conditioning` is that of an empty prompt.
@@ -147,9 +176,7 @@ def perp_neg(
 
 
 @node("PerturbedAttentionGuidance", category="model_patches/unet", version="1")
-def perturbed_attention_guidance(
-    model: ModelHandle, scale: Annotated[float, Range(0.0, 100.0, 0.01)] = 3.0
-) -> ModelHandle:
+def perturbed_attention_guidance(model: ModelWire, scale: Annotated[float, Range(0.0, 100.0, 0.01)] = 3.0) -> ModelWire:
     """Lead away from what the model draws without self-attention in its middle (arXiv 2403.17377); also at cfg 1."""
     from ..patches.attention import check_port
     from ..patches.guidance import PerturbedAttention
@@ -159,42 +186,11 @@ def perturbed_attention_guidance(
     return model.with_patch(patch)
 
 
-@node("ModelMergeSimple", category="advanced/model_merging", version="1")
-def model_merge_simple(
-    model1: ModelHandle, model2: ModelHandle, ratio: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0
-) -> ModelHandle:
-    """Mix two models of one family, weight by weight; `ratio` is the share of the first."""
-    return _mixed(model1, model2, ratio, 1.0 - ratio)
-
-
-@node("ModelMergeAdd", category="advanced/model_merging", version="1")
-def model_merge_add(model1: ModelHandle, model2: ModelHandle) -> ModelHandle:
-    """The sum of two models, weight by weight: one of them is mostly a difference, of ModelMergeSubtract."""
-    return _mixed(model1, model2, 1.0, 1.0)
-
-
-@node("ModelMergeSubtract", category="advanced/model_merging", version="1")
-def model_merge_subtract(
-    model1: ModelHandle, model2: ModelHandle, multiplier: Annotated[float, Range(-10.0, 10.0, 0.01)] = 1.0
-) -> ModelHandle:
-    """The difference of two models, weight by weight, times a number."""
-    return _mixed(model1, model2, multiplier, -multiplier)
-
-
-def _mixed(one: Any, other: Any, own_share: float, other_share: float) -> Any:
-    from ..patches.weights import Mix, check_alike
-
-    check_alike(one, other, "model2")
-    return one.with_patch(Mix(other, own_share, other_share))
-
-
 _Factor = Annotated[float, Range(0.0, 10.0, 0.01)]
 
 
 @node("FreeU", category="model_patches/unet", version="1")
-def free_u(
-    model: ModelHandle, b1: _Factor = 1.1, b2: _Factor = 1.2, s1: _Factor = 0.9, s2: _Factor = 0.2
-) -> ModelHandle:
+def free_u(model: ModelWire, b1: _Factor = 1.1, b2: _Factor = 1.2, s1: _Factor = 0.9, s2: _Factor = 0.2) -> ModelWire:
     """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
 
     The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
@@ -204,8 +200,8 @@ def free_u(
 
 @node("FreeU_V2", category="model_patches/unet", version="1")
 def free_u_v2(
-    model: ModelHandle, b1: _Factor = 1.3, b2: _Factor = 1.4, s1: _Factor = 0.9, s2: _Factor = 0.2
-) -> ModelHandle:
+    model: ModelWire, b1: _Factor = 1.3, b2: _Factor = 1.4, s1: _Factor = 0.9, s2: _Factor = 0.2
+) -> ModelWire:
     """The second version of FreeU: how much is made stronger differs from place to place."""
     return _with_free_u(model, (b1, b2), (s1, s2), version=2)
 
@@ -224,7 +220,7 @@ _Time = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 
 @node("PatchModelAddDownscale", category="model_patches/unet", version="1",
       display_name="PatchModelAddDownscale (Kohya Deep Shrink)")  # fmt: skip
 def patch_model_add_downscale(
-    model: ModelHandle,
+    model: ModelWire,
     block_number: Annotated[int, Range(1, 32), Help("of the half of the U-Net that goes down")] = 3,
     downscale_factor: Annotated[float, Range(0.1, 9.0, 0.001)] = 2.0,
     start_percent: _Time = 0.0,
@@ -232,7 +228,7 @@ def patch_model_add_downscale(
     downscale_after_skip: Annotated[bool, Help("what goes to the side keeps its size")] = True,
     downscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
     upscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
-) -> ModelHandle:
+) -> ModelWire:
     """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on."""
     from ..patches.downscale import Downscale, count_blocks
     from ..patches.freeu import check_unet
@@ -253,7 +249,7 @@ def patch_model_add_downscale(
 
 
 @node("DifferentialDiffusion", category="_for_testing", display_name="Differential Diffusion", version="1")
-def differential_diffusion(model: ModelHandle, strength: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0) -> ModelHandle:
+def differential_diffusion(model: ModelWire, strength: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0) -> ModelWire:
     """A noise mask with shades: the darker, the later in the sampling a place is drawn anew (arXiv 2306.00950).
 
     `strength` below 1 mixes in the mask as it is.

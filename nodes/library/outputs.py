@@ -63,7 +63,7 @@ def save_image_advanced(
 
 @node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, effect=files_written,
       environment=temp_files)  # fmt: skip
-def mask_preview(mask: Mask, context: Context) -> Ui:
+def mask_preview(mask: Mask, context: Context) -> Ui[None]:
     """Write masks as grey pictures into the folder for temporary files."""
     return Ui({"images": saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
@@ -75,7 +75,7 @@ def image_compare(
     compare_view: Annotated[Any, Wire("IMAGECOMPARE")] | None = None,
     image_a: Image | None = None,
     image_b: Image | None = None,
-) -> Ui:
+) -> Ui[None]:
     """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
     shown = {}
     for name, images in (("a_images", image_a), ("b_images", image_b)):

@@ -87,14 +87,14 @@ def regex_replace(
 
     def put(match: Match[str]) -> str:
         nonlocal length
-        text = match.expand(replace)
+        text: str = match.expand(replace)
         length += len(text) - len(match[0])
         if length > LONGEST_RESULT:  # told before it is built: it would fill the memory
             raise _problem("too_long", f"the result has over {LONGEST_RESULT} characters", "replace")
         return text
 
     try:
-        return _in_time(lambda: pattern.sub(put, string, count=count, timeout=SECONDS))
+        return str(_in_time(lambda: pattern.sub(put, string, count=count, timeout=SECONDS)))
     except (regex.error, IndexError) as error:
         raise _problem("bad_replacement", f"{replace!r} cannot be put in: {error}", "replace") from None
 

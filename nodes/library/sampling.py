@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from graphflow import Choice, Conditioning, Context, Help, Latent, ModelHandle, Range, Seed, node
+from graphflow import Choice, Conditioning, Context, Help, Latent, Range, Seed, node
 
 from ..devices.environment import sampling
 from ..limits import check_steps
+from ..model.wires import ModelWire
 from ..samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
 
 MAX_SEED = 2**64 - 1
@@ -26,7 +27,7 @@ _Switch = Annotated[str, Choice(("enable", "disable"))]
 @node("KSampler", category="sampling", version="2", lane="device", together=True, environment=sampling)
 def ksampler(
     context: Context,
-    model: ModelHandle,
+    model: ModelWire,
     *,
     seed: _Seed = 0,
     steps: _Steps = 20,
@@ -51,7 +52,7 @@ def ksampler(
       together=True, environment=sampling)  # fmt: skip
 def ksampler_advanced(
     context: Context,
-    model: ModelHandle,
+    model: ModelWire,
     *,
     add_noise: _Switch = "enable",
     noise_seed: _Seed = 0,

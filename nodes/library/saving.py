@@ -52,7 +52,7 @@ def save_image_as(
     *,
     format: Annotated[Any, Variants(_FORMATS)],
     parameters: _Parameters = "none",
-) -> Ui:
+) -> Ui[None]:
     """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
 
     A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.

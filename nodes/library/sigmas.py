@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, GraphFlowError, Help, Latent, ModelHandle, Problem, Range, Wire, node
+from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Wire, node
 
 from ..devices.environment import numerics
+from ..model.wires import ModelWire
 from ..samplers.names import SCHEDULE_NAMES
 
 Sigmas = Annotated[Any, Wire("SIGMAS")]
@@ -33,7 +34,7 @@ class Level(NamedTuple):
 
 @node("BasicScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def basic_scheduler(
-    model: ModelHandle,
+    model: ModelWire,
     scheduler: Annotated[str, Choice(SCHEDULE_NAMES), Help("how the noise is spread over the steps")] = "simple",
     steps: _Steps = 20,
     denoise: _Denoise = 1.0,
@@ -102,7 +103,7 @@ def vp_scheduler(
 
 @node("BetaSamplingScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def beta_sampling_scheduler(
-    model: ModelHandle,
+    model: ModelWire,
     steps: _Steps = 20,
     alpha: Annotated[float, Range(0.0, 50.0, 0.01)] = 0.6,
     beta: Annotated[float, Range(0.0, 50.0, 0.01)] = 0.6,
@@ -115,7 +116,7 @@ def beta_sampling_scheduler(
 
 
 @node("SDTurboScheduler", category=_SCHEDULERS, version="1", environment=numerics)
-def sd_turbo_scheduler(model: ModelHandle, steps: Annotated[int, Range(1, 10)] = 1, denoise: _Denoise = 1.0) -> Sigmas:
+def sd_turbo_scheduler(model: ModelWire, steps: Annotated[int, Range(1, 10)] = 1, denoise: _Denoise = 1.0) -> Sigmas:
     """The ten levels that SD Turbo and SDXL Turbo were distilled on."""
     from ..samplers.spacings import sd_turbo
 
@@ -253,7 +254,7 @@ def extend_intermediate_sigmas(
 
 @node("SamplingPercentToSigma", category=_EDITS, version="1", environment=numerics)
 def sampling_percent_to_sigma(
-    model: ModelHandle,
+    model: ModelWire,
     sampling_percent: Annotated[float, Range(0.0, 1.0, 0.0001)] = 0.0,
     return_actual_sigma: Annotated[
         bool, Help("the noisiest and the clearest level at 0 and 1, not their limits")

@@ -79,7 +79,7 @@ def string_compare(
 ) -> bool:
     """Whether the first text starts with the second, ends with it, or is equal to it."""
     a, b = _cased(string_a, string_b, case_sensitive)
-    return {"Starts With": a.startswith, "Ends With": a.endswith, "Equal": a.__eq__}[mode](b)
+    return {"Starts With": a.startswith(b), "Ends With": a.endswith(b), "Equal": a == b}[mode]
 
 
 def _cased(a: str, b: str, case_sensitive: bool) -> tuple[str, str]:

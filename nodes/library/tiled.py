@@ -6,10 +6,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from graphflow import Context, Help, Image, Latent, Range, VaeHandle, node
+from graphflow import Context, Help, Image, Latent, Range, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
+from ..model.wires import VaeWire
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ _Overlap = Annotated[int, Range(0, 4096, 32), Help("pixels that two tiles share"
 def vae_decode_tiled(
     context: Context,
     samples: Latent,
-    vae: VaeHandle,
+    vae: VaeWire,
     tile_size: Annotated[int, Range(64, 4096, 32), Help("pixels of a side of a tile")] = 512,
     overlap: _Overlap = 64,
     temporal_size: _Frames = 64,
@@ -68,7 +69,7 @@ def vae_decode_tiled(
 def vae_encode_tiled(
     context: Context,
     pixels: Image,
-    vae: VaeHandle,
+    vae: VaeWire,
     tile_size: Annotated[int, Range(64, 4096, 64), Help("pixels of a side of a tile")] = 512,
     overlap: _Overlap = 64,
     temporal_size: _Frames = 64,

@@ -11,7 +11,6 @@ from graphflow import Handle
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .handles import ControlNet
     from .patch import Patch
 
 __all__ = ["Ask", "Control", "Entry", "Row"]
@@ -21,7 +20,8 @@ __all__ = ["Ask", "Control", "Entry", "Row"]
 class Control(Handle):
     """A control network on an entry: what it sees, how strongly and when it acts."""
 
-    model: ControlNet
+    model: Handle
+    """A ControlNet."""
     hint: Tensor
     """float32 [B, H, W, C] in 0..1, in pixels."""
     strength: float = 1.0

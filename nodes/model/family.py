@@ -12,6 +12,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from graphflow import Handle
+
 from .config import Config
 from .entry import Ask, Entry, Row
 from .latent import LatentFormat
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..files.header import Header
-    from .handles import Clip, Model
+    from .header import Header
 
 __all__ = ["Encoder", "Family", "Found", "Network", "Option", "Part", "Ports", "Tables", "VaeNetwork", "part_config"]
 
@@ -45,6 +46,8 @@ class Part:
     """Patterns (fnmatch) of tensors in files that the network has no use for."""
     optional: Sequence[str] = ()
     """Patterns of parameters that files may lack because the network computes them (position ids)."""
+    saved: tuple[str, str] = ("", "")
+    """The layout and the prefix that it has in a checkpoint that is written; no layout: it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ class Family:
     """(config, sigma) -> which denoiser answers at this level."""
     rows_of: Callable[[str, int], Any] | None = None
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
-    misfit: Callable[[Config, Model], str] = lambda config, model: ""
+    misfit: Callable[[Config, Any], str] = lambda config, model: ""
     """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
@@ -173,7 +176,7 @@ class Family:
 class Encoder(Protocol):
     """How a family turns prompts into entries: a module with this function."""
 
-    def encode(self, clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
+    def encode(self, clip: Handle, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
         """`encoders`: part name (`text.l` ...) -> its module on its device. The entries are float32 and on the CPU.
 
         `options` may hold a prompt of its own for an encoder by its part's name, `embeddings` (a name -> the path of a

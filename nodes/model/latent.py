@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 __all__ = ["LatentFormat"]
 
@@ -58,7 +58,7 @@ class LatentFormat:
         return like.new_tensor(value, dtype=_float32()).view(1, -1, *(1,) * (like.dim() - 2))
 
 
-def _float32() -> object:
+def _float32() -> dtype:
     import torch
 
     return torch.float32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from .handles import Model
+    from graphflow.spi import AppliedPatch
 
-__all__ = ["CallPatch", "Kind", "Patch", "WeightPatch"]
+__all__ = ["CallPatch", "Kind", "Patch", "RowPatch", "WeightPatch"]
 
 Kind = Literal["weights", "rows", "guidance", "call", "opaque"]
 
@@ -39,6 +39,10 @@ class Patch:
         """Plain Python that is equal for patches that do the same, on every machine."""
         raise NotImplementedError
 
+    def applied(self, part: str) -> AppliedPatch | None:
+        """What events report of it when a part is used; None for patches without a file."""
+        return None
+
 
 @dataclass(frozen=True)
 class WeightPatch(Patch):
@@ -61,10 +65,21 @@ class CallPatch(Patch):
 
     kind: ClassVar[Kind] = "call"
 
-    def acts_at(self, model: Model, level: float) -> bool:
-        """Whether it acts at a noise level: those that do not leave the call as it is."""
+    def acts_at(self, model: Any, level: float) -> bool:
+        """Whether it acts on a `Model` at a noise level: those that do not leave the call as it is."""
         return True
 
     def around(self, module: Module) -> AbstractContextManager[Any]:
         """The module is changed until the end of the block, and is then as it was before."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RowPatch(Patch):
+    """Low-rank terms beside the weights, each row of a pass with its own: W x + up (down x)."""
+
+    kind: ClassVar[Kind] = "rows"
+
+    def terms(self, part: str) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Module -> up [out, R] and down [R, in] (of a convolution [R, in k k]), float32, with the strength in `up`."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from .levels import Discrete, Distilled, Levels, LogUniform
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["EDM", "LCM", "X0", "Epsilon", "Flow", "FluxFlow", "Prediction", "V"]
+__all__ = ["EDM", "LCM", "X0", "CosmosFlow", "Epsilon", "Flow", "FluxFlow", "ImageToImage", "Prediction", "V"]
 
 
 @runtime_checkable
@@ -183,6 +183,44 @@ class X0(_Exploding):
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         return x0
+
+
+@dataclass(frozen=True)
+class ImageToImage(X0):
+    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself, without
+    noise, and answers with the result."""
+
+    def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x
+
+    def noised(self, x0: Tensor, noise: Tensor, sigma: Tensor, max_denoise: bool = False) -> Tensor:
+        return x0
+
+
+@dataclass(frozen=True)
+class CosmosFlow(_Exploding):
+    r"""A rectified flow on the levels of EDM (Cosmos Predict 2), :math:`t = \sigma / (\sigma + 1)`:
+
+    .. math:: x_0 = (1 - t) x - t \, v(x / (\sigma + 1)), \qquad v = n - x_0
+    """
+
+    levels: Levels = field(default=LogUniform())
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return sigma / (sigma + 1.0)
+
+    def sigma(self, time: Tensor) -> Tensor:
+        return time / (1.0 - time)
+
+    def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x / (sigma + 1.0)
+
+    def x0(self, x: Tensor, sigma: Tensor, out: Tensor) -> Tensor:
+        time = self.time(sigma)
+        return x * (1.0 - time) - out * time
+
+    def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        return noise - x0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .attention import ValuesOnly
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["APG", "CFGNorm", "CFGZeroStar", "PerpNeg", "PerturbedAttention", "RescaleCFG"]
+__all__ = ["APG", "CFGNorm", "CFGZeroStar", "NoiseNorm", "PerpNeg", "PerturbedAttention", "RenormCFG", "RescaleCFG"]
 
 Acts = Literal["before", "instead", "after"]
 
@@ -76,7 +76,66 @@ class CFGNorm(GuidancePatch):
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         longest, length = (x0.norm(dim=1, keepdim=True) for x0 in (step.x0[POSITIVE], guided))
-        return guided * (longest / (length + 1e-8)).clamp(0.0, 1.0) * self.strength
+        kept: Tensor = (longest / (length + 1e-8)).clamp(0.0, 1.0)
+        return guided * kept * self.strength
+
+
+@dataclass(frozen=True)
+class NoiseNorm(GuidancePatch):
+    r"""Guided noise is everywhere as long as the one with the prompt, by a share s; lengths are over the channels.
+
+    With n = x - x0 of each side, in place of the formula of guidance:
+
+    .. math:: n = n^- + w (n^+ - n^-), \quad n' = n \, \lVert n^+ \rVert / \lVert n \rVert, \quad
+              \hat x_0 = x - (s \, n' + (1 - s) \, n)
+    """
+
+    share: float
+    acts: ClassVar[Acts] = "instead"
+
+    def identity(self) -> Any:
+        return ["noise_norm", self.share]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        if NEGATIVE not in step.x0:
+            return guided
+        wanted, unwanted = (step.x - step.x0[side] for side in (POSITIVE, NEGATIVE))
+        mixed = unwanted + step.cfg * (wanted - unwanted)
+        longest, length = (noise.norm(dim=1, keepdim=True) for noise in (wanted, mixed))
+        rescaled = mixed * torch.where(length > 0, longest / length, 1.0)
+        return step.x - (self.share * rescaled + (1.0 - self.share) * mixed)
+
+
+@dataclass(frozen=True)
+class RenormCFG(GuidancePatch):
+    r"""A guided clean latent is as a whole not longer than r times the one with the prompt; above a level, no guidance.
+
+    .. math:: \hat x_0 = x_0 \min(1, r \lVert x_0^+ \rVert / \lVert x_0 \rVert), \quad x_0 = x_0^- + w (x_0^+ - x_0^-)
+
+    r = 0 leaves the length as it is. Lumina Image 2.0, arXiv 2503.21758, section 3.4.
+    """
+
+    below: float
+    """Noise levels from this one on are without guidance."""
+    most: float
+    """r."""
+    acts: ClassVar[Acts] = "instead"
+
+    def identity(self) -> Any:
+        return ["renorm_cfg", self.below, self.most]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        wanted = step.x0[POSITIVE]
+        if NEGATIVE not in step.x0:
+            return guided
+        if float(step.sigma) >= self.below:
+            return wanted
+        mixed = step.x0[NEGATIVE] + step.cfg * (wanted - step.x0[NEGATIVE])
+        if self.most <= 0.0:
+            return mixed
+        axes = tuple(range(1, mixed.dim()))
+        longest, length = (torch.linalg.vector_norm(x0, dim=axes, keepdim=True) for x0 in (wanted, mixed))
+        return torch.where(length >= longest * self.most, mixed * (longest * self.most / length), mixed)
 
 
 @dataclass(frozen=True)

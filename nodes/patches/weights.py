@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Problem
 
+from ..files.convert import Table, place_of
+from ..model.config import Config
+from ..model.family import Family, part_config
 from ..model.handles import ModelHandle
 from ..model.patch import WeightPatch
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 
     from ..files.load import WeightReader
 
-__all__ = ["Mix", "PlusBase", "check_alike"]
+__all__ = ["Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
+
+DENOISER, LDM = "denoiser", "ldm"
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,46 @@ class PlusBase(WeightPatch):
         return weight + _reader(self.base, part).read(parameter)
 
 
+@dataclass(frozen=True)
+class MixBlocks(WeightPatch):
+    r"""A weighted sum of two U-Nets, with a share of the first for each third of the network.
+
+    .. math:: W' = a \, W + (1 - a) \, W_{other}
+
+    a is `middle` or `out` for weights whose names in a checkpoint begin so (`middle_block`, `output_blocks`, `out.`), and
+    `input` for all others.
+    """
+
+    other: ModelHandle
+    input: float
+    middle: float
+    out: float
+
+    def identity(self) -> Any:
+        return ["mix_blocks", self.other.identity(), self.input, self.middle, self.out]
+
+    def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
+        return frozenset(parameters) if part == DENOISER else frozenset()
+
+    def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
+        place = place_of(_names_in_checkpoints(self.other.family, self.other.config), parameter)
+        name = place.key if place is not None else parameter
+        share = self.middle if name.startswith("middle") else self.out if name.startswith("out") else self.input
+        return share * weight + (1.0 - share) * _reader(self.other, part).read(parameter)
+
+
+def check_blocks(model: ModelHandle, input: str) -> None:
+    """Raises a Problem where a model is not a U-Net, whose blocks go down, through a middle, and up."""
+    if LDM not in model.family.parts[DENOISER].layouts:
+        raise GraphFlowError([
+            Problem("not_a_unet", f"{model.family.title} is not a U-Net: it has no input, middle and output blocks",
+                    input=input, hint="mix it with ModelMergeSimple")
+        ])  # fmt: skip
+
+
 def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
     """Raises a Problem where two models cannot be mixed: of unlike families or shapes."""
-    if one.family is not other.family or one.config.get("denoiser") != other.config.get("denoiser"):
+    if one.family is not other.family or _shapes(one) != _shapes(other):
         both = {one.family.title, other.family.title}
         what = (
             " and ".join(sorted(both)) if len(both) > 1 else f"two variants of {one.family.title} with unlike networks"
@@ -74,6 +116,16 @@ def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
             Problem("unlike_models", f"{what} cannot be mixed", input=input,
                     hint="use two models of one family and variant (not a base and an inpainting model)")
         ])  # fmt: skip
+
+
+def _shapes(handle: ModelHandle) -> list[tuple[str, Config]]:
+    """The configs of the networks that are mixed."""
+    return [(part, part_config(handle.config, part)) for part, _ in sorted(handle.sources) if part in handle.config]
+
+
+@lru_cache(maxsize=8)
+def _names_in_checkpoints(family: Family, config: Config) -> Table:
+    return family.parts[DENOISER].layouts[LDM](part_config(config, DENOISER))
 
 
 @lru_cache(maxsize=4)

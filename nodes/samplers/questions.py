@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,10 +20,11 @@ from ..devices.passes import Call, Seat
 from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import Model, ModelHandle
-from ..model.patch import CallPatch, Patch
+from ..model.handles import ControlNet, Model, ModelHandle
+from ..model.patch import CallPatch, Patch, RowPatch
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .regions import Region, mirrored, region, spread
+from .row_terms import RowTerms, forward_with_terms, terms_of
 
 __all__ = ["Questions"]
 
@@ -73,6 +74,7 @@ class Questions:
         self._parts: dict[tuple[str, int, Model], _Part] = {}
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
+        self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
@@ -155,11 +157,19 @@ class Questions:
             self._times[key] = float(model.prediction.time(torch.tensor(level)))
         return self._times[key]
 
+    def _terms_of(self, model: Model, network: str) -> RowTerms | None:
+        key = (model, network)
+        if key not in self._terms:
+            found = terms_of(model, network)
+            self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
+        return self._terms[key]
+
     def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _Part:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
             batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
-        where = region(batch, count, *self._shape[-2:], multiple=side.model.latent.multiple)
+        height, width = self._shape[-2:]
+        where = region(batch, count, height, width, multiple=side.model.latent.multiple)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
         entries = [batch[index % len(batch)] for index in range(count)]
@@ -189,8 +199,9 @@ class Questions:
             replace(entry, controls=(replace(control, hint=hints[index % len(hints)][None]),))
             for index, entry in enumerate(entries)
         ]
-        network = control.model.family.net
-        prepared = [network.prepare(control.model.config, entry, shape) for entry in seen]
+        handle = cast(ControlNet, control.model)
+        network = handle.family.net
+        prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
         return _Controlled(control, seen, prepared, self._window(control.window, model))
 
     @staticmethod
@@ -210,10 +221,12 @@ class Questions:
         asked = _Asked(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
+        terms = self._terms_of(model, asked.network)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
             asked.asks.append(ask)
-            asked.rows.append(model.family.net.row(model.config, ask, prepared))
+            row = model.family.net.row(model.config, ask, prepared)
+            asked.rows.append(row if terms is None else terms.on(row))
         return asked
 
     def _residuals(
@@ -228,7 +241,7 @@ class Questions:
         time = self._time(part.model, level)
         asked = []
         for one in active:
-            handle = one.control.model
+            handle = cast(ControlNet, one.control.model)
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
@@ -331,8 +344,11 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) 
     if isinstance(handle, Model):
         patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
+    forward = family.net.forward
+    if any(isinstance(patch, RowPatch) for patch in handle.patches):
+        key, forward = (key, "with terms"), forward_with_terms(forward)
     if not patches:
-        return Call(key, module, family.net.forward, shares=family.shares)
+        return Call(key, module, forward, shares=family.shares)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[None]:
@@ -343,4 +359,4 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) 
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)
-    return Call((key, identities), module, family.net.forward, patched, shares)
+    return Call((key, identities), module, forward, patched, shares)

@@ -26,7 +26,7 @@ def fitted(latent: Mapping[str, Any], model: Model, input: str = "latent_image")
     An empty latent (all zeros) is brought to the model's channels, cells and axes: it says no more than how large the image
     is to be. Raises a Problem that names both for any other latent of another shape.
     """
-    samples = latent["samples"].float()
+    samples: Tensor = latent["samples"].float()
     format = model.latent
     if not samples.any():
         return samples.new_zeros(_shape(samples, latent, format))

@@ -31,6 +31,8 @@ TICKS = 10
 """Looks at a worker in the length of a lease."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts to start a worker that dies at once."""
+FIRST_WORD = 60.0
+"""Seconds that a process may take to start Python; the lease begins with its first sign of life."""
 FAREWELL = 2.0
 """Seconds that a process may take to end after its connection has."""
 
@@ -91,6 +93,8 @@ class _Process:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     silent: int = 0
+    has_begun: bool = False
+    """It has given a sign of life."""
     outcome: asyncio.Future[Outcome] | None = None
     killed_because: str | None = None
     status: dict[str, Any] = field(default_factory=dict)
@@ -203,7 +207,7 @@ class Worker:
         try:
             while True:
                 head, blob = await receive_async(now.reader)
-                now.silent = 0
+                now.silent, now.has_begun = 0, True
                 self._receive(now, head, blob)
         except EOFError:
             pass
@@ -293,8 +297,9 @@ class Worker:
                 now.reader.feed_eof()
                 return
             now.silent += 1
-            if now.silent > TICKS:
-                self.kill(f"it gave no sign of life for {self._lease:g} s")
+            patience = self._lease if now.has_begun else max(FIRST_WORD, self._lease)
+            if now.silent > TICKS * patience / self._lease:
+                self.kill(f"it gave no sign of life for {patience:g} s")
 
     def _send(self, now: _Process, blob: bytes = b"", **head: Any) -> None:
         if not now.writer.is_closing():

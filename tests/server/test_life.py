@@ -139,6 +139,7 @@ def test_the_address_that_is_printed_is_answered(serve, monkeypatch, host):
         assert server.ask("GET", "/health", host="evil.example").status == 403
 
 
+@pytest.mark.alone
 def test_the_event_loop_is_never_held_for_50_ms_while_a_node_computes(tmp_path):
     """The server measures it itself, while a node burns a core, clients ask for all there is, and large requests
     come."""

@@ -10,17 +10,32 @@ from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
-from tests.nodes.families import controls, tiny
+from tests.nodes.families import controls, tiny, tiny_flow, tiny_transformers
 
 FOLDER = Path(__file__).parents[2] / "workflows"
+CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
+"""Checkpoints that workflows name -> their family."""
 FILES = {
-    "sd_xl_base_1.0.safetensors": lambda path: tiny.tiny("sdxl").save(path),
-    "sd_xl_refiner_1.0.safetensors": lambda path: tiny.tiny("sdxl_refiner").save(path),
-    "v1-5-pruned-emaonly.safetensors": lambda path: tiny.tiny("sd1").save(path),
-    "sd-v1-5-inpainting.ckpt": lambda path: torch.save({"state_dict": tiny.tiny("sd1", 9).weights}, path),
-    "control_v11p_sd15_canny.safetensors": lambda path: controls.control("sd1").save(path),
+    **{
+        name: lambda models, name=name, family=family: tiny.tiny(family).save(models / "checkpoints" / name)
+        for name, family in CHECKPOINTS.items()
+    },
+    "v1-5-pruned-emaonly.safetensors": lambda models: tiny.tiny("sd1").save(
+        models / "checkpoints" / "v1-5-pruned-emaonly.safetensors"
+    ),
+    "sd-v1-5-inpainting.ckpt": lambda models: inpainting(models / "checkpoints" / "sd-v1-5-inpainting.ckpt"),
+    "control_v11p_sd15_canny.safetensors": lambda models: controls.control("sd1").save(
+        models / "controlnet" / "control_v11p_sd15_canny.safetensors"
+    ),
+    **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
+    **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
-"""Files that workflows name and the package does not bring -> how a small one of their layout is written."""
+"""Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
+
+
+def inpainting(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": tiny.tiny("sd1", 9).weights}, path)
 
 
 def named(path):
@@ -35,16 +50,18 @@ WITH_FILES = [path for path in sorted(FOLDER.glob("*.json")) if named(path)]
 @pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
 def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(path, tmp_path):
     for name in named(path):
-        folder = tmp_path / "models" / ("controlnet" if name.startswith("control") else "checkpoints")
-        folder.mkdir(parents=True, exist_ok=True)
-        FILES[name](folder / name)
+        FILES[name](tmp_path / "models")
     workflow = gf.Workflow.load(path)
+    Image.effect_noise((128, 64), 80).convert("RGB").save(tmp_path / "picture.png")
     small = {"width": 128, "height": 64}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64
         for side in small.keys() & inputs.keys() if not is_sketch else ():
             workflow = workflow.set(f"{node}.{side}", small[side])
+    scaled = [key for key, node in workflow.to_json().items() if node["class_type"] == "FluxKontextImageScale"]
+    for key in scaled:  # to about a million pixels: too many for a test
+        workflow = workflow.set("VAEEncode.pixels", workflow.to_json()[key]["inputs"]["image"])
     settings = gf.Settings(models=(tmp_path / "models",), output_dir=tmp_path, input_dir=tmp_path, temp_dir=tmp_path)
     with gf.Engine(settings=settings) as engine:
         assert engine.validate(workflow) == []

@@ -14,7 +14,13 @@ from . import clip, kl_vae, unet
 
 __all__ = ["DENOISER", "TAKES", "assemble", "latent_format", "prediction", "stated_prediction"]
 
-DENOISER = Part(build=f"{__package__}.unet_network:build", layouts=unet.LAYOUTS, title="U-Net", unused=unet.UNUSED)
+DENOISER = Part(
+    build=f"{__package__}.unet_network:build",
+    layouts=unet.LAYOUTS,
+    title="U-Net",
+    unused=unet.UNUSED,
+    saved=("ldm", "model.diffusion_model."),
+)
 TAKES: Mapping[str, Option] = {
     "text": Option("text", rank=2, width=lambda config: int(config.denoiser.cross_attention_dim)),
     "pooled": Option("pooled", rank=1),

@@ -36,14 +36,15 @@ class TextFound:
     prefix: str
 
 
-def part_of(letter: str) -> Part:
-    """The part `text.l` (`h`, `g`) of a family."""
+def part_of(letter: str, layout: str, prefix: str) -> Part:
+    """The part `text.l` (`h`, `g`) of a family; `layout` and `prefix` are those that it has in checkpoints."""
     return Part(
         build=f"{__package__}.clip_network:build",
         layouts=LAYOUTS,
         title=_NAMES[letter],
         dtype="float32",  # small beside a denoiser, asked once a prompt, and what it says shows in every pixel
         unused=UNUSED,
+        saved=(layout, prefix),
     )
 
 

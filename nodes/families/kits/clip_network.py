@@ -26,7 +26,7 @@ from .clip import VOCABULARY
 from .prompt import CHUNK, Chunk, chunks_of, cleaned
 from .unet_network import plain
 
-__all__ = ["build", "encode_chunks", "pad_to_equal", "tokenizer_in", "prompt_chunks"]
+__all__ = ["build", "embedding_vectors", "encode_chunks", "pad_to_equal", "prompt_chunks", "tokenizer_in"]
 
 OWN = ("pad", "projection")
 """What stands in our configs of a text encoder and is not an argument of its class."""
@@ -86,12 +86,12 @@ def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callabl
         if path is None:
             raise GraphFlowError([Problem("no_embedding", f"there is no embedding {name!r}", input="text",
                                           hint="put its file into models/embeddings, or take it out of the prompt")])  # fmt: skip
-        return list(_embedding(path, encoder, width)), rest
+        return list(embedding_vectors(path, encoder, width)), rest
 
     return chunks_of(prompt, ids, vectors)
 
 
-def _embedding(path: Path, encoder: str, width: int) -> Tensor:
+def embedding_vectors(path: Path, encoder: str, width: int) -> Tensor:
     """The vectors [n, width] of a textual inversion: `clip_l` or `clip_g`, `emb_params`, or the one tensor of the file."""
     header = read_header(path)
     names = [name for name in header.tensors if len(header.shape(name)) in (1, 2)]

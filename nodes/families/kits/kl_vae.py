@@ -160,6 +160,7 @@ KL_VAE = Family(
             title="VAE",
             dtype="float32",  # SDXL's overflows in float16
             unused=UNUSED,
+            saved=("ldm", "first_stage_model."),
         )
     },
     latent=lambda config: LatentFormat(channels=config.latent_channels, factor=factor(config)),

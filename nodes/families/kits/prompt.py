@@ -15,7 +15,7 @@ from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["CHUNK", "Chunk", "chunks_of", "cleaned", "embedding_names", "parse_weights"]
+__all__ = ["CHUNK", "Chunk", "chunks_of", "cleaned", "embedding_names", "parse_weights", "whole_of"]
 
 CHUNK = 75
 """Tokens between the one that begins and the one that ends a chunk."""
@@ -111,7 +111,7 @@ def cleaned(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Up to 75 places, each a token's id or a vector of an embedding [D], with their weights."""
+    """Up to 75 places (more of `whole_of`), each a token's id or a vector of an embedding [D], with their weights."""
 
     places: tuple[Any, ...]
     weights: tuple[float, ...]
@@ -141,6 +141,18 @@ def chunks_of(
             if left:
                 chunks.append(([], []))
     return [Chunk(tuple(places), tuple(weights)) for places, weights in chunks]
+
+
+def whole_of(
+    prompt: str, ids: Callable[[str], Sequence[int]], vectors: Callable[[str], tuple[Sequence[Any], str]]
+) -> Chunk:
+    """The places of a prompt as one chunk of any length, for encoders that read a text as a whole (T5)."""
+    places: list[Any] = []
+    weights: list[float] = []
+    for segment, weight in _segments(prompt, ids, vectors):
+        places += segment
+        weights += [weight] * len(segment)
+    return Chunk(tuple(places), tuple(weights))
 
 
 def _segments(

@@ -12,7 +12,7 @@ from ...model.family import Family, Found, Option
 from ..kits import checkpoint, clip, unet
 from ..kits.peek import peek
 
-__all__ = ["SDXL", "SDXL_REFINER"]
+__all__ = ["PLAYGROUND_LATENT", "SDXL", "SDXL_REFINER"]
 
 LATENT = {
     "scale": 0.13025,
@@ -27,6 +27,14 @@ LATENT = {
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
 _PLAYGROUND = ((-1.6574, 1.886, -1.383, 2.5155), (8.4927, 5.9022, 6.5498, 5.2299))
 """Mean and deviation of the latents of Playground 2.5 (arXiv 2402.17245), where a file states none."""
+
+
+def _standardised(mean: tuple[float, ...], deviation: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    return {"shift": mean, "scale": tuple(0.5 / one for one in deviation)}
+
+
+PLAYGROUND_LATENT = {**LATENT, **_standardised(*_PLAYGROUND)}
+"""The unit of Playground 2.5's latents: each channel has mean 0 and deviation 0.5."""
 
 
 def _recognise(header: Header) -> Found | None:
@@ -61,9 +69,8 @@ def _variant(header: Header, prefix: str) -> tuple[Config, dict[str, object], st
         mean, deviation = (
             numbers(name, default) for name, default in zip(("edm_mean", "edm_std"), _PLAYGROUND, strict=True)
         )
-        unit = {"shift": mean, "scale": tuple(0.5 / one for one in deviation)}
         predicts = Config(kind="edm", sigma_min=0.002, sigma_max=80.0, sigma_data=0.5)
-        return predicts, {**LATENT, **unit}, "Playground 2.5"
+        return predicts, {**LATENT, **_standardised(mean, deviation)}, "Playground 2.5"
     if there("edm_vpred.sigma_max"):
         (most,), (least,) = numbers("edm_vpred.sigma_max", (120.0,)), numbers("edm_vpred.sigma_min", (0.002,))
         return Config(kind="edm_v", sigma_min=least, sigma_max=most, sigma_data=1.0), LATENT, "CosXL"
@@ -88,7 +95,11 @@ SDXL = Family(
     version="1",
     title="Stable Diffusion XL",
     recognise=_recognise,
-    parts={"denoiser": checkpoint.DENOISER, "text.l": clip.part_of("l"), "text.g": clip.part_of("g")},
+    parts={
+        "denoiser": checkpoint.DENOISER,
+        "text.l": clip.part_of("l", "transformers", "conditioner.embedders.0.transformer."),
+        "text.g": clip.part_of("g", "openclip", "conditioner.embedders.1.model."),
+    },
     latent=checkpoint.latent_format,
     prediction=checkpoint.prediction,
     network=f"{__name__}.network",
@@ -102,7 +113,7 @@ SDXL_REFINER = Family(
     version="1",
     title="Stable Diffusion XL refiner",
     recognise=_recognise_refiner,
-    parts={"denoiser": checkpoint.DENOISER, "text.g": clip.part_of("g")},
+    parts={"denoiser": checkpoint.DENOISER, "text.g": clip.part_of("g", "openclip", "conditioner.embedders.0.model.")},
     latent=checkpoint.latent_format,
     prediction=checkpoint.prediction,
     network=f"{__name__}.network",

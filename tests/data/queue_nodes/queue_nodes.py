@@ -58,6 +58,10 @@ def misbehave(how: str = "raise", marker: str = "") -> str:
     if marker:
         Path(marker).touch()
     match how:
+        case "stuck in C":
+            import ctypes
+
+            ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock, so no other thread runs
         case "raise":
             raise ValueError("out of luck")
         case "sys.exit":

@@ -78,7 +78,7 @@ def test_a_node_page_shows_types_ranges_defaults_and_help(call):
         "model +MODEL +required",
         "seed +INT +0 +0 to 18446744073709551615",
         "cfg +FLOAT +8.0 +0.0 to 100.0",
-        'sampler_name +COMBO +"euler" +euler, euler_ancestral',
+        'sampler_name +COMBO +"euler" +euler, euler_cfg_pp, euler_ancestral',
         "0  LATENT +LATENT",
     ):
         assert re.search(f"^  {row}", page, re.MULTILINE), row

@@ -30,7 +30,7 @@ def place(tmp_path):
         emit=events.append,
         cancel=threading.Event(),
     )
-    return Performer(run, {}, lambda node: lambda: {"node": node}), events, run
+    return Performer(run, {}, lambda node: lambda: {"node": node}, lambda _: {}), events, run
 
 
 def test_a_call_that_was_written_down_and_read_again_is_performed_like_the_first(place):

@@ -36,14 +36,14 @@ def engine(calls, tmp_path):
         seed: Annotated[int, gf.Range(0, 2**64 - 1)] = 0,
         cfg: Annotated[float, gf.Range(0.0, 100.0)] = 8.0,
         bad_seed: int = -1,
-    ) -> Annotated[str, gf.Wire("LATENT")]:
+    ) -> Annotated[str, gf.Wire("DRAWN")]:
         calls["Sample"] += 1
         if seed == bad_seed:
             raise ValueError(f"seed {seed} is unlucky")
         return f"{cond}/{seed}/{cfg:g}"
 
     @gf.node("Save", version="1", output=True)
-    def save(context: gf.Context, latent: Annotated[str, gf.Wire("LATENT")], prefix: str = "x") -> gf.Ui:
+    def save(context: gf.Context, latent: Annotated[str, gf.Wire("DRAWN")], prefix: str = "x") -> gf.Ui:
         calls["Save"] += 1
         return gf.Ui({"text": [latent], "workflow": [context.workflow_json()]})
 

@@ -123,7 +123,7 @@ def test_a_stream_raises_what_the_sweep_raises(engine, workflow):
 
 def test_targets_give_their_outputs(engine, workflow):
     results = gf.sweep(workflow, {"3.seed": [1, 2]}).run(engine, targets=["Sample"])
-    assert [item.nodes["3"].outputs["LATENT"] for item in results] == ["small/a/1/5", "small/a/2/5"]
+    assert [item.nodes["3"].outputs["DRAWN"] for item in results] == ["small/a/1/5", "small/a/2/5"]
 
 
 def test_a_graph_is_swept_by_the_places_of_its_handles(engine):
@@ -153,13 +153,13 @@ def test_all_prompts_are_encoded_before_the_samplers_that_work_together_start(tm
         return text
 
     @gf.node("Sample", version="1", lane="device", together=True)
-    def sample(cond: Annotated[str, gf.Wire("COND")]) -> Annotated[str, gf.Wire("LATENT")]:
+    def sample(cond: Annotated[str, gf.Wire("COND")]) -> Annotated[str, gf.Wire("DRAWN")]:
         events.append("sample")
         met.wait(10)
         return cond
 
     @gf.node("Decode", version="1", lane="device", output=True)
-    def decode(latent: Annotated[str, gf.Wire("LATENT")]) -> gf.Ui:
+    def decode(latent: Annotated[str, gf.Wire("DRAWN")]) -> gf.Ui:
         events.append("decode")
         return gf.Ui({"text": [latent]})
 

@@ -131,6 +131,7 @@ def test_rows_that_differ_in_what_a_call_sees_never_share_a_pass(change, other):
     assert sum(loop.counts.passes.values()) == 2 and loop.counts.shared == 0
 
 
+@pytest.mark.alone
 def test_one_slow_sampler_does_not_stop_the_others():
     network, loop = Network(), PassLoop(CPU)
     call, slow_asked = Call("n", network, forward), Event()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from graphflow.cli import main
 
@@ -81,3 +82,17 @@ def test_the_model_in_the_package_runs(capsys):
 
     assert main(["identify", str(Path(graphflow_nodes.__file__).parent / "builtin" / "graphflow-tiny")]) == 0
     assert "a pipeline of Stable Diffusion" in (said := capsys.readouterr().out) and "yes" in said
+
+
+def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    from .tiny import tiny
+
+    model = tiny("sd1").save(tmp_path / "small.safetensors")
+    tensors = {}
+    for module in ("lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q", "lora_unet_elsewhere"):
+        tensors |= {f"{module}.lora_up.weight": torch.ones(64, 4), f"{module}.lora_down.weight": torch.ones(4, 64)}
+    save_file(tensors, tmp_path / "cats.safetensors")
+    assert main(["identify", str(tmp_path / "cats.safetensors"), "--model", str(model)]) == 0
+    assert "1 of 2 modules of small.safetensors; lora_unet_elsewhere is not in it" in capsys.readouterr().out

@@ -117,6 +117,8 @@ def written(module, table, prefix=""):
         weight = weight.half()
         if place.form == "transposed":
             weight = weight.T
+        if place.form == "swapped":
+            weight = weight.roll(len(weight) // 2, dims=0)
         if place.form == "flat" and weight.dim() == 2:
             weight = weight[:, :, None, None]
         if place.rows is not None:

@@ -35,7 +35,7 @@ def look(folder, content, name="a.safetensors"):
     """Read and identify a file; whether it could be read."""
     path = folder / name
     path.write_bytes(content)
-    before = time.monotonic()
+    before = time.thread_time()
     try:
         identify(read_header(path))
     except gf.GraphFlowError as error:
@@ -43,7 +43,7 @@ def look(folder, content, name="a.safetensors"):
         assert problem.code in ("unreadable_model", "unsafe_model") and len(str(problem)) < 1000
         return False
     finally:
-        assert time.monotonic() - before < SECONDS
+        assert time.thread_time() - before < SECONDS
     return True
 
 

@@ -79,6 +79,7 @@ def test_braces_without_numbers_are_plain_characters_as_in_python(pattern):
     assert found == "\n".join(re.findall(pattern, subject))
 
 
+@pytest.mark.alone
 def test_a_pattern_that_would_take_for_ever_is_stopped():
     began = time.monotonic()
     with pytest.raises(gf.GraphFlowError, match="took over 2 s"):

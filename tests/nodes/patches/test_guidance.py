@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from graphflow_nodes.library import merging
 from graphflow_nodes.library import model_patches as nodes
 from graphflow_nodes.model.prediction import EDM, LCM, X0, Epsilon, Flow, FluxFlow, V
 from graphflow_nodes.patches.guidance import CFGNorm, PerpNeg, PerturbedAttention, RescaleCFG
@@ -201,4 +202,4 @@ def test_a_merge_with_all_of_one_model_has_its_bits_and_half_of_each_reads_both(
 def test_models_of_two_families_are_not_mixed():
     other = model(of=family(name="another", title="Another"))
     with pytest.raises(gf.GraphFlowError, match="Another and Made Up cannot be mixed"):
-        nodes.model_merge_simple(model(), other)
+        merging.model_merge_simple(model(), other)

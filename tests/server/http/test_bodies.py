@@ -309,6 +309,7 @@ def test_attack_14_one_address_cannot_fill_the_queue_for_all(serve, graph):
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_attack_14_who_sends_its_head_or_its_body_a_letter_at_a_time_is_cut_off(serve):
     with serve(limits={"read_seconds": 1.0}) as server:
         head = socket.create_connection(("127.0.0.1", server.port), timeout=10)
@@ -399,6 +400,7 @@ def test_no_text_raises_anything_but_badjson(data):
         strict_json.dumps(strict_json.loads(data))
 
 
+@pytest.mark.alone
 def test_depth_is_counted_on_brackets_outside_of_texts_in_linear_time():
     assert strict_json.loads(b'["[[[[", "\\"[", {"a": []}]', depth=3)
     with pytest.raises(strict_json.BadJSON, match="more than 2 deep"):

@@ -50,6 +50,7 @@ def test_a_cancelled_prompt_that_waits_never_runs_and_whoever_waits_for_it_is_to
     run(check())
 
 
+@pytest.mark.alone
 def test_an_interrupt_ends_the_running_prompt_within_a_step_and_no_other(place, prompt, run):
     async def check():
         async with place.queue() as queue:

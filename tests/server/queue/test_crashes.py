@@ -88,6 +88,7 @@ def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, 
     run(check())
 
 
+@pytest.mark.alone
 def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(place, prompt, run):
     async def check():
         async with place.queue(lease=1.0) as queue:
@@ -95,6 +96,17 @@ def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(pla
             good = await queue.submit(prompt(write="good"))
             failed, done = await queue.wait(bad.prompt_id, 15), await queue.wait(good.prompt_id, 15)
             assert (failed.state, failed.crashes, done.state) == ("failed", 2, "done")
+
+    run(check())
+
+
+def test_a_worker_that_takes_longer_to_start_than_its_lease_is_not_killed(place, prompt, run):
+    """A machine under load takes seconds to start Python; the lease begins with the first sign of life."""
+
+    async def check():
+        async with place.queue(lease=0.2, max_crashes=1000) as queue:
+            accepted = await queue.submit(prompt(write="late"))
+            assert (await queue.wait(accepted.prompt_id, 50)).state == "done"
 
     run(check())
 
@@ -135,6 +147,23 @@ def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_a
     run(check())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="PyDLL(None) has sleep() there")
+def test_a_worker_that_is_stuck_in_c_is_replaced_within_one_lease_and_the_next_prompt_runs(place, prompt, run):
+    async def check():
+        async with place.queue(lease=2.0, max_crashes=1) as queue:
+            first = await queue.submit(prompt(write="first"))
+            assert (await queue.wait(first.prompt_id, 30)).state == "done"
+            began = time.monotonic()
+            stuck = await queue.submit(prompt(misbehave="stuck in C"))
+            good = await queue.submit(prompt(write="good"))
+            failed = await queue.wait(stuck.prompt_id, 30)
+            assert failed.state == "failed" and "no sign of life for 2 s" in failed.error["exception_message"]
+            assert time.monotonic() - began < 2 * 2.0
+            assert (await queue.wait(good.prompt_id, 30)).state == "done"
+
+    run(check())
+
+
 def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
     async def check():
         async with place.queue(lease=5.0) as queue:
@@ -149,6 +178,7 @@ def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
     run(check())
 
 
+@pytest.mark.alone
 def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attempt(place, prompt, run):
     async def check():
         async with place.queue() as queue:
@@ -176,6 +206,7 @@ def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attemp
     run(check())
 
 
+@pytest.mark.alone
 def test_a_shutdown_does_not_wait_for_a_node_that_hears_nothing(place, prompt, run):
     async def check():
         async with place.queue(stop_within=1.0) as queue:

@@ -112,6 +112,7 @@ def test_defect_19_an_interrupt_of_one_prompt_never_stops_another(server):
     assert server.get(f"/prompts/{running}").json["state"] == "cancelled"
 
 
+@pytest.mark.alone
 def test_defect_23_a_long_queue_is_listed_without_holding_the_event_loop(serve, graph):
     def gap(server):
         line = next(

@@ -1,0 +1,31 @@
+"""The programs as scripts call them: on anything that stands for a workflow, with the node types that are installed."""
+
+from __future__ import annotations
+
+from ..document.workflow import Source, Workflow
+from ..formats.object_info import RegistryInfos
+from ..problem import Problem
+from ..registry import Registry
+from ..request import workflow_of
+from ..settings import Settings
+from . import diff as differences
+from . import lint as findings
+from . import upgrade as renames
+
+__all__ = ["diff", "lint", "upgrade"]
+
+
+def diff(before: Source, after: Source) -> differences.Difference:
+    """What changed from one workflow to another, node by node, whatever their ids are now."""
+    return differences.diff(workflow_of(before), workflow_of(after))
+
+
+def lint(workflow: Source, registry: Registry | None = None) -> list[Problem]:
+    """What is allowed in the workflow and probably not meant; `codes` as in `graphflow.programs.lint`."""
+    infos = RegistryInfos(registry if registry is not None else Registry.installed(), Settings())
+    return findings.lint(workflow_of(workflow), infos)
+
+
+def upgrade(workflow: Source) -> tuple[Workflow, list[Problem]]:
+    """The workflow with the names of today in place of older ones, and what was done, a Problem for each change."""
+    return renames.upgrade(workflow_of(workflow), renames.read_table())

@@ -1,0 +1,105 @@
+"""Chroma1 of Lodestone Rock (2025): FLUX.1 schnell with a small network that makes its modulations, asked with T5 alone.
+
+It has no guidance by a number, so it is asked with a negative. Chroma Radiance, which works on pixels, is another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ...files.convert import Place, Table
+from ...files.header import Header
+from ...files.known.keys import Keys
+from ...model.config import Config
+from ...model.family import Family, Found, Option, Part
+from ...model.prediction import FluxFlow
+from ..flux import LATENT
+from ..flux.layout import blocks_table, rope_axes
+from ..kits import t5
+from ..kits.flow import DenoiserFound, assemble, latent_format
+from ..kits.transformer_file import TransformerFile, text_prefix, transformer_in
+
+__all__ = ["CHROMA"]
+
+NORM = "double_blocks.0.img_attn.norm.query_norm.scale"
+_ARGUMENTS = (
+    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads", "joint_attention_dim",
+    "axes_dims_rope", "approximator_num_channels", "approximator_hidden_dim", "approximator_layers",
+)  # fmt: skip
+
+
+def _recognise(header: Header) -> Found | None:
+    file = transformer_in(header)
+    kind = _layout(file.keys)
+    if not kind:
+        return None
+    texts = {"text.t5": t5.find(header, text_prefix("t5xxl"), "text_encoder")}
+    return assemble(header, DenoiserFound(_config(file), kind, file.prefix), texts, LATENT)
+
+
+def _layout(keys: Keys) -> str:
+    if not keys.has("distilled_guidance_layer.in_proj.weight"):
+        return ""
+    if keys.has("img_in.weight", NORM, "final_layer.linear.weight"):
+        return "original"
+    return "diffusers" if keys.has("x_embedder.weight", "transformer_blocks.0.attn.norm_q.weight") else ""
+
+
+def _config(file: TransformerFile) -> Config:
+    """The arguments of ChromaTransformer2DModel."""
+    keys, stated = file.keys, file.stated or {}
+    is_original = _layout(keys) == "original"
+    image, text = ("img_in", "txt_in") if is_original else ("x_embedder", "context_embedder")
+    head = keys.rows(NORM if is_original else "transformer_blocks.0.attn.norm_q.weight")
+    found = Config(
+        in_channels=keys.columns(f"{image}.weight"),
+        num_layers=keys.count("double_blocks." if is_original else "transformer_blocks."),
+        num_single_layers=keys.count("single_blocks." if is_original else "single_transformer_blocks."),
+        attention_head_dim=head,
+        num_attention_heads=keys.rows(f"{image}.weight") // head,
+        joint_attention_dim=keys.columns(f"{text}.weight"),
+        axes_dims_rope=rope_axes(head),
+        approximator_num_channels=keys.columns("distilled_guidance_layer.in_proj.weight"),
+        approximator_hidden_dim=keys.rows("distilled_guidance_layer.in_proj.weight"),
+        approximator_layers=keys.count("distilled_guidance_layer.layers."),
+    )
+    return found | {key: stated[key] for key in _ARGUMENTS if key in stated}
+
+
+def _original(config: Config) -> Table:
+    table: dict[str, Place | str] = {
+        "x_embedder": "img_in",
+        "context_embedder": "txt_in",
+        "proj_out": "final_layer.linear",
+        "distilled_guidance_layer": "distilled_guidance_layer",
+    }
+    for layer in range(config.approximator_layers):
+        begin = "distilled_guidance_layer"
+        table[f"{begin}.layers.{layer}.linear_1"] = f"{begin}.layers.{layer}.in_layer"
+        table[f"{begin}.layers.{layer}.linear_2"] = f"{begin}.layers.{layer}.out_layer"
+        table[f"{begin}.norms.{layer}.weight"] = Place(f"{begin}.norms.{layer}.scale")
+    return {**table, **blocks_table(config, "scale")}
+
+
+LAYOUTS: Mapping[str, Callable[[Config], Table]] = {"original": _original, "diffusers": lambda config: {"": ""}}
+
+CHROMA = Family(
+    name="chroma",
+    version="1",
+    title="Chroma",
+    recognise=_recognise,
+    parts={
+        "denoiser": Part(build=f"{__name__}.network:build", layouts=LAYOUTS, title="transformer"),
+        "text.t5": t5.PART,
+    },
+    latent=latent_format,
+    prediction=lambda config: FluxFlow(1.15),
+    network=f"{__name__}.network",
+    text=f"{__name__}.text",
+    takes={
+        "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
+        "guidance": Option("number"),  # of nodes made for FLUX.1; it has no effect
+        "no_guidance": Option("number"),
+    },
+    needs=frozenset({"text"}),
+)

@@ -1,0 +1,124 @@
+"""Language models as text encoders (Qwen3, Gemma 2): their configs from shapes. Imports no torch.
+
+Configs are arguments of the transformers config class, with `kind` (a key of KINDS) and `file_format` (the number format of
+the norms in the file). In files they have the names of transformers, with or without `model.` before them; what else lies
+there (a tokenizer, the tied last layer) does not begin so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...files.header import Header
+from ...files.quantised import weights_of
+from ...model.config import Config
+from ...model.family import Part
+from .clip import TextFound
+
+__all__ = ["KINDS", "Kind", "find_any", "find_beside", "part_of"]
+
+Shape = tuple[int, ...]
+FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of language model."""
+
+    title: str
+    in_checkpoint: str
+    """Beginning of the NAME in `text_encoders.NAME.transformer.` of checkpoints."""
+    is_it: Callable[[Mapping[str, Shape]], bool]
+    constants: Mapping[str, Any]
+    """Arguments that no shape shows: those of the published models."""
+    saved: tuple[str, str] = ("", "")
+    """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came from."""
+
+
+_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+_Q_NORM, _AFTER = "layers.0.self_attn.q_norm.weight", "layers.0.post_feedforward_layernorm.weight"
+KINDS: Mapping[str, Kind] = {
+    "qwen3": Kind(
+        title="text encoder Qwen3",
+        in_checkpoint="qwen3_",
+        is_it=lambda shapes: _Q_NORM in shapes and _AFTER not in shapes,
+        constants={"rope_theta": 1e6, "rms_norm_eps": 1e-6},
+        saved=("transformers", "text_encoders.qwen3_4b.transformer.model."),
+    ),
+    "gemma2": Kind(
+        title="text encoder Gemma 2",
+        in_checkpoint="gemma2_",
+        is_it=lambda shapes: _Q_NORM not in shapes and _AFTER in shapes,
+        constants={"rope_theta": 1e4, "rms_norm_eps": 1e-6, "head_dim": 256, "query_pre_attn_scalar": 256},
+    ),
+}
+
+
+def part_of(kind: str) -> Part:
+    """The part `text.KIND` of a family."""
+    return Part(
+        build=f"{__package__}.language_model_network:build",
+        layouts={"transformers": lambda config: {"": ""}},
+        title=KINDS[kind].title,
+        unused=("*rotary_emb.inv_freq", "lm_head.*", "spiece_model", "tokenizer_json"),
+        saved=KINDS[kind].saved,
+    )
+
+
+def find_beside(header: Header, kind: str) -> TextFound | None:
+    """The language model beside the denoiser of a checkpoint or a diffusers folder; None where there is none."""
+    if header.format == "diffusers":
+        return _in(header, kind, "text_encoder/") if "text_encoder" in header.configs else None
+    begin = f"text_encoders.{KINDS[kind].in_checkpoint}"
+    names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
+    found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
+    return next((text for text in found if text is not None), None)
+
+
+def find_any(header: Header) -> tuple[str, TextFound] | None:
+    """A language model that is a file or a folder by itself: its kind and what was found."""
+    if "model_index" in header.configs:
+        return None
+    return next(((kind, found) for kind in KINDS if (found := _in(header, kind, "")) is not None), None)
+
+
+def _in(header: Header, kind: str, begin: str) -> TextFound | None:
+    tensors = weights_of(header)
+    for prefix in (f"{begin}model.", begin):
+        inside = {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
+        shapes = {name: info.shape for name, info in inside.items()}
+        config = _config(kind, shapes, header.configs.get(begin.rstrip("/"), {}))
+        if config is not None:
+            norm = inside["norm.weight"].dtype
+            return TextFound(config | {"file_format": FILE_FORMATS.get(norm, "float32")}, "transformers", prefix)
+    return None
+
+
+def _config(kind: str, shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> Config | None:
+    attention = "layers.0.self_attn"
+    needed = ("embed_tokens.weight", "norm.weight", "layers.0.mlp.gate_proj.weight", f"{attention}.q_proj.weight",
+              f"{attention}.k_proj.weight")  # fmt: skip
+    if not all(name in shapes for name in needed) or not KINDS[kind].is_it(shapes):
+        return None
+    constants = KINDS[kind].constants
+    (vocabulary, width), q, k = (shapes[name] for name in (needed[0], needed[3], needed[4]))
+    head_dim = constants.get("head_dim") or shapes[_Q_NORM][0]
+    if stated.get("head_dim"):
+        head_dim = int(stated["head_dim"])
+    layers = 0
+    while f"layers.{layers}.{_NORMS[0]}" in shapes:
+        layers += 1
+    found = {
+        **constants,
+        "kind": kind,
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": shapes[needed[2]][0],
+        "num_hidden_layers": layers,
+        "num_attention_heads": q[0] // head_dim,
+        "num_key_value_heads": k[0] // head_dim,
+        "head_dim": head_dim,
+    }
+    return Config(found | {name: stated[name] for name in constants if stated.get(name) is not None})

@@ -1,0 +1,83 @@
+"""Language models as text encoders at work: how one is built, and the states of one of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Gemma2Config, Gemma2Model, Qwen3Config, Qwen3Model
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+
+from ...model.config import Config
+from .unet_network import plain
+
+__all__ = ["build", "states"]
+
+OWN = ("kind", "file_format")
+"""What stands in our configs and is not an argument of a class."""
+
+
+def build(config: Config) -> torch.nn.Module:
+    """An empty language model, without the layer that gives words."""
+    arguments = {name: value for name, value in plain(config).items() if name not in OWN}
+    return _gemma2(config, arguments) if config.kind == "gemma2" else _qwen3(arguments)
+
+
+def _qwen3(arguments: dict[str, Any]) -> torch.nn.Module:
+    stated = Qwen3Config(**{**arguments, "attn_implementation": "sdpa"})
+    with torch.device("meta"):
+        module = Qwen3Model(stated)
+    module.rotary_emb = type(module.rotary_emb)(config=stated)  # computed, never in files
+    return module
+
+
+def _gemma2(config: Config, arguments: dict[str, Any]) -> torch.nn.Module:
+    # ComfyUI does not cap the scores of attention, and its images are what prompts are written for.
+    stated = Gemma2Config(**{**arguments, "attn_logit_softcapping": None, "attn_implementation": "eager"})
+    with torch.device("meta"):
+        module = Gemma2Model(stated)
+    module.rotary_emb = type(module.rotary_emb)(config=stated)
+    module.embed_tokens.register_buffer("embed_scale", torch.tensor(stated.hidden_size**0.5), persistent=False)
+    format = getattr(torch, config.file_format)
+    for name, inner in list(module.named_modules()):
+        if isinstance(inner, Gemma2RMSNorm):
+            parent, _, last = name.rpartition(".")
+            with torch.device("meta"):
+                made = _Norm(len(inner.weight), inner.eps, format)
+            setattr(module.get_submodule(parent), last, made)
+    return module
+
+
+class _Norm(Gemma2RMSNorm):
+    r"""RMS norm with a weight stored around 0: :math:`y = (1 + w) \, x / \sqrt{\mathrm{mean}(x^2) + \epsilon}`.
+
+    1 + w is rounded to the number format of the file, as ComfyUI computes it: half a thousandth of each state otherwise.
+    """
+
+    def __init__(self, dim: int, eps: float, format: torch.dtype) -> None:
+        super().__init__(dim, eps=eps)
+        self.format = format
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = x.float()
+        found = given * torch.rsqrt(given.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (found * (1.0 + self.weight.to(self.format)).float()).type_as(x)
+
+
+@torch.inference_mode()
+def states(module: Any, ids: Sequence[int], layer: int, tokens: int | None = None) -> Tensor:
+    """The states [T, D] of a layer for the tokens `ids`, float32 on the CPU.
+
+    `layer` counts from the end: -1 is the last, through the final norm; -2 the one before it, without. `tokens` is how many
+    of `ids` are seen by the others; the rest is padding.
+    """
+    embedded = module.embed_tokens.weight
+    given = torch.tensor([list(ids)], device=embedded.device)
+    mask = None
+    if tokens is not None:
+        mask = (torch.arange(len(ids), device=embedded.device) < tokens)[None].long()
+    found = module(input_ids=given, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+    kept: Tensor = found[layer if -layer <= len(found) else -1][0]
+    return kept.float().cpu()

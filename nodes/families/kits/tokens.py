@@ -1,0 +1,50 @@
+"""Latents as tokens of 2 x 2 cells, and their places: FLUX.1 and the families with its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["Grid", "pack", "padded", "positions", "unpack"]
+
+Grid = tuple[int, int, int, int, int]
+"""index, rows, columns, first row, first column; in tokens."""
+
+
+def padded(latent: Tensor) -> Tensor:
+    """[..., h, w] with even sides: what lacks is taken from the other end, as if the image went round."""
+    height, width = latent.shape[-2:]
+    if height % 2 == 0 and width % 2 == 0:
+        return latent
+    return F.pad(latent[None], (0, width % 2, 0, height % 2), mode="circular")[0]
+
+
+def pack(latent: Tensor) -> Tensor:
+    """[C, h, w] -> [h/2 w/2, 4 C]: of a token all cells of the first channel, then of the next."""
+    channels, height, width = latent.shape
+    cells = latent.reshape(channels, height // 2, 2, width // 2, 2)
+    return cells.permute(1, 3, 0, 2, 4).reshape(height // 2 * (width // 2), channels * 4)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """[N, h/2 w/2, 4 C] -> [N, C, h, w]."""
+    count, _, size = tokens.shape
+    cells = tokens.reshape(count, height // 2, width // 2, size // 4, 2, 2)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(count, size // 4, height, width)
+
+
+@lru_cache(maxsize=32)
+def positions(grids: Sequence[Grid], device: torch.device) -> Tensor:
+    """The places (index, row, column) of the tokens of some grids, one after the other, [N, 3]. Must not be written to."""
+    found = []
+    for index, rows, columns, top, left in grids:
+        place = torch.zeros(rows, columns, 3, device=device)
+        place[..., 0] = index
+        place[..., 1] = (torch.arange(rows, device=device) + top)[:, None]
+        place[..., 2] = torch.arange(columns, device=device) + left
+        found.append(place.reshape(-1, 3))
+    return torch.cat(found)

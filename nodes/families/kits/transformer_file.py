@@ -1,0 +1,39 @@
+"""Where a diffusion transformer lies in a file: its prefix, or its folder. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...files.header import Header
+from ...files.known.denoisers import prefix_of
+from ...files.known.keys import Keys
+
+__all__ = ["TransformerFile", "text_prefix", "transformer_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerFile:
+    """The names and shapes of a transformer, without its prefix."""
+
+    keys: Keys
+    prefix: str
+    stated: Mapping[str, Any] | None
+    """Its config.json, in a diffusers folder."""
+
+
+def transformer_in(header: Header) -> TransformerFile:
+    """The transformer of a file, or that of a diffusers folder (`transformer/`, or a folder by itself)."""
+    if header.format == "diffusers":
+        part = "transformer" if "transformer" in header.configs else ""
+        prefix = f"{part}/" if part else ""
+        return TransformerFile(Keys(header.tensors).under(prefix), prefix, header.configs.get(part, {}))
+    keys = Keys(header.tensors)
+    prefix = prefix_of(keys)
+    return TransformerFile(keys.under(prefix), prefix, None)
+
+
+def text_prefix(name: str) -> str:
+    """What the names of a text encoder (`clip_l`, `t5xxl` ...) begin with in a checkpoint that holds everything."""
+    return f"text_encoders.{name}.transformer."

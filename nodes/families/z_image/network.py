@@ -1,0 +1,68 @@
+"""Z-Image at work. Rows share a pass where their captions pad to the same number of tokens: the network pads by itself.
+
+The time is 1 - sigma, and the answer is the negative velocity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ZImageTransformer2DModel
+from torch import Tensor
+
+from ...model.config import Config
+from ...model.entry import Ask, Entry, Row
+from ..kits.unet_network import plain
+
+__all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
+
+BUCKET = 32
+"""Captions are padded to a multiple of so many tokens."""
+LONGEST, LARGEST = 8192, 1024
+"""Tokens of a caption, and patches along a side of the image, for which positions are computed ahead."""
+
+
+def build(config: Config) -> torch.nn.Module:
+    """An empty network, from the arguments of its class."""
+    made: Any = ZImageTransformer2DModel
+    with torch.device("meta"):
+        module: torch.nn.Module = made(**plain(config), axes_lens=[LONGEST, LARGEST, LARGEST])
+    return module
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A caption [T, D], and its number of tokens with padding."""
+
+    text: Tensor
+    tokens: int
+
+
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+    assert entry.text is not None, "checked before the run: this family needs a text"
+    return Prepared(entry.text.float(), -(-len(entry.text) // BUCKET) * BUCKET)
+
+
+def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+    return Row(
+        stacked={"x": ask.x, "time": torch.tensor(1.0 - ask.time, dtype=torch.float32)},
+        common=(prepared.tokens,),
+        ragged={"text": prepared.text},
+    )
+
+
+@torch.inference_mode()
+def forward(
+    module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]]
+) -> dict[str, Tensor]:
+    """x [N, C, h, w], time [N] and a list of captions [T, D] -> out [N, C, h, w]."""
+    dtype = module.dtype
+    images = [image[:, None] for image in stacked["x"].to(dtype)]  # the class takes one frame of a video
+    captions = [caption.to(dtype) for caption in ragged["text"]]
+    return {"out": torch.stack(module(images, stacked["time"], captions, return_dict=False)[0])[:, :, 0]}
+
+
+def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
+    return -answers["out"].float()
