@@ -43,7 +43,7 @@ def make_weights(reference: Path, models: Path) -> None:
     listed = subprocess.run(
         [sys.executable, str(script), str(models), "--list"], check=True, capture_output=True, text=True
     )
-    wanted = ("checkpoints/", "embeddings/", "text_encoders/clip")
+    wanted = ("checkpoints/", "controlnet/", "loras/", "embeddings/", "text_encoders/clip")
     missing = [name for name in listed.stdout.split() if name.startswith(wanted) and not (models / name).exists()]
     if missing:
         subprocess.run([sys.executable, str(script), str(models), *missing], check=True)
@@ -160,7 +160,9 @@ def noise_of(case: Any) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = user_cache_path("graphflow") / "benchmarks" / "reference"
-    parser.add_argument("groups", nargs="*", default=["text", "inside", "sd2", "sdxl", "conditioning"], metavar="GROUP")
+    parser.add_argument(
+        "groups", nargs="*", default=["text", "inside", "sd2", "sdxl", "conditioning", "patches"], metavar="GROUP"
+    )
     parser.add_argument("--reference", type=Path, required=True, help="the folder with the recorded cases")
     parser.add_argument(
         "--models", type=Path, default=default, help="where the made-up models are, or are to be written"

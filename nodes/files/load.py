@@ -92,6 +92,10 @@ class WeightReader:
         self._handle, self._part, self._reader = handle, part, TensorReader(header)
         self._fills = {fill.parameter: fill for fill in fills_of(handle, part, module, header)}
 
+    def has(self, parameter: str) -> bool:
+        """Whether the network has a weight of this name."""
+        return parameter in self._fills
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parameters that the file fills."""

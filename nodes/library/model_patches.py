@@ -1,7 +1,7 @@
 """Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is loaded."""
 
 from dataclasses import replace
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, Problem, Range, node
 
@@ -131,6 +131,34 @@ def cfg_norm(
     return Patched(model.with_patch(NoiseNorm(strength) if pre_cfg else CFGNorm(strength)))
 
 
+@node("CFGZeroStar", category="advanced/guidance", version="1")
+def cfg_zero_star(model: ModelWire) -> Patched:
+    """The negative is brought to the length that is nearest to the positive before guidance (arXiv 2503.18886)."""
+    from ..patches.guidance import CFGZeroStar
+
+    return Patched(model.with_patch(CFGZeroStar()))
+
+
+@node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="1")
+def apg(
+    model: ModelWire,
+    eta: Annotated[
+        float, Range(-10.0, 10.0, 0.01), Help("the weight of what burns colours; 1 leaves it as it is")
+    ] = 1.0,
+    norm_threshold: Annotated[float, Range(0.0, 50.0, 0.1), Help("longer differences are cut; 0 cuts none")] = 5.0,
+    momentum: Annotated[float, Range(-5.0, 1.0, 0.01), Help("0: others are not supported")] = 0.0,
+) -> ModelWire:
+    """Guidance without the part of the difference that burns colours (arXiv 2410.02416)."""
+    from ..patches.guidance import APG
+
+    if momentum != 0.0:
+        raise GraphFlowError([
+            Problem("no_momentum", f"a momentum of {momentum:g} would make a step depend on those before it", input="momentum",
+                    hint="set it to 0: a run that is stopped must go on to the same bits")
+        ])  # fmt: skip
+    return model.with_patch(APG(eta, norm_threshold))
+
+
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")
 def perp_neg(
     model: ModelWire, empty_conditioning: Conditioning, neg_scale: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0
@@ -156,3 +184,76 @@ def perturbed_attention_guidance(model: ModelWire, scale: Annotated[float, Range
     patch = PerturbedAttention(scale)
     check_port(model, patch.where, "PerturbedAttentionGuidance")
     return model.with_patch(patch)
+
+
+_Factor = Annotated[float, Range(0.0, 10.0, 0.01)]
+
+
+@node("FreeU", category="model_patches/unet", version="1")
+def free_u(model: ModelWire, b1: _Factor = 1.1, b2: _Factor = 1.2, s1: _Factor = 0.9, s2: _Factor = 0.2) -> ModelWire:
+    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+
+    The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
+    """
+    return _with_free_u(model, (b1, b2), (s1, s2), version=1)
+
+
+@node("FreeU_V2", category="model_patches/unet", version="1")
+def free_u_v2(
+    model: ModelWire, b1: _Factor = 1.3, b2: _Factor = 1.4, s1: _Factor = 0.9, s2: _Factor = 0.2
+) -> ModelWire:
+    """The second version of FreeU: how much is made stronger differs from place to place."""
+    return _with_free_u(model, (b1, b2), (s1, s2), version=2)
+
+
+def _with_free_u(model: Any, b: tuple[float, float], s: tuple[float, float], version: int) -> Any:
+    from ..patches.freeu import FreeU, check_unet
+
+    check_unet(model, "FreeU")
+    return model.with_patch(FreeU(b, s, version))
+
+
+_METHODS = ("bicubic", "nearest-exact", "bilinear", "area", "bislerp")
+_Time = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 0 is the beginning, 1 the end")]
+
+
+@node("PatchModelAddDownscale", category="model_patches/unet", version="1",
+      display_name="PatchModelAddDownscale (Kohya Deep Shrink)")  # fmt: skip
+def patch_model_add_downscale(
+    model: ModelWire,
+    block_number: Annotated[int, Range(1, 32), Help("of the half of the U-Net that goes down")] = 3,
+    downscale_factor: Annotated[float, Range(0.1, 9.0, 0.001)] = 2.0,
+    start_percent: _Time = 0.0,
+    end_percent: _Time = 0.35,
+    downscale_after_skip: Annotated[bool, Help("what goes to the side keeps its size")] = True,
+    downscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
+    upscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
+) -> ModelWire:
+    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on."""
+    from ..patches.downscale import Downscale, count_blocks
+    from ..patches.freeu import check_unet
+    from .scaling import resize
+
+    check_unet(model, "PatchModelAddDownscale")
+    count = count_blocks(model)
+    if block_number >= count:
+        raise GraphFlowError([
+            Problem("no_such_block", f"there is no block {block_number}: this U-Net has {count} going down", input="block_number",
+                    hint=f"use 1 to {count - 1}")
+        ])  # fmt: skip
+    window = (start_percent, end_percent)
+    patch = Downscale(
+        block_number, downscale_factor, window, downscale_after_skip, downscale_method, upscale_method, resize
+    )
+    return model.with_patch(patch)
+
+
+@node("DifferentialDiffusion", category="_for_testing", display_name="Differential Diffusion", version="1")
+def differential_diffusion(model: ModelWire, strength: Annotated[float, Range(0.0, 1.0, 0.01)] = 1.0) -> ModelWire:
+    """A noise mask with shades: the darker, the later in the sampling a place is drawn anew (arXiv 2306.00950).
+
+    `strength` below 1 mixes in the mask as it is.
+    """
+    from ..patches.differential import DifferentialDiffusion
+
+    return model.with_patch(DifferentialDiffusion(strength))

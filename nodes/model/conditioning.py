@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Handle, Problem
@@ -88,8 +89,10 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
     elif hasattr(value, "numpy"):
         update(f"{value.dtype}{tuple(value.shape)}".encode())
         update(value.detach().float().contiguous().numpy().tobytes())
+    elif isinstance(value, Handle):
+        _feed(update, [type(value).__name__, value.identity()])
     else:
-        update(repr(value.identity() if isinstance(value, Handle) else value).encode())
+        update(repr(value).encode())
 
 
 def _is_item(item: Any) -> bool:
@@ -175,6 +178,11 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
         elif option.rank is not None and value.dim() != option.rank:
             yield Problem("wrong_rank", f"{name!r} has {value.dim()} dimensions, {family.name} takes {option.rank}",
                           input=input)  # fmt: skip
+    for control in entry.controls:
+        why = control.model.family.misfit(control.model.config, model)
+        if why:
+            yield Problem("wrong_control", f"{Path(control.model.sources[0][1].path).name}: {why}", input=input,
+                          hint=f"use a control network that was made for {family.title}")  # fmt: skip
     for name in sorted(family.needs - _options(entry).keys()):
         yield Problem("missing_option", f"{family.name} needs {name!r}, which this conditioning does not have",
                       input=input, hint=f"encode it with the text encoders of {family.title}")  # fmt: skip

@@ -17,7 +17,7 @@ __all__ = ["Ask", "Control", "Entry", "Row"]
 
 
 @dataclass(frozen=True, eq=False)
-class Control:
+class Control(Handle):
     """A control network on an entry: what it sees, how strongly and when it acts."""
 
     model: Handle
@@ -28,6 +28,11 @@ class Control:
     window: tuple[float, float] = (0.0, 1.0)
     """From and to, in shares of the sampling (0 is the noisiest)."""
     mask: Tensor | None = None
+    both_sides: bool = False
+    """On an entry of the positive side: it acts on those of the negative side, too, that carry none of their own."""
+
+    def identity(self) -> Any:
+        return [self.model.identity(), self.hint, self.strength, list(self.window), self.mask, self.both_sides]
 
 
 @dataclass(frozen=True, eq=False)

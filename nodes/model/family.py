@@ -145,6 +145,8 @@ class Family:
     """(config, sigma) -> which denoiser answers at this level."""
     rows_of: Callable[[str, int], Any] | None = None
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
+    misfit: Callable[[Config, Any], str] = lambda config, model: ""
+    """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
 

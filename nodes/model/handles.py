@@ -123,6 +123,12 @@ class Vae(ModelHandle):
 class ControlNet(ModelHandle):
     """A network that steers a denoiser by an image."""
 
+    mode: int | None = None
+    """Of a network for several kinds of images: which one it is shown; None: it is not stated."""
+
+    def identity(self) -> Any:
+        return [*ModelHandle.identity(self), self.mode]
+
 
 @dataclass(frozen=True, slots=True)
 class ClipVision(ModelHandle):

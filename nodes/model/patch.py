@@ -65,6 +65,10 @@ class CallPatch(Patch):
 
     kind: ClassVar[Kind] = "call"
 
+    def acts_at(self, model: Any, level: float) -> bool:
+        """Whether it acts on a `Model` at a noise level: those that do not leave the call as it is."""
+        return True
+
     def around(self, module: Module) -> AbstractContextManager[Any]:
         """The module is changed until the end of the block, and is then as it was before."""
         raise NotImplementedError

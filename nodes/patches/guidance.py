@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from .attention import ValuesOnly
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CFGNorm", "NoiseNorm", "PerpNeg", "PerturbedAttention", "RenormCFG", "RescaleCFG"]
+__all__ = ["APG", "CFGNorm", "CFGZeroStar", "NoiseNorm", "PerpNeg", "PerturbedAttention", "RenormCFG", "RescaleCFG"]
 
 Acts = Literal["before", "instead", "after"]
 
@@ -135,6 +136,64 @@ class RenormCFG(GuidancePatch):
         axes = tuple(range(1, mixed.dim()))
         longest, length = (torch.linalg.vector_norm(x0, dim=axes, keepdim=True) for x0 in (wanted, mixed))
         return torch.where(length >= longest * self.most, mixed * (longest * self.most / length), mixed)
+
+
+@dataclass(frozen=True)
+class CFGZeroStar(GuidancePatch):
+    r"""The negative is first brought to the length that is nearest to the positive (CFG-Zero*, arXiv 2503.18886).
+
+    .. math:: \hat x_0 = a n + w (p - a n), \quad a = \frac{(x - p) \cdot (x - n)}{(x - n) \cdot (x - n)}
+
+    Products are over each latent.
+    """
+
+    acts: ClassVar[Acts] = "after"
+
+    def identity(self) -> Any:
+        return ["cfg_zero_star"]
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
+        if NEGATIVE not in step.x0:
+            return guided
+        unwanted = step.x0[NEGATIVE]
+        one, other = step.x - step.x0[POSITIVE], step.x - unwanted
+        axes = tuple(range(1, other.dim()))
+        a = (one * other).sum(axes, keepdim=True) / ((other**2).sum(axes, keepdim=True) + 1e-8)
+        return guided + unwanted * (a - 1.0) + step.cfg * unwanted * (1.0 - a)
+
+
+@dataclass(frozen=True)
+class APG(GuidancePatch):
+    r"""Adaptive projected guidance (arXiv 2410.02416): the part of the difference that is parallel to the positive, which burns
+    colours, is weighed by itself, and long differences are cut.
+
+    With :math:`g = \min(1, r / \lVert p - n \rVert) (p - n)`, its parts along p and at right angles to it:
+
+    .. math:: \hat x_0 = n + w \, p' - w \, n, \quad p' = n + g_\perp + \eta \, g_\parallel + (p - n) / w
+
+    Lengths and products are over the channels and places of each latent. Without momentum, which would make a step depend on
+    those before it.
+    """
+
+    eta: float
+    threshold: float
+    acts: ClassVar[Acts] = "before"
+
+    def identity(self) -> Any:
+        return ["apg", self.eta, self.threshold]
+
+    def answers(self, step: Step) -> Mapping[str, Tensor]:
+        if NEGATIVE not in step.x0:
+            return step.x0
+        wanted, unwanted = step.x0[POSITIVE], step.x0[NEGATIVE]
+        axes = tuple(range(1, wanted.dim()))
+        difference = wanted - unwanted
+        lead = difference
+        if self.threshold > 0.0:
+            lead = lead * (self.threshold / torch.linalg.vector_norm(lead, dim=axes, keepdim=True)).clamp(max=1.0)
+        along = wanted * ((lead * wanted).sum(axes, keepdim=True) / (wanted**2).sum(axes, keepdim=True))
+        changed = unwanted + (lead - along) + self.eta * along + difference / step.cfg
+        return {**step.x0, POSITIVE: changed}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..files.load import WeightReader
 
-__all__ = ["Mix", "MixBlocks", "check_alike", "check_blocks"]
+__all__ = ["Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
 
 DENOISER, LDM = "denoiser", "ldm"
 
@@ -47,6 +47,25 @@ class Mix(WeightPatch):
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
         return self.own_share * weight + self.other_share * _reader(self.other, part).read(parameter)
+
+
+@dataclass(frozen=True)
+class PlusBase(WeightPatch):
+    """The weights of a model are added where a network has weights of the same names, as a ControlNet has those of its U-Net.
+
+    Read from the model's file, with its own patches, in float32.
+    """
+
+    base: ModelHandle
+
+    def identity(self) -> Any:
+        return ["plus_base", self.base.identity()]
+
+    def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
+        return frozenset(name for name in parameters if _reader(self.base, part).has(name))
+
+    def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
+        return weight + _reader(self.base, part).read(parameter)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -81,6 +81,7 @@ class Denoiser:
         sigma = torch.tensor(level)
         seen = x
         if kept is not None:
+            kept = replace(kept, mask=questions.mask(kept.mask, level))
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
         x0 = questions.ask(self._seat, seen, sigma, level, questions.next_level(level) if to is None else float(to))
         step, found = guided(questions.guider, Step(seen, sigma, questions.guider.cfg, x0, self._is_flow))

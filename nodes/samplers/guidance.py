@@ -24,7 +24,18 @@ from ..model.patch import Kind, Patch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CFG", "NEGATIVE", "POSITIVE", "GuidancePatch", "Guider", "Side", "Step", "all_sides", "guided"]
+__all__ = [
+    "CFG",
+    "NEGATIVE",
+    "POSITIVE",
+    "GuidancePatch",
+    "Guider",
+    "MaskPatch",
+    "Side",
+    "Step",
+    "all_sides",
+    "guided",
+]
 
 NEGATIVE, POSITIVE = "negative", "positive"
 
@@ -73,6 +84,16 @@ class GuidancePatch(Patch):
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         """For `instead`: what stands for the formula's result; for `after`: `guided`, changed."""
         return guided
+
+
+class MaskPatch(Patch):
+    """Changes from step to step which part of a latent is drawn anew."""
+
+    kind: ClassVar[Kind] = "guidance"
+
+    def mask(self, mask: Tensor, model: Model, level: float, first: float, last: float) -> Tensor:
+        """The noise mask in 0..1 at a noise level of a run from the level `first` to `last`."""
+        return mask
 
 
 class Guider(Protocol):

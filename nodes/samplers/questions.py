@@ -22,8 +22,8 @@ from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import ControlNet, Model, ModelHandle
 from ..model.patch import CallPatch, Patch, RowPatch
-from .guidance import NEGATIVE, Guider, Side, all_sides
-from .regions import Region, region, spread
+from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
 
 __all__ = ["Questions"]
@@ -59,6 +59,7 @@ class _Asked:
 
     handle: ModelHandle
     network: str
+    level: float
     asks: list[Ask] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
@@ -71,12 +72,21 @@ class Questions:
         self._shape = x.shape
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
         self._parts: dict[tuple[str, int, Model], _Part] = {}
+        self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
+
+    def mask(self, mask: Tensor, level: float) -> Tensor:
+        """A noise mask at a level, under the patches of the guider's model."""
+        model = self.guider.model
+        for patch in model.patches:
+            if isinstance(patch, MaskPatch):
+                mask = patch.mask(mask, model, level, first=self._levels[0], last=self._levels[-1])
+        return mask
 
     def rows_at_once(self, x: Tensor, level: float) -> int:
         """How many rows of the first question can share a pass."""
@@ -123,13 +133,22 @@ class Questions:
     def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
         """The sides of a level, and their parts that act at it."""
         sides = all_sides(self.guider, level)
-        parts = [self._part(side, batch) for side in sides for batch in side.batches]
+        parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
         return sides, [part for part in parts if _acts(part.window, level)]
 
-    def _part(self, side: Side, batch: Batch) -> _Part:
+    def _batches(self, side: Side, sides: Sequence[Side]) -> tuple[Batch, ...]:
+        """Those of a side, and those that it gets because another side has areas."""
+        key = (side.name, tuple(id(batch) for one in sides for batch in one.batches))
+        if key not in self._mirrored:
+            others = [batch for other in sides if other.name != side.name for batch in other.batches]
+            added = mirrored(side.batches, others, self._shape[0], *self._shape[-2:])
+            self._mirrored[key] = (*side.batches, *added)
+        return self._mirrored[key]
+
+    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _Part:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
-            self._parts[key] = self._new_part(side, batch)
+            self._parts[key] = self._new_part(side, batch, _both_sided(sides) if side.name == NEGATIVE else ())
         return self._parts[key]
 
     def _time(self, model: Model, level: float) -> float:
@@ -145,10 +164,10 @@ class Questions:
             self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
         return self._terms[key]
 
-    def _new_part(self, side: Side, batch: Batch) -> _Part:
+    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _Part:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
-            batch = tuple(replace(entry, negative=True) for entry in batch)
+            batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
         height, width = self._shape[-2:]
         where = region(batch, count, height, width, multiple=side.model.latent.multiple)
         if isinstance(where.weight, Tensor):
@@ -199,7 +218,7 @@ class Questions:
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _Asked:  # fmt: skip
         model = part.model
-        asked = _Asked(model, model.family.part(model.config, level))
+        asked = _Asked(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
         terms = self._terms_of(model, asked.network)
@@ -226,7 +245,7 @@ class Questions:
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
-            asked.append(_Asked(handle, handle.family.part(handle.config, level), asks, rows))
+            asked.append(_Asked(handle, handle.family.part(handle.config, level), level, asks, rows))
         for one, answers in zip(active, self._answers(seat, asked), strict=True):
             for index, answer in enumerate(answers):
                 for name, residual in answer.items():
@@ -244,7 +263,7 @@ class Questions:
             first = (handle, network) not in self._heard
             self._heard.add((handle, network))
             with self.device.use(handle, network, quiet=not first) as part:
-                call = _call(handle, part.key, part.module)
+                call = _call(handle, part.key, part.module, asked[indices[0]].level)
                 answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
@@ -258,6 +277,13 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:
+    """The controls of the positive side that act on the negative one as well: those of its first entry that has some."""
+    batches = [batch for side in sides if side.name == POSITIVE for batch in side.batches]
+    found = [tuple(control for control in batch[0].controls if control.both_sides) for batch in batches]
+    return next((controls for controls in found if controls), ())
 
 
 def _acts(window: tuple[float, float], level: float) -> bool:
@@ -288,7 +314,7 @@ def _joined(parts: Sequence[tuple[_Part, Tensor]], x: Tensor) -> Tensor:
     for part, x0 in parts:
         if not part.is_default:
             _add(total, weights, part, x0, _weight(part.region, x))
-    free = (weights == 0).to(x.dtype)
+    free = (1.0 - weights).clamp(min=0.0)
     for part, x0 in parts:
         if part.is_default:
             _add(total, weights, part, x0, _weight(part.region, x) * part.region.cut(free))
@@ -312,9 +338,11 @@ def _add(total: Tensor, weights: Tensor, part: _Part, x0: Tensor, weight: Tensor
     part.region.cut(weights).add_(weight)
 
 
-def _call(handle: ModelHandle, key: Any, module: torch.nn.Module) -> Call:
-    """The network under the handle's patches of calls."""
+def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) -> Call:
+    """The network under those of the handle's patches of calls that act at a noise level."""
     patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
+    if isinstance(handle, Model):
+        patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
     forward = family.net.forward
     if any(isinstance(patch, RowPatch) for patch in handle.patches):

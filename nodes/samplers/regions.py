@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..model.entry import Entry
 
-__all__ = ["Region", "region", "spread"]
+__all__ = ["Region", "mirrored", "region", "spread"]
 
 LEAST = 8
 """Cells of a side of the bounding box of a mask, at least."""
@@ -72,6 +72,56 @@ def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple
     elif entry.area is not None:
         weight = _faded(place, height, width)[None] * strength
     return Region(*place, weight)
+
+
+def mirrored(
+    own: Sequence[Sequence[Entry]], others: Sequence[Sequence[Entry]], count: int, height: int, width: int
+) -> list[tuple[Entry, ...]]:
+    """What has to be added to the batches of a side so that it is asked in each area of the other sides.
+
+    A model answers otherwise about a part of a latent than about the whole, and guidance compares its answers. So in each
+    area of another side that is not one of its own, the own batch with the smallest area around it is asked as well; it
+    counts there as strongly as the other does.
+    """
+
+    def place(batch: Sequence[Entry]) -> tuple[int, int, int, int]:
+        return region(batch, count, height, width).place
+
+    areas = [(place(batch), batch) for batch in own]
+    added: list[tuple[Entry, ...]] = []
+    for other in others:
+        if other[0].area is None and not other[0].mask_bounds:
+            continue
+        wanted = place(other)
+        around = [one for one in areas if _covers(one[0], wanted)]
+        if not around:
+            continue
+        smallest, batch = min(around, key=lambda one: one[0][2] * one[0][3])
+        if smallest == wanted and (batch[0].area is not None or batch[0].mask_bounds):
+            continue
+        made = tuple(_acting_as(entry, other[0]) for entry in batch)
+        areas.append((wanted, made))
+        added.append(made)
+    return added
+
+
+def _acting_as(entry: Entry, other: Entry) -> Entry:
+    """An entry where, when and as strongly as another one acts."""
+    return replace(
+        entry,
+        area=other.area,
+        strength=other.strength,
+        mask=other.mask,
+        mask_strength=other.mask_strength,
+        mask_bounds=other.mask_bounds,
+        window=other.window,
+    )
+
+
+def _covers(outer: tuple[int, int, int, int], inner: tuple[int, int, int, int]) -> bool:
+    return all(
+        outer[axis] <= inner[axis] and outer[axis] + outer[axis + 2] >= inner[axis] + inner[axis + 2] for axis in (0, 1)
+    )
 
 
 def spread(items: Tensor, count: int, what: str) -> Tensor:

@@ -15,7 +15,19 @@ from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Ports
 
-__all__ = ["LAYOUTS", "PORTS", "UNUSED", "UnetFound", "find", "is_refiner", "ldm_table", "takes_sizes"]
+__all__ = [
+    "LAYOUTS",
+    "PORTS",
+    "SIZE_WIDTH",
+    "UNUSED",
+    "UnetFound",
+    "encoder_config",
+    "find",
+    "from_json",
+    "is_refiner",
+    "ldm_table",
+    "takes_sizes",
+]
 
 Shape = tuple[int, ...]
 SIZE_WIDTH = 256
@@ -42,7 +54,7 @@ def find(header: Header) -> UnetFound | None:
     for part in ("unet", ""):
         stated = header.configs.get(part)
         if stated is not None and stated.get("_class_name") == "UNet2DConditionModel":
-            return UnetFound(_from_json(stated), "diffusers", f"{part}/" if part else "")
+            return UnetFound(from_json(stated), "diffusers", f"{part}/" if part else "")
     for prefix in PREFIXES:
         shapes = {name[len(prefix) :]: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
         for layout, read in (("ldm", _ldm_config), ("diffusers", _diffusers_config)):
@@ -50,6 +62,16 @@ def find(header: Header) -> UnetFound | None:
             if config is not None:
                 return UnetFound(config, layout, prefix)
     return None
+
+
+def encoder_config(layout: str, shapes: Mapping[str, Shape]) -> Config | None:
+    """The config of a U-Net of which only the half that goes down and the middle are there, as in a ControlNet."""
+    read, entry, exit = {
+        "ldm": (_ldm_config, "input_blocks.0.0.weight", "out.2.weight"),
+        "diffusers": (_diffusers_config, "conv_in.weight", "conv_out.weight"),
+    }[layout]
+    shape = shapes.get(entry, ())
+    return read({**shapes, exit: (shape[1],)}) if len(shape) == 4 else None
 
 
 def takes_sizes(config: Config) -> bool:
@@ -110,7 +132,7 @@ def _diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
     )
 
 
-def _from_json(stated: Mapping[str, Any]) -> Config:
+def from_json(stated: Mapping[str, Any]) -> Config:
     """The config of a diffusers folder, without what its class says of itself."""
     return Config({**_DEFAULTS, **{key: value for key, value in stated.items() if not key.startswith("_")}})
 
@@ -220,7 +242,8 @@ LAYOUTS: Mapping[str, Callable[[Config], Table]] = {"ldm": ldm_table, "diffusers
 PORTS = Ports(
     blocks=("down_blocks.*", "mid_block", "up_blocks.*"),
     attentions=("*.attn1", "*.attn2"),
-    residuals=("down.*", "mid"),
+    residuals=("down.*", "mid", "inner.*"),
 )
-"""Where patches may act: patterns of names of modules, and of what controls add: to the output of each block going down,
-counted from 0 (the first convolution), and to the middle."""
+"""Where patches may act: patterns of names of modules, and of what controls add: to the output of each block going down on
+its way to the other half, counted from 0 (the first convolution), and to the middle (ControlNet); or to what leaves each
+level going down, on both ways (T2I-Adapter)."""

@@ -21,7 +21,7 @@ __all__ = ["GREY", "Prepared", "back", "build", "forward", "prepare", "prepare_f
 
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
 """What an inpainting model takes where it is given no image: the latent of a grey one, in the model's unit."""
-DOWN, MID = "residual.down.", "residual.mid"
+DOWN, MID, INNER = "residual.down.", "residual.mid", "residual.inner."
 
 
 def build(config: Config) -> UNet2DConditionModel:
@@ -119,7 +119,7 @@ def forward(
     added = None
     if "sizes" in stacked:
         added = {"text_embeds": stacked["pooled"].to(dtype), "time_ids": stacked["sizes"]}
-    down = [stacked[f"{DOWN}{number}"].to(dtype) for number in range(sum(name.startswith(DOWN) for name in stacked))]
+    down, inner = (_counted(stacked, name, dtype) for name in (DOWN, INNER))
     out = module(
         stacked["x"].to(dtype),
         stacked["time"],
@@ -128,9 +128,16 @@ def forward(
         added_cond_kwargs=added,
         down_block_additional_residuals=down or None,
         mid_block_additional_residual=stacked[MID].to(dtype) if MID in stacked else None,
+        down_intrablock_additional_residuals=inner or None,
         return_dict=False,
     )[0]
     return {"out": out}
+
+
+def _counted(stacked: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> list[Tensor]:
+    """What is there under a name with the numbers 0, 1, 2 ..."""
+    count = sum(key.startswith(name) for key in stacked)
+    return [stacked[f"{name}{number}"].to(dtype) for number in range(count)]
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ FILES = {
     "clip_name2",
     "lora_name",
     "model_name",
+    "control_net_name",
     "folder",
 }
 """Choices of what the folders hold."""

@@ -1,0 +1,45 @@
+"""The handles of networks that steer a denoiser by an image. Imports no torch and reads no weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from graphflow import GraphFlowError, Problem, Settings
+
+from ..files.header import Header, read_header
+from ..model.family import Family, Found
+from ..model.handles import ControlNet, Source
+from .controlnet import CONTROLNET
+from .t2i_adapter import T2I_ADAPTER
+
+__all__ = ["CONTROLS", "open_control", "recognise_control"]
+
+CONTROLS: tuple[Family, ...] = (CONTROLNET, T2I_ADAPTER)
+
+
+def recognise_control(header: Header) -> tuple[Family, Found] | None:
+    """The family of the control network in a file, and where it lies; None where it is of none of them."""
+    for family in CONTROLS:
+        try:
+            found = family.recognise(header)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            continue  # its tensors have other ranks than those of the family
+        if found is not None:
+            return family, found
+    return None
+
+
+def open_control(path: Path, settings: Settings) -> ControlNet:
+    """Raises a Problem where the file has no control network that can run."""
+    header = read_header(path)
+    recognised = recognise_control(header)
+    if recognised is None:
+        raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no control network that can run",
+                                      hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL")
+                              ])  # fmt: skip
+    family, found = recognised
+    layout, prefix = found.parts["denoiser"]
+    digest_now = partial(settings.digests.of, path)
+    source = Source(str(path), digest_now(), layout, prefix, digest_now)
+    return ControlNet(family, (("denoiser", source),), found.config)
