@@ -12,8 +12,10 @@ class Clip(Value): ...
 class ClipVision(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
+class ControlNet(Value): ...
 class Float(Value): ...
 class Guider(Value): ...
+class Hooks(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
@@ -24,8 +26,32 @@ class Noise(Value): ...
 class Sampler(Value): ...
 class Sigmas(Value): ...
 class String(Value): ...
+class TimestepsRange(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
+
+class _APG(Model):
+    model: Place
+    eta: Place
+    norm_threshold: Place
+    momentum: Place
+    MODEL: Model
+def APG(
+    *,
+    model: Model,
+    eta: float | Float | Int = 1.0,
+    norm_threshold: float | Float | Int = 5.0,
+    momentum: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _APG:
+    """Guidance without the part of the difference that burns colours (arXiv 2410.02416).
+
+    `eta`: -10.0 to 10.0; the weight of what burns colours; 1 leaves it as it is
+    `norm_threshold`: 0.0 to 50.0; longer differences are cut; 0 cuts none
+    `momentum`: -5.0 to 1.0; 0: others are not supported
+    """
+    ...
 
 class _AddNoise(Latent):
     model: Place
@@ -177,6 +203,18 @@ def CFGNorm(
 
     `strength`: 0.0 to 100.0
     """
+    ...
+
+class _CFGZeroStar(Model):
+    model: Place
+    patched_model: Model
+def CFGZeroStar(
+    *,
+    model: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGZeroStar:
+    """The negative is brought to the length that is nearest to the positive before guidance (arXiv 2503.18886)."""
     ...
 
 class _CLIPLoader(Clip):
@@ -424,6 +462,28 @@ def CLIPTextEncodeSDXLRefiner(
     """
     ...
 
+class _Canny(Image):
+    image: Place
+    low_threshold: Place
+    high_threshold: Place
+    IMAGE: Image
+def Canny(
+    *,
+    image: Image,
+    low_threshold: float | Float | Int = 0.4,
+    high_threshold: float | Float | Int = 0.8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Canny:
+    """The edges of an image, white on black (Canny 1986).
+
+    Edges steeper than `high_threshold` are taken, and those steeper than `low_threshold` that touch them.
+
+    `low_threshold`: 0.01 to 0.99
+    `high_threshold`: 0.01 to 0.99
+    """
+    ...
+
 class _CaseConverter(String):
     string: Place
     mode: Place
@@ -546,6 +606,27 @@ def ComfySwitchNode(
     """One of two values of any type; what the other one hangs on is not computed."""
     ...
 
+class _ConditioningAverage(Conditioning):
+    conditioning_to: Place
+    conditioning_from: Place
+    conditioning_to_strength: Place
+    CONDITIONING: Conditioning
+def ConditioningAverage(
+    *,
+    conditioning_to: Conditioning,
+    conditioning_from: Conditioning,
+    conditioning_to_strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningAverage:
+    """A mixture of embeddings: share * to + (1 - share) * from, token by token.
+
+    Of `conditioning_from` only the first entry counts; it is cut to the length of the other, or filled with zeros.
+
+    `conditioning_to_strength`: 0.0 to 1.0; the share of `conditioning_to`
+    """
+    ...
+
 class _ConditioningCombine(Conditioning):
     conditioning_1: Place
     conditioning_2: Place
@@ -560,6 +641,236 @@ def ConditioningCombine(
     """Both conditionings at once: the model's answers to them are averaged."""
     ...
 
+class _ConditioningConcat(Conditioning):
+    conditioning_to: Place
+    conditioning_from: Place
+    CONDITIONING: Conditioning
+def ConditioningConcat(
+    *,
+    conditioning_to: Conditioning,
+    conditioning_from: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningConcat:
+    """The tokens of one conditioning behind those of another. Of `conditioning_from` only the first entry counts."""
+    ...
+
+class _ConditioningSetArea(Conditioning):
+    conditioning: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    strength: Place
+    CONDITIONING: Conditioning
+def ConditioningSetArea(
+    *,
+    conditioning: Conditioning,
+    width: int | Int = 64,
+    height: int | Int = 64,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetArea:
+    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside it.
+
+    `width`: 64 to 16384; in pixels
+    `height`: 64 to 16384; in pixels
+    `x`: 0 to 16384; in pixels, from the left or the top
+    `y`: 0 to 16384; in pixels, from the left or the top
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    """
+    ...
+
+class _ConditioningSetAreaPercentage(Conditioning):
+    conditioning: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    strength: Place
+    CONDITIONING: Conditioning
+def ConditioningSetAreaPercentage(
+    *,
+    conditioning: Conditioning,
+    width: float | Float | Int = 1.0,
+    height: float | Float | Int = 1.0,
+    x: float | Float | Int = 0.0,
+    y: float | Float | Int = 0.0,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetAreaPercentage:
+    """The same with shares of the image in place of pixels.
+
+    `width`: 0.0 to 1.0; a share of the image's side
+    `height`: 0.0 to 1.0; a share of the image's side
+    `x`: 0.0 to 1.0; a share of the image's side
+    `y`: 0.0 to 1.0; a share of the image's side
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    """
+    ...
+
+class _ConditioningSetAreaStrength(Conditioning):
+    conditioning: Place
+    strength: Place
+    CONDITIONING: Conditioning
+def ConditioningSetAreaStrength(
+    *,
+    conditioning: Conditioning,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetAreaStrength:
+    """State how much a conditioning counts against others at the same place.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    """
+    ...
+
+class _ConditioningSetDefaultCombine(Conditioning):
+    cond: Place
+    cond_DEFAULT: Place
+    hooks: Place
+    CONDITIONING: Conditioning
+def ConditioningSetDefaultCombine(
+    *,
+    cond: Conditioning,
+    cond_DEFAULT: Conditioning,
+    hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetDefaultCombine:
+    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least 0."""
+    ...
+
+class _ConditioningSetMask(Conditioning):
+    conditioning: Place
+    mask: Place
+    strength: Place
+    set_cond_area: Place
+    CONDITIONING: Conditioning
+def ConditioningSetMask(
+    *,
+    conditioning: Conditioning,
+    mask: Mask,
+    strength: float | Float | Int = 1.0,
+    set_cond_area: Literal['default', 'mask bounds'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetMask:
+    """Let a conditioning act where a mask is, as strongly as it is there. The mask is scaled to the latent.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    `set_cond_area`: `mask bounds` computes only the box around the mask
+    """
+    ...
+
+class _ConditioningSetProperties(Conditioning):
+    cond_NEW: Place
+    strength: Place
+    set_cond_area: Place
+    mask: Place
+    hooks: Place
+    timesteps: Place
+    CONDITIONING: Conditioning
+def ConditioningSetProperties(
+    *,
+    cond_NEW: Conditioning,
+    strength: float | Float | Int = 1.0,
+    set_cond_area: Literal['default', 'mask bounds'] | Combo | String = 'default',
+    mask: Mask | None = None,
+    hooks: Hooks | None = None,
+    timesteps: TimestepsRange | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetProperties:
+    """Where and when a conditioning acts, in one node. `strength` is that of the mask.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    `set_cond_area`: `mask bounds` computes only the box around the mask
+    """
+    ...
+
+class _ConditioningSetPropertiesAndCombine(Conditioning):
+    cond: Place
+    cond_NEW: Place
+    strength: Place
+    set_cond_area: Place
+    mask: Place
+    hooks: Place
+    timesteps: Place
+    CONDITIONING: Conditioning
+def ConditioningSetPropertiesAndCombine(
+    *,
+    cond: Conditioning,
+    cond_NEW: Conditioning,
+    strength: float | Float | Int = 1.0,
+    set_cond_area: Literal['default', 'mask bounds'] | Combo | String = 'default',
+    mask: Mask | None = None,
+    hooks: Hooks | None = None,
+    timesteps: TimestepsRange | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetPropertiesAndCombine:
+    """The same for `cond_NEW`, which then acts beside `cond`.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    `set_cond_area`: `mask bounds` computes only the box around the mask
+    """
+    ...
+
+class _ConditioningSetTimestepRange(Conditioning):
+    conditioning: Place
+    start: Place
+    end: Place
+    CONDITIONING: Conditioning
+def ConditioningSetTimestepRange(
+    *,
+    conditioning: Conditioning,
+    start: float | Float | Int = 0.0,
+    end: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningSetTimestepRange:
+    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the way.
+
+    `start`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _ConditioningTimestepsRange_:
+    start_percent: Place
+    end_percent: Place
+
+class _ConditioningTimestepsRange_0(TimestepsRange, _ConditioningTimestepsRange_): ...
+
+class _ConditioningTimestepsRange_1(TimestepsRange, _ConditioningTimestepsRange_): ...
+
+class _ConditioningTimestepsRange_2(TimestepsRange, _ConditioningTimestepsRange_): ...
+
+class _ConditioningTimestepsRange(tuple[_ConditioningTimestepsRange_0, _ConditioningTimestepsRange_1, _ConditioningTimestepsRange_2], _ConditioningTimestepsRange_):
+    node_id: str
+    TIMESTEPS_RANGE: _ConditioningTimestepsRange_0
+    BEFORE_RANGE: _ConditioningTimestepsRange_1
+    AFTER_RANGE: _ConditioningTimestepsRange_2
+def ConditioningTimestepsRange(
+    *,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningTimestepsRange:
+    """A range of the sampling, what is before it and what is after it.
+
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
 class _ConditioningZeroOut(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
@@ -570,6 +881,80 @@ def ConditioningZeroOut(
     title: str | None = None,
 ) -> _ConditioningZeroOut:
     """The same shapes with nothing but zeros in them."""
+    ...
+
+class _ControlNetApply(Conditioning):
+    conditioning: Place
+    control_net: Place
+    image: Place
+    strength: Place
+    CONDITIONING: Conditioning
+def ControlNetApply(
+    *,
+    conditioning: Conditioning,
+    control_net: ControlNet,
+    image: Image,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetApply:
+    """Let a control network act where this conditioning does; it acts on a sampler's negative as well.
+
+    The image is cut to the proportions of the latent and scaled to it. Several control networks on one add up.
+
+    `strength`: 0.0 to 10.0; a factor of what the network adds; 0 is without it
+    """
+    ...
+
+class _ControlNetApplyAdvanced_:
+    control_net: Place
+    image: Place
+    strength: Place
+    start_percent: Place
+    end_percent: Place
+    vae: Place
+
+class _ControlNetApplyAdvanced_0(Conditioning, _ControlNetApplyAdvanced_): ...
+
+class _ControlNetApplyAdvanced_1(Conditioning, _ControlNetApplyAdvanced_): ...
+
+class _ControlNetApplyAdvanced(tuple[_ControlNetApplyAdvanced_0, _ControlNetApplyAdvanced_1], _ControlNetApplyAdvanced_):
+    node_id: str
+    positive: _ControlNetApplyAdvanced_0
+    negative: _ControlNetApplyAdvanced_1
+def ControlNetApplyAdvanced(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNet,
+    image: Image,
+    strength: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    vae: Vae | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetApplyAdvanced:
+    """Let a control network act on both conditionings, from one share of the sampling to another.
+
+    `vae` is accepted: networks that see the latent of an image need it, those that run see the image.
+
+    `strength`: 0.0 to 10.0; a factor of what the network adds; 0 is without it
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _ControlNetLoader(ControlNet):
+    control_net_name: Place
+    CONTROL_NET: ControlNet
+def ControlNetLoader(
+    *,
+    control_net_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetLoader:
+    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from it."""
     ...
 
 class _CropMask(Mask):
@@ -641,6 +1026,39 @@ def DPRandomGenerator(
     folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
 
     `seed`: 0 to 18446744073709551615
+    """
+    ...
+
+class _DiffControlNetLoader(ControlNet):
+    model: Place
+    control_net_name: Place
+    CONTROL_NET: ControlNet
+def DiffControlNetLoader(
+    *,
+    model: Model,
+    control_net_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DiffControlNetLoader:
+    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they are."""
+    ...
+
+class _DifferentialDiffusion(Model):
+    model: Place
+    strength: Place
+    MODEL: Model
+def DifferentialDiffusion(
+    *,
+    model: Model,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DifferentialDiffusion:
+    """A noise mask with shades: the darker, the later in the sampling a place is drawn anew (arXiv 2306.00950).
+
+    `strength` below 1 mixes in the mask as it is.
+
+    `strength`: 0.0 to 1.0
     """
     ...
 
@@ -982,6 +1400,60 @@ def FluxKontextMultiReferenceLatentMethod(
 
     `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
     layers, and as images without noise.
+    """
+    ...
+
+class _FreeU(Model):
+    model: Place
+    b1: Place
+    b2: Place
+    s1: Place
+    s2: Place
+    MODEL: Model
+def FreeU(
+    *,
+    model: Model,
+    b1: float | Float | Int = 1.1,
+    b2: float | Float | Int = 1.2,
+    s1: float | Float | Int = 0.9,
+    s2: float | Float | Int = 0.2,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FreeU:
+    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+
+    The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
+
+    `b1`: 0.0 to 10.0
+    `b2`: 0.0 to 10.0
+    `s1`: 0.0 to 10.0
+    `s2`: 0.0 to 10.0
+    """
+    ...
+
+class _FreeU_V2(Model):
+    model: Place
+    b1: Place
+    b2: Place
+    s1: Place
+    s2: Place
+    MODEL: Model
+def FreeU_V2(
+    *,
+    model: Model,
+    b1: float | Float | Int = 1.3,
+    b2: float | Float | Int = 1.4,
+    s1: float | Float | Int = 0.9,
+    s2: float | Float | Int = 0.2,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FreeU_V2:
+    """The second version of FreeU: how much is made stronger differs from place to place.
+
+    `b1`: 0.0 to 10.0
+    `b2`: 0.0 to 10.0
+    `s1`: 0.0 to 10.0
+    `s2`: 0.0 to 10.0
     """
     ...
 
@@ -2681,6 +3153,165 @@ def OptimalStepsScheduler(
     """
     ...
 
+class _PairConditioningCombine_:
+    positive_A: Place
+    negative_A: Place
+    positive_B: Place
+    negative_B: Place
+
+class _PairConditioningCombine_0(Conditioning, _PairConditioningCombine_): ...
+
+class _PairConditioningCombine_1(Conditioning, _PairConditioningCombine_): ...
+
+class _PairConditioningCombine(tuple[_PairConditioningCombine_0, _PairConditioningCombine_1], _PairConditioningCombine_):
+    node_id: str
+    positive: _PairConditioningCombine_0
+    negative: _PairConditioningCombine_1
+def PairConditioningCombine(
+    *,
+    positive_A: Conditioning,
+    negative_A: Conditioning,
+    positive_B: Conditioning,
+    negative_B: Conditioning,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PairConditioningCombine:
+    """Both conditionings of each side at once."""
+    ...
+
+class _PairConditioningSetDefaultCombine_:
+    positive_DEFAULT: Place
+    negative_DEFAULT: Place
+    hooks: Place
+
+class _PairConditioningSetDefaultCombine_0(Conditioning, _PairConditioningSetDefaultCombine_): ...
+
+class _PairConditioningSetDefaultCombine_1(Conditioning, _PairConditioningSetDefaultCombine_): ...
+
+class _PairConditioningSetDefaultCombine(tuple[_PairConditioningSetDefaultCombine_0, _PairConditioningSetDefaultCombine_1], _PairConditioningSetDefaultCombine_):
+    node_id: str
+    positive: _PairConditioningSetDefaultCombine_0
+    negative: _PairConditioningSetDefaultCombine_1
+def PairConditioningSetDefaultCombine(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    positive_DEFAULT: Conditioning,
+    negative_DEFAULT: Conditioning,
+    hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PairConditioningSetDefaultCombine:
+    """The same for both sides of guidance."""
+    ...
+
+class _PairConditioningSetProperties_:
+    positive_NEW: Place
+    negative_NEW: Place
+    strength: Place
+    set_cond_area: Place
+    mask: Place
+    hooks: Place
+    timesteps: Place
+
+class _PairConditioningSetProperties_0(Conditioning, _PairConditioningSetProperties_): ...
+
+class _PairConditioningSetProperties_1(Conditioning, _PairConditioningSetProperties_): ...
+
+class _PairConditioningSetProperties(tuple[_PairConditioningSetProperties_0, _PairConditioningSetProperties_1], _PairConditioningSetProperties_):
+    node_id: str
+    positive: _PairConditioningSetProperties_0
+    negative: _PairConditioningSetProperties_1
+def PairConditioningSetProperties(
+    *,
+    positive_NEW: Conditioning,
+    negative_NEW: Conditioning,
+    strength: float | Float | Int = 1.0,
+    set_cond_area: Literal['default', 'mask bounds'] | Combo | String = 'default',
+    mask: Mask | None = None,
+    hooks: Hooks | None = None,
+    timesteps: TimestepsRange | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PairConditioningSetProperties:
+    """Where and when both sides of guidance act, in one node.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    `set_cond_area`: `mask bounds` computes only the box around the mask
+    """
+    ...
+
+class _PairConditioningSetPropertiesAndCombine_:
+    positive_NEW: Place
+    negative_NEW: Place
+    strength: Place
+    set_cond_area: Place
+    mask: Place
+    hooks: Place
+    timesteps: Place
+
+class _PairConditioningSetPropertiesAndCombine_0(Conditioning, _PairConditioningSetPropertiesAndCombine_): ...
+
+class _PairConditioningSetPropertiesAndCombine_1(Conditioning, _PairConditioningSetPropertiesAndCombine_): ...
+
+class _PairConditioningSetPropertiesAndCombine(tuple[_PairConditioningSetPropertiesAndCombine_0, _PairConditioningSetPropertiesAndCombine_1], _PairConditioningSetPropertiesAndCombine_):
+    node_id: str
+    positive: _PairConditioningSetPropertiesAndCombine_0
+    negative: _PairConditioningSetPropertiesAndCombine_1
+def PairConditioningSetPropertiesAndCombine(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    positive_NEW: Conditioning,
+    negative_NEW: Conditioning,
+    strength: float | Float | Int = 1.0,
+    set_cond_area: Literal['default', 'mask bounds'] | Combo | String = 'default',
+    mask: Mask | None = None,
+    hooks: Hooks | None = None,
+    timesteps: TimestepsRange | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PairConditioningSetPropertiesAndCombine:
+    """The same for the new pair, which then acts beside the old one.
+
+    `strength`: 0.0 to 10.0; how much it counts against other conditionings at the same place
+    `set_cond_area`: `mask bounds` computes only the box around the mask
+    """
+    ...
+
+class _PatchModelAddDownscale(Model):
+    model: Place
+    block_number: Place
+    downscale_factor: Place
+    start_percent: Place
+    end_percent: Place
+    downscale_after_skip: Place
+    downscale_method: Place
+    upscale_method: Place
+    MODEL: Model
+def PatchModelAddDownscale(
+    *,
+    model: Model,
+    block_number: int | Int = 3,
+    downscale_factor: float | Float | Int = 2.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 0.35,
+    downscale_after_skip: bool | Boolean = True,
+    downscale_method: Literal['bicubic', 'nearest-exact', 'bilinear', 'area', 'bislerp'] | Combo | String = 'bicubic',
+    upscale_method: Literal['bicubic', 'nearest-exact', 'bilinear', 'area', 'bislerp'] | Combo | String = 'bicubic',
+    id: str | None = None,
+    title: str | None = None,
+) -> _PatchModelAddDownscale:
+    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on.
+
+    `block_number`: 1 to 32; of the half of the U-Net that goes down
+    `downscale_factor`: 0.1 to 9.0
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `downscale_after_skip`: what goes to the side keeps its size
+    """
+    ...
+
 class _PerpNeg(Model):
     model: Place
     empty_conditioning: Place
@@ -3706,6 +4337,20 @@ def SetLatentNoiseMask(
     title: str | None = None,
 ) -> _SetLatentNoiseMask:
     """Let a sampler change a latent only where a mask is 1."""
+    ...
+
+class _SetUnionControlNetType(ControlNet):
+    control_net: Place
+    type: Place
+    CONTROL_NET: ControlNet
+def SetUnionControlNetType(
+    *,
+    control_net: ControlNet,
+    type: Literal['auto', 'openpose', 'depth', 'hed/pidi/scribble/ted', 'canny/lineart/anime_lineart/mlsd', 'normal', 'segment', 'tile', 'repaint'] | Combo | String = 'auto',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetUnionControlNetType:
+    """State what kind of image a ControlNet for several kinds is shown; `auto` states none."""
     ...
 
 class _SolidMask(Mask):
