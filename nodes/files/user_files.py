@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from graphflow import Context, GraphFlowError, Problem, Settings
 from graphflow.spi import is_reference
@@ -166,7 +166,7 @@ def _save(
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         try:
             if callable(content):
-                content(file)
+                content(cast(BinaryIO, file))
             else:
                 file.write(content)
             file.flush()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Context, Range, Settings, node
 
 from ..families.check_files import file_check
+from ..model.handles import Model
 from ..model.wires import ClipWire, ModelWire
 from .loaders import folders
 
@@ -54,8 +55,8 @@ def lora_loader_model_only(
     settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
 ) -> ModelWire:
     """The same for the model alone: what the file holds for text encoders is not used."""
-    (found,) = _applied(settings, context, lora_name, (model, strength_model), use=_merged)
-    return found
+    changed: Model = _applied(settings, context, lora_name, (model, strength_model), use=_merged)[0]
+    return changed
 
 
 @node(
@@ -89,8 +90,8 @@ def lora_loader_bypass_model_only(
     settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
 ) -> ModelWire:
     """The same for the model alone."""
-    (found,) = _applied(settings, context, lora_name, (model, strength_model), use=_by_rows)
-    return found
+    changed: Model = _applied(settings, context, lora_name, (model, strength_model), use=_by_rows)[0]
+    return changed
 
 
 def _applied(

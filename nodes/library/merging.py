@@ -1,10 +1,13 @@
 """Nodes that mix two models, weight by weight: each returns another handle. Nothing is loaded."""
 
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from graphflow import Range, node
 
+from ..model.handles import Clip, Model
 from ..model.wires import ClipWire, ModelWire
+
+H = TypeVar("H", Model, Clip)
 
 _Ratio = Annotated[float, Range(0.0, 1.0, 0.01)]
 _Factor = Annotated[float, Range(-10.0, 10.0, 0.01)]
@@ -61,7 +64,7 @@ def clip_merge_subtract(clip1: ClipWire, clip2: ClipWire, multiplier: _Factor = 
     return _mixed(clip1, clip2, multiplier, -multiplier, "clip2")
 
 
-def _mixed(one: Any, other: Any, own_share: float, other_share: float, input: str) -> Any:
+def _mixed(one: H, other: H, own_share: float, other_share: float, input: str) -> H:
     from ..patches.weights import Mix, check_alike
 
     check_alike(one, other, input)

@@ -1,10 +1,11 @@
 """Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is loaded."""
 
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, Problem, Range, node
 
+from ..model.handles import Model
 from ..model.wires import ModelWire
 
 _Shift = Annotated[
@@ -206,7 +207,7 @@ def free_u_v2(
     return _with_free_u(model, (b1, b2), (s1, s2), version=2)
 
 
-def _with_free_u(model: Any, b: tuple[float, float], s: tuple[float, float], version: int) -> Any:
+def _with_free_u(model: Model, b: tuple[float, float], s: tuple[float, float], version: int) -> Model:
     from ..patches.freeu import FreeU, check_unet
 
     check_unet(model, "FreeU")

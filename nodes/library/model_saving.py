@@ -18,7 +18,7 @@ ENDING = ".safetensors"
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
 def checkpoint_save(
     model: ModelWire, clip: ClipWire, vae: VaeWire, context: Context, filename_prefix: str = "checkpoints/ComfyUI"
-) -> Ui:
+) -> Ui[None]:
     """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
 
     Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
@@ -29,14 +29,14 @@ def checkpoint_save(
 
 @node("ModelSave", category="advanced/model_merging", display_name="Save Model", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def model_save(model: ModelWire, context: Context, filename_prefix: str = "diffusion_models/ComfyUI") -> Ui:
+def model_save(model: ModelWire, context: Context, filename_prefix: str = "diffusion_models/ComfyUI") -> Ui[None]:
     """Write a denoiser by itself, for UNETLoader."""
     return _written(context, filename_prefix, (model,), model)
 
 
 @node("CLIPSave", category="advanced/model_merging", display_name="Save CLIP", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/ComfyUI") -> Ui:
+def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/ComfyUI") -> Ui[None]:
     """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
     from ..files.write_model import entries_of
 
@@ -50,7 +50,7 @@ def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/Com
 
 @node("VAESave", category="advanced/model_merging", display_name="Save VAE", version="1", output=True,
       effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
-def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI_vae") -> Ui:
+def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI_vae") -> Ui[None]:
     """Write a VAE by itself, for VAELoader."""
     from ..files.write_model import entries_of
 
@@ -68,14 +68,14 @@ def lora_save(
     bias_diff: bool = True,
     model_diff: ModelWire | None = None,
     text_encoder_diff: ClipWire | None = None,
-) -> Ui:
+) -> Ui[None]:
     """Write the difference of two models (ModelMergeSubtract, CLIPMergeSubtract) as a LoRA of a rank.
 
     `full_diff` keeps the whole difference of each weight. `bias_diff`: differences of biases and norms are kept, too.
     """
     from ..patches.lora_extract import extracted
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for handle in (model_diff, text_encoder_diff):
         if handle is not None:
             tensors |= extracted(handle, rank if lora_type == "standard" else None, bias_diff, context.check_cancelled)
@@ -103,7 +103,7 @@ def _texts(clip: Any) -> list[str]:
     return [part for part, _ in clip.sources if part.startswith("text.")]
 
 
-def _written(context: Context, prefix: str, handles: tuple[Any, ...], model: Any) -> Ui:
+def _written(context: Context, prefix: str, handles: tuple[Any, ...], model: Any) -> Ui[None]:
     from ..families.saved import check_reads_as, marks_of
     from ..files.write_model import entries_of
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from graphflow import GraphFlowError, Handle, Problem
 
 from .entry import Control, Entry
 from .family import Family
-from .handles import Model
+from .handles import ControlNet, Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,9 +179,10 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
             yield Problem("wrong_rank", f"{name!r} has {value.dim()} dimensions, {family.name} takes {option.rank}",
                           input=input)  # fmt: skip
     for control in entry.controls:
-        why = control.model.family.misfit(control.model.config, model)
+        network = cast(ControlNet, control.model)
+        why = network.family.misfit(network.config, model)
         if why:
-            yield Problem("wrong_control", f"{Path(control.model.sources[0][1].path).name}: {why}", input=input,
+            yield Problem("wrong_control", f"{Path(network.sources[0][1].path).name}: {why}", input=input,
                           hint=f"use a control network that was made for {family.title}")  # fmt: skip
     for name in sorted(family.needs - _options(entry).keys()):
         yield Problem("missing_option", f"{family.name} needs {name!r}, which this conditioning does not have",

@@ -83,7 +83,8 @@ def _filtered(y: Tensor, s: float) -> Tensor:
     low = torch.tensor((0, -1))
     mask = torch.ones(y.shape[-2:], device=y.device)
     mask[low[:, None] % y.shape[-2], low % y.shape[-1]] = s
-    return torch.fft.ifftn(spectrum * mask, dim=(-2, -1)).real.to(y.dtype)
+    filtered: Tensor = torch.fft.ifftn(spectrum * mask, dim=(-2, -1)).real.to(y.dtype)
+    return filtered
 
 
 def check_unet(model: Model, what: str) -> None:

@@ -135,7 +135,8 @@ def _normed(
         others = moved.transpose(0, 1)
         norm = others.flatten(1).norm(dim=1).reshape(1, -1, *axes[1:])
         magnitude = magnitude.reshape(1, -1, *axes[1:])
-    return weight + strength * (moved * (magnitude / (norm + EPSILON)) - weight)
+    changed: Tensor = weight + strength * (moved * (magnitude / (norm + EPSILON)) - weight)
+    return changed
 
 
 def _rotated(numbers: Tensors, weight: Tensor, strength: float) -> Tensor:
@@ -148,7 +149,7 @@ def _rotated(numbers: Tensors, weight: Tensor, strength: float) -> Tensor:
         # Rows i, i + 2^level b/2, ... are turned together; the first factor turns rows that lie side by side.
         apart = 2**level * side // 2 if blocks.dim() == 4 else 0
         order = _grouped(len(moved), side, apart).to(moved.device)
-        blocked = moved[order].unflatten(0, (-1, side))
+        blocked = moved[order].reshape(-1, side, *moved.shape[1:])
         turned = torch.einsum("kab,kbc->kac" if apart else "kab,kac->kbc", turn, blocked).flatten(0, 1)
         moved = torch.empty_like(turned).index_copy_(0, order, turned)
     if "rescale" in numbers:
@@ -163,7 +164,8 @@ def _rotation(blocks: Tensor, bound: float) -> Tensor:
     if bound > 0 and norm > bound:
         skew = skew * (bound / norm)
     one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
-    return (one + skew) @ torch.linalg.inv(one - skew)
+    turned: Tensor = (one + skew) @ torch.linalg.inv(one - skew)
+    return turned
 
 
 def _grouped(count: int, side: int, apart: int) -> Tensor:
@@ -171,4 +173,4 @@ def _grouped(count: int, side: int, apart: int) -> Tensor:
     rows = torch.arange(count)
     if apart == 0:
         return rows
-    return rows.unflatten(0, (-1, 2, apart)).transpose(1, 2).reshape(-1)
+    return rows.reshape(-1, 2, apart).transpose(1, 2).reshape(-1)

@@ -5,7 +5,7 @@ A part is one batch of one side's conditioning in its region of the latents. Not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -344,7 +344,7 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) 
     if isinstance(handle, Model):
         patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
-    forward = family.net.forward
+    forward: Callable[..., dict[str, Tensor]] = family.net.forward
     if any(isinstance(patch, RowPatch) for patch in handle.patches):
         key, forward = (key, "with terms"), forward_with_terms(forward)
     if not patches:

@@ -96,11 +96,12 @@ def _terms_in(network: torch.nn.Module, vectors: Tensor, layout: Layout) -> Iter
             middle = at + torch.Size(up_shape).numel()
             end = middle + torch.Size(down_shape).numel()
             weight: Tensor = module.weight  # type: ignore[assignment]
-            up = vectors[:, at:middle].unflatten(1, up_shape).to(weight.dtype)
-            down = vectors[:, middle:end].unflatten(1, down_shape).to(weight.dtype)
-            add = _to_linear
+            rows = len(vectors)
+            up = vectors[:, at:middle].reshape(rows, *up_shape).to(weight.dtype)
+            down = vectors[:, middle:end].reshape(rows, *down_shape).to(weight.dtype)
+            add: Callable[..., Tensor] = _to_linear
             if weight.dim() > 2:
-                add, down = _to_convolution, down.unflatten(2, weight.shape[1:])
+                add, down = _to_convolution, down.reshape(*down.shape[:2], *weight.shape[1:])
             handles.append(module.register_forward_hook(partial(add, up=up, down=down)))
             at = end
         yield

@@ -26,7 +26,7 @@ two for models of another depth, and counts all others from 0."""
 def build(config: Config) -> ChromaTransformer2DModel:
     """An empty transformer, from the arguments of its class."""
     with torch.device("meta"):
-        module: Any = ChromaTransformer2DModel(**plain(config))
+        module: Any = ChromaTransformer2DModel(**plain(config))  # type: ignore[no-untyped-call]
     count, channels = 3 * config.num_single_layers + 2 * 6 * config.num_layers, config.approximator_num_channels // 4
     module.time_text_embed = ChromaCombinedTimestepTextProjEmbeddings(num_channels=channels, out_dim=count + 2)
     # A table that is computed and stands in no file.

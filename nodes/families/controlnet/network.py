@@ -6,7 +6,7 @@ Asked with what the U-Net is asked with, and the hint. The answers are what is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ControlNetModel, ControlNetUnionModel
@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ...model.handles import ControlNet
 from ..kits import unet_network
 from ..kits.unet import takes_sizes
 from ..kits.unet_network import plain
@@ -54,7 +55,8 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     kind = sdxl_network if takes_sizes(denoiser) else unet_network
     sides = tuple(side * config.latent.factor for side in shape[-2:])
     types = denoiser.get("num_control_type")
-    mode = None if types is None else torch.tensor(types if control.model.mode is None else control.model.mode)
+    stated = cast(ControlNet, control.model).mode
+    mode = None if types is None else torch.tensor(types if stated is None else stated)
     hint = sized_hint(control.hint, sides, denoiser.conditioning_channels)
     return Prepared(kind.prepare(config, entry, shape), hint, mode)
 

@@ -134,8 +134,8 @@ def blocks_table(config: Config, norm: str) -> Table:
             }
     for layer in range(config.num_single_layers):
         here, there = f"single_transformer_blocks.{layer}", f"single_blocks.{layer}"
-        names = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
-        table |= _rows(here, names, f"{there}.linear1", (hidden, hidden, hidden, 4 * hidden))
+        fused = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
+        table |= _rows(here, fused, f"{there}.linear1", (hidden, hidden, hidden, 4 * hidden))
         table |= {
             f"{here}.proj_out": f"{there}.linear2",
             f"{here}.attn.norm_q.weight": Place(f"{there}.norm.query_norm.{norm}"),

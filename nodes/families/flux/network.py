@@ -47,15 +47,18 @@ class _TimeTextGuidance(CombinedTimestepGuidanceTextProjEmbeddings):
         (pooled,) = given
         time = self.timestep_embedder(self.time_proj(timestep).to(pooled.dtype))
         text: Tensor = self.text_embedder(pooled)
-        return time + text
+        both: Tensor = time + text
+        return both
 
 
 def build(config: Config) -> FluxTransformer2DModel:
     """An empty transformer, from the arguments of its class."""
     with torch.device("meta"):
-        module: Any = FluxTransformer2DModel(**plain(config))
+        module: Any = FluxTransformer2DModel(**plain(config))  # type: ignore[no-untyped-call]
         if config.guidance_embeds:
-            module.time_text_embed = _TimeTextGuidance(module.inner_dim, config.pooled_projection_dim)
+            module.time_text_embed = _TimeTextGuidance(  # type: ignore[no-untyped-call]
+                module.inner_dim, config.pooled_projection_dim
+            )
     found: FluxTransformer2DModel = module
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -38,12 +38,12 @@ def build(config: Config) -> torch.nn.Module:
     if "vision" in config:
         with torch.device("meta"):
             module: Any = Qwen2_5_VLModel(whole)
-        module.visual.rotary_pos_emb = Qwen2_5_VLVisionRotaryEmbedding(whole.vision_config)
+        module.visual.rotary_pos_emb = Qwen2_5_VLVisionRotaryEmbedding(cast(Any, whole.vision_config))
     else:
         with torch.device("meta"):
             module = torch.nn.Module()
-            module.language_model = Qwen2_5_VLTextModel(whole.text_config)
-    module.language_model.rotary_emb = Qwen2_5_VLRotaryEmbedding(whole.text_config)
+            module.language_model = Qwen2_5_VLTextModel(cast(Any, whole.text_config))
+    module.language_model.rotary_emb = Qwen2_5_VLRotaryEmbedding(cast(Any, whole.text_config))
     for layer in module.language_model.layers:
         _fit_heads(layer.self_attn, config.text)
     built: torch.nn.Module = module

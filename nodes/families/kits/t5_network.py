@@ -65,7 +65,7 @@ def _ids_by(folder: Path) -> Callable[[str], Sequence[int]]:
             return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
         from sentencepiece import SentencePieceProcessor
 
-        return SentencePieceProcessor(model_file=str(folder / "spiece.model")).encode  # type: ignore[no-any-return]
+        return SentencePieceProcessor(model_file=str(folder / "spiece.model")).encode
     except Exception as error:  # the libraries raise errors of every kind where a file is not what they expect
         stated = str(error).strip().splitlines()
         raise unreadable(folder, stated[0] if stated else "its tokenizer is damaged") from None

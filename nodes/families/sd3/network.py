@@ -22,7 +22,7 @@ __all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
 def build(config: Config) -> SD3Transformer2DModel:
     """An empty transformer, from the arguments of its class. Its table of places is in the file."""
     with torch.device("meta"):
-        return SD3Transformer2DModel(**plain(config))
+        return SD3Transformer2DModel(**plain(config))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)
