@@ -10,7 +10,7 @@ from .conditioning import check_prompts, encode, prompts_outside
 
 _Words = Annotated[str, Multiline(words=True)]
 _Guidance = Annotated[float, Range(0.0, 100.0, 0.1)]
-_Tokens = Annotated[int, Range(0, 10000)]
+_Tokens = Annotated[int, Range(0, 10000, 1)]
 
 
 @node("CLIPTextEncodeFlux", category="advanced/conditioning/flux", display_name="CLIPTextEncodeFlux", version="1",

@@ -222,7 +222,7 @@ _Time = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 
       display_name="PatchModelAddDownscale (Kohya Deep Shrink)")  # fmt: skip
 def patch_model_add_downscale(
     model: ModelWire,
-    block_number: Annotated[int, Range(1, 32), Help("of the half of the U-Net that goes down")] = 3,
+    block_number: Annotated[int, Range(1, 32, 1), Help("of the half of the U-Net that goes down")] = 3,
     downscale_factor: Annotated[float, Range(0.1, 9.0, 0.001)] = 2.0,
     start_percent: _Time = 0.0,
     end_percent: _Time = 0.35,

@@ -9,7 +9,6 @@ from graphflow_nodes.files.folders import BUILTIN, ModelFolders
 
 import graphflow as gf
 
-SEPIA = "graphflow-tiny-sepia.safetensors"
 """The LoRA that ships with the built-in model."""
 
 
@@ -39,7 +38,7 @@ def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
 )
 def test_every_kind_has_its_folder(tmp_path, kind):
     put(tmp_path, f"{kind}/sub/a.gguf", f"{kind}/b.PTH", f"{kind}/notes.txt")
-    assert [name for name in ModelFolders([tmp_path]).list(kind) if name != SEPIA] == ["b.PTH", "sub/a.gguf"]
+    assert ModelFolders([tmp_path]).list(kind) == ["b.PTH", "sub/a.gguf"]
 
 
 def test_hidden_files_and_folders_are_not_models(tmp_path):
@@ -52,7 +51,7 @@ def test_a_folder_is_one_model_only_if_it_is_a_model(tmp_path):
     put(tmp_path, "vae/flux/config.json", "vae/flux/diffusion_pytorch_model.safetensors")
     shutil.copytree(BUILTIN / "graphflow-tiny", tmp_path / "diffusers" / "tiny")
     folders = ModelFolders([tmp_path])
-    assert folders.list("loras") == [SEPIA, "trained/b.safetensors"]
+    assert folders.list("loras") == ["trained/b.safetensors"]
     assert folders.list("vae") == ["flux"]
     assert folders.list("checkpoints") == ["graphflow-tiny", "tiny"]
 
@@ -81,7 +80,7 @@ def test_folders_elsewhere_are_found_as_comfyui_users_state_them(tmp_path, place
     folders = ModelFolders([tmp_path / "models"])
     assert folders.list("checkpoints") == ["a.safetensors", "graphflow-tiny"]
     assert folders.list("text_encoders") == ["b.safetensors", "c.safetensors"]
-    assert folders.list("loras") == ["d.safetensors", SEPIA]
+    assert folders.list("loras") == ["d.safetensors"]
     assert folders.find("vae", "e.safetensors") == tmp_path / "big/vae/e.safetensors"
 
 

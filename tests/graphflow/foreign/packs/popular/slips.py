@@ -1,7 +1,7 @@
 """Slips that the field's own program lets pass, and imports of nodes that the library lacks."""
 
 from nodes import *  # noqa: F403
-from nodes import LoraLoader, common_ksampler
+from nodes import GLIGENLoader, common_ksampler
 
 assert callable(common_ksampler) and callable(VAEDecode) and callable(SaveImage)  # noqa: F405
 
@@ -47,7 +47,7 @@ class UsesLora:
     FUNCTION = "go"
 
     def go(self, model):
-        return LoraLoader().load_lora(model, None, "x.safetensors", 1.0, 1.0)
+        return GLIGENLoader().load_gligen("x.safetensors")
 
 
 CLASSES = (TooFew, TooMany, UsesLora)
