@@ -169,7 +169,7 @@ def near_words(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str
         one = matcher if begin and its_begin and is_alike else whole
         one.set_seq1(its_begin if one is matcher else (its_begin + its_end).lower())
         if one.real_quick_ratio() >= cutoff and one.quick_ratio() >= cutoff and (ratio := one.ratio()) >= cutoff:
-            found.append((ratio, name))
+            found.append((ratio + (0.5 if end == its_end else 0.0), name))  # a file of the same format first
     return [name for _, name in nlargest(3, found)]
 
 

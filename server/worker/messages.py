@@ -163,7 +163,9 @@ class RunMessages:
 
     def _placed(self, problem: dict[str, Any]) -> dict[str, Any]:
         texts = {key: self._places.without(problem[key]) for key in ("message", "hint") if problem.get(key)}
-        return {**problem, **texts}
+        if problem.get("code") == "node_failed" and str(problem.get("hint", "")).startswith("at "):
+            texts["hint"] = ""  # where in its code a node raised is for this machine, not for clients
+        return {key: value for key, value in {**problem, **texts}.items() if (key, value) != ("hint", "")}
 
     def _names(self, node: str, display: str) -> dict[str, Any]:
         return {
