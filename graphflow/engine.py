@@ -33,9 +33,10 @@ from .plan.explain import Explanation, explain
 from .plan.fingerprint import Fingerprint, fingerprints, why_not
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
-from .request import Target, Targets, name_of, names_of, workflow_of
+from .request import Target, Targets, name_of, names_of
 from .results import NodeResult, Result, SavedImage, node_result
 from .settings import Settings
+from .sources import as_workflow
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result"]
 
@@ -344,7 +345,7 @@ class Engine:
         return replace(self.settings, values=workflow.given) if workflow.given else self.settings
 
     def _workflow(self, source: Source) -> Workflow:
-        return workflow_of(source, None if isinstance(source, Workflow) else self.infos)
+        return as_workflow(source, None if isinstance(source, Workflow) else self.infos)
 
 
 def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:

@@ -1,16 +1,13 @@
-"""The request of a caller: the workflow to run, and the nodes whose results are wanted."""
+"""The nodes whose results a caller wants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
-from .formats.object_info import NodeInfos
 from .problem import InvalidWorkflow, Problem, show
-from .sources import Source, Workflow, as_workflow
 
-__all__ = ["Ref", "Target", "Targets", "name_of", "names_of", "workflow_of"]
+__all__ = ["Ref", "Target", "Targets", "name_of", "names_of"]
 
 
 class Ref(Protocol):
@@ -23,23 +20,6 @@ class Ref(Protocol):
 Target: TypeAlias = str | Ref
 """A node: its id, title or type, or the node of a graph itself."""
 Targets: TypeAlias = Target | Iterable[Target]
-
-
-def workflow_of(source: Source, infos: NodeInfos | None = None) -> Workflow:
-    """The workflow that is meant: it, a graph, JSON, or the name of a file. Raises InvalidWorkflow."""
-    if isinstance(source, Workflow):
-        return source
-    if isinstance(source, (str, Path, Mapping)) or hasattr(source, "workflow"):
-        return as_workflow(source, infos)
-    raise InvalidWorkflow(
-        [
-            Problem(
-                "not_a_workflow",
-                f"found {show(source)}, expected a workflow",
-                hint="give a Workflow, a Graph, the data of a JSON file, or the name of a workflow file",
-            )
-        ]
-    )
 
 
 def name_of(target: object) -> str:

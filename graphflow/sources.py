@@ -6,6 +6,7 @@ This stands above the document, the formats and the drawings, and brings them to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .formats.editor import is_editor_format
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .look.draw import to_svg
-from .problem import Problem
+from .problem import InvalidWorkflow, Problem, show
 from .registry import Registry
 from .settings import Settings
 
@@ -25,9 +26,21 @@ __all__ = ["Source", "Workflow", "as_workflow"]
 
 
 def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
-    """The workflow that is meant. `infos` describe the node types, for the editor's format; by default those that are
-    installed. Raises InvalidWorkflow."""
-    return source if isinstance(source, Workflow) else AnyFormat(infos).workflow(source)
+    """The workflow that is meant: it, a graph, JSON, or the name of a file. `infos` describe the node types, for the
+    editor's format; by default those that are installed. Raises InvalidWorkflow."""
+    if isinstance(source, Workflow):
+        return source
+    if isinstance(source, (str, Path, Mapping)) or hasattr(source, "workflow"):
+        return AnyFormat(infos).workflow(source)
+    raise InvalidWorkflow(
+        [
+            Problem(
+                "not_a_workflow",
+                f"found {show(source)}, expected a workflow",
+                hint="give a Workflow, a Graph, the data of a JSON file, or the name of a workflow file",
+            )
+        ]
+    )
 
 
 class AnyFormat(Reader):

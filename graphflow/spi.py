@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RunStarted,
         Text,
     )
+    from .execution.deadline import deadline
     from .files.digests import Digests, walk_once
     from .files.filenames import mended, why_not
     from .files.shipped import shipped_names, shipped_text
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
     from .nodetype.wires import compatible
+    from .request import Targets, names_of
     from .values import is_reference, share
     from .values.wires import Check, Misfit, in_words
 
@@ -66,6 +68,7 @@ __all__ = [
     "computing",
     "current",
     "current_settings",
+    "deadline",
     "default_folder",
     "describe",
     "describe_all",
@@ -82,6 +85,7 @@ __all__ = [
     "Misfit",
     "AppliedPatch",
     "ModelEvent",
+    "names_of",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -98,6 +102,7 @@ __all__ = [
     "share",
     "shipped_names",
     "shipped_text",
+    "Targets",
     "Text",
     "to_svg",
     "type_name",
@@ -114,6 +119,7 @@ _NAMES = {
     "document.node": "as_link",
     "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress "
     "RunDone RunStarted Text",
+    "execution.deadline": "deadline",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "shipped_names shipped_text",
@@ -126,6 +132,7 @@ _NAMES = {
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
     "nodetype.wires": "compatible",
+    "request": "Targets names_of",
     "values": "is_reference share",
     "values.wires": "Check Misfit in_words",
 }

@@ -12,8 +12,8 @@ from .document.workflow import Source
 from .events import Event
 from .nodetype.context import Context
 from .nodetype.inputs import Lazy
-from .request import workflow_of
 from .settings import Settings
+from .sources import as_workflow
 
 __all__ = ["assert_images_equal", "context", "lazy"]
 
@@ -34,7 +34,7 @@ def context(
     """
     where = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="graphflow-test-"))
     found = settings or Settings(output_dir=where / "output", input_dir=where / "input")
-    document = workflow_of(workflow).to_json() if workflow is not None else {}
+    document = as_workflow(workflow).to_json() if workflow is not None else {}
     return Context(node_id, found, lambda: document, on_event or (lambda _: None), cancel or Flag())
 
 

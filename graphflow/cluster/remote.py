@@ -6,7 +6,7 @@ only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Event as Flag
@@ -17,6 +17,7 @@ from ..document.workflow import Source
 from ..engine import Result
 from ..events import Event
 from ..problem import InvalidWorkflow, Problem
+from ..request import Targets
 
 __all__ = ["Remote", "connect"]
 
@@ -38,9 +39,12 @@ class Remote(Protocol):
         self,
         workflow: Source,
         *,
-        targets: Iterable[str] | None = None,
+        targets: Targets | None = None,
+        inputs: Mapping[Any, Any] | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: Flag | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
@@ -56,7 +60,7 @@ class Remote(Protocol):
         self,
         workflow: Source,
         *,
-        targets: Iterable[str] | None = None,
+        targets: Targets | None = None,
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> str:

@@ -6,8 +6,8 @@ from ..document.workflow import Source, Workflow
 from ..formats.object_info import RegistryInfos
 from ..problem import Problem
 from ..registry import Registry
-from ..request import workflow_of
 from ..settings import Settings
+from ..sources import as_workflow
 from . import diff as differences
 from . import lint as findings
 from . import upgrade as renames
@@ -17,15 +17,15 @@ __all__ = ["diff", "lint", "upgrade"]
 
 def diff(before: Source, after: Source) -> differences.Difference:
     """What changed from one workflow to another, node by node, whatever their ids are now."""
-    return differences.diff(workflow_of(before), workflow_of(after))
+    return differences.diff(as_workflow(before), as_workflow(after))
 
 
 def lint(workflow: Source, registry: Registry | None = None) -> list[Problem]:
     """What is allowed in the workflow and probably not meant; `codes` as in `graphflow.programs.lint`."""
     infos = RegistryInfos(registry if registry is not None else Registry.installed(), Settings())
-    return findings.lint(workflow_of(workflow), infos)
+    return findings.lint(as_workflow(workflow), infos)
 
 
 def upgrade(workflow: Source) -> tuple[Workflow, list[Problem]]:
     """The workflow with the names of today in place of older ones, and what was done, a Problem for each change."""
-    return renames.upgrade(workflow_of(workflow), renames.read_table())
+    return renames.upgrade(as_workflow(workflow), renames.read_table())

@@ -30,6 +30,7 @@ from .making import current_graph, current_scope
 from .refs import Made, NodeRef, Scope, Value, link_of, made_of, ref_of
 
 if TYPE_CHECKING:
+    from ..cluster.remote import Remote
     from ..engine import Engine, Result
     from ..events import Event
     from ..request import Targets
@@ -105,7 +106,7 @@ class Graph:
 
     def run(
         self,
-        engine: Engine | None = None,
+        engine: Engine | Remote | None = None,
         *,
         cache: CacheOption = "shared",
         targets: Targets | None = None,
@@ -117,12 +118,16 @@ class Graph:
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Run it on this engine, or on one of its own, whose cache is `cache` as in `gf.run`; the other options are those
-        of `Engine.run`. The node types of the script itself are known to the run."""
+        """Run it on this engine or server (`gf.connect`), or on an engine of its own, whose cache is `cache` as in
+        `gf.run`; the other options are those of `Engine.run`. The node types of the script itself are known to an
+        engine, not to a server."""
+        from ..engine import Engine
         from ..run_once import engine_for
 
         with nullcontext(engine) if engine is not None else engine_for(cache) as runner:
-            return runner.with_nodes(self.own_types).run(
+            if isinstance(runner, Engine):
+                runner = runner.with_nodes(self.own_types)
+            return runner.run(
                 self.workflow,
                 targets=targets,
                 inputs=inputs,

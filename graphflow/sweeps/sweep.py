@@ -19,9 +19,9 @@ from ..execution.reading import watched
 from ..execution.stream import awaited
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
-from ..request import Targets, names_of, workflow_of
+from ..request import Targets, names_of
 from ..run_once import CacheOption, engine_for
-from ..sources import Source, Workflow
+from ..sources import Source, Workflow, as_workflow
 from .axes import Variants, axes
 from .merge import merge
 from .plan import Merged
@@ -45,7 +45,7 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
 
     Raises InvalidWorkflow where a place is not to be found or an axis has no values.
     """
-    workflow, given_values = workflow_of(graph), dict[str, Any]()
+    workflow, given_values = as_workflow(graph), dict[str, Any]()
     found = axes(workflow, vary, given_values)
     if given_values:
         workflow = Workflow(workflow, workflow.extra, {**workflow.given, **given_values})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from graphflow import (
     Workflow,
     as_workflow,
 )
+from graphflow.spi import Targets, deadline, names_of
 
 from .files import fetched
 from .follow import FIRST_PAUSE, MISSES, MessageStream, follow, lost, patiently
@@ -60,11 +61,14 @@ class HttpRemote:
 
     # -- run ---------------------------------------------------------------------------------------------------------
 
-    def run(self, workflow: Source, **options: Any) -> Result:
-        return _waited(self.run_async(workflow, **options))
+    def run(
+        self, workflow: Source, *, cancel: Flag | None = None, timeout: float | None = None, **options: Any
+    ) -> Result:
+        with deadline(cancel, timeout) as until:
+            return _waited(self.run_async(workflow, cancel=until, **options))
 
-    async def run_async(self, workflow: Source, **options: Any) -> Result:
-        workflow = as_workflow(workflow)
+    async def run_async(self, workflow: Source, *, inputs: Mapping[Any, Any] | None = None, **options: Any) -> Result:
+        workflow = as_workflow(workflow).set_all(inputs or {})
         translation = Translation(workflow)
         on_event: Callable[[Event], None] | None = options.pop("on_event", None)
         run_id = options.pop("run_id", None) or uuid.uuid4().hex
@@ -183,15 +187,15 @@ class HttpRemote:
         client_id: str,
         run_id: str | None,
         *,
-        targets: Iterable[str] | None = None,
+        targets: Targets | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
         refresh: bool = False,
     ) -> str:
         if refresh:
             raise GraphFlowError([Problem("not_offered", "a server does not compute anew what it has cached")])
         body: dict[str, Any] = {"prompt": _nodes(workflow), "client_id": client_id, "strict": True}
-        if targets is not None:
-            body["partial_execution_targets"] = [workflow.find(name) for name in targets]
+        if (names := names_of(targets)) is not None:
+            body["partial_execution_targets"] = [workflow.find(name) for name in names]
         if extra_pnginfo:
             body["extra_data"] = {"extra_pnginfo": dict(extra_pnginfo)}
         if run_id is not None:

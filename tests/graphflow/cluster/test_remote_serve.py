@@ -48,6 +48,14 @@ def test_a_picture_made_there_is_the_picture_made_here(remote, tmp_path):
     assert not again.timings and again.images == there.images
 
 
+def test_a_server_takes_the_options_that_an_engine_takes(remote, server):
+    g = slow(server, steps=50, seconds=0.1)
+    with pytest.raises(gf.TimedOut):
+        remote.run(g, timeout=0.5)
+    made = remote.run(g, inputs={"Slow.steps": 1, "Slow.seconds": 0.0}, targets="Show")
+    assert made["Show"].ui == {"value": [1]}
+
+
 def test_progress_comes_with_its_node_and_each_node_starts_and_ends_once(remote, server):
     events = []
     result = remote.run(slow(server, steps=4, seconds=0.1), on_event=events.append)

@@ -106,7 +106,7 @@ def test_parts_of_their_own_give_what_the_checkpoint_gives(models):
 def test_one_text_encoder_is_known_from_its_file(models):
     clip = run(models, {"1": node("CLIPLoader", clip_name="l.safetensors", type="stable_diffusion")})
     assert clip.family.name == "sd1"
-    with pytest.raises(gf.GraphFlowError, match="prompts of flux cannot be encoded yet"):
+    with pytest.raises(gf.GraphFlowError, match="not the text encoders of one family, as type flux takes them"):
         run(models, {"1": node("DualCLIPLoader", clip_name1="g.safetensors", clip_name2="l.safetensors", type="flux")})
 
 

@@ -75,7 +75,7 @@ def test_text_encoders_and_vae_are_saved_for_their_own_loaders(models, engine):
         v=("VAESave", {"vae": "@c:2", "filename_prefix": "vae/x"}),
     ))  # fmt: skip
     paths = result["t"].paths
-    assert [path.name for path in paths] == ["x_clip_l_00001_.safetensors", "x_clip_g_00001_.safetensors"]
+    assert {path.name for path in paths} == {"x_clip_l_00001_.safetensors", "x_clip_g_00001_.safetensors"}
     first = open_model(models / "checkpoints" / "sdxl.safetensors", engine.settings)
     again = open_text_encoders(paths, engine.settings)
     for part in ("text.l", "text.g"):
