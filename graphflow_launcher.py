@@ -1,7 +1,7 @@
 """The `graphflow` command: the shell's way into graphflow.cli, before anything is imported.
 
-Importing takes a few tenths of a second, and an interrupt in the middle of it would end in a traceback or be lost in the
-import machinery. Here it ends the process at once; a run then puts its own handler in place (commands/common.py).
+Importing takes a few tenths of a second, and an interrupt in the middle of it would end in a traceback or be lost in
+the import machinery. Here it ends the process at once; a run then puts its own handler in place (commands/common.py).
 """
 
 import os

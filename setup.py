@@ -1,4 +1,5 @@
-"""The packages of the three folders, found here because their names differ from the folders'; the rest is pyproject.toml."""
+"""The packages of the three folders, found here because their names differ from the folders'; the rest is
+pyproject.toml."""
 
 from setuptools import find_packages, setup
 

@@ -1,7 +1,8 @@
 """What the cache costs and saves, side by side with a run without it. `python -m benchmarks.cache [--rounds 5]`
 
-Microseconds are CPU time of the process (all threads), so that a busy machine does not change them much; seconds are wall
-time, that of a process from the start of Python to its end, with the CPU time beside it. All files lie in a temporary folder.
+Microseconds are CPU time of the process (all threads), so that a busy machine does not change them much; seconds are
+wall time, that of a process from the start of Python to its end, with the CPU time beside it. All files lie in a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -90,11 +91,21 @@ def medians(rounds: int, measure: Callable[[], tuple[float, ...]]) -> list[float
 def fingerprint_of_a_node(rounds: int, _: Path) -> list[Line]:
     lines = []
     document = gf.Workflow.load(PICTURE).to_json()
-    many = {f"{copy}.{key}": {**node, "inputs": {
-        name: [f"{copy}.{value[0]}", value[1]] if isinstance(value, list) else value for name, value in node["inputs"].items()
-    }} for copy in range(1000) for key, node in document.items()}  # fmt: skip
-    cases = [("a chain of 10,000 nodes with two inputs", gf.Registry([add, sink]), chain(10_000)),
-             ("1,000 copies of text_to_image (7,000 nodes)", gf.Registry.installed(), gf.Workflow.from_json(many))]  # fmt: skip
+    many = {
+        f"{copy}.{key}": {
+            **node,
+            "inputs": {
+                name: [f"{copy}.{value[0]}", value[1]] if isinstance(value, list) else value
+                for name, value in node["inputs"].items()
+            },
+        }
+        for copy in range(1000)
+        for key, node in document.items()
+    }
+    cases = [
+        ("a chain of 10,000 nodes with two inputs", gf.Registry([add, sink]), chain(10_000)),
+        ("1,000 copies of text_to_image (7,000 nodes)", gf.Registry.installed(), gf.Workflow.from_json(many)),
+    ]
     for name, registry, workflow in cases:
         settings = gf.Settings()
         order, problems = validate(workflow, registry, settings)
@@ -130,8 +141,10 @@ def hit_in_memory(rounds: int, _: Path) -> list[Line]:
             share(found.outputs[0])
 
     one = 1e3 * median(rounds, lambda: cpu(hand_out))
-    return [Line("hit in memory: a whole run, every node asked for", hit, bare, 20, "us/node"),
-            Line("hit in memory: look up a latent and hand it out", one, None, 20, "us")]  # fmt: skip
+    return [
+        Line("hit in memory: a whole run, every node asked for", hit, bare, 20, "us/node"),
+        Line("hit in memory: look up a latent and hand it out", one, None, 20, "us"),
+    ]
 
 
 def hit_on_disk(rounds: int, folder: Path) -> list[Line]:
@@ -208,8 +221,11 @@ def new_processes(rounds: int, folder: Path) -> list[Line]:
         first = run_process(*call, cache=folder / "process")
         again = medians(rounds, lambda call=call: run_process(*call, cache=folder / "process"))
         bare = medians(min(3, rounds), lambda call=call: run_process(*call, "--no-cache", cache=folder / "process"))
-        lines += [Line(what, again[0], bare[0], goal, "s"), Line("  its CPU time", again[1], bare[1], None, "s CPU"),
-                  Line("  the first run, which stores", first[0], bare[0], None, "s")]  # fmt: skip
+        lines += [
+            Line(what, again[0], bare[0], goal, "s"),
+            Line("  its CPU time", again[1], bare[1], None, "s CPU"),
+            Line("  the first run, which stores", first[0], bare[0], None, "s"),
+        ]
     return lines
 
 
@@ -236,9 +252,11 @@ def many_blobs(rounds: int, folder: Path) -> list[Line]:
     assert disk is not None
     evicting = seconds(lambda: disk.evict(disk.total_bytes() * 9 // 10))
     cache.close()
-    return [Line("100,000 blobs: graphflow cache stats, new process", wall, None, 1, "s"),
-            Line("  its CPU time", busy, None, None, "s CPU"),
-            Line("100,000 blobs: removing a tenth, leftovers looked for", evicting, None, None, "s")]  # fmt: skip
+    return [
+        Line("100,000 blobs: graphflow cache stats, new process", wall, None, 1, "s"),
+        Line("  its CPU time", busy, None, None, "s CPU"),
+        Line("100,000 blobs: removing a tenth, leftovers looked for", evicting, None, None, "s"),
+    ]
 
 
 def main() -> None:

@@ -38,10 +38,21 @@ def large_file(count: int, engine: Engine) -> dict[str, Any]:
     for number in range(5, count - 1, 3):
         for key, text in ((number, "an apple"), (number + 1, "")):
             nodes[str(key)] = {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["1", 1]}}
-        nodes[str(number + 2)] = {"class_type": "KSampler", "inputs": {
-            "seed": number, "steps": 4, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
-            "model": ["1", 0], "positive": [str(number), 0], "negative": [str(number + 1), 0], "latent_image": [last, 0],
-        }}  # fmt: skip
+        nodes[str(number + 2)] = {
+            "class_type": "KSampler",
+            "inputs": {
+                "seed": number,
+                "steps": 4,
+                "cfg": 7.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+                "model": ["1", 0],
+                "positive": [str(number), 0],
+                "negative": [str(number + 1), 0],
+                "latent_image": [last, 0],
+            },
+        }
         last = str(number + 2)
     nodes["3"]["inputs"]["samples"] = [last, 0]
     return from_workflow(Workflow.from_json(nodes), engine.infos).data

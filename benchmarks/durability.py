@@ -1,8 +1,8 @@
 """Kill -9 under load, and see that nothing is lost and nothing comes twice. `python -m benchmarks.durability`
 
 The HTTP server takes prompts from 16 clients while it, its worker process or both are killed at random moments; some
-workers are stopped instead (SIGSTOP), for shorter or longer than their lease. A client that got no answer asks again with
-the same prompt id. In the end every accepted prompt must have ended once, with exactly its files. The prompts are
+workers are stopped instead (SIGSTOP), for shorter or longer than their lease. A client that got no answer asks again
+with the same prompt id. In the end every accepted prompt must have ended once, with exactly its files. The prompts are
 innocent, so the limit of crashes after which a prompt is given up is lifted; a test of its own has that limit.
 """
 
@@ -38,12 +38,17 @@ LEASE = 2.0
 
 def options(root: Path, port: int) -> tuple[Options, QueueSettings]:
     worker = WorkerConfig(
-        output_dir=root / "output", input_dir=root / "input", temp_dir=root / "temp", nodes=(NODES,),
-        cache_dir=root / "cache", checkpoint_every=0.0,
-    )  # fmt: skip
+        output_dir=root / "output",
+        input_dir=root / "input",
+        temp_dir=root / "temp",
+        nodes=(NODES,),
+        cache_dir=root / "cache",
+        checkpoint_every=0.0,
+    )
     # Nothing may leave the history before it is judged.
-    settings = QueueSettings(root / "state", worker, lease=LEASE, max_crashes=1_000_000, history_count=1_000_000,
-                             history_bytes=1 << 40)  # fmt: skip
+    settings = QueueSettings(
+        root / "state", worker, lease=LEASE, max_crashes=1_000_000, history_count=1_000_000, history_bytes=1 << 40
+    )
     return Options(port=port, user_dir=root / "user"), settings
 
 
@@ -63,9 +68,15 @@ class Server:
         with open(self.root / "server.log", "ab") as log:
             while not self.ending:
                 self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "benchmarks.durability", "--serve", str(self.root), str(self.port),
-                    stdout=asyncio.subprocess.PIPE, stderr=log,
-                )  # fmt: skip
+                    sys.executable,
+                    "-m",
+                    "benchmarks.durability",
+                    "--serve",
+                    str(self.root),
+                    str(self.port),
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                )
                 self.starts += 1
                 assert self.process.stdout is not None
                 if await self.process.stdout.readline():  # "Open http://..."
@@ -205,7 +216,8 @@ async def _unless_it_fails(keeper: asyncio.Task[None], what: Any) -> None:
         ended.result()
 
 
-# -- the judgement ------------------------------------------------------------------------------------------------------
+# -- the judgement
+# ------------------------------------------------------------------------------------------------------
 
 
 def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
@@ -262,8 +274,11 @@ def main() -> int:
     server, trial, drained = asyncio.run(drive(root, chosen.kills, seed))
     wrong, states = judge(root, trial)
     print(f"seed {seed}, {time.perf_counter() - began:.0f} s, the last {drained:.1f} s without kills")
-    print(f"kill -9: {sum(trial.kills.values())} ({', '.join(f'{count} {what}' for what, count in trial.kills.items())}); "
-          f"SIGSTOP: {trial.stops} workers; the server was started {server.starts} times")  # fmt: skip
+    print(
+        f"kill -9: {sum(trial.kills.values())} "
+        f"({', '.join(f'{count} {what}' for what, count in trial.kills.items())}); "
+        f"SIGSTOP: {trial.stops} workers; the server was started {server.starts} times"
+    )
     print(f"accepted prompts: {len(trial.accepted)}; requests that had to be made again: {server.asked_again}")
     print("prompts: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     print(f"files: {sum(map(len, trial.accepted.values()))} expected")

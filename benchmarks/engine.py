@@ -60,18 +60,23 @@ def main() -> None:
     lengths = (1_000, 10_000, 100_000)
     samples = {length: [measure(length, clock) for _ in range(rounds)] for length in lengths}
     print(
-        f"{'nodes':>8} {'first run':>10} {'unchanged':>10} {'us/node first':>14} {'us/node unchanged':>18} {'us/node recipe':>15}"
+        f"{'nodes':>8} {'first run':>10} {'unchanged':>10} {'us/node first':>14} {'us/node unchanged':>18} "
+        f"{'us/node recipe':>15}"
     )
     medians = {}
     for length in lengths:
         first, again, prints = medians[length] = [
             statistics.median(values) for values in zip(*samples[length], strict=True)
         ]
-        print(f"{length:8} {first:8.3f} s {again:8.3f} s {1e6 * first / length:14.1f} {1e6 * again / length:18.2f} "
-              f"{1e6 * prints / length:15.2f}")  # fmt: skip
+        print(
+            f"{length:8} {first:8.3f} s {again:8.3f} s {1e6 * first / length:14.1f} {1e6 * again / length:18.2f} "
+            f"{1e6 * prints / length:15.2f}"
+        )
     ratio = medians[100_000][0] / medians[10_000][0]
-    print(f"\n100,000 nodes take {ratio:.1f} times as long as 10,000 (first run), "
-          f"{medians[100_000][1] / medians[10_000][1]:.1f} times (unchanged)")  # fmt: skip
+    print(
+        f"\n100,000 nodes take {ratio:.1f} times as long as 10,000 (first run), "
+        f"{medians[100_000][1] / medians[10_000][1]:.1f} times (unchanged)"
+    )
 
 
 if __name__ == "__main__":

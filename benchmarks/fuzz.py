@@ -2,9 +2,10 @@
 
     python -m benchmarks.fuzz --requests 20000
 
-Three kinds, a third of the requests each: what schemathesis makes of /openapi.json (valid and invalid), workflows and forms
-with one to three things broken in them, and raw bytes at odd paths with odd heads. Besides, websockets that say nonsense.
-After it the server must still run a prompt, have no more open files, and nothing may lie outside of its folders.
+Three kinds, a third of the requests each: what schemathesis makes of /openapi.json (valid and invalid), workflows and
+forms with one to three things broken in them, and raw bytes at odd paths with odd heads. Besides, websockets that say
+nonsense. After it the server must still run a prompt, have no more open files, and nothing may lie outside of its
+folders.
 """
 
 from __future__ import annotations
@@ -41,18 +42,88 @@ GRAPH = {
     "3": {"class_type": "Show", "inputs": {"value": ["2", 0]}},
 }
 ODD: list[Any] = [
-    None, True, -1, 0, 2**64, 10**39, -0.0, 1e308, 1.5, "", "x" * 3000, "\0", "\ud800", "../../etc/passwd", "NUL", [], {}, [[]],
-    ["1", 0], ["1", 10**20], ["1", -1], ["1", 0.5], ["1", "0"], [1, 0], ["nope", 0], {"__value__": ["1", 0]}, {"__value__": 3},
-    {"class_type": "Show"}, [["1", 0], ["1", 0]], "Number", "Nope", "PrimitiveNode", {"1": GRAPH}, "%year%/%width%", "<script>",
-]  # fmt: skip
-PATHS = ["prompt", "validate", "queue", "history", "interrupt", "free", "jobs/cancel", "settings", "settings/x", "login",
-         "userdata/a.json", "upload/image", "upload/mask", "api/prompt", "internal/logs/subscribe", "users"]  # fmt: skip
-GETS = ["view?filename=", "view?type=input&filename=", "view?preview=", "userdata/", "userdata?dir=", "v2/userdata?path=", "models/",
-        "object_info/", "view_metadata/checkpoints?filename=", "history/", "prompts/", "jobs?status=", "experiment/models/preview/",
-        "docs/", "internal/files/", "", "api/", "assets/", "settings/", "prompts/x/events?since=", "history?max_items="]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2**64,
+    10**39,
+    -0.0,
+    1e308,
+    1.5,
+    "",
+    "x" * 3000,
+    "\0",
+    "\ud800",
+    "../../etc/passwd",
+    "NUL",
+    [],
+    {},
+    [[]],
+    ["1", 0],
+    ["1", 10**20],
+    ["1", -1],
+    ["1", 0.5],
+    ["1", "0"],
+    [1, 0],
+    ["nope", 0],
+    {"__value__": ["1", 0]},
+    {"__value__": 3},
+    {"class_type": "Show"},
+    [["1", 0], ["1", 0]],
+    "Number",
+    "Nope",
+    "PrimitiveNode",
+    {"1": GRAPH},
+    "%year%/%width%",
+    "<script>",
+]
+PATHS = [
+    "prompt",
+    "validate",
+    "queue",
+    "history",
+    "interrupt",
+    "free",
+    "jobs/cancel",
+    "settings",
+    "settings/x",
+    "login",
+    "userdata/a.json",
+    "upload/image",
+    "upload/mask",
+    "api/prompt",
+    "internal/logs/subscribe",
+    "users",
+]
+GETS = [
+    "view?filename=",
+    "view?type=input&filename=",
+    "view?preview=",
+    "userdata/",
+    "userdata?dir=",
+    "v2/userdata?path=",
+    "models/",
+    "object_info/",
+    "view_metadata/checkpoints?filename=",
+    "history/",
+    "prompts/",
+    "jobs?status=",
+    "experiment/models/preview/",
+    "docs/",
+    "internal/files/",
+    "",
+    "api/",
+    "assets/",
+    "settings/",
+    "prompts/x/events?since=",
+    "history?max_items=",
+]
 
-HEADS = ["Origin", "Sec-Fetch-Site", "Content-Type", "Cookie", "Range", "If-None-Match", "Accept", "Authorization", "Expect",
-         "Upgrade", "Content-Encoding", "Transfer-Encoding", "Last-Event-ID"]  # fmt: skip
+HEADS = [
+    "Origin", "Sec-Fetch-Site", "Content-Type", "Cookie", "Range", "If-None-Match", "Accept", "Authorization",
+    "Expect", "Upgrade", "Content-Encoding", "Transfer-Encoding", "Last-Event-ID",
+]  # fmt: skip
 
 
 def main() -> None:
@@ -75,7 +146,8 @@ def main() -> None:
             server.terminate()
             print(f"exit code of the server after SIGTERM: {server.wait(30)}")
             print(
-                f"beside the server's folder: {[item.name for item in Path(folder).iterdir() if item != place] or 'nothing'}"
+                f"beside the server's folder: "
+                f"{[item.name for item in Path(folder).iterdir() if item != place] or 'nothing'}"
             )
             incidents = (place / "log").read_text().count('"incident"')
             print(f"incidents in the log: {incidents}")
@@ -109,9 +181,11 @@ class Fuzz:
         after, slowest = self.state(), self.slowest
         alive = self.ask("POST", "/prompt?wait=30", json.dumps({"prompt": {**GRAPH, "9": GRAPH["3"]}}).encode())
         print(f"\nstatuses: {dict(sorted(self.statuses.items()))}")
-        print(f"5xx: {sum(count for status, count in self.statuses.items() if status.startswith('5'))}; "
-              f"wrong answers: {len(self.bad)}; slowest answer: {1000 * slowest:.0f} ms; "
-              f"all in {time.perf_counter() - began:.0f} s")  # fmt: skip
+        print(
+            f"5xx: {sum(count for status, count in self.statuses.items() if status.startswith('5'))}; "
+            f"wrong answers: {len(self.bad)}; slowest answer: {1000 * slowest:.0f} ms; "
+            f"all in {time.perf_counter() - began:.0f} s"
+        )
         print(f"open files: {before[0]} before, {after[0]} after; memory: {before[1]} MB before, {after[1]} MB after")
         print(f"a prompt after all that: {json.loads(alive)['state']}")
         for text in self.bad[:20]:
@@ -140,7 +214,8 @@ class Fuzz:
         if status >= 500:
             self.bad.append(f"{status}: {what}")
 
-    # -- what the description allows, and what it does not --------------------------------------------------------------
+    # -- what the description allows, and what it does not
+    # --------------------------------------------------------------
 
     def described(self, count: int) -> None:
         document = json.loads(self.ask("GET", "/openapi.json"))
@@ -155,8 +230,13 @@ class Fuzz:
                 mode = schemathesis.GenerationMode.NEGATIVE if turn % 2 else schemathesis.GenerationMode.POSITIVE
 
                 @seed(self.number * 1000 + turn)
-                @settings(max_examples=20, deadline=None, database=None, phases=[Phase.generate],
-                          suppress_health_check=list(HealthCheck))  # fmt: skip
+                @settings(
+                    max_examples=20,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )
                 @given(case=operation.as_strategy(generation_mode=mode))
                 def check(case: Any) -> None:
                     if isinstance(case.query, dict):
@@ -174,7 +254,8 @@ class Fuzz:
                 if self.statuses.total() >= goal:
                     return
 
-    # -- workflows and forms with something broken ----------------------------------------------------------------------
+    # -- workflows and forms with something broken
+    # ----------------------------------------------------------------------
 
     def broken(self, count: int) -> None:
         for _ in range(count):
@@ -205,8 +286,23 @@ class Fuzz:
             if kind < 0.6:
                 holder[key] = copy.deepcopy(self.random.choice(ODD))
             elif kind < 0.8 and isinstance(holder, dict):
-                holder[self.random.choice(["x", "", "__value__", "1", "wait", "number", "front", "strict", "prompt_id", "webhook",
-                                           "partial_execution_targets"])] = copy.deepcopy(self.random.choice(ODD))  # fmt: skip
+                holder[
+                    self.random.choice(
+                        [
+                            "x",
+                            "",
+                            "__value__",
+                            "1",
+                            "wait",
+                            "number",
+                            "front",
+                            "strict",
+                            "prompt_id",
+                            "webhook",
+                            "partial_execution_targets",
+                        ]
+                    )
+                ] = copy.deepcopy(self.random.choice(ODD))
             elif isinstance(holder, dict):
                 del holder[key]
         return value
@@ -216,11 +312,18 @@ class Fuzz:
 
     def cut(self, data: bytes) -> bytes:
         at = self.random.randrange(len(data) + 1)
-        return self.random.choice([
-            data[:at], data[:at] + b"\0" + data[at:], data[:at] + self.random.randbytes(1) + data[at + 1 :], data * 2,
-            b"[" * 5000 + data, data.replace(b"1", b"1e999"), data.replace(b"1", b"9" * 5000),
-            data.replace(b"{", b'{"a":1,"a":2,', 1),
-        ])  # fmt: skip
+        return self.random.choice(
+            [
+                data[:at],
+                data[:at] + b"\0" + data[at:],
+                data[:at] + self.random.randbytes(1) + data[at + 1 :],
+                data * 2,
+                b"[" * 5000 + data,
+                data.replace(b"1", b"1e999"),
+                data.replace(b"1", b"9" * 5000),
+                data.replace(b"{", b'{"a":1,"a":2,', 1),
+            ]
+        )
 
     def form(self) -> None:
         boundary = self.random.choice(["x", "--", "a" * 70, "a b"])
@@ -241,7 +344,8 @@ class Fuzz:
         path = self.random.choice(["/upload/image", "/upload/mask"])
         self.ask("POST", path, body, {"Content-Type": f'multipart/form-data; boundary="{boundary}"'})
 
-    # -- raw bytes ------------------------------------------------------------------------------------------------------
+    # -- raw bytes
+    # ------------------------------------------------------------------------------------------------------
 
     def raw(self, count: int) -> None:
         for _ in range(count):
@@ -256,9 +360,22 @@ class Fuzz:
                 path += "".join(chr(self.random.randrange(33, 127)) for _ in range(self.random.randint(1, 30)))
             head = {
                 "Host": self.random.choice(["localhost"] * 6 + ["evil.example", "", "localhost:99999", "[::1"]),
-                self.random.choice(HEADS): self.random.choice(["null", "x" * 500, "bytes=0-", "deflate", "text/event-stream",
-                                                               "100-continue", "\xff", "a=b;c", "gzip", "br", "chunked"]),
-            }  # fmt: skip
+                self.random.choice(HEADS): self.random.choice(
+                    [
+                        "null",
+                        "x" * 500,
+                        "bytes=0-",
+                        "deflate",
+                        "text/event-stream",
+                        "100-continue",
+                        "\xff",
+                        "a=b;c",
+                        "gzip",
+                        "br",
+                        "chunked",
+                    ]
+                ),
+            }
             method = self.random.choice(
                 ["GET"] * 8 + ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"]
             )
@@ -281,7 +398,8 @@ class Fuzz:
             found = re.match(rb"HTTP/1\.[01] (\d+)", answer)
             self.note(int(found[1]) if found else 0, repr(data)[:300], time.perf_counter() - began)
 
-    # -- websockets -----------------------------------------------------------------------------------------------------
+    # -- websockets
+    # -----------------------------------------------------------------------------------------------------
 
     async def websockets(self, count: int) -> None:
         async with aiohttp.ClientSession() as session:
@@ -321,16 +439,19 @@ PNG = _png()
 
 
 def without_tuples(schema: Any) -> Any:
-    """schemathesis rewrites the `prefixItems` of answers in a form that it then refuses; test_messages.py checks those."""
+    """schemathesis rewrites the `prefixItems` of answers in a form that it then refuses; test_messages.py checks
+    those."""
     if isinstance(schema, dict):
         return {key: without_tuples(value) for key, value in schema.items() if key != "prefixItems"}
     return [without_tuples(item) for item in schema] if isinstance(schema, list) else schema
 
 
 CHECKS = [
-    schemathesis.checks.not_a_server_error, schemathesis.checks.status_code_conformance,
-    schemathesis.checks.content_type_conformance, schemathesis.checks.response_schema_conformance,
-]  # fmt: skip
+    schemathesis.checks.not_a_server_error,
+    schemathesis.checks.status_code_conformance,
+    schemathesis.checks.content_type_conformance,
+    schemathesis.checks.response_schema_conformance,
+]
 
 if __name__ == "__main__":
     main()

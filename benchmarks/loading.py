@@ -1,7 +1,8 @@
-"""Time and memory of loading a model of the size of Stable Diffusion 1.5 (1.07e9 weights): `python -m benchmarks.loading`.
+"""Time and memory of loading a model of the size of Stable Diffusion 1.5 (1.07e9 weights):
+`python -m benchmarks.loading`.
 
-Writes a file of random float16 weights in the layout of real checkpoints (2.1 GB) into the user's cache folder once. Each
-number format is loaded in a process of its own; `peak` is the largest resident memory beyond that of the imported
+Writes a file of random float16 weights in the layout of real checkpoints (2.1 GB) into the user's cache folder once.
+Each number format is loaded in a process of its own; `peak` is the largest resident memory beyond that of the imported
 libraries, `ratio` that to the bytes of the weights in memory. The file is in the page cache, so no disk is measured.
 """
 

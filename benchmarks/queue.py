@@ -1,8 +1,8 @@
 """What the durable queue costs. `python -m benchmarks.queue [--url http://127.0.0.1:8188]`
 
-Acceptance from 16 clients (each waits for its answer before it sends the next one), into an empty and into a long queue;
-listing a page of the queue while a prompt runs; the event loop's longest stop meanwhile; memory; the time that a server
-with that queue takes until it is up. Without --url the queue is measured in this process, without HTTP.
+Acceptance from 16 clients (each waits for its answer before it sends the next one), into an empty and into a long
+queue; listing a page of the queue while a prompt runs; the event loop's longest stop meanwhile; memory; the time that a
+server with that queue takes until it is up. Without --url the queue is measured in this process, without HTTP.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ async def here(root: Path, queued: int) -> None:
         await accept_and_show("into an empty queue", submit, 3000)
         await accept(submit, queued - queue.counts.pending)
         await accept_and_show(f"behind {queued:,} queued", submit, 3000)
-        slow = {"1": {"class_type": "Steps", "inputs": {"text": "x", "steps": 10_000, "seconds": 0.01}},
-                "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}}}  # fmt: skip
+        slow = {
+            "1": {"class_type": "Steps", "inputs": {"text": "x", "steps": 10_000, "seconds": 0.01}},
+            "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+        }
         await queue.submit(Submission(slow, front=True))
         await queue.resume()
         while not queue.counts.running:

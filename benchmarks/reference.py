@@ -1,9 +1,9 @@
 """The same workflows, weights and seeds as a reference engine's: `python -m benchmarks.reference --reference DIR`.
 
-DIR holds groups of cases (`sdxl/workflow/*.json`, `latent/`, `png/`, `manifest.json`), `text/` (prompts with tokens, weights
-and parts of embeddings), `inside/` (what went into and came out of bare networks) and `weights/make_weights.py`, which
-writes the made-up models into --models. Prints how far each latent is from the reference in standard deviations of it:
-the gate is 1e-4, or five times the noise that was measured of the case itself.
+DIR holds groups of cases (`sdxl/workflow/*.json`, `latent/`, `png/`, `manifest.json`), `text/` (prompts with tokens,
+weights and parts of embeddings), `inside/` (what went into and came out of bare networks) and
+`weights/make_weights.py`, which writes the made-up models into --models. Prints how far each latent is from the
+reference in standard deviations of it: the gate is 1e-4, or five times the noise that was measured of the case itself.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Checkpoint:
 
 
 def text_rows(reference: Path, models: Path) -> list[tuple[str, float]]:
-    """The worst of the prompts of each family. Prompts with an embedding that is missing are Problems here, by intent."""
+    """The worst of the prompts of each family. Prompts with an embedding that is missing are Problems here, by
+    intent."""
     worst: dict[str, float] = {}
     skipped: Counter[str] = Counter()
 
@@ -197,7 +198,8 @@ def main() -> int:
                 good &= holds
                 print(f"{group}/{path.stem:40} {difference:9.1e} {pixels:3} {'' if holds else 'NOT HELD'}", flush=True)
     print(
-        f"\ngate: {GATE:.0e} of the standard deviation, 1 of 255: {'held' if good else 'NOT HELD'}; {later} cases not yet"
+        f"\ngate: {GATE:.0e} of the standard deviation, 1 of 255: {'held' if good else 'NOT HELD'}; {later} cases not "
+        "yet"
     )
     return 0 if good else 1
 

@@ -1,7 +1,8 @@
 """What a step costs besides its passes, and what a number format costs and gives: `python -m benchmarks.sampling`
 
 1. The own cost of KSampler: a run of it on the built-in model, less the time in the passes themselves.
-2. bfloat16 and float16 against float32: seconds of a pass of a random U-Net of SD 1.5's size, and how far the latents are
+2. bfloat16 and float16 against float32: seconds of a pass of a random U-Net of SD 1.5's size, and how far the latents
+are
    apart after a run (PSNR over the range of the float32 ones).
 
 A busy machine is unfair to whole runs; the passes are timed in turns, and the least of each counts.

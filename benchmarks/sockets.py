@@ -1,7 +1,8 @@
 """What websockets cost: many that listen, one that has stopped reading. `python -m benchmarks.sockets`
 
-The server is in a process of its own. A node sends messages to everybody at a steady rate; each client notes how late each
-message is. Nobody may hear later because of the stalled one; that it is cut off is tested in tests/server/live/test_socket.py.
+The server is in a process of its own. A node sends messages to everybody at a steady rate; each client notes how late
+each message is. Nobody may hear later because of the stalled one; that it is cut off is tested in
+tests/server/live/test_socket.py.
 """
 
 from __future__ import annotations
@@ -52,8 +53,19 @@ def main() -> None:
 async def measure(folder: Path, options: argparse.Namespace, stalled: int) -> None:
     (folder / "pack").mkdir()
     (folder / "pack" / "beat.py").write_text(PACK)
-    command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", "0", "--nodes", "pack", "--no-cache",
-               "--log-level", "WARNING"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "graphflow.cli",
+        "serve",
+        "--port",
+        "0",
+        "--nodes",
+        "pack",
+        "--no-cache",
+        "--log-level",
+        "WARNING",
+    ]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -64,10 +76,15 @@ async def measure(folder: Path, options: argparse.Namespace, stalled: int) -> No
         server.wait(20)
     lag.sort()
     what = f"lag, {stalled} stalled" if stalled else "lag, all read"
-    print(f"{what:34} {1000 * statistics.median(lag):5.1f} ms {1000 * lag[int(0.99 * len(lag))]:5.1f} ms {1000 * lag[-1]:5.0f} ms"
-          f"   ({len(lag)} messages)")  # fmt: skip
-    print(f"    longest gap of the event loop {1000 * float(lines['graphflow_event_loop_gap_seconds']):.0f} ms, "
-          f"memory {float(lines['graphflow_memory_bytes']) / (1 << 20):.0f} MB")  # fmt: skip
+    print(
+        f"{what:34} {1000 * statistics.median(lag):5.1f} ms {1000 * lag[int(0.99 * len(lag))]:5.1f} ms "
+        f"{1000 * lag[-1]:5.0f} ms"
+        f"   ({len(lag)} messages)"
+    )
+    print(
+        f"    longest gap of the event loop {1000 * float(lines['graphflow_event_loop_gap_seconds']):.0f} ms, "
+        f"memory {float(lines['graphflow_memory_bytes']) / (1 << 20):.0f} MB"
+    )
 
 
 async def listen(port: int, options: argparse.Namespace, stalled: int) -> tuple[list[float], dict[str, str]]:
@@ -109,8 +126,10 @@ def stall(port: int) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", port))
-    connection.sendall(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")  # fmt: skip
+    connection.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
     return connection
 
 

@@ -1,9 +1,10 @@
 """What a sweep saves: `python -m benchmarks.sweep [--repeat 5] [--processes 4]`
 
-32 variants (4 prompts x 8 seeds, 20 steps) of the shipped text-to-image workflow on the built-in model: as one sweep, as
-one with `exact` (no shared forward passes), one after another on one engine, and each in a process of its own. The first
-three are timed in turns in one process, so that a busy machine is unfair to none. Every repetition starts with an empty
-cache; the weights are in memory, but for the processes. Then the planning of 10,000 variants of a 12-node workflow.
+32 variants (4 prompts x 8 seeds, 20 steps) of the shipped text-to-image workflow on the built-in model: as one sweep,
+as one with `exact` (no shared forward passes), one after another on one engine, and each in a process of its own. The
+first three are timed in turns in one process, so that a busy machine is unfair to none. Every repetition starts with an
+empty cache; the weights are in memory, but for the processes. Then the planning of 10,000 variants of a 12-node
+workflow.
 """
 
 from __future__ import annotations
@@ -87,12 +88,16 @@ def pictures(repeat: int, processes: int) -> None:
     for name, each in times.items():
         ratio = statistics.median(other / own for other, own in zip(base, each, strict=True))
         seconds = statistics.median(each)
-        print(f"{name:<24}{seconds:>9.2f}{1000 * seconds / len(sweep):>9.0f} ms{statistics.median(work[name]):>14.2f} s"
-              f"{ratio:>38.2f}")  # fmt: skip
+        print(
+            f"{name:<24}{seconds:>9.2f}{1000 * seconds / len(sweep):>9.0f} ms{statistics.median(work[name]):>14.2f} s"
+            f"{ratio:>38.2f}"
+        )
     if apart:
         each_apart = statistics.median(apart)
-        print(f"{'each in its own process':<24}{each_apart * len(sweep):>9.1f}{1000 * each_apart:>9.0f} ms{'':>16}"
-              f"{statistics.median(base) / (each_apart * len(sweep)):>38.2f}   ({processes} of them measured)")  # fmt: skip
+        print(
+            f"{'each in its own process':<24}{each_apart * len(sweep):>9.1f}{1000 * each_apart:>9.0f} ms{'':>16}"
+            f"{statistics.median(base) / (each_apart * len(sweep)):>38.2f}   ({processes} of them measured)"
+        )
     titles = {key: node.class_type for key, node in sweep.variants.workflow.items()}
     counts = ", ".join(f"{titles[key]} {key} x {ran[key]}" for key in sorted(ran, key=int))
     print(f"nodes computed by the sweep: {counts}")
@@ -100,8 +105,17 @@ def pictures(repeat: int, processes: int) -> None:
 
 def _own_process(workflow: gf.Workflow, folder: Path) -> float:
     workflow.save(folder / "one.json")
-    command = [sys.executable, "-m", "graphflow.cli", "run", str(folder / "one.json"), "--quiet", "--no-cache",
-               "--output-dir", str(folder / "apart")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "graphflow.cli",
+        "run",
+        str(folder / "one.json"),
+        "--quiet",
+        "--no-cache",
+        "--output-dir",
+        str(folder / "apart"),
+    ]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
@@ -129,8 +143,10 @@ def planning(repeat: int) -> None:
         plan = gf.sweep(workflow, vary).plan(engine)
         held, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        print(f"{title:<34}{len(plan.nodes):>18,}{statistics.median(seconds):>9.2f}{held / len(plan.wanted):>17,.0f}"
-              f"{peak / len(plan.wanted):>13,.0f}")  # fmt: skip
+        print(
+            f"{title:<34}{len(plan.nodes):>18,}{statistics.median(seconds):>9.2f}{held / len(plan.wanted):>17,.0f}"
+            f"{peak / len(plan.wanted):>13,.0f}"
+        )
 
 
 def main() -> None:
@@ -141,8 +157,10 @@ def main() -> None:
     import torch
 
     load = os.getloadavg()[0]
-    print(f"{time.strftime('%Y-%m-%d')}  {os.cpu_count()} cores, load {load:.1f}; torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads; Python {platform.python_version()}")  # fmt: skip
+    print(
+        f"{time.strftime('%Y-%m-%d')}  {os.cpu_count()} cores, load {load:.1f}; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; Python {platform.python_version()}"
+    )
     pictures(options.repeat, options.processes)
     planning(min(3, options.repeat))
 

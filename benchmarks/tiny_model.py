@@ -1,9 +1,9 @@
 """How often the built-in model draws what it is asked: `python -m benchmarks.tiny_model [--model FOLDER]`
 
-Asked for are (thing, background) pairs that were held out of training, each in every wording and with two seeds. A picture
-is right when the nearest sprite is the thing and the nearest background colour is the background. The background is
-the median of the picture's rim; the sprite is the one that, laid on that background in some size and place, differs
-least from the picture (mean squared error over all pixels).
+Asked for are (thing, background) pairs that were held out of training, each in every wording and with two seeds. A
+picture is right when the nearest sprite is the thing and the nearest background colour is the background. The
+background is the median of the picture's rim; the sprite is the one that, laid on that background in some size and
+place, differs least from the picture (mean squared error over all pixels).
 """
 
 from __future__ import annotations

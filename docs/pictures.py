@@ -1,4 +1,5 @@
-"""The pictures of README.md, drawn anew: `python docs/pictures.py` (after a change of the built-in model or of the drawing)."""
+"""The pictures of README.md, drawn anew: `python docs/pictures.py` (after a change of the built-in model or of the
+drawing)."""
 
 from __future__ import annotations
 

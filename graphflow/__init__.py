@@ -142,8 +142,8 @@ _MODULES = {
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
     "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
     "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
-    "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName UnusedInput "
-    "did_you_mean",
+    "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName "
+    "UnusedInput did_you_mean",
     "programs.on_sources": "diff lint upgrade",
     "redrawing": "Redrawn redraw",
     "registry": "Registry",

@@ -191,16 +191,16 @@ class Engine:
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Run the workflow's output nodes, or the `targets`: one or several, each an id, a title, a type, or the node of a
-        graph itself. With targets, problems that they do not stand on stop nothing.
+        """Run the workflow's output nodes, or the `targets`: one or several, each an id, a title, a type, or the node
+        of a graph itself. With targets, problems that they do not stand on stop nothing.
 
         A run with a `run_id` that is made again under it, after a crash, writes no file twice; call `forget(run_id)`
         when its result is safe. Saved images carry `extra_pnginfo` besides the workflow.
-        `on_event` is called in the calling thread and in the nodes' threads. If it raises, the run stops, and raises the
-        same at its end.
+        `on_event` is called in the calling thread and in the nodes' threads. If it raises, the run stops, and raises
+        the same at its end.
 
-        `inputs` are values for places of the workflow: `{"KSampler.seed": 7, load.image: picture}`. `timeout`: seconds after
-        which the run is cancelled and raises TimedOut. `refresh` computes everything and replaces what is cached.
+        `inputs` are values for places of the workflow: `{"KSampler.seed": 7, load.image: picture}`. `timeout`: seconds
+        after which the run is cancelled and raises TimedOut. `refresh` computes everything and replaces what is cached.
 
         Inputs that no node uses are reported with `warnings.warn` (UnusedInput): ComfyUI's files have some.
         Raises InvalidWorkflow before anything runs, NodeFailed after all that could run has run, Cancelled.
@@ -297,8 +297,8 @@ class Engine:
         run_id: str | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
     ) -> Stream[Result]:
-        """The events of a run as they happen: `async for event in engine.stream(workflow)`; after the loop, the `result` of
-        the stream.
+        """The events of a run as they happen: `async for event in engine.stream(workflow)`; after the loop, the
+        `result` of the stream.
 
         The run goes on in a thread. Leaving the loop cancels it; at its end is raised what `run` raises.
         """

@@ -74,8 +74,8 @@ class InvalidWorkflow(GraphFlowError):
 
 
 class UnknownName(InvalidWorkflow, KeyError, AttributeError):
-    """There is nothing of this name: a node, a node type, an input, a result. One error wherever a name is looked up, so it
-    is a KeyError and an AttributeError as well."""
+    """There is nothing of this name: a node, a node type, an input, a result. One error wherever a name is looked up,
+    so it is a KeyError and an AttributeError as well."""
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
@@ -86,7 +86,8 @@ class InvalidNode(GraphFlowError, TypeError):
 
 
 class NodeFailed(GraphFlowError):
-    """A node raised while it ran; what was done before it is kept in the cache. `__cause__` is what the first one raised."""
+    """A node raised while it ran; what was done before it is kept in the cache. `__cause__` is what the first one
+    raised."""
 
 
 class Cancelled(GraphFlowError):
@@ -115,8 +116,8 @@ class UnusedInput(UserWarning):
 
 
 class Suggestions:
-    """The hints of one workflow. A comparison of two words takes 30 microseconds, so their number has a limit: a workflow
-    of ten thousand unknown names is checked as fast as one of a hundred."""
+    """The hints of one workflow. A comparison of two words takes 30 microseconds, so their number has a limit: a
+    workflow of ten thousand unknown names is checked as fast as one of a hundred."""
 
     def __init__(self, most: int = 30_000) -> None:
         """`most`: the number of comparisons."""
@@ -174,7 +175,8 @@ def near_words(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str
 
 
 def _parted(word: str) -> tuple[str, str]:
-    """The word in small letters but for its ending, and the ending: of a file `.ckpt`, of `LoraLoader` the last word."""
+    """The word in small letters but for its ending, and the ending: of a file `.ckpt`, of `LoraLoader` the last
+    word."""
     found = _ENDING.search(word)
     place = found.start() if found is not None and found.start() else len(word)
     return word[:place].lower(), word[place:]

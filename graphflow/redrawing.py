@@ -1,4 +1,5 @@
-"""`gf.redraw("apple.png")`: make a saved image again, and say whether the bits are the same, or what is different now."""
+"""`gf.redraw("apple.png")`: make a saved image again, and say whether the bits are the same, or what is different
+now."""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ class Redrawn:
 def redraw(image: str | Path, *, check: bool = True, engine: Engine | None = None) -> Redrawn:
     """Run the workflow that a saved image carries once more; nothing is taken from a cache.
 
-    With `check`, the new pixels are compared with the old ones, and the record of the old image (models and input files by
-    their digests, code, libraries, device and number format) with that of the new one. Raises InvalidWorkflow where it carries
-    no workflow, and what `Engine.run` raises.
+    With `check`, the new pixels are compared with the old ones, and the record of the old image (models and input files
+    by their digests, code, libraries, device and number format) with that of the new one. Raises InvalidWorkflow where
+    it carries no workflow, and what `Engine.run` raises.
     """
     workflow = Workflow.load(image)
     extra = {"workflow": workflow.embedded["workflow"]} if "workflow" in workflow.embedded else None

@@ -56,7 +56,8 @@ class Registry(dict[str, NodeType]):
         self.packs[pack] = self.packs.get(pack, 0) + len({found.name for found in types})
 
     def add_folder(self, folder: Path) -> None:
-        """Load every pack of a folder, ours and foreign ones; one that fails is reported and leaves the rest working."""
+        """Load every pack of a folder, ours and foreign ones; one that fails is reported and leaves the rest
+        working."""
         from .foreign import load_pack, pack_paths
 
         if not folder.is_dir():

@@ -89,7 +89,8 @@ class NodeResult:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """The results of a run, by node: `result["SaveImage"]` with an id, a title, a type, or the node of a graph itself."""
+    """The results of a run, by node: `result["SaveImage"]` with an id, a title, a type, or the node of a graph
+    itself."""
 
     workflow: Workflow
     nodes: dict[str, NodeResult]

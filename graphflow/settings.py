@@ -61,22 +61,23 @@ class Settings:
     """Below `output_dir`, where none is stated."""
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
-    """What models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe that depends
-    on it; which one of several it is, is not."""
+    """What models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe that
+    depends on it; which one of several it is, is not."""
     dtype: str = field(default_factory=_dtype)
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
     memory: int | None = field(default_factory=_memory, compare=False)
-    """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit takes
-    turns, and a model larger than it is paged in blocks."""
+    """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit
+    takes turns, and a model larger than it is paged in blocks."""
     notify: Callable[[Event], None] | None = field(default=None, compare=False, repr=False)
     """Called with events about models: what is loaded, used again and dropped. Set for the time of a run."""
     digests: Digests = field(default_factory=Digests, compare=False, repr=False)
     checkpoint_every: float = 10.0
     """Seconds between two stored states of a long node that can go on from one."""
     together: int = 1
-    """How many samplers may share forward passes. With more than 1 passes may be larger than a sampler alone needs, which
-    rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else runs."""
+    """How many samplers may share forward passes. With more than 1 passes may be larger than a sampler alone needs,
+    which rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else
+    runs."""
 
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The Python values that stand in the workflow, by their references. Set for the time of a run."""

@@ -1,4 +1,5 @@
-"""For tests of nodes and of workflows: `gf.testing.context()`, `gf.testing.lazy(1)`, `gf.testing.assert_images_equal(a, b)`."""
+"""For tests of nodes and of workflows: `gf.testing.context()`, `gf.testing.lazy(1)`,
+`gf.testing.assert_images_equal(a, b)`."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ def context(
 ) -> Context:
     """A Context to call a node function with: `save(images, context=gf.testing.context(tmp_path))`.
 
-    Files go below `folder`, or into a new temporary folder. `on_event` gets what the node reports; a node that is to see a
-    cancelled run gets a `cancel` that is set.
+    Files go below `folder`, or into a new temporary folder. `on_event` gets what the node reports; a node that is to
+    see a cancelled run gets a `cancel` that is set.
     """
     where = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="graphflow-test-"))
     found = settings or Settings(output_dir=where / "output", input_dir=where / "input")
@@ -46,8 +47,9 @@ def lazy(*value: Any, name: str = "input") -> Lazy[Any]:
 def assert_images_equal(found: Any, expected: Any, *, tolerance: float = 0.0, most: float = 0.0) -> None:
     """Raise AssertionError unless two images are equal.
 
-    An image is a path, a saved image, an image of Pillow, or an array or tensor: uint8, or floats in 0..1. `tolerance`: how
-    far, in steps of 255, a channel may be off; `most`: the share of channels, 0..1, that may be further off than that.
+    An image is a path, a saved image, an image of Pillow, or an array or tensor: uint8, or floats in 0..1. `tolerance`:
+    how far, in steps of 255, a channel may be off; `most`: the share of channels, 0..1, that may be further off than
+    that.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
 """The most that one value may hold, checked where a node is about to allocate it.
 
-What stands in the workflow as a literal has its range. Sizes that arithmetic computed, batches that are repeated again and
-again, texts that are doubled have none: they would end in the allocator, or in the kernel's choice of what to end.
+What stands in the workflow as a literal has its range. Sizes that arithmetic computed, batches that are repeated again
+and again, texts that are doubled have none: they would end in the allocator, or in the kernel's choice of what to end.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ r"""A large image or latent through a network that takes small ones: tile by til
 .. math:: y = \frac{\sum_i w_i \, f(x_i)}{\sum_i w_i}, \qquad
           w_i(p) = \prod_{axes} \min(1, (p + 1) / r) \cdot \min(1, (n - p) / r)
 
-`p` is the place in a tile of `n` cells, `r` the overlap in cells of the output: linear ramps on all edges. Where one tile
-alone covers a cell they cancel.
+`p` is the place in a tile of `n` cells, `r` the overlap in cells of the output: linear ramps on all edges. Where one
+tile alone covers a cell they cancel.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def in_tiles(
     scale: Fraction,
     on_tile: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """`call` on x [..., h, w] in tiles of (rows, columns), which overlap by so many; the result is `scale` times as large.
+    """`call` on x [..., h, w] in tiles of (rows, columns), which overlap by so many; the result is `scale` times as
+    large.
 
-    `call` gives float32 [..., scale * rows, scale * columns] on the CPU. `on_tile` hears of each tile when it is done, and
-    may raise to stop.
+    `call` gives float32 [..., scale * rows, scale * columns] on the CPU. `on_tile` hears of each tile when it is done,
+    and may raise to stop.
     """
     import torch
 
@@ -43,8 +44,10 @@ def in_tiles(
             total = torch.zeros(*part.shape[:-2], int(height * scale), int(width * scale))
             weights = torch.zeros(int(height * scale), int(width * scale))
         weight = _ramp(part.shape[-2], overlap * scale)[:, None] * _ramp(part.shape[-1], overlap * scale)
-        at = (slice(int(top * scale), int(top * scale) + part.shape[-2]),
-              slice(int(left * scale), int(left * scale) + part.shape[-1]))  # fmt: skip
+        at = (
+            slice(int(top * scale), int(top * scale) + part.shape[-2]),
+            slice(int(left * scale), int(left * scale) + part.shape[-1]),
+        )
         total[(..., *at)] += weight * part
         weights[at] += weight
         on_tile()

@@ -13,8 +13,8 @@ __all__ = ["load", "owns", "save", "share", "storage"]
 STORED = {
     getattr(torch, name, None)
     for name in (
-        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
-        "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16",
+        "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
     )
 }  # fmt: skip
 """What a safetensors file gives back as it was. Others it refuses, or takes and cannot read."""
@@ -50,7 +50,8 @@ def save(value: Tensor) -> tuple[Any, memoryview] | None:
     dense = value.detach().permute(order).resolve_neg().cpu()
     # A clone, because `numpy()` may write: it would end the sharing with all other owners of this memory.
     flat = dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
-    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())
 
 
 def load(form: Any, data: memoryview) -> Tensor:

@@ -1,7 +1,7 @@
 """What a value on each wire must be (entry point `graphflow.wires`): kind, axes, channels, number type, finite.
 
-Numbers are looked at where they lie on the CPU; on an accelerator that would wait for it, and samplers and decoders bring
-their results to the CPU anyway. Nothing here imports torch: where it is not loaded, no value is a tensor.
+Numbers are looked at where they lie on the CPU; on an accelerator that would wait for it, and samplers and decoders
+bring their results to the CPU anyway. Nothing here imports torch: where it is not loaded, no value is a tensor.
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ def mask(value: Any) -> Misfit | None:
 def latent(value: Any) -> Misfit | None:
     """A mapping whose `samples` is float with 4 or 5 axes, all finite; a `noise_mask` is a float tensor."""
     if not isinstance(value, Mapping):
-        return Misfit(shape_of(value) if _is_tensor(value) else in_words(value), _LATENT,
-                      'a tensor alone goes as {"samples": tensor}' if _is_tensor(value) else None)  # fmt: skip
+        return Misfit(
+            shape_of(value) if _is_tensor(value) else in_words(value),
+            _LATENT,
+            'a tensor alone goes as {"samples": tensor}' if _is_tensor(value) else None,
+        )
     samples = value.get("samples")
     if not _is_tensor(samples):
         known = ", ".join(map(repr, list(value)[:8])) or "nothing"
@@ -112,7 +115,8 @@ def sigmas(value: Any) -> Misfit | None:
 
 
 def image_of_python(value: Any) -> Any:
-    """float32 [B,H,W,C] of an image file's bytes, or of an array or tensor [H,W], [H,W,C] or [B,H,W,C]: uint8, or floats in
+    """float32 [B,H,W,C] of an image file's bytes, or of an array or tensor [H,W], [H,W,C] or [B,H,W,C]: uint8, or
+    floats in
     0..1. Raises TypeError."""
     import torch
 
@@ -181,13 +185,19 @@ def _tensor(value: Any) -> Tensor | None:
 
 
 CHECKS: Mapping[str, Check] = {
-    "IMAGE": image, "MASK": mask, "LATENT": latent, "CONDITIONING": conditioning, "SIGMAS": sigmas,
-}  # fmt: skip
+    "IMAGE": image,
+    "MASK": mask,
+    "LATENT": latent,
+    "CONDITIONING": conditioning,
+    "SIGMAS": sigmas,
+}
 
 
 FROM_PYTHON: Mapping[str, Callable[[Any], Any]] = {
-    "IMAGE": image_of_python, "MASK": mask_of_python, "LATENT": latent_of_python,
-}  # fmt: skip
+    "IMAGE": image_of_python,
+    "MASK": mask_of_python,
+    "LATENT": latent_of_python,
+}
 """Values of a script as values of a wire."""
 
 

@@ -12,7 +12,9 @@ def graph(**nodes):
             return [name, int(slot or 0)]
         return value
 
-    return gf.Workflow.from_json({
-        key: {"class_type": kind, "inputs": {name: literal(value) for name, value in inputs.items()}}
-        for key, (kind, inputs) in nodes.items()
-    })  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            key: {"class_type": kind, "inputs": {name: literal(value) for name, value in inputs.items()}}
+            for key, (kind, inputs) in nodes.items()
+        }
+    )

@@ -18,11 +18,27 @@ SIZE = 64
 SPRITES = Path(__file__).with_name("sprites.png")
 
 THINGS = {
-    "red apple": "1f34e", "green apple": "1f34f", "banana": "1f34c", "orange": "1f34a", "grapes": "1f347",
-    "pizza": "1f355", "cat": "1f431", "frog": "1f438", "panda": "1f43c", "owl": "1f989",
-    "sun": "1f31e", "moon": "1f319", "cactus": "1f335", "red heart": "2764-fe0f", "blue heart": "1f499",
-    "rocket": "1f680", "guitar": "1f3b8", "ghost": "1f47b", "crown": "1f451", "octopus": "1f419",
-}  # fmt: skip
+    "red apple": "1f34e",
+    "green apple": "1f34f",
+    "banana": "1f34c",
+    "orange": "1f34a",
+    "grapes": "1f347",
+    "pizza": "1f355",
+    "cat": "1f431",
+    "frog": "1f438",
+    "panda": "1f43c",
+    "owl": "1f989",
+    "sun": "1f31e",
+    "moon": "1f319",
+    "cactus": "1f335",
+    "red heart": "2764-fe0f",
+    "blue heart": "1f499",
+    "rocket": "1f680",
+    "guitar": "1f3b8",
+    "ghost": "1f47b",
+    "crown": "1f451",
+    "octopus": "1f419",
+}
 """Name -> code points of the emoji."""
 
 BACKGROUNDS = {
@@ -62,7 +78,8 @@ def draw(
     rng: random.Random | None = None,
     colour: tuple[int, ...] | None = None,
 ) -> np.ndarray:
-    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little. `colour` replaces the background's own."""
+    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little. `colour` replaces the background's
+    own."""
     side = rng.randint(44, 50) if rng else 48
     shift_x, shift_y = (rng.randint(-3, 3), rng.randint(-3, 3)) if rng else (0, 0)
     canvas = Image.new("RGBA", (SIZE, SIZE), (*(colour or BACKGROUNDS[sample.background]), 255))

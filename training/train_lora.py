@@ -3,8 +3,8 @@
     python -m training.train_lora --minutes 9
 
 The base stays as it ships. Each Linear W of the transformers in the U-Net gets low-rank terms, W + (alpha / r) up down
-(LoRA, arXiv 2106.09685), which learn the noise prediction on the pictures of `data.py` in shades of brown. What is saved
-has the names that kohya's trainer writes, which every program reads.
+(LoRA, arXiv 2106.09685), which learn the noise prediction on the pictures of `data.py` in shades of brown. What is
+saved has the names that kohya's trainer writes, which every program reads.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python -m training.train_tiny unet --minutes 60   # one part; each part goes on from its last checkpoint
     python -m training.train_tiny --shipped           # parts without a checkpoint go on from the weights that ship
 
-1. `vae`: AutoencoderKL, reconstruction and a little shrinkage of the latents. 2. `unet`: U-Net and text encoder together
-on cached latents, epsilon prediction (DDPM, arXiv 2006.11239, eq. 14), with an empty prompt now and then for
+1. `vae`: AutoencoderKL, reconstruction and a little shrinkage of the latents. 2. `unet`: U-Net and text encoder
+together on cached latents, epsilon prediction (DDPM, arXiv 2006.11239, eq. 14), with an empty prompt now and then for
 classifier-free guidance (arXiv 2207.12598). 3. `decoder`: only the decoder of the VAE, so that the U-Net stays valid.
 4. `export`: the diffusers folder.
 """
@@ -71,8 +71,8 @@ def tokens_of(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def batches(size: int, seed: int, any_colour: float = 0.5) -> Callable[[], Tensor]:
     """A function that draws [size,3,64,64] in -1..1: most on the named backgrounds, a share on any colour, so that the
-    autoencoder learns colours, not eight of them. It never sees a caption, and it sees the pairs that are held out: what
-    those show is whether the U-Net puts a thing and a background together."""
+    autoencoder learns colours, not eight of them. It never sees a caption, and it sees the pairs that are held out:
+    what those show is whether the U-Net puts a thing and a background together."""
     sprites, rng, samples = load_sprites(), random.Random(seed), pairs()
 
     def one() -> np.ndarray:
@@ -178,7 +178,8 @@ def cached_latents(vae: AutoencoderKL, each: int) -> tuple[Tensor, list[Sample]]
 
 @torch.no_grad()
 def fit_preview(vae: AutoencoderKL) -> dict[str, list[Any]]:
-    """The linear map from a latent to the colour of its 8 x 8 pixels that is best in the mean: a preview without the VAE."""
+    """The linear map from a latent to the colour of its 8 x 8 pixels that is best in the mean: a preview without the
+    VAE."""
     pictures = batches(256, seed=7)()
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
     colours = F.avg_pool2d(pictures, 8).movedim(1, -1).reshape(-1, 3)
@@ -190,8 +191,9 @@ def fit_preview(vae: AutoencoderKL) -> dict[str, list[Any]]:
 def weight_of(alphas_cumprod: Tensor) -> Tensor:
     """Weight of the loss at each timestep, mean 1.
 
-    What a picture shows is decided where noise is high, and there the plain loss hardly sees an error of the picture: so
-    1 + 1/SNR (the loss of v prediction, arXiv 2202.00512) up to a bound; and 5/SNR where noise is low (arXiv 2303.09556).
+    What a picture shows is decided where noise is high, and there the plain loss hardly sees an error of the picture:
+    so 1 + 1/SNR (the loss of v prediction, arXiv 2202.00512) up to a bound; and 5/SNR where noise is low (arXiv
+    2303.09556).
     """
     snr = alphas_cumprod / (1 - alphas_cumprod)
     weight = (1 + 1 / snr).clamp(max=HIGHEST_WEIGHT) * (5 / snr).clamp(LOWEST_WEIGHT, 1.0)

@@ -1,7 +1,7 @@
 """The cache of unchanged outputs: memory, a folder that many processes share, and a level that machines share.
 
-`store` is the interface of one place where entries are kept; `memory`, `disk` and `remote` are three of them, and `tiers`
-makes one of them. `cache` is what an engine asks.
+`store` is the interface of one place where entries are kept; `memory`, `disk` and `remote` are three of them, and
+`tiers` makes one of them. `cache` is what an engine asks.
 """
 
 from .cache import Cache, default_folder

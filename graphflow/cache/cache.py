@@ -40,10 +40,11 @@ class Cache:
     """The results that an engine remembers. Thread-safe; several engines may use one.
 
     `Cache()` lasts as long as the process, `Cache(folder)` longer; `Cache(remote=url)` is shared by machines, with or
-    without a folder in between; `Cache(memory=0)` keeps nothing at all. `memory` and `size` are the bytes that memory and
-    the folder may hold.
+    without a folder in between; `Cache(memory=0)` keeps nothing at all. `memory` and `size` are the bytes that memory
+    and the folder may hold.
 
-    No trouble with the cache fails a run. It goes to `problems`, and to `warn`, or else to `warnings.warn` as a CacheWarning.
+    No trouble with the cache fails a run. It goes to `problems`, and to `warn`, or else to `warnings.warn` as a
+    CacheWarning.
     """
 
     def __init__(
@@ -141,8 +142,8 @@ class Cache:
         lease: Lease | None = None,
         states: tuple[bytes, ...] = (),
     ) -> None:
-        """Keep an entry; when other processes can find it, the lease is given back, and the checkpoints of these names are
-        dropped."""
+        """Keep an entry; when other processes can find it, the lease is given back, and the checkpoints of these names
+        are dropped."""
         if self._tiers.put(Put(recipe, key, entry, origin, encoded, lease=lease, states=states)):
             return
         if encoded is None:
@@ -167,8 +168,8 @@ class Cache:
         self._tiers.change(Alias(recipe, key, entry, origin))
 
     def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> None:
-        """A refreshed run has computed a recipe anew (None: its result is not kept). Entries that differ from it, of this
-        recipe or of another one of the same key, are forgotten, and so are all that stand on them."""
+        """A refreshed run has computed a recipe anew (None: its result is not kept). Entries that differ from it, of
+        this recipe or of another one of the same key, are forgotten, and so are all that stand on them."""
         self._tiers.change(Replace(recipe, key, entry))
 
     def flush(self) -> None:
@@ -263,8 +264,8 @@ class Cache:
                 self.disk.open()
 
     def close(self) -> None:
-        """The last to close it writes everything down and gives its files and the connection back. Who uses it again opens
-        it again; what it has in memory stays."""
+        """The last to close it writes everything down and gives its files and the connection back. Who uses it again
+        opens it again; what it has in memory stays."""
         with self._holding:
             self._holders = max(0, self._holders - 1)
             if not self._holders:

@@ -29,8 +29,8 @@ _MAY_PASS = {
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (
-    recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT, brought TEXT,
-    effect TEXT, seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
+    recipe BLOB PRIMARY KEY, key BLOB, type TEXT, ui TEXT, rebuilt INT, seconds REAL, created REAL, origin TEXT,
+    brought TEXT, effect TEXT, seal BLOB, bytes INT, used REAL, hits INT DEFAULT 0);
 CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key);
 CREATE INDEX IF NOT EXISTS entries_by_type ON entries (type, created);
 CREATE INDEX IF NOT EXISTS entries_by_use ON entries (used);

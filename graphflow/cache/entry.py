@@ -27,7 +27,8 @@ LONGEST_LITERAL = 2000
 
 @dataclass(frozen=True, slots=True)
 class LongLiteral:
-    """A literal that is too long to be written down, or changes when it is: only whether two of them differ is known."""
+    """A literal that is too long to be written down, or changes when it is: only whether two of them differ is
+    known."""
 
     digest: str
 
@@ -49,7 +50,8 @@ class Origin:
     outside: str | None = None
     environment: str | None = None
     node: str = ""
-    """Id of the node in its workflow: of several earlier runs that are as similar, that of the same node explains best."""
+    """Id of the node in its workflow: of several earlier runs that are as similar, that of the same node explains
+    best."""
 
 
 class Brought(NamedTuple):
@@ -76,8 +78,8 @@ class Entry:
     brought: tuple[Brought, ...] = ()
     """The node types that an expansion used: if one of them has changed since, the entry is not a hit."""
     effect: str | None = None
-    """In what state the node has left the files that it wrote, see `NodeType.effect`: where it has changed since, the entry
-    is not a hit."""
+    """In what state the node has left the files that it wrote, see `NodeType.effect`: where it has changed since, the
+    entry is not a hit."""
     loose: bool = False
     """A part of the outputs cannot be copied, so a node could change it: they are for the run that made them, alone."""
 

@@ -170,8 +170,8 @@ class Folder:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def clear(self) -> bool:
-        """Remove everything that this layout has stored in the folder; whether it could be done. Who else uses the folder
-        goes on with an empty one."""
+        """Remove everything that this layout has stored in the folder; whether it could be done. Who else uses the
+        folder goes on with an empty one."""
         if not self.writable or self.index is None:
             return False
         try:

@@ -254,8 +254,8 @@ class Index:
         """Contents that no entry has used since a time, and their bytes, least recently used first."""
         with self._alone():
             return self._db.execute(
-                "SELECT o.content, max(o.bytes) FROM outputs o JOIN entries e USING (recipe) WHERE o.data IS NULL AND o.bytes > 0 "
-                "GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)",
+                "SELECT o.content, max(o.bytes) FROM outputs o JOIN entries e USING (recipe) WHERE o.data IS NULL AND "
+                "o.bytes > 0 GROUP BY o.content HAVING max(e.used) < ? ORDER BY max(e.used)",
                 (used_before,),
             ).fetchall()
 

@@ -138,8 +138,8 @@ class MemoryTier:
                 self._forget(recipe)
 
     def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> frozenset[bytes]:
-        """Forget entries of this recipe or this key that differ from the entry (None: all of them), and all that stand on
-        one whose outputs were others. Returns those whose outputs were, or may be, others."""
+        """Forget entries of this recipe or this key that differ from the entry (None: all of them), and all that stand
+        on one whose outputs were others. Returns those whose outputs were, or may be, others."""
         with self._lock:
             wrong: set[bytes] = set()
             changed: set[bytes] = set()

@@ -76,8 +76,8 @@ def validate(
 
 
 def with_malformed(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
-    """The problems of nodes that could not be read, and those of the rest of the workflow, but for those that only follow
-    from the lack of such nodes."""
+    """The problems of nodes that could not be read, and those of the rest of the workflow, but for those that only
+    follow from the lack of such nodes."""
     lost = {problem.node for problem in malformed}
 
     def follows(problem: Problem) -> bool:
@@ -239,8 +239,8 @@ class Binder:
         title: str,
     ) -> None:
         """ComfyUI leaves inputs of older versions, and what its widgets show, in its files; such files must run, so an
-        undeclared input is passed over with a warning. It is an error where the author must have meant something else: a
-        name that is nearly that of an input which is not given, or a link to a node that is not there.
+        undeclared input is passed over with a warning. It is an error where the author must have meant something else:
+        a name that is nearly that of an input which is not given, or a link to a node that is not there.
         """
         absent = [each for each in declared if each not in given]
         link = as_link(value)

@@ -80,7 +80,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=parse_threads,
         metavar="N",
-        help="threads of one operation on the CPU; default: $GRAPHFLOW_THREADS, or what OMP_NUM_THREADS or torch decides",
+        help="threads of one operation on the CPU; default: $GRAPHFLOW_THREADS, or what OMP_NUM_THREADS or torch "
+        "decides",
     )
 
 

@@ -1,7 +1,7 @@
 """`graphflow.toml`: the options that a user, or a project, always gives.
 
-Read are `graphflow/graphflow.toml` in the user's folder for configurations, then `graphflow.toml` in the folder where the
-command runs; the project's file takes precedence, and the command line before both. Keys are the names of options;
+Read are `graphflow/graphflow.toml` in the user's folder for configurations, then `graphflow.toml` in the folder where
+the command runs; the project's file takes precedence, and the command line before both. Keys are the names of options;
 a table of a command's name holds what is for that command alone:
 
     models = ["/data/models"]
@@ -31,7 +31,8 @@ def config_files() -> tuple[Path, ...]:
 
 
 def apply_defaults(parser: argparse.ArgumentParser, command: str, commands: tuple[str, ...]) -> None:
-    """Let the options that the files state be the defaults of the parser. Raises InvalidWorkflow where a file is wrong."""
+    """Let the options that the files state be the defaults of the parser. Raises InvalidWorkflow where a file is
+    wrong."""
     actions = {
         flag[2:]: action for action in parser._actions for flag in action.option_strings if flag.startswith("--")
     }

@@ -16,10 +16,12 @@ MOST = 1024
 def prepare_threads(count: int | None = None, environment: MutableMapping[str, str] | None = None) -> None:
     """Set OpenMP's variables for this process and those that it starts. No effect once torch is imported.
 
-    Threads sleep while they wait for each other. By default they spin: on a machine whose cores are busy the one that is
-    waited for then gets no core, and a pass of 9.6 ms takes 1294 ms. A user who has set any of `WAITING` is left alone.
+    Threads sleep while they wait for each other. By default they spin: on a machine whose cores are busy the one that
+    is waited for then gets no core, and a pass of 9.6 ms takes 1294 ms. A user who has set any of `WAITING` is left
+    alone.
 
-    count: threads of one operation; None: `$GRAPHFLOW_THREADS`, and without it whatever OMP_NUM_THREADS or torch decides.
+    count: threads of one operation; None: `$GRAPHFLOW_THREADS`, and without it whatever OMP_NUM_THREADS or torch
+    decides.
     Raises ArgumentTypeError where the variable is not a number.
     """
     variables = os.environ if environment is None else environment

@@ -95,8 +95,8 @@ def sources_first(sources: Sources[K]) -> list[K]:
 
 
 def knots(sources: Sources[K]) -> list[list[K]]:
-    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, in the order
-    in which they stand; all others are a part of their own."""
+    """The strongly connected parts of the graph, sources first: keys that wait for each other are in one part, in the
+    order in which they stand; all others are a part of their own."""
     import networkx as nx  # only drawings and graphs that are wrong need it
 
     graph = nx.DiGraph()

@@ -48,8 +48,8 @@ class Workflow(Mapping[str, Node]):
         embedded: Mapping[str, Any] | None = None,
     ) -> None:
         """`extra` holds the entries of the JSON that are not nodes, `given` the Python values that stand in it by their
-        references, `embedded` what else the image carries that it was read from: the editor's file (`workflow`), and the
-        record of what made it (`graphflow`)."""
+        references, `embedded` what else the image carries that it was read from: the editor's file (`workflow`), and
+        the record of what made it (`graphflow`)."""
         self._nodes = dict(nodes)
         self.extra = dict(extra or {})
         self.given: dict[str, Any] = dict(given or {})
@@ -144,7 +144,8 @@ class Workflow(Mapping[str, Node]):
     def set(self, where: str | Place, value: Any) -> Workflow:
         """A copy with one input changed: `wf.set("KSampler.seed", 7)`, `wf.set("LoadImage.image", Path("photo.jpg"))`.
 
-        An image of Pillow, an array, a tensor or a Path is carried in `given`, and stands in the workflow by its digest.
+        An image of Pillow, an array, a tensor or a Path is carried in `given`, and stands in the workflow by its
+        digest.
         """
         return self.set_all({self.place(where): value})
 

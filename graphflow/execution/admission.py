@@ -1,7 +1,8 @@
 """Which nodes compute at the same time: decided here for all runs of an engine, and nowhere else.
 
-A node declares a lane (`@node(lane=...)`), for a device that it has for itself, and may declare that several of its type
-share the lane (`together=True`). First come, first served, so a stream of samplers keeps nobody else waiting for ever.
+A node declares a lane (`@node(lane=...)`), for a device that it has for itself, and may declare that several of its
+type share the lane (`together=True`). First come, first served, so a stream of samplers keeps nobody else waiting for
+ever.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def place_of(kind: NodeType, settings: Settings) -> Place | None:
 
 
 def fits(place: Place, inside: Sequence[Place]) -> bool:
-    """Whether one more may enter a lane beside those that are inside: the lane is empty, or they are of its type, and fewer
-    than may share it."""
+    """Whether one more may enter a lane beside those that are inside: the lane is empty, or they are of its type, and
+    fewer than may share it."""
     return not inside or (inside[0].type == place.type and len(inside) < place.most)
 
 

@@ -1,4 +1,5 @@
-"""The nodes that are still to be done: which of them wait for which others, which can start, and which values are still needed."""
+"""The nodes that are still to be done: which of them wait for which others, which can start, and which values are still
+needed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ __all__ = ["Agenda"]
 
 
 class Agenda:
-    """Grows while a run goes on: lazy inputs, expansions and pieces of a plan add to it. Every step costs what it adds."""
+    """Grows while a run goes on: lazy inputs, expansions and pieces of a plan add to it. Every step costs what it
+    adds."""
 
     def __init__(self, order: Mapping[str, Bound], later: Mapping[str, int]) -> None:
         """`later`: how many nodes that are still to be added are linked to a node."""
@@ -113,7 +115,8 @@ class Agenda:
         return outputs[link.slot]
 
     def is_needed(self, node_id: str, slot: int) -> bool:
-        """Whether a node that takes this output cannot do without; a look at all nodes, for the rare output without a value."""
+        """Whether a node that takes this output cannot do without; a look at all nodes, for the rare output without a
+        value."""
         return any(
             link.node == node_id and link.slot == slot and name in node.inputs and node.inputs[name].required
             for node in self.order.values()

@@ -1,4 +1,5 @@
-"""The nodes behind a cached one that are known to the cache, too: nobody needs them, but they are reported as cached."""
+"""The nodes behind a cached one that are known to the cache, too: nobody needs them, but they are reported as
+cached."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def known_behind(
     is_reported: Callable[[str], bool],
     is_valid: Callable[[str, Entry], bool],
 ) -> Iterator[tuple[str, Entry]]:
-    """The known ones, sources first, without their outputs; what lies behind a reported node is not looked at. `entries`
-    are those of the run so far."""
+    """The known ones, sources first, without their outputs; what lies behind a reported node is not looked at.
+    `entries` are those of the run so far."""
     found: dict[str, Entry] = {}
 
     def content(source: str, slot: int) -> bytes | None:

@@ -1,7 +1,7 @@
 """A call: what the function of a node needs, as a value. A thread takes it, a process or another machine could.
 
-It names the node type and holds the inputs; what the function gets besides (its Context, the Settings) belongs to the place
-where the call is performed.
+It names the node type and holds the inputs; what the function gets besides (its Context, the Settings) belongs to the
+place where the call is performed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Performer:
         self._run, self._graph, self._document, self._record = run, graph, document, record
 
     def perform(self, call: Call) -> tuple[list[Answer], float]:
-        """The answers of the function, and the seconds that they took. Raises what the function raises, and Cancelled."""
+        """The answers of the function, and the seconds that they took. Raises what the function raises, and
+        Cancelled."""
         run, kind = self._run, self._run.types[call.type]
         with run.admission.enter(call.place, run.cancel):
             arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]

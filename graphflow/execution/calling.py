@@ -32,7 +32,8 @@ class Made(NamedTuple):
     stops: list[Blocked]
     """The values that blocked some of the calls."""
     is_true: bool = True
-    """Whether what the node reads outside is still as in its fingerprint; it may have changed before the call read it."""
+    """Whether what the node reads outside is still as in its fingerprint; it may have changed before the call read
+    it."""
 
 
 class Caller:

@@ -74,8 +74,8 @@ class Claims:
         origin: Callable[[], Origin],
         is_valid: Callable[[Entry], bool],
     ) -> Claim | Found | InOtherRun | InOtherProcess:
-        """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends on
-        more than is in the recipes."""
+        """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends
+        on more than is in the recipes."""
         recipe, by_recipe = mine.recipe, not (mine.is_volatile or mine.is_open or looked_outside)
         cache = self._cache
         if not cache.is_on:
@@ -107,7 +107,8 @@ class Claims:
         return held
 
     def states(self, node_id: str, calls: int) -> tuple[bytes, ...]:
-        """For each of the node's calls the name under which it keeps its state; empty if no other run could go on from it."""
+        """For each of the node's calls the name under which it keeps its state; empty if no other run could go on from
+        it."""
         claim = self._held.get(node_id)
         if claim is None or not claim.keeps:
             return ()

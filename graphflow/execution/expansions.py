@@ -69,8 +69,8 @@ class Expansions:
         return self._visible.get(node_id)
 
     def has_effects(self, node_id: str) -> bool:
-        """Whether its expansion holds output nodes, or nodes that look at the world outside: it is not cached as a whole,
-        or the effects would be skipped, the changes not be seen."""
+        """Whether its expansion holds output nodes, or nodes that look at the world outside: it is not cached as a
+        whole, or the effects would be skipped, the changes not be seen."""
         return node_id in self._effects
 
     def open(self, node_id: str, answers: list[Answer], seconds: float) -> list[str]:

@@ -48,7 +48,8 @@ class Flight:
         return len(self._own) + self._shared
 
     def has_room(self, kind: NodeType) -> bool:
-        """Whether one more node of the type could compute beside those of this run: if not, it need not wait in a thread."""
+        """Whether one more node of the type could compute beside those of this run: if not, it need not wait in a
+        thread."""
         place = place_of(kind, self._settings)
         return place is None or fits(place, self._in_lanes.get(place.lane, ()))
 

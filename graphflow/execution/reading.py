@@ -20,7 +20,8 @@ EVERY = 0.25
 
 
 def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> Settings:
-    """The settings for one run: its events have a listener, and its digests report their reading and raise Cancelled."""
+    """The settings for one run: its events have a listener, and its digests report their reading and raise
+    Cancelled."""
     reported = time.perf_counter()
 
     def watch(path: Path, done: int, total: int) -> None:

@@ -70,8 +70,8 @@ class Run:
         )
         self._wanted: set[str] = set()
         self._outside: set[str] = set()
-        """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before they
-        read it: the recipes do not hold enough."""
+        """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before
+        they read it: the recipes do not hold enough."""
         self._in_other_processes: list[str] = []
         self._flight = Flight(context.workers, context.settings)
         self._reports = Reports(workflow, self._agenda.order, self._expansions, context.emit)
@@ -230,7 +230,8 @@ class Run:
     # -- the beginning of a node ------------------------------------------------------------------------------------
 
     def _prepare(self, node_id: str) -> bool:
-        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the same."""
+        """Whether to call the node: not if its key is known, its inputs are blocked, or another run computes the
+        same."""
         if node_id in self._expansions:
             self._fold(node_id)
             return False

@@ -154,8 +154,8 @@ def _sha256(file: BinaryIO, path: Path, size: int, watch: Watch | None) -> str:
 
 
 def _write_back(file: BinaryIO) -> None:
-    """A write through a memory map changes the times of a file only when it is the first one into a page since that page
-    was written to the disk: so all pages go to the disk, and every later write shows."""
+    """A write through a memory map changes the times of a file only when it is the first one into a page since that
+    page was written to the disk: so all pages go to the disk, and every later write shows."""
     with suppress(OSError):  # a file system that only reads
         os.fsync(file.fileno())
 

@@ -1,8 +1,8 @@
 """The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
 
 Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules and
-`around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into a
-foreign node and out of it; and `environment(settings)`, what of the device changes results.
+`around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into
+a foreign node and out of it; and `environment(settings)`, what of the device changes results.
 """
 
 from __future__ import annotations

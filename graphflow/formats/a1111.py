@@ -4,8 +4,8 @@
     Negative prompt: another
     Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x768, Model: name, Clip skip: 2
 
-What is read makes the image that is meant, not the same bits: that program draws its noise on the graphics card and weighs
-prompts in another way.
+What is read makes the image that is meant, not the same bits: that program draws its noise on the graphics card and
+weighs prompts in another way.
 """
 
 from __future__ import annotations
@@ -18,23 +18,57 @@ from typing import Any
 __all__ = ["read_parameters", "write_parameters"]
 
 SAMPLERS = {
-    "Euler": "euler", "Euler a": "euler_ancestral", "Heun": "heun", "DPM2": "dpm_2", "DPM2 a": "dpm_2_ancestral", "LMS": "lms",
-    "DPM fast": "dpm_fast", "DPM adaptive": "dpm_adaptive", "DPM++ 2S a": "dpmpp_2s_ancestral", "DPM++ SDE": "dpmpp_sde",
-    "DPM++ 2M": "dpmpp_2m", "DPM++ 2M SDE": "dpmpp_2m_sde", "DPM++ 2M SDE Heun": "dpmpp_2m_sde_heun",
-    "DPM++ 3M SDE": "dpmpp_3m_sde", "DDIM": "ddim", "DDPM": "ddpm", "UniPC": "uni_pc", "LCM": "lcm",
-}  # fmt: skip
+    "Euler": "euler",
+    "Euler a": "euler_ancestral",
+    "Heun": "heun",
+    "DPM2": "dpm_2",
+    "DPM2 a": "dpm_2_ancestral",
+    "LMS": "lms",
+    "DPM fast": "dpm_fast",
+    "DPM adaptive": "dpm_adaptive",
+    "DPM++ 2S a": "dpmpp_2s_ancestral",
+    "DPM++ SDE": "dpmpp_sde",
+    "DPM++ 2M": "dpmpp_2m",
+    "DPM++ 2M SDE": "dpmpp_2m_sde",
+    "DPM++ 2M SDE Heun": "dpmpp_2m_sde_heun",
+    "DPM++ 3M SDE": "dpmpp_3m_sde",
+    "DDIM": "ddim",
+    "DDPM": "ddpm",
+    "UniPC": "uni_pc",
+    "LCM": "lcm",
+}
 """Its name of a sampler -> ours."""
 SCHEDULES = {
-    "Uniform": "normal", "Normal": "normal", "Karras": "karras", "Exponential": "exponential", "SGM Uniform": "sgm_uniform",
-    "KL Optimal": "kl_optimal", "Simple": "simple", "DDIM": "ddim_uniform", "Beta": "beta",
-}  # fmt: skip
+    "Uniform": "normal",
+    "Normal": "normal",
+    "Karras": "karras",
+    "Exponential": "exponential",
+    "SGM Uniform": "sgm_uniform",
+    "KL Optimal": "kl_optimal",
+    "Simple": "simple",
+    "DDIM": "ddim_uniform",
+    "Beta": "beta",
+}
 """Its name of a schedule -> ours; the first of two for one of ours is read only."""
-AUTOMATIC = {"dpmpp_2m": "karras", "dpmpp_sde": "karras", "dpmpp_2s_ancestral": "karras", "dpm_2": "karras",
-             "dpm_2_ancestral": "karras", "lms": "normal", "dpmpp_2m_sde": "exponential", "dpmpp_2m_sde_heun": "exponential",
-             "dpmpp_3m_sde": "exponential", "ddim": "ddim_uniform"}  # fmt: skip
+AUTOMATIC = {
+    "dpmpp_2m": "karras",
+    "dpmpp_sde": "karras",
+    "dpmpp_2s_ancestral": "karras",
+    "dpm_2": "karras",
+    "dpm_2_ancestral": "karras",
+    "lms": "normal",
+    "dpmpp_2m_sde": "exponential",
+    "dpmpp_2m_sde_heun": "exponential",
+    "dpmpp_3m_sde": "exponential",
+    "ddim": "ddim_uniform",
+}
 """The schedule of a sampler where the text says Automatic."""
-_LATENT_METHODS = {"Latent (nearest)": "nearest-exact", "Latent (nearest-exact)": "nearest-exact",
-                   "Latent (bicubic)": "bicubic", "Latent (bicubic antialiased)": "bicubic"}  # fmt: skip
+_LATENT_METHODS = {
+    "Latent (nearest)": "nearest-exact",
+    "Latent (nearest-exact)": "nearest-exact",
+    "Latent (bicubic)": "bicubic",
+    "Latent (bicubic antialiased)": "bicubic",
+}
 _IMAGE_METHODS = {"Lanczos": "lanczos", "Nearest": "nearest-exact", "None": "lanczos"}
 _TAG = re.compile(r"<(?:lora|lyco):([^:>]+)(?::([^:>]*))?(?::([^:>]*))?>")
 _PIECE = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^,"])+')
@@ -55,7 +89,8 @@ def read_parameters(text: str) -> dict[str, Any] | None:
 
 
 def write_parameters(workflow: Mapping[str, Any]) -> str | None:
-    """The text for a workflow in the API format: of its first sampler, in the order of the file. None if it has none."""
+    """The text for a workflow in the API format: of its first sampler, in the order of the file. None if it has
+    none."""
     sampler = next((node for node in workflow.values() if node["class_type"] in ("KSampler", "KSamplerAdvanced")), None)
     if sampler is None:
         return None
@@ -70,8 +105,9 @@ def write_parameters(workflow: Mapping[str, Any]) -> str | None:
     models = upstream("model")
     tags = [
         f"<lora:{_stem(str(value(node, 'lora_name')))}:{value(node, 'strength_model', 1.0)}>"
-        for node in reversed(models) if node["class_type"] in ("LoraLoader", "LoraLoaderModelOnly")
-    ]  # fmt: skip
+        for node in reversed(models)
+        if node["class_type"] in ("LoraLoader", "LoraLoaderModelOnly")
+    ]
     skips = [
         value(node, "stop_at_clip_layer") for node in upstream("positive") if node["class_type"] == "CLIPSetLastLayer"
     ]
@@ -81,20 +117,24 @@ def write_parameters(workflow: Mapping[str, Any]) -> str | None:
     sampler_name, scheduler = value(sampler, "sampler_name"), value(sampler, "scheduler")
     denoise = value(sampler, "denoise", 1.0)
     fields = {
-        "Steps": value(sampler, "steps"), "Sampler": _key_of(SAMPLERS, sampler_name),
-        "Schedule type": _key_of(SCHEDULES, scheduler), "CFG scale": value(sampler, "cfg"),
+        "Steps": value(sampler, "steps"),
+        "Sampler": _key_of(SAMPLERS, sampler_name),
+        "Schedule type": _key_of(SCHEDULES, scheduler),
+        "CFG scale": value(sampler, "cfg"),
         "Seed": value(sampler, "seed", value(sampler, "noise_seed")),
         "Size": f"{width}x{height}" if isinstance(width, int) and isinstance(height, int) else None,
         "Model": next((_stem(name) for name in names if isinstance(name, str)), None),
         "Clip skip": -skips[0] if skips and isinstance(skips[0], int) and skips[0] < -1 else None,
-        "Denoising strength": denoise if denoise != 1.0 else None, "Version": "GraphFlow",
-    }  # fmt: skip
+        "Denoising strength": denoise if denoise != 1.0 else None,
+        "Version": "GraphFlow",
+    }
     positive, negative = (_words(workflow, sampler["inputs"].get(name)) for name in ("positive", "negative"))
     shown = ", ".join(f"{key}: {_quoted(found)}" for key, found in fields.items() if found is not None)
     return "\n".join([" ".join([positive, *tags]), *([f"Negative prompt: {negative}"] if negative else []), shown])
 
 
-# -- reading ------------------------------------------------------------------------------------------------------------
+# -- reading
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -125,8 +165,11 @@ class _Builder:
 
     def build(self, positive: str, negative: str) -> dict[str, Any]:
         model, clip, vae = self._loaders(positive + negative)
-        first: dict[str, Any] = {"model": model, "positive": self._encode(positive, clip, "Positive Prompt"),
-                 "negative": self._encode(negative, clip, "Negative Prompt")}  # fmt: skip
+        first: dict[str, Any] = {
+            "model": model,
+            "positive": self._encode(positive, clip, "Positive Prompt"),
+            "negative": self._encode(negative, clip, "Negative Prompt"),
+        }
         width, height = self._size("size", (512, 512))
         denoise, hires = self._number("denoising strength", 1.0), self._hires_size(width, height)
         if hires is None and denoise < 1.0:  # made from an image, of which the text says nothing
@@ -136,10 +179,20 @@ class _Builder:
             start = self._add("EmptyLatentImage", width=width, height=height, batch_size=1)
         steps = int(self._number("steps", 20))
         name, schedule = self._sampler("sampler", "schedule type")
-        common: dict[str, Any] = {"seed": int(self._number("seed", 0)), "sampler_name": name, "scheduler": schedule,
-                  "cfg": self._number("cfg scale", 7.0)}  # fmt: skip
-        latent = self._add("KSampler", **first, **common, steps=steps, latent_image=[start, 0],
-                           denoise=1.0 if hires is not None else denoise)  # fmt: skip
+        common: dict[str, Any] = {
+            "seed": int(self._number("seed", 0)),
+            "sampler_name": name,
+            "scheduler": schedule,
+            "cfg": self._number("cfg scale", 7.0),
+        }
+        latent = self._add(
+            "KSampler",
+            **first,
+            **common,
+            steps=steps,
+            latent_image=[start, 0],
+            denoise=1.0 if hires is not None else denoise,
+        )
         if hires is not None:
             latent = self._second_pass(latent, {**first, **common}, vae, hires, steps, denoise)
         image = self._add("VAEDecode", samples=[latent, 0], vae=vae)
@@ -157,8 +210,14 @@ class _Builder:
         model, clip, vae = [loader, 0], [loader, 1], [loader, 2]
         for found in _TAG.finditer(prompts):
             for_clip = _number(found[2], 1.0)
-            lora = self._add("LoraLoader", model=model, clip=clip, lora_name=_file(found[1]),
-                             strength_model=_number(found[3], for_clip), strength_clip=for_clip)  # fmt: skip
+            lora = self._add(
+                "LoraLoader",
+                model=model,
+                clip=clip,
+                lora_name=_file(found[1]),
+                strength_model=_number(found[3], for_clip),
+                strength_clip=for_clip,
+            )
             model, clip = [lora, 0], [lora, 1]
         skip = int(self._number("clip skip", 1))
         if skip > 1:
@@ -197,15 +256,27 @@ class _Builder:
         upscaler = self._fields.get("hires upscaler", "Latent")
         width, height = size
         if upscaler.startswith("Latent"):
-            larger = self._add("LatentUpscale", samples=[latent, 0], width=width, height=height, crop="disabled",
-                               upscale_method=_LATENT_METHODS.get(upscaler, "bilinear"))  # fmt: skip
+            larger = self._add(
+                "LatentUpscale",
+                samples=[latent, 0],
+                width=width,
+                height=height,
+                crop="disabled",
+                upscale_method=_LATENT_METHODS.get(upscaler, "bilinear"),
+            )
         else:
             image = self._add("VAEDecode", samples=[latent, 0], vae=vae)
             if upscaler not in _IMAGE_METHODS:
                 network = self._add("UpscaleModelLoader", model_name=_file(upscaler, ".pth"))
                 image = self._add("ImageUpscaleWithModel", upscale_model=[network, 0], image=[image, 0])
-            image = self._add("ImageScale", image=[image, 0], width=width, height=height, crop="disabled",
-                              upscale_method=_IMAGE_METHODS.get(upscaler, "lanczos"))  # fmt: skip
+            image = self._add(
+                "ImageScale",
+                image=[image, 0],
+                width=width,
+                height=height,
+                crop="disabled",
+                upscale_method=_IMAGE_METHODS.get(upscaler, "lanczos"),
+            )
             larger = self._add("VAEEncode", pixels=[image, 0], vae=vae)
         if "hires sampler" in self._fields:
             common["sampler_name"], common["scheduler"] = self._sampler("hires sampler", "hires schedule type")
@@ -232,7 +303,8 @@ def _file(name: str, ending: str = ".safetensors") -> str:
     return name if name.lower().endswith(ENDINGS) else name + ending
 
 
-# -- writing ------------------------------------------------------------------------------------------------------------
+# -- writing
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _upstream(workflow: Mapping[str, Any], link: Any) -> Iterator[Mapping[str, Any]]:

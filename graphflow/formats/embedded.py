@@ -33,8 +33,8 @@ def is_image(data: bytes) -> bool:
 def read_embedded(data: bytes) -> dict[str, str]:
     """The texts under `prompt` and `workflow`, where they are there; damaged images have none.
 
-    A `prompt` that is not JSON, as other programs call the words of a prompt, gives way to a `workflow` beside it. Where
-    there is neither, it is the workflow that the text `parameters` describes.
+    A `prompt` that is not JSON, as other programs call the words of a prompt, gives way to a `workflow` beside it.
+    Where there is neither, it is the workflow that the text `parameters` describes.
     """
     found, parameters = _texts(data)
     if "workflow" in found and not _may_be_json(found.get("prompt", "{")):

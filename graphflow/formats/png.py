@@ -38,7 +38,8 @@ def read_text_chunks(data: bytes) -> dict[str, str]:
 
 
 def _decoded(text: bytes) -> str:
-    """The specification says Latin-1, and many programs write UTF-8; what is valid UTF-8 is hardly ever anything else."""
+    """The specification says Latin-1, and many programs write UTF-8; what is valid UTF-8 is hardly ever anything
+    else."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:

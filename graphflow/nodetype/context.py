@@ -88,8 +88,8 @@ class Context:
         self._emit(Progress(self.node_id, step, total, preview, self.display))
 
     def metadata(self) -> dict[str, str]:
-        """The texts that a saved file carries: the workflow as `prompt`, `extra_pnginfo`, and the record of what made it as
-        `graphflow`; none where the settings switch them off."""
+        """The texts that a saved file carries: the workflow as `prompt`, `extra_pnginfo`, and the record of what made
+        it as `graphflow`; none where the settings switch them off."""
         if not self.settings.metadata:
             return {}
         record = {"graphflow": self.record()} if self.record is not None else {}

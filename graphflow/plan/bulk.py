@@ -1,7 +1,7 @@
 """Making many small objects at once, without the cycle collector walking through them again and again.
 
-A plan is many small objects, all of them kept, and none of them a cycle. For a hundred thousand nodes the collector took
-a third of the time to find nothing among them.
+A plan is many small objects, all of them kept, and none of them a cycle. For a hundred thousand nodes the collector
+took a third of the time to find nothing among them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _frozen = False
 
 @contextmanager
 def in_bulk() -> Iterator[None]:
-    """Without the collector, for as long as a plan is made. In a block of `kept`, a large plan is passed over afterwards."""
+    """Without the collector, for as long as a plan is made. In a block of `kept`, a large plan is passed over
+    afterwards."""
     global _frozen
     if not gc.isenabled():
         yield
@@ -44,7 +45,8 @@ def in_bulk() -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Objects that are made in bulk inside this block live at least until its end: only then does the collector look at them."""
+    """Objects that are made in bulk inside this block live at least until its end: only then does the collector look at
+    them."""
     global _blocks, _frozen
     with _lock:
         _blocks += 1

@@ -57,8 +57,8 @@ def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, A
 
 
 def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> str:
-    """The present answer of the node's `outside`, for each of its calls if it asks about linked inputs, which have these values.
-    ALWAYS where it raises: the call will show why."""
+    """The present answer of the node's `outside`, for each of its calls if it asks about linked inputs, which have
+    these values. ALWAYS where it raises: the call will show why."""
     kind = node.type
     assert kind.outside is not None
     calls: list[dict[str, Any]] = [node.literals]
@@ -109,8 +109,8 @@ def join(
 ) -> tuple[Any, ...]:
     """The outputs of all calls together; `resolve` gives the value of a link into an expansion.
 
-    Raises a Problem where a value is not what its wire type promises. `is_needed(slot)`: somebody must have this output;
-    only then None is wrong, which packs give for outputs that do not apply.
+    Raises a Problem where a value is not what its wire type promises. `is_needed(slot)`: somebody must have this
+    output; only then None is wrong, which packs give for outputs that do not apply.
     """
     outputs = []
     for slot, output in enumerate(kind.outputs):

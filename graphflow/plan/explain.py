@@ -199,7 +199,8 @@ def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterat
 def _asked(
     node: Bound, mine: Fingerprint, settings: Settings, read: Mapping[str, Callable[[], Entry | None]]
 ) -> Fingerprint:
-    """With the answer of `outside` to the linked inputs that it asks about; as it is where one of them is not known yet."""
+    """With the answer of `outside` to the linked inputs that it asks about; as it is where one of them is not known
+    yet."""
     values = dict(node.literals)
     for name in node.links.keys() & node.type.asks_about:
         link = node.links[name]

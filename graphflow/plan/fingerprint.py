@@ -37,13 +37,14 @@ class Fingerprint:
     is_new: bool = False
     """The node gives something new every time: its own part of the recipe will never be seen again."""
     is_volatile: bool = False
-    """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key alone."""
+    """So will the recipe: the node is new every time, or stands on one that is. Its result is known by its key
+    alone."""
     asks_late: bool = False
     """Linked inputs decide what it reads outside; until they are there and `answered` took the answer in, nothing of it
     is known. It is not in the recipe, so that the node and what stands on it are known by their keys alone."""
     is_open: bool = False
-    """The node may expand, or stands on one that may: the recipe does not hold what the expansion used. Its result is known
-    by its key, and by its recipe only in this process, where no code changes."""
+    """The node may expand, or stands on one that may: the recipe does not hold what the expansion used. Its result is
+    known by its key, and by its recipe only in this process, where no code changes."""
 
 
 def fingerprints(

@@ -30,8 +30,8 @@ def made(
     title: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> NodeRef:
-    """Make a node in the graph of the surrounding `with`, or a free one. `inputs` hold JSON values, references to the Python
-    `values`, and Values."""
+    """Make a node in the graph of the surrounding `with`, or a free one. `inputs` hold JSON values, references to the
+    Python `values`, and Values."""
     new = Made(kind, kind.name, inputs, id, title, current_scope.get(), values)
     graph = current_graph.get()
     if graph is not None:

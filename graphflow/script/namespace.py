@@ -39,8 +39,8 @@ class Nodes:
         *,
         folders: tuple[str | Path, ...] = (),
     ) -> None:
-        """`types`, or functions that were declared with `@node`, or else all that is installed and what these folders of
-        node packs hold."""
+        """`types`, or functions that were declared with `@node`, or else all that is installed and what these folders
+        of node packs hold."""
         if types is None:
             types = Registry.installed([Path(folder) for folder in folders])
         self._types = types if isinstance(types, Mapping) else Registry(types)
@@ -111,8 +111,8 @@ def _signature(kind: NodeType, names: Mapping[str, str], own: tuple[str, str]) -
 
 
 def _plain(value: Any, values: dict[str, Any]) -> Any:
-    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does. A Python value goes into
-    `values`, and stands in the JSON by its reference."""
+    """The JSON value of a literal; a list that would read as a link is wrapped, as ComfyUI does. A Python value goes
+    into `values`, and stands in the JSON by its reference."""
     known = None if isinstance(value, NodeRef) else value_given(value)
     if known is not None:
         values[known.reference] = known.value

@@ -58,7 +58,8 @@ class NodeRef:
     def _not_yet(self, *_: object) -> Any:
         """What a function meets that is called with an output of a node, in place of a node of that function."""
         raise TypeError(
-            f"{self!r} is an output of a node: it has a value only when the graph runs. To compute with it, declare the "
+            f"{self!r} is an output of a node: it has a value only when the graph runs. To compute with it, declare "
+            "the "
             'function with @gf.node("A Name"), make the graph with gf.Graph(nodes=[function]), and call it as '
             "graph.nodes.A_Name(...)"
         )

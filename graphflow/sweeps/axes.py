@@ -42,7 +42,8 @@ class Variant:
 
 
 class Variants(Sequence[Variant]):
-    """All combinations of the rows of all axes, the last axis moving fastest. Holds none of them: each is made on demand."""
+    """All combinations of the rows of all axes, the last axis moving fastest. Holds none of them: each is made on
+    demand."""
 
     def __init__(self, workflow: Workflow, axes: Sequence[Axis]) -> None:
         self.workflow = workflow
@@ -159,7 +160,8 @@ def _rows(
 
 
 def _plain(value: Any, given_values: dict[str, Any] | None) -> Any:
-    """The value as JSON has it: numbers of array libraries are numbers, links are lists, images and arrays references."""
+    """The value as JSON has it: numbers of array libraries are numbers, links are lists, images and arrays
+    references."""
     known = None if isinstance(value, Value) else given(value)
     if known is not None and given_values is not None:
         given_values[known.reference] = known.value

@@ -1,4 +1,5 @@
-"""The progress display of a sweep: one bar for all of it, and what is running now. Without a terminal, a line a variant."""
+"""The progress display of a sweep: one bar for all of it, and what is running now. Without a terminal, a line a
+variant."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ class _Merger:
             raise InvalidWorkflow(problems)
 
     def _is_structural(self, axis: Axis) -> bool:
-        """Whether it changes more than a literal: the links, or which inputs there are. Then the whole is checked again."""
+        """Whether it changes more than a literal: the links, or which inputs there are. Then the whole is checked
+        again."""
         if any(as_link(value) is not None for row in axis.rows for value in row):
             return True
         for place in axis.places:

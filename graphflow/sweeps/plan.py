@@ -18,14 +18,16 @@ __all__ = ["Merged", "Own", "Planned"]
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A node with one combination of its own values. The links are those of the workflow, and not in the fingerprint."""
+    """A node with one combination of its own values. The links are those of the workflow, and not in the
+    fingerprint."""
 
     node: Bound
     print: Fingerprint
 
 
 class Planned(NamedTuple):
-    """A node of the plan: what it is, and what it is linked to. Small, as a plan may hold a hundred thousand of them."""
+    """A node of the plan: what it is, and what it is linked to. Small, as a plan may hold a hundred thousand of
+    them."""
 
     own: Own
     sources: tuple[str, ...]
@@ -35,7 +37,8 @@ class Planned(NamedTuple):
 
 @dataclass(slots=True)
 class Merged:
-    """One plan for all variants. A node of it is `ID`, or `ID@VARIANT`: as the first variant has it that needs it so."""
+    """One plan for all variants. A node of it is `ID`, or `ID@VARIANT`: as the first variant has it that needs it
+    so."""
 
     separator: str
     nodes: dict[str, Planned] = field(default_factory=dict)

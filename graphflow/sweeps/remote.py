@@ -25,7 +25,8 @@ from .variant import VariantResult
 __all__ = ["run_remote"]
 
 WINDOW = 8
-"""Variants that are in the server's queue at a time: it never waits for us, and other people's prompts get their turn."""
+"""Variants that are in the server's queue at a time: it never waits for us, and other people's prompts get their
+turn."""
 
 
 def run_remote(
@@ -40,7 +41,8 @@ def run_remote(
 ) -> Tally:
     """Run all variants and `give` each as it is done. Events name a node `ID@VARIANT`.
 
-    Raises InvalidWorkflow where the workflow itself is wrong, Cancelled, and GraphFlowError if the server does not answer.
+    Raises InvalidWorkflow where the workflow itself is wrong, Cancelled, and GraphFlowError if the server does not
+    answer.
     """
     tally = Tally()
     wanted = None if targets is None else tuple(targets)

@@ -37,7 +37,8 @@ class Results(Sequence[VariantResult]):
     """Node -> seconds that it took, over all variants."""
 
     def where(self, **values: Any) -> Results:
-        """The variants with these values: `results.where(seed=1)`, or `where(**{"KSampler.seed": 1})`. Raises UnknownName."""
+        """The variants with these values: `results.where(seed=1)`, or `where(**{"KSampler.seed": 1})`. Raises
+        UnknownName."""
         items = [item for item in self.items if all(item.values[name] == value for name, value in values.items())]
         return Results(self.variants, items, self.ran, self.seconds, self.timings)
 
@@ -108,8 +109,9 @@ class Results(Sequence[VariantResult]):
         cell: int = 256,
         title: str | None = None,
     ) -> Image:
-        """One image of all, labelled, under a title: `rows` and `cols` name the inputs that change from row to row and from column to
-        column; what else varies lies side by side in a cell. Where neither is named, the longest two axes are taken.
+        """One image of all, labelled, under a title: `rows` and `cols` name the inputs that change from row to row and
+        from column to column; what else varies lies side by side in a cell. Where neither is named, the longest two
+        axes are taken.
 
         `cell` is the length in pixels that the longer side of each image has at most.
         """

@@ -40,8 +40,8 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
     """All variants of a graph or workflow (or of the file of one) that these axes span.
 
     `{place: values}` is an axis, and all axes are crossed; `{(place, place): [(1, 2), (3, 4)]}` moves several inputs
-    together. A place is an attribute of a handle (`latent.seed`), a Place, or `NODE.INPUT` with the node by id, title or
-    type; a value is anything that can stand in the workflow, an output of a node of the graph, too.
+    together. A place is an attribute of a handle (`latent.seed`), a Place, or `NODE.INPUT` with the node by id, title
+    or type; a value is anything that can stand in the workflow, an output of a node of the graph, too.
 
     Raises InvalidWorkflow where a place is not to be found or an axis has no values.
     """

@@ -38,7 +38,8 @@ class Given:
 def value(item: Any) -> Given:
     """A value for an input of a node: a tensor, an array, an image of Pillow, a Path, or a dict of such.
 
-    It is known by its content: two equal values are one for the cache. Raises InvalidWorkflow where it has no stored form.
+    It is known by its content: two equal values are one for the cache. Raises InvalidWorkflow where it has no stored
+    form.
     """
     if isinstance(item, Given):
         return item

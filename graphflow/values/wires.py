@@ -1,8 +1,8 @@
 """Whether a value is what its wire type promises: asked in one place, when the value leaves its node.
 
 The engine knows numbers and texts. Who owns another wire type registers its check: an entry point of the group
-`graphflow.wires` names a module whose `CHECKS` maps wire types to functions, and whose `FROM_PYTHON` makes their values of
-what a script has. So the engine stays free of torch.
+`graphflow.wires` names a module whose `CHECKS` maps wire types to functions, and whose `FROM_PYTHON` makes their values
+of what a script has. So the engine stays free of torch.
 """
 
 from __future__ import annotations

@@ -72,10 +72,15 @@ def find_device(settings: Settings) -> torch.device:
     device = torch.device(settings.device)
     present = _present()
     if kind not in present or (device.index or 0) >= _count(kind):
-        raise GraphFlowError([
-            Problem("no_device", f"torch finds no {settings.device}; it finds {', '.join(_named(present))}",
-                    hint="set --device or GRAPHFLOW_DEVICE to one of these, or to auto")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_device",
+                    f"torch finds no {settings.device}; it finds {', '.join(_named(present))}",
+                    hint="set --device or GRAPHFLOW_DEVICE to one of these, or to auto",
+                )
+            ]
+        )
     return device
 
 
@@ -89,10 +94,15 @@ def dtype_of(settings: Settings, device: torch.device) -> torch.dtype:
     planned = numerics_of(settings)
     if planned.kind != device.type:
         _remember(_question(_stated(settings)[0]), None)
-        raise GraphFlowError([
-            Problem("device_changed", f"this run was planned for {planned.kind}, but torch now finds {device.type}",
-                    hint="run the workflow again")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "device_changed",
+                    f"this run was planned for {planned.kind}, but torch now finds {device.type}",
+                    hint="run the workflow again",
+                )
+            ]
+        )
     return getattr(torch, planned.dtype)  # type: ignore[no-any-return]
 
 
@@ -100,13 +110,13 @@ def _stated(settings: Settings) -> tuple[str, str]:
     kind, dtype = settings.device.partition(":")[0], settings.dtype
     index = settings.device.partition(":")[2]
     if kind not in ("auto", *KINDS) or (index and not index.isdecimal()):
-        raise GraphFlowError([
-            Problem("no_device", f"{settings.device!r} is not a device: use auto, cpu, cuda, cuda:1, mps or xpu")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [Problem("no_device", f"{settings.device!r} is not a device: use auto, cpu, cuda, cuda:1, mps or xpu")]
+        )
     if dtype not in DTYPES:
-        raise GraphFlowError([
-            Problem("no_dtype", f"{dtype!r} is not a number format: use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [Problem("no_dtype", f"{dtype!r} is not a number format: use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")]
+        )
     return kind, dtype
 
 

@@ -1,7 +1,7 @@
 """Networks larger than their device: they lie in main memory, and their blocks come to the device in turns.
 
-diffusers' group offloading does it: the next block is copied, on CUDA in a stream of its own, while one computes. Weights
-and arithmetic are those of the whole network, so the answers have the same bits.
+diffusers' group offloading does it: the next block is copied, on CUDA in a stream of its own, while one computes.
+Weights and arithmetic are those of the whole network, so the answers have the same bits.
 """
 
 from __future__ import annotations

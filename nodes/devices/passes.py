@@ -1,11 +1,11 @@
 """The pass loop of a device: one thread that makes all forward passes, shared by samplers whose rows may share one.
 
-A sampler takes a seat and asks for rows. Rows with equal keys may share a pass, whoever asks for them: the key holds the
-weights, the patches of the call, the shapes, and whatever else the call sees, so nothing that matters can differ.
+A sampler takes a seat and asks for rows. Rows with equal keys may share a pass, whoever asks for them: the key holds
+the weights, the patches of the call, the shapes, and whatever else the call sees, so nothing that matters can differ.
 
-A pass has a fixed size: 1, 2, 4, 8 or 16 rows, filled up with copies of its last row. The bits of a row depend on the size
-of its pass and on nothing else (measured: a float32 matrix product of 1 to 3 rows has other bits than one of 4 and more).
-The size of a seat is settled before its first question and never changes, so load and neighbours change no bit.
+A pass has a fixed size: 1, 2, 4, 8 or 16 rows, filled up with copies of its last row. The bits of a row depend on the
+size of its pass and on nothing else (measured: a float32 matrix product of 1 to 3 rows has other bits than one of 4 and
+more). The size of a seat is settled before its first question and never changes, so load and neighbours change no bit.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class PassLoop:
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Let the thread of the device make a call between two passes.
 
-        A numeric library keeps a team of helpers for each thread that computes. Two teams on the same cores wait for each
-        other, and all of them get two to three times slower.
+        A numeric library keeps a team of helpers for each thread that computes. Two teams on the same cores wait for
+        each other, and all of them get two to three times slower.
         """
         if current_thread() is self._thread:
             return call(*arguments)
@@ -305,8 +305,12 @@ def _settle(call: Callable[[], Any], done: Future[Any]) -> None:
 def _short(device: torch.device, rows: Sequence[Row]) -> GraphFlowError:
     shapes: Mapping[str, Any] = {name: tuple(tensor.shape) for name, tensor in rows[0].stacked.items()}
     largest = max(shapes.values(), key=lambda shape: len(shape) and torch.Size(shape).numel(), default=())
-    return GraphFlowError([
-        Problem("out_of_memory", f"{device} has too little memory for a pass of {len(rows)} rows of "
-                f"{' x '.join(map(str, largest))}",
-                hint="use a smaller image or batch, --dtype bfloat16, or a smaller --memory, which pages the model")
-    ])  # fmt: skip
+    return GraphFlowError(
+        [
+            Problem(
+                "out_of_memory",
+                f"{device} has too little memory for a pass of {len(rows)} rows of {' x '.join(map(str, largest))}",
+                hint="use a smaller image or batch, --dtype bfloat16, or a smaller --memory, which pages the model",
+            )
+        ]
+    )

@@ -1,11 +1,11 @@
 """The weights that a device holds: loaded when first needed, shared by all runs, dropped when others need the room.
 
-A part of a model is known by `handle.weights_key(part)` and its number format, so equal weights under two names are held
-once. Weight patches are merged from the file's own numbers, in order, in float32, and cast once; what a patch does not
-touch is shared between the patched and the plain model. So A, A with a patch, and A again have the bits of A.
+A part of a model is known by `handle.weights_key(part)` and its number format, so equal weights under two names are
+held once. Weight patches are merged from the file's own numbers, in order, in float32, and cast once; what a patch does
+not touch is shared between the patched and the plain model. So A, A with a patch, and A again have the bits of A.
 
-Bytes are counted by tensor. Over the budget, what was used longest ago and is not in use is dropped. A part that is larger
-than the budget is paged: it lies in main memory, and its blocks come to the device in turns.
+Bytes are counted by tensor. Over the budget, what was used longest ago and is not in use is dropped. A part that is
+larger than the budget is paged: it lies in main memory, and its blocks come to the device in turns.
 """
 
 from __future__ import annotations

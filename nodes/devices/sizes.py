@@ -1,7 +1,7 @@
 r"""How many rows a pass has. It is settled before a sampler's first step, from the graph and the settings alone.
 
-A pass of n rows of c cells takes about as long as :math:`F + n c` cells, F being what it costs whatever its size: calls, and
-the reading of the weights. Alone, a sampler of r rows has the size for which its passes take least,
+A pass of n rows of c cells takes about as long as :math:`F + n c` cells, F being what it costs whatever its size:
+calls, and the reading of the weights. Alone, a sampler of r rows has the size for which its passes take least,
 
 .. math:: \min_n \; \lceil r / n \rceil \, (F + n c)
 
@@ -20,7 +20,8 @@ FIXED = {"cpu": 512}
 """F by kind of device, in cells. Measured with a U-Net of SD 1.5's size on a CPU: 620 at 128 px, 750 at 256 px."""
 FIXED_ELSEWHERE = 8192
 CELLS = {"cpu": 8192}
-"""The cells of a pass from which on sharing it with other samplers is not faster: beyond them nobody waits for others."""
+"""The cells of a pass from which on sharing it with other samplers is not faster: beyond them nobody waits for
+others."""
 CELLS_ELSEWHERE = 65536
 
 

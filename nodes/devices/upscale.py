@@ -106,10 +106,15 @@ def _load(upscaler: Upscaler) -> tuple[Any, int]:
     """(the network, its factor)"""
     missing = missing_package()
     if missing is not None:
-        raise GraphFlowError([
-            Problem("missing_package", f"upscale models need the package {missing}, which is not installed",
-                    hint="pip install 'graphflow-engine[upscale]'")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "missing_package",
+                    f"upscale models need the package {missing}, which is not installed",
+                    hint="pip install 'graphflow-engine[upscale]'",
+                )
+            ]
+        )
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     path = Path(upscaler.source.path)
@@ -117,9 +122,9 @@ def _load(upscaler: Upscaler) -> tuple[Any, int]:
     with TensorReader(header) as reader:
         weights = {name.removeprefix("module."): reader.get(name).clone() for name in header.tensors}
     if upscaler.source.has_changed():
-        raise GraphFlowError([
-            Problem("file_changed", f"{path.name} changed while the run went on", hint="run the workflow again")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [Problem("file_changed", f"{path.name} changed while the run went on", hint="run the workflow again")]
+        )
     try:
         network = ModelLoader().load_from_state_dict(weights)
     except UnsupportedModelError:
@@ -134,7 +139,13 @@ def _load(upscaler: Upscaler) -> tuple[Any, int]:
 
 
 def _not_one(path: Path, why: str) -> GraphFlowError:
-    return GraphFlowError([
-        Problem("not_an_upscaler", f"{path.name} cannot enlarge images: {why}", input="model_name",
-                hint="upscale models are ESRGAN, SwinIR, DAT, HAT, SPAN and their kin")
-    ])  # fmt: skip
+    return GraphFlowError(
+        [
+            Problem(
+                "not_an_upscaler",
+                f"{path.name} cannot enlarge images: {why}",
+                input="model_name",
+                hint="upscale models are ESRGAN, SwinIR, DAT, HAT, SPAN and their kin",
+            )
+        ]
+    )

@@ -16,7 +16,8 @@ __all__ = ["check_channels", "decode", "encode", "encode_cut", "whole_cells"]
 
 
 def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
-    """[B, C, h, w] -> float32 [B, H, W, 3] in 0..1; of [B, C, frames, h, w] all frames of all videos, one after another.
+    """[B, C, h, w] -> float32 [B, H, W, 3] in 0..1; of [B, C, frames, h, w] all frames of all videos, one after
+    another.
 
     Raises a Problem where the latent has other channels than the VAE.
     """
@@ -29,10 +30,16 @@ def check_channels(vae: Vae, samples: Tensor) -> None:
     """Raises a Problem where a latent has other channels than the VAE."""
     channels = vae.latent.channels
     if samples.shape[1] != channels:
-        raise GraphFlowError([
-            Problem("wrong_latent", f"the latent has {samples.shape[1]} channels, this VAE ({vae.family.title}) takes "
-                    f"{channels}", input="samples", hint="use the VAE of the model that made the latent")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_latent",
+                    f"the latent has {samples.shape[1]} channels, this VAE ({vae.family.title}) takes {channels}",
+                    input="samples",
+                    hint="use the VAE of the model that made the latent",
+                )
+            ]
+        )
 
 
 def _decode(vae: Vae, module: Any, samples: Tensor) -> Tensor:
@@ -66,9 +73,15 @@ def whole_cells(images: Tensor, factor: int) -> tuple[slice, slice]:
     """
     height, width = images.shape[1:3]
     if height < factor or width < factor:
-        raise GraphFlowError([
-            Problem("too_small", f"the image is {width} x {height} pixels, a latent needs {factor} x {factor}",
-                    input="pixels", hint="make it larger first, with ImageScale")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "too_small",
+                    f"the image is {width} x {height} pixels, a latent needs {factor} x {factor}",
+                    input="pixels",
+                    hint="make it larger first, with ImageScale",
+                )
+            ]
+        )
     top, left = (height % factor) // 2, (width % factor) // 2
     return slice(top, top + height // factor * factor), slice(left, left + width // factor * factor)

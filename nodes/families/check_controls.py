@@ -33,8 +33,14 @@ def check_control_file(
             found = identify(header)
             if found.kind not in KINDS:
                 yield from file_check("controlnet", "ControlNet", INPUT)(settings, literals, types)
-            raise GraphFlowError([
-                Problem("unknown_model", f"{name.rpartition('/')[2]} is {found.words}, which does not run yet", input=INPUT,
-                        hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL")
-            ])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "unknown_model",
+                        f"{name.rpartition('/')[2]} is {found.words}, which does not run yet",
+                        input=INPUT,
+                        hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL",
+                    )
+                ]
+            )
     yield from ()

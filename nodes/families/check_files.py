@@ -28,11 +28,20 @@ HOLDS = {
 }
 """What a node loads -> the kinds of files that hold it; of other kinds only the kind itself."""
 LOADERS = {
-    "checkpoint": "CheckpointLoaderSimple", "pipeline": "CheckpointLoaderSimple", "diffusion model": "UNETLoader",
-    "VAE": "VAELoader", "text encoder": "CLIPLoader", "LoRA": "LoraLoader", "ControlNet": "ControlNetLoader",
-    "Control-LoRA": "ControlNetLoader", "T2I-Adapter": "ControlNetLoader", "image encoder": "CLIPVisionLoader",
-    "upscale model": "UpscaleModelLoader", "style model": "StyleModelLoader", "model patch": "ModelPatchLoader",
-}  # fmt: skip
+    "checkpoint": "CheckpointLoaderSimple",
+    "pipeline": "CheckpointLoaderSimple",
+    "diffusion model": "UNETLoader",
+    "VAE": "VAELoader",
+    "text encoder": "CLIPLoader",
+    "LoRA": "LoraLoader",
+    "ControlNet": "ControlNetLoader",
+    "Control-LoRA": "ControlNetLoader",
+    "T2I-Adapter": "ControlNetLoader",
+    "image encoder": "CLIPVisionLoader",
+    "upscale model": "UpscaleModelLoader",
+    "style model": "StyleModelLoader",
+    "model patch": "ModelPatchLoader",
+}
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "")
 """Parts of a diffusers folder that are loaded."""
 
@@ -46,7 +55,8 @@ class Check(Protocol):
 
 
 def file_check(folder: str, wanted: str, *inputs: str) -> Check:
-    """The `check` of a node that loads `wanted` (a key of HOLDS, or a kind of file) from files named by these inputs."""
+    """The `check` of a node that loads `wanted` (a key of HOLDS, or a kind of file) from files named by these
+    inputs."""
 
     def check(settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         named = [(name, literals[name]) for name in inputs if isinstance(literals.get(name), str)]
@@ -86,9 +96,12 @@ def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[P
     runs = {"VAE": has_vae(header), "text encoder": found.supported}.get(wanted, found.supported)
     if wanted in HOLDS and not runs:
         return [
-            Problem("unknown_model", f"{short} is {found.words}, which is recognised, but does not run yet",
-                    hint=f"what runs: {', '.join(family.title for family in FAMILIES)}")
-        ]  # fmt: skip
+            Problem(
+                "unknown_model",
+                f"{short} is {found.words}, which is recognised, but does not run yet",
+                hint=f"what runs: {', '.join(family.title for family in FAMILIES)}",
+            )
+        ]
     return []
 
 
@@ -97,9 +110,12 @@ def _unread(header: Header, short: str) -> list[Problem]:
     if not formats:
         return []
     return [
-        Problem("unread_format", f"{short} holds weights stored as {', '.join(formats)}, which are not read yet",
-                hint="get it in another number format: bf16, fp16, fp8, int8 ...")
-    ]  # fmt: skip
+        Problem(
+            "unread_format",
+            f"{short} holds weights stored as {', '.join(formats)}, which are not read yet",
+            hint="get it in another number format: bf16, fp16, fp8, int8 ...",
+        )
+    ]
 
 
 LOOK = "look what it is: graphflow identify"

@@ -35,9 +35,15 @@ def open_control(path: Path, settings: Settings) -> ControlNet:
     header = read_header(path)
     recognised = recognise_control(header)
     if recognised is None:
-        raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no control network that can run",
-                                      hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL")
-                              ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unknown_model",
+                    f"{path.name} holds no control network that can run",
+                    hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL",
+                )
+            ]
+        )
     family, found = recognised
     layout, prefix = found.parts["denoiser"]
     digest_now = partial(settings.digests.of, path)

@@ -35,8 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "What model files are: family, parts, number format, notes, what is missing to run them, and the folder they "
         "belong into. Only headers are read, so it takes no longer for large files."
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a model file, a diffusers folder, or a folder "
-                        "with models in it")  # fmt: skip
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a model file, a diffusers folder, or a folder with models in it",
+    )
     parser.add_argument("--model", type=Path, metavar="MODEL", help="how much of each LoRA fits this checkpoint")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -62,14 +67,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _fit(path: Path, model: Path) -> str:
-    """`260 of 264 modules of model.safetensors`, and some of those that do not. Raises a Problem where it is not a model."""
+    """`260 of 264 modules of model.safetensors`, and some of those that do not. Raises a Problem where it is not a
+    model."""
     from ..patches.lora_keys import fit
 
     header = read_header(model)
     recognised = recognise(header)
     if recognised is None:
-        raise GraphFlowError([Problem("unknown_model", f"{model.name} holds no model of a family that can run",
-                                      hint="look what it is: graphflow identify FILE")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unknown_model",
+                    f"{model.name} holds no model of a family that can run",
+                    hint="look what it is: graphflow identify FILE",
+                )
+            ]
+        )
     family, seen = recognised
     parts = tuple(part for part in seen.parts if part == "denoiser" or part.startswith("text."))
     found = fit(str(path), f"{path.stat().st_size} {path.stat().st_mtime_ns}", family, seen.config, parts)
@@ -141,8 +154,11 @@ def _lines(found: Identity) -> Iterator[tuple[str, str, str]]:
     if found.folder:
         yield "folder", f"models/{found.folder}", ""
     if found.kind != "unknown":
-        yield "runs", "yes" if found.supported else "no: it is recognised, but not supported yet", \
-            "green" if found.supported else "yellow"  # fmt: skip
+        yield (
+            "runs",
+            "yes" if found.supported else "no: it is recognised, but not supported yet",
+            "green" if found.supported else "yellow",
+        )
 
 
 def _cells(part: PartSeen) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
     ("gemma2",): {"": LUMINA2},
     ("qwen25vl",): {"": QWEN_IMAGE},
 }
-"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that no
-other line names."""
+"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that
+no other line names."""
 TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
 """Types that stand for one family."""
 
@@ -71,8 +71,15 @@ def open_model(path: Path, settings: Settings) -> Opened:
     _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
     recognised = recognise(header)
     if recognised is None:
-        raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no model of a family that can run",
-                                      hint="look what it is: graphflow identify FILE")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unknown_model",
+                    f"{path.name} holds no model of a family that can run",
+                    hint="look what it is: graphflow identify FILE",
+                )
+            ]
+        )
     family, found = recognised
     source = partial(_source, header, settings.digests.of)
     sources = {part: source(layout=layout, prefix=prefix) for part, (layout, prefix) in found.parts.items()}
@@ -90,13 +97,21 @@ def open_model(path: Path, settings: Settings) -> Opened:
 
 
 def open_vae(path: Path, settings: Settings) -> Vae:
-    """The VAE of a file of its own, a folder, or a whole checkpoint. Raises a Problem where it has none that can run."""
+    """The VAE of a file of its own, a folder, or a whole checkpoint. Raises a Problem where it has none that can
+    run."""
     header = read_header(path)
     _check_parts(header, "vae")
     vae = _vae(header, partial(_source, header, settings.digests.of))
     if vae is None:
-        raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no VAE of a kind that can run",
-                                      hint="look what it is: graphflow identify FILE")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unknown_model",
+                    f"{path.name} holds no VAE of a kind that can run",
+                    hint="look what it is: graphflow identify FILE",
+                )
+            ]
+        )
     return vae
 
 
@@ -112,8 +127,15 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
         _check_parts(header)
         found = next((seen for find in FINDERS if (seen := find(header)) is not None), None)
         if found is None:
-            raise GraphFlowError([Problem("unknown_model", f"{path.name} holds no text encoder of a family that can run",
-                                          hint="look what it is: graphflow identify FILE")])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "unknown_model",
+                        f"{path.name} holds no text encoder of a family that can run",
+                        hint="look what it is: graphflow identify FILE",
+                    )
+                ]
+            )
         name, text = found
         sources[f"text.{name}"] = _source(header, settings.digests.of, text.layout, text.prefix)
         configs[f"text.{name}"] = text.config
@@ -121,10 +143,15 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
     if family is None or len(sources) != len(paths):
         names = " and ".join(path.name for path in paths)
         wanted = f", as type {type} takes them" if type in TYPES else ""
-        raise GraphFlowError([
-            Problem("wrong_encoders", f"{names} are not the text encoders of one family{wanted}",
-                    hint="SDXL has CLIP-L and CLIP-G, FLUX.1 CLIP-L and T5, Stable Diffusion 3 CLIP-L, CLIP-G and T5")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_encoders",
+                    f"{names} are not the text encoders of one family{wanted}",
+                    hint="SDXL has CLIP-L and CLIP-G, FLUX.1 CLIP-L and T5, Stable Diffusion 3 CLIP-L, CLIP-G and T5",
+                )
+            ]
+        )
     return Clip(family, _with_vocabulary(sources, settings), Config(configs))
 
 

@@ -30,7 +30,8 @@ def marks_of(model: Model) -> list[Entry]:
             marks["ztsnr"] = torch.tensor([])
     if predicts.get("kind") == "edm_v":
         marks = {f"edm_vpred.{name}": torch.tensor(float(predicts[name])) for name in ("sigma_max", "sigma_min")}
-    return [Entry(name, "F32", tuple(one.shape), lambda one=one: one) for name, one in marks.items()]  # type: ignore[misc]
+    # type: ignore[misc]
+    return [Entry(name, "F32", tuple(one.shape), lambda one=one: one) for name, one in marks.items()]
 
 
 def check_reads_as(model: Model, path: str) -> None:
@@ -48,15 +49,21 @@ def check_reads_as(model: Model, path: str) -> None:
         if family.latent(config) != family.latent(model.config):
             unlike.append("the unit of its latents")
     if unlike:
-        raise GraphFlowError([
-            Problem("not_saved", f"a checkpoint cannot state {' and '.join(unlike)}: read again it would be another model",
-                    input="model", hint="models whose folders state more than a checkpoint can hold stay in that form")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_saved",
+                    f"a checkpoint cannot state {' and '.join(unlike)}: read again it would be another model",
+                    input="model",
+                    hint="models whose folders state more than a checkpoint can hold stay in that form",
+                )
+            ]
+        )
 
 
 def _looks(family: Family, config: Config) -> tuple[str, list[int]] | None:
-    """The layers of a network with their sizes, and the heads of its attentions, which layers do not show; None where there
-    is no such network."""
+    """The layers of a network with their sizes, and the heads of its attentions, which layers do not show; None where
+    there is no such network."""
     try:
         network: Any = build(family.parts["denoiser"], config, "denoiser")
     except ValueError:

@@ -1,8 +1,9 @@
 """From the tensors of a file to the parameters of a network, by a table; and the proof that nothing is left to chance.
 
-A network is built empty. `convert` gives the list of what fills it only if every parameter is filled in its shape, every
-tensor of the file is used or known to be of no use, and the slices of a fused tensor cover it exactly once. So a network
-with random weights in it can never run. Works on names and shapes alone: no weights are read and torch is not imported.
+A network is built empty. `convert` gives the list of what fills it only if every parameter is filled in its shape,
+every tensor of the file is used or known to be of no use, and the slices of a fused tensor cover it exactly once. So a
+network with random weights in it can never run. Works on names and shapes alone: no weights are read and torch is not
+imported.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Place:
 Table = Mapping[str, Place | str]
 """Name of a parameter -> its place; or name of a module -> the name of the module in the file.
 
-The longest name that fits decides: with {"": "", "conv_in": "input_blocks.0.0"} all names but those of `conv_in` are the
-same in the file.
+The longest name that fits decides: with {"": "", "conv_in": "input_blocks.0.0"} all names but those of `conv_in` are
+the same in the file.
 """
 
 

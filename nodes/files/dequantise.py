@@ -1,6 +1,7 @@
 r"""Quantised weights as float32, bit for bit as their formats define them.
 
-A weight W [N, K] is stored as numbers q of few bits with scales. Formats (see `quantised.py` for how a file states them):
+A weight W [N, K] is stored as numbers q of few bits with scales. Formats (see `quantised.py` for how a file states
+them):
 
 | format | W |
 |---|---|

@@ -1,4 +1,5 @@
-"""A diffusers folder: its configs, and the weight files of its parts. A part may be in shards, and in several formats."""
+"""A diffusers folder: its configs, and the weight files of its parts. A part may be in shards, and in several
+formats."""
 
 from __future__ import annotations
 
@@ -175,5 +176,8 @@ def _sharded(index: Path, files: Mapping[str, Path]) -> tuple[dict[str, TensorIn
 def _refuse_missing(folder: Path, names: list[str], files: Mapping[str, Path]) -> None:
     missing = [name for name in names if name not in files or not files[name].is_file()]
     if missing:
-        raise unreadable(folder, f"{len(missing)} of {len(names)} weight files are missing, {missing[0][:80]!r} for one",
-                         f"download it into {folder}")  # fmt: skip
+        raise unreadable(
+            folder,
+            f"{len(missing)} of {len(names)} weight files are missing, {missing[0][:80]!r} for one",
+            f"download it into {folder}",
+        )

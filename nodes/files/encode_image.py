@@ -1,7 +1,8 @@
 """Bytes of image files that Pillow writes: PNG, JPEG, WebP, AVIF and animations, with texts where each format has them.
 
-In EXIF data texts are `prompt:{...}` in the field Model, `workflow:{...}` in Make and so on downwards, as ComfyUI has them;
-the text `parameters` is the user comment, as AUTOMATIC1111's web UI has it. In an animated PNG they are chunks `comf`.
+In EXIF data texts are `prompt:{...}` in the field Model, `workflow:{...}` in Make and so on downwards, as ComfyUI has
+them; the text `parameters` is the user comment, as AUTOMATIC1111's web UI has it. In an animated PNG they are chunks
+`comf`.
 """
 
 from __future__ import annotations
@@ -78,10 +79,16 @@ def _image(pixels: np.ndarray, format: str) -> Any:
 
     height, width, channels = pixels.shape
     if max(height, width) > _LARGEST[format]:
-        raise GraphFlowError([
-            Problem("too_large", f"the image has {width} x {height} pixels; a {format} file holds {_LARGEST[format]} a side",
-                    input="images", hint="save it as PNG, or make it smaller with ImageScale")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "too_large",
+                    f"the image has {width} x {height} pixels; a {format} file holds {_LARGEST[format]} a side",
+                    input="images",
+                    hint="save it as PNG, or make it smaller with ImageScale",
+                )
+            ]
+        )
     if channels == 1:
         return Image.fromarray(pixels[..., 0])
     return Image.fromarray(pixels[..., :3] if format == "JPEG" else pixels)

@@ -80,8 +80,8 @@ class ModelFolders:
 
 
 def models_below(place: Path) -> Iterator[Path]:
-    """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large files
-    elsewhere; hidden files and folders are not models."""
+    """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large
+    files elsewhere; hidden files and folders are not models."""
     for name, folders, files in walk_once(place):
         folder = Path(name)
         if folder != place and ("model_index.json" in files or "config.json" in files) and is_diffusers(folder):

@@ -1,4 +1,5 @@
-"""What a model file or folder holds, without its weights: names, shapes and number formats of its tensors, and its notes.
+"""What a model file or folder holds, without its weights: names, shapes and number formats of its tensors, and its
+notes.
 
 Imports no torch. A header costs a few milliseconds, whatever the size of the file.
 """
@@ -19,7 +20,8 @@ __all__ = ["Header", "TensorInfo", "read_config", "read_header", "unreadable"]
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file or diffusers folder. Raises GraphFlowError with one Problem: what it is instead, or what is wrong.
+    """The header of a file or diffusers folder. Raises GraphFlowError with one Problem: what it is instead, or what is
+    wrong.
 
     The same file, unchanged, gives the same value without being read again.
     """

@@ -37,10 +37,11 @@ def load_part(
 ) -> torch.nn.Module:
     """The network of a part of a handle, filled, on `device`, ready to be asked (no gradients).
 
-    `dtype` is the number format of the device; a part or a handle that states one has that. Weight patches of the handle
-    are applied in their order, in float32 on the CPU, to the numbers of the file, and the result is cast once. `shared` are
-    weights by name, of the same part, format and device without patches: those that no patch touches are taken from it as
-    they are, and so are the numbers of the others where the format holds them exactly. Their bytes of the file are not read.
+    `dtype` is the number format of the device; a part or a handle that states one has that. Weight patches of the
+    handle are applied in their order, in float32 on the CPU, to the numbers of the file, and the result is cast once.
+    `shared` are weights by name, of the same part, format and device without patches: those that no patch touches are
+    taken from it as they are, and so are the numbers of the others where the format holds them exactly. Their bytes of
+    the file are not read.
 
     Raises a Problem where the file cannot be read, has other weights than the network, or has changed since its digest.
     """
@@ -77,14 +78,21 @@ def load_part(
     module.load_state_dict(state, strict=False, assign=True)
     _check_filled(module, source.path)
     if source.has_changed():
-        raise GraphFlowError([
-            Problem("file_changed", f"{Path(source.path).name} changed while the run went on", hint="run the workflow again")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "file_changed",
+                    f"{Path(source.path).name} changed while the run went on",
+                    hint="run the workflow again",
+                )
+            ]
+        )
     return module.to(device).eval().requires_grad_(False)
 
 
 class WeightReader:
-    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging and saving models."""
+    """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging and saving
+    models."""
 
     def __init__(self, handle: ModelHandle, part: str) -> None:
         header = read_header(Path(handle.source(part).path))
@@ -173,7 +181,12 @@ def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
 def _check_filled(module: torch.nn.Module, path: str) -> None:
     empty = [name for name, held in (*module.named_parameters(), *module.named_buffers()) if held.is_meta]
     if empty:
-        raise GraphFlowError([
-            Problem("wrong_weights", f"{Path(path).name}: {len(empty)} weights were not filled, {empty[0]} for one",
-                    hint="this is a mistake in GraphFlow's table for this family")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_weights",
+                    f"{Path(path).name}: {len(empty)} weights were not filled, {empty[0]} for one",
+                    hint="this is a mistake in GraphFlow's table for this family",
+                )
+            ]
+        )

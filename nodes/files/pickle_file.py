@@ -1,8 +1,9 @@
 """Names, shapes and places of the tensors in a file that `torch.save` wrote. No tensor is built and no code runs.
 
-Two layouts: a zip archive (since PyTorch 1.6) of `NAME/data.pkl` and one entry for each storage; and the older one, five
-pickles in a row and then the storages. Both pickles are read by an unpickler whose every name is one of the stand-ins
-below. It is Python's own written in Python: the one in C sets memory aside for lengths that a damaged file states.
+Two layouts: a zip archive (since PyTorch 1.6) of `NAME/data.pkl` and one entry for each storage; and the older one,
+five pickles in a row and then the storages. Both pickles are read by an unpickler whose every name is one of the
+stand-ins below. It is Python's own written in Python: the one in C sets memory aside for lengths that a damaged file
+states.
 """
 
 from __future__ import annotations
@@ -33,16 +34,43 @@ MOST = 1_000_000
 """Tensors of one file, and values of one pickle."""
 
 _STORAGES = {
-    "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL", "ComplexFloatStorage": "C64", "ComplexDoubleStorage": "C128", "UntypedStorage": "U8",
-}  # fmt: skip
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "DoubleStorage": "F64",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+    "ComplexFloatStorage": "C64",
+    "ComplexDoubleStorage": "C128",
+    "UntypedStorage": "U8",
+}
 _DTYPES = {
-    "float32": "F32", "float": "F32", "float16": "F16", "half": "F16", "bfloat16": "BF16", "float64": "F64",
-    "double": "F64", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-    "uint16": "U16", "uint32": "U32", "uint64": "U64", "complex64": "C64", "complex128": "C128",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
-}  # fmt: skip
+    "float32": "F32",
+    "float": "F32",
+    "float16": "F16",
+    "half": "F16",
+    "bfloat16": "BF16",
+    "float64": "F64",
+    "double": "F64",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "complex64": "C64",
+    "complex128": "C128",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +283,8 @@ def _begin_of(path: Path, file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> 
 
 
 def read_legacy_pickle(path: Path, file: BinaryIO, size: int) -> Contents:
-    """The older layout: magic, version, system, the object, the keys of its storages; then each storage, with its length."""
+    """The older layout: magic, version, system, the object, the keys of its storages; then each storage, with its
+    length."""
     file.seek(0)
     bounded = _Bounded(file, size)
     with _problems(path):
@@ -288,10 +317,15 @@ class _problems:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if isinstance(error, _Refused):
-            raise GraphFlowError([
-                Problem("unsafe_model", f"{self._path.name} is refused: it holds more than weights ({error})",
-                        hint="get it as .safetensors, which can hold nothing but weights")
-            ]) from None  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "unsafe_model",
+                        f"{self._path.name} is refused: it holds more than weights ({error})",
+                        hint="get it as .safetensors, which can hold nothing but weights",
+                    )
+                ]
+            ) from None
         if isinstance(error, _Damaged):
             raise damaged(self._path, str(error)) from None
         if isinstance(error, Exception) and not isinstance(error, GraphFlowError):

@@ -1,4 +1,5 @@
-"""What a `filename_prefix` stands for: a file, without its number, that a server finds again and every system can hold."""
+"""What a `filename_prefix` stands for: a file, without its number, that a server finds again and every system can
+hold."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def target_of(folder: Path, prefix: str, width: int = 0, height: int = 0) -> Pat
     """The path that a prefix names in a folder; raises a Problem where it lies outside or is too long.
 
     It may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
-    `%date:yyyy-MM-dd hh_mm_ss%`; `%date:yyyy/MM/dd%` names sub-folders. What no file name can hold on some system becomes `_`.
+    `%date:yyyy-MM-dd hh_mm_ss%`; `%date:yyyy/MM/dd%` names sub-folders. What no file name can hold on some system
+    becomes `_`.
     """
     text = _fill_in(prefix, width, height).replace("\\", "/").encode("utf-8", "replace").decode()
     root = folder.resolve()
@@ -35,8 +37,16 @@ def target_of(folder: Path, prefix: str, width: int = 0, height: int = 0) -> Pat
     if size > LONGEST or len(parts) > DEEPEST:
         shown = repr(prefix if len(prefix) <= 40 else prefix[:40] + "...")
         found = f"a name of {size} bytes" if size > LONGEST else f"{len(parts)} folders in each other"
-        raise GraphFlowError([Problem("name_too_long", f"{shown} gives {found}", input="filename_prefix",
-                                      hint=f"at most {LONGEST} bytes and {DEEPEST} folders are taken")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "name_too_long",
+                    f"{shown} gives {found}",
+                    input="filename_prefix",
+                    hint=f"at most {LONGEST} bytes and {DEEPEST} folders are taken",
+                )
+            ]
+        )
     return target if parts == named else _inside(root, "/".join(parts), "filename_prefix")
 
 
@@ -60,21 +70,44 @@ def inside(folder: Path, name: str, input: str | None = None) -> Path:
 def _inside(root: Path, name: str, input: str | None) -> Path:
     target = (root / name.replace("\0", "")).resolve()
     if target == root or not target.is_relative_to(root):
-        raise GraphFlowError([Problem("outside_folder", f"{name[:200]!r} leads out of its folder, or names no file in it",
-                                      input=input, hint="use a plain name, or one with a sub-folder of that folder")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "outside_folder",
+                    f"{name[:200]!r} leads out of its folder, or names no file in it",
+                    input=input,
+                    hint="use a plain name, or one with a sub-folder of that folder",
+                )
+            ]
+        )
     return target
 
 
 def _fill_in(prefix: str, width: int, height: int) -> str:
     now = datetime.now()
     units = {
-        "yyyy": f"{now.year}", "yy": f"{now.year % 100:02}", "MM": f"{now.month:02}", "M": f"{now.month}",
-        "dd": f"{now.day:02}", "d": f"{now.day}", "hh": f"{now.hour:02}", "h": f"{now.hour}",
-        "mm": f"{now.minute:02}", "m": f"{now.minute}", "ss": f"{now.second:02}", "s": f"{now.second}",
-    }  # fmt: skip
+        "yyyy": f"{now.year}",
+        "yy": f"{now.year % 100:02}",
+        "MM": f"{now.month:02}",
+        "M": f"{now.month}",
+        "dd": f"{now.day:02}",
+        "d": f"{now.day}",
+        "hh": f"{now.hour:02}",
+        "h": f"{now.hour}",
+        "mm": f"{now.minute:02}",
+        "m": f"{now.minute}",
+        "ss": f"{now.second:02}",
+        "s": f"{now.second}",
+    }
     values = {
-        "width": str(width), "height": str(height), "year": units["yyyy"], "month": units["MM"], "day": units["dd"],
-        "hour": units["hh"], "minute": units["mm"], "second": units["ss"],
-    }  # fmt: skip
+        "width": str(width),
+        "height": str(height),
+        "year": units["yyyy"],
+        "month": units["MM"],
+        "day": units["dd"],
+        "hour": units["hh"],
+        "minute": units["mm"],
+        "second": units["ss"],
+    }
     dated = re.sub(r"%date:([^%]*)%", lambda found: _UNITS.sub(lambda unit: units[unit[0]], found[1]), prefix)
     return re.sub(r"%(\w+)%", lambda found: values.get(found[1], found[0]), dated)

@@ -13,8 +13,8 @@ from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 __all__ = ["SIDE_TENSORS", "Layout", "layouts_of", "unread_formats", "weights_of"]
 
 SIDE_TENSORS = (
-    ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant", ".pre_quant_scale",
-    ".weight_s_rel", ".weight_s_channel", ".weight_codebook", "scaled_fp8",
+    ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant",
+    ".pre_quant_scale", ".weight_s_rel", ".weight_s_channel", ".weight_codebook", "scaled_fp8",
 )  # fmt: skip
 """Ends of names of tensors that belong to the number format of a layer, not to the model."""
 _ENDINGS = tuple(ending[1:] for ending in SIDE_TENSORS if ending.startswith("."))
@@ -84,7 +84,8 @@ def _int(value: Any) -> int:
 
 
 def _by_tensors(header: Header, layer: str) -> Layout:
-    """Of a layer without a note: fp8 shows itself, others leave open how their scales lie or whether they are rotated."""
+    """Of a layer without a note: fp8 shows itself, others leave open how their scales lie or whether they are
+    rotated."""
     weight = header.tensors.get(f"{layer}.weight")
     if f"{layer}.weight_s_rel" in header.tensors:
         return Layout("w4a8 without a note")

@@ -30,9 +30,33 @@ FORMATS = (
 """As Pillow names them. TGA is last: its files begin with no mark of their own."""
 _HEIF = (".heic", ".heif") if find_spec("pillow_heif") is not None else ()
 ENDINGS = (
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".avifs",
-    ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".qoi", ".tga", *_HEIF,
-)  # fmt: skip
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".avifs",
+    ".jp2",
+    ".j2k",
+    ".jpx",
+    ".jpf",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".ico",
+    ".qoi",
+    ".tga",
+    *_HEIF,
+)
 """What files of these formats are called."""
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """What Pillow raises on files that are damaged, or no images."""
@@ -53,7 +77,8 @@ class Frame(NamedTuple):
 
 
 def read_frames(path: Path | bytes, name: str, most: int | None = None) -> list[Frame]:
-    """The images of a file, or of its bytes, that have the size of its first one, at most so many; `name` is for messages.
+    """The images of a file, or of its bytes, that have the size of its first one, at most so many; `name` is for
+    messages.
 
     Raises a Problem where it is not an image, is damaged, or has too many pixels.
     """
@@ -151,7 +176,8 @@ def _colours(image: Any, white: tuple[str, float]) -> np.ndarray:
 def _white(image: Any) -> tuple[str, float]:
     """(number type, empty for Pillow's own; the number that is white) of grey with more than 8 bits.
 
-    A TIFF states its bits and whether they have a sign; what Pillow brings from elsewhere has 16, in larger numbers, too.
+    A TIFF states its bits and whether they have a sign; what Pillow brings from elsewhere has 16, in larger numbers,
+    too.
     """
     if image.mode == "F":
         return "", 1.0
@@ -174,7 +200,8 @@ def _opacity(image: Any) -> np.ndarray | None:
 def _sixteen_bits(opened: Any, source: io.BytesIO) -> Frame | None:
     """A PNG or TIFF with 16 bits of each colour; None for any other.
 
-    Pillow keeps the high byte of each number. The same file read as if its bytes lay the other way round gives the low one.
+    Pillow keeps the high byte of each number. The same file read as if its bytes lay the other way round gives the low
+    one.
     """
     import numpy as np
     from PIL import Image, ImageOps

@@ -1,7 +1,7 @@
 """Files in and out: what the input folder holds, and numbered files in the output folder, whole or not at all.
 
-Where a node reads a file of the input folder, `x.png [output]` and `x.png [temp]` name one of another folder: so does the
-field's editor when it takes a picture from one node to another, or lets somebody paint a mask on it.
+Where a node reads a file of the input folder, `x.png [output]` and `x.png [temp]` name one of another folder: so does
+the field's editor when it takes a picture from one node to another, or lets somebody paint a mask on it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,15 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
         if is_reference(value):
             if value in settings.values:
                 return value
-            raise GraphFlowError([Problem("no_value", "it names a Python value of another program, which is not here",
-                                          hint="run it from the script that made it, or name a file")])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "no_value",
+                        "it names a Python value of another program, which is not here",
+                        hint="run it from the script that made it, or name a file",
+                    )
+                ]
+            )
         found = _ANNOTATED.fullmatch(value)
         if found is None:
             return None
@@ -54,14 +61,22 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
         is_plain = not any(part == "" or part.startswith(".") for part in parts)
         if is_plain and name.lower().endswith(endings) and input_path(settings, value).is_file():
             return name if kind == "input" else f"{name} [{kind}]"
-        raise GraphFlowError([Problem("no_file", f"found {value[:200]!r}, but there is no such file in {kind}",
-                                      hint="give the name as it is in that folder, with its sub-folder")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_file",
+                    f"found {value[:200]!r}, but there is no such file in {kind}",
+                    hint="give the name as it is in that folder, with its sub-folder",
+                )
+            ]
+        )
 
     return read
 
 
 def input_path(settings: Settings, name: str) -> Path:
-    """The file that a name in the input folder stands for, or `NAME [output]` in another; a Problem if it lies outside."""
+    """The file that a name in the input folder stands for, or `NAME [output]` in another; a Problem if it lies
+    outside."""
     found = _ANNOTATED.fullmatch(name)
     folders = {"input": settings.input_dir, "output": settings.output_dir, "temp": settings.temp_dir}
     return inside(folders[found[2]], found[1]) if found is not None else inside(settings.input_dir, name)
@@ -87,9 +102,14 @@ def files_written(settings: Settings, ui: dict[str, Any] | None) -> str | None:
 
 
 def save_numbered(
-    contents: Iterable[Content], context: Context, folder: Path, prefix: str, ending: str, kind: str,
+    contents: Iterable[Content],
+    context: Context,
+    folder: Path,
+    prefix: str,
+    ending: str,
+    kind: str,
     size: tuple[int, int] = (0, 0),
-) -> list[dict[str, str]]:  # fmt: skip
+) -> list[dict[str, str]]:
     """Write `PREFIX_00001_.png` and so on with the next free numbers; what ComfyUI calls them in `ui`.
 
     A content that is a function writes itself into the open file: for files that would not fit into memory.

@@ -18,12 +18,22 @@ ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".ggu
 """Of files that may hold weights."""
 
 _OTHERS = {
-    b"7z\xbc\xaf'\x1c": "a 7z archive", b"Rar!": "a RAR archive", b"\x1f\x8b": "a gzip archive", b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive", b"\x28\xb5\x2f\xfd": "a Zstandard archive", b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF document", b"\x89HDF": "an HDF5 file",
-    b"MZ": "a Windows program", b"\x7fELF": "a program", b"\0\5\26\7": "notes of macOS about a file (AppleDouble)",
+    b"7z\xbc\xaf'\x1c": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file",
+    b"MZ": "a Windows program",
+    b"\x7fELF": "a program",
+    b"\0\5\26\7": "notes of macOS about a file (AppleDouble)",
     b"\x08\0\0\0TFL3": "a TensorFlow Lite file",
-}  # fmt: skip
+}
 """What else a file with a model's name may be, by its first bytes."""
 
 
@@ -66,8 +76,11 @@ def _something_else(path: Path, start: bytes, size: int) -> Exception:
     if text.startswith(b"version https://git-lfs"):
         return unreadable(path, "it is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull")
     if re.match(rb"<(!doctype|html|head|\?xml|!--)", lower):
-        return unreadable(path, "it is a web page, not a model",
-                          "the download gave a page (a login, an error); open its address in a browser")  # fmt: skip
+        return unreadable(
+            path,
+            "it is a web page, not a model",
+            "the download gave a page (a login, an error); open its address in a browser",
+        )
     if text.startswith((b"{", b"[")):
         return unreadable(
             path, "it is JSON, not a model", "the download gave a message; look into it with a text editor"
@@ -81,5 +94,8 @@ def _something_else(path: Path, start: bytes, size: int) -> Exception:
         return unreadable(path, "it is a pickle, and not of torch.save", "get it as .safetensors")
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
         return unreadable(path, "it is a text, not a model", "look into it with a text editor")
-    return unreadable(path, "it begins as no kind of model file does",
-                      "models are .safetensors, .gguf, and files of torch.save (.ckpt, .pt, .pth, .bin)")  # fmt: skip
+    return unreadable(
+        path,
+        "it begins as no kind of model file does",
+        "models are .safetensors, .gguf, and files of torch.save (.ckpt, .pt, .pth, .bin)",
+    )

@@ -1,7 +1,7 @@
 """Networks written back into one safetensors file, in the layout that checkpoints have: a tensor at a time.
 
-Weights that no patch changes keep the number format of their file; changed ones are float32, so that what is loaded again has
-the same bits in every number format.
+Weights that no patch changes keep the number format of their file; changed ones are float32, so that what is loaded
+again has the same bits in every number format.
 """
 
 from __future__ import annotations
@@ -54,8 +54,15 @@ def entries_of(handle: ModelHandle, part: str, layout: str | None = None, prefix
     described = handle.family.parts[part]
     layout, prefix = layout or described.saved[0], described.saved[1] if prefix is None else prefix
     if not layout:
-        raise GraphFlowError([Problem("not_saved", f"{handle.family.title} cannot be saved yet",
-                                      hint="stable diffusion 1.x, 2.x and XL can")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_saved",
+                    f"{handle.family.title} cannot be saved yet",
+                    hint="stable diffusion 1.x, 2.x and XL can",
+                )
+            ]
+        )
     reader = WeightReader(handle, part)
     table = described.layouts[layout](part_config(handle.config, part))
     names = list(reader.shapes)

@@ -1,8 +1,8 @@
 """What foreign packs import from the program they were written for, written from its documented behaviour.
 
-`standins/` holds modules under that program's own names (`folder_paths`, `comfy.utils`, `comfy_api.latest` ...). They are
-on the import path only while foreign packs are loaded (`graphflow.foreign.standins`), so their files import each other
-and the node library by absolute names.
+`standins/` holds modules under that program's own names (`folder_paths`, `comfy.utils`, `comfy_api.latest` ...). They
+are on the import path only while foreign packs are loaded (`graphflow.foreign.standins`), so their files import each
+other and the node library by absolute names.
 """
 
 from __future__ import annotations

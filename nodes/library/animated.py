@@ -12,8 +12,15 @@ _METHODS = {"default": 4, "fastest": 0, "slowest": 6}
 _Fps = Annotated[float, Range(0.01, 1000.0, 0.01)]
 
 
-@node("SaveAnimatedWEBP", category="image/animation", version="1", output=True, effect=files_written,
-      environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "SaveAnimatedWEBP",
+    category="image/animation",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_animated_webp(
     context: Context,
     images: Image,
@@ -32,8 +39,15 @@ def save_animated_webp(
     return _animation(images, context, filename_prefix, "WEBP", fps, options)
 
 
-@node("SaveAnimatedPNG", category="image/animation", version="1", output=True, effect=files_written,
-      environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "SaveAnimatedPNG",
+    category="image/animation",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_animated_png(
     context: Context,
     images: Image,
@@ -41,7 +55,8 @@ def save_animated_png(
     fps: _Fps = 6.0,
     compress_level: Annotated[int, Range(0, 9)] = 4,
 ) -> Ui[None]:
-    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own."""
+    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its
+    own."""
     return _animation(images, context, filename_prefix, "PNG", fps, {"compress_level": compress_level})
 
 

@@ -28,7 +28,8 @@ def repeat_to(x: "Tensor", count: int) -> "Tensor":
 
 
 def with_channels(image: "Tensor", channels: int) -> "Tensor":
-    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha); grey becomes three equal colours first."""
+    """[B,H,W,C] with fewer channels, or with more, which are 1 (an opaque alpha); grey becomes three equal colours
+    first."""
     import torch
 
     if image.shape[-1] == 1 and channels > 2:
@@ -127,8 +128,13 @@ def _places(latent: Any) -> list[int]:
     return list(latent.get("batch_index", range(len(latent["samples"]))))
 
 
-@node("BatchImagesNode", category="image/batch", display_name="Batch Images (Any Number)", version="2",
-      environment=numerics)  # fmt: skip
+@node(
+    "BatchImagesNode",
+    category="image/batch",
+    display_name="Batch Images (Any Number)",
+    version="2",
+    environment=numerics,
+)
 def batch_images(
     images: Annotated[dict[str, Any], Grow(Image, prefix="image", min=2, max=50, optional=True)],
 ) -> Image:
@@ -139,7 +145,8 @@ def batch_images(
 
 
 @node("RebatchImages", category="image/batch", display_name="Rebatch Images", version="1")
-def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Image]:  # type: ignore[assignment]
+# type: ignore[assignment]
+def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Image]:
     """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes."""
     singles = [image[None] for batch in images for image in batch]
@@ -147,9 +154,10 @@ def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(
 
 
 @node("RebatchLatents", category="latent/batch", display_name="Rebatch Latents", version="1")
-def rebatch_latents(latents: Every[Latent], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Latent]:  # type: ignore[assignment]
-    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and its
-    mask; a batch ends where the size changes."""
+# type: ignore[assignment]
+def rebatch_latents(latents: Every[Latent], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Latent]:
+    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and
+    its mask; a batch ends where the size changes."""
     singles = [single for latent in latents for single in _singles(latent)]
 
     def kind(single: Any) -> Any:

@@ -56,8 +56,13 @@ def image_composite_masked(
     return composite(destination.movedim(-1, 1), patch.movedim(-1, 1), x, y, mask, resize_source).movedim(1, -1)
 
 
-@node("JoinImageWithAlpha", category="mask/compositing", display_name="Join Image with Alpha", version="1",
-      environment=numerics)  # fmt: skip
+@node(
+    "JoinImageWithAlpha",
+    category="mask/compositing",
+    display_name="Join Image with Alpha",
+    version="1",
+    environment=numerics,
+)
 def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
     """Give pictures an alpha channel: transparent where the mask is 1."""
     import torch
@@ -84,8 +89,8 @@ def image_stitch(
 ) -> Image:
     """Put a picture beside another, with a strip of a colour between them.
 
-    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black margin.
-    In batches of different length the shorter one's last picture is repeated.
+    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black
+    margin. In batches of different length the shorter one's last picture is repeated.
     """
     import torch
 
@@ -140,7 +145,8 @@ def image_pad_for_outpaint(
 ) -> Picture:
     """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
-    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not
+    feathered.
     """
     import torch
 

@@ -12,7 +12,7 @@ from graphflow import Conditioning, GraphFlowError, Image, Latent, Mask, Multili
 from ..devices.environment import numerics
 from ..files.embeddings import find_embedding
 from ..limits import check_items
-from ..model.wires import ClipWire, VaeWire  # fmt: skip
+from ..model.wires import ClipWire, VaeWire
 from .loaders import folders
 from .widgets import MAX_SIDE
 
@@ -82,8 +82,16 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     return to_wire(encode_prompt(open_device(settings), clip, prompt, {"embeddings": find, **options}))
 
 
-@node("CLIPTextEncode", category="conditioning", display_name="CLIP Text Encode (Prompt)", version="2", lane="device",
-      environment=numerics, outside=_text_outside, check=check_prompts)  # fmt: skip
+@node(
+    "CLIPTextEncode",
+    category="conditioning",
+    display_name="CLIP Text Encode (Prompt)",
+    version="2",
+    lane="device",
+    environment=numerics,
+    outside=_text_outside,
+    check=check_prompts,
+)
 def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Conditioning:
     """Encode a prompt. `(word:1.2)` weighs a part of it, `(word)` is 1.1; `\\(` is a plain bracket.
 
@@ -92,8 +100,16 @@ def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Condit
     return encode(settings, clip, text)
 
 
-@node("CLIPTextEncodeSDXL", category="advanced/conditioning", display_name="CLIPTextEncodeSDXL", version="1",
-      lane="device", environment=numerics, outside=_texts_outside, check=check_prompts)  # fmt: skip
+@node(
+    "CLIPTextEncodeSDXL",
+    category="advanced/conditioning",
+    display_name="CLIPTextEncodeSDXL",
+    version="1",
+    lane="device",
+    environment=numerics,
+    outside=_texts_outside,
+    check=check_prompts,
+)
 def clip_text_encode_sdxl(
     settings: Settings,
     clip: ClipWire,
@@ -107,17 +123,29 @@ def clip_text_encode_sdxl(
     text_g: _Words,
     text_l: _Words,
 ) -> Conditioning:
-    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
-    how much of it was cut away from the left and the top, and the size to aim at."""
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in
+    pixels, how much of it was cut away from the left and the top, and the size to aim at."""
     sizes = {
-        "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h, "target_width": target_width,
+        "width": width,
+        "height": height,
+        "crop_w": crop_w,
+        "crop_h": crop_h,
+        "target_width": target_width,
         "target_height": target_height,
-    }  # fmt: skip
+    }
     return encode(settings, clip, text_g, **{"text.g": text_g, "text.l": text_l}, **sizes)
 
 
-@node("CLIPTextEncodeSDXLRefiner", category="advanced/conditioning", display_name="CLIPTextEncodeSDXLRefiner",
-      version="1", lane="device", environment=numerics, outside=_text_outside, check=check_prompts)  # fmt: skip
+@node(
+    "CLIPTextEncodeSDXLRefiner",
+    category="advanced/conditioning",
+    display_name="CLIPTextEncodeSDXLRefiner",
+    version="1",
+    lane="device",
+    environment=numerics,
+    outside=_text_outside,
+    check=check_prompts,
+)
 def clip_text_encode_sdxl_refiner(
     settings: Settings,
     *,
@@ -139,8 +167,14 @@ def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range
     return replace(clip, stop_at=stop_at_clip_layer)
 
 
-@node("InpaintModelConditioning", category="conditioning/inpaint", display_name="InpaintModelConditioning", version="1",
-      lane="device", environment=numerics)  # fmt: skip
+@node(
+    "InpaintModelConditioning",
+    category="conditioning/inpaint",
+    display_name="InpaintModelConditioning",
+    version="1",
+    lane="device",
+    environment=numerics,
+)
 def inpaint_model_conditioning(
     settings: Settings,
     positive: Conditioning,
@@ -150,7 +184,8 @@ def inpaint_model_conditioning(
     mask: Mask,
     noise_mask: bool = True,
 ) -> Sides:
-    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed
+    out.
 
     The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
     """
@@ -170,8 +205,14 @@ def inpaint_model_conditioning(
     return Sides(_with(positive, added), _with(negative, added), latent)
 
 
-@node("InstructPixToPixConditioning", category="conditioning/instructpix2pix",
-      display_name="InstructPixToPixConditioning", version="1", lane="device", environment=numerics)  # fmt: skip
+@node(
+    "InstructPixToPixConditioning",
+    category="conditioning/instructpix2pix",
+    display_name="InstructPixToPixConditioning",
+    version="1",
+    lane="device",
+    environment=numerics,
+)
 def instruct_pix_to_pix_conditioning(
     settings: Settings, positive: Conditioning, negative: Conditioning, vae: VaeWire, pixels: Image
 ) -> Sides:
@@ -201,9 +242,12 @@ def conditioning_combine(conditioning_1: Conditioning, conditioning_2: Condition
 def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
     """The same shapes with nothing but zeros in them."""
     return [
-        (embedding.new_zeros(embedding.shape), {
-            key: value.new_zeros(value.shape) if key == "pooled_output" and value is not None else value
-            for key, value in options.items()
-        })
+        (
+            embedding.new_zeros(embedding.shape),
+            {
+                key: value.new_zeros(value.shape) if key == "pooled_output" and value is not None else value
+                for key, value in options.items()
+            },
+        )
         for embedding, options in conditioning
-    ]  # fmt: skip
+    ]

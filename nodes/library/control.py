@@ -1,4 +1,5 @@
-"""Networks that steer a denoiser by an image: their loaders, how they are put on a conditioning, and edges of an image."""
+"""Networks that steer a denoiser by an image: their loaders, how they are put on a conditioning, and edges of an
+image."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,8 @@ from .loaders import folders
 ControlNetHandle = Annotated[Any, Wire("CONTROL_NET")]
 KIND = "controlnet"
 TYPES = (
-    "openpose", "depth", "hed/pidi/scribble/ted", "canny/lineart/anime_lineart/mlsd", "normal", "segment", "tile", "repaint",
+    "openpose", "depth", "hed/pidi/scribble/ted", "canny/lineart/anime_lineart/mlsd", "normal", "segment", "tile",
+    "repaint",
 )  # fmt: skip
 """Kinds of images that a union takes, in the order of its table."""
 
@@ -48,25 +50,45 @@ class Pair(NamedTuple):
     negative: Conditioning
 
 
-@node("ControlNetLoader", category="loaders", display_name="Load ControlNet Model", version="1", outside=_digest,
-      check=check_control_file)  # fmt: skip
+@node(
+    "ControlNetLoader",
+    category="loaders",
+    display_name="Load ControlNet Model",
+    version="1",
+    outside=_digest,
+    check=check_control_file,
+)
 def control_net_loader(settings: Settings, control_net_name: _Name) -> ControlNetHandle:
-    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from it."""
+    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
+    it."""
     from ..families.controls import open_control
 
     control = open_control(folders(settings).find(KIND, control_net_name), settings)
     if control.config.get("is_difference"):
-        raise GraphFlowError([
-            Problem("difference", f"{control_net_name} holds differences to the weights of a model",
-                    input="control_net_name", hint="load it with DiffControlNetLoader and the model that it was made of")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "difference",
+                    f"{control_net_name} holds differences to the weights of a model",
+                    input="control_net_name",
+                    hint="load it with DiffControlNetLoader and the model that it was made of",
+                )
+            ]
+        )
     return control
 
 
-@node("DiffControlNetLoader", category="loaders", display_name="Load ControlNet Model (diff)", version="1",
-      outside=_digest, check=check_control_file)  # fmt: skip
+@node(
+    "DiffControlNetLoader",
+    category="loaders",
+    display_name="Load ControlNet Model (diff)",
+    version="1",
+    outside=_digest,
+    check=check_control_file,
+)
 def diff_control_net_loader(settings: Settings, model: ModelWire, control_net_name: _Name) -> ControlNetHandle:
-    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they are."""
+    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they
+    are."""
     from ..families.controls import open_control
     from ..patches.weights import PlusBase
 
@@ -86,16 +108,28 @@ def set_union_control_net_type(
     """State what kind of image a ControlNet for several kinds is shown; `auto` states none."""
     count = control_net.config.denoiser.get("num_control_type")
     if count is None:
-        raise GraphFlowError([
-            Problem("not_a_union", "this control network was made for one kind of images", input="control_net",
-                    hint="leave the node out")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_a_union",
+                    "this control network was made for one kind of images",
+                    input="control_net",
+                    hint="leave the node out",
+                )
+            ]
+        )
     mode = None if type == "auto" else TYPES.index(type)
     if mode is not None and mode >= count:
-        raise GraphFlowError([
-            Problem("no_such_type", f"this control network knows {count} kinds of images, {type} is none of them",
-                    input="type", hint=f"it knows {', '.join(TYPES[:count])}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_such_type",
+                    f"this control network knows {count} kinds of images, {type} is none of them",
+                    input="type",
+                    hint=f"it knows {', '.join(TYPES[:count])}",
+                )
+            ]
+        )
     return replace(control_net, mode=mode)
 
 
@@ -130,9 +164,13 @@ def control_net_apply_advanced(
 
 
 def _controlled(
-    conditioning: Conditioning, network: Any, image: Any, strength: float, window: tuple[float, float],
+    conditioning: Conditioning,
+    network: Any,
+    image: Any,
+    strength: float,
+    window: tuple[float, float],
     both_sides: bool = False,
-) -> Conditioning:  # fmt: skip
+) -> Conditioning:
     from ..model.entry import Control
 
     if strength == 0.0:
@@ -160,8 +198,14 @@ def canny(image: Image, low_threshold: _Threshold = 0.4, high_threshold: _Thresh
     from .edges import edges
 
     if low_threshold > high_threshold:
-        raise GraphFlowError([
-            Problem("wrong_thresholds", f"low_threshold {low_threshold:g} is above high_threshold {high_threshold:g}",
-                    input="low_threshold", hint="the usual thresholds are 0.4 and 0.8")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_thresholds",
+                    f"low_threshold {low_threshold:g} is above high_threshold {high_threshold:g}",
+                    input="low_threshold",
+                    hint="the usual thresholds are 0.4 and 0.8",
+                )
+            ]
+        )
     return edges(image, low_threshold, high_threshold)[..., None].expand(-1, -1, -1, 3).contiguous()

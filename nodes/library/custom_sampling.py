@@ -61,8 +61,14 @@ def sampler_custom(
     return _sampled(context, NoiseHandle(noise_seed, add_noise), guider, sampler, sigmas, latent_image)
 
 
-@node("SamplerCustomAdvanced", category="sampling/custom_sampling", version="1", lane="device", together=True,
-      environment=sampling)  # fmt: skip
+@node(
+    "SamplerCustomAdvanced",
+    category="sampling/custom_sampling",
+    version="1",
+    lane="device",
+    together=True,
+    environment=sampling,
+)
 def sampler_custom_advanced(
     context: Context, noise: Noise, guider: Guider, sampler: Sampler, sigmas: Sigmas, latent_image: Latent
 ) -> Outputs:
@@ -84,7 +90,8 @@ def disable_noise() -> Noise:
 
 @node("AddNoise", category="_for_testing/custom_sampling/noise", version="1", environment=numerics)
 def add_noise(model: ModelWire, noise: Noise, sigmas: Sigmas, latent_image: Latent) -> Latent:
-    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
+    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is
+    alone."""
     import torch
 
     from ..samplers.start import NOTES, fitted
@@ -124,7 +131,8 @@ def dual_cfg_guider(
     cfg_cond2_negative: Annotated[float, Range(0.0, 100.0, 0.1), Help("the weight from the negative to cond2")] = 8.0,
     style: Annotated[str, Choice(("regular", "nested"))] = "regular",
 ) -> Guider:
-    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the image."""
+    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the
+    image."""
     sides = (("cond1", model, cond1), ("cond2", model, cond2), ("negative", model, negative))
     kind = "dual_nested" if style == "nested" else "dual"
     return _checked(GuiderHandle(kind, sides, (cfg_conds, cfg_cond2_negative)))
@@ -255,8 +263,19 @@ def sampler_dpm_adaptive(
     s_noise: _SNoise = 1.0,
 ) -> Sampler:
     """DPM-Solver with steps by the error; it takes of the levels only the first and the last."""
-    return _sampler("dpm_adaptive", order=order, rtol=rtol, atol=atol, h_init=h_init, pcoeff=pcoeff, icoeff=icoeff,
-                    dcoeff=dcoeff, accept_safety=accept_safety, eta=eta, s_noise=s_noise)  # fmt: skip
+    return _sampler(
+        "dpm_adaptive",
+        order=order,
+        rtol=rtol,
+        atol=atol,
+        h_init=h_init,
+        pcoeff=pcoeff,
+        icoeff=icoeff,
+        dcoeff=dcoeff,
+        accept_safety=accept_safety,
+        eta=eta,
+        s_noise=s_noise,
+    )
 
 
 @node("SamplerER_SDE", category=_SAMPLERS, version="1")
@@ -283,9 +302,17 @@ def sampler_sa_solver(
     simple_order_2: bool = False,
 ) -> Sampler:
     """SA-Solver (arXiv 2309.05019): a stochastic Adams method. `model` is not needed: the run's own model counts."""
-    return _sampler("sa_solver", eta=eta, start_percent=sde_start_percent, end_percent=sde_end_percent, s_noise=s_noise,
-                    predictor_order=predictor_order, corrector_order=corrector_order, use_pece=use_pece,
-                    simple_order_2=simple_order_2)  # fmt: skip
+    return _sampler(
+        "sa_solver",
+        eta=eta,
+        start_percent=sde_start_percent,
+        end_percent=sde_end_percent,
+        s_noise=s_noise,
+        predictor_order=predictor_order,
+        corrector_order=corrector_order,
+        use_pece=use_pece,
+        simple_order_2=simple_order_2,
+    )
 
 
 @node("SamplerSEEDS2", category=_SAMPLERS, version="1")
@@ -337,10 +364,16 @@ def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: An
 
 def _check_kind(value: Any, kind: type, input: str, wire: str, maker: str) -> None:
     if not isinstance(value, kind):
-        raise GraphFlowError([
-            Problem("foreign_value", f"this {wire} was made by another package ({type(value).__name__})", input=input,
-                    hint=f"make it with {maker}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "foreign_value",
+                    f"this {wire} was made by another package ({type(value).__name__})",
+                    input=input,
+                    hint=f"make it with {maker}",
+                )
+            ]
+        )
 
 
 def _check_levels(sigmas: Sequence[float], stepper: Any, name: str) -> None:
@@ -358,8 +391,10 @@ def _check_levels(sigmas: Sequence[float], stepper: Any, name: str) -> None:
             f"the noise levels rise from {here:g} to {there:g} and fall elsewhere", "sort them downwards"
         )
     if not isinstance(stepper, Deterministic):
-        raise _wrong_levels(f"the noise levels rise from {here:g} to {there:g}: {name} adds noise only on the way down",
-                            "take euler, or flip the levels with FlipSigmas")  # fmt: skip
+        raise _wrong_levels(
+            f"the noise levels rise from {here:g} to {there:g}: {name} adds noise only on the way down",
+            "take euler, or flip the levels with FlipSigmas",
+        )
     if sigmas[0] == 0:
         raise _wrong_levels(
             "the noise levels rise from 0, where no direction is known", "begin with a small one, as 0.0001"

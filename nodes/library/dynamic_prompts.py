@@ -37,8 +37,14 @@ def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
         yield from (("text", problem.message) for problem in error.problems)
 
 
-@node("DPRandomGenerator", category="utils/prompts", display_name="Random Prompt", version="1", outside=_lines_digest,
-      check=_check)  # fmt: skip
+@node(
+    "DPRandomGenerator",
+    category="utils/prompts",
+    display_name="Random Prompt",
+    version="1",
+    outside=_lines_digest,
+    check=_check,
+)
 def dp_random_generator(
     settings: Settings,
     text: Annotated[str, Multiline()],
@@ -47,8 +53,8 @@ def dp_random_generator(
 ) -> str:
     """Pick one of the prompts of a template: `a {red|green} apple in __place__`.
 
-    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
-    folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
+    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the
+    input folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
     """
     return random_text(
         text, secrets.randbits(64) if autorefresh == "Yes" else seed, Wildcards(wildcards_folder(settings))

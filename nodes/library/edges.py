@@ -1,8 +1,9 @@
 r"""Edges of images (J. Canny, A Computational Approach to Edge Detection, IEEE PAMI 8, 1986).
 
-Grey values are blurred (5 x 5, deviation 1); Sobel's filters give the slopes :math:`g_x, g_y`. A pixel is on an edge where
-:math:`\sqrt{g_x^2 + g_y^2}` is larger than at both neighbours along the slope, whose direction is rounded to eighths of a
-circle. Of these, strong pixels are kept, and weak ones that are joined to a strong one by others.
+Grey values are blurred (5 x 5, deviation 1); Sobel's filters give the slopes :math:`g_x, g_y`. A pixel is on an edge
+where
+:math:`\sqrt{g_x^2 + g_y^2}` is larger than at both neighbours along the slope, whose direction is rounded to eighths of
+a circle. Of these, strong pixels are kept, and weak ones that are joined to a strong one by others.
 """
 
 from __future__ import annotations

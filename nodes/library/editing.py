@@ -19,13 +19,19 @@ _Words = Annotated[str, Multiline(words=True)]
 SEEN, KEPT = 384**2, 1024**2
 """Pixels of an image for the text encoder, and for the VAE."""
 _NARROW = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024, 1024),
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024,
+     1024),
 )  # fmt: skip
 SIZES = (*_NARROW, *((height, width) for width, height in reversed(_NARROW[:-1])))
 """Widths and heights that FLUX.1 Kontext was trained on, the narrowest first."""
 METHODS = (
-    "offset", "index", "uxo/uno", "index_timestep_zero", "index_timestep_zero_isolated", "index_timestep_zero_text_start",
-)  # fmt: skip
+    "offset",
+    "index",
+    "uxo/uno",
+    "index_timestep_zero",
+    "index_timestep_zero_isolated",
+    "index_timestep_zero_text_start",
+)
 
 
 @node("TextEncodeQwenImageEdit", category="advanced/conditioning", version="1", lane="device", environment=numerics)
@@ -57,7 +63,8 @@ def text_encode_qwen_image_edit_plus(
 ) -> Conditioning:
     """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
 
-    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as
+    well.
     """
     seen, references, text = [], [], ""
     for number, image in enumerate((image1, image2, image3), 1):
@@ -79,15 +86,19 @@ def reference_latent(conditioning: Conditioning, latent: Latent | None = None) -
     return conditioning if latent is None else _with_references(conditioning, [latent["samples"]])
 
 
-@node("FluxKontextMultiReferenceLatentMethod", category="advanced/conditioning/flux",
-      display_name="Edit Model Reference Method", version="1")  # fmt: skip
+@node(
+    "FluxKontextMultiReferenceLatentMethod",
+    category="advanced/conditioning/flux",
+    display_name="Edit Model Reference Method",
+    version="1",
+)
 def flux_kontext_multi_reference_latent_method(
     conditioning: Conditioning, reference_latents_method: Annotated[str, Choice(METHODS)]
 ) -> Conditioning:
     """Where reference images stand for an editing model; without this node as it was trained.
 
-    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
-    layers, and as images without noise.
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it;
+    `index_timestep_zero`: in layers, and as images without noise.
     """
     method = "uxo" if reference_latents_method == "uxo/uno" else reference_latents_method
     return [(text, {**options, "reference_latents_method": method}) for text, options in conditioning]
@@ -95,7 +106,8 @@ def flux_kontext_multi_reference_latent_method(
 
 @node("FluxKontextImageScale", category="advanced/conditioning/flux", version="1", environment=numerics)
 def flux_kontext_image_scale(image: Image) -> Image:
-    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is
+    kept."""
     ratio = image.shape[2] / image.shape[1]
     width, height = min(SIZES, key=lambda size: (abs(ratio - size[0] / size[1]), size[0]))
     return resize(image.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
@@ -125,10 +137,16 @@ def _vision(clip: ClipWire) -> str:
     """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
-        raise GraphFlowError([
-            Problem("no_vision", f"the text encoders of {clip.family.title} see no images", input="clip",
-                    hint="use the text encoder of an editing model: Qwen2.5-VL, CLIPLoader's type qwen_image")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_vision",
+                    f"the text encoders of {clip.family.title} see no images",
+                    input="clip",
+                    hint="use the text encoder of an editing model: Qwen2.5-VL, CLIPLoader's type qwen_image",
+                )
+            ]
+        )
     return cast(str, mark)
 
 

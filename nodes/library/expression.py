@@ -18,14 +18,38 @@ MOST_DIGITS = 400
 """Beyond them rounding changes no number of a bearable size, and Python would take for ever over it."""
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "min": lambda *v: min(v), "max": lambda *v: max(v), "round": lambda v, digits=None: _rounded(v, digits),
-    "int": int, "float": float, "bool": bool, "sum": lambda *v: sum(v),
-    "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc, "sqrt": math.sqrt, "exp": math.exp, "log": math.log,
-    "log2": math.log2, "log10": math.log10, "pow": lambda a, b: _power(a, b), "hypot": math.hypot,
-    "sin": math.sin, "cos": math.cos, "tan": math.tan, "asin": math.asin, "acos": math.acos, "atan": math.atan,
-    "atan2": math.atan2, "degrees": math.degrees, "radians": math.radians, "gcd": math.gcd, "lcm": math.lcm,
-    "sign": lambda v: (v > 0) - (v < 0), "clamp": lambda v, low, high: max(low, min(v, high)),
-}  # fmt: skip
+    "abs": abs,
+    "min": lambda *v: min(v),
+    "max": lambda *v: max(v),
+    "round": lambda v, digits=None: _rounded(v, digits),
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "sum": lambda *v: sum(v),
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "pow": lambda a, b: _power(a, b),
+    "hypot": math.hypot,
+    "sin": math.sin,
+    "cos": math.cos,
+    "tan": math.tan,
+    "asin": math.asin,
+    "acos": math.acos,
+    "atan": math.atan,
+    "atan2": math.atan2,
+    "degrees": math.degrees,
+    "radians": math.radians,
+    "gcd": math.gcd,
+    "lcm": math.lcm,
+    "sign": lambda v: (v > 0) - (v < 0),
+    "clamp": lambda v, low, high: max(low, min(v, high)),
+}
 CONSTANTS = {"pi": math.pi, "tau": math.tau, "inf": math.inf}
 
 
@@ -50,22 +74,39 @@ def _shift(a: int, b: int) -> int:
 
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: _power,
-    ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor, ast.LShift: _shift, ast.RShift: operator.rshift,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.LShift: _shift,
+    ast.RShift: operator.rshift,
+}
 _BITWISE = (ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift)
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_, ast.Invert: operator.invert,
-}  # fmt: skip
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
+    ast.Invert: operator.invert,
+}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-}  # fmt: skip
+}
 
 
 def evaluate(expression: str, values: Mapping[str, Number]) -> Number:
-    """The value of an expression. Raises GraphFlowError that says what in it is not understood or cannot be computed."""
+    """The value of an expression. Raises GraphFlowError that says what in it is not understood or cannot be
+    computed."""
     if len(expression) > LONGEST:
         raise _problem("bad_expression", f"it has {len(expression)} characters, over {LONGEST}")
     text = " ".join(" ".join(line.split("#")[0] for line in expression.splitlines()).split())

@@ -110,8 +110,8 @@ def morphology(
 ) -> Image:
     """Each pixel from the smallest (erode) or largest (dilate) value in a square around it, channel by channel.
 
-    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what opening
-    takes away, `bottom_hat` what closing adds.
+    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what
+    opening takes away, `bottom_hat` what closing adds.
     """
     x = image.movedim(-1, 1)
 

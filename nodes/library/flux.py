@@ -13,8 +13,16 @@ _Guidance = Annotated[float, Range(0.0, 100.0, 0.1)]
 _Tokens = Annotated[int, Range(0, 10000, 1)]
 
 
-@node("CLIPTextEncodeFlux", category="advanced/conditioning/flux", display_name="CLIPTextEncodeFlux", version="1",
-      lane="device", environment=numerics, outside=prompts_outside, check=check_prompts)  # fmt: skip
+@node(
+    "CLIPTextEncodeFlux",
+    category="advanced/conditioning/flux",
+    display_name="CLIPTextEncodeFlux",
+    version="1",
+    lane="device",
+    environment=numerics,
+    outside=prompts_outside,
+    check=check_prompts,
+)
 def clip_text_encode_flux(
     settings: Settings, clip: ClipWire, clip_l: _Words, t5xxl: _Words, guidance: _Guidance = 3.5
 ) -> Conditioning:
@@ -45,8 +53,16 @@ def t5_tokenizer_options(clip: ClipWire, min_padding: _Tokens = 0, min_length: _
     from ..families.kits.t5_network import Padding
 
     if "text.t5" not in dict(clip.sources):
-        raise GraphFlowError([Problem("no_such_part", f"these text encoders ({clip.family.title}) have no T5", input="clip",
-                                      hint="leave this node out")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_such_part",
+                    f"these text encoders ({clip.family.title}) have no T5",
+                    input="clip",
+                    hint="leave this node out",
+                )
+            ]
+        )
     return clip.with_patch(Padding(min_padding, min_length))
 
 

@@ -44,8 +44,15 @@ def _holds_images(
         yield "folder", f"there are no images in the folder {folder!r} of the input folder"
 
 
-@node("LoadImageSetFromFolderNode", category="loaders", display_name="Load Image Dataset from Folder", version="1",
-      outside=_folder_digest, environment=numerics, check=_holds_images)  # fmt: skip
+@node(
+    "LoadImageSetFromFolderNode",
+    category="loaders",
+    display_name="Load Image Dataset from Folder",
+    version="1",
+    outside=_folder_digest,
+    environment=numerics,
+    check=_holds_images,
+)
 def load_image_set_from_folder(
     settings: Settings,
     folder: Annotated[str, Choice(folder_names, "input")],
@@ -53,8 +60,9 @@ def load_image_set_from_folder(
 ) -> Image:
     """Read all images of a folder below the input folder as one batch, in the order of their names.
 
-    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first, `Pad`
-    puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is taken.
+    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first,
+    `Pad` puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is
+    taken.
     """
     import torch
 
@@ -69,10 +77,16 @@ def load_image_set_from_folder(
         height, width = first.shape[-2:]
         check_pixels(width, height, len(names), input="folder")
         if image.shape != first.shape and resize_method == "None":
-            raise GraphFlowError([
-                Problem("sizes_differ", f"{name} has {image.shape[-1]} x {image.shape[-2]} pixels, {names[0]} {width} x "
-                        f"{height}", input="resize_method", hint="choose Stretch, Crop or Pad")
-            ])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "sizes_differ",
+                        f"{name} has {image.shape[-1]} x {image.shape[-2]} pixels, {names[0]} {width} x {height}",
+                        input="resize_method",
+                        hint="choose Stretch, Crop or Pad",
+                    )
+                ]
+            )
         images.append(image if image.shape == first.shape else _fitted(image, width, height, resize_method))
     return torch.cat(images).movedim(1, -1).contiguous()
 

@@ -61,8 +61,14 @@ def input_frames(settings: Settings, image: str, most: int | None = None) -> lis
     return [Frame(each[..., :3], each[..., 3] if has_alpha else None) for each in pixels]
 
 
-@node("LoadImage", category="image", display_name="Load Image", version="2", outside=input_image_digest,
-      environment=decoding)  # fmt: skip
+@node(
+    "LoadImage",
+    category="image",
+    display_name="Load Image",
+    version="2",
+    outside=input_image_digest,
+    environment=decoding,
+)
 def load_image(settings: Settings, image: InputImage) -> Picture:
     """Read an image of the input folder; the mask is 1 where it is transparent."""
     return read_image(settings, image)
@@ -75,8 +81,14 @@ def output_names(settings: Settings) -> list[str]:
     return [f"{name} [output]" for name in found if not (settings.output_dir / name).resolve().is_relative_to(temp)]
 
 
-@node("LoadImageOutput", category="image", display_name="Load Image (from Outputs)", version="1", outside=input_image_digest,
-      environment=decoding)  # fmt: skip
+@node(
+    "LoadImageOutput",
+    category="image",
+    display_name="Load Image (from Outputs)",
+    version="1",
+    outside=input_image_digest,
+    environment=decoding,
+)
 def load_image_output(
     settings: Settings, image: Annotated[str, Choice(output_names, "output", other_folders(ENDINGS)), Upload()]
 ) -> Picture:
@@ -105,8 +117,16 @@ def image_invert(image: Image) -> Image:
     return 1.0 - image
 
 
-@node("SaveImage", category="image", display_name="Save Image", version="1", output=True, effect=files_written,
-      environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "SaveImage",
+    category="image",
+    display_name="Save Image",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui[None]:
     """Write images as PNG into the output folder, with the workflow embedded.
 
@@ -117,17 +137,29 @@ def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI"
     return Ui({"images": saved_images(images, context, folder, filename_prefix, "output")})
 
 
-@node("PreviewImage", category="image", display_name="Preview Image", version="1", output=True, effect=files_written,
-      environment=temp_files)  # fmt: skip
+@node(
+    "PreviewImage",
+    category="image",
+    display_name="Preview Image",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=temp_files,
+)
 def preview_image(images: Image, context: Context) -> Ui[None]:
     """Write images into the folder for temporary files."""
     return Ui({"images": saved_images(images, context, context.settings.temp_dir, "preview", "temp")})
 
 
 def saved_images(
-    images: Any, context: Context, folder: Path, prefix: str, kind: str, texts: Mapping[str, str] | None = None,
+    images: Any,
+    context: Context,
+    folder: Path,
+    prefix: str,
+    kind: str,
+    texts: Mapping[str, str] | None = None,
     compress_level: int = 4,
-) -> list[dict[str, str]]:  # fmt: skip
+) -> list[dict[str, str]]:
     """Write [B,H,W,C] as numbered PNG files; `kind` is ComfyUI's name of the folder.
 
     They carry these texts; if none are given, the run's own: the workflow.

@@ -200,15 +200,20 @@ def empty_sd3_latent_image(
     return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 
-@node("EmptyQwenImageLayeredLatentImage", category="latent/qwen", display_name="Empty Qwen Image Layered Latent",
-      version="1")  # fmt: skip
+@node(
+    "EmptyQwenImageLayeredLatentImage",
+    category="latent/qwen",
+    display_name="Empty Qwen Image Layered Latent",
+    version="1",
+)
 def empty_qwen_image_layered_latent_image(
     width: Annotated[int, Range(16, MAX_SIDE, 16)] = 640,
     height: Annotated[int, Range(16, MAX_SIDE, 16)] = 640,
     layers: Annotated[int, Range(0, MAX_SIDE)] = 3,
     batch_size: Annotated[int, Range(1, 4096)] = 1,
 ) -> Latent:
-    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames."""
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of
+    frames."""
     import torch
 
     shape = (batch_size, 16, layers + 1, height // 8, width // 8)
@@ -222,8 +227,14 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
     return {**samples, "noise_mask": batch_of(mask)[:, None]}
 
 
-@node("VAEEncodeForInpaint", category="latent/inpaint", display_name="VAE Encode (for Inpainting)", version="1",
-      lane="device", environment=numerics)  # fmt: skip
+@node(
+    "VAEEncodeForInpaint",
+    category="latent/inpaint",
+    display_name="VAE Encode (for Inpainting)",
+    version="1",
+    lane="device",
+    environment=numerics,
+)
 def vae_encode_for_inpaint(
     settings: Settings, pixels: Image, vae: VaeWire, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
 ) -> Latent:

@@ -92,8 +92,8 @@ def add_noise(
     timestep: Annotated[int, Range(0, 999)] = 500,
     model: Annotated[ModelWire | None, Help("the model whose latents these are: it states their unit")] = None,
 ) -> Latent:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
-    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4);
+    for a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
     """
@@ -126,8 +126,16 @@ def _latent_digest(settings: Settings, latent: str) -> str:
     return input_digest(settings, latent)
 
 
-@node("SaveLatent", category="latent", display_name="Save Latent", version="1", output=True, effect=files_written,
-      environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "SaveLatent",
+    category="latent",
+    display_name="Save Latent",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_latent(samples: Latent, context: Context, filename_prefix: str = "latents/ComfyUI") -> Ui[None]:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     import torch
@@ -153,10 +161,16 @@ def load_latent(settings: Settings, latent: _InputLatent) -> Latent:
         ) from None
     if "latent_tensor" not in found:
         names = ", ".join(map(repr, sorted(found)[:6])) or "nothing"
-        raise GraphFlowError([
-            Problem("not_a_latent", f"{latent} holds no `latent_tensor`, but {names}", input="latent",
-                    hint="a .latent file is one that SaveLatent has written")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_a_latent",
+                    f"{latent} holds no `latent_tensor`, but {names}",
+                    input="latent",
+                    hint="a .latent file is one that SaveLatent has written",
+                )
+            ]
+        )
     # Files without the version mark are older than all families but one, and hold latents in the unit of its denoiser.
     scale = 1.0 if "latent_format_version_0" in found else 1.0 / _SD1_SCALE
     return {"samples": found["latent_tensor"].float() * scale}

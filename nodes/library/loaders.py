@@ -8,14 +8,15 @@ from graphflow import Blocked, Choice, GraphFlowError, Problem, Settings, Wire, 
 
 from ..families.check_files import file_check
 from ..files.folders import ModelFolders
-from ..model.wires import ClipWire, ModelWire, VaeWire  # fmt: skip
+from ..model.wires import ClipWire, ModelWire, VaeWire
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
 ONE_ENCODER = (
     "stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "lumina2", "wan",
-    "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", "longcat_image", "cogvideox",
-    "lens", "pixeldit", "ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax", "yue2", "flux3", "moss_image", "fibo2",
+    "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", "longcat_image",
+    "cogvideox", "lens", "pixeldit", "ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax", "yue2", "flux3",
+    "moss_image", "fibo2",
 )  # fmt: skip
 TWO_ENCODERS = (
     "sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5",
@@ -124,8 +125,14 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
     )
 
 
-@node("VAELoader", category="loaders", display_name="Load VAE", version="2", outside=_vae_digest,
-      check=file_check("vae", "VAE", "vae_name"))  # fmt: skip
+@node(
+    "VAELoader",
+    category="loaders",
+    display_name="Load VAE",
+    version="2",
+    outside=_vae_digest,
+    check=file_check("vae", "VAE", "vae_name"),
+)
 def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"), "models/vae")]) -> VaeWire:
     """Take a VAE out of a file or a diffusers folder of its own."""
     from ..families.opened import open_vae
@@ -133,8 +140,14 @@ def vae_loader(settings: Settings, vae_name: Annotated[str, Choice(_listed("vae"
     return open_vae(folders(settings).find("vae", vae_name), settings)
 
 
-@node("UNETLoader", category="advanced/loaders", display_name="Load Diffusion Model", version="1", outside=_unet_digest,
-      check=file_check("diffusion_models", "diffusion model", "unet_name"))  # fmt: skip
+@node(
+    "UNETLoader",
+    category="advanced/loaders",
+    display_name="Load Diffusion Model",
+    version="1",
+    outside=_unet_digest,
+    check=file_check("diffusion_models", "diffusion model", "unet_name"),
+)
 def unet_loader(
     settings: Settings,
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
@@ -144,15 +157,27 @@ def unet_loader(
     from ..families.opened import open_model
 
     if weight_dtype != "default":
-        raise GraphFlowError([
-            Problem("no_such_format", f"weights cannot be held as {weight_dtype} yet", input="weight_dtype",
-                    hint="choose default: the number format of the device (--dtype)")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_such_format",
+                    f"weights cannot be held as {weight_dtype} yet",
+                    input="weight_dtype",
+                    hint="choose default: the number format of the device (--dtype)",
+                )
+            ]
+        )
     return open_model(folders(settings).find("diffusion_models", unet_name), settings).model
 
 
-@node("CLIPLoader", category="advanced/loaders", display_name="Load CLIP", version="1", outside=_encoders_digest,
-      check=file_check("text_encoders", "text encoder", "clip_name"))  # fmt: skip
+@node(
+    "CLIPLoader",
+    category="advanced/loaders",
+    display_name="Load CLIP",
+    version="1",
+    outside=_encoders_digest,
+    check=file_check("text_encoders", "text encoder", "clip_name"),
+)
 def clip_loader(
     settings: Settings,
     clip_name: _Encoder,
@@ -162,15 +187,22 @@ def clip_loader(
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
     (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
-    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory
+    anyway.
     """
     from ..families.opened import open_text_encoders
 
     return open_text_encoders([folders(settings).find("text_encoders", clip_name)], settings, type)
 
 
-@node("DualCLIPLoader", category="advanced/loaders", display_name="DualCLIPLoader", version="1", outside=_encoders_digest,
-      check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"))  # fmt: skip
+@node(
+    "DualCLIPLoader",
+    category="advanced/loaders",
+    display_name="DualCLIPLoader",
+    version="1",
+    outside=_encoders_digest,
+    check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"),
+)
 def dual_clip_loader(
     settings: Settings,
     clip_name1: _Encoder,
@@ -186,19 +218,33 @@ def dual_clip_loader(
 
     if type not in {"sdxl", *TYPES}:
         known = ", ".join(("sdxl", *sorted(TYPES)))
-        raise GraphFlowError([Problem("unknown_model", f"prompts of {type} cannot be encoded yet", input="type",
-                                      hint=f"these types run so far: {known}")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unknown_model",
+                    f"prompts of {type} cannot be encoded yet",
+                    input="type",
+                    hint=f"these types run so far: {known}",
+                )
+            ]
+        )
     find = partial(folders(settings).find, "text_encoders")
     return open_text_encoders([find(clip_name1), find(clip_name2)], settings, type)
 
 
-@node("TripleCLIPLoader", category="advanced/loaders", display_name="TripleCLIPLoader", version="1",
-      outside=_encoders_digest,
-      check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"))  # fmt: skip
+@node(
+    "TripleCLIPLoader",
+    category="advanced/loaders",
+    display_name="TripleCLIPLoader",
+    version="1",
+    outside=_encoders_digest,
+    check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"),
+)
 def triple_clip_loader(
     settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
 ) -> ClipWire:
-    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
+    T5."""
     from ..families.opened import open_text_encoders
 
     find = partial(folders(settings).find, "text_encoders")

@@ -42,7 +42,8 @@ def _side_given(_: Settings, literals: Mapping[str, Any], linked: Mapping[str, s
 
 
 @node("ComfySwitchNode", category="utils/logic", display_name="Switch", version="1", check=_side_given)
-def switch(switch: bool = False, on_false: Lazy[_Any] = None, on_true: Lazy[_Any] = None) -> Switched:  # type: ignore[assignment]
+# type: ignore[assignment]
+def switch(switch: bool = False, on_false: Lazy[_Any] = None, on_true: Lazy[_Any] = None) -> Switched:
     """One of two values of any type; what the other one hangs on is not computed."""
     chosen = (on_true if switch else on_false).get()
     if chosen is None:
@@ -66,9 +67,9 @@ def math_expression(
 ) -> Result:
     """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
 
-    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and functions:
-    abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin acos atan
-    atan2 degrees radians gcd lcm sign clamp.
+    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and
+    functions: abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin
+    acos atan atan2 degrees radians gcd lcm sign clamp.
     """
     found = evaluate(expression, values)
     return Result(_float(found), _int(found), bool(found))

@@ -1,4 +1,5 @@
-"""Nodes that put a LoRA on a model. Nothing is merged here: a handle gets one more patch, and the device's pool merges it."""
+"""Nodes that put a LoRA on a model. Nothing is merged here: a handle gets one more patch, and the device's pool merges
+it."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -40,7 +41,8 @@ def lora_loader(
     strength_model: _Strength = 1.0,
     strength_clip: _Strength = 1.0,
 ) -> Both:
-    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT,
+    differences).
 
     It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
     refused; where some do not fit, a line reports how many.
@@ -49,8 +51,14 @@ def lora_loader(
     return Both(*found)
 
 
-@node("LoraLoaderModelOnly", category="loaders", display_name="Load LoRA (Model)", version="1", outside=_digest,
-      check=_CHECK)  # fmt: skip
+@node(
+    "LoraLoaderModelOnly",
+    category="loaders",
+    display_name="Load LoRA (Model)",
+    version="1",
+    outside=_digest,
+    check=_CHECK,
+)
 def lora_loader_model_only(
     settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
 ) -> ModelWire:
@@ -78,14 +86,21 @@ def lora_loader_bypass(
 ) -> Both:
     """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
 
-    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports
+    how many.
     """
     found = _applied(settings, context, lora_name, (model, strength_model), (clip, strength_clip), _by_rows)
     return Both(*found)
 
 
-@node("LoraLoaderBypassModelOnly", category="loaders", display_name="Load LoRA (Bypass, Model)", version="1",
-      outside=_digest, check=_CHECK)  # fmt: skip
+@node(
+    "LoraLoaderBypassModelOnly",
+    category="loaders",
+    display_name="Load LoRA (Bypass, Model)",
+    version="1",
+    outside=_digest,
+    check=_CHECK,
+)
 def lora_loader_bypass_model_only(
     settings: Settings, context: Context, model: ModelWire, lora_name: _Lora, strength_model: _Strength = 1.0
 ) -> ModelWire:
@@ -102,7 +117,8 @@ def _applied(
     clip: tuple[Any, float] | None = None,
     use: Callable[..., Any] | None = None,
 ) -> list[Any]:
-    """The handles with the file's patches. A strength of 0 leaves a handle as it is, and the file is checked all the same."""
+    """The handles with the file's patches. A strength of 0 leaves a handle as it is, and the file is checked all the
+    same."""
     from ..patches.lora import LoraFile, check_fits, checked_numbers, fit_to
 
     path = folders(settings).find("loras", name)

@@ -9,8 +9,8 @@ from ..devices.environment import numerics
 from ..model.wires import ClipWire, ModelWire
 
 SYSTEM_PROMPTS = {
-    "superior": "You are an assistant designed to generate superior images with the superior degree of image-text alignment "
-    "based on textual prompts or user prompts.",
+    "superior": "You are an assistant designed to generate superior images with the superior degree of image-text "
+    "alignment based on textual prompts or user prompts.",
     "alignment": "You are an assistant designed to generate high-quality images with the highest degree of image-text "
     "alignment based on textual prompts.",
 }
@@ -29,8 +29,15 @@ def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
             yield from (("user_prompt", problem.message) for problem in error.problems)
 
 
-@node("CLIPTextEncodeLumina2", category="conditioning", display_name="CLIP Text Encode for Lumina2", version="1",
-      lane="device", environment=numerics, check=_check)  # fmt: skip
+@node(
+    "CLIPTextEncodeLumina2",
+    category="conditioning",
+    display_name="CLIP Text Encode for Lumina2",
+    version="1",
+    lane="device",
+    environment=numerics,
+    check=_check,
+)
 def clip_text_encode_lumina2(
     settings: Settings,
     system_prompt: Annotated[str, Choice(tuple(SYSTEM_PROMPTS))],
@@ -51,7 +58,8 @@ def clip_text_encode_lumina2(
 
 @node("RenormCFG", category="advanced/model", display_name="RenormCFG", version="1")
 def renorm_cfg(model: ModelWire, cfg_trunc: _Level = 100.0, renorm_cfg: _Level = 1.0) -> ModelWire:
-    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the
+    prompt.
 
     0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
     """

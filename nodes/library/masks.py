@@ -43,10 +43,16 @@ def image_to_mask(image: Image, channel: Annotated[str, Choice(_CHANNELS)]) -> M
     """One channel of a picture as a mask."""
     index = _CHANNELS.index(channel)
     if index >= image.shape[-1]:
-        raise GraphFlowError([
-            Problem("no_channel", f"the picture has {image.shape[-1]} channels, none of them {channel}", input="channel",
-                    hint="a picture has an alpha channel only after JoinImageWithAlpha or a node like it")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_channel",
+                    f"the picture has {image.shape[-1]} channels, none of them {channel}",
+                    input="channel",
+                    hint="a picture has an alpha channel only after JoinImageWithAlpha or a node like it",
+                )
+            ]
+        )
     return image[..., index].clone()
 
 
@@ -124,7 +130,8 @@ def threshold_mask(mask: Mask, value: _Unit = 0.5) -> Mask:
 def grow_mask(
     mask: Mask, expand: Annotated[int, Range(-MAX_SIDE, MAX_SIDE, 1)] = 0, tapered_corners: bool = True
 ) -> Mask:
-    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around it.
+    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around
+    it.
 
     Around it is a diamond with `tapered_corners`, a square without.
     """
@@ -157,8 +164,14 @@ def crop_mask(mask: Mask, x: Place = 0, y: Place = 0, width: Side = 512, height:
     return out[:, y : y + height, x : x + width].clone()
 
 
-@node("LoadImageMask", category="mask", display_name="Load Image (as Mask)", version="2", outside=input_image_digest,
-      environment=decoding)  # fmt: skip
+@node(
+    "LoadImageMask",
+    category="mask",
+    display_name="Load Image (as Mask)",
+    version="2",
+    outside=input_image_digest,
+    environment=decoding,
+)
 def load_image_mask(
     settings: Settings,
     image: InputImage,

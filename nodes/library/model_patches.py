@@ -1,4 +1,5 @@
-"""Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is loaded."""
+"""Nodes that change a MODEL: each returns another handle, with one more patch or another sampling rule. Nothing is
+loaded."""
 
 from dataclasses import replace
 from typing import Annotated, NamedTuple
@@ -60,10 +61,16 @@ def model_sampling_continuous_edm(
     from ..model.prediction import EDM, CosmosFlow, Epsilon, Prediction, V
 
     if not 0.0 < sigma_min < sigma_max:
-        raise GraphFlowError([
-            Problem("wrong_levels", f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: expected 0 < sigma_min < "
-                    "sigma_max", input="sigma_min", hint="the usual levels are 0.002 and 120")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_levels",
+                    f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: expected 0 < sigma_min < sigma_max",
+                    input="sigma_min",
+                    hint="the usual levels are 0.002 and 120",
+                )
+            ]
+        )
     levels = LogUniform(sigma_min, sigma_max)
     made: dict[str, Prediction] = {
         "v_prediction": V(levels),
@@ -74,10 +81,16 @@ def model_sampling_continuous_edm(
     }
     if sampling == "edm_playground_v2.5":
         if model.latent.channels != 4 or "latent" not in model.config:
-            raise GraphFlowError([
-                Problem("wrong_model", f"{model.family.title} has no latents of Playground 2.5", input="sampling",
-                        hint="this rule is for checkpoints of Stable Diffusion XL")
-            ])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "wrong_model",
+                        f"{model.family.title} has no latents of Playground 2.5",
+                        input="sampling",
+                        hint="this rule is for checkpoints of Stable Diffusion XL",
+                    )
+                ]
+            )
         model = replace(model, config=model.config | {"latent": PLAYGROUND_LATENT})
     return replace(model, sampling=made[sampling])
 
@@ -153,10 +166,16 @@ def apg(
     from ..patches.guidance import APG
 
     if momentum != 0.0:
-        raise GraphFlowError([
-            Problem("no_momentum", f"a momentum of {momentum:g} would make a step depend on those before it", input="momentum",
-                    hint="set it to 0: a run that is stopped must go on to the same bits")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_momentum",
+                    f"a momentum of {momentum:g} would make a step depend on those before it",
+                    input="momentum",
+                    hint="set it to 0: a run that is stopped must go on to the same bits",
+                )
+            ]
+        )
     return model.with_patch(APG(eta, norm_threshold))
 
 
@@ -218,8 +237,12 @@ _METHODS = ("bicubic", "nearest-exact", "bilinear", "area", "bislerp")
 _Time = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 0 is the beginning, 1 the end")]
 
 
-@node("PatchModelAddDownscale", category="model_patches/unet", version="1",
-      display_name="PatchModelAddDownscale (Kohya Deep Shrink)")  # fmt: skip
+@node(
+    "PatchModelAddDownscale",
+    category="model_patches/unet",
+    version="1",
+    display_name="PatchModelAddDownscale (Kohya Deep Shrink)",
+)
 def patch_model_add_downscale(
     model: ModelWire,
     block_number: Annotated[int, Range(1, 32, 1), Help("of the half of the U-Net that goes down")] = 3,
@@ -230,7 +253,8 @@ def patch_model_add_downscale(
     downscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
     upscale_method: Annotated[str, Choice(_METHODS)] = "bicubic",
 ) -> ModelWire:
-    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on."""
+    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained
+    on."""
     from ..patches.downscale import Downscale, count_blocks
     from ..patches.freeu import check_unet
     from .scaling import resize
@@ -238,10 +262,16 @@ def patch_model_add_downscale(
     check_unet(model, "PatchModelAddDownscale")
     count = count_blocks(model)
     if block_number >= count:
-        raise GraphFlowError([
-            Problem("no_such_block", f"there is no block {block_number}: this U-Net has {count} going down", input="block_number",
-                    hint=f"use 1 to {count - 1}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_such_block",
+                    f"there is no block {block_number}: this U-Net has {count} going down",
+                    input="block_number",
+                    hint=f"use 1 to {count - 1}",
+                )
+            ]
+        )
     window = (start_percent, end_percent)
     patch = Downscale(
         block_number, downscale_factor, window, downscale_after_skip, downscale_method, upscale_method, resize

@@ -14,28 +14,52 @@ from ..model.wires import ClipWire, ModelWire, VaeWire
 ENDING = ".safetensors"
 
 
-@node("CheckpointSave", category="advanced/model_merging", display_name="Save Checkpoint", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "CheckpointSave",
+    category="advanced/model_merging",
+    display_name="Save Checkpoint",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def checkpoint_save(
     model: ModelWire, clip: ClipWire, vae: VaeWire, context: Context, filename_prefix: str = "checkpoints/ComfyUI"
 ) -> Ui[None]:
     """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
 
-    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
-    as another model than this one.
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be
+    read as another model than this one.
     """
     return _written(context, filename_prefix, (model, clip, vae), model)
 
 
-@node("ModelSave", category="advanced/model_merging", display_name="Save Model", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "ModelSave",
+    category="advanced/model_merging",
+    display_name="Save Model",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def model_save(model: ModelWire, context: Context, filename_prefix: str = "diffusion_models/ComfyUI") -> Ui[None]:
     """Write a denoiser by itself, for UNETLoader."""
     return _written(context, filename_prefix, (model,), model)
 
 
-@node("CLIPSave", category="advanced/model_merging", display_name="Save CLIP", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "CLIPSave",
+    category="advanced/model_merging",
+    display_name="Save CLIP",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/ComfyUI") -> Ui[None]:
     """Write each text encoder into a file of its own (`..._clip_l`), for CLIPLoader."""
     from ..files.write_model import entries_of
@@ -48,8 +72,16 @@ def clip_save(clip: ClipWire, context: Context, filename_prefix: str = "clip/Com
     return Ui({"models": shown})
 
 
-@node("VAESave", category="advanced/model_merging", display_name="Save VAE", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "VAESave",
+    category="advanced/model_merging",
+    display_name="Save VAE",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI_vae") -> Ui[None]:
     """Write a VAE by itself, for VAELoader."""
     from ..files.write_model import entries_of
@@ -58,8 +90,16 @@ def vae_save(vae: VaeWire, context: Context, filename_prefix: str = "vae/ComfyUI
     return Ui({"models": _file(context, filename_prefix, partial(_write, entries, context.metadata()))})
 
 
-@node("LoraSave", category="advanced/model_merging", display_name="Extract and Save LoRA", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "LoraSave",
+    category="advanced/model_merging",
+    display_name="Extract and Save LoRA",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def lora_save(
     context: Context,
     filename_prefix: str = "loras/ComfyUI_extracted_lora",
@@ -93,10 +133,16 @@ def _check_some(tensors: Any) -> None:
     from graphflow import GraphFlowError, Problem
 
     if not tensors:
-        raise GraphFlowError([
-            Problem("nothing_to_save", "there is no difference to save", input="model_diff",
-                    hint="link model_diff to a ModelMergeSubtract, or text_encoder_diff to a CLIPMergeSubtract")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "nothing_to_save",
+                    "there is no difference to save",
+                    input="model_diff",
+                    hint="link model_diff to a ModelMergeSubtract, or text_encoder_diff to a CLIPMergeSubtract",
+                )
+            ]
+        )
 
 
 def _texts(clip: Any) -> list[str]:

@@ -29,8 +29,16 @@ class AsExr:
     input_color_space: Annotated[str, Choice(("sRGB", "HDR", "linear"))]
 
 
-@node("SaveImageAdvanced", category="image", display_name="Save Image (Advanced)", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "SaveImageAdvanced",
+    category="image",
+    display_name="Save Image (Advanced)",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_image_advanced(
     images: Image,
     context: Context,
@@ -41,8 +49,8 @@ def save_image_advanced(
     """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
 
     What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
-    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB and
-    100 cd/m2 in HDR.
+    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB
+    and 100 cd/m2 in HDR.
     """
     from ..files.image_files import encode_exr, encode_png
 
@@ -61,15 +69,30 @@ def save_image_advanced(
     return Ui({"images": saved}, (images,))
 
 
-@node("MaskPreview", category="mask", display_name="Preview Mask", version="1", output=True, effect=files_written,
-      environment=temp_files)  # fmt: skip
+@node(
+    "MaskPreview",
+    category="mask",
+    display_name="Preview Mask",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=temp_files,
+)
 def mask_preview(mask: Mask, context: Context) -> Ui[None]:
     """Write masks as grey pictures into the folder for temporary files."""
     return Ui({"images": saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
 
-@node("ImageCompare", category="image", display_name="Compare Images", version="1", output=True, effect=files_written,
-      environment=temp_files, unchecked={"compare_view"})  # fmt: skip
+@node(
+    "ImageCompare",
+    category="image",
+    display_name="Compare Images",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=temp_files,
+    unchecked={"compare_view"},
+)
 def image_compare(
     context: Context,
     compare_view: Annotated[Any, Wire("IMAGECOMPARE")] | None = None,
@@ -86,7 +109,8 @@ def image_compare(
 
 @node("PreviewAny", category="utils", display_name="Preview Any", version="2", output=True)
 def preview_any(source: AnyType) -> Ui[str]:
-    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the
+    text."""
     try:
         text = (
             json.dumps(source, indent=2, ensure_ascii=False) if isinstance(source, (dict, list, tuple)) else str(source)
@@ -98,7 +122,8 @@ def preview_any(source: AnyType) -> Ui[str]:
 
 @node("SaveImageWebsocket", category="api/image", version="1", output=True, deterministic=False)
 def save_image_websocket(images: Image, context: Context) -> None:
-    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it
+    runs."""
     from ..files.image_files import encode_png
 
     pictures = images.detach().cpu().numpy()

@@ -1,7 +1,7 @@
 """Regular expressions on texts. A pattern that takes too long is stopped: it would hold the run for ever.
 
-`regex` writes repeats out when it compiles, so a pattern of 40 characters can take gigabytes: nested repeats are bounded
-before it sees the pattern.
+`regex` writes repeats out when it compiles, so a pattern of 40 characters can take gigabytes: nested repeats are
+bounded before it sees the pattern.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def regex_extract(
     dotall: bool = False,
     group_index: Annotated[int, Range(0, 100)] = 1,
 ) -> str:
-    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or all.
+    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or
+    all.
 
     Several results stand on lines of their own; nothing found is an empty text.
     """
@@ -79,7 +80,8 @@ def regex_replace(
     dotall: bool = False,
     count: Annotated[int, Range(0, 100)] = 0,
 ) -> str:
-    r"""A text with what a pattern finds replaced, all of it or the first `count`; `\1` or `\g<name>` stand for groups."""
+    r"""A text with what a pattern finds replaced, all of it or the first `count`; `\1` or `\g<name>` stand for
+    groups."""
     import regex
 
     pattern = _compiled(regex_pattern, case_insensitive, multiline, dotall)
@@ -108,8 +110,11 @@ def _compiled(pattern: str, case_insensitive: bool, multiline: bool, dotall: boo
     try:
         parts = _written_out(import_module("re._parser").parse(pattern))
         if parts > MOST_PARTS:
-            raise _problem("too_large", f"with its repeats written out, the pattern has {parts:,} parts, over {MOST_PARTS:,}",
-                           hint="repeats inside repeats multiply: ((a{100}){100}){100} is a million")  # fmt: skip
+            raise _problem(
+                "too_large",
+                f"with its repeats written out, the pattern has {parts:,} parts, over {MOST_PARTS:,}",
+                hint="repeats inside repeats multiply: ((a{100}){100}){100} is a million",
+            )
         re.compile(pattern)
         flags = regex.IGNORECASE * case_insensitive | regex.MULTILINE * multiline | regex.DOTALL * dotall
         return regex.compile(_literal_braces(pattern), flags)

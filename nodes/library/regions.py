@@ -91,28 +91,49 @@ def conditioning_concat(conditioning_to: Conditioning, conditioning_from: Condit
 def _check_width(embedding: Any, other: Any, input: str) -> None:
     if embedding is None or other is None or embedding.shape[-1] != other.shape[-1]:
         widths = [0 if one is None else one.shape[-1] for one in (embedding, other)]
-        raise GraphFlowError([
-            Problem("unlike_texts", f"the embeddings are {widths[0]} and {widths[1]} wide", input=input,
-                    hint="encode both prompts with the text encoders of one model")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unlike_texts",
+                    f"the embeddings are {widths[0]} and {widths[1]} wide",
+                    input=input,
+                    hint="encode both prompts with the text encoders of one model",
+                )
+            ]
+        )
 
 
 @node("ConditioningSetArea", category="conditioning", display_name="Conditioning (Set Area)", version="1")
 def conditioning_set_area(
-    conditioning: Conditioning, *, width: _Side = 64, height: _Side = 64, x: _Place = 0, y: _Place = 0,
+    conditioning: Conditioning,
+    *,
+    width: _Side = 64,
+    height: _Side = 64,
+    x: _Place = 0,
+    y: _Place = 0,
     strength: _Strength = 1.0,
-) -> Conditioning:  # fmt: skip
-    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside it."""
+) -> Conditioning:
+    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside
+    it."""
     area = (height // CELL, width // CELL, y // CELL, x // CELL)
     return _with(conditioning, area=area, strength=strength, set_area_to_bounds=False)
 
 
-@node("ConditioningSetAreaPercentage", category="conditioning", display_name="Conditioning (Set Area with Percentage)",
-      version="1")  # fmt: skip
+@node(
+    "ConditioningSetAreaPercentage",
+    category="conditioning",
+    display_name="Conditioning (Set Area with Percentage)",
+    version="1",
+)
 def conditioning_set_area_percentage(
-    conditioning: Conditioning, *, width: _Share = 1.0, height: _Share = 1.0, x: _Share = 0.0, y: _Share = 0.0,
+    conditioning: Conditioning,
+    *,
+    width: _Share = 1.0,
+    height: _Share = 1.0,
+    x: _Share = 0.0,
+    y: _Share = 0.0,
     strength: _Strength = 1.0,
-) -> Conditioning:  # fmt: skip
+) -> Conditioning:
     """The same with shares of the image in place of pixels."""
     _check_not_empty({"width": width, "height": height})
     area = ("percentage", height, width, y, x)
@@ -122,9 +143,9 @@ def conditioning_set_area_percentage(
 def _check_not_empty(sides: Mapping[str, float]) -> None:
     empty = [name for name, side in sides.items() if side == 0.0]
     if empty:
-        raise GraphFlowError([
-            Problem("empty_region", f"the area has no {empty[0]}", input=empty[0], hint="state a share above 0")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [Problem("empty_region", f"the area has no {empty[0]}", input=empty[0], hint="state a share above 0")]
+        )
 
 
 @node("ConditioningSetAreaStrength", category="conditioning", version="1")
@@ -154,7 +175,8 @@ def _masked(conditioning: Conditioning, mask: Any, strength: float, set_cond_are
 
 @node("ConditioningSetTimestepRange", category="advanced/conditioning", version="1")
 def conditioning_set_timestep_range(conditioning: Conditioning, start: _Time = 0.0, end: _Time = 1.0) -> Conditioning:
-    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the way."""
+    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the
+    way."""
     return _with(conditioning, start_percent=start, end_percent=end)
 
 
@@ -183,17 +205,26 @@ def _properties(
     return conditioning
 
 
-@node("ConditioningSetDefaultCombine", category="advanced/hooks/cond single", display_name="Cond Set Default Combine",
-      version="1")  # fmt: skip
+@node(
+    "ConditioningSetDefaultCombine",
+    category="advanced/hooks/cond single",
+    display_name="Cond Set Default Combine",
+    version="1",
+)
 def conditioning_set_default_combine(
     cond: Conditioning, cond_DEFAULT: Conditioning, hooks: Hooks | None = None
 ) -> Conditioning:
-    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least 0."""
+    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least
+    0."""
     return _together(cond, _hooked(cond_DEFAULT, hooks, default=True))
 
 
-@node("PairConditioningSetDefaultCombine", category="advanced/hooks/cond pair", version="1",
-      display_name="Cond Pair Set Default Combine")  # fmt: skip
+@node(
+    "PairConditioningSetDefaultCombine",
+    category="advanced/hooks/cond pair",
+    version="1",
+    display_name="Cond Pair Set Default Combine",
+)
 def pair_conditioning_set_default_combine(
     positive: Conditioning,
     negative: Conditioning,
@@ -229,8 +260,12 @@ def conditioning_set_properties(
     return _properties(cond_NEW, strength, set_cond_area, mask, hooks, timesteps)
 
 
-@node("ConditioningSetPropertiesAndCombine", category="advanced/hooks/cond single", version="1",
-      display_name="Cond Set Props Combine")  # fmt: skip
+@node(
+    "ConditioningSetPropertiesAndCombine",
+    category="advanced/hooks/cond single",
+    version="1",
+    display_name="Cond Set Props Combine",
+)
 def conditioning_set_properties_and_combine(
     cond: Conditioning,
     cond_NEW: Conditioning,
@@ -244,8 +279,12 @@ def conditioning_set_properties_and_combine(
     return _together(cond, _properties(cond_NEW, strength, set_cond_area, mask, hooks, timesteps))
 
 
-@node("PairConditioningSetProperties", category="advanced/hooks/cond pair", display_name="Cond Pair Set Props",
-      version="1")  # fmt: skip
+@node(
+    "PairConditioningSetProperties",
+    category="advanced/hooks/cond pair",
+    display_name="Cond Pair Set Props",
+    version="1",
+)
 def pair_conditioning_set_properties(
     positive_NEW: Conditioning,
     negative_NEW: Conditioning,
@@ -260,8 +299,12 @@ def pair_conditioning_set_properties(
     return Pair(*(_properties(side, strength, set_cond_area, mask, hooks, timesteps) for side in sides))
 
 
-@node("PairConditioningSetPropertiesAndCombine", category="advanced/hooks/cond pair", version="1",
-      display_name="Cond Pair Set Props Combine")  # fmt: skip
+@node(
+    "PairConditioningSetPropertiesAndCombine",
+    category="advanced/hooks/cond pair",
+    version="1",
+    display_name="Cond Pair Set Props Combine",
+)
 def pair_conditioning_set_properties_and_combine(
     positive: Conditioning,
     negative: Conditioning,

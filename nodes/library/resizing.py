@@ -100,14 +100,25 @@ class ScaleToMultiple:
 
 
 _WAYS = {
-    "scale dimensions": ScaleDimensions, "scale by multiplier": ScaleByMultiplier, "scale longer dimension": ScaleLonger,
-    "scale shorter dimension": ScaleShorter, "scale width": ScaleWidth, "scale height": ScaleHeight,
-    "scale total pixels": ScaleTotalPixels, "match size": MatchSize, "scale to multiple": ScaleToMultiple,
-}  # fmt: skip
+    "scale dimensions": ScaleDimensions,
+    "scale by multiplier": ScaleByMultiplier,
+    "scale longer dimension": ScaleLonger,
+    "scale shorter dimension": ScaleShorter,
+    "scale width": ScaleWidth,
+    "scale height": ScaleHeight,
+    "scale total pixels": ScaleTotalPixels,
+    "match size": MatchSize,
+    "scale to multiple": ScaleToMultiple,
+}
 
 
-@node("ResizeImageMaskNode", category="image/transform", display_name="Resize Image/Mask", version="2",
-      environment=numerics)  # fmt: skip
+@node(
+    "ResizeImageMaskNode",
+    category="image/transform",
+    display_name="Resize Image/Mask",
+    version="2",
+    environment=numerics,
+)
 def resize_image_mask(
     input: _Either,
     resize_type: Annotated[Any, Variants(_WAYS)],
@@ -115,8 +126,8 @@ def resize_image_mask(
 ) -> Resized:
     """Resample pictures or masks to a size that is said in one of nine ways.
 
-    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
-    `scale to multiple` takes the largest multiples that fit and cuts what is over.
+    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions
+    first. `scale to multiple` takes the largest multiples that fit and cuts what is over.
     """
     planes = input.movedim(-1, 1) if input.ndim == 4 else batch_of(input)[:, None]
     width, height = (max(1, side) for side in resize_type.size(planes.shape[-1], planes.shape[-2]))

@@ -39,7 +39,8 @@ def ksampler(
     latent_image: Latent,
     denoise: Annotated[float, Range(0.0, 1.0, 0.01), Help("how much of the latent is drawn anew")] = 1.0,
 ) -> Latent:
-    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it
+    is 1.
 
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
@@ -48,8 +49,15 @@ def ksampler(
     return _denoise(context, model, positive, negative, latent_image, seed, cfg, sampler_name, sigmas, add_noise=True)
 
 
-@node("KSamplerAdvanced", category="sampling", display_name="KSampler (Advanced)", version="2", lane="device",
-      together=True, environment=sampling)  # fmt: skip
+@node(
+    "KSamplerAdvanced",
+    category="sampling",
+    display_name="KSampler (Advanced)",
+    version="2",
+    lane="device",
+    together=True,
+    environment=sampling,
+)
 def ksampler_advanced(
     context: Context,
     model: ModelWire,
@@ -89,9 +97,17 @@ def _levels(model: Any, scheduler: str, steps: int, sampler_name: str, denoise: 
 
 
 def _denoise(
-    context: Context, model: Any, positive: Any, negative: Any, latent: Any, seed: int, cfg: float, sampler_name: str,
-    sigmas: Any, add_noise: bool,
-) -> Latent:  # fmt: skip
+    context: Context,
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: Any,
+    seed: int,
+    cfg: float,
+    sampler_name: str,
+    sigmas: Any,
+    add_noise: bool,
+) -> Latent:
     from ..model.conditioning import from_wire
     from ..samplers.guidance import CFG
     from ..samplers.noise import kept_noise, prepare_noise

@@ -43,8 +43,16 @@ _Parameters = Annotated[
 ]
 
 
-@node("GraphFlowSaveImage", category="image", display_name="Save Image (JPEG, WebP, AVIF)", version="1", output=True,
-      effect=files_written, environment=output_files, check=check_prefix)  # fmt: skip
+@node(
+    "GraphFlowSaveImage",
+    category="image",
+    display_name="Save Image (JPEG, WebP, AVIF)",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
 def save_image_as(
     images: Image,
     context: Context,
@@ -55,8 +63,8 @@ def save_image_as(
 ) -> Ui[None]:
     """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
 
-    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.
-    `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
+    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says
+    so. `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
     """
     from dataclasses import asdict
 

@@ -28,7 +28,8 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
 
 
 def _cut(x: Tensor, width: int, height: int) -> Tensor:
-    """[B,C,H,W] without what is over in the longer side: round(surplus / 2) off each end, and at least a pixel is left."""
+    """[B,C,H,W] without what is over in the longer side: round(surplus / 2) off each end, and at least a pixel is
+    left."""
     old_height, old_width = x.shape[-2:]
     old_ratio, ratio = old_width / old_height, width / height
     across = round((old_width - old_width * (ratio / old_ratio)) / 2) if old_ratio > ratio else 0
@@ -48,9 +49,9 @@ def _lanczos(x: Tensor, width: int, height: int) -> Tensor:
         images = list(bytes_.movedim(1, -1).contiguous().numpy())
     else:
         images = list(bytes_.reshape(-1, *x.shape[-2:]).numpy())
-    resized = np.stack([
-        np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)) for image in images
-    ])  # fmt: skip
+    resized = np.stack(
+        [np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)) for image in images]
+    )
     found = torch.from_numpy(resized).to(torch.float32).div(255.0)
     return found.movedim(-1, 1) if x.shape[1] == 4 else found.reshape(*x.shape[:2], height, width)
 
@@ -58,8 +59,8 @@ def _lanczos(x: Tensor, width: int, height: int) -> Tensor:
 def _slerped(x: Tensor, size: int, axis: int) -> Tensor:
     """One axis of [B,C,H,W] resampled between its two nearest places, on the arc between their channel vectors.
 
-    The directions follow the great circle (Shoemake 1985), the lengths a straight line. Vectors that are nearly equal or
-    nearly opposite have no such arc: there it is the first one, or the straight line.
+    The directions follow the great circle (Shoemake 1985), the lengths a straight line. Vectors that are nearly equal
+    or nearly opposite have no such arc: there it is the first one, or the straight line.
     """
     import torch
     from torch.nn import functional as F

@@ -11,8 +11,16 @@ from .conditioning import check_prompts, encode, prompts_outside
 _Words = Annotated[str, Multiline(words=True)]
 
 
-@node("CLIPTextEncodeSD3", category="advanced/conditioning", display_name="CLIPTextEncodeSD3", version="1",
-      lane="device", environment=numerics, outside=prompts_outside, check=check_prompts)  # fmt: skip
+@node(
+    "CLIPTextEncodeSD3",
+    category="advanced/conditioning",
+    display_name="CLIPTextEncodeSD3",
+    version="1",
+    lane="device",
+    environment=numerics,
+    outside=prompts_outside,
+    check=check_prompts,
+)
 def clip_text_encode_sd3(
     settings: Settings,
     clip: ClipWire,

@@ -47,9 +47,11 @@ def basic_scheduler(
 
 @node("KarrasScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def karras_scheduler(
-    steps: _Steps = 20, sigma_max: _Level = _HIGH, sigma_min: _Level = _LOW,
+    steps: _Steps = 20,
+    sigma_max: _Level = _HIGH,
+    sigma_min: _Level = _LOW,
     rho: Annotated[float, Range(0.0, 100.0, 0.01)] = 7.0,
-) -> Sigmas:  # fmt: skip
+) -> Sigmas:
     """EDM's schedule (arXiv 2206.00364, equation 5): evenly spaced after the root of order `rho`."""
     from ..samplers.schedules import karras_between
 
@@ -69,9 +71,11 @@ def exponential_scheduler(steps: _Steps = 20, sigma_max: _Level = _HIGH, sigma_m
 
 @node("PolyexponentialScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def polyexponential_scheduler(
-    steps: _Steps = 20, sigma_max: _Level = _HIGH, sigma_min: _Level = _LOW,
+    steps: _Steps = 20,
+    sigma_max: _Level = _HIGH,
+    sigma_min: _Level = _LOW,
     rho: Annotated[float, Range(0.0, 100.0, 0.01)] = 1.0,
-) -> Sigmas:  # fmt: skip
+) -> Sigmas:
     """A power of an even ramp, in the logarithm of sigma."""
     from ..samplers.spacings import polyexponential
 
@@ -81,10 +85,14 @@ def polyexponential_scheduler(
 
 @node("LaplaceScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def laplace_scheduler(
-    steps: _Steps = 20, sigma_max: _Level = _HIGH, sigma_min: _Level = _LOW,
-    mu: Annotated[float, Range(-10.0, 10.0, 0.1)] = 0.0, beta: Annotated[float, Range(0.0, 10.0, 0.1)] = 0.5,
-) -> Sigmas:  # fmt: skip
-    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in 0."""
+    steps: _Steps = 20,
+    sigma_max: _Level = _HIGH,
+    sigma_min: _Level = _LOW,
+    mu: Annotated[float, Range(-10.0, 10.0, 0.1)] = 0.0,
+    beta: Annotated[float, Range(0.0, 10.0, 0.1)] = 0.5,
+) -> Sigmas:
+    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in
+    0."""
     from ..samplers.spacings import laplace
 
     return laplace(steps, sigma_max, sigma_min, mu, beta)
@@ -92,9 +100,11 @@ def laplace_scheduler(
 
 @node("VPScheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def vp_scheduler(
-    steps: _Steps = 20, beta_d: _Level = 19.9, beta_min: _Level = 0.1,
+    steps: _Steps = 20,
+    beta_d: _Level = 19.9,
+    beta_min: _Level = 0.1,
     eps_s: Annotated[float, Range(0.0, 1.0, 0.0001)] = 0.001,
-) -> Sigmas:  # fmt: skip
+) -> Sigmas:
     """The levels of the VP-SDE (arXiv 2011.13456) at even times."""
     from ..samplers.spacings import vp
 
@@ -129,7 +139,8 @@ def align_your_steps_scheduler(
     steps: Annotated[int, Range(1, 10000)] = 10,
     denoise: _Denoise = 1.0,
 ) -> Sigmas:
-    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of steps."""
+    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of
+    steps."""
     from ..samplers.spacings import align_your_steps
 
     return align_your_steps(model_type, steps, denoise)
@@ -141,7 +152,8 @@ def optimal_steps_scheduler(
     steps: Annotated[int, Range(3, 1000)] = 20,
     denoise: _Denoise = 1.0,
 ) -> Sigmas:
-    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of steps."""
+    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of
+    steps."""
     from ..samplers.spacings import optimal_steps
 
     return optimal_steps(model_type, steps, denoise)

@@ -58,8 +58,11 @@ def case_converter(
 ) -> str:
     """A text in capitals, in small letters, with a capital first, or with a capital in every word."""
     changed = {
-        "UPPERCASE": string.upper, "lowercase": string.lower, "Capitalize": string.capitalize, "Title Case": string.title,
-    }  # fmt: skip
+        "UPPERCASE": string.upper,
+        "lowercase": string.lower,
+        "Capitalize": string.capitalize,
+        "Title Case": string.title,
+    }
     return changed[mode]()
 
 

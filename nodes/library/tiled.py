@@ -1,4 +1,5 @@
-"""Between large images and latents, tile by tile: a VAE needs memory for a tile at a time, and the seams cannot be seen."""
+"""Between large images and latents, tile by tile: a VAE needs memory for a tile at a time, and the seams cannot be
+seen."""
 
 from __future__ import annotations
 
@@ -20,8 +21,14 @@ _FrameOverlap = Annotated[int, Range(4, 4096, 4), Help("only for VAEs of videos:
 _Overlap = Annotated[int, Range(0, 4096, 32), Help("pixels that two tiles share")]
 
 
-@node("VAEDecodeTiled", category="_for_testing", display_name="VAE Decode (Tiled)", version="1", lane="device",
-      environment=numerics)  # fmt: skip
+@node(
+    "VAEDecodeTiled",
+    category="_for_testing",
+    display_name="VAE Decode (Tiled)",
+    version="1",
+    lane="device",
+    environment=numerics,
+)
 def vae_decode_tiled(
     context: Context,
     samples: Latent,
@@ -33,9 +40,9 @@ def vae_decode_tiled(
 ) -> Image:
     """Latent to images in tiles, for images that do not fit into the memory of the device as a whole.
 
-    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams, and
-    `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A video is
-    decoded with all of its frames at once.
+    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams,
+    and `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A
+    video is decoded with all of its frames at once.
     """
     import torch
 
@@ -50,10 +57,14 @@ def vae_decode_tiled(
     device, codec = open_device(context.settings), cast(Any, vae.family.codec)
     with device.use(vae, "vae") as part:
         if _is_exact(codec, part.module):
-            return torch.stack([
-                codec.decode_in_tiles(part.module, latent, tile * factor, device.run, _part_of(context, index, len(x)))
-                for index, latent in enumerate(x)
-            ])  # fmt: skip
+            return torch.stack(
+                [
+                    codec.decode_in_tiles(
+                        part.module, latent, tile * factor, device.run, _part_of(context, index, len(x))
+                    )
+                    for index, latent in enumerate(x)
+                ]
+            )
 
         def decode(latent: Tensor) -> Tensor:
             """[C,(frames,)h,w] -> [(frames,)3,H,W]"""
@@ -64,8 +75,14 @@ def vae_decode_tiled(
     return torch.cat([image if image.dim() == 4 else image[None] for image in images]).clamp(0.0, 1.0).contiguous()
 
 
-@node("VAEEncodeTiled", category="_for_testing", display_name="VAE Encode (Tiled)", version="1", lane="device",
-      environment=numerics)  # fmt: skip
+@node(
+    "VAEEncodeTiled",
+    category="_for_testing",
+    display_name="VAE Encode (Tiled)",
+    version="1",
+    lane="device",
+    environment=numerics,
+)
 def vae_encode_tiled(
     context: Context,
     pixels: Image,
@@ -75,7 +92,8 @@ def vae_encode_tiled(
     temporal_size: _Frames = 64,
     temporal_overlap: _FrameOverlap = 8,
 ) -> Latent:
-    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as VAEDecodeTiled.
+    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as
+    VAEDecodeTiled.
 
     Sides that are not multiples of a cell are cut.
     """
@@ -91,10 +109,16 @@ def vae_encode_tiled(
     device, codec = open_device(context.settings), cast(Any, vae.family.codec)
     with device.use(vae, "vae") as part:
         if _is_exact(codec, part.module):
-            return {"samples": torch.stack([
-                codec.encode_in_tiles(part.module, image, tile, device.run, _part_of(context, index, len(images)))
-                for index, image in enumerate(images.movedim(1, -1))
-            ])}  # fmt: skip
+            return {
+                "samples": torch.stack(
+                    [
+                        codec.encode_in_tiles(
+                            part.module, image, tile, device.run, _part_of(context, index, len(images))
+                        )
+                        for index, image in enumerate(images.movedim(1, -1))
+                    ]
+                )
+            }
 
         def encode(image: Tensor) -> Tensor:
             """[3,H,W] -> [C,h,w]"""

@@ -43,7 +43,8 @@ def resolution_selector(
     megapixels: Annotated[float, Range(0.0, 100000.0, 1e-6)] = 1.0,
     multiple: Annotated[int, Range(0, 100000)] = 8,
 ) -> Resolution:
-    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a number."""
+    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a
+    number."""
     wide, high = (int(part) for part in aspect_ratio.split(" ")[0].split(":"))
     unit = math.sqrt(megapixels * MEGAPIXEL / (wide * high))
     step = max(1, multiple)
@@ -137,7 +138,8 @@ def resize_and_pad_image(
     padding_color: Annotated[str, Choice(("white", "black"))],
     interpolation: Annotated[str, Choice(("area", "bicubic", "nearest-exact", "bilinear", "lanczos"))],
 ) -> Image:
-    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour."""
+    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one
+    colour."""
     import torch
 
     check_pixels(target_width, target_height, len(image), image.shape[3])

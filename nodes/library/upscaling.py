@@ -29,17 +29,25 @@ def _can_be_read(
         if find_spec(name) is None:
             yield (
                 None,
-                f"upscale models need the package {name}, which is not installed: pip install 'graphflow-engine[upscale]'",
+                f"upscale models need the package {name}, which is not installed: pip install "
+                "'graphflow-engine[upscale]'",
             )
             return
 
 
-@node("UpscaleModelLoader", category="loaders", display_name="Load Upscale Model", version="1", outside=_digest,
-      check=_can_be_read)  # fmt: skip
+@node(
+    "UpscaleModelLoader",
+    category="loaders",
+    display_name="Load Upscale Model",
+    version="1",
+    outside=_digest,
+    check=_can_be_read,
+)
 def upscale_model_loader(
     settings: Settings, model_name: Annotated[str, Choice(_names, "models/upscale_models")]
 ) -> UpscaleModelHandle:
-    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package spandrel)."""
+    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package
+    spandrel)."""
     from ..devices.upscale import Upscaler
     from ..model.handles import Source
 
@@ -48,8 +56,14 @@ def upscale_model_loader(
     return Upscaler(Source(str(path), digest_now(), "spandrel", digest_now=digest_now))
 
 
-@node("ImageUpscaleWithModel", category="image/upscaling", display_name="Upscale Image (using Model)", version="1",
-      lane="device", environment=upscaling)  # fmt: skip
+@node(
+    "ImageUpscaleWithModel",
+    category="image/upscaling",
+    display_name="Upscale Image (using Model)",
+    version="1",
+    lane="device",
+    environment=upscaling,
+)
 def image_upscale_with_model(context: Context, upscale_model: UpscaleModelHandle, image: Image) -> Image:
     """Enlarge images by a network, by its own factor, in tiles of 512 pixels that are blended where they overlap.
 

@@ -21,7 +21,8 @@ def vae_decode(settings: Settings, samples: Latent, vae: VaeWire) -> Image:
 
 @node("VAEEncode", category="latent", display_name="VAE Encode", version="1", lane="device", environment=numerics)
 def vae_encode(settings: Settings, pixels: Image, vae: VaeWire) -> Latent:
-    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both
+    sides."""
     from ..devices.use import open_device
     from ..devices.vae import encode_cut
 

@@ -53,9 +53,13 @@ def from_wire(value: Any, input: str | None = None) -> tuple[Batch, ...]:
     Options without a meaning of ours are kept in `Entry.extra`: `to_wire` gives them back.
     """
     if not isinstance(value, list | tuple) or not all(_is_item(item) for item in value):
-        raise GraphFlowError([
-            Problem("not_conditioning", "this is not a CONDITIONING: expected a list of [tensor, options]", input=input)
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_conditioning", "this is not a CONDITIONING: expected a list of [tensor, options]", input=input
+                )
+            ]
+        )
     return tuple(_batch(item[0], item[1], input) for item in value)
 
 
@@ -127,10 +131,16 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
 def _controls(value: Any, input: str | None) -> tuple[Control, ...]:
     controls = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(control, Control) for control in controls):
-        raise GraphFlowError([
-            Problem("foreign_control", "the conditioning carries a control network of another program", input=input,
-                    hint="apply it with ControlNetApplyAdvanced")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "foreign_control",
+                    "the conditioning carries a control network of another program",
+                    input=input,
+                    hint="apply it with ControlNetApplyAdvanced",
+                )
+            ]
+        )
     return controls
 
 
@@ -173,26 +183,43 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
             yield _not_taken(family, name, input)
         elif option.width is not None and value.shape[-1] != (width := option.width(model.config)):
             what = "text" if name == "text" else f"{name!r}"
-            yield Problem("wrong_width", f"{what} is {value.shape[-1]} wide, {family.name} takes {width}", input=input,
-                          hint=f"encode it with the text encoders of {family.title}")  # fmt: skip
+            yield Problem(
+                "wrong_width",
+                f"{what} is {value.shape[-1]} wide, {family.name} takes {width}",
+                input=input,
+                hint=f"encode it with the text encoders of {family.title}",
+            )
         elif option.rank is not None and value.dim() != option.rank:
-            yield Problem("wrong_rank", f"{name!r} has {value.dim()} dimensions, {family.name} takes {option.rank}",
-                          input=input)  # fmt: skip
+            yield Problem(
+                "wrong_rank", f"{name!r} has {value.dim()} dimensions, {family.name} takes {option.rank}", input=input
+            )
     for control in entry.controls:
         network = cast(ControlNet, control.model)
         why = network.family.misfit(network.config, model)
         if why:
-            yield Problem("wrong_control", f"{Path(network.sources[0][1].path).name}: {why}", input=input,
-                          hint=f"use a control network that was made for {family.title}")  # fmt: skip
+            yield Problem(
+                "wrong_control",
+                f"{Path(network.sources[0][1].path).name}: {why}",
+                input=input,
+                hint=f"use a control network that was made for {family.title}",
+            )
     for name in sorted(family.needs - _options(entry).keys()):
-        yield Problem("missing_option", f"{family.name} needs {name!r}, which this conditioning does not have",
-                      input=input, hint=f"encode it with the text encoders of {family.title}")  # fmt: skip
+        yield Problem(
+            "missing_option",
+            f"{family.name} needs {name!r}, which this conditioning does not have",
+            input=input,
+            hint=f"encode it with the text encoders of {family.title}",
+        )
 
 
 def _not_taken(family: Family, name: str, input: str) -> Problem:
     takes = ", ".join(sorted(family.takes)) or "nothing but a latent"
-    return Problem("option_not_taken", f"{family.name} takes no {name!r}; it takes {takes}", input=input,
-                   hint="leave out the node that adds it, or use another model")  # fmt: skip
+    return Problem(
+        "option_not_taken",
+        f"{family.name} takes no {name!r}; it takes {takes}",
+        input=input,
+        hint="leave out the node that adds it, or use another model",
+    )
 
 
 def _options(entry: Entry) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A model family as a value: everything that tells one kind of model from another, named in one place.
 
 A family is one folder of `families/`. Its `__init__.py` declares `FAMILY`, without torch: listing, checking and running
-from the cache stay quick. Its network (a module with the functions of `Network`) is imported when something is computed.
+from the cache stay quick. Its network (a module with the functions of `Network`) is imported when something is
+computed.
 """
 
 from __future__ import annotations

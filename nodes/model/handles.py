@@ -1,4 +1,5 @@
-"""Handles: what to load and what is changed about it, without the weights. Frozen values; changing one costs nothing."""
+"""Handles: what to load and what is changed about it, without the weights. Frozen values; changing one costs
+nothing."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ class Header:
     format: str
     """`safetensors`, `pickle`, `gguf` or `diffusers`."""
     tensors: Mapping[str, TensorInfo]
-    """By their names in the file; of a diffusers folder `part/name`, or `name` where the folder is one part by itself."""
+    """By their names in the file; of a diffusers folder `part/name`, or `name` where the folder is one part by
+    itself."""
     metadata: Mapping[str, str]
     """The notes in the file, as texts."""
     size: int

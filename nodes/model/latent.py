@@ -18,7 +18,8 @@ class LatentFormat:
 
     .. math:: m = (v - shift) \cdot scale
 
-    `scale` and `shift` are numbers, or one number a channel (Latent Diffusion, arXiv 2112.10752, appendix G: unit variance).
+    `scale` and `shift` are numbers, or one number a channel (Latent Diffusion, arXiv 2112.10752, appendix G: unit
+    variance).
     """
 
     channels: int

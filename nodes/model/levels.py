@@ -49,8 +49,8 @@ class Discrete:
 
     The time is the index of the level, 0..n-1; `sigma` interpolates the logarithms between two of them.
 
-    With `zero_snr` the square roots of alphas are shifted and scaled so that the last is 0 and the first keeps its value
-    (arXiv 2305.08891, algorithm 1). The last is then set to 4.9e-8, so that its sigma is finite.
+    With `zero_snr` the square roots of alphas are shifted and scaled so that the last is 0 and the first keeps its
+    value (arXiv 2305.08891, algorithm 1). The last is then set to 4.9e-8, so that its sigma is finite.
     """
 
     start: float = 0.00085
@@ -175,9 +175,11 @@ class ContinuousV:
 
 @dataclass(frozen=True)
 class Cosine:
-    r"""The cosine schedule (arXiv 2102.09672, equation 17), its log SNR lowered for larger images (arXiv 2301.11093, eq. 3).
+    r"""The cosine schedule (arXiv 2102.09672, equation 17), its log SNR lowered for larger images (arXiv 2301.11093,
+    eq. 3).
 
-    .. math:: \bar\alpha(t) = \frac{\cos^2(\tfrac{t + s}{1 + s} \tfrac{\pi}{2})}{\cos^2(\tfrac{s}{1 + s} \tfrac{\pi}{2})},
+    .. math:: \bar\alpha(t) = \frac{\cos^2(\tfrac{t + s}{1 + s} \tfrac{\pi}{2})}{\cos^2(\tfrac{s}{1 + s}
+    \tfrac{\pi}{2})},
               \quad s = 0.008, \quad \ln SNR = \ln \tfrac{\bar\alpha}{1 - \bar\alpha} - 2 \ln shift
 
     alphas are kept within 0.0001 and 0.9999. The table has 10,000 levels, time is 0..1.

@@ -5,7 +5,8 @@ Two processes lead from a clean latent :math:`x_0` to noise :math:`n`:
 .. math:: x = x_0 + \sigma n \quad \text{(exploding variance: Epsilon, V, EDM, X0, LCM)}, \qquad
           x = (1 - \sigma) x_0 + \sigma n \quad \text{(flow: Flow, FluxFlow)}
 
-`signal(sigma)` is the weight of :math:`x_0`. The networks of the first process take x divided by the deviation of the whole.
+`signal(sigma)` is the weight of :math:`x_0`. The networks of the first process take x divided by the deviation of the
+whole.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class Epsilon(_Exploding):
 
 @dataclass(frozen=True)
 class V(_Exploding):
-    r"""The network answers with the velocity (arXiv 2202.00512, appendix D): SD 2 at 768 px; on LogUniform levels CosXL.
+    r"""The network answers with the velocity (arXiv 2202.00512, appendix D): SD 2 at 768 px; on LogUniform levels
+    CosXL.
 
     .. math:: x_0 = \frac{d^2}{\sigma^2 + d^2} x - \frac{\sigma d}{\sqrt{\sigma^2 + d^2}} v, \qquad
               v = \frac{d \, n - \sigma x_0 / d}{\sqrt{\sigma^2 + d^2}}
@@ -187,8 +189,8 @@ class X0(_Exploding):
 
 @dataclass(frozen=True)
 class ImageToImage(X0):
-    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself, without
-    noise, and answers with the result."""
+    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself,
+    without noise, and answers with the result."""
 
     def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
         return x
@@ -285,7 +287,8 @@ class _Straight:
         return sigma * noise + (1.0 - sigma) * x0
 
     def unnoised(self, x: Tensor, sigma: Tensor) -> Tensor:
-        r""":math:`x / (1 - \sigma)`: the clean latent has weight 1 again; x itself at level 1, which holds none of it."""
+        r""":math:`x / (1 - \sigma)`: the clean latent has weight 1 again; x itself at level 1, which holds none of
+        it."""
         return x if float(sigma) == 1.0 else x / (1.0 - sigma)
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -301,7 +304,8 @@ class Flow(_Straight):
 
     shift: float = 1.0
     unit: float = 1.0
-    """Of time, in which steps are spaced: 1000 for SD 3, HiDream, Wan, Hunyuan Video. It decides the last digits of levels."""
+    """Of time, in which steps are spaced: 1000 for SD 3, HiDream, Wan, Hunyuan Video. It decides the last digits of
+    levels."""
 
     def identity(self) -> list[Any]:
         return ["Flow", self.shift, self.unit]

@@ -43,7 +43,8 @@ class ValuesOnly(CallPatch):
 
 
 def _only_values(attention: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-    """In place of a diffusers attention processor: the projection of the values, as if each token attended to itself."""
+    """In place of a diffusers attention processor: the projection of the values, as if each token attended to
+    itself."""
     found = attention.to_v(hidden_states)
     for layer in attention.to_out:
         found = layer(found)
@@ -53,7 +54,13 @@ def _only_values(attention: Any, hidden_states: Tensor, *_: Any, **__: Any) -> T
 def check_port(model: Model, where: str, what: str) -> None:
     """Raises a Problem where the model's network has no such place open to patches."""
     if not any(fnmatch(where, port) for port in model.family.ports.attentions):
-        raise GraphFlowError([
-            Problem("no_port", f"{what} changes the attention {where!r}, which {model.family.title} does not have",
-                    input="model", hint="leave the node out, or use a U-Net (Stable Diffusion 1.x, 2.x, XL)")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_port",
+                    f"{what} changes the attention {where!r}, which {model.family.title} does not have",
+                    input="model",
+                    hint="leave the node out, or use a U-Net (Stable Diffusion 1.x, 2.x, XL)",
+                )
+            ]
+        )

@@ -1,4 +1,5 @@
-r"""Differential diffusion (arXiv 2306.00950): a noise mask with shades, of which each shade begins at its own noise level."""
+r"""Differential diffusion (arXiv 2306.00950): a noise mask with shades, of which each shade begins at its own noise
+level."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Deep shrink: from one block of a U-Net on, the image is computed smaller, during a part of the sampling.
 
-So a model draws larger images than it was trained on without drawing things twice. On the way up the image takes the size of
-what comes from the side again.
+So a model draws larger images than it was trained on without drawing things twice. On the way up the image takes the
+size of what comes from the side again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["Downscale", "count_blocks"]
 
 @dataclass(frozen=True)
 class Downscale(CallPatch):
-    """The blocks of the half that goes down are counted from 0, the first convolution; those that halve count as well."""
+    """The blocks of the half that goes down are counted from 0, the first convolution; those that halve count as
+    well."""
 
     block: int
     factor: float

@@ -1,12 +1,14 @@
 r"""FreeU (arXiv 2309.11497): in the half of a U-Net that goes up, what comes from below is made stronger, and the low
 frequencies of what comes from the side weaker.
 
-For h from below, of four times (b, s = b_1, s_1) or twice (b_2, s_2) the channels of the first level, and y from the side:
+For h from below, of four times (b, s = b_1, s_1) or twice (b_2, s_2) the channels of the first level, and y from the
+side:
 
 .. math:: h_{1..C/2} \leftarrow b \, h_{1..C/2}, \qquad y \leftarrow \mathcal F^{-1}(m \, \mathcal F(y)),
           \quad m = s \text{ at the lowest frequencies, else } 1
 
-In the second version b is :math:`1 + (b - 1) \, n` at each place, n being the mean over the channels of h, scaled to 0..1.
+In the second version b is :math:`1 + (b - 1) \, n` at each place, n being the mean over the channels of h, scaled to
+0..1.
 """
 
 from __future__ import annotations
@@ -90,7 +92,13 @@ def _filtered(y: Tensor, s: float) -> Tensor:
 def check_unet(model: Model, what: str) -> None:
     """Raises a Problem where the model is not a U-Net of Stable Diffusion."""
     if "up_blocks.*" not in model.family.ports.blocks:
-        raise GraphFlowError([
-            Problem("no_port", f"{what} changes the half of a U-Net that goes up, which {model.family.title} does not have",
-                    input="model", hint="leave the node out, or use a U-Net (Stable Diffusion 1.x, 2.x, XL)")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_port",
+                    f"{what} changes the half of a U-Net that goes up, which {model.family.title} does not have",
+                    input="model",
+                    hint="leave the node out, or use a U-Net (Stable Diffusion 1.x, 2.x, XL)",
+                )
+            ]
+        )

@@ -27,8 +27,8 @@ class RescaleCFG(GuidancePatch):
     .. math:: v = v^- + w (v^+ - v^-), \quad v' = v \, \mathrm{std}(v^+) / \mathrm{std}(v), \quad
               \hat v = \phi v' + (1 - \phi) v
 
-    The velocity of a clean latent d at x is :math:`(x / (\sigma^2 + 1) - d) \sqrt{\sigma^2 + 1} / \sigma`; for flow models
-    the same is done with the clean latents.
+    The velocity of a clean latent d at x is :math:`(x / (\sigma^2 + 1) - d) \sqrt{\sigma^2 + 1} / \sigma`; for flow
+    models the same is done with the clean latents.
     """
 
     share: float
@@ -164,15 +164,15 @@ class CFGZeroStar(GuidancePatch):
 
 @dataclass(frozen=True)
 class APG(GuidancePatch):
-    r"""Adaptive projected guidance (arXiv 2410.02416): the part of the difference that is parallel to the positive, which burns
-    colours, is weighed by itself, and long differences are cut.
+    r"""Adaptive projected guidance (arXiv 2410.02416): the part of the difference that is parallel to the positive,
+    which burns colours, is weighed by itself, and long differences are cut.
 
     With :math:`g = \min(1, r / \lVert p - n \rVert) (p - n)`, its parts along p and at right angles to it:
 
     .. math:: \hat x_0 = n + w \, p' - w \, n, \quad p' = n + g_\perp + \eta \, g_\parallel + (p - n) / w
 
-    Lengths and products are over the channels and places of each latent. Without momentum, which would make a step depend on
-    those before it.
+    Lengths and products are over the channels and places of each latent. Without momentum, which would make a step
+    depend on those before it.
     """
 
     eta: float

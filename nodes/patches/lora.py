@@ -133,10 +133,16 @@ def checked_numbers(file: LoraFile, matches: Iterable[Match], input: str) -> Non
         for role, tensor in numbers_of(file, match).items():
             if not bool(tensor.float().isfinite().all()):
                 key = dict(match.roles)[role]
-                raise GraphFlowError([
-                    Problem("damaged_lora", f"{file.name}: {key} holds numbers that are infinite or not numbers", input=input,
-                            hint="its training broke down, or the file is damaged: get another version of it")
-                ])  # fmt: skip
+                raise GraphFlowError(
+                    [
+                        Problem(
+                            "damaged_lora",
+                            f"{file.name}: {key} holds numbers that are infinite or not numbers",
+                            input=input,
+                            hint="its training broke down, or the file is damaged: get another version of it",
+                        )
+                    ]
+                )
 
 
 def numbers_of(file: LoraFile, match: Match) -> dict[str, Tensor]:

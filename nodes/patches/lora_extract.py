@@ -22,7 +22,8 @@ __all__ = ["extracted"]
 def extracted(
     difference: ModelHandle, rank: int | None, with_bias: bool, check: Callable[[], None]
 ) -> dict[str, Tensor]:
-    """The tensors of a LoRA file by kohya's names, float32; `rank` None keeps whole differences. Weights of 0 are left out.
+    """The tensors of a LoRA file by kohya's names, float32; `rank` None keeps whole differences. Weights of 0 are left
+    out.
 
     `check` is called now and then, and may raise where the run is to stop.
     """

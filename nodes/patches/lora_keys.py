@@ -1,9 +1,10 @@
 """Which modules of a model a LoRA file changes: by the names that trainers write, the tables of the family, and shapes.
 
-A name in a file is a prefix (which network), a module, and the name of one of the module's tensors. Trainers name modules as
-diffusers does or as the original code did, with dots or with underscores. So a table is made from the model's own names and
-the family's converter tables (one for each layout), with underscores for dots; a new family needs only its tables. Where a
-file's name stands for a fused tensor (q, k and v in one), its change is cut into the rows of each parameter.
+A name in a file is a prefix (which network), a module, and the name of one of the module's tensors. Trainers name
+modules as diffusers does or as the original code did, with dots or with underscores. So a table is made from the
+model's own names and the family's converter tables (one for each layout), with underscores for dots; a new family needs
+only its tables. Where a file's name stands for a fused tensor (q, k and v in one), its change is cut into the rows of
+each parameter.
 
 Works on names and shapes alone: no weights are read.
 """
@@ -111,7 +112,8 @@ def modules_of(header: Header) -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=64)
 def fit(path: str, digest: str, family: Family, config: Config, parts: tuple[str, ...]) -> Fit:
-    """What a LoRA file changes in these parts of a model (`denoiser`, `text.l` ...). Modules for other parts are not counted.
+    """What a LoRA file changes in these parts of a model (`denoiser`, `text.l` ...). Modules for other parts are not
+    counted.
 
     `digest` is that of the file: another content gives another answer.
     """

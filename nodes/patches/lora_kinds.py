@@ -1,19 +1,21 @@
-r"""What each kind of LoRA does to a weight W [out, in, ...], in float32. s is the strength, r the rank, a = alpha / r (or 1).
+r"""What each kind of LoRA does to a weight W [out, in, ...], in float32. s is the strength, r the rank, a = alpha / r
+(or 1).
 
 | kind | W' |
 |---|---|
-| LoRA, LoCon (arXiv 2106.09685) | :math:`W + s a \, up \, down`; with `mid` (Tucker): :math:`\sum up_{or} mid_{rtxy} down_{ti}` |
+| LoRA, LoCon (arXiv 2106.09685) | :math:`W + s a \, up \, down` |
+| LoCon with `mid` (Tucker) | :math:`W + s a \sum up_{or} mid_{rtxy} down_{ti}` |
 | LoHa (arXiv 2108.06098) | :math:`W + s a \, (w_1^a w_1^b) \odot (w_2^a w_2^b)` |
 | LoKr (arXiv 2309.14859) | :math:`W + s a \, w_1 \otimes w_2`; alpha counts only where a factor is low-rank |
 | DoRA (arXiv 2402.09353) | :math:`V = W + a \, up \, down`, :math:`W + s (m V / n - W)` |
 | GLoRA (arXiv 2306.07967) | :math:`W + s a \, (b_2 b_1 + W a_2 a_1)` |
-| OFT (arXiv 2306.07280) | :math:`W_k + s^2 (R_k^T W_k - W_k)` for blocks of outputs, R of Cayley's map of the file's numbers |
+| OFT (arXiv 2306.07280) | :math:`W_k + s^2 (R_k^T W_k - W_k)` for blocks of outputs, R from the file by Cayley's map |
 | BOFT (arXiv 2311.06243) | :math:`W + s (R^{(m)} \cdots R^{(1)} W - W)`, each factor turns other groups of outputs |
 | difference, norm | :math:`W + s \, diff`; `set_weight` stands for W whatever s |
 
-In DoRA n is the norm of the rows of the *stored* W where m has a number for each output (as ComfyUI computes it), of V where
-the file is PEFT's, and of the columns of V where m has a number for each input. That s counts twice in OFT is ComfyUI's
-way, too; at a strength of 1 all agree.
+In DoRA n is the norm of the rows of the *stored* W where m has a number for each output (as ComfyUI computes it), of V
+where the file is PEFT's, and of the columns of V where m has a number for each input. That s counts twice in OFT is
+ComfyUI's way, too; at a strength of 1 all agree.
 """
 
 from __future__ import annotations

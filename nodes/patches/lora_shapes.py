@@ -1,4 +1,5 @@
-"""Whether the tensors of a module of a LoRA file fit a weight, by their shapes. Reads no weights and imports no torch."""
+"""Whether the tensors of a module of a LoRA file fit a weight, by their shapes. Reads no weights and imports no
+torch."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ class Mix(WeightPatch):
 
 @dataclass(frozen=True)
 class PlusBase(WeightPatch):
-    """The weights of a model are added where a network has weights of the same names, as a ControlNet has those of its U-Net.
+    """The weights of a model are added where a network has weights of the same names, as a ControlNet has those of its
+    U-Net.
 
     Read from the model's file, with its own patches, in float32.
     """
@@ -74,8 +75,8 @@ class MixBlocks(WeightPatch):
 
     .. math:: W' = a \, W + (1 - a) \, W_{other}
 
-    a is `middle` or `out` for weights whose names in a checkpoint begin so (`middle_block`, `output_blocks`, `out.`), and
-    `input` for all others.
+    a is `middle` or `out` for weights whose names in a checkpoint begin so (`middle_block`, `output_blocks`, `out.`),
+    and `input` for all others.
     """
 
     other: ModelHandle
@@ -99,10 +100,16 @@ class MixBlocks(WeightPatch):
 def check_blocks(model: ModelHandle, input: str) -> None:
     """Raises a Problem where a model is not a U-Net, whose blocks go down, through a middle, and up."""
     if LDM not in model.family.parts[DENOISER].layouts:
-        raise GraphFlowError([
-            Problem("not_a_unet", f"{model.family.title} is not a U-Net: it has no input, middle and output blocks",
-                    input=input, hint="mix it with ModelMergeSimple")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_a_unet",
+                    f"{model.family.title} is not a U-Net: it has no input, middle and output blocks",
+                    input=input,
+                    hint="mix it with ModelMergeSimple",
+                )
+            ]
+        )
 
 
 def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
@@ -112,10 +119,16 @@ def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
         what = (
             " and ".join(sorted(both)) if len(both) > 1 else f"two variants of {one.family.title} with unlike networks"
         )
-        raise GraphFlowError([
-            Problem("unlike_models", f"{what} cannot be mixed", input=input,
-                    hint="use two models of one family and variant (not a base and an inpainting model)")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "unlike_models",
+                    f"{what} cannot be mixed",
+                    input=input,
+                    hint="use two models of one family and variant (not a base and an inpainting model)",
+                )
+            ]
+        )
 
 
 def _shapes(handle: ModelHandle) -> list[tuple[str, Config]]:

@@ -21,7 +21,8 @@ __all__ = ["Brownian", "path"]
 
 @dataclass(frozen=True)
 class Brownian(_Method):
-    """A stepper whose noise is the seed's Brownian path; the seed is the state's `rng`, the ends of the path its numbers."""
+    """A stepper whose noise is the seed's Brownian path; the seed is the state's `rng`, the ends of the path its
+    numbers."""
 
     def begin(self, x: Tensor, sigmas: Tensor, seed: int, prediction: Prediction | None = None) -> State:
         rng = torch.tensor(list(seed.to_bytes(8, "little")), dtype=torch.uint8)

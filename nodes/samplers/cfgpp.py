@@ -2,7 +2,8 @@ r"""CFG++ (arXiv 2406.08070): the step goes down from the guided answer, along t
 
 .. math:: x_{i+1} = \hat D_i + \sigma_{i+1} \, (x_i - D^-_i) / \sigma_i
 
-:math:`\hat D` is the guided answer, :math:`D^-` that of the negative side, which is asked whatever the weight of guidance.
+:math:`\hat D` is the guided answer, :math:`D^-` that of the negative side, which is asked whatever the weight of
+guidance.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ __all__ = ["DPMpp2MCFGpp", "DPMpp2SAncestralCFGpp", "EulerAncestralCFGpp", "Eule
 class EulerAncestralCFGpp(Stochastic):
     r"""Euler with CFG++ in x divided by :math:`\alpha`, down to a lower level, then fresh noise up.
 
-    .. math:: x_{i+1} = \alpha_{i+1} \hat D + \alpha_{i+1} down \, \frac{x_i - \alpha_i D^-}{\sigma_i} + \alpha_{i+1} up \, n
+    .. math:: x_{i+1} = \alpha_{i+1} \hat D + \alpha_{i+1} down \, \frac{x_i - \alpha_i D^-}{\sigma_i} + \alpha_{i+1} up
+    \, n
     """
 
     eta: float = 1.0

@@ -1,8 +1,9 @@
 """One question of a sampler: from a noisy latent and its level to the clean latent that the guided model expects.
 
 The order of one step: the sides of guidance; for each side, entry and latent: cut to the area, ask the controls, scale,
-make a row; all rows to the pass loop; each answer back to a clean latent; entries joined by their weights; guidance with its
-patches; the mask of what is kept. Nothing here knows a family: networks are asked in rows (see model/entry.py).
+make a row; all rows to the pass loop; each answer back to a clean latent; entries joined by their weights; guidance
+with its patches; the mask of what is kept. Nothing here knows a family: networks are asked in rows (see
+model/entry.py).
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def denoiser(
 ) -> Iterator[Denoiser]:
     """A place at the device for one run of a sampler from `x` over the levels `sigmas`, until the end of the block.
 
-    The size of its passes is settled here, from what the first level asks. So a run that goes on from a stored state has
-    the size that it began with.
+    The size of its passes is settled here, from what the first level asks. So a run that goes on from a stored state
+    has the size that it began with.
     """
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)

@@ -1,13 +1,14 @@
 r"""DPM-Solver of orders 1 to 3 over a stretch of noise levels: with steps of its own, even or by the error.
 
-With :math:`t = -\ln \sigma`, :math:`h = \Delta t` and the noise :math:`\epsilon(x, t) = (x - D) / \sigma` the step of order 3
-(arXiv 2206.00927, algorithm 2) from t to t + h is
+With :math:`t = -\ln \sigma`, :math:`h = \Delta t` and the noise :math:`\epsilon(x, t) = (x - D) / \sigma` the step of
+order 3 (arXiv 2206.00927, algorithm 2) from t to t + h is
 
 .. math::
     u_1 &= x - \sigma_1 (e^{r_1 h} - 1) \epsilon, \qquad r_1 = \tfrac{1}{3}, r_2 = \tfrac{2}{3} \\
     u_2 &= x - \sigma_2 (e^{r_2 h} - 1) \epsilon
            - \sigma_2 \tfrac{r_2}{r_1} \left(\tfrac{e^{r_2 h} - 1}{r_2 h} - 1\right) (\epsilon_1 - \epsilon) \\
-    x' &= x - \sigma' (e^h - 1) \epsilon - \tfrac{\sigma'}{r_2} \left(\tfrac{e^h - 1}{h} - 1\right) (\epsilon_2 - \epsilon)
+    x' &= x - \sigma' (e^h - 1) \epsilon - \tfrac{\sigma'}{r_2} \left(\tfrac{e^h - 1}{h} - 1\right) (\epsilon_2 -
+    \epsilon)
 """
 
 from __future__ import annotations
@@ -107,9 +108,10 @@ class DPMFast(Stochastic):
 class DPMAdaptive(Stochastic):
     r"""DPM-Solver-12 or -23 with steps by the error (arXiv 2206.00927, appendix C), sized by a PID controller.
 
-    A step is taken where :math:`e = \| (x_{low} - x_{high}) / \max(atol, rtol \max(|x_{low}|, |x_{prev}|)) \| / \sqrt{n}`
-    allows it: with :math:`f = 1 + \arctan(e_0^{b_1} e_1^{b_2} e_2^{b_3} - 1)` of the last inverse errors, f >=
-    `accept_safety`; the next one is f times as long. One step of the stepper is one step that was taken.
+    A step is taken where
+    :math:`e = \| (x_{low} - x_{high}) / \max(atol, rtol \max(|x_{low}|, |x_{prev}|)) \| / \sqrt{n}` allows it: with
+    :math:`f = 1 + \arctan(e_0^{b_1} e_1^{b_2} e_2^{b_3} - 1)` of the last inverse errors, f >= `accept_safety`; the
+    next one is f times as long. One step of the stepper is one step that was taken.
     """
 
     order: int = 3

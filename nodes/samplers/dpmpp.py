@@ -13,7 +13,8 @@ __all__ = ["DPMpp2M", "DPMpp2SAncestral"]
 
 @dataclass(frozen=True)
 class DPMpp2M(Deterministic):
-    r"""DPM-Solver++(2M) (arXiv 2211.01095), algorithm 2, with :math:`\lambda = -\ln \sigma`, :math:`h = \Delta \lambda`.
+    r"""DPM-Solver++(2M) (arXiv 2211.01095), algorithm 2, with :math:`\lambda = -\ln \sigma`,
+    :math:`h = \Delta \lambda`.
 
     .. math:: x_{i+1} = \tfrac{\sigma_{i+1}}{\sigma_i} x_i + (1 - e^{-h_i})
               \left(D_i + \tfrac{h_i}{2 h_{i-1}} (D_i - D_{i-1})\right)
@@ -40,7 +41,8 @@ class DPMpp2SAncestral(Stochastic):
     .. math:: x_m = \tfrac{\sigma_m}{\sigma_i} x_i + (1 - e^{-h/2}) D(x_i, \sigma_i), \quad
               x_{i+1} = \tfrac{down}{\sigma_i} x_i + (1 - e^{-h}) D(x_m, \sigma_m) + up \, n
 
-    For flow the middle is that of :math:`\lambda = \ln((1 - \sigma) / \sigma)`, and both steps are Euler's between levels.
+    For flow the middle is that of :math:`\lambda = \ln((1 - \sigma) / \sigma)`, and both steps are Euler's between
+    levels.
     """
 
     eta: float = 1.0

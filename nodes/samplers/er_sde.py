@@ -29,7 +29,8 @@ class ERSDE(Stochastic):
         x_t &= \tfrac{\alpha_t}{\alpha_s} r \, x_s + \alpha_t (1 - r) D
               + \alpha_t (h + S \phi(L_t)) D' + \alpha_t (\tfrac{h^2}{2} + U \phi(L_t)) D''
               + \alpha_t \sqrt{L_t^2 - r^2 L_s^2} \, n \\
-        h &= L_t - L_s, \quad S = \int_{L_t}^{L_s} \frac{-dL}{\phi(L)}, \quad U = \int_{L_t}^{L_s} \frac{-(L - L_s) dL}{\phi(L)}
+        h &= L_t - L_s, \quad S = \int_{L_t}^{L_s} \frac{-dL}{\phi(L)}, \quad U = \int_{L_t}^{L_s} \frac{-(L - L_s)
+        dL}{\phi(L)}
 
     D' and D'' are divided differences of the answers. :math:`\phi` is :math:`L (e^{L^{0.3}} + 10)` (ER-SDE),
     :math:`L^{1 + \eta}` (Reverse-time SDE), or L without noise (ODE).

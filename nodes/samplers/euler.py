@@ -31,8 +31,8 @@ class Euler(Deterministic):
 
 @dataclass(frozen=True)
 class DDIM(Euler):
-    """DDIM (arXiv 2010.02502, equation 13) is Euler's step in x divided by alpha. What a noise mask keeps is under noise
-    of its own, drawn from the next seed (see `noise.kept_noise`)."""
+    """DDIM (arXiv 2010.02502, equation 13) is Euler's step in x divided by alpha. What a noise mask keeps is under
+    noise of its own, drawn from the next seed (see `noise.kept_noise`)."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ A guider names *sides* (a model and what it is asked with) and combines their an
 .. math:: \hat x_0 = x_0^- + w \, (x_0^+ - x_0^-)
 
 Patches of guidance on a model's handle act in the order in which they were added: first those that change the sides'
-answers, then the formula or the last patch that replaces it, then those that change its result. A patch that needs another
-answer adds a side with a model handle of its own: guidance by a worse model, by skipped layers and by another prompt are
-one mechanism.
+answers, then the formula or the last patch that replaces it, then those that change its result. A patch that needs
+another answer adds a side with a model handle of its own: guidance by a worse model, by skipped layers and by another
+prompt are one mechanism.
 """
 
 from __future__ import annotations

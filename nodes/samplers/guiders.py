@@ -23,10 +23,11 @@ MIDDLE, EMPTY = "middle", "empty"
 class DualCFG:
     r"""Guidance by two conditionings, such as text with an image, and the image alone (arXiv 2211.09800, equation 3).
 
-    .. math:: \hat x_0 = n + b \, (m - n) + a \, (p - m), \qquad \text{nested:} \quad \hat x_0 = n + b \, (m + a (p - m) - n)
+    .. math:: \hat x_0 = n + b \, (m - n) + a \, (p - m), \qquad \text{nested:} \quad \hat x_0 = n + b \, (m + a (p - m)
+    - n)
 
-    p is the answer to the first conditioning, m to the second, n to the negative; a is `cfg`, b is `cfg_middle`. With a b of 1
-    the negative is not asked, and with an a of 1, too, neither is the second; the nested form asks all.
+    p is the answer to the first conditioning, m to the second, n to the negative; a is `cfg`, b is `cfg_middle`. With a
+    b of 1 the negative is not asked, and with an a of 1, too, neither is the second; the nested form asks all.
     """
 
     model: Model
@@ -109,8 +110,8 @@ class PerpNeg:
 
 @dataclass(frozen=True)
 class LinearCFG(GuidancePatch):
-    r"""Guidance whose weight grows evenly over the latents of a batch, the frames of a video: from `start` to that of the
-    guider.
+    r"""Guidance whose weight grows evenly over the latents of a batch, the frames of a video: from `start` to that of
+    the guider.
 
     .. math:: \hat x_0^{(i)} = x_0^{-(i)} + w_i \, (x_0^{+(i)} - x_0^{-(i)}), \quad
               w_i = w_{start} + \tfrac{i}{B - 1} (w - w_{start})
@@ -160,6 +161,10 @@ def _perp_neg(models: Sequence[Model], sides: Sequence[Batches], numbers: Sequen
 
 
 KINDS: Mapping[str, Callable[[Sequence[Model], Sequence[Any], Sequence[float]], Guider]] = {
-    "cfg": _cfg, "dual": _dual, "dual_nested": _nested, "dual_model": _dual_model, "perp_neg": _perp_neg,
-}  # fmt: skip
+    "cfg": _cfg,
+    "dual": _dual,
+    "dual_nested": _nested,
+    "dual_model": _dual_model,
+    "perp_neg": _perp_neg,
+}
 """Kind of a GuiderHandle -> what makes its guider of (models, conditionings, numbers), one each for its sides."""

@@ -11,7 +11,8 @@ __all__ = ["LCM"]
 
 @dataclass(frozen=True)
 class LCM(Stochastic):
-    r"""Multistep consistency sampling (arXiv 2303.01469, algorithm 1): the answer, with fresh noise up to the next level.
+    r"""Multistep consistency sampling (arXiv 2303.01469, algorithm 1): the answer, with fresh noise up to the next
+    level.
 
     .. math:: x_{i+1} = \alpha_{i+1} D(x_i, \sigma_i) + \sigma_{i+1} s_i \, n
 

@@ -28,8 +28,8 @@ def sample(
 ) -> Tensor:
     """Run to the last level and return x. `on_step(state, denoised)` may raise to cancel; `state` resumes a run.
 
-    `denoised` is the step's first answer of the denoiser, at the x the step began with; x itself where it asks for none.
-    `prediction` decides between the forms of a method for flow and for exploding variance.
+    `denoised` is the step's first answer of the denoiser, at the x the step began with; x itself where it asks for
+    none. `prediction` decides between the forms of a method for flow and for exploding variance.
     """
     state = state or stepper.begin(x, sigmas, seed, prediction)
     while not state.done:

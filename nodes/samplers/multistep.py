@@ -11,7 +11,8 @@ __all__ = ["IPNDM", "IPNDMV", "LMS", "AdamsBashforth"]
 
 @dataclass(frozen=True)
 class AdamsBashforth(Deterministic):
-    r"""A step along a mix of the last slopes :math:`d = (x - D) / \sigma`: :math:`x_{i+1} = x_i + \sum_k w_k d_{i-k}`."""
+    r"""A step along a mix of the last slopes :math:`d = (x - D) / \sigma`:
+    :math:`x_{i+1} = x_i + \sum_k w_k d_{i-k}`."""
 
     def step(self, state: State, denoise: Denoise) -> State:
         denoised = denoise(state.x, state.sigma)
@@ -33,7 +34,8 @@ class AdamsBashforth(Deterministic):
 class LMS(AdamsBashforth):
     r"""Linear multistep of an order for unequal steps: the polynomial through the last slopes, integrated exactly.
 
-    .. math:: w_k = \int_{\sigma_i}^{\sigma_{i+1}} \prod_{j \ne k} \frac{s - \sigma_{i-j}}{\sigma_{i-k} - \sigma_{i-j}} \, ds
+    .. math:: w_k = \int_{\sigma_i}^{\sigma_{i+1}} \prod_{j \ne k} \frac{s - \sigma_{i-j}}{\sigma_{i-k} - \sigma_{i-j}}
+    \, ds
     """
 
     order: int = 4

@@ -26,7 +26,8 @@ def prepare_noise(
 def kept_noise(
     stepper: Stepper, shape: Sequence[int], seed: int, batch_index: Sequence[int] | None = None
 ) -> Tensor | None:
-    """The noise over what a noise mask keeps, where it is not that of the start: DDIM draws it anew, from the next seed."""
+    """The noise over what a noise mask keeps, where it is not that of the start: DDIM draws it anew, from the next
+    seed."""
     return prepare_noise(shape, (seed + 1) % 2**64, batch_index=batch_index) if isinstance(stepper, DDIM) else None
 
 

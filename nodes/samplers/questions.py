@@ -112,8 +112,12 @@ class Questions:
         ]
         answers = self._answers(seat, asked)
         x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
-        return {side.name: _joined([(part, x0) for part, x0 in zip(parts, x0s, strict=True)
-                                    if part.side.name == side.name], x) for side in sides}  # fmt: skip
+        return {
+            side.name: _joined(
+                [(part, x0) for part, x0 in zip(parts, x0s, strict=True) if part.side.name == side.name], x
+            )
+            for side in sides
+        }
 
     def not_a_number(self, level: float) -> GraphFlowError:
         format = str(self.device.dtype).removeprefix("torch.")
@@ -125,10 +129,16 @@ class Questions:
             hint = (
                 "try --dtype bfloat16 (it has the range of float32)" if format == "float16" else "try --dtype float32"
             )
-        return GraphFlowError([
-            Problem("not_a_number", f"the model's answer at the noise level {level:.4g} holds infinite numbers or none at "
-                    f"all; it computes in {format}", hint=hint)
-        ])  # fmt: skip
+        return GraphFlowError(
+            [
+                Problem(
+                    "not_a_number",
+                    f"the model's answer at the noise level {level:.4g} holds infinite numbers or none at "
+                    f"all; it computes in {format}",
+                    hint=hint,
+                )
+            ]
+        )
 
     def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
         """The sides of a level, and their parts that act at it."""
@@ -214,9 +224,15 @@ class Questions:
         return replace(model, patches=(*model.patches, *patches)) if patches else model
 
     def _rows(
-        self, part: _Part, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor],
+        self,
+        part: _Part,
+        x: Tensor,
+        sigma: Tensor,
+        level: float,
+        to: float,
+        scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
-    ) -> _Asked:  # fmt: skip
+    ) -> _Asked:
         model = part.model
         asked = _Asked(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
@@ -280,7 +296,8 @@ class Questions:
 
 
 def _both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:
-    """The controls of the positive side that act on the negative one as well: those of its first entry that has some."""
+    """The controls of the positive side that act on the negative one as well: those of its first entry that has
+    some."""
     batches = [batch for side in sides if side.name == POSITIVE for batch in side.batches]
     found = [tuple(control for control in batch[0].controls if control.both_sides) for batch in batches]
     return next((controls for controls in found if controls), ())

@@ -44,8 +44,8 @@ def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple
     """Of the entries of one batch (which have areas and masks in common) on `count` latents of height x width cells.
 
     An area's edges that are not edges of the latent fade: 1/n, 2/n ... over n = min(8, side // 4) cells. A mask has no
-    fading. Raises a Problem for an area off the `multiple` of cells that the model takes, and for masks whose number does
-    not fit that of the latents.
+    fading. Raises a Problem for an area off the `multiple` of cells that the model takes, and for masks whose number
+    does not fit that of the latents.
     """
     entry = batch[0]
     strength = float(entry.strength)
@@ -61,11 +61,16 @@ def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple
         place = (0, 0, height, width)
     top, left, rows, columns = place
     if any(side % multiple for side in place):
-        raise GraphFlowError([
-            Problem("area_off_grid", f"an area of {columns} x {rows} cells at {left}, {top} does not fit the model, which "
+        raise GraphFlowError(
+            [
+                Problem(
+                    "area_off_grid",
+                    f"an area of {columns} x {rows} cells at {left}, {top} does not fit the model, which "
                     f"takes areas on a grid of {multiple} cells",
-                    hint="round the area's place and size to the grid")
-        ])  # fmt: skip
+                    hint="round the area's place and size to the grid",
+                )
+            ]
+        )
     weight: Tensor | float = strength
     if mask is not None:
         weight = mask[:, top : top + rows, left : left + columns] * strength
@@ -79,9 +84,9 @@ def mirrored(
 ) -> list[tuple[Entry, ...]]:
     """What has to be added to the batches of a side so that it is asked in each area of the other sides.
 
-    A model answers otherwise about a part of a latent than about the whole, and guidance compares its answers. So in each
-    area of another side that is not one of its own, the own batch with the smallest area around it is asked as well; it
-    counts there as strongly as the other does.
+    A model answers otherwise about a part of a latent than about the whole, and guidance compares its answers. So in
+    each area of another side that is not one of its own, the own batch with the smallest area around it is asked as
+    well; it counts there as strongly as the other does.
     """
 
     def place(batch: Sequence[Entry]) -> tuple[int, int, int, int]:
@@ -131,10 +136,15 @@ def spread(items: Tensor, count: int, what: str) -> Tensor:
     if len(items) > count:
         return items[:count]
     if count % len(items):
-        raise GraphFlowError([
-            Problem("uneven_batch", f"{len(items)} {what} cannot be spread over {count} latents",
-                    hint=f"use one, or {count}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "uneven_batch",
+                    f"{len(items)} {what} cannot be spread over {count} latents",
+                    hint=f"use one, or {count}",
+                )
+            ]
+        )
     return items.repeat(count // len(items), *(1,) * (items.dim() - 1))
 
 

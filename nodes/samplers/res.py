@@ -19,8 +19,8 @@ class RESMultistepAncestral(Stochastic):
     .. math:: x_{i+1} = e^{-h} x_i + h (b_1 D_i + b_2 D_{i-1}) + up \, n, \quad
               b_2 = \phi_2(-h) / c_2, \quad b_1 = \phi_1(-h) - b_2, \quad c_2 = (\lambda_{i-1} - \lambda'_{i}) / h
 
-    :math:`\lambda = -\ln \sigma`; :math:`h` leads to the lower level, :math:`\lambda'_i` is the one the step before led to.
-    With `cfg_pp` the unguided answer is what is remembered and gives the direction (CFG++, arXiv 2406.08070).
+    :math:`\lambda = -\ln \sigma`; :math:`h` leads to the lower level, :math:`\lambda'_i` is the one the step before led
+    to. With `cfg_pp` the unguided answer is what is remembered and gives the direction (CFG++, arXiv 2406.08070).
     """
 
     eta: float = 1.0

@@ -4,9 +4,9 @@ At a Linear W a row with terms up [out, R] and down [R, in] has
 
 .. math:: y = W x + up \, (down \, x)
 
-The terms of all modules travel in the row as one vector, with their layout in `Row.common`: so rows share a pass only where
-they change the same modules with the same ranks. Ranks are filled up with zeros to one of RANKS, so files of ranks 4 and 8
-may share. What a row gets depends on its own terms alone; with the size of the pass its bits are settled.
+The terms of all modules travel in the row as one vector, with their layout in `Row.common`: so rows share a pass only
+where they change the same modules with the same ranks. Ranks are filled up with zeros to one of RANKS, so files of
+ranks 4 and 8 may share. What a row gets depends on its own terms alone; with the size of the pass its bits are settled.
 """
 
 from __future__ import annotations
@@ -122,10 +122,12 @@ def _to_convolution(module: Any, inputs: tuple[Tensor, ...], answer: Tensor, up:
     x = inputs[0]
     if x.shape[0] != len(up):
         raise ValueError("the rows of a convolution are not the rows of the pass")
-    inner = torch.cat([
-        F.conv2d(one[None], kernel, None, module.stride, module.padding, module.dilation)
-        for one, kernel in zip(x, down, strict=True)
-    ])  # fmt: skip
+    inner = torch.cat(
+        [
+            F.conv2d(one[None], kernel, None, module.stride, module.padding, module.dilation)
+            for one, kernel in zip(x, down, strict=True)
+        ]
+    )
     return answer + (up @ inner.flatten(2)).reshape(answer.shape)
 
 

@@ -46,10 +46,10 @@ def run(
 ) -> Sampled:
     """Denoise a latent over the levels `sigmas`.
 
-    `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as for
-    the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
-    `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a run that was stopped goes
-    on from it with the same bits.
+    `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as
+    for the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
+    `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a run that was stopped
+    goes on from it with the same bits.
     """
     if len(sigmas) < 2:
         return Sampled(dict(latent), dict(latent))

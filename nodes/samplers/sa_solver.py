@@ -19,17 +19,19 @@ __all__ = ["SASolver"]
 
 @dataclass(frozen=True)
 class SASolver(Stochastic):
-    r"""SA-Solver (arXiv 2309.05019, equations 14 and 17), :math:`\lambda = \ln(\alpha / \sigma)`, :math:`h = \Delta \lambda`.
+    r"""SA-Solver (arXiv 2309.05019, equations 14 and 17), :math:`\lambda = \ln(\alpha / \sigma)`,
+    :math:`h = \Delta \lambda`.
 
     .. math:: x_{i+1} = \tfrac{\sigma_{i+1}}{\sigma_i} e^{-\tau^2 h} x_i + \sum_j b_j D_j
               + \sigma_{i+1} \sqrt{1 - e^{-2 \tau^2 h}} \, n, \qquad
-              b_j = \alpha_{i+1} \int_{\lambda_i}^{\lambda_{i+1}} (1 + \tau^2) e^{-(1 + \tau^2)(\lambda_{i+1} - \lambda)}
-              l_j(\lambda) \, d\lambda
+              b_j = \alpha_{i+1} \int_{\lambda_i}^{\lambda_{i+1}} (1 + \tau^2) e^{-(1 + \tau^2)(\lambda_{i+1} -
+              \lambda)} l_j(\lambda) \, d\lambda
 
-    :math:`l_j` are the Lagrange polynomials through the last answers. The predictor knows those up to :math:`\lambda_i`; the
-    corrector takes the step again with the answer at its end and the same noise. :math:`\tau` is `eta` between the levels at
-    the shares `start_percent` and `end_percent` of the sampling, 0 outside. With `use_pece` the corrected x is asked again.
-    With `simple_order_2` the weights of second order are those of the exponential midpoint rule.
+    :math:`l_j` are the Lagrange polynomials through the last answers. The predictor knows those up to
+    :math:`\lambda_i`; the corrector takes the step again with the answer at its end and the same noise. :math:`\tau` is
+    `eta` between the levels at the shares `start_percent` and `end_percent` of the sampling, 0 outside. With `use_pece`
+    the corrected x is asked again. With `simple_order_2` the weights of second order are those of the exponential
+    midpoint rule.
 
     The state's x is the predicted one; `history` holds the corrected x before it, the noise in it, and the answers.
     """

@@ -1,7 +1,8 @@
 r"""Noise schedules: falling levels of any prediction, ending in 0.
 
-A sampler's name for a schedule gives `steps` + 1 levels: :math:`\sigma_0 > \sigma_1 > \dots > \sigma_{steps} = 0`, float32.
-Stochastic samplers feel their last digit, so each formula is computed in the order and the precision it is written in.
+A sampler's name for a schedule gives `steps` + 1 levels: :math:`\sigma_0 > \sigma_1 > \dots > \sigma_{steps} = 0`,
+float32. Stochastic samplers feel their last digit, so each formula is computed in the order and the precision it is
+written in.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def beta_of(prediction: Prediction, steps: int, alpha: float = 0.6, beta: float 
 def kl_optimal(prediction: Prediction, steps: int) -> Tensor:
     r"""Align Your Steps (arXiv 2404.14507), equation 42: evenly spaced in arctan sigma.
 
-    .. math:: \sigma_i = \tan\left(\tfrac{i}{n - 1} \arctan \sigma_{min} + (1 - \tfrac{i}{n - 1}) \arctan \sigma_{max}\right)
+    .. math:: \sigma_i = \tan\left(\tfrac{i}{n - 1} \arctan \sigma_{min} + (1 - \tfrac{i}{n - 1}) \arctan
+    \sigma_{max}\right)
     """
     low, high = math.atan(prediction.sigma_min), math.atan(prediction.sigma_max)
     x = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
@@ -99,8 +101,8 @@ def kl_optimal(prediction: Prediction, steps: int) -> Tensor:
 
 
 def linear_quadratic(prediction: Prediction, steps: int, threshold: float = 0.025) -> Tensor:
-    """Of Movie Gen (arXiv 2410.13720, section 3.4.2): half of the steps within the first `threshold` of the way, evenly;
-    the others with a growing stride that begins as theirs."""
+    """Of Movie Gen (arXiv 2410.13720, section 3.4.2): half of the steps within the first `threshold` of the way,
+    evenly; the others with a growing stride that begins as theirs."""
     if steps < 2:
         return torch.tensor([prediction.sigma_max, 0.0])
     even = steps // 2

@@ -28,7 +28,8 @@ class DPMppSDE(Brownian):
 
     .. math:: u = \tfrac{\alpha_m}{\alpha_i} e^{-h'} x_i + \alpha_m (1 - e^{-h'}) D_i + \alpha_m up \, n, \quad
               x_{i+1} = \tfrac{\alpha_{i+1}}{\alpha_i} e^{-h''} x_i
-              + \alpha_{i+1} (1 - e^{-h''}) \left((1 - \tfrac{1}{2r}) D_i + \tfrac{1}{2r} D_m\right) + \alpha_{i+1} up \, n
+              + \alpha_{i+1} (1 - e^{-h''}) \left((1 - \tfrac{1}{2r}) D_i + \tfrac{1}{2r} D_m\right) + \alpha_{i+1} up
+              \, n
     """
 
     eta: float = 1.0

@@ -1,6 +1,7 @@
 r"""SEEDS (arXiv 2305.14267): exponential integrators of the diffusion SDE with two or three model calls a step.
 
-With :math:`\lambda = \ln(\alpha / \sigma)`, :math:`h = \Delta \lambda`, :math:`\bar h = (1 + \eta) h` a stage at the share r is
+With :math:`\lambda = \ln(\alpha / \sigma)`, :math:`h = \Delta \lambda`, :math:`\bar h = (1 + \eta) h` a stage at the
+share r is
 
 .. math:: x_r = \tfrac{\sigma_r}{\sigma_i} e^{-\eta r h} x_i - \alpha_r \sum_j b_j D_j + \sigma_r n_r, \qquad
           \varphi_1 = e^{-r \bar h} - 1, \quad \varphi_2 = \frac{\varphi_1 + r \bar h}{-r \bar h}
@@ -39,7 +40,8 @@ class _Seeds(Stochastic):
         raise NotImplementedError
 
     def weights(self, stage: int, h: Tensor) -> list[Tensor]:
-        r"""Of the answers known at a stage (the last one is the step's end); `h` is :math:`\bar h`, of the whole step."""
+        r"""Of the answers known at a stage (the last one is the step's end); `h` is :math:`\bar h`, of the whole
+        step."""
         raise NotImplementedError
 
     def step(self, state: State, denoise: Denoise) -> State:
@@ -92,7 +94,8 @@ class SEEDS2(_Seeds):
 
 @dataclass(frozen=True)
 class ExpHeun(SEEDS2):
-    """The exponential Heun method for the clean latent: SEEDS-2 that asks at the end of a step; `eta` 0 is without noise."""
+    """The exponential Heun method for the clean latent: SEEDS-2 that asks at the end of a step; `eta` 0 is without
+    noise."""
 
     eta: float = 0.0
     r: float = 1.0

@@ -20,13 +20,15 @@ __all__ = [
 
 
 def polyexponential(steps: int, high: float, low: float, rho: float = 1.0) -> Tensor:
-    r""":math:`\ln \sigma_i = \ln \sigma_{min} + (1 - \tfrac{i}{n - 1})^\rho (\ln \sigma_{max} - \ln \sigma_{min})`, and 0."""
+    r""":math:`\ln \sigma_i = \ln \sigma_{min} + (1 - \tfrac{i}{n - 1})^\rho (\ln \sigma_{max} - \ln \sigma_{min})`, and
+    0."""
     ramp = torch.linspace(1, 0, steps) ** rho
     return ended((ramp * (math.log(high) - math.log(low)) + math.log(low)).double().exp().float())
 
 
 def laplace(steps: int, high: float, low: float, mu: float = 0.0, beta: float = 0.5) -> Tensor:
-    r"""Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297), kept between both ends. Without a closing 0.
+    r"""Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297), kept between both ends. Without a closing
+    0.
 
     .. math:: \ln \sigma = \mu - \beta \, \mathrm{sign}(\tfrac{1}{2} - x) \ln(1 - 2 |\tfrac{1}{2} - x| + 10^{-5})
     """
@@ -44,7 +46,8 @@ def vp(steps: int, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1
 
 
 def sd_turbo(prediction: Prediction, steps: int, denoise: float = 1.0) -> Tensor:
-    """Of the times 999, 899 ... 99 that SD Turbo was distilled on: `steps` of them, from a share `denoise` on, and 0."""
+    """Of the times 999, 899 ... 99 that SD Turbo was distilled on: `steps` of them, from a share `denoise` on, and
+    0."""
     start = 10 - int(10 * denoise)
     times = (torch.arange(10, 0, -1) * 100 - 1)[start : start + steps].float()
     return ended(prediction.sigma(times / float(getattr(prediction, "unit", 1.0))).float())
@@ -61,15 +64,18 @@ OPTIMAL_STEPS = {
     "FLUX": (0.9968, 0.9886, 0.9819, 0.975, 0.966, 0.9471, 0.9158, 0.8287, 0.5512, 0.2808, 0.001),
     "Wan": (1.0, 0.997, 0.995, 0.993, 0.991, 0.989, 0.987, 0.985, 0.98, 0.975, 0.973, 0.968, 0.96, 0.946, 0.927, 0.902,
             0.864, 0.776, 0.539, 0.208, 0.001),
-    "Chroma": (0.992, 0.99, 0.988, 0.985, 0.982, 0.978, 0.973, 0.968, 0.961, 0.953, 0.943, 0.931, 0.917, 0.9, 0.881, 0.858,
-               0.832, 0.802, 0.769, 0.731, 0.69, 0.646, 0.599, 0.55, 0.501, 0.451, 0.402, 0.355, 0.311, 0.27, 0.232, 0.199,
+    "Chroma": (0.992, 0.99, 0.988, 0.985, 0.982, 0.978, 0.973, 0.968, 0.961, 0.953, 0.943, 0.931, 0.917, 0.9, 0.881,
+    0.858,
+               0.832, 0.802, 0.769, 0.731, 0.69, 0.646, 0.599, 0.55, 0.501, 0.451, 0.402, 0.355, 0.311, 0.27, 0.232,
+               0.199,
                0.169, 0.143, 0.12, 0.101, 0.084, 0.071, 0.058, 0.048, 0.001),
 }  # fmt: skip
 """Optimal stepsizes for diffusion (arXiv 2503.21774), as published for each model."""
 
 
 def align_your_steps(model: str, steps: int, denoise: float = 1.0) -> Tensor:
-    """Align Your Steps (arXiv 2404.14507): the levels published for `SD1`, `SDXL` or `SVD`, interpolated in log sigma."""
+    """Align Your Steps (arXiv 2404.14507): the levels published for `SD1`, `SDXL` or `SVD`, interpolated in log
+    sigma."""
     return _from_table(_ALIGNED[model], steps, denoise)
 
 
@@ -112,8 +118,8 @@ def ideogram4(steps: int, width: int, height: int, mu: float = 0.0, std: float =
 def ltxv(
     steps: int, tokens: int = 4096, max_shift: float = 2.05, base_shift: float = 0.95, terminal: float | None = 0.1
 ) -> Tensor:
-    """LTX-Video's: shifted by the number of tokens, linearly from `base_shift` at 1024 to `max_shift` at 4096 and on; with
-    a `terminal` stretched so that the last level but 0 is that one."""
+    """LTX-Video's: shifted by the number of tokens, linearly from `base_shift` at 1024 to `max_shift` at 4096 and on;
+    with a `terminal` stretched so that the last level but 0 is that one."""
     slope = (max_shift - base_shift) / (4096 - 1024)
     shift = math.exp(tokens * slope + base_shift - slope * 1024)
     sigmas = torch.linspace(1.0, 0.0, steps + 1)
@@ -161,7 +167,8 @@ def extended(
 ) -> Tensor:
     r"""`steps` steps in place of each that begins between `start` (below 0: any) and `end`.
 
-    Between two levels lie :math:`\sigma_i + f(x) (\sigma_{i+1} - \sigma_i)`, f being x, :math:`\sin(\pi x / 2)` (cosine) or
+    Between two levels lie :math:`\sigma_i + f(x) (\sigma_{i+1} - \sigma_i)`, f being x, :math:`\sin(\pi x / 2)`
+    (cosine) or
     :math:`1 - \cos(\pi x / 2)` (sine).
     """
     start = math.inf if start < 0 else start

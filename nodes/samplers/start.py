@@ -23,27 +23,40 @@ takes them off."""
 def fitted(latent: Mapping[str, Any], model: Model, input: str = "latent_image") -> Tensor:
     """The samples, VAE unit, float32, in the shape that the model takes.
 
-    An empty latent (all zeros) is brought to the model's channels, cells and axes: it says no more than how large the image
-    is to be. Raises a Problem that names both for any other latent of another shape.
+    An empty latent (all zeros) is brought to the model's channels, cells and axes: it says no more than how large the
+    image is to be. Raises a Problem that names both for any other latent of another shape.
     """
     samples: Tensor = latent["samples"].float()
     format = model.latent
     if not samples.any():
         return samples.new_zeros(_shape(samples, latent, format))
     if samples.shape[1] != format.channels or samples.dim() != 2 + format.axes:
-        raise GraphFlowError([
-            Problem("wrong_latent", f"the latent is {_in_words(samples.shape[1], samples.dim() - 2)}, "
-                    f"{model.family.name} takes {_in_words(format.channels, format.axes)}", input=input,
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_latent",
+                    f"the latent is {_in_words(samples.shape[1], samples.dim() - 2)}, "
+                    f"{model.family.name} takes {_in_words(format.channels, format.axes)}",
+                    input=input,
                     hint="decode it with the VAE of the model that made it and encode it with this model's, "
-                    "or start from an empty latent")
-        ])  # fmt: skip
+                    "or start from an empty latent",
+                )
+            ]
+        )
     sides = samples.shape[-2:]
     if any(side % format.multiple for side in sides):
         pixels = format.multiple * format.factor
-        raise GraphFlowError([
-            Problem("wrong_size", f"the latent has {sides[1]} x {sides[0]} cells, {model.family.name} takes multiples of "
-                    f"{format.multiple}", input=input, hint=f"use a width and a height that are multiples of {pixels}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_size",
+                    f"the latent has {sides[1]} x {sides[0]} cells, {model.family.name} takes multiples of "
+                    f"{format.multiple}",
+                    input=input,
+                    hint=f"use a width and a height that are multiples of {pixels}",
+                )
+            ]
+        )
     return samples
 
 

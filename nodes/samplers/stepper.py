@@ -1,7 +1,8 @@
-r"""A sampler as an explicit state and one step on it, so that a run can be saved after any step and go on with the same bits.
+r"""A sampler as an explicit state and one step on it, so that a run can be saved after any step and go on with the same
+bits.
 
-Steppers walk down the levels of :math:`x = \alpha x_0 + \sigma n`, where :math:`\alpha` is 1, or :math:`1 - \sigma` for flow
-models. Many formulas are short in half the logarithm of the signal-to-noise ratio:
+Steppers walk down the levels of :math:`x = \alpha x_0 + \sigma n`, where :math:`\alpha` is 1, or :math:`1 - \sigma` for
+flow models. Many formulas are short in half the logarithm of the signal-to-noise ratio:
 
 .. math:: \lambda(\sigma) = \ln (\alpha / \sigma)
 """
@@ -198,7 +199,8 @@ def unguided(answer: Answered) -> Tensor:
 
 
 def ancestral(sigma: Tensor, after: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:
-    r"""The lower level to step down to, and the deviation of the noise to add then (DDIM, arXiv 2010.02502, equation 16).
+    r"""The lower level to step down to, and the deviation of the noise to add then (DDIM, arXiv 2010.02502, equation
+    16).
 
     .. math:: up = \min\left(after, \eta \sqrt{after^2 (\sigma^2 - after^2) / \sigma^2}\right), \quad
               down = \sqrt{after^2 - up^2}

@@ -22,14 +22,15 @@ class UniPC(Deterministic):
     r"""Multistep UniPC-3 for models that predict the clean latent (arXiv 2302.04867, algorithms 6 and 8).
 
     It walks in the paper's variables :math:`x_t = \bar\alpha x`, :math:`\bar\alpha = 1 / \sqrt{1 + \sigma^2}`,
-    :math:`\bar\sigma = \sigma \bar\alpha`, :math:`\lambda = \ln \bar\alpha - \ln \bar\sigma`, :math:`h = \Delta \lambda`:
+    :math:`\bar\sigma = \sigma \bar\alpha`, :math:`\lambda = \ln \bar\alpha - \ln \bar\sigma`,
+    :math:`h = \Delta \lambda`:
 
     .. math:: x_{i+1} = \tfrac{\bar\sigma_{i+1}}{\bar\sigma_i} x_i - \bar\alpha_{i+1} (e^{-h} - 1) D_i
               - \bar\alpha_{i+1} B(h) \sum_m \tfrac{a_m}{r_m} (D_{i-m} - D_i)
 
-    B(h) is -h, or :math:`e^{-h} - 1` with `bh2`; the weights a solve equation 5. Both ends have lower orders. `history` holds
-    the answers at the levels behind and at the one that is reached, latest last: the corrector uses the answer at a step's
-    predicted end, and the next step starts with that answer.
+    B(h) is -h, or :math:`e^{-h} - 1` with `bh2`; the weights a solve equation 5. Both ends have lower orders. `history`
+    holds the answers at the levels behind and at the one that is reached, latest last: the corrector uses the answer at
+    a step's predicted end, and the next step starts with that answer.
     """
 
     bh2: bool = False

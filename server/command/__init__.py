@@ -93,8 +93,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=worker_memory,
         default="auto",
         metavar="SIZE",
-        help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: the "
-        "default) or none",
+        help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: "
+        "the default) or none",
     )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -37,7 +37,7 @@ def _own(name: str) -> tuple[str, str]:
         )
 
     policy = (
-        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: data:; "
-        f"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: "
+        f"data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy

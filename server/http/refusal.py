@@ -14,10 +14,20 @@ from .answers import answer
 __all__ = ["LONGEST_TEXT", "REASONS", "RequestRefused", "refusal", "short", "problems_json"]
 
 REASONS = {
-    400: "bad_request", 401: "no_token", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 408: "too_slow",
-    409: "conflict", 413: "too_large", 415: "wrong_content_type", 417: "bad_request", 429: "too_many", 503: "unavailable",
+    400: "bad_request",
+    401: "no_token",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    409: "conflict",
+    413: "too_large",
+    415: "wrong_content_type",
+    417: "bad_request",
+    429: "too_many",
+    503: "unavailable",
     507: "no_space",
-}  # fmt: skip
+}
 
 
 IN_REASON = ("bad_name", "exists")

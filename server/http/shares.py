@@ -10,7 +10,8 @@ __all__ = ["Shares"]
 
 
 class Shares:
-    """`most` places, of which one address has at most the `share`, a number up to 1; those that are `free` may have all."""
+    """`most` places, of which one address has at most the `share`, a number up to 1; those that are `free` may have
+    all."""
 
     def __init__(self, most: int, share: float, free: Collection[str] = ()) -> None:
         self.most, self._free = most, frozenset(free)

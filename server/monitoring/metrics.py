@@ -43,8 +43,12 @@ class Metrics:
         self.steps_per_second = Gauge(
             "graphflow_steps_per_second", "Of the last prompt that has run", registry=registry
         )
-        self.models = Counter("graphflow_models", "Parts of models that a device loaded, reused, dropped or paged", ["action"],
-                              registry=registry)  # fmt: skip
+        self.models = Counter(
+            "graphflow_models",
+            "Parts of models that a device loaded, reused, dropped or paged",
+            ["action"],
+            registry=registry,
+        )
         self.model_bytes = Counter(
             "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
         )

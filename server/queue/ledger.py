@@ -68,7 +68,8 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             )
     workflow, extra = dump(wanted.workflow), dump(wanted.extra)
     seq = tx.db.execute(
-        "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, workflow,"
+        "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, "
+        "workflow,"
         " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             prompt_id,
@@ -262,7 +263,8 @@ def _end(tx: QueueTransaction, held: Row, kind: str, data: dict[str, Any]) -> St
     outputs, meta = _shown(tx, seq)
     size = tx.db.execute("SELECT sum(length(data)) FROM events WHERE prompt = ?", (seq,)).fetchone()[0]
     tx.db.execute(
-        "UPDATE prompts SET state = ?, finished = ?, epoch = epoch + 1, cancelling = 0, outputs = ?, meta = ?, messages = ?,"
+        "UPDATE prompts SET state = ?, finished = ?, epoch = epoch + 1, cancelling = 0, outputs = ?, meta = ?, "
+        "messages = ?,"
         " size = size + ? WHERE seq = ?",
         (_STATE[kind], time.time(), outputs, dump(meta), _messages(tx, seq), size, seq),
     )
@@ -287,7 +289,8 @@ def _shown(tx: QueueTransaction, seq: int) -> tuple[str, dict[str, Any]]:
     outputs: dict[str, str] = {}
     meta: dict[str, Any] = {}
     query = (
-        "SELECT json_extract(data, '$.node'), json_extract(data, '$.display_node'), json_quote(json_extract(data, '$.output'))"
+        "SELECT json_extract(data, '$.node'), json_extract(data, '$.display_node'), json_quote(json_extract(data, "
+        "'$.output'))"
         " FROM events WHERE prompt = ? AND type = 'executed' AND json_valid(data) ORDER BY number"
     )
     for node, display, output in tx.db.execute(query, (seq,)):

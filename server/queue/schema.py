@@ -14,7 +14,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             attempts INT NOT NULL DEFAULT 0, crashes INT NOT NULL DEFAULT 0, epoch INT NOT NULL DEFAULT 0,
             cancelling INT NOT NULL DEFAULT 0, size INT NOT NULL DEFAULT 0, digest BLOB NOT NULL, webhook TEXT,
             targets TEXT NOT NULL, node_errors TEXT NOT NULL, workflow TEXT NOT NULL, extra TEXT NOT NULL,
-            outputs TEXT NOT NULL DEFAULT '{}', meta TEXT NOT NULL DEFAULT '{}', messages TEXT NOT NULL DEFAULT '[]')""",
+            outputs TEXT NOT NULL DEFAULT '{}', meta TEXT NOT NULL DEFAULT '{}',
+            messages TEXT NOT NULL DEFAULT '[]')""",
         # The running one first, then those that wait, in their order.
         "CREATE INDEX prompts_active ON prompts (state DESC, number, seq) WHERE finished IS NULL",
         "CREATE INDEX prompts_finished ON prompts (finished, seq, state, started, size) WHERE finished IS NOT NULL",
@@ -49,9 +50,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO waiting SELECT sender, count(*) FROM prompts WHERE state = 'pending' GROUP BY sender",
         """CREATE TRIGGER wait_in AFTER INSERT ON prompts WHEN NEW.state = 'pending' BEGIN
             INSERT INTO waiting VALUES (NEW.sender, 1) ON CONFLICT DO UPDATE SET prompts = prompts + 1; END""",
-        """CREATE TRIGGER wait_again AFTER UPDATE OF state ON prompts WHEN OLD.state != 'pending' AND NEW.state = 'pending' BEGIN
+        """CREATE TRIGGER wait_again AFTER UPDATE OF state ON prompts
+            WHEN OLD.state != 'pending' AND NEW.state = 'pending' BEGIN
             INSERT INTO waiting VALUES (NEW.sender, 1) ON CONFLICT DO UPDATE SET prompts = prompts + 1; END""",
-        """CREATE TRIGGER wait_no_more AFTER UPDATE OF state ON prompts WHEN OLD.state = 'pending' AND NEW.state != 'pending' BEGIN
+        """CREATE TRIGGER wait_no_more AFTER UPDATE OF state ON prompts
+            WHEN OLD.state = 'pending' AND NEW.state != 'pending' BEGIN
             UPDATE waiting SET prompts = prompts - 1 WHERE sender = OLD.sender;
             DELETE FROM waiting WHERE sender = OLD.sender AND prompts <= 0; END""",
         """CREATE TRIGGER wait_out AFTER DELETE ON prompts WHEN OLD.state = 'pending' BEGIN

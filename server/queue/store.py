@@ -195,7 +195,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Raises GraphFlowError where the file is damaged: better now than in the middle of a prompt. Reads the whole file."""
+    """Raises GraphFlowError where the file is damaged: better now than in the middle of a prompt. Reads the whole
+    file."""
     try:
         found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:

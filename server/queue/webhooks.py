@@ -44,7 +44,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def check_url(url: str, hosts: tuple[str, ...]) -> None:
-    """Raises GraphFlowError unless it is http(s) and its host is allowed: with its port, or the usual port without one."""
+    """Raises GraphFlowError unless it is http(s) and its host is allowed: with its port, or the usual port without
+    one."""
 
     def refuse(message: str, hint: str) -> GraphFlowError:
         return GraphFlowError([Problem("bad_webhook", message, input="webhook", hint=hint)])

@@ -267,7 +267,8 @@ def _memory() -> tuple[int, int]:
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return tuple(int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+        # type: ignore[return-value]
+        return tuple(int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError, ValueError):
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return size, size
@@ -290,18 +291,39 @@ async def metrics(request: web.Request) -> web.Response:
 ROUTES = (
     Route("GET", "/object_info", object_info, READ, "All node types", answer=dict[str, Any]),
     Route("GET", "/object_info/{name}", object_info_one, READ, "One node type", answer=dict[str, Any]),
-    Route("GET", "/docs/{name}/{language}", node_help, READ, "Help of a node type", produces="text/markdown", twin=False),
+    Route(
+        "GET", "/docs/{name}/{language}", node_help, READ, "Help of a node type", produces="text/markdown", twin=False
+    ),
     Route("GET", "/models", model_folders, READ, "Folders of models", answer=list[str]),
     Route("GET", "/models/{folder}", models, READ, "Models of a folder", answer=list[str]),
     Route("GET", "/embeddings", embeddings, READ, "Embeddings, without their endings", answer=list[str]),
     Route("GET", "/experiment/models", experiment_models, READ, "Folders of models", answer=list[dict[str, Any]]),
-    Route("GET", "/experiment/models/{folder}", experiment_models_of, READ, "Models of a folder, with their files",
-          answer=list[dict[str, Any]]),
-    Route("GET", "/experiment/models/preview/{folder}/{index}/{name:.+}", model_preview, READ, "An image of a model",
-          statuses=()),
-    Route("GET", "/view_metadata/{folder}", view_metadata, READ, "Metadata of a model file", query=NameQuery,
-          answer=dict[str, Any]),
+    Route(
+        "GET",
+        "/experiment/models/{folder}",
+        experiment_models_of,
+        READ,
+        "Models of a folder, with their files",
+        answer=list[dict[str, Any]],
+    ),
+    Route(
+        "GET",
+        "/experiment/models/preview/{folder}/{index}/{name:.+}",
+        model_preview,
+        READ,
+        "An image of a model",
+        statuses=(),
+    ),
+    Route(
+        "GET",
+        "/view_metadata/{folder}",
+        view_metadata,
+        READ,
+        "Metadata of a model file",
+        query=NameQuery,
+        answer=dict[str, Any],
+    ),
     Route("GET", "/features", get_features, READ, "What this server can do", answer=dict[str, Any]),
     Route("GET", "/system_stats", system_stats, READ, "The machine", answer=dict[str, Any]),
     Route("GET", "/metrics", metrics, READ, "Numbers for Prometheus", produces="text/plain", twin=False),
-)  # fmt: skip
+)

@@ -75,12 +75,22 @@ ROUTES = (
     Route("GET", "/i18n", nothing_named, READ, "Translations of node packs: none", answer=dict[str, Any]),
     Route("GET", "/workflow_templates", nothing_named, READ, "Templates of node packs: none", answer=dict[str, Any]),
     Route("GET", "/global_subgraphs", nothing_named, READ, "Subgraphs of node packs: none", answer=dict[str, Any]),
-    Route("GET", "/node_replacements", nothing_named, READ, "Node types that replace others: none",
-          answer=dict[str, Any]),
+    Route(
+        "GET", "/node_replacements", nothing_named, READ, "Node types that replace others: none", answer=dict[str, Any]
+    ),
     Route("GET", "/internal/logs", recent_log, READ, "The last lines of the log", answer=str, twin=False),
     Route("GET", "/internal/logs/raw", raw_log, READ, "The last lines of the log", answer=dict[str, Any], twin=False),
-    Route("PATCH", "/internal/logs/subscribe", subscribe_log, WRITE, "Follow the log by websocket", body=SubscribeBody,
-          twin=False),
-    Route("GET", "/internal/folder_paths", folder_paths, READ, "Where models lie", answer=dict[str, list[str]], twin=False),
+    Route(
+        "PATCH",
+        "/internal/logs/subscribe",
+        subscribe_log,
+        WRITE,
+        "Follow the log by websocket",
+        body=SubscribeBody,
+        twin=False,
+    ),
+    Route(
+        "GET", "/internal/folder_paths", folder_paths, READ, "Where models lie", answer=dict[str, list[str]], twin=False
+    ),
     Route("GET", "/internal/files/{kind}", list_files, READ, "Files of a folder", answer=list[str], twin=False),
-)  # fmt: skip
+)

@@ -43,6 +43,13 @@ async def extension_file(request: web.Request) -> web.StreamResponse:
 
 ROUTES = (
     Route("GET", "/extensions", list_extensions, READ, "Scripts that node packs add to the editor", answer=list[str]),
-    Route("GET", "/extensions/{pack}/{path:.+}", extension_file, PAGE, "A file of a node pack for the editor",
-          produces="*/*", twin=False),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/extensions/{pack}/{path:.+}",
+        extension_file,
+        PAGE,
+        "A file of a node pack for the editor",
+        produces="*/*",
+        twin=False,
+    ),
+)

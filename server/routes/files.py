@@ -264,8 +264,24 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
 
 ROUTES = (
     Route("GET", "/view", view, READ, "A file of a run", query=ViewQuery, produces="*/*", statuses=(200, 304)),
-    Route("POST", "/upload/image", upload_image, UPLOAD, "Bring an image in", body=ImageUpload,
-          media="multipart/form-data", answer=dict[str, str]),
-    Route("POST", "/upload/mask", upload_mask, UPLOAD, "Bring a mask for an image in", body=MaskUpload,
-          media="multipart/form-data", answer=dict[str, str]),
-)  # fmt: skip
+    Route(
+        "POST",
+        "/upload/image",
+        upload_image,
+        UPLOAD,
+        "Bring an image in",
+        body=ImageUpload,
+        media="multipart/form-data",
+        answer=dict[str, str],
+    ),
+    Route(
+        "POST",
+        "/upload/mask",
+        upload_mask,
+        UPLOAD,
+        "Bring a mask for an image in",
+        body=MaskUpload,
+        media="multipart/form-data",
+        answer=dict[str, str],
+    ),
+)

@@ -35,12 +35,29 @@ EDITOR_POLICY = (
 )
 """The editor compiles code at run time, so it needs more than we would give; what it does not get is other hosts."""
 MEDIA = {
-    ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".json": "application/json",
-    ".map": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp",
-    ".gif": "image/gif", ".ico": "image/x-icon", ".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf",
-    ".wasm": "application/wasm", ".txt": "text/plain", ".md": "text/markdown", ".mp3": "audio/mpeg", ".mp4": "video/mp4",
-    ".webm": "video/webm", ".webmanifest": "application/manifest+json",
-}  # fmt: skip
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".ico": "image/x-icon",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".ttf": "font/ttf",
+    ".wasm": "application/wasm",
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+    ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 @cache
@@ -146,13 +163,24 @@ async def user_style(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303),
-          twin=False),
+    Route(
+        "GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303), twin=False
+    ),
     Route("GET", "/status", status_page, PAGE, "The status page", produces="text/html", twin=False),
     Route("GET", "/user.css", user_style, READ, "The user's style sheet", produces="text/css", twin=False),
-    Route("GET", "/login", get_login, OPEN, "Log in with the token", produces="text/html", statuses=(200, 303), twin=False),
-    Route("POST", "/login", login, OPEN_WRITE, "Exchange the token for a cookie", body=LoginBody, statuses=(204,),
-          twin=False),
-)  # fmt: skip
+    Route(
+        "GET", "/login", get_login, OPEN, "Log in with the token", produces="text/html", statuses=(200, 303), twin=False
+    ),
+    Route(
+        "POST",
+        "/login",
+        login,
+        OPEN_WRITE,
+        "Exchange the token for a cookie",
+        body=LoginBody,
+        statuses=(204,),
+        twin=False,
+    ),
+)
 STATIC = Route("GET", "/{path:.+}", editor_file, PAGE, "A file of the editor", produces="*/*", twin=False)
 """Matches everything, so it is added last."""

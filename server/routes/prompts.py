@@ -217,10 +217,22 @@ def _event(event: QueueEvent) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/prompt", post_prompt, WRITE, "Queue a workflow", query=PromptQuery, body=PromptBody, answer=Accepted),
+    Route(
+        "POST", "/prompt", post_prompt, WRITE, "Queue a workflow", query=PromptQuery, body=PromptBody, answer=Accepted
+    ),
     Route("GET", "/prompt", get_prompt_info, READ, "How many prompts wait and run", answer=QueueInfo),
-    Route("POST", "/validate", post_validate, WRITE, "All problems of a workflow", body=PromptBody, answer=ValidateAnswer),
+    Route(
+        "POST", "/validate", post_validate, WRITE, "All problems of a workflow", body=PromptBody, answer=ValidateAnswer
+    ),
     Route("GET", "/prompts/{prompt_id}", get_prompt, READ, "One prompt", answer=PromptState),
-    Route("GET", "/prompts/{prompt_id}/events", get_events, READ, "What has happened to a prompt", query=EventsQuery,
-          answer=PromptEvents, streams=True),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/prompts/{prompt_id}/events",
+        get_events,
+        READ,
+        "What has happened to a prompt",
+        query=EventsQuery,
+        answer=PromptEvents,
+        streams=True,
+    ),
+)

@@ -36,9 +36,12 @@ __all__ = ["ROUTES", "find_prompt"]
 PAGE = 1000
 """Waiting prompts in one answer, and the newest entries of the history, unless a number is asked for."""
 STATES: Mapping[str, tuple[StateName, ...]] = {
-    "pending": ("pending",), "in_progress": ("running",), "completed": ("done",), "failed": ("failed",),
+    "pending": ("pending",),
+    "in_progress": ("running",),
+    "completed": ("done",),
+    "failed": ("failed",),
     "cancelled": ("cancelled",),
-}  # fmt: skip
+}
 NAMES = {states[0]: name for name, states in STATES.items()}
 IMAGES = ("images", "gifs", "video", "audio")
 
@@ -217,6 +220,14 @@ ROUTES = (
     Route("GET", "/jobs", get_jobs, READ, "Prompts as jobs", query=JobsQuery, answer=JobsPage),
     Route("GET", "/jobs/{prompt_id}", get_job, READ, "One job", answer=WholeJob),
     Route("POST", "/jobs/{prompt_id}/cancel", cancel_job, WRITE, "Cancel a job", answer=JobCancelled),
-    Route("POST", "/jobs/cancel", cancel_jobs, WRITE, "Cancel jobs", body=JobsCancel, body_required=False,
-          answer=JobsCancelled),
-)  # fmt: skip
+    Route(
+        "POST",
+        "/jobs/cancel",
+        cancel_jobs,
+        WRITE,
+        "Cancel jobs",
+        body=JobsCancel,
+        body_required=False,
+        answer=JobsCancelled,
+    ),
+)

@@ -64,8 +64,17 @@ def _written(workflow: Workflow, engine: Engine) -> dict[str, Any]:
 
 ROUTES = (
     Route("GET", "/templates/index.json", index, READ, "Templates of the editor", answer=list[Any], twin=False),
-    Route("GET", "/templates/index_logo.json", logos, READ, "Logos of templates: none", answer=dict[str, Any], twin=False),
+    Route(
+        "GET", "/templates/index_logo.json", logos, READ, "Logos of templates: none", answer=dict[str, Any], twin=False
+    ),
     Route("GET", "/templates/{name:[^/]+}.json", template, READ, "A template", answer=dict[str, Any], twin=False),
-    Route("GET", "/templates/{name:[^/]+}-1.webp", drawing, READ, "A drawing of a template", produces="image/svg+xml",
-          twin=False),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/templates/{name:[^/]+}-1.webp",
+        drawing,
+        READ,
+        "A drawing of a template",
+        produces="image/svg+xml",
+        twin=False,
+    ),
+)

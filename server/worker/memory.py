@@ -15,8 +15,8 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def prepare_memory(limit: int | None) -> None:
-    """For this process and those that it starts. Above `limit` bytes (None: no limit) an allocation fails: the node that
-    asked for it ends with an error, and the process goes on.
+    """For this process and those that it starts. Above `limit` bytes (None: no limit) an allocation fails: the node
+    that asked for it ends with an error, and the process goes on.
 
     The limit counts private memory that can be written (RLIMIT_DATA), not files that are mapped, nor device memory.
     """

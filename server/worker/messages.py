@@ -149,8 +149,8 @@ class RunMessages:
         )
 
     def stats(self) -> dict[str, Any]:
-        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what devices
-        did with models."""
+        """Numbers for the metrics: seconds and calls by node type, nodes that were cached, sampler steps, and what
+        devices did with models."""
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
         models = {"actions": dict(self._models), "bytes": self._read}

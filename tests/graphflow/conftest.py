@@ -85,10 +85,12 @@ def graph():
         def value(item):
             return [item[1:], 0] if isinstance(item, str) and item.startswith("@") else item
 
-        return gf.Workflow.from_json({
-            key: {"class_type": kind, "inputs": {name: value(item) for name, item in inputs.items()}}
-            for key, (kind, inputs) in nodes.items()
-        })  # fmt: skip
+        return gf.Workflow.from_json(
+            {
+                key: {"class_type": kind, "inputs": {name: value(item) for name, item in inputs.items()}}
+                for key, (kind, inputs) in nodes.items()
+            }
+        )
 
     return build
 
@@ -102,9 +104,14 @@ def process(tmp_path, monkeypatch, capsys):
     """
     log = tmp_path / "calls.txt"
     environment = {
-        **os.environ, "CALLS": str(log), "GATE": str(tmp_path / "gate"), "GRAPHFLOW_CACHE": str(tmp_path / "cache"),
-        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100",
-    }  # fmt: skip
+        **os.environ,
+        "CALLS": str(log),
+        "GATE": str(tmp_path / "gate"),
+        "GRAPHFLOW_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "100",
+    }
 
     def words(arguments):
         shown = [str(item) for item in arguments]
@@ -124,13 +131,25 @@ def process(tmp_path, monkeypatch, capsys):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     def run(*arguments, options=(), **changes):
-        done = subprocess.run(command(*arguments, options=options), env={**environment, **changes}, cwd=tmp_path,
-                              capture_output=True, text=True, timeout=120)  # fmt: skip
+        done = subprocess.run(
+            command(*arguments, options=options),
+            env={**environment, **changes},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def start(*arguments, **changes):
-        return subprocess.Popen(command(*arguments), env={**environment, **changes}, cwd=tmp_path,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        return subprocess.Popen(
+            command(*arguments),
+            env={**environment, **changes},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     run.here, run.start = here, start
     run.calls = lambda: [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []

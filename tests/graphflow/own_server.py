@@ -45,12 +45,29 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "graphflow.cli", "serve", "--port", str(self.port), "--token", TOKEN,
-                   "--nodes", "pack", "--cache-dir", "cache"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "graphflow.cli",
+            "serve",
+            "--port",
+            str(self.port),
+            "--token",
+            TOKEN,
+            "--nodes",
+            "pack",
+            "--cache-dir",
+            "cache",
+        ]
         self.process = subprocess.Popen(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}, start_new_session=True,
-        )  # fmt: skip
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
         line = self.process.stdout.readline()
         assert re.search(r"http://127", line), line
         threading.Thread(target=self.process.stdout.read, daemon=True).start()

@@ -35,11 +35,13 @@ def engine(registry, tmp_path):
         yield engine
 
 
-WORKFLOW = gf.Workflow.from_json({
-    "a": {"class_type": "Number", "inputs": {"value": 3}},
-    "b": {"class_type": "Show", "inputs": {"value": ["a", 0]}},
-    "c": {"class_type": "Steps", "inputs": {}},
-})  # fmt: skip
+WORKFLOW = gf.Workflow.from_json(
+    {
+        "a": {"class_type": "Number", "inputs": {"value": 3}},
+        "b": {"class_type": "Show", "inputs": {"value": ["a", 0]}},
+        "c": {"class_type": "Steps", "inputs": {}},
+    }
+)
 
 
 @pytest.mark.parametrize("targets", ["Show", "b", ["b"], ("Show",), {"b": 1}, iter(["b"])])

@@ -209,7 +209,8 @@ def test_a_variant_that_fails_is_tried_again():
     assert len(sweep.run(retries=1).failed) == 1
 
 
-# -- names, changes, images ---------------------------------------------------------------------------------------------
+# -- names, changes, images
+# ---------------------------------------------------------------------------------------------
 
 
 def test_one_kind_of_error_for_every_name_that_is_not_there():

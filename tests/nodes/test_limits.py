@@ -32,29 +32,69 @@ COMPUTED = {
     "a latent": {"big": ("EmptyLatentImage", {"width": "@wide:1", "height": "@wide:1"})},
     "latents": {"big": ("EmptySD3LatentImage", {"width": 512, "height": 512, "batch_size": "@million"})},
     "a mask": {"big": ("SolidMask", {"width": "@wide:1", "height": "@wide:1"})},
-    "a scaled image": {"i": SMALL, "big": ("ImageScale", {
-        "image": "@i", "upscale_method": "bilinear", "width": "@wide:1", "height": "@wide:1", "crop": "disabled"})},
+    "a scaled image": {
+        "i": SMALL,
+        "big": (
+            "ImageScale",
+            {"image": "@i", "upscale_method": "bilinear", "width": "@wide:1", "height": "@wide:1", "crop": "disabled"},
+        ),
+    },
     "a factor": {"i": SMALL, "big": ("ImageScaleBy", {"image": "@i", "upscale_method": "area", "scale_by": "@wide:0"})},
-    "a scaled latent": {"l": LATENT, "big": ("LatentUpscale", {
-        "samples": "@l", "upscale_method": "bislerp", "width": "@wide:1", "height": "@wide:1", "crop": "disabled"})},
+    "a scaled latent": {
+        "l": LATENT,
+        "big": (
+            "LatentUpscale",
+            {"samples": "@l", "upscale_method": "bislerp", "width": "@wide:1", "height": "@wide:1", "crop": "disabled"},
+        ),
+    },
     "a repeated batch": {"i": SMALL, "big": ("RepeatImageBatch", {"image": "@i", "amount": "@wide:1"})},
     "a repeated latent": {"l": LATENT, "big": ("RepeatLatentBatch", {"samples": "@l", "amount": "@wide:1"})},
-    "margins": {"i": SMALL, "big": ("ImagePadForOutpaint", {
-        "image": "@i", "left": "@wide:1", "top": "@wide:1", "right": 0, "bottom": 0, "feathering": 40})},
-    "a frame": {"i": SMALL, "big": ("ResizeAndPadImage", {
-        "image": "@i", "target_width": "@wide:1", "target_height": "@wide:1", "padding_color": "white",
-        "interpolation": "area"})},
-    "a crop that is made whole": {"m": MASK, "big": ("ResizeImageMaskNode", {
-        "input": "@m", "resize_type": "scale by multiplier", "resize_type.multiplier": 100000.0, "scale_method": "area"})},
-}  # fmt: skip
+    "margins": {
+        "i": SMALL,
+        "big": (
+            "ImagePadForOutpaint",
+            {"image": "@i", "left": "@wide:1", "top": "@wide:1", "right": 0, "bottom": 0, "feathering": 40},
+        ),
+    },
+    "a frame": {
+        "i": SMALL,
+        "big": (
+            "ResizeAndPadImage",
+            {
+                "image": "@i",
+                "target_width": "@wide:1",
+                "target_height": "@wide:1",
+                "padding_color": "white",
+                "interpolation": "area",
+            },
+        ),
+    },
+    "a crop that is made whole": {
+        "m": MASK,
+        "big": (
+            "ResizeImageMaskNode",
+            {
+                "input": "@m",
+                "resize_type": "scale by multiplier",
+                "resize_type.multiplier": 100000.0,
+                "scale_method": "area",
+            },
+        ),
+    },
+}
 DOUBLED = {
     "texts": doubled("StringConcatenate", ("PrimitiveString", {"value": "red "}), "string_a", "string_b"),
     "images": doubled("ImageBatch", SMALL, "image1", "image2"),
     "latents": doubled("LatentBatch", ("EmptyLatentImage", {"width": 64, "height": 64}), "samples1", "samples2"),
-    "replaced texts": doubled("StringReplace", ("PrimitiveString", {"value": "aa"}), "string", "find", "replace", times=1)
-    | {f"n{at}": ("StringReplace", {"string": f"@n{at - 1}", "find": "a", "replace": "aaaaaaaaaaaaaaaa"}) for at in range(1, 9)}
+    "replaced texts": doubled(
+        "StringReplace", ("PrimitiveString", {"value": "aa"}), "string", "find", "replace", times=1
+    )
+    | {
+        f"n{at}": ("StringReplace", {"string": f"@n{at - 1}", "find": "a", "replace": "aaaaaaaaaaaaaaaa"})
+        for at in range(1, 9)
+    }
     | {"show": ("PreviewAny", {"source": "@n8"})},
-}  # fmt: skip
+}
 
 
 def refused(nodes, tmp_path):
@@ -108,14 +148,31 @@ def test_a_list_on_a_link_has_an_end():
 
 
 def test_steps_that_were_computed_have_an_end(tmp_path):
-    problem = refused({
-        "million": MILLION, "m": ("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}),
-        "t": ("CLIPTextEncode", {"clip": "@m:1", "text": ""}), "l": ("EmptyLatentImage", {"width": 64, "height": 64}),
-        "big": ("KSampler", {
-            "model": "@m", "positive": "@t", "negative": "@t", "latent_image": "@l", "seed": 1, "steps": "@million",
-            "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}),
-        "show": SHOW,
-    }, tmp_path)  # fmt: skip
+    problem = refused(
+        {
+            "million": MILLION,
+            "m": ("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}),
+            "t": ("CLIPTextEncode", {"clip": "@m:1", "text": ""}),
+            "l": ("EmptyLatentImage", {"width": 64, "height": 64}),
+            "big": (
+                "KSampler",
+                {
+                    "model": "@m",
+                    "positive": "@t",
+                    "negative": "@t",
+                    "latent_image": "@l",
+                    "seed": 1,
+                    "steps": "@million",
+                    "cfg": 1.0,
+                    "sampler_name": "euler",
+                    "scheduler": "normal",
+                    "denoise": 1.0,
+                },
+            ),
+            "show": SHOW,
+        },
+        tmp_path,
+    )
     assert (problem.node, problem.input, problem.message) == ("big", "steps", "this would make 1,000,000 steps")
 
 

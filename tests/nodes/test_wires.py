@@ -71,10 +71,13 @@ def test_the_forms_that_packs_have_for_a_value_pass(engine, kind, case):
 
 
 def test_nothing_may_go_into_an_input_that_can_do_without(engine):
-    taken = engine.run(graph(
-        one=("OddImage", {"kind": "good"}), none=("OddImage", {"kind": "None"}),
-        taker=("Take", {"needed": "@one", "other": "@none"}),
-    ))  # fmt: skip
+    taken = engine.run(
+        graph(
+            one=("OddImage", {"kind": "good"}),
+            none=("OddImage", {"kind": "None"}),
+            taker=("Take", {"needed": "@one", "other": "@none"}),
+        )
+    )
     assert taken["taker"].ui["text"] == ["None"]
 
 

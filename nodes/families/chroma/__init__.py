@@ -1,6 +1,8 @@
-"""Chroma1 of Lodestone Rock (2025): FLUX.1 schnell with a small network that makes its modulations, asked with T5 alone.
+"""Chroma1 of Lodestone Rock (2025): FLUX.1 schnell with a small network that makes its modulations, asked with T5
+alone.
 
-It has no guidance by a number, so it is asked with a negative. Chroma Radiance, which works on pixels, is another model.
+It has no guidance by a number, so it is asked with a negative. Chroma Radiance, which works on pixels, is another
+model.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ __all__ = ["CHROMA"]
 
 NORM = "double_blocks.0.img_attn.norm.query_norm.scale"
 _ARGUMENTS = (
-    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads", "joint_attention_dim",
-    "axes_dims_rope", "approximator_num_channels", "approximator_hidden_dim", "approximator_layers",
+    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads",
+    "joint_attention_dim", "axes_dims_rope", "approximator_num_channels", "approximator_hidden_dim",
+    "approximator_layers",
 )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ __all__ = ["back", "build", "forward", "prepare", "row"]
 
 
 LAST = (342, 343)
-"""The numbers of the last two modulations in the published depth (19 and 38 blocks), which have 344. ComfyUI keeps these
-two for models of another depth, and counts all others from 0."""
+"""The numbers of the last two modulations in the published depth (19 and 38 blocks), which have 344. ComfyUI keeps
+these two for models of another depth, and counts all others from 0."""
 
 
 def build(config: Config) -> ChromaTransformer2DModel:

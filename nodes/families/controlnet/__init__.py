@@ -1,7 +1,7 @@
 """ControlNets of Stable Diffusion 1.x, 2.x and XL (arXiv 2302.05543), with those for several kinds of images (union).
 
-A ControlNet is a copy of the half of a U-Net that goes down, which sees an image, the hint, as well. What its blocks answer
-is added to the answers of the U-Net's own blocks on their way to the half that goes up.
+A ControlNet is a copy of the half of a U-Net that goes down, which sees an image, the hint, as well. What its blocks
+answer is added to the answers of the U-Net's own blocks on their way to the half that goes up.
 """
 
 from __future__ import annotations

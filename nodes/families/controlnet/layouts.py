@@ -1,7 +1,7 @@
 """ControlNets in files: their config from the shapes, and the tables of their layouts. Imports no torch.
 
-Configs are the arguments of diffusers' ControlNetModel, or of ControlNetUnionModel where `num_control_type` is among them.
-Layouts: `ldm` (with the prefix `control_model.`, or without) and `diffusers`.
+Configs are the arguments of diffusers' ControlNetModel, or of ControlNetUnionModel where `num_control_type` is among
+them. Layouts: `ldm` (with the prefix `control_model.`, or without) and `diffusers`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """ControlNets at work: how they are built, and how they are asked about rows (see model/family.py).
 
-Asked with what the U-Net is asked with, and the hint. The answers are what is added inside the U-Net: `down.N` and `mid`.
+Asked with what the U-Net is asked with, and the hint. The answers are what is added inside the U-Net: `down.N` and
+`mid`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
 def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, C, h, w], time [N], context [N, T, D], hint [N, 3, 8h, 8w] and what else a U-Net takes -> `down.N`, `mid`."""
+    """x [N, C, h, w], time [N], context [N, T, D], hint [N, 3, 8h, 8w] and what else a U-Net takes -> `down.N`,
+    `mid`."""
     dtype = module.dtype
     asked: dict[str, Any] = {
         "sample": stacked["x"].to(dtype),

@@ -1,7 +1,7 @@
 r"""The transformer of FLUX.1 at work: how it is built, and how it is asked about rows (see model/family.py).
 
-A row is a latent x and what stands beside its channels; reference images are further tokens behind those of x. Places of
-tokens are (index, row, column): x has index 0. Methods for references, in tokens, r the sides of references so far:
+A row is a latent x and what stands beside its channels; reference images are further tokens behind those of x. Places
+of tokens are (index, row, column): x has index 0. Methods for references, in tokens, r the sides of references so far:
 
 | method | index | place |
 |---|---|---|
@@ -81,8 +81,15 @@ class Prepared:
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     if entry.text is None or entry.pooled is None:
-        raise GraphFlowError([Problem("no_text", "FLUX.1 is asked with a text, and the conditioning has none",
-                                      hint="encode the prompt with CLIP-L and T5 (DualCLIPLoader, type flux)")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_text",
+                    "FLUX.1 is asked with a text, and the conditioning has none",
+                    hint="encode the prompt with CLIP-L and T5 (DualCLIPLoader, type flux)",
+                )
+            ]
+        )
     height, width = ((side + 1) // 2 for side in shape[-2:])
     denoiser = config.denoiser
     guidance = None
@@ -103,10 +110,15 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
 
 def _places(latents: list[Tensor], method: str, sides: tuple[int, int]) -> list[Grid]:
     if method not in POSITIONS:
-        raise GraphFlowError([
-            Problem("wrong_method", f"FLUX.1 cannot place reference images by {method!r}",
-                    hint=f"choose one of {', '.join(POSITIONS)} in FluxKontextMultiReferenceLatentMethod")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_method",
+                    f"FLUX.1 cannot place reference images by {method!r}",
+                    hint=f"choose one of {', '.join(POSITIONS)} in FluxKontextMultiReferenceLatentMethod",
+                )
+            ]
+        )
     found: list[Grid] = []
     down, right = sides if method == "uxo" else (0, 0)
     for number, latent in enumerate(latents, 1):
@@ -124,13 +136,20 @@ def _places(latents: list[Tensor], method: str, sides: tuple[int, int]) -> list[
 
 
 def _beside(unit: LatentFormat, entry: Entry, wanted: int, sides: tuple[int, ...]) -> Tensor:
-    """The further channels of Canny and Depth (a latent, 16), and of Fill (a latent and 64 pixels of mask in each cell)."""
+    """The further channels of Canny and Depth (a latent, 16), and of Fill (a latent and 64 pixels of mask in each
+    cell)."""
     latent = torch.zeros(unit.channels, *sides) if entry.concat is None else entry.concat.float()
     if latent.shape[0] != unit.channels:
-        raise GraphFlowError([
-            Problem("wrong_latent", f"the conditioning brings a latent of {latent.shape[0]} channels, FLUX.1 takes "
-                    f"{unit.channels} beside its own", hint="encode the image with the VAE of FLUX.1")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_latent",
+                    f"the conditioning brings a latent of {latent.shape[0]} channels, FLUX.1 takes "
+                    f"{unit.channels} beside its own",
+                    hint="encode the image with the VAE of FLUX.1",
+                )
+            ]
+        )
     latent = unit.into(_cut(latent, sides)[None])[0]
     if wanted <= unit.channels:
         return latent

@@ -1,4 +1,5 @@
-"""Prompts of FLUX.1: the pooled vector of CLIP-L (of the first chunk, not projected), the states of T5 of 256 tokens or more."""
+"""Prompts of FLUX.1: the pooled vector of CLIP-L (of the first chunk, not projected), the states of T5 of 256 tokens or
+more."""
 
 from __future__ import annotations
 

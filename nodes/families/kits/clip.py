@@ -1,8 +1,8 @@
 """The text encoders of CLIP: their configs from shapes, and their tables. Imports no torch.
 
-Configs are the arguments of transformers' CLIPTextConfig, with `pad` (the token that fills a chunk; None: the end token)
-and `projection` (whether the pooled vector is projected). Layouts: `transformers` (with or without `text_model.` before
-its names) and `openclip`, where q, k and v are one tensor and the projection is transposed.
+Configs are the arguments of transformers' CLIPTextConfig, with `pad` (the token that fills a chunk; None: the end
+token) and `projection` (whether the pooled vector is projected). Layouts: `transformers` (with or without `text_model.`
+before its names) and `openclip`, where q, k and v are one tensor and the projection is transposed.
 """
 
 from __future__ import annotations

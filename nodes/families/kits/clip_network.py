@@ -62,8 +62,8 @@ def tokenizer_in(folder: str) -> CLIPTokenizer:
 def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[Chunk]:
     """The chunks of a prompt for one encoder of a handle (`text.l` ...).
 
-    `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none, or
-    its vectors are of another width.
+    `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none,
+    or its vectors are of another width.
     """
     sources, letter = dict(clip.sources), part.removeprefix("text.")
     source = sources.get(f"tokenizer.{letter}")
@@ -84,15 +84,24 @@ def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callabl
             name = name.rstrip(",")
             path, rest = find(name), ","
         if path is None:
-            raise GraphFlowError([Problem("no_embedding", f"there is no embedding {name!r}", input="text",
-                                          hint="put its file into models/embeddings, or take it out of the prompt")])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "no_embedding",
+                        f"there is no embedding {name!r}",
+                        input="text",
+                        hint="put its file into models/embeddings, or take it out of the prompt",
+                    )
+                ]
+            )
         return list(embedding_vectors(path, encoder, width)), rest
 
     return chunks_of(prompt, ids, vectors)
 
 
 def embedding_vectors(path: Path, encoder: str, width: int) -> Tensor:
-    """The vectors [n, width] of a textual inversion: `clip_l` or `clip_g`, `emb_params`, or the one tensor of the file."""
+    """The vectors [n, width] of a textual inversion: `clip_l` or `clip_g`, `emb_params`, or the one tensor of the
+    file."""
     header = read_header(path)
     names = [name for name in header.tensors if len(header.shape(name)) in (1, 2)]
     chosen = next((name for name in (encoder, "emb_params") if name in names), None)
@@ -103,10 +112,16 @@ def embedding_vectors(path: Path, encoder: str, width: int) -> Tensor:
         raise unreadable(path, "it has no vectors of an embedding")
     found = header.shape(chosen)[-1]
     if found != width:
-        raise GraphFlowError([
-            Problem("wrong_embedding", f"the embedding {path.name} is {found} wide, the text encoder {width}", input="text",
-                    hint="it was made for another family of models")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_embedding",
+                    f"the embedding {path.name} is {found} wide, the text encoder {width}",
+                    input="text",
+                    hint="it was made for another family of models",
+                )
+            ]
+        )
     with TensorReader(header) as reader:
         return reader.get(chosen).float().reshape(-1, width).clone()
 

@@ -1,8 +1,9 @@
-r"""AutoencoderKL in tiles that fit exactly: layer by layer, each tile with the pixels around it that the layer looks at.
+r"""AutoencoderKL in tiles that fit exactly: layer by layer, each tile with the pixels around it that the layer looks
+at.
 
 A whole activation lies in main memory, one tile of it at a time on the device. The mean and variance of a group
-normalisation are those of the whole, as are the attention and all else at the size of the latent, so the result is that of
-the whole network, up to the rounding of its convolutions:
+normalisation are those of the whole, as are the attention and all else at the size of the latent, so the result is that
+of the whole network, up to the rounding of its convolutions:
 
 .. math:: \mathrm{GN}(x) = (x - \mu_g) / \sqrt{\sigma_g^2 + \epsilon} \cdot \gamma + \beta,
           \quad \mu_g, \sigma_g \text{ over all tiles (Wu and He 2018, arXiv 1803.08494)}

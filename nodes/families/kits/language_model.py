@@ -1,8 +1,8 @@
 """Language models as text encoders (Qwen3, Gemma 2): their configs from shapes. Imports no torch.
 
-Configs are arguments of the transformers config class, with `kind` (a key of KINDS) and `file_format` (the number format of
-the norms in the file). In files they have the names of transformers, with or without `model.` before them; what else lies
-there (a tokenizer, the tied last layer) does not begin so.
+Configs are arguments of the transformers config class, with `kind` (a key of KINDS) and `file_format` (the number
+format of the norms in the file). In files they have the names of transformers, with or without `model.` before them;
+what else lies there (a tokenizer, the tied last layer) does not begin so.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Kind:
     constants: Mapping[str, Any]
     """Arguments that no shape shows: those of the published models."""
     saved: tuple[str, str] = ("", "")
-    """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came from."""
+    """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came
+    from."""
 
 
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
@@ -98,8 +99,13 @@ def _in(header: Header, kind: str, begin: str) -> TextFound | None:
 
 def _config(kind: str, shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> Config | None:
     attention = "layers.0.self_attn"
-    needed = ("embed_tokens.weight", "norm.weight", "layers.0.mlp.gate_proj.weight", f"{attention}.q_proj.weight",
-              f"{attention}.k_proj.weight")  # fmt: skip
+    needed = (
+        "embed_tokens.weight",
+        "norm.weight",
+        "layers.0.mlp.gate_proj.weight",
+        f"{attention}.q_proj.weight",
+        f"{attention}.k_proj.weight",
+    )
     if not all(name in shapes for name in needed) or not KINDS[kind].is_it(shapes):
         return None
     constants = KINDS[kind].constants

@@ -53,7 +53,8 @@ def _gemma2(config: Config, arguments: dict[str, Any]) -> torch.nn.Module:
 class _Norm(Gemma2RMSNorm):
     r"""RMS norm with a weight stored around 0: :math:`y = (1 + w) \, x / \sqrt{\mathrm{mean}(x^2) + \epsilon}`.
 
-    1 + w is rounded to the number format of the file, as ComfyUI computes it: half a thousandth of each state otherwise.
+    1 + w is rounded to the number format of the file, as ComfyUI computes it: half a thousandth of each state
+    otherwise.
     """
 
     def __init__(self, dim: int, eps: float, format: torch.dtype) -> None:
@@ -70,8 +71,8 @@ class _Norm(Gemma2RMSNorm):
 def states(module: Any, ids: Sequence[int], layer: int, tokens: int | None = None) -> Tensor:
     """The states [T, D] of a layer for the tokens `ids`, float32 on the CPU.
 
-    `layer` counts from the end: -1 is the last, through the final norm; -2 the one before it, without. `tokens` is how many
-    of `ids` are seen by the others; the rest is padding.
+    `layer` counts from the end: -1 is the last, through the final norm; -2 the one before it, without. `tokens` is how
+    many of `ids` are seen by the others; the rest is padding.
     """
     embedded = module.embed_tokens.weight
     given = torch.tensor([list(ids)], device=embedded.device)

@@ -38,7 +38,8 @@ class Sizes:
 def sizes(shapes: Mapping[str, Shape], *, original: bool, names: Mapping[str, str]) -> Sizes | None:
     """The sizes of a network in one of the layouts; None where it is not there.
 
-    `names` are those of the layout: `caption` and `image` (the Linear layers at the entry), `attention`, `k_norm`, `w1`.
+    `names` are those of the layout: `caption` and `image` (the Linear layers at the entry), `attention`, `k_norm`,
+    `w1`.
     """
     block = "layers.0." + names["attention"]
     caption, image, norm = (

@@ -75,10 +75,15 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
         found = module.language_model(input_ids=torch.tensor([ids], device=device), use_cache=False)
         return _out(found.last_hidden_state)
     if "vision" not in config:
-        raise GraphFlowError([
-            Problem("no_vision", "this text encoder has no vision tower, and the prompt has images",
-                    hint="use a file of Qwen2.5-VL with its vision tower, or leave out the images")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_vision",
+                    "this text encoder has no vision tower, and the prompt has images",
+                    hint="use a file of Qwen2.5-VL with its vision tower, or leave out the images",
+                )
+            ]
+        )
     merged = config.vision.spatial_merge_size
     seen = [patches_of(image, config) for image in images]
     spread: list[int] = []
@@ -102,7 +107,8 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
 def _image_states(module: Any, config: Config, patches: Tensor, grid: Tensor) -> Tensor:
     """The states of all images, [n, D], in the order in which the vision tower's windows see them.
 
-    ComfyUI hands them on in this order, and images are to be the same; the class of transformers puts them back into rows.
+    ComfyUI hands them on in this order, and images are to be the same; the class of transformers puts them back into
+    rows.
     """
     vision = config.vision
     states: Tensor = torch.cat(module.get_image_features(patches, grid).pooler_output)
@@ -129,7 +135,8 @@ def patches_of(image: Tensor, config: Config) -> tuple[Tensor, tuple[int, int]]:
 
 
 def _sides(height: int, width: int, factor: int) -> tuple[int, int]:
-    """Multiples of `factor`, nearest to the image's own sides, with no fewer pixels than LEAST and no more than MOST."""
+    """Multiples of `factor`, nearest to the image's own sides, with no fewer pixels than LEAST and no more than
+    MOST."""
     tall, wide = round(height / factor) * factor, round(width / factor) * factor
     if tall * wide > MOST:
         shrink = math.sqrt(height * width / MOST)

@@ -27,8 +27,9 @@ FIRST_SPECIAL = 151643
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
-    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>",
+    "</think>",
 )  # fmt: skip
 """Their ids follow on from FIRST_SPECIAL. Those of Qwen 2.5 end with `<|file_sep|>`; later ones are Qwen 3's."""
 _WORDS = Regex(
@@ -42,7 +43,8 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def tokenizer_of(clip: Clip, part: str) -> Tokenizer:
-    """The tokenizer for one text encoder of a handle (`text.qwen3` ...): that of its diffusers folder, or the one here."""
+    """The tokenizer for one text encoder of a handle (`text.qwen3` ...): that of its diffusers folder, or the one
+    here."""
     folder = dict(clip.sources).get(part.replace("text.", "tokenizer."))
     return tokenizer_in(str(Path(folder.path) / folder.prefix)) if folder is not None else qwen_tokenizer()
 

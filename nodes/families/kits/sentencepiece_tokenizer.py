@@ -1,4 +1,5 @@
-"""Tokenizers that are SentencePiece models: in the tensor `spiece_model` of a text encoder's file, or in a diffusers folder."""
+"""Tokenizers that are SentencePiece models: in the tensor `spiece_model` of a text encoder's file, or in a diffusers
+folder."""
 
 from __future__ import annotations
 
@@ -65,7 +66,13 @@ def _processor(model: bytes, path: Path) -> SentencePieceProcessor:
 
 
 def _missing(path: Path, why: str) -> GraphFlowError:
-    return GraphFlowError([
-        Problem("no_tokenizer", f"{path.name} brings no tokenizer: {why}", input="clip",
-                hint="use the file of this text encoder that ComfyUI's templates name: it carries its tokenizer")
-    ])  # fmt: skip
+    return GraphFlowError(
+        [
+            Problem(
+                "no_tokenizer",
+                f"{path.name} brings no tokenizer: {why}",
+                input="clip",
+                hint="use the file of this text encoder that ComfyUI's templates name: it carries its tokenizer",
+            )
+        ]
+    )

@@ -1,7 +1,7 @@
 """The encoder of T5 v1.1 (arXiv 1910.10683): its config from shapes, its table, its tokenizer. Imports no torch.
 
-Configs are the arguments of transformers' T5Config. The vocabulary of T5 does not ship: it is found in a diffusers folder
-that has it, or in `models/tokenizers/t5`.
+Configs are the arguments of transformers' T5Config. The vocabulary of T5 does not ship: it is found in a diffusers
+folder that has it, or in `models/tokenizers/t5`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ PART = Part(
 
 
 def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
-    """The T5 of a file whose names begin with `prefix`, or of the part `folder` of a diffusers folder; None without one."""
+    """The T5 of a file whose names begin with `prefix`, or of the part `folder` of a diffusers folder; None without
+    one."""
     if header.format == "diffusers":
         if folder not in header.configs:
             return None

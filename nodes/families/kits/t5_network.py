@@ -1,7 +1,7 @@
 r"""T5's encoder at work: how it is built, and how a prompt goes through it.
 
-Pads are attended, as the denoisers that are asked with T5 were made. A weight w moves a token's vector away from that of
-the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
+Pads are attended, as the denoisers that are asked with T5 were made. A weight w moves a token's vector away from that
+of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
 """
 
 from __future__ import annotations
@@ -74,15 +74,20 @@ def _ids_by(folder: Path) -> Callable[[str], Sequence[int]]:
 def prompt_whole(clip: Clip, prompt: str, options: Mapping[str, Any]) -> Chunk:
     """The tokens of a prompt without the end.
 
-    An embedding that has no vectors of T5's width is left out: it was made for the other encoder. Raises a Problem where
-    the handle has no vocabulary.
+    An embedding that has no vectors of T5's width is left out: it was made for the other encoder. Raises a Problem
+    where the handle has no vocabulary.
     """
     source = dict(clip.sources).get("tokenizer.t5")
     if source is None:
-        raise GraphFlowError([
-            Problem("no_tokenizer", f"the vocabulary of T5 is not there, and {clip.family.title} encodes prompts with it",
-                    hint="put its tokenizer.json or spiece.model into models/tokenizers/t5")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_tokenizer",
+                    f"the vocabulary of T5 is not there, and {clip.family.title} encodes prompts with it",
+                    hint="put its tokenizer.json or spiece.model into models/tokenizers/t5",
+                )
+            ]
+        )
     ids = _ids_by(Path(source.path) / source.prefix)
     find: Callable[[str], Path | None] = options.get("embeddings", lambda name: None)
 

@@ -39,7 +39,8 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def positions(grids: Sequence[Grid], device: torch.device) -> Tensor:
-    """The places (index, row, column) of the tokens of some grids, one after the other, [N, 3]. Must not be written to."""
+    """The places (index, row, column) of the tokens of some grids, one after the other, [N, 3]. Must not be written
+    to."""
     found = []
     for index, rows, columns, top, left in grids:
         place = torch.zeros(rows, columns, 3, device=device)

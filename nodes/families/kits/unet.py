@@ -1,7 +1,7 @@
 """The U-Net of Stable Diffusion: its config from the shapes in a file, and its table. Imports no torch.
 
-Configs are the arguments of diffusers' UNet2DConditionModel. Layouts: `ldm` (the names of Latent Diffusion's code, as in
-checkpoints) and `diffusers`.
+Configs are the arguments of diffusers' UNet2DConditionModel. Layouts: `ldm` (the names of Latent Diffusion's code, as
+in checkpoints) and `diffusers`.
 """
 
 from __future__ import annotations
@@ -244,6 +244,6 @@ PORTS = Ports(
     attentions=("*.attn1", "*.attn2"),
     residuals=("down.*", "mid", "inner.*"),
 )
-"""Where patches may act: patterns of names of modules, and of what controls add: to the output of each block going down on
-its way to the other half, counted from 0 (the first convolution), and to the middle (ControlNet); or to what leaves each
-level going down, on both ways (T2I-Adapter)."""
+"""Where patches may act: patterns of names of modules, and of what controls add: to the output of each block going down
+on its way to the other half, counted from 0 (the first convolution), and to the middle (ControlNet); or to what leaves
+each level going down, on both ways (T2I-Adapter)."""

@@ -76,10 +76,16 @@ def _beside(config: Config, entry: Entry, wanted: int, shape: tuple[int, ...]) -
     if entry.concat is not None:
         latent = _sized(entry.concat.float(), sides)
         if latent.shape[0] != channels:
-            raise GraphFlowError([
-                Problem("wrong_latent", f"the conditioning brings a latent of {latent.shape[0]} channels, the model takes "
-                                        f"{channels} beside its own", hint="encode the image with the model's own VAE")
-            ])  # fmt: skip
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "wrong_latent",
+                        f"the conditioning brings a latent of {latent.shape[0]} channels, the model takes "
+                        f"{channels} beside its own",
+                        hint="encode the image with the model's own VAE",
+                    )
+                ]
+            )
         if config.get("concat_scaled", True):
             latent = _latent_format(config).into(latent[None])[0]
     elif wanted % 2:

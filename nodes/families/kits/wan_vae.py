@@ -1,7 +1,7 @@
 """The VAE of Wan 2.1 and Qwen-Image, of images and videos: its config from shapes, and its table. Imports no torch.
 
-Configs are the arguments of diffusers' AutoencoderKLQwenImage, which has the modules of AutoencoderKLWan. Layouts: `wan`
-(the names of Wan's own code, as in single files) and `diffusers`.
+Configs are the arguments of diffusers' AutoencoderKLQwenImage, which has the modules of AutoencoderKLWan. Layouts:
+`wan` (the names of Wan's own code, as in single files) and `diffusers`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ STD = (
 """Mean and deviation of each channel of its latents: the defaults of both classes in diffusers."""
 _ARGUMENTS = ("base_dim", "z_dim", "dim_mult", "num_res_blocks", "temperal_downsample", "input_channels")
 _DEFAULTS = {
-    "base_dim": 96, "z_dim": 16, "dim_mult": (1, 2, 4, 4), "num_res_blocks": 2,
-    "temperal_downsample": (False, True, True), "input_channels": 3,
-}  # fmt: skip
+    "base_dim": 96,
+    "z_dim": 16,
+    "dim_mult": (1, 2, 4, 4),
+    "num_res_blocks": 2,
+    "temperal_downsample": (False, True, True),
+    "input_channels": 3,
+}
 
 
 def find(header: Header) -> tuple[Config, str, str] | None:

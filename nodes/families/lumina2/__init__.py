@@ -20,8 +20,12 @@ __all__ = ["LUMINA2"]
 
 SHIFT = 6.0
 ORIGINAL = {
-    "caption": "cap_embedder.1", "image": "x_embedder", "attention": "attention", "k_norm": "k_norm", "w1": "w1",
-}  # fmt: skip
+    "caption": "cap_embedder.1",
+    "image": "x_embedder",
+    "attention": "attention",
+    "k_norm": "k_norm",
+    "w1": "w1",
+}
 CAPTION = "time_caption_embed.caption_embedder"
 DIFFUSERS = {**ORIGINAL, "caption": f"{CAPTION}.1", "attention": "attn", "k_norm": "norm_k", "w1": "linear_1"}
 OTHERS = ("cap_pad_token", "clip_text_pooled_proj.0.weight", "siglip_embedder.0.weight")

@@ -1,8 +1,8 @@
 """Lumina 2 at work. Captions are padded to a multiple of 32 tokens, and every pass masks the padding.
 
-diffusers' own `forward` masks only where the rows of a pass differ in length, so a row would depend on its neighbours; here
-its modules are called one after the other, always with a mask. The time is 1 - sigma, and the answer is the negative
-velocity.
+diffusers' own `forward` masks only where the rows of a pass differ in length, so a row would depend on its neighbours;
+here its modules are called one after the other, always with a mask. The time is 1 - sigma, and the answer is the
+negative velocity.
 """
 
 from __future__ import annotations

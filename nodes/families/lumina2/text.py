@@ -1,7 +1,7 @@
 r"""Prompts of Lumina 2: Gemma 2, the states of the last layer but one, without padding.
 
-A weight w moves a token's vector away from that of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`; the empty
-prompt is padded to the same length. `embedding:NAME` is plain text.
+A weight w moves a token's vector away from that of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`; the
+empty prompt is padded to the same length. `embedding:NAME` is plain text.
 """
 
 from __future__ import annotations

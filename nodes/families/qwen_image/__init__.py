@@ -1,7 +1,7 @@
 """Qwen-Image and its kin: 2512, Edit, 2509, 2511, Layered (arXiv 2508.02324).
 
-A transformer over squares of 2 x 2 cells of the latent, asked with the states of Qwen2.5-VL. Images to edit stand beside
-the latent as further tokens. Two things in a file tell its kin apart: Edit 2511 carries the tensor
+A transformer over squares of 2 x 2 cells of the latent, asked with the states of Qwen2.5-VL. Images to edit stand
+beside the latent as further tokens. Two things in a file tell its kin apart: Edit 2511 carries the tensor
 `__index_timestep_zero__` (its reference images are asked about at time 0), Layered an embedding of a further condition
 (its latents have an axis of layers).
 """
@@ -65,10 +65,18 @@ def _denoiser(header: Header) -> tuple[Config, str] | None:
 def _from_json(stated: Mapping[str, Any]) -> Config:
     """The config of a diffusers folder; what it leaves out has the value of the released models."""
     found = {
-        "patch_size": PATCH, "in_channels": 64, "out_channels": 16, "num_layers": 60, "attention_head_dim": 128,
-        "num_attention_heads": 24, "joint_attention_dim": 3584, "axes_dims_rope": (16, 56, 56), "zero_cond_t": False,
-        "use_additional_t_cond": False, "use_layer3d_rope": False,
-    }  # fmt: skip
+        "patch_size": PATCH,
+        "in_channels": 64,
+        "out_channels": 16,
+        "num_layers": 60,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 3584,
+        "axes_dims_rope": (16, 56, 56),
+        "zero_cond_t": False,
+        "use_additional_t_cond": False,
+        "use_layer3d_rope": False,
+    }
     return Config({**found, **{name: stated[name] for name in _ARGUMENTS if stated.get(name) is not None}})
 
 

@@ -1,7 +1,7 @@
 """The transformer of Qwen-Image at work: how it is built, and how it is asked about rows (see model/family.py).
 
-A token is a square of 2 x 2 cells. The tokens of the latent come first, then those of each reference image; the answer is
-that of the latent's. All that depends on sizes stands in `common`, since the class takes one layout for all rows.
+A token is a square of 2 x 2 cells. The tokens of the latent come first, then those of each reference image; the answer
+is that of the latent's. All that depends on sizes stands in `common`, since the class takes one layout for all rows.
 """
 
 from __future__ import annotations
@@ -56,10 +56,15 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     denoiser = config.denoiser
     method = entry.reference_method or _method(denoiser)
     if entry.references and method not in METHODS:
-        raise GraphFlowError([
-            Problem("reference_method", f"Qwen-Image cannot place reference images by {method!r}",
-                    hint=f"use one of: {', '.join(METHODS)}")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "reference_method",
+                    f"Qwen-Image cannot place reference images by {method!r}",
+                    hint=f"use one of: {', '.join(METHODS)}",
+                )
+            ]
+        )
     latent = QWEN_IMAGE.latent(config)
     references = [_even(latent.into(_with_frames(one)[None])[0]) for one in entry.references]
     shapes = [tuple(shape), *(tuple(one.shape) for one in references)]
@@ -133,7 +138,8 @@ def _with_frames(latent: Tensor) -> Tensor:
 
 
 def _even(latent: Tensor) -> Tensor:
-    """[C, frames, h, w] with sides that are multiples of a token's; more rows and columns are those of the other end."""
+    """[C, frames, h, w] with sides that are multiples of a token's; more rows and columns are those of the other
+    end."""
     height, width = latent.shape[-2:]
     return pad(latent, (0, width % PATCH, 0, height % PATCH, 0, 0), mode="circular")
 

@@ -54,8 +54,8 @@ class Layout(list[tuple[int, int, int]]):
 
 
 def places_of(shapes: Sequence[tuple[int, ...]], patch: int, layered: bool) -> Places:
-    """Of the latent and of reference images, [C, frames, h, w] each. `layered`: the latent's frames are layers of an image,
-    references stand before them."""
+    """Of the latent and of reference images, [C, frames, h, w] each. `layered`: the latent's frames are layers of an
+    image, references stand before them."""
     grids = tuple(
         Grid(-1 if layered and number else number, frames, height // patch, width // patch)
         for number, (_, frames, height, width) in enumerate(shapes)

@@ -17,13 +17,13 @@ from ..kits.qwen_tokenizer import tokenizer_of
 __all__ = ["DESCRIBE", "EDIT", "VISION", "encode"]
 
 DESCRIBE = (
-    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the objects "
-    "and background:"
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
+    "objects and background:"
 )
 EDIT = (
-    "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain how the "
-    "user's text instruction should alter or modify the image. Generate a new image that meets the user's requirements "
-    "while maintaining consistency with the original input where appropriate."
+    "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain how "
+    "the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
+    "requirements while maintaining consistency with the original input where appropriate."
 )
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 """Where an image stands in a prompt."""

@@ -1,7 +1,7 @@
 """Stable Diffusion 3 and 3.5 (medium, large, large turbo): a transformer over patches and the tokens of a text.
 
-Asked with CLIP-L and CLIP-G (the last layer but one, side by side), T5 behind them, and the pooled vectors of both CLIPs.
-Scaling Rectified Flow Transformers, arXiv 2403.03206.
+Asked with CLIP-L and CLIP-G (the last layer but one, side by side), T5 behind them, and the pooled vectors of both
+CLIPs. Scaling Rectified Flow Transformers, arXiv 2403.03206.
 """
 
 from __future__ import annotations

@@ -24,10 +24,17 @@ _ARGUMENTS = (
     "dual_attention_layers", "qk_norm",
 )  # fmt: skip
 _DEFAULTS = {
-    "patch_size": 2, "in_channels": 16, "num_layers": 18, "attention_head_dim": 64, "num_attention_heads": 18,
-    "joint_attention_dim": 4096, "caption_projection_dim": 1152, "pooled_projection_dim": 2048, "out_channels": 16,
+    "patch_size": 2,
+    "in_channels": 16,
+    "num_layers": 18,
+    "attention_head_dim": 64,
+    "num_attention_heads": 18,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 1152,
+    "pooled_projection_dim": 2048,
+    "out_channels": 16,
     "pos_embed_max_size": 96,
-}  # fmt: skip
+}
 
 
 def layout_of(keys: Keys) -> str:
@@ -52,22 +59,32 @@ def _of_mmdit(keys: Keys) -> Config:
     count = keys.count("joint_blocks.")
     return _config(
         keys,
-        {"patch": "x_embedder.proj", "places": "pos_embed", "text": "context_embedder", "pooled": "y_embedder.mlp.0",
-         "norm": "joint_blocks.0.x_block.attn.ln_q"},
+        {
+            "patch": "x_embedder.proj",
+            "places": "pos_embed",
+            "text": "context_embedder",
+            "pooled": "y_embedder.mlp.0",
+            "norm": "joint_blocks.0.x_block.attn.ln_q",
+        },
         count,
         [layer for layer in range(count) if keys.has(f"joint_blocks.{layer}.x_block.attn2.qkv.weight")],
-    )  # fmt: skip
+    )
 
 
 def _of_diffusers(keys: Keys) -> Config:
     count = keys.count("transformer_blocks.")
     return _config(
         keys,
-        {"patch": "pos_embed.proj", "places": "pos_embed.pos_embed", "text": "context_embedder",
-         "pooled": "time_text_embed.text_embedder.linear_1", "norm": "transformer_blocks.0.attn.norm_q"},
+        {
+            "patch": "pos_embed.proj",
+            "places": "pos_embed.pos_embed",
+            "text": "context_embedder",
+            "pooled": "time_text_embed.text_embedder.linear_1",
+            "norm": "transformer_blocks.0.attn.norm_q",
+        },
         count,
         [layer for layer in range(count) if keys.has(f"transformer_blocks.{layer}.attn2.to_q.weight")],
-    )  # fmt: skip
+    )
 
 
 def _config(keys: Keys, names: Mapping[str, str], count: int, dual: list[int]) -> Config:

@@ -1,4 +1,5 @@
-"""The transformer of Stable Diffusion 3 at work: how it is built, and how it is asked about rows (see model/family.py)."""
+"""The transformer of Stable Diffusion 3 at work: how it is built, and how it is asked about rows (see
+model/family.py)."""
 
 from __future__ import annotations
 
@@ -36,15 +37,28 @@ class Prepared:
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     if entry.text is None or entry.pooled is None:
-        raise GraphFlowError([Problem("no_text", "Stable Diffusion 3 is asked with a text, and the conditioning has none",
-                                      hint="encode the prompt with its text encoders (TripleCLIPLoader)")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_text",
+                    "Stable Diffusion 3 is asked with a text, and the conditioning has none",
+                    hint="encode the prompt with its text encoders (TripleCLIPLoader)",
+                )
+            ]
+        )
     most = config.denoiser.pos_embed_max_size * config.denoiser.patch_size
     if max(shape[-2:]) > most:
         pixels = [side * config.latent.factor for side in (*shape[-2:], most)]
-        raise GraphFlowError([
-            Problem("wrong_size", f"an image of {pixels[1]} x {pixels[0]} pixels is larger than the {pixels[2]} that this "
-                    "model has places for along a side", hint="make a smaller image and enlarge it afterwards")
-        ])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_size",
+                    f"an image of {pixels[1]} x {pixels[0]} pixels is larger than the {pixels[2]} that this "
+                    "model has places for along a side",
+                    hint="make a smaller image and enlarge it afterwards",
+                )
+            ]
+        )
     return Prepared(entry.text.float(), entry.pooled.float())
 
 

@@ -24,8 +24,15 @@ SCORE, NEGATIVE_SCORE = 6.0, 2.5
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     if entry.pooled is None:
-        raise GraphFlowError([Problem("no_pooled", "SDXL needs a pooled text, and the conditioning has none",
-                                      hint="encode the prompt with SDXL's own text encoders")])  # fmt: skip
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_pooled",
+                    "SDXL needs a pooled text, and the conditioning has none",
+                    hint="encode the prompt with SDXL's own text encoders",
+                )
+            ]
+        )
     given, factor = entry.extra, config.latent.factor
     height, width = (given.get(name, side * factor) for name, side in zip(("height", "width"), shape[-2:], strict=True))
     sizes = [height, width, given.get("crop_h", 0), given.get("crop_w", 0)]

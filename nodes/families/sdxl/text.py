@@ -1,4 +1,5 @@
-"""Prompts of SDXL (CLIP-L and CLIP-G, the last layer but one of each without the final norm) and its refiner (CLIP-G)."""
+"""Prompts of SDXL (CLIP-L and CLIP-G, the last layer but one of each without the final norm) and its refiner
+(CLIP-G)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Prompts of Stable Diffusion 1.x (CLIP-L, its last layer) and 2.x (CLIP-H, the last but one), through the final norm."""
+"""Prompts of Stable Diffusion 1.x (CLIP-L, its last layer) and 2.x (CLIP-H, the last but one), through the final
+norm."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """T2I-Adapters of Stable Diffusion 1.x, 2.x and XL (arXiv 2302.08453): small networks that see an image alone.
 
-Their answers are added to what leaves each level of the U-Net going down. They ask for neither the latent nor the noise level.
+Their answers are added to what leaves each level of the U-Net going down. They ask for neither the latent nor the noise
+level.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def _misfit(config: Config, model: Model) -> str:
     if is_xl != unet.takes_sizes(other) or channels[: len(widths)] != widths[: len(channels)]:
         return (
             f"it steers {'Stable Diffusion XL' if is_xl else 'Stable Diffusion 1.x or 2.x'} with levels of "
-            f"{', '.join(map(str, channels))} channels, the model is {model.family.title} with {', '.join(map(str, widths))}"
+            f"{', '.join(map(str, channels))} channels, the model is {model.family.title} with "
+            f"{', '.join(map(str, widths))}"
         )
     return ""
 

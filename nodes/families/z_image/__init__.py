@@ -1,7 +1,8 @@
 """Z-Image and Z-Image Turbo (arXiv 2511.22699): 6 billion parameters, text states of Qwen3 4B, latents of FLUX's VAE.
 
 Text and image are one sequence; both are padded to a multiple of 32 tokens with learned tokens. The network takes
-1 - sigma as time and answers with the negative velocity. Turbo has the same tensors, so a file does not show which it is.
+1 - sigma as time and answers with the negative velocity. Turbo has the same tensors, so a file does not show which it
+is.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ __all__ = ["Z_IMAGE"]
 
 SHIFT = 3.0
 ORIGINAL = {
-    "caption": "cap_embedder.1", "image": "x_embedder", "attention": "attention", "k_norm": "k_norm", "w1": "w1",
-}  # fmt: skip
+    "caption": "cap_embedder.1",
+    "image": "x_embedder",
+    "attention": "attention",
+    "k_norm": "k_norm",
+    "w1": "w1",
+}
 DIFFUSERS = {**ORIGINAL, "image": "all_x_embedder.2-1", "k_norm": "norm_k"}
 ENCODER = "text.qwen3"
 

@@ -1,4 +1,5 @@
-"""Which file is this? Found from its header alone, by tables of names and shapes; no weights are read, torch is not imported.
+"""Which file is this? Found from its header alone, by tables of names and shapes; no weights are read, torch is not
+imported.
 
 What is known here is not all that can run: `families.known` asks the families as well.
 """
@@ -26,9 +27,12 @@ __all__ = ["Identity", "PartSeen", "recognised"]
 
 VAE_PREFIXES = ("first_stage_model.", "vae.")
 TEXT_PREFIXES = (
-    "cond_stage_model.transformer.", "cond_stage_model.model.", "conditioner.embedders.0.transformer.",
-    "conditioner.embedders.0.model.", "conditioner.embedders.1.model.",
-)  # fmt: skip
+    "cond_stage_model.transformer.",
+    "cond_stage_model.model.",
+    "conditioner.embedders.0.transformer.",
+    "conditioner.embedders.0.model.",
+    "conditioner.embedders.1.model.",
+)
 """Of the text encoders in a checkpoint; newer ones have `text_encoders.NAME.transformer.`"""
 MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max")
 """Tensors that state how a denoiser predicts; they may lie beside its prefix."""
@@ -66,8 +70,13 @@ def _lora(keys: Keys, header: Header) -> Identity | None:
     lora = read_lora(keys, header.metadata)
     if lora is None:
         return None
-    details = {"kind": lora.kind, "rank": str(lora.rank or ""), "trainer": lora.trainer, "modules": str(lora.modules),
-               "changes": ", ".join(lora.parts)}  # fmt: skip
+    details = {
+        "kind": lora.kind,
+        "rank": str(lora.rank or ""),
+        "trainer": lora.trainer,
+        "modules": str(lora.modules),
+        "changes": ", ".join(lora.parts),
+    }
     title = _title(lora.family).title
     return Identity(
         kind="LoRA",
@@ -273,9 +282,17 @@ def _parameters(tensors: Mapping[str, TensorInfo]) -> int:
 
 
 _FORMATS = {
-    "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "F8_E4M3": "fp8_e4m3fn",
-    "F8_E5M2": "fp8_e5m2", "I8": "int8", "U8": "uint8", "I64": "int64", "I32": "int32",
-}  # fmt: skip
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F64": "float64",
+    "F8_E4M3": "fp8_e4m3fn",
+    "F8_E5M2": "fp8_e5m2",
+    "I8": "int8",
+    "U8": "uint8",
+    "I64": "int64",
+    "I32": "int32",
+}
 
 
 def _number_format(header: Header) -> str:

@@ -9,13 +9,27 @@ from .keys import Keys, Row
 __all__ = ["CONTROLS", "FOLDERS", "UPSCALERS", "control_family"]
 
 FOLDERS = {
-    "checkpoint": "checkpoints", "pipeline": "diffusers", "diffusion model": "diffusion_models", "VAE": "vae",
-    "text encoder": "text_encoders", "image encoder": "clip_vision", "LoRA": "loras", "ControlNet": "controlnet",
-    "T2I-Adapter": "controlnet", "Control-LoRA": "controlnet", "model patch": "model_patches",
-    "style model": "style_models", "IP-Adapter": "ipadapter", "upscale model": "upscale_models",
-    "embedding": "embeddings", "GLIGEN": "gligen", "PhotoMaker": "photomaker", "hypernetwork": "hypernetworks",
-    "conditioning": "embeddings", "VAE approximation": "vae_approx",
-}  # fmt: skip
+    "checkpoint": "checkpoints",
+    "pipeline": "diffusers",
+    "diffusion model": "diffusion_models",
+    "VAE": "vae",
+    "text encoder": "text_encoders",
+    "image encoder": "clip_vision",
+    "LoRA": "loras",
+    "ControlNet": "controlnet",
+    "T2I-Adapter": "controlnet",
+    "Control-LoRA": "controlnet",
+    "model patch": "model_patches",
+    "style model": "style_models",
+    "IP-Adapter": "ipadapter",
+    "upscale model": "upscale_models",
+    "embedding": "embeddings",
+    "GLIGEN": "gligen",
+    "PhotoMaker": "photomaker",
+    "hypernetwork": "hypernetworks",
+    "conditioning": "embeddings",
+    "VAE approximation": "vae_approx",
+}
 """Kind of file -> the sub-folder of a models folder that it belongs into."""
 
 
@@ -47,7 +61,8 @@ CONTROLS: tuple[tuple[str, Row], ...] = (
     ("ControlNet", Row("hunyuan_dit", ("after_proj_list.18.bias",))),
     ("Control-LoRA", Row("sdxl", ("lora_controlnet",))),
     ("ControlNet", Row("", ("controlnet_cond_embedding.conv_in.weight",), variant=_union)),
-    ("ControlNet", Row("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"), variant=lambda keys: "XLabs")),
+    ("ControlNet", Row("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"),
+     variant=lambda keys: "XLabs")),
     ("ControlNet", Row("sd3", (_BLOCKS, "pos_embed_input.proj.weight"),
                        variant=lambda keys: "3.5 large (Stability)"
                        if keys.has("transformer_blocks.0.adaLN_modulation.1.bias") else "")),
@@ -86,7 +101,8 @@ CONTROLS: tuple[tuple[str, Row], ...] = (
 
 
 def _old_esrgan_scale(keys: Keys) -> int:
-    """Of convolutions `model.N.weight` the first is the entrance; the last two are not upsamplers (Wang et al. 2018)."""
+    """Of convolutions `model.N.weight` the first is the entrance; the last two are not upsamplers (Wang et al.
+    2018)."""
     found = [
         name for name in keys.tensors if name.count(".") == 2 and name.startswith("model.") and name.endswith("weight")
     ]
@@ -104,20 +120,33 @@ def _compact_scale(keys: Keys) -> int:
 
 
 UPSCALERS: tuple[Row, ...] = (
-    Row("ESRGAN", ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
-        variant=lambda keys: f"{_old_esrgan_scale(keys)}x"),
-    Row("ESRGAN", ("conv_first.weight", "body.0.rdb1.conv1.weight"), variant=lambda keys: f"{_new_esrgan_scale(keys)}x"),
-    Row("ESRGAN", ("conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight"),
-        variant=lambda keys: f"{_new_esrgan_scale(keys)}x"),
-    Row("Real-ESRGAN compact", ("body.0.weight", "body.1.weight"),
+    Row(
+        "ESRGAN",
+        ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
+        variant=lambda keys: f"{_old_esrgan_scale(keys)}x",
+    ),
+    Row(
+        "ESRGAN", ("conv_first.weight", "body.0.rdb1.conv1.weight"), variant=lambda keys: f"{_new_esrgan_scale(keys)}x"
+    ),
+    Row(
+        "ESRGAN",
+        ("conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight"),
+        variant=lambda keys: f"{_new_esrgan_scale(keys)}x",
+    ),
+    Row(
+        "Real-ESRGAN compact",
+        ("body.0.weight", "body.1.weight"),
         lambda keys: len(keys.shape("body.0.weight")) == 4 and len(keys.shape("body.1.weight")) == 1,
-        lambda keys: f"{_compact_scale(keys)}x"),
+        lambda keys: f"{_compact_scale(keys)}x",
+    ),
     Row("HAT", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.overlap_attn")),
-    Row("Swin2SR", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.blocks\.\d+\.attn\.logit_scale")),
+    Row(
+        "Swin2SR", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.blocks\.\d+\.attn\.logit_scale")
+    ),
     Row("SwinIR", ("conv_first.weight", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table")),
     Row("DAT", ("conv_first.weight", "before_RG.1.weight")),
     Row("SPAN", ("block_1.c1_r.sk.weight",)),
     Row("SCUNet", ("m_head.0.weight", "m_tail.0.weight")),
     Row("NAFNet", ("intro.weight", "ending.weight", "middle_blks.*")),
-)  # fmt: skip
+)
 """Networks that enlarge or mend images. Names are those behind `module.`."""

@@ -62,8 +62,12 @@ def _wan(keys: Keys) -> str:
         version = "Fun control"
     width = keys.rows("patch_embedding.weight")
     size = {1536: "1.3B", 5120: "14B"}.get(width, "")
-    more = {"vace_patch_embedding.": "VACE", "face_adapter.": "Animate", "casual_audio_encoder.": "S2V",
-            "control_adapter.conv.": "camera control"}  # fmt: skip
+    more = {
+        "vace_patch_embedding.": "VACE",
+        "face_adapter.": "Animate",
+        "casual_audio_encoder.": "S2V",
+        "control_adapter.conv.": "camera control",
+    }
     clip = "with CLIP vision" if keys.has("img_emb.proj.0.bias") else ""
     return _said(version, size, _if(keys, more), clip)
 
@@ -137,31 +141,54 @@ UNETS = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 DENOISERS: tuple[Row, ...] = (
     Row("sd3", ("joint_blocks.0.context_block.attn.qkv.weight",), variant=_sd3),
     Row("auraflow", ("double_layers.0.attn.w1q.weight",)),
-    Row("hunyuan_image", ("txt_in.individual_token_refiner.blocks.0.norm1.weight",),
-        lambda keys: len(keys.shape("img_in.proj.weight")) == 4),
-    Row("hunyuan_video_15", ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "vision_in.proj.0.weight"),
-        variant=_video),
+    Row(
+        "hunyuan_image",
+        ("txt_in.individual_token_refiner.blocks.0.norm1.weight",),
+        lambda keys: len(keys.shape("img_in.proj.weight")) == 4,
+    ),
+    Row(
+        "hunyuan_video_15",
+        ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "vision_in.proj.0.weight"),
+        variant=_video,
+    ),
     Row("hunyuan_video", ("txt_in.individual_token_refiner.blocks.0.norm1.weight",), variant=_video),
-    Row("flux3", ("early_stream_modulations.image.lin.weight",),
-        variant=lambda keys: "distilled (flow map)" if keys.has("ref_time_in.in_layer.weight") else "base"),
+    Row(
+        "flux3",
+        ("early_stream_modulations.image.lin.weight",),
+        variant=lambda keys: "distilled (flow map)" if keys.has("ref_time_in.in_layer.weight") else "base",
+    ),
     Row("flux2", ("double_stream_modulation_img.lin.weight",), _is_flux, _flux2),
-    Row("chroma", ("distilled_guidance_layer.*",), _is_flux,
-        lambda keys: "Radiance (pixels)" if keys.starts("nerf_", "img_in_patch.") else ""),
+    Row(
+        "chroma",
+        ("distilled_guidance_layer.*",),
+        _is_flux,
+        lambda keys: "Radiance (pixels)" if keys.starts("nerf_", "img_in_patch.") else "",
+    ),
     Row("ovis", ("double_blocks.0.img_mlp.gate_proj.weight",), _is_flux),
-    Row("longcat", (), lambda keys: _is_flux(keys) and keys.columns("txt_in.weight") == 3584
-        and not keys.starts("vector_in.")),
+    Row(
+        "longcat",
+        (),
+        lambda keys: _is_flux(keys) and keys.columns("txt_in.weight") == 3584 and not keys.starts("vector_in."),
+    ),
     Row("flux", (), _is_flux, _flux),
     Row("mochi", ("t5_yproj.weight",)),
     Row("minimax_h3", ("video_patch_proj.weight", "audio_patch_proj.weight")),
     Row("pixart", ("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias")),
     Row("ltx2", ("adaln_single.emb.timestep_embedder.linear_1.bias", "audio_adaln_single.linear.weight")),
     Row("ltx", ("adaln_single.emb.timestep_embedder.linear_1.bias",)),
-    Row("lumina2", ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
+    Row(
+        "lumina2",
+        ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
         lambda keys: keys.rows("cap_embedder.1.weight") != 3840,
-        lambda keys: _if(keys, {"clip_text_pooled_proj.0.weight": "NewBie"})),
-    Row("z_image", ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
-        variant=lambda keys: "Omni" if keys.has("siglip_embedder.0.weight")
-        else "" if keys.has("cap_pad_token") else "Ming"),
+        lambda keys: _if(keys, {"clip_text_pooled_proj.0.weight": "NewBie"}),
+    ),
+    Row(
+        "z_image",
+        ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
+        variant=lambda keys: (
+            "Omni" if keys.has("siglip_embedder.0.weight") else "" if keys.has("cap_pad_token") else "Ming"
+        ),
+    ),
     Row("wan", ("head.modulation",), variant=_wan),
     Row("hidream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
     Row("anima", ("blocks.0.adaln_modulation_self_attn.1.weight", "llm_adapter.*")),
@@ -179,13 +206,26 @@ DENOISERS: tuple[Row, ...] = (
     Row("svd", ("input_blocks.0.0.weight",), lambda keys: keys.contains(r"time_stack")),
     *(Row(family, ("input_blocks.0.0.weight",), _is(family), _unet) for family in UNETS),
     Row("svd", ("down_blocks.0.resnets.0.spatial_res_block.conv1.weight",)),
-    *(Row(family, ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"), _is_diffusers(family), _diffusers_unet)
-      for family in UNETS),
-    Row("flux", ("transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight"),
-        variant=lambda keys: "dev" if keys.starts("time_text_embed.guidance_embedder.") else "schnell"),
+    *(
+        Row(family, ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"), _is_diffusers(family), _diffusers_unet)
+        for family in UNETS
+    ),
+    Row(
+        "flux",
+        ("transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight"),
+        variant=lambda keys: "dev" if keys.starts("time_text_embed.guidance_embedder.") else "schnell",
+    ),
     Row("flux2", ("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight",)),
-    Row("sd3", ("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"),
-        variant=lambda keys: "3.5 medium" if keys.starts("transformer_blocks.0.attn2.")
-        else "3.5 large" if keys.count("transformer_blocks.") == 38 else "3 medium"),
-)  # fmt: skip
+    Row(
+        "sd3",
+        ("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"),
+        variant=lambda keys: (
+            "3.5 medium"
+            if keys.starts("transformer_blocks.0.attn2.")
+            else "3.5 large"
+            if keys.count("transformer_blocks.") == 38
+            else "3 medium"
+        ),
+    ),
+)
 """Names are those behind the prefix of the denoiser (`prefix_of`)."""

@@ -66,8 +66,13 @@ class Identity:
 
     def to_json(self) -> dict[str, Any]:
         found = asdict(self)
-        return {**found, "parts": [asdict(part) for part in self.parts], "notes": dict(self.notes),
-                "details": dict(self.details), "missing": list(self.missing)}  # fmt: skip
+        return {
+            **found,
+            "parts": [asdict(part) for part in self.parts],
+            "notes": dict(self.notes),
+            "details": dict(self.details),
+            "missing": list(self.missing),
+        }
 
 
 CHANGES = frozenset({

@@ -48,8 +48,8 @@ _ENDING = re.compile(rf"^(?P<module>.+?)(?:{_ENDING.pattern})$")
 _PRECEDENCE = ("DoRA", "LoHa", "LoKr", "OFT", "LoCon", "LoRA", "GLoRA", "difference", "norm")
 
 _PREFIXES = re.compile(
-    r"^(?:base_model[._]model[._]|diffusion_model[._]|model[._]diffusion_model[._]|transformer[._](?!blocks)|unet[._]|lora_unet_+"
-    r"|lora_transformer_|lycoris_|lora_prior_unet_)+"
+    r"^(?:base_model[._]model[._]|diffusion_model[._]|model[._]diffusion_model[._]|transformer[._](?!blocks)|unet[._]"
+    r"|lora_unet_+|lora_transformer_|lycoris_|lora_prior_unet_)+"
 )
 _TEXT = re.compile(
     r"^(?:base_model\.model\.)?(?:lora_te\d?_|text_encoder(?:_\d)?[._]|cond_stage_model\.|text_encoders?\.)"
@@ -92,7 +92,8 @@ def _encoder(name: str) -> str:
 
 
 class _Names:
-    """Modules of the denoiser that a file changes, with `_` for every dot: trainers differ in where they write which."""
+    """Modules of the denoiser that a file changes, with `_` for every dot: trainers differ in where they write
+    which."""
 
     def __init__(self, modules: Mapping[str, Mapping[str, tuple[int, ...]]], text: list[str]) -> None:
         self.dotted = "\n".join(modules)

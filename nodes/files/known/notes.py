@@ -16,10 +16,24 @@ MOST_TAGS = 8
 
 _SIMPLE = {
     "title": ("modelspec.title", "ss_output_name", "general.name", "name", "title"),
-    "base model": ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name", "base_model", "baseModel",
-                   "sd_checkpoint_name", "general.architecture"),
-    "trigger words": ("modelspec.trigger_phrase", "trigger_words", "trigger_word", "trigger_phrase", "trainedWords",
-                      "activation text", "instance_prompt"),
+    "base model": (
+        "ss_base_model_version",
+        "modelspec.architecture",
+        "ss_sd_model_name",
+        "base_model",
+        "baseModel",
+        "sd_checkpoint_name",
+        "general.architecture",
+    ),
+    "trigger words": (
+        "modelspec.trigger_phrase",
+        "trigger_words",
+        "trigger_word",
+        "trigger_phrase",
+        "trainedWords",
+        "activation text",
+        "instance_prompt",
+    ),
     "use": ("modelspec.usage_hint",),
     "author": ("modelspec.author", "author", "general.author"),
     "license": ("modelspec.license", "license", "general.license"),
@@ -29,7 +43,7 @@ _SIMPLE = {
     "description": ("modelspec.description", "description", "general.description"),
     "alpha": ("ss_network_alpha",),
     "reference scale": ("reference_downscale_factor",),
-}  # fmt: skip
+}
 """What people read -> the keys of metadata that may hold it, the first that does."""
 
 

@@ -55,9 +55,14 @@ def test_a_new_negative_prompt_computes_only_what_stands_on_it(process, picture)
     path.write_text(json.dumps(document))
     found = outcome(process.here("run", path))
     assert found == {
-        "Negative Prompt": "done", "KSampler": "done", "VAE Decode": "done", "Save Image": "done",
-        "Load Checkpoint": "cached", "Empty Latent Image": "cached", "Positive Prompt": "cached",
-    }  # fmt: skip
+        "Negative Prompt": "done",
+        "KSampler": "done",
+        "VAE Decode": "done",
+        "Save Image": "done",
+        "Load Checkpoint": "cached",
+        "Empty Latent Image": "cached",
+        "Positive Prompt": "cached",
+    }
 
 
 def test_a_new_file_name_prefix_only_saves_again(process, picture):
@@ -91,10 +96,17 @@ def test_refresh_computes_everything_and_replaces_and_no_cache_neither_reads_nor
 def small(tmp_path):
     def write(value=1, seconds=0.0, kind="Slow"):
         path = tmp_path / "small.json"
-        path.write_text(json.dumps({
-            "1": {"class_type": kind, "inputs": {"value": value} | ({"seconds": seconds} if kind == "Slow" else {})},
-            "2": {"class_type": "Tell", "inputs": {"value": ["1", 0]}},
-        }))  # fmt: skip
+        path.write_text(
+            json.dumps(
+                {
+                    "1": {
+                        "class_type": kind,
+                        "inputs": {"value": value} | ({"seconds": seconds} if kind == "Slow" else {}),
+                    },
+                    "2": {"class_type": "Tell", "inputs": {"value": ["1", 0]}},
+                }
+            )
+        )
         return path
 
     return write
@@ -159,10 +171,14 @@ def test_explain_names_the_file_that_changed(process, tmp_path):
     (tmp_path / "input").mkdir()
     Image.new("RGB", (8, 8), "red").save(tmp_path / "input" / "a.png")
     path = tmp_path / "load.json"
-    path.write_text(json.dumps({
-        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+                "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+            }
+        )
+    )
     process.here("run", path)
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "input" / "a.png")
     out = process.here("explain", path).out
@@ -174,9 +190,12 @@ def test_explain_tells_an_early_cutoff_a_new_version_and_a_node_that_is_new_ever
 
     with gf.Engine(registry) as engine:
         build = lambda n, d=False: graph(  # noqa: E731
-            n=("Number", {"value": n}), s=("Sign", {"a": "@n"}), a=("Add", {"a": "@s"}), o=("Show", {"value": "@a"}),
+            n=("Number", {"value": n}),
+            s=("Sign", {"a": "@n"}),
+            a=("Add", {"a": "@s"}),
+            o=("Show", {"value": "@a"}),
             **({"d": ("Dice", {}), "p": ("Show", {"value": "@d"})} if d else {}),
-        )  # fmt: skip
+        )
         engine.run(build(3))
         engine.run(build(4, True), targets=["s", "d"])
         found = {item.node: str(item) for item in engine.explain(build(4, True))}
@@ -226,9 +245,14 @@ def test_stats_show_bytes_by_node_type_hits_and_time_saved(process, small, tmp_p
 
 def test_verify_says_what_is_damaged_and_removes_it(process, small, tmp_path):
     noise = tmp_path / "noise.json"
-    noise.write_text(json.dumps({
-        "1": {"class_type": "Noise", "inputs": {}}, "2": {"class_type": "Tell", "inputs": {"latent": ["1", 0]}},
-    }))  # fmt: skip
+    noise.write_text(
+        json.dumps(
+            {
+                "1": {"class_type": "Noise", "inputs": {}},
+                "2": {"class_type": "Tell", "inputs": {"latent": ["1", 0]}},
+            }
+        )
+    )
     process.here("run", noise)
     found = process.here("cache", "verify")
     assert found.code == 0 and "1 blobs are good, 0 were damaged" in found.out
@@ -242,10 +266,14 @@ def test_verify_says_what_is_damaged_and_removes_it(process, small, tmp_path):
 def test_prune_by_age_and_by_size_and_clear(process, tmp_path):
     noise = tmp_path / "noise.json"
     for seed in range(4):
-        noise.write_text(json.dumps({
-            "1": {"class_type": "Noise", "inputs": {"seed": seed, "size": 128}},
-            "2": {"class_type": "Tell", "inputs": {"latent": ["1", 0]}},
-        }))  # fmt: skip
+        noise.write_text(
+            json.dumps(
+                {
+                    "1": {"class_type": "Noise", "inputs": {"seed": seed, "size": 128}},
+                    "2": {"class_type": "Tell", "inputs": {"latent": ["1", 0]}},
+                }
+            )
+        )
         process.here("run", noise)
         time.sleep(0.02)
 

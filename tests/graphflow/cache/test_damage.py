@@ -16,8 +16,13 @@ FOLDER = f"v{LAYOUT}"
 
 @pytest.fixture
 def workflow(graph):
-    return graph(t=("Tensor", {"seed": 1, "size": 32}), n=("Number", {"value": 5}), a=("Add", {"a": "@n"}),
-                 o=("Show", {"value": "@a"}), p=("Show", {"value": "@t"}))  # fmt: skip
+    return graph(
+        t=("Tensor", {"seed": 1, "size": 32}),
+        n=("Number", {"value": 5}),
+        a=("Add", {"a": "@n"}),
+        o=("Show", {"value": "@a"}),
+        p=("Show", {"value": "@t"}),
+    )
 
 
 class Machine:
@@ -252,8 +257,12 @@ def test_a_locked_index_delays_a_run_a_little_and_stops_nothing(machine, monkeyp
 def test_two_layouts_live_side_by_side_in_one_folder(machine, monkeypatch):
     monkeypatch.setattr("graphflow.cache.folder.LAYOUT", LAYOUT + 1)
     monkeypatch.setattr("graphflow.cache.database.LAYOUT", LAYOUT + 1)
-    monkeypatch.setattr("graphflow.cache.database._SCHEMA", __import__("graphflow.cache.database", fromlist=["x"])._SCHEMA.replace(
-        f"user_version = {LAYOUT}", f"user_version = {LAYOUT + 1}"))  # fmt: skip
+    monkeypatch.setattr(
+        "graphflow.cache.database._SCHEMA",
+        __import__("graphflow.cache.database", fromlist=["x"])._SCHEMA.replace(
+            f"user_version = {LAYOUT}", f"user_version = {LAYOUT + 1}"
+        ),
+    )
     assert machine.run() == (machine.outputs, [])
     assert machine.calls["Tensor"] == 2
     monkeypatch.undo()
@@ -268,8 +277,12 @@ def test_engines_of_several_threads_share_one_folder(registry, graph, tmp_path, 
         try:
             with gf.Engine(registry, cache=gf.Cache(tmp_path)) as engine:
                 for seed in range(6):
-                    workflow = graph(n=("Number", {"value": seed}), a=("Add", {"a": "@n", "b": number % 2}),
-                                     t=("Tensor", {"seed": seed, "size": 40}), o=("Show", {"value": "@a"}))  # fmt: skip
+                    workflow = graph(
+                        n=("Number", {"value": seed}),
+                        a=("Add", {"a": "@n", "b": number % 2}),
+                        t=("Tensor", {"seed": seed, "size": 40}),
+                        o=("Show", {"value": "@a"}),
+                    )
                     result = engine.run(workflow, targets=["o", "t"])
                     if result["o"].ui != {"value": [repr(seed + number % 2)]}:
                         wrong.append(result["o"].ui)

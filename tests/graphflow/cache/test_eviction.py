@@ -26,8 +26,10 @@ def tensors(graph):
     """A workflow of tensors of 64 KB, one for each seed."""
 
     def build(*seeds):
-        return graph(**{f"t{seed}": ("Tensor", {"seed": seed}) for seed in seeds},
-                     **{f"o{seed}": ("Show", {"value": f"@t{seed}"}) for seed in seeds})  # fmt: skip
+        return graph(
+            **{f"t{seed}": ("Tensor", {"seed": seed}) for seed in seeds},
+            **{f"o{seed}": ("Show", {"value": f"@t{seed}"}) for seed in seeds},
+        )
 
     return build
 
@@ -98,7 +100,10 @@ def test_a_blob_that_two_entries_share_stays_until_both_are_gone(registry, graph
         engine.run(graph(t=("Tensor", {"seed": 1}), a=("Any", {"value": "@t"}), o=("Show", {"value": "@a"})))
         disk = engine.cache.disk
         assert blobs(tmp_path) == 1 and {row.type: row.bytes > 60_000 for row in disk.stats()} == {
-            "Tensor": True, "Any": True, "Show": False}  # fmt: skip
+            "Tensor": True,
+            "Any": True,
+            "Show": False,
+        }
         old = disk.index._db.execute("SELECT recipe FROM entries WHERE type = 'Tensor'").fetchone()[0]
         disk.index._db.execute("UPDATE entries SET used = 1 WHERE recipe = ?", (old,))
         assert disk.evict(None, used_before=2) == 1
@@ -137,7 +142,12 @@ def test_sizes_and_ages_are_written_as_people_write_them():
     from graphflow.cli.common import parse_size
 
     assert [parse_size(text) for text in ("20GB", "500 mb", "1.5k", "7", "1TiB")] == [
-        20 << 30, 500 << 20, 1536, 7, 1 << 40]  # fmt: skip
+        20 << 30,
+        500 << 20,
+        1536,
+        7,
+        1 << 40,
+    ]
     assert [_age(text) for text in ("7d", "12h", "30m", "1.5w", "5s")] == [604800, 43200, 1800, 907200, 5]
     for parse, text in [
         (parse_size, "much"),

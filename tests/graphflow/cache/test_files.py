@@ -50,10 +50,12 @@ def colour_of(path):
 
 
 def one_colour(colour, kind="SaveImage", **inputs):
-    return gf.Workflow.from_json({
-        "i": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": colour}},
-        "s": {"class_type": kind, "inputs": {"images": ["i", 0], **inputs}},
-    })  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            "i": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": colour}},
+            "s": {"class_type": kind, "inputs": {"images": ["i", 0], **inputs}},
+        }
+    )
 
 
 # -- files that were written -----------------------------------------------------------------------------------------
@@ -86,13 +88,18 @@ def test_of_two_saved_files_of_one_picture_the_one_that_is_still_there_is_the_hi
     """Three ways to make a red picture are three recipes, and by content one thing to save."""
     source = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": RED}}
     ways = [
-        gf.Workflow.from_json({
-            "i": source, **{str(n): {"class_type": "ImageInvert", "inputs": {"image": [str(n - 1) if n else "i", 0]}}
-                            for n in range(count)},
-            "s": {"class_type": "SaveImage", "inputs": {"images": [str(count - 1) if count else "i", 0]}},
-        })
+        gf.Workflow.from_json(
+            {
+                "i": source,
+                **{
+                    str(n): {"class_type": "ImageInvert", "inputs": {"image": [str(n - 1) if n else "i", 0]}}
+                    for n in range(count)
+                },
+                "s": {"class_type": "SaveImage", "inputs": {"images": [str(count - 1) if count else "i", 0]}},
+            }
+        )
         for count in (0, 2, 4)
-    ]  # fmt: skip
+    ]
     with gf.Engine(gf.Registry.installed(), place.settings(), place.cache()) as engine:
         run = engine.run if lasts else place.run
         (path,) = run(ways[0]).paths
@@ -111,8 +118,11 @@ def test_what_a_node_shows_says_nothing_of_how_the_cache_knows_its_files(place):
 )
 def test_a_preview_in_another_folder_is_written_there(place, tmp_path, kind, input):
     source = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": RED}}
-    nodes = {"i": source, "m": {"class_type": "ImageToMask", "inputs": {"image": ["i", 0], "channel": "red"}},
-             "s": {"class_type": kind, "inputs": {input: ["m" if input == "mask" else "i", 0]}}}  # fmt: skip
+    nodes = {
+        "i": source,
+        "m": {"class_type": "ImageToMask", "inputs": {"image": ["i", 0], "channel": "red"}},
+        "s": {"class_type": kind, "inputs": {input: ["m" if input == "mask" else "i", 0]}},
+    }
     workflow = gf.Workflow.from_json(nodes)
     place.run(workflow)
     other = place.run(workflow, temp_dir=tmp_path / "elsewhere")
@@ -171,12 +181,14 @@ def test_a_linked_name_of_a_file_that_is_not_there_is_told_by_the_node(place):
 
 
 def test_a_list_of_linked_names_is_a_miss_when_one_of_the_files_changes(place):
-    names = gf.Workflow.from_json({
-        "p": {"class_type": "PrimitiveString", "inputs": {"value": "a.png,b.png"}},
-        "n": {"class_type": "Names", "inputs": {"text": ["p", 0]}},
-        "l": {"class_type": "LoadImage", "inputs": {"image": ["n", 0]}},
-        "o": {"class_type": "Brightness", "inputs": {"images": ["l", 0]}},
-    })  # fmt: skip
+    names = gf.Workflow.from_json(
+        {
+            "p": {"class_type": "PrimitiveString", "inputs": {"value": "a.png,b.png"}},
+            "n": {"class_type": "Names", "inputs": {"text": ["p", 0]}},
+            "l": {"class_type": "LoadImage", "inputs": {"image": ["n", 0]}},
+            "o": {"class_type": "Brightness", "inputs": {"images": ["l", 0]}},
+        }
+    )
 
     @gf.node("Names", version="1")
     def split(text: str) -> gf.Each[str]:
@@ -212,9 +224,10 @@ def test_weights_whose_name_is_linked_are_a_miss_when_the_file_changes(place, tm
     model = tmp_path / "models" / "checkpoints" / "mine"
     shutil.copytree(BUILTIN / "graphflow-tiny", model)
     workflow = shown(
-        p=("PrimitiveString", {"value": "mine"}), l=("CheckpointLoaderSimple", {"ckpt_name": ["p", 0]}),
+        p=("PrimitiveString", {"value": "mine"}),
+        l=("CheckpointLoaderSimple", {"ckpt_name": ["p", 0]}),
         o=("CLIPTextEncode", {"clip": ["l", 1], "text": "a red square"}),
-    )  # fmt: skip
+    )
     run = lambda: place.run(workflow, targets=["o"], models=(tmp_path / "models",))  # noqa: E731
     run()
     assert "o" in run().cached

@@ -22,10 +22,14 @@ def small(tmp_path):
 
     def write(kind="Hang", value=1, **inputs):
         path = tmp_path / f"{kind}{value}.json"
-        path.write_text(json.dumps({
-            "1": {"class_type": kind, "inputs": {"value": value, **inputs}},
-            "2": {"class_type": "Tell", "inputs": {"value": ["1", 0]}},
-        }))  # fmt: skip
+        path.write_text(
+            json.dumps(
+                {
+                    "1": {"class_type": kind, "inputs": {"value": value, **inputs}},
+                    "2": {"class_type": "Tell", "inputs": {"value": ["1", 0]}},
+                }
+            )
+        )
         return path
 
     return write
@@ -112,8 +116,10 @@ def test_when_the_run_that_computes_is_cancelled_or_fails_another_takes_over(reg
             except gf.Cancelled:
                 found.append("cancelled")
 
-        threads = [threading.Thread(target=first),
-                   threading.Thread(target=lambda: found.append(engine.run(workflow)["o"].ui["value"][0]))]  # fmt: skip
+        threads = [
+            threading.Thread(target=first),
+            threading.Thread(target=lambda: found.append(engine.run(workflow)["o"].ui["value"][0])),
+        ]
         threads[0].start()
         assert started.wait(30)
         threads[1].start()
@@ -252,8 +258,13 @@ def test_after_a_kill_at_any_moment_no_half_written_result_is_ever_read(tmp_path
     chosen = random.Random(3)
     writers = []
     for number in range(3):
-        writers.append(subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(number * 1_000_000)],
-                                        stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}))  # fmt: skip
+        writers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(tmp_path), str(number * 1_000_000)],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        )
     for writer in writers:
         assert writer.stdout.readline() == b"ready\n"
     time.sleep(0.5)

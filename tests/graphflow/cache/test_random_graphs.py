@@ -184,8 +184,8 @@ class Place:
 
 @st.composite
 def histories(draw):
-    """A workflow and some edits of it, each a workflow of its own; now and then back to an earlier one. Between the runs the
-    files that are read change, and files that were written are deleted or overwritten."""
+    """A workflow and some edits of it, each a workflow of its own; now and then back to an earlier one. Between the
+    runs the files that are read change, and files that were written are deleted or overwritten."""
     found = [draw(graphs())]
     numbers = st.tuples(*[st.integers(0, 2)] * FILES)
     steps = [Step(found[0], draw(numbers), set())]
@@ -198,12 +198,15 @@ def histories(draw):
         if draw(st.booleans()):  # other ids, another order: the same work
             names = {key: f"n{key}" for key in document}
             document = {
-                names[key]: {**item, "inputs": {
-                    name: [names[value[0]], value[1]] if isinstance(value, list) else value
-                    for name, value in reversed(item["inputs"].items())
-                }}
+                names[key]: {
+                    **item,
+                    "inputs": {
+                        name: [names[value[0]], value[1]] if isinstance(value, list) else value
+                        for name, value in reversed(item["inputs"].items())
+                    },
+                }
                 for key, item in reversed(document.items())
-            }  # fmt: skip
+            }
         found.append(document)
         same = draw(st.booleans())
         harmed = draw(st.sets(st.integers(0, 3))) if draw(st.booleans()) else set()
@@ -212,7 +215,8 @@ def histories(draw):
 
 
 def outcome(engine, document):
-    """What each Show shows and each Save has in its files (by the node that it stands on), and the recipes of all nodes."""
+    """What each Show shows and each Save has in its files (by the node that it stands on), and the recipes of all
+    nodes."""
     workflow = gf.Workflow.from_json(document)
     result = engine.run(workflow)
     order, problems = validate(workflow, engine.registry, engine.settings)
@@ -282,8 +286,8 @@ def with_hidden(document):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories(), data=st.data())
 def test_after_the_world_changed_and_a_refresh_nothing_that_stands_on_the_refreshed_is_old(tier, history, data):
-    """A user who knows that something outside has changed refreshes, in a workflow of its own, all that was read from there;
-    then no other workflow shows what it was before, whatever stands on it there."""
+    """A user who knows that something outside has changed refreshes, in a workflow of its own, all that was read from
+    there; then no other workflow shows what it was before, whatever stands on it there."""
     WORLD["odd"] = 0
     COUNTED.clear()
     types = [*TYPES, hidden]
@@ -353,8 +357,13 @@ def run(tmp_path, graph):
 
 
 def test_a_mapped_node_and_what_gathers_its_list_are_hits_in_the_next_process(run):
-    nodes = dict(n=("Numbers", {"count": 3}), a=("Add", {"a": "@n", "b": 5}), t=("Total", {"values": "@a"}),
-                 o=("Show", {"value": "@t"}), p=("Show", {"value": "@a"}))  # fmt: skip
+    nodes = dict(
+        n=("Numbers", {"count": 3}),
+        a=("Add", {"a": "@n", "b": 5}),
+        t=("Total", {"values": "@a"}),
+        o=("Show", {"value": "@t"}),
+        p=("Show", {"value": "@a"}),
+    )
     first, calls = run(**nodes)
     assert first["o"].ui == {"value": [18]} and first["p"].ui == {"value": [5, 6, 7]} and calls["Add", 2, 5] == 1
     again, calls = run(**nodes)
@@ -478,7 +487,10 @@ def test_what_stands_on_a_node_that_might_expand_is_a_hit_in_the_same_process_ev
                 )
                 assert engine.run(workflow)["o"].ui == {"value": [5 + b]}
     assert {call: count for call, count in COUNTED.items() if call[0] != "Show"} == {
-        ("Load", 5): 1, ("Use", 5, 1): 1, ("Use", 5, 2): 1}  # fmt: skip
+        ("Load", 5): 1,
+        ("Use", 5, 1): 1,
+        ("Use", 5, 2): 1,
+    }
 
 
 def test_what_stands_on_an_expansion_that_looks_at_a_file_sees_it_change_even_if_a_value_has_no_stored_form(
@@ -517,8 +529,12 @@ def evens(a: int = 0) -> int:
 
 
 def test_a_list_that_was_stopped_in_part_is_a_hit_in_the_next_process(run):
-    nodes = dict(n=("Numbers", {"count": 3}), e=("Evens", {"a": "@n"}), a=("Add", {"a": "@e", "b": 5}),
-                 o=("Show", {"value": "@a"}))  # fmt: skip
+    nodes = dict(
+        n=("Numbers", {"count": 3}),
+        e=("Evens", {"a": "@n"}),
+        a=("Add", {"a": "@e", "b": 5}),
+        o=("Show", {"value": "@a"}),
+    )
     registry = gf.Registry([*TYPES, evens])
     first, calls = run(registry, **nodes)
     assert first["o"].ui == {"value": [5, 7]} and calls["Add", 0, 5] == calls["Add", 2, 5] == 1

@@ -46,10 +46,15 @@ def run(request, types, graph, tmp_path):
         folder = gf.Cache(tmp_path, memory=1 if request.param == "disk" else 1 << 20)
         cache = lasting if request.param == "memory" else folder
         with gf.Engine(gf.Registry(types), cache=cache) as engine:
-            return engine.run(graph(
-                a=("Five", {"v": v}), b=("Read", {"x": "@a"}), c=("First", {"x": "@b", "plus": plus}),
-                o=("Show", {"v": "@c", "seed": seed}),
-            ), **options)["o"].ui["v"][0]  # fmt: skip
+            return engine.run(
+                graph(
+                    a=("Five", {"v": v}),
+                    b=("Read", {"x": "@a"}),
+                    c=("First", {"x": "@b", "plus": plus}),
+                    o=("Show", {"v": "@c", "seed": seed}),
+                ),
+                **options,
+            )["o"].ui["v"][0]
 
     return run
 
@@ -80,8 +85,12 @@ def test_a_refresh_that_finds_the_same_forgets_nothing(run, calls):
 
 def test_a_long_lived_engine_forgets_what_it_had_read_from_the_folder(types, graph, tmp_path, world):
     def workflow(v, seed=0):
-        return graph(a=("Five", {"v": v}), b=("Read", {"x": "@a"}), c=("First", {"x": "@b"}),
-                     o=("Show", {"v": "@c", "seed": seed}))  # fmt: skip
+        return graph(
+            a=("Five", {"v": v}),
+            b=("Read", {"x": "@a"}),
+            c=("First", {"x": "@b"}),
+            o=("Show", {"v": "@c", "seed": seed}),
+        )
 
     with gf.Engine(gf.Registry(types), cache=gf.Cache(tmp_path)) as engine:
         for v in (1, 2):
@@ -113,8 +122,15 @@ def test_what_was_forgotten_does_not_come_back_with_a_lost_index(types, graph, t
 
     def run(by, **options):
         with gf.Engine(gf.Registry([*types, grow]), cache=gf.Cache(tmp_path)) as engine:
-            found = engine.run(graph(b=("Read", {"x": 1}), g=("Grow", {"x": "@b", "by": by}), f=("First", {"x": "@g"}),
-                                     o=("Show", {"v": "@f"})), **options)  # fmt: skip
+            found = engine.run(
+                graph(
+                    b=("Read", {"x": 1}),
+                    g=("Grow", {"x": "@b", "by": by}),
+                    f=("First", {"x": "@g"}),
+                    o=("Show", {"v": "@f"}),
+                ),
+                **options,
+            )
             return found["o"].ui["v"][0]
 
     assert (run(0), run(5)) == (1, 6)

@@ -108,7 +108,8 @@ def test_a_damaged_remote_record_is_a_miss(remote, machine):
 
 @pytest.fixture
 def edited(registry, graph, calls, tmp_path):
-    """`edited("a", url, value, b)`: `value + b` decides a slow node; what it computes, what it gives, what it warns of."""
+    """`edited("a", url, value, b)`: `value + b` decides a slow node; what it computes, what it gives, what it warns
+    of."""
 
     @gf.node("Slow", version="1")
     def slow(a: int) -> str:
@@ -119,8 +120,12 @@ def edited(registry, graph, calls, tmp_path):
 
     def run(name, url, value, b, **options):
         before = calls.copy()
-        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": b}), w=("Slow", {"a": "@s"}),
-                         o=("Show", {"value": "@w"}))  # fmt: skip
+        workflow = graph(
+            n=("Number", {"value": value}),
+            s=("Add", {"a": "@n", "b": b}),
+            w=("Slow", {"a": "@s"}),
+            o=("Show", {"value": "@w"}),
+        )
         cache = gf.Cache(tmp_path / name, remote=url)
         with gf.Engine(registry, cache=cache) as engine:
             result = engine.run(workflow, targets=["o", "w"], **options)
@@ -166,8 +171,12 @@ def test_what_a_refreshed_run_found_out_is_what_a_key_leads_to(tmp_path, registr
     registry.add(fickle)
 
     def machine(name, value, **options):
-        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": 3 - value}), w=("Fickle", {"a": "@s"}),
-                         o=("Show", {"value": "@w"}))  # fmt: skip
+        workflow = graph(
+            n=("Number", {"value": value}),
+            s=("Add", {"a": "@n", "b": 3 - value}),
+            w=("Fickle", {"a": "@s"}),
+            o=("Show", {"value": "@w"}),
+        )
         with gf.Engine(registry, cache=gf.Cache(tmp_path / name, remote=url)) as engine:
             result = engine.run(workflow, targets=["o", "w"], **options)
             return next(iter(result["w"].outputs.values()))[0]
@@ -266,8 +275,12 @@ def test_without_a_folder_an_edit_upstream_that_gives_the_same_is_noticed_and_da
     registry.add(slow)
 
     def run(value, b):
-        workflow = graph(n=("Number", {"value": value}), s=("Add", {"a": "@n", "b": b}), w=("Slow", {"a": "@s"}),
-                         o=("Show", {"value": "@w"}))  # fmt: skip
+        workflow = graph(
+            n=("Number", {"value": value}),
+            s=("Add", {"a": "@n", "b": b}),
+            w=("Slow", {"a": "@s"}),
+            o=("Show", {"value": "@w"}),
+        )
         with gf.Engine(registry, cache=gf.Cache(remote=remote, warn=problems.append)) as engine:
             return len(next(iter(engine.run(workflow, targets=["o", "w"])["w"].outputs.values())))
 

@@ -99,8 +99,9 @@ def counting(calls, graph):
         at["stop"] = stop
         settings = gf.Settings(checkpoint_every=every)
         with gf.Engine(gf.Registry([steps, out, two]), settings, gf.Cache(folder)) as engine:
-            workflow = graph(x=("Two", {"v": 1}), y=("Two", {"v": 2}), s=("Steps", {"start": start}),
-                             o=("Out", {"value": "@s"}))  # fmt: skip
+            workflow = graph(
+                x=("Two", {"v": 1}), y=("Two", {"v": 2}), s=("Steps", {"start": start}), o=("Out", {"value": "@s"})
+            )
             return engine.run(workflow, refresh=refresh)["o"].ui
 
     return run

@@ -158,9 +158,13 @@ def test_what_is_no_text_is_refused_where_text_is_wanted(engine, value):
 
 def test_a_wrong_choice_names_the_nearest_ones(engine):
     assert only(engine, workflow(kind="euler_ancestal")) == Problem(
-        "not_a_choice", "found 'euler_ancestal', which is not one of the 3 choices", "1", "My number", "kind",
+        "not_a_choice",
+        "found 'euler_ancestal', which is not one of the 3 choices",
+        "1",
+        "My number",
+        "kind",
         "did you mean 'euler_ancestral'?",
-    )  # fmt: skip
+    )
 
 
 def test_a_choice_that_is_near_none_lists_them_all(engine):
@@ -204,8 +208,10 @@ def test_a_cycle_is_shown_as_a_path(engine):
 
 
 def test_a_node_that_links_to_itself_is_a_cycle(engine):
-    nodes = {"1": {"class_type": "Join", "inputs": {"a": ["1", 0], "b": 1}},
-             "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}}}  # fmt: skip
+    nodes = {
+        "1": {"class_type": "Join", "inputs": {"a": ["1", 0], "b": 1}},
+        "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+    }
     assert only(engine, nodes).message == "these nodes wait for each other: 1 -> 1"
 
 

@@ -37,7 +37,8 @@ def test_debug_shows_the_calls_that_led_to_a_failure(call):
     nodes = Path("nodes")
     nodes.mkdir()
     (nodes / "mine.py").write_text(
-        "import graphflow as gf\n\n\n@gf.node('Fails', output=True)\ndef fails() -> gf.Ui:\n    raise ValueError('deep')\n"
+        "import graphflow as gf\n\n\n@gf.node('Fails', output=True)\ndef fails() -> gf.Ui:\n    raise "
+        "ValueError('deep')\n"
     )
     Path("fails.json").write_text('{"1": {"class_type": "Fails", "inputs": {}}}')
     plain = call("run", "fails.json", "--nodes", "nodes", "-q")

@@ -16,13 +16,44 @@ from graphflow.formats.png import read_text_chunks
 ROOT = Path(__file__).parents[3]
 VALID = json.loads((ROOT / "workflows" / "text_to_image.json").read_text())
 ENGINE = gf.Engine()
-STRANGE = [None, True, False, -1, 0, 3.9, 1e308, float("nan"), float("inf"), 10**30, 10**400, "", "nan", "\0", "é", "🙂" * 50,
-           "../../etc/passwd", [], {}, ["4", 0], ["4", -1], ["4", 10**30], ["nope", 0], ["4"], [4, 0], ["3", 0], ["4", True],
-           {"__value__": ["4", 0]}, {"__value__": {"__value__": 1}}, [[[[]]]], {"class_type": "KSampler"}]  # fmt: skip
+STRANGE = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    3.9,
+    1e308,
+    float("nan"),
+    float("inf"),
+    10**30,
+    10**400,
+    "",
+    "nan",
+    "\0",
+    "é",
+    "🙂" * 50,
+    "../../etc/passwd",
+    [],
+    {},
+    ["4", 0],
+    ["4", -1],
+    ["4", 10**30],
+    ["nope", 0],
+    ["4"],
+    [4, 0],
+    ["3", 0],
+    ["4", True],
+    {"__value__": ["4", 0]},
+    {"__value__": {"__value__": 1}},
+    [[[[]]]],
+    {"class_type": "KSampler"},
+]
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(STRANGE)
-values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-                      max_leaves=20)  # fmt: skip
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=20
+)
 node_ids = st.sampled_from(["1", "2", "3"]) | st.text(max_size=3)
 names = st.sampled_from(sorted(ENGINE.registry)) | st.text(max_size=8)
 inputs = st.sampled_from(sorted({name for kind in ENGINE.registry.values() for name in kind.inputs})) | st.text(

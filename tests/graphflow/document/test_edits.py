@@ -16,13 +16,16 @@ def node(kind, title=None, **inputs):
 
 @pytest.fixture
 def wf():
-    return Workflow({
-        "4": node("Loader", ckpt_name="a"),
-        "6": node("Encode", title="Positive", text="apple", clip=["4", 1]),
-        "7": node("Encode", title="Negative", text="", clip=["4", 1]),
-        "3": node("Sampler", model=["4", 0], positive=["6", 0], negative=["7", 0], seed=1),
-        "9": node("Save", images=["3", 0]),
-    }, {"version": 1})  # fmt: skip
+    return Workflow(
+        {
+            "4": node("Loader", ckpt_name="a"),
+            "6": node("Encode", title="Positive", text="apple", clip=["4", 1]),
+            "7": node("Encode", title="Negative", text="", clip=["4", 1]),
+            "3": node("Sampler", model=["4", 0], positive=["6", 0], negative=["7", 0], seed=1),
+            "9": node("Save", images=["3", 0]),
+        },
+        {"version": 1},
+    )
 
 
 def code(error):
@@ -151,10 +154,12 @@ documents = st.dictionaries(ids, st.tuples(st.sampled_from("XY"), st.dictionarie
 @given(documents, documents)
 def test_a_join_holds_two_graphs_of_the_shapes_that_went_in(one, two):
     def build(document):
-        return Workflow({
-            key: node(kind, **{name: [to, 0] for name, to in inputs.items() if to in document})
-            for key, (kind, inputs) in document.items()
-        })  # fmt: skip
+        return Workflow(
+            {
+                key: node(kind, **{name: [to, 0] for name, to in inputs.items() if to in document})
+                for key, (kind, inputs) in document.items()
+            }
+        )
 
     left, right = build(one), build(two)
     both, new = left.join(right)

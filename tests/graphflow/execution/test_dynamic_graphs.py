@@ -144,8 +144,24 @@ def split(value: int) -> Pair:
     return Pair(value, [value * 10, value * 10 + 1])
 
 
-TYPES = [number, numbers, add, total, show, switch, fail, gate, countdown, endless, show_twice, resize, join, points,
-         anything, split]  # fmt: skip
+TYPES = [
+    number,
+    numbers,
+    add,
+    total,
+    show,
+    switch,
+    fail,
+    gate,
+    countdown,
+    endless,
+    show_twice,
+    resize,
+    join,
+    points,
+    anything,
+    split,
+]
 
 
 @pytest.fixture(params=["memory", "disk", "none"])
@@ -163,14 +179,17 @@ def shown(engine, workflow, **options):
     return engine.run(workflow, **options)["Show"].ui.get("value")
 
 
-# -- lists --------------------------------------------------------------------------------------------------------------
+# -- lists
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_node_runs_once_for_each_item_and_shorter_lists_repeat_their_last(engine):
     workflow = graph(
-        long=("Numbers", {"count": 4}), short=("Numbers", {"count": 2, "start": 10}),
-        sum=("Add", {"a": "@long", "b": "@short"}), out=("Show", {"value": "@sum"}),
-    )  # fmt: skip
+        long=("Numbers", {"count": 4}),
+        short=("Numbers", {"count": 2, "start": 10}),
+        sum=("Add", {"a": "@long", "b": "@short"}),
+        out=("Show", {"value": "@sum"}),
+    )
     assert shown(engine, workflow) == [0 + 10, 1 + 11, 2 + 11, 3 + 11]
     assert shown(engine, workflow) == [10, 12, 13, 14]
 
@@ -186,9 +205,12 @@ def test_every_takes_the_whole_list_in_one_call(engine):
 
 def test_a_list_of_nothing_means_no_call_and_a_list_of_nothing(engine):
     workflow = graph(
-        none=("Numbers", {"count": 0}), sum=("Add", {"a": "@none"}), total=("Total", {"values": "@sum"}),
-        out=("Show", {"value": "@total"}), other=("Show", {"value": "@sum"}),
-    )  # fmt: skip
+        none=("Numbers", {"count": 0}),
+        sum=("Add", {"a": "@none"}),
+        total=("Total", {"values": "@sum"}),
+        out=("Show", {"value": "@total"}),
+        other=("Show", {"value": "@sum"}),
+    )
     result = engine.run(workflow)
     assert result.nodes["out"].ui == {"value": [0]}
     assert result.nodes["other"].ui == {}
@@ -196,22 +218,27 @@ def test_a_list_of_nothing_means_no_call_and_a_list_of_nothing(engine):
 
 def test_lists_that_calls_give_are_put_one_after_the_other(engine):
     workflow = graph(
-        many=("Numbers", {"count": 2, "start": 1}), split=("Split", {"value": "@many"}),
-        small=("Show", {"value": "@split"}), large=("Show", {"value": "@split:1"}),
-    )  # fmt: skip
+        many=("Numbers", {"count": 2, "start": 1}),
+        split=("Split", {"value": "@many"}),
+        small=("Show", {"value": "@split"}),
+        large=("Show", {"value": "@split:1"}),
+    )
     result = engine.run(workflow)
     assert result.nodes["small"].ui == {"value": [1, 2]}
     assert result.nodes["large"].ui == {"value": [10, 11, 20, 21]}
 
 
-# -- lazy inputs --------------------------------------------------------------------------------------------------------
+# -- lazy inputs
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_lazy_input_that_is_not_asked_for_does_not_run(engine):
     workflow = graph(
-        good=("Number", {"value": 5}), bad=("Fail", {}), pick=("Switch", {"which": True, "yes": "@good", "no": "@bad"}),
+        good=("Number", {"value": 5}),
+        bad=("Fail", {}),
+        pick=("Switch", {"which": True, "yes": "@good", "no": "@bad"}),
         out=("Show", {"value": "@pick"}),
-    )  # fmt: skip
+    )
     assert shown(engine, workflow) == [5]
     with pytest.raises(gf.NodeFailed, match="it never works"):
         engine.run(workflow.set("pick.which", False))
@@ -224,14 +251,18 @@ def test_a_lazy_input_may_be_a_literal(engine):
 
 def test_a_lazy_choice_can_differ_from_item_to_item(engine):
     workflow = graph(
-        which=("Numbers", {"count": 2}), yes=("Number", {"value": 5}), no=("Number", {"value": 6}),
-        pick=("Switch", {"which": True, "yes": "@yes", "no": "@no"}), sum=("Add", {"a": "@pick", "b": "@which"}),
+        which=("Numbers", {"count": 2}),
+        yes=("Number", {"value": 5}),
+        no=("Number", {"value": 6}),
+        pick=("Switch", {"which": True, "yes": "@yes", "no": "@no"}),
+        sum=("Add", {"a": "@pick", "b": "@which"}),
         out=("Show", {"value": "@sum"}),
-    )  # fmt: skip
+    )
     assert shown(engine, workflow) == [5, 6]
 
 
-# -- expansion ----------------------------------------------------------------------------------------------------------
+# -- expansion
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_node_may_bring_more_graph_and_loops_by_bringing_itself(engine):
@@ -315,14 +346,17 @@ def test_mapped_expansions_give_one_list(engine):
     assert shown(engine, workflow) == [10, 11, 12]
 
 
-# -- blocked values -----------------------------------------------------------------------------------------------------
+# -- blocked values
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_blocked_value_stops_what_needs_it_in_silence(engine):
     workflow = graph(
-        gate=("Gate", {"value": 1}), sum=("Add", {"a": "@gate"}), out=("Show", {"value": "@sum"}),
+        gate=("Gate", {"value": 1}),
+        sum=("Add", {"a": "@gate"}),
+        out=("Show", {"value": "@sum"}),
         free=("Show", {"value": 5}),
-    )  # fmt: skip
+    )
     events = []
     result = engine.run(workflow, on_event=events.append)
     assert result.nodes["free"].ui == {"value": [5]} and result.nodes["out"].ui == {}
@@ -330,8 +364,11 @@ def test_a_blocked_value_stops_what_needs_it_in_silence(engine):
 
 
 def test_a_blocked_value_with_a_message_fails_the_run_once_and_says_it_every_time(engine):
-    workflow = graph(gate=("Gate", {"value": 1, "message": "not today"}), sum=("Add", {"a": "@gate"}),
-                     out=("Show", {"value": "@sum"}))  # fmt: skip
+    workflow = graph(
+        gate=("Gate", {"value": 1, "message": "not today"}),
+        sum=("Add", {"a": "@gate"}),
+        out=("Show", {"value": "@sum"}),
+    )
     for _ in range(2):
         events = []
         with pytest.raises(gf.NodeFailed, match="not today") as error:
@@ -340,7 +377,8 @@ def test_a_blocked_value_with_a_message_fails_the_run_once_and_says_it_every_tim
         assert [event.status for event in events if isinstance(event, gf.events.RunDone)] == ["failed"]
 
 
-# -- inputs that depend on what is given --------------------------------------------------------------------------------
+# -- inputs that depend on what is given
+# --------------------------------------------------------------------------------
 
 
 def test_a_variant_brings_its_own_inputs_and_the_node_gets_its_class(engine):
@@ -385,22 +423,27 @@ def test_an_output_that_matches_an_input_carries_its_type():
 
     engine = gf.Engine(gf.Registry([*TYPES, text]))
     workflow = graph(
-        t=("Text", {"value": "x"}), pick=("Switch", {"which": True, "yes": "@t"}), sum=("Add", {"a": "@pick"}),
+        t=("Text", {"value": "x"}),
+        pick=("Switch", {"which": True, "yes": "@t"}),
+        sum=("Add", {"a": "@pick"}),
         out=("Show", {"value": "@sum"}),
-    )  # fmt: skip
+    )
     (problem,) = engine.validate(workflow)
     assert (problem.code, problem.node) == ("type_mismatch", "sum")
     assert not engine.validate(workflow.set("t.value", "y").set("sum.a", 1))
 
 
-# -- parts of a graph ---------------------------------------------------------------------------------------------------
+# -- parts of a graph
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_a_problem_stops_only_the_outputs_that_stand_on_it(engine):
     workflow = graph(
-        bad=("Add", {"a": "word"}), one=("Show", {"value": "@bad"}), good=("Number", {"value": 2}),
+        bad=("Add", {"a": "word"}),
+        one=("Show", {"value": "@bad"}),
+        good=("Number", {"value": 2}),
         two=("Show", {"value": "@good"}),
-    )  # fmt: skip
+    )
     checked = engine.check(workflow)
     assert checked.outputs == ("two",) and [problem.node for problem in checked.problems] == ["bad"]
     assert engine.run(workflow, targets=checked.outputs).nodes["two"].ui == {"value": [2]}

@@ -98,10 +98,13 @@ def test_a_cycle_names_its_nodes(engine):
 def test_equal_twins_and_expansions_work_without_a_cache(cache):
     with gf.Engine(gf.Registry(TYPES), cache=cache) as engine:
         graph = workflow(
-            a=("Number", {"value": 3}), b=("Number", {"value": 3}), first=("Show", {"value": ["a", 0]}),
-            sum=("Add", {"a": ["b", 0], "b": ["a", 0]}), deep=("Bring", {"value": ["sum", 0]}),
+            a=("Number", {"value": 3}),
+            b=("Number", {"value": 3}),
+            first=("Show", {"value": ["a", 0]}),
+            sum=("Add", {"a": ["b", 0], "b": ["a", 0]}),
+            deep=("Bring", {"value": ["sum", 0]}),
             second=("Show", {"value": ["deep", 0]}),
-        )  # fmt: skip
+        )
         result = engine.run(graph)
         assert result.nodes["first"].ui == {"value": [3]} and result.nodes["second"].ui == {"value": [7]}
 

@@ -89,8 +89,13 @@ def test_a_folder_is_known_by_the_names_and_bytes_of_all_its_files(tmp_path):
             target.write_bytes(data)
         return Digests().of(tmp_path / name)
 
-    found = [build("a", x=b"1", y=b"2"), build("b", x=b"2", y=b"1"), build("c", x=b"1"), build("d", x=b"1", z=b"2"),
-             build("e", **{"x": b"1", "sub/y": b"2"})]  # fmt: skip
+    found = [
+        build("a", x=b"1", y=b"2"),
+        build("b", x=b"2", y=b"1"),
+        build("c", x=b"1"),
+        build("d", x=b"1", z=b"2"),
+        build("e", **{"x": b"1", "sub/y": b"2"}),
+    ]
     assert len(set(found)) == 5 and build("f", x=b"1", y=b"2") == found[0]
 
 

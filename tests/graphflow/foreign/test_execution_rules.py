@@ -1,4 +1,5 @@
-"""Rules of ComfyUI's execution that packs rely on: hidden inputs, validation, numbers on links, what is reported as cached."""
+"""Rules of ComfyUI's execution that packs rely on: hidden inputs, validation, numbers on links, what is reported as
+cached."""
 
 import pytest
 
@@ -106,10 +107,12 @@ class Twice:
     RETURN_TYPES, FUNCTION, CATEGORY = ("INT",), "go", "t"
 
     def go(self, value):
-        return {"result": (["inner", 0],), "expand": {"inner": {"class_type": "Number", "inputs": {"value": 2 * value}}}}
+        inner = {"class_type": "Number", "inputs": {"value": 2 * value}}
+        return {"result": (["inner", 0],), "expand": {"inner": inner}}
 
 
-NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (Pass, Number, Half, Mask, Named, First, Linked, Show, Choose, Twice)}
+KINDS = (Pass, Number, Half, Mask, Named, First, Linked, Show, Choose, Twice)
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}
 '''
 
 
@@ -141,8 +144,11 @@ def problems(engine, **nodes):
 def test_a_hidden_input_of_any_type_holds_what_the_workflow_gives(engine):
     assert shown(engine, last=("Pass", {"flag": True, "carried": 7})) == (True, 7, "the default", "last")
     assert shown(engine, n=("Number", {"value": 4}), last=("Pass", {"flag": True, "carried": "@n", "spare": [1]})) == (
-        True, 4, [1], "last",
-    )  # fmt: skip
+        True,
+        4,
+        [1],
+        "last",
+    )
 
 
 def test_a_hidden_input_that_nobody_gives_is_none_or_its_default(engine):
@@ -201,9 +207,12 @@ def runs(engine, workflow):
 
 def test_every_node_of_a_second_run_is_reported_as_cached_what_was_asked_for_late_too(engine):
     workflow = graph(
-        a=("Number", {"value": 1}), b=("Twice", {"value": "@a"}), c=("Number", {"value": 5}),
-        last=("Choose", {"which": True, "yes": "@b", "no": "@c"}), out=("Show", {"value": "@last"}),
-    )  # fmt: skip
+        a=("Number", {"value": 1}),
+        b=("Twice", {"value": "@a"}),
+        c=("Number", {"value": 5}),
+        last=("Choose", {"which": True, "yes": "@b", "no": "@c"}),
+        out=("Show", {"value": "@last"}),
+    )
     cached, started = runs(engine, workflow)
     assert {"a", "b", "last", "out"} <= started and "c" not in started and not cached
     cached, started = runs(engine, workflow)
@@ -215,9 +224,13 @@ def test_a_node_that_is_found_by_its_key_in_mid_run_is_reported_and_what_it_stan
         return gf.Engine(registry, gf.Settings(output_dir=tmp_path), gf.Cache(tmp_path / "cache"))
 
     workflow = graph(
-        a=("Number", {"value": 1}), b=("Twice", {"value": "@a"}), c=("Half", {"value": "@b"}), d=("Number", {"value": 8}),
-        last=("Choose", {"which": True, "yes": "@c", "no": "@d"}), out=("Show", {"value": "@last"}),
-    )  # fmt: skip
+        a=("Number", {"value": 1}),
+        b=("Twice", {"value": "@a"}),
+        c=("Half", {"value": "@b"}),
+        d=("Number", {"value": 8}),
+        last=("Choose", {"which": True, "yes": "@c", "no": "@d"}),
+        out=("Show", {"value": "@last"}),
+    )
     with machine() as engine:
         assert {"a", "b", "c", "last", "out"} <= runs(engine, workflow)[1]
     with machine() as engine:

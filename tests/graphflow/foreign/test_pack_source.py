@@ -1,4 +1,5 @@
-"""What of a foreign pack makes the results of its nodes new: its files, helpers elsewhere, libraries, and what IS_CHANGED says."""
+"""What of a foreign pack makes the results of its nodes new: its files, helpers elsewhere, libraries, and what
+IS_CHANGED says."""
 
 import importlib
 import sys

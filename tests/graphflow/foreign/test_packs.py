@@ -20,7 +20,8 @@ def shown(engine, **nodes):
     return engine.run(graph(**nodes, out=("Old Show", {"value": "@last"}))).nodes["out"].ui["text"]
 
 
-# -- loading ------------------------------------------------------------------------------------------------------------
+# -- loading
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_pack_that_fails_is_reported_with_its_traceback_and_the_others_work(registry):
@@ -55,7 +56,8 @@ def test_scripts_that_a_pack_brings_for_the_editor_are_known(registry):
     assert (registry.web["old_style"] / "hello.js").is_file()
 
 
-# -- the old style ------------------------------------------------------------------------------------------------------
+# -- the old style
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_node_gets_pictures_in_the_usual_shape_and_cannot_change_what_others_see(engine):
@@ -126,7 +128,8 @@ def test_choices_follow_the_folder(engine):
 
 
 def test_what_a_pack_requires_is_given_by_the_workflow_and_a_script_begins_with_the_defaults(engine):
-    """A workflow that leaves it out is wrong to the field's program; what a node would have been given is not guessed."""
+    """A workflow that leaves it out is wrong to the field's program; what a node would have been given is not
+    guessed."""
     (problem,) = engine.validate(graph(a=("Old Text", {}), b=("Old Show", {"value": "@a"})))
     assert (problem.code, problem.node, problem.input) == ("missing_input", "a", "text")
     assert problem.hint == "an editor begins with 'hello'"
@@ -232,7 +235,8 @@ def test_only_a_pack_that_names_the_key_may_expand(tmp_path):
         assert gf.Registry.installed([tmp_path])["A"].expands is expands
 
 
-# -- the newer style ----------------------------------------------------------------------------------------------------
+# -- the newer style
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_schema_becomes_a_node(engine):
@@ -304,7 +308,8 @@ def test_its_description_has_the_shapes_that_an_editor_reads(registry, engine):
     assert switch["output"] == ["COMFY_MATCHTYPE_V3"] and switch["output_matchtypes"] == ["switch"]
 
 
-# -- helpers ------------------------------------------------------------------------------------------------------------
+# -- helpers
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_paths_never_lead_out_of_their_folder(registry, tmp_path):

@@ -1,4 +1,5 @@
-"""What popular packs do and no documentation asks for works: sockets that are equal to everything, choices of numbers."""
+"""What popular packs do and no documentation asks for works: sockets that are equal to everything, choices of
+numbers."""
 
 import json
 
@@ -25,7 +26,8 @@ def shown(engine, **nodes):
     return engine.run(graph(**nodes, out=("PreviewAny", {"source": "@last"}))).nodes["out"].ui["text"][0]
 
 
-# -- sockets ------------------------------------------------------------------------------------------------------------
+# -- sockets
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_type_that_is_equal_to_everything_goes_with_every_type_and_is_no_choice(engine):
@@ -72,7 +74,8 @@ def test_a_single_type_in_place_of_a_tuple_of_types_is_one_output(engine):
     assert [output.type for output in engine.registry["Popular Defaults"].outputs] == ["STRING"]
 
 
-# -- the module `nodes` -------------------------------------------------------------------------------------------------
+# -- the module `nodes`
+# -------------------------------------------------------------------------------------------------
 
 
 def picture(folder, name):
@@ -217,7 +220,8 @@ def test_a_node_class_that_a_pack_assigns_to_the_mapping_of_the_program_is_a_nod
     assert shown(engine, last=("Popular Added", {})) == "3"
 
 
-# -- what they import ---------------------------------------------------------------------------------------------------
+# -- what they import
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_what_popular_packs_import_is_there_and_a_video_is_passed_on(engine):
@@ -258,7 +262,8 @@ def test_a_video_file_is_copied_and_never_renamed_into_another_kind(registry, tm
         VideoFromFile(str(tmp_path / "a.mp4")).save_to(tmp_path / "b.webm", format="webm")
 
 
-# -- slips --------------------------------------------------------------------------------------------------------------
+# -- slips
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_outputs_too_many_are_left_out_and_missing_ones_fail_only_who_needs_them(engine):

@@ -31,8 +31,13 @@ def test_every_setting_has_its_place():
     found = read_parameters(PLAIN)
     sampler = one(found, "KSampler")
     assert {key: value for key, value in sampler.items() if not isinstance(value, list)} == {
-        "seed": 1234567890, "steps": 24, "cfg": 6.5, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0,
-    }  # fmt: skip
+        "seed": 1234567890,
+        "steps": 24,
+        "cfg": 6.5,
+        "sampler_name": "dpmpp_2m",
+        "scheduler": "karras",
+        "denoise": 1.0,
+    }
     positive, negative = all_of(found, "CLIPTextEncode")
     assert positive["text"] == "a red (apple:0.909), (shiny:1.2), on blue \nsecond line"
     assert negative["text"] == "green,\nworst quality"
@@ -84,8 +89,8 @@ def test_samplers_of_old_and_new_texts(stated, expected):
 )
 def test_a_second_pass_enlarges_and_samples_again(upscaler, kinds):
     found = read_parameters(
-        "x\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x640, Denoising strength: 0.45, Hires upscale: 1.5, "
-        f"Hires steps: 12, Hires upscaler: {upscaler}"
+        "x\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x640, Denoising strength: 0.45, Hires upscale: "
+        f"1.5, Hires steps: 12, Hires upscaler: {upscaler}"
     )
     assert set(kinds) <= {node["class_type"] for node in found.values()}
     first, second = all_of(found, "KSampler")

@@ -20,9 +20,10 @@ scalars = st.none() | st.booleans() | st.integers(-30, 60) | st.floats() | st.sa
     ["", "KSampler", "Reroute", "PrimitiveNode", "sub", "a", "seed", "-10", "*", "MODEL,CLIP", "%a.b%", "{a|", "COMBO"]
 )  # fmt: skip
 keys = st.sampled_from([
-    "id", "type", "mode", "nodes", "links", "inputs", "outputs", "link", "name", "widget", "widgets_values", "definitions",
-    "subgraphs", "inputNode", "outputNode", "linkIds", "properties", "proxyWidgets", "origin_id", "origin_slot", "target_id",
-    "target_slot", "widgets_values_named", "state", "last_node_id", "proxyWidgetErrorQuarantine", "required", "input", "options",
+    "id", "type", "mode", "nodes", "links", "inputs", "outputs", "link", "name", "widget", "widgets_values",
+    "definitions", "subgraphs", "inputNode", "outputNode", "linkIds", "properties", "proxyWidgets", "origin_id",
+    "origin_slot", "target_id", "target_slot", "widgets_values_named", "state", "last_node_id",
+    "proxyWidgetErrorQuarantine", "required", "input", "options",
 ])  # fmt: skip
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=6), max_leaves=40
@@ -32,8 +33,11 @@ values = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(keys, values, max_size=6), st.lists(values, max_size=5), values)
 def test_no_json_crashes_the_conversion(data: dict[str, Any], nodes: list[Any], infos_data: Any) -> None:
-    described = {**infos(), **read_all(infos_data if isinstance(infos_data, dict) else {}),
-                 **read_all({"a": infos_data, "": infos_data})}  # fmt: skip
+    described = {
+        **infos(),
+        **read_all(infos_data if isinstance(infos_data, dict) else {}),
+        **read_all({"a": infos_data, "": infos_data}),
+    }
     to_api({**data, "nodes": nodes}, described)
     to_api(data, described, prefer_named=True)
 

@@ -39,8 +39,10 @@ def inputs(data: dict, node_id: str, **options) -> dict:  # type: ignore[type-ar
 
 def test_a_node_type_that_is_missing_is_named_with_its_place_and_the_pack_that_has_it() -> None:
     inner = node(5, "ShinyNode", properties={"cnr_id": "shiny-pack"})
-    data = file([node(1, "sub"), node(2, "Other", properties={"aux_id": "someone/nodes"}), node(3, "NoPack")],
-                definitions={"subgraphs": [definition("sub", [], [], [inner], [])]})  # fmt: skip
+    data = file(
+        [node(1, "sub"), node(2, "Other", properties={"aux_id": "someone/nodes"}), node(3, "NoPack")],
+        definitions={"subgraphs": [definition("sub", [], [], [inner], [])]},
+    )
     found = [(problem.code, problem.node, problem.hint) for problem in to_api(data, infos()).problems]
     assert found == [
         ("unknown_node_type", "1:5", "the file names the pack 'shiny-pack' for it"),
@@ -116,8 +118,12 @@ def test_dynamic_choices_bring_their_inputs_and_only_those_that_are_linked_grow(
     batch = node(2, "BatchImagesNode", [("images.image3", "IMAGE", 8), ("images.image0", "IMAGE", None)])
     image = node(3, "LoadImage", outputs=["IMAGE", "MASK"], widgets_values=["a.png", "image"])
     found = prompt(file([resize, batch, image], [[7, 3, 0, 1, 0, "IMAGE"], [8, 3, 0, 2, 0, "IMAGE"]]))
-    assert found["1"]["inputs"] == {"resize_type": "scale total pixels", "resize_type.megapixels": 1,
-                                    "scale_method": "lanczos", "input": ["3", 0]}  # fmt: skip
+    assert found["1"]["inputs"] == {
+        "resize_type": "scale total pixels",
+        "resize_type.megapixels": 1,
+        "scale_method": "lanczos",
+        "input": ["3", 0],
+    }
     assert found["2"]["inputs"] == {"images.image3": ["3", 0]}
     assert found["3"]["inputs"] == {"image": "a.png"}
 
@@ -166,13 +172,24 @@ def test_what_old_editors_stored_for_inputs_that_are_sockets_by_decree_is_passed
 
 def encoder(values: object, *more: object, **extra: object) -> dict:  # type: ignore[type-arg]
     """An instance of a subgraph that promotes the text of an encoder."""
-    return node(6, "enc", [("clip", "CLIP", 1), ("text", "STRING", None, "text"), *more], ["CONDITIONING"],
-                widgets_values=values, **extra)  # fmt: skip
+    return node(
+        6,
+        "enc",
+        [("clip", "CLIP", 1), ("text", "STRING", None, "text"), *more],
+        ["CONDITIONING"],
+        widgets_values=values,
+        **extra,
+    )
 
 
 def encoders(instance: dict, *nodes: object, links: list = []) -> dict:  # type: ignore[type-arg] # noqa: B006
-    inner = node(20, "CLIPTextEncode", [("clip", "CLIP", 51), ("text", "STRING", 52, "text")], ["CONDITIONING"],
-                 widgets_values=["inner"])  # fmt: skip
+    inner = node(
+        20,
+        "CLIPTextEncode",
+        [("clip", "CLIP", 51), ("text", "STRING", 52, "text")],
+        ["CONDITIONING"],
+        widgets_values=["inner"],
+    )
     inside = definition("enc", [("clip", "CLIP"), ("text", "STRING")], [("CONDITIONING", "CONDITIONING")], [inner],
                         [(51, -10, 0, 20, 0), (52, -10, 1, 20, 1), (53, 20, 0, -20, 0)])  # fmt: skip
     loader = node(4, "CheckpointLoaderSimple", outputs=["MODEL", "CLIP", "VAE"], widgets_values=["a"])
@@ -223,8 +240,13 @@ def test_a_shown_preview_is_no_value() -> None:
 
 def test_primitive_values_are_filled_in_where_the_node_asks_for_it() -> None:
     sampler = node(3, "KSampler", widgets_values=[77], properties={"Node name for S&R": "KSampler"})
-    primitive = node(8, "PrimitiveNode", outputs=["STRING"], widgets_values=["seed %KSampler.seed%"],
-                     properties={"Run widget replace on values": True})  # fmt: skip
+    primitive = node(
+        8,
+        "PrimitiveNode",
+        outputs=["STRING"],
+        widgets_values=["seed %KSampler.seed%"],
+        properties={"Run widget replace on values": True},
+    )
     text = node(6, "CLIPTextEncode", [("text", "STRING", 1, "text")], widgets_values=["old"])
     assert inputs(file([sampler, primitive, text], [[1, 8, 0, 6, 0, "STRING"]]), "6")["text"] == "seed 77"
 
@@ -235,10 +257,18 @@ def test_a_switched_off_subgraph_is_left_out_at_the_root_and_only_there() -> Non
 
 
 def test_links_as_objects_at_the_root_and_reroutes_that_are_only_drawn() -> None:
-    data = file([node(4, "CheckpointLoaderSimple", outputs=["MODEL", "CLIP"], widgets_values=["a"]),
-                 node(6, "CLIPTextEncode", [("clip", "CLIP", 3)], widgets_values=["t"])])  # fmt: skip
-    data |= {"version": 1, "state": {"lastNodeId": 9}, "reroutes": [{"id": 1, "linkIds": [3], "pos": [0, 0]}],
-             "links": [{"id": 3, "origin_id": 4, "origin_slot": 1, "target_id": 6, "target_slot": 0, "parentId": 1}]}  # fmt: skip
+    data = file(
+        [
+            node(4, "CheckpointLoaderSimple", outputs=["MODEL", "CLIP"], widgets_values=["a"]),
+            node(6, "CLIPTextEncode", [("clip", "CLIP", 3)], widgets_values=["t"]),
+        ]
+    )
+    data |= {
+        "version": 1,
+        "state": {"lastNodeId": 9},
+        "reroutes": [{"id": 1, "linkIds": [3], "pos": [0, 0]}],
+        "links": [{"id": 3, "origin_id": 4, "origin_slot": 1, "target_id": 6, "target_slot": 0, "parentId": 1}],
+    }
     assert inputs(data, "6") == {"text": "t", "clip": ["4", 1]}
 
 

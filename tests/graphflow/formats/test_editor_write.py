@@ -31,9 +31,12 @@ def renamed(prompt: dict[str, Any]) -> dict[str, Any]:
             free += 1
         ids[key] = key if key.isdecimal() else str(free)
     return {
-        ids[key]: (kind, {name: [ids[value[0]], value[1]] if isinstance(value, list) else value for name, value in inputs.items()})
+        ids[key]: (
+            kind,
+            {name: [ids[value[0]], value[1]] if isinstance(value, list) else value for name, value in inputs.items()},
+        )
         for key, (kind, inputs) in essence(prompt).items()
-    }  # fmt: skip
+    }
 
 
 LITERALS_ON_SOCKETS = {
@@ -70,8 +73,9 @@ def test_what_the_editor_cannot_show_is_told() -> None:
     }
     written = from_workflow(Workflow.from_json(prompt), infos())
     assert [(each.code, each.node, each.input) for each in written.warnings] == [
-        ("unknown_node_type", "2", None), ("not_shown", "1", "gone"),
-    ]  # fmt: skip
+        ("unknown_node_type", "2", None),
+        ("not_shown", "1", "gone"),
+    ]
 
 
 def test_text_that_means_what_it_says_is_not_chosen_from() -> None:
@@ -113,14 +117,29 @@ numbers = st.integers(0, 9).map(str)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(numbers | st.sampled_from(["a", "1:2", "007"]), st.fixed_dictionaries({
-    "class_type": st.sampled_from(["KSampler", "EmptyLatentImage", "VAEDecode", "Note", "gone", "BatchImagesNode", "CustomCombo"]),
-    "inputs": st.dictionaries(
-        st.sampled_from(["seed", "model", "samples", "images.image1", "width", "option1", "choice", "x"]),
-        st.tuples(numbers, st.integers(-1, 3)).map(list) | st.integers() | st.text(max_size=3) | st.none() | st.just([1, 2, 3]),
-        max_size=4,
-    ),
-}), min_size=1, max_size=6))  # fmt: skip
+@given(
+    st.dictionaries(
+        numbers | st.sampled_from(["a", "1:2", "007"]),
+        st.fixed_dictionaries(
+            {
+                "class_type": st.sampled_from(
+                    ["KSampler", "EmptyLatentImage", "VAEDecode", "Note", "gone", "BatchImagesNode", "CustomCombo"]
+                ),
+                "inputs": st.dictionaries(
+                    st.sampled_from(["seed", "model", "samples", "images.image1", "width", "option1", "choice", "x"]),
+                    st.tuples(numbers, st.integers(-1, 3)).map(list)
+                    | st.integers()
+                    | st.text(max_size=3)
+                    | st.none()
+                    | st.just([1, 2, 3]),
+                    max_size=4,
+                ),
+            }
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
 def test_any_workflow_can_be_written_and_the_file_can_be_read(prompt: dict[str, Any]) -> None:
     written = from_workflow(Workflow.from_json(prompt), infos())
     to_api(written.data, infos())

@@ -74,8 +74,15 @@ def test_order_of_inputs_is_the_stated_one_then_that_of_the_keys_and_hidden_ones
 
 
 def test_a_damaged_description_is_read_as_far_as_it_goes() -> None:
-    data = {"A": 3, "B": {"input": {"required": {"x": [], "y": 4, "z": [{"no": 1}], "ok": ["INT"]}, "optional": []},
-                          "output": [["u", "v"], 7], "output_name": ["only"], "display_name": 5}}  # fmt: skip
+    data = {
+        "A": 3,
+        "B": {
+            "input": {"required": {"x": [], "y": 4, "z": [{"no": 1}], "ok": ["INT"]}, "optional": []},
+            "output": [["u", "v"], 7],
+            "output_name": ["only"],
+            "display_name": 5,
+        },
+    }
     found = read_all(data)
     assert list(found) == ["B"]
     assert [item.name for item in found["B"].inputs] == ["ok"]

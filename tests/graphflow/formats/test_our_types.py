@@ -52,11 +52,19 @@ def give(n: int = 1) -> Image:
 
 PROMPT = {
     "1": {"class_type": "Give", "inputs": {"n": 4}},
-    "2": {"class_type": "Sized", "inputs": {
-        "how": "size", "how.width": 32, "how.like": ["1", 0], "images.image0": ["1", 0], "images.image1": ["1", 0], "seed": 9,
-    }},
+    "2": {
+        "class_type": "Sized",
+        "inputs": {
+            "how": "size",
+            "how.width": 32,
+            "how.like": ["1", 0],
+            "images.image0": ["1", 0],
+            "images.image1": ["1", 0],
+            "seed": 9,
+        },
+    },
     "3": {"class_type": "Sized", "inputs": {"how": "factor", "how.factor": 1.5, "images.image0": ["2", 0], "seed": 0}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -76,9 +84,14 @@ def test_rows_are_stored_with_their_number_and_sent_one_by_one() -> None:
     info = NodeInfo.read("Sized", describe(sized.node_type, Settings()))
     data = {"nodes": [{"id": 1, "type": "Sized", "widgets_values": ["factor", 3, 2, 0.5, "a", 0.25, "b", 7]}]}
     assert to_api(data, {"Sized": info}).api["1"]["inputs"] == {
-        "how": "factor", "how.factor": 3, "rows.0.weight": 0.5, "rows.0.name": "a", "rows.1.weight": 0.25, "rows.1.name": "b",
+        "how": "factor",
+        "how.factor": 3,
+        "rows.0.weight": 0.5,
+        "rows.0.name": "a",
+        "rows.1.weight": 0.25,
+        "rows.1.name": "b",
         "seed": 7,
-    }  # fmt: skip
+    }
 
 
 def test_every_node_type_that_is_installed_can_be_written_and_read_with_its_defaults() -> None:

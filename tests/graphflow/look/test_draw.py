@@ -50,15 +50,19 @@ def test_a_passing_link_goes_between_the_boxes():
 
 def test_the_picture_is_well_formed_whatever_the_texts_are():
     strange = 'a <b> & "c" \0\x1b\ufffe é 🙂 -->'
-    nodes = {strange: {"class_type": strange, "inputs": {strange: strange}, "_meta": {"title": strange}},
-             "2": {"class_type": "X", "inputs": {strange: [strange, 3]}}}  # fmt: skip
+    nodes = {
+        strange: {"class_type": strange, "inputs": {strange: strange}, "_meta": {"title": strange}},
+        "2": {"class_type": "X", "inputs": {strange: [strange, 3]}},
+    }
     root = ElementTree.fromstring(to_svg(workflow(nodes)))
     assert len(root.findall(".//{*}path[@class='link']")) == 1
 
 
 def test_with_the_node_types_outputs_have_their_names():
-    nodes = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
-             "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "an apple"}}}  # fmt: skip
+    nodes = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "an apple"}},
+    }
     svg = to_svg(workflow(nodes), gf.Registry.installed())
     assert [text for text in ("MODEL", "CLIP", "VAE", "CONDITIONING") if f">{text}</text>" not in svg] == []
 

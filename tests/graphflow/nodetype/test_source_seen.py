@@ -1,5 +1,5 @@
-"""What a node without a stated version reads and calls is part of its version, wherever it lies; and what says nothing of
-a result is not."""
+"""What a node without a stated version reads and calls is part of its version, wherever it lies; and what says nothing
+of a result is not."""
 
 import importlib
 import os
@@ -55,7 +55,8 @@ ONE_FILE = {
         "f(v)",
     ),
     "a metaclass": (
-        'class Meta(type):\n    K = open("data").read()\n    def size(cls): return len(cls.K)\nclass C(metaclass=Meta): pass\n',
+        'class Meta(type):\n    K = open("data").read()\n    def size(cls): return len(cls.K)\n'
+        "class C(metaclass=Meta): pass\n",
         "C.size()",
     ),
     "a variable that is named by a text": ('K = open("data").read()\n', 'len(globals()["K"])'),
@@ -150,11 +151,14 @@ def test_a_module_that_is_loaded_by_its_name_counts(version, load):
 ON_THE_PATH = "import sys; sys.path.insert(0, 'common')\n"
 
 
-@pytest.mark.parametrize("text", [
-    ON_THE_PATH + "from tools import f\n" + NODE.format("f(v)"),
-    ON_THE_PATH + NODE.format("late(v)") + "\ndef late(v):\n    from tools import f\n    return f(v)\n",
-    ON_THE_PATH + NODE.format("__import__('tools').f(v)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        ON_THE_PATH + "from tools import f\n" + NODE.format("f(v)"),
+        ON_THE_PATH + NODE.format("late(v)") + "\ndef late(v):\n    from tools import f\n    return f(v)\n",
+        ON_THE_PATH + NODE.format("__import__('tools').f(v)"),
+    ],
+)
 def test_a_helper_anywhere_on_the_path_counts_with_all_that_it_imports(version, text):
     files = {"nodes/n.py": HEAD + text, "common/tools.py": "from deeper import K\ndef f(v): return v * K\n"}
     first = version({**files, "common/deeper.py": "K = 2\n"})
@@ -165,7 +169,8 @@ def test_a_helper_anywhere_on_the_path_counts_with_all_that_it_imports(version, 
 def test_loggers_locks_and_libraries_do_not_count(version):
     body = "log(math.floor(np.sqrt(v)))"
     text = HEAD + (
-        "import logging, math, threading, contextlib, functools\nimport numpy as np\nL = logging.getLogger()\nK = threading.Lock()\n"
+        "import logging, math, threading, contextlib, functools\nimport numpy as np\nL = logging.getLogger()\nK = "
+        "threading.Lock()\n"
         "@contextlib.contextmanager\ndef quiet():\n    with K: yield\n"
         'def log(v):\n    with quiet():\n        L.info("%s", v)\n    return v if v in {"a", "b", "c", 1, 2} else 0\n'
     )
@@ -253,9 +258,11 @@ def test_the_code_of_an_installed_package_counts_for_its_own_nodes(tmp_path, mon
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "nodes.py").write_text(
-        HEAD + "from .helper import Helper\n" + NODE.format("late(Helper().apply(v))")
+        HEAD
+        + "from .helper import Helper\n"
+        + NODE.format("late(Helper().apply(v))")
         + "def late(v):\n    import importlib\n    return importlib.import_module('.lazy', __package__).f(v)\n"
-    )  # fmt: skip
+    )
 
     def version(factor, lazy, data="1"):
         (package / "helper.py").write_text(

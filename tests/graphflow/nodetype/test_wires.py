@@ -25,7 +25,9 @@ def double(latent: gf.Latent) -> gf.Latent:
     return {**latent, "samples": latent["samples"] * 2}
 """
 WRONG = """
-def wrong(latent: gf.Latent, image: gf.Image, model: gf.ModelHandle, clip: gf.ClipHandle, vae: gf.VaeHandle) -> gf.Image:
+def wrong(
+    latent: gf.Latent, image: gf.Image, model: gf.ModelHandle, clip: gf.ClipHandle, vae: gf.VaeHandle
+) -> gf.Image:
     cover(latent, image, model)
     cover(image, image, clip)
     double(image)

@@ -63,19 +63,22 @@ def why(tmp_path, graph):
 LONG = "x" * 60
 
 
-@pytest.mark.parametrize("kind, before, now, told", [
-    ("Float", {"v": 0.0}, {"v": -0.0}, "`v` 0.0 -> -0.0"),
-    ("Float", {"v": 1.0}, {"v": 1}, None),
-    ("Any", {"v": [1, 2, 3]}, {"v": [1.0, 2, 3]}, "`v` [1, 2, 3] -> [1.0, 2, 3]"),
-    ("Any", {"v": {"a": 1}}, {"v": {"a": True}}, "`v` {'a': 1} -> {'a': True}"),
-    ("Any", {"v": {"a": 1, "b": 2}}, {"v": {"b": 2, "a": 1}}, None),
-    ("Any", {"v": "x" * 3000}, {"v": "y" * 3000}, "`v` is another"),
-    ("Any", {"v": LONG + "red" + LONG}, {"v": LONG + "blue" + LONG}, "`v` ...xxxxxxxxxxred"),
-    ("Any", {"v": LONG + "red" + LONG}, {"v": LONG + "blue" + LONG}, "-> ...xxxxxxxxxxblue"),
-    ("Grown", {"a": 1}, {"a": 1, "b": 2}, "`b` is new"),
-    ("Grown", {"a": 1, "b": 2}, {"a": 1}, "`b` is gone"),
-    ("Grown", {"a": 1}, {"b": 1}, "`a` is gone; `b` is new"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, before, now, told",
+    [
+        ("Float", {"v": 0.0}, {"v": -0.0}, "`v` 0.0 -> -0.0"),
+        ("Float", {"v": 1.0}, {"v": 1}, None),
+        ("Any", {"v": [1, 2, 3]}, {"v": [1.0, 2, 3]}, "`v` [1, 2, 3] -> [1.0, 2, 3]"),
+        ("Any", {"v": {"a": 1}}, {"v": {"a": True}}, "`v` {'a': 1} -> {'a': True}"),
+        ("Any", {"v": {"a": 1, "b": 2}}, {"v": {"b": 2, "a": 1}}, None),
+        ("Any", {"v": "x" * 3000}, {"v": "y" * 3000}, "`v` is another"),
+        ("Any", {"v": LONG + "red" + LONG}, {"v": LONG + "blue" + LONG}, "`v` ...xxxxxxxxxxred"),
+        ("Any", {"v": LONG + "red" + LONG}, {"v": LONG + "blue" + LONG}, "-> ...xxxxxxxxxxblue"),
+        ("Grown", {"a": 1}, {"a": 1, "b": 2}, "`b` is new"),
+        ("Grown", {"a": 1, "b": 2}, {"a": 1}, "`b` is gone"),
+        ("Grown", {"a": 1}, {"b": 1}, "`a` is gone; `b` is new"),
+    ],
+)
 def test_a_literal_is_named_where_it_counts_as_another_and_only_there(why, kind, before, now, told):
     found = why({"a": (kind, before)}, {"a": (kind, now)})
     assert found == "hit, nothing has changed" if told is None else found.startswith("miss, ") and told in found
@@ -149,9 +152,16 @@ def test_what_is_changed_answers_is_not_called_a_file(why, foreign, monkeypatch)
     why({"a": ("Asks", {})}, {"a": ("Asks", {})}, types)
     monkeypatch.setenv("ANSWER", "2")
     with gf.Engine(types, cache=gf.Cache(why.folder)) as engine:
-        told = str(engine.explain(gf.Workflow.from_json({
-            "a": {"class_type": "Asks", "inputs": {}}, "o": {"class_type": "Show", "inputs": {"v": ["a", 0]}},
-        }))[0])  # fmt: skip
+        told = str(
+            engine.explain(
+                gf.Workflow.from_json(
+                    {
+                        "a": {"class_type": "Asks", "inputs": {}},
+                        "o": {"class_type": "Show", "inputs": {"v": ["a", 0]}},
+                    }
+                )
+            )[0]
+        )
     assert "miss, IS_CHANGED answers something else since" in told
 
 

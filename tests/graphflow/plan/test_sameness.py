@@ -93,16 +93,20 @@ def test_a_default_is_the_same_whether_it_is_written_or_not(registry, graph):
 
 
 def test_ids_titles_positions_and_the_order_of_nodes_and_keys_do_not_count(registry):
-    one = gf.Workflow.from_json({
-        "1": {"class_type": "Number", "inputs": {"value": 3}},
-        "2": {"class_type": "Add", "inputs": {"a": ["1", 0], "b": 4}},
-        "3": {"class_type": "Show", "inputs": {"value": ["2", 0]}},
-    })  # fmt: skip
-    other = gf.Workflow.from_json({
-        "out": {"class_type": "Show", "inputs": {"value": ["sum", 0]}, "_meta": {"title": "x"}},
-        "sum": {"inputs": {"b": 4, "a": ["n", 0]}, "class_type": "Add", "_meta": {"title": "y", "pos": [1, 2]}},
-        "n": {"class_type": "Number", "inputs": {"value": 3}, "_meta": {"title": "z"}},
-    })  # fmt: skip
+    one = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "Number", "inputs": {"value": 3}},
+            "2": {"class_type": "Add", "inputs": {"a": ["1", 0], "b": 4}},
+            "3": {"class_type": "Show", "inputs": {"value": ["2", 0]}},
+        }
+    )
+    other = gf.Workflow.from_json(
+        {
+            "out": {"class_type": "Show", "inputs": {"value": ["sum", 0]}, "_meta": {"title": "x"}},
+            "sum": {"inputs": {"b": 4, "a": ["n", 0]}, "class_type": "Add", "_meta": {"title": "y", "pos": [1, 2]}},
+            "n": {"class_type": "Number", "inputs": {"value": 3}, "_meta": {"title": "z"}},
+        }
+    )
     a, b = recipes(registry, one), recipes(registry, other)
     assert [a["1"], a["2"], a["3"]] == [b["n"], b["sum"], b["out"]]
 
@@ -125,10 +129,12 @@ def test_which_input_a_link_goes_to_and_which_output_it_comes_from_count(graph):
     registry = gf.Registry([two, minus])
     found = set()
     for left, right in [(0, 1), (1, 0), (0, 0), (1, 1)]:
-        workflow = gf.Workflow.from_json({
-            "t": {"class_type": "Two", "inputs": {}},
-            "m": {"class_type": "Minus", "inputs": {"a": ["t", left], "b": ["t", right]}},
-        })  # fmt: skip
+        workflow = gf.Workflow.from_json(
+            {
+                "t": {"class_type": "Two", "inputs": {}},
+                "m": {"class_type": "Minus", "inputs": {"a": ["t", left], "b": ["t", right]}},
+            }
+        )
         found.add(recipes(registry, workflow)["m"])
     assert len(found) == 4
 

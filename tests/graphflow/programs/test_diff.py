@@ -105,10 +105,18 @@ def test_nodes_with_little_in_common_are_not_taken_for_one() -> None:
 
 
 keys = st.sampled_from("abcd")
-workflows = st.dictionaries(keys, st.fixed_dictionaries({
-    "class_type": st.sampled_from("AB"),
-    "inputs": st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2) | st.tuples(keys, st.integers(0, 1)).map(list), max_size=3),
-}), min_size=1)  # fmt: skip
+workflows = st.dictionaries(
+    keys,
+    st.fixed_dictionaries(
+        {
+            "class_type": st.sampled_from("AB"),
+            "inputs": st.dictionaries(
+                st.sampled_from("xyz"), st.integers(0, 2) | st.tuples(keys, st.integers(0, 1)).map(list), max_size=3
+            ),
+        }
+    ),
+    min_size=1,
+)
 
 
 @given(workflows)

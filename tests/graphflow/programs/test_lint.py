@@ -45,9 +45,12 @@ def test_a_node_that_no_output_depends_on_is_dead_and_so_is_what_only_it_uses() 
 
 def test_work_that_is_done_twice_is_told_with_its_twin_also_behind_other_twins() -> None:
     data = {
-        "1": node("Make", n=1), "2": node("Make", n=1.0), "3": node("Use", image=["1", 0]), "4": node("Use", image=["2", 0]),
+        "1": node("Make", n=1),
+        "2": node("Make", n=1.0),
+        "3": node("Use", image=["1", 0]),
+        "4": node("Use", image=["2", 0]),
         "5": node("Save", a=["3", 0], b=["4", 0], c=["1", 1], d=["2", 1]),
-    }  # fmt: skip
+    }
     found = lint(Workflow.from_json(data), INFOS)
     assert [(item.code, item.node) for item in found] == [("duplicate_work", "2"), ("duplicate_work", "4")]
     assert "node 3" in found[1].message

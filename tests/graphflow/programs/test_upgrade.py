@@ -12,14 +12,22 @@ from graphflow import InvalidWorkflow, Workflow
 from graphflow.cli import main
 from graphflow.programs.upgrade import Table, read_table, upgrade
 
-TABLE = Table.model_validate({
-    "nodes": {
-        "Old": {"name": "Older", "inputs": {"a": "b"}, "outputs": {"0": 1}},
-        "Older": {"name": "New", "inputs": {"b": "c", "gone": None}, "outputs": {"1": 2, "0": 0}, "defaults": {"added": 5}},
-        "Ring": {"name": "Gnir"}, "Gnir": {"name": "Ring"},
-    },
-    "values": {"New": {"mode": {"slow": "careful"}}},
-})  # fmt: skip
+TABLE = Table.model_validate(
+    {
+        "nodes": {
+            "Old": {"name": "Older", "inputs": {"a": "b"}, "outputs": {"0": 1}},
+            "Older": {
+                "name": "New",
+                "inputs": {"b": "c", "gone": None},
+                "outputs": {"1": 2, "0": 0},
+                "defaults": {"added": 5},
+            },
+            "Ring": {"name": "Gnir"},
+            "Gnir": {"name": "Ring"},
+        },
+        "values": {"New": {"mode": {"slow": "careful"}}},
+    }
+)
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:

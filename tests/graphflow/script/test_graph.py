@@ -68,8 +68,14 @@ def test_an_engine_takes_a_graph_json_or_a_file(tmp_path):
 def test_ids_say_what_a_node_is_and_stay_when_others_come():
     g, *_ = apple()
     assert list(g.workflow) == [
-        "CheckpointLoaderSimple", "CLIPTextEncode", "CLIPTextEncode_2", "EmptyLatentImage", "KSampler", "VAEDecode", "9",
-    ]  # fmt: skip
+        "CheckpointLoaderSimple",
+        "CLIPTextEncode",
+        "CLIPTextEncode_2",
+        "EmptyLatentImage",
+        "KSampler",
+        "VAEDecode",
+        "9",
+    ]
     with g:
         n.PrimitiveInt(value=1)
     assert list(g.workflow)[:7] == list(apple()[0].workflow)
@@ -176,9 +182,13 @@ def test_a_wrong_call_says_everything_that_is_wrong_at_once():
             n.KSampler(model=clip, positive=n.CheckpointLoaderSimple(ckpt_name="x"), sed=1, cfg=-1, latent_image=3)
     found = {problem.input: problem.code for problem in error.value.problems}
     assert found == {
-        "sed": "unknown_input", "model": "type_mismatch", "positive": "not_an_output", "cfg": "out_of_range",
-        "latent_image": "not_a_link", "negative": "missing_input",
-    }  # fmt: skip
+        "sed": "unknown_input",
+        "model": "type_mismatch",
+        "positive": "not_an_output",
+        "cfg": "out_of_range",
+        "latent_image": "not_a_link",
+        "negative": "missing_input",
+    }
     assert "did you mean 'seed'?" in str(error.value)
 
 
@@ -275,17 +285,23 @@ def test_a_subgraph_is_a_function_whose_ids_carry_its_name():
         start = n.EmptyLatentImage()
         end = soften(twice(soften(start, times=2)))
     assert list(g.workflow) == [
-        "EmptyLatentImage", "soften:LatentUpscaleBy", "soften:LatentUpscaleBy_2",
-        "twice:soften:LatentUpscaleBy", "twice:soften_2:LatentUpscaleBy", "soften_2:LatentUpscaleBy",
-    ]  # fmt: skip
+        "EmptyLatentImage",
+        "soften:LatentUpscaleBy",
+        "soften:LatentUpscaleBy_2",
+        "twice:soften:LatentUpscaleBy",
+        "twice:soften_2:LatentUpscaleBy",
+        "soften_2:LatentUpscaleBy",
+    ]
     assert end.scale_by == Place("soften_2:LatentUpscaleBy", "scale_by")
 
 
 def test_a_subgraph_gives_the_same_ids_without_a_with():
     g = Graph.of(soften(twice(n.EmptyLatentImage())))
     assert list(g.workflow)[1:] == [
-        "twice:soften:LatentUpscaleBy", "twice:soften_2:LatentUpscaleBy", "soften:LatentUpscaleBy",
-    ]  # fmt: skip
+        "twice:soften:LatentUpscaleBy",
+        "twice:soften_2:LatentUpscaleBy",
+        "soften:LatentUpscaleBy",
+    ]
 
 
 def test_a_chain_of_thousands_is_no_trouble():

@@ -47,7 +47,9 @@ MISTAKES = {
     "a node type that does not exist": "n.KSamplr(model=model)",
     "an attribute that the node does not have": "latent.sead",
     "a text where a picture belongs, in a list": 'n.BatchImagesNode(images=["a", "b"])',
-    "an input that no choice brings along": 'n.ResizeImageMaskNode(input=image, resize_type="scale width", resize_type__w=3)',
+    "an input that no choice brings along": (
+        'n.ResizeImageMaskNode(input=image, resize_type="scale width", resize_type__w=3)'
+    ),
     "a node with three outputs as one": 'n.CLIPTextEncode(clip=n.CheckpointLoaderSimple(ckpt_name="x"), text="")',
     "an output that does not exist": 'n.CheckpointLoaderSimple(ckpt_name="x").CLIPS',
     "one more output than there is": 'a, b, c, d = n.CheckpointLoaderSimple(ckpt_name="x")',
@@ -61,8 +63,18 @@ def checked(folder, package, lines):
     """The numbers of the lines in which mypy finds an error, and its output."""
     folder.joinpath("script.py").write_text("\n".join(lines))
     environment = {**os.environ, "MYPYPATH": str(package)}
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(package / "cache"),
-               "--config-file", os.devnull, "script.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(package / "cache"),
+        "--config-file",
+        os.devnull,
+        "script.py",
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert not re.search(r"^(?!script\.py).*: error", done.stdout, re.M), f"the stub itself is wrong: {done.stdout}"
     return {int(number) for number in re.findall(r"^script\.py:(\d+): error", done.stdout, re.M)}, done.stdout

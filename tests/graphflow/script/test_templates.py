@@ -45,8 +45,11 @@ def test_a_template_gives_all_its_prompts_in_order(template, expected):
 
 def test_wildcards_are_lines_of_files_and_those_are_templates_themselves(folder):
     assert gf.template_texts("a __colour__ cup", wildcards=folder) == [
-        "a red cup", "a green cup", "a dark blue cup", "a light blue cup"
-    ]  # fmt: skip
+        "a red cup",
+        "a green cup",
+        "a dark blue cup",
+        "a light blue cup",
+    ]
     assert gf.template_texts("__light/*__", wildcards=folder) == ["dusk", "dawn"]
     assert gf.template_texts("__light/evening__", wildcards=str(folder)) == ["dusk"]
 
@@ -81,9 +84,17 @@ def test_any_text_gives_a_prompt_or_says_what_is_wrong_and_a_random_prompt_is_on
 
 @pytest.mark.parametrize(
     ("template", "code"),
-    [("{a|b", "unbalanced"), ("a}", "unbalanced"), ("__colur__", "no_wildcard"), ("__loop__", "endless"),
-     ("__empty__", "empty_wildcard"), ("{0::a}", "no_weight"), ("{" * 60, "too_deep"), ("{a|b}" * 30, "too_many")],
-)  # fmt: skip
+    [
+        ("{a|b", "unbalanced"),
+        ("a}", "unbalanced"),
+        ("__colur__", "no_wildcard"),
+        ("__loop__", "endless"),
+        ("__empty__", "empty_wildcard"),
+        ("{0::a}", "no_weight"),
+        ("{" * 60, "too_deep"),
+        ("{a|b}" * 30, "too_many"),
+    ],
+)
 def test_what_is_wrong_with_a_template_is_said(folder, template, code):
     with pytest.raises(gf.InvalidWorkflow) as error:
         gf.template_texts(template, wildcards=folder)

@@ -55,12 +55,14 @@ def engine(calls, tmp_path):
 
 @pytest.fixture
 def workflow() -> gf.Workflow:
-    return gf.Workflow.from_json({
-        "1": {"class_type": "Load", "inputs": {"name": "small"}},
-        "2": {"class_type": "Encode", "inputs": {"model": ["1", 0], "text": "a"}, "_meta": {"title": "Prompt"}},
-        "3": {"class_type": "Sample", "inputs": {"cond": ["2", 0], "seed": 1, "cfg": 5.0}},
-        "4": {"class_type": "Save", "inputs": {"latent": ["3", 0]}},
-    })  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            "1": {"class_type": "Load", "inputs": {"name": "small"}},
+            "2": {"class_type": "Encode", "inputs": {"model": ["1", 0], "text": "a"}, "_meta": {"title": "Prompt"}},
+            "3": {"class_type": "Sample", "inputs": {"cond": ["2", 0], "seed": 1, "cfg": 5.0}},
+            "4": {"class_type": "Save", "inputs": {"latent": ["3", 0]}},
+        }
+    )
 
 
 def texts(results) -> list[str]:

@@ -52,8 +52,9 @@ def test_the_plan_has_for_each_variant_the_recipes_that_it_has_alone(data):
                 inputs[name] = data.draw(st.integers(0, 2))
         nodes[str(i)] = {"class_type": "Sum", "inputs": inputs}
     workflow = gf.Workflow.from_json(nodes)
-    places = data.draw(st.lists(st.sampled_from([f"{i}.{name}" for i in nodes for name in "xyz"]),
-                                min_size=1, max_size=3, unique=True))  # fmt: skip
+    places = data.draw(
+        st.lists(st.sampled_from([f"{i}.{name}" for i in nodes for name in "xyz"]), min_size=1, max_size=3, unique=True)
+    )
     values = st.one_of(st.integers(0, 2), st.just(["0", 0]) if count > 1 else st.nothing())
     vary = {}
     for place in places:

@@ -1,4 +1,5 @@
-"""With the built-in model: what variants share, how near shared passes come, and that nothing leaks between pictures."""
+"""With the built-in model: what variants share, how near shared passes come, and that nothing leaks between
+pictures."""
 
 import itertools
 from collections import Counter
@@ -96,11 +97,13 @@ def test_samplers_of_one_workflow_give_the_bits_that_each_gives_alone(apple, eng
 
 
 def test_a_sampler_that_fails_in_a_pass_fails_alone_and_nothing_hangs(apple, tmp_path):
-    broken = gf.Workflow({
-        **apple,
-        "20": gf.Node(class_type="EmptyLatentImage", inputs={"width": 64, "height": 64, "batch_size": 1}),
-        "21": gf.Node(class_type="WrongWidth", inputs={"conditioning": ["6", 0]}),
-    })  # fmt: skip
+    broken = gf.Workflow(
+        {
+            **apple,
+            "20": gf.Node(class_type="EmptyLatentImage", inputs={"width": 64, "height": 64, "batch_size": 1}),
+            "21": gf.Node(class_type="WrongWidth", inputs={"conditioning": ["6", 0]}),
+        }
+    )
 
     @gf.node("WrongWidth", version="1")
     def wrong_width(conditioning: gf.Conditioning) -> gf.Conditioning:

@@ -164,11 +164,13 @@ def test_all_prompts_are_encoded_before_the_samplers_that_work_together_start(tm
         return gf.Ui({"text": [latent]})
 
     met = Barrier(4)
-    workflow = gf.Workflow.from_json({
-        "1": {"class_type": "Encode", "inputs": {"text": ""}},
-        "2": {"class_type": "Sample", "inputs": {"cond": ["1", 0]}},
-        "3": {"class_type": "Decode", "inputs": {"latent": ["2", 0]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "Encode", "inputs": {"text": ""}},
+            "2": {"class_type": "Sample", "inputs": {"cond": ["1", 0]}},
+            "3": {"class_type": "Decode", "inputs": {"latent": ["2", 0]}},
+        }
+    )
     with gf.Engine(gf.Registry([encode, sample, decode]), gf.Settings(output_dir=tmp_path, together=4)) as engine:
         gf.sweep(workflow, {"1.text": list("abcdefgh")}).run(engine)
     assert events == ["encode"] * 8 + (["sample"] * 4 + ["decode"] * 4) * 2

@@ -59,8 +59,16 @@ def test_text_that_looks_like_a_tensor_file_comes_back():
         assert decode(encode(text).data) == text
 
 
-DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool,
-          torch.float8_e4m3fn]  # fmt: skip
+DTYPES = [
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.int64,
+    torch.uint8,
+    torch.bool,
+    torch.float8_e4m3fn,
+]
 
 
 @settings(max_examples=60)
@@ -101,7 +109,8 @@ def test_slices_broadcasts_negated_views_and_gradients_come_back_as_plain_number
 def test_equal_values_have_equal_content_in_every_process():
     code = (
         "import torch; from graphflow.values import encode;"
-        "print(encode({'samples': torch.arange(24.).reshape(2,3,4).movedim(0,2), 'b': torch.zeros(3), 'c': [1]}).content.hex())"
+        "value = {'samples': torch.arange(24.).reshape(2,3,4).movedim(0,2), 'b': torch.zeros(3), 'c': [1]};"
+        "print(encode(value).content.hex())"
     )
     found = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)}
     assert len(found) == 1
@@ -111,20 +120,40 @@ def test_what_would_not_come_back_the_same_is_not_stored():
     class Subclass(torch.Tensor):
         pass
 
-    values = [torch.nn.Parameter(torch.ones(2)), torch.ones(2).as_subclass(Subclass), torch.eye(3).to_sparse(),
-              torch.zeros(2, dtype=torch.complex64), torch.empty(3, device="meta"), torch.empty(4, dtype=torch.int3),
-              torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), torch.ones(4).to(torch.float8_e8m0fnu),
-              np.array([object()]), np.bytes_(b"a\0"), np.zeros(2, dtype=[("a", "f4")]), np.ma.zeros(3), object(), {torch.ones(1)},
-              defaultdict(int), [[open]]]  # fmt: skip
+    values = [
+        torch.nn.Parameter(torch.ones(2)),
+        torch.ones(2).as_subclass(Subclass),
+        torch.eye(3).to_sparse(),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.empty(3, device="meta"),
+        torch.empty(4, dtype=torch.int3),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        torch.ones(4).to(torch.float8_e8m0fnu),
+        np.array([object()]),
+        np.bytes_(b"a\0"),
+        np.zeros(2, dtype=[("a", "f4")]),
+        np.ma.zeros(3),
+        object(),
+        {torch.ones(1)},
+        defaultdict(int),
+        [[open]],
+    ]
     for value in values:
         with pytest.raises(Unstorable):
             encode({"a": [value]})
 
 
 RARE = [
-    {1, "a", (2, 3)}, frozenset({1.5, None}), 1 - 2j, complex(math.inf, -0.0), Path("a/b.png"), range(2, 9, 3), bytearray(b"ab"),
-    OrderedDict(b=1, a=[2]), {"deep": [{"x": (1, {2})}]},
-]  # fmt: skip
+    {1, "a", (2, 3)},
+    frozenset({1.5, None}),
+    1 - 2j,
+    complex(math.inf, -0.0),
+    Path("a/b.png"),
+    range(2, 9, 3),
+    bytearray(b"ab"),
+    OrderedDict(b=1, a=[2]),
+    {"deep": [{"x": (1, {2})}]},
+]
 
 
 @pytest.mark.parametrize("value", RARE, ids=lambda value: type(value).__name__)
@@ -189,11 +218,14 @@ def test_arrays_are_read_without_torch():
 
 
 ODD = {
-    "sparse": lambda: torch.eye(3).to_sparse(), "compressed": lambda: torch.eye(3).to_sparse_csr(),
-    "meta": lambda: torch.empty(3, device="meta"), "small": lambda: torch.empty(4, dtype=torch.uint4),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "compressed": lambda: torch.eye(3).to_sparse_csr(),
+    "meta": lambda: torch.empty(3, device="meta"),
+    "small": lambda: torch.empty(4, dtype=torch.uint4),
     "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
-    "bits": lambda: torch.empty(4, dtype=torch.bits8), "scale": lambda: torch.ones(4).to(torch.float8_e8m0fnu),
-}  # fmt: skip
+    "bits": lambda: torch.empty(4, dtype=torch.bits8),
+    "scale": lambda: torch.ones(4).to(torch.float8_e8m0fnu),
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -380,8 +412,14 @@ def engine(calls):
     def values(kind: str = "list") -> gf.AnyType:
         """Gives something that could be written into."""
         calls["Values"] += 1
-        made = {"list": [1], "nested": {"a": [{"b": [1]}]}, "tensor": torch.ones(3), "latent": {"samples": torch.ones(3)},
-                "object": Holder(), "array": np.ones(3)}  # fmt: skip
+        made = {
+            "list": [1],
+            "nested": {"a": [{"b": [1]}]},
+            "tensor": torch.ones(3),
+            "latent": {"samples": torch.ones(3)},
+            "object": Holder(),
+            "array": np.ones(3),
+        }
         return made[kind]
 
     @gf.node("Vandal", version="1")
@@ -416,10 +454,15 @@ def engine(calls):
 def test_a_node_that_writes_into_its_input_changes_neither_the_cache_nor_its_neighbours(engine, graph, calls, kind):
     shown = set()
     for run in range(3):
-        result = engine.run(graph(
-            v=("Values", {"kind": kind}), a=("Vandal", {"value": "@v", "run": run}), b=("Vandal", {"value": "@v", "run": run + 100}),
-            one=("Look", {"value": "@a"}), two=("Look", {"value": "@b"}),
-        ))  # fmt: skip
+        result = engine.run(
+            graph(
+                v=("Values", {"kind": kind}),
+                a=("Vandal", {"value": "@v", "run": run}),
+                b=("Vandal", {"value": "@v", "run": run + 100}),
+                one=("Look", {"value": "@a"}),
+                two=("Look", {"value": "@b"}),
+            )
+        )
         shown |= {result["one"].ui["value"][0], result["two"].ui["value"][0]}
     assert len(shown) == 1 and calls == {"Values": 1, "Vandal": 6}
 

@@ -122,11 +122,19 @@ def test_a_network_that_is_paged_has_the_same_bits():
 
     def network():
         torch.manual_seed(0)
-        return UNet2DConditionModel(
-            block_out_channels=(16, 32), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), layers_per_block=1,
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=8, attention_head_dim=4,
-            norm_num_groups=4,
-        ).eval().requires_grad_(False)  # fmt: skip
+        return (
+            UNet2DConditionModel(
+                block_out_channels=(16, 32),
+                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+                layers_per_block=1,
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+                cross_attention_dim=8,
+                attention_head_dim=4,
+                norm_num_groups=4,
+            )
+            .eval()
+            .requires_grad_(False)
+        )
 
     whole, paged = network(), network()
     page(paged, torch.device("cpu"))

@@ -9,8 +9,12 @@ from . import tiny as t
 
 HINT = {"conditioning_channels": 3, "conditioning_embedding_out_channels": [16, 32, 96, 256]}
 UNION = {
-    "num_control_type": 6, "num_trans_channel": 32, "num_trans_head": 8, "num_trans_layer": 1, "num_proj_channel": 32,
-}  # fmt: skip
+    "num_control_type": 6,
+    "num_trans_channel": 32,
+    "num_trans_head": 8,
+    "num_trans_layer": 1,
+    "num_proj_channel": 32,
+}
 
 
 def control_config(name, **changes):
@@ -34,9 +38,13 @@ def adapter(layout="flat", **changes):
     """A T2I-Adapter for the small Stable Diffusion 1.x."""
     config = Config(
         {
-            "in_channels": 3, "channels": [32, 64, 64, 64], "num_res_blocks": 2, "downscale_factor": 8,
-            "adapter_type": "full_adapter", **changes,
+            "in_channels": 3,
+            "channels": [32, 64, 64, 64],
+            "num_res_blocks": 2,
+            "downscale_factor": 8,
+            "adapter_type": "full_adapter",
+            **changes,
         }
-    )  # fmt: skip
+    )
     module = t.filled(adapter_network.build(config), "adapter")
     return t.Tiny(None, t.written(module, ADAPTER_LAYOUTS[layout](config)), {"denoiser": module})

@@ -1,5 +1,5 @@
-"""A family as one adds it: this module, and one line in the list of families. It names a network, its text encoder, where
-their weights lie in a file, the unit of its latents and what its answers mean."""
+"""A family as one adds it: this module, and one line in the list of families. It names a network, its text encoder,
+where their weights lie in a file, the unit of its latents and what its answers mean."""
 
 import torch
 from graphflow_nodes.model.config import Config

@@ -1,4 +1,5 @@
-"""Before a run: a file that is not what its loader loads, cannot run or is damaged is a Problem at its node and input."""
+"""Before a run: a file that is not what its loader loads, cannot run or is damaged is a Problem at its node and
+input."""
 
 import importlib.util
 import shutil
@@ -22,8 +23,10 @@ LOADERS = {
     "text_encoders": ("CLIPLoader", "clip_name"),
 }
 FLUX = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,), "img_in.weight": (3072, 64)}
-LORA = {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 2048),
-        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_up.weight": (640, 8)}  # fmt: skip
+LORA = {
+    "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 2048),
+    "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_up.weight": (640, 8),
+}
 VAE = {"decoder.conv_in.weight": (512, 4, 3, 3), "decoder.mid.block_1.norm1.weight": (512,)}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 CLIP = {"text_model.encoder.layers.0.mlp.fc1.weight": (3072, 768)}
@@ -55,20 +58,32 @@ def problems(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "content", "what"),
     [
-        ("checkpoints", LORA, "is a LoRA for Stable Diffusion XL, not a checkpoint; LoraLoader loads it from models/loras"),
+        (
+            "checkpoints",
+            LORA,
+            "is a LoRA for Stable Diffusion XL, not a checkpoint; LoraLoader loads it from models/loras",
+        ),
         ("checkpoints", VAE, "(Stable Diffusion, SDXL), not a checkpoint; VAELoader loads it from models/vae"),
         ("checkpoints", FLUX, "is a diffusion model of FLUX.1 (schnell), which is recognised, but does not run yet"),
         ("diffusion_models", FLUX, "does not run yet; what runs: Stable Diffusion 1.x, "),
-        ("diffusion_models", CLIP, "is a text encoder: CLIP-L, not a diffusion model; CLIPLoader loads it from models/text_encoders"),
+        (
+            "diffusion_models",
+            CLIP,
+            "is a text encoder: CLIP-L, not a diffusion model; CLIPLoader loads it from models/text_encoders",
+        ),
         ("vae", LORA, "is a LoRA for Stable Diffusion XL, not a VAE"),
         ("vae", FLUX, "is a diffusion model of FLUX.1 (schnell), not a VAE"),
         ("vae", {"decoder.middle.0.residual.0.gamma": (1,)}, "does not run yet"),
         ("text_encoders", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}, "does not run yet"),
         ("text_encoders", VAE, "not a text encoder; VAELoader loads it"),
-        ("checkpoints", {"x": (3,)}, "holds no checkpoint that is known; look what it is: graphflow identify a.safetensors"),
+        (
+            "checkpoints",
+            {"x": (3,)},
+            "holds no checkpoint that is known; look what it is: graphflow identify a.safetensors",
+        ),
         ("checkpoints", {"emb_params": (2, 768)}, "not a checkpoint; put it into models/embeddings"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_the_loader_cannot_load_is_named_with_what_loads_it(problems, folder, content, what):
     assert what in problems(folder, "a.safetensors", content)
 
@@ -81,7 +96,7 @@ def test_a_file_that_the_loader_cannot_load_is_named_with_what_loads_it(problems
         (b"", "it is empty; download it again"),
         (b"\x10\0\0\0\0\0\0\0{", "in the middle of its header"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_model_is_named(problems, content, what):
     assert what in problems("checkpoints", "web.ckpt", content)
 

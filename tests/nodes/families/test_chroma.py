@@ -16,9 +16,17 @@ from . import tiny as t
 from .tiny_transformers import save
 
 CONFIG = Config(
-    in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=32,
-    axes_dims_rope=(4, 14, 14), approximator_num_channels=64, approximator_hidden_dim=32, approximator_layers=2,
-)  # fmt: skip
+    in_channels=64,
+    num_layers=2,
+    num_single_layers=2,
+    attention_head_dim=32,
+    num_attention_heads=2,
+    joint_attention_dim=32,
+    axes_dims_rope=(4, 14, 14),
+    approximator_num_channels=64,
+    approximator_hidden_dim=32,
+    approximator_layers=2,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +48,10 @@ def test_every_layout_of_a_file_answers_as_the_module_it_was_written_from(tmp_pa
     got = network.forward(load_part(model, "denoiser", torch.float32), stacked, row.common, {})["out"]
     with torch.no_grad():
         out = module(
-            hidden_states=FluxPipeline._pack_latents(x[None], 1, 16, 8, 12), encoder_hidden_states=text[None],
-            timestep=torch.tensor([0.7]), txt_ids=torch.zeros(5, 3),
+            hidden_states=FluxPipeline._pack_latents(x[None], 1, 16, 8, 12),
+            encoder_hidden_states=text[None],
+            timestep=torch.tensor([0.7]),
+            txt_ids=torch.zeros(5, 3),
             img_ids=FluxPipeline._prepare_latent_image_ids(1, 4, 6, torch.device("cpu"), torch.float32),
-        ).sample  # fmt: skip
+        ).sample
     torch.testing.assert_close(got, FluxPipeline._unpack_latents(out, 64, 96, 8), rtol=0, atol=1e-5)

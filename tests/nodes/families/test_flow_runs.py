@@ -208,8 +208,22 @@ def test_a_run_killed_in_the_sampler_goes_on_to_the_same_bits(family, models, tm
     nodes["s"] = {"class_type": "SaveLatent", "inputs": {"samples": ["8", 0]}}
     path = tmp_path / "workflow.json"
     path.write_text(json.dumps(nodes))
-    command = [sys.executable, "-m", "graphflow", "run", path, "--json", "--checkpoint-every", "0", "--models", models,
-               "--cache-dir", tmp_path / "cache", "--output-dir", tmp_path / "output"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "graphflow",
+        "run",
+        path,
+        "--json",
+        "--checkpoint-every",
+        "0",
+        "--models",
+        models,
+        "--cache-dir",
+        tmp_path / "cache",
+        "--output-dir",
+        tmp_path / "output",
+    ]
     running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     for line in running.stdout:
         if json.loads(line).get("step", 0) >= 2:

@@ -59,9 +59,14 @@ def answer(file, asked, x=None, sigma=0.7):
 def by_diffusers(module, tokens, asked, ids, sigma=0.7, guidance=3.5):
     """The same by the class alone, with the packing of diffusers' own pipeline."""
     out = module(
-        hidden_states=tokens, encoder_hidden_states=asked.text[None], pooled_projections=asked.pooled[None],
-        timestep=torch.tensor([sigma]), guidance=torch.tensor([guidance]), img_ids=ids, txt_ids=torch.zeros(7, 3),
-    ).sample[:, : HIGH * WIDE // 4]  # fmt: skip
+        hidden_states=tokens,
+        encoder_hidden_states=asked.text[None],
+        pooled_projections=asked.pooled[None],
+        timestep=torch.tensor([sigma]),
+        guidance=torch.tensor([guidance]),
+        img_ids=ids,
+        txt_ids=torch.zeros(7, 3),
+    ).sample[:, : HIGH * WIDE // 4]
     return FluxPipeline._unpack_latents(out, HIGH * 8, WIDE * 8, 8)[0]
 
 

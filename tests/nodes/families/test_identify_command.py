@@ -17,8 +17,13 @@ spec.loader.exec_module(sparse)
 
 
 def blocks(count):
-    return sparse.blocks("model.diffusion_model.double_blocks.{}.", count, img_mlp__0__weight=(12288, 3072),
-                         img_attn__norm__key_norm__scale=(128,), txt_mlp__0__weight=(12288, 3072))  # fmt: skip
+    return sparse.blocks(
+        "model.diffusion_model.double_blocks.{}.",
+        count,
+        img_mlp__0__weight=(12288, 3072),
+        img_attn__norm__key_norm__scale=(128,),
+        txt_mlp__0__weight=(12288, 3072),
+    )
 
 
 @pytest.fixture

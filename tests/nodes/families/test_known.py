@@ -61,11 +61,21 @@ CHECKPOINTS = {
     "sd 1.x inpainting": (unet(channels=9) | VAE, "sd1", "inpainting"),
     "instruct-pix2pix": (unet(channels=8) | VAE, "sd1", "instruct-pix2pix"),
     "unCLIP": (unet(1024, label=2048) | VAE, "sd2", "unCLIP"),
-    "sdxl": (unet(2048, label=2816) | VAE | put("conditioner.embedders.0.transformer.", CLIP_L)
-             | put("conditioner.embedders.1.model.", CLIP_G), "sdxl", ""),
+    "sdxl": (
+        unet(2048, label=2816)
+        | VAE
+        | put("conditioner.embedders.0.transformer.", CLIP_L)
+        | put("conditioner.embedders.1.model.", CLIP_G),
+        "sdxl",
+        "",
+    ),
     "refiner": (unet(1280, width=384, label=2560) | VAE, "sdxl_refiner", ""),
-    "v-prediction": (unet(2048, label=2816) | VAE | {"v_pred": (), "ztsnr": ()}, "sdxl", "v-prediction, zero terminal SNR"),
-}  # fmt: skip
+    "v-prediction": (
+        unet(2048, label=2816) | VAE | {"v_pred": (), "ztsnr": ()},
+        "sdxl",
+        "v-prediction, zero terminal SNR",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -101,23 +111,37 @@ HUNYUAN = {"txt_in.individual_token_refiner.blocks.0.norm1.weight": (3072,)}
 LUMINA = {"noise_refiner.0.attention.k_norm.weight": (128,)}
 
 DENOISERS = [
-    ("sd3", "3.5 medium", {"joint_blocks.0.context_block.attn.qkv.weight": (1, 1),
-     "joint_blocks.0.x_block.attn2.qkv.weight": (1, 1)}),
+    (
+        "sd3",
+        "3.5 medium",
+        {"joint_blocks.0.context_block.attn.qkv.weight": (1, 1), "joint_blocks.0.x_block.attn2.qkv.weight": (1, 1)},
+    ),
     ("sd3", "3.5 large", blocks("joint_blocks.{}.", 38, context_block__attn__qkv__weight=(1, 1))),
     ("sd3", "3 medium", blocks("joint_blocks.{}.", 24, context_block__attn__qkv__weight=(1, 1))),
     ("auraflow", "", {"double_layers.0.attn.w1q.weight": (1, 1)}),
     ("hunyuan_image", "", HUNYUAN | {"img_in.proj.weight": (3072, 64, 1, 1)}),
     ("hunyuan_video", "text to video", HUNYUAN | {"img_in.proj.weight": (3072, 16, 1, 2, 2)}),
     ("hunyuan_video", "image to video (33 channels)", HUNYUAN | {"img_in.proj.weight": (3072, 33, 1, 2, 2)}),
-    ("hunyuan_video_15", "image to video (65 channels)",
-     HUNYUAN | {"img_in.proj.weight": (2048, 65, 1, 1, 1), "vision_in.proj.0.weight": (1152,)}),
+    (
+        "hunyuan_video_15",
+        "image to video (65 channels)",
+        HUNYUAN | {"img_in.proj.weight": (2048, 65, 1, 1, 1), "vision_in.proj.0.weight": (1152,)},
+    ),
     ("flux3", "base", {"early_stream_modulations.image.lin.weight": (1, 1)}),
-    ("flux3", "distilled (flow map)", {"early_stream_modulations.image.lin.weight": (1, 1), "ref_time_in.in_layer.weight": (1, 1)}),
+    (
+        "flux3",
+        "distilled (flow map)",
+        {"early_stream_modulations.image.lin.weight": (1, 1), "ref_time_in.in_layer.weight": (1, 1)},
+    ),
     ("flux2", "dev", FLUX2 | {"img_in.weight": (6144, 128), "guidance_in.in_layer.weight": (6144, 256)}),
     ("flux2", "klein 4B", FLUX2 | {"img_in.weight": (3072, 128)}),
     ("flux2", "klein 9B", FLUX2 | {"img_in.weight": (4096, 128)}),
     ("chroma", "", FLUX | {"distilled_guidance_layer.in_proj.weight": (5120, 64)}),
-    ("chroma", "Radiance (pixels)", FLUX | {"distilled_guidance_layer.in_proj.weight": (1, 64), "nerf_blocks.0.x": (1,)}),
+    (
+        "chroma",
+        "Radiance (pixels)",
+        FLUX | {"distilled_guidance_layer.in_proj.weight": (1, 64), "nerf_blocks.0.x": (1,)},
+    ),
     ("ovis", "", FLUX | {"double_blocks.0.img_mlp.gate_proj.weight": (1, 1)}),
     ("longcat", "", {NORM: (128,), "txt_in.weight": (3072, 3584), "img_in.weight": (3072, 64)}),
     ("flux", "schnell", FLUX),
@@ -128,22 +152,51 @@ DENOISERS = [
     ("minimax_h3", "", {"video_patch_proj.weight": (1, 1), "audio_patch_proj.weight": (1, 1)}),
     ("pixart", "", {"adaln_single.emb.timestep_embedder.linear_1.bias": (1,), "pos_embed.proj.bias": (1,)}),
     ("ltx", "", {"adaln_single.emb.timestep_embedder.linear_1.bias": (1,)}),
-    ("ltx2", "", {"adaln_single.emb.timestep_embedder.linear_1.bias": (1,), "audio_adaln_single.linear.weight": (1, 1)}),
+    (
+        "ltx2",
+        "",
+        {"adaln_single.emb.timestep_embedder.linear_1.bias": (1,), "audio_adaln_single.linear.weight": (1, 1)},
+    ),
     ("lumina2", "", LUMINA | {"cap_embedder.1.weight": (2304, 2304)}),
     ("lumina2", "NewBie", LUMINA | {"cap_embedder.1.weight": (2304, 2560), "clip_text_pooled_proj.0.weight": (1,)}),
     ("z_image", "", LUMINA | {"cap_embedder.1.weight": (3840, 2560), "cap_pad_token": (1, 3840)}),
     ("z_image", "Omni", LUMINA | {"cap_embedder.1.weight": (3840, 2560), "siglip_embedder.0.weight": (1152,)}),
     ("wan", "text to video, 14B", {"head.modulation": (1, 2, 5120), "patch_embedding.weight": (5120, 16, 1, 2, 2)}),
-    ("wan", "image to video, 14B, with CLIP vision",
-     {"head.modulation": (1, 2, 5120), "patch_embedding.weight": (5120, 36, 1, 2, 2), "img_emb.proj.0.bias": (1280,)}),
-    ("wan", "2.2 5B", {"head.modulation": (1, 2, 3072), "patch_embedding.weight": (3072, 48, 1, 2, 2),
-     "head.head.weight": (192, 3072)}),
-    ("wan", "text to video, 1.3B, VACE",
-     {"head.modulation": (1, 2, 1536), "patch_embedding.weight": (1536, 16, 1, 2, 2), "vace_patch_embedding.weight": (1536, 96)}),
+    (
+        "wan",
+        "image to video, 14B, with CLIP vision",
+        {
+            "head.modulation": (1, 2, 5120),
+            "patch_embedding.weight": (5120, 36, 1, 2, 2),
+            "img_emb.proj.0.bias": (1280,),
+        },
+    ),
+    (
+        "wan",
+        "2.2 5B",
+        {
+            "head.modulation": (1, 2, 3072),
+            "patch_embedding.weight": (3072, 48, 1, 2, 2),
+            "head.head.weight": (192, 3072),
+        },
+    ),
+    (
+        "wan",
+        "text to video, 1.3B, VACE",
+        {
+            "head.modulation": (1, 2, 1536),
+            "patch_embedding.weight": (1536, 16, 1, 2, 2),
+            "vace_patch_embedding.weight": (1536, 96),
+        },
+    ),
     ("hidream", "", {"double_stream_blocks.0.block.adaLN_modulation.1.bias": (1,)}),
     ("anima", "", {"blocks.0.adaln_modulation_self_attn.1.weight": (1, 1), "llm_adapter.x": (1,)}),
     ("cosmos", "", {"blocks.0.adaln_modulation_self_attn.1.weight": (1, 1)}),
-    ("lens", "", {"transformer_blocks.0.attn.norm_added_q.weight": (1,), "transformer_blocks.0.img_mlp.w1.weight": (1, 1)}),
+    (
+        "lens",
+        "",
+        {"transformer_blocks.0.attn.norm_added_q.weight": (1,), "transformer_blocks.0.img_mlp.w1.weight": (1, 1)},
+    ),
     ("qwen_image_21", "", {"txt_in.text_norm.weight": (4096,)}),
     ("mage_flow", "", {"txt_norm.weight": (2560,)}),
     ("qwen_image", "", {"txt_norm.weight": (3584,)}),
@@ -151,24 +204,58 @@ DENOISERS = [
     ("qwen_image", "Layered", {"txt_norm.weight": (3584,), "time_text_embed.addition_t_embedding.weight": (2, 3072)}),
     ("ideogram4", "", {"embed_image_indicator.weight": (1, 1)}),
     ("krea2", "", {"txtfusion.projector.weight": (1, 12)}),
-    ("kandinsky5", "image lite",
-     {"visual_transformer_blocks.0.cross_attention.key_norm.weight": (64,), "visual_embeddings.in_layer.weight": (2560, 64)}),
+    (
+        "kandinsky5",
+        "image lite",
+        {
+            "visual_transformer_blocks.0.cross_attention.key_norm.weight": (64,),
+            "visual_embeddings.in_layer.weight": (2560, 64),
+        },
+    ),
     ("ernie_image", "", {"layers.0.mlp.linear_fc2.weight": (1, 1)}),
-    ("joyimage", "", {"double_blocks.0.attn.img_attn_qkv.weight": (1, 1), "double_blocks.0.attn.img_attn_q_norm.weight": (1,)}),
+    (
+        "joyimage",
+        "",
+        {"double_blocks.0.attn.img_attn_qkv.weight": (1, 1), "double_blocks.0.attn.img_attn_q_norm.weight": (1,)},
+    ),
     ("seedvr2", "", {"positive_conditioning": (1, 1)}),
     ("svd", "", unet(1024, 8, prefix="") | {"input_blocks.1.1.time_stack.0.norm_in.weight": (320,)}),
     ("sdxl", "Playground 2.5", unet(2048, label=2816, prefix="") | {"edm_mean": (4,), "edm_std": (4,)}),
     ("sdxl", "v-prediction, zero terminal SNR", unet(2048, label=2816, prefix="") | {"v_pred": (), "ztsnr": ()}),
     ("sd2", "Lotus", unet(1024, label=4, prefix="")),
-    ("sd1", "", {"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
-                   "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 768)}),
-    ("sdxl", "inpainting", {"conv_in.weight": (320, 9, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
-                            "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, 2048)}),
-    ("flux", "dev", {"transformer_blocks.0.attn.add_q_proj.weight": (3072, 3072),
-     "single_transformer_blocks.0.proj_mlp.weight": (1, 1),
-                     "time_text_embed.guidance_embedder.linear_1.weight": (1, 1)}),
-    ("sd3", "3 medium", {"transformer_blocks.0.attn.add_q_proj.weight": (1536, 1536), "pos_embed.proj.weight": (1536, 16, 2, 2)}),
-]  # fmt: skip
+    (
+        "sd1",
+        "",
+        {
+            "conv_in.weight": (320, 4, 3, 3),
+            "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        },
+    ),
+    (
+        "sdxl",
+        "inpainting",
+        {
+            "conv_in.weight": (320, 9, 3, 3),
+            "down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3),
+            "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, 2048),
+        },
+    ),
+    (
+        "flux",
+        "dev",
+        {
+            "transformer_blocks.0.attn.add_q_proj.weight": (3072, 3072),
+            "single_transformer_blocks.0.proj_mlp.weight": (1, 1),
+            "time_text_embed.guidance_embedder.linear_1.weight": (1, 1),
+        },
+    ),
+    (
+        "sd3",
+        "3 medium",
+        {"transformer_blocks.0.attn.add_q_proj.weight": (1536, 1536), "pos_embed.proj.weight": (1536, 16, 2, 2)},
+    ),
+]
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
@@ -195,25 +282,70 @@ ENCODERS = [
     ("CLIP-H", "", {"text_model.encoder.layers.22.mlp.fc1.weight": (4096, 1024)}),
     ("CLIP-L", "", CLIP_L),
     ("CLIP-H", "open_clip", CLIP_H),
-    ("T5-XXL", "", {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096), "shared.weight": (32128, 4096)}),
-    ("UMT5-XXL", "", {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096), "shared.weight": (256384, 4096)}),
+    (
+        "T5-XXL",
+        "",
+        {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096), "shared.weight": (32128, 4096)},
+    ),
+    (
+        "UMT5-XXL",
+        "",
+        {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096), "shared.weight": (256384, 4096)},
+    ),
     ("T5-XL", "", {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (5120, 2048)}),
     ("ByT5-small glyph", "", {"encoder.block.0.layer.0.SelfAttention.k.weight": (384, 1472)}),
     ("T5-base", "", {"encoder.block.0.layer.0.SelfAttention.k.weight": (768, 768)}),
     ("Gemma 2 2B", "", llm(2304) | {"model.layers.0.post_feedforward_layernorm.weight": (2304,)}),
-    ("Gemma 3 4B", "", llm(2560, 6) | QKN | {"model.layers.0.post_feedforward_layernorm.weight": (1,),
-                                            "model.layers.5.self_attn.v_proj.weight": (1, 1)}),
-    ("Gemma 3 12B", "", llm(3840, 48) | QKN | {"model.layers.0.post_feedforward_layernorm.weight": (1,),
-                                              "model.layers.5.self_attn.v_proj.weight": (1, 1)}),
+    (
+        "Gemma 3 4B",
+        "",
+        llm(2560, 6)
+        | QKN
+        | {"model.layers.0.post_feedforward_layernorm.weight": (1,), "model.layers.5.self_attn.v_proj.weight": (1, 1)},
+    ),
+    (
+        "Gemma 3 12B",
+        "",
+        llm(3840, 48)
+        | QKN
+        | {"model.layers.0.post_feedforward_layernorm.weight": (1,), "model.layers.5.self_attn.v_proj.weight": (1, 1)},
+    ),
     ("Qwen2.5 3B", "", llm(2048) | {"model.layers.0.self_attn.k_proj.bias": (256,)}),
-    ("Qwen2.5-VL 7B", "", llm(3584) | {"model.layers.0.self_attn.k_proj.bias": (512,), "visual.blocks.0.norm1.weight": (1,)}),
-    ("Qwen3.5", "9B", {"model.language_model.layers.0.linear_attn.A_log": (1,), "model.language_model.layers.3.self_attn.x": (1,),
-                       "model.language_model.layers.0.self_attn.x": (1,),
-                       "model.language_model.layers.0.post_attention_layernorm.weight": (4096,)}),
-    ("Qwen3-VL 4B", "", llm(2560) | QKN | {"model.visual.deepstack_merger_list.0.norm.weight": (1,),
-                                          "model.visual.merger.linear_fc2.weight": (2560, 1)}),
-    ("Qwen3-VL 8B", "", llm(4096) | QKN | {"model.visual.deepstack_merger_list.0.norm.weight": (1,),
-                                          "model.visual.merger.linear_fc2.weight": (4096, 1)}),
+    (
+        "Qwen2.5-VL 7B",
+        "",
+        llm(3584) | {"model.layers.0.self_attn.k_proj.bias": (512,), "visual.blocks.0.norm1.weight": (1,)},
+    ),
+    (
+        "Qwen3.5",
+        "9B",
+        {
+            "model.language_model.layers.0.linear_attn.A_log": (1,),
+            "model.language_model.layers.3.self_attn.x": (1,),
+            "model.language_model.layers.0.self_attn.x": (1,),
+            "model.language_model.layers.0.post_attention_layernorm.weight": (4096,),
+        },
+    ),
+    (
+        "Qwen3-VL 4B",
+        "",
+        llm(2560)
+        | QKN
+        | {
+            "model.visual.deepstack_merger_list.0.norm.weight": (1,),
+            "model.visual.merger.linear_fc2.weight": (2560, 1),
+        },
+    ),
+    (
+        "Qwen3-VL 8B",
+        "",
+        llm(4096)
+        | QKN
+        | {
+            "model.visual.deepstack_merger_list.0.norm.weight": (1,),
+            "model.visual.merger.linear_fc2.weight": (4096, 1),
+        },
+    ),
     ("Qwen3", "4B", llm(2560) | QKN),
     ("Qwen3", "0.6B", llm(1024) | QKN),
     ("Mistral 3 24B", "", llm(5120, 40)),
@@ -221,7 +353,7 @@ ENCODERS = [
     ("Ministral 3 3B", "", llm(3072)),
     ("Llama 3.1 8B", "", llm(4096)),
     ("GPT-OSS 20B", "", {"layers.0.self_attn.sinks": (1,)}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("title", "variant", "tensors"), ENCODERS)
@@ -231,15 +363,30 @@ def test_a_text_encoder_is_known(seen, title, variant, tensors):
 
 
 VAES = [
-    ("AutoencoderKL", "Stable Diffusion, SDXL", {"decoder.conv_in.weight": (512, 4, 3, 3), "decoder.mid.block_1.norm1.weight": (1,)}),
-    ("AutoencoderKL", "FLUX.1, Stable Diffusion 3, Z-Image",
-     {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.mid.block_1.norm1.weight": (1,)}),
-    ("AutoencoderKL", "FLUX.2", {"decoder.conv_in.weight": (512, 32, 3, 3), "decoder.up_blocks.0.resnets.0.norm1.weight": (1,)}),
-    ("Wan VAE", "Wan 2.1, Qwen-Image", {"decoder.middle.0.residual.0.gamma": (1,), "decoder.conv1.weight": (384, 16, 3, 3, 3)}),
+    (
+        "AutoencoderKL",
+        "Stable Diffusion, SDXL",
+        {"decoder.conv_in.weight": (512, 4, 3, 3), "decoder.mid.block_1.norm1.weight": (1,)},
+    ),
+    (
+        "AutoencoderKL",
+        "FLUX.1, Stable Diffusion 3, Z-Image",
+        {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.mid.block_1.norm1.weight": (1,)},
+    ),
+    (
+        "AutoencoderKL",
+        "FLUX.2",
+        {"decoder.conv_in.weight": (512, 32, 3, 3), "decoder.up_blocks.0.resnets.0.norm1.weight": (1,)},
+    ),
+    (
+        "Wan VAE",
+        "Wan 2.1, Qwen-Image",
+        {"decoder.middle.0.residual.0.gamma": (1,), "decoder.conv1.weight": (384, 16, 3, 3, 3)},
+    ),
     ("Wan VAE", "Wan 2.2", {"decoder.middle.0.residual.0.gamma": (1,), "decoder.conv1.weight": (384, 48, 3, 3, 3)}),
     ("LTX VAE", "", {"decoder.up_blocks.0.res_blocks.0.conv1.conv.weight": (1,)}),
     ("HunyuanVideo VAE", "1.5", {"decoder.conv_in.conv.weight": (1024, 32, 3, 3, 3)}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model.", "vae."])
@@ -256,8 +403,15 @@ def lora(module, inputs, outputs=320, rank=8, up="lora_up.weight", down="lora_do
 PEFT = {"up": "lora_B.weight", "down": "lora_A.weight"}
 LORAS = [
     ("sd1", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 768)),
-    ("sd1", lora("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora", 768,
-     up="up.weight", down="down.weight")),
+    (
+        "sd1",
+        lora(
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora",
+            768,
+            up="up.weight",
+            down="down.weight",
+        ),
+    ),
     ("sd2", lora("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k", 1024)),
     ("sdxl", lora("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048)),
     ("sdxl", lora("lora_unet_output_blocks_0_1_transformer_blocks_7_attn1_to_q", 1280)),
@@ -267,8 +421,12 @@ LORAS = [
     ("flux2", lora("diffusion_model.single_blocks.0.linear1", 3072, 27648, **PEFT)),
     ("flux2", lora("diffusion_model.double_blocks.0.img_attn.qkv", 6144, 18432, **PEFT)),
     ("hunyuan_video", lora("transformer.double_blocks.0.img_attn_qkv", 3072, 9216, **PEFT)),
-    ("qwen_image", lora("transformer_blocks.0.img_mlp.net.2", 12288, 3072,
-     up="lora_B.default.weight", down="lora_A.default.weight")),
+    (
+        "qwen_image",
+        lora(
+            "transformer_blocks.0.img_mlp.net.2", 12288, 3072, up="lora_B.default.weight", down="lora_A.default.weight"
+        ),
+    ),
     ("qwen_image", lora("lora_unet_transformer_blocks_59_attn_add_q_proj", 3072, 3072)),
     ("sd3", lora("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536)),
     ("z_image", lora("diffusion_model.layers.0.attention.qkv", 3840, 11520, **PEFT)),
@@ -280,7 +438,7 @@ LORAS = [
     ("hidream", lora("transformer.double_stream_blocks.0.block.attn1.to_q", 2560, 2560, **PEFT)),
     ("ltx", lora("diffusion_model.transformer_blocks.0.attn1.to_q", 2048, 2048, **PEFT)),
     ("", lora("strange.names", 10)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("family", "tensors"), LORAS)
@@ -310,9 +468,15 @@ def test_relatives_of_lora_are_known(seen, kind, tensors):
 
 def test_the_notes_of_a_lora_name_what_wakes_it_and_who_made_it(seen):
     tags = {"10_cat": {"sks cat": 30, "sitting": 4}, "5_dog": {"dog": 12}}
-    notes = {"ss_tag_frequency": json.dumps(tags), "ss_network_dim": "8", "ss_network_alpha": "4.0",
-             "ss_base_model_version": "sdxl_base_v1-0", "ss_output_name": "cats", "modelspec.license": "None",
-             "ss_network_module": "networks.lora"}  # fmt: skip
+    notes = {
+        "ss_tag_frequency": json.dumps(tags),
+        "ss_network_dim": "8",
+        "ss_network_alpha": "4.0",
+        "ss_base_model_version": "sdxl_base_v1-0",
+        "ss_output_name": "cats",
+        "modelspec.license": "None",
+        "ss_network_module": "networks.lora",
+    }
     found = seen(
         lora("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048) | lora("lora_te1_text_model_x", 768),
         notes,
@@ -328,21 +492,57 @@ def test_the_notes_of_a_lora_name_what_wakes_it_and_who_made_it(seen):
 
 
 OTHERS = [
-    ("ControlNet", "sd1", "", {"control_model.zero_convs.0.0.weight": (320, 320, 1, 1),
-     "control_model.x.attn2.to_k.weight": (320, 768)}),
-    ("ControlNet", "sdxl", "", {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
-     "down_blocks.1.attn2.to_k.weight": (640, 2048)}),
-    ("ControlNet", "sdxl", "union of 8 types",
-     {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), "down_blocks.1.attn2.to_k.weight": (640, 2048),
-      "control_add_embedding.linear_1.bias": (1,), "task_embedding": (8, 320)}),
+    (
+        "ControlNet",
+        "sd1",
+        "",
+        {"control_model.zero_convs.0.0.weight": (320, 320, 1, 1), "control_model.x.attn2.to_k.weight": (320, 768)},
+    ),
+    (
+        "ControlNet",
+        "sdxl",
+        "",
+        {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), "down_blocks.1.attn2.to_k.weight": (640, 2048)},
+    ),
+    (
+        "ControlNet",
+        "sdxl",
+        "union of 8 types",
+        {
+            "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+            "down_blocks.1.attn2.to_k.weight": (640, 2048),
+            "control_add_embedding.linear_1.bias": (1,),
+            "task_embedding": (8, 320),
+        },
+    ),
     ("ControlNet", "flux", "XLabs", {"controlnet_blocks.0.weight": (1, 1), NORM: (128,)}),
-    ("ControlNet", "flux", "union", {"controlnet_blocks.0.weight": (1, 1), "controlnet_x_embedder.weight": (1, 64),
-                                    "controlnet_mode_embedder.weight": (10, 1)}),
+    (
+        "ControlNet",
+        "flux",
+        "union",
+        {
+            "controlnet_blocks.0.weight": (1, 1),
+            "controlnet_x_embedder.weight": (1, 64),
+            "controlnet_mode_embedder.weight": (10, 1),
+        },
+    ),
     ("ControlNet", "sd3", "", {"controlnet_blocks.0.weight": (1, 1), "pos_embed_input.proj.weight": (1, 16, 2, 2)}),
-    ("ControlNet", "qwen_image", "InstantX, inpainting",
-     {"controlnet_blocks.0.weight": (1, 1), "transformer_blocks.0.img_mlp.net.0.proj.weight": (1, 1),
-      "controlnet_x_embedder.weight": (1, 68)}),
-    ("Control-LoRA", "sdxl", "", {"lora_controlnet": (), "input_blocks.1.0.up": (1, 1), "input_blocks.1.0.down": (1, 1)}),
+    (
+        "ControlNet",
+        "qwen_image",
+        "InstantX, inpainting",
+        {
+            "controlnet_blocks.0.weight": (1, 1),
+            "transformer_blocks.0.img_mlp.net.0.proj.weight": (1, 1),
+            "controlnet_x_embedder.weight": (1, 68),
+        },
+    ),
+    (
+        "Control-LoRA",
+        "sdxl",
+        "",
+        {"lora_controlnet": (), "input_blocks.1.0.up": (1, 1), "input_blocks.1.0.down": (1, 1)},
+    ),
     ("T2I-Adapter", "", "", {"body.0.in_conv.weight": (1, 1, 1, 1)}),
     ("model patch", "z_image", "Fun ControlNet", {"control_all_x_embedder.2-1.weight": (1, 1)}),
     ("model patch", "qwen_image", "DiffSynth control", {"controlnet_blocks.0.y_rms.weight": (1,)}),
@@ -351,24 +551,57 @@ OTHERS = [
     ("IP-Adapter", "", "FaceID", {"image_proj.proj.0.weight": (1, 1), "ip_adapter.1.to_q_lora.down.weight": (1, 1)}),
     ("style model", "flux", "Redux", {"redux_up.weight": (12288, 1152), "redux_down.weight": (4096, 12288)}),
     ("image encoder", "CLIP ViT-H", "224 pixels", {"vision_model.encoder.layers.30.mlp.fc1.weight": (1, 1)}),
-    ("image encoder", "CLIP ViT-L", "336 pixels", {"vision_model.encoder.layers.22.mlp.fc1.weight": (1, 1),
-                                                  "vision_model.embeddings.position_embedding.weight": (577, 1024)}),
-    ("image encoder", "SigLIP so400m", "384 pixels",
-     {"vision_model.encoder.layers.26.mlp.fc1.weight": (1, 1), "vision_model.embeddings.patch_embedding.bias": (1,),
-      "vision_model.embeddings.position_embedding.weight": (729, 1152)}),
-    ("upscale model", "ESRGAN", "4x", {f"model.{n}.weight": (64, 64, 3, 3) for n in (0, 3, 6, 8, 10)}
-     | {"model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}),
-    ("upscale model", "ESRGAN", "2x", {f"model.{n}.weight": (64, 64, 3, 3) for n in (0, 3, 5, 7)}
-     | {"model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}),
-    ("upscale model", "ESRGAN", "2x", {"conv_first.weight": (64, 12, 3, 3), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)}),
-    ("upscale model", "Real-ESRGAN compact", "4x", {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,),
-     "body.34.weight": (48, 64, 3, 3)}),
+    (
+        "image encoder",
+        "CLIP ViT-L",
+        "336 pixels",
+        {
+            "vision_model.encoder.layers.22.mlp.fc1.weight": (1, 1),
+            "vision_model.embeddings.position_embedding.weight": (577, 1024),
+        },
+    ),
+    (
+        "image encoder",
+        "SigLIP so400m",
+        "384 pixels",
+        {
+            "vision_model.encoder.layers.26.mlp.fc1.weight": (1, 1),
+            "vision_model.embeddings.patch_embedding.bias": (1,),
+            "vision_model.embeddings.position_embedding.weight": (729, 1152),
+        },
+    ),
+    (
+        "upscale model",
+        "ESRGAN",
+        "4x",
+        {f"model.{n}.weight": (64, 64, 3, 3) for n in (0, 3, 6, 8, 10)}
+        | {"model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)},
+    ),
+    (
+        "upscale model",
+        "ESRGAN",
+        "2x",
+        {f"model.{n}.weight": (64, 64, 3, 3) for n in (0, 3, 5, 7)}
+        | {"model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)},
+    ),
+    (
+        "upscale model",
+        "ESRGAN",
+        "2x",
+        {"conv_first.weight": (64, 12, 3, 3), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)},
+    ),
+    (
+        "upscale model",
+        "Real-ESRGAN compact",
+        "4x",
+        {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.34.weight": (48, 64, 3, 3)},
+    ),
     ("embedding", "sd1", "", {"emb_params": (4, 768)}),
     ("embedding", "sdxl", "", {"clip_l": (2, 768), "clip_g": (2, 1280)}),
     ("conditioning", "", "", {"conditioning": (1, 77, 768)}),
     ("VAE approximation", "TAESD", "decoder alone", {"1.weight": (64, 4, 3, 3), "3.conv.0.weight": (64, 64, 3, 3)}),
     ("unknown", "", "", {"x.weight": (3, 3), "y": (2,)}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "family", "variant", "tensors"), OTHERS)
@@ -397,8 +630,15 @@ def test_quantised_layers_are_named_by_their_layout_and_counted_as_parameters(se
         }
     )
     assert fp8.number_format == "fp8 (1 layers)" and fp8.parameters == plain + 256 * 512
-    nvfp4 = seen(base | {f"{linear}.weight": ("U8", (256, 256)), f"{linear}.weight_scale": ("F8_E4M3", (256, 32)),
-                         f"{linear}.weight_scale_2": scale, f"{linear}.comfy_quant": note(format="nvfp4")})  # fmt: skip
+    nvfp4 = seen(
+        base
+        | {
+            f"{linear}.weight": ("U8", (256, 256)),
+            f"{linear}.weight_scale": ("F8_E4M3", (256, 32)),
+            f"{linear}.weight_scale_2": scale,
+            f"{linear}.comfy_quant": note(format="nvfp4"),
+        }
+    )
     assert nvfp4.number_format.startswith("nvfp4 (1 layers)") and nvfp4.parameters == plain + 256 * 512
     stated = {
         "_quantization_metadata": json.dumps(
@@ -436,11 +676,18 @@ def test_pickles_are_known_like_safetensors(tmp_path):
     assert found.notes["title"] == "cat"
 
 
-POOL = sorted({
-    name
-    for tensors in (*(row[2] for row in (*DENOISERS, *ENCODERS, *VAES)), *(row[1] for row in LORAS), *(row[3] for row in OTHERS))
-    for name in tensors
-} | {"body.x.weight", "model..weight", "lora_unet_.lora_up.weight", "text_encoders.a", "text_encoders.", "alpha"})  # fmt: skip
+POOL = sorted(
+    {
+        name
+        for tensors in (
+            *(row[2] for row in (*DENOISERS, *ENCODERS, *VAES)),
+            *(row[1] for row in LORAS),
+            *(row[3] for row in OTHERS),
+        )
+        for name in tensors
+    }
+    | {"body.x.weight", "model..weight", "lora_unet_.lora_up.weight", "text_encoders.a", "text_encoders.", "alpha"}
+)
 
 
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])

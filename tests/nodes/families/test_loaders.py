@@ -21,14 +21,25 @@ from . import tiny as t
 
 def prompt(**changes):
     """Two steps on a loaded checkpoint, decoded."""
-    workflow = gf.Workflow.from_json({
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small.safetensors"}},
-        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "an apple"}},
-        "3": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0],
-              "latent_image": ["5", 0], "steps": 2, "cfg": 1.0}},
-        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small.safetensors"}},
+            "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "an apple"}},
+            "3": {
+                "class_type": "KSampler",
+                "inputs": {
+                    "model": ["4", 0],
+                    "positive": ["6", 0],
+                    "negative": ["6", 0],
+                    "latent_image": ["5", 0],
+                    "steps": 2,
+                    "cfg": 1.0,
+                },
+            },
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+        }
+    )
     for where, value in changes.items():
         workflow = workflow.set(where.replace("__", "."), value)
     return workflow
@@ -113,10 +124,13 @@ def test_a_vae_of_its_own_is_read_in_every_layout(small, small_sd1, tmp_path, la
         name = "my_vae"
         module.save_pretrained(vae / name)
     workflow = prompt().set("8.vae", ["10", 0])
-    workflow = gf.Workflow.from_json({
-        **workflow.to_json(), "10": {"class_type": "VAELoader", "inputs": {"vae_name": name}},
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small.safetensors"}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            **workflow.to_json(),
+            "10": {"class_type": "VAELoader", "inputs": {"vae_name": name}},
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small.safetensors"}},
+        }
+    )
     shutil.copytree(small.models / "checkpoints", tmp_path / "models" / "checkpoints")
     torch.testing.assert_close(
         run(tmp_path / "models", workflow)["IMAGE"], run(small.models)["IMAGE"], rtol=0, atol=1e-5
@@ -160,9 +174,17 @@ def header(text):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"abc", b"\xff" * 64, b"<html>404 Not Found</html>", header(b"not JSON!"), header(b"[]"), header(b'{"a": 1}'),
-     header(b'{"a":{"data_offsets":1}}')],
-)  # fmt: skip
+    [
+        b"",
+        b"abc",
+        b"\xff" * 64,
+        b"<html>404 Not Found</html>",
+        header(b"not JSON!"),
+        header(b"[]"),
+        header(b'{"a": 1}'),
+        header(b'{"a":{"data_offsets":1}}'),
+    ],
+)
 def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
     (tmp_path / "fake.safetensors").write_bytes(content)
     with pytest.raises(gf.GraphFlowError) as error:
@@ -200,8 +222,8 @@ def changed(small_sd1, tmp_path, drop=(), **more):
 def test_a_checkpoint_that_lacks_a_weight_is_refused_by_its_name_and_shape(small_sd1, tmp_path):
     problem = changed(small_sd1, tmp_path, drop=["model.diffusion_model.out.2.bias"])
     assert problem.code == "wrong_weights" and problem.message == (
-        "changed.safetensors: the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its 684 weights are missing, the first "
-        "is model.diffusion_model.out.2.bias [4]"
+        "changed.safetensors: the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its 684 weights are missing, the "
+        "first is model.diffusion_model.out.2.bias [4]"
     )
 
 
@@ -221,9 +243,11 @@ def test_weights_that_are_no_numbers_load_and_the_node_that_meets_them_is_named(
 
 @pytest.mark.parametrize(
     ("part", "node", "advice"),
-    [("cond_stage_model.", "6", "has no text encoder: load one with CLIPLoader"),
-     ("first_stage_model.", "8", "has no VAE: load one with VAELoader")],
-)  # fmt: skip
+    [
+        ("cond_stage_model.", "6", "has no text encoder: load one with CLIPLoader"),
+        ("first_stage_model.", "8", "has no VAE: load one with VAELoader"),
+    ],
+)
 def test_a_part_that_a_file_lacks_is_a_problem_only_where_it_is_used(small_sd1, tmp_path, part, node, advice):
     weights = {name: value for name, value in small_sd1.weights.items() if not name.startswith(part)}
     t.Tiny(None, weights, {}).save(tmp_path / "models" / "checkpoints" / "part.safetensors")
@@ -238,10 +262,15 @@ def test_a_missing_model_file_is_a_problem_that_says_what_the_folder_holds(small
         found = engine.validate(prompt(**{"4__ckpt_name": "nothing_like_it.ckpt"}))
         near = engine.validate(prompt(**{"4__ckpt_name": "small.ckpt"}))
     assert [p for p in found if p.code == "not_a_choice"] == [
-        gf.Problem("not_a_choice", "found 'nothing_like_it.ckpt', but there is no such file in models/checkpoints", "4",
-                   "CheckpointLoaderSimple", "ckpt_name",
-                   "models/checkpoints holds: graphflow-tiny, old/small.ckpt, small.safetensors")
-    ]  # fmt: skip
+        gf.Problem(
+            "not_a_choice",
+            "found 'nothing_like_it.ckpt', but there is no such file in models/checkpoints",
+            "4",
+            "CheckpointLoaderSimple",
+            "ckpt_name",
+            "models/checkpoints holds: graphflow-tiny, old/small.ckpt, small.safetensors",
+        )
+    ]
     assert any("did you mean 'old/small.ckpt'" in p.hint for p in near if p.hint)
 
 

@@ -1,4 +1,5 @@
-"""Lumina 2 against what ComfyUI 0.3.64 gave for a narrow made-up model in the real key layout (`tests/data/lumina2`)."""
+"""Lumina 2 against what ComfyUI 0.3.64 gave for a narrow made-up model in the real key layout
+(`tests/data/lumina2`)."""
 
 import hashlib
 import json
@@ -23,7 +24,8 @@ def apart(got, want):
 
 
 def drawn(name, shape, salt):
-    """A weight as the reference drew it: from its name, with damped branches, so that latents stay near unit variance."""
+    """A weight as the reference drew it: from its name, with damped branches, so that latents stay near unit
+    variance."""
     seed = int.from_bytes(hashlib.sha256((salt + name).encode()).digest()[:7], "big")
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     if len(shape) == 1:

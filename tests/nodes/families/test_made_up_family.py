@@ -1,4 +1,5 @@
-"""Adding a family touches one module and one line of the list: it is recognised, loaded, prompted, sampled and drawn."""
+"""Adding a family touches one module and one line of the list: it is recognised, loaded, prompted, sampled and
+drawn."""
 
 import pytest
 import torch
@@ -27,16 +28,28 @@ def models(tmp_path, monkeypatch):
 
 
 def workflow(**changes):
-    made = gf.Workflow.from_json({
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "odd.safetensors"}},
-        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "an apple"}},
-        "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "a pear!!"}},
-        "3": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0],
-              "latent_image": ["5", 0], "steps": 4, "cfg": 3.0, "scheduler": "simple"}},
-        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-        "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}},
-    })  # fmt: skip
+    made = gf.Workflow.from_json(
+        {
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "odd.safetensors"}},
+            "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "an apple"}},
+            "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "a pear!!"}},
+            "3": {
+                "class_type": "KSampler",
+                "inputs": {
+                    "model": ["4", 0],
+                    "positive": ["6", 0],
+                    "negative": ["7", 0],
+                    "latent_image": ["5", 0],
+                    "steps": 4,
+                    "cfg": 3.0,
+                    "scheduler": "simple",
+                },
+            },
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}},
+        }
+    )
     for where, value in changes.items():
         made = made.set(where.replace("__", "."), value)
     return made

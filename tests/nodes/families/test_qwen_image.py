@@ -1,4 +1,5 @@
-"""Qwen-Image and its kin: each file layout gives the network that it was made from, which is asked as diffusers asks it."""
+"""Qwen-Image and its kin: each file layout gives the network that it was made from, which is asked as diffusers asks
+it."""
 
 import pytest
 import torch
@@ -117,9 +118,12 @@ def test_equal_tensors_in_give_what_the_class_of_diffusers_gives(variant, refere
     if not references:
         own = t.denoiser()  # without reference images nothing is asked at time 0
     want = own(
-        hidden_states=torch.cat(tokens, 1), encoder_hidden_states=text[None], timestep=torch.tensor([0.7]),
-        img_shapes=[shapes], return_dict=False,
-    )[0][:, : tokens[0].shape[1]]  # fmt: skip
+        hidden_states=torch.cat(tokens, 1),
+        encoder_hidden_states=text[None],
+        timestep=torch.tensor([0.7]),
+        img_shapes=[shapes],
+        return_dict=False,
+    )[0][:, : tokens[0].shape[1]]
     assert torch.equal(asked(model, Entry(text=text, references=tuple(images)), x), unpacked(want, x))
 
 
@@ -127,9 +131,13 @@ def test_layers_are_frames_and_the_image_they_come_from_stands_before_them(tmp_p
     model, x, text = model_of("Layered", tmp_path, settings), noise(16, 4, 8, 8), noise(5, t.WIDTH, seed=2)
     image = noise(16, 1, 8, 8, seed=3)
     want = t.denoiser("Layered")(
-        hidden_states=torch.cat([packed(x), packed(in_model_unit(model, image))], 1), encoder_hidden_states=text[None],
-        timestep=torch.tensor([0.7]), img_shapes=[[(1, 4, 4)] * 5], additional_t_cond=torch.tensor([0]), return_dict=False,
-    )[0][:, :64]  # fmt: skip
+        hidden_states=torch.cat([packed(x), packed(in_model_unit(model, image))], 1),
+        encoder_hidden_states=text[None],
+        timestep=torch.tensor([0.7]),
+        img_shapes=[[(1, 4, 4)] * 5],
+        additional_t_cond=torch.tensor([0]),
+        return_dict=False,
+    )[0][:, :64]
     found = asked(model, Entry(text=text, references=(image,)), x)
     assert torch.equal(found, unpacked(want, x))
 
@@ -202,7 +210,8 @@ def clip(tmp_path_factory, settings):
 
 def test_the_prompt_is_one_turn_of_a_chat_and_brackets_are_text(clip, settings):
     before = [
-        151644, 8948, 198, 74785, 279, 2168, 553, 44193, 279, 1894, 11, 6083, 11, 1379, 11, 10434, 11, 12194, 11, 1467, 11,
+        151644, 8948, 198, 74785, 279, 2168, 553, 44193, 279, 1894, 11, 6083, 11, 1379, 11, 10434, 11, 12194, 11, 1467,
+        11,
         27979, 11871, 315, 279, 6171, 323, 4004, 25, 151645, 198, 151644, 872, 198,
     ]  # fmt: skip
     for prompt, words in {
@@ -239,8 +248,10 @@ def test_images_stand_in_a_text_as_in_the_class_of_transformers():
     sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     stated = {**t.TEXT, "text": {**t.TEXT["text"], **sizes, "rope_parameters": rope}}
-    named = {"text_config" if key == "text" else "vision_config" if key == "vision" else key: value
-             for key, value in stated.items()}  # fmt: skip
+    named = {
+        "text_config" if key == "text" else "vision_config" if key == "vision" else key: value
+        for key, value in stated.items()
+    }
     own = tiny.filled(Qwen2_5_VLModel(Qwen2_5_VLConfig(**named)), "qwen25vl")
     module = t.qwen25_vl_network.build(Config(stated))
     module.load_state_dict(own.state_dict(), assign=True)
@@ -250,9 +261,12 @@ def test_images_stand_in_a_text_as_in_the_class_of_transformers():
     ids = torch.tensor([[7, 151652, *[151655] * 6, 151653, 8, 151652, *[151655] * 8, 151653, 9]])
     with torch.no_grad():
         want = own(
-            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=torch.cat([patches for patches, _ in seen]),
-            image_grid_thw=torch.tensor([[1, *grid] for _, grid in seen]), mm_token_type_ids=(ids == 151655).int(),
-        ).last_hidden_state[0]  # fmt: skip
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=torch.cat([patches for patches, _ in seen]),
+            image_grid_thw=torch.tensor([[1, *grid] for _, grid in seen]),
+            mm_token_type_ids=(ids == 151655).int(),
+        ).last_hidden_state[0]
     torch.testing.assert_close(found, want)
 
 

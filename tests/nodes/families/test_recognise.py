@@ -38,13 +38,23 @@ def found_in(tiny, tmp_path, **more):
     [
         ({}, Epsilon(), ""),
         ({"v_pred": torch.zeros(0)}, V(), "v-prediction"),
-        ({"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, V(Discrete(zero_snr=True)), "v-prediction, zero terminal SNR"),
-        ({"edm_mean": torch.zeros(1, 4, 1, 1), "edm_std": torch.ones(1, 4, 1, 1)}, EDM(LogUniform(0.002, 80.0)),
-         "Playground 2.5"),
-        ({"edm_vpred.sigma_max": torch.tensor(100.0), "edm_vpred.sigma_min": torch.tensor(0.25)},
-         V(LogUniform(0.25, 100.0)), "CosXL"),
+        (
+            {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)},
+            V(Discrete(zero_snr=True)),
+            "v-prediction, zero terminal SNR",
+        ),
+        (
+            {"edm_mean": torch.zeros(1, 4, 1, 1), "edm_std": torch.ones(1, 4, 1, 1)},
+            EDM(LogUniform(0.002, 80.0)),
+            "Playground 2.5",
+        ),
+        (
+            {"edm_vpred.sigma_max": torch.tensor(100.0), "edm_vpred.sigma_min": torch.tensor(0.25)},
+            V(LogUniform(0.25, 100.0)),
+            "CosXL",
+        ),
     ],
-)  # fmt: skip
+)
 def test_sdxl_states_its_prediction_in_names_of_tensors(sdxl, tmp_path, more, prediction, variant):
     family, found = found_in(sdxl, tmp_path, **more)
     assert family.name == "sdxl" and family.prediction(found.config) == prediction and found.variant == variant
@@ -62,9 +72,14 @@ def test_playground_has_latents_of_a_unit_of_its_own(sdxl, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "channels", "variant"),
-    [("sd1", 9, "inpainting"), ("sd1", 8, "instruct-pix2pix"), ("sdxl", 9, "inpainting"), ("sdxl", 8, "instruct-pix2pix"),
-     ("sd2", 9, "inpainting")],
-)  # fmt: skip
+    [
+        ("sd1", 9, "inpainting"),
+        ("sd1", 8, "instruct-pix2pix"),
+        ("sdxl", 9, "inpainting"),
+        ("sdxl", 8, "instruct-pix2pix"),
+        ("sd2", 9, "inpainting"),
+    ],
+)
 def test_models_that_see_an_image_are_told_apart_by_their_channels(tmp_path, name, channels, variant):
     family, found = found_in(t.tiny(name, channels=channels), tmp_path)
     assert (family.name, found.variant, found.config.denoiser.in_channels) == (name, variant, channels)
@@ -96,8 +111,13 @@ def test_a_denoiser_alone_is_recognised_under_any_prefix(tmp_path, name, prefix)
 @pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl", "sdxl_refiner"])
 def test_a_diffusers_folder_is_of_the_family_of_its_parts(tmp_path, name):
     tiny = t.tiny(name)
-    folders = {"denoiser": "unet", "vae": "vae", "text.l": "text_encoder", "text.h": "text_encoder",
-               "text.g": "text_encoder_2"}  # fmt: skip
+    folders = {
+        "denoiser": "unet",
+        "vae": "vae",
+        "text.l": "text_encoder",
+        "text.h": "text_encoder",
+        "text.g": "text_encoder_2",
+    }
     for part, module in tiny.modules.items():
         module.save_pretrained(tmp_path / "m" / folders[part])
     (tmp_path / "m" / "model_index.json").write_text("{}")

@@ -1,5 +1,5 @@
-"""The made-up Stable Diffusion 1.5 of benchmarks/parity, the parts of it that take seconds: the text encoder and the VAE in
-their true size against what ComfyUI gave for them. `python -m benchmarks.parity` compares the whole."""
+"""The made-up Stable Diffusion 1.5 of benchmarks/parity, the parts of it that take seconds: the text encoder and the
+VAE in their true size against what ComfyUI gave for them. `python -m benchmarks.parity` compares the whole."""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
-"""Stable Diffusion 3 and 3.5 from every layout of their files, asked as diffusers asks them; their three text encoders."""
+"""Stable Diffusion 3 and 3.5 from every layout of their files, asked as diffusers asks them; their three text
+encoders."""
 
 import pytest
 import torch
@@ -55,9 +56,11 @@ def by_diffusers(module, x, sigma=0.6):
     asked = entry()
     with torch.no_grad():
         return module(
-            hidden_states=x[None], encoder_hidden_states=asked.text[None], pooled_projections=asked.pooled[None],
+            hidden_states=x[None],
+            encoder_hidden_states=asked.text[None],
+            pooled_projections=asked.pooled[None],
             timestep=torch.tensor([sigma * 1000]),
-        ).sample[0]  # fmt: skip
+        ).sample[0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

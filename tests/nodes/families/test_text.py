@@ -85,8 +85,9 @@ def test_a_prompt_has_the_tokens_and_weights_of_the_reference(case):
         lambda text: tokenizer(cleaned(text), add_special_tokens=False).input_ids if text.strip() else [],
         lambda name: (["vector"] * (3 if "three" in name else 1), ""),
     )
-    assert [[49406, *chunk.places, 49407] for chunk in chunks] == [ids[: len(c.places) + 2] for ids, c in
-                                                                   zip(case["chunks"], chunks, strict=True)]  # fmt: skip
+    assert [[49406, *chunk.places, 49407] for chunk in chunks] == [
+        ids[: len(c.places) + 2] for ids, c in zip(case["chunks"], chunks, strict=True)
+    ]
     for chunk, weights in zip(chunks, case["weights"], strict=True):
         assert list(chunk.weights) == pytest.approx(weights[1 : len(chunk.weights) + 1])
 
@@ -104,8 +105,11 @@ def test_a_segment_of_fewer_than_8_tokens_is_not_cut_by_the_end_of_a_chunk():
 
 def test_names_of_embeddings_begin_a_word():
     assert embedding_names("embedding:a, (a embedding:b:1.2) xembedding:c\nembedding:d.pt embedding: e") == [
-        "a,", "b", "d.pt", "e"
-    ]  # fmt: skip
+        "a,",
+        "b",
+        "d.pt",
+        "e",
+    ]
 
 
 def test_a_prompt_is_one_chunk_of_77_tokens(clip):
@@ -153,10 +157,12 @@ def test_brackets_without_end_are_refused_and_not_a_crash():
 
 
 def nodes_with(text):
-    return gf.Workflow.from_json({
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": text}},
-    })  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": text}},
+        }
+    )
 
 
 def test_half_of_a_character_is_refused():

@@ -1,4 +1,5 @@
-"""Small models of every family in the key layout of real files, with random weights, and the modules they are made of."""
+"""Small models of every family in the key layout of real files, with random weights, and the modules they are made
+of."""
 
 import zlib
 from dataclasses import dataclass
@@ -13,26 +14,36 @@ from safetensors.torch import save_file
 UNETS = {
     "sd1": {"block_out_channels": [32, 64, 64, 64], "attention_head_dim": 8, "cross_attention_dim": 64},
     "sd2": {
-        "block_out_channels": [64, 64, 64, 64], "attention_head_dim": [1, 1, 1, 1], "cross_attention_dim": 64,
+        "block_out_channels": [64, 64, 64, 64],
+        "attention_head_dim": [1, 1, 1, 1],
+        "cross_attention_dim": 64,
         "use_linear_projection": True,
     },
     "sdxl": {
-        "block_out_channels": [32, 64, 64], "attention_head_dim": [1, 1, 1], "cross_attention_dim": 128,
-        "use_linear_projection": True, "transformer_layers_per_block": [1, 2, 3],
+        "block_out_channels": [32, 64, 64],
+        "attention_head_dim": [1, 1, 1],
+        "cross_attention_dim": 128,
+        "use_linear_projection": True,
+        "transformer_layers_per_block": [1, 2, 3],
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 64 + 6 * 256,
     },
     "sdxl_refiner": {
-        "block_out_channels": [32, 64, 64, 64], "attention_head_dim": [1, 1, 1, 1], "cross_attention_dim": 64,
-        "use_linear_projection": True, "transformer_layers_per_block": [1, 2, 2, 2],
+        "block_out_channels": [32, 64, 64, 64],
+        "attention_head_dim": [1, 1, 1, 1],
+        "cross_attention_dim": 64,
+        "use_linear_projection": True,
+        "transformer_layers_per_block": [1, 2, 2, 2],
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 64 + 5 * 256,
     },
-}  # fmt: skip
+}
 TEXTS = {
     "sd1": {"l": ("cond_stage_model.transformer.", "transformers")},
     "sd2": {"h": ("cond_stage_model.model.", "openclip")},
@@ -45,9 +56,13 @@ TEXTS = {
 LAYERS = {"l": 12, "h": 24, "g": 32}
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 VAE_CONFIG = Config(
-    block_out_channels=[32] * 4, layers_per_block=1, latent_channels=4, norm_num_groups=32,
-    down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
-)  # fmt: skip
+    block_out_channels=[32] * 4,
+    layers_per_block=1,
+    latent_channels=4,
+    norm_num_groups=32,
+    down_block_types=["DownEncoderBlock2D"] * 4,
+    up_block_types=["UpDecoderBlock2D"] * 4,
+)
 
 
 @dataclass
@@ -66,11 +81,19 @@ class Tiny:
 
 def text_config(letter):
     return Config(
-        vocab_size=49408, hidden_size=64, intermediate_size=128, num_hidden_layers=LAYERS[letter],
-        num_attention_heads=1, max_position_embeddings=77, hidden_act="quick_gelu" if letter == "l" else "gelu",
-        projection_dim=64, projection=letter != "l", pad=None if letter == "l" else 0, bos_token_id=49406,
+        vocab_size=49408,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=LAYERS[letter],
+        num_attention_heads=1,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu" if letter == "l" else "gelu",
+        projection_dim=64,
+        projection=letter != "l",
+        pad=None if letter == "l" else 0,
+        bos_token_id=49406,
         eos_token_id=49407,
-    )  # fmt: skip
+    )
 
 
 def tiny(name, channels=4, **changes):

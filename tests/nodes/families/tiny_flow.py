@@ -1,7 +1,7 @@
 """Small flow transformers, language models and a 16-channel VAE, written in the key layouts of real files.
 
-The names of the original layouts are made here by replacing words, apart from the tables that read them. Widths are multiples
-of 32, as in real models: a vector that a CPU does not fill is computed with other bits.
+The names of the original layouts are made here by replacing words, apart from the tables that read them. Widths are
+multiples of 32, as in real models: a vector that a CPU does not fill is computed with other bits.
 """
 
 import json
@@ -25,34 +25,60 @@ VAE_CONFIG = tiny.VAE_CONFIG | {"latent_channels": 16, "use_quant_conv": False, 
 
 def z_image():
     module = ZImageTransformer2DModel(
-        dim=96, n_layers=2, n_refiner_layers=1, n_heads=3, n_kv_heads=3, cap_feat_dim=WIDTH["z_image"],
-        axes_dims=[8, 12, 12], axes_lens=[512, 64, 64],
-    )  # fmt: skip
+        dim=96,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=3,
+        n_kv_heads=3,
+        cap_feat_dim=WIDTH["z_image"],
+        axes_dims=[8, 12, 12],
+        axes_lens=[512, 64, 64],
+    )
     return tiny.filled(module, "z_image")
 
 
 def lumina2():
     module = Lumina2Transformer2DModel(
-        sample_size=16, hidden_size=96, num_layers=2, num_refiner_layers=1, num_attention_heads=4, num_kv_heads=2,
-        multiple_of=8, cap_feat_dim=WIDTH["lumina2"], axes_dim_rope=(8, 8, 8),
-    )  # fmt: skip
+        sample_size=16,
+        hidden_size=96,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=4,
+        num_kv_heads=2,
+        multiple_of=8,
+        cap_feat_dim=WIDTH["lumina2"],
+        axes_dim_rope=(8, 8, 8),
+    )
     return tiny.filled(module, "lumina2")
 
 
 def qwen3():
     config = Qwen3Config(
-        vocab_size=151936, hidden_size=WIDTH["z_image"], intermediate_size=48, num_hidden_layers=3,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_theta=1e6, attn_implementation="sdpa",
-    )  # fmt: skip
+        vocab_size=151936,
+        hidden_size=WIDTH["z_image"],
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        rope_theta=1e6,
+        attn_implementation="sdpa",
+    )
     return tiny.filled(Qwen3Model(config), "qwen3")
 
 
 def gemma2():
     config = Gemma2Config(
-        vocab_size=1000, hidden_size=WIDTH["lumina2"], intermediate_size=96, num_hidden_layers=3,
-        num_attention_heads=1, num_key_value_heads=1, head_dim=256, attn_implementation="eager",
+        vocab_size=1000,
+        hidden_size=WIDTH["lumina2"],
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=256,
+        attn_implementation="eager",
         attn_logit_softcapping=None,
-    )  # fmt: skip
+    )
     return tiny.filled(Gemma2Model(config), "gemma2")
 
 
@@ -167,8 +193,11 @@ def save_folder(place, family):
         qwen_tokenizer().save(str(place / "tokenizer" / "tokenizer.json"))
     named = {"z_image": ("ZImage", "Qwen3Model"), "lumina2": ("Lumina2", "Gemma2Model")}[family]
     index = {
-        "_class_name": f"{named[0]}Pipeline", "text_encoder": ["transformers", named[1]], "vae": ["diffusers", "AutoencoderKL"],
-        "tokenizer": ["transformers", "AutoTokenizer"], "transformer": ["diffusers", f"{named[0]}Transformer2DModel"],
-    }  # fmt: skip
+        "_class_name": f"{named[0]}Pipeline",
+        "text_encoder": ["transformers", named[1]],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "tokenizer": ["transformers", "AutoTokenizer"],
+        "transformer": ["diffusers", f"{named[0]}Transformer2DModel"],
+    }
     (place / "model_index.json").write_text(json.dumps(index))
     return place

@@ -24,32 +24,55 @@ VARIANTS = {
 }
 TEXT = {
     "text": {
-        "vocab_size": 151936, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 128, "rms_norm_eps": 1e-6,
+        "vocab_size": 151936,
+        "hidden_size": WIDTH,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 128,
+        "rms_norm_eps": 1e-6,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
     },
     "vision": {
-        "depth": 8, "hidden_size": 160, "intermediate_size": 64, "out_hidden_size": WIDTH, "num_heads": 2,
-        "in_channels": 3, "temporal_patch_size": 2, "patch_size": 14, "spatial_merge_size": 2, "window_size": 112,
+        "depth": 8,
+        "hidden_size": 160,
+        "intermediate_size": 64,
+        "out_hidden_size": WIDTH,
+        "num_heads": 2,
+        "in_channels": 3,
+        "temporal_patch_size": 2,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "window_size": 112,
         "fullatt_block_indexes": [7, 15, 23, 31],
     },
-    "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652,
-}  # fmt: skip
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "vision_start_token_id": 151652,
+}
 
 
 def denoiser(variant=""):
     module = QwenImageTransformer2DModel(
-        num_layers=2, attention_head_dim=32, num_attention_heads=2, joint_attention_dim=WIDTH,
-        axes_dims_rope=(4, 14, 14), **VARIANTS[variant],
-    )  # fmt: skip
+        num_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 14, 14),
+        **VARIANTS[variant],
+    )
     return tiny.filled(module, "qwen_image")
 
 
 def vae(channels=3):
     module = AutoencoderKLQwenImage(
-        base_dim=8, dim_mult=[1, 2, 2, 4], num_res_blocks=1, temperal_downsample=[False, True, True],
+        base_dim=8,
+        dim_mult=[1, 2, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
         input_channels=channels,
-    )  # fmt: skip
+    )
     return tiny.filled(module, "wan_vae")
 
 
@@ -73,9 +96,11 @@ def text_file(prefix=""):
 
 WAN_WORDS = (
     (".norm1.", ".residual.0."), (".conv1.", ".residual.2."), (".norm2.", ".residual.3."), (".conv2.", ".residual.6."),
-    (".conv_shortcut.", ".shortcut."), (".conv_in.", ".conv_first."), (".norm_out.", ".head.0."), (".conv_out.", ".head.2."),
+    (".conv_shortcut.", ".shortcut."), (".conv_in.", ".conv_first."), (".norm_out.", ".head.0."), (".conv_out.",
+     ".head.2."),
     (".mid_block.resnets.0.", ".middle.0."), (".mid_block.attentions.0.", ".middle.1."),
-    (".mid_block.resnets.1.", ".middle.2."), (".conv_first.", ".conv1."), ("encoder.down_blocks.", "encoder.downsamples."),
+    (".mid_block.resnets.1.", ".middle.2."), (".conv_first.", ".conv1."), ("encoder.down_blocks.",
+     "encoder.downsamples."),
 )  # fmt: skip
 
 
@@ -130,18 +155,21 @@ def save_folder(place):
     weights = {f"model.{name}": weight for name, weight in half(text()).items()}
     save_file(weights, place / "text_encoder" / "model.safetensors")
     stated = {
-        "model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
         "text_config": {"rope_parameters": TEXT["text"]["rope_parameters"]},
         "vision_config": {"num_heads": 2, "fullatt_block_indexes": [7, 15, 23, 31], "window_size": 112},
         "image_token_id": 151655,
-    }  # fmt: skip
+    }
     (place / "text_encoder" / "config.json").write_text(json.dumps(stated))
     (place / "tokenizer").mkdir()
     qwen_tokenizer().save(str(place / "tokenizer" / "tokenizer.json"))
     index = {
-        "_class_name": "QwenImagePipeline", "transformer": ["diffusers", "QwenImageTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderKLQwenImage"], "tokenizer": ["transformers", "Qwen2Tokenizer"],
+        "_class_name": "QwenImagePipeline",
+        "transformer": ["diffusers", "QwenImageTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKLQwenImage"],
+        "tokenizer": ["transformers", "Qwen2Tokenizer"],
         "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
-    }  # fmt: skip
+    }
     (place / "model_index.json").write_text(json.dumps(index))
     return place

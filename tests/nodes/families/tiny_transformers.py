@@ -1,4 +1,5 @@
-"""Small FLUX.1, Stable Diffusion 3 and T5 in the key layout of real files, with random weights, and a vocabulary for T5."""
+"""Small FLUX.1, Stable Diffusion 3 and T5 in the key layout of real files, with random weights, and a vocabulary for
+T5."""
 
 from graphflow_nodes.families import flux, sd3
 from graphflow_nodes.families.flux import network as flux_network
@@ -12,21 +13,42 @@ from . import tiny as t
 T5_WIDTH, CLIP_WIDTH = 32, 64
 VOCABULARY = ["<pad>", "</s>", "<unk>", *"▁abcdefghijklmnopqrstuvwxyz,.!'0123456789-:"]
 FLUX = {
-    "in_channels": 64, "out_channels": 64, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 32,
-    "num_attention_heads": 2, "joint_attention_dim": T5_WIDTH, "pooled_projection_dim": CLIP_WIDTH,
-    "guidance_embeds": True, "axes_dims_rope": (4, 14, 14),
-}  # fmt: skip
+    "in_channels": 64,
+    "out_channels": 64,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "joint_attention_dim": T5_WIDTH,
+    "pooled_projection_dim": CLIP_WIDTH,
+    "guidance_embeds": True,
+    "axes_dims_rope": (4, 14, 14),
+}
 SD3 = {
-    "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 3, "attention_head_dim": 32,
-    "num_attention_heads": 2, "joint_attention_dim": 4096, "caption_projection_dim": 64,
-    "pooled_projection_dim": 2 * CLIP_WIDTH, "pos_embed_max_size": 16, "dual_attention_layers": (0, 1),
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 3,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 64,
+    "pooled_projection_dim": 2 * CLIP_WIDTH,
+    "pos_embed_max_size": 16,
+    "dual_attention_layers": (0, 1),
     "qk_norm": "rms_norm",
-}  # fmt: skip
+}
 VAE = t.VAE_CONFIG | {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
 T5 = Config(
-    vocab_size=len(VOCABULARY), d_model=T5_WIDTH, d_kv=16, d_ff=64, num_layers=24, num_heads=2,
-    relative_attention_num_buckets=32, feed_forward_proj="gated-gelu",
-)  # fmt: skip
+    vocab_size=len(VOCABULARY),
+    d_model=T5_WIDTH,
+    d_kv=16,
+    d_ff=64,
+    num_layers=24,
+    num_heads=2,
+    relative_attention_num_buckets=32,
+    feed_forward_proj="gated-gelu",
+)
 PREFIX = "model.diffusion_model."
 
 

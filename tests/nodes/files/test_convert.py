@@ -93,11 +93,15 @@ def test_one_tensor_serves_two_parameters_only_where_the_table_ties_them():
 @pytest.mark.parametrize(
     ("form", "shape", "found", "fits"),
     [
-        ("transposed", (2, 3), (3, 2), True), ("transposed", (2, 3), (2, 3), False),
-        ("flat", (2, 3), (2, 3, 1, 1), True), ("flat", (2, 3, 1, 1), (2, 3), True), ("flat", (2, 3), (2, 3, 1, 2), False),
-        ("flat", (2, 3), (3, 2), False), ("same", (2, 3), (2, 3, 1, 1), False),
+        ("transposed", (2, 3), (3, 2), True),
+        ("transposed", (2, 3), (2, 3), False),
+        ("flat", (2, 3), (2, 3, 1, 1), True),
+        ("flat", (2, 3, 1, 1), (2, 3), True),
+        ("flat", (2, 3), (2, 3, 1, 2), False),
+        ("flat", (2, 3), (3, 2), False),
+        ("same", (2, 3), (2, 3, 1, 1), False),
     ],
-)  # fmt: skip
+)
 def test_a_form_says_how_a_tensor_lies_in_the_file(form, shape, found, fits):
     arguments = {"x": found}, {"a": Place("x", form=form)}, {"a": shape}
     if fits:

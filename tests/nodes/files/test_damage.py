@@ -108,12 +108,18 @@ def test_parts_that_were_cut_out_or_doubled(tmp_path, kind, data):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
     | st.sampled_from(["F32", "F16", "dtype", "shape", "data_offsets"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "x"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "x"]), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @relaxed
@@ -138,8 +144,15 @@ HOSTILE = {
     "GGUF with many pairs": b"GGUF" + struct.pack("<IQQ", 3, 0, HUGE) + bytes(200),
     "GGUF with many tensors": b"GGUF" + struct.pack("<IQQ", 3, HUGE, 0) + bytes(200),
     "GGUF with a long text": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, HUGE) + bytes(200),
-    "GGUF with a long array": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, HUGE) + bytes(200),
-    "GGUF with arrays in arrays": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 9, HUGE) * 9,
+    "GGUF with a long array": b"GGUF"
+    + struct.pack("<IQQQ", 3, 0, 1, 1)
+    + b"k"
+    + struct.pack("<IIQ", 9, 8, HUGE)
+    + bytes(200),
+    "GGUF with arrays in arrays": b"GGUF"
+    + struct.pack("<IQQQ", 3, 0, 1, 1)
+    + b"k"
+    + struct.pack("<IIQ", 9, 9, HUGE) * 9,
     "a pickle with a long text": zipped(b"\x80\x04\x8d" + struct.pack("<Q", HUGE) + b"x."),
     "a pickle with long bytes": zipped(b"\x80\x04\x8e" + struct.pack("<Q", HUGE) + b"x."),
     "a pickle with a far memo": zipped(b"\x80\x02Nr\xff\xff\xff\x7f."),
@@ -151,7 +164,7 @@ HOSTILE = {
     "a pickle that asks a tensor for code": zipped(b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n."),
     "a pickle with an extension": zipped(b"\x80\x02\x82\x01."),
     "a pickle that sets attributes": zipped(b"ccollections\nOrderedDict\n)R}S'__class__'\nctorch\nSize\nsb."),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", HOSTILE)

@@ -21,9 +21,12 @@ def put(root, *names):
 
 @pytest.mark.parametrize(
     ("kind", "first", "second"),
-    [("diffusion_models", "diffusion_models", "unet"), ("text_encoders", "text_encoders", "clip"),
-     ("controlnet", "controlnet", "t2i_adapter")],
-)  # fmt: skip
+    [
+        ("diffusion_models", "diffusion_models", "unet"),
+        ("text_encoders", "text_encoders", "clip"),
+        ("controlnet", "controlnet", "t2i_adapter"),
+    ],
+)
 def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
     put(tmp_path, f"{first}/a.safetensors", f"{second}/b.safetensors", f"{second}/a.safetensors")
     folders = ModelFolders([tmp_path])
@@ -75,8 +78,14 @@ def test_folders_elsewhere_are_found_as_comfyui_users_state_them(tmp_path, place
         "other:\n"
         "    vae: $ELSEWHERE/vae\n"
     )
-    put(tmp_path, "stable/models/checkpoints/a.safetensors", "stable/models/clip/b.safetensors",
-        "stable/models/text_encoders/c.safetensors", "stable/models/Lora/d.safetensors", "big/vae/e.safetensors")  # fmt: skip
+    put(
+        tmp_path,
+        "stable/models/checkpoints/a.safetensors",
+        "stable/models/clip/b.safetensors",
+        "stable/models/text_encoders/c.safetensors",
+        "stable/models/Lora/d.safetensors",
+        "big/vae/e.safetensors",
+    )
     folders = ModelFolders([tmp_path / "models"])
     assert folders.list("checkpoints") == ["a.safetensors", "graphflow-tiny"]
     assert folders.list("text_encoders") == ["b.safetensors", "c.safetensors"]

@@ -30,9 +30,17 @@ def weights():
     generator = torch.Generator().manual_seed(0)
     made = {
         f"a.{str(dtype)[6:]}": torch.randn(3, 5, generator=generator).mul(9).to(dtype)
-        for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8,
-                      torch.float8_e4m3fn, torch.float8_e5m2)
-    }  # fmt: skip
+        for dtype in (
+            torch.float32,
+            torch.float16,
+            torch.bfloat16,
+            torch.float64,
+            torch.int64,
+            torch.int8,
+            torch.float8_e4m3fn,
+            torch.float8_e5m2,
+        )
+    }
     base = torch.randn(8, 6, generator=generator)
     return {
         **made,
@@ -49,8 +57,10 @@ def same(header, weights):
         for name, tensor in weights.items():
             found = reader.get(name)
             assert found.dtype == tensor.dtype and found.shape == tensor.shape == header.tensors[name].shape
-            assert torch.equal(found.contiguous().view(torch.uint8) if found.dim() else found,
-                               tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor)  # fmt: skip
+            assert torch.equal(
+                found.contiguous().view(torch.uint8) if found.dim() else found,
+                tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor,
+            )
 
 
 def test_a_safetensors_file_has_its_tensors_and_notes(tmp_path, weights):

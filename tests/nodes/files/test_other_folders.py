@@ -26,10 +26,12 @@ def engine(tmp_path):
 
 def loading(image, kind="LoadImage", **more):
     to = "PreviewImage" if kind == "LoadImage" else "MaskPreview"
-    return gf.Workflow.from_json({
-        "1": {"class_type": kind, "inputs": {"image": image, **more}},
-        "2": {"class_type": to, "inputs": {"images" if kind == "LoadImage" else "mask": ["1", 0]}},
-    })  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            "1": {"class_type": kind, "inputs": {"image": image, **more}},
+            "2": {"class_type": to, "inputs": {"images" if kind == "LoadImage" else "mask": ["1", 0]}},
+        }
+    )
 
 
 def loaded(engine, image):
@@ -37,10 +39,19 @@ def loaded(engine, image):
     return tuple(round(255 * value) for value in found[0, 0, 0].tolist())
 
 
-@pytest.mark.parametrize(("name", "colour"), [
-    ("x.png", RED), ("x.png [input]", RED), ("x.png[input]", RED), ("sub/y.png [input]", RED),
-    ("x.png [output]", GREEN), ("sub/y.png [output]", GREEN), ("x.png [temp]", BLUE), ("sub/y.png  [temp]", BLUE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "colour"),
+    [
+        ("x.png", RED),
+        ("x.png [input]", RED),
+        ("x.png[input]", RED),
+        ("sub/y.png [input]", RED),
+        ("x.png [output]", GREEN),
+        ("sub/y.png [output]", GREEN),
+        ("x.png [temp]", BLUE),
+        ("sub/y.png  [temp]", BLUE),
+    ],
+)
 def test_a_picture_is_read_from_the_folder_that_its_name_says(engine, name, colour):
     assert loaded(engine, name) == colour
 
@@ -63,11 +74,25 @@ def test_a_latent_that_was_saved_is_loaded_from_the_output_folder(engine):
     assert engine.run(workflow, targets=["1"])["1"].outputs["LATENT"]["samples"].shape == (1, 4, 2, 2)
 
 
-@pytest.mark.parametrize("name", [
-    "../input/x.png [output]", "/etc/passwd [output]", "..\\input\\x.png [output]", "sub/../../input/x.png [temp]", " [output]",
-    "[output]", "sub [output]", "nope.png [output]", ".graphflow/x.png [output]", "notes.txt [output]", "link.png [output]",
-    "x.png [models]", "x.png [output] [temp]", "away/secret.png [output]",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../input/x.png [output]",
+        "/etc/passwd [output]",
+        "..\\input\\x.png [output]",
+        "sub/../../input/x.png [temp]",
+        " [output]",
+        "[output]",
+        "sub [output]",
+        "nope.png [output]",
+        ".graphflow/x.png [output]",
+        "notes.txt [output]",
+        "link.png [output]",
+        "x.png [models]",
+        "x.png [output] [temp]",
+        "away/secret.png [output]",
+    ],
+)
 def test_no_name_leads_out_of_its_folder_or_to_what_is_no_picture_of_it(engine, tmp_path, name):
     output = engine.settings.output_dir
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")

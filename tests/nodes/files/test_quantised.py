@@ -91,10 +91,15 @@ def note(text):
         ({"x.comfy_quant": note('{"format": "svdquant_int4"}')}, "stored as svdquant_int4, which is not read yet"),
         ({"x.weight_scale_2": torch.tensor(1.0)}, "stored as nvfp4 without a note"),
         ({"x.comfy_quant": note('{"format": "nvfp4"}')}, "stored as nvfp4, but its scales do not fit its numbers"),
-        ({"x.comfy_quant": note('{"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 24}'),
-          "x.weight_scale": torch.tensor(1.0)}, "rotated in groups of 24"),
+        (
+            {
+                "x.comfy_quant": note('{"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 24}'),
+                "x.weight_scale": torch.tensor(1.0),
+            },
+            "rotated in groups of 24",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_format_that_is_not_known_is_refused_by_its_name(file, more, what):
     header = file(**{"x.weight": torch.zeros(4, 48, dtype=torch.int8)}, **more)
     with TensorReader(header) as reader, pytest.raises(gf.GraphFlowError, match=what):

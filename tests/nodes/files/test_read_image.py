@@ -43,12 +43,17 @@ def tiff(pixels, bits, sample_format, order="<"):
 
     inline = channels <= 2
     entries = [
-        entry(256, 3, 1, width), entry(257, 3, 1, height),
+        entry(256, 3, 1, width),
+        entry(257, 3, 1, height),
         entry(258, 3, channels, small if inline else struct.pack(order + "I", at)),
-        entry(259, 3, 1, 1), entry(262, 3, 1, 2 if channels == 3 else 1), entry(273, 4, 1, 8), entry(277, 3, 1, channels),
-        entry(278, 4, 1, height), entry(279, 4, 1, len(data)),
+        entry(259, 3, 1, 1),
+        entry(262, 3, 1, 2 if channels == 3 else 1),
+        entry(273, 4, 1, 8),
+        entry(277, 3, 1, channels),
+        entry(278, 4, 1, height),
+        entry(279, 4, 1, len(data)),
         entry(339, 3, channels, formats if inline else struct.pack(order + "I", at + 6)),
-    ]  # fmt: skip
+    ]
     extra = b"" if inline else small + formats
     ifd = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + struct.pack(f"{order}I", 0)
     mark = b"II*\0" if order == "<" else b"MM\0*"
@@ -89,20 +94,36 @@ def test_sixteen_bits_of_colour_in_a_tiff(tmp_path, order):
 
 @pytest.mark.parametrize(
     ("bits", "sample_format", "white", "order"),
-    [(16, 1, 65535, "<"), (16, 1, 65535, ">"), (32, 1, 2**32 - 1, "<"), (32, 2, 2**31 - 1, "<"), (32, 2, 2**31 - 1, ">"),
-     (32, 3, 1.0, "<"), (32, 3, 1.0, ">"), (16, 2, 32767, "<")],
-)  # fmt: skip
+    [
+        (16, 1, 65535, "<"),
+        (16, 1, 65535, ">"),
+        (32, 1, 2**32 - 1, "<"),
+        (32, 2, 2**31 - 1, "<"),
+        (32, 2, 2**31 - 1, ">"),
+        (32, 3, 1.0, "<"),
+        (32, 3, 1.0, ">"),
+        (16, 2, 32767, "<"),
+    ],
+)
 def test_grey_of_every_depth_is_scaled_to_its_own_white(tmp_path, bits, sample_format, white, order):
     pixels = np.array([0, 0.25, 0.5, 1.0]).reshape(1, 4, 1) * white
     (frame,) = read(tmp_path, tiff(pixels, bits, sample_format, order), "a.tif")
     assert frame.colours[0, :, 0].tolist() == pytest.approx([0, 0.25, 0.5, 1.0], abs=1e-4)
 
 
-@pytest.mark.parametrize("content", [
-    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", b"\x89HDF\r\n\x1a\n" + bytes(64),
-    b"SIMPLE  =                    T" + bytes(2880), b"GRIB" + bytes(64), b"%PDF-1.4\n", b"<svg></svg>",
-    b"\xd7\xcd\xc6\x9a" + bytes(64), b"8BPS\0\1" + bytes(64),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+        b"\x89HDF\r\n\x1a\n" + bytes(64),
+        b"SIMPLE  =                    T" + bytes(2880),
+        b"GRIB" + bytes(64),
+        b"%PDF-1.4\n",
+        b"<svg></svg>",
+        b"\xd7\xcd\xc6\x9a" + bytes(64),
+        b"8BPS\0\1" + bytes(64),
+    ],
+)
 def test_what_is_not_an_image_is_not_opened_whatever_its_name(tmp_path, content):
     with pytest.raises(gf.GraphFlowError) as error:
         read(tmp_path, content)
@@ -116,12 +137,15 @@ def test_an_image_is_read_by_its_content_not_by_its_name(tmp_path):
     assert read(tmp_path, file.getvalue(), "a.png")[0].colours[0, 0].tolist() == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("texts", [
-    [chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * (3 << 20)))],
-    [chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(b"a" * (3 << 20)))],
-    [chunk(b"tEXt", b"parameters\0" + b"a" * (3 << 20))] * 25,
-    [chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"a" * (3 << 20)))],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * (3 << 20)))],
+        [chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(b"a" * (3 << 20)))],
+        [chunk(b"tEXt", b"parameters\0" + b"a" * (3 << 20))] * 25,
+        [chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"a" * (3 << 20)))],
+    ],
+)
 def test_large_texts_are_passed_over(tmp_path, texts):
     (frame,) = read(tmp_path, png(np.full((2, 2, 3), 255), 2, *texts, bits=8))
     assert (frame.colours == 1.0).all()

@@ -95,11 +95,13 @@ def test_parts_of_their_own_give_what_the_checkpoint_gives(models):
 
     whole = image(["4", 0], ["4", 1], ["4", 2], **{"4": node("CheckpointLoaderSimple", ckpt_name="sdxl_4.safetensors")})
     parts = image(
-        ["a", 0], ["b", 0], ["c", 0],
+        ["a", 0],
+        ["b", 0],
+        ["c", 0],
         a=node("UNETLoader", unet_name="unet.safetensors"),
         b=node("DualCLIPLoader", clip_name1="g.safetensors", clip_name2="l.safetensors", type="sdxl"),
         c=node("VAELoader", vae_name="vae.safetensors"),
-    )  # fmt: skip
+    )
     assert torch.equal(whole, parts)
 
 

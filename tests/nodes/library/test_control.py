@@ -34,8 +34,16 @@ def node(kind, /, **inputs):
 
 def workflow(positive="6", negative="7", **more):
     return {
-        "3": node("KSampler", model=["4", 0], positive=[positive, 0], negative=[negative, 0], latent_image=["5", 0],
-                  steps=2, cfg=5.0, seed=1),
+        "3": node(
+            "KSampler",
+            model=["4", 0],
+            positive=[positive, 0],
+            negative=[negative, 0],
+            latent_image=["5", 0],
+            steps=2,
+            cfg=5.0,
+            seed=1,
+        ),
         "4": node("CheckpointLoaderSimple", ckpt_name="sd1.safetensors"),
         "5": node("EmptyLatentImage", width=128, height=64),
         "6": node("CLIPTextEncode", clip=["4", 1], text="a fox"),
@@ -43,7 +51,7 @@ def workflow(positive="6", negative="7", **more):
         "8": node("EmptyImage", width=100, height=80, color=0x40A0FF),
         "9": node("ControlNetLoader", control_net_name="edges.safetensors"),
         **more,
-    }  # fmt: skip
+    }
 
 
 def run(models, nodes, target="3"):

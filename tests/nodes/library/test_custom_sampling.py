@@ -78,10 +78,13 @@ def test_a_sampler_of_a_node_with_its_defaults_is_the_named_one(engine):
 def test_cfg_pp_asks_the_negative_even_at_a_weight_of_1(engine):
     plain = {"model": ["4", 0], "positive": ["6", 0], "cfg": 1.0}
     one, other = (
-        sampled(engine, guider=("CFGGuider", {**plain, "negative": negative}),
-                sampler=("KSamplerSelect", {"sampler_name": "euler_cfg_pp"}))
+        sampled(
+            engine,
+            guider=("CFGGuider", {**plain, "negative": negative}),
+            sampler=("KSamplerSelect", {"sampler_name": "euler_cfg_pp"}),
+        )
         for negative in (["7", 0], ["6", 0])
-    )  # fmt: skip
+    )
     assert not torch.allclose(one, other, atol=1e-3)
 
 
@@ -132,8 +135,9 @@ def refusal(engine, changes=None, **nodes):
     ],
 )
 def test_levels_that_a_sampler_cannot_walk_are_refused_at_their_input(engine, levels, sampler, found):
-    problem = refusal(engine, levels=("ManualSigmas", {"sigmas": levels}),
-                      sampler=("KSamplerSelect", {"sampler_name": sampler}))  # fmt: skip
+    problem = refusal(
+        engine, levels=("ManualSigmas", {"sigmas": levels}), sampler=("KSamplerSelect", {"sampler_name": sampler})
+    )
     assert (problem.node, problem.input) == ("run", "sigmas") and found in problem.message and problem.hint
 
 
@@ -166,8 +170,12 @@ def test_two_runs_with_equal_parts_are_computed_once():
 
 def step(cfg=1.0, **x0):
     x = torch.zeros(2, 4, 2, 2)
-    return Step(x, torch.tensor(1.0), cfg, {name: value if isinstance(value, torch.Tensor) else x + value
-                                            for name, value in x0.items()})  # fmt: skip
+    return Step(
+        x,
+        torch.tensor(1.0),
+        cfg,
+        {name: value if isinstance(value, torch.Tensor) else x + value for name, value in x0.items()},
+    )
 
 
 def test_dual_guidance_leaves_out_the_sides_whose_weight_is_1():

@@ -13,9 +13,15 @@ def point(size=9):
 
 @pytest.mark.parametrize(
     "mode, found",
-    [("normal", 0.8), ("multiply", 0.32), ("screen", 0.88), ("overlay", 0.64), ("difference", 0.0),
-     ("soft_light", 0.4 + 0.6 * (0.4**0.5 - 0.4))],
-)  # fmt: skip
+    [
+        ("normal", 0.8),
+        ("multiply", 0.32),
+        ("screen", 0.88),
+        ("overlay", 0.64),
+        ("difference", 0.0),
+        ("soft_light", 0.4 + 0.6 * (0.4**0.5 - 0.4)),
+    ],
+)
 def test_blending_follows_its_formula_and_factor(mode, found):
     a, b = torch.full((2, 4, 4, 3), 0.4), torch.full((1, 8, 8, 3), 0.8)
     assert torch.allclose(filters.image_blend(a, b, 1.0, blend_mode=mode), torch.full_like(a, found), atol=1e-5)

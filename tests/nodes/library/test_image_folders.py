@@ -42,11 +42,16 @@ def test_sizes_that_differ_are_refused_without_a_method(settings):
 
 
 def test_a_folder_is_read_again_when_an_image_in_it_changes_or_comes(settings):
-    workflow = gf.Workflow.from_json({
-        "1": {"class_type": "LoadImageSetFromFolderNode", "inputs": {"folder": "set/more", "resize_method": "Crop"}},
-        "2": {"class_type": "GetImageSize", "inputs": {"image": ["1", 0]}},
-        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 2]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "1": {
+                "class_type": "LoadImageSetFromFolderNode",
+                "inputs": {"folder": "set/more", "resize_method": "Crop"},
+            },
+            "2": {"class_type": "GetImageSize", "inputs": {"image": ["1", 0]}},
+            "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 2]}},
+        }
+    )
     with gf.Engine(settings=settings) as engine:
         assert engine.run(workflow)["3"].ui["text"] == ["1"]
         assert "1" not in engine.run(workflow).timings
@@ -56,9 +61,11 @@ def test_a_folder_is_read_again_when_an_image_in_it_changes_or_comes(settings):
 
 def test_a_folder_without_images_is_named_before_the_run(settings):
     (settings.input_dir / "empty").mkdir()
-    workflow = gf.Workflow.from_json({
-        "1": {"class_type": "LoadImageSetFromFolderNode", "inputs": {"folder": "empty"}},
-        "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "LoadImageSetFromFolderNode", "inputs": {"folder": "empty"}},
+            "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+    )
     with gf.Engine(settings=settings) as engine, pytest.raises(gf.InvalidWorkflow, match="empty"):
         engine.run(workflow)

@@ -166,8 +166,12 @@ def test_a_preview_goes_into_the_folder_for_temporary_files(tmp_path):
     assert shown["type"] == "temp" and Path(shown["path"]).parent == tmp_path / "temp"
 
 
-@given(st.lists(st.sampled_from(["..", ".", "/", "\\", "a", "etc", "\0", "C:", "~", " ", "%year%", "é", "//", "..\\", "%"])
-                | st.text(max_size=4)).map("".join))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(["..", ".", "/", "\\", "a", "etc", "\0", "C:", "~", " ", "%year%", "é", "//", "..\\", "%"])
+        | st.text(max_size=4)
+    ).map("".join)
+)
 def test_no_prefix_leads_out_of_the_output_folder(tmp_path_factory, prefix):
     folder = tmp_path_factory.getbasetemp().resolve() / "prefixes"
     folder.mkdir(exist_ok=True)

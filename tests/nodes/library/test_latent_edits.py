@@ -103,12 +103,21 @@ def sampled(tmp_path, latent_nodes, source, steps=2):
     nodes = {
         "c": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
         "t": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["c", 1], "text": "a cat on a pink background"}},
-        "k": {"class_type": "KSampler", "inputs": {
-            "model": ["c", 0], "positive": ["t", 0], "negative": ["t", 0], "latent_image": source, "seed": 3,
-            "steps": steps, "cfg": 1.0}},
+        "k": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["c", 0],
+                "positive": ["t", 0],
+                "negative": ["t", 0],
+                "latent_image": source,
+                "seed": 3,
+                "steps": steps,
+                "cfg": 1.0,
+            },
+        },
         "s": {"class_type": "SaveLatent", "inputs": {"samples": ["k", 0]}},
         **latent_nodes,
-    }  # fmt: skip
+    }
     from safetensors.torch import load_file
 
     with gf.Engine(settings=gf.Settings(output_dir=tmp_path)) as engine:
@@ -123,10 +132,12 @@ def test_a_sampler_changes_a_latent_only_where_the_mask_is_one(tmp_path):
     nodes = EMPTY | {
         "m": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 64, "height": 64}},
         "w": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 64}},
-        "b": {"class_type": "MaskComposite",
-              "inputs": {"destination": ["m", 0], "source": ["w", 0], "x": 0, "y": 0, "operation": "add"}},
+        "b": {
+            "class_type": "MaskComposite",
+            "inputs": {"destination": ["m", 0], "source": ["w", 0], "x": 0, "y": 0, "operation": "add"},
+        },
         "n": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["e", 0], "mask": ["b", 0]}},
-    }  # fmt: skip
+    }
     found = sampled(tmp_path, nodes, ["n", 0])
     assert found[..., 4:].abs().max() < 1e-6, "the empty latent is kept on the right"
     assert found[..., :4].abs().mean() > 0.05

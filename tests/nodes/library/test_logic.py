@@ -57,26 +57,65 @@ def test_a_switch_whose_side_is_open_is_refused_before_the_run_or_in_it(tmp_path
 @pytest.mark.parametrize(
     "expression, values, found",
     [
-        ("a", {"a": 3}, 3), ("a/2", {"a": 3}, 1.5), ("a * b + 1", {"a": 2, "b": 2.5}, 6.0), ("a & ~1", {"a": 7}, 6),
-        ("a & -8", {"a": 1029}, 1024), ("a & -8", {"a": 1029.0}, 1024), ("a > 2048", {"a": 1}, False),
-        ("max(((a + 15) // 16) * 16, 256)", {"a": 300}, 304), ("ceil(1.5 * log2(max(a, b))) + 2", {"a": 8, "b": 1}, 7),
-        ("a % b if b > 0 else 0", {"a": 7, "b": 0}, 0), ("round (a * 24)", {"a": 0.5}, 12),
-        ("(a % 4 == 1) and ((b - 1) % 4 == 0)", {"a": 5, "b": 9}, True), ("1 < a <= 3", {"a": 3}, True),
-        ("-a ** 2", {"a": 3}, -9), ("2 ** 0.5", {}, math.sqrt(2)), ("not a or b", {"a": 0, "b": 5}, True),
-        ("max(4,\n (int(a) // 16) * 16)", {"a": 40.9}, 32), ("clamp(a, 0, 1)", {"a": 7}, 1), ("e + pi - pi", {"e": 2.0}, 2.0),
-        ("1 # one\n+ 2 # two", {}, 3), ("min(a)", {"a": 4}, 4), ("round(a, 2)", {"a": 2.567}, 2.57), ("10 - 3 - 2", {}, 5),
-        ("2 ** 3 ** 2", {}, 512), ("+".join("1" * 900), {}, 900),
+        ("a", {"a": 3}, 3),
+        ("a/2", {"a": 3}, 1.5),
+        ("a * b + 1", {"a": 2, "b": 2.5}, 6.0),
+        ("a & ~1", {"a": 7}, 6),
+        ("a & -8", {"a": 1029}, 1024),
+        ("a & -8", {"a": 1029.0}, 1024),
+        ("a > 2048", {"a": 1}, False),
+        ("max(((a + 15) // 16) * 16, 256)", {"a": 300}, 304),
+        ("ceil(1.5 * log2(max(a, b))) + 2", {"a": 8, "b": 1}, 7),
+        ("a % b if b > 0 else 0", {"a": 7, "b": 0}, 0),
+        ("round (a * 24)", {"a": 0.5}, 12),
+        ("(a % 4 == 1) and ((b - 1) % 4 == 0)", {"a": 5, "b": 9}, True),
+        ("1 < a <= 3", {"a": 3}, True),
+        ("-a ** 2", {"a": 3}, -9),
+        ("2 ** 0.5", {}, math.sqrt(2)),
+        ("not a or b", {"a": 0, "b": 5}, True),
+        ("max(4,\n (int(a) // 16) * 16)", {"a": 40.9}, 32),
+        ("clamp(a, 0, 1)", {"a": 7}, 1),
+        ("e + pi - pi", {"e": 2.0}, 2.0),
+        ("1 # one\n+ 2 # two", {}, 3),
+        ("min(a)", {"a": 4}, 4),
+        ("round(a, 2)", {"a": 2.567}, 2.57),
+        ("10 - 3 - 2", {}, 5),
+        ("2 ** 3 ** 2", {}, 512),
+        ("+".join("1" * 900), {}, 900),
     ],
-)  # fmt: skip
+)
 def test_expressions_of_workflows_that_are_out_there(expression, values, found):
     assert evaluate(expression, values) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
     "expression",
-    ["__import__('os')", "a.real", "(1).__class__", "[1]", "{}", "lambda: 1", "'a' * 9", "a[0]", "x := 1", "f'{a}'", "1j", "",
-     "a b", "open('x')", "max(*[1])", "round(a, ndigits=1)", "a if", "b", "a is a", "None", "1 in (1,)", "\0", "(" * 500],
-)  # fmt: skip
+    [
+        "__import__('os')",
+        "a.real",
+        "(1).__class__",
+        "[1]",
+        "{}",
+        "lambda: 1",
+        "'a' * 9",
+        "a[0]",
+        "x := 1",
+        "f'{a}'",
+        "1j",
+        "",
+        "a b",
+        "open('x')",
+        "max(*[1])",
+        "round(a, ndigits=1)",
+        "a if",
+        "b",
+        "a is a",
+        "None",
+        "1 in (1,)",
+        "\0",
+        "(" * 500,
+    ],
+)
 def test_anything_else_is_refused_with_a_reason(expression):
     with pytest.raises(gf.GraphFlowError) as caught:
         evaluate(expression, {"a": 1})
@@ -84,9 +123,23 @@ def test_anything_else_is_refused_with_a_reason(expression):
 
 
 @pytest.mark.parametrize(
-    "expression", ["9 ** 9 ** 9", "1 / a", "1 << 10 ** 9", "(-1) ** 0.5", "sqrt(-1)", "2.5 & 1", "10.0 ** 400", "2 ** 4000 ** 2",
-                   "pow(7, 10 ** 6)", "log(a)", "int(inf)", "min()", "a + nothing"]
-)  # fmt: skip
+    "expression",
+    [
+        "9 ** 9 ** 9",
+        "1 / a",
+        "1 << 10 ** 9",
+        "(-1) ** 0.5",
+        "sqrt(-1)",
+        "2.5 & 1",
+        "10.0 ** 400",
+        "2 ** 4000 ** 2",
+        "pow(7, 10 ** 6)",
+        "log(a)",
+        "int(inf)",
+        "min()",
+        "a + nothing",
+    ],
+)
 def test_what_cannot_be_computed_is_told_and_nothing_grows_without_bounds(expression):
     with pytest.raises(gf.GraphFlowError) as caught:
         evaluate(expression, {"a": 0, "nothing": None})
@@ -112,10 +165,12 @@ def test_no_text_breaks_the_evaluator(expression):
 def test_a_result_comes_as_number_whole_number_and_truth(tmp_path):
     nodes = {
         "w": {"class_type": "PrimitiveInt", "inputs": {"value": 5}},
-        "m": {"class_type": "ComfyMathExpression",
-              "inputs": {"expression": "-a / c", "values.a": ["w", 0], "values.c": 2}},
+        "m": {
+            "class_type": "ComfyMathExpression",
+            "inputs": {"expression": "-a / c", "values.a": ["w", 0], "values.c": 2},
+        },
         **{f"p{i}": {"class_type": "PreviewAny", "inputs": {"source": ["m", i]}} for i in range(3)},
-    }  # fmt: skip
+    }
     result = run(nodes, tmp_path)
     assert [result[f"p{i}"].ui["text"] for i in range(3)] == [["-2.5"], ["-2"], ["True"]]
 

@@ -21,8 +21,10 @@ def models(tmp_path_factory):
     other = tiny.tiny("sd1")
     (folder / "loras").mkdir()
     save_file(UNET_KEYS, folder / "loras" / "one.safetensors")
-    changed = {name: weight + 0.01 * weight.float().std().half() if weight.dim() > 1 else weight for name, weight in
-               other.weights.items()}  # fmt: skip
+    changed = {
+        name: weight + 0.01 * weight.float().std().half() if weight.dim() > 1 else weight
+        for name, weight in other.weights.items()
+    }
     save_file(changed, folder / "checkpoints" / "other.safetensors")
     return folder
 
@@ -39,10 +41,15 @@ def weights(handle, part):
 
 @pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
 def test_a_saved_checkpoint_has_the_bits_and_number_formats_of_its_source(name, models, engine):
-    result = engine.run(graph(
-        c=("CheckpointLoaderSimple", {"ckpt_name": f"{name}.safetensors"}),
-        s=("CheckpointSave", {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "checkpoints/again"}),
-    ))  # fmt: skip
+    result = engine.run(
+        graph(
+            c=("CheckpointLoaderSimple", {"ckpt_name": f"{name}.safetensors"}),
+            s=(
+                "CheckpointSave",
+                {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "checkpoints/again"},
+            ),
+        )
+    )
     (path,) = result["s"].paths
     assert path.parent.name == "checkpoints"
     first, again = (open_model(one, engine.settings) for one in (models / "checkpoints" / f"{name}.safetensors", path))
@@ -55,11 +62,14 @@ def test_a_saved_checkpoint_has_the_bits_and_number_formats_of_its_source(name, 
 
 
 def test_a_merged_lora_is_saved_with_the_bits_that_ran(models, engine):
-    result = engine.run(graph(
-        c=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
-        l=("LoraLoaderModelOnly", {"model": "@c", "lora_name": "one.safetensors", "strength_model": 0.6}),
-        s=("ModelSave", {"model": "@l", "filename_prefix": "one"}),
-    ), targets=["s", "l"])  # fmt: skip
+    result = engine.run(
+        graph(
+            c=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
+            l=("LoraLoaderModelOnly", {"model": "@c", "lora_name": "one.safetensors", "strength_model": 0.6}),
+            s=("ModelSave", {"model": "@l", "filename_prefix": "one"}),
+        ),
+        targets=["s", "l"],
+    )
     (path,) = result["s"].paths
     merged, again = result["l"].outputs["MODEL"], open_model(path, engine.settings).model
     assert weights(merged, "denoiser") == weights(again, "denoiser")
@@ -69,11 +79,13 @@ def test_a_merged_lora_is_saved_with_the_bits_that_ran(models, engine):
 
 
 def test_text_encoders_and_vae_are_saved_for_their_own_loaders(models, engine):
-    result = engine.run(graph(
-        c=("CheckpointLoaderSimple", {"ckpt_name": "sdxl.safetensors"}),
-        t=("CLIPSave", {"clip": "@c:1", "filename_prefix": "clip/x"}),
-        v=("VAESave", {"vae": "@c:2", "filename_prefix": "vae/x"}),
-    ))  # fmt: skip
+    result = engine.run(
+        graph(
+            c=("CheckpointLoaderSimple", {"ckpt_name": "sdxl.safetensors"}),
+            t=("CLIPSave", {"clip": "@c:1", "filename_prefix": "clip/x"}),
+            v=("VAESave", {"vae": "@c:2", "filename_prefix": "vae/x"}),
+        )
+    )
     paths = result["t"].paths
     assert {path.name for path in paths} == {"x_clip_l_00001_.safetensors", "x_clip_g_00001_.safetensors"}
     first = open_model(models / "checkpoints" / "sdxl.safetensors", engine.settings)
@@ -87,10 +99,12 @@ def test_text_encoders_and_vae_are_saved_for_their_own_loaders(models, engine):
 def test_a_saved_unet_loads_in_diffusers_with_the_same_weights(models, engine):
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    result = engine.run(graph(
-        c=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
-        s=("CheckpointSave", {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "d"}),
-    ))  # fmt: skip
+    result = engine.run(
+        graph(
+            c=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
+            s=("CheckpointSave", {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "d"}),
+        )
+    )
     model = open_model(models / "checkpoints" / "sd1.safetensors", engine.settings).model
     network = load_part(model, "denoiser", torch.float32)
     found = convert_ldm_unet_checkpoint(load_file(result["s"].paths[0]), dict(network.config))
@@ -103,13 +117,17 @@ def test_the_difference_of_two_models_becomes_a_lora_that_turns_one_into_the_oth
         a=("CheckpointLoaderSimple", {"ckpt_name": "other.safetensors"}),
         b=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
         d=("ModelMergeSubtract", {"model1": "@a", "model2": "@b", "multiplier": 1.0}),
-    )  # fmt: skip
+    )
     saved = engine.run(graph(**nodes, s=("LoraSave", {"model_diff": "@d", "rank": 1024, "filename_prefix": "loras/x"})))
     (path,) = saved["s"].paths
     (models / "loras" / "extracted.safetensors").write_bytes(path.read_bytes())
-    result = engine.run(graph(
-        b=nodes["b"], l=("LoraLoaderModelOnly", {"model": "@b", "lora_name": "extracted.safetensors", "strength_model": 1.0}),
-    ), targets=["l"])  # fmt: skip
+    result = engine.run(
+        graph(
+            b=nodes["b"],
+            l=("LoraLoaderModelOnly", {"model": "@b", "lora_name": "extracted.safetensors", "strength_model": 1.0}),
+        ),
+        targets=["l"],
+    )
     turned = load_part(result["l"].outputs["MODEL"], "denoiser", torch.float32).state_dict()
     wanted = load_part(
         open_model(models / "checkpoints" / "other.safetensors", engine.settings).model, "denoiser", torch.float32
@@ -120,21 +138,26 @@ def test_the_difference_of_two_models_becomes_a_lora_that_turns_one_into_the_oth
 
 def test_a_model_whose_folder_states_more_than_a_checkpoint_can_is_refused(engine):
     with pytest.raises(gf.GraphFlowError) as caught:
-        engine.run(graph(
-            c=("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}),
-            s=("CheckpointSave", {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "x"}),
-        ))  # fmt: skip
+        engine.run(
+            graph(
+                c=("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}),
+                s=("CheckpointSave", {"model": "@c", "clip": "@c:1", "vae": "@c:2", "filename_prefix": "x"}),
+            )
+        )
     (problem,) = caught.value.problems
     assert problem.code == "not_saved" and "read again it would be another model" in problem.message
     assert not list(engine.settings.output_dir.glob("*.safetensors"))
 
 
 def merged(engine, kind, **inputs):
-    result = engine.run(graph(
-        a=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
-        b=("CheckpointLoaderSimple", {"ckpt_name": "other.safetensors"}),
-        m=(kind, inputs),
-    ), targets=["m"])  # fmt: skip
+    result = engine.run(
+        graph(
+            a=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
+            b=("CheckpointLoaderSimple", {"ckpt_name": "other.safetensors"}),
+            m=(kind, inputs),
+        ),
+        targets=["m"],
+    )
     (handle,) = result["m"].outputs.values()
     return handle
 
@@ -156,10 +179,14 @@ def test_blocks_are_mixed_by_their_place_in_the_network(models, engine):
     torch.testing.assert_close(found[middle], 0.5 * one[middle] + 0.5 * two[middle])
 
 
-@pytest.mark.parametrize(("kind", "more", "shares"), [
-    ("CLIPMergeSimple", {"ratio": 0.3}, (0.3, 0.7)), ("CLIPMergeAdd", {}, (1.0, 1.0)),
-    ("CLIPMergeSubtract", {"multiplier": 0.5}, (0.5, -0.5)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "more", "shares"),
+    [
+        ("CLIPMergeSimple", {"ratio": 0.3}, (0.3, 0.7)),
+        ("CLIPMergeAdd", {}, (1.0, 1.0)),
+        ("CLIPMergeSubtract", {"multiplier": 0.5}, (0.5, -0.5)),
+    ],
+)
 def test_text_encoders_are_mixed_weight_by_weight(kind, more, shares, models, engine):
     handle = merged(engine, kind, clip1="@a:1", clip2="@b:1", **more)
     found = load_part(handle, "text.l", torch.float32).state_dict()
@@ -171,9 +198,12 @@ def test_text_encoders_are_mixed_weight_by_weight(kind, more, shares, models, en
 
 def test_models_of_two_families_are_not_mixed(engine):
     with pytest.raises(gf.GraphFlowError) as caught:
-        engine.run(graph(
-            a=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
-            b=("CheckpointLoaderSimple", {"ckpt_name": "sd2.safetensors"}),
-            m=("ModelMergeBlocks", {"model1": "@a", "model2": "@b", "input": 1.0, "middle": 1.0, "out": 1.0}),
-        ), targets=["m"])  # fmt: skip
+        engine.run(
+            graph(
+                a=("CheckpointLoaderSimple", {"ckpt_name": "sd1.safetensors"}),
+                b=("CheckpointLoaderSimple", {"ckpt_name": "sd2.safetensors"}),
+                m=("ModelMergeBlocks", {"model1": "@a", "model2": "@b", "input": 1.0, "middle": 1.0, "out": 1.0}),
+            ),
+            targets=["m"],
+        )
     assert caught.value.problems[0].code == "unlike_models" and caught.value.problems[0].input == "model2"

@@ -11,11 +11,20 @@ BASE = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
     "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
     "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "a red apple"}},
-    "3": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "positive": ["6", 0], "negative": ["6", 0],
-          "latent_image": ["5", 0], "steps": 2, "cfg": 1.0}},
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "model": ["4", 0],
+            "positive": ["6", 0],
+            "negative": ["6", 0],
+            "latent_image": ["5", 0],
+            "steps": 2,
+            "cfg": 1.0,
+        },
+    },
     "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
     "9": {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}},
-}  # fmt: skip
+}
 
 
 def run(tmp_path, nodes=None, on_event=None, targets=None, **settings):
@@ -53,8 +62,10 @@ def test_another_number_format_draws_nearly_the_same_image(tmp_path, dtype):
     found = result["8"].outputs["IMAGE"]
     assert not torch.equal(found, exact) and (found - exact).abs().mean() < 0.05
     assert {event.part: event.format for event in result.models if event.action != "dropped"} == {
-        "text.l": "float32", "denoiser": dtype, "vae": "float32",
-    }  # fmt: skip
+        "text.l": "float32",
+        "denoiser": dtype,
+        "vae": "float32",
+    }
 
 
 def problem(tmp_path, **nodes):

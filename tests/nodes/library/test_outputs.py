@@ -27,17 +27,25 @@ PICTURES = {"a": {"class_type": "EmptyImage", "inputs": {"width": 5, "height": 3
 @pytest.mark.parametrize("space", ["sRGB", "HDR"])
 def test_a_png_holds_the_picture_and_the_workflow_and_passes_the_picture_on(tmp_path, depth, space):
     nodes = PICTURES | {
-        "s": {"class_type": "SaveImageAdvanced", "inputs": {
-            "images": ["a", 0], "filename_prefix": "x/y", "format": "png", "format.bit_depth": depth,
-            "format.input_color_space": space}},
+        "s": {
+            "class_type": "SaveImageAdvanced",
+            "inputs": {
+                "images": ["a", 0],
+                "filename_prefix": "x/y",
+                "format": "png",
+                "format.bit_depth": depth,
+                "format.input_color_space": space,
+            },
+        },
         "n": {"class_type": "GetImageSize", "inputs": {"image": ["s", 0]}},
         "p": {"class_type": "PreviewAny", "inputs": {"source": ["n", 2]}},
-    }  # fmt: skip
+    }
     result = run(nodes, tmp_path)
     saved = result["s"].ui["images"]
     assert [(item["filename"], item["subfolder"], item["type"]) for item in saved] == [
-        ("y_00001_.png", "x", "output"), ("y_00002_.png", "x", "output"),
-    ]  # fmt: skip
+        ("y_00001_.png", "x", "output"),
+        ("y_00002_.png", "x", "output"),
+    ]
     with Pillow.open(saved[0]["path"]) as picture:
         assert picture.size == (5, 3) and picture.convert("RGB").getpixel((4, 2)) == (0x33, 0x66, 0x99)
         assert json.loads(picture.text["prompt"]) == nodes
@@ -102,8 +110,12 @@ def test_curves_hit_their_known_points():
 
 
 def test_an_exr_is_saved_by_a_workflow(tmp_path):
-    nodes = PICTURES | {"s": {"class_type": "SaveImageAdvanced", "inputs": {
-        "images": ["a", 0], "format": "exr", "format.input_color_space": "linear"}}}  # fmt: skip
+    nodes = PICTURES | {
+        "s": {
+            "class_type": "SaveImageAdvanced",
+            "inputs": {"images": ["a", 0], "format": "exr", "format.input_color_space": "linear"},
+        }
+    }
     saved = run(nodes, tmp_path)["s"].ui["images"]
     assert [item["filename"] for item in saved] == ["ComfyUI_00001_.exr", "ComfyUI_00002_.exr"]
     _, found = read_exr(Path(saved[0]["path"]).read_bytes())

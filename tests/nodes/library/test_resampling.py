@@ -1,7 +1,7 @@
 """Every node that resamples, cuts, pads or blends follows one stated rule, at random sizes.
 
-The rule: with crop `center`, round(surplus / 2) is taken off each end of the side that is too long for the new proportions
-(Python's round), then torch's interpolation of that name, or Pillow's LANCZOS on 8-bit images.
+The rule: with crop `center`, round(surplus / 2) is taken off each end of the side that is too long for the new
+proportions (Python's round), then torch's interpolation of that name, or Pillow's LANCZOS on 8-bit images.
 """
 
 import numpy as np
@@ -27,7 +27,8 @@ def kept(old, share):
 
 
 def cut(image, width, height):
-    """[B,H,W,C]. Proportions are width to height, in float64: a surplus of 3 may be 3.0000000000000004, and rounds then."""
+    """[B,H,W,C]. Proportions are width to height, in float64: a surplus of 3 may be 3.0000000000000004, and rounds
+    then."""
     before, after = image.shape[2] / image.shape[1], width / height
     left, right = kept(image.shape[2], after / before)
     top, bottom = kept(image.shape[1], before / after)
@@ -181,9 +182,11 @@ def test_outpainting_fades_with_the_square_of_the_distance(height, width, left, 
     for row in range(height):
         for column in range(width):
             distance = min(
-                row if top else height, height - row if bottom else height,
-                column if left else width, width - column if right else width,
-            )  # fmt: skip
+                row if top else height,
+                height - row if bottom else height,
+                column if left else width,
+                width - column if right else width,
+            )
             fades = feathering > 0 and 2 * feathering < min(height, width) and distance < feathering
             wanted[top + row, left + column] = ((feathering - distance) / feathering) ** 2 if fades else 0.0
     assert torch.allclose(mask[0], wanted, atol=1e-6)

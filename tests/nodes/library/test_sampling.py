@@ -151,8 +151,18 @@ def advanced(engine, **inputs):
 
 def test_two_parts_of_a_schedule_equal_the_whole(engine):
     whole = advanced(engine, noise_seed=3, steps=6)
-    first = {"class_type": "KSamplerAdvanced", "inputs": {**LINKS, "noise_seed": 3, "steps": 6, "cfg": 4.0, "scheduler": "karras",
-             "end_at_step": 3, "return_with_leftover_noise": "enable"}}  # fmt: skip
+    first = {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {
+            **LINKS,
+            "noise_seed": 3,
+            "steps": 6,
+            "cfg": 4.0,
+            "scheduler": "karras",
+            "end_at_step": 3,
+            "return_with_leftover_noise": "enable",
+        },
+    }
     parts = advanced(
         engine, nodes={"1": first}, latent_image=["1", 0], noise_seed=3, steps=6, start_at_step=3, add_noise="disable"
     )

@@ -119,10 +119,12 @@ def test_the_workflow_of_an_animated_png_lies_behind_its_pixels(tmp_path):
 
 
 def test_an_animation_is_not_made_again_while_its_file_is_there(tmp_path):
-    workflow = gf.Workflow.from_json({
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 2}},
-        "2": {"class_type": "SaveAnimatedPNG", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 2}},
+            "2": {"class_type": "SaveAnimatedPNG", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
+        }
+    )
     with gf.Engine(settings=gf.Settings(output_dir=tmp_path)) as engine:
         (path,) = engine.run(workflow).paths
         assert "2" in engine.run(workflow).cached

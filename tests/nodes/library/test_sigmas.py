@@ -14,22 +14,37 @@ import graphflow as gf
 
 DATA = json.loads((Path(__file__).parents[2] / "data" / "sigmas.json").read_text())
 MODELS = {
-    "sd15": Epsilon(), "sd15_v_zsnr": V(Discrete(zero_snr=True)), "sd15_lcm": LCM(), "edm_v_120_0.002": V(LogUniform()),
-    "continuous_v_500_0.03": V(ContinuousV()), "sd3_shift3": Flow(3.0, 1000.0), "sd3_shift1": Flow(1.0, 1000.0),
-    "auraflow_shift1.73": Flow(1.73), "flux_1.15_0.5_1024": FluxFlow.for_size(1024, 1024),
-    "flux_1.15_0.5_512x768": FluxFlow.for_size(512, 768), "cascade_shift2": Epsilon(Cosine(2.0)),
-}  # fmt: skip
+    "sd15": Epsilon(),
+    "sd15_v_zsnr": V(Discrete(zero_snr=True)),
+    "sd15_lcm": LCM(),
+    "edm_v_120_0.002": V(LogUniform()),
+    "continuous_v_500_0.03": V(ContinuousV()),
+    "sd3_shift3": Flow(3.0, 1000.0),
+    "sd3_shift1": Flow(1.0, 1000.0),
+    "auraflow_shift1.73": Flow(1.73),
+    "flux_1.15_0.5_1024": FluxFlow.for_size(1024, 1024),
+    "flux_1.15_0.5_512x768": FluxFlow.for_size(512, 768),
+    "cascade_shift2": Epsilon(Cosine(2.0)),
+}
 NODES = {
-    "BasicScheduler": nodes.basic_scheduler, "BetaSamplingScheduler": nodes.beta_sampling_scheduler,
-    "SDTurboScheduler": nodes.sd_turbo_scheduler, "KarrasScheduler": nodes.karras_scheduler,
-    "ExponentialScheduler": nodes.exponential_scheduler, "PolyexponentialScheduler": nodes.polyexponential_scheduler,
-    "LaplaceScheduler": nodes.laplace_scheduler, "VPScheduler": nodes.vp_scheduler,
-    "AlignYourStepsScheduler": nodes.align_your_steps_scheduler, "OptimalStepsScheduler": nodes.optimal_steps_scheduler,
-    "LTXVScheduler": nodes.ltxv_scheduler, "SplitSigmas": nodes.split_sigmas,
-    "SplitSigmasDenoise": nodes.split_sigmas_denoise, "FlipSigmas": nodes.flip_sigmas,
-    "SetFirstSigma": nodes.set_first_sigma, "ExtendIntermediateSigmas": nodes.extend_intermediate_sigmas,
+    "BasicScheduler": nodes.basic_scheduler,
+    "BetaSamplingScheduler": nodes.beta_sampling_scheduler,
+    "SDTurboScheduler": nodes.sd_turbo_scheduler,
+    "KarrasScheduler": nodes.karras_scheduler,
+    "ExponentialScheduler": nodes.exponential_scheduler,
+    "PolyexponentialScheduler": nodes.polyexponential_scheduler,
+    "LaplaceScheduler": nodes.laplace_scheduler,
+    "VPScheduler": nodes.vp_scheduler,
+    "AlignYourStepsScheduler": nodes.align_your_steps_scheduler,
+    "OptimalStepsScheduler": nodes.optimal_steps_scheduler,
+    "LTXVScheduler": nodes.ltxv_scheduler,
+    "SplitSigmas": nodes.split_sigmas,
+    "SplitSigmasDenoise": nodes.split_sigmas_denoise,
+    "FlipSigmas": nodes.flip_sigmas,
+    "SetFirstSigma": nodes.set_first_sigma,
+    "ExtendIntermediateSigmas": nodes.extend_intermediate_sigmas,
     "SamplingPercentToSigma": nodes.sampling_percent_to_sigma,
-}  # fmt: skip
+}
 
 
 def answered(node, model, inputs, given, output):

@@ -18,8 +18,11 @@ def test_texts_are_joined_replaced_cut_and_trimmed():
     assert text.string_length("äöü").length == 3
     assert [text.string_trim(" a ", mode) for mode in ("Both", "Left", "Right")] == ["a", "a ", " a"]
     assert [text.case_converter("aB cD", mode) for mode in ("UPPERCASE", "lowercase", "Capitalize", "Title Case")] == [
-        "AB CD", "ab cd", "Ab cd", "Ab Cd",
-    ]  # fmt: skip
+        "AB CD",
+        "ab cd",
+        "Ab cd",
+        "Ab Cd",
+    ]
 
 
 def test_texts_are_compared_with_or_without_regard_to_case():
@@ -31,9 +34,19 @@ def test_texts_are_compared_with_or_without_regard_to_case():
 
 @pytest.mark.parametrize(
     "key, value",
-    [("steps", "48"), ("name", "x"), ("deep.list.1", "b"), ("a.b", "plain"), ("deep", '{"list": ["a", "b"]}'),
-     ("none", ""), ("flag", "true"), ("missing", ""), ("steps.0", ""), ("deep.list.9", "")],
-)  # fmt: skip
+    [
+        ("steps", "48"),
+        ("name", "x"),
+        ("deep.list.1", "b"),
+        ("a.b", "plain"),
+        ("deep", '{"list": ["a", "b"]}'),
+        ("none", ""),
+        ("flag", "true"),
+        ("missing", ""),
+        ("steps.0", ""),
+        ("deep.list.9", ""),
+    ],
+)
 def test_a_value_is_taken_out_of_json(key, value):
     document = '{"steps": 48, "name": "x", "deep": {"list": ["a", "b"]}, "a.b": "plain", "none": null, "flag": true}'
     assert text.json_extract_string(document, key) == value
@@ -47,9 +60,15 @@ def test_no_text_makes_taking_from_json_fail(document, key):
 
 @pytest.mark.parametrize(
     "mode, group, found",
-    [("First Match", 1, "a=1"), ("All Matches", 1, "a=1\nb=22"), ("First Group", 2, "1"), ("All Groups", 1, "a\nb"),
-     ("First Group", 0, "a=1"), ("First Group", 9, "")],
-)  # fmt: skip
+    [
+        ("First Match", 1, "a=1"),
+        ("All Matches", 1, "a=1\nb=22"),
+        ("First Group", 2, "1"),
+        ("All Groups", 1, "a\nb"),
+        ("First Group", 0, "a=1"),
+        ("First Group", 9, ""),
+    ],
+)
 def test_a_pattern_extracts_matches_and_groups(mode, group, found):
     assert patterns.regex_extract("a=1; b=22", r"(\w)=(\d+)", mode, group_index=group) == found
 

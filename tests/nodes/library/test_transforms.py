@@ -102,15 +102,24 @@ def test_pictures_and_masks_are_resized_in_every_way(way, values, size):
 
 
 def test_a_picture_is_resized_to_the_size_of_a_mask_inside_a_workflow(tmp_path):
-    workflow = gf.Workflow.from_json({
-        "a": {"class_type": "EmptyImage", "inputs": {"width": 20, "height": 10, "color": 0xFF0000}},
-        "m": {"class_type": "SolidMask", "inputs": {"width": 7, "height": 5}},
-        "r": {"class_type": "ResizeImageMaskNode", "inputs": {
-            "input": ["a", 0], "resize_type": "match size", "resize_type.match": ["m", 0],
-            "resize_type.crop": "disabled", "scale_method": "bilinear"}},
-        "s": {"class_type": "GetImageSize", "inputs": {"image": ["r", 0]}},
-        "p": {"class_type": "PreviewAny", "inputs": {"source": ["s", 0]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "a": {"class_type": "EmptyImage", "inputs": {"width": 20, "height": 10, "color": 0xFF0000}},
+            "m": {"class_type": "SolidMask", "inputs": {"width": 7, "height": 5}},
+            "r": {
+                "class_type": "ResizeImageMaskNode",
+                "inputs": {
+                    "input": ["a", 0],
+                    "resize_type": "match size",
+                    "resize_type.match": ["m", 0],
+                    "resize_type.crop": "disabled",
+                    "scale_method": "bilinear",
+                },
+            },
+            "s": {"class_type": "GetImageSize", "inputs": {"image": ["r", 0]}},
+            "p": {"class_type": "PreviewAny", "inputs": {"source": ["s", 0]}},
+        }
+    )
     with gf.Engine(settings=gf.Settings(output_dir=tmp_path)) as engine:
         assert engine.run(workflow)["p"].ui == {"text": ["7"]}
 

@@ -74,12 +74,14 @@ def test_a_result_that_fits_into_no_memory_is_refused(network):
 def test_a_missing_package_is_named_before_the_run(tmp_path):
     (tmp_path / "upscale_models").mkdir()
     (tmp_path / "upscale_models" / "4x.pth").write_bytes(b"x")
-    workflow = gf.Workflow.from_json({
-        "1": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "4x.pth"}},
-        "2": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
-        "3": {"class_type": "ImageUpscaleWithModel", "inputs": {"upscale_model": ["1", 0], "image": ["2", 0]}},
-        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
-    })  # fmt: skip
+    workflow = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "4x.pth"}},
+            "2": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+            "3": {"class_type": "ImageUpscaleWithModel", "inputs": {"upscale_model": ["1", 0], "image": ["2", 0]}},
+            "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+        }
+    )
     settings = gf.Settings(models=(tmp_path,), output_dir=tmp_path)
     with gf.Engine(settings=settings) as engine, pytest.raises(gf.InvalidWorkflow) as error:
         engine.run(workflow)

@@ -24,20 +24,34 @@ def test_a_batch_of_rows_is_an_entry_a_row():
     text, pooled = torch.randn(3, 5, WIDTH), torch.randn(3, 8)
     (batch,) = from_wire([[text, {"pooled_output": pooled}]])
     assert [torch.equal(one.text, text[i]) and torch.equal(one.pooled, pooled[i]) for i, one in enumerate(batch)] == [
-        True, True, True,
-    ]  # fmt: skip
+        True,
+        True,
+        True,
+    ]
 
 
 def test_the_options_of_comfyui_are_read():
     control = Control(model=None, hint=torch.zeros(1, 8, 8, 3))
     (batch,) = from_wire(
         wire(
-            area=[4, 4, 0, 2], strength=0.5, mask=torch.ones(16, 16), mask_strength=0.25, set_area_to_bounds=True,
-            start_percent=0.2, end_percent=0.8, guidance=3.5, reference_latents=[torch.zeros(2, 3, 4, 4)],
-            reference_latents_method="offset", concat_latent_image=torch.ones(1, 3, 4, 4), concat_mask=torch.ones(1, 1, 4, 4),
-            attention_mask=torch.ones(1, 5), default=True, control=(control,), width=512,
+            area=[4, 4, 0, 2],
+            strength=0.5,
+            mask=torch.ones(16, 16),
+            mask_strength=0.25,
+            set_area_to_bounds=True,
+            start_percent=0.2,
+            end_percent=0.8,
+            guidance=3.5,
+            reference_latents=[torch.zeros(2, 3, 4, 4)],
+            reference_latents_method="offset",
+            concat_latent_image=torch.ones(1, 3, 4, 4),
+            concat_mask=torch.ones(1, 1, 4, 4),
+            attention_mask=torch.ones(1, 5),
+            default=True,
+            control=(control,),
+            width=512,
         )
-    )  # fmt: skip
+    )
     (one,) = batch
     assert (one.area, one.strength, one.mask_strength, one.mask_bounds) == ((4, 4, 0, 2), 0.5, 0.25, True)
     assert one.mask.shape == (1, 16, 16) and one.window == (0.2, 0.8) and one.guidance == 3.5 and one.is_default
@@ -48,9 +62,14 @@ def test_the_options_of_comfyui_are_read():
 
 def test_what_was_read_is_given_back_with_options_that_nobody_knows():
     options = {
-        "pooled_output": torch.randn(2, 8), "area": (4, 4, 0, 2), "strength": 0.5, "start_percent": 0.1, "end_percent": 0.6,
-        "guidance": 2.0, "made_by_a_pack": {"a": [1, 2]},
-    }  # fmt: skip
+        "pooled_output": torch.randn(2, 8),
+        "area": (4, 4, 0, 2),
+        "strength": 0.5,
+        "start_percent": 0.1,
+        "end_percent": 0.6,
+        "guidance": 2.0,
+        "made_by_a_pack": {"a": [1, 2]},
+    }
     text = torch.randn(2, 5, WIDTH)
     ((back, found),) = to_wire(from_wire([[text, options]]))
     assert torch.equal(back, text) and torch.equal(found.pop("pooled_output"), options.pop("pooled_output"))

@@ -8,9 +8,20 @@ from graphflow_nodes.model.levels import INFINITE, ContinuousV, Cosine, Discrete
 from graphflow_nodes.model.prediction import EDM, LCM, X0, Epsilon, Flow, FluxFlow, Prediction, V
 
 ALL = [
-    Epsilon(), V(), V(Discrete(zero_snr=True)), V(LogUniform()), V(ContinuousV()), EDM(), X0(), LCM(), Epsilon(Cosine()),
-    Flow(), Flow(3.0), FluxFlow(1.15), FluxFlow.for_size(512, 768),
-]  # fmt: skip
+    Epsilon(),
+    V(),
+    V(Discrete(zero_snr=True)),
+    V(LogUniform()),
+    V(ContinuousV()),
+    EDM(),
+    X0(),
+    LCM(),
+    Epsilon(Cosine()),
+    Flow(),
+    Flow(3.0),
+    FluxFlow(1.15),
+    FluxFlow.for_size(512, 768),
+]
 every_prediction = pytest.mark.parametrize("prediction", ALL, ids=repr)
 
 

@@ -69,19 +69,35 @@ def fits(lora, opened, tensors, family="sd1"):
     return fit_to(lora(tensors), model.model, model.clip)
 
 
-@pytest.mark.parametrize("module", [
-    "lora_unet_" + Q.replace(".", "_"), "lora_unet_" + Q_LDM.replace(".", "_"), "unet." + Q, "diffusion_model." + Q_LDM,
-    "base_model.model." + Q, "model.diffusion_model." + Q_LDM, "lycoris_" + Q.replace(".", "_"), Q,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lora_unet_" + Q.replace(".", "_"),
+        "lora_unet_" + Q_LDM.replace(".", "_"),
+        "unet." + Q,
+        "diffusion_model." + Q_LDM,
+        "base_model.model." + Q,
+        "model.diffusion_model." + Q_LDM,
+        "lycoris_" + Q.replace(".", "_"),
+        Q,
+    ],
+)
 def test_every_trainers_name_of_a_module_is_known(module, lora, opened):
     (match,) = fits(lora, opened, kohya(module, 32, 32)).matches
     assert (match.part, [place.module for place in match.places]) == ("denoiser", [Q])
 
 
-@pytest.mark.parametrize("ending", [
-    ("lora_up.weight", "lora_down.weight"), ("lora_B.weight", "lora_A.weight"), ("lora_B.default.weight", "lora_A.default.weight"),
-    ("lora_B", "lora_A"), ("lora.up.weight", "lora.down.weight"), ("lora_linear_layer.up.weight", "lora_linear_layer.down.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ("lora_up.weight", "lora_down.weight"),
+        ("lora_B.weight", "lora_A.weight"),
+        ("lora_B.default.weight", "lora_A.default.weight"),
+        ("lora_B", "lora_A"),
+        ("lora.up.weight", "lora.down.weight"),
+        ("lora_linear_layer.up.weight", "lora_linear_layer.down.weight"),
+    ],
+)
 def test_every_trainers_name_of_a_tensor_is_known(ending, lora, opened):
     up, down = pair(32, 32)
     (match,) = fits(lora, opened, {f"unet.{Q}.{ending[0]}": up, f"unet.{Q}.{ending[1]}": down}).matches
@@ -91,17 +107,27 @@ def test_every_trainers_name_of_a_tensor_is_known(ending, lora, opened):
 def test_the_processors_of_old_diffusers_files_are_known(lora, opened):
     up, down = pair(32, 32)
     base = "unet." + Q.removesuffix(".to_q") + ".processor."
-    tensors = {base + f"{name}_lora.{kind}.weight": one.clone() for name in ("to_q", "to_out") for kind, one in
-               (("up", up), ("down", down))}  # fmt: skip
+    tensors = {
+        base + f"{name}_lora.{kind}.weight": one.clone()
+        for name in ("to_q", "to_out")
+        for kind, one in (("up", up), ("down", down))
+    }
     found = fits(lora, opened, tensors)
     assert sorted(match.places[0].module for match in found.matches) == [OUT, Q]
 
 
-@pytest.mark.parametrize(("family", "prefix", "part"), [
-    ("sd1", "lora_te_", "text.l"), ("sd2", "lora_te_", "text.h"), ("sdxl", "lora_te1_", "text.l"), ("sdxl", "lora_te2_", "text.g"),
-    ("sdxl", "text_encoder_2.", "text.g"), ("sd1", "text_encoder.", "text.l"),
-    ("sdxl", "text_encoders.clip_g.transformer.", "text.g"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "prefix", "part"),
+    [
+        ("sd1", "lora_te_", "text.l"),
+        ("sd2", "lora_te_", "text.h"),
+        ("sdxl", "lora_te1_", "text.l"),
+        ("sdxl", "lora_te2_", "text.g"),
+        ("sdxl", "text_encoder_2.", "text.g"),
+        ("sd1", "text_encoder.", "text.l"),
+        ("sdxl", "text_encoders.clip_g.transformer.", "text.g"),
+    ],
+)
 def test_the_text_encoders_of_every_family_are_known(family, prefix, part, lora, opened):
     name = "text_model.encoder.layers.3.self_attn.k_proj"
     module = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
@@ -168,18 +194,36 @@ def workflow(family, *loras, kind="LoraLoader", **more):
     model, clip = ["1", 0], ["1", 1]
     for number, (name, strength) in enumerate(loras):
         key = f"lora{number}"
-        inputs = {"model": model, "clip": clip, "lora_name": f"{name}.safetensors", "strength_model": strength,
-                  "strength_clip": strength}  # fmt: skip
+        inputs = {
+            "model": model,
+            "clip": clip,
+            "lora_name": f"{name}.safetensors",
+            "strength_model": strength,
+            "strength_clip": strength,
+        }
         nodes[key] = {"class_type": kind, "inputs": inputs}
         model, clip = [key, 0], [key, 1]
     nodes |= {
         "p": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": clip}},
         "n": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": clip}},
-        "k": {"class_type": "KSampler", "inputs": {
-            "model": model, "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["2", 0], "seed": 1, "steps": 2,
-            "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0, **more}},
+        "k": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": model,
+                "positive": ["p", 0],
+                "negative": ["n", 0],
+                "latent_image": ["2", 0],
+                "seed": 1,
+                "steps": 2,
+                "cfg": 3.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+                **more,
+            },
+        },
         "s": {"class_type": "SaveLatent", "inputs": {"samples": ["k", 0], "filename_prefix": "x"}},
-    }  # fmt: skip
+    }
     return gf.Workflow.from_json(nodes)
 
 
@@ -203,16 +247,44 @@ def test_a_lora_of_another_family_is_refused_with_its_family(lora, engine):
     assert "0 of 2 modules of flux.safetensors fit: this file is for FLUX.1" in problem.message, problem.message
 
 
-@pytest.mark.parametrize(("change", "code", "words"), [
-    (lambda one: {key: value[..., :0, :] if key.endswith("down.weight") else value[:, :0] if key.endswith("up.weight")
-                  else value for key, value in one.items()}, "lora_does_not_fit", "has rank 0"),
-    (lambda one: {key: torch.full_like(value, torch.nan) if key.endswith("up.weight") else value
-                  for key, value in one.items()}, "damaged_lora", "not numbers"),
-    (lambda one: {key: value[:, :16].contiguous() if key.endswith("down.weight") else value for key, value in one.items()},
-     "lora_does_not_fit", "is for a weight [32, 16], the model has [32, 32]"),
-    (lambda one: {key: value for key, value in one.items() if not key.endswith("up.weight")},
-     "lora_does_not_fit", "has only alpha, down"),
-], ids=["rank 0", "NaN", "another width", "half of it"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (
+            lambda one: {
+                key: value[..., :0, :]
+                if key.endswith("down.weight")
+                else value[:, :0]
+                if key.endswith("up.weight")
+                else value
+                for key, value in one.items()
+            },
+            "lora_does_not_fit",
+            "has rank 0",
+        ),
+        (
+            lambda one: {
+                key: torch.full_like(value, torch.nan) if key.endswith("up.weight") else value
+                for key, value in one.items()
+            },
+            "damaged_lora",
+            "not numbers",
+        ),
+        (
+            lambda one: {
+                key: value[:, :16].contiguous() if key.endswith("down.weight") else value for key, value in one.items()
+            },
+            "lora_does_not_fit",
+            "is for a weight [32, 16], the model has [32, 32]",
+        ),
+        (
+            lambda one: {key: value for key, value in one.items() if not key.endswith("up.weight")},
+            "lora_does_not_fit",
+            "has only alpha, down",
+        ),
+    ],
+    ids=["rank 0", "NaN", "another width", "half of it"],
+)
 def test_a_bad_file_is_refused_at_its_node(change, code, words, lora, engine):
     lora({key: value.contiguous() for key, value in change(UNET_KEYS).items()}, "bad")
     with pytest.raises(gf.GraphFlowError) as caught:

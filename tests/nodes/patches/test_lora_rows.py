@@ -82,8 +82,10 @@ class Terms(RowPatch):
     def terms(self, part):
         drawn = torch.Generator().manual_seed(self.salt)
         shapes = {"conv": (6, 36), "line": (5, 6)}
-        return {name: tuple(torch.randn(shape, generator=drawn) for shape in ((out, self.rank), (self.rank, into)))
-                for name, (out, into) in shapes.items()}  # fmt: skip
+        return {
+            name: tuple(torch.randn(shape, generator=drawn) for shape in ((out, self.rank), (self.rank, into)))
+            for name, (out, into) in shapes.items()
+        }
 
 
 def test_each_row_of_a_pass_gets_what_merged_weights_would_give_it():

@@ -56,11 +56,16 @@ def base(kind, /, **inputs):
         "3": {
             "class_type": "KSampler",
             "inputs": {
-                "model": ["9", 0], "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0], "steps": 2,
-                "cfg": 1.0, "seed": 1,
+                "model": ["9", 0],
+                "positive": ["6", 0],
+                "negative": ["6", 0],
+                "latent_image": ["5", 0],
+                "steps": 2,
+                "cfg": 1.0,
+                "seed": 1,
             },
         },
-    }  # fmt: skip
+    }
 
 
 def run(tmp_path, kind, **inputs):

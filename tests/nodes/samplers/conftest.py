@@ -11,8 +11,8 @@ STD = 0.6
 class Mixture:
     """D(x, sigma) = E[x_0 | x] under x = alpha x_0 + sigma n; remembers the levels that it was asked at, and towards.
 
-    `nudge`: x and the answer are off by up to that many units in the last place, at random. `negative`: how much of the answer
-    the negative side of guidance gives.
+    `nudge`: x and the answer are off by up to that many units in the last place, at random. `negative`: how much of the
+    answer the negative side of guidance gives.
     """
 
     def __init__(self, flow=False, nudge=0.0, negative=0.9):

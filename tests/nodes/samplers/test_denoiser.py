@@ -1,4 +1,5 @@
-"""One question of a sampler: sides, entries with areas, masks and windows, controls, guidance and its patches, masks."""
+"""One question of a sampler: sides, entries with areas, masks and windows, controls, guidance and its patches,
+masks."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -191,9 +192,11 @@ def test_controls_are_asked_first_and_what_they_answer_is_summed_by_strength():
 
     steering = family(name="steering")
     steering.__dict__["net"] = type(A.family.net)(
-        prepare=lambda config, one, shape: Row({"hint": one.controls[0].hint[0].movedim(-1, 0)}), row=row,
-        forward=forward, back=None,
-    )  # fmt: skip
+        prepare=lambda config, one, shape: Row({"hint": one.controls[0].hint[0].movedim(-1, 0)}),
+        row=row,
+        forward=forward,
+        back=None,
+    )
     net = model("c", of=steering)
     one = Control(net, torch.full((1, 8, 8, 3), 0.5), strength=2.0)
     two = Control(net, torch.full((1, 8, 8, 3), 0.25), strength=-1.0)

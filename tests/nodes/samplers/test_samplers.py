@@ -50,8 +50,8 @@ def test_a_sampler_is_a_value_with_an_identity(name):
 
 
 NOT_CONVERGING = {"lcm", "dpmpp_2s_ancestral_cfg_pp"}
-"""The first is for models that answer with samples, not means. The second takes the guided answer of a step's begin and the
-unguided one of its middle, as the reference engine does: their difference remains without guidance, too."""
+"""The first is for models that answer with samples, not means. The second takes the guided answer of a step's begin and
+the unguided one of its middle, as the reference engine does: their difference remains without guidance, too."""
 EXPLODING_ONLY = {"ddpm", "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp"}
 """Their noise is that of x = x_0 + sigma n, for flow models too: the reference engine has no other form of them."""
 

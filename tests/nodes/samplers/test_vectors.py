@@ -1,4 +1,5 @@
-"""Schedules and samplers against numbers of the reference engine (tests/data/samplers.*): 31 samplers, two kinds of models."""
+"""Schedules and samplers against numbers of the reference engine (tests/data/samplers.*): 31 samplers, two kinds of
+models."""
 
 import json
 from pathlib import Path
@@ -54,8 +55,8 @@ def test_a_sampler_ends_where_the_reference_does(mixture, kind, sampler):
 @pytest.mark.parametrize("kind", PREDICTIONS)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_has_the_reference_levels_to_the_last_digit(kind, name):
-    """Stochastic samplers take another Brownian path for another digit. kl_optimal is off by one unit in the last place:
-    the tangent is rounded by the processor."""
+    """Stochastic samplers take another Brownian path for another digit. kl_optimal is off by one unit in the last
+    place: the tangent is rounded by the processor."""
     for steps in (6, 12):
         got, want = schedule(name, steps, PREDICTIONS[kind]), VECTORS[f"{kind}/{name}/{steps}/sigmas"]
         units = (got.view(torch.int32) - want.view(torch.int32)).abs().max()

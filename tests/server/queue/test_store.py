@@ -77,8 +77,8 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
             db.execute(statement)
         for number, name in enumerate("abc"):
             db.execute(
-                "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, extra) "
-                "VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')",
+                "INSERT INTO prompts (id, number, state, finished, created, digest, targets, node_errors, workflow, "
+                "extra) VALUES (?, ?, ?, ?, 0, x'00', '[]', '{}', '{}', '{}')",
                 (name, number, "cancelled" if name == "b" else "pending", 1.0 if name == "b" else None),
             )
         db.execute("PRAGMA user_version=1")

@@ -91,13 +91,16 @@ class Many(io.ComfyNode):
             inputs=[
                 io.Autogrow.Input("parts", template=grow),
                 io.Autogrow.Input("numbers", template=names),
-                io.DynamicCombo.Input("how", options=[
-                    io.DynamicCombo.Option("join", [io.String.Input("separator", default="+")]),
-                    io.DynamicCombo.Option("count", []),
-                ]),
+                io.DynamicCombo.Input(
+                    "how",
+                    options=[
+                        io.DynamicCombo.Option("join", [io.String.Input("separator", default="+")]),
+                        io.DynamicCombo.Option("count", []),
+                    ],
+                ),
             ],
             outputs=[io.String.Output()],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, parts, numbers, how):
@@ -110,9 +113,11 @@ class Save(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="NewSave", category="new", is_output_node=True,
+            node_id="NewSave",
+            category="new",
+            is_output_node=True,
             inputs=[io.Image.Input("images"), io.String.Input("prefix", default="new")],
-        )  # fmt: skip
+        )
 
     @classmethod
     async def execute(cls, images, prefix):
@@ -124,9 +129,14 @@ class Preview(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="NewPreview", category="new", is_output_node=True,
-            inputs=[io.MultiType.Input("value", types=[io.String, io.Int]), io.Custom("THING").Input("thing", optional=True)],
-        )  # fmt: skip
+            node_id="NewPreview",
+            category="new",
+            is_output_node=True,
+            inputs=[
+                io.MultiType.Input("value", types=[io.String, io.Int]),
+                io.Custom("THING").Input("thing", optional=True),
+            ],
+        )
 
     @classmethod
     def execute(cls, value, thing=None):

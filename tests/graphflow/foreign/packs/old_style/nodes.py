@@ -371,7 +371,24 @@ assert torch.is_tensor(torch.zeros(1))
 
 NODE_CLASS_MAPPINGS = {
     "Old " + kind.__name__: kind
-    for kind in (Brighten, Text, Show, Count, ReadFile, Choose, Fails, Gate, Split, Gather, Repeat, Join, Wait, Save, Scale,
-                 Sampler, Broken)
-}  # fmt: skip
+    for kind in (
+        Brighten,
+        Text,
+        Show,
+        Count,
+        ReadFile,
+        Choose,
+        Fails,
+        Gate,
+        Split,
+        Gather,
+        Repeat,
+        Join,
+        Wait,
+        Save,
+        Scale,
+        Sampler,
+        Broken,
+    )
+}
 NODE_DISPLAY_NAME_MAPPINGS = {"Old Brighten": "Brighten (old)"}
