@@ -26,7 +26,7 @@ import graphflow as gf
 from graphflow.cache import Cache
 from graphflow.cache.blobs import digest_of
 from graphflow.cache.entry import Origin, origin_to_json
-from graphflow.cache.rows import Row, Stored
+from graphflow.cache.rows import EntryRow, Stored
 from graphflow.check.validate import validate
 from graphflow.plan.fingerprint import fingerprints
 from graphflow.values import share
@@ -243,7 +243,9 @@ def many_blobs(rounds: int, folder: Path) -> list[Line]:
         path.write_bytes(b"%d" % number)
         recipe = number.to_bytes(16, "big")
         origin = origin_to_json(Origin(f"Type{number % 30}", "v1", {"seed": number, "text": "a red apple on a table"}))
-        rows.append(Row(recipe, recipe, f"Type{number % 30}", None, False, 0.1, 1.0, origin, (Stored(content, 65536),)))
+        rows.append(
+            EntryRow(recipe, recipe, f"Type{number % 30}", None, False, 0.1, 1.0, origin, (Stored(content, 65536),))
+        )
     disk.index.put(rows)
     cache.close()
     wall, busy = medians(rounds, lambda: run_process("cache", "stats", cache=place))

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cache import Entry
+from .cache import CacheEntry
 from .check.validate import Bound
 from .document.workflow import Workflow
 from .events import ModelEvent
@@ -141,6 +141,6 @@ class Result:
         return "".join(item._repr_html_() for item in self.nodes.values()) + f"<div>{escape(repr(self)[9:-1])}</div>"
 
 
-def node_result(node: Bound, entry: Entry) -> NodeResult:
+def node_result(node: Bound, entry: CacheEntry) -> NodeResult:
     named = zip(node.type.outputs, entry.outputs or (), strict=True)
     return NodeResult({output.name: share(value) for output, value in named}, share(entry.ui) if entry.ui else {})

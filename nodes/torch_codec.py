@@ -50,8 +50,8 @@ def save(value: Tensor) -> tuple[Any, memoryview] | None:
     dense = value.detach().permute(order).resolve_neg().cpu()
     # A clone, because `numpy()` may write: it would end the sharing with all other owners of this memory.
     flat = dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
-    # type: ignore[arg-type]
-    return [str(value.dtype).removeprefix("torch."), list(value.shape), order], memoryview(flat.numpy())
+    form = [str(value.dtype).removeprefix("torch."), list(value.shape), order]
+    return form, memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
 def load(form: Any, data: memoryview) -> Tensor:

@@ -7,11 +7,11 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Limits", "Options"]
+__all__ = ["RequestLimits", "Options"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """The limits of one request; what is over is refused with a 4xx that names the limit."""
 
     body: int = 8 << 20
@@ -67,7 +67,7 @@ class Options:
     cors: tuple[str, ...] = ()
     """Origins of other sites whose pages may call this server."""
     user_dir: Path = Path("user")
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
 
     @property
     def public_name(self) -> str:

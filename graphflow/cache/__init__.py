@@ -7,7 +7,7 @@
 from .cache import Cache, default_folder
 from .checkpoint import Checkpoint
 from .disk import DiskTier, Verified
-from .entry import Brought, Entry, LongLiteral, Origin, literal_digest
+from .entry import Brought, CacheEntry, LongLiteral, Origin, literal_digest
 from .folder import own_folder
 from .index import TypeStats
 from .leases import Lease
@@ -20,7 +20,7 @@ __all__ = [
     "Cache",
     "Checkpoint",
     "DiskTier",
-    "Entry",
+    "CacheEntry",
     "Lease",
     "LongLiteral",
     "MemoryTier",

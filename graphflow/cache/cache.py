@@ -16,7 +16,7 @@ from ..problem import CacheWarning, Problem
 from ..values import Encoded, Uncopyable, Unstorable, copied, encode
 from .checkpoint import Checkpoint
 from .disk import DiskTier
-from .entry import Brought, Entry, Origin
+from .entry import Brought, CacheEntry, Origin
 from .leases import Lease
 from .memory import DEFAULT_BUDGET, MemoryTier
 from .remote import RemoteTier
@@ -66,7 +66,7 @@ class Cache:
         self._tiers = Tiers(self.memory, behind, self._written)
         self._holders = 0
         self._holding = Lock()
-        self._flying: dict[bytes, Future[Entry | None] | None] = {}
+        self._flying: dict[bytes, Future[CacheEntry | None] | None] = {}
         """The recipes that runs of this process compute; a future where somebody waits for one."""
         self._lock = Lock()
 
@@ -80,16 +80,16 @@ class Cache:
 
     # -- finding ----------------------------------------------------------------------------------------------------
 
-    def get(self, recipe: bytes) -> Entry | None:
+    def get(self, recipe: bytes) -> CacheEntry | None:
         """The entry of a recipe; its values are to be handed out through `values.share`."""
         held = self.memory.get(recipe)
         return held.entry if held is not None else self._tiers.get(recipe)
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> CacheEntry | None:
         """The entry of any recipe that had the same node, literals and input contents."""
         return self._tiers.find(key)
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         """The entry of a recipe, or of a key, without its outputs; it does not count as use."""
         return self._tiers.peek(recipe, key)
 
@@ -115,7 +115,7 @@ class Cache:
         seconds: float,
         brought: tuple[Brought, ...] = (),
         effect: str | None = None,
-    ) -> tuple[Entry, tuple[Encoded, ...] | None]:
+    ) -> tuple[CacheEntry, tuple[Encoded, ...] | None]:
         """An entry, with the stored form of its outputs if all of them have one. May take milliseconds."""
         encoded: list[Encoded | None] = []
         for value in outputs:
@@ -127,16 +127,16 @@ class Cache:
         whole = tuple(item for item in encoded if item is not None)
         try:
             kept = tuple([copied(value) for value in outputs])
-            entry = Entry(kept, contents, copied(ui), seconds, time.time(), brought, effect)
+            entry = CacheEntry(kept, contents, copied(ui), seconds, time.time(), brought, effect)
         except Uncopyable:
-            return Entry(outputs, contents, ui, seconds, time.time(), loose=True), None
+            return CacheEntry(outputs, contents, ui, seconds, time.time(), loose=True), None
         return entry, whole if len(whole) == len(encoded) else None
 
     def put(
         self,
         recipe: bytes,
         key: bytes | None,
-        entry: Entry,
+        entry: CacheEntry,
         encoded: tuple[Encoded, ...] | None,
         origin: Origin,
         lease: Lease | None = None,
@@ -159,15 +159,15 @@ class Cache:
         if put.lease is not None:
             self.disk.give_back(put.lease)
 
-    def hold(self, recipe: bytes, entry: Entry) -> None:
+    def hold(self, recipe: bytes, entry: CacheEntry) -> None:
         """Keep an entry in memory, and nowhere else."""
         self.memory.put(recipe, entry)
 
-    def put_again(self, recipe: bytes, key: bytes, entry: Entry, origin: Origin) -> None:
+    def put_again(self, recipe: bytes, key: bytes, entry: CacheEntry, origin: Origin) -> None:
         """Keep a known entry under one more recipe."""
         self._tiers.change(Alias(recipe, key, entry, origin))
 
-    def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> None:
+    def replace(self, recipe: bytes, key: bytes | None, entry: CacheEntry | None) -> None:
         """A refreshed run has computed a recipe anew (None: its result is not kept). Entries that differ from it, of
         this recipe or of another one of the same key, are forgotten, and so are all that stand on them."""
         self._tiers.change(Replace(recipe, key, entry))
@@ -184,7 +184,7 @@ class Cache:
 
     # -- one computation for all who need it ------------------------------------------------------------------------
 
-    def begin(self, recipe: bytes) -> Future[Entry | None] | None:
+    def begin(self, recipe: bytes) -> Future[CacheEntry | None] | None:
         """None: compute it, and call `end`. A future: another run of this process computes it."""
         with self._lock:
             if recipe not in self._flying:
@@ -195,7 +195,7 @@ class Cache:
                 flying = self._flying[recipe] = Future()
             return flying
 
-    def end(self, recipe: bytes, entry: Entry | None) -> None:
+    def end(self, recipe: bytes, entry: CacheEntry | None) -> None:
         """It is computed, or (None) it failed and whoever waits has to try."""
         with self._lock:
             flying = self._flying.pop(recipe, None)

@@ -15,11 +15,11 @@ from ..values import decode
 from . import care, record
 from .blobs import Damaged, digest_of
 from .care import Verified
-from .entry import Entry, Origin, origin_to_json
+from .entry import CacheEntry, Origin, origin_to_json
 from .folder import Folder
 from .index import FILE_COST, Index, TypeStats, origin_of
 from .leases import Lease
-from .rows import Replaced, Row, Stored
+from .rows import EntryRow, Replaced, Stored
 from .store import WORTH_A_RECORD, Alias, Batch, Change, Kept, Put, Replace, Written, entry_of, json_of, row_of
 
 __all__ = ["DiskTier", "Verified"]
@@ -49,7 +49,7 @@ class DiskTier(Folder):
     def find(self, key: bytes) -> Kept | None:
         return self._read(lambda index: index.find(key))
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         row = self._row(lambda index: index.get(recipe) if recipe is not None else index.find(key or b""))
         if row is None or not all(self.blobs.exists(name) for name in row.blobs()):
             return None
@@ -61,7 +61,7 @@ class DiskTier(Folder):
     def origins(self, kind: str) -> list[tuple[Origin, float]]:
         return self.asked(lambda index: index.origins(kind)) or []
 
-    def _row(self, ask: Callable[[Index], Row | None]) -> Row | None:
+    def _row(self, ask: Callable[[Index], EntryRow | None]) -> EntryRow | None:
         if self.index is None or self.is_broken:
             return None
         try:
@@ -70,7 +70,7 @@ class DiskTier(Folder):
             self.failed(error)
             return None
 
-    def _read(self, ask: Callable[[Index], Row | None]) -> Kept | None:
+    def _read(self, ask: Callable[[Index], EntryRow | None]) -> Kept | None:
         row = self._row(ask)
         if row is None:
             return None
@@ -131,7 +131,7 @@ class DiskTier(Folder):
 
     def _write_batch(self, batch: Batch) -> Written:
         written = Written()
-        changes: list[Row | Replaced] = []
+        changes: list[EntryRow | Replaced] = []
         try:
             for change in batch.changes:
                 if not self.is_broken:
@@ -151,7 +151,7 @@ class DiskTier(Folder):
             self._keep_to(self.budget, sweeps=False)
         return written
 
-    def _row_of(self, change: Change, before: list[Row | Replaced]) -> Row | Replaced | None:
+    def _row_of(self, change: Change, before: list[EntryRow | Replaced]) -> EntryRow | Replaced | None:
         """The change as the index takes it; files are written."""
         if isinstance(change, Put):
             return self._write_files(change)
@@ -159,16 +159,16 @@ class DiskTier(Folder):
             return self._same_again(change, before)
         return _replaced(change)
 
-    def _same_again(self, alias: Alias, before: list[Row | Replaced]) -> Row | None:
+    def _same_again(self, alias: Alias, before: list[EntryRow | Replaced]) -> EntryRow | None:
         """The row of the key under one more recipe. It needs no record: where the index is lost, the key finds it."""
         self.checkpoints.remove(alias.recipe)
-        rows = (change for change in reversed(before) if isinstance(change, Row) and change.key == alias.key)
+        rows = (change for change in reversed(before) if isinstance(change, EntryRow) and change.key == alias.key)
         row = next(rows, None) or (self.index.find(alias.key) if self.index is not None else None)
         if row is None or row.recipe == alias.recipe:
             return None
         return replace(row, recipe=alias.recipe, origin=origin_to_json(alias.origin))
 
-    def _write_files(self, put: Put) -> Row:
+    def _write_files(self, put: Put) -> EntryRow:
         row = row_of(put)
         blobs = set(row.blobs())
         for item in put.encoded or ():
@@ -241,9 +241,9 @@ def _replaced(change: Replace) -> Replaced:
     return Replaced(change.recipe, change.key, contents, ui, change.stale)
 
 
-def _size(change: Row | Replaced) -> int:
+def _size(change: EntryRow | Replaced) -> int:
     """The bytes that it takes on the disk, about."""
-    return sum(item.size for item in change.outputs) + FILE_COST if isinstance(change, Row) else 0
+    return sum(item.size for item in change.outputs) + FILE_COST if isinstance(change, EntryRow) else 0
 
 
 def _is_full(error: Exception) -> bool:

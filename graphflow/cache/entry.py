@@ -13,7 +13,7 @@ from ..values.canonical import canonical
 
 __all__ = [
     "Brought",
-    "Entry",
+    "CacheEntry",
     "LongLiteral",
     "Origin",
     "literal_digest",
@@ -63,7 +63,7 @@ class Brought(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """The result of a node. `outputs` is None for handles of an earlier process: the node is run again, which costs
     nothing, where somebody needs them."""
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .database import Transaction, classified, open_to_read, open_to_write
 from .entry import Origin, origin_from_json, with_all_behind
-from .rows import Replaced, Row, Stored
+from .rows import EntryRow, Replaced, Stored
 
 __all__ = ["FILE_COST", "Index", "TypeStats", "origin_of"]
 
@@ -32,7 +32,7 @@ AT_ONCE = 1000
 _COLUMNS = "recipe, key, type, ui, rebuilt, seconds, created, origin, brought, effect, seal"
 
 
-class Put(NamedTuple):
+class IndexOutcome(NamedTuple):
     """The outcome of changes to the index."""
 
     gone: set[bytes]
@@ -70,20 +70,20 @@ class Index:
         """Whether the file was removed or replaced: what is written now would be lost."""
         return _inode(self._path) != self._inode
 
-    def get(self, recipe: bytes) -> Row | None:
+    def get(self, recipe: bytes) -> EntryRow | None:
         found = self._one("recipe", recipe)
         if found is not None and found.recipe != recipe:
             raise sqlite3.DatabaseError("it gives another entry than was asked for")
         return found
 
-    def find(self, key: bytes) -> Row | None:
+    def find(self, key: bytes) -> EntryRow | None:
         """The newest entry of a key: what an older one wrote may be gone."""
         found = self._one("key", key)
         if found is not None and found.key != key:
             raise sqlite3.DatabaseError("it gives another entry than was asked for")
         return found
 
-    def _one(self, column: str, value: bytes) -> Row | None:
+    def _one(self, column: str, value: bytes) -> EntryRow | None:
         with self._alone():
             found = self._db.execute(
                 f"SELECT {_COLUMNS} FROM entries WHERE {column} = ? ORDER BY created DESC LIMIT 1", (value,)
@@ -100,13 +100,13 @@ class Index:
         with self._lock, classified():
             yield
 
-    def put(self, changes: Iterable[Row | Replaced], used: Iterable[tuple[float, bytes]] = ()) -> Put:
+    def put(self, changes: Iterable[EntryRow | Replaced], used: Iterable[tuple[float, bytes]] = ()) -> IndexOutcome:
         """Make changes in their order, and count hits, in one transaction."""
         gone: set[bytes] = set()
         freed: set[bytes] = set()
         with self._alone(), Transaction(self._db):
             for change in changes:
-                if isinstance(change, Row):
+                if isinstance(change, EntryRow):
                     self._insert(change)
                     gone.discard(change.recipe)
                 else:
@@ -119,12 +119,12 @@ class Index:
                 "UPDATE entries SET used = ?, hits = hits + 1 WHERE recipe = ?", used
             ).rowcount
             lost = [recipe for _, recipe in used if not self._has(recipe)] if counted < len(used) else []
-            return Put(gone, {content for content in freed if self._is_unneeded(content)}, lost)
+            return IndexOutcome(gone, {content for content in freed if self._is_unneeded(content)}, lost)
 
     def _has(self, recipe: bytes) -> bool:
         return self._db.execute("SELECT 1 FROM entries WHERE recipe = ?", (recipe,)).fetchone() is not None
 
-    def _insert(self, row: Row) -> None:
+    def _insert(self, row: EntryRow) -> None:
         self._db.execute("DELETE FROM outputs WHERE recipe = ?", (row.recipe,))
         self._db.execute(
             f"INSERT OR REPLACE INTO entries ({_COLUMNS}, bytes, used) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -296,18 +296,18 @@ class Index:
             self._db.close()
 
 
-def origin_of(row: Row) -> Origin | None:
+def origin_of(row: EntryRow) -> Origin | None:
     try:
         return origin_from_json(row.type, row.origin)
     except (ValueError, TypeError):
         return None
 
 
-def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> Row:
+def _row(found: tuple[Any, ...], outputs: list[tuple[Any, ...]]) -> EntryRow:
     *fields, seal = found
     recipe, key, kind, ui, rebuilt, seconds, created, origin, brought, effect = fields
     stored = tuple(Stored(content, size, data) for content, size, data in outputs)
-    row = Row(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought, effect)
+    row = EntryRow(recipe, key, kind, ui, bool(rebuilt), seconds, created, origin, stored, brought, effect)
     if row.seal() != seal:
         raise sqlite3.DatabaseError("an entry is not as it was written")
     return row

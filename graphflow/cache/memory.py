@@ -9,7 +9,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from ..values import measure, size_of
-from .entry import Entry, Origin, with_all_behind
+from .entry import CacheEntry, Origin, with_all_behind
 from .store import Alias, Batch, Kept, Put, Written
 
 __all__ = ["MemoryTier"]
@@ -56,7 +56,7 @@ class MemoryTier:
         """The newest of them: what an older one wrote may be gone."""
         return next(reversed(self._keys.get(key, {})), None) if key is not None else None
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         """As `get` or `find`; it does not count as use."""
         with self._lock:
             known = recipe if recipe is not None else self._of_key(key)
@@ -81,7 +81,7 @@ class MemoryTier:
     def put(
         self,
         recipe: bytes,
-        entry: Entry,
+        entry: CacheEntry,
         key: bytes | None = None,
         origin: Origin | None = None,
         is_stored: bool = False,
@@ -137,7 +137,7 @@ class MemoryTier:
             for recipe in recipes:
                 self._forget(recipe)
 
-    def replace(self, recipe: bytes, key: bytes | None, entry: Entry | None) -> frozenset[bytes]:
+    def replace(self, recipe: bytes, key: bytes | None, entry: CacheEntry | None) -> frozenset[bytes]:
         """Forget entries of this recipe or this key that differ from the entry (None: all of them), and all that stand
         on one whose outputs were others. Returns those whose outputs were, or may be, others."""
         with self._lock:

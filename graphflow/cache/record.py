@@ -6,12 +6,12 @@ import base64
 import json
 from typing import Any
 
-from .rows import Row, Stored
+from .rows import EntryRow, Stored
 
 __all__ = ["read", "write"]
 
 
-def write(row: Row) -> bytes:
+def write(row: EntryRow) -> bytes:
     body: dict[str, Any] = {
         "recipe": row.recipe.hex(),
         "key": row.key.hex() if row.key else None,
@@ -35,7 +35,7 @@ def write(row: Row) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def read(data: bytes) -> Row:
+def read(data: bytes) -> EntryRow:
     """Raises ValueError or KeyError where the data is not a record."""
     body = json.loads(data)
     outputs = tuple(
@@ -43,7 +43,7 @@ def read(data: bytes) -> Row:
         for item in body["outputs"]
     )
     key = bytes.fromhex(body["key"]) if body["key"] else None
-    return Row(
+    return EntryRow(
         bytes.fromhex(body["recipe"]),
         key,
         body["type"],

@@ -18,9 +18,9 @@ from ..problem import Problem
 from ..values import Encoded, decode
 from . import record
 from .blobs import Damaged, Files, digest_of
-from .entry import Entry, Origin
+from .entry import CacheEntry, Origin
 from .index import origin_of
-from .rows import Row, Stored
+from .rows import EntryRow, Stored
 from .store import WORTH_A_RECORD, Batch, Kept, Put, Replace, Written, entry_of, row_of
 
 __all__ = ["RemoteTier"]
@@ -47,7 +47,7 @@ class RemoteTier:
         self._off_until = 0.0
         self._asked: set[bytes] = set()
         """Keys that this run has asked for."""
-        self._rows: OrderedDict[bytes, Row] = OrderedDict()
+        self._rows: OrderedDict[bytes, EntryRow] = OrderedDict()
         """Records that were fetched, newest last."""
         self._lock = Lock()
         self._seals = Files(Path(), sealed=True)
@@ -89,7 +89,7 @@ class RemoteTier:
         row = self._rows.get(recipe)
         return self._read(row) if row is not None and row.key == key else None
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         """Of what was fetched."""
         with self._lock:
             rows = [self._rows.get(recipe)] if recipe is not None else [r for r in self._rows.values() if r.key == key]
@@ -110,7 +110,7 @@ class RemoteTier:
         self._asked.add(key)
         return self._file("keys", key)
 
-    def _remember(self, row: Row) -> None:
+    def _remember(self, row: EntryRow) -> None:
         with self._lock:
             self._rows[row.recipe] = row
             self._rows.move_to_end(row.recipe)
@@ -122,12 +122,12 @@ class RemoteTier:
             for recipe in recipes:
                 self._rows.pop(recipe, None)
 
-    def _read(self, row: Row) -> Kept | None:
+    def _read(self, row: EntryRow) -> Kept | None:
         """The whole entry; None where a blob is gone or damaged."""
         try:
             encoded = tuple([Encoded(item.content, None if row.rebuilt else self._data(item)) for item in row.outputs])
             outputs = None if row.rebuilt else tuple([decode(item.data or b"") for item in encoded])
-        except _Gone:
+        except _RemoteBlobGone:
             self._forget([row.recipe])
             return None
         except Exception as error:  # no memory, no codec: the blob may be good
@@ -138,7 +138,7 @@ class RemoteTier:
     def _data(self, item: Stored) -> bytes:
         data = item.data if item.data is not None else self._file("blobs", item.content)
         if data is None:
-            raise _Gone()
+            raise _RemoteBlobGone()
         if digest_of(data) != item.content:
             self._remove("blobs", [item.content])  # whoever computes it again stores it again
             self._warn(
@@ -146,7 +146,7 @@ class RemoteTier:
                 "a stored result was damaged; it is computed again and replaced: "
                 f"{self.url}/v2/blobs/{item.content.hex()}",
             )
-            raise _Gone()
+            raise _RemoteBlobGone()
         return data
 
     def _records(self, recipes: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -262,5 +262,5 @@ class RemoteTier:
             self._report(Problem(code, message, hint=hint))
 
 
-class _Gone(Exception):
+class _RemoteBlobGone(Exception):
     """A blob that an entry needs is not there, or not as it was written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
-__all__ = ["Replaced", "Row", "Stored"]
+__all__ = ["Replaced", "EntryRow", "Stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EntryRow:
     recipe: bytes
     key: bytes | None
     type: str

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..values import Encoded
-from .entry import Brought, Entry, Origin, origin_to_json
+from .entry import Brought, CacheEntry, Origin, origin_to_json
 from .leases import Lease
-from .rows import Row, Stored
+from .rows import EntryRow, Stored
 
 __all__ = ["Alias", "Batch", "Change", "Kept", "Put", "Replace", "Store", "Written", "entry_of", "json_of", "row_of"]
 
@@ -25,7 +25,7 @@ WORTH_A_RECORD = 0.05
 class Kept(NamedTuple):
     """An entry, as a store returns it."""
 
-    entry: Entry
+    entry: CacheEntry
     recipe: bytes
     key: bytes | None
     origin: Origin | None
@@ -38,7 +38,7 @@ class Put(NamedTuple):
 
     recipe: bytes
     key: bytes | None
-    entry: Entry
+    entry: CacheEntry
     origin: Origin | None
     encoded: tuple[Encoded, ...] | None = None
     """The stored form of its outputs. None: only memory can keep it."""
@@ -57,7 +57,7 @@ class Alias(NamedTuple):
 
     recipe: bytes
     key: bytes
-    entry: Entry
+    entry: CacheEntry
     origin: Origin
 
 
@@ -67,7 +67,7 @@ class Replace(NamedTuple):
 
     recipe: bytes
     key: bytes | None
-    entry: Entry | None
+    entry: CacheEntry | None
     stale: frozenset[bytes] = frozenset()
     """Recipes that are known to be wrong."""
 
@@ -110,7 +110,7 @@ class Store(Protocol):
     def find(self, key: bytes) -> Kept | None:
         """The newest entry that had the same node, literals and input contents."""
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         """As `get`, or `find`, without reading the outputs and without counting as use."""
 
     def fetch(self, recipes: Sequence[bytes]) -> None:
@@ -126,7 +126,7 @@ class Store(Protocol):
 # -- the stored form of an entry, the same in a folder and on a shared level ----------------------------------------
 
 
-def row_of(put: Put) -> Row:
+def row_of(put: Put) -> EntryRow:
     """The row of an entry that has a stored form. Outputs up to INLINE bytes lie in it, the others in blobs."""
     assert put.encoded is not None and put.origin is not None
     entry = put.entry
@@ -135,7 +135,7 @@ def row_of(put: Put) -> Row:
     for item in put.encoded:
         size = 0 if rebuilt else len(item.data or b"")
         outputs.append(Stored(item.content, size, item.data if not rebuilt and size <= INLINE else None))
-    return Row(
+    return EntryRow(
         recipe=put.recipe,
         key=put.key,
         type=put.origin.type,
@@ -150,11 +150,11 @@ def row_of(put: Put) -> Row:
     )
 
 
-def entry_of(row: Row, outputs: tuple[object, ...] | None) -> Entry:
+def entry_of(row: EntryRow, outputs: tuple[object, ...] | None) -> CacheEntry:
     ui = json.loads(row.ui) if row.ui is not None else None
     brought = tuple(Brought(*part) for part in json.loads(row.brought)) if row.brought is not None else ()
     contents = tuple(item.content for item in row.outputs)
-    return Entry(outputs, contents, ui, row.seconds, row.created, brought, row.effect)
+    return CacheEntry(outputs, contents, ui, row.seconds, row.created, brought, row.effect)
 
 
 def json_of(ui: dict[str, Any] | None) -> str | None:

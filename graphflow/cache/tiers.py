@@ -12,7 +12,7 @@ from contextlib import suppress
 from threading import Lock
 
 from ..values import Unstorable, encode
-from .entry import Entry, Origin
+from .entry import CacheEntry, Origin
 from .memory import MemoryTier
 from .store import Alias, Batch, Change, Kept, Put, Replace, Store, json_of
 from .writer import Writer
@@ -39,7 +39,7 @@ class Tiers:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def get(self, recipe: bytes) -> Entry | None:
+    def get(self, recipe: bytes) -> CacheEntry | None:
         """The entry of a recipe that is not in memory; it is afterwards."""
         for place, store in enumerate(self._behind):
             found = store.get(recipe)
@@ -50,7 +50,7 @@ class Tiers:
                 return found.entry
         return None
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> CacheEntry | None:
         found = self._memory.find(key)
         if found is not None:
             return found.entry
@@ -61,7 +61,7 @@ class Tiers:
                 return found.entry
         return None
 
-    def peek(self, recipe: bytes | None, key: bytes | None = None) -> Entry | None:
+    def peek(self, recipe: bytes | None, key: bytes | None = None) -> CacheEntry | None:
         for store in (self._memory, *self._behind):
             found = store.peek(recipe, key)
             if found is not None:

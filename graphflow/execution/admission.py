@@ -17,14 +17,14 @@ from ..nodetype.node import NodeType
 from ..problem import Cancelled
 from ..settings import Settings
 
-__all__ = ["Admission", "Place", "fits", "place_of"]
+__all__ = ["Admission", "LaneRequest", "fits", "place_of"]
 
 POLL = 0.1
 """Seconds between two looks at whether the run has been cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LaneRequest:
     """A lane that a node needs in order to compute, with at most so many of its type in it."""
 
     lane: str
@@ -32,14 +32,14 @@ class Place:
     most: int = 1
 
 
-def place_of(kind: NodeType, settings: Settings) -> Place | None:
+def place_of(kind: NodeType, settings: Settings) -> LaneRequest | None:
     """None: it needs no lane, and any number of it may compute at once."""
     if kind.lane is None:
         return None
-    return Place(kind.lane, kind.name, settings.together if kind.together else 1)
+    return LaneRequest(kind.lane, kind.name, settings.together if kind.together else 1)
 
 
-def fits(place: Place, inside: Sequence[Place]) -> bool:
+def fits(place: LaneRequest, inside: Sequence[LaneRequest]) -> bool:
     """Whether one more may enter a lane beside those that are inside: the lane is empty, or they are of its type, and
     fewer than may share it."""
     return not inside or (inside[0].type == place.type and len(inside) < place.most)
@@ -51,7 +51,7 @@ class Admission:
     def __init__(self) -> None:
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
-    def enter(self, place: Place | None, cancel: Event) -> AbstractContextManager[None]:
+    def enter(self, place: LaneRequest | None, cancel: Event) -> AbstractContextManager[None]:
         """Hold a place until the end of the block. Raises Cancelled if the run is cancelled while it waits for it."""
         return _ANYWHERE if place is None else self._lanes[place.lane].hold(place, cancel)
 
@@ -63,10 +63,10 @@ class _Lane:
     def __init__(self) -> None:
         self._changed = Condition()
         self._queue: deque[object] = deque()
-        self._inside: list[Place] = []
+        self._inside: list[LaneRequest] = []
 
     @contextmanager
-    def hold(self, place: Place, cancel: Event) -> Iterator[None]:
+    def hold(self, place: LaneRequest, cancel: Event) -> Iterator[None]:
         ticket = object()
         with self._changed:
             self._queue.append(ticket)

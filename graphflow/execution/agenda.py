@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..cache import Entry
+from ..cache import CacheEntry
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..plan.plan import Plan
@@ -24,7 +24,7 @@ class Agenda:
         """`later`: how many nodes that are still to be added are linked to a node."""
         self.order = dict(order)
         self.ready: deque[str] = deque()
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, CacheEntry] = {}
         """The entries of the nodes that are done and still needed."""
         self.handles: set[str] = set()
         """Nodes that only make handles anew."""
@@ -77,7 +77,7 @@ class Agenda:
         if not missing:
             self.ready.append(node_id)
 
-    def done(self, node_id: str, entry: Entry) -> None:
+    def done(self, node_id: str, entry: CacheEntry) -> None:
         """A node has its outputs: who waited for it may start, and what only it needed is forgotten."""
         self.entries[node_id] = entry
         del self._waiting[node_id]

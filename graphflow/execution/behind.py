@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ..cache import Cache, Entry
+from ..cache import Cache, CacheEntry
 from ..check.validate import Bound
 from ..plan.fingerprint import Fingerprint, content_key
 
@@ -17,14 +17,14 @@ def known_behind(
     order: Mapping[str, Bound],
     prints: Mapping[str, Fingerprint],
     cache: Cache,
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, CacheEntry],
     *,
     is_reported: Callable[[str], bool],
-    is_valid: Callable[[str, Entry], bool],
-) -> Iterator[tuple[str, Entry]]:
+    is_valid: Callable[[str, CacheEntry], bool],
+) -> Iterator[tuple[str, CacheEntry]]:
     """The known ones, sources first, without their outputs; what lies behind a reported node is not looked at.
     `entries` are those of the run so far."""
-    found: dict[str, Entry] = {}
+    found: dict[str, CacheEntry] = {}
 
     def content(source: str, slot: int) -> bytes | None:
         entry = found.get(source) or entries.get(source) or cache.peek(prints[source].recipe)

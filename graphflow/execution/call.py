@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from ..document.workflow import Node
 from ..nodetype.context import Context
 from ..nodetype.node import NodeType
-from ..plan.calls import Answer, answer
+from ..plan.calls import CallResult, answer
 from ..problem import GraphFlowError, Problem
 from ..values import Blocked
-from .admission import Place
+from .admission import LaneRequest
 from .context import RunContext
 
 __all__ = ["Call", "Performer"]
@@ -31,7 +31,7 @@ class Call(NamedTuple):
     """The name of the node type."""
     inputs: tuple[dict[str, Any] | Blocked, ...]
     """For each call the inputs by flat name, its own copies; or what blocks it."""
-    place: Place | None = None
+    place: LaneRequest | None = None
     """The place that it needs in order to compute."""
     display: str | None = None
     """The node of the workflow that this one was made by, if a node expanded into it."""
@@ -53,7 +53,7 @@ class Performer:
         `record(node)` the record of what its files are made by."""
         self._run, self._graph, self._document, self._record = run, graph, document, record
 
-    def perform(self, call: Call) -> tuple[list[Answer], float]:
+    def perform(self, call: Call) -> tuple[list[CallResult], float]:
         """The answers of the function, and the seconds that they took. Raises what the function raises, and
         Cancelled."""
         run, kind = self._run, self._run.types[call.type]
@@ -66,7 +66,7 @@ class Performer:
             ]
             return answers, time.perf_counter() - began
 
-    async def perform_async(self, call: Call) -> list[Answer]:
+    async def perform_async(self, call: Call) -> list[CallResult]:
         """As `perform`, for an async function; its calls go on at the same time."""
         kind = self._run.types[call.type]
         arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
@@ -101,7 +101,7 @@ class Performer:
         return values
 
 
-async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> Answer:
+async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> CallResult:
     if isinstance(arguments, Blocked):
         return _stopped(kind, arguments)
     try:
@@ -110,5 +110,5 @@ async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> Answer:
         raise GraphFlowError([Problem("node_failed", f"{type(error).__name__}: {error}")]) from error
 
 
-def _stopped(kind: NodeType, stop: Blocked) -> Answer:
-    return Answer((Blocked(),) * len(kind.outputs), blocked=stop)
+def _stopped(kind: NodeType, stop: Blocked) -> CallResult:
+    return CallResult((Blocked(),) * len(kind.outputs), blocked=stop)

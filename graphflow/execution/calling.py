@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..cache import Brought, Entry
+from ..cache import Brought, CacheEntry
 from ..document.walks import depth_first
 from ..nodetype.inputs import Lazy
 from ..nodetype.node import ALWAYS
-from ..plan.calls import Answer, blocked, join, look_outside, merge_ui, spread
+from ..plan.calls import CallResult, blocked, join, look_outside, merge_ui, spread
 from ..plan.fingerprint import Fingerprint
 from ..values import Blocked, Encoded, share
 from ..version import installed_version
@@ -21,13 +21,13 @@ from .claims import Claims
 from .context import RunContext
 from .expansions import Expansions
 
-__all__ = ["Caller", "Made", "has_expansion"]
+__all__ = ["Caller", "NodeOutcome", "has_expansion"]
 
 
-class Made(NamedTuple):
+class NodeOutcome(NamedTuple):
     """The result of all calls of a node, as the cache keeps it."""
 
-    entry: Entry
+    entry: CacheEntry
     encoded: tuple[Encoded, ...] | None
     stops: list[Blocked]
     """The values that blocked some of the calls."""
@@ -102,24 +102,26 @@ class Caller:
         if self._agenda.order[node_id].type.is_async:
             return lambda: self._performer.perform_async(call)
 
-        def work() -> Made | list[Answer]:
+        def work() -> NodeOutcome | list[CallResult]:
             answers, seconds = self._performer.perform(call)
             return answers if has_expansion(answers) else self.made(node_id, answers, seconds)
 
         return work
 
-    def made(self, node_id: str, answers: list[Answer], seconds: float, brought: tuple[Brought, ...] = ()) -> Made:
+    def made(
+        self, node_id: str, answers: list[CallResult], seconds: float, brought: tuple[Brought, ...] = ()
+    ) -> NodeOutcome:
         """The entry of a node whose calls have all answered."""
         kind = self._agenda.order[node_id].type
         outputs = join(kind, answers, self._agenda.value, lambda slot: self._agenda.is_needed(node_id, slot))
         ui = merge_ui(answers)
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._run.cache.is_on:
-            return Made(Entry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
+            return NodeOutcome(CacheEntry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
         before = self._prints[node_id].outside
         is_true = before is None or before == ALWAYS or self.outside(node_id) == before
         effect = kind.effect(self._run.settings, ui) if kind.effect is not None else None
-        return Made(*self._run.cache.make(outputs, ui, seconds, brought, effect), stops, is_true)
+        return NodeOutcome(*self._run.cache.make(outputs, ui, seconds, brought, effect), stops, is_true)
 
     def outside(self, node_id: str) -> str:
         """The present answer of the node's `outside`; its inputs must be there."""
@@ -148,5 +150,5 @@ def _as_float(value: Any) -> Any:
     return [_as_float(item) for item in value] if type(value) is list else value
 
 
-def has_expansion(answers: list[Answer]) -> bool:
+def has_expansion(answers: list[CallResult]) -> bool:
     return any(one.expansion is not None for one in answers)

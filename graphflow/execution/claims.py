@@ -12,11 +12,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from ..cache import Cache, Entry, Lease, Origin
+from ..cache import Cache, CacheEntry, Lease, Origin
 from ..plan.fingerprint import Fingerprint
 from ..values import Encoded
 
-__all__ = ["Claim", "Claims", "Found", "InOtherProcess", "InOtherRun"]
+__all__ = ["Claim", "Claims", "KnownResult", "InOtherProcess", "InOtherRun"]
 
 
 @dataclass(slots=True)
@@ -36,10 +36,10 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class KnownResult:
     """It is known already."""
 
-    entry: Entry
+    entry: CacheEntry
     reason: str
 
 
@@ -47,7 +47,7 @@ class Found:
 class InOtherRun:
     """Another run of this process computes it."""
 
-    result: Future[Entry | None]
+    result: Future[CacheEntry | None]
 
 
 class InOtherProcess:
@@ -72,8 +72,8 @@ class Claims:
         *,
         looked_outside: bool,
         origin: Callable[[], Origin],
-        is_valid: Callable[[Entry], bool],
-    ) -> Claim | Found | InOtherRun | InOtherProcess:
+        is_valid: Callable[[CacheEntry], bool],
+    ) -> Claim | KnownResult | InOtherRun | InOtherProcess:
         """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends
         on more than is in the recipes."""
         recipe, by_recipe = mine.recipe, not (mine.is_volatile or mine.is_open or looked_outside)
@@ -89,7 +89,7 @@ class Claims:
             if same is not None and same.outputs is not None and is_valid(same):
                 if by_recipe:
                     cache.put_again(place, key, same, origin())
-                return Found(same, "same content")
+                return KnownResult(same, "same content")
         flying = cache.begin(place)
         if flying is not None:
             return InOtherRun(flying)
@@ -103,7 +103,7 @@ class Claims:
             entry = cache.get(place)  # another run may have finished between the planning and now
             if entry is not None and entry.outputs is not None and is_valid(entry):
                 self.give_back(node_id, entry)
-                return Found(entry, "shared")
+                return KnownResult(entry, "shared")
         return held
 
     def states(self, node_id: str, calls: int) -> tuple[bytes, ...]:
@@ -119,7 +119,9 @@ class Claims:
             claim.states = tuple(each)
         return claim.states
 
-    def store(self, node_id: str, entry: Entry, encoded: tuple[Encoded, ...] | None, origin: Origin | None) -> None:
+    def store(
+        self, node_id: str, entry: CacheEntry, encoded: tuple[Encoded, ...] | None, origin: Origin | None
+    ) -> None:
         """The node is done: keep the entry and give the claim back. No origin: it is not to be kept."""
         claim = self._held[node_id]
         keeps = origin is not None and claim.keeps
@@ -134,7 +136,7 @@ class Claims:
             self._cache.put(claim.recipe, claim.key, entry, stored, origin, claim.lease, claim.states)
             self._cache.end(claim.recipe, entry)
 
-    def give_back(self, node_id: str, entry: Entry | None = None) -> None:
+    def give_back(self, node_id: str, entry: CacheEntry | None = None) -> None:
         """Without an entry, whoever waits has to try."""
         claim = self._held.pop(node_id, None)
         if claim is None or not self._cache.is_on:

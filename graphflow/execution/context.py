@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any, NamedTuple, Protocol
 
-from ..cache import Cache, Entry
+from ..cache import Cache, CacheEntry
 from ..check.validate import Bound
 from ..events import Event
 from ..nodetype.node import NodeType
@@ -62,7 +62,7 @@ class Supply(Protocol):
     def next(self) -> Piece | None:
         """The next piece if it is time for one. Asked after each node; must give one if none is under way."""
 
-    def done(self, node_id: str, entry: Entry) -> None:
+    def done(self, node_id: str, entry: CacheEntry) -> None:
         """A wanted node has been computed, or was known."""
 
     def document(self, node_id: str) -> Callable[[], dict[str, Any]]:

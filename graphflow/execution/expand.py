@@ -10,7 +10,7 @@ from typing import Any
 from ..check.validate import Binder, Bound, topological
 from ..document.workflow import Link, Node, as_link
 from ..nodetype.node import Expansion, NodeType
-from ..plan.calls import Answer
+from ..plan.calls import CallResult
 from ..problem import InvalidWorkflow, Problem
 from ..settings import Settings
 
@@ -22,13 +22,13 @@ class Unfolded:
     nodes: dict[str, Node]
     order: dict[str, Bound]
     """The same nodes, bound, in topological order."""
-    answers: list[Answer]
+    answers: list[CallResult]
     """With links to the nodes' final ids."""
 
 
 def unfold(
     parent: str,
-    answers: list[Answer],
+    answers: list[CallResult],
     graph: Mapping[str, Node],
     order: Mapping[str, Bound],
     types: Mapping[str, NodeType],
@@ -39,7 +39,7 @@ def unfold(
     Raises InvalidWorkflow with all problems of the new nodes.
     """
     nodes: dict[str, Node] = {}
-    named: list[Answer] = []
+    named: list[CallResult] = []
     for call, answer in enumerate(answers):
         expansion = answer.expansion
         if expansion is None:

@@ -10,7 +10,7 @@ from ..cache import Brought
 from ..check.validate import Bound
 from ..document.workflow import Link, Node
 from ..nodetype.node import NodeType
-from ..plan.calls import Answer
+from ..plan.calls import CallResult
 from ..plan.fingerprint import Fingerprint, fingerprints
 from ..plan.plan import ancestors
 from ..problem import GraphFlowError, Problem
@@ -28,7 +28,7 @@ MOST = 1_000_000
 class Unfolding:
     """A node that waits for the nodes that it expanded into."""
 
-    answers: list[Answer]
+    answers: list[CallResult]
     seconds: float
     brought: set[Brought]
     """The types of the new nodes."""
@@ -73,7 +73,7 @@ class Expansions:
         whole, or the effects would be skipped, the changes not be seen."""
         return node_id in self._effects
 
-    def open(self, node_id: str, answers: list[Answer], seconds: float) -> list[str]:
+    def open(self, node_id: str, answers: list[CallResult], seconds: float) -> list[str]:
         """Take in what the calls of a node brought; gives the nodes that have to be done before it is.
 
         Raises GraphFlowError with what is wrong in the expansion.

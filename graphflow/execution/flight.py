@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from ..cache import Entry
+from ..cache import CacheEntry
 from ..nodetype.node import NodeType
 from ..settings import Settings
-from .admission import Place, fits, place_of
+from .admission import LaneRequest, fits, place_of
 from .workers import Workers
 
 __all__ = ["Flight", "Outcome", "SharedOutcome"]
@@ -29,7 +29,7 @@ class SharedOutcome(NamedTuple):
     """Another run of this process has computed a node that this one needs, too; or (None) it failed."""
 
     node_id: str
-    entry: Entry | None
+    entry: CacheEntry | None
 
 
 class Flight:
@@ -39,9 +39,9 @@ class Flight:
         self._settings = settings
         self._outcomes: SimpleQueue[Any] = SimpleQueue()
         self._workers = Workers(workers, settings.together, self._outcomes)
-        self._own: dict[str, Place | None] = {}
+        self._own: dict[str, LaneRequest | None] = {}
         self._shared = 0
-        self._in_lanes: dict[str, list[Place]] = {}
+        self._in_lanes: dict[str, list[LaneRequest]] = {}
         """The places that nodes of this run have, or are about to have, in each lane."""
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Flight:
             self._in_lanes.setdefault(place.lane, []).append(place)
         self._workers.start(node_id, work, kind.is_async, waits=place is not None and place.most > 1)
 
-    def await_other(self, node_id: str, result: Future[Entry | None]) -> None:
+    def await_other(self, node_id: str, result: Future[CacheEntry | None]) -> None:
         """Another run of this process computes the same node."""
         self._shared += 1
         result.add_done_callback(lambda future: self._outcomes.put(SharedOutcome(node_id, future.result())))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..cache import Entry, Origin
+from ..cache import CacheEntry, Origin
 from ..check.validate import Bound
 from ..document.workflow import Node, Workflow
 from ..events import NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
@@ -26,8 +26,8 @@ from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
 from .behind import known_behind
-from .calling import Caller, Made, has_expansion
-from .claims import Claims, Found, InOtherProcess, InOtherRun
+from .calling import Caller, NodeOutcome, has_expansion
+from .claims import Claims, InOtherProcess, InOtherRun, KnownResult
 from .context import Piece, RunContext
 from .expansions import Expansions
 from .flight import Flight, SharedOutcome
@@ -75,7 +75,7 @@ class Run:
         self._in_other_processes: list[str] = []
         self._flight = Flight(context.workers, context.settings)
         self._reports = Reports(workflow, self._agenda.order, self._expansions, context.emit)
-        self.results: dict[str, Entry] = {}
+        self.results: dict[str, CacheEntry] = {}
         self.timings: dict[str, float] = {}
         self.cached: dict[str, None] = {}
         self.problems = self._reports.problems
@@ -153,7 +153,7 @@ class Run:
         self._agenda.entries[node_id] = entry
         return Known.YES
 
-    def _still_valid(self, node_id: str, entry: Entry) -> bool:
+    def _still_valid(self, node_id: str, entry: CacheEntry) -> bool:
         context = self._context
         return why_not(entry, self._agenda.order[node_id].type, context.types, context.settings) is None
 
@@ -253,7 +253,7 @@ class Run:
             origin=lambda: self._origin(node_id),
             is_valid=lambda entry: self._still_valid(node_id, entry),
         )
-        if isinstance(answer, Found):
+        if isinstance(answer, KnownResult):
             self._finish_known(node_id, answer.entry, answer.reason)
         elif isinstance(answer, InOtherRun):
             self._flight.await_other(node_id, answer.result)
@@ -309,7 +309,7 @@ class Run:
         else:
             self._complete(node_id, made, found.seconds)
 
-    def _complete(self, node_id: str, made: Made, seconds: float) -> None:
+    def _complete(self, node_id: str, made: NodeOutcome, seconds: float) -> None:
         entry, encoded, stops, is_true = made
         if stops:
             self._report_blocked(node_id, stops)
@@ -327,12 +327,12 @@ class Run:
             self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
         self._end(node_id, entry)
 
-    def _finish_known(self, node_id: str, entry: Entry, reason: str) -> None:
+    def _finish_known(self, node_id: str, entry: CacheEntry, reason: str) -> None:
         self._agenda.entries[node_id] = entry
         self._note_cached(node_id, reason)
         self._end(node_id, entry)
 
-    def _finish_elsewhere(self, node_id: str, entry: Entry | None) -> None:
+    def _finish_elsewhere(self, node_id: str, entry: CacheEntry | None) -> None:
         """Another run of this process had the same node: take its result, or try in its place."""
         if entry is None or entry.outputs is None:
             self._agenda.ready.append(node_id)
@@ -344,9 +344,9 @@ class Run:
         self._report_blocked(node_id, stops)
         self._emit(NodeBlocked(node_id, self._expansions.display(node_id)))
         outputs = (Blocked(),) * len(self._agenda.order[node_id].type.outputs)
-        self._end(node_id, Entry(outputs, (None,) * len(outputs)))
+        self._end(node_id, CacheEntry(outputs, (None,) * len(outputs)))
 
-    def _end(self, node_id: str, entry: Entry) -> None:
+    def _end(self, node_id: str, entry: CacheEntry) -> None:
         if self._expansions.has_effects(node_id) or self._stands_on_outside(node_id):
             self._outside.add(node_id)
         self._agenda.done(node_id, entry)
@@ -385,7 +385,7 @@ class Run:
         """Whether the run has reported the node, or will."""
         return node_id in self.cached or node_id in self.timings or self._agenda.is_planned(node_id)
 
-    def _report_cached(self, node_id: str, entry: Entry | None, reason: str) -> None:
+    def _report_cached(self, node_id: str, entry: CacheEntry | None, reason: str) -> None:
         self.cached[node_id] = None
         self._cache.touch(self._prints[node_id].recipe)
         ui = entry.ui if entry is not None else None

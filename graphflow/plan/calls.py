@@ -19,13 +19,13 @@ from ..values import Blocked, Items
 from ..values.canonical import canonical
 from ..values.wires import Misfit
 
-__all__ = ["Answer", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
+__all__ = ["CallResult", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
 
 MOST_VALUES = 65_536
 """Values on one link."""
 
 
-class Answer(NamedTuple):
+class CallResult(NamedTuple):
     """The answer of one call."""
 
     outputs: tuple[Any, ...]
@@ -83,7 +83,7 @@ def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:
     return next((value for value in found if value.message is not None), found[0] if found else None)
 
 
-def answer(kind: NodeType, value: Any) -> Answer:
+def answer(kind: NodeType, value: Any) -> CallResult:
     """The answer that a call returned; raises TypeError where it does not fit what the node declares."""
     count = len(kind.outputs)
     if type(value) is Expansion:
@@ -92,20 +92,20 @@ def answer(kind: NodeType, value: Any) -> Answer:
     elif type(value) is Ui:
         outputs, ui, expansion = tuple(value.outputs), value.data, None
     elif type(value) is Blocked:
-        return Answer((value,) * count)
+        return CallResult((value,) * count)
     elif count == 0:
-        return Answer(())
+        return CallResult(())
     elif count == 1 and not (isinstance(value, tuple) and len(value) == 1):
-        return Answer((value,))
+        return CallResult((value,))
     else:
         outputs, ui, expansion = tuple(value), None, None
     if len(outputs) != count:
         raise TypeError(f"{kind.name} gave {len(outputs)} outputs, but declares {count}")
-    return Answer(outputs, ui, expansion)
+    return CallResult(outputs, ui, expansion)
 
 
 def join(
-    kind: NodeType, answers: list[Answer], resolve: Callable[[Link], Any], is_needed: Callable[[int], bool]
+    kind: NodeType, answers: list[CallResult], resolve: Callable[[Link], Any], is_needed: Callable[[int], bool]
 ) -> tuple[Any, ...]:
     """The outputs of all calls together; `resolve` gives the value of a link into an expansion.
 
@@ -161,7 +161,7 @@ def _refuse(kind: NodeType, slot: int, misfit: Misfit | None) -> None:
     )
 
 
-def merge_ui(answers: Iterable[Answer]) -> dict[str, Any] | None:
+def merge_ui(answers: Iterable[CallResult]) -> dict[str, Any] | None:
     """The `ui` of all calls: lists one after the other."""
     merged: dict[str, Any] | None = None
     for one in answers:

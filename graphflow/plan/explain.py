@@ -10,7 +10,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from ..cache import Cache, Entry, LongLiteral, Origin, literal_digest
+from ..cache import Cache, CacheEntry, LongLiteral, Origin, literal_digest
 from ..check.validate import Bound
 from ..document.workflow import Workflow
 from ..nodetype.node import NodeType
@@ -50,8 +50,8 @@ def explain(
     """One explanation for each node that the wanted ones stand on, in the order in which they would run."""
     asked = needed(order, wanted)
     earlier = _Earlier(cache)
-    entries: dict[str, Entry] = {}
-    read: dict[str, Callable[[], Entry | None]] = {}
+    entries: dict[str, CacheEntry] = {}
+    read: dict[str, Callable[[], CacheEntry | None]] = {}
     """How to get the whole of each."""
     titles = {key: workflow[key].title or order[key].type.name for key in order}
     counts = Counter(titles.values())
@@ -71,8 +71,8 @@ def explain(
 
 
 def _known(
-    node: Bound, mine: Fingerprint, cache: Cache, hits: Mapping[str, Entry]
-) -> tuple[Entry | None, str, Callable[[], Entry | None]]:
+    node: Bound, mine: Fingerprint, cache: Cache, hits: Mapping[str, CacheEntry]
+) -> tuple[CacheEntry | None, str, Callable[[], CacheEntry | None]]:
     """The entry of a node in the cache, why it is one, and how to get the whole of it."""
     entry = cache.peek(mine.recipe) if not mine.is_volatile else None
     if entry is not None:
@@ -122,7 +122,7 @@ def _why(
     mine: Fingerprint,
     prints: Mapping[str, Fingerprint],
     earlier: _Earlier,
-    hits: Mapping[str, Entry],
+    hits: Mapping[str, CacheEntry],
 ) -> str:
     """The differences from the most similar earlier run of this node type."""
     node = order[node_id]
@@ -169,7 +169,11 @@ def _literals(node: Bound, run: _Run, digests: Mapping[str, str]) -> Iterator[st
 
 
 def _links(
-    node: Bound, mine: Fingerprint, origin: Origin, links: Mapping[str, tuple[bytes, int]], hits: Mapping[str, Entry]
+    node: Bound,
+    mine: Fingerprint,
+    origin: Origin,
+    links: Mapping[str, tuple[bytes, int]],
+    hits: Mapping[str, CacheEntry],
 ) -> Iterator[str]:
     for name in sorted(links.keys() | origin.links.keys()):
         if name not in links:
@@ -197,7 +201,7 @@ def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterat
 
 
 def _asked(
-    node: Bound, mine: Fingerprint, settings: Settings, read: Mapping[str, Callable[[], Entry | None]]
+    node: Bound, mine: Fingerprint, settings: Settings, read: Mapping[str, Callable[[], CacheEntry | None]]
 ) -> Fingerprint:
     """With the answer of `outside` to the linked inputs that it asks about; as it is where one of them is not known
     yet."""

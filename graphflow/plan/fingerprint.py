@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from ..cache import Brought, Entry
+from ..cache import Brought, CacheEntry
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..nodetype.node import ALWAYS, NodeType
@@ -132,7 +132,7 @@ def recipe_of(own: bytes, links: Mapping[str, Link], of: Callable[[str], bytes])
     return hasher.digest()
 
 
-def why_not(entry: Entry, kind: NodeType, types: Mapping[str, NodeType], settings: Settings) -> str | None:
+def why_not(entry: CacheEntry, kind: NodeType, types: Mapping[str, NodeType], settings: Settings) -> str | None:
     """The reason for which a kept entry is not a hit although its recipe or its key is asked for; None: it is a hit."""
     for part in entry.brought:
         if not _is_current(part, types, settings):

@@ -59,7 +59,7 @@ def to_python(
     workflow: Workflow, types: Mapping[str, NodeType], *, title: str = "A workflow.", folders: Iterable[str] = ()
 ) -> str:
     """The text of the script. `folders` are those of node packs that it has to load."""
-    writer = _Writer(workflow, types)
+    writer = _ScriptWriter(workflow, types)
     body = list(writer.statements())
     extra = [f"g.extra[{_literal(key)}] = {_literal(value)}" for key, value in workflow.extra.items()]
     own = tuple(folders)
@@ -69,7 +69,7 @@ def to_python(
     return head + lines + "".join(f"{line}\n" for line in extra) + FOOT
 
 
-class _Writer:
+class _ScriptWriter:
     """Makes the graph that the script will make, and notes each step."""
 
     def __init__(self, workflow: Workflow, types: Mapping[str, NodeType]) -> None:

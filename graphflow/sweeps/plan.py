@@ -79,7 +79,7 @@ class Merged:
         return int(merged_id.partition(self.separator)[2] or next(iter(self.wanted), 0))
 
 
-class Document(Mapping[str, Node]):
+class PlanDocument(Mapping[str, Node]):
     """The plan seen as a workflow, for what looks a node up by its id."""
 
     def __init__(self, merged: Merged, titles: Mapping[str, str | None]) -> None:

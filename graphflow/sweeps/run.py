@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event as Flag
 from typing import Any
 
-from ..cache import Entry
+from ..cache import CacheEntry
 from ..document.walks import reached, users_of
 from ..engine import Engine
 from ..events import Event, NodeDone, NodeError, RunDone, RunStarted
@@ -19,7 +19,7 @@ from ..problem import Cancelled, Problem
 from ..results import NodeResult, node_result
 from ..settings import Settings
 from .axes import Variants
-from .plan import Document, Merged
+from .plan import Merged, PlanDocument
 from .variant import VariantResult, label
 
 __all__ = ["Tally", "run_merged"]
@@ -93,7 +93,7 @@ def run_merged(
         supply=supply,
     )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}
-    work = Run(Document(merged, titles), {}, {}, context)
+    work = Run(PlanDocument(merged, titles), {}, {}, context)
     try:
         with engine.cache.running():
             engine.cache.fetch([node.recipe for node in merged.nodes.values()])
@@ -173,7 +173,7 @@ class _Supply:
                 wanted[output] = None
         self._settle_if_done(index)
 
-    def done(self, node_id: str, entry: Entry) -> None:
+    def done(self, node_id: str, entry: CacheEntry) -> None:
         result = node_result(self._merged.nodes[node_id].own.node, entry)
         if node_id in self._shared:
             self._known[node_id] = result

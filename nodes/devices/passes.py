@@ -27,7 +27,7 @@ from graphflow import GraphFlowError, Problem
 from ..model.entry import Row
 from .sizes import SIZES
 
-__all__ = ["Call", "Counts", "PassLoop", "Seat"]
+__all__ = ["ForwardCall", "PassCounts", "PassLoop", "Seat"]
 
 T = TypeVar("T")
 Answers = dict[str, Tensor]
@@ -38,7 +38,7 @@ MOST_GRACE = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class ForwardCall:
     """The network that answers rows."""
 
     key: Hashable
@@ -52,7 +52,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Counts:
+class PassCounts:
     """What a loop has done since it began."""
 
     passes: Counter[int] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class _Asked:
     """One question of a seat to one network: its rows, which may be answered by several passes."""
 
     seat: Seat
-    call: Call
+    call: ForwardCall
     left: int
     answers: list[Answers | None]
     done: Future[list[Answers]] = field(default_factory=Future)
@@ -91,7 +91,7 @@ class PassLoop:
         free: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.device, self.counts = device, Counts()
+        self.device, self.counts = device, PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -129,7 +129,7 @@ class PassLoop:
                 self._seats.remove(seat)
                 self._changed.notify_all()
 
-    def _ask(self, seat: Seat, call: Call, rows: Sequence[Row]) -> list[Answers]:
+    def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
         if not rows:
             return []
         asked = _Asked(seat, call, len(rows), [None] * len(rows))
@@ -245,7 +245,7 @@ class PassLoop:
                 asked.seat.waits = False
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
 
-    def _forward(self, call: Call, rows: Sequence[Row]) -> Answers:
+    def _forward(self, call: ForwardCall, rows: Sequence[Row]) -> Answers:
         try:
             return self._forward_once(call, rows)
         except (torch.OutOfMemoryError, MemoryError):
@@ -257,7 +257,7 @@ class PassLoop:
             raise _short(self.device, rows) from None
 
     @torch.inference_mode()
-    def _forward_once(self, call: Call, rows: Sequence[Row]) -> Answers:
+    def _forward_once(self, call: ForwardCall, rows: Sequence[Row]) -> Answers:
         first = rows[0]
         stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(self.device) for name in first.stacked}
         ragged = {name: [row.ragged[name].to(self.device) for row in rows] for name in first.ragged}
@@ -275,7 +275,7 @@ class Seat:
     asks: Hashable = None
     """The key of the network that it asked last."""
 
-    def ask(self, call: Call, rows: Sequence[Row]) -> list[Answers]:
+    def ask(self, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
         """The answers of the network to the rows, in their order: tensors without a row axis, on the device.
 
         Raises what the network raises, and a Problem where the memory is too short for a pass of this size.
@@ -283,7 +283,7 @@ class Seat:
         return self.loop._ask(self, call, rows)
 
 
-def _key(seat: Seat, call: Call, row: Row) -> Hashable:
+def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
     """What rows must have in common to share a pass."""
     return (
         call.key,

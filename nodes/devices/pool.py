@@ -24,12 +24,12 @@ from torch import Tensor
 
 from graphflow.spi import AppliedPatch, ModelEvent
 
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
 from .paging import page, total_bytes
 from .passes import PassLoop
 
-__all__ = ["Loader", "Part", "Pool", "default_budget"]
+__all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
 
 T = TypeVar("T")
 Notify = Callable[[ModelEvent], None]
@@ -57,7 +57,7 @@ class Loader(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Part:
+class LoadedPart:
     """A network in memory."""
 
     key: Hashable
@@ -95,7 +95,7 @@ class Pool:
         self.counts: Counter[str] = Counter()
         """Parts loaded, reused, dropped and paged since the beginning."""
         self._loader = loader
-        self._parts: OrderedDict[Hashable, Part] = OrderedDict()
+        self._parts: OrderedDict[Hashable, LoadedPart] = OrderedDict()
         self._lock = RLock()
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -103,7 +103,9 @@ class Pool:
         return self.loop.run(call, *arguments)
 
     @contextmanager
-    def use(self, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify | None = None) -> Iterator[Part]:
+    def use(
+        self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify | None = None
+    ) -> Iterator[LoadedPart]:
         """A part of a model, in memory until the end of the block. Loads it where it is not.
 
         `dtype` is the number format of parts that state none of their own. `notify` hears of what is loaded, used again
@@ -119,12 +121,12 @@ class Pool:
             with self._lock:
                 found.users -= 1
 
-    def key(self, handle: ModelHandle, part: str, dtype: torch.dtype) -> Hashable:
+    def key(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> Hashable:
         """What the weights are known by in memory."""
         return (handle.weights_key(part), self._loader.number_format(handle, part, dtype))
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[LoadedPart]:
         """What is held, the one used longest ago first."""
         with self._lock:
             return list(self._parts.values())
@@ -146,7 +148,7 @@ class Pool:
                 self._drop(part, _ignore)
         return bool(idle)
 
-    def _hold(self, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify) -> Part:
+    def _hold(self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify) -> LoadedPart:
         key = self.key(handle, part, dtype)
         found = self._parts.get(key)
         if found is None:
@@ -158,7 +160,7 @@ class Pool:
         self._parts.move_to_end(key)
         return found
 
-    def _load(self, key: Hashable, handle: ModelHandle, part: str, dtype: torch.dtype, notify: Notify) -> Part:
+    def _load(self, key: Hashable, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify) -> LoadedPart:
         dtype = self._loader.number_format(handle, part, dtype)
         plain = _without_merged(handle)
         base = self.key(plain, part, dtype)
@@ -174,7 +176,7 @@ class Pool:
         module = self.run(self._loader.load_part, handle, part, dtype, where, shared or None)
         if is_paged:
             self.run(page, module, self.device)
-        found = Part(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
+        found = LoadedPart(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
         found.tensors = _tensors(module)
         self._parts[key] = found
         action = "paged" if is_paged else "loaded"
@@ -201,7 +203,7 @@ class Pool:
                 return
             self._drop(part, notify)
 
-    def _drop(self, part: Part, notify: Notify) -> None:
+    def _drop(self, part: LoadedPart, notify: Notify) -> None:
         notify(part.event("dropped", self.device))
         self.counts["dropped"] += 1
         del self._parts[part.key]
@@ -218,17 +220,17 @@ def default_budget(device: torch.device) -> int:
     return CPU_BUDGET
 
 
-def _without_merged(handle: ModelHandle) -> ModelHandle:
+def _without_merged(handle: WeightsHandle) -> WeightsHandle:
     left = tuple(patch for patch in handle.patches if not isinstance(patch, WeightPatch))
     return handle if len(left) == len(handle.patches) else replace(handle, patches=left)
 
 
-def _touched(handle: ModelHandle, part: str, names: list[str]) -> frozenset[str]:
+def _touched(handle: WeightsHandle, part: str, names: list[str]) -> frozenset[str]:
     merged = (patch for patch in handle.patches if isinstance(patch, WeightPatch))
     return frozenset[str]().union(*(patch.touches(part, names) for patch in merged))
 
 
-def _applied(handle: ModelHandle, part: str) -> tuple[AppliedPatch, ...]:
+def _applied(handle: WeightsHandle, part: str) -> tuple[AppliedPatch, ...]:
     found = (patch.applied(part) for patch in handle.patches)
     return tuple(applied for applied in found if applied is not None)
 

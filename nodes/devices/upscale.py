@@ -24,7 +24,7 @@ from ..tiles import in_tiles, tile_count
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.handles import Source
+    from ..model.handles import WeightsSource
     from .use import Device
 
 __all__ = ["Upscaler", "enlarge", "missing_package"]
@@ -38,7 +38,7 @@ PACKAGES = ("spandrel", "torchvision")
 class Upscaler(Handle):
     """A network in a file."""
 
-    source: Source
+    source: WeightsSource
 
     def identity(self) -> Any:
         return ["upscaler", self.source.identity()]

@@ -13,10 +13,10 @@ import torch
 from graphflow import Settings
 from graphflow.spi import ModelEvent
 
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from .device import dtype_of, find_device
 from .passes import PassLoop
-from .pool import Part, Pool, default_budget
+from .pool import LoadedPart, Pool, default_budget
 from .sizes import size_of_passes
 
 __all__ = ["Device", "open_device", "pool_of"]
@@ -45,7 +45,7 @@ class Device:
         """Let the one thread of the device make a call, between two passes."""
         return self.pool.run(call, *arguments)
 
-    def use(self, handle: ModelHandle, part: str, quiet: bool = False) -> AbstractContextManager[Part]:
+    def use(self, handle: WeightsHandle, part: str, quiet: bool = False) -> AbstractContextManager[LoadedPart]:
         """A part of a model, in memory until the end of the block."""
         return self.pool.use(handle, part, self.dtype, None if quiet else self.notify)
 

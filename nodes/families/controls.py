@@ -9,7 +9,7 @@ from graphflow import GraphFlowError, Problem, Settings
 
 from ..files.header import Header, read_header
 from ..model.family import Family, Found
-from ..model.handles import ControlNet, Source
+from ..model.handles import ControlNet, WeightsSource
 from .controlnet import CONTROLNET
 from .t2i_adapter import T2I_ADAPTER
 
@@ -47,5 +47,5 @@ def open_control(path: Path, settings: Settings) -> ControlNet:
     family, found = recognised
     layout, prefix = found.parts["denoiser"]
     digest_now = partial(settings.digests.of, path)
-    source = Source(str(path), digest_now(), layout, prefix, digest_now)
+    source = WeightsSource(str(path), digest_now(), layout, prefix, digest_now)
     return ControlNet(family, (("denoiser", source),), found.config)

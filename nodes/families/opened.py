@@ -12,7 +12,7 @@ from graphflow import GraphFlowError, Problem, Settings
 from ..files.header import Header, read_header
 from ..model.config import Config
 from ..model.family import Family, Found
-from ..model.handles import Clip, Model, Source, Vae
+from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import recognise, recognise_vae
 from .chroma import CHROMA
 from .flux import FLUX
@@ -120,7 +120,7 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 
     Raises a Problem where a file holds none that can run, or they do not belong together.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, WeightsSource] = {}
     configs: dict[str, Config] = {}
     for path in paths:
         header = read_header(path)
@@ -160,13 +160,13 @@ def _whose(type: str, names: tuple[str, ...]) -> Family | None:
     return families.get(type) or (families.get("") if type not in TYPES else None)
 
 
-def _with_vocabulary(sources: Mapping[str, Source], settings: Settings) -> tuple[tuple[str, Source], ...]:
+def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:
     """With T5's vocabulary in the models folders, where T5 is there and brings none."""
     found = dict(sorted(sources.items()))
     folder = t5_kit.tokenizer_folder(settings.models) if "text.t5" in found and "tokenizer.t5" not in found else None
     if folder is not None:
         digest_now = partial(settings.digests.of, folder)
-        found["tokenizer.t5"] = Source(str(folder), digest_now(), "folder", "", digest_now)
+        found["tokenizer.t5"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
     return tuple(found.items())
 
 
@@ -177,17 +177,19 @@ def _check_parts(header: Header, *parts: str) -> None:
         raise GraphFlowError(problems)
 
 
-def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Source]) -> Clip:
+def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, WeightsSource]) -> Clip:
     sources = dict(texts)
     for part, source in texts.items():
         folder = source.prefix.partition("/")[0].replace("text_encoder", "tokenizer") + "/"
         if header.format == "diffusers" and (header.path / folder).is_dir():
             letter = part.removeprefix("text.")
-            sources[f"tokenizer.{letter}"] = Source(source.path, source.digest, "folder", folder, source.digest_now)
+            sources[f"tokenizer.{letter}"] = WeightsSource(
+                source.path, source.digest, "folder", folder, source.digest_now
+            )
     return Clip(family, tuple(sources.items()), Config({part: found.config[part] for part in texts}))
 
 
-def _vae(header: Header, source: Callable[..., Source]) -> Vae | None:
+def _vae(header: Header, source: Callable[..., WeightsSource]) -> Vae | None:
     recognised = recognise_vae(header)
     if recognised is None:
         return None
@@ -196,6 +198,6 @@ def _vae(header: Header, source: Callable[..., Source]) -> Vae | None:
     return Vae(family, (("vae", source(layout=layout, prefix=prefix)),), found.config)
 
 
-def _source(header: Header, digest_of: Callable[[Path], str], layout: str, prefix: str) -> Source:
+def _source(header: Header, digest_of: Callable[[Path], str], layout: str, prefix: str) -> WeightsSource:
     digest_now = partial(digest_of, header.path)
-    return Source(str(header.path), digest_now(), layout, prefix, digest_now)
+    return WeightsSource(str(header.path), digest_now(), layout, prefix, digest_now)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Problem
 
 from ..files.header import read_header
 from ..files.load import build
-from ..files.write_model import Entry
+from ..files.write_model import TensorEntry
 from ..model.config import Config
 from ..model.family import Family
 from ..model.handles import Model
 from . import recognise
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["check_reads_as", "marks_of"]
 
 
-def marks_of(model: Model) -> list[Entry]:
+def marks_of(model: Model) -> list[TensorEntry]:
     """Tensors beside the weights that state what a model predicts, as trainers of SDXL write them."""
     import torch
 
@@ -30,8 +34,11 @@ def marks_of(model: Model) -> list[Entry]:
             marks["ztsnr"] = torch.tensor([])
     if predicts.get("kind") == "edm_v":
         marks = {f"edm_vpred.{name}": torch.tensor(float(predicts[name])) for name in ("sigma_max", "sigma_min")}
-    # type: ignore[misc]
-    return [Entry(name, "F32", tuple(one.shape), lambda one=one: one) for name, one in marks.items()]
+    return [TensorEntry(name, "F32", tuple(one.shape), partial(_itself, one)) for name, one in marks.items()]
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def check_reads_as(model: Model, path: str) -> None:

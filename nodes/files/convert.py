@@ -15,14 +15,14 @@ from typing import Literal
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["Fill", "Place", "Table", "convert", "place_of"]
+__all__ = ["Fill", "TensorPlace", "Table", "convert", "place_of"]
 
 Shape = tuple[int, ...]
 Form = Literal["same", "transposed", "flat", "swapped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorPlace:
     """Where a parameter lies in a file."""
 
     key: str
@@ -36,7 +36,7 @@ class Place:
     """Other parameters may use the same tensor (an embedding that is also the last layer)."""
 
 
-Table = Mapping[str, Place | str]
+Table = Mapping[str, TensorPlace | str]
 """Name of a parameter -> its place; or name of a module -> the name of the module in the file.
 
 The longest name that fits decides: with {"": "", "conv_in": "input_blocks.0.0"} all names but those of `conv_in` are
@@ -102,22 +102,22 @@ def convert(
     return tuple(fills)
 
 
-def place_of(table: Table, parameter: str) -> Place | None:
+def place_of(table: Table, parameter: str) -> TensorPlace | None:
     """Where a table states that a parameter lies; None where it names neither it nor a module around it."""
     name, rest = parameter, ""
     while True:
         found = table.get(name)
-        if isinstance(found, Place):
+        if isinstance(found, TensorPlace):
             return found if not rest else None
         if found is not None:
-            return Place(".".join(part for part in (found, rest) if part))
+            return TensorPlace(".".join(part for part in (found, rest) if part))
         if not name:
             return None
         name, _, last = name.rpartition(".")
         rest = f"{last}.{rest}" if rest else last
 
 
-def _fits(shape: Shape, found: Shape, place: Place) -> bool:
+def _fits(shape: Shape, found: Shape, place: TensorPlace) -> bool:
     if place.rows is not None:
         begin, end = place.rows
         if not found or not 0 <= begin < end <= found[0]:

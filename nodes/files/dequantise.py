@@ -25,7 +25,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .quantised import Layout
+from .quantised import StoredLayer
 
 __all__ = ["UnknownLayout", "dequantised", "hadamard"]
 
@@ -37,7 +37,7 @@ class UnknownLayout(ValueError):
     """A format that is not read, or one whose tensors do not fit each other."""
 
 
-def dequantised(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def dequantised(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     """[N, K] float32. Raises UnknownLayout."""
     formula = _FORMATS.get(layout.format)
     if formula is None:
@@ -52,15 +52,15 @@ def dequantised(weight: Tensor, layout: Layout, side: Side) -> Tensor:
     return found if before is None else found * before.float()
 
 
-def _fp8(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _fp8(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     return weight.float() * _by_row(side("weight_scale") if side("scale_weight") is None else side("scale_weight"))
 
 
-def _int8(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _int8(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     return weight.float() * _by_row(side("weight_scale"))
 
 
-def _nvfp4(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _nvfp4(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     numbers = _E2M1[_nibbles(weight, high_first=True).long()]
     rows, columns = numbers.shape
     blocks = _present(side("weight_scale")).view(torch.float8_e4m3fn).float()
@@ -68,19 +68,19 @@ def _nvfp4(weight: Tensor, layout: Layout, side: Side) -> Tensor:
     return (numbers.view(rows, -1, 16) * scale[..., None]).view(rows, columns)
 
 
-def _mxfp8(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _mxfp8(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     rows, columns = weight.shape
     exponents = _untiled(_present(side("weight_scale")).view(torch.uint8).float(), rows, columns // 32)
     return (weight.float().view(rows, -1, 32) * torch.exp2(exponents - 127)[..., None]).view(rows, columns)
 
 
-def _w4a4(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _w4a4(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     numbers = _nibbles(weight, high_first=False)
     signed = torch.where(numbers > 7, numbers - 16, numbers)
     return signed.float() * _present(side("weight_scale")).float().view(-1, 1)
 
 
-def _w4a8(weight: Tensor, layout: Layout, side: Side) -> Tensor:
+def _w4a8(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
     relative, channel = _present(side("weight_s_rel")).float(), _present(side("weight_s_channel")).float()
     numbers = _nibbles(weight, high_first=False)
     grouped = numbers.view(numbers.shape[0], relative.shape[1], -1).long()
@@ -90,7 +90,7 @@ def _w4a8(weight: Tensor, layout: Layout, side: Side) -> Tensor:
     return whole.view(numbers.shape) * channel.view(-1, 1)
 
 
-_FORMATS: dict[str, Callable[[Tensor, Layout, Side], Tensor]] = {
+_FORMATS: dict[str, Callable[[Tensor, StoredLayer, Side], Tensor]] = {
     "fp8": _fp8,
     "int8_tensorwise": _int8,
     "nvfp4": _nvfp4,

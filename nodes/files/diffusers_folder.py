@@ -15,7 +15,7 @@ from graphflow import GraphFlowError, Problem
 from .tensor_info import MAX_HEADER, TensorInfo, damaged, unreadable
 from .weight_file import is_hidden, read_weight_file
 
-__all__ = ["Folder", "is_diffusers", "read_config", "read_folder", "state_of_folder"]
+__all__ = ["DiffusersFolder", "is_diffusers", "read_config", "read_folder", "state_of_folder"]
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Names of weight files in the order in which they are looked for."""
@@ -23,7 +23,7 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class DiffusersFolder:
     """What a folder holds: of each part its config, its tensors as `part/name`, or the Problem with its weights.
 
     A folder that is one part by itself (a VAE) has the one part ``""``.
@@ -54,7 +54,7 @@ def state_of_folder(folder: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(item), found.st_size, found.st_mtime_ns) for item in files for found in (item.stat(),))
 
 
-def read_folder(folder: Path) -> Folder:
+def read_folder(folder: Path) -> DiffusersFolder:
     """Raises GraphFlowError where it is not a diffusers folder; what is wrong with one part stands in `broken`."""
     if not folder.is_dir() or not is_diffusers(folder):
         raise unreadable(folder, "it is not a model folder: it has no model_index.json and no config.json")
@@ -88,7 +88,7 @@ def read_folder(folder: Path) -> Folder:
         if is_part and name not in configs and name not in broken and not _is_without_weights(str(stated[1])):
             (problem,) = unreadable(folder, f"its part {name}/ is missing, or has no config.json").problems
             broken[name] = problem
-    return Folder(configs, tensors, metadata, broken)
+    return DiffusersFolder(configs, tensors, metadata, broken)
 
 
 def _is_without_weights(kind: str) -> bool:

@@ -34,12 +34,12 @@ def read_gguf(path: Path, file: BinaryIO, size: int) -> Contents:
     """Raises GraphFlowError where the header is damaged, or the file is shorter than its header states."""
     with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         try:
-            return _Reader(path, content, size).contents()
+            return _GgufReader(path, content, size).contents()
         except (struct.error, UnicodeDecodeError, IndexError, OverflowError):
             raise damaged(path, f"its header is damaged, or it ends in it, after {size:,} bytes") from None
 
 
-class _Reader:
+class _GgufReader:
     def __init__(self, path: Path, content: mmap, size: int) -> None:
         self._path, self._content, self._size, self._at = path, content, size, 4
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ..model.family import Part, part_config
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
 from .convert import Fill, convert
 from .header import Header, read_header
@@ -29,7 +29,7 @@ __all__ = ["WeightReader", "build", "fills_of", "load_part", "number_format"]
 
 
 def load_part(
-    handle: ModelHandle,
+    handle: WeightsHandle,
     part: str,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
@@ -94,7 +94,7 @@ class WeightReader:
     """Single weights of a part of a handle, float32 on the CPU, with the handle's patches: for merging and saving
     models."""
 
-    def __init__(self, handle: ModelHandle, part: str) -> None:
+    def __init__(self, handle: WeightsHandle, part: str) -> None:
         header = read_header(Path(handle.source(part).path))
         module = build(handle.family.parts[part], handle.config, part)
         self._handle, self._part, self._reader = handle, part, TensorReader(header)
@@ -131,7 +131,7 @@ def build(part: Part, config: Any, name: str) -> torch.nn.Module:
     return made
 
 
-def fills_of(handle: ModelHandle, part: str, module: torch.nn.Module, header: Header) -> tuple[Fill, ...]:
+def fills_of(handle: WeightsHandle, part: str, module: torch.nn.Module, header: Header) -> tuple[Fill, ...]:
     """What fills each parameter of a part. Raises a Problem where the file and the network do not fit each other."""
     source, described = handle.source(part), handle.family.parts[part]
     return convert(
@@ -146,7 +146,7 @@ def fills_of(handle: ModelHandle, part: str, module: torch.nn.Module, header: He
     )
 
 
-def number_format(handle: ModelHandle, part: str, dtype: torch.dtype) -> torch.dtype:
+def number_format(handle: WeightsHandle, part: str, dtype: torch.dtype) -> torch.dtype:
     """The number format of a part where the device's own is `dtype`."""
     stated = handle.family.parts[part].dtype or handle.dtype
     return getattr(torch, stated) if stated is not None else dtype

@@ -10,7 +10,7 @@ from typing import Any
 from .header import Header
 from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "Layout", "layouts_of", "unread_formats", "weights_of"]
+__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "unread_formats", "weights_of"]
 
 SIDE_TENSORS = (
     ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant",
@@ -23,7 +23,7 @@ _NOTE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StoredLayer:
     """How one layer is stored."""
 
     format: str
@@ -34,14 +34,14 @@ class Layout:
     """Columns that share a scale, where the format leaves it open."""
 
 
-def layouts_of(header: Header) -> dict[str, Layout]:
+def layouts_of(header: Header) -> dict[str, StoredLayer]:
     """Layer (the name of its weight without `.weight`) -> how it is stored; layers that are not quantised are absent.
 
     Raises GraphFlowError where a note cannot be read.
     """
     if header.format == "gguf":
         return {}
-    found: dict[str, Layout] = {}
+    found: dict[str, StoredLayer] = {}
     stated = _json(header, header.metadata.get("_quantization_metadata", "{}"))
     layers = stated.get("layers")
     for layer, note in layers.items() if isinstance(layers, dict) else ():
@@ -69,34 +69,34 @@ def _with_prefix(header: Header, layer: str) -> str:
     return layer
 
 
-def _layout(note: Mapping[str, Any]) -> Layout:
+def _layout(note: Mapping[str, Any]) -> StoredLayer:
     more = note.get("params")
     found = {**(more if isinstance(more, dict) else {}), **note}
     kind = str(found.get("format", ""))[:40]
     kind = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8"}.get(kind, kind)
     size = found.get("convrot_groupsize")
     rotated = bool(found.get("convrot")) or kind in ("asym_w4a8_int8", "convrot_w4a4")
-    return Layout(kind, size if rotated and type(size) is int else 256 * rotated, _int(found.get("group_size")))
+    return StoredLayer(kind, size if rotated and type(size) is int else 256 * rotated, _int(found.get("group_size")))
 
 
 def _int(value: Any) -> int:
     return value if type(value) is int and value > 0 else 0
 
 
-def _by_tensors(header: Header, layer: str) -> Layout:
+def _by_tensors(header: Header, layer: str) -> StoredLayer:
     """Of a layer without a note: fp8 shows itself, others leave open how their scales lie or whether they are
     rotated."""
     weight = header.tensors.get(f"{layer}.weight")
     if f"{layer}.weight_s_rel" in header.tensors:
-        return Layout("w4a8 without a note")
+        return StoredLayer("w4a8 without a note")
     if f"{layer}.weight_scale_2" in header.tensors:
-        return Layout("nvfp4 without a note")
+        return StoredLayer("nvfp4 without a note")
     if weight is not None and weight.dtype == "I8":
-        return Layout("int8 without a note")
+        return StoredLayer("int8 without a note")
     scale = header.tensors.get(f"{layer}.weight_scale")
     if scale is not None and scale.dtype in ("U8", "F8_E8M0"):
-        return Layout("mxfp8 without a note")
-    return Layout("fp8")
+        return StoredLayer("mxfp8 without a note")
+    return StoredLayer("fp8")
 
 
 READ = frozenset({"fp8", "int8_tensorwise", "nvfp4", "mxfp8", "asym_w4a8_int8", "convrot_w4a4"})

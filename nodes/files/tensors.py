@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .dequantise import UnknownLayout, dequantised
 from .header import Header
-from .quantised import Layout, layouts_of
+from .quantised import StoredLayer, layouts_of
 from .tensor_info import TensorInfo, damaged, unreadable
 
 __all__ = ["TORCH_DTYPES", "TensorReader"]
@@ -79,7 +79,7 @@ class TensorReader:
             raise unreadable(self.header.path, f"{name[:80]!r} is {error}") from None
 
     @cached_property
-    def _layouts(self) -> dict[str, Layout]:
+    def _layouts(self) -> dict[str, StoredLayer]:
         return layouts_of(self.header)
 
     def _side(self, layer: str, ending: str) -> Tensor | None:

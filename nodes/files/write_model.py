@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from graphflow import GraphFlowError, Problem
 
 from ..model.family import part_config
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
-from .convert import Place, place_of
+from .convert import TensorPlace, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from .load import WeightReader
 
-__all__ = ["Entry", "entries_of", "write_safetensors"]
+__all__ = ["TensorEntry", "entries_of", "write_safetensors"]
 
 _KEPT = {"F16": 2, "BF16": 2, "F32": 4}
 """Number formats that stay as they are, and their bytes; of others the numbers are written as F32."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     """One tensor of the file to come."""
 
     name: str
@@ -44,7 +44,9 @@ class Entry:
     """Its numbers, float32."""
 
 
-def entries_of(handle: ModelHandle, part: str, layout: str | None = None, prefix: str | None = None) -> list[Entry]:
+def entries_of(
+    handle: WeightsHandle, part: str, layout: str | None = None, prefix: str | None = None
+) -> list[TensorEntry]:
     """The tensors of a part of a handle with its patches; in the layout of checkpoints if none is stated.
 
     Raises a Problem where the family states no layout.
@@ -69,9 +71,9 @@ def entries_of(handle: ModelHandle, part: str, layout: str | None = None, prefix
     touched = frozenset[str]().union(
         *(patch.touches(part, names) for patch in handle.patches if isinstance(patch, WeightPatch))
     )
-    groups: dict[str, list[tuple[str, Place]]] = {}
+    groups: dict[str, list[tuple[str, TensorPlace]]] = {}
     for name in names:
-        place = place_of(table, name) or Place(name)
+        place = place_of(table, name) or TensorPlace(name)
         groups.setdefault(place.key, []).append((name, place))
     found = []
     for key, members in groups.items():
@@ -80,12 +82,12 @@ def entries_of(handle: ModelHandle, part: str, layout: str | None = None, prefix
         is_kept = len(stored) == 1 and stored <= _KEPT.keys() and not any(name in touched for name, _ in members)
         shape = _shape([reader.shapes[name] for name, _ in members], members[0][1])
         found.append(
-            Entry(prefix + key, stored.pop() if is_kept else "F32", shape, partial(_made, reader, members, shape))
+            TensorEntry(prefix + key, stored.pop() if is_kept else "F32", shape, partial(_made, reader, members, shape))
         )
     return found
 
 
-def write_safetensors(file: BinaryIO, entries: Sequence[Entry], metadata: Mapping[str, str]) -> None:
+def write_safetensors(file: BinaryIO, entries: Sequence[TensorEntry], metadata: Mapping[str, str]) -> None:
     """The whole file; only one tensor is in memory at a time."""
     import torch
 
@@ -104,7 +106,7 @@ def write_safetensors(file: BinaryIO, entries: Sequence[Entry], metadata: Mappin
         file.write(tensor.flatten().view(torch.uint8).numpy().tobytes())
 
 
-def _shape(shapes: list[tuple[int, ...]], place: Place) -> tuple[int, ...]:
+def _shape(shapes: list[tuple[int, ...]], place: TensorPlace) -> tuple[int, ...]:
     """Of the tensor in the file."""
     shape = (sum(one[0] for one in shapes), *shapes[0][1:]) if place.rows is not None else shapes[0]
     if place.form == "transposed":
@@ -112,7 +114,7 @@ def _shape(shapes: list[tuple[int, ...]], place: Place) -> tuple[int, ...]:
     return (*shape, 1, 1) if place.form == "flat" and len(shape) == 2 else shape
 
 
-def _made(reader: WeightReader, members: list[tuple[str, Place]], shape: tuple[int, ...]) -> Tensor:
+def _made(reader: WeightReader, members: list[tuple[str, TensorPlace]], shape: tuple[int, ...]) -> Tensor:
     import torch
 
     parts = [reader.read(name) for name, _ in members]

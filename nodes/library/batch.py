@@ -145,8 +145,10 @@ def batch_images(
 
 
 @node("RebatchImages", category="image/batch", display_name="Rebatch Images", version="1")
-# type: ignore[assignment]
-def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Image]:
+def rebatch_images(
+    images: Every[Image],
+    batch_size: Every[Annotated[int, Range(1, 4096)]] = 1,  # type: ignore[assignment]
+) -> Each[Image]:
     """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes."""
     singles = [image[None] for batch in images for image in batch]
@@ -154,8 +156,10 @@ def rebatch_images(images: Every[Image], batch_size: Every[Annotated[int, Range(
 
 
 @node("RebatchLatents", category="latent/batch", display_name="Rebatch Latents", version="1")
-# type: ignore[assignment]
-def rebatch_latents(latents: Every[Latent], batch_size: Every[Annotated[int, Range(1, 4096)]] = 1) -> Each[Latent]:
+def rebatch_latents(
+    latents: Every[Latent],
+    batch_size: Every[Annotated[int, Range(1, 4096)]] = 1,  # type: ignore[assignment]
+) -> Each[Latent]:
     """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and
     its mask; a batch ends where the size changes."""
     singles = [single for latent in latents for single in _singles(latent)]

@@ -7,7 +7,7 @@ from graphflow import Choice, Image, Mask, Range, node
 from ..devices.environment import numerics
 from ..limits import check_pixels
 from .batch import repeat_to, with_channels
-from .images import Picture
+from .images import ImageAndMask
 from .masks import batch_of
 from .scaling import resize
 from .transforms import scaled
@@ -73,9 +73,9 @@ def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
 
 
 @node("SplitImageWithAlpha", category="mask/compositing", display_name="Split Image with Alpha", version="1")
-def split_image_with_alpha(image: Image) -> Picture:
+def split_image_with_alpha(image: Image) -> ImageAndMask:
     """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
-    return Picture(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
+    return ImageAndMask(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
 
 
 @node("ImageStitch", category="image/transform", display_name="Image Stitch", version="2", environment=numerics)
@@ -142,7 +142,7 @@ def image_pad_for_outpaint(
     right: Place8 = 0,
     bottom: Place8 = 0,
     feathering: Place = 40,
-) -> Picture:
+) -> ImageAndMask:
     """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
     `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not
@@ -161,7 +161,7 @@ def image_pad_for_outpaint(
         columns = _distance(width, left > 0, right > 0)[None]
         inside = (1.0 - torch.minimum(rows, columns) / feathering).clamp(min=0.0) ** 2
     mask[:, top : top + height, left : left + width] = inside
-    return Picture(frame, mask)
+    return ImageAndMask(frame, mask)
 
 
 def _distance(size: int, before: bool, after: bool) -> "Tensor":

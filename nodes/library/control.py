@@ -45,7 +45,7 @@ _Strength = Annotated[float, Range(0.0, 10.0, 0.01), Help("a factor of what the 
 _Share = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 0 is the beginning, 1 the end")]
 
 
-class Pair(NamedTuple):
+class ControlledPair(NamedTuple):
     positive: Conditioning
     negative: Conditioning
 
@@ -154,13 +154,13 @@ def control_net_apply_advanced(
     start_percent: _Share = 0.0,
     end_percent: _Share = 1.0,
     vae: VaeWire | None = None,
-) -> Pair:
+) -> ControlledPair:
     """Let a control network act on both conditionings, from one share of the sampling to another.
 
     `vae` is accepted: networks that see the latent of an image need it, those that run see the image.
     """
     window = (start_percent, end_percent)
-    return Pair(*(_controlled(side, control_net, image, strength, window) for side in (positive, negative)))
+    return ControlledPair(*(_controlled(side, control_net, image, strength, window) for side in (positive, negative)))
 
 
 def _controlled(

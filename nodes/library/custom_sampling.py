@@ -27,7 +27,7 @@ _SNoise = Annotated[float, Range(0.0, 100.0, 0.01), Help("a factor of the fresh 
 _NoiseDevice = Annotated[str, Choice(("gpu", "cpu")), Help("without effect: noise is always drawn on the CPU")]
 
 
-class Outputs(NamedTuple):
+class SampledLatents(NamedTuple):
     output: Latent
     denoised_output: Latent
 
@@ -52,7 +52,7 @@ def sampler_custom(
     sampler: Sampler,
     sigmas: Sigmas,
     latent_image: Latent,
-) -> Outputs:
+) -> SampledLatents:
     """Denoise a latent over given noise levels with a given sampler, under classifier-free guidance.
 
     `denoised_output` is the clean latent that the last step went towards.
@@ -71,7 +71,7 @@ def sampler_custom(
 )
 def sampler_custom_advanced(
     context: Context, noise: Noise, guider: Guider, sampler: Sampler, sigmas: Sigmas, latent_image: Latent
-) -> Outputs:
+) -> SampledLatents:
     """Denoise a latent over given noise levels with a given sampler, guider and noise."""
     return _sampled(context, noise, guider, sampler, sigmas, latent_image)
 
@@ -346,7 +346,7 @@ def _checked(guider: GuiderHandle) -> GuiderHandle:
     return guider
 
 
-def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: Any, latent: Any) -> Outputs:
+def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: Any, latent: Any) -> SampledLatents:
     from ..samplers.noise import kept_noise
     from ..samplers.run import run
     from ..samplers.start import fitted
@@ -359,7 +359,7 @@ def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: An
     shape, places = fitted(latent, guider.model).shape, latent.get("batch_index")
     made, kept = noise.made(shape, places), kept_noise(stepper, shape, noise.seed, places)
     done = run(context, guider.guider(), stepper, sigmas.float().cpu(), latent, made, noise.seed, kept)
-    return Outputs(done.output, done.denoised)
+    return SampledLatents(done.output, done.denoised)
 
 
 def _check_kind(value: Any, kind: type, input: str, wire: str, maker: str) -> None:

@@ -15,7 +15,7 @@ from ..wires import image_of_python
 from .widgets import Color, Side
 
 
-class Picture(NamedTuple):
+class ImageAndMask(NamedTuple):
     IMAGE: Image
     MASK: Mask
 
@@ -34,7 +34,7 @@ def input_image_digest(settings: Settings, image: str, **_: Any) -> str:
     return input_digest(settings, image)
 
 
-def read_image(settings: Settings, image: str) -> Picture:
+def read_image(settings: Settings, image: str) -> ImageAndMask:
     """An image of the input folder, [B,H,W,3], and a mask [B,H,W] that is 1 where it is transparent.
 
     An animation gives all its frames. An image without an alpha channel has an empty mask of 64 x 64, as in ComfyUI.
@@ -45,10 +45,10 @@ def read_image(settings: Settings, image: str) -> Picture:
     frames = input_frames(settings, image)
     pixels = torch.from_numpy(np.stack([frame.colours for frame in frames]))
     if all(frame.opacity is None for frame in frames):
-        return Picture(pixels, torch.zeros(1, 64, 64))
+        return ImageAndMask(pixels, torch.zeros(1, 64, 64))
     opaque = np.ones(frames[0].colours.shape[:2], np.float32)
     clear = [1.0 - (opaque if frame.opacity is None else frame.opacity) for frame in frames]
-    return Picture(pixels, torch.from_numpy(np.stack(clear)))
+    return ImageAndMask(pixels, torch.from_numpy(np.stack(clear)))
 
 
 def input_frames(settings: Settings, image: str, most: int | None = None) -> list[Frame]:
@@ -69,7 +69,7 @@ def input_frames(settings: Settings, image: str, most: int | None = None) -> lis
     outside=input_image_digest,
     environment=decoding,
 )
-def load_image(settings: Settings, image: InputImage) -> Picture:
+def load_image(settings: Settings, image: InputImage) -> ImageAndMask:
     """Read an image of the input folder; the mask is 1 where it is transparent."""
     return read_image(settings, image)
 
@@ -91,7 +91,7 @@ def output_names(settings: Settings) -> list[str]:
 )
 def load_image_output(
     settings: Settings, image: Annotated[str, Choice(output_names, "output", other_folders(ENDINGS)), Upload()]
-) -> Picture:
+) -> ImageAndMask:
     """Read an image of the output folder; the mask is 1 where it is transparent."""
     return read_image(settings, image)
 

@@ -69,7 +69,7 @@ _Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints"
 _Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
-class Checkpoint(NamedTuple):
+class CheckpointParts(NamedTuple):
     MODEL: ModelWire
     CLIP: ClipWire
     VAE: VaeWire
@@ -90,13 +90,13 @@ class UnclipCheckpoint(NamedTuple):
     outside=_checkpoint_digest,
     check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
-def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Checkpoint:
+def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> CheckpointParts:
     """Take the denoiser, the text encoders and the VAE out of one checkpoint.
 
     A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
     Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
     """
-    return Checkpoint(*_parts(settings, ckpt_name))
+    return CheckpointParts(*_parts(settings, ckpt_name))
 
 
 @node(

@@ -17,7 +17,7 @@ class Switched(NamedTuple):
     output: _Any
 
 
-class Result(NamedTuple):
+class MathResult(NamedTuple):
     FLOAT: float
     INT: int
     BOOL: bool
@@ -42,8 +42,11 @@ def _side_given(_: Settings, literals: Mapping[str, Any], linked: Mapping[str, s
 
 
 @node("ComfySwitchNode", category="utils/logic", display_name="Switch", version="1", check=_side_given)
-# type: ignore[assignment]
-def switch(switch: bool = False, on_false: Lazy[_Any] = None, on_true: Lazy[_Any] = None) -> Switched:
+def switch(
+    switch: bool = False,
+    on_false: Lazy[_Any] = None,  # type: ignore[assignment]
+    on_true: Lazy[_Any] = None,  # type: ignore[assignment]
+) -> Switched:
     """One of two values of any type; what the other one hangs on is not computed."""
     chosen = (on_true if switch else on_false).get()
     if chosen is None:
@@ -64,7 +67,7 @@ def math_expression(
     expression: Annotated[str, Multiline()] = "a + b",
     *,
     values: Annotated[dict[str, Any], Grow(_Value, names=tuple(string.ascii_lowercase), optional=True)],
-) -> Result:
+) -> MathResult:
     """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
 
     `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and
@@ -72,7 +75,7 @@ def math_expression(
     acos atan atan2 degrees radians gcd lcm sign clamp.
     """
     found = evaluate(expression, values)
-    return Result(_float(found), _int(found), bool(found))
+    return MathResult(_float(found), _int(found), bool(found))
 
 
 @node("ComfyNumberConvert", category="utils/logic", display_name="Convert Number", version="1")

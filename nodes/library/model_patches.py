@@ -32,13 +32,13 @@ def model_sampling_discrete(
     `zsnr`: its noise levels reach pure noise (zero terminal signal-to-noise ratio, arXiv 2305.08891).
     """
     from ..model.levels import Discrete, Distilled
-    from ..model.prediction import LCM, X0, Epsilon, ImageToImage, Prediction, V
+    from ..model.prediction import X0, ConsistencyPrediction, Epsilon, ImageToImage, Prediction, V
 
     levels = Discrete(zero_snr=zsnr)
     made: dict[str, Prediction] = {
         "eps": Epsilon(levels),
         "v_prediction": V(levels),
-        "lcm": LCM(Distilled(levels)),
+        "lcm": ConsistencyPrediction(Distilled(levels)),
         "x0": X0(levels),
         "img_to_img": ImageToImage(levels),
     }

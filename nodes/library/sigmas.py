@@ -23,7 +23,7 @@ MOST_LEVELS = 100_000
 """That a node makes of others: a chain of them would grow without end."""
 
 
-class Parts(NamedTuple):
+class SplitSigmas(NamedTuple):
     high_sigmas: Sigmas
     low_sigmas: Sigmas
 
@@ -212,19 +212,19 @@ def manual_sigmas(sigmas: str = "1, 0.5") -> Sigmas:
 
 
 @node("SplitSigmas", category=_EDITS, version="1")
-def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10000)] = 0) -> Parts:
+def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10000)] = 0) -> SplitSigmas:
     """The levels up to a step, and those from it on: for two samplers that share a run."""
     from ..samplers.spacings import split
 
-    return Parts(*split(sigmas, step))
+    return SplitSigmas(*split(sigmas, step))
 
 
 @node("SplitSigmasDenoise", category=_EDITS, version="1")
-def split_sigmas_denoise(sigmas: Sigmas, denoise: _Denoise = 1.0) -> Parts:
+def split_sigmas_denoise(sigmas: Sigmas, denoise: _Denoise = 1.0) -> SplitSigmas:
     """The same by a share: the second part makes that share of the steps."""
     from ..samplers.spacings import split_denoise
 
-    return Parts(*split_denoise(sigmas, denoise))
+    return SplitSigmas(*split_denoise(sigmas, denoise))
 
 
 @node("FlipSigmas", category=_EDITS, version="1")

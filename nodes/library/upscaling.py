@@ -49,11 +49,11 @@ def upscale_model_loader(
     """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package
     spandrel)."""
     from ..devices.upscale import Upscaler
-    from ..model.handles import Source
+    from ..model.handles import WeightsSource
 
     path = folders(settings).find(KIND, model_name)
     digest_now = partial(settings.digests.of, path)
-    return Upscaler(Source(str(path), digest_now(), "spandrel", digest_now=digest_now))
+    return Upscaler(WeightsSource(str(path), digest_now(), "spandrel", digest_now=digest_now))
 
 
 @node(

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .latent import LatentFormat
     from .prediction import Prediction
 
-__all__ = ["Clip", "ClipVision", "ControlNet", "Model", "ModelHandle", "Source", "UpscaleModel", "Vae"]
+__all__ = ["Clip", "ClipVision", "ControlNet", "Model", "WeightsHandle", "WeightsSource", "UpscaleModel", "Vae"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WeightsSource:
     """A file or folder with weights of one part, known by its content."""
 
     path: str
@@ -42,17 +42,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelHandle(Handle):
+class WeightsHandle(Handle):
     """What all handles have. `sources` names the file of each part: `denoiser`, `text.l`, `vae` ..."""
 
     family: Family
-    sources: tuple[tuple[str, Source], ...]
+    sources: tuple[tuple[str, WeightsSource], ...]
     config: Config
     patches: tuple[Patch, ...] = ()
     dtype: str | None = None
     """The number format if a node states one (`bfloat16`, `fp8_e4m3fn` ...); else the device's own."""
 
-    def source(self, part: str) -> Source:
+    def source(self, part: str) -> WeightsSource:
         """Raises KeyError where the handle has no such part."""
         return dict(self.sources)[part]
 
@@ -81,7 +81,7 @@ class ModelHandle(Handle):
 
 
 @dataclass(frozen=True, slots=True)
-class Model(ModelHandle):
+class Model(WeightsHandle):
     """A denoiser."""
 
     sampling: Prediction | None = None
@@ -96,22 +96,22 @@ class Model(ModelHandle):
         return self.family.latent(self.config)
 
     def identity(self) -> Any:
-        return [*ModelHandle.identity(self), self.sampling.identity() if self.sampling is not None else None]
+        return [*WeightsHandle.identity(self), self.sampling.identity() if self.sampling is not None else None]
 
 
 @dataclass(frozen=True, slots=True)
-class Clip(ModelHandle):
+class Clip(WeightsHandle):
     """The text encoders of a family."""
 
     stop_at: int | None = None
     """Clip skip: -1 is the last layer, -2 the one before it; None is the family's own."""
 
     def identity(self) -> Any:
-        return [*ModelHandle.identity(self), self.stop_at]
+        return [*WeightsHandle.identity(self), self.stop_at]
 
 
 @dataclass(frozen=True, slots=True)
-class Vae(ModelHandle):
+class Vae(WeightsHandle):
     """Between images and latents. Its family is a kind of VAE: one serves several families of denoisers."""
 
     @property
@@ -121,21 +121,21 @@ class Vae(ModelHandle):
 
 
 @dataclass(frozen=True, slots=True)
-class ControlNet(ModelHandle):
+class ControlNet(WeightsHandle):
     """A network that steers a denoiser by an image."""
 
     mode: int | None = None
     """Of a network for several kinds of images: which one it is shown; None: it is not stated."""
 
     def identity(self) -> Any:
-        return [*ModelHandle.identity(self), self.mode]
+        return [*WeightsHandle.identity(self), self.mode]
 
 
 @dataclass(frozen=True, slots=True)
-class ClipVision(ModelHandle):
+class ClipVision(WeightsHandle):
     """An image encoder."""
 
 
 @dataclass(frozen=True, slots=True)
-class UpscaleModel(ModelHandle):
+class UpscaleModel(WeightsHandle):
     """A network that enlarges images."""

@@ -21,7 +21,18 @@ from .levels import Discrete, Distilled, Levels, LogUniform
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["EDM", "LCM", "X0", "CosmosFlow", "Epsilon", "Flow", "FluxFlow", "ImageToImage", "Prediction", "V"]
+__all__ = [
+    "EDM",
+    "ConsistencyPrediction",
+    "X0",
+    "CosmosFlow",
+    "Epsilon",
+    "Flow",
+    "FluxFlow",
+    "ImageToImage",
+    "Prediction",
+    "V",
+]
 
 
 @runtime_checkable
@@ -226,7 +237,7 @@ class CosmosFlow(_Exploding):
 
 
 @dataclass(frozen=True)
-class LCM(_Exploding):
+class ConsistencyPrediction(_Exploding):
     r"""A latent consistency model (arXiv 2310.04378, equation 9), s = 10 time, d = 0.5:
 
     .. math:: x_0 = \frac{d^2}{s^2 + d^2} x + \frac{s}{\sqrt{s^2 + d^2}} (x - \sigma e)

@@ -14,9 +14,9 @@ from graphflow.spi import AppliedPatch
 from ..files.header import read_header
 from ..files.known import recognised
 from ..model.family import Family
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
-from .lora_keys import DENOISER, Fit, Match, fit
+from .lora_keys import DENOISER, Fit, LoraMatch, fit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Lora(WeightPatch):
 
     file: LoraFile
     strength: float
-    matches: tuple[Match, ...] = field(compare=False, repr=False)
+    matches: tuple[LoraMatch, ...] = field(compare=False, repr=False)
     """Decided by the content of the file and the model."""
     total: int = field(default=0, compare=False)
     """Modules of the file that are meant for the parts of the handle."""
@@ -72,14 +72,14 @@ class Lora(WeightPatch):
         return AppliedPatch(self.file.name, self.strength, "merged", matched, len(self.matches), self.total)
 
     @property
-    def _places(self) -> Mapping[tuple[str, str], list[tuple[Match, tuple[int, int] | None]]]:
+    def _places(self) -> Mapping[tuple[str, str], list[tuple[LoraMatch, tuple[int, int] | None]]]:
         return _places(self.matches)
 
 
 @lru_cache(maxsize=64)
-def _places(matches: tuple[Match, ...]) -> Mapping[tuple[str, str], list[tuple[Match, tuple[int, int] | None]]]:
+def _places(matches: tuple[LoraMatch, ...]) -> Mapping[tuple[str, str], list[tuple[LoraMatch, tuple[int, int] | None]]]:
     """(part, parameter) -> what changes it, in the order of the file, and which rows of that it is."""
-    found: dict[tuple[str, str], list[tuple[Match, tuple[int, int] | None]]] = {}
+    found: dict[tuple[str, str], list[tuple[LoraMatch, tuple[int, int] | None]]] = {}
     for match in matches:
         roles = {role for role, _ in match.roles}
         for place in match.places:
@@ -90,12 +90,12 @@ def _places(matches: tuple[Match, ...]) -> Mapping[tuple[str, str], list[tuple[M
     return found
 
 
-def parts_of(handle: ModelHandle) -> tuple[str, ...]:
+def parts_of(handle: WeightsHandle) -> tuple[str, ...]:
     """The networks of a handle that a LoRA may change."""
     return tuple(part for part, _ in handle.sources if part == DENOISER or part.startswith("text."))
 
 
-def fit_to(file: LoraFile, *handles: ModelHandle) -> Fit:
+def fit_to(file: LoraFile, *handles: WeightsHandle) -> Fit:
     """What a file changes in the networks of these handles together: a model, a model and its text encoders."""
     fits = [fit(file.path, file.digest, handle.family, handle.config, parts_of(handle)) for handle in handles]
     return Fit(
@@ -127,7 +127,7 @@ def check_fits(file: LoraFile, found: Fit, family: Family, input: str) -> str | 
     raise GraphFlowError([Problem("lora_does_not_fit", message, input=input, hint=hint)])
 
 
-def checked_numbers(file: LoraFile, matches: Iterable[Match], input: str) -> None:
+def checked_numbers(file: LoraFile, matches: Iterable[LoraMatch], input: str) -> None:
     """Raises a Problem where a number of these modules is infinite or not a number."""
     for match in matches:
         for role, tensor in numbers_of(file, match).items():
@@ -145,7 +145,7 @@ def checked_numbers(file: LoraFile, matches: Iterable[Match], input: str) -> Non
                 )
 
 
-def numbers_of(file: LoraFile, match: Match) -> dict[str, Tensor]:
+def numbers_of(file: LoraFile, match: LoraMatch) -> dict[str, Tensor]:
     """Role -> the tensor of a module, as it is stored. A file is read once for all strengths."""
     held = _held(file)
     return {role: held[key] for role, key in match.roles}

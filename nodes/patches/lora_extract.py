@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..files.load import WeightReader
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from .lora import parts_of
 from .lora_keys import DENOISER
 
@@ -20,7 +20,7 @@ __all__ = ["extracted"]
 
 
 def extracted(
-    difference: ModelHandle, rank: int | None, with_bias: bool, check: Callable[[], None]
+    difference: WeightsHandle, rank: int | None, with_bias: bool, check: Callable[[], None]
 ) -> dict[str, Tensor]:
     """The tensors of a LoRA file by kohya's names, float32; `rank` None keeps whole differences. Weights of 0 are left
     out.

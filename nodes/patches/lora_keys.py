@@ -23,7 +23,7 @@ from ..model.config import Config
 from ..model.family import Family, part_config
 from .lora_shapes import misfit
 
-__all__ = ["DENOISER", "Fit", "Match", "Place", "fit", "modules_of"]
+__all__ = ["DENOISER", "Fit", "LoraMatch", "LoraPlace", "fit", "modules_of"]
 
 Shape = tuple[int, ...]
 DENOISER = "denoiser"
@@ -59,7 +59,7 @@ _TEXT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LoraPlace:
     """A module of a network, or the rows of a fused one that it is."""
 
     module: str
@@ -70,18 +70,18 @@ class Place:
 class Target:
     """What a name in a file stands for."""
 
-    places: tuple[Place, ...]
+    places: tuple[LoraPlace, ...]
     shape: Shape
     """Of the weight, whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class LoraMatch:
     """A module of a file, and what it changes."""
 
     name: str
     part: str
-    places: tuple[Place, ...]
+    places: tuple[LoraPlace, ...]
     roles: tuple[tuple[str, str], ...]
     """What a tensor is (`up`, `down`, `alpha` ...) -> its name in the file."""
 
@@ -90,7 +90,7 @@ class Match:
 class Fit:
     """How a file fits a model."""
 
-    matches: tuple[Match, ...]
+    matches: tuple[LoraMatch, ...]
     total: int
     """Modules of the file that are meant for these parts."""
     unknown: tuple[str, ...]
@@ -131,7 +131,7 @@ def fit(path: str, digest: str, family: Family, config: Config, parts: tuple[str
             continue
         wrong = misfit({role: shapes[key] for role, key in roles.items()}, target.shape, len(target.places) > 1)
         if wrong is None:
-            matches.append(Match(name, part, target.places, tuple(sorted(roles.items()))))
+            matches.append(LoraMatch(name, part, target.places, tuple(sorted(roles.items()))))
         else:
             misshapen.append(f"{name} {wrong}")
     return Fit(tuple(matches), total, tuple(unknown), tuple(misshapen))
@@ -173,21 +173,21 @@ def _targets(family: Family, part: str, config: Config) -> Mapping[str, Target]:
         for name, weight in module.named_parameters()
         if name.endswith(".weight")
     }
-    found = {_joined(name): Target((Place(name),), shape) for name, shape in shapes.items()}
+    found = {_joined(name): Target((LoraPlace(name),), shape) for name, shape in shapes.items()}
     for layout in described.layouts.values():
         table = layout(part_config(config, part))
-        groups: dict[str, list[Place]] = {}
+        groups: dict[str, list[LoraPlace]] = {}
         for name in shapes:
             place = place_of(table, f"{name}.weight")
             if place is not None and place.form != "transposed":
                 key = re.sub(r"[._]weight$", "", place.key)
-                groups.setdefault(key, []).append(Place(name, place.rows))
+                groups.setdefault(key, []).append(LoraPlace(name, place.rows))
         for key, places in groups.items():
             found.setdefault(_joined(key), Target(tuple(places), _fused(places, shapes)))
     return found
 
 
-def _fused(places: list[Place], shapes: Mapping[str, Shape]) -> Shape:
+def _fused(places: list[LoraPlace], shapes: Mapping[str, Shape]) -> Shape:
     """The shape of the tensor in the file that holds these modules."""
     shape = shapes[places[0].module]
     ends = [place.rows[1] for place in places if place.rows is not None]

@@ -11,7 +11,7 @@ from graphflow.spi import AppliedPatch
 
 from ..model.patch import RowPatch
 from .lora import LoraFile, numbers_of
-from .lora_keys import Match
+from .lora_keys import LoraMatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ __all__ = ["LoraByRows", "by_rows"]
 LOW_RANK = frozenset({"up", "down", "mid", "alpha"})
 
 
-def by_rows(match: Match) -> bool:
+def by_rows(match: LoraMatch) -> bool:
     """Whether a module is the sum of low-rank terms alone, beside a whole weight: what can be applied by rows."""
     roles = {role for role, _ in match.roles}
     whole = len(match.places) == 1 and match.places[0].rows is None
@@ -32,7 +32,7 @@ def by_rows(match: Match) -> bool:
 class LoraByRows(RowPatch):
     file: LoraFile
     strength: float
-    matches: tuple[Match, ...] = field(compare=False, repr=False)
+    matches: tuple[LoraMatch, ...] = field(compare=False, repr=False)
     """Those modules that can be applied by rows."""
     total: int = field(default=0, compare=False)
 
@@ -53,7 +53,7 @@ class LoraByRows(RowPatch):
 
 
 @lru_cache(maxsize=4096)
-def _terms(file: LoraFile, match: Match) -> tuple[Tensor, Tensor]:
+def _terms(file: LoraFile, match: LoraMatch) -> tuple[Tensor, Tensor]:
     from .lora_kinds import low_rank
 
     found = low_rank(numbers_of(file, match))

@@ -12,7 +12,7 @@ from graphflow import GraphFlowError, Problem
 from ..files.convert import Table, place_of
 from ..model.config import Config
 from ..model.family import Family, part_config
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Mix(WeightPatch):
     Read from the other's file, with the other's own patches, in float32.
     """
 
-    other: ModelHandle
+    other: WeightsHandle
     own_share: float
     other_share: float
 
@@ -57,7 +57,7 @@ class PlusBase(WeightPatch):
     Read from the model's file, with its own patches, in float32.
     """
 
-    base: ModelHandle
+    base: WeightsHandle
 
     def identity(self) -> Any:
         return ["plus_base", self.base.identity()]
@@ -79,7 +79,7 @@ class MixBlocks(WeightPatch):
     and `input` for all others.
     """
 
-    other: ModelHandle
+    other: WeightsHandle
     input: float
     middle: float
     out: float
@@ -97,7 +97,7 @@ class MixBlocks(WeightPatch):
         return share * weight + (1.0 - share) * _reader(self.other, part).read(parameter)
 
 
-def check_blocks(model: ModelHandle, input: str) -> None:
+def check_blocks(model: WeightsHandle, input: str) -> None:
     """Raises a Problem where a model is not a U-Net, whose blocks go down, through a middle, and up."""
     if LDM not in model.family.parts[DENOISER].layouts:
         raise GraphFlowError(
@@ -112,7 +112,7 @@ def check_blocks(model: ModelHandle, input: str) -> None:
         )
 
 
-def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
+def check_alike(one: WeightsHandle, other: WeightsHandle, input: str) -> None:
     """Raises a Problem where two models cannot be mixed: of unlike families or shapes."""
     if one.family is not other.family or _shapes(one) != _shapes(other):
         both = {one.family.title, other.family.title}
@@ -131,7 +131,7 @@ def check_alike(one: ModelHandle, other: ModelHandle, input: str) -> None:
         )
 
 
-def _shapes(handle: ModelHandle) -> list[tuple[str, Config]]:
+def _shapes(handle: WeightsHandle) -> list[tuple[str, Config]]:
     """The configs of the networks that are mixed."""
     return [(part, part_config(handle.config, part)) for part, _ in sorted(handle.sources) if part in handle.config]
 
@@ -142,7 +142,7 @@ def _names_in_checkpoints(family: Family, config: Config) -> Table:
 
 
 @lru_cache(maxsize=4)
-def _reader(handle: ModelHandle, part: str) -> WeightReader:
+def _reader(handle: WeightsHandle, part: str) -> WeightReader:
     from ..files.load import WeightReader
 
     return WeightReader(handle, part)

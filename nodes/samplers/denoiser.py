@@ -20,7 +20,7 @@ from ..devices.use import Device
 from .guidance import Guider, Step, guided
 from .questions import Questions
 
-__all__ = ["Answer", "Denoiser", "Kept", "denoiser"]
+__all__ = ["Answer", "Denoiser", "KeptRegion", "denoiser"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptRegion:
     """The part of a latent that stays as it is: where `mask` is 0."""
 
     start: Tensor
@@ -46,7 +46,7 @@ class Kept:
 
 @contextmanager
 def denoiser(
-    device: Device, guider: Guider, x: Tensor, sigmas: Tensor, kept: Kept | None = None, together: int = 1
+    device: Device, guider: Guider, x: Tensor, sigmas: Tensor, kept: KeptRegion | None = None, together: int = 1
 ) -> Iterator[Denoiser]:
     """A place at the device for one run of a sampler from `x` over the levels `sigmas`, until the end of the block.
 
@@ -62,7 +62,7 @@ def denoiser(
 class Denoiser:
     """`denoise(x, sigma, to)` as steppers ask it."""
 
-    def __init__(self, questions: Questions, seat: Seat, kept: Kept | None) -> None:
+    def __init__(self, questions: Questions, seat: Seat, kept: KeptRegion | None) -> None:
         self._questions, self._seat, self._kept = questions, seat, kept
         self._is_flow = float(questions.guider.model.prediction.signal(torch.tensor(0.5))) != 1.0
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DPMAdaptive", "DPMFast"]
 
 
-class _Asked:
+class _NoiseAnswers:
     """The noise that a denoiser sees, at times t; the answers of one step are kept."""
 
     def __init__(self, denoise: Denoise) -> None:
@@ -96,7 +96,7 @@ class DPMFast(Stochastic):
             down, _ = ancestral((-t).exp(), (-t_next).exp(), self.eta)
             goal = (-down.log()).clamp(max=end)
             up = ((-t_next).exp() ** 2 - (-goal).exp() ** 2).clamp(min=0).sqrt()
-        asked = _Asked(denoise)
+        asked = _NoiseAnswers(denoise)
         x = (asked.order_1, asked.order_2, asked.order_3)[order - 1](state.x, t, goal)
         if not self.eta:
             return state.stepped(x)
@@ -140,7 +140,7 @@ class DPMAdaptive(Stochastic):
             -(self.pcoeff + 2 * self.dcoeff) / exponent,
             self.dcoeff / exponent,
         )
-        asked = _Asked(denoise)
+        asked = _NoiseAnswers(denoise)
         while True:
             t, t_next = torch.tensor(s), torch.tensor(min(end, s + h))
             goal, up = t_next, torch.zeros(())
@@ -148,7 +148,7 @@ class DPMAdaptive(Stochastic):
                 down, _ = ancestral((-t).exp(), (-t_next).exp(), self.eta)
                 goal = (-down.log()).clamp(max=end)
                 up = ((-t_next).exp() ** 2 - (-goal).exp() ** 2).clamp(min=0).sqrt()
-            first = _Asked(denoise)
+            first = _NoiseAnswers(denoise)
             first._kept = {name: eps for name, eps in asked._kept.items() if name == "eps"}
             asked = first
             if self.order == 2:

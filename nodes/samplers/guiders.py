@@ -13,7 +13,7 @@ from .guidance import CFG, NEGATIVE, POSITIVE, GuidancePatch, Guider, Side, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KINDS", "DualCFG", "DualModel", "LinearCFG", "PerpNeg"]
+__all__ = ["KINDS", "DualCFG", "DualModel", "LinearCFG", "PerpNegGuider"]
 
 Batches = tuple[Batch, ...]
 MIDDLE, EMPTY = "middle", "empty"
@@ -78,7 +78,7 @@ class DualModel:
 
 
 @dataclass(frozen=True, eq=False)
-class PerpNeg:
+class PerpNegGuider:
     r"""Perp-Neg (arXiv 2304.04968, equation 8): only what is perpendicular to the positive is taken off.
 
     .. math:: \hat x_0 = e + w \, (p - s \, n_\perp), \quad p = x_0^+ - e, \; n = x_0^- - e, \quad
@@ -157,7 +157,7 @@ def _dual_model(models: Sequence[Model], sides: Sequence[Batches], numbers: Sequ
 
 def _perp_neg(models: Sequence[Model], sides: Sequence[Batches], numbers: Sequence[float]) -> Guider:
     positive, negative, empty = sides
-    return PerpNeg(models[0], positive, negative, empty, cfg=numbers[0], scale=numbers[1])
+    return PerpNegGuider(models[0], positive, negative, empty, cfg=numbers[0], scale=numbers[1])
 
 
 KINDS: Mapping[str, Callable[[Sequence[Model], Sequence[Any], Sequence[float]], Guider]] = {

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
-from ..devices.passes import Call, Seat
+from ..devices.passes import ForwardCall, Seat
 from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import ControlNet, Model, ModelHandle
+from ..model.handles import ControlNet, Model, WeightsHandle
 from ..model.patch import CallPatch, Patch, RowPatch
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .regions import Region, mirrored, region, spread
@@ -30,7 +30,7 @@ __all__ = ["Questions"]
 
 
 @dataclass(eq=False, slots=True)
-class _Part:
+class _SidePart:
     """One batch of a side's conditioning, on all latents."""
 
     side: Side
@@ -54,10 +54,10 @@ class _Controlled:
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
+class _NetworkRows:
     """The rows of one part for one network."""
 
-    handle: ModelHandle
+    handle: WeightsHandle
     network: str
     level: float
     asks: list[Ask] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Questions:
         self.device, self.guider = device, guider
         self._shape = x.shape
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
-        self._parts: dict[tuple[str, int, Model], _Part] = {}
+        self._parts: dict[tuple[str, int, Model], _SidePart] = {}
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
@@ -140,7 +140,7 @@ class Questions:
             ]
         )
 
-    def _active(self, level: float) -> tuple[tuple[Side, ...], list[_Part]]:
+    def _active(self, level: float) -> tuple[tuple[Side, ...], list[_SidePart]]:
         """The sides of a level, and their parts that act at it."""
         sides = all_sides(self.guider, level)
         parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
@@ -155,7 +155,7 @@ class Questions:
             self._mirrored[key] = (*side.batches, *added)
         return self._mirrored[key]
 
-    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _Part:
+    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _SidePart:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
             self._parts[key] = self._new_part(side, batch, _both_sided(sides) if side.name == NEGATIVE else ())
@@ -174,7 +174,7 @@ class Questions:
             self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
         return self._terms[key]
 
-    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _Part:
+    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _SidePart:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
             batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
@@ -190,7 +190,7 @@ class Questions:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
         window = self._window(batch[0].window, side.model)
         controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
-        return _Part(
+        return _SidePart(
             side,
             self._with_hooks(side.model, batch[0].patches),
             entries,
@@ -225,16 +225,16 @@ class Questions:
 
     def _rows(
         self,
-        part: _Part,
+        part: _SidePart,
         x: Tensor,
         sigma: Tensor,
         level: float,
         to: float,
         scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
-    ) -> _Asked:
+    ) -> _NetworkRows:
         model = part.model
-        asked = _Asked(model, model.family.part(model.config, level), level)
+        asked = _NetworkRows(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
         terms = self._terms_of(model, asked.network)
@@ -246,7 +246,7 @@ class Questions:
         return asked
 
     def _residuals(
-        self, seat: Seat, part: _Part, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
+        self, seat: Seat, part: _SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]:
         """What the controls of a part add inside the network, for each latent: answers times strength, in order."""
         total: list[dict[str, Tensor]] = [{} for _ in part.entries]
@@ -261,7 +261,7 @@ class Questions:
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
-            asked.append(_Asked(handle, handle.family.part(handle.config, level), level, asks, rows))
+            asked.append(_NetworkRows(handle, handle.family.part(handle.config, level), level, asks, rows))
         for one, answers in zip(active, self._answers(seat, asked), strict=True):
             for index, answer in enumerate(answers):
                 for name, residual in answer.items():
@@ -269,7 +269,7 @@ class Questions:
                     total[index][name] = total[index][name] + added if name in total[index] else added
         return total
 
-    def _answers(self, seat: Seat, asked: Sequence[_Asked]) -> list[list[dict[str, Tensor]]]:
+    def _answers(self, seat: Seat, asked: Sequence[_NetworkRows]) -> list[list[dict[str, Tensor]]]:
         """Asked together where the networks are the same; another network has its turn after that."""
         found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
         networks: dict[Any, list[int]] = {}
@@ -286,7 +286,9 @@ class Questions:
         return found
 
     @staticmethod
-    def _clean(part: _Part, asked: _Asked, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor) -> Tensor:
+    def _clean(
+        part: _SidePart, asked: _NetworkRows, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor
+    ) -> Tensor:
         """The clean latents of a part, in its region."""
         model = part.model
         outs = [
@@ -323,7 +325,7 @@ def _masked(residual: Tensor, control: Control, index: int) -> Tensor:
     return residual * F.interpolate(mask, residual.shape[-2:], mode="bilinear")[0].to(residual.dtype)
 
 
-def _joined(parts: Sequence[tuple[_Part, Tensor]], x: Tensor) -> Tensor:
+def _joined(parts: Sequence[tuple[_SidePart, Tensor]], x: Tensor) -> Tensor:
     """The sum of the parts' clean latents times their weights, divided by the sum of the weights; 0 where none acts."""
     if len(parts) == 1 and _covers(parts[0][0], x):
         return parts[0][1]
@@ -338,7 +340,7 @@ def _joined(parts: Sequence[tuple[_Part, Tensor]], x: Tensor) -> Tensor:
     return torch.where(weights > 0, total / weights.clamp(min=torch.finfo(x.dtype).tiny), 0.0)
 
 
-def _covers(part: _Part, x: Tensor) -> bool:
+def _covers(part: _SidePart, x: Tensor) -> bool:
     where = part.region
     return not isinstance(where.weight, Tensor) and where.weight > 0 and (where.height, where.width) == x.shape[-2:]
 
@@ -350,12 +352,12 @@ def _weight(where: Region, x: Tensor) -> Tensor:
     return where.weight.view(len(where.weight), *(1,) * (x.dim() - 3), *where.weight.shape[-2:])
 
 
-def _add(total: Tensor, weights: Tensor, part: _Part, x0: Tensor, weight: Tensor) -> None:
+def _add(total: Tensor, weights: Tensor, part: _SidePart, x0: Tensor, weight: Tensor) -> None:
     part.region.cut(total).add_(x0 * weight)
     part.region.cut(weights).add_(weight)
 
 
-def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) -> Call:
+def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float) -> ForwardCall:
     """The network under those of the handle's patches of calls that act at a noise level."""
     patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
     if isinstance(handle, Model):
@@ -365,7 +367,7 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) 
     if any(isinstance(patch, RowPatch) for patch in handle.patches):
         key, forward = (key, "with terms"), forward_with_terms(forward)
     if not patches:
-        return Call(key, module, forward, shares=family.shares)
+        return ForwardCall(key, module, forward, shares=family.shares)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[None]:
@@ -376,4 +378,4 @@ def _call(handle: ModelHandle, key: Any, module: torch.nn.Module, level: float) 
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)
-    return Call((key, identities), module, forward, patched, shares)
+    return ForwardCall((key, identities), module, forward, patched, shares)

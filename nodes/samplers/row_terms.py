@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..model.entry import Row
-from ..model.handles import ModelHandle
+from ..model.handles import WeightsHandle
 from ..model.patch import RowPatch
 
 __all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of"]
@@ -53,7 +53,7 @@ class RowTerms:
         return replace(row, stacked={**row.stacked, NAME: self.vector}, common=(*row.common, self.layout))
 
 
-def terms_of(handle: ModelHandle, part: str) -> RowTerms | None:
+def terms_of(handle: WeightsHandle, part: str) -> RowTerms | None:
     """The terms of all patches of a handle that act by rows, in their order; None where there are none."""
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for patch in handle.patches:

@@ -14,7 +14,7 @@ from graphflow import Context
 
 from ..devices.use import open_device
 from ..model.conditioning import check
-from .denoiser import Kept, denoiser
+from .denoiser import KeptRegion, denoiser
 from .guidance import CFG, Guider
 from .loop import sample
 from .preview import preview_jpeg
@@ -66,7 +66,7 @@ def run(
     kept = None
     if "noise_mask" in latent:
         behind = added if kept_noise is None else kept_noise.to(device.device)
-        kept = Kept(start, behind, _mask(latent["noise_mask"], start))
+        kept = KeptRegion(start, behind, _mask(latent["noise_mask"], start))
     total, last = len(sigmas) - 1, None
 
     def on_step(state: State, denoised: Tensor) -> None:

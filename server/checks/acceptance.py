@@ -10,7 +10,7 @@ from graphflow import Engine, InvalidWorkflow, Problem, Workflow
 from graphflow.spi import read, with_malformed
 
 from ..http.refusal import RequestRefused
-from ..options import Limits
+from ..options import RequestLimits
 from .caps import over_caps
 from .node_errors import TOP, node_errors, top_error
 
@@ -27,7 +27,7 @@ class Examined:
     node_errors: dict[str, Any]
 
 
-def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: Limits) -> Examined:
+def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: RequestLimits) -> Examined:
     """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises
     RequestRefused for what is not a workflow."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from graphflow import Problem, Workflow
 from graphflow.spi import as_link
 
-from ..options import Limits
+from ..options import RequestLimits
 
 __all__ = ["over_caps"]
 
@@ -16,7 +16,7 @@ HOPS = 8
 BATCHES = ("batch_size", "amount")
 
 
-def over_caps(workflow: Workflow, limits: Limits) -> list[Problem]:
+def over_caps(workflow: Workflow, limits: RequestLimits) -> list[Problem]:
     """One problem for each node, and for the whole, that asks for too much."""
     if len(workflow) > limits.nodes:
         return [Problem("too_many_nodes", f"the workflow has {len(workflow)} nodes; at most {limits.nodes} are taken")]

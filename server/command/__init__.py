@@ -13,7 +13,7 @@ from pathlib import Path
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
 from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, computing
 
-from ..options import Limits, Options
+from ..options import Options, RequestLimits
 from ..queue import QueueSettings, WorkerConfig
 from .arguments import count, host, ip_address, origin, port, size, webhook_host, worker_memory
 
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a host that prompts may notify",
     )
 
-    standard = Limits()
+    standard = RequestLimits()
     caps = parser.add_argument_group("how much one request may ask for")
     for name, kind, value, what in (
         ("body", size, standard.body, "of JSON"),
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> Options:
     limits = replace(
-        Limits(),
+        RequestLimits(),
         body=arguments.max_body,
         upload=arguments.max_upload,
         nodes=arguments.max_nodes,

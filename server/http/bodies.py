@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from graphflow import Problem
 
-from ..options import Limits
+from ..options import RequestLimits
 from . import strict_json
 from .budget import BUDGET, taken
 from .refusal import RequestRefused
@@ -52,24 +52,24 @@ def is_small(request: web.Request) -> bool:
     return taken(request) <= LARGE
 
 
-async def read_json(request: web.Request, limits: Limits, empty: Any = None) -> Any:
+async def read_json(request: web.Request, limits: RequestLimits, empty: Any = None) -> Any:
     """The JSON value of the body, whatever its content type is; `empty` where there is no body. Raises
     RequestRefused."""
     return await _read(request, limits, lambda data: _parsed(data, limits, empty))
 
 
-async def read_model(request: web.Request, limits: Limits, model: type[ModelT], empty: Any = None) -> ModelT:
+async def read_model(request: web.Request, limits: RequestLimits, model: type[ModelT], empty: Any = None) -> ModelT:
     """The body as a model. Raises RequestRefused with a Problem for each field that is wrong."""
     return await _read(request, limits, lambda data: checked(model, _parsed(data, limits, empty), "body"))
 
 
-async def _read(request: web.Request, limits: Limits, understand: Callable[[bytes], T]) -> T:
+async def _read(request: web.Request, limits: RequestLimits, understand: Callable[[bytes], T]) -> T:
     """The body as `understand` reads it: in a thread where it is large."""
     data = await read_body(request, limits.body, limits.read_seconds)
     return understand(data) if is_small(request) else await asyncio.to_thread(understand, data)
 
 
-def _parsed(data: bytes, limits: Limits, empty: Any) -> Any:
+def _parsed(data: bytes, limits: RequestLimits, empty: Any) -> Any:
     if not data.strip():
         if empty is None:
             raise RequestRefused(400, Problem("not_json", "the body is empty", hint="send a JSON object"))

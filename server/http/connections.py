@@ -10,7 +10,7 @@ from aiohttp import web
 
 from graphflow import Problem
 
-from ..options import Limits
+from ..options import RequestLimits
 from .headers import set_headers
 from .refusal import RequestRefused, refusal
 from .shares import Shares
@@ -28,7 +28,7 @@ class Door:
     Open transports are counted, not handlers: a connection that its client has closed has no place any more.
     """
 
-    def __init__(self, server: web.Server, limits: Limits, proxies: Collection[str] = ()) -> None:
+    def __init__(self, server: web.Server, limits: RequestLimits, proxies: Collection[str] = ()) -> None:
         """A proxy stands for many clients, so its address may have all connections."""
         self.server, self.limits = server, limits
         self.places = Shares(limits.connections, limits.share_of_one, free=proxies)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from graphflow import Problem
 
-from ..options import Limits
+from ..options import RequestLimits
 from . import decoding
 from .decoding import FORMATS, BadImage, decoded
 from .refusal import RequestRefused
@@ -36,7 +36,7 @@ def format_of(file: BinaryIO) -> str | None:
         file.seek(0)
 
 
-async def check_apart(data: bytes, limits: Limits) -> None:
+async def check_apart(data: bytes, limits: RequestLimits) -> None:
     """Decode the image of a stranger in a process of its own, with its own limits. Raises RequestRefused (400, 413)."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -62,7 +62,7 @@ async def check_apart(data: bytes, limits: Limits) -> None:
         raise _refused(BadImage(found["code"], found["message"]))
 
 
-def decode(data: bytes, limits: Limits) -> Image.Image:
+def decode(data: bytes, limits: RequestLimits) -> Image.Image:
     """Decode one of our own images, or one that has been checked. Raises RequestRefused (400, 413)."""
     try:
         return decoded(data, limits.image, limits.frames)

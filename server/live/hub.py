@@ -13,7 +13,7 @@ from typing import Any
 
 from ..monitoring.metrics import Metrics
 from ..queue import QueueEvent
-from .listener import Listener
+from .listener import Subscriber
 from .outbox import Rank
 
 __all__ = ["Hub"]
@@ -25,9 +25,9 @@ UNHEARD_CLIENTS, UNHEARD_PROMPTS = 1000, 100
 class Hub:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._listeners: dict[str, set[Listener]] = {}
-        self._watchers: dict[str, set[Listener]] = {}
-        self._curious: set[Listener] = set()
+        self._listeners: dict[str, set[Subscriber]] = {}
+        self._watchers: dict[str, set[Subscriber]] = {}
+        self._curious: set[Subscriber] = set()
         self._unheard: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     # -- listeners ---------------------------------------------------------------------------------------------------
@@ -35,13 +35,13 @@ class Hub:
     def __len__(self) -> int:
         return sum(len(group) for group in self._listeners.values())
 
-    def everyone(self) -> Iterable[Listener]:
+    def everyone(self) -> Iterable[Subscriber]:
         return [listener for group in self._listeners.values() for listener in group]
 
-    def of_client(self, client_id: str) -> Iterable[Listener]:
+    def of_client(self, client_id: str) -> Iterable[Subscriber]:
         return list(self._listeners.get(client_id, ()))
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: Subscriber) -> None:
         self._listeners.setdefault(listener.client_id, set()).add(listener)
         for prompt_id in listener.watched:
             self._watchers.setdefault(prompt_id, set()).add(listener)
@@ -49,7 +49,7 @@ class Hub:
             self._curious.add(listener)
         self._metrics.sockets.set(len(self))
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: Subscriber) -> None:
         """This listener alone: another one with the same client id hears on."""
         _discard(self._listeners, listener.client_id, listener)
         for prompt_id in listener.watched:
@@ -80,7 +80,7 @@ class Hub:
 
     def publish(self, event: QueueEvent) -> None:
         """Called for each event of the queue, on the event loop, in the order in which they happened."""
-        listeners: Iterable[Listener]
+        listeners: Iterable[Subscriber]
         if event.never_began:
             # A client takes this message for the end of what runs; a `status` shows it that less is waiting.
             listeners = {*self._curious, *self._watchers.get(event.prompt_id or "", ())}

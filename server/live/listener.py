@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ..queue import PromptQueue, QueueEvent
 from .outbox import Outbox, Rank
 
-__all__ = ["Listener", "EndMessage"]
+__all__ = ["Subscriber", "EndMessage"]
 
 BATCH = 200
 """Events that are read from the log at a time."""
@@ -55,7 +55,7 @@ class _Behind:
 
 
 @dataclass(eq=False, slots=True)
-class Listener:
+class Subscriber:
     client_id: str
     outbox: Outbox
     previews: str | None = None

@@ -267,8 +267,8 @@ def _memory() -> tuple[int, int]:
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        # type: ignore[return-value]
-        return tuple(int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
+        total, available = (int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
+        return total, available
     except (OSError, KeyError, ValueError):
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return size, size

@@ -26,7 +26,7 @@ from ..http.paths import BadName, composed, entries, open_file, segments, write_
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..options import Limits
+from ..options import RequestLimits
 from ..protocol.requests import FileRef, ImageUpload, MaskUpload, ViewQuery
 from ..protocol.words import FolderName
 from ..state import STATE, ServerState
@@ -69,7 +69,7 @@ async def _open(root: Path, name: str) -> BinaryIO:
         raise RequestRefused(404, MISSING) from None
 
 
-def _converted(file: BinaryIO, query: ViewQuery, limits: Limits) -> tuple[bytes, str]:
+def _converted(file: BinaryIO, query: ViewQuery, limits: RequestLimits) -> tuple[bytes, str]:
     image = decode(file.read(limits.upload + 1), limits)
     kind, quality = "PNG", 90
     if query.channel == "rgb":
@@ -155,7 +155,7 @@ async def upload_mask(request: web.Request) -> web.Response:
     return await _keep(state, combined, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
 
 
-async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, str]]:
+async def _form(request: web.Request, limits: RequestLimits) -> tuple[bytes, dict[str, str]]:
     """The file of a multipart form and its other fields, each up to its limit, in time."""
     if request.content_type != "multipart/form-data":
         raise RequestRefused(
@@ -189,7 +189,7 @@ async def _form(request: web.Request, limits: Limits) -> tuple[bytes, dict[str, 
     return data, fields
 
 
-async def _part(request: web.Request, part: BodyPartReader, limits: Limits) -> bytes:
+async def _part(request: web.Request, part: BodyPartReader, limits: RequestLimits) -> bytes:
     parts, size = [], 0
     while chunk := await part.read_chunk(CHUNK):
         size += len(chunk)
@@ -200,7 +200,7 @@ async def _part(request: web.Request, part: BodyPartReader, limits: Limits) -> b
     return b"".join(parts)
 
 
-def _too_large(limits: Limits) -> RequestRefused:
+def _too_large(limits: RequestLimits) -> RequestRefused:
     return RequestRefused(413, Problem("too_large", f"the file is larger than {limits.upload} bytes"))
 
 
@@ -230,7 +230,7 @@ async def _keep(
     return answer(FileRef(filename=name, subfolder=subfolder, type=kind).uploaded())
 
 
-def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, limits: Limits) -> str:
+def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, limits: RequestLimits) -> str:
     """The name under which the image now lies. A name that is taken gets ` (1)`, ` (2)` ..."""
     root.mkdir(parents=True, exist_ok=True)
     total = sum(item.st_size for _, item in entries(root, recurse=True))

@@ -18,7 +18,7 @@ from ..http.bodies import read_query
 from ..http.policies import READ
 from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..live.listener import EndMessage, Listener
+from ..live.listener import EndMessage, Subscriber
 from ..live.outbox import Outbox, OutboxClosed, Rank
 from ..protocol.messages import SocketMessage
 from ..protocol.requests import SocketQuery
@@ -49,7 +49,7 @@ async def _served(request: web.Request, state: ServerState, query: SocketQuery) 
         heartbeat=HEARTBEAT, autoping=False, compress=False, max_msg_size=LARGEST_MESSAGE, timeout=5.0, protocols=()
     )
     await ws.prepare(request)
-    listener = Listener(
+    listener = Subscriber(
         query.clientId or uuid.uuid4().hex,
         Outbox(state.options.limits.outbox),
         hears_all=query.all,
@@ -73,7 +73,7 @@ async def _served(request: web.Request, state: ServerState, query: SocketQuery) 
     return ws
 
 
-async def _greet(state: ServerState, listener: Listener, since: int) -> None:
+async def _greet(state: ServerState, listener: Subscriber, since: int) -> None:
     """Send the number of prompts, and decide from where on the listener gets events."""
     queue = state.queue
     status = {"status": {"exec_info": {"queue_remaining": queue.counts.remaining}}, "sid": listener.client_id}
@@ -84,7 +84,7 @@ async def _greet(state: ServerState, listener: Listener, since: int) -> None:
     listener.begin({**dict.fromkeys([*unheard, *running], 0), **dict.fromkeys(listener.watched, since)})
 
 
-async def _read(ws: web.WebSocketResponse, listener: Listener, state: ServerState) -> None:
+async def _read(ws: web.WebSocketResponse, listener: Subscriber, state: ServerState) -> None:
     """Read the features of the client, and how far it has read. Ends when the connection does."""
     moments: list[float] = []
     while not ws.closed:
@@ -108,7 +108,7 @@ async def _read(ws: web.WebSocketResponse, listener: Listener, state: ServerStat
             _hear(message.data, listener, state)
 
 
-def _hear(text: str, listener: Listener, state: ServerState) -> None:
+def _hear(text: str, listener: Subscriber, state: ServerState) -> None:
     try:
         message = strict_json.loads(text.encode("utf-8"))
     except (strict_json.BadJSON, UnicodeEncodeError):
@@ -122,7 +122,7 @@ def _hear(text: str, listener: Listener, state: ServerState) -> None:
     listener.outbox.put(json.dumps({"type": "feature_flags", "data": features(state)}), Rank.STATE)
 
 
-async def _write(ws: web.WebSocketResponse, listener: Listener, state: ServerState) -> None:
+async def _write(ws: web.WebSocketResponse, listener: Subscriber, state: ServerState) -> None:
     """Send what is in the outbox, one message after the other, as fast as the client takes it."""
     try:
         while True:
@@ -140,7 +140,7 @@ async def _write(ws: web.WebSocketResponse, listener: Listener, state: ServerSta
         return
 
 
-async def _catch_up(listener: Listener, state: ServerState) -> None:
+async def _catch_up(listener: Subscriber, state: ServerState) -> None:
     try:
         await listener.catch_up(state.queue)
     except Exception as error:
@@ -149,7 +149,7 @@ async def _catch_up(listener: Listener, state: ServerState) -> None:
         listener.outbox.close(slow=True)
 
 
-async def _guard(request: web.Request, listener: Listener, state: ServerState) -> None:
+async def _guard(request: web.Request, listener: Subscriber, state: ServerState) -> None:
     """Cut off a client that does not keep up: at once, since a closing handshake would wait for it, too."""
     await listener.outbox.was_slow.wait()
     state.metrics.cut.inc()

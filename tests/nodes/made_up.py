@@ -10,7 +10,7 @@ from graphflow_nodes.devices.use import Device
 from graphflow_nodes.model.config import Config
 from graphflow_nodes.model.entry import Entry, Row
 from graphflow_nodes.model.family import Family, Option, Part
-from graphflow_nodes.model.handles import Model, Source
+from graphflow_nodes.model.handles import Model, WeightsSource
 from graphflow_nodes.model.latent import LatentFormat
 from graphflow_nodes.model.patch import CallPatch, WeightPatch
 from graphflow_nodes.model.prediction import Epsilon
@@ -79,7 +79,7 @@ FAMILY = family()
 
 
 def model(digest="a", of=FAMILY, **changes):
-    source = Source(path=f"/models/{digest}.safetensors", digest=digest, layout="own")
+    source = WeightsSource(path=f"/models/{digest}.safetensors", digest=digest, layout="own")
     return Model(of, (("denoiser", source), ("vae", source)), Config(), **changes)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphflow_server.options import Limits, Options
+from graphflow_server.options import Options, RequestLimits
 from graphflow_server.queue import QueueSettings, WorkerConfig
 from graphflow_server.serve import listening
 
@@ -91,7 +91,7 @@ class Server:
 @contextmanager
 def served(root: Path, **changes: Any) -> Iterator[Server]:
     """A server with its folders below `root`; changes of options, of `limits`, of the `queue`, or `paused`."""
-    limits = replace(Limits(), **changes.pop("limits", {}))
+    limits = replace(RequestLimits(), **changes.pop("limits", {}))
     paused = changes.pop("paused", False)
     queue = changes.pop("queue", {})
     options = Options(port=0, user_dir=root / "state" / "user", limits=limits, **changes)

@@ -4,6 +4,6 @@
 from .controls import varying_seeds
 from .convert import Converted, to_api
 from .document import is_editor_format
-from .write import Written, from_workflow
+from .write import EditorFile, from_workflow
 
-__all__ = ["Converted", "Written", "from_workflow", "is_editor_format", "to_api", "varying_seeds"]
+__all__ = ["Converted", "EditorFile", "from_workflow", "is_editor_format", "to_api", "varying_seeds"]

@@ -11,8 +11,8 @@ from typing import Any
 from ...problem import Problem
 from ..object_info import InputInfo, NodeInfo, NodeInfos
 from .document import EditorNode, is_editor_format, read
-from .links import Constant, Source, resolve
-from .subgraphs import Nesting, Scope
+from .links import Constant, OutputSlot, resolve
+from .subgraphs import GraphInstance, Nesting
 from .values import choose_words, wrapped
 from .walk import sent_nodes
 from .widgets import read_widgets, without_null
@@ -67,7 +67,7 @@ class _Conversion:
             self._problems.append(Problem("empty_workflow", "there is no node in it that would run"))
         return Converted(self._api, tuple(self._problems), tuple(self._warnings))
 
-    def _emit(self, scope: Scope, node: EditorNode, info: NodeInfo) -> None:
+    def _emit(self, scope: GraphInstance, node: EditorNode, info: NodeInfo) -> None:
         exec_id = scope.prefix + node.id
         widgets = self._nesting.widgets_of(scope, node)
         inputs = {
@@ -77,7 +77,7 @@ class _Conversion:
         }
         for index, slot in enumerate(node.inputs):
             found = resolve(self._nesting, scope, node, index)
-            if isinstance(found, Source):
+            if isinstance(found, OutputSlot):
                 inputs[slot.name] = [found.node, found.slot]
             elif isinstance(found, Constant):
                 widget = widgets.get(slot.name)
@@ -96,7 +96,7 @@ class _Conversion:
             return choose_words(value, random.Random(f"{self._seed} {exec_id} {item.name}"))
         return value
 
-    def _sent(self, scope: Scope, node: EditorNode, item: InputInfo, value: Any) -> Any:
+    def _sent(self, scope: GraphInstance, node: EditorNode, item: InputInfo, value: Any) -> Any:
         saves = node.type.startswith("Save") or node.type.endswith("Save")
         if isinstance(value, str) and item.name == "filename_prefix" and saves:
             value = self._nesting.fill_in(scope, value)
@@ -131,7 +131,7 @@ class _Conversion:
                 del entry["inputs"][name]
 
 
-def _unknown(scope: Scope, node: EditorNode) -> Problem:
+def _unknown(scope: GraphInstance, node: EditorNode) -> Problem:
     exec_id = scope.prefix + node.id
     if node.type.startswith(("workflow>", "workflow/")):
         return Problem(

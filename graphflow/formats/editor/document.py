@@ -14,10 +14,10 @@ __all__ = [
     "ALWAYS",
     "BYPASSED",
     "MUTED",
-    "Document",
+    "EditorDocument",
     "EditorLink",
     "EditorNode",
-    "Graph",
+    "EditorGraph",
     "Slot",
     "is_editor_format",
     "read",
@@ -68,7 +68,7 @@ class EditorLink:
 
 
 @dataclass(slots=True)
-class Graph:
+class EditorGraph:
     """The nodes and links of the root or of a definition."""
 
     id: str
@@ -94,9 +94,9 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    root: Graph
-    definitions: dict[str, Graph]
+class EditorDocument:
+    root: EditorGraph
+    definitions: dict[str, EditorGraph]
 
 
 def is_editor_format(data: Any) -> bool:
@@ -104,19 +104,19 @@ def is_editor_format(data: Any) -> bool:
     return isinstance(data, Mapping) and isinstance(data.get("nodes"), list)
 
 
-def read(data: Mapping[str, Any]) -> Document:
+def read(data: Mapping[str, Any]) -> EditorDocument:
     """The graphs of a file.
 
     As in the editor, node ids are made unique over all graphs: a definition's node whose id is taken gets the next
     free one.
     """
     root = _graph(data, "")
-    definitions: dict[str, Graph] = {}
+    definitions: dict[str, EditorGraph] = {}
     for raw in _flatten(data):
         graph = _graph(raw, str(raw.get("id")))
         definitions.setdefault(graph.id, graph)
     _make_ids_unique(root, definitions, _last_node_id(data))
-    return Document(root, definitions)
+    return EditorDocument(root, definitions)
 
 
 def _flatten(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -129,8 +129,8 @@ def _flatten(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         waiting.extend(reversed(inner))
 
 
-def _graph(raw: Mapping[str, Any], graph_id: str) -> Graph:
-    graph = Graph(graph_id)
+def _graph(raw: Mapping[str, Any], graph_id: str) -> EditorGraph:
+    graph = EditorGraph(graph_id)
     graph.input_node = str(_mapping(raw.get("inputNode")).get("id", INPUT_NODE))
     graph.output_node = str(_mapping(raw.get("outputNode")).get("id", OUTPUT_NODE))
     graph.inputs, graph.outputs = _slots(raw.get("inputs")), _slots(raw.get("outputs"))
@@ -146,7 +146,7 @@ def _graph(raw: Mapping[str, Any], graph_id: str) -> Graph:
     return graph
 
 
-def _index(graph: Graph) -> None:
+def _index(graph: EditorGraph) -> None:
     graph.into, graph.from_node, graph.from_input, graph.to_output = {}, {}, {}, {}
     graph.order = {link_id: place for place, link_id in enumerate(graph.links)}
     for node in graph.nodes.values():
@@ -165,7 +165,7 @@ def _index(graph: Graph) -> None:
             links.sort(key=lambda link, place=place: place.get(link.id, len(place)))  # type: ignore[misc]
 
 
-def _find_inputs(graph: Graph, node: EditorNode) -> None:
+def _find_inputs(graph: EditorGraph, node: EditorNode) -> None:
     """The link that ends in each input: the one that the input names, whatever place the table of links gives it.
 
     But of two named links for which the table gives one place, only the first in the table stays, and in that place.
@@ -244,7 +244,7 @@ def _last_node_id(data: Mapping[str, Any]) -> int:
     return max((item for item in stated if type(item) is int), default=0)
 
 
-def _make_ids_unique(root: Graph, definitions: Mapping[str, Graph], last: int) -> None:
+def _make_ids_unique(root: EditorGraph, definitions: Mapping[str, EditorGraph], last: int) -> None:
     taken = set(root.nodes)
     for graph in definitions.values():
         for key in graph.nodes:
@@ -258,7 +258,7 @@ def _make_ids_unique(root: Graph, definitions: Mapping[str, Graph], last: int) -
             _rename(graph)
 
 
-def _rename(graph: Graph) -> None:
+def _rename(graph: EditorGraph) -> None:
     new = graph.renamed
     graph.nodes = {
         new.get(key, key): replace(node, id=new[key]) if key in new else node for key, node in graph.nodes.items()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .document import BYPASSED, MUTED, EditorNode, Slot
-from .subgraphs import Nesting, Scope
+from .subgraphs import GraphInstance, Nesting
 
-__all__ = ["VIRTUAL", "Constant", "Source", "resolve"]
+__all__ = ["VIRTUAL", "Constant", "OutputSlot", "resolve"]
 
 NOTES = frozenset({"Note", "MarkdownNote"})
 VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
@@ -17,7 +17,7 @@ VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OutputSlot:
     """An output of a node, by its id in the API format."""
 
     node: str
@@ -31,7 +31,7 @@ class Constant:
     value: Any
 
 
-def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Source | Constant | None:
+def resolve(nesting: Nesting, scope: GraphInstance, node: EditorNode, index: int) -> OutputSlot | Constant | None:
     """The source of input number `index` of a node; None if it is not linked, or only to what does not run."""
     want = _wanted(nesting, node, index)
     seen: set[tuple[int, str, int]] = set()
@@ -70,7 +70,7 @@ def resolve(nesting: Nesting, scope: Scope, node: EditorNode, index: int) -> Sou
         elif origin.type in VIRTUAL:
             return None
         else:
-            return Source(scope.prefix + origin.id, slot)
+            return OutputSlot(scope.prefix + origin.id, slot)
 
 
 def _bypass(node: EditorNode, slot: int, want: str) -> int | None:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from ...document.walks import cyclic
 from ..object_info import NodeInfos
-from .document import Document, EditorNode, Graph, Slot
+from .document import EditorDocument, EditorGraph, EditorNode, Slot
 from .values import fill_in
 from .widgets import Widget, read_widgets
 
-__all__ = ["Nesting", "Promoted", "Scope"]
+__all__ = ["Nesting", "Promoted", "GraphInstance"]
 
 PUSHERS = ("PrimitiveNode", "CustomCombo")
 MAX_DEPTH = 1000
@@ -39,11 +39,11 @@ NAME = "Node name for S&R"
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class GraphInstance:
     """One occurrence of a graph: the root, or the inside of one instance."""
 
-    graph: Graph
-    parent: Scope | None = None
+    graph: EditorGraph
+    parent: GraphInstance | None = None
     instance: EditorNode | None = None
     prefix: str = ""
     """The prefix of its nodes' ids in the API format: the ids of the instances, `57:40:`."""
@@ -52,37 +52,39 @@ class Scope:
     """Values that the instance gives to promoted inputs."""
     pushed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Values that win over stored ones: by node and widget."""
-    children: dict[str, Scope | None] = field(default_factory=dict)
+    children: dict[str, GraphInstance | None] = field(default_factory=dict)
     widgets: dict[str, dict[str, Widget]] = field(default_factory=dict)
 
 
 class Nesting:
     """The graphs of a document and how they lie in each other."""
 
-    def __init__(self, document: Document, infos: NodeInfos, now: datetime, *, prefer_named: bool = False) -> None:
+    def __init__(
+        self, document: EditorDocument, infos: NodeInfos, now: datetime, *, prefer_named: bool = False
+    ) -> None:
         self.infos, self.definitions = infos, document.definitions
         self._now, self._prefer_named = now, prefer_named
         self._cyclic = _cyclic(self.definitions)
         for graph in (document.root, *self.definitions.values()):
             _free_shown_widgets(graph, self.definitions)
         self._promoted: dict[tuple[str, int], Promoted | None] = {}
-        self.root = Scope(document.root)
+        self.root = GraphInstance(document.root)
         self._push_primitives(self.root)
 
-    def enter(self, scope: Scope, instance: EditorNode) -> Scope | None:
+    def enter(self, scope: GraphInstance, instance: EditorNode) -> GraphInstance | None:
         """The inside of an instance; None where the definition is missing or contains itself."""
         if instance.id not in scope.children:
             graph = self.definitions.get(instance.type)
             if graph is None or graph.id in self._cyclic or scope.depth >= MAX_DEPTH:
                 scope.children[instance.id] = None
             else:
-                child = Scope(graph, scope, instance, f"{scope.prefix}{instance.id}:", scope.depth + 1)
+                child = GraphInstance(graph, scope, instance, f"{scope.prefix}{instance.id}:", scope.depth + 1)
                 scope.children[instance.id] = child
                 self._push_primitives(child)
                 self._give(child, instance)
         return scope.children[instance.id]
 
-    def widgets_of(self, scope: Scope, node: EditorNode) -> dict[str, Widget]:
+    def widgets_of(self, scope: GraphInstance, node: EditorNode) -> dict[str, Widget]:
         """The widgets of a node by name; none if its type is not known."""
         if node.id not in scope.widgets:
             info = self.infos.get(node.type)
@@ -91,11 +93,11 @@ class Nesting:
             scope.widgets[node.id] = {item.name: item for item in found}
         return scope.widgets[node.id]
 
-    def fill_in(self, scope: Scope, text: str) -> str:
+    def fill_in(self, scope: GraphInstance, text: str) -> str:
         """`%date:...%` and `%Node.widget%` in a text: of the first node with this name, in this graph or around it."""
 
         def value(name: str, widget: str) -> Any:
-            around: Scope | None = scope
+            around: GraphInstance | None = scope
             while around is not None:
                 nodes = around.graph.nodes.values()
                 named = [node for node in nodes if node.properties.get(NAME) == name]
@@ -114,13 +116,13 @@ class Nesting:
         shown = {node.type} | ({info.display_name} if info is not None else set())
         return NAME not in node.properties and node.title is None and name in shown
 
-    def input_of_instance(self, scope: Scope, index: int) -> int | None:
+    def input_of_instance(self, scope: GraphInstance, index: int) -> int | None:
         """The input of the instance that stands for an input of its definition: by name, same names in order."""
         if scope.instance is None or not 0 <= index < len(scope.graph.inputs):
             return None
         return _same_place(scope.graph.inputs, index, scope.instance.inputs)
 
-    def promoted_value(self, scope: Scope, index: int) -> tuple[bool, Any]:
+    def promoted_value(self, scope: GraphInstance, index: int) -> tuple[bool, Any]:
         """(is the input of the definition promoted, the value that this instance has for it)."""
         while True:
             if index in scope.given:
@@ -137,7 +139,7 @@ class Nesting:
                 return False, None
             scope, index = child, found.nested
 
-    def promoted(self, graph: Graph, index: int) -> Promoted | None:
+    def promoted(self, graph: EditorGraph, index: int) -> Promoted | None:
         """The widget or inner input that an input of a definition stands for, if it is promoted: the first of its links
         that ends in a widget."""
         asked = (graph.id, index)
@@ -156,8 +158,8 @@ class Nesting:
         return self._promoted[asked]
 
     def _look(
-        self, graph: Graph, index: int, begun: set[tuple[str, int]]
-    ) -> tuple[Promoted | None, tuple[Graph, int] | None]:
+        self, graph: EditorGraph, index: int, begun: set[tuple[str, int]]
+    ) -> tuple[Promoted | None, tuple[EditorGraph, int] | None]:
         """The meaning of the input, or the nested input that has to be looked at first."""
         for link in graph.from_input.get(index, ()):
             node = graph.nodes.get(link.target)
@@ -188,7 +190,7 @@ class Nesting:
             return slot.widget is not None
         return any(item.name == slot.name for item in read_widgets(info, node, {}))
 
-    def _push_primitives(self, scope: Scope) -> None:
+    def _push_primitives(self, scope: GraphInstance) -> None:
         """Primitive nodes write their value into the widgets that they are linked to, whatever their mode."""
         patterns = []
         for node in scope.graph.nodes.values():
@@ -206,7 +208,7 @@ class Nesting:
             _push(scope, node, value)
         scope.widgets.clear()
 
-    def _give(self, scope: Scope, instance: EditorNode) -> None:
+    def _give(self, scope: GraphInstance, instance: EditorNode) -> None:
         """The values that an instance has for what is promoted; what is done later wins."""
         graph = scope.graph
         shown = [index for index in range(len(graph.inputs)) if self.promoted(graph, index) is not None]
@@ -226,13 +228,13 @@ class Nesting:
         for name, value in scope.parent.pushed.get(instance.id, {}).items():
             self._give_input(scope, name, value)
 
-    def _give_input(self, scope: Scope, name: str, value: Any) -> None:
+    def _give_input(self, scope: GraphInstance, name: str, value: Any) -> None:
         for index, slot in enumerate(scope.graph.inputs):
             if slot.name == name:
                 scope.given[index] = value
                 return
 
-    def _give_proxy(self, scope: Scope, proxy: Any, value: Any) -> None:
+    def _give_proxy(self, scope: GraphInstance, proxy: Any, value: Any) -> None:
         """`[node inside, widget]`: a widget that older editors show on the instance. What cannot be found is
         dropped."""
         shown = _shown(proxy)
@@ -258,7 +260,7 @@ class Nesting:
             scope.pushed.setdefault(node.id, {})[name] = value
 
 
-def _free_shown_widgets(graph: Graph, definitions: Mapping[str, Graph]) -> None:
+def _free_shown_widgets(graph: EditorGraph, definitions: Mapping[str, EditorGraph]) -> None:
     """A widget that older editors show on an instance becomes an input of the definition, in place of a link inside."""
     for instance in graph.nodes.values():
         inside = definitions.get(instance.type)
@@ -283,7 +285,7 @@ def _shown(proxy: Any) -> tuple[str, str] | None:
     return str(proxy[0]), name
 
 
-def _push(scope: Scope, primitive: EditorNode, value: Any) -> None:
+def _push(scope: GraphInstance, primitive: EditorNode, value: Any) -> None:
     for link in scope.graph.from_node.get(primitive.id, ()):
         target = scope.graph.nodes.get(link.target)
         if target is None or not 0 <= link.target_slot < len(target.inputs):
@@ -301,7 +303,7 @@ def _same_place(slots: tuple[Any, ...], index: int, others: tuple[Any, ...]) -> 
     return same[number] if number < len(same) else None
 
 
-def _cyclic(definitions: Mapping[str, Graph]) -> frozenset[str]:
+def _cyclic(definitions: Mapping[str, EditorGraph]) -> frozenset[str]:
     """The definitions that lie in themselves, over any number of others."""
     inside = {
         graph.id: [node.type for node in graph.nodes.values() if node.type in definitions]

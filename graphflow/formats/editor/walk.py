@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ...problem import Problem
 from .document import EditorNode
 from .links import VIRTUAL
-from .subgraphs import MAX_DEPTH, Nesting, Scope
+from .subgraphs import MAX_DEPTH, GraphInstance, Nesting
 
 __all__ = ["MAX_NODES", "sent_nodes"]
 
@@ -15,7 +15,7 @@ MAX_NODES = 100_000
 """Subgraphs that hold each other twice double the nodes at each level."""
 
 
-def sent_nodes(nesting: Nesting, problems: list[Problem]) -> Iterator[tuple[Scope, EditorNode]]:
+def sent_nodes(nesting: Nesting, problems: list[Problem]) -> Iterator[tuple[GraphInstance, EditorNode]]:
     """All nodes that are sent, each with the scope that it lies in; what cannot be entered is added to the problems.
 
     A bypassed or muted instance is left out as a whole only at the root, as in the editor.
@@ -49,7 +49,7 @@ def sent_nodes(nesting: Nesting, problems: list[Problem]) -> Iterator[tuple[Scop
             waiting.append((inside, iter(inside.graph.nodes.values())))
 
 
-def _endless(scope: Scope, node: EditorNode) -> Problem:
+def _endless(scope: GraphInstance, node: EditorNode) -> Problem:
     if scope.depth >= MAX_DEPTH:
         code, text = "nested_too_deeply", f"subgraphs are nested more than {MAX_DEPTH} deep"
     else:

@@ -12,7 +12,7 @@ from ...problem import Problem
 from ..object_info import InputInfo, NodeInfo, NodeInfos, OutputInfo
 from .widgets import Widget, has_widget, inputs_with, stored_widgets
 
-__all__ = ["Written", "from_workflow"]
+__all__ = ["EditorFile", "from_workflow"]
 
 WIDTH, TITLE, SLOT, WIDGET, MULTILINE, PREVIEW, FOOT = 270, 30, 20, 24, 100, 240, 10
 GAP_X, GAP_Y = 60, 30
@@ -21,7 +21,7 @@ CONSTANTS = {bool: "PrimitiveBoolean", int: "PrimitiveInt", float: "PrimitiveFlo
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class EditorFile:
     """A file of the editor; `warnings` name what of the workflow it cannot show."""
 
     data: dict[str, Any]
@@ -29,7 +29,7 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Part:
+class _WrittenNode:
     """A node on its way into the file."""
 
     id: int
@@ -50,7 +50,7 @@ class _Part:
         return SLOT * rows + WIDGET * len(self.widgets) + texts + preview + FOOT
 
 
-def from_workflow(workflow: Workflow, infos: NodeInfos) -> Written:
+def from_workflow(workflow: Workflow, infos: NodeInfos) -> EditorFile:
     """A file for the editor (version 0.4). Ids that are whole numbers stay; others get numbers.
 
     Reading it back gives the same workflow. What its format cannot hold is a warning: a constant on an input that has
@@ -62,11 +62,11 @@ def from_workflow(workflow: Workflow, infos: NodeInfos) -> Written:
 class _Writing:
     def __init__(self, workflow: Workflow, infos: NodeInfos) -> None:
         self._workflow, self._infos = workflow, infos
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, _WrittenNode] = {}
         self._links: list[list[Any]] = []
         self._warnings: list[Problem] = []
 
-    def run(self) -> Written:
+    def run(self) -> EditorFile:
         numbers = _numbers(self._workflow)
         for key, node in self._workflow.items():
             self._parts[key] = self._part(numbers[key], key, node)
@@ -89,9 +89,9 @@ class _Writing:
             "extra": {},
             "version": 0.4,
         }
-        return Written(data, tuple(self._warnings))
+        return EditorFile(data, tuple(self._warnings))
 
-    def _part(self, number: int, key: str, node: Node) -> _Part:
+    def _part(self, number: int, key: str, node: Node) -> _WrittenNode:
         info = self._infos.get(node.class_type)
         if info is None and node.class_type not in NOTES:
             self._warn(
@@ -99,11 +99,11 @@ class _Writing:
             )
         links = {name: link for name, value in node.inputs.items() if (link := as_link(value)) is not None}
         values = {name: _unwrapped(value) for name, value in node.inputs.items() if name not in links}
-        return _Part(
+        return _WrittenNode(
             number, node, info, values, {name: link for name, link in links.items() if link.node in self._workflow}
         )
 
-    def _add_constants(self, key: str, part: _Part) -> None:
+    def _add_constants(self, key: str, part: _WrittenNode) -> None:
         """A node for each constant that stands on an input without a widget."""
         if part.info is None:
             return
@@ -120,11 +120,11 @@ class _Writing:
                 continue
             new = f"{key}\0{name}"
             number = max(each.id for each in self._parts.values()) + 1
-            self._parts[new] = _Part(number, Node(class_type=kind), info, {"value": value}, {})
+            self._parts[new] = _WrittenNode(number, Node(class_type=kind), info, {"value": value}, {})
             part.links[name] = Link(new, 0)
             del part.values[name]
 
-    def _add_slots(self, key: str, part: _Part) -> None:
+    def _add_slots(self, key: str, part: _WrittenNode) -> None:
         if part.info is None:
             part.slots = [{"name": name, "type": "*", "link": None} for name in part.links]
             part.stored = list(part.values.values())
@@ -140,7 +140,7 @@ class _Writing:
         widgets = stored_widgets(part.info, part.values)
         part.widgets, part.stored = [item.info for item in widgets], [_kept(item) for item in widgets]
 
-    def _connect(self, part: _Part) -> None:
+    def _connect(self, part: _WrittenNode) -> None:
         for index, slot in enumerate(part.slots):
             link = part.links.get(slot["name"])
             if link is None or not 0 <= link.slot < 1000:
@@ -164,7 +164,7 @@ class _Writing:
         self._warnings.append(Problem(code, message, key, self._workflow[key].title, name))
 
 
-def _written(part: _Part, place: tuple[int, int], order: int) -> dict[str, Any]:
+def _written(part: _WrittenNode, place: tuple[int, int], order: int) -> dict[str, Any]:
     kind, meta = part.node.class_type, part.node.meta or {}
     shown = part.info.display_name if part.info is not None else kind
     title = part.node.title

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...files.known.keys import Keys
 from ...model.config import Config
@@ -70,7 +70,7 @@ def _config(file: TransformerFile) -> Config:
 
 
 def _original(config: Config) -> Table:
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         "x_embedder": "img_in",
         "context_embedder": "txt_in",
         "proj_out": "final_layer.linear",
@@ -80,7 +80,7 @@ def _original(config: Config) -> Table:
         begin = "distilled_guidance_layer"
         table[f"{begin}.layers.{layer}.linear_1"] = f"{begin}.layers.{layer}.in_layer"
         table[f"{begin}.layers.{layer}.linear_2"] = f"{begin}.layers.{layer}.out_layer"
-        table[f"{begin}.norms.{layer}.weight"] = Place(f"{begin}.norms.{layer}.scale")
+        table[f"{begin}.norms.{layer}.weight"] = TensorPlace(f"{begin}.norms.{layer}.scale")
     return {**table, **blocks_table(config, "scale")}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ..kits import unet
@@ -97,7 +97,7 @@ def _complete(config: Config, shapes: Mapping[str, Shape], layout: str) -> Confi
 
 
 def _ldm_table(config: Config) -> Table:
-    table: dict[str, Place | str] = dict(unet.ldm_table(config))
+    table: dict[str, TensorPlace | str] = dict(unet.ldm_table(config))
     hint, embedding = "input_hint_block", "controlnet_cond_embedding"
     table |= {f"{embedding}.conv_in": f"{hint}.0", f"{embedding}.conv_out": f"{hint}.{2 * HINT_BLOCKS + 2}"}
     table |= {f"{embedding}.blocks.{number}": f"{hint}.{2 * number + 2}" for number in range(HINT_BLOCKS)}

@@ -39,17 +39,17 @@ def build(config: Config) -> torch.nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedControl:
     """What is the same for all questions about an entry and a latent of one shape."""
 
-    asked: unet_network.Prepared
+    asked: unet_network.PreparedUNet
     hint: Tensor
     """[C, H, W] in 0..1, of the size of the image."""
     mode: Tensor | None
     """0-d, of a union: which kind of image the hint is; the number of kinds where it is not stated."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedControl:
     """`entry` carries the one control that is asked; a region of a latent sees the whole hint, scaled to it."""
     (control,) = entry.controls
     denoiser = config.denoiser
@@ -59,10 +59,10 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     stated = cast(ControlNet, control.model).mode
     mode = None if types is None else torch.tensor(types if stated is None else stated)
     hint = sized_hint(control.hint, sides, denoiser.conditioning_channels)
-    return Prepared(kind.prepare(config, entry, shape), hint, mode)
+    return PreparedControl(kind.prepare(config, entry, shape), hint, mode)
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedControl) -> Row:
     asked = unet_network.row(config, ask, prepared.asked)
     stacked = {**asked.stacked, "hint": prepared.hint}
     if prepared.mode is not None:

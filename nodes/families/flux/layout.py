@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.known.keys import Keys
 from ...model.config import Config
 from ..kits.transformer_file import TransformerFile
@@ -100,12 +100,12 @@ def rope_axes(head: int) -> tuple[int, int, int]:
 
 
 def _bfl(config: Config, norm: str = "scale") -> Table:
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         "x_embedder": "img_in",
         "context_embedder": "txt_in",
         "proj_out": "final_layer.linear",
-        "norm_out.linear.weight": Place("final_layer.adaLN_modulation.1.weight", form="swapped"),
-        "norm_out.linear.bias": Place("final_layer.adaLN_modulation.1.bias", form="swapped"),
+        "norm_out.linear.weight": TensorPlace("final_layer.adaLN_modulation.1.weight", form="swapped"),
+        "norm_out.linear.bias": TensorPlace("final_layer.adaLN_modulation.1.bias", form="swapped"),
     }
     for module, name in (("timestep", "time_in"), ("text", "vector_in"), ("guidance", "guidance_in")):
         table[f"time_text_embed.{module}_embedder.linear_1"] = f"{name}.in_layer"
@@ -124,7 +124,7 @@ def _bfl(config: Config, norm: str = "scale") -> Table:
 def blocks_table(config: Config, norm: str) -> Table:
     """The blocks without what modulates them: also of Chroma, which has the same."""
     hidden = config.num_attention_heads * config.attention_head_dim
-    table: dict[str, Place | str] = {}
+    table: dict[str, TensorPlace | str] = {}
     for layer in range(config.num_layers):
         here, there = f"transformer_blocks.{layer}", f"double_blocks.{layer}"
         for side, names, out, ff, added in (
@@ -136,8 +136,8 @@ def blocks_table(config: Config, norm: str) -> Table:
                 f"{here}.attn.{out}": f"{there}.{side}_attn.proj",
                 f"{here}.{ff}.net.0.proj": f"{there}.{side}_mlp.0",
                 f"{here}.{ff}.net.2": f"{there}.{side}_mlp.2",
-                f"{here}.attn.norm_{added}q.weight": Place(f"{there}.{side}_attn.norm.query_norm.{norm}"),
-                f"{here}.attn.norm_{added}k.weight": Place(f"{there}.{side}_attn.norm.key_norm.{norm}"),
+                f"{here}.attn.norm_{added}q.weight": TensorPlace(f"{there}.{side}_attn.norm.query_norm.{norm}"),
+                f"{here}.attn.norm_{added}k.weight": TensorPlace(f"{there}.{side}_attn.norm.key_norm.{norm}"),
             }
     for layer in range(config.num_single_layers):
         here, there = f"single_transformer_blocks.{layer}", f"single_blocks.{layer}"
@@ -145,8 +145,8 @@ def blocks_table(config: Config, norm: str) -> Table:
         table |= _rows(here, fused, f"{there}.linear1", (hidden, hidden, hidden, 4 * hidden))
         table |= {
             f"{here}.proj_out": f"{there}.linear2",
-            f"{here}.attn.norm_q.weight": Place(f"{there}.norm.query_norm.{norm}"),
-            f"{here}.attn.norm_k.weight": Place(f"{there}.norm.key_norm.{norm}"),
+            f"{here}.attn.norm_q.weight": TensorPlace(f"{there}.norm.query_norm.{norm}"),
+            f"{here}.attn.norm_k.weight": TensorPlace(f"{there}.norm.key_norm.{norm}"),
         }
     return table
 
@@ -156,7 +156,7 @@ def _rows(module: str, names: tuple[str, ...], key: str, sizes: tuple[int, ...])
     table, begin = {}, 0
     for name, size in zip(names, sizes, strict=True):
         for kind in ("weight", "bias"):
-            table[f"{module}.{name}.{kind}"] = Place(f"{key}.{kind}", (begin, begin + size))
+            table[f"{module}.{name}.{kind}"] = TensorPlace(f"{key}.{kind}", (begin, begin + size))
         begin += size
     return table
 

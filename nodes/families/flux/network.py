@@ -31,7 +31,7 @@ from ..kits.tokens import Grid, pack, padded, positions, unpack
 from ..kits.unet_network import plain
 from . import POSITIONS
 
-__all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
+__all__ = ["PreparedFlux", "back", "build", "forward", "prepare", "row"]
 
 GUIDANCE = 3.5
 """Where a conditioning states none."""
@@ -64,7 +64,7 @@ def build(config: Config) -> FluxTransformer2DModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedFlux:
     """What is the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
@@ -79,7 +79,7 @@ class Prepared:
     """Of x and of each reference."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlux:
     if entry.text is None or entry.pooled is None:
         raise GraphFlowError(
             [
@@ -98,7 +98,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     wanted = (denoiser.in_channels - denoiser.out_channels) // 4
     unit = latent_format(config)
     latents = [padded(unit.into(latent[None])[0]) for latent in entry.references]
-    return Prepared(
+    return PreparedFlux(
         entry.text.float(),
         entry.pooled.float(),
         guidance,
@@ -174,7 +174,7 @@ def _cut(x: Tensor, sides: tuple[int, ...]) -> Tensor:
     return interpolate(x[None], size=sides, mode="bilinear")[0]
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedFlux) -> Row:
     stacked = {
         "x": ask.x,
         "time": torch.tensor(ask.sigma, dtype=torch.float32),

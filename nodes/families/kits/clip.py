@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header, read_config
 from ...model.config import Config
 from ...model.family import Part
@@ -135,9 +135,9 @@ def _transformers(config: Config, begin: str) -> Table:
 
 def _openclip(config: Config) -> Table:
     width = config.hidden_size
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         "embeddings.token_embedding": "token_embedding",
-        "embeddings.position_embedding.weight": Place("positional_embedding"),
+        "embeddings.position_embedding.weight": TensorPlace("positional_embedding"),
         "final_layer_norm": "ln_final",
     }
     for layer in range(config.num_hidden_layers):
@@ -152,9 +152,9 @@ def _openclip(config: Config) -> Table:
         for third, name in enumerate(("q_proj", "k_proj", "v_proj")):
             rows = (third * width, (third + 1) * width)
             for kind in ("weight", "bias"):
-                table[f"{module}.self_attn.{name}.{kind}"] = Place(f"{block}.attn.in_proj_{kind}", rows)
+                table[f"{module}.self_attn.{name}.{kind}"] = TensorPlace(f"{block}.attn.in_proj_{kind}", rows)
     table |= {f"text_model.{module}": place for module, place in table.items()}
-    return {**table, "text_projection.weight": Place("text_projection", form="transposed")}
+    return {**table, "text_projection.weight": TensorPlace("text_projection", form="transposed")}
 
 
 LAYOUTS: Mapping[str, Callable[[Config], Table]] = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Part
@@ -98,7 +98,7 @@ def _count(there: Callable[[int], bool]) -> int:
 
 
 def _ldm(config: Config) -> Table:
-    table: dict[str, Place | str] = {"": ""}
+    table: dict[str, TensorPlace | str] = {"": ""}
     for module, name in _modules(config):
         table[module] = name
         if ".resnets." in module:
@@ -110,7 +110,7 @@ def _ldm(config: Config) -> Table:
 
 
 def _old(config: Config) -> Table:
-    table: dict[str, Place | str] = {"": ""}
+    table: dict[str, TensorPlace | str] = {"": ""}
     for half in ("encoder", "decoder"):
         names = ("group_norm", "query", "key", "value", "proj_attn")
         table |= _attention(half, f"{half}.mid_block.attentions.0", names)
@@ -120,10 +120,10 @@ def _old(config: Config) -> Table:
 def _attention(half: str, there: str, names: tuple[str, ...]) -> Table:
     """The attention in the middle: in files its Linears may be convolutions of one pixel."""
     here = f"{half}.mid_block.attentions.0"
-    table: dict[str, Place | str] = {f"{here}.group_norm": f"{there}.{names[0]}"}
+    table: dict[str, TensorPlace | str] = {f"{here}.group_norm": f"{there}.{names[0]}"}
     for module, name in zip(("to_q", "to_k", "to_v", "to_out.0"), names[1:], strict=True):
-        table[f"{here}.{module}.weight"] = Place(f"{there}.{name}.weight", form="flat")
-        table[f"{here}.{module}.bias"] = Place(f"{there}.{name}.bias")
+        table[f"{here}.{module}.weight"] = TensorPlace(f"{there}.{name}.weight", form="flat")
+        table[f"{here}.{module}.bias"] = TensorPlace(f"{there}.{name}.bias")
     return table
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from .flow import Shape, count
 
 __all__ = ["PATCH", "Sizes", "blocks", "fused", "sizes"]
@@ -77,4 +77,4 @@ def blocks(layers: int, refiners: int) -> Iterator[tuple[str, bool]]:
 def fused(here: str, there: str, dim: int, kv: int) -> Table:
     """q, k and v [dim + 2 kv, dim] of one attention, cut from the tensor `there`."""
     cuts = {"to_q": (0, dim), "to_k": (dim, dim + kv), "to_v": (dim + kv, dim + 2 * kv)}
-    return {f"{here}.{name}.weight": Place(f"{there}.weight", rows) for name, rows in cuts.items()}
+    return {f"{here}.{name}.weight": TensorPlace(f"{there}.weight", rows) for name, rows in cuts.items()}

@@ -13,7 +13,7 @@ from graphflow import GraphFlowError, Problem
 
 from ...files.header import read_header, unreadable
 from ...files.tensors import TensorReader
-from ...model.handles import Clip, Source
+from ...model.handles import Clip, WeightsSource
 
 __all__ = ["tokenizer_of"]
 
@@ -45,7 +45,7 @@ def _in_folder(place: Path) -> Callable[[str], list[int]]:
     raise _missing(place, f"it holds none of {', '.join((*FILES, 'tokenizer.json'))}")
 
 
-def _in_file(source: Source) -> Callable[[str], list[int]]:
+def _in_file(source: WeightsSource) -> Callable[[str], list[int]]:
     header = read_header(Path(source.path))
     # In a checkpoint it may lie beside the encoder or one level above it.
     begins = [source.prefix, source.prefix.removesuffix("model.")]

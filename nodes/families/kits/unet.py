@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Ports
@@ -186,7 +186,7 @@ def _count(shapes: Mapping[str, Shape], name: str) -> int:
 
 def ldm_table(config: Config) -> Table:
     """Where each module lies in a file with LDM names."""
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         "conv_in": "input_blocks.0.0",
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",

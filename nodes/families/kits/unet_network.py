@@ -17,7 +17,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ...model.latent import LatentFormat
 
-__all__ = ["GREY", "Prepared", "back", "build", "forward", "prepare", "prepare_for", "row"]
+__all__ = ["GREY", "PreparedUNet", "back", "build", "forward", "prepare", "prepare_for", "row"]
 
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
 """What an inpainting model takes where it is given no image: the latent of a grey one, in the model's unit."""
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedUNet:
     """What is the same for all questions about an entry and a latent of one shape."""
 
     context: Tensor
@@ -51,7 +51,7 @@ class Prepared:
     """What the network adds to its embedding of time: `pooled` and `sizes`, or `class`."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedUNet:
     """For U-Nets without sizes: Stable Diffusion 1.x and 2.x."""
     denoiser = config.denoiser
     vectors = {}
@@ -61,13 +61,13 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     return prepare_for(config, entry, shape, vectors)
 
 
-def prepare_for(config: Config, entry: Entry, shape: tuple[int, ...], vectors: Mapping[str, Tensor]) -> Prepared:
+def prepare_for(config: Config, entry: Entry, shape: tuple[int, ...], vectors: Mapping[str, Tensor]) -> PreparedUNet:
     """`prepare` with the vectors of a family."""
     denoiser = config.denoiser
     if entry.text is None:
         raise GraphFlowError([Problem("no_text", "this model is asked with a text, and the conditioning has none")])
     wanted = denoiser.in_channels - denoiser.out_channels
-    return Prepared(entry.text.float(), _beside(config, entry, wanted, shape) if wanted else None, vectors)
+    return PreparedUNet(entry.text.float(), _beside(config, entry, wanted, shape) if wanted else None, vectors)
 
 
 def _beside(config: Config, entry: Entry, wanted: int, shape: tuple[int, ...]) -> Tensor:
@@ -109,7 +109,7 @@ def _sized(x: Tensor, sides: tuple[int, ...]) -> Tensor:
     return x if x.shape[-2:] == sides else interpolate(x[None], size=sides, mode="bilinear")[0]
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedUNet) -> Row:
     x = ask.x if prepared.beside is None else torch.cat([ask.x, prepared.beside.to(ask.x.device)])
     stacked = {"x": x, "time": torch.tensor(ask.time, dtype=torch.float32), "context": prepared.context}
     stacked |= {f"residual.{name}": residual for name, residual in ask.residuals.items()}

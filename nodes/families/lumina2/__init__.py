@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
@@ -69,7 +69,7 @@ def _recognise(header: Header) -> Found | None:
 
 def _original(config: Config) -> Table:
     times = "time_caption_embed.timestep_embedder.linear_"
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         "x_embedder": "x_embedder",
         CAPTION: "cap_embedder",
         f"{times}1": "t_embedder.mlp.0",

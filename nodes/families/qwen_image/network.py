@@ -20,7 +20,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ..kits.unet_network import plain
 from . import PATCH, QWEN_IMAGE
-from .places import Layout, Places, Positions, places_of
+from .places import Places, Positions, RowLayout, places_of
 
 __all__ = ["back", "build", "forward", "prepare", "row", "rows_of"]
 
@@ -38,7 +38,7 @@ def build(config: Config) -> QwenImageTransformer2DModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedQwenImage:
     """What is the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
@@ -50,7 +50,7 @@ class Prepared:
     """The reference images are asked about at time 0."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedQwenImage:
     if entry.text is None:
         raise GraphFlowError([Problem("no_text", "Qwen-Image is asked with a text, and the conditioning has none")])
     denoiser = config.denoiser
@@ -68,7 +68,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
     latent = QWEN_IMAGE.latent(config)
     references = [_even(latent.into(_with_frames(one)[None])[0]) for one in entry.references]
     shapes = [tuple(shape), *(tuple(one.shape) for one in references)]
-    return Prepared(
+    return PreparedQwenImage(
         text=entry.text.float(),
         references=torch.cat([_packed(one) for one in references]) if references else None,
         places=places_of(shapes, PATCH, method == "negative_index"),
@@ -83,7 +83,7 @@ def _method(denoiser: Config) -> str:
     return "index_timestep_zero" if denoiser.zero_cond_t else "index"
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedQwenImage) -> Row:
     tokens = _packed(ask.x)
     if prepared.references is not None:
         tokens = torch.cat([tokens, prepared.references.to(tokens.device)])
@@ -106,7 +106,7 @@ def forward(
         hidden_states=x,
         encoder_hidden_states=stacked["text"].to(module.dtype),
         timestep=stacked["time"],
-        img_shapes=[Layout(places)] * len(x),
+        img_shapes=[RowLayout(places)] * len(x),
         additional_t_cond=condition,
         return_dict=False,
     )[0]

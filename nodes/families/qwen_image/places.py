@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "Layout", "Places", "Positions", "places_of"]
+__all__ = ["Grid", "RowLayout", "Places", "Positions", "places_of"]
 
 THETA = 10000
 
@@ -45,7 +45,7 @@ class Places:
     """Of the first word of the text, on all three axes."""
 
 
-class Layout(list[tuple[int, int, int]]):
+class RowLayout(list[tuple[int, int, int]]):
     """What the class expects of one row (frames, height, width of each image), with the places it came from."""
 
     def __init__(self, places: Places) -> None:
@@ -72,7 +72,7 @@ class Positions(torch.nn.Module):
         self.axes = tuple(axes)
 
     def forward(
-        self, img_shapes: list[Layout], max_txt_seq_len: int, device: torch.device | None = None
+        self, img_shapes: list[RowLayout], max_txt_seq_len: int, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Complex numbers of length 1 for the tokens of the images and of the text, [n, half a head]."""
         return _turns(self.axes, img_shapes[0].places, int(max_txt_seq_len), device)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.known.keys import Keys
 from ...model.config import Config
 from ..kits.transformer_file import TransformerFile
@@ -108,8 +108,8 @@ def _config(keys: Keys, names: Mapping[str, str], count: int, dual: list[int]) -
 
 
 def _mmdit(config: Config) -> Table:
-    table: dict[str, Place | str] = {
-        "pos_embed.pos_embed": Place("pos_embed"),
+    table: dict[str, TensorPlace | str] = {
+        "pos_embed.pos_embed": TensorPlace("pos_embed"),
         "pos_embed.proj": "x_embedder.proj",
         "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
         "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
@@ -127,7 +127,7 @@ def _mmdit(config: Config) -> Table:
 def _block(config: Config, layer: int) -> Table:
     here, there = f"transformer_blocks.{layer}", f"joint_blocks.{layer}"
     width = config.num_attention_heads * config.attention_head_dim
-    table: dict[str, Place | str] = {
+    table: dict[str, TensorPlace | str] = {
         f"{here}.norm1.linear": f"{there}.x_block.adaLN_modulation.1",
         f"{here}.norm1_context.linear": f"{there}.context_block.adaLN_modulation.1",
     }
@@ -141,7 +141,9 @@ def _block(config: Config, layer: int) -> Table:
         module, place = f"{here}.{attention}", f"{there}.{side}.attn{attention.removeprefix('attn')}"
         for third, name in enumerate(names):
             for kind in ("weight", "bias"):
-                table[f"{module}.{name}.{kind}"] = Place(f"{place}.qkv.{kind}", (third * width, (third + 1) * width))
+                table[f"{module}.{name}.{kind}"] = TensorPlace(
+                    f"{place}.qkv.{kind}", (third * width, (third + 1) * width)
+                )
         table |= {
             f"{module}.{out}": f"{place}.proj",
             f"{module}.norm_{added}q": f"{place}.ln_q",
@@ -153,7 +155,7 @@ def _block(config: Config, layer: int) -> Table:
 
 
 def _swapped(module: str, name: str) -> dict[str, Any]:
-    return {f"{module}.{kind}": Place(f"{name}.{kind}", form="swapped") for kind in ("weight", "bias")}
+    return {f"{module}.{kind}": TensorPlace(f"{name}.{kind}", form="swapped") for kind in ("weight", "bias")}
 
 
 LAYOUTS: Mapping[str, Callable[[Config], Table]] = {"mmdit": _mmdit, "diffusers": lambda config: {"": ""}}

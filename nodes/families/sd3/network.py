@@ -17,7 +17,7 @@ from ...model.entry import Ask, Entry, Row
 from ..kits.tokens import padded
 from ..kits.unet_network import plain
 
-__all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
+__all__ = ["PreparedSD3", "back", "build", "forward", "prepare", "row"]
 
 
 def build(config: Config) -> SD3Transformer2DModel:
@@ -27,7 +27,7 @@ def build(config: Config) -> SD3Transformer2DModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedSD3:
     """What is the same for all questions about an entry."""
 
     text: Tensor
@@ -35,7 +35,7 @@ class Prepared:
     pooled: Tensor
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedSD3:
     if entry.text is None or entry.pooled is None:
         raise GraphFlowError(
             [
@@ -59,10 +59,10 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
                 )
             ]
         )
-    return Prepared(entry.text.float(), entry.pooled.float())
+    return PreparedSD3(entry.text.float(), entry.pooled.float())
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedSD3) -> Row:
     time = torch.tensor(ask.sigma * 1000.0, dtype=torch.float32)
     return Row({"x": ask.x, "time": time, "text": prepared.text, "pooled": prepared.pooled})
 

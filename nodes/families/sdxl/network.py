@@ -14,7 +14,7 @@ from graphflow import GraphFlowError, Problem
 from ...model.config import Config
 from ...model.entry import Entry
 from ..kits.unet import is_refiner
-from ..kits.unet_network import Prepared, back, forward, prepare_for, row
+from ..kits.unet_network import PreparedUNet, back, forward, prepare_for, row
 
 __all__ = ["back", "forward", "prepare", "row"]
 
@@ -22,7 +22,7 @@ SCORE, NEGATIVE_SCORE = 6.0, 2.5
 """The aesthetic score where a conditioning states none: of what is wanted, and of what is not."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedUNet:
     if entry.pooled is None:
         raise GraphFlowError(
             [

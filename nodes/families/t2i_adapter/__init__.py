@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Part
@@ -88,7 +88,7 @@ def _count(shapes: Mapping[str, Shape], name: str) -> int:
 
 
 def _flat_table(config: Config) -> Table:
-    table: dict[str, Place | str] = {"adapter": ""}
+    table: dict[str, TensorPlace | str] = {"adapter": ""}
     for level in range(len(config.channels)):
         table[f"adapter.body.{level}.in_conv"] = f"body.{2 * level}.in_conv"
         table |= {f"adapter.body.{level}.resnets.{inner}": f"body.{2 * level + inner}" for inner in range(2)}

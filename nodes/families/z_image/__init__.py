@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...files.convert import Place, Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
@@ -65,7 +65,11 @@ def _recognise(header: Header) -> Found | None:
 
 
 def _original(config: Config) -> Table:
-    table: dict[str, Place | str] = {"": "", "all_x_embedder.2-1": "x_embedder", "all_final_layer.2-1": "final_layer"}
+    table: dict[str, TensorPlace | str] = {
+        "": "",
+        "all_x_embedder.2-1": "x_embedder",
+        "all_final_layer.2-1": "final_layer",
+    }
     for block, _ in blocks(config.n_layers, config.n_refiner_layers):
         attention = f"{block}.attention"
         table |= fused(attention, f"{attention}.qkv", config.dim, config.dim)

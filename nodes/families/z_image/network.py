@@ -16,7 +16,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ..kits.unet_network import plain
 
-__all__ = ["Prepared", "back", "build", "forward", "prepare", "row"]
+__all__ = ["PreparedZImage", "back", "build", "forward", "prepare", "row"]
 
 BUCKET = 32
 """Captions are padded to a multiple of so many tokens."""
@@ -33,19 +33,19 @@ def build(config: Config) -> torch.nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedZImage:
     """A caption [T, D], and its number of tokens with padding."""
 
     text: Tensor
     tokens: int
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Prepared:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedZImage:
     assert entry.text is not None, "checked before the run: this family needs a text"
-    return Prepared(entry.text.float(), -(-len(entry.text) // BUCKET) * BUCKET)
+    return PreparedZImage(entry.text.float(), -(-len(entry.text) // BUCKET) * BUCKET)
 
 
-def row(config: Config, ask: Ask, prepared: Prepared) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedZImage) -> Row:
     return Row(
         stacked={"x": ask.x, "time": torch.tensor(1.0 - ask.time, dtype=torch.float32)},
         common=(prepared.tokens,),

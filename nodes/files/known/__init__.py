@@ -18,7 +18,7 @@ from .adapters import CONTROLS, FOLDERS, UPSCALERS, control_family
 from .denoisers import DENOISERS, prefix_of, unet_family
 from .encoders import ENCODERS, IMAGE_ENCODERS, VAES, without_language_prefix
 from .identity import Identity, PartSeen
-from .keys import Keys, Row, first
+from .keys import Keys, Rule, first
 from .loras import read_lora
 from .notes import worth_reading
 from .titles import CLASSES, TITLES, Title
@@ -61,7 +61,7 @@ def _title(family: str) -> Title:
     return TITLES.get(family, Title(""))
 
 
-def _named(row: Row, keys: Keys) -> str:
+def _named(row: Rule, keys: Keys) -> str:
     variant = row.variant(keys)
     return f"{row.name} ({variant})" if variant else row.name
 

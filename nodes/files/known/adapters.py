@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .keys import Keys, Row
+from .keys import Keys, Rule
 
 __all__ = ["CONTROLS", "FOLDERS", "UPSCALERS", "control_family"]
 
@@ -57,45 +57,48 @@ def _ip_adapter(keys: Keys) -> str:
 
 _BLOCKS = "controlnet_blocks.0.weight"
 
-CONTROLS: tuple[tuple[str, Row], ...] = (
-    ("ControlNet", Row("hunyuan_dit", ("after_proj_list.18.bias",))),
-    ("Control-LoRA", Row("sdxl", ("lora_controlnet",))),
-    ("ControlNet", Row("", ("controlnet_cond_embedding.conv_in.weight",), variant=_union)),
-    ("ControlNet", Row("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"),
+CONTROLS: tuple[tuple[str, Rule], ...] = (
+    ("ControlNet", Rule("hunyuan_dit", ("after_proj_list.18.bias",))),
+    ("Control-LoRA", Rule("sdxl", ("lora_controlnet",))),
+    ("ControlNet", Rule("", ("controlnet_cond_embedding.conv_in.weight",), variant=_union)),
+    ("ControlNet", Rule("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"),
      variant=lambda keys: "XLabs")),
-    ("ControlNet", Row("sd3", (_BLOCKS, "pos_embed_input.proj.weight"),
+    ("ControlNet", Rule("sd3", (_BLOCKS, "pos_embed_input.proj.weight"),
                        variant=lambda keys: "3.5 large (Stability)"
                        if keys.has("transformer_blocks.0.adaLN_modulation.1.bias") else "")),
-    ("ControlNet", Row("qwen_image", (_BLOCKS, "transformer_blocks.0.img_mlp.net.0.proj.weight"),
+    ("ControlNet", Rule("qwen_image", (_BLOCKS, "transformer_blocks.0.img_mlp.net.0.proj.weight"),
                        variant=lambda keys: "InstantX, inpainting"
                        if keys.columns("controlnet_x_embedder.weight") == 68 else "InstantX")),
-    ("ControlNet", Row("flux", (_BLOCKS, "controlnet_x_embedder.weight"),
+    ("ControlNet", Rule("flux", (_BLOCKS, "controlnet_x_embedder.weight"),
                        variant=lambda keys: "union" if keys.has("controlnet_mode_embedder.weight") else "")),
-    ("ControlNet", Row("qwen_image", ("control_blocks.0.after_proj.weight", "control_img_in.weight"),
+    ("ControlNet", Rule("qwen_image", ("control_blocks.0.after_proj.weight", "control_img_in.weight"),
                        variant=lambda keys: "Fun union")),
-    ("ControlNet", Row("flux", ("controlnet_blocks.0.linear.weight",), variant=lambda keys: "MistoLine")),
-    ("model patch", Row("sdxl", ("control_model.input_hint_block.0.weight",),
+    ("ControlNet", Rule("flux", ("controlnet_blocks.0.linear.weight",), variant=lambda keys: "MistoLine")),
+    ("model patch", Rule("sdxl", ("control_model.input_hint_block.0.weight",),
                         lambda keys: not keys.has("control_model.zero_convs.0.0.weight"),
                         lambda keys: "SUPIR")),
-    ("ControlNet", Row("", ("control_model.zero_convs.0.0.weight",))),
-    ("ControlNet", Row("", ("zero_convs.0.0.weight",))),
-    ("T2I-Adapter", Row("", ("adapter.body.0.resnets.0.block1.weight",))),
-    ("T2I-Adapter", Row("", ("body.0.in_conv.weight",))),
-    ("T2I-Adapter", Row("", ("body.0.block1.weight",))),
-    ("T2I-Adapter", Row("", ("adapter.body.0.in_conv.weight",))),
-    ("model patch", Row("z_image", ("control_all_x_embedder.2-1.weight",), variant=lambda keys: "Fun ControlNet")),
-    ("model patch", Row("qwen_image", ("controlnet_blocks.0.y_rms.weight",), variant=lambda keys: "DiffSynth control")),
-    ("model patch", Row("flux", ("feature_embedder.mid_layer_norm.bias",), variant=lambda keys: "USO projector")),
-    ("model patch", Row("anima", ("lllite_conditioning1.conv1.weight",), variant=lambda keys: "ControlNet-LLLite")),
-    ("model patch", Row("sdxl", ("lllite_unet_*",), variant=lambda keys: "ControlNet-LLLite")),
-    ("model patch", Row("wan", ("audio_proj.proj1.weight",), variant=lambda keys: "InfiniteTalk")),
-    ("model patch", Row("wan", ("controlnet_patch_embedding.weight",), variant=lambda keys: "Uni3C")),
-    ("IP-Adapter", Row("flux", ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight",))),
-    ("IP-Adapter", Row("", ("image_proj.*", "ip_adapter.*"), variant=_ip_adapter)),
-    ("style model", Row("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
-    ("style model", Row("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
-    ("PhotoMaker", Row("sdxl", ("id_encoder.*", "lora_weights.*"))),
-    ("PhotoMaker", Row("sdxl", ("id_encoder.visual_projection_2.weight",))),
+    ("ControlNet", Rule("", ("control_model.zero_convs.0.0.weight",))),
+    ("ControlNet", Rule("", ("zero_convs.0.0.weight",))),
+    ("T2I-Adapter", Rule("", ("adapter.body.0.resnets.0.block1.weight",))),
+    ("T2I-Adapter", Rule("", ("body.0.in_conv.weight",))),
+    ("T2I-Adapter", Rule("", ("body.0.block1.weight",))),
+    ("T2I-Adapter", Rule("", ("adapter.body.0.in_conv.weight",))),
+    ("model patch", Rule("z_image", ("control_all_x_embedder.2-1.weight",), variant=lambda keys: "Fun ControlNet")),
+    (
+        "model patch",
+        Rule("qwen_image", ("controlnet_blocks.0.y_rms.weight",), variant=lambda keys: "DiffSynth control"),
+    ),
+    ("model patch", Rule("flux", ("feature_embedder.mid_layer_norm.bias",), variant=lambda keys: "USO projector")),
+    ("model patch", Rule("anima", ("lllite_conditioning1.conv1.weight",), variant=lambda keys: "ControlNet-LLLite")),
+    ("model patch", Rule("sdxl", ("lllite_unet_*",), variant=lambda keys: "ControlNet-LLLite")),
+    ("model patch", Rule("wan", ("audio_proj.proj1.weight",), variant=lambda keys: "InfiniteTalk")),
+    ("model patch", Rule("wan", ("controlnet_patch_embedding.weight",), variant=lambda keys: "Uni3C")),
+    ("IP-Adapter", Rule("flux", ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight",))),
+    ("IP-Adapter", Rule("", ("image_proj.*", "ip_adapter.*"), variant=_ip_adapter)),
+    ("style model", Rule("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
+    ("style model", Rule("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
+    ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"))),
+    ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",))),
 )  # fmt: skip
 """(kind of file, row). A row without a name: the family is that of the U-Net, by its cross attention."""
 
@@ -119,34 +122,34 @@ def _compact_scale(keys: Keys) -> int:
     return math.isqrt(max(keys.rows(f"body.{last}.weight") // 3, 1))
 
 
-UPSCALERS: tuple[Row, ...] = (
-    Row(
+UPSCALERS: tuple[Rule, ...] = (
+    Rule(
         "ESRGAN",
         ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
         variant=lambda keys: f"{_old_esrgan_scale(keys)}x",
     ),
-    Row(
+    Rule(
         "ESRGAN", ("conv_first.weight", "body.0.rdb1.conv1.weight"), variant=lambda keys: f"{_new_esrgan_scale(keys)}x"
     ),
-    Row(
+    Rule(
         "ESRGAN",
         ("conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight"),
         variant=lambda keys: f"{_new_esrgan_scale(keys)}x",
     ),
-    Row(
+    Rule(
         "Real-ESRGAN compact",
         ("body.0.weight", "body.1.weight"),
         lambda keys: len(keys.shape("body.0.weight")) == 4 and len(keys.shape("body.1.weight")) == 1,
         lambda keys: f"{_compact_scale(keys)}x",
     ),
-    Row("HAT", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.overlap_attn")),
-    Row(
+    Rule("HAT", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.overlap_attn")),
+    Rule(
         "Swin2SR", ("conv_first.weight",), lambda keys: keys.contains(r"residual_group\.blocks\.\d+\.attn\.logit_scale")
     ),
-    Row("SwinIR", ("conv_first.weight", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table")),
-    Row("DAT", ("conv_first.weight", "before_RG.1.weight")),
-    Row("SPAN", ("block_1.c1_r.sk.weight",)),
-    Row("SCUNet", ("m_head.0.weight", "m_tail.0.weight")),
-    Row("NAFNet", ("intro.weight", "ending.weight", "middle_blks.*")),
+    Rule("SwinIR", ("conv_first.weight", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table")),
+    Rule("DAT", ("conv_first.weight", "before_RG.1.weight")),
+    Rule("SPAN", ("block_1.c1_r.sk.weight",)),
+    Rule("SCUNet", ("m_head.0.weight", "m_tail.0.weight")),
+    Rule("NAFNet", ("intro.weight", "ending.weight", "middle_blks.*")),
 )
 """Networks that enlarge or mend images. Names are those behind `module.`."""

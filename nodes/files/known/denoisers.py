@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .keys import Keys, Row
+from .keys import Keys, Rule
 
 __all__ = ["DENOISERS", "prefix_of", "unet_family"]
 
@@ -138,85 +138,85 @@ def _is_flux(keys: Keys) -> bool:
 
 UNETS = ("sd1", "sd2", "sdxl", "sdxl_refiner")
 
-DENOISERS: tuple[Row, ...] = (
-    Row("sd3", ("joint_blocks.0.context_block.attn.qkv.weight",), variant=_sd3),
-    Row("auraflow", ("double_layers.0.attn.w1q.weight",)),
-    Row(
+DENOISERS: tuple[Rule, ...] = (
+    Rule("sd3", ("joint_blocks.0.context_block.attn.qkv.weight",), variant=_sd3),
+    Rule("auraflow", ("double_layers.0.attn.w1q.weight",)),
+    Rule(
         "hunyuan_image",
         ("txt_in.individual_token_refiner.blocks.0.norm1.weight",),
         lambda keys: len(keys.shape("img_in.proj.weight")) == 4,
     ),
-    Row(
+    Rule(
         "hunyuan_video_15",
         ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "vision_in.proj.0.weight"),
         variant=_video,
     ),
-    Row("hunyuan_video", ("txt_in.individual_token_refiner.blocks.0.norm1.weight",), variant=_video),
-    Row(
+    Rule("hunyuan_video", ("txt_in.individual_token_refiner.blocks.0.norm1.weight",), variant=_video),
+    Rule(
         "flux3",
         ("early_stream_modulations.image.lin.weight",),
         variant=lambda keys: "distilled (flow map)" if keys.has("ref_time_in.in_layer.weight") else "base",
     ),
-    Row("flux2", ("double_stream_modulation_img.lin.weight",), _is_flux, _flux2),
-    Row(
+    Rule("flux2", ("double_stream_modulation_img.lin.weight",), _is_flux, _flux2),
+    Rule(
         "chroma",
         ("distilled_guidance_layer.*",),
         _is_flux,
         lambda keys: "Radiance (pixels)" if keys.starts("nerf_", "img_in_patch.") else "",
     ),
-    Row("ovis", ("double_blocks.0.img_mlp.gate_proj.weight",), _is_flux),
-    Row(
+    Rule("ovis", ("double_blocks.0.img_mlp.gate_proj.weight",), _is_flux),
+    Rule(
         "longcat",
         (),
         lambda keys: _is_flux(keys) and keys.columns("txt_in.weight") == 3584 and not keys.starts("vector_in."),
     ),
-    Row("flux", (), _is_flux, _flux),
-    Row("mochi", ("t5_yproj.weight",)),
-    Row("minimax_h3", ("video_patch_proj.weight", "audio_patch_proj.weight")),
-    Row("pixart", ("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias")),
-    Row("ltx2", ("adaln_single.emb.timestep_embedder.linear_1.bias", "audio_adaln_single.linear.weight")),
-    Row("ltx", ("adaln_single.emb.timestep_embedder.linear_1.bias",)),
-    Row(
+    Rule("flux", (), _is_flux, _flux),
+    Rule("mochi", ("t5_yproj.weight",)),
+    Rule("minimax_h3", ("video_patch_proj.weight", "audio_patch_proj.weight")),
+    Rule("pixart", ("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias")),
+    Rule("ltx2", ("adaln_single.emb.timestep_embedder.linear_1.bias", "audio_adaln_single.linear.weight")),
+    Rule("ltx", ("adaln_single.emb.timestep_embedder.linear_1.bias",)),
+    Rule(
         "lumina2",
         ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
         lambda keys: keys.rows("cap_embedder.1.weight") != 3840,
         lambda keys: _if(keys, {"clip_text_pooled_proj.0.weight": "NewBie"}),
     ),
-    Row(
+    Rule(
         "z_image",
         ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
         variant=lambda keys: (
             "Omni" if keys.has("siglip_embedder.0.weight") else "" if keys.has("cap_pad_token") else "Ming"
         ),
     ),
-    Row("wan", ("head.modulation",), variant=_wan),
-    Row("hidream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
-    Row("anima", ("blocks.0.adaln_modulation_self_attn.1.weight", "llm_adapter.*")),
-    Row("cosmos", ("blocks.0.adaln_modulation_self_attn.1.weight",)),
-    Row("lens", ("transformer_blocks.0.attn.norm_added_q.weight", "transformer_blocks.0.img_mlp.w1.weight")),
-    Row("qwen_image_21", ("txt_in.text_norm.weight",)),
-    Row("mage_flow", ("txt_norm.weight",), lambda keys: keys.rows("txt_norm.weight") == 2560),
-    Row("qwen_image", ("txt_norm.weight",), variant=_qwen),
-    Row("ideogram4", ("embed_image_indicator.weight",)),
-    Row("krea2", ("txtfusion.projector.weight",)),
-    Row("kandinsky5", ("visual_transformer_blocks.0.cross_attention.key_norm.weight",), variant=_kandinsky),
-    Row("ernie_image", ("layers.0.mlp.linear_fc2.weight",)),
-    Row("joyimage", ("double_blocks.0.attn.img_attn_qkv.weight", "double_blocks.0.attn.img_attn_q_norm.weight")),
-    Row("seedvr2", ("positive_conditioning",)),
-    Row("svd", ("input_blocks.0.0.weight",), lambda keys: keys.contains(r"time_stack")),
-    *(Row(family, ("input_blocks.0.0.weight",), _is(family), _unet) for family in UNETS),
-    Row("svd", ("down_blocks.0.resnets.0.spatial_res_block.conv1.weight",)),
+    Rule("wan", ("head.modulation",), variant=_wan),
+    Rule("hidream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
+    Rule("anima", ("blocks.0.adaln_modulation_self_attn.1.weight", "llm_adapter.*")),
+    Rule("cosmos", ("blocks.0.adaln_modulation_self_attn.1.weight",)),
+    Rule("lens", ("transformer_blocks.0.attn.norm_added_q.weight", "transformer_blocks.0.img_mlp.w1.weight")),
+    Rule("qwen_image_21", ("txt_in.text_norm.weight",)),
+    Rule("mage_flow", ("txt_norm.weight",), lambda keys: keys.rows("txt_norm.weight") == 2560),
+    Rule("qwen_image", ("txt_norm.weight",), variant=_qwen),
+    Rule("ideogram4", ("embed_image_indicator.weight",)),
+    Rule("krea2", ("txtfusion.projector.weight",)),
+    Rule("kandinsky5", ("visual_transformer_blocks.0.cross_attention.key_norm.weight",), variant=_kandinsky),
+    Rule("ernie_image", ("layers.0.mlp.linear_fc2.weight",)),
+    Rule("joyimage", ("double_blocks.0.attn.img_attn_qkv.weight", "double_blocks.0.attn.img_attn_q_norm.weight")),
+    Rule("seedvr2", ("positive_conditioning",)),
+    Rule("svd", ("input_blocks.0.0.weight",), lambda keys: keys.contains(r"time_stack")),
+    *(Rule(family, ("input_blocks.0.0.weight",), _is(family), _unet) for family in UNETS),
+    Rule("svd", ("down_blocks.0.resnets.0.spatial_res_block.conv1.weight",)),
     *(
-        Row(family, ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"), _is_diffusers(family), _diffusers_unet)
+        Rule(family, ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"), _is_diffusers(family), _diffusers_unet)
         for family in UNETS
     ),
-    Row(
+    Rule(
         "flux",
         ("transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.proj_mlp.weight"),
         variant=lambda keys: "dev" if keys.starts("time_text_embed.guidance_embedder.") else "schnell",
     ),
-    Row("flux2", ("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight",)),
-    Row(
+    Rule("flux2", ("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight",)),
+    Rule(
         "sd3",
         ("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"),
         variant=lambda keys: (

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from ..tensor_info import TensorInfo
 
-__all__ = ["Keys", "Row", "first"]
+__all__ = ["Keys", "Rule", "first"]
 
 
 class Keys:
@@ -72,7 +72,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Rule:
     """One line of a decision table: the first whose `keys` are all there, and whose `test` holds, is the answer."""
 
     name: str
@@ -87,6 +87,6 @@ class Row:
         return all(keys.starts(key[:-1]) if key[-1] == "*" else keys.has(key) for key in self.keys) and self.test(keys)
 
 
-def first(table: tuple[Row, ...], keys: Keys) -> Row | None:
+def first(table: tuple[Rule, ...], keys: Keys) -> Rule | None:
     """The row of a table that is the answer; None where there is none."""
     return next((row for row in table if row.matches(keys)), None)

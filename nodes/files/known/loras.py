@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from .keys import Keys
 
-__all__ = ["Lora", "read_lora"]
+__all__ = ["LoraIdentity", "read_lora"]
 
 
 @dataclass(frozen=True, slots=True)
-class Lora:
+class LoraIdentity:
     family: str
     """Of the models that it changes; "" where the names do not show it."""
     kind: str
@@ -56,7 +56,7 @@ _TEXT = re.compile(
 )
 
 
-def read_lora(keys: Keys, metadata: Mapping[str, str]) -> Lora | None:
+def read_lora(keys: Keys, metadata: Mapping[str, str]) -> LoraIdentity | None:
     """None where the file is not a LoRA or one of its relatives."""
     kinds: Counter[str] = Counter()
     modules: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -83,7 +83,7 @@ def read_lora(keys: Keys, metadata: Mapping[str, str]) -> Lora | None:
         kind = "LoCon"
     parts = (*(("denoiser",) if denoiser else ()), *sorted({_encoder(name) for name in text}))
     rank = ranks.most_common(1)[0][0] if ranks else 0
-    return Lora(family, kind, rank, _trainer(keys, metadata), len(modules), parts)
+    return LoraIdentity(family, kind, rank, _trainer(keys, metadata), len(modules), parts)
 
 
 def _encoder(name: str) -> str:

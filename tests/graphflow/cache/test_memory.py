@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 import graphflow as gf
 from graphflow.cache import MemoryTier, Origin
-from graphflow.cache.entry import Entry
+from graphflow.cache.entry import CacheEntry
 from graphflow.values import size_of
 
 MB = 1 << 20
 
 
 def entry(*outputs):
-    return Entry(outputs, (None,) * len(outputs))
+    return CacheEntry(outputs, (None,) * len(outputs))
 
 
 def test_a_tensor_counts_with_all_the_memory_that_it_keeps_alive():
@@ -74,20 +74,20 @@ def test_whatever_is_put_and_replaced_the_count_is_right_and_within_the_budget(p
 
 SMALL = {
     "a number": lambda i: (
-        Entry((i + 1000,), (os.urandom(32),), None, 0.1 + i, time.time()),
+        CacheEntry((i + 1000,), (os.urandom(32),), None, 0.1 + i, time.time()),
         Origin("A", "1", {"a": i + 1000}),
     ),
     "two outputs": lambda i: (
-        Entry((i + 1000, float(i)), (os.urandom(32), os.urandom(32)), None, 0.1 + i, time.time()),
+        CacheEntry((i + 1000, float(i)), (os.urandom(32), os.urandom(32)), None, 0.1 + i, time.time()),
         None,
     ),
-    "what an output node shows": lambda i: (Entry((), (), {"text": [str(i) * 5]}, 0.1 + i, time.time()), None),
+    "what an output node shows": lambda i: (CacheEntry((), (), {"text": [str(i) * 5]}, 0.1 + i, time.time()), None),
     "a node with links": lambda i: (
-        Entry((i + 1000,), (os.urandom(32),), None, 0.1 + i, time.time()),
+        CacheEntry((i + 1000,), (os.urandom(32),), None, 0.1 + i, time.time()),
         Origin("A", "1", {"a": i + 1000}, {"x": (os.urandom(16), 0), "y": (os.urandom(16), 1)}, node=str(i) * 3),
     ),
     "a text": lambda i: (
-        Entry(("t" * 200 + str(i),), (os.urandom(32),), None, 0.1 + i, time.time()),
+        CacheEntry(("t" * 200 + str(i),), (os.urandom(32),), None, 0.1 + i, time.time()),
         Origin("A", "1", {"a": "q" * 300 + str(i)}, node=str(i) * 3),
     ),
 }

@@ -3,7 +3,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 import graphflow as gf
-from graphflow.execution.admission import Admission, Place
+from graphflow.execution.admission import Admission, LaneRequest
 
 
 def in_threads(*calls):
@@ -19,7 +19,7 @@ def test_nodes_that_work_together_meet_in_a_lane_and_no_more_than_are_allowed():
     admission, barrier, inside, most = Admission(), Barrier(3), [], []
 
     def call():
-        with admission.enter(Place("device", "sampler", 3), Event()):
+        with admission.enter(LaneRequest("device", "sampler", 3), Event()):
             inside.append(1)
             most.append(len(inside))
             barrier.wait(5)
@@ -34,7 +34,7 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
     first_is_in, second_waits = Event(), Event()
 
     def first():
-        with admission.enter(Place("device", "sampler", 4), Event()):
+        with admission.enter(LaneRequest("device", "sampler", 4), Event()):
             first_is_in.set()
             go.wait(5)
             entered.append("first sampler")
@@ -42,13 +42,13 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
     def alone():
         first_is_in.wait(5)
         second_waits.set()
-        with admission.enter(Place("device", "decoder", 1), Event()):
+        with admission.enter(LaneRequest("device", "decoder", 1), Event()):
             entered.append("decoder")
 
     def late():
         second_waits.wait(5)
         Event().wait(0.05)
-        with admission.enter(Place("device", "sampler", 4), Event()):
+        with admission.enter(LaneRequest("device", "sampler", 4), Event()):
             entered.append("late sampler")
 
     def release():
@@ -62,9 +62,9 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
 
 def test_a_cancelled_run_stops_waiting_for_a_lane():
     admission, cancel = Admission(), Event()
-    with admission.enter(Place("device", "decoder"), Event()):
+    with admission.enter(LaneRequest("device", "decoder"), Event()):
         cancel.set()
-        with pytest.raises(gf.Cancelled), admission.enter(Place("device", "decoder"), cancel):
+        with pytest.raises(gf.Cancelled), admission.enter(LaneRequest("device", "decoder"), cancel):
             pass
-    with admission.enter(Place("device", "decoder"), Event()):
+    with admission.enter(LaneRequest("device", "decoder"), Event()):
         pass

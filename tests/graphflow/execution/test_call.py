@@ -45,11 +45,11 @@ def test_a_call_that_was_written_down_and_read_again_is_performed_like_the_first
 
 
 def test_a_call_of_a_cancelled_run_does_not_wait_for_its_place(place):
-    from graphflow.execution.admission import Place
+    from graphflow.execution.admission import LaneRequest
 
     performer, _, run = place
-    call = Call(node="7", type="Scale", inputs=({"values": [1], "by": 1.0},), place=Place("device", "Scale"))
-    with run.admission.enter(Place("device", "Other"), threading.Event()):
+    call = Call(node="7", type="Scale", inputs=({"values": [1], "by": 1.0},), place=LaneRequest("device", "Scale"))
+    with run.admission.enter(LaneRequest("device", "Other"), threading.Event()):
         run.cancel.set()
         with pytest.raises(gf.Cancelled):
             performer.perform(call)

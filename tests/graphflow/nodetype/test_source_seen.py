@@ -237,10 +237,11 @@ def test_an_old_compiled_file_is_not_taken_for_its_text(tmp_path, version, monke
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = tmp_path / "nodes" / "n.py"
     path.parent.mkdir()
+    written = time.time() // 1 - 1000
 
     def write(text):
         path.write_text(text)
-        os.utime(path, (time.time() // 1 - 1000,) * 2)
+        os.utime(path, (written, written))
 
     write(HEAD + NODE.format("v * 2"))
     version({})

@@ -7,7 +7,7 @@ from threading import Barrier, Event
 
 import pytest
 import torch
-from graphflow_nodes.devices.passes import Call, PassLoop
+from graphflow_nodes.devices.passes import ForwardCall, PassLoop
 from graphflow_nodes.devices.sizes import SIZES, factor, size_of_passes
 from graphflow_nodes.model.entry import Row
 
@@ -41,13 +41,13 @@ def rows(seed, count=1, width=96):
 
 def alone(network, size, asked):
     with PassLoop(CPU).seat(size) as seat:
-        return [seat.ask(Call("n", network, forward), one) for one in asked]
+        return [seat.ask(ForwardCall("n", network, forward), one) for one in asked]
 
 
 def test_a_pass_has_its_size_whatever_is_asked_and_each_row_gets_its_own_answer():
     network = Network()
     with PassLoop(CPU).seat(4) as seat:
-        answers = seat.ask(Call("n", network, forward), rows(1, 6))
+        answers = seat.ask(ForwardCall("n", network, forward), rows(1, 6))
     assert network.passes == [4, 4], "six rows are two passes of four; the second is filled up"
     stacked = torch.stack([row.stacked["x"] for row in rows(1, 6)])
     for index, answer in enumerate(answers):
@@ -56,7 +56,7 @@ def test_a_pass_has_its_size_whatever_is_asked_and_each_row_gets_its_own_answer(
 
 @pytest.mark.parametrize("size", [1, 4, 8, 16])
 def test_random_arrivals_have_the_bits_of_runs_alone_at_the_same_size(size):
-    network, call_of = Network(), lambda network: Call("n", network, forward)
+    network, call_of = Network(), lambda network: ForwardCall("n", network, forward)
     chance = random.Random(size)
     samplers = [[rows(100 * who + step, 1 + who % 3) for step in range(12)] for who in range(6)]
     wanted = [alone(network, size, asked) for asked in samplers]
@@ -91,7 +91,7 @@ def test_samplers_that_ask_together_share_passes():
 
     def run(who):
         with loop.seat(8) as seat:
-            call = Call("n", network, forward)
+            call = ForwardCall("n", network, forward)
             barrier.wait(10)
             for step in range(30):
                 seat.ask(call, rows(who + step, 2))
@@ -105,10 +105,13 @@ def test_samplers_that_ask_together_share_passes():
 @pytest.mark.parametrize(
     ("change", "other"),
     [
-        ("another network", lambda n: (Call("m", n, forward), rows(2))),
-        ("another width", lambda n: (Call("n", n, lambda m, s, c, r: {"out": s["x"]}), rows(2, width=32))),
-        ("another common value", lambda n: (Call("n", n, forward), [Row(rows(2)[0].stacked, common=((4, 16),))])),
-        ("a call that keeps to itself", lambda n: (Call("n", n, forward, shares=False), rows(2))),
+        ("another network", lambda n: (ForwardCall("m", n, forward), rows(2))),
+        ("another width", lambda n: (ForwardCall("n", n, lambda m, s, c, r: {"out": s["x"]}), rows(2, width=32))),
+        (
+            "another common value",
+            lambda n: (ForwardCall("n", n, forward), [Row(rows(2)[0].stacked, common=((4, 16),))]),
+        ),
+        ("a call that keeps to itself", lambda n: (ForwardCall("n", n, forward, shares=False), rows(2))),
     ],
 )
 def test_rows_that_differ_in_what_a_call_sees_never_share_a_pass(change, other):
@@ -122,7 +125,7 @@ def test_rows_that_differ_in_what_a_call_sees_never_share_a_pass(change, other):
 
     with ThreadPoolExecutor(3) as pool:
         holding = pool.submit(loop.run, busy.wait, 10)
-        asking = [pool.submit(run, Call("n", network, forward), rows(1)), pool.submit(run, *other(network))]
+        asking = [pool.submit(run, ForwardCall("n", network, forward), rows(1)), pool.submit(run, *other(network))]
         time.sleep(0.1)
         busy.set()
         for one in asking:
@@ -134,7 +137,7 @@ def test_rows_that_differ_in_what_a_call_sees_never_share_a_pass(change, other):
 @pytest.mark.alone
 def test_one_slow_sampler_does_not_stop_the_others():
     network, loop = Network(), PassLoop(CPU)
-    call, slow_asked = Call("n", network, forward), Event()
+    call, slow_asked = ForwardCall("n", network, forward), Event()
 
     def slow():
         with loop.seat(8) as seat:
@@ -164,7 +167,7 @@ def test_only_who_asks_something_wrong_fails():
 
     def run(seed):
         with loop.seat(4) as seat:
-            return seat.ask(Call("n", network, picky), rows(seed))
+            return seat.ask(ForwardCall("n", network, picky), rows(seed))
 
     with ThreadPoolExecutor(4) as pool:
         holding = pool.submit(loop.run, busy.wait, 10)
@@ -191,7 +194,7 @@ def test_a_pass_that_finds_no_memory_is_made_again_at_the_same_size_once_some_wa
         return True
 
     with PassLoop(CPU, free).seat(4) as seat:
-        found = seat.ask(Call("n", network, scarce), rows(1, 2))
+        found = seat.ask(ForwardCall("n", network, scarce), rows(1, 2))
     assert network.passes == [4]
     assert torch.equal(found[1]["out"], alone(network, 4, [rows(1, 2)])[0][1]["out"])
 
@@ -201,7 +204,7 @@ def test_memory_that_stays_short_is_a_problem_that_says_what_to_do():
         raise torch.OutOfMemoryError("full")
 
     with PassLoop(CPU).seat(2) as seat, pytest.raises(GraphFlowError) as caught:
-        seat.ask(Call("n", Network(), full), rows(1))
+        seat.ask(ForwardCall("n", Network(), full), rows(1))
     (problem,) = caught.value.problems
     assert problem.code == "out_of_memory"
     assert "2 rows" in problem.message and "--dtype" in problem.hint
@@ -214,7 +217,7 @@ def test_other_work_of_the_device_has_its_turn_between_passes():
     def sample():
         with loop.seat(2) as seat:
             for step in range(200):
-                seat.ask(Call("n", network, forward), rows(step, 2))
+                seat.ask(ForwardCall("n", network, forward), rows(step, 2))
                 if done:
                     return step
         return None

@@ -9,7 +9,7 @@ from graphflow_nodes.files.header import read_header
 from graphflow_nodes.files.load import load_part
 from graphflow_nodes.model.config import Config
 from graphflow_nodes.model.entry import Ask, Entry
-from graphflow_nodes.model.handles import Model, Source
+from graphflow_nodes.model.handles import Model, WeightsSource
 from graphflow_nodes.model.prediction import FluxFlow
 
 from . import tiny as t
@@ -38,7 +38,7 @@ def test_every_layout_of_a_file_answers_as_the_module_it_was_written_from(tmp_pa
     family, found = recognise(read_header(file))
     assert family is chroma.CHROMA and family.prediction(found.config) == FluxFlow(1.15)
     place = found.parts["denoiser"]
-    model = Model(family, (("denoiser", Source(str(file), "", *place)),), found.config)
+    model = Model(family, (("denoiser", WeightsSource(str(file), "", *place)),), found.config)
     generator = torch.Generator().manual_seed(0)
     x, text = torch.randn(16, 8, 12, generator=generator), torch.randn(5, 32, generator=generator)
     entry = Entry(text=text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from graphflow_nodes.families import FAMILIES, VAES
 from graphflow_nodes.families.kits import clip, clip_network, kl_vae_network, unet, unet_network
-from graphflow_nodes.files.convert import Place
+from graphflow_nodes.files.convert import TensorPlace
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
 
@@ -157,9 +157,9 @@ def place_of(table, name):
     module, rest = name, ""
     while True:
         place = table.get(module)
-        if isinstance(place, Place):
+        if isinstance(place, TensorPlace):
             return place
         if place is not None:
-            return Place(".".join(part for part in (place, rest) if part))
+            return TensorPlace(".".join(part for part in (place, rest) if part))
         module, _, last = module.rpartition(".")
         rest = f"{last}.{rest}" if rest else last

@@ -1,7 +1,7 @@
 """From a file's tensors to a network's parameters: nothing is left to chance."""
 
 import pytest
-from graphflow_nodes.files.convert import Fill, Place, convert
+from graphflow_nodes.files.convert import Fill, TensorPlace, convert
 
 import graphflow as gf
 
@@ -9,8 +9,8 @@ PARAMETERS = {"first.weight": (4, 3), "first.bias": (4,), "attn.q.weight": (2, 6
 TABLE = {
     "": "",
     "first": "in.0",
-    "attn.q.weight": Place("attn.qk", (0, 2)),
-    "attn.k.weight": Place("attn.qk", (2, 4)),
+    "attn.q.weight": TensorPlace("attn.qk", (0, 2)),
+    "attn.k.weight": TensorPlace("attn.qk", (2, 4)),
 }
 TENSORS = {"net.in.0.weight": (4, 3), "net.in.0.bias": (4,), "net.attn.qk": (4, 6)}
 
@@ -69,25 +69,27 @@ def test_another_shape_is_named_with_both_shapes():
 
 def test_a_third_of_a_fused_tensor_that_is_taken_twice_is_refused():
     """Each parameter is filled in its shape, and each tensor is used: only the spans show it."""
-    wrong = {**TABLE, "attn.k.weight": Place("attn.qk", (0, 2))}
+    wrong = {**TABLE, "attn.k.weight": TensorPlace("attn.qk", (0, 2))}
     message = refused(table=wrong)
     assert "rows 0 to 2 of net.attn.qk are used twice" in message
 
 
 def test_rows_that_nothing_takes_are_refused():
     short = {**PARAMETERS, "attn.k.weight": (1, 6)}
-    assert refused(table={**TABLE, "attn.k.weight": Place("attn.qk", (2, 3))}, parameters=short) == (
+    assert refused(table={**TABLE, "attn.k.weight": TensorPlace("attn.qk", (2, 3))}, parameters=short) == (
         "rows 3 to 4 of net.attn.qk are used by nothing"
     )
-    gap = refused(table={**TABLE, "attn.k.weight": Place("attn.qk", (3, 4))}, parameters=short)
+    gap = refused(table={**TABLE, "attn.k.weight": TensorPlace("attn.qk", (3, 4))}, parameters=short)
     assert gap == "rows 2 to 3 of net.attn.qk are used by nothing"
     assert "expected [2, 6] in rows 2 to 4" in refused({**TENSORS, "net.attn.qk": (3, 6)})
 
 
 def test_one_tensor_serves_two_parameters_only_where_the_table_ties_them():
     both, tensors = {"a": (2, 2), "b": (2, 2)}, {"x": (2, 2)}
-    assert "used twice" in refused(tensors, {"a": Place("x"), "b": Place("x")}, both, prefix="")
-    assert len(fills(tensors, {"a": Place("x", tied=True), "b": Place("x", tied=True)}, both, prefix="")) == 2
+    assert "used twice" in refused(tensors, {"a": TensorPlace("x"), "b": TensorPlace("x")}, both, prefix="")
+    assert (
+        len(fills(tensors, {"a": TensorPlace("x", tied=True), "b": TensorPlace("x", tied=True)}, both, prefix="")) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_one_tensor_serves_two_parameters_only_where_the_table_ties_them():
     ],
 )
 def test_a_form_says_how_a_tensor_lies_in_the_file(form, shape, found, fits):
-    arguments = {"x": found}, {"a": Place("x", form=form)}, {"a": shape}
+    arguments = {"x": found}, {"a": TensorPlace("x", form=form)}, {"a": shape}
     if fits:
         assert fills(*arguments, prefix="")[0].form == form
     else:

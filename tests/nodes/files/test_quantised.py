@@ -11,7 +11,7 @@ import pytest
 import torch
 from graphflow_nodes.files.dequantise import hadamard
 from graphflow_nodes.files.header import read_header
-from graphflow_nodes.files.quantised import Layout, layouts_of, weights_of
+from graphflow_nodes.files.quantised import StoredLayer, layouts_of, weights_of
 from graphflow_nodes.files.tensors import TensorReader
 from safetensors.torch import load_file, save_file
 
@@ -60,7 +60,10 @@ def test_a_note_for_all_layers_stands_for_the_notes_of_each(file):
     }
     noted = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
     header = file("int8.weight", "convrot.weight", metadata=noted)
-    assert layouts_of(header) == {"int8": Layout("int8_tensorwise"), "convrot": Layout("int8_tensorwise", 256)}
+    assert layouts_of(header) == {
+        "int8": StoredLayer("int8_tensorwise"),
+        "convrot": StoredLayer("int8_tensorwise", 256),
+    }
     expected = load_file(DATA)["expected.int8"]
     with TensorReader(header) as reader:
         assert torch.equal(reader.get("int8.weight"), expected)
@@ -126,8 +129,8 @@ def test_a_large_weight_gives_the_bits_of_comfy_kitchen():
     weight = torch.randn(192, 512, generator=torch.Generator().manual_seed(1)) * 0.05
     scale = weight.abs().max() / (448 * 6)
     numbers, blocks = kitchen.quantize_nvfp4(weight, scale)
-    found = dequantised(numbers, Layout("nvfp4"), {"weight_scale": blocks, "weight_scale_2": scale}.get)
+    found = dequantised(numbers, StoredLayer("nvfp4"), {"weight_scale": blocks, "weight_scale_2": scale}.get)
     assert torch.equal(found, kitchen.dequantize_nvfp4(numbers, scale, blocks, torch.float32)[:192])
     numbers, stated = Int8.quantize(weight, per_channel=True, convrot=True, convrot_groupsize=256)
-    found = dequantised(numbers, Layout("int8_tensorwise", 256), {"weight_scale": stated.scale}.get)
+    found = dequantised(numbers, StoredLayer("int8_tensorwise", 256), {"weight_scale": stated.scale}.get)
     assert torch.equal(found, Int8.dequantize(numbers, stated))

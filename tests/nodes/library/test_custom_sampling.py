@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from graphflow_nodes.samplers.guidance import Step
-from graphflow_nodes.samplers.guiders import DualCFG, LinearCFG, PerpNeg
+from graphflow_nodes.samplers.guiders import DualCFG, LinearCFG, PerpNegGuider
 from graphflow_nodes.samplers.values import GuiderHandle, NoiseHandle, SamplerHandle
 
 import graphflow as gf
@@ -190,7 +190,7 @@ def test_dual_guidance_leaves_out_the_sides_whose_weight_is_1():
 
 
 def test_perp_neg_leaves_alone_what_is_parallel_to_the_positive():
-    guider = PerpNeg(None, (), (), (), cfg=3.0, scale=2.0)
+    guider = PerpNegGuider(None, (), (), (), cfg=3.0, scale=2.0)
     got = guider.combine(step(3.0, positive=2.0, negative=-7.0, empty=1.0))
     torch.testing.assert_close(got, torch.full_like(got, 1 + 3 * (2.0 - 1)))
 

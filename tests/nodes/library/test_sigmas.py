@@ -8,7 +8,7 @@ import pytest
 import torch
 from graphflow_nodes.library import sigmas as nodes
 from graphflow_nodes.model.levels import ContinuousV, Cosine, Discrete, LogUniform
-from graphflow_nodes.model.prediction import LCM, Epsilon, Flow, FluxFlow, V
+from graphflow_nodes.model.prediction import ConsistencyPrediction, Epsilon, Flow, FluxFlow, V
 
 import graphflow as gf
 
@@ -16,7 +16,7 @@ DATA = json.loads((Path(__file__).parents[2] / "data" / "sigmas.json").read_text
 MODELS = {
     "sd15": Epsilon(),
     "sd15_v_zsnr": V(Discrete(zero_snr=True)),
-    "sd15_lcm": LCM(),
+    "sd15_lcm": ConsistencyPrediction(),
     "edm_v_120_0.002": V(LogUniform()),
     "continuous_v_500_0.03": V(ContinuousV()),
     "sd3_shift3": Flow(3.0, 1000.0),

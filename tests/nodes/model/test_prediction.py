@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 from graphflow_nodes.model.levels import INFINITE, ContinuousV, Cosine, Discrete, LogUniform
-from graphflow_nodes.model.prediction import EDM, LCM, X0, Epsilon, Flow, FluxFlow, Prediction, V
+from graphflow_nodes.model.prediction import EDM, X0, ConsistencyPrediction, Epsilon, Flow, FluxFlow, Prediction, V
 
 ALL = [
     Epsilon(),
@@ -15,7 +15,7 @@ ALL = [
     V(ContinuousV()),
     EDM(),
     X0(),
-    LCM(),
+    ConsistencyPrediction(),
     Epsilon(Cosine()),
     Flow(),
     Flow(3.0),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from graphflow_nodes.library import merging
 from graphflow_nodes.library import model_patches as nodes
-from graphflow_nodes.model.prediction import EDM, LCM, X0, Epsilon, Flow, FluxFlow, V
+from graphflow_nodes.model.prediction import EDM, X0, ConsistencyPrediction, Epsilon, Flow, FluxFlow, V
 from graphflow_nodes.patches.guidance import CFGNorm, PerpNeg, PerturbedAttention, RescaleCFG
 from graphflow_nodes.samplers.guidance import CFG, Step, guided
 
@@ -104,7 +104,7 @@ def test_equal_conditionings_are_equal_in_a_recipe():
     [
         (nodes.model_sampling_discrete(model(), "eps"), Epsilon),
         (nodes.model_sampling_discrete(model(), "v_prediction", True), V),
-        (nodes.model_sampling_discrete(model(), "lcm"), LCM),
+        (nodes.model_sampling_discrete(model(), "lcm"), ConsistencyPrediction),
         (nodes.model_sampling_discrete(model(), "x0"), X0),
         (nodes.model_sampling_continuous_edm(model(), "edm", 80.0, 0.002), EDM),
         (nodes.model_sampling_continuous_edm(model(), "v_prediction"), V),

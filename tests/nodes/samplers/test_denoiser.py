@@ -8,7 +8,7 @@ import pytest
 import torch
 from graphflow_nodes.model.entry import Control
 from graphflow_nodes.model.prediction import Epsilon, Flow, V
-from graphflow_nodes.samplers.denoiser import Kept, denoiser
+from graphflow_nodes.samplers.denoiser import KeptRegion, denoiser
 from graphflow_nodes.samplers.guidance import CFG, GuidancePatch, Side
 
 from graphflow import GraphFlowError
@@ -147,7 +147,7 @@ def test_where_a_mask_is_0_the_latent_stays_and_the_model_sees_it_under_noise(ke
     x, start, noise = latent(0), latent(1), latent(2)
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 4:] = 1.0 if kept == "half" else 0.5
-    found = answer(CFG(A, ((P,),)), x, kept=Kept(start, noise, mask)).guided
+    found = answer(CFG(A, ((P,),)), x, kept=KeptRegion(start, noise, mask)).guided
     seen = mask * x + (1 - mask) * (start + 4.0 * noise)
     assert close(found, mask * by_hand(seen, P) + (1 - mask) * start)
 
@@ -155,7 +155,7 @@ def test_where_a_mask_is_0_the_latent_stays_and_the_model_sees_it_under_noise(ke
 def test_under_a_flow_what_is_kept_is_seen_as_a_flow_has_it():
     flow = replace(A, sampling=Flow(shift=1.0))
     x, start, noise = latent(0), latent(1), latent(2)
-    found = answer(CFG(flow, ((P,),)), x, 0.25, kept=Kept(start, noise, torch.zeros(1, 1, 8, 8)))
+    found = answer(CFG(flow, ((P,),)), x, 0.25, kept=KeptRegion(start, noise, torch.zeros(1, 1, 8, 8)))
     assert close(found.guided, start)
     assert close(found.x0["positive"], by_hand(0.75 * start + 0.25 * noise, P, 0.25, of=flow))
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from graphflow_server.live.listener import Listener
+from graphflow_server.live.listener import Subscriber
 from graphflow_server.live.outbox import Outbox
 from graphflow_server.queue import QueueEvent
 
@@ -40,7 +40,7 @@ async def heard(listener):
 
 def test_what_the_log_has_told_before_the_news_of_it_came_is_not_told_again():
     async def check():
-        log, listener = Log(), Listener("c", Outbox(100_000))
+        log, listener = Log(), Subscriber("c", Outbox(100_000))
         first, second = log.write(), log.write()
         catching_up = asyncio.create_task(listener.catch_up(log))
         listener.begin({"p": 0})
@@ -60,7 +60,7 @@ def test_what_the_log_has_told_before_the_news_of_it_came_is_not_told_again():
 
 def test_a_client_that_fell_behind_hears_the_rest_once_though_the_log_is_ahead():
     async def check():
-        log, listener = Log(), Listener("c", Outbox(400))
+        log, listener = Log(), Subscriber("c", Outbox(400))
         listener.begin({})
         catching_up = asyncio.create_task(listener.catch_up(log))
         late = [log.write() for _ in range(12)]

@@ -11,7 +11,7 @@ from typing import get_args
 import aiohttp
 import pytest
 from graphflow_server.live.hub import Hub
-from graphflow_server.live.listener import Listener
+from graphflow_server.live.listener import Subscriber
 from graphflow_server.live.outbox import Outbox
 from graphflow_server.monitoring.logs import RecentLines
 from graphflow_server.monitoring.metrics import Metrics
@@ -86,7 +86,7 @@ def test_every_message_of_the_websocket_is_as_described_and_every_described_mess
 def test_a_line_of_the_log_is_told_as_described():
     async def told_line():
         hub, recent = Hub(Metrics()), RecentLines()
-        listener = Listener("reader", Outbox(10_000), logs=True)
+        listener = Subscriber("reader", Outbox(10_000), logs=True)
         hub.add(listener)
         recent.on_line = hub.publish_log
         recent.emit(logging.LogRecord("graphflow", logging.INFO, "f", 1, "a line", (), None))

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 from graphflow_server.live import listener as listeners
-from graphflow_server.live.listener import Listener
+from graphflow_server.live.listener import Subscriber
 from graphflow_server.live.outbox import Outbox
 from graphflow_server.queue import QueueEvent
 from PIL import Image
@@ -103,7 +103,7 @@ def test_a_client_that_cannot_be_given_all_its_pictures_is_cut_off_and_keeps_no_
     monkeypatch.setattr(listeners, "MOST_IMAGES", 10_000)
 
     async def check():
-        listener = Listener("c", Outbox(1000))
+        listener = Subscriber("c", Outbox(1000))
         listener.begin({})
         for _ in range(5):
             listener.notify(
