@@ -5,6 +5,7 @@ The theme modules import no torch at the top, so listing, validating and running
 
 from . import (
     animated,
+    attention_patches,
     batch,
     compositing,
     conditioning,
@@ -57,6 +58,7 @@ MODULES = (
     custom_sampling,
     sigmas,
     model_patches,
+    attention_patches,
     lumina2,
     merging,
     model_saving,

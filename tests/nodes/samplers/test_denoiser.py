@@ -220,7 +220,7 @@ def test_a_side_with_a_model_of_its_own_is_asked_of_that_model():
             return ["worse"]
 
         def sides(self, sides, sigma):
-            return (Side("worse", other, sides[-1].batches),)
+            return (*sides, Side("worse", other, sides[-1].batches),)
 
         def combine(self, step, guided):
             return guided + 2 * (guided - step.x0["worse"])
