@@ -22,8 +22,10 @@ from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import ControlNet, Model, WeightsHandle
-from ..model.patch import CallPatch, Patch, RowPatch
+from ..model.hook import Hook
+from ..model.patch import CallPatch, RowPatch
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .keyframes import factor_at
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
 
@@ -79,6 +81,7 @@ class Questions:
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
+        self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
@@ -210,7 +213,7 @@ class Questions:
         controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
         return _SidePart(
             side,
-            self._with_hooks(side.model, batch[0].patches),
+            side.model,
             entries,
             where,
             [made[id(entry)] for entry in entries],
@@ -237,9 +240,16 @@ class Questions:
         start, end = shares
         return model.prediction.at(start), model.prediction.at(end)
 
-    @staticmethod
-    def _with_hooks(model: Model, patches: tuple[Patch, ...]) -> Model:
-        return replace(model, patches=(*model.patches, *patches)) if patches else model
+    def _hooked(self, part: _SidePart, level: float) -> Model:
+        """The model of a part under the hooks of its conditioning at a noise level."""
+        model, hooks = part.model, part.entries[0].hooks
+        for hook in hooks:
+            factor = factor_at(hook.keyframes, model.prediction, level, self._levels)
+            key = (model, hook, factor)
+            if key not in self._under_hooks:
+                self._under_hooks[key] = hook.on(model, factor)
+            model = self._under_hooks[key]
+        return model
 
     def _rows(
         self,
@@ -251,7 +261,7 @@ class Questions:
         scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _NetworkRows:
-        model = part.model
+        model = self._hooked(part, level)
         asked = _NetworkRows(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
