@@ -42,6 +42,7 @@ from . import (
     transforms,
     upscaling,
     vae,
+    vision,
 )
 
 MODULES = (
@@ -51,6 +52,7 @@ MODULES = (
     regions,
     hooks,
     control,
+    vision,
     editing,
     flux,
     sd3,

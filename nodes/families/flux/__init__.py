@@ -73,6 +73,7 @@ FLUX = Family(
         "reference_method": Option("name"),
         "concat": Option("latent", rank=3),
         "concat_mask": Option("mask", rank=3),
+        "token_bias": Option("numbers", rank=1),
     },
     needs=frozenset({"pooled"}),
     ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*")),

@@ -104,7 +104,11 @@ SDXL = Family(
     prediction=checkpoint.prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
-    takes={**checkpoint.TAKES, **{name: Option("number") for name in SIZES}},
+    takes={
+        **checkpoint.TAKES,
+        **{name: Option("number") for name in SIZES},
+        "unclip_conditioning": Option("images"),
+    },
     needs=frozenset({"pooled"}),
     ports=unet.PORTS,
 )
