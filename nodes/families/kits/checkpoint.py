@@ -7,10 +7,10 @@ from typing import Any
 
 from ...files.header import Header, read_config
 from ...model.config import Config
-from ...model.family import Found, Option, Part
+from ...model.family import Found, Option, Part, TextFound
 from ...model.latent import LatentFormat
 from ...model.prediction import Prediction
-from . import clip, kl_vae, unet
+from . import kl_vae, unet
 
 __all__ = ["DENOISER", "TAKES", "assemble", "latent_format", "prediction", "stated_prediction"]
 
@@ -63,7 +63,7 @@ def stated_prediction(header: Header) -> Config | None:
 def assemble(
     header: Header,
     denoiser: unet.UnetFound,
-    texts: Mapping[str, clip.TextFound | None],
+    texts: Mapping[str, TextFound | None],
     predicts: Config,
     latent: Mapping[str, Any],
     variant: str = "",

@@ -12,10 +12,9 @@ from typing import Any
 from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
-from ...model.family import Found
+from ...model.family import Found, TextFound
 from ...model.latent import LatentFormat
 from . import kl_vae
-from .clip import TextFound
 
 __all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "assemble", "count", "find", "latent_format"]
 
