@@ -170,9 +170,13 @@ def test_an_interrupt_in_a_notebook_stops_the_run_there(remote, field):
         remote.run(WORKFLOW, on_event=listen)
 
     loop = asyncio.new_event_loop()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(main())
-    loop.close()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
     assert len(field.interrupted) == 1
 
 
