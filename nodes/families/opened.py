@@ -20,7 +20,7 @@ __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
-"""What finds a text encoder in a file of its own, with its name."""
+"""The functions that find a text encoder in a file of its own, with its name."""
 TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
 """Types of the loaders that stand for one family."""
 

@@ -134,7 +134,7 @@ def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
 
 
 def _vision(clip: ClipWire) -> str:
-    """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
+    """The placeholder of an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
         raise GraphFlowError(

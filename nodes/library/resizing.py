@@ -1,4 +1,4 @@
-"""One node for every way to say how large a picture or a mask is to be."""
+"""One node for every way to say how large an image or a mask is to be."""
 
 import math
 from dataclasses import dataclass
@@ -124,7 +124,7 @@ def resize_image_mask(
     resize_type: Annotated[Any, Variants(_WAYS)],
     scale_method: Annotated[str, Choice((*METHODS, "lanczos"))] = "area",
 ) -> Resized:
-    """Resample pictures or masks to a size that is said in one of nine ways.
+    """Resample images or masks to a size that is said in one of nine ways.
 
     Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions
     first. `scale to multiple` takes the largest multiples that fit and cuts what is over.

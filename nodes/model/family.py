@@ -97,7 +97,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a family sees in a file: its config, and where each part lies (part -> (layout, prefix))."""
+    """The findings of a family in a file: its config, and where each part lies (part -> (layout, prefix))."""
 
     config: Config
     """Of the denoiser, and under the names of the other parts (`text.l`, `vae`) theirs."""

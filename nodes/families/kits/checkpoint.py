@@ -1,4 +1,4 @@
-"""What the families of Stable Diffusion have in common: a U-Net, a VAE and text encoders of CLIP in one checkpoint."""
+"""The common parts of the families of Stable Diffusion: a U-Net, a VAE and text encoders of CLIP in one checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def latent_format(config: Config) -> LatentFormat:
 
 
 def prediction(config: Config) -> Prediction:
-    """What the answers of a config mean."""
+    """The meaning of the answers of a config."""
     from ...model.levels import Discrete, LogUniform
     from ...model.prediction import EDM, X0, Epsilon, V
 
@@ -49,7 +49,7 @@ def prediction(config: Config) -> Prediction:
 
 
 def stated_prediction(header: Header) -> Config | None:
-    """What a diffusers folder states in its scheduler; None where there is none."""
+    """The prediction that a diffusers folder states in its scheduler; None where there is none."""
     stated = header.configs.get("scheduler")
     if stated is None:
         return None

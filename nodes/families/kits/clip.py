@@ -21,7 +21,7 @@ __all__ = ["LAYOUTS", "UNUSED", "VOCABULARY", "find", "find_any", "part_of"]
 
 Shape = tuple[int, ...]
 UNUSED = ("*position_ids", "logit_scale", "text_projection*", "text_model.text_projection*")
-"""What files carry and a text encoder has no use for; the projection only where the family takes none."""
+"""The tensors of files that a text encoder has no use for; the projection only where the family takes none."""
 VOCABULARY = Path(__file__).with_name("clip_vocabulary")
 """The tokenizer of all CLIP text encoders. A diffusers folder brings its own."""
 _NAMES = {"l": "text encoder CLIP-L", "h": "text encoder CLIP-H", "g": "text encoder CLIP-G"}

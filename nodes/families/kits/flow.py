@@ -1,4 +1,4 @@
-"""What families of flow transformers have in common: where the denoiser lies in a file, and what lies beside it.
+"""The common parts of families of flow transformers: where the denoiser lies in a file, and what lies beside it.
 
 A denoiser is read from shapes: a family gives a function from shapes to its config and layout. Imports no torch.
 """
@@ -20,7 +20,7 @@ __all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "assemble", "count", "find",
 
 Shape = tuple[int, ...]
 PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
-"""What the names of a denoiser may begin with in a single file."""
+"""The prefixes of a denoiser's tensors in a single file."""
 FLUX_LATENT: Mapping[str, Any] = {"channels": 16, "factor": 8, "multiple": 2, "scale": 0.3611, "shift": 0.1159}
 """The latents of FLUX's VAE, for denoisers with patches of 2 x 2 cells."""
 

@@ -56,7 +56,7 @@ def _recognise(header: Header) -> Found | None:
 
 
 def _variant(header: Header, prefix: str) -> tuple[Config, dict[str, object], str]:
-    """What a file states of its prediction, the unit of its latents, and a word for both."""
+    """The prediction that a file states, the unit of its latents, and a word for both."""
 
     def there(name: str) -> str | None:
         return next((full for full in (name, prefix + name) if full in header.tensors), None)

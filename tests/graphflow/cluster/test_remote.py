@@ -1,4 +1,4 @@
-"""`gf.connect`: any server of the field's protocol as an engine."""
+"""`gf.connect`: any server of ComfyUI's protocol as an engine."""
 
 import asyncio
 import os
@@ -225,7 +225,7 @@ def test_no_server_a_wrong_address_and_a_missing_picture_are_problems(remote, tm
     assert codes(error) == ["not_offered"], "other servers judge a workflow only when it is queued"
     with pytest.raises(gf.GraphFlowError) as error:
         remote.upload(tmp_path / "none.png")
-    assert codes(error) == ["no_picture"]
+    assert codes(error) == ["no_image"]
 
 
 def test_pictures_are_sent_and_fetched(remote, field, tmp_path):
