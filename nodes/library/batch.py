@@ -8,7 +8,7 @@ from graphflow import Each, Every, GraphFlowError, Grow, Image, Latent, Problem,
 
 from ..devices.environment import numerics
 from ..limits import check_latent, check_pixels, check_repeated
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,10 +6,10 @@ from graphflow import Choice, Image, Mask, Range, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
+from ..resampling import resize
 from .batch import repeat_to, with_channels
 from .images import ImageAndMask
 from .masks import batch_of
-from .scaling import resize
 from .transforms import scaled
 from .widgets import Place, Place8
 

@@ -10,7 +10,7 @@ from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multi
 
 from ..devices.environment import numerics
 from ..model.wires import ClipWire, VaeWire
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor

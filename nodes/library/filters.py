@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from graphflow import Choice, Image, Range, Seed, node
 
 from ..devices.environment import numerics
+from ..resampling import resize
 from .batch import repeat_to, with_channels
-from .scaling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor

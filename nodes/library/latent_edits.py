@@ -10,10 +10,10 @@ from graphflow import Choice, Image, Latent, Mask, Range, Settings, node
 from ..devices.environment import numerics
 from ..limits import check_latent
 from ..model.wires import VaeWire
+from ..resampling import resize
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
-from .scaling import resize
 from .transforms import FLIPS, ROTATIONS
 from .widgets import MAX_SIDE, Place8, Side
 

@@ -257,7 +257,7 @@ def patch_model_add_downscale(
     on."""
     from ..patches.downscale import Downscale, count_blocks
     from ..patches.freeu import check_unet
-    from .scaling import resize
+    from ..resampling import resize
 
     check_unet(model, "PatchModelAddDownscale")
     count = count_blocks(model)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Match, Range, Variants, Wire, node
 
 from ..devices.environment import numerics
+from ..resampling import CROPS, METHODS, missing_side, resize
 from .masks import batch_of
-from .scaling import CROPS, METHODS, missing_side, resize
 from .transforms import MEGAPIXEL
 
 _Either = Annotated[Any, Match("input_type", "IMAGE,MASK")]

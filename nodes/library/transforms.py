@@ -7,7 +7,7 @@ from graphflow import Choice, Image, Range, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
-from .scaling import CROPS, METHODS, missing_side, resize
+from ..resampling import CROPS, METHODS, missing_side, resize
 from .widgets import Place, Side
 
 MEGAPIXEL = 1024 * 1024

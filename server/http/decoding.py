@@ -37,9 +37,7 @@ def decoded(data: bytes, most_pixels: int, most_frames: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise BadImage("too_large", "the image has far too many pixels") from None
     except Exception:
-        raise BadImage(
-            "not_a_image", f"these bytes are not an image of a known kind ({', '.join(FORMATS)})"
-        ) from None
+        raise BadImage("not_a_image", f"these bytes are not an image of a known kind ({', '.join(FORMATS)})") from None
     try:
         frames = getattr(image, "n_frames", 1) if image.width * image.height <= most_pixels else 1
         if frames > most_frames or frames * image.width * image.height > most_pixels:
