@@ -27,7 +27,7 @@ MEMORY = "guidance."
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What came of one question."""
+    """The answer to one question."""
 
     guided: Tensor
     """The clean latent to step towards, float32, the shape of x."""
