@@ -10,7 +10,7 @@ from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
-from tests.nodes.families import controls, tiny, tiny_flow, tiny_qwen, tiny_transformers
+from tests.nodes.families import controls, tiny, tiny_flow, tiny_ip_adapter, tiny_qwen, tiny_transformers, tiny_vision
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -26,6 +26,18 @@ FILES = {
     "sd-v1-5-inpainting.ckpt": lambda models: inpainting(models / "checkpoints" / "sd-v1-5-inpainting.ckpt"),
     "control_v11p_sd15_canny.safetensors": lambda models: controls.control("sd1").save(
         models / "controlnet" / "control_v11p_sd15_canny.safetensors"
+    ),
+    "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors": lambda models: tiny_vision.save(
+        models / "clip_vision" / "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", layers=32
+    ),
+    "sigclip_vision_patch14_384.safetensors": lambda models: tiny_vision.save(
+        models / "clip_vision" / "sigclip_vision_patch14_384.safetensors", "siglip", layers=27
+    ),
+    "flux1-redux-dev.safetensors": lambda models: tiny_vision.redux(
+        models / "style_models" / "flux1-redux-dev.safetensors"
+    ),
+    "ip-adapter_sd15.safetensors": lambda models: tiny_ip_adapter.save(
+        models / "ipadapter" / "ip-adapter_sd15.safetensors", tiny.tiny("sd1").modules["denoiser"]
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
