@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
 from graphflow.cli import main
@@ -93,6 +94,20 @@ def test_a_shipped_workflow_runs_and_its_picture_runs_again(path, tmp_path, caps
     with Image.open(pictures[0]) as picture:
         assert json.loads(picture.text["prompt"]) == json.loads(path.read_text())
     assert main(["validate", str(pictures[0])]) == 0
+
+
+def test_a_picture_with_the_text_of_another_program_is_read_as_the_workflow_that_made_it(tmp_path):
+    shipped = gf.Workflow.load(FOLDER / "from_a1111_picture.json")
+    with gf.Engine(settings=gf.Settings(output_dir=tmp_path, temp_dir=tmp_path)) as engine:
+        (saved,) = engine.run(shipped).images
+    text = Image.open(saved.path).text["parameters"]
+    foreign, info = tmp_path / "foreign.png", PngInfo()
+    info.add_text("parameters", text)
+    Image.open(saved.path).save(foreign, pnginfo=info)
+    read = gf.Workflow.load(foreign).to_json()
+    wanted = shipped.to_json()
+    assert [node["class_type"] for node in read.values()][:6] == [node["class_type"] for node in wanted.values()][:6]
+    assert read["5"]["inputs"] == wanted["5"]["inputs"] and read["2"]["inputs"] == wanted["2"]["inputs"]
 
 
 def test_an_unchanged_run_is_cached_and_a_new_seed_is_not(tmp_path):
