@@ -29,6 +29,7 @@ from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
+from .parts import Controlled, SidePart, covers, joined
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
 
@@ -36,30 +37,6 @@ __all__ = ["INSIDE", "Questions"]
 
 INSIDE = "inside."
 """What the names of answers of patches of calls begin with."""
-
-
-@dataclass(eq=False, slots=True)
-class _SidePart:
-    """One batch of a side's conditioning, on all latents."""
-
-    side: Side
-    model: Model
-    entries: list[Entry]
-    """One for each latent."""
-    region: Region
-    prepared: list[Any]
-    is_default: bool
-    window: tuple[float, float]
-    """The highest and the lowest level at which it acts."""
-    controls: list[_Controlled]
-
-
-@dataclass(eq=False, slots=True)
-class _Controlled:
-    control: Control
-    entries: list[Entry]
-    prepared: list[Any]
-    window: tuple[float, float]
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +57,7 @@ class Questions:
         self.device, self.guider = device, guider
         self._shape = x.shape
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
-        self._parts: dict[tuple[str, int, Model], _SidePart] = {}
+        self._parts: dict[tuple[str, int, Model], SidePart] = {}
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
@@ -128,8 +105,8 @@ class Questions:
         ]
         answers = self._answers(seat, asked)
         x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
-        joined = {
-            side.name: _joined(
+        x0_of_sides = {
+            side.name: joined(
                 [(part, x0) for part, x0 in zip(parts, x0s, strict=True) if part.side.name == side.name], x
             )
             for side in sides
@@ -137,11 +114,11 @@ class Questions:
         inside: dict[str, Mapping[str, Tensor]] = {}
         for part, found in zip(parts, answers, strict=True):
             names = [name for name in found[0] if name.startswith(INSIDE)]
-            if names and part.side.name not in inside and _covers(part, x):
+            if names and part.side.name not in inside and covers(part, x):
                 inside[part.side.name] = {
                     name.removeprefix(INSIDE): torch.stack([one[name] for one in found]) for name in names
                 }
-        return joined, inside
+        return x0_of_sides, inside
 
     def not_a_number(self, level: float) -> GraphFlowError:
         format = str(self.device.dtype).removeprefix("torch.")
@@ -164,7 +141,7 @@ class Questions:
             ]
         )
 
-    def _active(self, level: float, sides: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[_SidePart]]:
+    def _active(self, level: float, sides: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[SidePart]]:
         """The sides of a level, and their parts that act at it."""
         sides = self.sides(level) if sides is None else sides
         parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
@@ -179,7 +156,7 @@ class Questions:
             self._mirrored[key] = (*side.batches, *added)
         return self._mirrored[key]
 
-    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> _SidePart:
+    def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> SidePart:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
             self._parts[key] = self._new_part(side, batch, _both_sided(sides) if side.name == NEGATIVE else ())
@@ -198,7 +175,7 @@ class Questions:
             self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
         return self._terms[key]
 
-    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> _SidePart:
+    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> SidePart:
         count, family = self._shape[0], side.model.family
         if side.name == NEGATIVE:
             batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
@@ -214,7 +191,7 @@ class Questions:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
         window = self._window(batch[0].window, side.model)
         controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
-        return _SidePart(
+        return SidePart(
             side,
             side.model,
             entries,
@@ -225,7 +202,7 @@ class Questions:
             controls,
         )
 
-    def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> _Controlled:
+    def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
         handle = cast(ControlNet, control.model)
@@ -239,7 +216,7 @@ class Questions:
             seen.append(replace(entry, controls=(own,)))
         network = handle.family.net
         prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
-        return _Controlled(control, seen, prepared, self._window(control.window, model))
+        return Controlled(control, seen, prepared, self._window(control.window, model))
 
     def _encoded(self, control: Control, hints: Tensor, shape: Any, handle: ControlNet) -> Tensor | None:
         """The latents of hints, cut and scaled to the image that is made; None where no VAE was given."""
@@ -254,7 +231,7 @@ class Questions:
         start, end = shares
         return model.prediction.at(start), model.prediction.at(end)
 
-    def _hooked(self, part: _SidePart, level: float) -> Model:
+    def _hooked(self, part: SidePart, level: float) -> Model:
         """The model of a part under the hooks of its conditioning at a noise level."""
         model, hooks = part.model, part.entries[0].hooks
         for hook in hooks:
@@ -267,7 +244,7 @@ class Questions:
 
     def _rows(
         self,
-        part: _SidePart,
+        part: SidePart,
         x: Tensor,
         sigma: Tensor,
         level: float,
@@ -288,7 +265,7 @@ class Questions:
         return asked
 
     def _residuals(
-        self, seat: Seat, part: _SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
+        self, seat: Seat, part: SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]:
         """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
         order."""
@@ -330,7 +307,7 @@ class Questions:
 
     @staticmethod
     def _clean(
-        part: _SidePart, asked: _NetworkRows, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor
+        part: SidePart, asked: _NetworkRows, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor
     ) -> Tensor:
         """The clean latents of a part, in its region."""
         model = part.model
@@ -366,38 +343,6 @@ def _masked(residual: Tensor, control: Control, index: int) -> Tensor:
         return residual
     mask = control.mask[index % len(control.mask)].float()[None, None].to(residual.device)
     return residual * F.interpolate(mask, residual.shape[-2:], mode="bilinear")[0].to(residual.dtype)
-
-
-def _joined(parts: Sequence[tuple[_SidePart, Tensor]], x: Tensor) -> Tensor:
-    """The sum of the parts' clean latents times their weights, divided by the sum of the weights; 0 where none acts."""
-    if len(parts) == 1 and _covers(parts[0][0], x):
-        return parts[0][1]
-    total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
-    for part, x0 in parts:
-        if not part.is_default:
-            _add(total, weights, part, x0, _weight(part.region, x))
-    free = (1.0 - weights).clamp(min=0.0)
-    for part, x0 in parts:
-        if part.is_default:
-            _add(total, weights, part, x0, _weight(part.region, x) * part.region.cut(free))
-    return torch.where(weights > 0, total / weights.clamp(min=torch.finfo(x.dtype).tiny), 0.0)
-
-
-def _covers(part: _SidePart, x: Tensor) -> bool:
-    where = part.region
-    return not isinstance(where.weight, Tensor) and where.weight > 0 and (where.height, where.width) == x.shape[-2:]
-
-
-def _weight(where: Region, x: Tensor) -> Tensor:
-    """[1 or B, 1, (1,) h, w]"""
-    if not isinstance(where.weight, Tensor):
-        return x.new_full((), where.weight)
-    return where.weight.view(len(where.weight), *(1,) * (x.dim() - 3), *where.weight.shape[-2:])
-
-
-def _add(total: Tensor, weights: Tensor, part: _SidePart, x0: Tensor, weight: Tensor) -> None:
-    part.region.cut(total).add_(x0 * weight)
-    part.region.cut(weights).add_(weight)
 
 
 def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float) -> ForwardCall:
