@@ -50,5 +50,6 @@ def test_a_mistyped_input_is_an_error_however_much_else_was_compared():
     with gf.Engine(gf.Registry.installed()) as engine:
         check = engine.check(gf.Workflow.from_json(nodes))
     (mistyped,) = [problem for problem in check.problems if problem.node == "last"]
-    assert (mistyped.code, mistyped.input, mistyped.hint[:7]) == ("unknown_input", "widht", "known: "), "no hint is left"
+    assert (mistyped.code, mistyped.input) == ("unknown_input", "widht")
+    assert mistyped.hint.startswith("known: "), "the limit is reached"
     assert [(warning.node, warning.input) for warning in check.warnings] == [("last", "upload")]
