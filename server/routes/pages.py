@@ -92,6 +92,10 @@ async def status_page(request: web.Request) -> web.Response:
     return own_page("status.html")
 
 
+async def supported_page(request: web.Request) -> web.Response:
+    return own_page("supported.html")
+
+
 async def editor_file(request: web.Request) -> web.StreamResponse:
     """Any other path: a file of the editor. The last of all routes."""
     folder = editor_folder()
@@ -167,6 +171,15 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303), twin=False
     ),
     Route("GET", "/status", status_page, PAGE, "The status page", produces="text/html", twin=False),
+    Route(
+        "GET",
+        "/supported",
+        supported_page,
+        PAGE,
+        "The node types that workflows may use, and those of a workflow that are missing (`?missing=`)",
+        produces="text/html",
+        twin=False,
+    ),
     Route("GET", "/user.css", user_style, READ, "The user's style sheet", produces="text/css", twin=False),
     Route(
         "GET", "/login", get_login, OPEN, "Log in with the token", produces="text/html", statuses=(200, 303), twin=False
