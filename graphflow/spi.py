@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .formats.editor import from_workflow
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
+    from .nodetype.source import code_digest
     from .nodetype.wires import compatible
     from .request import Targets, names_of
     from .values import is_reference, share
@@ -62,6 +63,7 @@ __all__ = [
     "as_link",
     "with_malformed",
     "cache_folder",
+    "code_digest",
     "Check",
     "compatible",
     "complain",
@@ -131,6 +133,7 @@ _NAMES = {
     "formats.editor": "from_workflow",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
+    "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
     "request": "Targets names_of",
     "values": "is_reference share",

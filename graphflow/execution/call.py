@@ -64,7 +64,7 @@ class Performer:
             peak = PeakMemory() if call.place is not None else None  # it costs 0.1 ms, as long as ten small calls
             began = time.perf_counter()
             answers = [
-                _stopped(kind, each) if isinstance(each, Blocked) else answer(kind, kind.function(**each))
+                _stopped(kind, each) if isinstance(each, Blocked) else _with_place(kind, each, kind.function(**each))
                 for each in arguments
             ]
             seconds = time.perf_counter() - began
@@ -111,9 +111,16 @@ async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> CallRes
     if isinstance(arguments, Blocked):
         return _stopped(kind, arguments)
     try:
-        return answer(kind, await kind.function(**arguments))
+        return _with_place(kind, arguments, await kind.function(**arguments))
     except (SystemExit, KeyboardInterrupt) as error:  # they would end the event loop, and with it all other async nodes
         raise GraphFlowError([Problem("node_failed", f"{type(error).__name__}: {error}")]) from error
+
+
+def _with_place(kind: NodeType, arguments: dict[str, Any], value: Any) -> CallResult:
+    """The answer, with what the call asked of its place in the workflow."""
+    found = answer(kind, value)
+    asked = arguments[kind.context].asked if kind.context is not None else None
+    return found._replace(asked=asked) if asked else found
 
 
 def _stopped(kind: NodeType, stop: Blocked) -> CallResult:

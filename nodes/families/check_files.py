@@ -75,7 +75,7 @@ def file_check(folder: str, wanted: str, *inputs: str) -> Check:
 def check_model_file(settings: Settings, folder: str, name: str, wanted: str) -> list[Problem]:
     """The faults of a file of a models folder; empty where a node that loads `wanted` can load it."""
     try:
-        header = read_header(ModelFolders(list(settings.models)).find(folder, name))
+        header = read_header(ModelFolders(list(settings.models), settings.pickles).find(folder, name))
         found = identify(header)
     except GraphFlowError as error:
         return list(error.problems)

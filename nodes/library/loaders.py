@@ -26,7 +26,7 @@ _Device = Annotated[str, Choice(("default", "cpu"))]
 
 
 def folders(settings: Settings) -> ModelFolders:
-    return ModelFolders(list(settings.models))
+    return ModelFolders(list(settings.models), settings.pickles)
 
 
 def _listed(kind: str) -> Callable[[Settings], list[str]]:

@@ -90,6 +90,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
+    )
+    parser.add_argument(
         "--worker-memory",
         type=worker_memory,
         default="auto",
@@ -227,6 +230,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         cache_remote=arguments.cache_remote,
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
+        pickles=arguments.allow_pickles,
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )
