@@ -5,6 +5,7 @@ The theme modules import no torch at the top, so listing, validating and running
 
 from . import (
     animated,
+    attention_patches,
     batch,
     compositing,
     conditioning,
@@ -14,6 +15,7 @@ from . import (
     editing,
     filters,
     flux,
+    hooks,
     image_folders,
     images,
     latent_edits,
@@ -40,6 +42,7 @@ from . import (
     transforms,
     upscaling,
     vae,
+    vision,
 )
 
 MODULES = (
@@ -47,7 +50,9 @@ MODULES = (
     lora,
     conditioning,
     regions,
+    hooks,
     control,
+    vision,
     editing,
     flux,
     sd3,
@@ -57,6 +62,7 @@ MODULES = (
     custom_sampling,
     sigmas,
     model_patches,
+    attention_patches,
     lumina2,
     merging,
     model_saving,

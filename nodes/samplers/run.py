@@ -18,7 +18,6 @@ from .denoiser import KeptRegion, denoiser
 from .guidance import CFG, Guider
 from .loop import sample
 from .preview import preview_jpeg
-from .regions import spread
 from .start import NOTES, fitted
 from .stepper import State, Stepper
 
@@ -72,7 +71,8 @@ def run(
     def on_step(state: State, denoised: Tensor) -> None:
         nonlocal last
         last = denoised
-        context.keep(state.to_tensors)
+        remembered = denoise.memory_tensors()
+        context.keep(lambda: {**state.to_tensors(), **remembered})
         look = (lambda: preview_jpeg(format.out(denoised), format)) if format.preview else None
         context.progress(state.index, total, look)
 
@@ -80,6 +80,7 @@ def run(
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
     context.progress(state.index if state is not None else 0, total)
     with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
+        denoise.recall(stored or {})
         done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
     done = prediction.unnoised(done, sigmas[-1])
     out = {key: value for key, value in latent.items() if key not in NOTES}
@@ -97,10 +98,10 @@ def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
 
 
 def _mask(mask: Tensor, start: Tensor) -> Tensor:
-    """[N, 1, H, W] of any size -> [B, 1, (1,) h, w]."""
+    """[N, 1, H, W] of any size -> [B, 1, (1,) h, w]; fewer masks than latents are taken in turns."""
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
     sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
-    sized = spread(sized, len(start), "masks")
+    sized = sized[torch.arange(len(start)) % len(sized)]
     return sized if start.dim() == 4 else sized[:, :, None]
 
 
