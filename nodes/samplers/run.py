@@ -69,8 +69,8 @@ def run(
     total, last = len(sigmas) - 1, None
 
     def on_step(state: State, denoised: Tensor) -> None:
-        nonlocal last
-        last = denoised
+        nonlocal last, reached
+        last, reached = denoised, state.sigmas[-1]
         remembered = denoise.memory_tensors()
         context.keep(lambda: {**state.to_tensors(), **remembered})
         look = (lambda: preview_jpeg(format.out(denoised), format)) if format.preview else None
@@ -78,11 +78,13 @@ def run(
 
     stored = context.restore()
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
+    # A method may stop above the last level, as UniPC does.
+    reached = sigmas[-1] if state is None else state.sigmas[-1]
     context.progress(state.index if state is not None else 0, total)
     with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
         denoise.recall(stored or {})
         done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
-    done = prediction.unnoised(done, sigmas[-1])
+    done = prediction.unnoised(done, reached)
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last
     return Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
@@ -98,10 +100,10 @@ def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
 
 
 def _mask(mask: Tensor, start: Tensor) -> Tensor:
-    """[N, 1, H, W] of any size -> [B, 1, (1,) h, w]; fewer masks than latents are taken in turns."""
+    """[N, 1, H, W] of any size -> [1 or B, 1, (1,) h, w]; fewer masks than latents come in turn."""
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
     sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
-    sized = sized[torch.arange(len(start)) % len(sized)]
+    sized = sized if len(sized) == 1 else sized[torch.arange(len(start), device=sized.device) % len(sized)]
     return sized if start.dim() == 4 else sized[:, :, None]
 
 
