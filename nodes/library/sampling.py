@@ -24,7 +24,7 @@ _Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="2", lane="device", together=True, environment=sampling)
+@node("KSampler", category="sampling", version="2", lane="device", in_turns=True, together=True, environment=sampling)
 def ksampler(
     context: Context,
     model: ModelWire,
@@ -55,6 +55,7 @@ def ksampler(
     display_name="KSampler (Advanced)",
     version="2",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )
