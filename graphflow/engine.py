@@ -101,11 +101,12 @@ class Engine:
         more.__dict__.pop("infos", None)
         return more
 
-    def on_behalf_of(self, owner: str) -> Engine:
+    def on_behalf_of(self, owner: str, together: int | None = None) -> Engine:
         """This engine, its cache and its devices, for runs of one of several owners: each gets the same share of a
-        device's time while they compete for it."""
+        device's time while they compete for it. `together` as in Settings; by default that of this engine."""
         other = copy(self)
-        other.settings = replace(self.settings, owner=owner)
+        shared = self.settings.together if together is None else together
+        other.settings = replace(self.settings, owner=owner, together=shared)
         other.__dict__.pop("infos", None)
         return other
 

@@ -114,6 +114,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="prompts at work at a time: a number, or auto: up to 4 of different clients, one of each (the default)",
     )
+    parser.add_argument(
+        "--share-passes",
+        type=count,
+        default=1,
+        metavar="N",
+        help="let up to N prompts at work that differ in seed, text and the like share forward passes: more small "
+        "images a second, with other last digits, cached apart (default: 1, each image has the bits of a plain run)",
+    )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -249,6 +257,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         worker,
         start_paused=arguments.start_paused,
         concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory),
+        share_passes=arguments.share_passes,
         one_a_client=arguments.concurrency is None,
         webhook_hosts=tuple(arguments.allow_webhooks),
         waiting_of_one=arguments.max_waiting_of_one,

@@ -22,6 +22,7 @@ from graphflow import Problem
 from ..protocol.words import TERMINAL, CancelResult, StateName
 from .reading import NODES, answered, find, plain
 from .records import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
+from .sharing import likeness, passes_for
 from .store import QueueTransaction
 from .texts import dump
 from .turns import Candidate, Turns
@@ -73,7 +74,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, "
         "workflow,"
-        " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " extra, sender, warnings, likeness) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             prompt_id,
             wanted.client_id,
@@ -87,6 +88,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             extra,
             wanted.sender,
             dump(wanted.warnings),
+            likeness(wanted.workflow),
         ),
     ).lastrowid
     assert seq is not None
@@ -95,23 +97,27 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
-def claim(tx: QueueTransaction, turns: Turns | None = None, at_work: Collection[str] = ()) -> Prompt | None:
+def claim(
+    tx: QueueTransaction, turns: Turns | None = None, at_work: Collection[str] = (), share: int = 1
+) -> Prompt | None:
     """Take a pending prompt to run it, by default the first; the prompt that is given has the epoch to show.
 
     `at_work` are the ids of those that the caller has. Another one that is running was claimed before, by the same
-    caller, who did not get the answer: it is given again.
+    caller, who did not get the answer: it is given again. Up to `share` prompts share passes.
     """
     running = tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
     for (prompt_id,) in running:
         if prompt_id not in at_work:
             return find(tx.db, prompt_id)
     turns = turns or Turns()
-    chosen = turns.choose(_waiting(tx, turns.look_ahead))
+    waiting = _waiting(tx, turns.look_ahead)
+    chosen = turns.choose(waiting)
     if chosen is None:
         return None
     tx.db.execute(
-        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ? WHERE seq = ?",
-        (time.time(), chosen.seq),
+        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?,"
+        " passes = coalesce(passes, ?) WHERE seq = ?",
+        (time.time(), _passes(tx, chosen, turns.beside(chosen, waiting), share), chosen.seq),
     )
     prompt = find(tx.db, chosen.id)
     assert prompt is not None
@@ -268,11 +274,26 @@ def move(tx: QueueTransaction, prompt_id: str, number: float | None) -> float | 
 def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
     """The first so many pending prompts, in their order."""
     query = (
-        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone FROM prompts"
+        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness FROM prompts"
         " WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT ?"
     )
     rows = tx.db.execute(query, (count,)).fetchall()
-    return [Candidate(seq, name, client, bool(placed), bool(alone)) for seq, name, client, placed, alone in rows]
+    return [
+        Candidate(seq, name, client, bool(placed), bool(alone), like) for seq, name, client, placed, alone, like in rows
+    ]
+
+
+def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int) -> int:
+    """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
+    if share == 1 or chosen.likeness is None or chosen.runs_alone:
+        return 1
+    query = (
+        "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"
+        " GROUP BY passes"
+    )
+    at_work = dict(tx.db.execute(query, (chosen.likeness,)).fetchall())
+    alike = sum(each.likeness == chosen.likeness for each in beside)
+    return passes_for(share, alike, at_work)
 
 
 def _held(tx: QueueTransaction, prompt_id: str, epoch: int) -> Row | None:

@@ -108,6 +108,8 @@ class Prompt:
     meta_json: str
     messages_json: str
     sender: str
+    passes: int | None
+    """How many prompts share its passes; decided when it is first claimed."""
     alone: bool
     """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
 

@@ -118,7 +118,8 @@ class Runner:
         prompt = None
         if self._turns.has_room and not self.paused and not self._recycle:
             at_work = frozenset(self._at_work)
-            prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work))
+            share = min(self._settings.share_passes, self._settings.concurrency)
+            prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work, share))
         if prompt is not None:
             self._turns.began(prompt.id, prompt.client, prompt.alone)
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
@@ -162,6 +163,7 @@ class Runner:
                 workflow_json=prompt.workflow_json,
                 extra_json=prompt.extra_json,
                 client=prompt.client,
+                passes=prompt.passes or 1,
             )
             outcome = await self.worker.run(job)
         self._relays.pop(prompt.id, None)

@@ -75,4 +75,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # is given up.
         "ALTER TABLE prompts ADD COLUMN alone INT NOT NULL DEFAULT 0",
     ),
+    (
+        # Prompts with the same likeness may share passes. `passes` is how many do, as was decided at the first claim.
+        "ALTER TABLE prompts ADD COLUMN likeness TEXT",
+        "ALTER TABLE prompts ADD COLUMN passes INT",
+    ),
 )

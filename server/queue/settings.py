@@ -26,6 +26,8 @@ class QueueSettings:
     """How many prompts of one sender may wait."""
     concurrency: int = 1
     """How many prompts the worker holds at a time."""
+    share_passes: int = 1
+    """How many of them may share forward passes. With 1 an image has the bits of a plain run."""
     one_a_client: bool = False
     """At most one of them is of the same client: where several are at work, each client sees one."""
     max_crashes: int = 2

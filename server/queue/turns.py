@@ -31,6 +31,8 @@ class Candidate:
     """Somebody gave it its place (`front`, `number`, a move), so it keeps it."""
     runs_alone: bool = False
     """A worker has died while it ran beside others."""
+    likeness: str | None = None
+    """Equal for prompts that may share passes."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,14 @@ class Turns:
         for each in takewhile(lambda each: not each.is_placed, free):
             firsts.setdefault(each.client, each)
         return min(firsts.values(), key=lambda each: self._account(each.client))  # of equals, the first in line
+
+    def beside(self, chosen: Candidate, waiting: Sequence[Candidate]) -> list[Candidate]:
+        """Those that will probably be claimed after it, and run beside it."""
+        free = [each for each in waiting if each is not chosen and not each.runs_alone]
+        if self._one_a_client:
+            taken = {chosen.client, *(each.client for each in self._at_work.values())}
+            free = list({each.client: each for each in reversed(free) if each.client not in taken}.values())
+        return free[: max(0, self.concurrency - len(self._at_work) - 1)]
 
     def _charge(self) -> None:
         """Share the time since the last look among those at work."""

@@ -177,7 +177,7 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
         workflow = Workflow.from_json(given["workflow"])
         messages = RunMessages(prompt_id, workflow, report, places, at)
         messages.wants_previews = given["extra"].get("preview_method") != "none"
-        engine.on_behalf_of(head.get("client", "")).run(
+        engine.on_behalf_of(head.get("client", ""), together=head.get("passes", 1)).run(
             workflow,
             targets=head["targets"] or None,
             on_event=messages.on_event,

@@ -48,6 +48,8 @@ class Attempt:
     extra_json: str
     client: str = ""
     """Whose turn on the device it takes."""
+    passes: int = 1
+    """How many prompts share its passes."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -166,8 +168,16 @@ class Worker:
             return Released()
         outcome = now.outcomes[job.key] = asyncio.get_running_loop().create_future()
         texts = f'{{"workflow":{job.workflow_json},"extra":{job.extra_json}}}'.encode()
-        head = {"prompt_id": job.prompt_id, "epoch": job.epoch, "targets": list(job.targets), "client": job.client}
-        self._send(now, texts, kind="run", **head)
+        self._send(
+            now,
+            texts,
+            kind="run",
+            prompt_id=job.prompt_id,
+            epoch=job.epoch,
+            targets=list(job.targets),
+            client=job.client,
+            passes=job.passes,
+        )
         try:
             return await outcome
         finally:
