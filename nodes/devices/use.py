@@ -30,7 +30,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What nodes compute with."""
+    """The devices and models that nodes compute with."""
 
     pool: Pool
     dtype: torch.dtype
