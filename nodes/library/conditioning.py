@@ -88,6 +88,7 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     display_name="CLIP Text Encode (Prompt)",
     version="2",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=_text_outside,
     check=check_prompts,
@@ -106,6 +107,7 @@ def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Condit
     display_name="CLIPTextEncodeSDXL",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=_texts_outside,
     check=check_prompts,
@@ -142,6 +144,7 @@ def clip_text_encode_sdxl(
     display_name="CLIPTextEncodeSDXLRefiner",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=_text_outside,
     check=check_prompts,
@@ -173,6 +176,7 @@ def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range
     display_name="InpaintModelConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def inpaint_model_conditioning(
@@ -211,6 +215,7 @@ def inpaint_model_conditioning(
     display_name="InstructPixToPixConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def instruct_pix_to_pix_conditioning(

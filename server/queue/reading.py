@@ -26,7 +26,7 @@ __all__ = [
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
-    " extra, outputs, meta, messages"
+    " extra, outputs, meta, messages, sender, passes, alone"
 )
 
 NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
@@ -134,7 +134,7 @@ def loose_claims(db: Connection) -> list[str]:
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()
-    return [Prompt(name, plain(number), *rest) for name, number, *rest in rows]
+    return [Prompt(name, plain(number), *rest, alone=bool(alone)) for name, number, *rest, alone in rows]
 
 
 def plain(number: float) -> float:

@@ -96,7 +96,7 @@ class Prompt:
     attempts: int
     """How often it was started; a start that a shutdown interrupted is not counted."""
     crashes: int
-    """How often the process died while it ran."""
+    """How often the process died while it ran, and nothing beside it."""
     epoch: int
     """Goes up with every start and end: whoever holds an older one can change nothing any more."""
     cancelling: bool
@@ -107,6 +107,16 @@ class Prompt:
     outputs_json: str
     meta_json: str
     messages_json: str
+    sender: str
+    passes: int | None
+    """How many prompts share its passes; decided when it is first claimed."""
+    alone: bool
+    """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
+
+    @property
+    def client(self) -> str:
+        """Between whom the turns are fair."""
+        return self.client_id or self.sender
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

@@ -70,4 +70,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE server (id INTEGER PRIMARY KEY CHECK (id = 1), owner INT NOT NULL, paused INT NOT NULL)",
         "INSERT INTO server VALUES (1, 0, 0)",
     ),
+    (
+        # It ran beside others when their process died: until its end it runs alone, so that only who kills a worker
+        # is given up.
+        "ALTER TABLE prompts ADD COLUMN alone INT NOT NULL DEFAULT 0",
+    ),
+    (
+        # Prompts with the same likeness may share passes. `passes` is how many do, as was decided at the first claim.
+        "ALTER TABLE prompts ADD COLUMN likeness TEXT",
+        "ALTER TABLE prompts ADD COLUMN passes INT",
+    ),
 )
