@@ -6,7 +6,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
@@ -46,6 +46,21 @@ def things(workflow: gf.Workflow) -> list[Image.Image]:
             (image,) = engine.run(asked.set("EmptyLatentImage.batch_size", 1)).images
             found.append(Image.open(image.path).convert("RGB"))
     return found
+
+
+def example() -> Image.Image:
+    """The shipped image that workflows start from: an apple, 256 x 256, drawn at four times the size."""
+    drawn = Image.new("RGB", (1024, 1024), (64, 120, 216))
+    draw = ImageDraw.Draw(drawn)
+    for place, colour in ((0, (150, 24, 30)), (1, (214, 40, 46))):
+        inset = 22 * place
+        draw.ellipse((190 + inset, 330 + inset, 610 - inset, 860 - inset), colour)
+        draw.ellipse((414 + inset, 330 + inset, 834 - inset, 860 - inset), colour)
+    draw.rectangle((420, 400, 604, 820), (214, 40, 46))
+    draw.ellipse((290, 420, 380, 560), (248, 150, 140))
+    draw.line((512, 420, 540, 210), (92, 58, 30), 34)
+    draw.ellipse((540, 190, 740, 300), (70, 160, 60))
+    return drawn.resize((256, 256), Image.Resampling.LANCZOS)
 
 
 def sheet(pictures: list[Image.Image], columns: int, gap: int) -> Image.Image:
