@@ -23,7 +23,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
-from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, Workflow
+from graphflow import Cancelled, Engine, Event, GraphFlowError, Problem, UnusedInput, Workflow
 from graphflow.spi import prepare_threads
 
 from .blackbox import BlackBox
@@ -32,6 +32,7 @@ from .folder_names import FolderNames
 from .frames import receive
 from .memory import prepare_memory
 from .messages import RunMessages
+from .residents import Residents
 from .sender import Sender
 
 __all__ = ["main"]
@@ -48,7 +49,8 @@ def main(arguments: list[str]) -> int:
     sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)
     _die_with(setup["server"])
-    outbox = Sender(sock, setup["alive_every"], _status)
+    residents = Residents()
+    outbox = Sender(sock, setup["alive_every"], lambda: {**_status(), "models": residents.listed()})
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
     prepare_memory(config.process_memory)
@@ -60,7 +62,9 @@ def main(arguments: list[str]) -> int:
     Thread(target=orders.read, args=(sock,), name="graphflow-orders", daemon=True).start()
     outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
     with engine:
-        while (order := orders.waiting.get()) is not None and _run(engine, order, outbox, orders, box, places):
+        while (order := orders.waiting.get()) is not None and _run(
+            engine, order, outbox, orders, box, places, residents
+        ):
             pass
     outbox.close()
     return 0
@@ -115,7 +119,15 @@ class _Orders:
         self.waiting.put(None)
 
 
-def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: BlackBox, places: FolderNames) -> bool:
+def _run(
+    engine: Engine,
+    order: _Order,
+    outbox: Sender,
+    orders: _Orders,
+    box: BlackBox,
+    places: FolderNames,
+    residents: Residents,
+) -> bool:
     """Run one prompt and report how it ended. Whatever it raises is its own end, and not that of the process.
 
     Whether this process can run another one: not when it is to stop, nor when the accelerator has failed in a way that
@@ -129,6 +141,11 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
     def at(node: str, display: str) -> None:
         box.at(prompt_id, head["epoch"], node, display)
 
+    def on_event(event: Event) -> None:
+        residents.note(event)
+        assert messages is not None
+        messages.on_event(event)
+
     try:
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
@@ -137,7 +154,7 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
         engine.run(
             workflow,
             targets=head["targets"] or None,
-            on_event=messages.on_event,
+            on_event=on_event,
             cancel=order.cancel,
             run_id=prompt_id,
             extra_pnginfo=given["extra"].get("extra_pnginfo"),
