@@ -199,7 +199,7 @@ class Engine:
         `on_event` is called in the calling thread and in the nodes' threads. If it raises, the run stops, and raises
         the same at its end.
 
-        `inputs` are values for places of the workflow: `{"KSampler.seed": 7, load.image: picture}`. `timeout`: seconds
+        `inputs` are values for places of the workflow: `{"KSampler.seed": 7, load.image: image}`. `timeout`: seconds
         after which the run is cancelled and raises TimedOut. `refresh` computes everything and replaces what is cached.
 
         Inputs that no node uses are reported with `warnings.warn` (UnusedInput): ComfyUI's files have some.

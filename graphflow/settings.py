@@ -61,8 +61,8 @@ class Settings:
     """Below `output_dir`, where none is stated."""
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
-    """What models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe that
-    depends on it; which one of several it is, is not."""
+    """The device that models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe
+    that depends on it; which one of several it is, is not."""
     dtype: str = field(default_factory=_dtype)
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""

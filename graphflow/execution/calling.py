@@ -53,7 +53,7 @@ class Caller:
         self._performer = Performer(run, expansions.graph, document, self.record)
 
     def record(self, node_id: str) -> dict[str, Any]:
-        """What a file of this node is made by: each node that it stands on with its type, the version of its code, the
+        """The origin of a file of this node: each node that it stands on with its type, the version of its code, the
         digests of the files that it reads, and the libraries and devices that change its numbers."""
         order, supply = self._agenda.order, self._run.supply
         nodes: dict[str, dict[str, str]] = {}

@@ -46,14 +46,14 @@ class ForwardCall:
     module: torch.nn.Module
     forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
     around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
-    """What is changed about the module for the time of a pass (patches of calls)."""
+    """The changes to the module for the time of a pass (patches of calls)."""
     shares: bool = True
     """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 
 
 @dataclass(slots=True)
 class PassCounts:
-    """What a loop has done since it began."""
+    """The counts of a loop since it began."""
 
     passes: Counter[int] = field(default_factory=Counter)
     """By size."""
@@ -284,7 +284,7 @@ class Seat:
 
 
 def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
-    """What rows must have in common to share a pass."""
+    """The key that rows must have in common to share a pass."""
     return (
         call.key,
         seat.size,

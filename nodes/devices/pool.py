@@ -122,12 +122,12 @@ class Pool:
                 found.users -= 1
 
     def key(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> Hashable:
-        """What the weights are known by in memory."""
+        """The key of the weights in memory."""
         return (handle.weights_key(part), self._loader.number_format(handle, part, dtype))
 
     @property
     def parts(self) -> list[LoadedPart]:
-        """What is held, the one used longest ago first."""
+        """The parts that are held, the one used longest ago first."""
         with self._lock:
             return list(self._parts.values())
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What nodes compute with."""
+    """The devices and models that nodes compute with."""
 
     pool: Pool
     dtype: torch.dtype

@@ -16,7 +16,7 @@ __all__ = ["BUILTIN", "KINDS", "ModelFolders", "models_below"]
 
 BUILTIN = Path(__file__).parents[1] / "builtin"
 ADAPTERS = BUILTIN.with_name("builtin_adapters")
-"""What changes the built-in model: a folder for each kind (`loras` ...)."""
+"""The adapters of the built-in model: a folder for each kind (`loras` ...)."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "checkpoints": ("checkpoints", "diffusers"),
     "diffusion_models": ("diffusion_models", "unet"),

@@ -34,7 +34,7 @@ _OTHERS = {
     b"\0\5\26\7": "notes of macOS about a file (AppleDouble)",
     b"\x08\0\0\0TFL3": "a TensorFlow Lite file",
 }
-"""What else a file with a model's name may be, by its first bytes."""
+"""The other kinds of files that carry a model's name, by their first bytes."""
 
 
 def is_hidden(name: str) -> bool:
@@ -43,7 +43,7 @@ def is_hidden(name: str) -> bool:
 
 
 def read_weight_file(path: Path) -> Contents:
-    """What a file holds, from its header. Raises GraphFlowError with one Problem in plain words."""
+    """The content of a file, from its header. Raises GraphFlowError with one Problem in plain words."""
     try:
         found = os.stat(path)
         return _read(str(path), found.st_size, found.st_mtime_ns)

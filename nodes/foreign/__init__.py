@@ -1,4 +1,4 @@
-"""What foreign packs import from the program they were written for, written from its documented behaviour.
+"""The modules that foreign packs import from the program they were written for, by its documented behaviour.
 
 `standins/` holds modules under that program's own names (`folder_paths`, `comfy.utils`, `comfy_api.latest` ...). They
 are on the import path only while foreign packs are loaded (`graphflow.foreign.standins`), so their files import each
@@ -26,7 +26,7 @@ def around() -> AbstractContextManager[object]:
 
 
 def environment(settings: Settings) -> str:
-    """What of the device is part of the recipes of foreign nodes."""
+    """The part of the device's identity that is in the recipes of foreign nodes."""
     from ..devices.device import numerics_of
 
     return str(numerics_of(settings))

@@ -191,9 +191,9 @@ def inpaint_model_conditioning(
     """
     from ..devices.use import open_device
     from ..devices.vae import encode, whole_cells
+    from ..resampling import resize
     from .batch import repeat_to
     from .masks import batch_of
-    from .scaling import resize
 
     device = open_device(settings)
     rows, columns = whole_cells(pixels, vae.latent.factor)

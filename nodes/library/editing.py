@@ -10,7 +10,7 @@ from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multi
 
 from ..devices.environment import numerics
 from ..model.wires import ClipWire, VaeWire
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
 
 
 def _vision(clip: ClipWire) -> str:
-    """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
+    """The placeholder of an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
         raise GraphFlowError(

@@ -211,7 +211,7 @@ _Factor = Annotated[float, Range(0.0, 10.0, 0.01)]
 
 @node("FreeU", category="model_patches/unet", version="1")
 def free_u(model: ModelWire, b1: _Factor = 1.1, b2: _Factor = 1.2, s1: _Factor = 0.9, s2: _Factor = 0.2) -> ModelWire:
-    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+    """Make the features from below in a U-Net stronger (b), and low frequencies of those from the side weaker (s).
 
     The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
     """
@@ -257,7 +257,7 @@ def patch_model_add_downscale(
     on."""
     from ..patches.downscale import Downscale, count_blocks
     from ..patches.freeu import check_unet
-    from .scaling import resize
+    from ..resampling import resize
 
     check_unet(model, "PatchModelAddDownscale")
     count = count_blocks(model)

@@ -223,7 +223,7 @@ def _not_taken(family: Family, name: str, input: str) -> Problem:
 
 
 def _options(entry: Entry) -> dict[str, Any]:
-    """What an entry states for the family, by the names of `Family.takes`."""
+    """The options that an entry states for the family, by the names of `Family.takes`."""
     named = {
         "text": entry.text,
         "pooled": entry.pooled,

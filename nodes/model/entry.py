@@ -1,4 +1,4 @@
-"""What a denoiser is asked: one row of conditioning, one question, and the row that a family makes of it."""
+"""The question to a denoiser: one row of conditioning, one question, and the row that a family makes of it."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class Ask:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What a family makes of one question: all that `forward` gets to see, and so all that decides what may share a
-    pass."""
+    """The row that a family makes of one question: all that `forward` gets to see, and so all that decides what may
+    share a pass."""
 
     stacked: Mapping[str, Tensor]
     """Without a row axis. Keyed by shape and dtype; numbers that may differ from row to row are 0-d tensors."""

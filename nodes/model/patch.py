@@ -40,7 +40,7 @@ class Patch:
         raise NotImplementedError
 
     def applied(self, part: str) -> AppliedPatch | None:
-        """What events report of it when a part is used; None for patches without a file."""
+        """The report of it in events when a part is used; None for patches without a file."""
         return None
 
 

@@ -25,7 +25,7 @@ __all__ = ["Answer", "Denoiser", "KeptRegion", "denoiser"]
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What came of one question."""
+    """The answer to one question."""
 
     guided: Tensor
     """The clean latent to step towards, float32, the shape of x."""

@@ -107,7 +107,7 @@ class Guider(Protocol):
     def cfg(self) -> float: ...
 
     def sides(self, sigma: float) -> tuple[Side, ...]:
-        """What is asked at a noise level; the order is that of the rows in a pass."""
+        """The questions at a noise level; the order is that of the rows in a pass."""
 
     def combine(self, step: Step) -> Tensor:
         """The guided clean latent, without the patches of the model."""

@@ -1,4 +1,5 @@
-"""What a guider asks about a latent, as rows: the parts of its sides' conditionings, their controls, and the answers.
+"""The questions of a guider about a latent, as rows: the parts of its sides' conditionings, their controls, and the
+answers.
 
 A part is one batch of one side's conditioning in its region of the latents. Nothing here knows a family.
 """
@@ -65,7 +66,7 @@ class _NetworkRows:
 
 
 class Questions:
-    """What a guider asks about latents of one shape; entries are prepared once."""
+    """The questions of a guider about latents of one shape; entries are prepared once."""
 
     def __init__(self, device: Device, guider: Guider, x: Tensor, sigmas: Tensor) -> None:
         self.device, self.guider = device, guider
@@ -248,7 +249,8 @@ class Questions:
     def _residuals(
         self, seat: Seat, part: _SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]:
-        """What the controls of a part add inside the network, for each latent: answers times strength, in order."""
+        """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
+        order."""
         total: list[dict[str, Tensor]] = [{} for _ in part.entries]
         active = [one for one in part.controls if _acts(one.window, level)]
         if not active:

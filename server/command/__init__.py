@@ -13,6 +13,7 @@ from pathlib import Path
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
 from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, computing
 
+from ..monitoring.logs import FORMATS
 from ..options import Options, RequestLimits
 from ..queue import QueueSettings, WorkerConfig
 from .arguments import count, host, ip_address, origin, port, size, webhook_host, worker_memory
@@ -98,6 +99,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    parser.add_argument(
+        "--log-format", default="auto", choices=FORMATS, help="auto: lines for people on a terminal, else JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         options = _options(arguments)
         _prepare(arguments)
-        return asyncio.run(serve(options, _queue_settings(arguments), arguments.log_level))
+        return asyncio.run(serve(options, _queue_settings(arguments), arguments.log_level, arguments.log_format))
     except InvalidWorkflow:
         raise
     except GraphFlowError as error:

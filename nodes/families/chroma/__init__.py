@@ -99,6 +99,7 @@ CHROMA = Family(
     prediction=lambda config: FluxFlow(1.15),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"chroma": [("t5",)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),  # of nodes made for FLUX.1; it has no effect

@@ -64,6 +64,7 @@ FLUX = Family(
     prediction=_prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"flux": [("l", "t5")]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "pooled": Option("pooled", rank=1, width=lambda config: int(config.denoiser.pooled_projection_dim)),

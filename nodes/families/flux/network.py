@@ -65,7 +65,7 @@ def build(config: Config) -> FluxTransformer2DModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedFlux:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
     """[T, D]"""

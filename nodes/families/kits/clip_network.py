@@ -29,7 +29,7 @@ from .unet_network import plain
 __all__ = ["build", "embedding_vectors", "encode_chunks", "pad_to_equal", "prompt_chunks", "tokenizer_in"]
 
 OWN = ("pad", "projection")
-"""What stands in our configs of a text encoder and is not an argument of its class."""
+"""The entries of our configs of a text encoder that are not arguments of its class."""
 
 
 def build(config: Config) -> CLIPTextModel | CLIPTextModelWithProjection:
