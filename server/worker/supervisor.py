@@ -100,6 +100,8 @@ class WorkerStatus:
     """Bytes of memory, as of a moment ago."""
     devices: tuple[dict[str, Any], ...] = ()
     """Accelerators in use: `{name, type, index, vram_total, vram_free}`."""
+    models: tuple[dict[str, Any], ...] = ()
+    """Parts of models in memory: `{name, part, format, bytes, device}`."""
     problems: tuple[dict[str, Any], ...] = ()
     """Node packs that did not load."""
 
@@ -152,7 +154,16 @@ class Worker:
         status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
         devices = tuple(status.get("devices", ()))
-        return WorkerStatus(state, pid, self._starts, self._deaths, status.get("rss", 0), devices, self._problems)
+        return WorkerStatus(
+            state=state,
+            pid=pid,
+            starts=self._starts,
+            deaths=self._deaths,
+            rss=status.get("rss", 0),
+            devices=devices,
+            models=tuple(status.get("models", ())),
+            problems=self._problems,
+        )
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")
