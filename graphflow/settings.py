@@ -79,6 +79,10 @@ class Settings:
     which rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else
     runs."""
 
+    owner: str = field(default="", compare=False, repr=False)
+    """On whose behalf a run is made: a device divides its time evenly between owners."""
+    cancelled: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
+    """Whether the run is to end, for what waits inside a node. Set for the time of a run."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The Python values that stand in the workflow, by their references. Set for the time of a run."""
     metadata: bool = True

@@ -88,6 +88,8 @@ class NodeType:
     lane: str | None = None
     together: bool = False
     """Several of it may be in the lane at once: they share the work among themselves."""
+    in_turns: bool = False
+    """Nodes of other runs may be in the lane beside it: what owns the lane gives the work of each its turn."""
     context: str | None = None
     """Name of the parameter that receives the Context, if the function asks for one."""
     settings: str | None = None
@@ -219,6 +221,7 @@ def node(
     deterministic: bool = True,
     lane: str | None = None,
     together: bool = False,
+    in_turns: bool = False,
     outside: Callable[..., str] | None = None,
     effect: Callable[..., str | None] | None = None,
     environment: Callable[[Settings], str] | None = None,
@@ -228,9 +231,10 @@ def node(
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
-    accelerator); with `together` several of this type, up to `Settings.together`. `deterministic=False`: it runs every
-    time. For `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter`
-    takes inputs that are not declared.
+    accelerator); with `together` several of this type, up to `Settings.together`; with `in_turns` it may be beside
+    those of other runs that state it, as their work is made in turns. `deterministic=False`: it runs every time. For
+    `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter` takes inputs
+    that are not declared.
     """
 
     if callable(name):
@@ -281,6 +285,7 @@ def node(
             deterministic=deterministic,
             lane=lane,
             together=together,
+            in_turns=in_turns,
             context=context,
             settings=settings,
             outside=outside,

@@ -233,6 +233,7 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
     display_name="VAE Encode (for Inpainting)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def vae_encode_for_inpaint(

@@ -11,7 +11,7 @@ from graphflow import Handle
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .patch import Patch
+    from .hook import Hook
 
 __all__ = ["Ask", "Control", "Entry", "Row"]
 
@@ -66,8 +66,8 @@ class Entry:
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
-    patches: tuple[Patch, ...] = ()
-    """Patches of hooks: they act on this entry's rows only."""
+    hooks: tuple[Hook, ...] = ()
+    """What is changed about the model for this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
     negative: bool = False
