@@ -68,7 +68,9 @@ def AddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _AddNoise:
-    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
+    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is
+    alone.
+    """
     ...
 
 class _AlignYourStepsScheduler(Sigmas):
@@ -84,7 +86,8 @@ def AlignYourStepsScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _AlignYourStepsScheduler:
-    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of steps.
+    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of
+    steps.
 
     `steps`: 1 to 10000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
@@ -137,7 +140,7 @@ def BatchImagesNode(
     title: str | None = None,
     **inputs: Any,
 ) -> _BatchImagesNode:
-    """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    """Any number of images as one batch, in the size of the first one, each cut evenly to its proportions."""
     ...
 
 class _BetaSamplingScheduler(Sigmas):
@@ -233,7 +236,8 @@ def CLIPLoader(
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
     (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
-    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory
+    anyway.
     """
     ...
 
@@ -425,8 +429,8 @@ def CLIPTextEncodeSDXL(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPTextEncodeSDXL:
-    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
-    how much of it was cut away from the left and the top, and the size to aim at.
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in
+    pixels, how much of it was cut away from the left and the top, and the size to aim at.
 
     `width`: 0 to 16384
     `height`: 0 to 16384
@@ -541,8 +545,8 @@ def CheckpointSave(
 ) -> _CheckpointSave:
     """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
 
-    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
-    as another model than this one.
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be
+    read as another model than this one.
     """
     ...
 
@@ -570,9 +574,9 @@ def ComfyMathExpression(
 ) -> _ComfyMathExpression:
     """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
 
-    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and functions:
-    abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin acos atan
-    atan2 degrees radians gcd lcm sign clamp.
+    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and
+    functions: abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin
+    acos atan atan2 degrees radians gcd lcm sign clamp.
     """
     ...
 
@@ -674,7 +678,8 @@ def ConditioningSetArea(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetArea:
-    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside it.
+    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside
+    it.
 
     `width`: 64 to 16384; in pixels
     `height`: 64 to 16384; in pixels
@@ -743,7 +748,9 @@ def ConditioningSetDefaultCombine(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetDefaultCombine:
-    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least 0."""
+    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least
+    0.
+    """
     ...
 
 class _ConditioningSetMask(Conditioning):
@@ -835,7 +842,8 @@ def ConditioningSetTimestepRange(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetTimestepRange:
-    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the way.
+    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the
+    way.
 
     `start`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
     `end`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
@@ -954,7 +962,9 @@ def ControlNetLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _ControlNetLoader:
-    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from it."""
+    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
+    it.
+    """
     ...
 
 class _CropMask(Mask):
@@ -1022,8 +1032,8 @@ def DPRandomGenerator(
 ) -> _DPRandomGenerator:
     """Pick one of the prompts of a template: `a {red|green} apple in __place__`.
 
-    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
-    folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
+    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the
+    input folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
 
     `seed`: 0 to 18446744073709551615
     """
@@ -1040,7 +1050,9 @@ def DiffControlNetLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _DiffControlNetLoader:
-    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they are."""
+    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they
+    are.
+    """
     ...
 
 class _DifferentialDiffusion(Model):
@@ -1093,7 +1105,8 @@ def DualCFGGuider(
     id: str | None = None,
     title: str | None = None,
 ) -> _DualCFGGuider:
-    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the image.
+    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the
+    image.
 
     `cfg_conds`: 0.0 to 100.0; the weight from cond2 to cond1
     `cfg_cond2_negative`: 0.0 to 100.0; the weight from the negative to cond2
@@ -1207,7 +1220,8 @@ def EmptyQwenImageLayeredLatentImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _EmptyQwenImageLayeredLatentImage:
-    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames.
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of
+    frames.
 
     `width`: 16 to 16384
     `height`: 16 to 16384
@@ -1382,7 +1396,9 @@ def FluxKontextImageScale(
     id: str | None = None,
     title: str | None = None,
 ) -> _FluxKontextImageScale:
-    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is
+    kept.
+    """
     ...
 
 class _FluxKontextMultiReferenceLatentMethod(Conditioning):
@@ -1398,8 +1414,8 @@ def FluxKontextMultiReferenceLatentMethod(
 ) -> _FluxKontextMultiReferenceLatentMethod:
     """Where reference images stand for an editing model; without this node as it was trained.
 
-    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
-    layers, and as images without noise.
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it;
+    `index_timestep_zero`: in layers, and as images without noise.
     """
     ...
 
@@ -1420,7 +1436,7 @@ def FreeU(
     id: str | None = None,
     title: str | None = None,
 ) -> _FreeU:
-    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+    """Make the features from below in a U-Net stronger (b), and low frequencies of those from the side weaker (s).
 
     The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
 
@@ -1477,7 +1493,7 @@ def GetImageSize(
     id: str | None = None,
     title: str | None = None,
 ) -> _GetImageSize:
-    """Width and height of pictures in pixels, and how many there are."""
+    """Width and height of images in pixels, and how many there are."""
     ...
 
 class _GraphFlowAddNoise(Latent):
@@ -1495,8 +1511,8 @@ def GraphFlowAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowAddNoise:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
-    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4);
+    for a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
 
@@ -1530,8 +1546,8 @@ def GraphFlowSaveImage(
 ) -> _GraphFlowSaveImage:
     """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
 
-    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.
-    `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
+    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says
+    so. `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
 
     `format.quality`: 1 to 100; higher is larger and better
     `format.speed`: 0 to 10; 0 is the slowest and makes the smallest files
@@ -1553,7 +1569,8 @@ def GrowMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _GrowMask:
-    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around it.
+    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around
+    it.
 
     Around it is a diamond with `tapered_corners`, a square without.
 
@@ -1601,7 +1618,7 @@ def ImageAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageAddNoise:
-    """Add normal noise of a standard deviation to pictures.
+    """Add normal noise of a standard deviation to images.
 
     `seed`: 0 to 18446744073709551615
     `strength`: 0.0 to 1.0
@@ -1619,7 +1636,7 @@ def ImageBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBatch:
-    """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
+    """Two batches of images as one; the second gets the size of the first, cut evenly to its proportions."""
     ...
 
 class _ImageBlend(Image):
@@ -1637,7 +1654,7 @@ def ImageBlend(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBlend:
-    """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
+    """Blend a second image over a first one: 0 is all of the first, 1 all of the blended one.
 
     The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
 
@@ -1658,7 +1675,7 @@ def ImageBlur(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBlur:
-    """Blur pictures with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
+    """Blur images with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
 
     `blur_radius`: 1 to 31
     `sigma`: 0.1 to 10.0
@@ -1676,7 +1693,7 @@ def ImageColorToMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageColorToMask:
-    """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
+    """1 where the image has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
 
     `color`: 0 to 16777215
     """
@@ -1694,7 +1711,7 @@ def ImageCompare(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCompare:
-    """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
+    """Show two images, one over the other, with a slider between them. What the slider holds does not matter here."""
     ...
 
 class _ImageCompositeMasked(Image):
@@ -1716,7 +1733,7 @@ def ImageCompositeMasked(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCompositeMasked:
-    """Lay pictures on others at a place, where the mask is 1; what sticks out is cut off.
+    """Lay images on others at a place, where the mask is 1; what sticks out is cut off.
 
     `x`: 0 to 16384
     `y`: 0 to 16384
@@ -1740,7 +1757,7 @@ def ImageCrop(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCrop:
-    """A rectangle of pictures, as far as they reach; at least one pixel of them.
+    """A rectangle of images, as far as they reach; at least one pixel of them.
 
     `width`: 1 to 16384
     `height`: 1 to 16384
@@ -1760,7 +1777,7 @@ def ImageFlip(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFlip:
-    """Pictures mirrored: top to bottom, or left to right."""
+    """Images mirrored: top to bottom, or left to right."""
     ...
 
 class _ImageFromBatch(Image):
@@ -1776,7 +1793,7 @@ def ImageFromBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFromBatch:
-    """Some pictures of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
+    """Some images of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
 
     `batch_index`: 0 to 4095
     `length`: 1 to 4096
@@ -1822,9 +1839,10 @@ def ImagePadForOutpaint(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImagePadForOutpaint:
-    """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
+    """Grey margins around images, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
-    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Images smaller than twice that are not
+    feathered.
 
     `left`: 0 to 16384
     `top`: 0 to 16384
@@ -1845,7 +1863,7 @@ def ImageRotate(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageRotate:
-    """Pictures turned clockwise."""
+    """Images turned clockwise."""
     ...
 
 class _ImageScale(Image):
@@ -1865,7 +1883,7 @@ def ImageScale(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
-    """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are.
+    """Resample images to a size; a side of 0 keeps the proportions, both 0 leave them as they are.
 
     `width`: 0 to 16384
     `height`: 0 to 16384
@@ -1885,7 +1903,7 @@ def ImageScaleBy(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleBy:
-    """Resample pictures by a factor.
+    """Resample images by a factor.
 
     `scale_by`: 0.01 to 8.0
     """
@@ -1904,7 +1922,7 @@ def ImageScaleToMaxDimension(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleToMaxDimension:
-    """Resample pictures so that the longer side has a length, proportions kept.
+    """Resample images so that the longer side has a length, proportions kept.
 
     `largest_size`: 0 to 16384
     """
@@ -1925,7 +1943,7 @@ def ImageScaleToTotalPixels(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleToTotalPixels:
-    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+    """Resample images to about so many megapixels (of 1024 x 1024), proportions kept.
 
     Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
 
@@ -1949,7 +1967,7 @@ def ImageSharpen(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageSharpen:
-    """Sharpen pictures: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
+    """Sharpen images: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
 
     `sharpen_radius`: 1 to 31
     `sigma`: 0.1 to 10.0
@@ -1976,10 +1994,10 @@ def ImageStitch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageStitch:
-    """Put a picture beside another, with a strip of a colour between them.
+    """Put an image beside another, with a strip of a colour between them.
 
-    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black margin.
-    In batches of different length the shorter one's last picture is repeated.
+    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black
+    margin. In batches of different length the shorter one's last image is repeated.
 
     `spacing_width`: 0 to 1024
     """
@@ -1996,7 +2014,7 @@ def ImageToMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageToMask:
-    """One channel of a picture as a mask."""
+    """One channel of an image as a mask."""
     ...
 
 class _ImageUpscaleWithModel(Image):
@@ -2044,7 +2062,8 @@ def InpaintModelConditioning(
     id: str | None = None,
     title: str | None = None,
 ) -> _InpaintModelConditioning:
-    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed
+    out.
 
     The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
     """
@@ -2100,7 +2119,7 @@ def JoinImageWithAlpha(
     id: str | None = None,
     title: str | None = None,
 ) -> _JoinImageWithAlpha:
-    """Give pictures an alpha channel: transparent where the mask is 1."""
+    """Give images an alpha channel: transparent where the mask is 1."""
     ...
 
 class _JsonExtractString(String):
@@ -2147,13 +2166,14 @@ def KSampler(
     id: str | None = None,
     title: str | None = None,
 ) -> _KSampler:
-    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it
+    is 1.
 
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
 
-    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
-    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `steps`: 1 to 10000; steps from noise to image: more take longer, and change less and less
     `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
     `sampler_name`: how a step is made
     `scheduler`: how the noise is spread over the steps
@@ -2196,8 +2216,8 @@ def KSamplerAdvanced(
 ) -> _KSamplerAdvanced:
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed.
 
-    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
-    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `steps`: 1 to 10000; steps from noise to image: more take longer, and change less and less
     `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
     `sampler_name`: how a step is made
     `scheduler`: how the noise is spread over the steps
@@ -2288,7 +2308,8 @@ def LaplaceScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _LaplaceScheduler:
-    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in 0.
+    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in
+    0.
 
     `steps`: 1 to 10000; steps from noise to image
     `sigma_max`: 0.0 to 5000.0
@@ -2707,8 +2728,9 @@ def LoadImageSetFromFolderNode(
 ) -> _LoadImageSetFromFolderNode:
     """Read all images of a folder below the input folder as one batch, in the order of their names.
 
-    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first, `Pad`
-    puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is taken.
+    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first,
+    `Pad` puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is
+    taken.
     """
     ...
 
@@ -2749,7 +2771,8 @@ def LoraLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _LoraLoader:
-    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT,
+    differences).
 
     It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
     refused; where some do not fit, a line reports how many.
@@ -2786,7 +2809,8 @@ def LoraLoaderBypass(
 ) -> _LoraLoaderBypass:
     """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
 
-    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports
+    how many.
 
     `strength_model`: -100.0 to 100.0
     `strength_clip`: -100.0 to 100.0
@@ -2903,7 +2927,7 @@ def MaskPreview(
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskPreview:
-    """Write masks as grey pictures into the folder for temporary files."""
+    """Write masks as grey images into the folder for temporary files."""
     ...
 
 class _MaskToImage(Image):
@@ -2915,7 +2939,7 @@ def MaskToImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskToImage:
-    """A mask as a grey picture."""
+    """A mask as a grey image."""
     ...
 
 class _ModelMergeAdd(Model):
@@ -3126,8 +3150,8 @@ def Morphology(
 ) -> _Morphology:
     """Each pixel from the smallest (erode) or largest (dilate) value in a square around it, channel by channel.
 
-    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what opening
-    takes away, `bottom_hat` what closing adds.
+    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what
+    opening takes away, `bottom_hat` what closing adds.
 
     `kernel_size`: 3 to 999
     """
@@ -3146,7 +3170,8 @@ def OptimalStepsScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _OptimalStepsScheduler:
-    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of steps.
+    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of
+    steps.
 
     `steps`: 3 to 1000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
@@ -3302,7 +3327,8 @@ def PatchModelAddDownscale(
     id: str | None = None,
     title: str | None = None,
 ) -> _PatchModelAddDownscale:
-    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on.
+    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained
+    on.
 
     `block_number`: 1 to 32; of the half of the U-Net that goes down
     `downscale_factor`: 0.1 to 9.0
@@ -3409,7 +3435,9 @@ def PreviewAny(
     id: str | None = None,
     title: str | None = None,
 ) -> _PreviewAny:
-    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the
+    text.
+    """
     ...
 
 class _PreviewImage(NodeRef):
@@ -3515,7 +3543,7 @@ def RebatchImages(
     id: str | None = None,
     title: str | None = None,
 ) -> _RebatchImages:
-    """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
+    """All images that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes.
 
     `batch_size`: 1 to 4096
@@ -3533,8 +3561,8 @@ def RebatchLatents(
     id: str | None = None,
     title: str | None = None,
 ) -> _RebatchLatents:
-    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and its
-    mask; a batch ends where the size changes.
+    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and
+    its mask; a batch ends where the size changes.
 
     `batch_size`: 1 to 4096
     """
@@ -3575,7 +3603,8 @@ def RegexExtract(
     id: str | None = None,
     title: str | None = None,
 ) -> _RegexExtract:
-    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or all.
+    """The matches of a pattern in a text: the first match, all of them, or a group (0 is the whole match) of the first
+    or all.
 
     Several results stand on lines of their own; nothing found is an empty text.
 
@@ -3627,7 +3656,8 @@ def RegexReplace(
     id: str | None = None,
     title: str | None = None,
 ) -> _RegexReplace:
-    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
+    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for
+    groups.
 
     `count`: 0 to 100
     """
@@ -3646,7 +3676,8 @@ def RenormCFG(
     id: str | None = None,
     title: str | None = None,
 ) -> _RenormCFG:
-    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the
+    prompt.
 
     0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
 
@@ -3725,7 +3756,8 @@ def ResizeAndPadImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeAndPadImage:
-    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour.
+    """Images as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one
+    colour.
 
     `target_width`: 1 to 16384
     `target_height`: 1 to 16384
@@ -3748,10 +3780,10 @@ def ResizeImageMaskNode(
     id: str | None = None,
     title: str | None = None,
 ) -> Any:
-    """Resample pictures or masks to a size that is said in one of nine ways.
+    """Resample images or masks to a size that is said in one of nine ways.
 
-    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
-    `scale to multiple` takes the largest multiples that fit and cuts what is over.
+    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions
+    first. `scale to multiple` takes the largest multiples that fit and cuts what is over.
 
     `resize_type.width`: 0 to 100000
     `resize_type.height`: 0 to 100000
@@ -3784,7 +3816,8 @@ def ResolutionSelector(
     id: str | None = None,
     title: str | None = None,
 ) -> _ResolutionSelector:
-    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a number.
+    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a
+    number.
 
     `megapixels`: 0.0 to 100000.0
     `multiple`: 0 to 100000
@@ -4209,7 +4242,8 @@ def SaveAnimatedPNG(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveAnimatedPNG:
-    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own.
+    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its
+    own.
 
     `fps`: 0.01 to 1000.0
     `compress_level`: 0 to 9
@@ -4276,11 +4310,11 @@ def SaveImageAdvanced(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageAdvanced:
-    """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
+    """Write images into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
 
-    What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
-    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB and
-    100 cd/m2 in HDR.
+    What the numbers of the images mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
+    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB
+    and 100 cd/m2 in HDR.
     """
     ...
 
@@ -4292,7 +4326,9 @@ def SaveImageWebsocket(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageWebsocket:
-    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    """Send images as PNG to the client that sent the prompt, over its websocket, and write no file; each time it
+    runs.
+    """
     ...
 
 class _SaveLatent(NodeRef):
@@ -4391,7 +4427,7 @@ def SplitImageWithAlpha(
     id: str | None = None,
     title: str | None = None,
 ) -> _SplitImageWithAlpha:
-    """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    """Images without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
     ...
 
 class _SplitSigmas_:
@@ -4615,7 +4651,8 @@ def TextEncodeQwenImageEditPlus(
 ) -> _TextEncodeQwenImageEditPlus:
     """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
 
-    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as
+    well.
     """
     ...
 
@@ -4649,7 +4686,9 @@ def TripleCLIPLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _TripleCLIPLoader:
-    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
+    T5.
+    """
     ...
 
 class _UNETLoader(Model):
@@ -4675,7 +4714,9 @@ def UpscaleModelLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _UpscaleModelLoader:
-    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package spandrel)."""
+    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package
+    spandrel).
+    """
     ...
 
 class _VAEDecode(Image):
@@ -4713,9 +4754,9 @@ def VAEDecodeTiled(
 ) -> _VAEDecodeTiled:
     """Latent to images in tiles, for images that do not fit into the memory of the device as a whole.
 
-    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams, and
-    `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A video is
-    decoded with all of its frames at once.
+    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams,
+    and `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A
+    video is decoded with all of its frames at once.
 
     `tile_size`: 64 to 4096; pixels of a side of a tile
     `overlap`: 0 to 4096; pixels that two tiles share
@@ -4735,7 +4776,9 @@ def VAEEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncode:
-    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both
+    sides.
+    """
     ...
 
 class _VAEEncodeForInpaint(Latent):
@@ -4753,7 +4796,7 @@ def VAEEncodeForInpaint(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncodeForInpaint:
-    """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
+    """Images to latents with what the mask covers greyed out first; a sampler then draws it anew.
 
     The mask is made larger by `grow_mask_by` pixels in all, so that new and old meet softly.
 
@@ -4780,7 +4823,8 @@ def VAEEncodeTiled(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncodeTiled:
-    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as VAEDecodeTiled.
+    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as
+    VAEDecodeTiled.
 
     Sides that are not multiples of a cell are cut.
 

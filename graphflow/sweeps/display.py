@@ -35,9 +35,11 @@ class SweepDisplay:
         self._ran: Counter[str] = Counter()
         self._cached = 0
         self._done = self._failed = 0
+        self._reached = 0.0
+        """Variants, samplers at work as parts of one: as far as the bar has moved, for it never goes back."""
         self._began = time.perf_counter()
         self._ended = ""
-        self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=8)
+        self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=8)
 
     def __enter__(self) -> SweepDisplay:
         if self._moves:
@@ -92,17 +94,18 @@ class SweepDisplay:
         if not self._moves:
             self._console.print(self._ended, highlight=False)
 
-    def _picture(self) -> RenderableType:
+    def _drawn(self) -> RenderableType:
         with self._lock:
             total, over = len(self._variants), self._done + self._failed
             if self._ended:
                 return Text(self._ended, style="bold red" if self._failed else "bold")
             seconds = time.perf_counter() - self._began
             under_way = over + sum(step / steps for step, steps in self._running.values() if steps)
+            self._reached = max(self._reached, min(under_way, total))
             left = f"about {seconds / under_way * (total - under_way):.0f} s left" if under_way >= 1 else ""
             head = Table.grid(padding=(0, 2, 0, 0))
             head.add_row(
-                ProgressBar(total=total, completed=over, width=40),
+                ProgressBar(total=total, completed=self._reached, width=40),
                 f"{over}/{total} variants",
                 Text(f"{self._failed} failed", style="bold red") if self._failed else "",
                 Text(left, style="dim"),

@@ -13,47 +13,16 @@ from ..files.header import Header, read_header
 from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
-from . import recognise, recognise_vae
-from .chroma import CHROMA
-from .flux import FLUX
-from .kits import clip as clip_kit
-from .kits import language_model, qwen25_vl
+from . import FAMILIES, recognise, recognise_vae
 from .kits import t5 as t5_kit
-from .kits.clip import TextFound
-from .lumina2 import LUMINA2
-from .qwen_image import QWEN_IMAGE
-from .sd3 import SD3
-from .sdxl import SDXL, SDXL_REFINER
-from .stable_diffusion import SD1, SD2
-from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
-    clip_kit.find_any,
-    qwen25_vl.find_any,
-    language_model.find_any,
-    t5_kit.find_any,
-)
-"""What finds a text encoder in a file of its own, with its name."""
-PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
-    ("l",): {"": SD1, "sd3": SD3},
-    ("h",): {"": SD2},
-    ("g",): {"": SDXL_REFINER, "sd3": SD3},
-    ("t5",): {"sd3": SD3, "chroma": CHROMA},
-    ("g", "l"): {"": SDXL, "sd3": SD3},
-    ("l", "t5"): {"flux": FLUX, "sd3": SD3},
-    ("g", "t5"): {"sd3": SD3},
-    ("g", "l", "t5"): {"sd3": SD3},
-    ("qwen3",): {"": Z_IMAGE},
-    ("gemma2",): {"": LUMINA2},
-    ("qwen25vl",): {"": QWEN_IMAGE},
-}
-"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that
-no other line names."""
-TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
-"""Types that stand for one family."""
+FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
+"""The functions that find a text encoder in a file of its own, with its name."""
+TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
+"""Types of the loaders that stand for one family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +125,9 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 
 
 def _whose(type: str, names: tuple[str, ...]) -> Family | None:
-    families = PROMPTS.get(names, {})
-    return families.get(type) or (families.get("") if type not in TYPES else None)
+    wanted = type if type in TYPES else ""
+    fitting = (family for family in FAMILIES if names in family.prompts.get(wanted, ()))
+    return next(fitting, None)
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:

@@ -1,7 +1,7 @@
 """Files in and out: what the input folder holds, and numbered files in the output folder, whole or not at all.
 
 Where a node reads a file of the input folder, `x.png [output]` and `x.png [temp]` name one of another folder: so does
-the field's editor when it takes a picture from one node to another, or lets somebody paint a mask on it.
+ComfyUI's editor when it takes an image from one node to another, or lets somebody paint a mask on it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def input_path(settings: Settings, name: str) -> Path:
 
 
 def input_digest(settings: Settings, name: str) -> str:
-    """What stands in a fingerprint for the file that a name in the input folder stands for."""
+    """The fingerprint of the file that a name in the input folder stands for."""
     if name in settings.values:
         return name
     try:

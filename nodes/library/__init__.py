@@ -6,6 +6,7 @@ The theme modules import no torch at the top, so listing, validating and running
 from . import (
     animated,
     attention_maps,
+    attention_patches,
     batch,
     compositing,
     conditioning,
@@ -16,6 +17,7 @@ from . import (
     filters,
     flux,
     grids,
+    hooks,
     image_folders,
     images,
     latent_edits,
@@ -44,6 +46,7 @@ from . import (
     transforms,
     upscaling,
     vae,
+    vision,
 )
 
 MODULES = (
@@ -51,7 +54,9 @@ MODULES = (
     lora,
     conditioning,
     regions,
+    hooks,
     control,
+    vision,
     editing,
     flux,
     sd3,
@@ -63,6 +68,7 @@ MODULES = (
     attention_maps,
     sigmas,
     model_patches,
+    attention_patches,
     lumina2,
     merging,
     model_saving,

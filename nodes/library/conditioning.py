@@ -92,6 +92,7 @@ def embeddings_of(settings: Settings) -> dict[str, Any]:
     display_name="CLIP Text Encode (Prompt)",
     version="2",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=text_outside,
     check=check_prompts,
@@ -110,6 +111,7 @@ def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Condit
     display_name="CLIPTextEncodeSDXL",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=_texts_outside,
     check=check_prompts,
@@ -146,6 +148,7 @@ def clip_text_encode_sdxl(
     display_name="CLIPTextEncodeSDXLRefiner",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=text_outside,
     check=check_prompts,
@@ -177,6 +180,7 @@ def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range
     display_name="InpaintModelConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def inpaint_model_conditioning(
@@ -195,9 +199,9 @@ def inpaint_model_conditioning(
     """
     from ..devices.use import open_device
     from ..devices.vae import encode, whole_cells
+    from ..resampling import resize
     from .batch import repeat_to
     from .masks import batch_of
-    from .scaling import resize
 
     device = open_device(settings)
     rows, columns = whole_cells(pixels, vae.latent.factor)
@@ -215,6 +219,7 @@ def inpaint_model_conditioning(
     display_name="InstructPixToPixConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def instruct_pix_to_pix_conditioning(

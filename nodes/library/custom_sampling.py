@@ -37,6 +37,7 @@ class SampledLatents(NamedTuple):
     category="sampling/custom_sampling",
     version="1",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )
@@ -66,6 +67,7 @@ def sampler_custom(
     category="sampling/custom_sampling",
     version="1",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )

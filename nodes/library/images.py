@@ -38,7 +38,7 @@ InputImage = Annotated[str, Choice(input_names, "input", other_folders(ENDINGS))
 
 
 def input_image_digest(settings: Settings, image: str, **_: Any) -> str:
-    """What stands for an image of the input folder in a fingerprint."""
+    """The fingerprint of an image of the input folder."""
     return input_digest(settings, image)
 
 

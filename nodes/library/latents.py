@@ -12,7 +12,7 @@ from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from ..limits import check_latent
 from ..model.wires import ModelWire
-from .scaling import CROPS, METHODS, missing_side, resize
+from ..resampling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
 
 if TYPE_CHECKING:

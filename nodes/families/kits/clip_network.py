@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 OWN = ("pad", "projection")
-"""What stands in our configs of a text encoder and is not an argument of its class."""
+"""The entries of our configs of a text encoder that are not arguments of its class."""
 
 
 def build(config: Config) -> CLIPTextModel | CLIPTextModelWithProjection:
