@@ -9,9 +9,9 @@ from graphflow import Each, Every, GraphFlowError, Help, Image, Mask, Multiline,
 
 from ..devices.environment import decoding, numerics
 from ..limits import check_items, check_pixels
+from ..resampling import resize
 from .batch import repeat_to
 from .masks import batch_of
-from .scaling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
