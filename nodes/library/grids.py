@@ -73,7 +73,7 @@ def image_grid(
     Labels and titles are shrunk to the width of their cell. Images have the size of the first one's, enlarged without
     smoothing where a cell is larger.
     """
-    from .labels import grid
+    from ..labels import grid
 
     width = cell[0] or images[0].shape[2]
     pictures = [picture[..., :3] for batch in images for picture in batch]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 import torch
 from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.library.latents import add_noise
-from graphflow_nodes.library.process import forward_process, prompt_walk, slerp
+from graphflow_nodes.library.process import forward_process, prompt_walk, reverse_process, slerp
 from graphflow_nodes.model.prediction import Epsilon
 from graphflow_nodes.samplers.trajectory import Trajectory, chosen
+from graphflow_nodes.samplers.values import NoiseHandle, SamplerHandle
 
 import graphflow as gf
 
@@ -100,6 +103,52 @@ def test_a_trajectory_that_was_kept_goes_on_where_it_was():
         second.note(*question)
     for one, other in zip(whole.frames(), second.frames(), strict=True):
         assert one[0] == other[0] and torch.equal(one[1], other[1]) and torch.equal(one[2], other[2])
+
+
+class Checkpoint:
+    """Holds the state of a run in memory."""
+
+    def __init__(self, state=None):
+        self.state = state
+
+    def load(self):
+        return self.state
+
+    def save(self, make, at_once=False):
+        self.state = {name: tensor.clone() for name, tensor in make().items()}
+
+
+class StopAfter:
+    """Cancels a run once so many steps are reported."""
+
+    def __init__(self, steps):
+        self.left = steps + 1  # the start of a run is reported, too
+
+    def is_set(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("name", ["heun", "euler_ancestral", "uni_pc"])
+def test_a_reverse_process_stopped_in_the_middle_goes_on_to_the_same_moments(engine, name):
+    found = engine.run(gf.Workflow.from_json(BASE), targets=["4", "6", "7", "levels", "guider"])
+    given = {
+        "noise": NoiseHandle(3), "guider": found["guider"].outputs["GUIDER"], "sampler": SamplerHandle(name),
+        "sigmas": found["levels"].outputs["SIGMAS"], "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}, "frames": 5,
+    }  # fmt: skip
+
+    def context(checkpoint, cancel):
+        return gf.Context("9", engine.settings, dict, lambda _: None, cancel, checkpoint=checkpoint)
+
+    whole = reverse_process(context(None, Event()), **given)
+    kept = Checkpoint()
+    with pytest.raises(gf.Cancelled):
+        reverse_process(context(kept, StopAfter(3)), **given)
+    assert 0 < int(kept.state["index"]) < 4
+    resumed = reverse_process(context(kept, Event()), **given)
+    for one, other in ((whole.noisy, resumed.noisy), (whole.predicted, resumed.predicted)):
+        assert torch.equal(one["samples"], other["samples"])
+    assert torch.equal(whole.levels, resumed.levels)
 
 
 def test_levels_are_chosen_evenly_with_both_ends():
