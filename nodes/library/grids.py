@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _Lines = Annotated[str, Multiline(), Help("one a line; several lists follow one another")]
 
 
-class Numbers(NamedTuple):
+class NumberList(NamedTuple):
     floats: Each[float]
     ints: Each[int]
     labels: Each[str]
 
 
-class Difference(NamedTuple):
+class ImageDifference(NamedTuple):
     difference: Image
     labels: str
 
@@ -34,10 +34,10 @@ class Difference(NamedTuple):
 def numbers(
     values: Annotated[str, Help("numbers with commas or spaces between them")] = "1, 2, 4",
     label: Annotated[str, Help("the text of each label; {} stands for the number")] = "{}",
-) -> Numbers:
+) -> NumberList:
     """A list of numbers: what follows runs once for each. `ints` are rounded; `labels` are for an image grid."""
     found = numbers_in(values, "values")
-    return Numbers(found, [round(number) for number in found], [label.replace("{}", f"{one:g}") for one in found])
+    return NumberList(found, [round(number) for number in found], [label.replace("{}", f"{one:g}") for one in found])
 
 
 def numbers_in(text: str, input: str) -> list[float]:
@@ -63,8 +63,8 @@ def numbers_in(text: str, input: str) -> list[float]:
 def image_grid(
     images: Every[Image],
     columns: Every[Annotated[int, Range(0, 256), Help("0: as many as make the grid about square")]] = 0,  # type: ignore[assignment]
-    labels: Every[_Lines] = "",  # type: ignore[assignment]
-    rows: Every[Annotated[str, Multiline(), Help("the titles of the rows, one a line")]] = "",  # type: ignore[assignment]
+    labels: Every[_Lines] = "",
+    rows: Every[Annotated[str, Multiline(), Help("the titles of the rows, one a line")]] = "",
     cell: Every[Annotated[int, Range(0, 4096), Help("width of a cell in pixels; 0: that of the first image")]] = 0,  # type: ignore[assignment]
     gap: Every[Annotated[int, Range(0, 256)]] = 6,  # type: ignore[assignment]
 ) -> Image:
@@ -105,7 +105,7 @@ def image_difference(
     images: Image,
     reference: Image,
     gain: Annotated[float, Range(0.1, 100.0, 0.1), Help("a factor that makes small differences visible")] = 4.0,
-) -> Difference:
+) -> ImageDifference:
     """The difference |a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
 
     PSNR = 10 log10(1 / MSE) in decibels, MSE the mean square of a - b over all pixels and colours in 0..1. Equal images
@@ -114,7 +114,7 @@ def image_difference(
     a, b = same_size(images, reference)
     found = [psnr(one, other) for one, other in zip(a, b, strict=True)]
     labels = [f"PSNR {one:.1f} dB" if math.isfinite(one) else "equal" for one in found]
-    return Difference(((a - b).abs() * gain).clamp(0.0, 1.0), "\n".join(labels))
+    return ImageDifference(((a - b).abs() * gain).clamp(0.0, 1.0), "\n".join(labels))
 
 
 def psnr(one: Tensor, other: Tensor) -> float:

@@ -240,7 +240,7 @@ def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
     angle = cosine.acos()
     if float(angle.sin()) < 1e-6:
         return torch.lerp(one, other, share)
-    mixed = (((1.0 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+    mixed: Tensor = (((1.0 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
     return mixed.to(one.dtype)
 
 

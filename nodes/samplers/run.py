@@ -69,6 +69,8 @@ def run(
         behind = added if kept_noise is None else kept_noise.to(device.device)
         kept = KeptRegion(start, behind, _mask(latent["noise_mask"], start))
     total, last = len(sigmas) - 1, None
+    reached = sigmas[-1]
+    """The level of x, which is not always the last one: a method may stop above it, as UniPC does."""
 
     def on_step(state: State, denoised: Tensor) -> None:
         nonlocal last, reached
@@ -83,8 +85,8 @@ def run(
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
     if trajectory is not None and stored is not None:
         trajectory.restore(stored)
-    # A method may stop above the last level, as UniPC does.
-    reached = sigmas[-1] if state is None else state.sigmas[-1]
+    if state is not None:
+        reached = state.sigmas[-1]
     context.progress(state.index if state is not None else 0, total)
     with denoiser(device, guider, x, sigmas, kept, settings.together) as asked:
         asked.recall(stored or {})

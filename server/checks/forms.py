@@ -98,5 +98,7 @@ def _spec(api: Mapping[str, Any], engine: Engine, node: str, key: str) -> tuple[
     if kind is None:
         return None, {}
     groups = describe(kind, engine.settings)["input"]
-    spec = next((group[key] for group in groups.values() if isinstance(group, dict) and key in group), [None, {}])
+    spec: list[Any] = next(
+        (group[key] for group in groups.values() if isinstance(group, dict) and key in group), [None, {}]
+    )
     return spec[0], spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}

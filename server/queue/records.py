@@ -113,7 +113,7 @@ class Prompt:
     sender: str
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
-    alone: bool
+    alone: int
     """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
     summary_json: str = "{}"
     program: str = ""

@@ -122,7 +122,7 @@ class Runner:
             share = min(self._settings.share_passes, self._settings.concurrency)
             prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work, share))
         if prompt is not None:
-            self._turns.began(prompt.id, prompt.client, prompt.alone)
+            self._turns.began(prompt.id, prompt.client, bool(prompt.alone))
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
         else:
             await self._or_closing(self._work.wait())

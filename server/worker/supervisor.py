@@ -190,7 +190,8 @@ class Worker:
             passes=job.passes,
         )
         try:
-            return await outcome
+            found: Outcome = await outcome
+            return found
         finally:
             now.outcomes.pop(job.key, None)
 
