@@ -4,7 +4,7 @@ the names of inputs that ComfyUI's nodes and packs share."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = ["Place", "Places", "find_places"]
 
@@ -110,5 +110,5 @@ def _texts_of(inputs: Nodes, node: str, name: str) -> Iterator[Place]:
         yield node, name
 
 
-def _is_link(value: Any) -> bool:
+def _is_link(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
