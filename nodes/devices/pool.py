@@ -20,13 +20,12 @@ from threading import RLock
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
-from .paging import page, total_bytes
+from .paging import page
 from .passes import PassLoop
 
 __all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
@@ -47,13 +46,19 @@ class Loader(Protocol):
         part: str,
         dtype: torch.dtype,
         device: Any = "cpu",
-        shared: Mapping[str, Tensor] | None = None,
+        shared: Mapping[str, Any] | None = None,
     ) -> torch.nn.Module: ...
 
     def build(self, part: Any, config: Any, name: str) -> torch.nn.Module:
         """The empty network, on the `meta` device."""
 
     def number_format(self, handle: Any, part: str, dtype: torch.dtype) -> torch.dtype: ...
+
+    def bytes_of(self, handle: Any, part: str, module: torch.nn.Module, dtype: torch.dtype) -> Mapping[str, int]:
+        """What each weight takes in memory without patches, by its name in the empty network."""
+
+    def held_weights(self, module: torch.nn.Module) -> Mapping[str, Any]:
+        """The weights of a network by their names in the empty one; packed ones have `nbytes` as tensors do."""
 
 
 @dataclass(eq=False, slots=True)
@@ -165,9 +170,11 @@ class Pool:
         plain = _without_merged(handle)
         base = self.key(plain, part, dtype)
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        size = total_bytes(empty, dtype)
-        is_paged = self.device.type != "cpu" and size > self.budget
+        bytes = self._loader.bytes_of(plain, part, empty, dtype)
         touched = _touched(handle, part, list(empty.state_dict()))
+        merged = sum(empty.get_parameter(name).numel() * dtype.itemsize for name in touched)
+        size = sum(bytes.values()) - sum(bytes[name] for name in touched) + merged
+        is_paged = self.device.type != "cpu" and size > self.budget
         shared = {} if is_paged else self._known(base, dtype)
         if not is_paged:
             self._make_room(size - sum(shared[name].nbytes for name in shared.keys() - touched), base, notify)
@@ -184,14 +191,14 @@ class Pool:
         notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
 
-    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
-        known: dict[str, Tensor] = {}
+        known: dict[str, Any] = {}
         for part in self._parts.values():
             if part.base == base and part.dtype == dtype and not part.is_paged:
-                for name, weight in part.module.state_dict().items():
+                for name, weight in self._loader.held_weights(part.module).items():
                     if name not in part.touched:
-                        known.setdefault(name, weight.detach())
+                        known.setdefault(name, weight)
         return known
 
     def _make_room(self, needed: int, base: Hashable, notify: Notify) -> None:

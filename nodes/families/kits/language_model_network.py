@@ -74,11 +74,10 @@ def states(module: Any, ids: Sequence[int], layer: int, tokens: int | None = Non
     `layer` counts from the end: -1 is the last, through the final norm; -2 the one before it, without. `tokens` is how
     many of `ids` are seen by the others; the rest is padding.
     """
-    embedded = module.embed_tokens.weight
-    given = torch.tensor([list(ids)], device=embedded.device)
+    given = torch.tensor([list(ids)], device=module.device)
     mask = None
     if tokens is not None:
-        mask = (torch.arange(len(ids), device=embedded.device) < tokens)[None].long()
+        mask = (torch.arange(len(ids), device=module.device) < tokens)[None].long()
     found = module(input_ids=given, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
     kept: Tensor = found[layer if -layer <= len(found) else -1][0]
     return kept.float().cpu()
