@@ -16,6 +16,7 @@ from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import recognise, recognise_vae
 from .chroma import CHROMA
 from .flux import FLUX
+from .flux2 import FLUX2
 from .kits import clip as clip_kit
 from .kits import language_model, qwen25_vl
 from .kits import t5 as t5_kit
@@ -46,7 +47,7 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
     ("l", "t5"): {"flux": FLUX, "sd3": SD3},
     ("g", "t5"): {"sd3": SD3},
     ("g", "l", "t5"): {"sd3": SD3},
-    ("qwen3",): {"": Z_IMAGE},
+    ("qwen3",): {"": Z_IMAGE, "flux2": FLUX2},
     ("gemma2",): {"": LUMINA2},
     ("qwen25vl",): {"": QWEN_IMAGE},
 }

@@ -10,7 +10,7 @@ from PIL import Image
 
 import graphflow as gf
 from graphflow.cli import main
-from tests.nodes.families import controls, tiny, tiny_flow, tiny_qwen, tiny_transformers
+from tests.nodes.families import controls, tiny, tiny_flow, tiny_flux2, tiny_qwen, tiny_transformers
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -28,6 +28,7 @@ FILES = {
         models / "controlnet" / "control_v11p_sd15_canny.safetensors"
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
+    **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
