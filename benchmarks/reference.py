@@ -35,7 +35,10 @@ INSIDE = {"sdxl": "sdxl_s", "sd2_v": "sd2_v_s"}
 
 def apart(got: torch.Tensor, want: torch.Tensor) -> float:
     """The largest difference, in standard deviations of the reference; infinite where the shapes differ."""
-    return float((got - want).abs().max() / want.std()) if got.shape == want.shape else float("inf")
+    if got.shape != want.shape:
+        return float("inf")
+    difference = float((got - want).abs().max())
+    return difference / float(want.std()) if difference else 0.0
 
 
 def make_weights(reference: Path, models: Path) -> None:
@@ -44,7 +47,7 @@ def make_weights(reference: Path, models: Path) -> None:
     listed = subprocess.run(
         [sys.executable, str(script), str(models), "--list"], check=True, capture_output=True, text=True
     )
-    missing = [name for name in listed.stdout.split() if not (models / name).exists()]
+    missing = [name for name in listed.stdout.split() if "/" in name and not (models / name).exists()]
     if missing:
         subprocess.run([sys.executable, str(script), str(models), *missing], check=True)
     vocabulary = reference / "tokenizers" / "t5"
@@ -192,9 +195,9 @@ def main() -> int:
             for path in sorted((options.reference / group / "workflow").glob(f"{pattern or '*'}.json")):
                 try:
                     difference, pixels = run_case(path, options.models, Path(made))
-                except gf.InvalidWorkflow as error:
+                except gf.GraphFlowError as error:
                     later += 1
-                    print(f"{group}/{path.stem:40} not yet: {error.problems[0].message[:60]}", flush=True)
+                    print(f"{group}/{path.stem:40} refused: {error.problems[0].message[:60]}", flush=True)
                     continue
                 except Exception as error:  # one case that fails must not hide the others
                     good = False

@@ -1,12 +1,13 @@
-"""The pictures of README.md, drawn anew: `python docs/pictures.py` (after a change of the built-in model or of the
-drawing)."""
+"""The images of README.md and the thumbnails of the shipped workflows, made anew: `python docs/pictures.py` (after a
+change of the built-in model, of a workflow or of the drawing)."""
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
@@ -14,7 +15,10 @@ from graphflow.look.draw import to_svg
 
 IMAGES = Path(__file__).parent / "images"
 WORKFLOW = Path(__file__).parents[1] / "workflows" / "text_to_image.json"
+WORKFLOWS = WORKFLOW.parent
 SIDE, GAP = 192, 8
+LARGEST_THUMBNAIL = 8 << 10
+"""Bytes: all of them are part of the package."""
 ASKED = (
     "red apple on pink", "green apple on yellow", "banana on blue", "orange on green", "grapes on white",
     "pizza on purple", "cat on black", "frog on gray", "panda on pink", "owl on blue", "sun on blue", "moon on green",
@@ -35,6 +39,39 @@ def main() -> None:
         (IMAGES / "text_to_image.svg").write_text(to_svg(workflow, engine.registry), encoding="utf-8")
     sheet(pictures, len(pictures), GAP).save(IMAGES / "demo.png", pnginfo=info, optimize=True)
     sheet(things(workflow), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
+    thumbnails(pictures[0])
+
+
+def thumbnails(picture: Image.Image) -> None:
+    """What each workflow gives that runs with the built-in model; `picture` is the image that some of them start from.
+    A workflow that needs other models gets none: nobody who has only this package could make it."""
+    for path in sorted(WORKFLOWS.glob("*.json")):
+        with tempfile.TemporaryDirectory() as folder:
+            picture.save(Path(folder) / "picture.png")
+            settings = gf.Settings(output_dir=Path(folder) / "output", input_dir=Path(folder))
+            with gf.Engine(settings=settings) as engine:
+                workflow = gf.Workflow.load(path)
+                if engine.check(workflow).problems:
+                    continue
+                images = [Image.open(image.path).convert("RGB") for image in engine.run(workflow).images]
+            # The last file is the result; several images of one size are a batch of it.
+            alike = [image for image in images[-4:] if image.size == images[-1].size]
+            shown = alike if len(alike) == 4 else images[-1:]
+            whole = sheet(shown, 2, 0) if len(shown) == 4 else shown[0]
+            path.with_suffix(".webp").write_bytes(small(whole))
+
+
+def small(image: Image.Image) -> bytes:
+    """A WebP of at most the allowed size."""
+    width, height = image.size
+    scale = 2 * SIDE / max(width, height)
+    image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    for quality in range(85, 0, -5):
+        found = io.BytesIO()
+        image.save(found, "WEBP", quality=quality, method=6)
+        if len(found.getvalue()) <= LARGEST_THUMBNAIL:
+            return found.getvalue()
+    raise ValueError(f"an image of {image.size} does not fit into {LARGEST_THUMBNAIL} bytes")
 
 
 def things(workflow: gf.Workflow) -> list[Image.Image]:
@@ -46,6 +83,21 @@ def things(workflow: gf.Workflow) -> list[Image.Image]:
             (image,) = engine.run(asked.set("EmptyLatentImage.batch_size", 1)).images
             found.append(Image.open(image.path).convert("RGB"))
     return found
+
+
+def example() -> Image.Image:
+    """The shipped image that workflows start from: an apple, 256 x 256, drawn at four times the size."""
+    drawn = Image.new("RGB", (1024, 1024), (64, 120, 216))
+    draw = ImageDraw.Draw(drawn)
+    for place, colour in ((0, (150, 24, 30)), (1, (214, 40, 46))):
+        inset = 22 * place
+        draw.ellipse((190 + inset, 330 + inset, 610 - inset, 860 - inset), colour)
+        draw.ellipse((414 + inset, 330 + inset, 834 - inset, 860 - inset), colour)
+    draw.rectangle((420, 400, 604, 820), (214, 40, 46))
+    draw.ellipse((290, 420, 380, 560), (248, 150, 140))
+    draw.line((512, 420, 540, 210), (92, 58, 30), 34)
+    draw.ellipse((540, 190, 740, 300), (70, 160, 60))
+    return drawn.resize((256, 256), Image.Resampling.LANCZOS)
 
 
 def sheet(pictures: list[Image.Image], columns: int, gap: int) -> Image.Image:

@@ -22,7 +22,7 @@ FACTS = {
     "outside": "reads another file",
     "environment": "computes with other libraries, or on another device",
 }
-"""What the record of an image has of each node, and what it means that it differs."""
+"""The entries of an image's record for each node, and the meaning of a difference in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Redrawn:
     largest: int | None
     """The largest difference of a channel, in steps of 255; None where the sizes differ."""
     differences: tuple[str, ...]
-    """What is not as it was when the old image was made; empty where it carries no record, too."""
+    """The things that are not as they were when the old image was made; empty where it carries no record, too."""
 
     def __str__(self) -> str:
         lines = [f"  {line}" for line in self.differences]
@@ -74,7 +74,7 @@ def redraw(image: str | Path, *, check: bool = True, engine: Engine | None = Non
 
 
 def differences(before: Any, after: Any) -> tuple[str, ...]:
-    """What differs between two records, in words."""
+    """The differences between two records, in words."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return ()
     found: list[str] = []

@@ -10,12 +10,15 @@ from graphflow import NodeRef, Place, Value
 class Boolean(Value): ...
 class Clip(Value): ...
 class ClipVision(Value): ...
+class ClipVisionOutput(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class ControlNet(Value): ...
 class Float(Value): ...
+class Floats(Value): ...
 class Guider(Value): ...
 class Hooks(Value): ...
+class HookKeyframes(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
@@ -26,6 +29,7 @@ class Noise(Value): ...
 class Sampler(Value): ...
 class Sigmas(Value): ...
 class String(Value): ...
+class StyleModel(Value): ...
 class TimestepsRange(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
@@ -49,7 +53,7 @@ def APG(
 
     `eta`: -10.0 to 10.0; the weight of what burns colours; 1 leaves it as it is
     `norm_threshold`: 0.0 to 50.0; longer differences are cut; 0 cuts none
-    `momentum`: -5.0 to 1.0; 0: others are not supported
+    `momentum`: -5.0 to 1.0; the share of the differences of the steps before; below 0 for the paper
     """
     ...
 
@@ -68,7 +72,9 @@ def AddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _AddNoise:
-    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is alone."""
+    """A latent under noise, as much as lies between the first and the last of the levels; all of the first if it is
+    alone.
+    """
     ...
 
 class _AlignYourStepsScheduler(Sigmas):
@@ -84,7 +90,8 @@ def AlignYourStepsScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _AlignYourStepsScheduler:
-    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of steps.
+    """Align Your Steps (arXiv 2404.14507): the levels published for a model, interpolated for other numbers of
+    steps.
 
     `steps`: 1 to 10000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
@@ -137,7 +144,7 @@ def BatchImagesNode(
     title: str | None = None,
     **inputs: Any,
 ) -> _BatchImagesNode:
-    """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    """Any number of images as one batch, in the size of the first one, each cut evenly to its proportions."""
     ...
 
 class _BetaSamplingScheduler(Sigmas):
@@ -217,6 +224,32 @@ def CFGZeroStar(
     """The negative is brought to the length that is nearest to the positive before guidance (arXiv 2503.18886)."""
     ...
 
+class _CLIPAttentionMultiply(Clip):
+    clip: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    CLIP: Clip
+def CLIPAttentionMultiply(
+    *,
+    clip: Clip,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPAttentionMultiply:
+    """The same for the self-attention of CLIP's text encoders.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
+    ...
+
 class _CLIPLoader(Clip):
     clip_name: Place
     type: Place
@@ -233,7 +266,8 @@ def CLIPLoader(
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
     (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
 
-    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory anyway.
+    `type` chooses between families that share an encoder. `device` is accepted: parts of models take turns in memory
+    anyway.
     """
     ...
 
@@ -395,8 +429,8 @@ def CLIPTextEncodeSD3(
 ) -> _CLIPTextEncodeSD3:
     """Encode a prompt for CLIP-L, CLIP-G and T5.
 
-    With `none` an encoder of an empty prompt is left out (CLIP-L and CLIP-G if both are empty), with `empty_prompt` it
-    encodes the empty text.
+    With `none`, CLIP-L and CLIP-G are left out if both prompts are empty, and T5 gives one vector, of the end, for an
+    empty prompt; with `empty_prompt` each encodes the empty text.
     """
     ...
 
@@ -425,8 +459,8 @@ def CLIPTextEncodeSDXL(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPTextEncodeSDXL:
-    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in pixels,
-    how much of it was cut away from the left and the top, and the size to aim at.
+    """Encode a prompt for each of SDXL's text encoders, and state sizes: of the image that it was trained on, in
+    pixels, how much of it was cut away from the left and the top, and the size to aim at.
 
     `width`: 0 to 16384
     `height`: 0 to 16384
@@ -460,6 +494,37 @@ def CLIPTextEncodeSDXLRefiner(
     `width`: 0 to 16384
     `height`: 0 to 16384
     """
+    ...
+
+class _CLIPVisionEncode(ClipVisionOutput):
+    clip_vision: Place
+    image: Place
+    crop: Place
+    CLIP_VISION_OUTPUT: ClipVisionOutput
+def CLIPVisionEncode(
+    *,
+    clip_vision: ClipVision,
+    image: Image,
+    crop: Literal['center', 'none'] | Combo | String = 'center',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPVisionEncode:
+    """What an image encoder sees in an image: for style models, unCLIP and IP-Adapters.
+
+    `crop`: `none` squeezes the image into a square
+    """
+    ...
+
+class _CLIPVisionLoader(ClipVision):
+    clip_name: Place
+    CLIP_VISION: ClipVision
+def CLIPVisionLoader(
+    *,
+    clip_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPVisionLoader:
+    """Take an image encoder out of a file: CLIP's ViT-L, H and bigG, or SigLIP."""
     ...
 
 class _Canny(Image):
@@ -541,9 +606,67 @@ def CheckpointSave(
 ) -> _CheckpointSave:
     """Write a model, its text encoders and its VAE into one file, with all that was merged into them.
 
-    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be read
-    as another model than this one.
+    Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be
+    read as another model than this one.
     """
+    ...
+
+class _CombineHooks2(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    HOOKS: Hooks
+def CombineHooks2(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks2:
+    """All hooks of several sets, each once."""
+    ...
+
+class _CombineHooks4(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    hooks_C: Place
+    hooks_D: Place
+    HOOKS: Hooks
+def CombineHooks4(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    hooks_C: Hooks | None = None,
+    hooks_D: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks4:
+    """The same for up to four."""
+    ...
+
+class _CombineHooks8(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    hooks_C: Place
+    hooks_D: Place
+    hooks_E: Place
+    hooks_F: Place
+    hooks_G: Place
+    hooks_H: Place
+    HOOKS: Hooks
+def CombineHooks8(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    hooks_C: Hooks | None = None,
+    hooks_D: Hooks | None = None,
+    hooks_E: Hooks | None = None,
+    hooks_F: Hooks | None = None,
+    hooks_G: Hooks | None = None,
+    hooks_H: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks8:
+    """The same for up to eight."""
     ...
 
 class _ComfyMathExpression_:
@@ -570,9 +693,9 @@ def ComfyMathExpression(
 ) -> _ComfyMathExpression:
     """Compute with the connected values `a`, `b` ...; the result as a number, cut to a whole one, and as true or false.
 
-    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and functions:
-    abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin acos atan
-    atan2 degrees radians gcd lcm sign clamp.
+    `+ - * / // % **`, `& | ^ ~ << >>` on whole numbers, comparisons, `and or not`, `x if c else y`, pi, tau, and
+    functions: abs min max sum round floor ceil trunc int float bool sqrt exp log log2 log10 pow hypot sin cos tan asin
+    acos atan atan2 degrees radians gcd lcm sign clamp.
     """
     ...
 
@@ -674,7 +797,8 @@ def ConditioningSetArea(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetArea:
-    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside it.
+    """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside
+    it.
 
     `width`: 64 to 16384; in pixels
     `height`: 64 to 16384; in pixels
@@ -743,7 +867,9 @@ def ConditioningSetDefaultCombine(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetDefaultCombine:
-    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least 0."""
+    """Both at once; `cond_DEFAULT` fills what the other leaves: it weighs 1 less the weights of the other, at least
+    0.
+    """
     ...
 
 class _ConditioningSetMask(Conditioning):
@@ -835,7 +961,8 @@ def ConditioningSetTimestepRange(
     id: str | None = None,
     title: str | None = None,
 ) -> _ConditioningSetTimestepRange:
-    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the way.
+    """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the
+    way.
 
     `start`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
     `end`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
@@ -954,7 +1081,171 @@ def ControlNetLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _ControlNetLoader:
-    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from it."""
+    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
+    it.
+    """
+    ...
+
+class _CreateHookKeyframe(HookKeyframes):
+    strength_mult: Place
+    start_percent: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframe(
+    *,
+    strength_mult: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframe:
+    """From a share of the sampling on, the strength of a hook is times `strength_mult`, for one step at least.
+
+    `strength_mult`: -20.0 to 20.0
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _CreateHookKeyframesFromFloats(HookKeyframes):
+    floats_strength: Place
+    start_percent: Place
+    end_percent: Place
+    print_keyframes: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframesFromFloats(
+    *,
+    floats_strength: Floats,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    print_keyframes: bool | Boolean = False,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframesFromFloats:
+    """Keyframes at equal distances with given strengths: a number, or a list of numbers.
+
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `print_keyframes`: write the keyframes to the run's log
+    """
+    ...
+
+class _CreateHookKeyframesInterpolated(HookKeyframes):
+    strength_start: Place
+    strength_end: Place
+    interpolation: Place
+    start_percent: Place
+    end_percent: Place
+    keyframes_count: Place
+    print_keyframes: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframesInterpolated(
+    *,
+    strength_start: float | Float | Int = 1.0,
+    strength_end: float | Float | Int = 1.0,
+    interpolation: Literal['linear', 'ease_in', 'ease_out', 'ease_in_out'] | Combo | String = 'linear',
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    keyframes_count: int | Int = 5,
+    print_keyframes: bool | Boolean = False,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframesInterpolated:
+    """Keyframes at equal distances, their strengths along a curve.
+
+    `strength_start`: 0.0 to 10.0
+    `strength_end`: 0.0 to 10.0
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `keyframes_count`: 2 to 100
+    `print_keyframes`: write the keyframes to the run's log
+    """
+    ...
+
+class _CreateHookLora(Hooks):
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookLora(
+    *,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookLora:
+    """A LoRA for some conditionings only: set it on them with ConditioningSetProperties or SetClipHooks.
+
+    `strength_model`: -20.0 to 20.0
+    `strength_clip`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookLoraModelOnly(Hooks):
+    lora_name: Place
+    strength_model: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookLoraModelOnly(
+    *,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookLoraModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookModelAsLora(Hooks):
+    ckpt_name: Place
+    strength_model: Place
+    strength_clip: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookModelAsLora(
+    *,
+    ckpt_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookModelAsLora:
+    """What a checkpoint has more than the model that is sampled, as if it were a LoRA: at a strength of 1 the
+    conditionings see that checkpoint.
+
+    `strength_model`: -20.0 to 20.0
+    `strength_clip`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookModelAsLoraModelOnly(Hooks):
+    ckpt_name: Place
+    strength_model: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookModelAsLoraModelOnly(
+    *,
+    ckpt_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookModelAsLoraModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -20.0 to 20.0
+    """
     ...
 
 class _CropMask(Mask):
@@ -1022,8 +1313,8 @@ def DPRandomGenerator(
 ) -> _DPRandomGenerator:
     """Pick one of the prompts of a template: `a {red|green} apple in __place__`.
 
-    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the input
-    folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
+    `{2::a|b}` takes a twice as often, `{2$$a|b|c}` takes two; `__place__` is a line of `wildcards/place.txt` in the
+    input folder. The same seed gives the same prompt; with `autorefresh` it is another one every time.
 
     `seed`: 0 to 18446744073709551615
     """
@@ -1040,7 +1331,9 @@ def DiffControlNetLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _DiffControlNetLoader:
-    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they are."""
+    """The same for a file that holds differences: the weights of the model are added to them. Other files stay as they
+    are.
+    """
     ...
 
 class _DifferentialDiffusion(Model):
@@ -1093,7 +1386,8 @@ def DualCFGGuider(
     id: str | None = None,
     title: str | None = None,
 ) -> _DualCFGGuider:
-    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the image.
+    """Guidance by two conditionings with a weight each (arXiv 2211.09800), such as text with an image, and the
+    image.
 
     `cfg_conds`: 0.0 to 100.0; the weight from cond2 to cond1
     `cfg_cond2_negative`: 0.0 to 100.0; the weight from the negative to cond2
@@ -1207,7 +1501,8 @@ def EmptyQwenImageLayeredLatentImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _EmptyQwenImageLayeredLatentImage:
-    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of frames.
+    """A latent of zeros for Qwen-Image-Layered: the whole image, and so many layers behind it, along the axis of
+    frames.
 
     `width`: 16 to 16384
     `height`: 16 to 16384
@@ -1382,7 +1677,9 @@ def FluxKontextImageScale(
     id: str | None = None,
     title: str | None = None,
 ) -> _FluxKontextImageScale:
-    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is kept."""
+    """An image in that of 17 sizes of about a million pixels which is nearest to its proportions; its middle is
+    kept.
+    """
     ...
 
 class _FluxKontextMultiReferenceLatentMethod(Conditioning):
@@ -1398,8 +1695,8 @@ def FluxKontextMultiReferenceLatentMethod(
 ) -> _FluxKontextMultiReferenceLatentMethod:
     """Where reference images stand for an editing model; without this node as it was trained.
 
-    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it; `index_timestep_zero`: in
-    layers, and as images without noise.
+    `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it;
+    `index_timestep_zero`: in layers, and as images without noise.
     """
     ...
 
@@ -1420,7 +1717,7 @@ def FreeU(
     id: str | None = None,
     title: str | None = None,
 ) -> _FreeU:
-    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+    """Make the features from below in a U-Net stronger (b), and low frequencies of those from the side weaker (s).
 
     The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
 
@@ -1477,7 +1774,7 @@ def GetImageSize(
     id: str | None = None,
     title: str | None = None,
 ) -> _GetImageSize:
-    """Width and height of pictures in pixels, and how many there are."""
+    """Width and height of images in pixels, and how many there are."""
     ...
 
 class _GraphFlowAddNoise(Latent):
@@ -1495,14 +1792,352 @@ def GraphFlowAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowAddNoise:
-    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4); for
-    a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
+    """The forward process in closed form: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (DDPM, arXiv 2006.11239, eq. 4);
+    for a flow model x_t = (1 - t) x_0 + t noise at the level that it has at this share of its 1000 timesteps.
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
 
     `seed`: 0 to 18446744073709551615
     `timestep`: 0 to 999
     `model`: the model whose latents these are: it states their unit
+    """
+    ...
+
+class _GraphFlowAttentionMaps_:
+    model: Place
+    clip: Place
+    text: Place
+    noisy: Place
+    levels: Place
+
+class _GraphFlowAttentionMaps_0(Mask, _GraphFlowAttentionMaps_): ...
+
+class _GraphFlowAttentionMaps_1(String, _GraphFlowAttentionMaps_): ...
+
+class _GraphFlowAttentionMaps(tuple[_GraphFlowAttentionMaps_0, _GraphFlowAttentionMaps_1], _GraphFlowAttentionMaps_):
+    node_id: str
+    maps: _GraphFlowAttentionMaps_0
+    words: _GraphFlowAttentionMaps_1
+def GraphFlowAttentionMaps(
+    *,
+    model: Model,
+    clip: Clip,
+    text: str | Combo | String,
+    noisy: Latent,
+    levels: Sigmas,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowAttentionMaps:
+    """Where a model looks for each word of a prompt: one map [h, w] for a word, and the words, one a line.
+
+    The model is asked once more at each moment, so no bit of an image changes. A map is the attention softmax(Q K^T /
+    sqrt(d)) of the tokens of a word, the mean over moments, layers and heads, each layer resampled to the latent (DAAM,
+    arXiv 2210.04885).
+
+    `noisy`: moments x_t of one latent, from the reverse process
+    `levels`: their noise levels
+    """
+    ...
+
+class _GraphFlowForwardProcess_:
+    seed: Place
+    frames: Place
+    way: Place
+    model: Place
+
+class _GraphFlowForwardProcess_0(Latent, _GraphFlowForwardProcess_): ...
+
+class _GraphFlowForwardProcess_1(String, _GraphFlowForwardProcess_): ...
+
+class _GraphFlowForwardProcess(tuple[_GraphFlowForwardProcess_0, _GraphFlowForwardProcess_1], _GraphFlowForwardProcess_):
+    node_id: str
+    latent: _GraphFlowForwardProcess_0
+    labels: _GraphFlowForwardProcess_1
+def GraphFlowForwardProcess(
+    *,
+    latent: Latent,
+    seed: int | Int = 0,
+    frames: int | Int = 8,
+    way: Literal['closed form', 'step by step'] | Combo | String = 'closed form',
+    model: Model | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowForwardProcess:
+    """A latent on its way to noise, as a batch of moments t = 0 ... 999.
+
+    In closed form x_t = sqrt(A_t) x_0 + sqrt(1 - A_t) n; step by step x_t = sqrt(1 - b_t) x_{t-1} + sqrt(b_t) n_t,
+    where A_t is the product of all 1 - b (DDPM, arXiv 2006.11239, equations 2 and 4). Both have one distribution. Of a
+    batch each latent has its moments in a row. Without a model: the unit and the levels of Stable Diffusion 1.x.
+
+    `seed`: 0 to 18446744073709551615
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    `way`: one noise for all moments, or a thousand steps with noise of their own
+    `model`: the model whose latents and noise levels these are
+    """
+    ...
+
+class _GraphFlowHeatmap(Image):
+    image: Place
+    maps: Place
+    strength: Place
+    IMAGE: Image
+def GraphFlowHeatmap(
+    *,
+    image: Image,
+    maps: Mask,
+    strength: float | Float | Int = 0.6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowHeatmap:
+    """Maps over an image, each from its own least (blue) to its greatest (red); a map without differences is blue.
+
+    One image for each map; images are repeated.
+
+    `strength`: 0.0 to 1.0; how much of the image the colours cover
+    """
+    ...
+
+class _GraphFlowImageDifference_:
+    images: Place
+    reference: Place
+    gain: Place
+
+class _GraphFlowImageDifference_0(Image, _GraphFlowImageDifference_): ...
+
+class _GraphFlowImageDifference_1(String, _GraphFlowImageDifference_): ...
+
+class _GraphFlowImageDifference(tuple[_GraphFlowImageDifference_0, _GraphFlowImageDifference_1], _GraphFlowImageDifference_):
+    node_id: str
+    difference: _GraphFlowImageDifference_0
+    labels: _GraphFlowImageDifference_1
+def GraphFlowImageDifference(
+    *,
+    images: Image,
+    reference: Image,
+    gain: float | Float | Int = 4.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowImageDifference:
+    """|a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
+
+    PSNR = 10 log10(1 / MSE) in decibels, MSE the mean square of a - b over all pixels and colours in 0..1. Equal images
+    have no finite one. The reference is repeated; it must have the size of the images.
+
+    `gain`: 0.1 to 100.0; a factor that makes small differences visible
+    """
+    ...
+
+class _GraphFlowImageGrid(Image):
+    images: Place
+    columns: Place
+    labels: Place
+    rows: Place
+    cell: Place
+    gap: Place
+    IMAGE: Image
+def GraphFlowImageGrid(
+    *,
+    images: Image,
+    columns: int | Int = 0,
+    labels: str | Combo | String = '',
+    rows: str | Combo | String = '',
+    cell: int | Int = 0,
+    gap: int | Int = 6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowImageGrid:
+    """All images that arrive as one, in rows on white, each with its label below it.
+
+    Labels and titles are shrunk to the width of their cell. Images have the size of the first one's, enlarged without
+    smoothing where a cell is larger.
+
+    `columns`: 0 to 256; 0: as many as make the grid about square
+    `labels`: one a line; several lists follow one another
+    `rows`: the titles of the rows, one a line
+    `cell`: 0 to 4096; width of a cell in pixels; 0: that of the first image
+    `gap`: 0 to 256
+    """
+    ...
+
+class _GraphFlowNoiseWalk(Latent):
+    model: Place
+    latent: Place
+    seed_from: Place
+    seed_to: Place
+    frames: Place
+    LATENT: Latent
+def GraphFlowNoiseWalk(
+    *,
+    model: Model,
+    latent: Latent,
+    seed_from: int | Int = 1,
+    seed_to: int | Int = 2,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowNoiseWalk:
+    """The noise of one seed, turned into that of another, as a batch of latents to start from, for KSamplerAdvanced
+    with `add_noise` disabled.
+
+    slerp(a, b, u) = (sin((1 - u) w) a + sin(u w) b) / sin w, w the angle between a and b (Shoemake 1985): the length of
+    noise is kept, a straight mixture would be shorter, and the images flat. The ends are what these seeds give.
+
+    `latent`: its size counts
+    `seed_from`: 0 to 18446744073709551615
+    `seed_to`: 0 to 18446744073709551615
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    """
+    ...
+
+class _GraphFlowNumbers_:
+    values: Place
+    label: Place
+
+class _GraphFlowNumbers_0(Float, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers_1(Int, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers_2(String, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers(tuple[_GraphFlowNumbers_0, _GraphFlowNumbers_1, _GraphFlowNumbers_2], _GraphFlowNumbers_):
+    node_id: str
+    floats: _GraphFlowNumbers_0
+    ints: _GraphFlowNumbers_1
+    labels: _GraphFlowNumbers_2
+def GraphFlowNumbers(
+    *,
+    values: str | Combo | String = '1, 2, 4',
+    label: str | Combo | String = '{}',
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowNumbers:
+    """A list of numbers: what follows runs once for each. `ints` are rounded; `labels` are for an image grid.
+
+    `values`: numbers with commas or spaces between them
+    `label`: the text of each label; {} stands for the number
+    """
+    ...
+
+class _GraphFlowPlotError(Image):
+    images: Place
+    reference: Place
+    x: Place
+    x_label: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def GraphFlowPlotError(
+    *,
+    images: Image,
+    reference: Image,
+    x: str | Combo | String,
+    x_label: str | Combo | String = 'steps',
+    width: int | Int = 640,
+    height: int | Int = 420,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPlotError:
+    """How far images are from a reference, over a number of each: the root mean square of a - b, colours in 0..1.
+
+    `x`: a number for each image, with commas between them
+    `width`: 200 to 4000; pixels
+    `height`: 200 to 4000; pixels
+    """
+    ...
+
+class _GraphFlowPlotSchedules(Image):
+    model: Place
+    schedules: Place
+    steps: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def GraphFlowPlotSchedules(
+    *,
+    model: Model,
+    schedules: str | Combo | String = 'normal, karras, exponential',
+    steps: int | Int = 20,
+    width: int | Int = 1000,
+    height: int | Int = 720,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPlotSchedules:
+    """The noise of a model over its timesteps, and the levels that schedules choose from it, as four plots.
+
+    alpha-bar = a^2 and 1 - alpha-bar = s^2, the weights of x_0 and of the noise in x_t = a x_0 + s n; the
+    signal-to-noise ratio a^2 / s^2; sigma = s / a; and the levels of `steps` steps by each of the schedules.
+
+    `schedules`: names of schedulers, with commas between them
+    `steps`: 1 to 1000
+    `width`: 200 to 4000; pixels
+    `height`: 200 to 4000; pixels
+    """
+    ...
+
+class _GraphFlowPromptWalk(Conditioning):
+    conditioning_from: Place
+    conditioning_to: Place
+    frames: Place
+    CONDITIONING: Conditioning
+def GraphFlowPromptWalk(
+    *,
+    conditioning_from: Conditioning,
+    conditioning_to: Conditioning,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPromptWalk:
+    """One conditioning turned into another, as a batch: latent i of a batch of `frames` latents gets moment i.
+
+    The vector of each token goes from one direction to the other on the arc between them (slerp), its length evenly. Of
+    both only the first entry counts; the other options are those of `conditioning_from`.
+
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    """
+    ...
+
+class _GraphFlowReverseProcess_:
+    noise: Place
+    guider: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+    frames: Place
+
+class _GraphFlowReverseProcess_0(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_1(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_2(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_3(Sigmas, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_4(String, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess(tuple[_GraphFlowReverseProcess_0, _GraphFlowReverseProcess_1, _GraphFlowReverseProcess_2, _GraphFlowReverseProcess_3, _GraphFlowReverseProcess_4], _GraphFlowReverseProcess_):
+    node_id: str
+    output: _GraphFlowReverseProcess_0
+    noisy: _GraphFlowReverseProcess_1
+    predicted: _GraphFlowReverseProcess_2
+    levels: _GraphFlowReverseProcess_3
+    labels: _GraphFlowReverseProcess_4
+def GraphFlowReverseProcess(
+    *,
+    noise: Noise,
+    guider: Guider,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowReverseProcess:
+    """Denoise a latent like SamplerCustomAdvanced, and give what the run passes through.
+
+    `noisy` is x_t as the network sees it, `predicted` the clean latent that the guided model expects at x_t, both with
+    `frames` moments in a row for each latent; the last is the result. `levels` are the noise levels of the moments.
+
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
     """
     ...
 
@@ -1530,8 +2165,8 @@ def GraphFlowSaveImage(
 ) -> _GraphFlowSaveImage:
     """Write images as JPEG, WebP, AVIF or PNG into the output folder, with the workflow in the file.
 
-    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says so.
-    `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
+    A JPEG has no transparency, and no room for a workflow of more than 64 KB: that is then left out, and the run says
+    so. `parameters` adds the text of AUTOMATIC1111's web UI, for the first sampler of the workflow.
 
     `format.quality`: 1 to 100; higher is larger and better
     `format.speed`: 0 to 10; 0 is the slowest and makes the smallest files
@@ -1553,11 +2188,40 @@ def GrowMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _GrowMask:
-    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around it.
+    """Let a mask grow by so many pixels, or shrink if negative: each pixel takes the largest (smallest) value around
+    it.
 
     Around it is a diamond with `tapered_corners`, a square without.
 
     `expand`: -16384 to 16384
+    """
+    ...
+
+class _HyperTile(Model):
+    model: Place
+    tile_size: Place
+    swap_size: Place
+    max_depth: Place
+    scale_depth: Place
+    MODEL: Model
+def HyperTile(
+    *,
+    model: Model,
+    tile_size: int | Int = 256,
+    swap_size: int | Int = 2,
+    max_depth: int | Int = 0,
+    scale_depth: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _HyperTile:
+    """Self-attention within tiles: large images cost less.
+
+    Each layer has tiles of its own size, by its name and not by chance, so equal runs give equal images.
+
+    `tile_size`: 1 to 2048; the least side of a tile, in pixels
+    `swap_size`: 1 to 128; how many sizes of tiles the layers choose from
+    `max_depth`: 0 to 10; the deepest level of the U-Net with tiles
+    `scale_depth`: tiles of deeper levels cover more of the image
     """
     ...
 
@@ -1601,7 +2265,7 @@ def ImageAddNoise(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageAddNoise:
-    """Add normal noise of a standard deviation to pictures.
+    """Add normal noise of a standard deviation to images.
 
     `seed`: 0 to 18446744073709551615
     `strength`: 0.0 to 1.0
@@ -1619,7 +2283,7 @@ def ImageBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBatch:
-    """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
+    """Two batches of images as one; the second gets the size of the first, cut evenly to its proportions."""
     ...
 
 class _ImageBlend(Image):
@@ -1637,7 +2301,7 @@ def ImageBlend(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBlend:
-    """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
+    """Blend a second image over a first one: 0 is all of the first, 1 all of the blended one.
 
     The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
 
@@ -1658,7 +2322,7 @@ def ImageBlur(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageBlur:
-    """Blur pictures with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
+    """Blur images with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius.
 
     `blur_radius`: 1 to 31
     `sigma`: 0.1 to 10.0
@@ -1676,7 +2340,7 @@ def ImageColorToMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageColorToMask:
-    """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
+    """1 where the image has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere.
 
     `color`: 0 to 16777215
     """
@@ -1694,7 +2358,7 @@ def ImageCompare(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCompare:
-    """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
+    """Show two images, one over the other, with a slider between them. What the slider holds does not matter here."""
     ...
 
 class _ImageCompositeMasked(Image):
@@ -1716,7 +2380,7 @@ def ImageCompositeMasked(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCompositeMasked:
-    """Lay pictures on others at a place, where the mask is 1; what sticks out is cut off.
+    """Lay images on others at a place, where the mask is 1; what sticks out is cut off.
 
     `x`: 0 to 16384
     `y`: 0 to 16384
@@ -1740,7 +2404,7 @@ def ImageCrop(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageCrop:
-    """A rectangle of pictures, as far as they reach; at least one pixel of them.
+    """A rectangle of images, as far as they reach; at least one pixel of them.
 
     `width`: 1 to 16384
     `height`: 1 to 16384
@@ -1760,7 +2424,7 @@ def ImageFlip(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFlip:
-    """Pictures mirrored: top to bottom, or left to right."""
+    """Images mirrored: top to bottom, or left to right."""
     ...
 
 class _ImageFromBatch(Image):
@@ -1776,7 +2440,7 @@ def ImageFromBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageFromBatch:
-    """Some pictures of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
+    """Some images of a batch, from `batch_index` on; what lies beyond the last is left out, but never all.
 
     `batch_index`: 0 to 4095
     `length`: 1 to 4096
@@ -1822,9 +2486,10 @@ def ImagePadForOutpaint(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImagePadForOutpaint:
-    """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
+    """Grey margins around images, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
-    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not feathered.
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Images smaller than twice that are not
+    feathered.
 
     `left`: 0 to 16384
     `top`: 0 to 16384
@@ -1845,7 +2510,7 @@ def ImageRotate(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageRotate:
-    """Pictures turned clockwise."""
+    """Images turned clockwise."""
     ...
 
 class _ImageScale(Image):
@@ -1865,7 +2530,7 @@ def ImageScale(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScale:
-    """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are.
+    """Resample images to a size; a side of 0 keeps the proportions, both 0 leave them as they are.
 
     `width`: 0 to 16384
     `height`: 0 to 16384
@@ -1885,7 +2550,7 @@ def ImageScaleBy(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleBy:
-    """Resample pictures by a factor.
+    """Resample images by a factor.
 
     `scale_by`: 0.01 to 8.0
     """
@@ -1904,7 +2569,7 @@ def ImageScaleToMaxDimension(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleToMaxDimension:
-    """Resample pictures so that the longer side has a length, proportions kept.
+    """Resample images so that the longer side has a length, proportions kept.
 
     `largest_size`: 0 to 16384
     """
@@ -1925,7 +2590,7 @@ def ImageScaleToTotalPixels(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageScaleToTotalPixels:
-    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+    """Resample images to about so many megapixels (of 1024 x 1024), proportions kept.
 
     Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
 
@@ -1949,7 +2614,7 @@ def ImageSharpen(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageSharpen:
-    """Sharpen pictures: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
+    """Sharpen images: x + 10 alpha (x - blurred x), with the blur of ImageBlur.
 
     `sharpen_radius`: 1 to 31
     `sigma`: 0.1 to 10.0
@@ -1976,10 +2641,10 @@ def ImageStitch(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageStitch:
-    """Put a picture beside another, with a strip of a colour between them.
+    """Put an image beside another, with a strip of a colour between them.
 
-    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black margin.
-    In batches of different length the shorter one's last picture is repeated.
+    `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black
+    margin. In batches of different length the shorter one's last image is repeated.
 
     `spacing_width`: 0 to 1024
     """
@@ -1996,7 +2661,7 @@ def ImageToMask(
     id: str | None = None,
     title: str | None = None,
 ) -> _ImageToMask:
-    """One channel of a picture as a mask."""
+    """One channel of an image as a mask."""
     ...
 
 class _ImageUpscaleWithModel(Image):
@@ -2044,7 +2709,8 @@ def InpaintModelConditioning(
     id: str | None = None,
     title: str | None = None,
 ) -> _InpaintModelConditioning:
-    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed out.
+    """For models that were trained to inpaint: they see the mask, and the image with what is to be made anew greyed
+    out.
 
     The latent is that of the whole image; with `noise_mask` the sampler keeps what the mask does not cover.
     """
@@ -2100,7 +2766,7 @@ def JoinImageWithAlpha(
     id: str | None = None,
     title: str | None = None,
 ) -> _JoinImageWithAlpha:
-    """Give pictures an alpha channel: transparent where the mask is 1."""
+    """Give images an alpha channel: transparent where the mask is 1."""
     ...
 
 class _JsonExtractString(String):
@@ -2147,13 +2813,14 @@ def KSampler(
     id: str | None = None,
     title: str | None = None,
 ) -> _KSampler:
-    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it is 1.
+    """Denoise a latent, led by the positive conditioning and away from the negative one; under a noise mask, where it
+    is 1.
 
     `denoise` below 1 keeps part of the latent (image to image): only the last steps of a longer schedule are made.
     `cfg` is the weight of classifier-free guidance (arXiv 2207.12598); at 1 the negative is not asked.
 
-    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
-    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `steps`: 1 to 10000; steps from noise to image: more take longer, and change less and less
     `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
     `sampler_name`: how a step is made
     `scheduler`: how the noise is spread over the steps
@@ -2196,8 +2863,8 @@ def KSamplerAdvanced(
 ) -> _KSamplerAdvanced:
     """A part of a schedule: from one step to another, with or without new noise, its rest of noise kept or removed.
 
-    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same picture
-    `steps`: 1 to 10000; steps from noise to picture: more take longer, and change less and less
+    `noise_seed`: 0 to 18446744073709551615; the noise to start from: the same seed, the same image
+    `steps`: 1 to 10000; steps from noise to image: more take longer, and change less and less
     `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
     `sampler_name`: how a step is made
     `scheduler`: how the noise is spread over the steps
@@ -2288,7 +2955,8 @@ def LaplaceScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _LaplaceScheduler:
-    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in 0.
+    """Quantiles of a Laplace distribution of log sigma (arXiv 2407.03297). It has `steps` levels and does not end in
+    0.
 
     `steps`: 1 to 10000; steps from noise to image
     `sigma_max`: 0.0 to 5000.0
@@ -2707,8 +3375,9 @@ def LoadImageSetFromFolderNode(
 ) -> _LoadImageSetFromFolderNode:
     """Read all images of a folder below the input folder as one batch, in the order of their names.
 
-    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first, `Pad`
-    puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is taken.
+    All get the size of the first: `Stretch` resamples them to it, `Crop` cuts them evenly to its proportions first,
+    `Pad` puts them in the middle of black. `None` takes images of one size only. Of an animation, the first frame is
+    taken.
     """
     ...
 
@@ -2749,7 +3418,8 @@ def LoraLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _LoraLoader:
-    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, differences).
+    """Change a model and its text encoders by a LoRA or one of its relatives (LoCon, LoHa, LoKr, DoRA, GLoRA, OFT,
+    differences).
 
     It is merged into the weights, in float32 and in the order of the nodes. A file of which no module fits the model is
     refused; where some do not fit, a line reports how many.
@@ -2786,7 +3456,8 @@ def LoraLoaderBypass(
 ) -> _LoraLoaderBypass:
     """Apply a LoRA beside the weights, which stay as they are: samplers with different LoRAs of one rank share passes.
 
-    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports how many.
+    Low-rank modules of the denoiser only; all others, and those of the text encoders, are merged, and a line reports
+    how many.
 
     `strength_model`: -100.0 to 100.0
     `strength_clip`: -100.0 to 100.0
@@ -2903,7 +3574,7 @@ def MaskPreview(
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskPreview:
-    """Write masks as grey pictures into the folder for temporary files."""
+    """Write masks as grey images into the folder for temporary files."""
     ...
 
 class _MaskToImage(Image):
@@ -2915,7 +3586,7 @@ def MaskToImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskToImage:
-    """A mask as a grey picture."""
+    """A mask as a grey image."""
     ...
 
 class _ModelMergeAdd(Model):
@@ -3126,8 +3797,8 @@ def Morphology(
 ) -> _Morphology:
     """Each pixel from the smallest (erode) or largest (dilate) value in a square around it, channel by channel.
 
-    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what opening
-    takes away, `bottom_hat` what closing adds.
+    `open` erodes and then dilates, `close` the other way round; `gradient` is dilated less eroded, `top_hat` what
+    opening takes away, `bottom_hat` what closing adds.
 
     `kernel_size`: 3 to 999
     """
@@ -3146,7 +3817,8 @@ def OptimalStepsScheduler(
     id: str | None = None,
     title: str | None = None,
 ) -> _OptimalStepsScheduler:
-    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of steps.
+    """Optimal stepsizes (arXiv 2503.21774): the levels published for a model, interpolated for other numbers of
+    steps.
 
     `steps`: 3 to 1000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
@@ -3302,7 +3974,8 @@ def PatchModelAddDownscale(
     id: str | None = None,
     title: str | None = None,
 ) -> _PatchModelAddDownscale:
-    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained on.
+    """Compute an image smaller from one block of the U-Net on, at first: larger images than the model was trained
+    on.
 
     `block_number`: 1 to 32; of the half of the U-Net that goes down
     `downscale_factor`: 0.1 to 9.0
@@ -3409,7 +4082,9 @@ def PreviewAny(
     id: str | None = None,
     title: str | None = None,
 ) -> _PreviewAny:
-    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the text."""
+    """Show a value of any type as text: texts and numbers as they are, lists and mappings of such as JSON. Gives the
+    text.
+    """
     ...
 
 class _PreviewImage(NodeRef):
@@ -3515,7 +4190,7 @@ def RebatchImages(
     id: str | None = None,
     title: str | None = None,
 ) -> _RebatchImages:
-    """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
+    """All images that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes.
 
     `batch_size`: 1 to 4096
@@ -3533,8 +4208,8 @@ def RebatchLatents(
     id: str | None = None,
     title: str | None = None,
 ) -> _RebatchLatents:
-    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and its
-    mask; a batch ends where the size changes.
+    """All latents that arrive, in batches of another size; what follows runs once for each. Each keeps its noise and
+    its mask; a batch ends where the size changes.
 
     `batch_size`: 1 to 4096
     """
@@ -3575,7 +4250,8 @@ def RegexExtract(
     id: str | None = None,
     title: str | None = None,
 ) -> _RegexExtract:
-    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or all.
+    """The matches of a pattern in a text: the first match, all of them, or a group (0 is the whole match) of the first
+    or all.
 
     Several results stand on lines of their own; nothing found is an empty text.
 
@@ -3627,7 +4303,8 @@ def RegexReplace(
     id: str | None = None,
     title: str | None = None,
 ) -> _RegexReplace:
-    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for groups.
+    """A text with what a pattern finds replaced, all of it or the first `count`; `\\1` or `\\g<name>` stand for
+    groups.
 
     `count`: 0 to 100
     """
@@ -3646,7 +4323,8 @@ def RenormCFG(
     id: str | None = None,
     title: str | None = None,
 ) -> _RenormCFG:
-    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the prompt.
+    """Guidance without burnt colours: the guided latent is at most `renorm_cfg` times as long as the one with the
+    prompt.
 
     0 leaves its length as it is. Noise levels from `cfg_trunc` on are without guidance.
 
@@ -3725,7 +4403,8 @@ def ResizeAndPadImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _ResizeAndPadImage:
-    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one colour.
+    """Images as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one
+    colour.
 
     `target_width`: 1 to 16384
     `target_height`: 1 to 16384
@@ -3748,10 +4427,10 @@ def ResizeImageMaskNode(
     id: str | None = None,
     title: str | None = None,
 ) -> Any:
-    """Resample pictures or masks to a size that is said in one of nine ways.
+    """Resample images or masks to a size that is said in one of nine ways.
 
-    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions first.
-    `scale to multiple` takes the largest multiples that fit and cuts what is over.
+    Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions
+    first. `scale to multiple` takes the largest multiples that fit and cuts what is over.
 
     `resize_type.width`: 0 to 100000
     `resize_type.height`: 0 to 100000
@@ -3784,7 +4463,8 @@ def ResolutionSelector(
     id: str | None = None,
     title: str | None = None,
 ) -> _ResolutionSelector:
-    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a number.
+    """A width and a height of a proportion, about so many megapixels (of 1024 x 1024) and each a multiple of a
+    number.
 
     `megapixels`: 0.0 to 100000.0
     `multiple`: 0 to 100000
@@ -4209,7 +4889,8 @@ def SaveAnimatedPNG(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveAnimatedPNG:
-    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its own.
+    """Write images one after another as an animated PNG into the output folder, with the workflow in chunks of its
+    own.
 
     `fps`: 0.01 to 1000.0
     `compress_level`: 0 to 9
@@ -4276,11 +4957,11 @@ def SaveImageAdvanced(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageAdvanced:
-    """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
+    """Write images into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
 
-    What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
-    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB and
-    100 cd/m2 in HDR.
+    What the numbers of the images mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
+    states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB
+    and 100 cd/m2 in HDR.
     """
     ...
 
@@ -4292,7 +4973,9 @@ def SaveImageWebsocket(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImageWebsocket:
-    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it runs."""
+    """Send images as PNG to the client that sent the prompt, over its websocket, and write no file; each time it
+    runs.
+    """
     ...
 
 class _SaveLatent(NodeRef):
@@ -4306,6 +4989,50 @@ def SaveLatent(
     title: str | None = None,
 ) -> _SaveLatent:
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
+    ...
+
+class _SelfAttentionGuidance(Model):
+    model: Place
+    scale: Place
+    blur_sigma: Place
+    MODEL: Model
+def SelfAttentionGuidance(
+    *,
+    model: Model,
+    scale: float | Float | Int = 0.5,
+    blur_sigma: float | Float | Int = 2.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SelfAttentionGuidance:
+    """Lead away from what the model makes of an image that is blurred where it looks (arXiv 2210.00939).
+
+    It asks the model once more at each step, and needs a negative: at cfg 1 it does nothing.
+
+    `scale`: -2.0 to 5.0
+    `blur_sigma`: 0.0 to 10.0; in cells of the latent
+    """
+    ...
+
+class _SetClipHooks(Clip):
+    clip: Place
+    apply_to_conds: Place
+    schedule_clip: Place
+    hooks: Place
+    CLIP: Clip
+def SetClipHooks(
+    *,
+    clip: Clip,
+    apply_to_conds: bool | Boolean = True,
+    schedule_clip: bool | Boolean = False,
+    hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetClipHooks:
+    """Encode prompts under hooks: with the strength for text encoders that each states.
+
+    `apply_to_conds`: what is encoded carries the hooks to the model, too
+    `schedule_clip`: encode a prompt once for each range of the keyframes
+    """
     ...
 
 class _SetFirstSigma(Sigmas):
@@ -4323,6 +5050,20 @@ def SetFirstSigma(
 
     `sigma`: 0.0 to 20000.0
     """
+    ...
+
+class _SetHookKeyframes(Hooks):
+    hooks: Place
+    hook_kf: Place
+    HOOKS: Hooks
+def SetHookKeyframes(
+    *,
+    hooks: Hooks,
+    hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetHookKeyframes:
+    """Give all hooks of a set these keyframes, in place of their own."""
     ...
 
 class _SetLatentNoiseMask(Latent):
@@ -4351,6 +5092,93 @@ def SetUnionControlNetType(
     title: str | None = None,
 ) -> _SetUnionControlNetType:
     """State what kind of image a ControlNet for several kinds is shown; `auto` states none."""
+    ...
+
+class _SkipLayerGuidanceDiT(Model):
+    model: Place
+    double_layers: Place
+    single_layers: Place
+    scale: Place
+    start_percent: Place
+    end_percent: Place
+    rescaling_scale: Place
+    MODEL: Model
+def SkipLayerGuidanceDiT(
+    *,
+    model: Model,
+    double_layers: str | Combo | String = '7, 8, 9',
+    single_layers: str | Combo | String = '7, 8, 9',
+    scale: float | Float | Int = 3.0,
+    start_percent: float | Float | Int = 0.01,
+    end_percent: float | Float | Int = 0.15,
+    rescaling_scale: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceDiT:
+    """Lead away from what a transformer answers without some of its blocks: fewer wrong hands and limbs.
+
+    `double_layers` are blocks with streams of text and image, `single_layers` those with one stream.
+
+    `double_layers`: numbers of blocks from 0, separated by commas
+    `single_layers`: numbers of blocks from 0, separated by commas
+    `scale`: 0.0 to 10.0; how far away it leads; 0 leaves all as it is
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `rescaling_scale`: 0.0 to 10.0; how much of the spread of the answer with the prompt is kept
+    """
+    ...
+
+class _SkipLayerGuidanceDiTSimple(Model):
+    model: Place
+    double_layers: Place
+    single_layers: Place
+    start_percent: Place
+    end_percent: Place
+    MODEL: Model
+def SkipLayerGuidanceDiTSimple(
+    *,
+    model: Model,
+    double_layers: str | Combo | String = '7, 8, 9',
+    single_layers: str | Combo | String = '7, 8, 9',
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceDiTSimple:
+    """Ask the negative of the model without some of its blocks: nothing is computed besides. At cfg 1 it does
+    nothing.
+
+    `double_layers`: numbers of blocks from 0, separated by commas
+    `single_layers`: numbers of blocks from 0, separated by commas
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _SkipLayerGuidanceSD3(Model):
+    model: Place
+    layers: Place
+    scale: Place
+    start_percent: Place
+    end_percent: Place
+    MODEL: Model
+def SkipLayerGuidanceSD3(
+    *,
+    model: Model,
+    layers: str | Combo | String = '7, 8, 9',
+    scale: float | Float | Int = 3.0,
+    start_percent: float | Float | Int = 0.01,
+    end_percent: float | Float | Int = 0.15,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceSD3:
+    """The same for Stable Diffusion 3 and 3.5, by the numbers of its joint blocks.
+
+    `layers`: numbers of blocks from 0, separated by commas
+    `scale`: 0.0 to 10.0; how far away it leads; 0 leaves all as it is
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
     ...
 
 class _SolidMask(Mask):
@@ -4391,7 +5219,7 @@ def SplitImageWithAlpha(
     id: str | None = None,
     title: str | None = None,
 ) -> _SplitImageWithAlpha:
-    """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    """Images without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
     ...
 
 class _SplitSigmas_:
@@ -4552,6 +5380,44 @@ def StringTrim(
     """A text without the white space at its ends, or at one of them."""
     ...
 
+class _StyleModelApply(Conditioning):
+    conditioning: Place
+    style_model: Place
+    clip_vision_output: Place
+    strength: Place
+    strength_type: Place
+    CONDITIONING: Conditioning
+def StyleModelApply(
+    *,
+    conditioning: Conditioning,
+    style_model: StyleModel,
+    clip_vision_output: ClipVisionOutput,
+    strength: float | Float | Int = 1.0,
+    strength_type: Literal['multiply', 'attn_bias'] | Combo | String = 'multiply',
+    id: str | None = None,
+    title: str | None = None,
+) -> _StyleModelApply:
+    """Put an image behind a prompt, as tokens of a text: FLUX.1 then makes it anew.
+
+    With `attn_bias` the tokens stay as they are, and log(strength) is added to what text and image look at them with.
+
+    `strength`: 0.0 to 10.0
+    `strength_type`: the tokens times the strength, or how much they are looked at
+    """
+    ...
+
+class _StyleModelLoader(StyleModel):
+    style_model_name: Place
+    STYLE_MODEL: StyleModel
+def StyleModelLoader(
+    *,
+    style_model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StyleModelLoader:
+    """Take FLUX.1 Redux out of a file."""
+    ...
+
 class _T5TokenizerOptions(Clip):
     clip: Place
     min_padding: Place
@@ -4615,7 +5481,8 @@ def TextEncodeQwenImageEditPlus(
 ) -> _TextEncodeQwenImageEditPlus:
     """Encode what is to become of up to three images, which a prompt calls Picture 1, Picture 2 and Picture 3.
 
-    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as well.
+    The text encoder sees each with about 147,000 pixels; with a VAE each is a reference latent of about a million as
+    well.
     """
     ...
 
@@ -4636,6 +5503,23 @@ def ThresholdMask(
     """
     ...
 
+class _TomePatchModel(Model):
+    model: Place
+    ratio: Place
+    MODEL: Model
+def TomePatchModel(
+    *,
+    model: Model,
+    ratio: float | Float | Int = 0.3,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TomePatchModel:
+    """Merge tokens that are alike before self-attention at full resolution: faster, and a little less detail.
+
+    `ratio`: 0.0 to 1.0; the share of tokens, at most 0.75
+    """
+    ...
+
 class _TripleCLIPLoader(Clip):
     clip_name1: Place
     clip_name2: Place
@@ -4649,7 +5533,9 @@ def TripleCLIPLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _TripleCLIPLoader:
-    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and T5."""
+    """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
+    T5.
+    """
     ...
 
 class _UNETLoader(Model):
@@ -4666,6 +5552,58 @@ def UNETLoader(
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
     ...
 
+class _UNetCrossAttentionMultiply(Model):
+    model: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    MODEL: Model
+def UNetCrossAttentionMultiply(
+    *,
+    model: Model,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNetCrossAttentionMultiply:
+    """The same for the attention to the text.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
+    ...
+
+class _UNetSelfAttentionMultiply(Model):
+    model: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    MODEL: Model
+def UNetSelfAttentionMultiply(
+    *,
+    model: Model,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNetSelfAttentionMultiply:
+    """Multiply the projections of a U-Net's self-attention: queries, keys, values, and the answer.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
+    ...
+
 class _UpscaleModelLoader(UpscaleModel):
     model_name: Place
     UPSCALE_MODEL: UpscaleModel
@@ -4675,7 +5613,9 @@ def UpscaleModelLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _UpscaleModelLoader:
-    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package spandrel)."""
+    """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package
+    spandrel).
+    """
     ...
 
 class _VAEDecode(Image):
@@ -4713,9 +5653,9 @@ def VAEDecodeTiled(
 ) -> _VAEDecodeTiled:
     """Latent to images in tiles, for images that do not fit into the memory of the device as a whole.
 
-    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams, and
-    `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A video is
-    decoded with all of its frames at once.
+    The VAEs of Stable Diffusion, FLUX and their kin go layer by layer: the result is that of the whole, without seams,
+    and `overlap` has no effect. For others, three passes with square, wide and tall tiles are blended and averaged. A
+    video is decoded with all of its frames at once.
 
     `tile_size`: 64 to 4096; pixels of a side of a tile
     `overlap`: 0 to 4096; pixels that two tiles share
@@ -4735,7 +5675,9 @@ def VAEEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncode:
-    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both sides."""
+    """Images to latent; sides that are not multiples of a cell of the latent (8 pixels, mostly) are cut, evenly on both
+    sides.
+    """
     ...
 
 class _VAEEncodeForInpaint(Latent):
@@ -4753,7 +5695,7 @@ def VAEEncodeForInpaint(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncodeForInpaint:
-    """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
+    """Images to latents with what the mask covers greyed out first; a sampler then draws it anew.
 
     The mask is made larger by `grow_mask_by` pixels in all, so that new and old meet softly.
 
@@ -4780,7 +5722,8 @@ def VAEEncodeTiled(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEEncodeTiled:
-    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as VAEDecodeTiled.
+    """Images to latent in tiles, for images that do not fit into the memory of the device as a whole, as
+    VAEDecodeTiled.
 
     Sides that are not multiples of a cell are cut.
 
@@ -4880,5 +5823,27 @@ def unCLIPCheckpointLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _unCLIPCheckpointLoader:
-    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
+    """As CheckpointLoaderSimple, for models that are asked with an image, too, with their image encoder."""
+    ...
+
+class _unCLIPConditioning(Conditioning):
+    conditioning: Place
+    clip_vision_output: Place
+    strength: Place
+    noise_augmentation: Place
+    CONDITIONING: Conditioning
+def unCLIPConditioning(
+    *,
+    conditioning: Conditioning,
+    clip_vision_output: ClipVisionOutput,
+    strength: float | Float | Int = 1.0,
+    noise_augmentation: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _unCLIPConditioning:
+    """Let SDXL see an image in place of the pooled text. Several images are added, each by its strength.
+
+    `strength`: -10.0 to 10.0
+    `noise_augmentation`: 0.0 to 1.0; how much noise hides the image: 0 is close to it, 1 leaves its idea
+    """
     ...

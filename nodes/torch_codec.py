@@ -17,7 +17,8 @@ STORED = {
         "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
     )
 }  # fmt: skip
-"""What a safetensors file gives back as it was. Others it refuses, or takes and cannot read."""
+"""The number formats that a safetensors file returns unchanged. It refuses others, or takes them and cannot read
+them."""
 
 
 def owns(value: Any) -> bool:

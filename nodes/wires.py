@@ -1,4 +1,4 @@
-"""What a value on each wire must be (entry point `graphflow.wires`): kind, axes, channels, number type, finite.
+"""The checks of values on each wire (entry point `graphflow.wires`): kind, axes, channels, number type, finite.
 
 Numbers are looked at where they lie on the CPU; on an accelerator that would wait for it, and samplers and decoders
 bring their results to the CPU anyway. Nothing here imports torch: where it is not loaded, no value is a tensor.

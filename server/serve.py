@@ -30,10 +30,10 @@ SHUTDOWN = 1.0
 """Seconds that open requests get to end, while the step at hand ends."""
 
 
-async def serve(options: Options, settings: QueueSettings, log_level: str = "INFO") -> int:
+async def serve(options: Options, settings: QueueSettings, log_level: str = "INFO", log_format: str = "auto") -> int:
     """Serve until SIGTERM or SIGINT, then 0; or until another server has taken over the state folder, then 1."""
     recent = RecentLines()
-    set_up(recent, log_level)
+    set_up(recent, log_level, log_format)
     loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ __all__ = ["configure", "run"]
 
 MANY = 10
 """Names of models that are shown of each folder."""
+LITTLE = 2 << 30
+"""Free bytes below which a disk is reported."""
+EXTRAS = {
+    "editor": ("comfyui_frontend_package", "the web editor of graphflow serve"),
+    "upscale": ("spandrel", "upscale models"),
+    "heif": ("pillow_heif", "photos as .heic"),
+}
+"""Extra -> the module that it brings, and what needs it."""
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
 
 
@@ -45,8 +53,33 @@ def run(options: argparse.Namespace) -> int:
     _say_models(registry, found)
     for what, folder in (("input", found.input_dir), ("output", found.output_dir), ("cache", default_folder())):
         _say(what, _folder(folder))
+    for advice in _advice(found):
+        _say("advice", advice)
     complain(problems)
     return FAILED if problems or missing else DONE
+
+
+def _advice(found: Settings) -> Iterator[str]:
+    """What to do about things that are not faults, but seldom meant."""
+    if not any(folder.is_dir() for folder in found.models):
+        folders = " or ".join(str(folder.absolute()) for folder in found.models)
+        yield f"to use models of your own, make {folders} with a folder checkpoints, or name a folder: --models DIR"
+    if importlib.util.find_spec("torch") is not None:
+        torch = importlib.import_module("torch")
+        if torch.version.cuda is None and torch.version.hip is None and shutil.which("nvidia-smi"):
+            yield "this machine has an NVIDIA GPU, and torch is a build for the CPU: see docs/install.md, Which torch"
+    for what, folder in (("output", found.output_dir), ("cache", default_folder())):
+        free = shutil.disk_usage(_existing(folder.absolute())).free
+        if free < LITTLE:
+            room = "graphflow cache prune --to-size 5GB makes room"
+            yield f"only {free / 2**30:.1f} GB are free for the {what} folder: {room}"
+    for extra, (module, use) in EXTRAS.items():
+        if importlib.util.find_spec(module) is None:
+            yield f"for {use}: pip install 'graphflow-engine[{extra}]'"
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _say(what: str, text: str) -> None:

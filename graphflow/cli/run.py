@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
 
 
 def _texts(result: Result) -> Iterator[str]:
-    """What nodes such as PreviewAny show, without what could command a terminal."""
+    """The texts of nodes such as PreviewAny, without control sequences for a terminal."""
     for node in result.nodes.values():
         shown_texts = node.ui.get("text", ())
         for text in shown_texts if isinstance(shown_texts, (list, tuple)) else (shown_texts,):

@@ -23,7 +23,7 @@ class WorkflowFile:
     data: Any
     editor: dict[str, Any] | None = None
     embedded: dict[str, Any] = field(default_factory=dict)
-    """What else an image carries, as JSON: the editor's file as `workflow`, the record of what made it as
+    """The other data that an image carries, as JSON: the editor's file as `workflow`, the record of what made it as
     `graphflow`."""
 
 

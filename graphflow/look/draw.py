@@ -10,9 +10,10 @@ from html import escape
 
 from ..document.workflow import NOTES, Link, Workflow, as_link
 from ..nodetype.node import NodeType
+from ..problem import GraphFlowError, Problem
 from .layout import Layout, lay_out
 
-__all__ = ["to_mermaid", "to_svg"]
+__all__ = ["to_mermaid", "to_png", "to_svg"]
 
 WIDTH, ROW, HEAD, FOOT, GAP_X, GAP_Y, MARGIN = 230, 18, 28, 8, 64, 22, 20
 COLOURS = {
@@ -80,6 +81,16 @@ def to_svg(workflow: Workflow, types: Mapping[str, NodeType] | None = None) -> s
         f'<style>{STYLE}</style><rect width="100%" height="100%" rx="6" fill="#f5f6fa"/>'
         f'<g transform="translate({MARGIN} {MARGIN})">{"".join(body)}</g></svg>\n'
     )
+
+
+def to_png(svg: str, zoom: float = 2.0) -> bytes:
+    """A drawing of `to_svg` as PNG, with so many pixels for one of its units. Raises a Problem without `resvg-py`."""
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        hint = "pip install 'graphflow-engine[png]', or draw it as .svg"
+        raise GraphFlowError([Problem("not_installed", "PNG drawings need the package resvg-py", hint=hint)]) from None
+    return bytes(svg_to_bytes(svg_string=svg, zoom=zoom))
 
 
 def to_mermaid(workflow: Workflow) -> str:

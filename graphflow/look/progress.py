@@ -16,7 +16,18 @@ from rich.text import Text
 from ..document.node import links_of, sources_of
 from ..document.walks import sources_first
 from ..document.workflow import Workflow
-from ..events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, Reading, RunDone, RunStarted
+from ..events import (
+    Event,
+    ModelEvent,
+    NodeCached,
+    NodeDone,
+    NodeError,
+    NodeStarted,
+    Progress,
+    Reading,
+    RunDone,
+    RunStarted,
+)
 from ..problem import printable
 
 __all__ = ["Display"]
@@ -54,6 +65,8 @@ class Display:
         self._footer = Text()
         self._cancel = cancel or Flag()
         self._is_over = False
+        self._loading = 0.0
+        """Seconds in which devices loaded models; they count in the time of the nodes that needed them."""
         self._console = console or Console(file=sys.stderr)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=10)
         self._moves = self._console.is_terminal
@@ -85,6 +98,8 @@ class Display:
                 line.step, line.total = step, total
             case NodeDone(node=node, seconds=seconds):
                 self._end(node, "done", seconds)
+            case ModelEvent(action="loaded", seconds=seconds):
+                self._loading += seconds
             case NodeError(node=node):
                 self._end(node, "failed", 0.0)
             case RunDone(status=status, seconds=seconds):
@@ -109,6 +124,8 @@ class Display:
             for state, word in (("done", "ran"), ("cached", "cached"), ("failed", "failed"))
             if count[state]
         ]
+        if self._loading >= 0.05:
+            parts.append(f"{self._loading:.2f} s of it loading models")
         style = {"done": "green", "cancelled": "yellow"}.get(status, "red")
         self._footer = Text.assemble(
             (status, f"bold {style}"), f" in {seconds:.2f} s", (f"  {', '.join(parts)}", "dim")

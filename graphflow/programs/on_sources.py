@@ -16,12 +16,12 @@ __all__ = ["diff", "lint", "upgrade"]
 
 
 def diff(before: Source, after: Source) -> differences.Difference:
-    """What changed from one workflow to another, node by node, whatever their ids are now."""
+    """The changes from one workflow to another, node by node, whatever their ids are now."""
     return differences.diff(as_workflow(before), as_workflow(after))
 
 
 def lint(workflow: Source, registry: Registry | None = None) -> list[Problem]:
-    """What is allowed in the workflow and probably not meant; `codes` as in `graphflow.programs.lint`."""
+    """The things in the workflow that are allowed and probably not meant; `codes` as in `graphflow.programs.lint`."""
     infos = RegistryInfos(registry if registry is not None else Registry.installed(), Settings())
     return findings.lint(as_workflow(workflow), infos)
 

@@ -56,7 +56,7 @@ class NodeRef:
             raise UnknownName([Problem("no_input", text, hint=did_you_mean(name, dict.fromkeys(known)))])
 
     def _not_yet(self, *_: object) -> Any:
-        """What a function meets that is called with an output of a node, in place of a node of that function."""
+        """The error for a function that is called with an output of a node, in place of a node of that function."""
         raise TypeError(
             f"{self!r} is an output of a node: it has a value only when the graph runs. To compute with it, declare "
             "the "

@@ -31,7 +31,7 @@ FILE = "device.json"
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """What of a device is part of a recipe: not which one of several, and not its memory."""
+    """The part of a device's identity that is in recipes: not which one of several, and not its memory."""
 
     kind: str
     dtype: str

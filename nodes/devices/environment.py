@@ -1,4 +1,5 @@
-"""What changes the result of a node besides its inputs: the device, the libraries that compute, what files carry."""
+"""The surroundings that change the result of a node besides its inputs: the device, the libraries that compute, what
+files carry."""
 
 from __future__ import annotations
 

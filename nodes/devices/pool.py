@@ -5,7 +5,8 @@ held once. Weight patches are merged from the file's own numbers, in order, in f
 not touch is shared between the patched and the plain model. So A, A with a patch, and A again have the bits of A.
 
 Bytes are counted by tensor. Over the budget, what was used longest ago and is not in use is dropped. A part that is
-larger than the budget is paged: it lies in main memory, and its blocks come to the device in turns.
+larger than the budget is paged: it lies in main memory, and its blocks come to the device in turns. Where what runs
+use at a time does not fit, they take turns: one that uses nothing yet waits until its part does.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import RLock
+from threading import Condition, RLock, local
 from typing import Any, Protocol, TypeVar
 
 import torch
 
+from graphflow import Cancelled
 from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
@@ -35,6 +37,8 @@ Notify = Callable[[ModelEvent], None]
 SHARE_OF_FREE = 0.8
 """Of the free memory of an accelerator that models may hold where the settings state no number."""
 CPU_BUDGET = 12 << 30
+POLL = 0.1
+"""Seconds between two looks at whether a run that waits has been cancelled."""
 
 
 class Loader(Protocol):
@@ -102,6 +106,10 @@ class Pool:
         self._loader = loader
         self._parts: OrderedDict[Hashable, LoadedPart] = OrderedDict()
         self._lock = RLock()
+        self._freed = Condition(self._lock)
+        self._line: list[object] = []
+        """Who waits for room, first come first."""
+        self._used_here = local()
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Let the one thread of the device make a call, between two passes."""
@@ -109,30 +117,40 @@ class Pool:
 
     @contextmanager
     def use(
-        self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify | None = None
+        self,
+        handle: WeightsHandle,
+        part: str,
+        dtype: torch.dtype,
+        notify: Notify | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[LoadedPart]:
         """A part of a model, in memory until the end of the block. Loads it where it is not.
 
         `dtype` is the number format of parts that state none of their own. `notify` hears of what is loaded, used again
-        and dropped. Raises a Problem where its file cannot be read, or has changed since its digest was taken.
+        and dropped. Raises a Problem where its file cannot be read, or has changed since its digest was taken, and
+        Cancelled if `cancelled()` while it waits for room.
         """
         with self._lock:  # one load at a time: two would need the memory of both
+            self._await_room(handle, part, dtype, cancelled)
             found = self._hold(handle, part, dtype, notify or _ignore)
             found.users += 1
             self._make_room(0, found.base, notify or _ignore)  # the budget may have become smaller
+        self._used_here.count = self._count_here() + 1
         try:
             yield found
         finally:
+            self._used_here.count -= 1
             with self._lock:
                 found.users -= 1
+                self._freed.notify_all()
 
     def key(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> Hashable:
-        """What the weights are known by in memory."""
+        """The key of the weights in memory."""
         return (handle.weights_key(part), self._loader.number_format(handle, part, dtype))
 
     @property
     def parts(self) -> list[LoadedPart]:
-        """What is held, the one used longest ago first."""
+        """The parts that are held, the one used longest ago first."""
         with self._lock:
             return list(self._parts.values())
 
@@ -152,6 +170,42 @@ class Pool:
             for part in idle:
                 self._drop(part, _ignore)
         return bool(idle)
+
+    def _await_room(self, handle: WeightsHandle, part: str, dtype: torch.dtype, cancelled: Callable[[], bool]) -> None:
+        """Wait while others use so much that this part does not fit beside it.
+
+        A thread that uses a part already does not wait for another one: two that wait for each other would do so for
+        ever. While somebody waits, nobody overtakes, so a model that is rarely asked for gets its turn.
+        """
+        key = self.key(handle, part, dtype)
+        if self._count_here() or not self._in_use() or (key in self._parts and not self._line):
+            return
+        empty = self._loader.build(handle.family.parts[part], handle.config, part)
+        size = total_bytes(empty, self._loader.number_format(handle, part, dtype))
+        ticket = object()
+        self._line.append(ticket)
+        try:
+            while self._in_use() and (self._line[0] is not ticket or not self._fits(key, size)):
+                if cancelled():
+                    raise Cancelled()
+                self._freed.wait(POLL)
+        finally:
+            self._line.remove(ticket)
+            self._freed.notify_all()
+
+    def _fits(self, key: Hashable, size: int) -> bool:
+        used: dict[int, int] = {}
+        for each in self._in_use():
+            used |= each.tensors
+        found = self._parts.get(key)
+        return (found is not None and found.users > 0) or sum(used.values()) + size <= self.budget
+
+    def _in_use(self) -> list[LoadedPart]:
+        return [part for part in self._parts.values() if part.users and not part.is_paged]
+
+    def _count_here(self) -> int:
+        """Of the parts that this thread uses."""
+        return int(getattr(self._used_here, "count", 0))
 
     def _hold(self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify) -> LoadedPart:
         key = self.key(handle, part, dtype)

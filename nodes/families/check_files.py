@@ -27,7 +27,7 @@ HOLDS = {
     "VAE": frozenset({"VAE", "checkpoint", "pipeline"}),
     "text encoder": frozenset({"text encoder"}),
 }
-"""What a node loads -> the kinds of files that hold it; of other kinds only the kind itself."""
+"""The kind that a node loads -> the kinds of files that hold it; of other kinds only the kind itself."""
 LOADERS = {
     "checkpoint": "CheckpointLoaderSimple",
     "pipeline": "CheckpointLoaderSimple",
@@ -74,9 +74,9 @@ def file_check(folder: str, wanted: str, *inputs: str) -> Check:
 
 
 def check_model_file(settings: Settings, folder: str, name: str, wanted: str) -> list[Problem]:
-    """What is wrong with a file of a models folder; empty where a node that loads `wanted` can load it."""
+    """The faults of a file of a models folder; empty where a node that loads `wanted` can load it."""
     try:
-        header = read_header(ModelFolders(list(settings.models)).find(folder, name))
+        header = read_header(ModelFolders(list(settings.models), settings.pickles).find(folder, name))
         found = identify(header)
     except GraphFlowError as error:
         return list(error.problems)

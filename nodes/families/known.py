@@ -21,7 +21,7 @@ ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B"
 
 
 def identify(header: Header) -> Identity:
-    """What a file is, from its header alone; `supported` where a family of this library recognises it.
+    """The identity of a file, from its header alone; `supported` where a family of this library recognises it.
 
     Raises GraphFlowError where the notes on its number formats are damaged.
     """

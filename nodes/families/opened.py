@@ -13,24 +13,22 @@ from ..files.header import Header, read_header
 from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
+<<<<<<< HEAD
 from . import recognise, recognise_vae
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
 from .kits import clip as clip_kit
 from .kits import language_model, qwen25_vl
+=======
+from . import FAMILIES, recognise, recognise_vae
+>>>>>>> main
 from .kits import t5 as t5_kit
-from .kits.clip import TextFound
-from .lumina2 import LUMINA2
-from .qwen_image import QWEN_IMAGE
-from .sd3 import SD3
-from .sdxl import SDXL, SDXL_REFINER
-from .stable_diffusion import SD1, SD2
-from .z_image import Z_IMAGE
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
+<<<<<<< HEAD
 FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
     clip_kit.find_any,
     qwen25_vl.find_any,
@@ -55,6 +53,12 @@ PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
 no other line names."""
 TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
 """Types that stand for one family."""
+=======
+FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
+"""The functions that find a text encoder in a file of its own, with its name."""
+TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
+"""Types of the loaders that stand for one family."""
+>>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +161,9 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 
 
 def _whose(type: str, names: tuple[str, ...]) -> Family | None:
-    families = PROMPTS.get(names, {})
-    return families.get(type) or (families.get("") if type not in TYPES else None)
+    wanted = type if type in TYPES else ""
+    fitting = (family for family in FAMILIES if names in family.prompts.get(wanted, ()))
+    return next(fitting, None)
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:

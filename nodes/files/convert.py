@@ -66,7 +66,7 @@ def convert(
     what: str = "the model",
     file: str = "the file",
 ) -> tuple[Fill, ...]:
-    """What fills each of `parameters` (name -> shape) from those of `tensors` whose names begin with `prefix`.
+    """The source of each of `parameters` (name -> shape) among those of `tensors` whose names begin with `prefix`.
 
     `unused` are patterns of tensors (after the prefix) and `optional` patterns of parameters that may be absent.
     Raises a Problem that names `file`, `what`, and the first missing, surplus and misshapen names with their shapes.

@@ -24,7 +24,7 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
 
 @dataclass(frozen=True, slots=True)
 class DiffusersFolder:
-    """What a folder holds: of each part its config, its tensors as `part/name`, or the Problem with its weights.
+    """The content of a folder: of each part its config, its tensors as `part/name`, or the Problem with its weights.
 
     A folder that is one part by itself (a VAE) has the one part ``""``.
     """
@@ -137,7 +137,8 @@ def _weights(folder: Path) -> tuple[dict[str, TensorInfo], Mapping[str, str]]:
 
 
 def _rank(name: str) -> tuple[int, int, str, str] | None:
-    """What a weight file or its index is taken before: safetensors before pickles, plain before variants (`fp16`).
+    """The order in which weight files or their indexes are preferred: safetensors before pickles, plain before variants
+    (`fp16`).
 
     `NAME[.VARIANT][-00001-of-00002][.VARIANT].ENDING` or `NAME.ENDING.index[.VARIANT].json`. None: not a weight file.
     """

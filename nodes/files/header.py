@@ -1,4 +1,4 @@
-"""What a model file or folder holds, without its weights: names, shapes and number formats of its tensors, and its
+"""The content of a model file or folder, without its weights: names, shapes and number formats of its tensors, and its
 notes.
 
 Imports no torch. A header costs a few milliseconds, whatever the size of the file.

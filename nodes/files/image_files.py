@@ -1,4 +1,4 @@
-"""Bytes of picture files that Pillow does not write: PNG with 16 bits of colour, OpenEXR."""
+"""Bytes of image files that Pillow does not write: PNG with 16 bits of colour, OpenEXR."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CHROMATICITIES = {
 """Red, green, blue and white of BT.709 and of BT.2020."""
 
 
-def encode_png(picture: np.ndarray, bits: int, texts: Mapping[str, str], hdr: bool = False) -> bytes:
-    """A picture [H,W,C] in 0..1 with 1, 3 or 4 channels as PNG, with text chunks; `hdr` marks it as Rec. 2100 PQ."""
+def encode_png(image: np.ndarray, bits: int, texts: Mapping[str, str], hdr: bool = False) -> bytes:
+    """An image [H,W,C] in 0..1 with 1, 3 or 4 channels as PNG, with text chunks; `hdr` marks it as Rec. 2100 PQ."""
     import numpy as np
 
     levels = 2**bits - 1
-    clipped = picture.clip(0.0, 1.0) * levels
+    clipped = image.clip(0.0, 1.0) * levels
     pixels = clipped.astype(np.uint8) if bits == 8 else clipped.round().astype(">u2")
     height, width, channels = pixels.shape
     rows = pixels.view(np.uint8).reshape(height, -1)
@@ -45,8 +45,8 @@ def encode_png(picture: np.ndarray, bits: int, texts: Mapping[str, str], hdr: bo
     )
 
 
-def encode_exr(picture: np.ndarray, space: str, texts: Mapping[str, str]) -> bytes:
-    """A picture [H,W,C], 3 or 4 channels, as a scan-line OpenEXR file of 32-bit floats without compression.
+def encode_exr(image: np.ndarray, space: str, texts: Mapping[str, str]) -> bytes:
+    """An image [H,W,C], 3 or 4 channels, as a scan-line OpenEXR file of 32-bit floats without compression.
 
     `space` says what its numbers are (`sRGB`, `HDR` for Rec. 2100 PQ, `linear`); the file holds linear light.
     """
@@ -54,7 +54,7 @@ def encode_exr(picture: np.ndarray, space: str, texts: Mapping[str, str]) -> byt
 
     decodes: dict[str, Callable[[Any], Any]] = {"sRGB": srgb_to_linear, "HDR": pq_to_linear, "linear": np.asarray}
     decode = decodes[space]
-    pixels = picture.astype("<f4").copy()
+    pixels = image.astype("<f4").copy()
     pixels[..., :3] = decode(pixels[..., :3])
     height, width, channels = pixels.shape
     names = "RGBA"[:channels]

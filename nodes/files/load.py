@@ -154,7 +154,7 @@ def build(part: Part, config: Any, name: str) -> torch.nn.Module:
 
 
 def fills_of(handle: WeightsHandle, part: str, module: torch.nn.Module, header: Header) -> tuple[Fill, ...]:
-    """What fills each parameter of a part. Raises a Problem where the file and the network do not fit each other."""
+    """The source of each parameter of a part. Raises a Problem where the file and the network do not fit each other."""
     source, described = handle.source(part), handle.family.parts[part]
     return convert(
         {name: tuple(weight.shape) for name, weight in module.state_dict().items()},

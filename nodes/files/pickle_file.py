@@ -27,7 +27,7 @@ from .tensor_info import BITS, MAX_HEADER, Contents, TensorInfo, cut_short, dama
 __all__ = ["LEGACY_MAGIC", "read_legacy_pickle", "read_zip_pickle"]
 
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
-"""What a file of the older layout begins with."""
+"""The first bytes of a file of the older layout."""
 WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model", "module")
 """Names under which trainers put the weights, beside their own notes."""
 MOST = 1_000_000

@@ -1,4 +1,4 @@
-"""What a `filename_prefix` stands for: a file, without its number, that a server finds again and every system can
+"""The file that a `filename_prefix` stands for: one, without its number, that a server finds again and every system can
 hold."""
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ ENDINGS = (
     ".tga",
     *_HEIF,
 )
-"""What files of these formats are called."""
+"""The name endings of files of these formats."""
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
-"""What Pillow raises on files that are damaged, or no images."""
+"""The errors of Pillow on files that are damaged, or are not images."""
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "F")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _ORIENTATION = (b"Raw profile type ", b"XML:com.adobe.xmp")
@@ -104,7 +104,7 @@ def read_frames(path: Path | bytes, name: str, most: int | None = None) -> list[
             error = OSError("its content is not an image in a format that is read")
             hint = "read are " + ", ".join(ending[1:] for ending in ENDINGS)
         raise GraphFlowError(
-            [Problem("unreadable_picture", f"{name} cannot be read: {error}", input="image", hint=hint)]
+            [Problem("unreadable_image", f"{name} cannot be read: {error}", input="image", hint=hint)]
         ) from None
 
 

@@ -45,7 +45,7 @@ BITS = {
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What one weight file holds."""
+    """The content of one weight file."""
 
     format: str
     tensors: Mapping[str, TensorInfo]

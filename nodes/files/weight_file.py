@@ -12,7 +12,7 @@ from .pickle_file import LEGACY_MAGIC, read_legacy_pickle, read_zip_pickle
 from .safetensors_file import read_safetensors
 from .tensor_info import Contents, unreadable
 
-__all__ = ["ENDINGS", "is_hidden", "read_weight_file"]
+__all__ = ["ENDINGS", "is_hidden", "is_pickled", "read_weight_file"]
 
 ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".gguf")
 """Of files that may hold weights."""
@@ -34,7 +34,7 @@ _OTHERS = {
     b"\0\5\26\7": "notes of macOS about a file (AppleDouble)",
     b"\x08\0\0\0TFL3": "a TensorFlow Lite file",
 }
-"""What else a file with a model's name may be, by its first bytes."""
+"""The other kinds of files that carry a model's name, by their first bytes."""
 
 
 def is_hidden(name: str) -> bool:
@@ -42,8 +42,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
+def is_pickled(path: Path) -> bool:
+    """Whether `torch.save` wrote the file, whatever its name ends with. Raises OSError."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    return start.startswith((b"PK\3\4", LEGACY_MAGIC[:16])) or (start[:1] == b"\x80" and start[1:2] <= b"\5")
+
+
 def read_weight_file(path: Path) -> Contents:
-    """What a file holds, from its header. Raises GraphFlowError with one Problem in plain words."""
+    """The content of a file, from its header. Raises GraphFlowError with one Problem in plain words."""
     try:
         found = os.stat(path)
         return _read(str(path), found.st_size, found.st_mtime_ns)

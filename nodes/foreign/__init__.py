@@ -1,4 +1,4 @@
-"""What foreign packs import from the program they were written for, written from its documented behaviour.
+"""The modules that foreign packs import from the program they were written for, by its documented behaviour.
 
 `standins/` holds modules under that program's own names (`folder_paths`, `comfy.utils`, `comfy_api.latest` ...). They
 are on the import path only while foreign packs are loaded (`graphflow.foreign.standins`), so their files import each
@@ -14,7 +14,7 @@ from typing import Any
 
 from graphflow import Settings
 
-__all__ = ["FOLDER", "around", "environment", "inward", "outward"]
+__all__ = ["FOLDER", "altered", "around", "environment", "inward", "outward"]
 
 FOLDER = Path(__file__).with_name("standins")
 
@@ -25,8 +25,17 @@ def around() -> AbstractContextManager[object]:
     return torch.no_grad() if torch is not None else nullcontext()
 
 
+def altered() -> str:
+    """What code of others has changed in torch for the whole process: see `torch_changes`."""
+    if "torch" not in sys.modules:
+        return ""
+    from .torch_changes import altered
+
+    return altered()
+
+
 def environment(settings: Settings) -> str:
-    """What of the device is part of the recipes of foreign nodes."""
+    """The part of the device's identity that is in the recipes of foreign nodes."""
     from ..devices.device import numerics_of
 
     return str(numerics_of(settings))

@@ -1,4 +1,4 @@
-"""What packs of others see in place of a MODEL, CLIP or VAE: the handle, with the methods that they call most.
+"""The face of a MODEL, CLIP or VAE for packs of others: the handle, with the methods that they call most.
 
 A handle is a plain value of ours. On its way into a foreign node it is wrapped (`outward`), and taken out again of what
 the node gives back (`inward`). Methods compute on the device of the run that asks.

@@ -1,4 +1,4 @@
-"""Batches: pictures and latents put together, taken apart, repeated."""
+"""Batches: images and latents put together, taken apart, repeated."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -8,7 +8,7 @@ from graphflow import Each, Every, GraphFlowError, Grow, Image, Latent, Problem,
 
 from ..devices.environment import numerics
 from ..limits import check_latent, check_pixels, check_repeated
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def one_batch(images: Sequence[Any]) -> Image:
 
 @node("ImageBatch", category="image", display_name="Batch Images", version="2", environment=numerics)
 def image_batch(image1: Image, image2: Image) -> Image:
-    """Two batches of pictures as one; the second gets the size of the first, cut evenly to its proportions."""
+    """Two batches of images as one; the second gets the size of the first, cut evenly to its proportions."""
     return one_batch([image1, image2])
 
 
@@ -69,7 +69,7 @@ def image_from_batch(
     batch_index: Annotated[int, Range(0, 4095)] = 0,
     length: Annotated[int, Range(1, 4096)] = 1,
 ) -> Image:
-    """Some pictures of a batch, from `batch_index` on; what lies beyond the last is left out, but never all."""
+    """Some images of a batch, from `batch_index` on; what lies beyond the last is left out, but never all."""
     start = min(batch_index, len(image) - 1)
     return image[start : start + length].clone()
 
@@ -138,9 +138,9 @@ def _places(latent: Any) -> list[int]:
 def batch_images(
     images: Annotated[dict[str, Any], Grow(Image, prefix="image", min=2, max=50, optional=True)],
 ) -> Image:
-    """Any number of pictures as one batch, in the size of the first one, each cut evenly to its proportions."""
+    """Any number of images as one batch, in the size of the first one, each cut evenly to its proportions."""
     if not images:
-        raise GraphFlowError([Problem("missing_input", "no picture is linked", input="images.image0")])
+        raise GraphFlowError([Problem("missing_input", "no image is linked", input="images.image0")])
     return one_batch(list(images.values()))
 
 
@@ -149,7 +149,7 @@ def rebatch_images(
     images: Every[Image],
     batch_size: Every[Annotated[int, Range(1, 4096)]] = 1,  # type: ignore[assignment]
 ) -> Each[Image]:
-    """All pictures that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
+    """All images that arrive, in batches of another size; what follows runs once for each. Sizes stay as they are:
     a batch ends where the size changes."""
     singles = [image[None] for batch in images for image in batch]
     return [_joined(group) for group in _runs(singles, lambda item: item.shape, batch_size[0])]

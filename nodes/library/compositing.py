@@ -1,4 +1,4 @@
-"""Pictures laid on pictures and side by side, alpha channels, margins."""
+"""Images laid on images and side by side, alpha channels, margins."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,10 +6,10 @@ from graphflow import Choice, Image, Mask, Range, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
+from ..resampling import resize
 from .batch import repeat_to, with_channels
 from .images import ImageAndMask
 from .masks import batch_of
-from .scaling import resize
 from .transforms import scaled
 from .widgets import Place, Place8
 
@@ -51,7 +51,7 @@ def image_composite_masked(
     resize_source: bool = False,
     mask: Mask | None = None,
 ) -> Image:
-    """Lay pictures on others at a place, where the mask is 1; what sticks out is cut off."""
+    """Lay images on others at a place, where the mask is 1; what sticks out is cut off."""
     patch = with_channels(source, destination.shape[-1])
     return composite(destination.movedim(-1, 1), patch.movedim(-1, 1), x, y, mask, resize_source).movedim(1, -1)
 
@@ -64,7 +64,7 @@ def image_composite_masked(
     environment=numerics,
 )
 def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
-    """Give pictures an alpha channel: transparent where the mask is 1."""
+    """Give images an alpha channel: transparent where the mask is 1."""
     import torch
 
     count = max(len(image), len(batch_of(alpha)))
@@ -74,7 +74,7 @@ def join_image_with_alpha(image: Image, alpha: Mask) -> Image:
 
 @node("SplitImageWithAlpha", category="mask/compositing", display_name="Split Image with Alpha", version="1")
 def split_image_with_alpha(image: Image) -> ImageAndMask:
-    """Pictures without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
+    """Images without their alpha channel, and a mask that is 1 where they are transparent (0 without alpha)."""
     return ImageAndMask(image[..., :3].clone(), 1.0 - with_channels(image, 4)[..., 3])
 
 
@@ -87,10 +87,10 @@ def image_stitch(
     spacing_color: Annotated[str, Choice(tuple(_COLORS))] = "white",
     image2: Image | None = None,
 ) -> Image:
-    """Put a picture beside another, with a strip of a colour between them.
+    """Put an image beside another, with a strip of a colour between them.
 
     `match_image_size` scales the second one to the side where they meet; without it the smaller one gets a black
-    margin. In batches of different length the shorter one's last picture is repeated.
+    margin. In batches of different length the shorter one's last image is repeated.
     """
     import torch
 
@@ -143,9 +143,9 @@ def image_pad_for_outpaint(
     bottom: Place8 = 0,
     feathering: Place = 40,
 ) -> ImageAndMask:
-    """Grey margins around pictures, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
+    """Grey margins around images, and a mask of what is to be drawn: 1 in the margins, falling to 0 inside.
 
-    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Pictures smaller than twice that are not
+    `d` pixels away from a margin the mask is (1 - d / feathering)^2. Images smaller than twice that are not
     feathered.
     """
     import torch

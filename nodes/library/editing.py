@@ -10,7 +10,7 @@ from graphflow import Choice, Conditioning, GraphFlowError, Image, Latent, Multi
 
 from ..devices.environment import numerics
 from ..model.wires import ClipWire, VaeWire
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,14 @@ METHODS = (
 )
 
 
-@node("TextEncodeQwenImageEdit", category="advanced/conditioning", version="1", lane="device", environment=numerics)
+@node(
+    "TextEncodeQwenImageEdit",
+    category="advanced/conditioning",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
 def text_encode_qwen_image_edit(
     settings: Settings, clip: ClipWire, prompt: _Words, vae: VaeWire | None = None, image: Image | None = None
 ) -> Conditioning:
@@ -51,7 +58,14 @@ def text_encode_qwen_image_edit(
     return _with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
 
 
-@node("TextEncodeQwenImageEditPlus", category="advanced/conditioning", version="1", lane="device", environment=numerics)
+@node(
+    "TextEncodeQwenImageEditPlus",
+    category="advanced/conditioning",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
 def text_encode_qwen_image_edit_plus(
     settings: Settings,
     clip: ClipWire,
@@ -134,7 +148,7 @@ def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
 
 
 def _vision(clip: ClipWire) -> str:
-    """What stands for an image in the prompts of a text encoder. Raises a Problem where it sees none."""
+    """The placeholder of an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
         raise GraphFlowError(

@@ -1,4 +1,4 @@
-"""Pictures blended, blurred, sharpened, with noise, shaped: each pixel from those around it."""
+"""Images blended, blurred, sharpened, with noise, shaped: each pixel from those around it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from graphflow import Choice, Image, Range, Seed, node
 
 from ..devices.environment import numerics
+from ..resampling import resize
 from .batch import repeat_to, with_channels
-from .scaling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ def image_blend(
     *,
     blend_mode: Annotated[str, Choice(("normal", "multiply", "screen", "overlay", "soft_light", "difference"))],
 ) -> Image:
-    """Blend a second picture over a first one: 0 is all of the first, 1 all of the blended one.
+    """Blend a second image over a first one: 0 is all of the first, 1 all of the blended one.
 
     The second gets the size and the channels of the first. `difference` is the first less the second, no less than 0.
     """
@@ -57,7 +57,7 @@ def _blended(a: Tensor, b: Tensor, mode: str) -> Tensor:
 
 @node("ImageBlur", category="image/postprocessing", display_name="Image Blur", version="1", environment=numerics)
 def image_blur(image: Image, blur_radius: _Radius = 1, sigma: Annotated[float, Range(0.1, 10.0, 0.1)] = 1.0) -> Image:
-    """Blur pictures with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius."""
+    """Blur images with a bell curve that is cut at a radius in pixels; `sigma` is in units of that radius."""
     return _blurred(image, blur_radius, sigma)
 
 
@@ -68,12 +68,12 @@ def image_sharpen(
     sigma: Annotated[float, Range(0.1, 10.0, 0.01)] = 1.0,
     alpha: Annotated[float, Range(0.0, 5.0, 0.01)] = 1.0,
 ) -> Image:
-    """Sharpen pictures: x + 10 alpha (x - blurred x), with the blur of ImageBlur."""
+    """Sharpen images: x + 10 alpha (x - blurred x), with the blur of ImageBlur."""
     return (image + 10.0 * alpha * (image - _blurred(image, sharpen_radius, sigma))).clamp(0.0, 1.0)
 
 
 def _blurred(image: Tensor, radius: int, sigma: float) -> Tensor:
-    """A Gaussian, row by row and column by column; the picture is mirrored at its edges."""
+    """A Gaussian, row by row and column by column; the image is mirrored at its edges."""
     import torch
     from torch.nn import functional as F
 
@@ -82,7 +82,7 @@ def _blurred(image: Tensor, radius: int, sigma: float) -> Tensor:
     bell = bell / bell.sum()
     x = image.movedim(-1, 1)
     count, channels, height, width = x.shape
-    # Mirroring needs more pixels than the margin; smaller pictures repeat their edge.
+    # Mirroring needs more pixels than the margin; smaller images repeat their edge.
     mode = "reflect" if radius < min(height, width) else "replicate"
     x = F.pad(x, [radius] * 4, mode=mode).reshape(count * channels, 1, height + 2 * radius, width + 2 * radius)
     x = F.conv2d(F.conv2d(x, bell.reshape(1, 1, -1, 1)), bell.reshape(1, 1, 1, -1))
@@ -95,7 +95,7 @@ def image_add_noise(
     seed: Annotated[int, Range(0, 2**64 - 1), Seed()] = 0,
     strength: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.5,
 ) -> Image:
-    """Add normal noise of a standard deviation to pictures."""
+    """Add normal noise of a standard deviation to images."""
     import torch
 
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))

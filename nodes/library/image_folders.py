@@ -12,7 +12,7 @@ from ..files.prefixes import inside
 from ..files.read_image import ENDINGS, read_frames
 from ..files.user_files import files_below
 from ..limits import check_pixels
-from .scaling import resize
+from ..resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from graphflow import Choice, Image, Latent, Mask, Range, Settings, node
 from ..devices.environment import numerics
 from ..limits import check_latent
 from ..model.wires import VaeWire
+from ..resampling import resize
 from .batch import repeat_to
 from .compositing import composite
 from .masks import batch_of
-from .scaling import resize
 from .transforms import FLIPS, ROTATIONS
 from .widgets import MAX_SIDE, Place8, Side
 
@@ -246,12 +246,13 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
     display_name="VAE Encode (for Inpainting)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def vae_encode_for_inpaint(
     settings: Settings, pixels: Image, vae: VaeWire, mask: Mask, grow_mask_by: Annotated[int, Range(0, 64, 1)] = 6
 ) -> Latent:
-    """Pictures to latents with what the mask covers greyed out first; a sampler then draws it anew.
+    """Images to latents with what the mask covers greyed out first; a sampler then draws it anew.
 
     The mask is made larger by `grow_mask_by` pixels in all, so that new and old meet softly.
     """
@@ -265,11 +266,11 @@ def vae_encode_for_inpaint(
     rows, columns = whole_cells(pixels, vae.latent.factor)
     cover = resize(batch_of(mask)[:, None], pixels.shape[2], pixels.shape[1], "bilinear")
     cover = cover[..., rows, columns].round()
-    picture = pixels[:, rows, columns, :3]
-    greyed = (picture - 0.5) * (1.0 - repeat_to(cover, len(picture))).movedim(1, -1) + 0.5
+    image = pixels[:, rows, columns, :3]
+    greyed = (image - 0.5) * (1.0 - repeat_to(cover, len(image))).movedim(1, -1) + 0.5
     if grow_mask_by:
         grown = F.max_pool2d(F.pad(cover, [math.ceil((grow_mask_by - 1) / 2)] * 4), grow_mask_by, 1)
-        cover = grown[..., : picture.shape[1], : picture.shape[2]]
+        cover = grown[..., : image.shape[1], : image.shape[2]]
     return {"samples": encode(open_device(settings), vae, greyed), "noise_mask": cover}
 
 

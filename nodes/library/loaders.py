@@ -27,7 +27,7 @@ _Device = Annotated[str, Choice(("default", "cpu"))]
 
 
 def folders(settings: Settings) -> ModelFolders:
-    return ModelFolders(list(settings.models))
+    return ModelFolders(list(settings.models), settings.pickles)
 
 
 def _listed(kind: str) -> Callable[[Settings], list[str]]:
@@ -109,9 +109,14 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Chec
     check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> UnclipCheckpoint:
-    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
-    missing = Blocked(f"the image encoder in {ckpt_name} cannot be loaded yet")
-    return UnclipCheckpoint(*_parts(settings, ckpt_name), missing)
+    """As CheckpointLoaderSimple, for models that are asked with an image, too, with their image encoder."""
+    from ..families.vision import open_vision
+
+    try:
+        vision: Any = open_vision(folders(settings).find("checkpoints", ckpt_name), settings)
+    except GraphFlowError:
+        vision = Blocked(f"{ckpt_name} has no image encoder: load one with CLIPVisionLoader")
+    return UnclipCheckpoint(*_parts(settings, ckpt_name), vision)
 
 
 def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:

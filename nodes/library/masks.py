@@ -34,22 +34,22 @@ def invert_mask(mask: Mask) -> Mask:
 
 @node("MaskToImage", category="mask", display_name="Convert Mask to Image", version="1")
 def mask_to_image(mask: Mask) -> Image:
-    """A mask as a grey picture."""
+    """A mask as a grey image."""
     return batch_of(mask)[..., None].repeat(1, 1, 1, 3)
 
 
 @node("ImageToMask", category="mask", display_name="Convert Image to Mask", version="1")
 def image_to_mask(image: Image, channel: Annotated[str, Choice(_CHANNELS)]) -> Mask:
-    """One channel of a picture as a mask."""
+    """One channel of an image as a mask."""
     index = _CHANNELS.index(channel)
     if index >= image.shape[-1]:
         raise GraphFlowError(
             [
                 Problem(
                     "no_channel",
-                    f"the picture has {image.shape[-1]} channels, none of them {channel}",
+                    f"the image has {image.shape[-1]} channels, none of them {channel}",
                     input="channel",
-                    hint="a picture has an alpha channel only after JoinImageWithAlpha or a node like it",
+                    hint="an image has an alpha channel only after JoinImageWithAlpha or a node like it",
                 )
             ]
         )
@@ -58,7 +58,7 @@ def image_to_mask(image: Image, channel: Annotated[str, Choice(_CHANNELS)]) -> M
 
 @node("ImageColorToMask", category="mask", version="1")
 def image_color_to_mask(image: Image, color: Color = 0) -> Mask:
-    """1 where the picture has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere."""
+    """1 where the image has a colour (0xRRGGBB as a number), to the nearest of 256 steps, 0 elsewhere."""
     import torch
 
     steps = (image[..., :3].clamp(0, 1) * 255).round().to(torch.int64)

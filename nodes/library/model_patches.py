@@ -23,7 +23,7 @@ class Patched(NamedTuple):
 _DISCRETE = ("eps", "v_prediction", "lcm", "x0", "img_to_img")
 
 
-@node("ModelSamplingDiscrete", category="advanced/model", version="1")
+@node("ModelSamplingDiscrete", category="advanced/model", version="2")
 def model_sampling_discrete(
     model: ModelWire, sampling: Annotated[str, Choice(_DISCRETE)] = "eps", zsnr: bool = False
 ) -> ModelWire:
@@ -153,30 +153,21 @@ def cfg_zero_star(model: ModelWire) -> Patched:
     return Patched(model.with_patch(CFGZeroStar()))
 
 
-@node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="1")
+@node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="2")
 def apg(
     model: ModelWire,
     eta: Annotated[
         float, Range(-10.0, 10.0, 0.01), Help("the weight of what burns colours; 1 leaves it as it is")
     ] = 1.0,
     norm_threshold: Annotated[float, Range(0.0, 50.0, 0.1), Help("longer differences are cut; 0 cuts none")] = 5.0,
-    momentum: Annotated[float, Range(-5.0, 1.0, 0.01), Help("0: others are not supported")] = 0.0,
+    momentum: Annotated[
+        float, Range(-5.0, 1.0, 0.01), Help("the share of the differences of the steps before; below 0 for the paper")
+    ] = 0.0,
 ) -> ModelWire:
     """Guidance without the part of the difference that burns colours (arXiv 2410.02416)."""
     from ..patches.guidance import APG
 
-    if momentum != 0.0:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "no_momentum",
-                    f"a momentum of {momentum:g} would make a step depend on those before it",
-                    input="momentum",
-                    hint="set it to 0: a run that is stopped must go on to the same bits",
-                )
-            ]
-        )
-    return model.with_patch(APG(eta, norm_threshold))
+    return model.with_patch(APG(eta, norm_threshold, momentum))
 
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")
@@ -211,7 +202,7 @@ _Factor = Annotated[float, Range(0.0, 10.0, 0.01)]
 
 @node("FreeU", category="model_patches/unet", version="1")
 def free_u(model: ModelWire, b1: _Factor = 1.1, b2: _Factor = 1.2, s1: _Factor = 0.9, s2: _Factor = 0.2) -> ModelWire:
-    """What comes from below in a U-Net made stronger (b), low frequencies of what comes from the side weaker (s).
+    """Make the features from below in a U-Net stronger (b), and low frequencies of those from the side weaker (s).
 
     The first of each pair acts at four times the channels of the first level, the second at twice (arXiv 2309.11497).
     """
@@ -257,7 +248,7 @@ def patch_model_add_downscale(
     on."""
     from ..patches.downscale import Downscale, count_blocks
     from ..patches.freeu import check_unet
-    from .scaling import resize
+    from ..resampling import resize
 
     check_unet(model, "PatchModelAddDownscale")
     count = count_blocks(model)

@@ -46,25 +46,25 @@ def save_image_advanced(
     *,
     format: Annotated[Any, Variants({"png": AsPng, "exr": AsExr})],
 ) -> Ui[Saved]:
-    """Write pictures into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
+    """Write images into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
 
-    What the numbers of the pictures mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
+    What the numbers of the images mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG
     states in its cICP chunk; `linear` is linear light. An EXR file always holds linear light, 1.0 being white in sRGB
     and 100 cd/m2 in HDR.
     """
     from ..files.image_files import encode_exr, encode_png
 
     texts = context.metadata()
-    pictures = images.detach().cpu().numpy()
+    arrays = images.detach().cpu().numpy()
     hdr = format.input_color_space == "HDR"
     if isinstance(format, AsPng):
         bits = 16 if format.bit_depth == "16-bit" else 8
-        contents = (encode_png(picture, bits, texts, hdr) for picture in pictures)
+        contents = (encode_png(image, bits, texts, hdr) for image in arrays)
         ending = ".png"
     else:
-        contents = (encode_exr(picture, format.input_color_space, texts) for picture in pictures)
+        contents = (encode_exr(image, format.input_color_space, texts) for image in arrays)
         ending = ".exr"
-    size = pictures.shape[2], pictures.shape[1]
+    size = arrays.shape[2], arrays.shape[1]
     saved = save_numbered(contents, context, context.settings.output_dir, filename_prefix, ending, "output", size)
     return Ui({"images": saved}, (images,))
 
@@ -79,7 +79,7 @@ def save_image_advanced(
     environment=temp_files,
 )
 def mask_preview(mask: Mask, context: Context) -> Ui[None]:
-    """Write masks as grey pictures into the folder for temporary files."""
+    """Write masks as grey images into the folder for temporary files."""
     return Ui({"images": saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
 
 
@@ -99,7 +99,7 @@ def image_compare(
     image_a: Image | None = None,
     image_b: Image | None = None,
 ) -> Ui[None]:
-    """Show two pictures, one over the other, with a slider between them. What the slider holds does not matter here."""
+    """Show two images, one over the other, with a slider between them. What the slider holds does not matter here."""
     shown = {}
     for name, images in (("a_images", image_a), ("b_images", image_b)):
         if images is not None:
@@ -122,11 +122,11 @@ def preview_any(source: AnyType) -> Ui[str]:
 
 @node("SaveImageWebsocket", category="api/image", version="1", output=True, deterministic=False)
 def save_image_websocket(images: Image, context: Context) -> None:
-    """Send pictures as PNG to the client that sent the prompt, over its websocket, and write no file; each time it
+    """Send images as PNG to the client that sent the prompt, over its websocket, and write no file; each time it
     runs."""
     from ..files.image_files import encode_png
 
-    pictures = images.detach().cpu().numpy()
-    for index, picture in enumerate(pictures):
-        context.progress(index, len(pictures))
-        context.show(partial(encode_png, picture, 8, {}))
+    arrays = images.detach().cpu().numpy()
+    for index, image in enumerate(arrays):
+        context.progress(index, len(arrays))
+        context.show(partial(encode_png, image, 8, {}))

@@ -54,8 +54,8 @@ def regex_extract(
     dotall: bool = False,
     group_index: Annotated[int, Range(0, 100)] = 1,
 ) -> str:
-    """What a pattern finds in a text: the first match, all of them, or a group (0 is the whole match) of the first or
-    all.
+    """The matches of a pattern in a text: the first match, all of them, or a group (0 is the whole match) of the first
+    or all.
 
     Several results stand on lines of their own; nothing found is an empty text.
     """

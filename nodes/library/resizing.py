@@ -1,4 +1,4 @@
-"""One node for every way to say how large a picture or a mask is to be."""
+"""One node for every way to say how large an image or a mask is to be."""
 
 import math
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Match, Range, Variants, Wire, node
 
 from ..devices.environment import numerics
+from ..resampling import CROPS, METHODS, missing_side, resize
 from .masks import batch_of
-from .scaling import CROPS, METHODS, missing_side, resize
 from .transforms import MEGAPIXEL
 
 _Either = Annotated[Any, Match("input_type", "IMAGE,MASK")]
@@ -124,7 +124,7 @@ def resize_image_mask(
     resize_type: Annotated[Any, Variants(_WAYS)],
     scale_method: Annotated[str, Choice((*METHODS, "lanczos"))] = "area",
 ) -> Resized:
-    """Resample pictures or masks to a size that is said in one of nine ways.
+    """Resample images or masks to a size that is said in one of nine ways.
 
     Where both sides are given, a side of 0 follows from the other one, and `crop` cuts evenly to the new proportions
     first. `scale to multiple` takes the largest multiples that fit and cuts what is over.

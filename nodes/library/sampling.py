@@ -14,17 +14,15 @@ from ..samplers.names import PENULTIMATE_DROPPED, SAMPLER_NAMES, SCHEDULE_NAMES
 MAX_SEED = 2**64 - 1
 
 
-_Steps = Annotated[
-    int, Range(1, 10000), Help("steps from noise to picture: more take longer, and change less and less")
-]
+_Steps = Annotated[int, Range(1, 10000), Help("steps from noise to image: more take longer, and change less and less")]
 _Cfg = Annotated[float, Range(0.0, 100.0, 0.1), Help("how strongly the prompt leads; 1 is without guidance")]
 _Sampler = Annotated[str, Choice(SAMPLER_NAMES), Help("how a step is made")]
 _Scheduler = Annotated[str, Choice(SCHEDULE_NAMES), Help("how the noise is spread over the steps")]
-_Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from: the same seed, the same picture")]
+_Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from: the same seed, the same image")]
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="2", lane="device", together=True, environment=sampling)
+@node("KSampler", category="sampling", version="2", lane="device", in_turns=True, together=True, environment=sampling)
 def ksampler(
     context: Context,
     model: ModelWire,
@@ -55,6 +53,7 @@ def ksampler(
     display_name="KSampler (Advanced)",
     version="2",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )

@@ -17,6 +17,7 @@ _Words = Annotated[str, Multiline(words=True)]
     display_name="CLIPTextEncodeSD3",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=prompts_outside,
     check=check_prompts,

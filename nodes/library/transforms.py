@@ -1,4 +1,4 @@
-"""Pictures in another size, cut, turned; and sizes as numbers."""
+"""Images in another size, cut, turned; and sizes as numbers."""
 
 import math
 from typing import Annotated, NamedTuple
@@ -7,7 +7,7 @@ from graphflow import Choice, Image, Range, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
-from .scaling import CROPS, METHODS, missing_side, resize
+from ..resampling import CROPS, METHODS, missing_side, resize
 from .widgets import Place, Side
 
 MEGAPIXEL = 1024 * 1024
@@ -33,7 +33,7 @@ class Resolution(NamedTuple):
 
 @node("GetImageSize", category="image", display_name="Get Image Size", version="1")
 def get_image_size(image: Image) -> Size:
-    """Width and height of pictures in pixels, and how many there are."""
+    """Width and height of images in pixels, and how many there are."""
     return Size(image.shape[2], image.shape[1], image.shape[0])
 
 
@@ -59,7 +59,7 @@ def image_scale(
     height: Place = 512,
     crop: Annotated[str, Choice(CROPS)] = "disabled",
 ) -> Image:
-    """Resample pictures to a size; a side of 0 keeps the proportions, both 0 leave them as they are."""
+    """Resample images to a size; a side of 0 keeps the proportions, both 0 leave them as they are."""
     if width == 0 and height == 0:
         return image
     width, height = missing_side(width, height, image.shape[2], image.shape[1])
@@ -70,7 +70,7 @@ def image_scale(
 def image_scale_by(
     image: Image, upscale_method: _Method, scale_by: Annotated[float, Range(0.01, 8.0, 0.01)] = 1.0
 ) -> Image:
-    """Resample pictures by a factor."""
+    """Resample images by a factor."""
     return scaled(image, round(image.shape[2] * scale_by), round(image.shape[1] * scale_by), upscale_method)
 
 
@@ -81,7 +81,7 @@ def image_scale_to_total_pixels(
     megapixels: Annotated[float, Range(0.01, 16.0, 0.01)] = 1.0,
     resolution_steps: Annotated[int, Range(1, 256)] = 1,
 ) -> Image:
-    """Resample pictures to about so many megapixels (of 1024 x 1024), proportions kept.
+    """Resample images to about so many megapixels (of 1024 x 1024), proportions kept.
 
     Width and height are multiples of `resolution_steps`, which many models want to be 8, 16 or 32.
     """
@@ -98,7 +98,7 @@ def image_scale_to_max_dimension(
     upscale_method: Annotated[str, Choice(("area", "lanczos", "bilinear", "nearest-exact", "bicubic"))],
     largest_size: Place = 512,
 ) -> Image:
-    """Resample pictures so that the longer side has a length, proportions kept."""
+    """Resample images so that the longer side has a length, proportions kept."""
     height, width = image.shape[1:3]
     factor = largest_size / max(height, width)
     return scaled(image, round(width * factor), round(height * factor), upscale_method)
@@ -112,20 +112,20 @@ def scaled(image: Image, width: int, height: int, method: str, crop: str = "disa
 
 @node("ImageCrop", category="image/transform", display_name="Image Crop", version="1")
 def image_crop(image: Image, width: Side = 512, height: Side = 512, x: Place = 0, y: Place = 0) -> Image:
-    """A rectangle of pictures, as far as they reach; at least one pixel of them."""
+    """A rectangle of images, as far as they reach; at least one pixel of them."""
     x, y = min(x, image.shape[2] - 1), min(y, image.shape[1] - 1)
     return image[:, y : y + height, x : x + width].clone()
 
 
 @node("ImageFlip", category="image/transform", version="1")
 def image_flip(image: Image, flip_method: Annotated[str, Choice(FLIPS)]) -> Image:
-    """Pictures mirrored: top to bottom, or left to right."""
+    """Images mirrored: top to bottom, or left to right."""
     return image.flip(1 if flip_method == FLIPS[0] else 2)
 
 
 @node("ImageRotate", category="image/transform", version="1")
 def image_rotate(image: Image, rotation: Annotated[str, Choice(ROTATIONS)]) -> Image:
-    """Pictures turned clockwise."""
+    """Images turned clockwise."""
     return image.rot90(ROTATIONS.index(rotation), dims=(2, 1)).contiguous()
 
 
@@ -138,7 +138,7 @@ def resize_and_pad_image(
     padding_color: Annotated[str, Choice(("white", "black"))],
     interpolation: Annotated[str, Choice(("area", "bicubic", "nearest-exact", "bilinear", "lanczos"))],
 ) -> Image:
-    """Pictures as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one
+    """Images as large as they fit into a frame, proportions kept, in the middle; the rest of the frame is one
     colour."""
     import torch
 

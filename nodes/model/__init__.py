@@ -1,1 +1,1 @@
-"""What a model is: the interfaces that families, patches, samplers and devices share. Values; imports no torch."""
+"""The interfaces of models, that families, patches, samplers and devices share. Values; imports no torch."""

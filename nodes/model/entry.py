@@ -1,4 +1,4 @@
-"""What a denoiser is asked: one row of conditioning, one question, and the row that a family makes of it."""
+"""The question to a denoiser: one row of conditioning, one question, and the row that a family makes of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphflow import Handle
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .patch import Patch
+    from .hook import Hook
 
 __all__ = ["Ask", "Control", "Entry", "Row"]
 
@@ -66,8 +66,8 @@ class Entry:
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
-    patches: tuple[Patch, ...] = ()
-    """Patches of hooks: they act on this entry's rows only."""
+    hooks: tuple[Hook, ...] = ()
+    """What is changed about the model for this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
     negative: bool = False
@@ -94,8 +94,8 @@ class Ask:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What a family makes of one question: all that `forward` gets to see, and so all that decides what may share a
-    pass."""
+    """The row that a family makes of one question: all that `forward` gets to see, and so all that decides what may
+    share a pass."""
 
     stacked: Mapping[str, Tensor]
     """Without a row axis. Keyed by shape and dtype; numbers that may differ from row to row are 0-d tensors."""

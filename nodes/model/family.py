@@ -26,10 +26,31 @@ if TYPE_CHECKING:
 
     from .header import Header
 
-__all__ = ["Encoder", "Family", "Found", "Network", "Option", "Part", "Ports", "Tables", "VaeNetwork", "part_config"]
+__all__ = [
+    "Encoder",
+    "Family",
+    "Found",
+    "Network",
+    "Option",
+    "Part",
+    "Ports",
+    "Tables",
+    "TextFound",
+    "VaeNetwork",
+    "part_config",
+]
 
 Tables = Mapping[str, Callable[[Config], Mapping[str, Any]]]
 """Layout -> what makes its table from the config: parameter -> where it lies in the file (see files/convert.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFound:
+    """A text encoder in a file."""
+
+    config: Config
+    layout: str
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,9 @@ class Part:
     """Patterns (fnmatch) of tensors in files that the network has no use for."""
     optional: Sequence[str] = ()
     """Patterns of parameters that files may lack because the network computes them (position ids)."""
+    find: Callable[[Header], tuple[str, TextFound] | None] | None = None
+    """Of a text encoder: finds it in a file or a folder of its own -> its name (`l`, `t5` ...) and what was found.
+    Encoders may share one such function."""
     saved: tuple[str, str] = ("", "")
     """The layout and the prefix that it has in a checkpoint that is written; no layout: it cannot be."""
 
@@ -73,7 +97,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a family sees in a file: its config, and where each part lies (part -> (layout, prefix))."""
+    """The findings of a family in a file: its config, and where each part lies (part -> (layout, prefix))."""
 
     config: Config
     """Of the denoiser, and under the names of the other parts (`text.l`, `vae`) theirs."""
@@ -139,6 +163,9 @@ class Family:
     """The module of its `Network`, or of the `VaeNetwork` of a kind of VAE."""
     text: str = ""
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
+    prompts: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
+    """`type` of the loaders of text encoders -> the sets of encoders, by their names in order, that encode prompts of
+    this family. The type "" stands for all types that no family names."""
     takes: Mapping[str, Option] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     ports: Ports = Ports()

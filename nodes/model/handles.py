@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from .latent import LatentFormat
     from .prediction import Prediction
 
-__all__ = ["Clip", "ClipVision", "ControlNet", "Model", "WeightsHandle", "WeightsSource", "UpscaleModel", "Vae"]
+__all__ = [
+    "Clip",
+    "ClipVision",
+    "ControlNet",
+    "Model",
+    "WeightsHandle",
+    "WeightsSource",
+    "StyleModel",
+    "UpscaleModel",
+    "Vae",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class WeightsSource:
     layout: str
     """Which table of the part reads it: `ldm`, `diffusers`, `openclip` ..."""
     prefix: str = ""
-    """What the names of the part's tensors begin with in the file, or its folder in a diffusers folder."""
+    """The prefix of the part's tensors in the file, or its folder in a diffusers folder."""
     digest_now: Callable[[], str] | None = field(default=None, compare=False, repr=False)
     """Weights are read later than the digest was taken, and the file may be another by then."""
 
@@ -43,7 +53,7 @@ class WeightsSource:
 
 @dataclass(frozen=True, slots=True)
 class WeightsHandle(Handle):
-    """What all handles have. `sources` names the file of each part: `denoiser`, `text.l`, `vae` ..."""
+    """The fields that all handles have. `sources` names the file of each part: `denoiser`, `text.l`, `vae` ..."""
 
     family: Family
     sources: tuple[tuple[str, WeightsSource], ...]
@@ -67,7 +77,7 @@ class WeightsHandle(Handle):
         ]
 
     def weights_key(self, part: str) -> tuple[Any, ...]:
-        """What the weights of a part in memory are known by: two handles with equal keys share them.
+        """The key of a part's weights in memory: two handles with equal keys share them.
 
         The device's own number format is added by the pool that loads them.
         """
@@ -134,6 +144,11 @@ class ControlNet(WeightsHandle):
 @dataclass(frozen=True, slots=True)
 class ClipVision(WeightsHandle):
     """An image encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class StyleModel(WeightsHandle):
+    """A network that makes tokens of a text of what an image encoder sees."""
 
 
 @dataclass(frozen=True, slots=True)

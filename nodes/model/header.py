@@ -15,7 +15,7 @@ __all__ = ["Header", "TensorInfo"]
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header states of one tensor, and where its bytes lie."""
+    """The entry of one tensor in a header: number format, shape, and the place of its bytes."""
 
     dtype: str
     """As safetensors names it (`F16`, `BF16`, `F8_E4M3`); of a GGUF file the name of its block format (`Q4_K`)."""

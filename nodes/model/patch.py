@@ -40,7 +40,7 @@ class Patch:
         raise NotImplementedError
 
     def applied(self, part: str) -> AppliedPatch | None:
-        """What events report of it when a part is used; None for patches without a file."""
+        """The report of it in events when a part is used; None for patches without a file."""
         return None
 
 
@@ -70,7 +70,10 @@ class CallPatch(Patch):
         return True
 
     def around(self, module: Module) -> AbstractContextManager[Any]:
-        """The module is changed until the end of the block, and is then as it was before."""
+        """The module is changed until the end of the block, and is then as it was before.
+
+        What the block is entered with may be a dict, which the call fills with further answers [N, ...]: `Step.inside`.
+        """
         raise NotImplementedError
 
 

@@ -58,7 +58,7 @@ class Prediction(Protocol):
         """The weight of the clean latent at a level: 1, or 1 - sigma for flow."""
 
     def time(self, sigma: Tensor) -> Tensor:
-        """What the network takes as time: 0..999 for epsilon and v, sigma for flow; the shape of `sigma`."""
+        """The time as the network takes it: 0..999 for epsilon and v, sigma for flow; the shape of `sigma`."""
 
     def sigma(self, time: Tensor) -> Tensor:
         """The level at a time, between the levels of the table as well."""
@@ -79,10 +79,10 @@ class Prediction(Protocol):
         """The forward process in closed form; `max_denoise`: the start of a whole run."""
 
     def unnoised(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """What a sampler gives back of x where the last level is not 0 (leftover noise)."""
+        """The x that a sampler returns where the last level is not 0 (leftover noise)."""
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What the network is trained to answer."""
+        """The target that the network is trained to answer."""
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,12 @@ class X0(_Exploding):
 
 @dataclass(frozen=True)
 class ImageToImage(X0):
-    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself,
-    without noise, and answers with the result."""
+    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself
+    and answers with the result. A sampler adds its noise as for other networks: such a model is run with DisableNoise,
+    or sees noise beside its image."""
 
     def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
         return x
-
-    def noised(self, x0: Tensor, noise: Tensor, sigma: Tensor, max_denoise: bool = False) -> Tensor:
-        return x0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Downscale(CallPatch):
     factor: float
     window: tuple[float, float]
     after_skip: bool
-    """What goes to the side keeps its size."""
+    """The features that go to the side keep their size."""
     down: str
     up: str
     """Names of methods of `resize`."""

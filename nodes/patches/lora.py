@@ -96,7 +96,7 @@ def parts_of(handle: WeightsHandle) -> tuple[str, ...]:
 
 
 def fit_to(file: LoraFile, *handles: WeightsHandle) -> Fit:
-    """What a file changes in the networks of these handles together: a model, a model and its text encoders."""
+    """The changes of a file to the networks of these handles together: a model, a model and its text encoders."""
     fits = [fit(file.path, file.digest, handle.family, handle.config, parts_of(handle)) for handle in handles]
     return Fit(
         matches=tuple(match for one in fits for match in one.matches),

@@ -68,7 +68,7 @@ class LoraPlace:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a name in a file stands for."""
+    """The meaning of a name in a file."""
 
     places: tuple[LoraPlace, ...]
     shape: Shape
@@ -83,7 +83,7 @@ class LoraMatch:
     part: str
     places: tuple[LoraPlace, ...]
     roles: tuple[tuple[str, str], ...]
-    """What a tensor is (`up`, `down`, `alpha` ...) -> its name in the file."""
+    """The role of a tensor (`up`, `down`, `alpha` ...) -> its name in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def modules_of(header: Header) -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=64)
 def fit(path: str, digest: str, family: Family, config: Config, parts: tuple[str, ...]) -> Fit:
-    """What a LoRA file changes in these parts of a model (`denoiser`, `text.l` ...). Modules for other parts are not
+    """The changes of a LoRA file to these parts of a model (`denoiser`, `text.l` ...). Modules for other parts are not
     counted.
 
     `digest` is that of the file: another content gives another answer.

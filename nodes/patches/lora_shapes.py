@@ -28,7 +28,7 @@ def kind_of(roles: Mapping[str, object]) -> str:
 
 
 def misfit(shapes: Shapes, weight: Shape, is_fused: bool) -> str | None:
-    """What is wrong with the tensors of a module for a weight of this shape, in words; None where they fit."""
+    """The fault of a module's tensors for a weight of this shape, in words; None where they fit."""
     kind = kind_of(shapes)
     if not kind:
         return f"has only {', '.join(sorted(shapes))}"

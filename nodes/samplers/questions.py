@@ -1,10 +1,12 @@
-"""What a guider asks about a latent, as rows: the parts of its sides' conditionings, their controls, and the answers.
+"""The questions of a guider about a latent, as rows: the parts of its sides' conditionings, their controls, and the
+answers.
 
 A part is one batch of one side's conditioning in its region of the latents. Nothing here knows a family.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,12 +23,17 @@ from ..devices.use import Device
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import ControlNet, Model, WeightsHandle
-from ..model.patch import CallPatch, Patch, RowPatch
+from ..model.hook import Hook
+from ..model.patch import CallPatch, RowPatch
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .keyframes import factor_at
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
 
-__all__ = ["Questions"]
+__all__ = ["INSIDE", "Questions"]
+
+INSIDE = "inside."
+"""What the names of answers of patches of calls begin with."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,7 +72,7 @@ class _NetworkRows:
 
 
 class Questions:
-    """What a guider asks about latents of one shape; entries are prepared once."""
+    """The questions of a guider about latents of one shape; entries are prepared once."""
 
     def __init__(self, device: Device, guider: Guider, x: Tensor, sigmas: Tensor) -> None:
         self.device, self.guider = device, guider
@@ -75,10 +82,15 @@ class Questions:
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
+        self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
+
+    def levels_from(self, level: float) -> int:
+        """How many levels are still to be asked about, this one included."""
+        return sum(0.0 < other <= level for other in self._levels)
 
     def mask(self, mask: Tensor, level: float) -> Tensor:
         """A noise mask at a level, under the patches of the guider's model."""
@@ -101,9 +113,15 @@ class Questions:
                     alike[key] = alike.get(key, 0) + 1
         return max(alike.values(), default=1)
 
-    def ask(self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float) -> dict[str, Tensor]:
-        """The clean latent of each side."""
-        sides, parts = self._active(level)
+    def sides(self, level: float) -> tuple[Side, ...]:
+        """What is asked at a noise level."""
+        return all_sides(self.guider, level)
+
+    def ask(
+        self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float, sides: Sequence[Side] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
+        """The clean latent of each side, and what patches of calls found inside its network. By default all sides."""
+        sides, parts = self._active(level, sides)
         scaled: dict[Any, Tensor] = {}
         residuals = [self._residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
         asked = [
@@ -112,12 +130,20 @@ class Questions:
         ]
         answers = self._answers(seat, asked)
         x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
-        return {
+        joined = {
             side.name: _joined(
                 [(part, x0) for part, x0 in zip(parts, x0s, strict=True) if part.side.name == side.name], x
             )
             for side in sides
         }
+        inside: dict[str, Mapping[str, Tensor]] = {}
+        for part, found in zip(parts, answers, strict=True):
+            names = [name for name in found[0] if name.startswith(INSIDE)]
+            if names and part.side.name not in inside and _covers(part, x):
+                inside[part.side.name] = {
+                    name.removeprefix(INSIDE): torch.stack([one[name] for one in found]) for name in names
+                }
+        return joined, inside
 
     def not_a_number(self, level: float) -> GraphFlowError:
         format = str(self.device.dtype).removeprefix("torch.")
@@ -140,9 +166,9 @@ class Questions:
             ]
         )
 
-    def _active(self, level: float) -> tuple[tuple[Side, ...], list[_SidePart]]:
+    def _active(self, level: float, sides: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[_SidePart]]:
         """The sides of a level, and their parts that act at it."""
-        sides = all_sides(self.guider, level)
+        sides = self.sides(level) if sides is None else sides
         parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
         return sides, [part for part in parts if _acts(part.window, level)]
 
@@ -192,7 +218,7 @@ class Questions:
         controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
         return _SidePart(
             side,
-            self._with_hooks(side.model, batch[0].patches),
+            side.model,
             entries,
             where,
             [made[id(entry)] for entry in entries],
@@ -219,9 +245,16 @@ class Questions:
         start, end = shares
         return model.prediction.at(start), model.prediction.at(end)
 
-    @staticmethod
-    def _with_hooks(model: Model, patches: tuple[Patch, ...]) -> Model:
-        return replace(model, patches=(*model.patches, *patches)) if patches else model
+    def _hooked(self, part: _SidePart, level: float) -> Model:
+        """The model of a part under the hooks of its conditioning at a noise level."""
+        model, hooks = part.model, part.entries[0].hooks
+        for hook in hooks:
+            factor = factor_at(hook.keyframes, model.prediction, level, self._levels)
+            key = (model, hook, factor)
+            if key not in self._under_hooks:
+                self._under_hooks[key] = hook.on(model, factor)
+            model = self._under_hooks[key]
+        return model
 
     def _rows(
         self,
@@ -233,7 +266,7 @@ class Questions:
         scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _NetworkRows:
-        model = part.model
+        model = self._hooked(part, level)
         asked = _NetworkRows(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
@@ -248,7 +281,8 @@ class Questions:
     def _residuals(
         self, seat: Seat, part: _SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]:
-        """What the controls of a part add inside the network, for each latent: answers times strength, in order."""
+        """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
+        order."""
         total: list[dict[str, Tensor]] = [{} for _ in part.entries]
         active = [one for one in part.controls if _acts(one.window, level)]
         if not active:
@@ -370,11 +404,10 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
         return ForwardCall(key, module, forward, shares=family.shares)
 
     @contextmanager
-    def patched(module: torch.nn.Module) -> Iterator[None]:
+    def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
         with ExitStack() as stack:
-            for patch in patches:
-                stack.enter_context(patch.around(module))
-            yield
+            found = [stack.enter_context(patch.around(module)) for patch in patches]
+            yield ChainMap(*(one for one in found if isinstance(one, dict)))
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)

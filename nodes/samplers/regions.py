@@ -82,7 +82,7 @@ def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple
 def mirrored(
     own: Sequence[Sequence[Entry]], others: Sequence[Sequence[Entry]], count: int, height: int, width: int
 ) -> list[tuple[Entry, ...]]:
-    """What has to be added to the batches of a side so that it is asked in each area of the other sides.
+    """The entries to add to the batches of a side so that it is asked in each area of the other sides.
 
     A model answers otherwise about a part of a latent than about the whole, and guidance compares its answers. So in
     each area of another side that is not one of its own, the own batch with the smallest area around it is asked as

@@ -16,7 +16,7 @@ __all__ = ["NOTES", "fitted"]
 
 FACTOR, TIME_FACTOR = "downscale_ratio_spacial", "downscale_ratio_temporal"
 NOTES = frozenset({FACTOR, TIME_FACTOR})
-"""What an empty latent notes about itself: the factors of the model that it was made for (ComfyUI's names). A sampler
+"""The notes of an empty latent about itself: the factors of the model that it was made for (ComfyUI's names). A sampler
 takes them off."""
 
 

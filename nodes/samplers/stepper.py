@@ -59,7 +59,7 @@ class State:
     flow: bool = False
     """The weight of the clean latent is 1 - sigma; else 1."""
     numbers: tuple[float, ...] = ()
-    """What a method counts by, such as the size of its next step."""
+    """The counters of a method, such as the size of its next step."""
 
     @property
     def done(self) -> bool:
@@ -134,7 +134,7 @@ class Stepper(Protocol):
 
 
 class _Method:
-    """What all steppers share: frozen dataclasses whose fields are their options."""
+    """The base of all steppers: frozen dataclasses whose fields are their options."""
 
     @property
     def needs_negative(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the wires of custom sampling carry: SAMPLER, NOISE and GUIDER as immutable values with an identity.
+"""The values on the wires of custom sampling: SAMPLER, NOISE and GUIDER as immutable values with an identity.
 
 They hold no weights and import no torch, so choosing a sampler costs nothing where the result comes from the cache.
 """

@@ -166,7 +166,7 @@ class HttpRemote:
     async def upload_async(self, path: str | Path, *, folder: str = "input", overwrite: bool = False) -> str:
         path = Path(path)
         if mimetypes.guess_type(path.name)[0] not in IMAGES or not path.is_file():
-            raise GraphFlowError([Problem("no_picture", f"{path} is not the file of an image")])
+            raise GraphFlowError([Problem("no_image", f"{path} is not the file of an image")])
         async with opened(self.url, self._token) as server:
             return await server.upload(path, folder, overwrite)
 

@@ -13,9 +13,21 @@ from pathlib import Path
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
 from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, cache_folder, complain, computing
 
+from ..monitoring.logs import FORMATS
 from ..options import Options, RequestLimits
 from ..queue import QueueSettings, WorkerConfig
-from .arguments import count, host, ip_address, origin, port, size, webhook_host, worker_memory
+from .arguments import (
+    concurrency,
+    concurrency_of_machine,
+    count,
+    host,
+    ip_address,
+    origin,
+    port,
+    size,
+    webhook_host,
+    worker_memory,
+)
 
 __all__ = ["configure", "run"]
 
@@ -89,6 +101,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
+    )
+    parser.add_argument(
         "--worker-memory",
         type=worker_memory,
         default="auto",
@@ -96,8 +111,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: "
         "the default) or none",
     )
+    parser.add_argument(
+        "--concurrency",
+        type=concurrency,
+        default="auto",
+        metavar="N",
+        help="prompts at work at a time: a number, or auto: up to 4 of different clients, one of each (the default)",
+    )
+    parser.add_argument(
+        "--share-passes",
+        type=count,
+        default=1,
+        metavar="N",
+        help="let up to N prompts at work that differ in seed, text and the like share forward passes: more small "
+        "images a second, with other last digits, cached apart (default: 1, each image has the bits of a plain run)",
+    )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    parser.add_argument(
+        "--log-format", default="auto", choices=FORMATS, help="auto: lines for people on a terminal, else JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         options = _options(arguments)
         _prepare(arguments)
-        return asyncio.run(serve(options, _queue_settings(arguments), arguments.log_level))
+        return asyncio.run(serve(options, _queue_settings(arguments), arguments.log_level, arguments.log_format))
     except InvalidWorkflow:
         raise
     except GraphFlowError as error:
@@ -223,6 +256,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         cache_remote=arguments.cache_remote,
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
+        pickles=arguments.allow_pickles,
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )
@@ -230,6 +264,9 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         arguments.state_dir,
         worker,
         start_paused=arguments.start_paused,
+        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory),
+        share_passes=arguments.share_passes,
+        one_a_client=arguments.concurrency is None,
         webhook_hosts=tuple(arguments.allow_webhooks),
         waiting_of_one=arguments.max_waiting_of_one,
     )

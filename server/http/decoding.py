@@ -23,7 +23,7 @@ MEMORY, SECONDS = 2 << 30, 30
 
 
 class BadImage(Exception):
-    """Not an image that is taken; `code` is `not_a_picture`, `too_large` or `damaged_picture`."""
+    """Not an image that is taken; `code` is `not_a_image`, `too_large` or `damaged_image`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -37,9 +37,7 @@ def decoded(data: bytes, most_pixels: int, most_frames: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise BadImage("too_large", "the image has far too many pixels") from None
     except Exception:
-        raise BadImage(
-            "not_a_picture", f"these bytes are not an image of a known kind ({', '.join(FORMATS)})"
-        ) from None
+        raise BadImage("not_a_image", f"these bytes are not an image of a known kind ({', '.join(FORMATS)})") from None
     try:
         frames = getattr(image, "n_frames", 1) if image.width * image.height <= most_pixels else 1
         if frames > most_frames or frames * image.width * image.height > most_pixels:
@@ -53,7 +51,7 @@ def decoded(data: bytes, most_pixels: int, most_frames: int) -> Image.Image:
         raise
     except Exception as error:
         # Decoders raise whatever they like at damaged files: SyntaxError, struct.error, ValueError, OSError ...
-        raise BadImage("damaged_picture", f"the image is damaged: {type(error).__name__}") from None
+        raise BadImage("damaged_image", f"the image is damaged: {type(error).__name__}") from None
     return image
 
 

@@ -53,7 +53,7 @@ async def check_apart(data: bytes, limits: RequestLimits) -> None:
             output, _ = await process.communicate(data)
         found = json.loads(output)
     except (TimeoutError, ValueError):
-        raise _refused(BadImage("damaged_picture", "the image cannot be decoded within the limits")) from None
+        raise _refused(BadImage("damaged_image", "the image cannot be decoded within the limits")) from None
     finally:
         if process.returncode is None:
             process.kill()

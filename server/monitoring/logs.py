@@ -1,6 +1,5 @@
-"""Structured logs: one JSON object a line, with the prompt that a line is about; and the last lines for the editor.
-
-`json.dumps` escapes control characters, so no text of a user can make a line of its own.
+"""The log of the server: lines for people or JSON objects, with the prompt that a line is about; and the last lines for
+the editor. Control characters are escaped in both, so no text of a user can make a line of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JSONLines", "RepeatFilter", "RecentLines", "set_up"]
+__all__ = ["FORMATS", "JSONLines", "RepeatFilter", "RecentLines", "TextLines", "set_up"]
+
+FORMATS = ("auto", "text", "json")
+"""`auto`: text on a terminal, else JSON."""
 
 FIELDS = ("prompt_id", "node", "client", "method", "path", "status", "ms", "incident")
 """The attributes of a line besides its message, given as `extra={...}`."""
@@ -34,6 +36,18 @@ class JSONLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class TextLines(logging.Formatter):
+    """`12:31:05 warning  message  (prompt_id 5f2a, status 200)`, times in the zone of the machine."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        about = [(name, getattr(record, name, None)) for name in FIELDS]
+        words = ", ".join(f"{name} {value}" for name, value in about if value is not None)
+        line = f"{at} {record.levelname.lower():8} {record.getMessage()}" + (f"  ({words})" if words else "")
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return _printable(line) + trace
+
+
 class RecentLines(logging.Handler):
     """Keeps the last lines, and hands each new one to `on_line`."""
 
@@ -44,9 +58,7 @@ class RecentLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Without tracebacks: these hold paths of this machine.
-        text = record.getMessage()
-        shown = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
-        line = {"t": _time(record), "m": shown + "\n"}
+        line = {"t": _time(record), "m": _printable(record.getMessage()) + "\n"}
         self.lines.append(line)
         if self.on_line is not None:
             self.on_line(line)
@@ -71,16 +83,21 @@ class RepeatFilter:
         return True
 
 
-def set_up(recent: RecentLines, level: str = "INFO") -> None:
-    """For the process of `graphflow serve`: everything that the server and aiohttp log goes to stderr as JSON lines."""
+def set_up(recent: RecentLines, level: str = "INFO", format: str = "auto") -> None:
+    """For the process of `graphflow serve`: everything that the server and aiohttp log goes to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONLines())
+    as_text = format == "text" or (format == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextLines() if as_text else JSONLines())
     root = logging.getLogger()
     root.handlers[:] = [handler, recent]
     root.setLevel(level)
     logging.getLogger("asyncio").addFilter(RepeatFilter())
     # It would log a traceback for every head that is not HTTP; the middleware logs our own mistakes.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -26,7 +26,7 @@ from graphflow.spi import (
 
 from ..protocol.words import MESSAGE_TYPES
 from .folder_names import FolderNames
-from .sender import Sender
+from .sender import RunSender
 
 __all__ = ["RunMessages"]
 
@@ -46,7 +46,7 @@ class RunMessages:
     """
 
     def __init__(
-        self, prompt_id: str, workflow: Workflow, outbox: Sender, places: FolderNames, at: Callable[[str, str], None]
+        self, prompt_id: str, workflow: Workflow, outbox: RunSender, places: FolderNames, at: Callable[[str, str], None]
     ) -> None:
         self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox

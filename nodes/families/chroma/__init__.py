@@ -13,7 +13,7 @@ from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...files.known.keys import Keys
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part
+from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import FluxFlow
 from ..flux import LATENT
 from ..flux.layout import blocks_table, rope_axes
@@ -99,10 +99,12 @@ CHROMA = Family(
     prediction=lambda config: FluxFlow(1.15),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"chroma": [("t5",)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),  # of nodes made for FLUX.1; it has no effect
         "no_guidance": Option("number"),
     },
     needs=frozenset({"text"}),
+    ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*")),
 )

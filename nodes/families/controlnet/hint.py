@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from graphflow import GraphFlowError, Problem
+
+from ...resampling import resize
 
 __all__ = ["sized_hint"]
 
@@ -30,12 +31,4 @@ def sized_hint(hint: Tensor, sides: tuple[int, ...], channels: int) -> Tensor:
             ]
         )
     height, width = sides
-    return interpolate(_cut(image[:, :channels], width / height), size=(height, width), mode="nearest-exact")[0]
-
-
-def _cut(image: Tensor, ratio: float) -> Tensor:
-    height, width = image.shape[-2:]
-    across = round((width - height * ratio) / 2) if width / height > ratio else 0
-    down = round((height - width / ratio) / 2) if width / height < ratio else 0
-    across, down = min(across, (width - 1) // 2), min(down, (height - 1) // 2)
-    return image[..., down : height - down, across : width - across]
+    return resize(image[:, :channels], width, height, method="nearest-exact", crop="center")[0]

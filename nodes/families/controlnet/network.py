@@ -40,7 +40,7 @@ def build(config: Config) -> torch.nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class PreparedControl:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     asked: unet_network.PreparedUNet
     hint: Tensor

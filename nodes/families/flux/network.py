@@ -65,7 +65,7 @@ def build(config: Config) -> FluxTransformer2DModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedFlux:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
     """[T, D]"""
@@ -77,6 +77,8 @@ class PreparedFlux:
     """Tokens of reference images, [m, D]."""
     grids: tuple[Grid, ...]
     """Of x and of each reference."""
+    bias: Tensor | None = None
+    """[T]: what is added to the scores with which others look at each token of the text."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlux:
@@ -105,6 +107,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlu
         pack(padded(_beside(unit, entry, wanted, shape[-2:]))) if wanted else None,
         torch.cat([pack(latent) for latent in latents]) if latents else None,
         ((0, height, width, 0, 0), *_places(latents, entry.reference_method or POSITIONS[0], (height, width))),
+        entry.extra.get("token_bias"),
     )
 
 
@@ -187,6 +190,8 @@ def row(config: Config, ask: Ask, prepared: PreparedFlux) -> Row:
         stacked["beside"] = prepared.beside
     if prepared.references is not None:
         stacked["references"] = prepared.references
+    if prepared.bias is not None:
+        stacked["token_bias"] = prepared.bias.float()
     return Row(stacked, common=prepared.grids)
 
 
@@ -212,10 +217,24 @@ def forward(
         guidance=stacked.get("guidance"),
         img_ids=positions(common, x.device),
         txt_ids=torch.zeros(text.shape[1], 3, device=x.device),
+        joint_attention_kwargs=_biased(stacked, tokens, dtype),
         return_dict=False,
     )[0]
     _, rows, columns, *_ = common[0]
     return {"out": unpack(out[:, :count], rows * 2, columns * 2)[..., :height, :width]}
+
+
+def _biased(stacked: dict[str, Tensor], tokens: Tensor, dtype: torch.dtype) -> dict[str, Tensor] | None:
+    """Attention under the bias of some tokens: all look at them with it, but they themselves at each other."""
+    if "token_bias" not in stacked:
+        return None
+    bias = stacked["token_bias"].to(dtype)
+    rows, count = bias.shape
+    whole = bias.new_zeros(rows, 1, count + tokens.shape[1], count + tokens.shape[1])
+    whole[..., :count] = bias[:, None, None]
+    own = (bias != 0)[:, :, None] & (bias != 0)[:, None, :]
+    whole[:, 0, :count, :count] = whole[:, 0, :count, :count].masked_fill(own, 0.0)
+    return {"attention_mask": whole}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

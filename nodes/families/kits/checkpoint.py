@@ -1,4 +1,4 @@
-"""What the families of Stable Diffusion have in common: a U-Net, a VAE and text encoders of CLIP in one checkpoint."""
+"""The common parts of the families of Stable Diffusion: a U-Net, a VAE and text encoders of CLIP in one checkpoint."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from ...files.header import Header, read_config
 from ...model.config import Config
-from ...model.family import Found, Option, Part
+from ...model.family import Found, Option, Part, TextFound
 from ...model.latent import LatentFormat
 from ...model.prediction import Prediction
-from . import clip, kl_vae, unet
+from . import kl_vae, unet
 
 __all__ = ["DENOISER", "TAKES", "assemble", "latent_format", "prediction", "stated_prediction"]
 
@@ -35,7 +35,7 @@ def latent_format(config: Config) -> LatentFormat:
 
 
 def prediction(config: Config) -> Prediction:
-    """What the answers of a config mean."""
+    """The meaning of the answers of a config."""
     from ...model.levels import Discrete, LogUniform
     from ...model.prediction import EDM, X0, Epsilon, V
 
@@ -49,7 +49,7 @@ def prediction(config: Config) -> Prediction:
 
 
 def stated_prediction(header: Header) -> Config | None:
-    """What a diffusers folder states in its scheduler; None where there is none."""
+    """The prediction that a diffusers folder states in its scheduler; None where there is none."""
     stated = header.configs.get("scheduler")
     if stated is None:
         return None
@@ -63,7 +63,7 @@ def stated_prediction(header: Header) -> Config | None:
 def assemble(
     header: Header,
     denoiser: unet.UnetFound,
-    texts: Mapping[str, clip.TextFound | None],
+    texts: Mapping[str, TextFound | None],
     predicts: Config,
     latent: Mapping[str, Any],
     variant: str = "",

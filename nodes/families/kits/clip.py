@@ -8,32 +8,23 @@ before its names) and `openclip`, where q, k and v are one tensor and the projec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...files.convert import Table, TensorPlace
 from ...files.header import Header, read_config
 from ...model.config import Config
-from ...model.family import Part
+from ...model.family import Part, TextFound
 
-__all__ = ["LAYOUTS", "UNUSED", "VOCABULARY", "TextFound", "find", "find_any", "part_of"]
+__all__ = ["LAYOUTS", "UNUSED", "VOCABULARY", "find", "find_any", "part_of"]
 
 Shape = tuple[int, ...]
 UNUSED = ("*position_ids", "logit_scale", "text_projection*", "text_model.text_projection*")
-"""What files carry and a text encoder has no use for; the projection only where the family takes none."""
+"""The tensors of files that a text encoder has no use for; the projection only where the family takes none."""
 VOCABULARY = Path(__file__).with_name("clip_vocabulary")
 """The tokenizer of all CLIP text encoders. A diffusers folder brings its own."""
 _NAMES = {"l": "text encoder CLIP-L", "h": "text encoder CLIP-H", "g": "text encoder CLIP-G"}
-
-
-@dataclass(frozen=True, slots=True)
-class TextFound:
-    """A text encoder in a file."""
-
-    config: Config
-    layout: str
-    prefix: str
 
 
 def part_of(letter: str, layout: str, prefix: str) -> Part:
@@ -44,6 +35,7 @@ def part_of(letter: str, layout: str, prefix: str) -> Part:
         title=_NAMES[letter],
         dtype="float32",  # small beside a denoiser, asked once a prompt, and what it says shows in every pixel
         unused=UNUSED,
+        find=find_any,
         saved=(layout, prefix),
     )
 

@@ -1,4 +1,4 @@
-"""What families of flow transformers have in common: where the denoiser lies in a file, and what lies beside it.
+"""The common parts of families of flow transformers: where the denoiser lies in a file, and what lies beside it.
 
 A denoiser is read from shapes: a family gives a function from shapes to its config and layout. Imports no torch.
 """
@@ -12,16 +12,15 @@ from typing import Any
 from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
-from ...model.family import Found
+from ...model.family import Found, TextFound
 from ...model.latent import LatentFormat
 from . import kl_vae
-from .clip import TextFound
 
 __all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "assemble", "count", "find", "latent_format"]
 
 Shape = tuple[int, ...]
 PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
-"""What the names of a denoiser may begin with in a single file."""
+"""The prefixes of a denoiser's tensors in a single file."""
 FLUX_LATENT: Mapping[str, Any] = {"channels": 16, "factor": 8, "multiple": 2, "scale": 0.3611, "shift": 0.1159}
 """The latents of FLUX's VAE, for denoisers with patches of 2 x 2 cells."""
 

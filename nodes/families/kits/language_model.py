@@ -14,8 +14,7 @@ from typing import Any
 from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
-from ...model.family import Part
-from .clip import TextFound
+from ...model.family import Part, TextFound
 
 __all__ = ["KINDS", "Kind", "find_any", "find_beside", "part_of"]
 
@@ -64,6 +63,7 @@ def part_of(kind: str) -> Part:
         layouts={"transformers": lambda config: {"": ""}},
         title=KINDS[kind].title,
         unused=("*rotary_emb.inv_freq", "lm_head.*", "spiece_model", "tokenizer_json"),
+        find=find_any,
         saved=KINDS[kind].saved,
     )
 

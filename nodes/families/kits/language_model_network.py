@@ -16,7 +16,7 @@ from .unet_network import plain
 __all__ = ["build", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
-"""What stands in our configs and is not an argument of a class."""
+"""The entries of our configs that are not arguments of a class."""
 
 
 def build(config: Config) -> torch.nn.Module:

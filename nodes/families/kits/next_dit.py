@@ -19,7 +19,7 @@ PATCH = 2
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the shapes of either layout show."""
+    """The sizes that the shapes of either layout show."""
 
     dim: int
     heads: int

@@ -14,8 +14,7 @@ from ...files.convert import Table
 from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
-from ...model.family import Part
-from .clip import TextFound
+from ...model.family import Part, TextFound
 
 __all__ = ["LAYOUTS", "PART", "find", "find_any"]
 
@@ -32,18 +31,21 @@ LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
     "qwen": lambda config: {"language_model": "model", "visual": "visual"},
     "transformers": lambda config: {"language_model": "model.language_model", "visual": "model.visual"},
 }
-PART = Part(
-    build=f"{__name__}_network:build",
-    layouts=LAYOUTS,
-    title="text encoder Qwen2.5-VL",
-    unused=("lm_head.*", "visual.rotary_pos_emb.*", "*.rotary_emb.inv_freq"),
-)
 
 
 def find_any(header: Header) -> tuple[str, TextFound] | None:
     """The encoder of a file of its own, with its name."""
     found = find(header)
     return ("qwen25vl", found) if found is not None else None
+
+
+PART = Part(
+    build=f"{__name__}_network:build",
+    layouts=LAYOUTS,
+    title="text encoder Qwen2.5-VL",
+    unused=("lm_head.*", "visual.rotary_pos_emb.*", "*.rotary_emb.inv_freq"),
+    find=find_any,
+)
 
 
 def find(header: Header, folder: str = "text_encoder") -> TextFound | None:

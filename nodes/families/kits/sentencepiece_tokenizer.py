@@ -22,7 +22,8 @@ FILES = ("tokenizer.model", "spiece.model")
 
 
 def tokenizer_of(clip: Clip, part: str) -> Callable[[str], list[int]]:
-    """What gives the ids of a text for one text encoder of a handle (`text.gemma2` ...); nothing is added to them.
+    """The function that gives the ids of a text for one text encoder of a handle (`text.gemma2` ...); nothing is added
+    to them.
 
     Raises a Problem where the encoder brings no tokenizer.
     """

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Part
-from .clip import TextFound
+from ...model.family import Part, TextFound
 from .transformer_file import text_prefix
 
 __all__ = ["PART", "TOKENIZER_FOLDERS", "find", "find_any", "is_in", "is_tokenizer", "tokenizer_folder"]
@@ -21,14 +20,6 @@ GATE, UP = "DenseReluDense.wi_0.weight", "DenseReluDense.wi_1.weight"
 TOKENIZER_FOLDERS = ("t5", "t5xxl", "t5-v1_1-xxl")
 """Below `models/tokenizers`, in the order in which they are looked for."""
 _FILES = ("tokenizer.json", "spiece.model")
-
-PART = Part(
-    build=f"{__package__}.t5_network:build",
-    layouts={"transformers": lambda config: {"": "encoder", "embed_tokens": "shared"}},
-    title="text encoder T5",
-    unused=("encoder.embed_tokens.weight", "decoder.*", "lm_head.*", "logit_scale"),
-)
-"""The part `text.t5` of a family."""
 
 
 def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
@@ -64,6 +55,16 @@ def find_any(header: Header) -> tuple[str, TextFound] | None:
     """T5's encoder that is a file or a folder by itself: `t5` and what was found."""
     found = find(header, "")
     return ("t5", found) if found is not None else None
+
+
+PART = Part(
+    build=f"{__package__}.t5_network:build",
+    layouts={"transformers": lambda config: {"": "encoder", "embed_tokens": "shared"}},
+    title="text encoder T5",
+    unused=("encoder.embed_tokens.weight", "decoder.*", "lm_head.*", "logit_scale"),
+    find=find_any,
+)
+"""The part `text.t5` of a family."""
 
 
 def is_in(header: Header) -> bool:

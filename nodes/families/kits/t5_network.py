@@ -56,7 +56,7 @@ def build(config: Config) -> T5Stack:
 
 @lru_cache(maxsize=8)
 def _ids_by(folder: Path) -> Callable[[str], Sequence[int]]:
-    """What gives the ids of a text, without the end, by the vocabulary in a folder."""
+    """The function that gives the ids of a text, without the end, by the vocabulary in a folder."""
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -35,5 +35,5 @@ def transformer_in(header: Header) -> TransformerFile:
 
 
 def text_prefix(name: str) -> str:
-    """What the names of a text encoder (`clip_l`, `t5xxl` ...) begin with in a checkpoint that holds everything."""
+    """The prefix of a text encoder (`clip_l`, `t5xxl` ...) in a checkpoint that holds everything."""
     return f"text_encoders.{name}.transformer."

@@ -36,7 +36,7 @@ SIZE_WIDTH = 256
 
 PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
 UNUSED = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.*")
-"""What states a prediction, beside the weights."""
+"""The tensors that state a prediction, beside the weights."""
 _DEFAULTS = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2, "use_linear_projection": False}
 
 

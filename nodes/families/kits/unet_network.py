@@ -20,7 +20,7 @@ from ...model.latent import LatentFormat
 __all__ = ["GREY", "PreparedUNet", "back", "build", "forward", "prepare", "prepare_for", "row"]
 
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
-"""What an inpainting model takes where it is given no image: the latent of a grey one, in the model's unit."""
+"""The input of an inpainting model where it is given no image: the latent of a grey one, in the model's unit."""
 DOWN, MID, INNER = "residual.down.", "residual.mid", "residual.inner."
 
 
@@ -41,14 +41,14 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class PreparedUNet:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     context: Tensor
     """[T, D]"""
     beside: Tensor | None
     """Channels set beside x, model unit, [C, h, w]."""
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the network adds to its embedding of time: `pooled` and `sizes`, or `class`."""
+    """The values that the network adds to its embedding of time: `pooled` and `sizes`, or `class`."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedUNet:
@@ -141,7 +141,7 @@ def forward(
 
 
 def _counted(stacked: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> list[Tensor]:
-    """What is there under a name with the numbers 0, 1, 2 ..."""
+    """The items under a name with the numbers 0, 1, 2 ..."""
     count = sum(key.startswith(name) for key in stacked)
     return [stacked[f"{name}{number}"].to(dtype) for number in range(count)]
 

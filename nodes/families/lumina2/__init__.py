@@ -122,6 +122,7 @@ LUMINA2 = Family(
     prediction=_prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"": [("gemma2",)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.cap_feat_dim)),
         "attention_mask": Option("mask", rank=1),

@@ -137,6 +137,7 @@ QWEN_IMAGE = Family(
     prediction=lambda config: FluxFlow(MU),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"": [("qwen25vl",)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "references": Option("latent"),

@@ -39,7 +39,7 @@ def build(config: Config) -> QwenImageTransformer2DModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedQwenImage:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
     """[T, D]"""

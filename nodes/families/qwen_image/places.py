@@ -46,7 +46,7 @@ class Places:
 
 
 class RowLayout(list[tuple[int, int, int]]):
-    """What the class expects of one row (frames, height, width of each image), with the places it came from."""
+    """The input of the class for one row (frames, height, width of each image), with the places it came from."""
 
     def __init__(self, places: Places) -> None:
         super().__init__((grid.frames, grid.height, grid.width) for grid in places.grids)

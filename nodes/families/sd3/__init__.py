@@ -6,9 +6,11 @@ CLIPs. Scaling Rectified Flow Transformers, arXiv 2403.03206.
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part
+from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import Flow
 from ..kits import clip, t5
 from ..kits.flow import DenoiserFound, assemble, latent_format
@@ -55,9 +57,11 @@ SD3 = Family(
     prediction=lambda config: Flow(3.0, unit=1000.0),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"sd3": [some for count in (1, 2, 3) for some in combinations(("g", "l", "t5"), count)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "pooled": Option("pooled", rank=1, width=lambda config: int(config.denoiser.pooled_projection_dim)),
     },
     needs=frozenset({"pooled"}),
+    ports=Ports(blocks=("transformer_blocks.*",)),
 )

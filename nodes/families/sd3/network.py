@@ -28,7 +28,7 @@ def build(config: Config) -> SD3Transformer2DModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedSD3:
-    """What is the same for all questions about an entry."""
+    """The values that are the same for all questions about an entry."""
 
     text: Tensor
     """[T, D]"""

@@ -56,7 +56,7 @@ def _recognise(header: Header) -> Found | None:
 
 
 def _variant(header: Header, prefix: str) -> tuple[Config, dict[str, object], str]:
-    """What a file states of its prediction, the unit of its latents, and a word for both."""
+    """The prediction that a file states, the unit of its latents, and a word for both."""
 
     def there(name: str) -> str | None:
         return next((full for full in (name, prefix + name) if full in header.tensors), None)
@@ -104,7 +104,12 @@ SDXL = Family(
     prediction=checkpoint.prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
-    takes={**checkpoint.TAKES, **{name: Option("number") for name in SIZES}},
+    prompts={"": [("g", "l")]},
+    takes={
+        **checkpoint.TAKES,
+        **{name: Option("number") for name in SIZES},
+        "unclip_conditioning": Option("images"),
+    },
     needs=frozenset({"pooled"}),
     ports=unet.PORTS,
 )
@@ -118,6 +123,7 @@ SDXL_REFINER = Family(
     prediction=checkpoint.prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"": [("g",)]},
     takes={**checkpoint.TAKES, **{name: Option("number") for name in (*SIZES, "aesthetic_score")}},
     needs=frozenset({"pooled"}),
     ports=unet.PORTS,

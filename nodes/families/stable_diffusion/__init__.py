@@ -10,7 +10,7 @@ from statistics import pstdev
 
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Family, Found
+from ...model.family import Family, Found, TextFound
 from ..kits import checkpoint, clip, unet
 from ..kits.peek import peek
 
@@ -53,7 +53,7 @@ def _recognise_2(header: Header) -> Found | None:
 
 
 def _assemble(
-    header: Header, found: unet.UnetFound, texts: dict[str, clip.TextFound | None], predicts: Config
+    header: Header, found: unet.UnetFound, texts: dict[str, TextFound | None], predicts: Config
 ) -> Found | None:
     channels = found.config.in_channels
     variant = VARIANTS.get(channels, "" if channels == found.config.out_channels else f"{channels} channels")
@@ -90,6 +90,7 @@ SD1 = Family(
     prediction=checkpoint.prediction,
     network="graphflow_nodes.families.kits.unet_network",
     text=f"{__name__}.text",
+    prompts={"": [("l",)]},
     takes=checkpoint.TAKES,
     ports=unet.PORTS,
 )
@@ -103,6 +104,7 @@ SD2 = Family(
     prediction=checkpoint.prediction,
     network="graphflow_nodes.families.kits.unet_network",
     text=f"{__name__}.text",
+    prompts={"": [("h",)]},
     takes=checkpoint.TAKES,
     ports=unet.PORTS,
 )

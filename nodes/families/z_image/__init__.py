@@ -104,6 +104,7 @@ Z_IMAGE = Family(
     prediction=_prediction,
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"": [("qwen3",)]},
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.cap_feat_dim))},
     needs=frozenset({"text"}),
     ports=Ports(blocks=("noise_refiner.*", "context_refiner.*", "layers.*")),

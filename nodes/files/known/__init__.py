@@ -40,7 +40,8 @@ IMAGE_PREFIXES = ("embedder.model.", "conditioner.embedders.0.open_clip.model.",
 
 
 def recognised(header: Header) -> Identity:
-    """What a file is. Kind `unknown` where no table knows it; raises GraphFlowError where its notes are damaged."""
+    """The identity of a file. Kind `unknown` where no table knows it; raises GraphFlowError where its notes are
+    damaged."""
     keys = Keys(header.tensors)
     looks = (_control, _lora, _embedding, _model, _vae, _encoder, _upscaler)
     found = _folder(header) if header.format == "diffusers" else None

@@ -13,7 +13,7 @@ __all__ = ["DENOISERS", "prefix_of", "unet_family"]
 
 
 def prefix_of(keys: Keys) -> str:
-    """What the names of the denoiser begin with in a file: that of most names, where more than five have it."""
+    """The prefix of the denoiser's tensors in a file: that of most names, where more than five have it."""
     counts = {
         prefix: sum(name.startswith(prefix) for name in keys.tensors)
         for prefix in ("model.diffusion_model.", "model.model.", "net.")

@@ -1,4 +1,4 @@
-"""What a file is, as a value: the answer of `identify`."""
+"""The identity of a file, as a value: the answer of `identify`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PartSeen:
     """`denoiser`, `vae`, `text encoder` or `image encoder`."""
     title: str
     prefix: str
-    """What the names of its tensors begin with in the file, or its folder and "/"."""
+    """The prefix of its tensors in the file, or its folder and "/"."""
     parameters: int
 
 
@@ -41,9 +41,9 @@ class Identity:
     notes: Mapping[str, str] = field(default_factory=dict)
     """Metadata worth reading, by label."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """What is particular to the kind: rank and trainer of a LoRA."""
+    """Details of the kind: rank and trainer of a LoRA."""
     missing: tuple[str, ...] = ()
-    """What is needed beside it to run."""
+    """The other parts that it needs to run."""
     folder: str = ""
     """The sub-folder of a models folder that it belongs into."""
     supported: bool = False

@@ -81,7 +81,7 @@ class Rule:
     """Names that must be there; `*` at the end stands for any ending."""
     test: Callable[[Keys], bool] = lambda keys: True
     variant: Callable[[Keys], str] = lambda keys: ""
-    """What people call this one of the family; may be empty."""
+    """The usual name of this model of the family; may be empty."""
 
     def matches(self, keys: Keys) -> bool:
         return all(keys.starts(key[:-1]) if key[-1] == "*" else keys.has(key) for key in self.keys) and self.test(keys)

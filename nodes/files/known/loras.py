@@ -23,7 +23,7 @@ class LoraIdentity:
     trainer: str
     modules: int
     parts: tuple[str, ...]
-    """What it changes: the denoiser, text encoders."""
+    """The parts that it changes: the denoiser, text encoders."""
 
 
 _ENDINGS = (

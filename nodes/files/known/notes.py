@@ -44,7 +44,7 @@ _SIMPLE = {
     "alpha": ("ss_network_alpha",),
     "reference scale": ("reference_downscale_factor",),
 }
-"""What people read -> the keys of metadata that may hold it, the first that does."""
+"""The name of a note for people -> the keys of metadata that may hold it, the first that does."""
 
 
 def worth_reading(metadata: Mapping[str, str]) -> dict[str, str]:

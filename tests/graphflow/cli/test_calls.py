@@ -39,7 +39,7 @@ def test_the_version_is_that_of_the_package(capsys, call):
         (["cache", "stat"], "error: argument what: invalid choice: 'stat'"),
         (["run", "text_to_image", "--cache-size", "much"], "'much' is not a size; write 500MB or 20GB"),
         (["nodes", "KSamplr"], "error: there is no node type 'KSamplr'\n    did you mean 'KSampler'"),
-        (["graph", "text_to_image", "-o", "a.gif"], "error: a.gif is neither .svg nor .mmd"),
+        (["graph", "text_to_image", "-o", "a.gif"], "error: a.gif is neither .svg nor .png nor .mmd"),
         (["run", "nope.json"], "error: there is no file 'nope.json'\n    workflows that ship with it: "),
         (["run", "text_to_image", "--nodes", "nowhere"], "error: there is no folder 'nowhere'\n"),
         (["run", "text_to_image", "--models", "nowhere"], "error: there is no folder 'nowhere'\n"),
@@ -245,7 +245,7 @@ def test_a_workflow_is_read_from_a_pipe(write, pack):
 
 def test_the_page_of_the_sampler_says_what_its_inputs_are_for(call):
     done = call("nodes", "KSampler")
-    assert "the same seed, the same picture" in " ".join(done.out.split())
+    assert "the same seed, the same image" in " ".join(done.out.split())
 
 
 def test_the_ending_of_a_drawing_may_be_in_capitals(call, tmp_path):

@@ -1,4 +1,4 @@
-"""A server of the field's protocol as it is described, small and scripted: no log, and a connection that can break."""
+"""A server of ComfyUI's protocol as it is described, small and scripted: no log, and a connection that can break."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Defects that users of the field's program know, one test each: ours has none of them."""
+"""Defects that users of ComfyUI's program know, one test each: ours has none of them."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""Packs written for the field's own program load unmodified and their nodes do what they do there."""
+"""Packs written for ComfyUI's own program load unmodified and their nodes do what they do there."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_choices_follow_the_folder(engine):
 
 
 def test_what_a_pack_requires_is_given_by_the_workflow_and_a_script_begins_with_the_defaults(engine):
-    """A workflow that leaves it out is wrong to the field's program; what a node would have been given is not
+    """A workflow that leaves it out is wrong to ComfyUI's program; what a node would have been given is not
     guessed."""
     (problem,) = engine.validate(graph(a=("Old Text", {}), b=("Old Show", {"value": "@a"})))
     assert (problem.code, problem.node, problem.input) == ("missing_input", "a", "text")

@@ -1,4 +1,4 @@
-"""Conversion equals what the field's own editor sends: templates, cases made by hand, and the rules one by one."""
+"""Conversion equals what ComfyUI's own editor sends: templates, cases made by hand, and the rules one by one."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MODEL, MAKE, COMMENT = 0x0110, 0x010F, 0x9286
 
 
 def picture(path: Path, prompt: object = None, editor: object = None) -> Path:
-    """As the field saves pictures: PNG text chunks, or the fields Model and Make of the EXIF data."""
+    """As ComfyUI saves pictures: PNG text chunks, or the fields Model and Make of the EXIF data."""
     texts = {name: json.dumps(data) for name, data in (("prompt", prompt), ("workflow", editor)) if data is not None}
     image = Image.new("RGB", (4, 4))
     if path.suffix == ".png":

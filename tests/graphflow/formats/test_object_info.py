@@ -1,4 +1,4 @@
-"""Node types in the shape of the field's /object_info, and back."""
+"""Node types in the shape of ComfyUI's /object_info, and back."""
 
 import json
 from pathlib import Path

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from itertools import combinations
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import graphflow as gf
-from graphflow.look.draw import to_mermaid, to_svg
+from graphflow.look.draw import to_mermaid, to_png, to_svg
 from graphflow.look.layout import lay_out
 
 keys = st.sampled_from("abcdefgh")
@@ -86,3 +90,19 @@ def test_a_graph_of_thousands_of_nodes_with_long_links_is_drawn():
     nodes = {"0": {"class_type": "X"}}
     nodes |= {str(i): {"class_type": "X", "inputs": {"a": [str(i - 1), 0], "b": ["0", 0]}} for i in range(1, 2_000)}
     assert len(re.findall('class="link"', to_svg(workflow(nodes)))) == 2 * 1_999
+
+
+def test_a_drawing_becomes_a_png_of_twice_its_size_with_its_texts():
+    pytest.importorskip("resvg_py")
+    workflow = gf.Workflow.load("text_to_image")
+    drawing = to_svg(workflow)
+    with Image.open(io.BytesIO(to_png(drawing))) as image:
+        width, height = (int(re.search(rf'{side}="(\d+)"', drawing)[1]) for side in ("width", "height"))
+        assert image.size == (2 * width, 2 * height)
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 20, "boxes, links and letters"
+
+
+def test_without_the_library_a_png_is_refused_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(gf.GraphFlowError, match=r"graphflow-engine\[png\]"):
+        to_png("<svg/>")

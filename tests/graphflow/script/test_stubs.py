@@ -55,7 +55,7 @@ MISTAKES = {
     "one more output than there is": 'a, b, c, d = n.CheckpointLoaderSimple(ckpt_name="x")',
 }
 
-# Python says the one itself, and a text that reads as a number is one, as in files of the field.
+# Python says the one itself, and a text that reads as a number is one, as in files of ComfyUI.
 CHECKER_ONLY = {"one more output than there is", "a text where a number belongs"}
 
 

@@ -1,4 +1,4 @@
-"""Names of pictures in other folders than the input folder, as the field's editor writes them: `x.png [output]`."""
+"""Names of pictures in other folders than the input folder, as ComfyUI's editor writes them: `x.png [output]`."""
 
 from __future__ import annotations
 

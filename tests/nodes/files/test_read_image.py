@@ -128,7 +128,7 @@ def test_what_is_not_an_image_is_not_opened_whatever_its_name(tmp_path, content)
     with pytest.raises(gf.GraphFlowError) as error:
         read(tmp_path, content)
     (problem,) = error.value.problems
-    assert problem.code == "unreadable_picture" and "not an image in a format that is read" in problem.message
+    assert problem.code == "unreadable_image" and "not an image in a format that is read" in problem.message
 
 
 def test_an_image_is_read_by_its_content_not_by_its_name(tmp_path):

@@ -111,7 +111,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, content):
     with pytest.raises(gf.GraphFlowError) as error:
         load(tmp_path, "a.png")
     (problem,) = error.value.problems
-    assert problem.code == "unreadable_picture" and problem.message.startswith("a.png cannot be read: ")
+    assert problem.code == "unreadable_image" and problem.message.startswith("a.png cannot be read: ")
 
 
 def test_a_picture_that_ends_early_is_named(tmp_path):
@@ -120,7 +120,7 @@ def test_a_picture_that_ends_early_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(gf.GraphFlowError) as error:
         load(tmp_path, "a.png")
-    assert error.value.problems[0].code == "unreadable_picture"
+    assert error.value.problems[0].code == "unreadable_image"
 
 
 def test_a_picture_of_more_pixels_than_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):

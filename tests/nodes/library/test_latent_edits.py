@@ -4,7 +4,7 @@ import pytest
 import torch
 from graphflow_nodes.library import latent_edits as edits
 from graphflow_nodes.library.latents import empty_latent_image, latent_upscale, latent_upscale_by
-from graphflow_nodes.library.scaling import resize
+from graphflow_nodes.resampling import resize
 
 import graphflow as gf
 

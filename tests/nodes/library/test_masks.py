@@ -97,7 +97,7 @@ def test_a_mask_is_read_from_a_channel_of_a_file(tmp_path):
 
 
 def test_a_public_template_of_mask_operations_runs(tmp_path):
-    """`basic_mask_operations_and_compositing` of the field's template collection, as its editor sends it."""
+    """`basic_mask_operations_and_compositing` of ComfyUI's template collection, as its editor sends it."""
     sent = Path(__file__).parents[2] / "data" / "editor" / "sent.json"
     nodes = json.loads(sent.read_text(encoding="utf-8"))["basic_mask_operations_and_compositing"]
     (tmp_path / "in").mkdir()

@@ -1,4 +1,4 @@
-"""Nodes that write or show: what is in the files, and what the field's editor is told."""
+"""Nodes that write or show: what is in the files, and what ComfyUI's editor is told."""
 
 import json
 import struct

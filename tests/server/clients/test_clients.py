@@ -1,4 +1,4 @@
-"""Programs of others that speak the field's protocol work unmodified: each makes a picture on a real server."""
+"""Programs of others that speak ComfyUI's protocol work unmodified: each makes a picture on a real server."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from graphflow_server.app import add_routes
 from graphflow_server.command import configure
 from graphflow_server.command import run as serve_command
 from graphflow_server.http.policies import Policy
-from graphflow_server.monitoring.logs import JSONLines, RepeatFilter
+from graphflow_server.monitoring.logs import JSONLines, RepeatFilter, TextLines
 from graphflow_server.options import Options
 from graphflow_server.routes.pages import STATIC
 from graphflow_server.routes.table import ROUTES
@@ -392,6 +392,8 @@ def test_attack_17_a_log_line_is_one_line_of_json_whatever_is_in_it():
     line = JSONLines().format(record)
     assert "\n" not in line and "\r" not in line and "\x1b" not in line
     assert json.loads(line)["prompt_id"] == "p\n1" and json.loads(line)["level"] == "info"
+    line = TextLines().format(record)
+    assert not any(letter in line for letter in "\n\r\x1b") and line.endswith("(prompt_id p\\x0a1)")
 
 
 def test_attack_14_what_is_said_again_and_again_fills_no_log():

@@ -10,34 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.queue.watching import event_of, step_of, steps_done
+
 ROOT = Path(__file__).parents[3]
-
-
-async def event_of(queue, prompt_id, kind, count=1):
-    """Wait until the prompt has had so many events of a kind."""
-    async for event in queue.follow(prompt_id):
-        count -= event.type == kind
-        if count == 0:
-            return event
-    raise AssertionError(f"there was no {kind}")
-
-
-async def step_of(queue, prompt_id, step):
-    """Wait until a node has told of this step."""
-    reached = asyncio.Event()
-    stop = queue.subscribe(
-        lambda event: (
-            reached.set()
-            if event.type == "progress" and event.prompt_id == prompt_id and event.data["value"] >= step
-            else None
-        )
-    )
-    await reached.wait()
-    stop()
-
-
-def steps_done(place, name):
-    return (place.root / "output" / f"steps-{name}.log").read_text().split()
 
 
 def test_a_prompt_whose_worker_is_killed_goes_on_from_its_last_step(place, prompt, run):
@@ -235,10 +210,11 @@ def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(
     run(check())
 
 
-def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing():
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing(concurrency):
     """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files
     once."""
-    command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8"]
+    command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8", "--concurrency", str(concurrency)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every accepted prompt ended once, with exactly its files" in done.stdout

@@ -136,7 +136,7 @@ def bomb(width, height) -> bytes:
 @pytest.mark.parametrize("size", [(20_000, 20_000), (1, 1 << 30), (2**31 - 1, 2**31 - 1), (9000, 9000)])
 def test_attack_11_a_picture_is_refused_by_its_size_before_it_is_decoded(server, size):
     answer = upload(server, bomb(*size))
-    assert answer.status in (400, 413) and answer.problems in (["too_large"], ["not_a_picture"])
+    assert answer.status in (400, 413) and answer.problems in (["too_large"], ["not_a_image"])
 
 
 def test_attack_11_a_picture_that_kills_its_decoder_harms_nobody(server, monkeypatch, tmp_path):
@@ -151,7 +151,7 @@ def test_attack_11_a_picture_that_kills_its_decoder_harms_nobody(server, monkeyp
         program = tmp_path / "decoding.py"
         program.write_text(text)
         monkeypatch.setattr(decoding, "__file__", str(program))
-        assert upload(server, png(), "killer.png").problems == ["damaged_picture"]
+        assert upload(server, png(), "killer.png").problems == ["damaged_image"]
     monkeypatch.undo()
     assert not (server.root / "input" / "killer.png").exists()
     assert upload(server, png(), "killer.png").status == 200

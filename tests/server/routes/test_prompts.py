@@ -1,4 +1,4 @@
-"""POST /prompt and what follows: what a client of the field may rely on."""
+"""POST /prompt and what follows: what a client of ComfyUI may rely on."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_a_malformed_node_hides_nothing_else_that_is_wrong(server):
     found = [("1", "no_class_type"), ("2", "malformed_node"), ("3", "out_of_range"), ("6", "unknown_node_type")]
     answer = server.post("/prompt", {"prompt": bad})
     assert answer.status == 400 and answer.json["error"]["type"] == "invalid_prompt"
-    assert answer.json["node_errors"] == {}, "as the field answers what it refuses whole"
+    assert answer.json["node_errors"] == {}, "as ComfyUI answers what it refuses whole"
     assert [(problem["node"], problem["code"]) for problem in answer.json["problems"]] == found
     told = server.post("/validate", {"prompt": bad}).json
     assert told["valid"] is False and [(problem["node"], problem["code"]) for problem in told["problems"]] == found

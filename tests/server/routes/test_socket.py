@@ -1,4 +1,4 @@
-"""The websocket: what a client of the field hears, whenever it comes, however slow it is."""
+"""The websocket: what a client of ComfyUI hears, whenever it comes, however slow it is."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import math
 
-from graphflow_nodes.library.scaling import resize
+from graphflow_nodes.resampling import resize
 
 from graphflow.spi import current
 

@@ -24,7 +24,7 @@ class Talk:
 
 
 class Pictures:
-    """Gives pictures as the field's packs do: over the progress bar, or as a binary message; and says a text."""
+    """Gives pictures as ComfyUI's packs do: over the progress bar, or as a binary message; and says a text."""
 
     @classmethod
     def INPUT_TYPES(s):

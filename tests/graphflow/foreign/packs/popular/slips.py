@@ -1,4 +1,4 @@
-"""Slips that the field's own program lets pass, and imports of nodes that the library lacks."""
+"""Slips that ComfyUI's own program lets pass, and imports of nodes that the library lacks."""
 
 from nodes import *  # noqa: F403
 from nodes import GLIGENLoader, common_ksampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..limits import check_pixels
+from .limits import check_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor

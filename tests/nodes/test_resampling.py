@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from graphflow_nodes.library import batch, compositing, filters, latent_edits, latents, masks, resizing, transforms
-from graphflow_nodes.library.scaling import resize
+from graphflow_nodes.resampling import resize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

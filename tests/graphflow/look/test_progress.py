@@ -1,0 +1,27 @@
+"""The display of a run on a terminal and in a pipe."""
+
+import io
+
+from rich.console import Console
+
+import graphflow as gf
+from graphflow.events import ModelEvent, NodeDone, NodeStarted, RunDone, RunStarted
+from graphflow.look.progress import Display
+
+
+def shown(*events):
+    text = io.StringIO()
+    workflow = gf.Workflow.from_json({"1": {"class_type": "Load", "inputs": {}}})
+    with Display(workflow, Console(file=text, width=100)) as display:
+        for event in events:
+            display.show(event)
+    return text.getvalue()
+
+
+def test_the_time_of_loading_models_is_told_apart_from_the_time_of_the_run():
+    loaded = ModelEvent("m.safetensors", "denoiser", "float32", 4 << 20, "loaded", "cpu", seconds=1.25)
+    reused = ModelEvent("m.safetensors", "denoiser", "float32", 4 << 20, "reused", "cpu", seconds=0.0)
+    begin = RunStarted(("1",), ()), NodeStarted("1")
+    end = NodeDone("1", 2.0), RunDone("done", 2.0)
+    assert "done in 2.00 s  1 ran, 1.25 s of it loading models" in shown(*begin, loaded, reused, *end)
+    assert "loading" not in shown(*begin, reused, *end)
