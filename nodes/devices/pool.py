@@ -181,7 +181,7 @@ class Pool:
         if self._count_here() or not self._in_use() or (key in self._parts and not self._line):
             return
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        size = total_bytes(empty, self._loader.number_format(handle, part, dtype))
+        size = self._size(handle, part, self._loader.number_format(handle, part, dtype), empty)
         ticket = object()
         self._line.append(ticket)
         try:
@@ -224,10 +224,8 @@ class Pool:
         plain = _without_merged(handle)
         base = self.key(plain, part, dtype)
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        bytes = self._loader.bytes_of(plain, part, empty, dtype)
+        size = self._size(handle, part, dtype, empty)
         touched = _touched(handle, part, list(empty.state_dict()))
-        merged = sum(empty.get_parameter(name).numel() * dtype.itemsize for name in touched)
-        size = sum(bytes.values()) - sum(bytes[name] for name in touched) + merged
         is_paged = self.device.type != "cpu" and size > self.budget
         shared = {} if is_paged else self._known(base, dtype)
         if not is_paged:
@@ -244,6 +242,13 @@ class Pool:
         self.counts[action] += 1
         notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
+
+    def _size(self, handle: WeightsHandle, part: str, dtype: torch.dtype, empty: torch.nn.Module) -> int:
+        """Bytes that a part takes: packed weights as in the file, those that patches change in its number format."""
+        bytes = self._loader.bytes_of(_without_merged(handle), part, empty, dtype)
+        touched = _touched(handle, part, list(empty.state_dict()))
+        merged = sum(empty.get_parameter(name).numel() * dtype.itemsize for name in touched)
+        return sum(bytes.values()) - sum(bytes[name] for name in touched) + merged
 
     def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""

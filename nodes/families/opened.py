@@ -13,52 +13,16 @@ from ..files.header import Header, read_header
 from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
-<<<<<<< HEAD
-from . import recognise, recognise_vae
-from .chroma import CHROMA
-from .flux import FLUX
-from .flux2 import FLUX2
-from .kits import clip as clip_kit
-from .kits import language_model, qwen25_vl
-=======
 from . import FAMILIES, recognise, recognise_vae
->>>>>>> main
 from .kits import t5 as t5_kit
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
-<<<<<<< HEAD
-FINDERS: tuple[Callable[[Header], tuple[str, TextFound] | None], ...] = (
-    clip_kit.find_any,
-    qwen25_vl.find_any,
-    language_model.find_any,
-    t5_kit.find_any,
-)
-"""What finds a text encoder in a file of its own, with its name."""
-PROMPTS: Mapping[tuple[str, ...], Mapping[str, Family]] = {
-    ("l",): {"": SD1, "sd3": SD3},
-    ("h",): {"": SD2},
-    ("g",): {"": SDXL_REFINER, "sd3": SD3},
-    ("t5",): {"sd3": SD3, "chroma": CHROMA},
-    ("g", "l"): {"": SDXL, "sd3": SD3},
-    ("l", "t5"): {"flux": FLUX, "sd3": SD3},
-    ("g", "t5"): {"sd3": SD3},
-    ("g", "l", "t5"): {"sd3": SD3},
-    ("qwen3",): {"": Z_IMAGE, "flux2": FLUX2},
-    ("gemma2",): {"": LUMINA2},
-    ("qwen25vl",): {"": QWEN_IMAGE},
-}
-"""Whose prompts text encoders encode: their names in order -> `type` of the loader -> family; "" is for the types that
-no other line names."""
-TYPES = frozenset(type for families in PROMPTS.values() for type in families) - {""}
-"""Types that stand for one family."""
-=======
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
 """The functions that find a text encoder in a file of its own, with its name."""
 TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
 """Types of the loaders that stand for one family."""
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ FLUX2 = Family(
     prediction=lambda config: FluxFlow(2.02),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    prompts={"flux2": [("qwen3",)]},
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),
