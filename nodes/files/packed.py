@@ -131,7 +131,7 @@ def may_stay_packed(module: torch.nn.Module, parameter: str) -> bool:
 def held_weights(module: torch.nn.Module) -> dict[str, Tensor | Packed]:
     """The weights of a network by the names of its parameters, packed ones as they are."""
     found: dict[str, Tensor | Packed] = {}
-    packed = {name: one for name, one in module.named_modules() if isinstance(one, Packed)}
+    packed = {name: one for name, one in module.named_modules(remove_duplicate=False) if isinstance(one, Packed)}
     for name, weight in module.state_dict().items():
         if name.rpartition(".")[0] not in packed:
             found[name] = weight.detach()
@@ -158,6 +158,6 @@ class _PackedEmbedding(_HasPacked):
 
 
 @cache
-def _packed_class(layer: type[torch.nn.Module]) -> Any:
+def _packed_class(layer: Any) -> Any:
     first = _PackedEmbedding if layer is torch.nn.Embedding else _HasPacked
     return type(f"Packed{layer.__name__}", (first, layer), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap as maps
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from mmap import ACCESS_COPY, PAGESIZE, mmap
@@ -83,7 +84,7 @@ class TensorReader:
             raise unreadable(self.header.path, f"{name[:80]!r} is {error}") from None
 
     @cached_property
-    def layouts(self) -> dict[str, StoredLayer]:
+    def layouts(self) -> Mapping[str, StoredLayer]:
         """Layer -> how it is stored, of those that are quantised."""
         return layouts_of(self.header)
 

@@ -16,6 +16,7 @@ from graphflow_nodes.model.config import Config
 from graphflow_nodes.model.family import Family, Part
 from graphflow_nodes.model.handles import Model, WeightsSource
 from graphflow_nodes.model.latent import LatentFormat
+from graphflow_nodes.samplers import row_terms
 from safetensors.torch import load_file, save_file
 
 import graphflow as gf
@@ -212,3 +213,17 @@ def test_a_gguf_file_stays_in_blocks_in_memory(monkeypatch, tmp_path):
         layer = module.get_submodule(name)
         assert torch.equal(layer.weight, expected) and layer.packed.nbytes < 6 * 512 * 1.1
     assert torch.equal(module.plain.weight, torch.from_numpy(plain).float())
+
+
+def test_a_lora_by_rows_acts_beside_a_packed_weight_that_is_unpacked_once(monkeypatch, stored):
+    module = load.load_part(handle(monkeypatch, stored, dict.fromkeys(NAMES, (4, 512))), "denoiser", torch.float32)
+    up, down, x = torch.randn(2, 4, 8), torch.randn(2, 8, 512), torch.randn(2, 3, 512)
+    expected = module.int8(x) + x @ down.mT @ up.mT
+    unpacked, count = Packed.unpacked, []
+    monkeypatch.setattr(Packed, "unpacked", lambda self: (count.append(self), unpacked(self))[1])
+    call = row_terms.forward_with_terms(lambda module, stacked, common, ragged: {"out": module.int8(stacked["x"])})
+    vectors = torch.cat([up.flatten(1), down.flatten(1)], dim=1)
+    layout = (("int8", (4, 8), (8, 512)),)
+    found = call(module, {"x": x, row_terms.NAME: vectors}, (layout,), {})["out"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert len(count) == 1
