@@ -13,7 +13,16 @@ from PIL.PngImagePlugin import PngInfo
 import graphflow as gf
 from graphflow.cli import main
 from graphflow.spi import shipped_groups, shipped_names, shipped_thumbnail
-from tests.nodes.families import controls, tiny, tiny_flow, tiny_ip_adapter, tiny_qwen, tiny_transformers, tiny_vision
+from tests.nodes.families import (
+    controls,
+    tiny,
+    tiny_flow,
+    tiny_flux2,
+    tiny_ip_adapter,
+    tiny_qwen,
+    tiny_transformers,
+    tiny_vision,
+)
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -43,6 +52,7 @@ FILES = {
         models / "ipadapter" / "ip-adapter_sd15.safetensors", tiny.tiny("sd1").modules["denoiser"]
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
+    **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
