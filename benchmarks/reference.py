@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,9 @@ def make_weights(reference: Path, models: Path) -> None:
     missing = [name for name in listed.stdout.split() if "/" in name and not (models / name).exists()]
     if missing:
         subprocess.run([sys.executable, str(script), str(models), *missing], check=True)
+    vocabulary = reference / "tokenizers" / "t5"
+    if vocabulary.is_dir() and not (models / "tokenizers" / "t5").exists():
+        shutil.copytree(vocabulary, models / "tokenizers" / "t5")
 
 
 class Checkpoint:
@@ -194,6 +198,10 @@ def main() -> int:
                 except gf.GraphFlowError as error:
                     later += 1
                     print(f"{group}/{path.stem:40} refused: {error.problems[0].message[:60]}", flush=True)
+                    continue
+                except Exception as error:  # one case that fails must not hide the others
+                    good = False
+                    print(f"{group}/{path.stem:40} NOT HELD: {type(error).__name__}: {str(error)[:60]}", flush=True)
                     continue
                 gate = max(GATE, 5 * noise_of(cases.get(path.stem)))
                 holds = difference <= gate and pixels <= 1

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone
-from .axes import Variants
+from .axes import VariantList
 from .variant import VariantResult, label
 
 __all__ = ["SweepDisplay"]
@@ -25,7 +25,7 @@ __all__ = ["SweepDisplay"]
 class SweepDisplay:
     """Use as a context manager; pass `event` as `on_event` and `result` as `on_result`."""
 
-    def __init__(self, variants: Variants, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, variants: VariantList, console: Console | None = None, quiet: bool = False) -> None:
         self._variants = variants
         self._console = console or Console(file=sys.stderr, quiet=quiet)
         self._moves = self._console.is_terminal and not quiet
@@ -35,9 +35,11 @@ class SweepDisplay:
         self._ran: Counter[str] = Counter()
         self._cached = 0
         self._done = self._failed = 0
+        self._reached = 0.0
+        """Variants, samplers at work as parts of one: as far as the bar has moved, for it never goes back."""
         self._began = time.perf_counter()
         self._ended = ""
-        self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=8)
+        self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=8)
 
     def __enter__(self) -> SweepDisplay:
         if self._moves:
@@ -92,17 +94,18 @@ class SweepDisplay:
         if not self._moves:
             self._console.print(self._ended, highlight=False)
 
-    def _picture(self) -> RenderableType:
+    def _drawn(self) -> RenderableType:
         with self._lock:
             total, over = len(self._variants), self._done + self._failed
             if self._ended:
                 return Text(self._ended, style="bold red" if self._failed else "bold")
             seconds = time.perf_counter() - self._began
             under_way = over + sum(step / steps for step, steps in self._running.values() if steps)
+            self._reached = max(self._reached, min(under_way, total))
             left = f"about {seconds / under_way * (total - under_way):.0f} s left" if under_way >= 1 else ""
             head = Table.grid(padding=(0, 2, 0, 0))
             head.add_row(
-                ProgressBar(total=total, completed=over, width=40),
+                ProgressBar(total=total, completed=self._reached, width=40),
                 f"{over}/{total} variants",
                 Text(f"{self._failed} failed", style="bold red") if self._failed else "",
                 Text(left, style="dim"),

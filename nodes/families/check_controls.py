@@ -26,7 +26,7 @@ def check_control_file(
     name = literals.get(INPUT)
     if isinstance(name, str):
         try:
-            header = read_header(ModelFolders(list(settings.models)).find("controlnet", name))
+            header = read_header(ModelFolders(list(settings.models), settings.pickles).find("controlnet", name))
         except GraphFlowError as error:
             raise GraphFlowError(list(error.problems)) from None
         if recognise_control(header) is None:

@@ -14,7 +14,7 @@ from ..model.hook import CarriedHooks
 if TYPE_CHECKING:
     from ..devices.use import Device
 
-__all__ = ["encode_prompt"]
+__all__ = ["encode_prompt", "words_of"]
 
 
 def encode_prompt(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:
@@ -38,3 +38,10 @@ def _encoded(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]
         parts = [part for part, _ in clip.sources if part.startswith("text.")]
         encoders = {part: stack.enter_context(device.use(clip, part)).module for part in parts}
         return device.run(clip.family.encoder.encode, clip, encoders, prompt, options)
+
+
+def words_of(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """The words of a prompt and their places among the tokens of its entry; none where the family does not know them
+    (`words` of its encoder)."""
+    words = getattr(clip.family.encoder, "words", None)
+    return words(clip, prompt, options) if words is not None else []

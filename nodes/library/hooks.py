@@ -1,7 +1,7 @@
 """Hooks: a LoRA or another checkpoint on some conditionings only, by mask, and with a strength that changes over the
 sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
@@ -146,7 +146,7 @@ def create_hook_keyframes_interpolated(
     """Keyframes at equal distances, their strengths along a curve."""
     from math import cos, pi
 
-    curves = {
+    curves: dict[str, Callable[[float], float]] = {
         "linear": lambda t: t,
         "ease_in": lambda t: t * t,
         "ease_out": lambda t: 1 - (1 - t) ** 2,

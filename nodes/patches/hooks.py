@@ -11,7 +11,7 @@ from ..model.hook import Hook, Keyframe
 from .lora import Lora, LoraFile, check_fits, fit_to, parts_of
 from .lora_keys import DENOISER
 from .lora_rows import LoraByRows, by_rows
-from .weights import Difference, check_alike
+from .weights import ModelDifference, check_alike
 
 __all__ = ["CheckpointHook", "LoraHook"]
 
@@ -68,7 +68,7 @@ class CheckpointHook(Hook):
         other: WeightsHandle | None = self.model if is_model else self.clip
         if strength == 0.0 or other is None:
             return handle
-        return handle.with_patch(Difference(other, replace(handle, patches=()), strength))
+        return handle.with_patch(ModelDifference(other, replace(handle, patches=()), strength))
 
     def check(self, model: Model, input: str) -> None:
         check_alike(model, self.model, input)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..files.load import WeightReader
 
-__all__ = ["Difference", "Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
+__all__ = ["ModelDifference", "Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
 
 DENOISER, LDM = "denoiser", "ldm"
 
@@ -50,7 +50,7 @@ class Mix(WeightPatch):
 
 
 @dataclass(frozen=True)
-class Difference(WeightPatch):
+class ModelDifference(WeightPatch):
     r"""What another model has more than a base.
 
     .. math:: W' = W + s \, (W_{other} - W_{base})

@@ -57,7 +57,7 @@ def denoiser(
     """
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
-    with device.loop.seat(size) as seat:
+    with device.loop.seat(size, device.owner) as seat:
         yield Denoiser(asked, seat, kept)
 
 
@@ -94,6 +94,7 @@ class Denoiser:
         """The same with the answer of each side."""
         questions, kept = self._questions, self._kept
         level = float(sigma)
+        self._seat.left = questions.levels_from(level)
         prediction = questions.guider.model.prediction
         sigma = torch.tensor(level)
         seen = x

@@ -67,6 +67,10 @@ class Questions:
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
 
+    def levels_from(self, level: float) -> int:
+        """How many levels are still to be asked about, this one included."""
+        return sum(0.0 < other <= level for other in self._levels)
+
     def mask(self, mask: Tensor, level: float) -> Tensor:
         """A noise mask at a level, under the patches of the guider's model."""
         model = self.guider.model

@@ -22,7 +22,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import FINISHED, CancelResult, StateName
 from ..worker import WorkerStatus, last_node
-from . import ledger, reading, upkeep
+from . import ledger, reading, timings, upkeep
 from .locks import FolderLock
 from .notifier import Notifier
 from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
@@ -172,10 +172,22 @@ class PromptQueue:
         return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first))
 
     async def jobs(
-        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = True
+        self,
+        states: Sequence[StateName],
+        limit: int = 1000,
+        offset: int = 0,
+        newest_first: bool = True,
+        words: Sequence[str] = (),
     ) -> Page:
-        """Prompts in any of these states as they were accepted, without those that were cancelled before they began."""
-        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first))
+        """Prompts in any of these states as they were accepted, without those that were cancelled before they began.
+
+        With `words`: those in whose summary (texts, model, seed, workflow, id) each of them occurs, in any case."""
+        folded = [word.casefold() for word in words]
+        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first, folded))
+
+    async def expected(self, setting: str, names: Sequence[str]) -> dict[str, float]:
+        """The seconds that node types and programs took in earlier runs of this setting; see timings."""
+        return await self._read(lambda db: timings.expected(db, setting, names))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
         """Finished prompts that had been started, oldest first; `max_items` without `offset` gives the newest ones."""
@@ -203,7 +215,7 @@ class PromptQueue:
         return answer
 
     async def interrupt(self, prompt_id: str | None = None) -> bool:
-        """Cancel the running prompt, or this one if it runs; whether there was one."""
+        """Cancel the running prompts, or this one if it runs; whether there was one."""
         answers = [await self.cancel(at.id) for at in await self.running() if prompt_id in (None, at.id)]
         return "cancelling" in answers
 
@@ -219,6 +231,15 @@ class PromptQueue:
         """Give a waiting prompt another place (None: the first); its number, or None if it does not wait."""
         return await self._write(lambda tx: ledger.move(tx, prompt_id, number))
 
+    async def move_before(self, prompt_id: str, before: str | None) -> int | None:
+        """Put a waiting prompt before another one (None: behind all); its place from 0, or None if one of them does
+        not wait."""
+        return await self._write(lambda tx: ledger.move_before(tx, prompt_id, before))
+
+    async def shared_files(self, prompt_id: str, filenames: Sequence[str]) -> set[str]:
+        """Those of these files that another known prompt has shown as well: a cached node shows its file again."""
+        return await self._read(lambda db: {name for name in filenames if reading.others_with(db, prompt_id, name)})
+
     async def delete_history(self, prompt_ids: Sequence[str] | None = None) -> int:
         """Forget these finished prompts, or (None) all; their files stay. How many."""
         return await self._write(lambda tx: upkeep.forget(tx, prompt_ids))
@@ -227,7 +248,7 @@ class PromptQueue:
 
     @property
     def paused(self) -> bool:
-        """Whether no other prompt is started; the running one goes on. Remembered over a restart."""
+        """Whether no other prompt is started; those that run go on. Remembered over a restart."""
         return self._runner.paused
 
     async def pause(self) -> None:
@@ -298,10 +319,10 @@ class PromptQueue:
         """
         return self._news.subscribe(callback)
 
-    def progress(self, prompt_id: str | None = None) -> QueueEvent | None:
-        """A `progress_state` message of the running prompt (of this one, if it runs), as it is now: for a reconnect."""
-        live = self._runner.live
-        return live.state() if live is not None and prompt_id in (None, live.prompt.id) else None
+    def progress(self, prompt_id: str) -> QueueEvent | None:
+        """A `progress_state` message of this prompt as it is now, if it runs: for a reconnect."""
+        live = self._runner.live(prompt_id)
+        return live.state() if live is not None else None
 
     # -- the file ---------------------------------------------------------------------------------------------------
 

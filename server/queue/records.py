@@ -11,6 +11,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
+from .summary import NO_SUMMARY, Summary, summarised
 from .texts import digest
 
 __all__ = [
@@ -57,16 +58,18 @@ class Submission:
     """The warnings of a check; kept for a repeated submission, too."""
     digest: bytes = b""
     """Equal for submissions that are the same; see `sealed`."""
+    summary: Summary | None = None
+    """What lists show of it; see `sealed`."""
 
     def sealed(self) -> Submission:
-        """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is
-        large."""
+        """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
+        it is large."""
         if self.digest:
             return self
         extra = without_secrets(self.extra)
         asked = sorted(self.targets) if self.asked is None else self.asked
         whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
-        return replace(self, extra=extra, digest=digest(whole))
+        return replace(self, extra=extra, digest=digest(whole), summary=summarised(self.workflow, extra))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Prompt:
     attempts: int
     """How often it was started; a start that a shutdown interrupted is not counted."""
     crashes: int
-    """How often the process died while it ran."""
+    """How often the process died while it ran, and nothing beside it."""
     epoch: int
     """Goes up with every start and end: whoever holds an older one can change nothing any more."""
     cancelling: bool
@@ -107,6 +110,19 @@ class Prompt:
     outputs_json: str
     meta_json: str
     messages_json: str
+    sender: str
+    passes: int | None
+    """How many prompts share its passes; decided when it is first claimed."""
+    alone: int
+    """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
+    summary_json: str = "{}"
+    program: str = ""
+    """Equal for workflows of the same nodes."""
+
+    @property
+    def client(self) -> str:
+        """Between whom the turns are fair."""
+        return self.client_id or self.sender
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
@@ -135,6 +151,11 @@ class Prompt:
         """`[[type, data], ...]` of the last attempt: its start, what was cached, its end."""
         found: list[list[Any]] = json.loads(self.messages_json)
         return found
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Workflow, texts, seed, steps, model, size ...; all None where it was accepted by an older version."""
+        return {**NO_SUMMARY, **json.loads(self.summary_json)}
 
     @property
     def error(self) -> dict[str, Any] | None:

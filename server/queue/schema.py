@@ -70,4 +70,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE server (id INTEGER PRIMARY KEY CHECK (id = 1), owner INT NOT NULL, paused INT NOT NULL)",
         "INSERT INTO server VALUES (1, 0, 0)",
     ),
+    (
+        # It ran beside others when their process died: until its end it runs alone, so that only who kills a worker
+        # is given up.
+        "ALTER TABLE prompts ADD COLUMN alone INT NOT NULL DEFAULT 0",
+    ),
+    (
+        # Prompts with the same likeness may share passes. `passes` is how many do, as was decided at the first claim.
+        "ALTER TABLE prompts ADD COLUMN likeness TEXT",
+        "ALTER TABLE prompts ADD COLUMN passes INT",
+    ),
+    (
+        # What lists show of each prompt and what a search looks in, apart from the wide columns.
+        """CREATE TABLE summaries (
+            seq INTEGER PRIMARY KEY, text TEXT NOT NULL, words TEXT NOT NULL, program TEXT NOT NULL)""",
+        "CREATE TRIGGER summary_out AFTER DELETE ON prompts BEGIN DELETE FROM summaries WHERE seq = OLD.seq; END",
+        # Seconds of node types and of whole programs, for each model, size and number of steps.
+        "CREATE TABLE timings (name TEXT NOT NULL, setting TEXT NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL)",
+        "CREATE INDEX timings_of ON timings (name, setting, at)",
+    ),
 )

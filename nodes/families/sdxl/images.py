@@ -51,7 +51,8 @@ def pooled_of_images(images: Sequence[Mapping[str, Any]], width: int) -> Tensor:
 def _noised(vector: Tensor, share: float, generator: torch.Generator) -> Tensor:
     kept = _signal(round((LEVELS - 1) * share))
     noise = torch.randn(vector.shape, generator=generator)
-    return kept**0.5 * vector + (1.0 - kept) ** 0.5 * noise
+    noised: Tensor = kept**0.5 * vector + (1.0 - kept) ** 0.5 * noise
+    return noised
 
 
 def _signal(level: int) -> float:
