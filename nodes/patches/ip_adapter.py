@@ -75,18 +75,20 @@ class _ImageProcessor:
     def __call__(
         self, attention: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: Any, **__: Any
     ) -> Tensor:
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+        def heads(x: Any) -> Tensor:
+            parted: Tensor = x.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            return parted
 
         query = heads(attention.to_q(hidden_states))
-        found = scaled_dot_product_attention(
-            query, *(heads(part(encoder_hidden_states)) for part in (attention.to_k, attention.to_v))
-        )
-        for keys, values, mask in self.seen:
-            image = (heads(one.to(hidden_states).expand(len(query), -1, -1)) for one in (keys, values))
-            added = scaled_dot_product_attention(query, *image)
+        keys, values = (heads(part(encoder_hidden_states)) for part in (attention.to_k, attention.to_v))
+        found = scaled_dot_product_attention(query, keys, values)
+        for image_keys, image_values, mask in self.seen:
+            keys, values = (
+                heads(one.to(hidden_states).expand(len(query), -1, -1)) for one in (image_keys, image_values)
+            )
+            added = scaled_dot_product_attention(query, keys, values)
             if mask is not None:
-                height, width, _ = self.places.grid(hidden_states.shape[1])
+                height, width, _depth = self.places.grid(hidden_states.shape[1])
                 places = interpolate(mask, (height, width), mode="bilinear").flatten()
                 added = added * places[:, None].to(added)
             found = found + added

@@ -59,7 +59,8 @@ class SelfAttention(GuidancePatch):
             return ()
         negative = next(side for side in sides if side.name == NEGATIVE)
         patches = tuple(patch for patch in negative.model.patches if not isinstance(patch, AttentionMap))
-        asked = replace(negative, name=BLURRED, model=replace(negative.model, patches=patches))
+        model = replace(negative.model, patches=patches)
+        asked = replace(negative, name=BLURRED, model=model, is_negative=True)
         return ((asked, step.x + self._blurred(step) - step.x0[NEGATIVE]),)
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class Side:
     name: str
     model: Model
     batches: tuple[Batch, ...]
+    is_negative: bool = False
+    """It asks with what guidance leads away from, as the side of this name does."""
 
 
 @dataclass(frozen=True, eq=False)

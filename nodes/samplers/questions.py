@@ -145,11 +145,12 @@ class Questions:
             ]
         )
 
-    def _active(self, level: float, sides: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[SidePart]]:
-        """The sides of a level, and their parts that act at it."""
-        sides = self.sides(level) if sides is None else sides
-        parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
-        return sides, [part for part in parts if _acts(part.window, level)]
+    def _active(self, level: float, asked: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[SidePart]]:
+        """The sides of a level, or those that are asked in a second round, and their parts that act at it."""
+        sides = self.sides(level)
+        asked = sides if asked is None else asked
+        parts = [self._part(side, batch, sides) for side in asked for batch in self._batches(side, sides)]
+        return asked, [part for part in parts if _acts(part.window, level)]
 
     def _batches(self, side: Side, sides: Sequence[Side]) -> tuple[Batch, ...]:
         """Those of a side, and those that it gets because another side has areas."""
@@ -163,7 +164,7 @@ class Questions:
     def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> SidePart:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
-            self._parts[key] = self._new_part(side, batch, _both_sided(sides) if side.name == NEGATIVE else ())
+            self._parts[key] = self._new_part(side, batch, _both_sided(sides) if _is_negative(side) else ())
         return self._parts[key]
 
     def _time(self, model: Model, level: float) -> float:
@@ -181,7 +182,7 @@ class Questions:
 
     def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> SidePart:
         count, family = self._shape[0], side.model.family
-        if side.name == NEGATIVE:
+        if _is_negative(side):
             batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
         height, width = self._shape[-2:]
         where = region(batch, count, height, width, multiple=side.model.latent.multiple)
@@ -319,6 +320,10 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _is_negative(side: Side) -> bool:
+    return side.name == NEGATIVE or side.is_negative
 
 
 def _both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:

@@ -44,7 +44,7 @@ def pooled_of_images(images: Sequence[Mapping[str, Any]], width: int) -> Tensor:
                     ]
                 )
             vectors.append(image["strength"] * _noised(vector, image["noise_augmentation"], generator))
-    total = torch.stack(vectors).sum(0)
+    total: Tensor = torch.stack(vectors).sum(0)
     return _noised(total, MERGED, generator) if len(vectors) > 1 else total
 
 

@@ -7,7 +7,7 @@ the mask as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...files.header import Header
 from ...model.config import Config
@@ -15,6 +15,7 @@ from ...model.family import Family, Found, Part
 from ...model.handles import Model
 from ...model.latent import LatentFormat
 from ..flux import LATENT as FLUX_LATENT
+from ..kits.flow import latent_format
 from ..qwen_image import QWEN_IMAGE
 from ..sd3 import LATENT as SD3_LATENT
 from . import layouts
@@ -25,14 +26,22 @@ Latents = Callable[[Config], LatentFormat]
 
 
 def _control(
-    name: str, steers: str, title: str, config_of: Callable[[Header], Config | None], latent: Latents
+    name: str,
+    steers: str,
+    title: str,
+    config_of: Callable[[Header], Config | None],
+    latent: Latents = latent_format,
+    unit: Mapping[str, float] | None = None,
 ) -> Family:
+    """`unit`: the arguments of its latent format, or none where `latent` needs none."""
+
     def recognise(header: Header) -> Found | None:
         config = config_of(header)
         if config is None:
             return None
         variant = f"union of {config.num_mode} types" if config.get("num_mode") else ""
-        return Found(Config({"denoiser": config}), {"denoiser": ("diffusers", "")}, variant)
+        own = {"denoiser": config} if unit is None else {"denoiser": config, "latent": unit}
+        return Found(Config(own), {"denoiser": ("diffusers", "")}, variant)
 
     def misfit(config: Config, model: Model) -> str:
         if model.family.name != steers:
@@ -61,12 +70,8 @@ def _control(
     )
 
 
-FLUX_CONTROL = _control(
-    "flux_control", "flux", "FLUX.1", layouts.flux_config, lambda config: LatentFormat(**FLUX_LATENT)
-)
-SD3_CONTROL = _control(
-    "sd3_control", "sd3", "Stable Diffusion 3", layouts.sd3_config, lambda config: LatentFormat(**SD3_LATENT)
-)
+FLUX_CONTROL = _control("flux_control", "flux", "FLUX.1", layouts.flux_config, unit=FLUX_LATENT)
+SD3_CONTROL = _control("sd3_control", "sd3", "Stable Diffusion 3", layouts.sd3_config, unit=SD3_LATENT)
 QWEN_CONTROL = _control(
     "qwen_control",
     "qwen_image",

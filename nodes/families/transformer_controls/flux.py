@@ -12,9 +12,8 @@ from torch import Tensor
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ...model.handles import ControlNet
-from ...model.latent import LatentFormat
-from ..flux import LATENT
 from ..flux.network import GUIDANCE
+from ..kits.flow import latent_format
 from ..kits.tokens import Grid, pack, padded, positions
 from ..kits.unet_network import plain
 from .hint import hint_latent, no_back
@@ -49,7 +48,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedCon
     denoiser = config.denoiser
     assert entry.text is not None and entry.pooled is not None  # the model that is steered needs them as well
     height, width = ((side + 1) // 2 for side in shape[-2:])
-    hint = hint_latent(control, LatentFormat(**LATENT), shape[-2:], denoiser.condition_channels)
+    hint = hint_latent(control, latent_format(config), shape[-2:], denoiser.condition_channels)
     guidance = (GUIDANCE if entry.guidance is None else entry.guidance) if denoiser.guidance_embeds else None
     mode = cast(ControlNet, control.model).mode if denoiser.num_mode else None
     grids = ((0, height, width, 0, 0),)

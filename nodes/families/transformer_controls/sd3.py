@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
-from ...model.latent import LatentFormat
+from ..kits.flow import latent_format
 from ..kits.tokens import padded
 from ..kits.unet_network import plain
-from ..sd3 import LATENT
 from .hint import hint_latent, no_back
 
 __all__ = ["back", "build", "forward", "prepare", "row"]
@@ -24,7 +23,9 @@ def build(config: Config) -> torch.nn.Module:
     """An empty ControlNet, from the arguments of its class."""
     arguments = {name: value for name, value in plain(config).items() if name != "condition_channels"}
     with torch.device("meta"):
-        return SD3ControlNetModel(**arguments)  # type: ignore[no-untyped-call, no-any-return]
+        module: Any = SD3ControlNetModel(**arguments)  # type: ignore[no-untyped-call]
+    found: torch.nn.Module = module
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedCon
     (control,) = entry.controls
     assert entry.text is not None and entry.pooled is not None  # the model that is steered needs them as well
     columns = 4 * config.denoiser.condition_channels
-    hint = hint_latent(control, LatentFormat(**LATENT), shape[-2:], columns)
+    hint = hint_latent(control, latent_format(config), shape[-2:], columns)
     return PreparedControl(entry.text.float(), entry.pooled.float(), padded(hint))
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from graphflow_nodes.model.entry import Control
+from graphflow_nodes.model.entry import Control, Row
 from graphflow_nodes.model.hook import Hook, Keyframe
 from graphflow_nodes.model.prediction import Epsilon, Flow, V
 from graphflow_nodes.samplers.denoiser import KeptRegion, denoiser
@@ -189,8 +189,6 @@ def test_controls_are_asked_first_and_what_they_answer_is_summed_by_strength():
     def forward(module, stacked, common, ragged):
         return {"mid": stacked["hint"].mean((-1, -2))[:, :, None, None].expand(-1, -1, 8, 8)}
 
-    from graphflow_nodes.model.entry import Row
-
     steering = family(name="steering")
     steering.__dict__["net"] = type(A.family.net)(
         prepare=lambda config, one, shape: Row({"hint": one.controls[0].hint[0].movedim(-1, 0)}),
@@ -206,6 +204,46 @@ def test_controls_are_asked_first_and_what_they_answer_is_summed_by_strength():
     found = answer(CFG(A, ((replace(P, controls=(one, two, late)),),), None, 1.0), x).guided
     out = torch.full((2, 3, 8, 8), 0.5 * 2 - 0.25)
     assert close(found, by_hand(x, P) - 4.0 * out)
+
+
+def test_a_side_of_a_second_round_is_asked_as_the_negative_it_stands_for():
+    """About the latent that the patch makes of the first answers, with the controls of both sides."""
+    seen = []
+
+    def steered(config, one, shape):
+        seen.append(one)
+        return Row({"hint": one.controls[0].hint[0].movedim(-1, 0)})
+
+    steering = family(name="steering")
+    steering.__dict__["net"] = type(A.family.net)(
+        prepare=steered,
+        row=lambda config, ask, prepared: prepared,
+        forward=lambda module, stacked, common, ragged: {"out": stacked["hint"]},
+        back=None,
+    )
+
+    @dataclass(frozen=True)
+    class Again(GuidancePatch):
+        acts: ClassVar[str] = "after"
+
+        def identity(self):
+            return ["again"]
+
+        def further(self, step, sides):
+            return ((Side("again", A, sides[0].batches, is_negative=True), step.x0["negative"]),)
+
+        def combine(self, step, guided):
+            return step.x0["again"]
+
+    control = Control(model("c", of=steering), torch.full((1, 8, 8, 3), 0.5), both_sides=True)
+    x = latent()
+    plain = CFG(A, ((P,),), ((N,),), 3.0)
+    negative = answer(plain, x).x0["negative"]
+    again = CFG(A.with_patch(Again()), ((replace(P, controls=(control,)),),), ((N,),), 3.0)
+    steered_negative = negative - 4.0 * 0.5
+    found = answer(again, x).guided
+    assert close(found, by_hand(steered_negative, N) - 4.0 * 0.5, 1e-4)
+    assert [one.negative for one in seen] == [True, False, True]
 
 
 def test_a_side_with_a_model_of_its_own_is_asked_of_that_model():
