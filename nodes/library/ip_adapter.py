@@ -268,7 +268,7 @@ def _check_model(model: Model) -> None:
 
 
 def _check_fits(model: Model, file: Any, vision: Any) -> None:
-    from ..families.kits.unet_attentions import cross_attentions
+    from ..patches.unet_attentions import cross_attentions
 
     _check_model(model)
     config = model.config.denoiser

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from graphflow import Handle
 
 from .patch import Kind, Patch
-
-if TYPE_CHECKING:
-    from .handles import Clip, Model
-
-    H = TypeVar("H", Model, Clip)
 
 __all__ = ["CarriedHooks", "Hook", "Keyframe"]
 
@@ -37,11 +32,11 @@ class Hook(Handle):
     __slots__ = ()
     keyframes: tuple[Keyframe, ...]
 
-    def on(self, handle: H, factor: float) -> H:
+    def on(self, handle: Any, factor: float) -> Any:
         """The model, or its text encoders, under the hook at a factor of its strength."""
         raise NotImplementedError
 
-    def check(self, model: Model, input: str) -> None:
+    def check(self, model: Any, input: str) -> None:
         """Raises a Problem where it does not fit the model."""
 
 

@@ -10,10 +10,10 @@ import torch
 from diffusers.loaders.unet import UNet2DConditionLoadersMixin
 from torch import Tensor
 
-from ..families.kits.unet_attentions import Transformer, cross_attentions, transformers
 from ..files.ip_adapter import IPAdapterFile, read_tensors
 from ..model.config import Config
 from .ip_adapter import Layers
+from .unet_attentions import Transformer, cross_attentions, transformers
 
 __all__ = ["COMBINATIONS", "SCALINGS", "WEIGHT_TYPES", "combined", "layers_of", "tokens_of", "weights_at"]
 

@@ -1,7 +1,7 @@
 """Small IP-Adapters in the key layouts of published files, with random weights."""
 
 import torch
-from graphflow_nodes.families.kits.unet_attentions import cross_attentions
+from graphflow_nodes.patches.unet_attentions import cross_attentions
 from safetensors.torch import save_file
 
 from . import tiny

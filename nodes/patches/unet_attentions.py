@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...model.config import Config
+from ..model.config import Config
 
 __all__ = ["Transformer", "cross_attentions", "transformers"]
 
