@@ -134,7 +134,7 @@ def loose_claims(db: Connection) -> list[str]:
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()
-    return [Prompt(name, plain(number), *rest, alone=bool(alone)) for name, number, *rest, alone in rows]
+    return [Prompt(name, plain(number), *rest, bool(alone)) for name, number, *rest, alone in rows]
 
 
 def plain(number: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
 from ..worker import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, last_node
-from . import ledger, reading, upkeep
+from . import claims, ledger, reading, upkeep
 from .notifier import Notifier
 from .progress import RunProgress
 from .records import Prompt
@@ -119,7 +119,7 @@ class Runner:
         if self._turns.has_room and not self.paused and not self._recycle:
             at_work = frozenset(self._at_work)
             share = min(self._settings.share_passes, self._settings.concurrency)
-            prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work, share))
+            prompt = await self._write(lambda tx: claims.claim(tx, self._turns, at_work, share))
         if prompt is not None:
             self._turns.began(prompt.id, prompt.client, prompt.alone)
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
