@@ -61,7 +61,7 @@ def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
 
 def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int) -> int:
     """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
-    if share == 1 or chosen.likeness is None or chosen.runs_alone:
+    if share == 1 or not chosen.likeness or chosen.runs_alone:
         return 1
     query = (
         "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"

@@ -23,7 +23,6 @@ from graphflow import Problem
 from ..protocol.words import TERMINAL, CancelResult, StateName
 from .reading import NODES, answered, plain
 from .records import QueueEvent, QueueUnavailable, Receipt, Submission
-from .sharing import likeness
 from .store import QueueTransaction
 from .texts import dump
 
@@ -89,7 +88,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             extra,
             wanted.sender,
             dump(wanted.warnings),
-            likeness(wanted.workflow),
+            wanted.likeness,
         ),
     ).lastrowid
     assert seq is not None

@@ -26,7 +26,7 @@ __all__ = [
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
-    " extra, outputs, meta, messages, sender, passes, alone"
+    " extra, outputs, meta, messages, sender, likeness, passes, alone"
 )
 
 NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"

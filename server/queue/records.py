@@ -11,6 +11,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
+from .sharing import likeness
 from .texts import digest
 
 __all__ = [
@@ -57,6 +58,8 @@ class Submission:
     """The warnings of a check; kept for a repeated submission, too."""
     digest: bytes = b""
     """Equal for submissions that are the same; see `sealed`."""
+    likeness: str = ""
+    """Equal for those whose prompts may share passes; see sharing.py."""
 
     def sealed(self) -> Submission:
         """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is
@@ -66,7 +69,7 @@ class Submission:
         extra = without_secrets(self.extra)
         asked = sorted(self.targets) if self.asked is None else self.asked
         whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
-        return replace(self, extra=extra, digest=digest(whole))
+        return replace(self, extra=extra, digest=digest(whole), likeness=likeness(self.workflow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class Prompt:
     meta_json: str
     messages_json: str
     sender: str
+    likeness: str | None
+    """Equal for prompts that may share passes; see sharing.py."""
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
     alone: bool

@@ -39,7 +39,7 @@ class Runner:
         self._store, self._news, self._settings = store, news, settings
         lock, concurrency = settings.folder / WORKER_LOCK, settings.concurrency
         self.worker = Worker(settings.worker, lock, settings.lease, self._frame, concurrency)
-        self._turns = Turns(concurrency, settings.one_a_client)
+        self._turns = Turns(concurrency, settings.one_a_client, prefers_alike=settings.share_passes > 1)
         self._at_work: dict[str, asyncio.Task[None]] = {}
         self._relays: dict[str, Relay] = {}
         self.paused = settings.start_paused
@@ -121,7 +121,7 @@ class Runner:
             share = min(self._settings.share_passes, self._settings.concurrency)
             prompt = await self._write(lambda tx: claims.claim(tx, self._turns, at_work, share))
         if prompt is not None:
-            self._turns.began(prompt.id, prompt.client, prompt.alone)
+            self._turns.began(prompt.id, prompt.client, prompt.alone, prompt.likeness)
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
         else:
             await self._or_closing(self._work.wait())
