@@ -291,7 +291,7 @@ class Engine:
             return self._kept(key, order[key], prints[key].recipe) if key in order else None
 
         seconds = time.perf_counter() - began
-        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), peek)
+        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), emit.memory, peek)
 
     def stream(
         self,

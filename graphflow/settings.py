@@ -87,6 +87,9 @@ class Settings:
     """The Python values that stand in the workflow, by their references. Set for the time of a run."""
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""
+    pickles: bool = field(default=True, compare=False)
+    """Whether model files that `torch.save` wrote (`.ckpt`, `.pt`, `.pth`, `.bin`) are taken. None of their code runs
+    either way; a server that strangers may give files takes none."""
 
     def __post_init__(self) -> None:
         """Folders may be given as text."""

@@ -42,15 +42,17 @@ if TYPE_CHECKING:
     from .execution.deadline import deadline
     from .files.digests import Digests, walk_once
     from .files.filenames import mended, why_not
-    from .files.shipped import shipped_names, shipped_text
+    from .files.shipped import ShippedWorkflow, shipped_groups, shipped_names, shipped_text, shipped_thumbnail
     from .foreign.classes import DynamicGraph
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
     from .formats import read
     from .formats.a1111 import write_parameters
     from .formats.editor import from_workflow
+    from .formats.files import read_content
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
+    from .nodetype.source import code_digest
     from .nodetype.wires import compatible
     from .request import Targets, names_of
     from .values import is_reference, share
@@ -62,6 +64,7 @@ __all__ = [
     "as_link",
     "with_malformed",
     "cache_folder",
+    "code_digest",
     "Check",
     "compatible",
     "complain",
@@ -96,12 +99,16 @@ __all__ = [
     "prepare_threads",
     "Progress",
     "read",
+    "read_content",
     "RegistryInfos",
     "RunDone",
     "RunStarted",
     "share",
+    "ShippedWorkflow",
+    "shipped_groups",
     "shipped_names",
     "shipped_text",
+    "shipped_thumbnail",
     "Targets",
     "Text",
     "to_svg",
@@ -122,15 +129,17 @@ _NAMES = {
     "execution.deadline": "deadline",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
-    "files.shipped": "shipped_names shipped_text",
+    "files.shipped": "ShippedWorkflow shipped_groups shipped_names shipped_text shipped_thumbnail",
     "foreign.classes": "DynamicGraph",
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",
     "formats": "read",
     "formats.a1111": "write_parameters",
     "formats.editor": "from_workflow",
+    "formats.files": "read_content",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
+    "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
     "request": "Targets names_of",
     "values": "is_reference share",

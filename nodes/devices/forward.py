@@ -29,7 +29,7 @@ class ForwardCall:
     module: torch.nn.Module
     forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
     around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
-    """The changes to the module for the time of a pass (patches of calls)."""
+    """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
     shares: bool = True
     """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 
@@ -56,8 +56,9 @@ def _forward_once(call: ForwardCall, rows: Sequence[Row], device: torch.device) 
     first = rows[0]
     stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
     ragged = {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
-    with call.around(call.module):
-        return dict(call.forward(call.module, stacked, first.common, ragged))
+    with call.around(call.module) as inside:
+        answers = call.forward(call.module, stacked, first.common, ragged)
+        return {**answers, **inside} if isinstance(inside, Mapping) else dict(answers)
 
 
 def _short(device: torch.device, rows: Sequence[Row]) -> GraphFlowError:

@@ -42,7 +42,7 @@ def _embeddings_in(settings: Settings, *prompts: str) -> str:
     return " ".join(found)
 
 
-def _text_outside(settings: Settings, text: str, **_: Any) -> str:
+def text_outside(settings: Settings, text: str, **_: Any) -> str:
     return _embeddings_in(settings, text)
 
 
@@ -78,8 +78,12 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
 
-    find = partial(find_embedding, folders(settings))
-    return to_wire(encode_prompt(open_device(settings), clip, prompt, {"embeddings": find, **options}))
+    return to_wire(encode_prompt(open_device(settings), clip, prompt, {**embeddings_of(settings), **options}))
+
+
+def embeddings_of(settings: Settings) -> dict[str, Any]:
+    """The option of an encoder that finds the file of an embedding by its name."""
+    return {"embeddings": partial(find_embedding, folders(settings))}
 
 
 @node(
@@ -90,7 +94,7 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     lane="device",
     in_turns=True,
     environment=numerics,
-    outside=_text_outside,
+    outside=text_outside,
     check=check_prompts,
 )
 def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Conditioning:
@@ -146,7 +150,7 @@ def clip_text_encode_sdxl(
     lane="device",
     in_turns=True,
     environment=numerics,
-    outside=_text_outside,
+    outside=text_outside,
     check=check_prompts,
 )
 def clip_text_encode_sdxl_refiner(

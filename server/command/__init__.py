@@ -101,6 +101,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show clients the trace of what a node raised, with paths of this machine; for authors of nodes",
+    )
+    parser.add_argument(
+        "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
+    )
+    parser.add_argument(
         "--worker-memory",
         type=worker_memory,
         default="auto",
@@ -253,6 +261,8 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         cache_remote=arguments.cache_remote,
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
+        pickles=arguments.allow_pickles,
+        debug=arguments.debug,
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )

@@ -1,5 +1,5 @@
-"""The pages that ship with the server: its status, and the login; each may run its own script and style and no
-other."""
+"""The pages that ship with the server: its status, and the login; each may run our own scripts and styles and no
+other: those in the page itself by their digests, or those of the files in `static/page/`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from importlib.resources import files
 
 from aiohttp import web
 
-__all__ = ["login_page", "own_page"]
+__all__ = ["login_page", "own_page", "page_part"]
+
+PARTS = {".js": "text/javascript", ".css": "text/css"}
 
 
 def own_page(name: str, status: int = 200) -> web.Response:
@@ -25,9 +27,32 @@ def login_page(status: int = 401) -> web.Response:
     return own_page("login.html", status)
 
 
+def page_part(name: str, known: str | None) -> web.Response | None:
+    """A script or a style sheet of the status page; None if there is no such one. `known`: the ETag that the browser
+    has."""
+    found = _parts().get(name)
+    if found is None:
+        return None
+    content, tag = found
+    headers = {"Cache-Control": "no-cache", "ETag": tag}
+    if known == tag:
+        return web.Response(status=304, headers=headers)
+    media = PARTS[name[name.rindex(".") :]]
+    return web.Response(body=content, content_type=media, charset="utf-8", headers=headers)
+
+
+@cache
+def _parts() -> dict[str, tuple[bytes, str]]:
+    folder = files("graphflow_server") / "static" / "page"
+    contents = {item.name: item.read_bytes() for item in folder.iterdir() if item.name.endswith(tuple(PARTS))}
+    return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"') for name, content in contents.items()}
+
+
 @cache
 def _own(name: str) -> tuple[str, str]:
-    """A page and its Content-Security-Policy, which names the digests of its script and style."""
+    """A page and its Content-Security-Policy. It names the digests of the script and style in the page; a page that has
+    none there takes them from this server, where nothing but our files and those of the editor and of packs is served
+    as a script."""
     text = (files("graphflow_server") / "static" / name).read_text(encoding="utf-8")
 
     def digests(tag: str) -> str:
@@ -36,8 +61,10 @@ def _own(name: str) -> tuple[str, str]:
             f"'sha256-{base64.b64encode(hashlib.sha256(item.encode()).digest()).decode()}'" for item in found
         )
 
+    own = "'self'"
     policy = (
-        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: "
+        f"default-src 'none'; script-src {digests('script') or own}; style-src {digests('style') or own}; "
+        f"img-src 'self' blob: "
         f"data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy

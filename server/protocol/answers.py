@@ -13,6 +13,7 @@ __all__ = [
     "ErrorDetail",
     "ExecInfo",
     "FileInfo",
+    "FormField",
     "Health",
     "History",
     "HistoryEntry",
@@ -20,6 +21,7 @@ __all__ = [
     "HistoryStatus",
     "Job",
     "JobCancelled",
+    "JobSummary",
     "JobWorkflow",
     "JobsCancelled",
     "JobsPage",
@@ -31,6 +33,7 @@ __all__ = [
     "Refusal",
     "ValidateAnswer",
     "WholeJob",
+    "WorkflowForm",
 ]
 
 QueueItem = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
@@ -111,6 +114,27 @@ class Job(BaseModel):
     outputs_count: int = 0
     execution_error: dict[str, Any] | None = None
     priority: float | None = None
+    summary: JobSummary | None = None
+    expected_seconds: float | None = None
+    """Of a prompt that waits or runs: the median of earlier runs of the same nodes, model, size and steps."""
+
+
+class JobSummary(BaseModel):
+    """Each is null where the workflow has no such thing."""
+
+    workflow: str | None = None
+    text: str | None = None
+    negative: str | None = None
+    seed: int | float | str | None = None
+    steps: int | float | str | None = None
+    cfg: int | float | str | None = None
+    sampler: int | float | str | None = None
+    scheduler: int | float | str | None = None
+    model: str | None = None
+    width: int | float | str | None = None
+    height: int | float | str | None = None
+    batch: int | float | str | None = None
+    client: str | None = None
 
 
 class JobWorkflow(BaseModel):
@@ -123,6 +147,37 @@ class WholeJob(Job):
     outputs: Outputs
     execution_status: HistoryStatus | None
     """None while it waits or runs."""
+    targets: list[str] = []
+    titles: dict[str, str] = {}
+    """What each node is called."""
+    expected_nodes: dict[str, float] = {}
+    """The seconds of each node, by earlier runs; a node that has not run before is left out."""
+    fields: list[FormField] = []
+
+
+class FormField(BaseModel):
+    """An input that people change, as a form shows it."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    label: str
+    kind: Literal["text", "int", "float", "choice", "image"]
+    places: list[tuple[str, str]]
+    """Nodes and inputs that it sets."""
+    value: Any
+
+
+class WorkflowForm(BaseModel):
+    """A workflow that can be run from a form."""
+
+    name: str
+    title: str
+    description: str
+    workflow: dict[str, Any]
+    """In the API format."""
+    fields: list[FormField]
+    problems: list[ProblemModel]
+    """What keeps it from running, such as a model that is not there."""
 
 
 class Pagination(BaseModel):
@@ -161,6 +216,8 @@ class ValidateAnswer(BaseModel):
     problems: list[ProblemModel]
     warnings: list[ProblemModel]
     node_errors: dict[str, Any]
+    expected_seconds: float | None = None
+    """The median of earlier runs of the same nodes, model, size and steps."""
 
 
 class ErrorDetail(BaseModel):

@@ -12,7 +12,9 @@ __all__ = [
     "Changes",
     "EventsQuery",
     "FileRef",
+    "FormUpload",
     "FreeBody",
+    "HistoryChanges",
     "HistoryQuery",
     "ImageUpload",
     "InterruptBody",
@@ -20,6 +22,7 @@ __all__ = [
     "JobsQuery",
     "LoginBody",
     "MaskUpload",
+    "Move",
     "NameQuery",
     "PathQuery",
     "PromptBody",
@@ -79,9 +82,22 @@ class Changes(Body):
     )
 
 
+class HistoryChanges(Changes):
+    files: bool = False
+    """With `delete`: their files of the output folder are deleted, too, but for those that another prompt shows."""
+
+
+class Move(Body):
+    id: Annotated[str, Field(max_length=256)]
+    before: Annotated[str, Field(max_length=256)] | None = None
+    """A waiting prompt; null: behind all."""
+
+
 class QueueChanges(Changes):
     paused: bool | None = None
     """True: start no other prompt; false: go on."""
+    move: Move | None = None
+    """Another place for a waiting prompt."""
 
 
 class InterruptBody(Body):
@@ -110,6 +126,8 @@ class EventsQuery(Body):
 
 class JobsQuery(Body):
     status: Annotated[str, Field(max_length=100)] | None = None
+    q: Annotated[str, Field(max_length=200)] = ""
+    """Words that are looked for in the texts, model, seed, workflow and id of a prompt; all must be there."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     sort_by: Literal["create_time", "created_at", "priority"] | None = None
@@ -142,6 +160,11 @@ class ImageUpload(FileRef):
     filename: Name
     type: FolderName = "input"
     overwrite: Annotated[str, Field(max_length=10)] = ""
+
+
+class FormUpload(Body):
+    filename: Name
+    """Of the part `file`: a workflow as JSON, or an image that carries one."""
 
 
 class MaskUpload(ImageUpload):

@@ -35,6 +35,7 @@ __all__ = [
     "finish",
     "log",
     "move",
+    "move_before",
     "now_ms",
     "recover",
     "release",
@@ -92,6 +93,11 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
         ),
     ).lastrowid
     assert seq is not None
+    assert wanted.summary is not None
+    tx.db.execute(
+        "INSERT INTO summaries VALUES (?, ?, ?, ?)",
+        (seq, wanted.summary.text, f"{prompt_id.casefold()} {wanted.summary.words}", wanted.summary.program),
+    )
     number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
     return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
@@ -235,6 +241,38 @@ def move(tx: QueueTransaction, prompt_id: str, number: float | None) -> float | 
         number = tx.db.execute(query).fetchone()[0]
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
     return plain(number)
+
+
+def move_before(tx: QueueTransaction, prompt_id: str, before: str | None) -> int | None:
+    """Put a pending prompt before another one (None: behind all); its place from 0, or None if one of them is not
+    pending."""
+    query = "SELECT id, seq, number FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq"
+    rows = {row[0]: row[1:] for row in tx.db.execute(query).fetchall()}
+    mine = rows.pop(prompt_id, None)
+    if mine is None or (before is not None and before not in rows):
+        return None
+    place = len(rows) if before is None else list(rows).index(before)
+    numbers = [number for _, number in rows.values()]
+    lower = numbers[place - 1] if place > 0 else None
+    upper = numbers[place] if place < len(numbers) else None
+    number = _between(lower, upper)
+    if number is None:  # no room is left between them: all get new numbers
+        others = [seq for seq, _ in rows.values()]
+        order = [*others[:place], mine[0], *others[place:]]
+        first = numbers[0]
+        tx.db.executemany(
+            "UPDATE prompts SET number = ? WHERE seq = ?", [(first + index, seq) for index, seq in enumerate(order)]
+        )
+    else:
+        tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, mine[0]))
+    return place
+
+
+def _between(lower: float | None, upper: float | None) -> float | None:
+    if lower is None or upper is None:
+        return upper - 1 if upper is not None else lower + 1 if lower is not None else 0.0
+    middle = (lower + upper) / 2
+    return middle if lower < middle < upper else None
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import FINISHED, CancelResult, StateName
 from ..worker import WorkerStatus, last_node
-from . import ledger, reading, upkeep
+from . import ledger, reading, timings, upkeep
 from .locks import FolderLock
 from .notifier import Notifier
 from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
@@ -172,10 +172,22 @@ class PromptQueue:
         return await self._read(lambda db: reading.listing(db, states, limit, offset, newest_first))
 
     async def jobs(
-        self, states: Sequence[StateName], limit: int = 1000, offset: int = 0, newest_first: bool = True
+        self,
+        states: Sequence[StateName],
+        limit: int = 1000,
+        offset: int = 0,
+        newest_first: bool = True,
+        words: Sequence[str] = (),
     ) -> Page:
-        """Prompts in any of these states as they were accepted, without those that were cancelled before they began."""
-        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first))
+        """Prompts in any of these states as they were accepted, without those that were cancelled before they began.
+
+        With `words`: those in whose summary (texts, model, seed, workflow, id) each of them occurs, in any case."""
+        folded = [word.casefold() for word in words]
+        return await self._read(lambda db: reading.jobs(db, states, limit, offset, newest_first, folded))
+
+    async def expected(self, setting: str, names: Sequence[str]) -> dict[str, float]:
+        """The seconds that node types and programs took in earlier runs of this setting; see timings."""
+        return await self._read(lambda db: timings.expected(db, setting, names))
 
     async def history(self, max_items: int | None = None, offset: int | None = None) -> Page:
         """Finished prompts that had been started, oldest first; `max_items` without `offset` gives the newest ones."""
@@ -218,6 +230,15 @@ class PromptQueue:
     async def move(self, prompt_id: str, number: float | None = None) -> float | None:
         """Give a waiting prompt another place (None: the first); its number, or None if it does not wait."""
         return await self._write(lambda tx: ledger.move(tx, prompt_id, number))
+
+    async def move_before(self, prompt_id: str, before: str | None) -> int | None:
+        """Put a waiting prompt before another one (None: behind all); its place from 0, or None if one of them does
+        not wait."""
+        return await self._write(lambda tx: ledger.move_before(tx, prompt_id, before))
+
+    async def shared_files(self, prompt_id: str, filenames: Sequence[str]) -> set[str]:
+        """Those of these files that another known prompt has shown as well: a cached node shows its file again."""
+        return await self._read(lambda db: {name for name in filenames if reading.others_with(db, prompt_id, name)})
 
     async def delete_history(self, prompt_ids: Sequence[str] | None = None) -> int:
         """Forget these finished prompts, or (None) all; their files stay. How many."""

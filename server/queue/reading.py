@@ -8,6 +8,7 @@ from sqlite3 import Connection
 
 from ..protocol.words import ACTIVE, FINISHED, StateName
 from .records import Conflict, Page, Prompt, QueueEvent, Receipt
+from .texts import dump
 
 __all__ = [
     "NODES",
@@ -19,6 +20,7 @@ __all__ = [
     "jobs",
     "listing",
     "loose_claims",
+    "others_with",
     "paused",
     "pending_of",
     "plain",
@@ -26,7 +28,9 @@ __all__ = [
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
-    " extra, outputs, meta, messages, sender, likeness, passes, alone"
+    " extra, outputs, meta, messages, sender, likeness, passes, alone, "
+    "coalesce((SELECT text FROM summaries WHERE summaries.seq = prompts.seq), '{}'), "
+    "coalesce((SELECT program FROM summaries WHERE summaries.seq = prompts.seq), '')"
 )
 
 NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
@@ -67,15 +71,28 @@ def listing(db: Connection, states: Sequence[StateName], limit: int, offset: int
     return Page(_prompts(db, part, (limit, offset)), total)
 
 
-def jobs(db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool) -> Page:
-    """Prompts in these states in the order in which they were accepted, without those that ended before they began."""
+def jobs(
+    db: Connection, states: Sequence[StateName], limit: int, offset: int, newest_first: bool, words: Sequence[str] = ()
+) -> Page:
+    """Prompts in these states in the order in which they were accepted, without those that ended before they began;
+    with `words`, those in whose summary each of them occurs."""
     names = _names(states)
     never_began = f"finished IS NOT NULL AND started IS NULL AND state IN ({names})"
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
     total -= db.execute(f"SELECT count(*) FROM prompts WHERE {never_began}").fetchone()[0]
     order = "seq DESC" if newest_first else "seq"
-    part = f"WHERE state IN ({names}) AND NOT ({never_began}) ORDER BY {order} LIMIT ? OFFSET ?"
-    return Page(_prompts(db, part, (limit, offset)), total)
+    where = f"WHERE state IN ({names}) AND NOT ({never_began})"
+    if words:
+        where += f" AND seq IN (SELECT seq FROM summaries WHERE {' AND '.join(['instr(words, ?)'] * len(words))})"
+        total = db.execute(f"SELECT count(*) FROM prompts {where}", tuple(words)).fetchone()[0]
+    return Page(_prompts(db, f"{where} ORDER BY {order} LIMIT ? OFFSET ?", (*words, limit, offset)), total)
+
+
+def others_with(db: Connection, prompt_id: str, filename: str) -> bool:
+    """Whether another prompt that is known has shown a file of this name."""
+    written = (dump(filename), json.dumps(filename, ensure_ascii=False))  # SQLite may have kept either
+    where = "id != ? AND finished IS NOT NULL AND (instr(outputs, ?) OR instr(outputs, ?))"
+    return db.execute(f"SELECT 1 FROM prompts WHERE {where} LIMIT 1", (prompt_id, *written)).fetchone() is not None
 
 
 def _names(states: Sequence[StateName]) -> str:
@@ -134,7 +151,7 @@ def loose_claims(db: Connection) -> list[str]:
 
 def _prompts(db: Connection, clause: str, values: tuple[object, ...]) -> list[Prompt]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM prompts {clause}", values).fetchall()
-    return [Prompt(name, plain(number), *rest, bool(alone)) for name, number, *rest, alone in rows]
+    return [Prompt(name, plain(number), *rest) for name, number, *rest in rows]
 
 
 def plain(number: float) -> float:

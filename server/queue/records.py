@@ -12,6 +12,7 @@ from graphflow import GraphFlowError, Problem
 from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
 from .sharing import likeness
+from .summary import NO_SUMMARY, Summary, summarised
 from .texts import digest
 
 __all__ = [
@@ -60,16 +61,24 @@ class Submission:
     """Equal for submissions that are the same; see `sealed`."""
     likeness: str = ""
     """Equal for those whose prompts may share passes; see sharing.py."""
+    summary: Summary | None = None
+    """What lists show of it; see `sealed`."""
 
     def sealed(self) -> Submission:
-        """Without secrets and with its digest: all that was asked for, but not who asked. Takes a while if it is
-        large."""
+        """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
+        it is large."""
         if self.digest:
             return self
         extra = without_secrets(self.extra)
         asked = sorted(self.targets) if self.asked is None else self.asked
         whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
-        return replace(self, extra=extra, digest=digest(whole), likeness=likeness(self.workflow))
+        return replace(
+            self,
+            extra=extra,
+            digest=digest(whole),
+            likeness=likeness(self.workflow),
+            summary=summarised(self.workflow, extra),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +124,11 @@ class Prompt:
     """Equal for prompts that may share passes; see sharing.py."""
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
-    alone: bool
+    alone: int
     """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
+    summary_json: str = "{}"
+    program: str = ""
+    """Equal for workflows of the same nodes."""
 
     @property
     def client(self) -> str:
@@ -150,6 +162,11 @@ class Prompt:
         """`[[type, data], ...]` of the last attempt: its start, what was cached, its end."""
         found: list[list[Any]] = json.loads(self.messages_json)
         return found
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Workflow, texts, seed, steps, model, size ...; all None where it was accepted by an older version."""
+        return {**NO_SUMMARY, **json.loads(self.summary_json)}
 
     @property
     def error(self) -> dict[str, Any] | None:

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
 from ..worker import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, last_node
-from . import claims, ledger, reading, upkeep
+from . import claims, ledger, reading, timings, upkeep
 from .notifier import Notifier
 from .progress import RunProgress
 from .records import Prompt
 from .relay import Relay
 from .settings import WORKER_LOCK, QueueSettings
 from .store import QueueStore, QueueTransaction
+from .summary import setting_of
 from .turns import Turns
 
 __all__ = ["Runner"]
@@ -121,7 +122,7 @@ class Runner:
             share = min(self._settings.share_passes, self._settings.concurrency)
             prompt = await self._write(lambda tx: claims.claim(tx, self._turns, at_work, share))
         if prompt is not None:
-            self._turns.began(prompt.id, prompt.client, prompt.alone, prompt.likeness)
+            self._turns.began(prompt.id, prompt.client, bool(prompt.alone), prompt.likeness)
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
         else:
             await self._or_closing(self._work.wait())
@@ -179,7 +180,15 @@ class Runner:
         if state in FINISHED:
             if isinstance(outcome, Finished):
                 self._news.publish([relay.live.stats(outcome.stats, state)])
+                if state == "done":
+                    self._note_times(prompt, outcome.stats)
             await self._after(prompt)
+
+    def _note_times(self, prompt: Prompt, stats: dict[str, Any]) -> None:
+        """For later estimates; nothing waits for it."""
+        if prompt.program:
+            setting = setting_of(prompt.summary)
+            self._store.write(lambda tx: timings.record(tx, setting, prompt.program, stats))
 
     async def _begin(self, prompt: Prompt) -> Relay:
         """From here on the prompt runs, and the reports of the worker about it are written down."""

@@ -80,4 +80,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE prompts ADD COLUMN likeness TEXT",
         "ALTER TABLE prompts ADD COLUMN passes INT",
     ),
+    (
+        # What lists show of each prompt and what a search looks in, apart from the wide columns.
+        """CREATE TABLE summaries (
+            seq INTEGER PRIMARY KEY, text TEXT NOT NULL, words TEXT NOT NULL, program TEXT NOT NULL)""",
+        "CREATE TRIGGER summary_out AFTER DELETE ON prompts BEGIN DELETE FROM summaries WHERE seq = OLD.seq; END",
+        # Seconds of node types and of whole programs, for each model, size and number of steps.
+        "CREATE TABLE timings (name TEXT NOT NULL, setting TEXT NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL)",
+        "CREATE INDEX timings_of ON timings (name, setting, at)",
+    ),
 )

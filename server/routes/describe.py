@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,6 +29,7 @@ from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..protocol.requests import NameQuery
 from ..state import STATE, ServerState
+from . import pages
 
 __all__ = ["ROUTES", "features"]
 
@@ -203,7 +206,11 @@ async def view_metadata(request: web.Request) -> web.Response:
 
 
 def features(state: ServerState) -> dict[str, Any]:
-    return {"supports_preview_metadata": True, "max_upload_size": state.options.limits.upload}
+    return {
+        "supports_preview_metadata": True,
+        "max_upload_size": state.options.limits.upload,
+        "editor": pages.editor_folder() is not None,
+    }
 
 
 async def get_features(request: web.Request) -> web.Response:
@@ -212,7 +219,8 @@ async def get_features(request: web.Request) -> web.Response:
 
 async def system_stats(request: web.Request) -> web.Response:
     state = request.app[STATE]
-    return await answer_made(lambda: _stats(state.engine.settings, state.queue.worker.devices))
+    worker = state.queue.worker
+    return await answer_made(lambda: {**_stats(state.engine.settings, worker.devices), "models": list(worker.models)})
 
 
 def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -226,6 +234,7 @@ def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[s
             "os": os.name,
             "ram_total": total,
             "ram_free": free,
+            "processor": _processor(),
             "comfyui_version": SPOKEN,
             "graphflow_version": graphflow.__version__,
             "required_frontend_version": _version("comfyui-frontend-package"),
@@ -260,6 +269,16 @@ def _device(kind: str, total: int, free: int) -> dict[str, Any]:
         "torch_vram_total": total,
         "torch_vram_free": free,
     }
+
+
+@cache
+def _processor() -> str:
+    """What the processor is called, where the system has a name for it."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _memory() -> tuple[int, int]:

@@ -31,7 +31,7 @@ from ..protocol.requests import FileRef, ImageUpload, MaskUpload, ViewQuery
 from ..protocol.words import FolderName
 from ..state import STATE, ServerState
 
-__all__ = ["FOLDERS", "ROUTES", "attachment", "folder", "send_file"]
+__all__ = ["FOLDERS", "ROUTES", "attachment", "folder", "read_form", "send_file"]
 
 Form = TypeVar("Form", bound=ImageUpload)
 CHUNK = 1 << 18
@@ -127,7 +127,7 @@ def attachment(name: str, inline: bool = False) -> str:
 async def upload_image(request: web.Request) -> web.Response:
     """An image for the input folder; the same image again keeps its name, another of that name gets a new one."""
     state = request.app[STATE]
-    data, fields = await _form(request, state.options.limits)
+    data, fields = await read_form(request, state.options.limits)
     form = _form_model(ImageUpload, fields)
     async with state.decoders:
         await check_apart(data, state.options.limits)
@@ -138,7 +138,7 @@ async def upload_mask(request: web.Request) -> web.Response:
     """A painted mask: kept is the image it was painted on, with the upload's alpha."""
     state = request.app[STATE]
     limits = state.options.limits
-    data, fields = await _form(request, limits)
+    data, fields = await read_form(request, limits)
     form = _form_model(MaskUpload, fields)
     async with state.decoders:
         await check_apart(data, limits)
@@ -155,8 +155,9 @@ async def upload_mask(request: web.Request) -> web.Response:
     return await _keep(state, combined, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
 
 
-async def _form(request: web.Request, limits: RequestLimits) -> tuple[bytes, dict[str, str]]:
-    """The file of a multipart form and its other fields, each up to its limit, in time."""
+async def read_form(request: web.Request, limits: RequestLimits, name: str = "image") -> tuple[bytes, dict[str, str]]:
+    """The file of a multipart form, which is its part `name`, and its other fields with the file's own name as
+    `filename`; each up to its limit, in time."""
     if request.content_type != "multipart/form-data":
         raise RequestRefused(
             415, Problem("wrong_content_type", f"found {request.content_type}, expected multipart/form-data")
@@ -174,9 +175,9 @@ async def _form(request: web.Request, limits: RequestLimits) -> tuple[bytes, dic
                 if not isinstance(part, BodyPartReader) or len(fields) > 16:
                     raise RequestRefused(400, Problem("bad_form", "the form has parts in parts, or too many parts"))
                 content = await _part(request, part, limits)
-                if part.name == "image":
+                if part.name == name:
                     if data is not None:
-                        raise RequestRefused(400, Problem("bad_form", "the form has two images", input="image"))
+                        raise RequestRefused(400, Problem("bad_form", "the form has two files", input=name))
                     data, fields["filename"] = content, part.filename or ""
                 elif part.name:
                     fields[part.name] = content[: 1 << 16].decode("utf-8")
@@ -185,7 +186,7 @@ async def _form(request: web.Request, limits: RequestLimits) -> tuple[bytes, dic
     except (ValueError, AssertionError, LookupError, RuntimeError, HttpProcessingError) as error:
         raise RequestRefused(400, Problem("bad_form", f"the form cannot be read: {error}"[:200])) from None
     if data is None:
-        raise RequestRefused(400, Problem("no_image", "the form has no file", input="image"))
+        raise RequestRefused(400, Problem("no_image", "the form has no file", input=name))
     return data, fields
 
 

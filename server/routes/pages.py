@@ -15,7 +15,7 @@ from graphflow.spi import shipped_names
 from ..http.answers import empty
 from ..http.bodies import read_model
 from ..http.gate import cookie_name, cookie_value, is_known, is_right_token
-from ..http.own_pages import login_page, own_page
+from ..http.own_pages import login_page, own_page, page_part
 from ..http.paths import open_file
 from ..http.policies import OPEN, OPEN_WRITE, PAGE, READ
 from ..http.refusal import RequestRefused
@@ -90,6 +90,18 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 async def status_page(request: web.Request) -> web.Response:
     return own_page("status.html")
+
+
+async def supported_page(request: web.Request) -> web.Response:
+    return own_page("supported.html")
+
+
+async def status_part(request: web.Request) -> web.Response:
+    """A script or a style sheet of the status page."""
+    found = page_part(request.match_info["name"], request.headers.get("If-None-Match"))
+    if found is None:
+        raise RequestRefused(404, Problem("not_found", "not found"))
+    return found
 
 
 async def editor_file(request: web.Request) -> web.StreamResponse:
@@ -167,6 +179,25 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303), twin=False
     ),
     Route("GET", "/status", status_page, PAGE, "The status page", produces="text/html", twin=False),
+    Route(
+        "GET",
+        "/supported",
+        supported_page,
+        PAGE,
+        "The node types that workflows may use, and those of a workflow that are missing (`?missing=`)",
+        produces="text/html",
+        twin=False,
+    ),
+    Route(
+        "GET",
+        "/page/{name}",
+        status_part,
+        READ,
+        "A part of the status page",
+        produces="*/*",
+        statuses=(200, 304),
+        twin=False,
+    ),
     Route("GET", "/user.css", user_style, READ, "The user's style sheet", produces="text/css", twin=False),
     Route(
         "GET", "/login", get_login, OPEN, "Log in with the token", produces="text/html", statuses=(200, 303), twin=False

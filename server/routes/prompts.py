@@ -26,6 +26,7 @@ from ..protocol.requests import EventsQuery, PromptBody, PromptQuery
 from ..protocol.words import FINISHED
 from ..queue import Conflict as IdTaken
 from ..queue import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
+from ..queue.summary import setting_of, summarised
 from ..state import STATE, ServerState
 from .queueing import find_prompt
 from .stored import state_text
@@ -119,8 +120,11 @@ async def post_validate(request: web.Request) -> web.Response:
                 "node_errors": errors,
             }
         )
+    summary = await asyncio.to_thread(summarised, body.prompt or {}, body.extra_data)
+    known = await state.queue.expected(setting_of(summary.found), [summary.program])
     return await answer_made(
         lambda: {
+            "expected_seconds": known.get(summary.program),
             "valid": not examined.problems,
             "outputs": list(examined.targets),
             "problems": problems_json(examined.problems, most=len(examined.problems)),

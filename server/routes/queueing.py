@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
-from graphflow import Problem
+from graphflow import Engine, InvalidWorkflow, Problem
+from graphflow.spi import read
 
+from ..checks.forms import form_of, titles_of
 from ..http.answers import answer, answer_made, empty
 from ..http.bodies import read_model, read_query
+from ..http.paths import BadName, remove
 from ..http.policies import READ, WRITE
 from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..protocol.answers import History, JobCancelled, JobsCancelled, JobsPage, QueueLists, WholeJob
 from ..protocol.requests import (
-    Changes,
     FreeBody,
+    HistoryChanges,
     HistoryQuery,
     InterruptBody,
     JobsCancel,
@@ -27,8 +32,9 @@ from ..protocol.requests import (
     QueueQuery,
 )
 from ..protocol.words import ACTIVE, StateName
-from ..queue import Prompt
-from ..state import STATE
+from ..queue import Prompt, PromptQueue
+from ..queue.summary import setting_of
+from ..state import STATE, ServerState
 from .stored import history_text, queue_text
 
 __all__ = ["ROUTES", "find_prompt"]
@@ -63,6 +69,11 @@ async def post_queue(request: web.Request) -> web.Response:
         await state.queue.delete(changes.delete)
     if changes.clear:
         await state.queue.clear()
+    if changes.move is not None and await state.queue.move_before(changes.move.id, changes.move.before) is None:
+        hint = "it may run by now, or be over; GET /queue has those that wait"
+        raise RequestRefused(
+            409, Problem("not_waiting", "one of these prompts does not wait any more", input="move", hint=hint)
+        )
     return empty()
 
 
@@ -84,12 +95,34 @@ async def get_history_of(request: web.Request) -> web.Response:
 
 async def post_history(request: web.Request) -> web.Response:
     state = request.app[STATE]
-    changes = await read_model(request, state.options.limits, Changes, empty={})
+    changes = await read_model(request, state.options.limits, HistoryChanges, empty={})
     if changes.clear:
         await state.queue.delete_history()
     elif changes.delete:
+        if changes.files:
+            for prompt_id in dict.fromkeys(changes.delete):
+                await _delete_files(state, prompt_id)
         await state.queue.delete_history(changes.delete)
     return empty()
+
+
+async def _delete_files(state: ServerState, prompt_id: str) -> None:
+    """Delete what a finished prompt has saved, but for files that another known prompt shows as well."""
+    prompt = await state.queue.get(prompt_id)
+    if prompt is None or prompt.state in ACTIVE:
+        return
+    files = [item for _, _, item in _shown(prompt) if item.get("type") == "output"]
+    shared = await state.queue.shared_files(prompt_id, [str(item["filename"]) for item in files])
+    root = state.engine.settings.output_dir
+
+    def delete() -> None:
+        for item in files:
+            if item["filename"] not in shared:
+                folder = item.get("subfolder")
+                with suppress(OSError, BadName):  # it is gone already, or is none of ours
+                    remove(root, f"{folder}/{item['filename']}" if folder else str(item["filename"]))
+
+    await asyncio.to_thread(delete)
 
 
 async def post_interrupt(request: web.Request) -> web.Response:
@@ -124,19 +157,44 @@ async def get_jobs(request: web.Request) -> web.Response:
     newest_first = query.sort_order != "asc"
     queue = request.app[STATE].queue
     ordered = queue.listing if query.sort_by == "priority" else queue.jobs
-    page = await ordered(states, query.limit, query.offset, newest_first)
+    words = query.q.split()
+    if words:
+        page = await queue.jobs(states, query.limit, query.offset, newest_first, words)
+    else:
+        page = await ordered(states, query.limit, query.offset, newest_first)
     more = query.offset + len(page.prompts) < page.total
+    seconds = {prompt.id: await _expected(queue, prompt) for prompt in page.prompts if prompt.state in ACTIVE}
     return await answer_made(
         lambda: {
-            "jobs": [_job(prompt) for prompt in page.prompts],
+            "jobs": [_job(prompt) | seconds.get(prompt.id, {}) for prompt in page.prompts],
             "pagination": {"offset": query.offset, "limit": query.limit, "total": page.total, "has_more": more},
         }
     )
 
 
 async def get_job(request: web.Request) -> web.Response:
-    prompt = await find_prompt(request)
-    return await answer_made(lambda: _whole_job(prompt))
+    state, prompt = request.app[STATE], await find_prompt(request)
+    kinds = {key: str(node.get("class_type")) for key, node in prompt.workflow.items() if isinstance(node, dict)}
+    known = await state.queue.expected(setting_of(prompt.summary), list(kinds.values()))
+    nodes = {key: known[kind] for key, kind in kinds.items() if kind in known}
+    seconds = await _expected(state.queue, prompt) if prompt.state in ACTIVE else {}
+    return await answer_made(
+        lambda: {**_whole_job(prompt), **seconds, **_described(prompt, state.engine), "expected_nodes": nodes}
+    )
+
+
+async def _expected(queue: PromptQueue, prompt: Prompt) -> dict[str, float]:
+    found = await queue.expected(setting_of(prompt.summary), [prompt.program]) if prompt.program else {}
+    return {"expected_seconds": found[prompt.program]} if found else {}
+
+
+def _described(prompt: Prompt, engine: Engine) -> dict[str, Any]:
+    """What its nodes are called, and its form."""
+    try:
+        fields = form_of(read(prompt.workflow)[0], engine)
+    except InvalidWorkflow:  # it was accepted by another version
+        fields = []
+    return {"titles": titles_of(prompt.workflow, engine), "targets": list(prompt.targets), "fields": fields}
 
 
 async def cancel_job(request: web.Request) -> web.Response:
@@ -163,8 +221,9 @@ async def find_prompt(request: web.Request) -> Prompt:
     return prompt
 
 
-def _job(prompt: Prompt) -> dict[str, Any]:
-    shown = [
+def _shown(prompt: Prompt) -> list[tuple[str, str, dict[str, Any]]]:
+    """The files that its nodes have shown: node, kind, file."""
+    return [
         (node, kind, item)
         for node, ui in prompt.outputs.items()
         if isinstance(ui, dict)
@@ -173,6 +232,10 @@ def _job(prompt: Prompt) -> dict[str, Any]:
         for item in items
         if isinstance(item, dict) and "filename" in item
     ]
+
+
+def _job(prompt: Prompt) -> dict[str, Any]:
+    shown = _shown(prompt)
     preview = next(({**item, "nodeId": node, "mediaType": kind} for node, kind, item in shown if kind in IMAGES), None)
     job = {
         "id": prompt.id,
@@ -183,6 +246,7 @@ def _job(prompt: Prompt) -> dict[str, Any]:
         "preview_output": preview,
         "outputs_count": len(shown),
         "priority": prompt.number,
+        "summary": prompt.summary,
     }
     if prompt.error is not None:
         job["execution_error"] = prompt.error
@@ -214,7 +278,7 @@ ROUTES = (
     Route("POST", "/queue", post_queue, WRITE, "Change the queue", body=QueueChanges, body_required=False),
     Route("GET", "/history", get_history, READ, "What has run", query=HistoryQuery, answer=History),
     Route("GET", "/history/{prompt_id}", get_history_of, READ, "One that has run", answer=History),
-    Route("POST", "/history", post_history, WRITE, "Forget what has run", body=Changes, body_required=False),
+    Route("POST", "/history", post_history, WRITE, "Forget what has run", body=HistoryChanges, body_required=False),
     Route("POST", "/interrupt", post_interrupt, WRITE, "Stop what runs", body=InterruptBody, body_required=False),
     Route("POST", "/free", post_free, WRITE, "Give memory back", body=FreeBody, body_required=False),
     Route("GET", "/jobs", get_jobs, READ, "Prompts as jobs", query=JobsQuery, answer=JobsPage),

@@ -71,5 +71,7 @@ class WorkerStatus:
     """Bytes of memory, as of a moment ago."""
     devices: tuple[dict[str, Any], ...] = ()
     """Accelerators in use: `{name, type, index, vram_total, vram_free}`."""
+    models: tuple[dict[str, Any], ...] = ()
+    """Parts of models in memory: `{name, part, format, bytes, device}`."""
     problems: tuple[dict[str, Any], ...] = ()
     """Node packs that did not load."""

@@ -23,7 +23,7 @@ from threading import Event as Flag
 from threading import RLock, Thread
 from typing import Any
 
-from graphflow import Cancelled, Engine, GraphFlowError, Problem, UnusedInput, Workflow
+from graphflow import Cancelled, Engine, Event, GraphFlowError, Problem, UnusedInput, Workflow
 from graphflow.spi import prepare_threads
 
 from .blackbox import BlackBox
@@ -32,6 +32,7 @@ from .folder_names import FolderNames
 from .frames import receive
 from .memory import prepare_memory
 from .messages import RunMessages
+from .residents import Residents
 from .sender import Sender
 
 __all__ = ["main"]
@@ -50,7 +51,8 @@ def main(arguments: list[str]) -> int:
     sock.set_inheritable(False)  # a program that a node starts has no part in this
     setup, _ = receive(sock)
     _die_with(setup["server"])
-    outbox = Sender(sock, setup["alive_every"], _status)
+    residents = Residents()
+    outbox = Sender(sock, setup["alive_every"], lambda: {**_status(), "models": residents.listed()})
     box = BlackBox(Path(setup["lock"]))
     config = WorkerConfig.from_json(setup["config"])
     prepare_memory(config.process_memory)
@@ -64,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
     def serve() -> None:
         while (order := orders.waiting.get()) is not None:
-            if not _run(engine, order, outbox, orders, box, places):
+            if not _run(engine, order, outbox, orders, box, places, residents):
                 orders.end_all()
 
     beside = [Thread(target=serve, name=f"graphflow-prompt-{at}") for at in range(1, setup["concurrency"])]
@@ -158,7 +160,15 @@ class _Orders:
             return list(self._at_hand.values())
 
 
-def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: BlackBox, places: FolderNames) -> bool:
+def _run(
+    engine: Engine,
+    order: _Order,
+    outbox: Sender,
+    orders: _Orders,
+    box: BlackBox,
+    places: FolderNames,
+    residents: Residents,
+) -> bool:
     """Run one prompt and report how it ended. Whatever it raises is its own end, and not that of the process.
 
     Whether this process can run another one: not when it is to stop, nor when the accelerator has failed in a way that
@@ -172,6 +182,11 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
     def at(node: str, display: str) -> None:
         box.at(*order.key, node, display)
 
+    def on_event(event: Event) -> None:
+        residents.note(event)
+        assert messages is not None
+        messages.on_event(event)
+
     try:
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
@@ -180,7 +195,7 @@ def _run(engine: Engine, order: _Order, outbox: Sender, orders: _Orders, box: Bl
         engine.on_behalf_of(head.get("client", ""), together=head.get("passes", 1)).run(
             workflow,
             targets=head["targets"] or None,
-            on_event=messages.on_event,
+            on_event=on_event,
             cancel=order.cancel,
             run_id=prompt_id,
             extra_pnginfo=given["extra"].get("extra_pnginfo"),

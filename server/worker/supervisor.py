@@ -86,7 +86,16 @@ class Worker:
         status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
         devices = tuple(status.get("devices", ()))
-        return WorkerStatus(state, pid, self._starts, self._deaths, status.get("rss", 0), devices, self._problems)
+        return WorkerStatus(
+            state=state,
+            pid=pid,
+            starts=self._starts,
+            deaths=self._deaths,
+            rss=status.get("rss", 0),
+            devices=devices,
+            models=tuple(status.get("models", ())),
+            problems=self._problems,
+        )
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")
@@ -114,7 +123,8 @@ class Worker:
             passes=job.passes,
         )
         try:
-            return await outcome
+            found: Outcome = await outcome
+            return found
         finally:
             now.outcomes.pop(job.key, None)
 
