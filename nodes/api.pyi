@@ -3190,8 +3190,9 @@ def LatentFromBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentFromBatch:
-    """Some latents of a batch, from `batch_index` on. They remember their place, so that a sampler gives each the noise
-    that it would have had in the whole batch.
+    """Some latents of a batch, from `batch_index` on. They remember their place, so that each starts from the noise
+    that it would have had in the whole batch. With a sampler that draws noise in each step (ancestral, SDE, LCM ...)
+    the image differs all the same: these draws are made for the batch at hand, as in ComfyUI.
 
     `batch_index`: 0 to 63
     `length`: 1 to 64

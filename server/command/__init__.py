@@ -101,6 +101,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show clients the trace of what a node raised, with paths of this machine; for authors of nodes",
+    )
+    parser.add_argument(
         "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
     )
     parser.add_argument(
@@ -257,6 +262,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
         pickles=arguments.allow_pickles,
+        debug=arguments.debug,
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )

@@ -34,6 +34,8 @@ class WorkerConfig:
     """Whether saved files carry their workflow."""
     pickles: bool = False
     """Whether model files that `torch.save` wrote are taken."""
+    debug: bool = False
+    """Whether clients see the trace of what a node raised, with the paths of this machine."""
 
     device: str | None = None
     """None: what the environment states, as for the two below."""
@@ -77,6 +79,7 @@ class WorkerConfig:
             "checkpoint_every": self.checkpoint_every,
             "metadata": self.metadata,
             "pickles": self.pickles,
+            "debug": self.debug,
             "device": self.device,
             "dtype": self.dtype,
             "memory": self.memory,
@@ -97,6 +100,7 @@ class WorkerConfig:
             checkpoint_every=data["checkpoint_every"],
             metadata=data["metadata"],
             pickles=data["pickles"],
+            debug=data["debug"],
             device=data["device"],
             dtype=data["dtype"],
             memory=data["memory"],

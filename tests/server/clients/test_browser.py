@@ -1,5 +1,4 @@
-"""What a user sees in a browser: the official web editor on our server, and our own status page. Screenshots are
-kept."""
+"""What a user sees in the official web editor on our server. Screenshots are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving, small
+from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving
 
 QUEUE_NODES = HERE.parents[1] / "data" / "queue_nodes"
 
@@ -62,6 +61,14 @@ def test_what_is_refused_and_what_fails_lands_on_its_node(editor: str) -> None:
     assert found["on"] == "Misbehave"
 
 
+def test_node_types_that_are_missing_are_named_with_the_page_that_lists_those_that_are_not(editor: str) -> None:
+    (found,) = scenario("editor_missing.mjs", editor)
+    assert "WanVaceToVideo, Any Switch (rgthree)." in found["text"]
+    assert f"http://{editor}/supported" in found["text"]
+    assert "EmptyImage" not in found["text"].split("no node types of these names")[1]
+    assert found["missing"] == ["WanVaceToVideo", "Any Switch (rgthree)"] and found["listed"] > 100
+
+
 def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(editor: str) -> None:
     (found,) = scenario("editor_long_run.mjs", editor)
     assert found["again"]["progress"]
@@ -85,17 +92,3 @@ def test_a_result_is_pasted_into_loadimage_and_masks_are_painted_on_it_again_and
     for step in ("painted", "again"):
         with Image.open(tmp_path / "input" / found[step]["name"].removesuffix(" [input]")) as picture:
             assert picture.getchannel("A").getextrema()[0] == 0, "what was painted is transparent"
-
-
-def test_the_status_page_shows_what_runs_what_waits_and_what_was_made_also_on_a_phone(
-    tmp_path: Path, server: str
-) -> None:
-    file = tmp_path / "workflow.json"
-    file.write_text(json.dumps(small()), encoding="utf-8")
-    for found in scenario("status_page.mjs", server, str(file)):
-        done, running, waiting = found["ids"]
-        assert "KSampler" in found["text"] and "of 600" in found["text"]
-        assert running[:8] in found["text"] and waiting[:8] in found["text"], done
-        assert not found["wide"], "a phone would have to scroll sideways"
-        assert found["cut"] == [], "what runs and what waits is named in full"
-        assert found["pictures"] >= 2, "a picture that was made, and the preview of the one that runs"

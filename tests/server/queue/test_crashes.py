@@ -52,6 +52,19 @@ def test_a_prompt_that_kills_its_worker_twice_is_given_up_and_the_queue_goes_on(
     run(check())
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_trace_of_what_a_node_raised_is_told_only_where_the_server_was_started_to_debug(place, prompt, run, debug):
+    async def check():
+        async with place.queue(debug=debug) as queue:
+            failed = await queue.wait((await queue.submit(prompt(misbehave="raise"))).prompt_id, 30)
+            trace = "".join(failed.error["traceback"])
+            assert failed.state == "failed" and failed.error["exception_type"] == "ValueError"
+            assert ("queue_nodes.py" in trace and "ValueError: " in trace) if debug else trace == ""
+            assert "queue_nodes.py" not in failed.error["exception_message"]
+
+    run(check())
+
+
 def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, run):
     async def check():
         async with place.queue() as queue:
