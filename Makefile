@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
-.PHONY: demo test check model clean
+.PHONY: demo test check docs model clean
 
 demo: .venv/installed
 	$(BIN)/graphflow run workflows/text_to_image.json
@@ -16,6 +16,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 model: .venv/installed
 	$(BIN)/python -m training.train_tiny

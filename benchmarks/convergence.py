@@ -131,12 +131,11 @@ def chance() -> float:
 
 def order(steps: Sequence[int], found: Sequence[float], noticed: float = 0.0) -> float | None:
     """p of the last two errors that are above `noticed`, error ~ steps^-p; None where there are not two."""
-    seen = 0
-    while seen < len(found) and found[seen] > noticed:
-        seen += 1
-    if seen < 2:
-        return None
-    return math.log(found[seen - 2] / found[seen - 1]) / math.log(steps[seen - 1] / steps[seen - 2])
+    for place in range(len(found) - 1, 0, -1):
+        before, after = found[place - 1], found[place]
+        if min(before, after) > noticed:
+            return math.log(before / after) / math.log(steps[place] / steps[place - 1])
+    return None
 
 
 def draw(path: Path, steps: Sequence[int], rows: Mapping[str, Sequence[float]]) -> None:

@@ -21,14 +21,13 @@ from threading import Condition, RLock, local
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from graphflow import Cancelled
 from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
-from .paging import page, total_bytes
+from .paging import page
 from .passes import PassLoop
 
 __all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
@@ -51,13 +50,19 @@ class Loader(Protocol):
         part: str,
         dtype: torch.dtype,
         device: Any = "cpu",
-        shared: Mapping[str, Tensor] | None = None,
+        shared: Mapping[str, Any] | None = None,
     ) -> torch.nn.Module: ...
 
     def build(self, part: Any, config: Any, name: str) -> torch.nn.Module:
         """The empty network, on the `meta` device."""
 
     def number_format(self, handle: Any, part: str, dtype: torch.dtype) -> torch.dtype: ...
+
+    def bytes_of(self, handle: Any, part: str, module: torch.nn.Module, dtype: torch.dtype) -> Mapping[str, int]:
+        """What each weight takes in memory without patches, by its name in the empty network."""
+
+    def held_weights(self, module: torch.nn.Module) -> Mapping[str, Any]:
+        """The weights of a network by their names in the empty one; packed ones have `nbytes` as tensors do."""
 
 
 @dataclass(eq=False, slots=True)
@@ -159,11 +164,16 @@ class Pool:
         return sum(held.values())
 
     def free_some(self) -> bool:
-        """Drop all that is not in use; whether there was any."""
-        with self._lock:
+        """Drop all that is not in use; whether there was any. The thread of the device calls it, and never waits: who
+        loads a part holds the lock, and waits for that thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             idle = [part for part in self._parts.values() if part.users == 0]
             for part in idle:
                 self._drop(part, _ignore)
+        finally:
+            self._lock.release()
         return bool(idle)
 
     def _await_room(self, handle: WeightsHandle, part: str, dtype: torch.dtype, cancelled: Callable[[], bool]) -> None:
@@ -176,7 +186,7 @@ class Pool:
         if self._count_here() or not self._in_use() or (key in self._parts and not self._line):
             return
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        size = total_bytes(empty, self._loader.number_format(handle, part, dtype))
+        size = self._size(handle, part, self._loader.number_format(handle, part, dtype), empty)
         ticket = object()
         self._line.append(ticket)
         try:
@@ -219,9 +229,9 @@ class Pool:
         plain = _without_merged(handle)
         base = self.key(plain, part, dtype)
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        size = total_bytes(empty, dtype)
-        is_paged = self.device.type != "cpu" and size > self.budget
+        size = self._size(handle, part, dtype, empty)
         touched = _touched(handle, part, list(empty.state_dict()))
+        is_paged = self.device.type != "cpu" and size > self.budget
         shared = {} if is_paged else self._known(base, dtype)
         if not is_paged:
             self._make_room(size - sum(shared[name].nbytes for name in shared.keys() - touched), base, notify)
@@ -238,14 +248,21 @@ class Pool:
         notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
 
-    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _size(self, handle: WeightsHandle, part: str, dtype: torch.dtype, empty: torch.nn.Module) -> int:
+        """Bytes that a part takes: packed weights as in the file, those that patches change in its number format."""
+        bytes = self._loader.bytes_of(_without_merged(handle), part, empty, dtype)
+        touched = _touched(handle, part, list(empty.state_dict()))
+        merged = sum(empty.get_parameter(name).numel() * dtype.itemsize for name in touched)
+        return sum(bytes.values()) - sum(bytes[name] for name in touched) + merged
+
+    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
-        known: dict[str, Tensor] = {}
+        known: dict[str, Any] = {}
         for part in self._parts.values():
             if part.base == base and part.dtype == dtype and not part.is_paged:
-                for name, weight in part.module.state_dict().items():
+                for name, weight in self._loader.held_weights(part.module).items():
                     if name not in part.touched:
-                        known.setdefault(name, weight.detach())
+                        known.setdefault(name, weight)
         return known
 
     def _make_room(self, needed: int, base: Hashable, notify: Notify) -> None:

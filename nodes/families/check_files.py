@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from graphflow import GraphFlowError, Problem, Settings
 
 from ..files.folders import ModelFolders
+from ..files.gguf_blocks import gguf_is_missing, is_in_blocks
 from ..files.header import Header, read_header
 from ..files.quantised import unread_formats
 from . import FAMILIES
@@ -106,6 +107,9 @@ def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[P
 
 
 def _unread(header: Header, short: str) -> list[Problem]:
+    if gguf_is_missing() and any(is_in_blocks(info.dtype) for info in header.tensors.values()):
+        message = f"{short} is a GGUF file of quantised weights, which are read with the package gguf"
+        return [Problem("missing_package", message, hint="pip install graphflow-engine[gguf]")]
     formats = unread_formats(header)
     if not formats:
         return []

@@ -73,7 +73,7 @@ def image_grid(
     Labels and titles are shrunk to the width of their cell. Images have the size of the first one's, enlarged without
     smoothing where a cell is larger.
     """
-    from .labels import grid
+    from ..labels import grid
 
     width = cell[0] or images[0].shape[2]
     pictures = [picture[..., :3] for batch in images for picture in batch]
@@ -106,7 +106,7 @@ def image_difference(
     reference: Image,
     gain: Annotated[float, Range(0.1, 100.0, 0.1), Help("a factor that makes small differences visible")] = 4.0,
 ) -> ImageDifference:
-    """|a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
+    """The difference |a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
 
     PSNR = 10 log10(1 / MSE) in decibels, MSE the mean square of a - b over all pixels and colours in 0..1. Equal images
     have no finite one. The reference is repeated; it must have the size of the images.

@@ -140,7 +140,7 @@ def _drawn(figure: Figure) -> Image:
     import torch
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255.0
     return torch.from_numpy(pixels)[None]

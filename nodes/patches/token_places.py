@@ -32,10 +32,10 @@ def token_places(unet: Module) -> Iterator[TokenPlaces]:
     """Follows the calls of a U-Net until the end of the block."""
     places = TokenPlaces()
 
-    def enter(_: Module, given: tuple[Any, ...]) -> None:
-        places.height, places.width = given[0].shape[-2:]
+    def enter(_: Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        places.height, places.width = (given[0] if given else named["sample"]).shape[-2:]
 
-    hook = unet.register_forward_pre_hook(enter)
+    hook = unet.register_forward_pre_hook(enter, with_kwargs=True)
     try:
         yield places
     finally:

@@ -18,13 +18,16 @@ from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
-from ..devices.passes import ForwardCall, Seat
+from ..devices.forward import ForwardCall
+from ..devices.passes import Seat
 from ..devices.use import Device
+from ..devices.vae import encode
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import ControlNet, Model, WeightsHandle
+from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
+from ..resampling import resize
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .regions import Region, mirrored, region, spread
@@ -230,15 +233,26 @@ class Questions:
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> _Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
-        hints = spread(control.hint, len(entries), "hints")
-        seen = [
-            replace(entry, controls=(replace(control, hint=hints[index % len(hints)][None]),))
-            for index, entry in enumerate(entries)
-        ]
         handle = cast(ControlNet, control.model)
+        hints = spread(control.hint, len(entries), "hints")
+        latents = self._encoded(control, hints, shape, handle)
+        seen = []
+        for index, entry in enumerate(entries):
+            number = index % len(hints)
+            latent = None if latents is None else latents[number][None]
+            own = replace(control, hint=hints[number][None], latent=latent)
+            seen.append(replace(entry, controls=(own,)))
         network = handle.family.net
         prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
         return _Controlled(control, seen, prepared, self._window(control.window, model))
+
+    def _encoded(self, control: Control, hints: Tensor, shape: Any, handle: ControlNet) -> Tensor | None:
+        """The latents of hints, cut and scaled to the image that is made; None where no VAE was given."""
+        if control.vae is None:
+            return None
+        height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
+        sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
+        return encode(self.device, cast(Vae, control.vae), sized)
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:

@@ -98,7 +98,6 @@ def _spec(api: Mapping[str, Any], engine: Engine, node: str, key: str) -> tuple[
     if kind is None:
         return None, {}
     groups = describe(kind, engine.settings)["input"]
-    spec: list[Any] = next(
-        (group[key] for group in groups.values() if isinstance(group, dict) and key in group), [None, {}]
-    )
+    declared = (group[key] for group in groups.values() if isinstance(group, dict) and key in group)
+    spec: list[Any] = next(declared, [None, {}])
     return spec[0], spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}

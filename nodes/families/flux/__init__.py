@@ -77,5 +77,5 @@ FLUX = Family(
         "token_bias": Option("numbers", rank=1),
     },
     needs=frozenset({"pooled"}),
-    ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*")),
+    ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*"), residuals=("double.*", "single.*")),
 )

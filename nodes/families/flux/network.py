@@ -19,7 +19,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.models.embeddings import CombinedTimestepGuidanceTextProjEmbeddings
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from graphflow import GraphFlowError, Problem
 
@@ -27,7 +27,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ...model.latent import LatentFormat
 from ..kits.flow import latent_format
-from ..kits.tokens import Grid, pack, padded, positions, unpack
+from ..kits.tokens import Grid, pack, padded, positions, residuals, unpack
 from ..kits.unet_network import plain
 from . import POSITIONS
 
@@ -192,6 +192,8 @@ def row(config: Config, ask: Ask, prepared: PreparedFlux) -> Row:
         stacked["references"] = prepared.references
     if prepared.bias is not None:
         stacked["token_bias"] = prepared.bias.float()
+    extra = 0 if prepared.references is None else len(prepared.references)  # reference images are not steered
+    stacked |= {f"residual.{name}": pad(one, (0, 0, 0, extra)) for name, one in ask.residuals.items()}
     return Row(stacked, common=prepared.grids)
 
 
@@ -217,6 +219,8 @@ def forward(
         guidance=stacked.get("guidance"),
         img_ids=positions(common, x.device),
         txt_ids=torch.zeros(text.shape[1], 3, device=x.device),
+        controlnet_block_samples=residuals(stacked, "double.", dtype),
+        controlnet_single_block_samples=residuals(stacked, "single.", dtype),
         joint_attention_kwargs=_biased(stacked, tokens, dtype),
         return_dict=False,
     )[0]

@@ -184,7 +184,7 @@ def _encode(
     module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
 ) -> tuple[Tensor, Tensor]:
     text = _text(module)
-    device = text.embeddings.token_embedding.weight.device
+    device = next(module.parameters()).device
     end = config.eos_token_id
     padding = [end if config.pad is None else config.pad] * (CHUNK - len(places))
     # A vector of an embedding stands at a place of any token; its id is never looked at.

@@ -123,7 +123,7 @@ def encode_whole(module: Any, clip: Clip, chunk: Chunk, shortest: int, empty: Se
 def _encode(module: Any, places: Sequence[Any], length: int) -> Tensor:
     embedding = module.embed_tokens
     ids = [place if isinstance(place, int) else PAD for place in places] + [PAD] * (length - len(places))
-    states = embedding(torch.tensor([ids], device=embedding.weight.device))
+    states = embedding(torch.tensor([ids], device=module.device))
     for number, place in enumerate(places):
         if isinstance(place, Tensor):
             states[0, number] = place.to(states)

@@ -63,5 +63,5 @@ SD3 = Family(
         "pooled": Option("pooled", rank=1, width=lambda config: int(config.denoiser.pooled_projection_dim)),
     },
     needs=frozenset({"pooled"}),
-    ports=Ports(blocks=("transformer_blocks.*",)),
+    ports=Ports(blocks=("transformer_blocks.*",), residuals=("block.*",)),
 )

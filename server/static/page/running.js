@@ -148,7 +148,7 @@ function draw() {
           h("span.dot.on"),
           h("b", {}, about.workflow ?? "Workflow"),
           h("span.cut.grow", {}, who ? who + ", " : "", h("span.num", { id: "run-time" })),
-          h("button.btn.tight", { id: "stop", onclick: stop }, icon("stop"), "Stop"),
+          h("button.btn.tight", { id: "run-stop", onclick: stop }, icon("stop"), "Stop"),
         ),
         h("h3", {}, run.job ? nameOf(run.job) : "Reading the workflow"),
         h(
@@ -192,8 +192,8 @@ function drawPreview() {
 function tick() {
   if (run.id === null || !at("run-time")) return;
   at("run-time").textContent = elapsed((Date.now() - run.began) / 1000);
-  at("stop").disabled = run.stopping;
-  at("stop").lastChild.textContent = run.stopping ? "Stopping" : "Stop";
+  at("run-stop").disabled = run.stopping;
+  at("run-stop").lastChild.textContent = run.stopping ? "Stopping" : "Stop";
   if (!run.job) return;
   const whole = progress();
   at("run-share").textContent = Math.floor(100 * whole.share) + " %";

@@ -1,5 +1,4 @@
-"""What a user sees in a browser: the official web editor on our server, and our own status page. Screenshots are
-kept."""
+"""What a user sees in the official web editor on our server. Screenshots are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving, small
+from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving
 
 QUEUE_NODES = HERE.parents[1] / "data" / "queue_nodes"
 
@@ -100,17 +99,3 @@ def test_a_result_is_pasted_into_loadimage_and_masks_are_painted_on_it_again_and
     for step in ("painted", "again"):
         with Image.open(tmp_path / "input" / found[step]["name"].removesuffix(" [input]")) as picture:
             assert picture.getchannel("A").getextrema()[0] == 0, "what was painted is transparent"
-
-
-def test_the_status_page_shows_what_runs_what_waits_and_what_was_made_also_on_a_phone(
-    tmp_path: Path, server: str
-) -> None:
-    file = tmp_path / "workflow.json"
-    file.write_text(json.dumps(small()), encoding="utf-8")
-    for found in scenario("status_page.mjs", server, str(file)):
-        done, running, waiting = found["ids"]
-        assert "KSampler" in found["text"] and "of 600" in found["text"]
-        assert running[:8] in found["text"] and waiting[:8] in found["text"], done
-        assert not found["wide"], "a phone would have to scroll sideways"
-        assert found["cut"] == [], "what runs and what waits is named in full"
-        assert found["pictures"] >= 2, "a picture that was made, and the preview of the one that runs"

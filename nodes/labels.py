@@ -1,4 +1,4 @@
-"""A grid of images with texts, drawn with Pillow's own font. Imported by nodes when they run."""
+"""A grid of images with texts, drawn with the font that Pillow brings."""
 
 from __future__ import annotations
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from graphflow import GraphFlowError, Problem
 from graphflow.spi import DONE, FAILED, complain
 
-from ..files.diffusers_folder import is_diffusers
-from ..files.folders import models_below
-from ..files.header import read_header
-from ..files.known.identity import Identity, PartSeen
-from . import recognise
-from .known import identify
+from .families import recognise
+from .families.known import identify
+from .families.whole import unfit_parts
+from .files.diffusers_folder import is_diffusers
+from .files.folders import models_below
+from .files.header import read_header
+from .files.known.identity import Identity, PartSeen
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,19 +44,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a model file, a diffusers folder, or a folder with models in it",
     )
     parser.add_argument("--model", type=Path, metavar="MODEL", help="how much of each LoRA fits this checkpoint")
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="count the weights that are missing or do not fit; builds the empty networks, which takes some seconds",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 1 if a file cannot be read, or no table knows it."""
+    """Exit code 1 if a file cannot be read, no table knows it, or weights are found to be missing."""
     seen: list[tuple[Path, Identity]] = []
     problems: list[Problem] = []
     for path in _models(options.files):
         try:
-            found = identify(read_header(path))
+            header = read_header(path)
+            found = identify(header)
             if options.model is not None and found.kind == "LoRA":
                 found = replace(found, details={**found.details, "fits": _fit(path, options.model)})
             seen.append((path, found))
+            if options.weights:
+                problems += unfit_parts(header)
         except GraphFlowError as error:
             problems += error.problems
     if options.json:
@@ -69,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _fit(path: Path, model: Path) -> str:
     """`260 of 264 modules of model.safetensors`, and some of those that do not. Raises a Problem where it is not a
     model."""
-    from ..patches.lora_keys import fit
+    from .patches.lora_keys import fit
 
     header = read_header(model)
     recognised = recognise(header)

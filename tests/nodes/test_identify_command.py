@@ -11,7 +11,7 @@ import torch
 
 from graphflow.cli import main
 
-spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
+spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parent / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sparse)
 
@@ -42,7 +42,7 @@ def test_it_reads_the_header_alone_and_imports_no_torch(flux):
         "import sys, time, pathlib; from graphflow_nodes.families.known import identify;"
         "from graphflow_nodes.files.header import read_header; before = time.process_time();"
         "found = identify(read_header(pathlib.Path(sys.argv[1]))); took = time.process_time() - before;"
-        "import graphflow_nodes.families.identify_command;"
+        "import graphflow_nodes.identify_command;"
         "print(found.family, took, sorted({'torch', 'numpy', 'diffusers', 'transformers'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", asked, flux], capture_output=True, text=True, check=True)
@@ -92,7 +92,7 @@ def test_the_model_in_the_package_runs(capsys):
 def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
     from safetensors.torch import save_file
 
-    from .tiny import tiny
+    from tests.nodes.families.tiny import tiny
 
     model = tiny("sd1").save(tmp_path / "small.safetensors")
     tensors = {}
@@ -101,3 +101,22 @@ def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
     save_file(tensors, tmp_path / "cats.safetensors")
     assert main(["identify", str(tmp_path / "cats.safetensors"), "--model", str(model)]) == 0
     assert "1 of 2 modules of small.safetensors; lora_unet_elsewhere is not in it" in capsys.readouterr().out
+
+
+def test_weights_that_are_missing_are_counted_from_the_header(tmp_path, capsys):
+    from tests.nodes.families import tiny
+
+    whole = tiny.tiny("sd1")
+    complete = whole.save(tmp_path / "whole.safetensors")
+    assert main(["identify", "--weights", str(complete)]) == 0
+    assert "missing" not in capsys.readouterr().err
+    for name in ("model.diffusion_model.middle_block.0.in_layers.2.bias", "first_stage_model.decoder.conv_in.bias"):
+        del whole.weights[name]
+    broken = whole.save(tmp_path / "broken.safetensors")
+    assert main(["identify", "--weights", str(broken)]) == 1
+    told = capsys.readouterr().err
+    assert (
+        "the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its" in told
+        and "middle_block.0.in_layers.2.bias" in told
+    )
+    assert "the VAE (VAE of Stable Diffusion) cannot be used: 1 of its" in told and "decoder.conv_in.bias" in told

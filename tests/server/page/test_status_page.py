@@ -1,0 +1,324 @@
+"""The status page as a user has it: a real browser on a real server, at the width of a screen and of a phone, by
+keyboard where there is one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphflow_server.routes import pages
+from PIL import Image
+
+from ..browser import CHROMIUM, opened
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+SHIPPED = Path(__file__).parents[3] / "workflows"
+SIZES = {"screen": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(autouse=True)
+def no_editor(monkeypatch):
+    monkeypatch.setattr(pages, "editor_folder", lambda: None)
+
+
+@pytest.fixture(params=SIZES)
+def size(request) -> tuple[int, int]:
+    return SIZES[request.param]
+
+
+@pytest.fixture
+def page(tmp_path, size):
+    with opened(tmp_path / "profile", *size, dark=size[0] < 640) as page:
+        yield page
+    # A browser reports every answer that is a refusal, and every image that is gone.
+    refusals = ("status of 400", "status of 409", "picture.png")
+    assert [text for text in page.complaints if not any(words in text for words in refusals)] == []
+
+
+def workflow(text="a red apple on a blue background", seed=1, steps=2, batch=1) -> dict[str, Any]:
+    graph = json.loads((SHIPPED / "text_to_image.json").read_text())
+    graph["3"]["inputs"] |= {"seed": seed, "steps": steps}
+    graph["5"]["inputs"]["batch_size"] = batch
+    graph["6"]["inputs"]["text"] = text
+    return graph
+
+
+def long_run(text="slow", steps=600) -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "Steps",
+            "inputs": {"text": text, "steps": steps, "seconds": 0.1},
+            "_meta": {"title": "Long"},
+        },
+        "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+    }
+
+
+def named(graph, name="text_to_image", client="ana") -> dict[str, Any]:
+    return {"prompt": graph, "extra_data": {"workflow_name": name, "client_name": client}}
+
+
+def waiting(server) -> list[str]:
+    jobs = server.get("/jobs?status=pending&sort_by=priority&sort_order=asc").json["jobs"]
+    return [job["summary"]["text"] for job in jobs]
+
+
+def until(check, seconds=90.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def fits(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+UNNAMED = """
+[...document.querySelectorAll('button, a[href], input:not([type=hidden]), select, textarea, img, dialog[open]')]
+  .filter(e => e.checkVisibility() && !e.closest('[aria-hidden=true]'))
+  .filter(e => e.tagName === 'IMG' ? !e.hasAttribute('alt')
+    : !(e.getAttribute('aria-label') || e.innerText?.trim() || e.labels?.length || e.getAttribute('aria-labelledby')))
+  .map(e => e.outerHTML.slice(0, 120))
+"""
+
+
+def is_named(page) -> bool:
+    """Everything that can be used has a name, there is one first heading, and no id stands twice."""
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert page.evaluate(UNNAMED) == []
+    assert page.evaluate("document.querySelectorAll('h1').length") == 1
+    return len(ids) == len(set(ids))
+
+
+def test_the_first_visit_offers_a_form_and_ctrl_enter_makes_the_first_image(serve, page):
+    with serve() as server:
+        page.go(f"{server.url}/")
+        page.wait_for("Make your first image", "Text to image", "Bring a workflow", "graphflow run text_to_image")
+        assert fits(page) and is_named(page)
+        page.evaluate("(e => (e.focus(), e.select()))(document.querySelector('textarea'))")
+        page.write("a green apple on yellow")
+        page.evaluate("document.querySelectorAll('.cols input.num')[1].value = '2'")
+        page.press("Enter", modifiers=2)
+        page.wait_for("Queued at place 1", "Results")
+        page.until("document.querySelector('.tile img')?.naturalWidth")
+        page.wait_for("a green apple on yellow")
+        (job,) = server.get("/jobs").json["jobs"]
+        assert (job["summary"]["text"], job["summary"]["steps"]) == ("a green apple on yellow", 2)
+        assert (job["summary"]["workflow"], job["summary"]["client"]) == ("text_to_image", "status page")
+        assert fits(page) and is_named(page)
+
+
+def test_a_result_is_looked_at_and_run_again_by_keyboard(serve, page):
+    with serve() as server:
+        server.run(workflow("a red heart", batch=2), extra_data={"workflow_name": "hearts"})
+        page.go(f"{server.url}/")
+        page.until("document.querySelector('.tile img')?.naturalWidth")
+        page.evaluate("document.querySelector('.tile').focus()")
+        page.press("Enter")
+        page.until("document.querySelector('#large')?.naturalWidth")
+        page.wait_for("1 of 2", "hearts", "graphflow-tiny", "euler, normal", "shown")
+        assert fits(page) and is_named(page)
+        page.press("ArrowRight")
+        page.wait_for("2 of 2")
+        page.press("s")
+        page.wait_for("Queued with seed")
+        page.press("c")
+        page.wait_for("Workflow copied")
+        assert json.loads(page.evaluate("navigator.clipboard.readText()"))["3"]["inputs"]["steps"] == 2
+        page.press("r")
+        page.wait_for("Queued at place")
+        until(lambda: server.get("/jobs?status=completed").json["pagination"]["total"] == 3)
+        seeds = [job["summary"]["seed"] for job in server.get("/jobs").json["jobs"]]
+        assert seeds[2] == seeds[0] == 1 and seeds[1] != 1
+        page.press("Escape")
+        page.until("!document.querySelector('#box').open && document.activeElement.matches('.tile')")
+
+
+def test_deleting_waits_for_an_undo_and_then_takes_the_file(serve, page):
+    with serve() as server:
+        server.run(workflow("a cat", seed=3))
+        (job,) = server.get("/jobs").json["jobs"]
+        file = server.root / "output" / job["preview_output"]["filename"]
+        page.go(f"{server.url}/")
+        page.click(".tile")
+        page.until("document.querySelector('#large')?.naturalWidth")
+        page.press("Delete")
+        page.wait_for("Deleted, with its files")
+        page.until("document.querySelectorAll('.tile').length === 0")
+        page.click("#toast button")
+        page.until("document.querySelectorAll('.tile').length === 1")
+        assert file.exists()
+        page.click(".tile")
+        page.until("document.querySelector('#large')?.naturalWidth")
+        page.press("Delete")
+        page.wait_for("Deleted, with its files")
+        page.go("about:blank")  # leaving the page sends what waits to be undone
+        until(lambda: not file.exists())
+        assert server.get("/jobs").json["pagination"]["total"] == 0
+
+
+def test_what_runs_shows_the_progress_of_the_whole_and_can_be_stopped(serve, page):
+    with serve() as server:
+        server.post("/prompt", named(long_run(), "slowly"))
+        server.post("/prompt", named(workflow("a sun")))
+        page.go(f"{server.url}/")
+        page.wait_for("slowly", "of 2 nodes", "Long", "/600", "Up next", "a sun")
+        page.until("document.querySelector('#run-bar').value > 0")
+        assert page.evaluate("document.title") == "(2) GraphFlow"
+        assert fits(page) and is_named(page)
+        page.click("#run-stop")
+        page.wait_for("Stopping after this step")
+        until(lambda: server.get("/jobs?status=cancelled").json["pagination"]["total"] == 1)
+        page.wait_for("Nothing runs", "Stopped after")
+
+
+def test_earlier_runs_tell_how_long_it_takes(serve, page):
+    with serve() as server:
+        server.run(long_run("first", steps=8))
+        for text in ("second", "third"):
+            server.post("/prompt", named(long_run(text, steps=8)))
+        # The setting of a time is model, size and steps; the workflow is the same.
+        assert server.get("/jobs?status=pending,in_progress").json["jobs"][0]["expected_seconds"] > 0.5
+        server.post("/queue", {"paused": True})
+        page.go(f"{server.url}/")
+        page.wait_for("third", "Resume")
+        server.post("/queue", {"clear": True, "paused": False})
+
+
+def test_the_queue_is_ordered_and_emptied_by_keyboard_and_the_last_can_be_undone(serve, page):
+    with serve(paused=True) as server:
+        for text in ("one", "two", "three"):
+            server.post("/prompt", named(workflow(text)))
+        page.go(f"{server.url}/")
+        page.wait_for("Paused" if page.evaluate("innerWidth") < 640 else "Paused, 3 waiting", "one", "two")
+        page.evaluate("document.querySelector('.grip').focus()")
+        page.press("ArrowDown")
+        page.wait_for("Now at place 2 of 3")
+        until(lambda: waiting(server) == ["two", "one", "three"])
+        assert "one" in page.focused(), "the row that was moved keeps the focus"
+        page.press("End")
+        until(lambda: waiting(server) == ["two", "three", "one"])
+        page.click(".q .acts [title=Remove]")
+        page.wait_for("Removed from the queue")
+        page.until("!document.querySelector('.queue').innerText.includes('two')")
+        page.click("#toast button")
+        page.wait_for("two")
+        assert waiting(server) == ["two", "three", "one"]
+        page.click(".q .acts [title=Remove]")
+        page.go("about:blank")
+        until(lambda: waiting(server) == ["three", "one"])
+
+
+def test_a_prompt_that_is_being_removed_does_not_get_to_run(serve, page):
+    with serve(paused=True) as server:
+        server.post("/prompt", named(long_run("unwanted")))
+        page.go(f"{server.url}/")
+        page.wait_for("unwanted")
+        page.click(".q .acts [title=Remove]")
+        page.wait_for("Removed from the queue")
+        server.post("/queue", {"paused": False})
+        until(lambda: server.get("/jobs?status=cancelled").json["pagination"]["total"] == 1, seconds=9)
+
+
+def test_an_error_is_shown_in_full_with_its_hint_and_leads_to_the_form(serve, page):
+    with serve(paused=True) as server:
+        (server.root / "input").mkdir(exist_ok=True)
+        image = server.root / "input" / "picture.png"
+        Image.new("RGB", (64, 64)).save(image)
+        graph = json.loads((SHIPPED / "your_image.json").read_text())
+        graph["3"]["inputs"]["steps"] = 2
+        server.post("/prompt", named(graph, "your_image"))
+        image.unlink()
+        server.post("/queue", {"paused": False})
+        page.go(f"{server.url}/")
+        page.wait_for("Your Image failed", "Show all")
+        page.click(".tile")
+        page.wait_for("found 'picture.png'", "Copy error", "Edit settings")
+        assert fits(page) and is_named(page)
+        page.press("e")
+        page.until("document.querySelector('#compose').open")
+        page.wait_for("Your image")
+        Image.effect_noise((80, 60), 80).convert("RGB").save(server.root / "mine.png")
+        page.choose_file("#compose input[type=file]", server.root / "mine.png")
+        page.until("document.querySelector('.image-drop img').naturalWidth")
+        page.evaluate("document.querySelector('#compose textarea').focus()")
+        page.press("Enter", modifiers=2)
+        page.wait_for("Queued at place")
+        until(lambda: server.get("/jobs?status=completed").json["pagination"]["total"] == 1)
+
+
+def test_what_is_wrong_stands_beside_its_field(serve, page):
+    with serve() as server:
+        server.run(workflow())
+        page.go(f"{server.url}/")
+        page.wait_for("Results")
+        page.click("#new")
+        page.until("document.querySelector('#compose textarea')?.checkVisibility()")
+        assert fits(page) and is_named(page)
+        page.evaluate("document.querySelectorAll('#compose .cols input.num')[1].value = 'many'")
+        page.evaluate("document.querySelector('#compose textarea').focus()")
+        page.press("Enter", modifiers=2)
+        page.until("document.querySelector('.field-wrong:not([hidden])')?.innerText.includes('many')")
+        assert page.evaluate("document.activeElement.getAttribute('aria-invalid')") == "true"
+        assert server.get("/jobs").json["pagination"]["total"] == 1
+        page.press("Escape")
+        page.until("!document.querySelector('#compose').open")
+
+
+def test_results_are_searched_and_walked_through_by_keyboard(serve, page):
+    with serve() as server:
+        for text in ("a panda face", "an owl", "a crown"):
+            server.run(workflow(text))
+        page.go(f"{server.url}/")
+        page.until("document.querySelectorAll('.tile').length === 3")
+        page.evaluate("document.querySelector('.tile').focus()")
+        page.press("ArrowRight", "ArrowRight")
+        assert "panda" in page.focused()
+        page.press("/")
+        page.write("OWL tiny")
+        page.until("document.querySelectorAll('.tile').length === 1")
+        page.write("zzz")
+        page.wait_for("Nothing matches.")
+        page.click(".none button")
+        page.until("document.querySelectorAll('.tile').length === 3")
+
+
+def test_single_keys_can_be_switched_off(serve, page):
+    with serve() as server:
+        server.run(workflow())
+        page.go(f"{server.url}/")
+        page.wait_for("Results")
+        page.press("?")
+        page.until("document.querySelector('#keys').open")
+        page.click("#keys input")
+        page.press("Escape")
+        page.until("!document.querySelector('#keys').open")
+        page.press("n")
+        time.sleep(0.3)
+        assert not page.evaluate("document.querySelector('#compose').open")
+
+
+def test_a_lost_connection_is_reported(serve, page):
+    with serve() as server:
+        server.run(workflow())
+        page.go(f"{server.url}/")
+        page.wait_for("Results")
+        assert page.evaluate("document.querySelector('#lost').hidden")
+    page.wait_for("Connection lost. Trying again. Your queue is safe.")
+    page.complaints.clear()  # the browser reports that it cannot connect
+
+
+def test_the_page_works_at_320_pixels(serve, tmp_path):
+    with serve() as server, opened(tmp_path / "profile", 320, 700) as page:
+        server.run(workflow("a very long prompt without any end " * 6))
+        server.post("/prompt", named(long_run("x" * 200), "a_name_of_a_workflow_that_is_longer_than_a_phone"))
+        page.go(f"{server.url}/")
+        page.wait_for("Results", "/600")
+        assert fits(page)
+        page.click(".tile")
+        page.until("document.querySelector('#large')?.naturalWidth")
+        assert fits(page)
