@@ -5864,7 +5864,9 @@ def VAEDecode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEDecode:
-    """Latent to images, float32 [B,H,W,3] in 0..1."""
+    """Latent to images, float32 [B,H,W,3] in 0..1. Where the memory of the device is too short for the whole, it goes
+    tile by tile and reports it, and the result is not cached: its last bits may be others.
+    """
     ...
 
 class _VAEDecodeTiled(Image):
