@@ -36,7 +36,7 @@ CLIENTS = 16
 LEASE = 2.0
 
 
-def options(root: Path, port: int) -> tuple[Options, QueueSettings]:
+def options(root: Path, port: int, concurrency: int) -> tuple[Options, QueueSettings]:
     worker = WorkerConfig(
         output_dir=root / "output",
         input_dir=root / "input",
@@ -47,7 +47,13 @@ def options(root: Path, port: int) -> tuple[Options, QueueSettings]:
     )
     # Nothing may leave the history before it is judged.
     settings = QueueSettings(
-        root / "state", worker, lease=LEASE, max_crashes=1_000_000, history_count=1_000_000, history_bytes=1 << 40
+        root / "state",
+        worker,
+        lease=LEASE,
+        concurrency=concurrency,
+        max_crashes=1_000_000,
+        history_count=1_000_000,
+        history_bytes=1 << 40,
     )
     return Options(port=port, user_dir=root / "user"), settings
 
@@ -58,6 +64,7 @@ class Server:
 
     root: Path
     port: int
+    concurrency: int = 1
     process: asyncio.subprocess.Process | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     starts: int = 0
@@ -74,6 +81,7 @@ class Server:
                     "--serve",
                     str(self.root),
                     str(self.port),
+                    str(self.concurrency),
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
                 )
@@ -182,13 +190,13 @@ async def killer(server: Server, trial: Trial, count: int, luck: random.Random) 
         trial.kills[what] += 1
 
 
-async def drive(root: Path, kills: int, seed: int) -> tuple[Server, Trial, float]:
+async def drive(root: Path, kills: int, seed: int, concurrency: int) -> tuple[Server, Trial, float]:
     """The whole trial; the seconds that the server took for what was left when the killing ended."""
     luck = random.Random(seed)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server, trial, over = Server(root, port), Trial(), asyncio.Event()
+    server, trial, over = Server(root, port, concurrency), Trial(), asyncio.Event()
     keeper = asyncio.create_task(server.keep())
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         clients = [
@@ -261,17 +269,19 @@ def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--kills", type=int, default=120)
+    parser.add_argument("--concurrency", type=int, default=1, help="prompts at work at a time")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--keep", action="store_true", help="leave the folder as it is")
     chosen = parser.parse_args()
     if chosen.serve is not None:
-        return asyncio.run(serve(*options(Path(chosen.serve[0]), int(chosen.serve[1]))))
+        root, port, concurrency = chosen.serve
+        return asyncio.run(serve(*options(Path(root), int(port), int(concurrency))))
     seed = chosen.seed if chosen.seed is not None else random.randrange(1 << 30)
     root = Path(tempfile.mkdtemp(prefix="graphflow-durability-"))
     began = time.perf_counter()
-    server, trial, drained = asyncio.run(drive(root, chosen.kills, seed))
+    server, trial, drained = asyncio.run(drive(root, chosen.kills, seed, chosen.concurrency))
     wrong, states = judge(root, trial)
     print(f"seed {seed}, {time.perf_counter() - began:.0f} s, the last {drained:.1f} s without kills")
     print(

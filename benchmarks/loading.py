@@ -1,9 +1,10 @@
 """Time and memory of loading a model of the size of Stable Diffusion 1.5 (1.07e9 weights):
 `python -m benchmarks.loading`.
 
-Writes a file of random float16 weights in the layout of real checkpoints (2.1 GB) into the user's cache folder once.
-Each number format is loaded in a process of its own; `peak` is the largest resident memory beyond that of the imported
-libraries, `ratio` that to the bytes of the weights in memory. The file is in the page cache, so no disk is measured.
+Writes files of random weights in the layout of real checkpoints into the user's cache folder once: float16 (2.1 GB),
+and fp8 (1.1 GB), whose matrices stay packed in memory. Each number format is loaded in a process of its own; `peak` is
+the largest resident memory beyond that of the imported libraries, `ratio` that to the bytes of the weights in memory.
+The file is in the page cache, so no disk is measured.
 """
 
 from __future__ import annotations
@@ -22,21 +23,26 @@ from platformdirs import user_cache_path
 
 HERE = Path(__file__).parent
 FORMATS = ("float32", "bfloat16", "float16")
+STORED = ("F16", "F8_E4M3")
+"""Number formats of the files, as safetensors names them; of the second for matrices and kernels alone."""
 
 
-def make_file(path: Path) -> None:
+def make_file(path: Path, stored: str) -> None:
     """The names and shapes of Stable Diffusion 1.5, with numbers of a normal distribution."""
     import torch
 
     shapes = json.loads((HERE / "parity" / "shapes.json").read_text())
     entries, at = {}, 0
     for name, shape in shapes.items():
-        size = 2 * math.prod(shape)
-        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        dtype = stored if len(shape) > 1 else "F16"
+        size = (2 if dtype == "F16" else 1) * math.prod(shape)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
-    block = (torch.randn(1 << 24) * 0.02).half().numpy().tobytes()
+    numbers = (torch.randn(1 << 24) * 0.02).half()
+    block = numbers.numpy().tobytes() if stored == "F16" else numbers.to(torch.float8_e4m3fn).view(torch.uint8)
+    block = block if isinstance(block, bytes) else block.numpy().tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
@@ -71,24 +77,30 @@ def load(path: Path, format: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = user_cache_path("graphflow") / "benchmarks" / "models" / "loading.safetensors"
-    parser.add_argument("--file", type=Path, default=default, help="where the file is, or is to be written")
-    parser.add_argument("--load", choices=FORMATS, help=argparse.SUPPRESS)
+    default = user_cache_path("graphflow") / "benchmarks" / "models"
+    parser.add_argument("--folder", type=Path, default=default, help="where the files are, or are to be written")
+    parser.add_argument("--load", nargs=2, metavar=("FILE", "FORMAT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
-        load(options.file, options.load)
+        load(Path(options.load[0]), options.load[1])
         return
-    if not options.file.exists():
-        make_file(options.file)
-    print(f"{'format':10} {'weights GB':>11} {'peak GB':>8} {'ratio':>6} {'text s':>7} {'U-Net s':>8} {'VAE s':>6}")
-    for format in FORMATS:
-        call = [sys.executable, "-m", "benchmarks.loading", "--file", str(options.file), "--load", format]
-        found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
-        weights, peak, seconds = found["weights"], found["peak"], found["seconds"]
-        print(
-            f"{format:10} {weights / 1e9:11.2f} {peak / 1e9:8.2f} {peak / weights:6.2f} "
-            f"{seconds['text.l']:7.1f} {seconds['denoiser']:8.1f} {seconds['vae']:6.1f}"
-        )
+    print(
+        f"{'file':8} {'file GB':>8} {'format':10} {'weights GB':>11} {'peak GB':>8} {'ratio':>6} {'text s':>7} "
+        f"{'U-Net s':>8} {'VAE s':>6}"
+    )
+    for stored in STORED:
+        path = options.folder / f"loading_{stored.lower()}.safetensors"
+        if not path.exists():
+            make_file(path, stored)
+        for format in FORMATS:
+            call = [sys.executable, "-m", "benchmarks.loading", "--load", str(path), format]
+            found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+            weights, peak, seconds = found["weights"], found["peak"], found["seconds"]
+            print(
+                f"{stored:8} {path.stat().st_size / 1e9:8.2f} {format:10} {weights / 1e9:11.2f} {peak / 1e9:8.2f} "
+                f"{peak / weights:6.2f} {seconds['text.l']:7.1f} {seconds['denoiser']:8.1f} {seconds['vae']:6.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

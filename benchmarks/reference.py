@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,10 @@ INSIDE = {"sdxl": "sdxl_s", "sd2_v": "sd2_v_s"}
 
 def apart(got: torch.Tensor, want: torch.Tensor) -> float:
     """The largest difference, in standard deviations of the reference; infinite where the shapes differ."""
-    return float((got - want).abs().max() / want.std()) if got.shape == want.shape else float("inf")
+    if got.shape != want.shape:
+        return float("inf")
+    difference = float((got - want).abs().max())
+    return difference / float(want.std()) if difference else 0.0
 
 
 def make_weights(reference: Path, models: Path) -> None:
@@ -43,10 +47,12 @@ def make_weights(reference: Path, models: Path) -> None:
     listed = subprocess.run(
         [sys.executable, str(script), str(models), "--list"], check=True, capture_output=True, text=True
     )
-    wanted = ("checkpoints/", "controlnet/", "loras/", "embeddings/", "text_encoders/clip")
-    missing = [name for name in listed.stdout.split() if name.startswith(wanted) and not (models / name).exists()]
+    missing = [name for name in listed.stdout.split() if "/" in name and not (models / name).exists()]
     if missing:
         subprocess.run([sys.executable, str(script), str(models), *missing], check=True)
+    vocabulary = reference / "tokenizers" / "t5"
+    if vocabulary.is_dir() and not (models / "tokenizers" / "t5").exists():
+        shutil.copytree(vocabulary, models / "tokenizers" / "t5")
 
 
 class Checkpoint:
@@ -189,9 +195,13 @@ def main() -> int:
             for path in sorted((options.reference / group / "workflow").glob(f"{pattern or '*'}.json")):
                 try:
                     difference, pixels = run_case(path, options.models, Path(made))
-                except gf.InvalidWorkflow as error:
+                except gf.GraphFlowError as error:
                     later += 1
-                    print(f"{group}/{path.stem:40} not yet: {error.problems[0].message[:60]}", flush=True)
+                    print(f"{group}/{path.stem:40} refused: {error.problems[0].message[:60]}", flush=True)
+                    continue
+                except Exception as error:  # one case that fails must not hide the others
+                    good = False
+                    print(f"{group}/{path.stem:40} NOT HELD: {type(error).__name__}: {str(error)[:60]}", flush=True)
                     continue
                 gate = max(GATE, 5 * noise_of(cases.get(path.stem)))
                 holds = difference <= gate and pixels <= 1

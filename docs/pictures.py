@@ -1,13 +1,16 @@
-"""The images of README.md and the thumbnails of the shipped workflows, made anew: `python docs/pictures.py` (after a
-change of the built-in model, of a workflow or of the drawing)."""
+"""The images of README.md and of diffusion.md and the thumbnails of the shipped workflows, made anew: `python
+docs/pictures.py` (after a change of the built-in model, of a workflow or of the drawing). `python docs/pictures.py
+NAME ...` makes those of these workflows alone."""
 
 from __future__ import annotations
 
 import io
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
@@ -16,9 +19,15 @@ from graphflow.look.draw import to_svg
 IMAGES = Path(__file__).parent / "images"
 WORKFLOW = Path(__file__).parents[1] / "workflows" / "text_to_image.json"
 WORKFLOWS = WORKFLOW.parent
+EXAMPLE = WORKFLOWS.parent / "nodes" / "builtin" / "examples" / "graphflow-example.png"
 SIDE, GAP = 192, 8
 LARGEST_THUMBNAIL = 8 << 10
 """Bytes: all of them are part of the package."""
+SEEN = (
+    "forward_diffusion", "reverse_diffusion", "schedules", "attention", "vae_roundtrip", "latent_walk",
+    "guidance_sweep", "negative_prompt", "seeds", "steps", "image_to_image", "inpaint", "outpaint",
+)  # fmt: skip
+"""Workflows whose images stand in diffusion.md, each under the name of its file."""
 ASKED = (
     "red apple on pink", "green apple on yellow", "banana on blue", "orange on green", "grapes on white",
     "pizza on purple", "cat on black", "frog on gray", "panda on pink", "owl on blue", "sun on blue", "moon on green",
@@ -39,26 +48,39 @@ def main() -> None:
         (IMAGES / "text_to_image.svg").write_text(to_svg(workflow, engine.registry), encoding="utf-8")
     sheet(pictures, len(pictures), GAP).save(IMAGES / "demo.png", pnginfo=info, optimize=True)
     sheet(things(workflow), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
-    thumbnails(pictures[0])
+    EXAMPLE.parent.mkdir(exist_ok=True)
+    example().save(EXAMPLE, optimize=True)
+    workflows(sorted(path.stem for path in WORKFLOWS.glob("*.json")))
 
 
-def thumbnails(picture: Image.Image) -> None:
-    """What each workflow gives that runs with the built-in model; `picture` is the image that some of them start from.
-    A workflow that needs other models gets none: nobody who has only this package could make it."""
-    for path in sorted(WORKFLOWS.glob("*.json")):
+def workflows(names: Sequence[str]) -> None:
+    """The thumbnails and the images in the docs of workflows that run with the built-in model. A workflow that needs
+    other models gets none: nobody who has only this package could make it."""
+    for path in (WORKFLOWS / f"{name}.json" for name in names):
         with tempfile.TemporaryDirectory() as folder:
-            picture.save(Path(folder) / "picture.png")
+            first_of_the_demo().save(Path(folder) / "picture.png")
             settings = gf.Settings(output_dir=Path(folder) / "output", input_dir=Path(folder))
             with gf.Engine(settings=settings) as engine:
                 workflow = gf.Workflow.load(path)
                 if engine.check(workflow).problems:
                     continue
-                images = [Image.open(image.path).convert("RGB") for image in engine.run(workflow).images]
+                paths = [image.path for image in engine.run(workflow).images if image.path.suffix == ".png"]
+                images = [Image.open(image).convert("RGB") for image in paths]
+            if path.stem in SEEN:
+                for image, file in zip(images, paths, strict=True):
+                    shown = image if image.width > SIDE else image.resize((SIDE, SIDE * image.height // image.width))
+                    name = file.name.removesuffix("_00001_.png") if len(images) > 1 else path.stem
+                    shown.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
             # The last file is the result; several images of one size are a batch of it.
             alike = [image for image in images[-4:] if image.size == images[-1].size]
-            shown = alike if len(alike) == 4 else images[-1:]
-            whole = sheet(shown, 2, 0) if len(shown) == 4 else shown[0]
+            whole = sheet(alike, 2, 0) if len(alike) == 4 else images[-1]
             path.with_suffix(".webp").write_bytes(small(whole))
+
+
+def first_of_the_demo() -> Image.Image:
+    """The image that some workflows start from."""
+    with Image.open(IMAGES / "demo.png") as demo:
+        return demo.convert("RGB").crop((0, 0, SIDE, SIDE))
 
 
 def small(image: Image.Image) -> bytes:
@@ -85,6 +107,21 @@ def things(workflow: gf.Workflow) -> list[Image.Image]:
     return found
 
 
+def example() -> Image.Image:
+    """The shipped image that workflows start from: an apple, 256 x 256, drawn at four times the size."""
+    drawn = Image.new("RGB", (1024, 1024), (64, 120, 216))
+    draw = ImageDraw.Draw(drawn)
+    for place, colour in ((0, (150, 24, 30)), (1, (214, 40, 46))):
+        inset = 22 * place
+        draw.ellipse((190 + inset, 330 + inset, 610 - inset, 860 - inset), colour)
+        draw.ellipse((414 + inset, 330 + inset, 834 - inset, 860 - inset), colour)
+    draw.rectangle((420, 400, 604, 820), (214, 40, 46))
+    draw.ellipse((290, 420, 380, 560), (248, 150, 140))
+    draw.line((512, 420, 540, 210), (92, 58, 30), 34)
+    draw.ellipse((540, 190, 740, 300), (70, 160, 60))
+    return drawn.resize((256, 256), Image.Resampling.LANCZOS)
+
+
 def sheet(pictures: list[Image.Image], columns: int, gap: int) -> Image.Image:
     """Pictures of one size in rows, on white."""
     width, height = (side + gap for side in pictures[0].size)
@@ -95,4 +132,4 @@ def sheet(pictures: list[Image.Image], columns: int, gap: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    workflows(sys.argv[1:]) if len(sys.argv) > 1 else main()

@@ -101,6 +101,15 @@ class Engine:
         more.__dict__.pop("infos", None)
         return more
 
+    def on_behalf_of(self, owner: str, together: int | None = None) -> Engine:
+        """This engine, its cache and its devices, for runs of one of several owners: each gets the same share of a
+        device's time while they compete for it. `together` as in Settings; by default that of this engine."""
+        other = copy(self)
+        shared = self.settings.together if together is None else together
+        other.settings = replace(self.settings, owner=owner, together=shared)
+        other.__dict__.pop("infos", None)
+        return other
+
     def forget(self, run_id: str) -> None:
         """Drop the notes of a run about the files it wrote; the files stay."""
         shutil.rmtree(self.settings.claims(run_id), ignore_errors=True)
@@ -282,7 +291,7 @@ class Engine:
             return self._kept(key, order[key], prints[key].recipe) if key in order else None
 
         seconds = time.perf_counter() - began
-        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), peek)
+        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), emit.memory, peek)
 
     def stream(
         self,

@@ -14,6 +14,7 @@ __all__ = [
     "NodeCached",
     "NodeDone",
     "NodeError",
+    "NodeMemory",
     "NodeStarted",
     "Picture",
     "Progress",
@@ -94,6 +95,15 @@ class NodeDone(Event):
     seconds: float
     ui: dict[str, Any] | None = None
     display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMemory(Event):
+    """The main memory that the call of a node needed, of nodes that compute on a device."""
+
+    node: str
+    peak: int
+    """Bytes that the process held at most during the call, beyond those that it held before."""
 
 
 @dataclass(frozen=True, slots=True)

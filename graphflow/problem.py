@@ -117,19 +117,27 @@ class UnusedInput(UserWarning):
 
 class Suggestions:
     """The hints of one workflow. A comparison of two words takes 30 microseconds, so their number has a limit: a
-    workflow of ten thousand unknown names is checked as fast as one of a hundred."""
+    workflow of ten thousand unknown names is checked as fast as one of a hundred.
+
+    The limit drops hints and decides nothing: `is_near`, on which it depends whether something is an error, is outside
+    of it and remembers its answers instead.
+    """
 
     def __init__(self, most: int = 30_000) -> None:
         """`most`: the number of comparisons."""
         self._left = most
+        self._known_to_be_near: dict[tuple[str, tuple[str, ...]], bool] = {}
 
     def did_you_mean(self, word: str, known: Collection[str]) -> str | None:
         """As the function of this name; it only lists the known words when the limit is reached."""
         return did_you_mean(word, known) if self._takes(known) else _listed(list(known), 12)
 
-    def near(self, word: str, known: Collection[str], cutoff: float = 0.6) -> list[str]:
-        """As `near_words`; none when the limit is reached."""
-        return near_words(word, known, cutoff) if self._takes(known) else []
+    def is_near(self, word: str, known: Iterable[str]) -> bool:
+        """Whether somebody who wrote the word must have meant one of these few."""
+        question = (word, tuple(known))
+        if question not in self._known_to_be_near:
+            self._known_to_be_near[question] = bool(near_words(*question, cutoff=0.75))
+        return self._known_to_be_near[question]
 
     def _takes(self, known: Collection[str]) -> bool:
         self._left -= min(len(known), MOST_NAMES)

@@ -101,6 +101,9 @@ class Result:
     seconds: float = 0.0
     models: tuple[ModelEvent, ...] = ()
     """The models that devices loaded, used again and dropped: file, part, number format, bytes, seconds."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes of main memory that each node which computes on a device needed at its peak, beyond those that were held
+    before; empty where the system cannot tell (it is Linux that can)."""
     peek: Callable[[str], NodeResult | None] | None = field(default=None, compare=False)
     """The results that the engine's cache holds of another node of the run, by id."""
 

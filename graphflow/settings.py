@@ -79,10 +79,17 @@ class Settings:
     which rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else
     runs."""
 
+    owner: str = field(default="", compare=False, repr=False)
+    """On whose behalf a run is made: a device divides its time evenly between owners."""
+    cancelled: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
+    """Whether the run is to end, for what waits inside a node. Set for the time of a run."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The Python values that stand in the workflow, by their references. Set for the time of a run."""
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""
+    pickles: bool = field(default=True, compare=False)
+    """Whether model files that `torch.save` wrote (`.ckpt`, `.pt`, `.pth`, `.bin`) are taken. None of their code runs
+    either way; a server that strangers may give files takes none."""
 
     def __post_init__(self) -> None:
         """Folders may be given as text."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .formats.files import read_content
     from .formats.object_info import RegistryInfos, describe, describe_all
     from .look.draw import to_svg
+    from .nodetype.source import code_digest
     from .nodetype.wires import compatible
     from .request import Targets, names_of
     from .values import is_reference, share
@@ -63,6 +64,7 @@ __all__ = [
     "as_link",
     "with_malformed",
     "cache_folder",
+    "code_digest",
     "Check",
     "compatible",
     "complain",
@@ -137,6 +139,7 @@ _NAMES = {
     "formats.files": "read_content",
     "formats.object_info": "RegistryInfos describe describe_all",
     "look.draw": "to_svg",
+    "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
     "request": "Targets names_of",
     "values": "is_reference share",

@@ -10,12 +10,15 @@ from graphflow import NodeRef, Place, Value
 class Boolean(Value): ...
 class Clip(Value): ...
 class ClipVision(Value): ...
+class ClipVisionOutput(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class ControlNet(Value): ...
 class Float(Value): ...
+class Floats(Value): ...
 class Guider(Value): ...
 class Hooks(Value): ...
+class HookKeyframes(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
@@ -26,6 +29,7 @@ class Noise(Value): ...
 class Sampler(Value): ...
 class Sigmas(Value): ...
 class String(Value): ...
+class StyleModel(Value): ...
 class TimestepsRange(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
@@ -49,7 +53,7 @@ def APG(
 
     `eta`: -10.0 to 10.0; the weight of what burns colours; 1 leaves it as it is
     `norm_threshold`: 0.0 to 50.0; longer differences are cut; 0 cuts none
-    `momentum`: -5.0 to 1.0; 0: others are not supported
+    `momentum`: -5.0 to 1.0; the share of the differences of the steps before; below 0 for the paper
     """
     ...
 
@@ -218,6 +222,32 @@ def CFGZeroStar(
     title: str | None = None,
 ) -> _CFGZeroStar:
     """The negative is brought to the length that is nearest to the positive before guidance (arXiv 2503.18886)."""
+    ...
+
+class _CLIPAttentionMultiply(Clip):
+    clip: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    CLIP: Clip
+def CLIPAttentionMultiply(
+    *,
+    clip: Clip,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPAttentionMultiply:
+    """The same for the self-attention of CLIP's text encoders.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
     ...
 
 class _CLIPLoader(Clip):
@@ -399,8 +429,8 @@ def CLIPTextEncodeSD3(
 ) -> _CLIPTextEncodeSD3:
     """Encode a prompt for CLIP-L, CLIP-G and T5.
 
-    With `none` an encoder of an empty prompt is left out (CLIP-L and CLIP-G if both are empty), with `empty_prompt` it
-    encodes the empty text.
+    With `none`, CLIP-L and CLIP-G are left out if both prompts are empty, and T5 gives one vector, of the end, for an
+    empty prompt; with `empty_prompt` each encodes the empty text.
     """
     ...
 
@@ -464,6 +494,37 @@ def CLIPTextEncodeSDXLRefiner(
     `width`: 0 to 16384
     `height`: 0 to 16384
     """
+    ...
+
+class _CLIPVisionEncode(ClipVisionOutput):
+    clip_vision: Place
+    image: Place
+    crop: Place
+    CLIP_VISION_OUTPUT: ClipVisionOutput
+def CLIPVisionEncode(
+    *,
+    clip_vision: ClipVision,
+    image: Image,
+    crop: Literal['center', 'none'] | Combo | String = 'center',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPVisionEncode:
+    """What an image encoder sees in an image: for style models, unCLIP and IP-Adapters.
+
+    `crop`: `none` squeezes the image into a square
+    """
+    ...
+
+class _CLIPVisionLoader(ClipVision):
+    clip_name: Place
+    CLIP_VISION: ClipVision
+def CLIPVisionLoader(
+    *,
+    clip_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPVisionLoader:
+    """Take an image encoder out of a file: CLIP's ViT-L, H and bigG, or SigLIP."""
     ...
 
 class _Canny(Image):
@@ -548,6 +609,64 @@ def CheckpointSave(
     Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be
     read as another model than this one.
     """
+    ...
+
+class _CombineHooks2(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    HOOKS: Hooks
+def CombineHooks2(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks2:
+    """All hooks of several sets, each once."""
+    ...
+
+class _CombineHooks4(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    hooks_C: Place
+    hooks_D: Place
+    HOOKS: Hooks
+def CombineHooks4(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    hooks_C: Hooks | None = None,
+    hooks_D: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks4:
+    """The same for up to four."""
+    ...
+
+class _CombineHooks8(Hooks):
+    hooks_A: Place
+    hooks_B: Place
+    hooks_C: Place
+    hooks_D: Place
+    hooks_E: Place
+    hooks_F: Place
+    hooks_G: Place
+    hooks_H: Place
+    HOOKS: Hooks
+def CombineHooks8(
+    *,
+    hooks_A: Hooks | None = None,
+    hooks_B: Hooks | None = None,
+    hooks_C: Hooks | None = None,
+    hooks_D: Hooks | None = None,
+    hooks_E: Hooks | None = None,
+    hooks_F: Hooks | None = None,
+    hooks_G: Hooks | None = None,
+    hooks_H: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CombineHooks8:
+    """The same for up to eight."""
     ...
 
 class _ComfyMathExpression_:
@@ -964,6 +1083,168 @@ def ControlNetLoader(
 ) -> _ControlNetLoader:
     """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
     it.
+    """
+    ...
+
+class _CreateHookKeyframe(HookKeyframes):
+    strength_mult: Place
+    start_percent: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframe(
+    *,
+    strength_mult: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframe:
+    """From a share of the sampling on, the strength of a hook is times `strength_mult`, for one step at least.
+
+    `strength_mult`: -20.0 to 20.0
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _CreateHookKeyframesFromFloats(HookKeyframes):
+    floats_strength: Place
+    start_percent: Place
+    end_percent: Place
+    print_keyframes: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframesFromFloats(
+    *,
+    floats_strength: Floats,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    print_keyframes: bool | Boolean = False,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframesFromFloats:
+    """Keyframes at equal distances with given strengths: a number, or a list of numbers.
+
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `print_keyframes`: write the keyframes to the run's log
+    """
+    ...
+
+class _CreateHookKeyframesInterpolated(HookKeyframes):
+    strength_start: Place
+    strength_end: Place
+    interpolation: Place
+    start_percent: Place
+    end_percent: Place
+    keyframes_count: Place
+    print_keyframes: Place
+    prev_hook_kf: Place
+    HOOK_KF: HookKeyframes
+def CreateHookKeyframesInterpolated(
+    *,
+    strength_start: float | Float | Int = 1.0,
+    strength_end: float | Float | Int = 1.0,
+    interpolation: Literal['linear', 'ease_in', 'ease_out', 'ease_in_out'] | Combo | String = 'linear',
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    keyframes_count: int | Int = 5,
+    print_keyframes: bool | Boolean = False,
+    prev_hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookKeyframesInterpolated:
+    """Keyframes at equal distances, their strengths along a curve.
+
+    `strength_start`: 0.0 to 10.0
+    `strength_end`: 0.0 to 10.0
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `keyframes_count`: 2 to 100
+    `print_keyframes`: write the keyframes to the run's log
+    """
+    ...
+
+class _CreateHookLora(Hooks):
+    lora_name: Place
+    strength_model: Place
+    strength_clip: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookLora(
+    *,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookLora:
+    """A LoRA for some conditionings only: set it on them with ConditioningSetProperties or SetClipHooks.
+
+    `strength_model`: -20.0 to 20.0
+    `strength_clip`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookLoraModelOnly(Hooks):
+    lora_name: Place
+    strength_model: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookLoraModelOnly(
+    *,
+    lora_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookLoraModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookModelAsLora(Hooks):
+    ckpt_name: Place
+    strength_model: Place
+    strength_clip: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookModelAsLora(
+    *,
+    ckpt_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    strength_clip: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookModelAsLora:
+    """What a checkpoint has more than the model that is sampled, as if it were a LoRA: at a strength of 1 the
+    conditionings see that checkpoint.
+
+    `strength_model`: -20.0 to 20.0
+    `strength_clip`: -20.0 to 20.0
+    """
+    ...
+
+class _CreateHookModelAsLoraModelOnly(Hooks):
+    ckpt_name: Place
+    strength_model: Place
+    prev_hooks: Place
+    HOOKS: Hooks
+def CreateHookModelAsLoraModelOnly(
+    *,
+    ckpt_name: str | Combo | String,
+    strength_model: float | Float | Int = 1.0,
+    prev_hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateHookModelAsLoraModelOnly:
+    """The same for the model alone.
+
+    `strength_model`: -20.0 to 20.0
     """
     ...
 
@@ -1522,6 +1803,344 @@ def GraphFlowAddNoise(
     """
     ...
 
+class _GraphFlowAttentionMaps_:
+    model: Place
+    clip: Place
+    text: Place
+    noisy: Place
+    levels: Place
+
+class _GraphFlowAttentionMaps_0(Mask, _GraphFlowAttentionMaps_): ...
+
+class _GraphFlowAttentionMaps_1(String, _GraphFlowAttentionMaps_): ...
+
+class _GraphFlowAttentionMaps(tuple[_GraphFlowAttentionMaps_0, _GraphFlowAttentionMaps_1], _GraphFlowAttentionMaps_):
+    node_id: str
+    maps: _GraphFlowAttentionMaps_0
+    words: _GraphFlowAttentionMaps_1
+def GraphFlowAttentionMaps(
+    *,
+    model: Model,
+    clip: Clip,
+    text: str | Combo | String,
+    noisy: Latent,
+    levels: Sigmas,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowAttentionMaps:
+    """Where a model looks for each word of a prompt: one map [h, w] for a word, and the words, one a line.
+
+    The model is asked once more at each moment, so no bit of an image changes. A map is the attention softmax(Q K^T /
+    sqrt(d)) of the tokens of a word, the mean over moments, layers and heads, each layer resampled to the latent (DAAM,
+    arXiv 2210.04885).
+
+    `noisy`: moments x_t of one latent, from the reverse process
+    `levels`: their noise levels
+    """
+    ...
+
+class _GraphFlowForwardProcess_:
+    seed: Place
+    frames: Place
+    way: Place
+    model: Place
+
+class _GraphFlowForwardProcess_0(Latent, _GraphFlowForwardProcess_): ...
+
+class _GraphFlowForwardProcess_1(String, _GraphFlowForwardProcess_): ...
+
+class _GraphFlowForwardProcess(tuple[_GraphFlowForwardProcess_0, _GraphFlowForwardProcess_1], _GraphFlowForwardProcess_):
+    node_id: str
+    latent: _GraphFlowForwardProcess_0
+    labels: _GraphFlowForwardProcess_1
+def GraphFlowForwardProcess(
+    *,
+    latent: Latent,
+    seed: int | Int = 0,
+    frames: int | Int = 8,
+    way: Literal['closed form', 'step by step'] | Combo | String = 'closed form',
+    model: Model | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowForwardProcess:
+    """A latent on its way to noise, as a batch of moments t = 0 ... 999.
+
+    In closed form x_t = sqrt(A_t) x_0 + sqrt(1 - A_t) n; step by step x_t = sqrt(1 - b_t) x_{t-1} + sqrt(b_t) n_t,
+    where A_t is the product of all 1 - b (DDPM, arXiv 2006.11239, equations 2 and 4). Both have one distribution. Of a
+    batch each latent has its moments in a row. Without a model: the unit and the levels of Stable Diffusion 1.x.
+
+    `seed`: 0 to 18446744073709551615
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    `way`: one noise for all moments, or a thousand steps with noise of their own
+    `model`: the model whose latents and noise levels these are
+    """
+    ...
+
+class _GraphFlowHeatmap(Image):
+    image: Place
+    maps: Place
+    strength: Place
+    IMAGE: Image
+def GraphFlowHeatmap(
+    *,
+    image: Image,
+    maps: Mask,
+    strength: float | Float | Int = 0.6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowHeatmap:
+    """Maps over an image, each from its own least (blue) to its greatest (red); a map without differences is blue.
+
+    One image for each map; images are repeated.
+
+    `strength`: 0.0 to 1.0; how much of the image the colours cover
+    """
+    ...
+
+class _GraphFlowImageDifference_:
+    images: Place
+    reference: Place
+    gain: Place
+
+class _GraphFlowImageDifference_0(Image, _GraphFlowImageDifference_): ...
+
+class _GraphFlowImageDifference_1(String, _GraphFlowImageDifference_): ...
+
+class _GraphFlowImageDifference(tuple[_GraphFlowImageDifference_0, _GraphFlowImageDifference_1], _GraphFlowImageDifference_):
+    node_id: str
+    difference: _GraphFlowImageDifference_0
+    labels: _GraphFlowImageDifference_1
+def GraphFlowImageDifference(
+    *,
+    images: Image,
+    reference: Image,
+    gain: float | Float | Int = 4.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowImageDifference:
+    """|a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
+
+    PSNR = 10 log10(1 / MSE) in decibels, MSE the mean square of a - b over all pixels and colours in 0..1. Equal images
+    have no finite one. The reference is repeated; it must have the size of the images.
+
+    `gain`: 0.1 to 100.0; a factor that makes small differences visible
+    """
+    ...
+
+class _GraphFlowImageGrid(Image):
+    images: Place
+    columns: Place
+    labels: Place
+    rows: Place
+    cell: Place
+    gap: Place
+    IMAGE: Image
+def GraphFlowImageGrid(
+    *,
+    images: Image,
+    columns: int | Int = 0,
+    labels: str | Combo | String = '',
+    rows: str | Combo | String = '',
+    cell: int | Int = 0,
+    gap: int | Int = 6,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowImageGrid:
+    """All images that arrive as one, in rows on white, each with its label below it.
+
+    Labels and titles are shrunk to the width of their cell. Images have the size of the first one's, enlarged without
+    smoothing where a cell is larger.
+
+    `columns`: 0 to 256; 0: as many as make the grid about square
+    `labels`: one a line; several lists follow one another
+    `rows`: the titles of the rows, one a line
+    `cell`: 0 to 4096; width of a cell in pixels; 0: that of the first image
+    `gap`: 0 to 256
+    """
+    ...
+
+class _GraphFlowNoiseWalk(Latent):
+    model: Place
+    latent: Place
+    seed_from: Place
+    seed_to: Place
+    frames: Place
+    LATENT: Latent
+def GraphFlowNoiseWalk(
+    *,
+    model: Model,
+    latent: Latent,
+    seed_from: int | Int = 1,
+    seed_to: int | Int = 2,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowNoiseWalk:
+    """The noise of one seed, turned into that of another, as a batch of latents to start from, for KSamplerAdvanced
+    with `add_noise` disabled.
+
+    slerp(a, b, u) = (sin((1 - u) w) a + sin(u w) b) / sin w, w the angle between a and b (Shoemake 1985): the length of
+    noise is kept, a straight mixture would be shorter, and the images flat. The ends are what these seeds give.
+
+    `latent`: its size counts
+    `seed_from`: 0 to 18446744073709551615
+    `seed_to`: 0 to 18446744073709551615
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    """
+    ...
+
+class _GraphFlowNumbers_:
+    values: Place
+    label: Place
+
+class _GraphFlowNumbers_0(Float, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers_1(Int, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers_2(String, _GraphFlowNumbers_): ...
+
+class _GraphFlowNumbers(tuple[_GraphFlowNumbers_0, _GraphFlowNumbers_1, _GraphFlowNumbers_2], _GraphFlowNumbers_):
+    node_id: str
+    floats: _GraphFlowNumbers_0
+    ints: _GraphFlowNumbers_1
+    labels: _GraphFlowNumbers_2
+def GraphFlowNumbers(
+    *,
+    values: str | Combo | String = '1, 2, 4',
+    label: str | Combo | String = '{}',
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowNumbers:
+    """A list of numbers: what follows runs once for each. `ints` are rounded; `labels` are for an image grid.
+
+    `values`: numbers with commas or spaces between them
+    `label`: the text of each label; {} stands for the number
+    """
+    ...
+
+class _GraphFlowPlotError(Image):
+    images: Place
+    reference: Place
+    x: Place
+    x_label: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def GraphFlowPlotError(
+    *,
+    images: Image,
+    reference: Image,
+    x: str | Combo | String,
+    x_label: str | Combo | String = 'steps',
+    width: int | Int = 640,
+    height: int | Int = 420,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPlotError:
+    """How far images are from a reference, over a number of each: the root mean square of a - b, colours in 0..1.
+
+    `x`: a number for each image, with commas between them
+    `width`: 200 to 4000; pixels
+    `height`: 200 to 4000; pixels
+    """
+    ...
+
+class _GraphFlowPlotSchedules(Image):
+    model: Place
+    schedules: Place
+    steps: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def GraphFlowPlotSchedules(
+    *,
+    model: Model,
+    schedules: str | Combo | String = 'normal, karras, exponential',
+    steps: int | Int = 20,
+    width: int | Int = 1000,
+    height: int | Int = 720,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPlotSchedules:
+    """The noise of a model over its timesteps, and the levels that schedules choose from it, as four plots.
+
+    alpha-bar = a^2 and 1 - alpha-bar = s^2, the weights of x_0 and of the noise in x_t = a x_0 + s n; the
+    signal-to-noise ratio a^2 / s^2; sigma = s / a; and the levels of `steps` steps by each of the schedules.
+
+    `schedules`: names of schedulers, with commas between them
+    `steps`: 1 to 1000
+    `width`: 200 to 4000; pixels
+    `height`: 200 to 4000; pixels
+    """
+    ...
+
+class _GraphFlowPromptWalk(Conditioning):
+    conditioning_from: Place
+    conditioning_to: Place
+    frames: Place
+    CONDITIONING: Conditioning
+def GraphFlowPromptWalk(
+    *,
+    conditioning_from: Conditioning,
+    conditioning_to: Conditioning,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowPromptWalk:
+    """One conditioning turned into another, as a batch: latent i of a batch of `frames` latents gets moment i.
+
+    The vector of each token goes from one direction to the other on the arc between them (slerp), its length evenly. Of
+    both only the first entry counts; the other options are those of `conditioning_from`.
+
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    """
+    ...
+
+class _GraphFlowReverseProcess_:
+    noise: Place
+    guider: Place
+    sampler: Place
+    sigmas: Place
+    latent_image: Place
+    frames: Place
+
+class _GraphFlowReverseProcess_0(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_1(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_2(Latent, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_3(Sigmas, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess_4(String, _GraphFlowReverseProcess_): ...
+
+class _GraphFlowReverseProcess(tuple[_GraphFlowReverseProcess_0, _GraphFlowReverseProcess_1, _GraphFlowReverseProcess_2, _GraphFlowReverseProcess_3, _GraphFlowReverseProcess_4], _GraphFlowReverseProcess_):
+    node_id: str
+    output: _GraphFlowReverseProcess_0
+    noisy: _GraphFlowReverseProcess_1
+    predicted: _GraphFlowReverseProcess_2
+    levels: _GraphFlowReverseProcess_3
+    labels: _GraphFlowReverseProcess_4
+def GraphFlowReverseProcess(
+    *,
+    noise: Noise,
+    guider: Guider,
+    sampler: Sampler,
+    sigmas: Sigmas,
+    latent_image: Latent,
+    frames: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GraphFlowReverseProcess:
+    """Denoise a latent like SamplerCustomAdvanced, and give what the run passes through.
+
+    `noisy` is x_t as the network sees it, `predicted` the clean latent that the guided model expects at x_t, both with
+    `frames` moments in a row for each latent; the last is the result. `levels` are the noise levels of the moments.
+
+    `frames`: 2 to 100; how many moments, evenly spread, with the first and the last
+    """
+    ...
+
 class _GraphFlowSaveImage(NodeRef):
     images: Place
     filename_prefix: Place
@@ -1575,6 +2194,34 @@ def GrowMask(
     Around it is a diamond with `tapered_corners`, a square without.
 
     `expand`: -16384 to 16384
+    """
+    ...
+
+class _HyperTile(Model):
+    model: Place
+    tile_size: Place
+    swap_size: Place
+    max_depth: Place
+    scale_depth: Place
+    MODEL: Model
+def HyperTile(
+    *,
+    model: Model,
+    tile_size: int | Int = 256,
+    swap_size: int | Int = 2,
+    max_depth: int | Int = 0,
+    scale_depth: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _HyperTile:
+    """Self-attention within tiles: large images cost less.
+
+    Each layer has tiles of its own size, by its name and not by chance, so equal runs give equal images.
+
+    `tile_size`: 1 to 2048; the least side of a tile, in pixels
+    `swap_size`: 1 to 128; how many sizes of tiles the layers choose from
+    `max_depth`: 0 to 10; the deepest level of the U-Net with tiles
+    `scale_depth`: tiles of deeper levels cover more of the image
     """
     ...
 
@@ -2543,8 +3190,9 @@ def LatentFromBatch(
     id: str | None = None,
     title: str | None = None,
 ) -> _LatentFromBatch:
-    """Some latents of a batch, from `batch_index` on. They remember their place, so that a sampler gives each the noise
-    that it would have had in the whole batch.
+    """Some latents of a batch, from `batch_index` on. They remember their place, so that each starts from the noise
+    that it would have had in the whole batch. With a sampler that draws noise in each step (ancestral, SDE, LCM ...)
+    the image differs all the same: these draws are made for the batch at hand, as in ComfyUI.
 
     `batch_index`: 0 to 63
     `length`: 1 to 64
@@ -4344,6 +4992,50 @@ def SaveLatent(
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     ...
 
+class _SelfAttentionGuidance(Model):
+    model: Place
+    scale: Place
+    blur_sigma: Place
+    MODEL: Model
+def SelfAttentionGuidance(
+    *,
+    model: Model,
+    scale: float | Float | Int = 0.5,
+    blur_sigma: float | Float | Int = 2.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SelfAttentionGuidance:
+    """Lead away from what the model makes of an image that is blurred where it looks (arXiv 2210.00939).
+
+    It asks the model once more at each step, and needs a negative: at cfg 1 it does nothing.
+
+    `scale`: -2.0 to 5.0
+    `blur_sigma`: 0.0 to 10.0; in cells of the latent
+    """
+    ...
+
+class _SetClipHooks(Clip):
+    clip: Place
+    apply_to_conds: Place
+    schedule_clip: Place
+    hooks: Place
+    CLIP: Clip
+def SetClipHooks(
+    *,
+    clip: Clip,
+    apply_to_conds: bool | Boolean = True,
+    schedule_clip: bool | Boolean = False,
+    hooks: Hooks | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetClipHooks:
+    """Encode prompts under hooks: with the strength for text encoders that each states.
+
+    `apply_to_conds`: what is encoded carries the hooks to the model, too
+    `schedule_clip`: encode a prompt once for each range of the keyframes
+    """
+    ...
+
 class _SetFirstSigma(Sigmas):
     sigmas: Place
     sigma: Place
@@ -4359,6 +5051,20 @@ def SetFirstSigma(
 
     `sigma`: 0.0 to 20000.0
     """
+    ...
+
+class _SetHookKeyframes(Hooks):
+    hooks: Place
+    hook_kf: Place
+    HOOKS: Hooks
+def SetHookKeyframes(
+    *,
+    hooks: Hooks,
+    hook_kf: HookKeyframes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SetHookKeyframes:
+    """Give all hooks of a set these keyframes, in place of their own."""
     ...
 
 class _SetLatentNoiseMask(Latent):
@@ -4387,6 +5093,93 @@ def SetUnionControlNetType(
     title: str | None = None,
 ) -> _SetUnionControlNetType:
     """State what kind of image a ControlNet for several kinds is shown; `auto` states none."""
+    ...
+
+class _SkipLayerGuidanceDiT(Model):
+    model: Place
+    double_layers: Place
+    single_layers: Place
+    scale: Place
+    start_percent: Place
+    end_percent: Place
+    rescaling_scale: Place
+    MODEL: Model
+def SkipLayerGuidanceDiT(
+    *,
+    model: Model,
+    double_layers: str | Combo | String = '7, 8, 9',
+    single_layers: str | Combo | String = '7, 8, 9',
+    scale: float | Float | Int = 3.0,
+    start_percent: float | Float | Int = 0.01,
+    end_percent: float | Float | Int = 0.15,
+    rescaling_scale: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceDiT:
+    """Lead away from what a transformer answers without some of its blocks: fewer wrong hands and limbs.
+
+    `double_layers` are blocks with streams of text and image, `single_layers` those with one stream.
+
+    `double_layers`: numbers of blocks from 0, separated by commas
+    `single_layers`: numbers of blocks from 0, separated by commas
+    `scale`: 0.0 to 10.0; how far away it leads; 0 leaves all as it is
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `rescaling_scale`: 0.0 to 10.0; how much of the spread of the answer with the prompt is kept
+    """
+    ...
+
+class _SkipLayerGuidanceDiTSimple(Model):
+    model: Place
+    double_layers: Place
+    single_layers: Place
+    start_percent: Place
+    end_percent: Place
+    MODEL: Model
+def SkipLayerGuidanceDiTSimple(
+    *,
+    model: Model,
+    double_layers: str | Combo | String = '7, 8, 9',
+    single_layers: str | Combo | String = '7, 8, 9',
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceDiTSimple:
+    """Ask the negative of the model without some of its blocks: nothing is computed besides. At cfg 1 it does
+    nothing.
+
+    `double_layers`: numbers of blocks from 0, separated by commas
+    `single_layers`: numbers of blocks from 0, separated by commas
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _SkipLayerGuidanceSD3(Model):
+    model: Place
+    layers: Place
+    scale: Place
+    start_percent: Place
+    end_percent: Place
+    MODEL: Model
+def SkipLayerGuidanceSD3(
+    *,
+    model: Model,
+    layers: str | Combo | String = '7, 8, 9',
+    scale: float | Float | Int = 3.0,
+    start_percent: float | Float | Int = 0.01,
+    end_percent: float | Float | Int = 0.15,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SkipLayerGuidanceSD3:
+    """The same for Stable Diffusion 3 and 3.5, by the numbers of its joint blocks.
+
+    `layers`: numbers of blocks from 0, separated by commas
+    `scale`: 0.0 to 10.0; how far away it leads; 0 leaves all as it is
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
     ...
 
 class _SolidMask(Mask):
@@ -4588,6 +5381,44 @@ def StringTrim(
     """A text without the white space at its ends, or at one of them."""
     ...
 
+class _StyleModelApply(Conditioning):
+    conditioning: Place
+    style_model: Place
+    clip_vision_output: Place
+    strength: Place
+    strength_type: Place
+    CONDITIONING: Conditioning
+def StyleModelApply(
+    *,
+    conditioning: Conditioning,
+    style_model: StyleModel,
+    clip_vision_output: ClipVisionOutput,
+    strength: float | Float | Int = 1.0,
+    strength_type: Literal['multiply', 'attn_bias'] | Combo | String = 'multiply',
+    id: str | None = None,
+    title: str | None = None,
+) -> _StyleModelApply:
+    """Put an image behind a prompt, as tokens of a text: FLUX.1 then makes it anew.
+
+    With `attn_bias` the tokens stay as they are, and log(strength) is added to what text and image look at them with.
+
+    `strength`: 0.0 to 10.0
+    `strength_type`: the tokens times the strength, or how much they are looked at
+    """
+    ...
+
+class _StyleModelLoader(StyleModel):
+    style_model_name: Place
+    STYLE_MODEL: StyleModel
+def StyleModelLoader(
+    *,
+    style_model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _StyleModelLoader:
+    """Take FLUX.1 Redux out of a file."""
+    ...
+
 class _T5TokenizerOptions(Clip):
     clip: Place
     min_padding: Place
@@ -4673,6 +5504,23 @@ def ThresholdMask(
     """
     ...
 
+class _TomePatchModel(Model):
+    model: Place
+    ratio: Place
+    MODEL: Model
+def TomePatchModel(
+    *,
+    model: Model,
+    ratio: float | Float | Int = 0.3,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TomePatchModel:
+    """Merge tokens that are alike before self-attention at full resolution: faster, and a little less detail.
+
+    `ratio`: 0.0 to 1.0; the share of tokens, at most 0.75
+    """
+    ...
+
 class _TripleCLIPLoader(Clip):
     clip_name1: Place
     clip_name2: Place
@@ -4703,6 +5551,58 @@ def UNETLoader(
     title: str | None = None,
 ) -> _UNETLoader:
     """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    ...
+
+class _UNetCrossAttentionMultiply(Model):
+    model: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    MODEL: Model
+def UNetCrossAttentionMultiply(
+    *,
+    model: Model,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNetCrossAttentionMultiply:
+    """The same for the attention to the text.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
+    ...
+
+class _UNetSelfAttentionMultiply(Model):
+    model: Place
+    q: Place
+    k: Place
+    v: Place
+    out: Place
+    MODEL: Model
+def UNetSelfAttentionMultiply(
+    *,
+    model: Model,
+    q: float | Float | Int = 1.0,
+    k: float | Float | Int = 1.0,
+    v: float | Float | Int = 1.0,
+    out: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _UNetSelfAttentionMultiply:
+    """Multiply the projections of a U-Net's self-attention: queries, keys, values, and the answer.
+
+    `q`: 0.0 to 10.0
+    `k`: 0.0 to 10.0
+    `v`: 0.0 to 10.0
+    `out`: 0.0 to 10.0
+    """
     ...
 
 class _UpscaleModelLoader(UpscaleModel):
@@ -4924,5 +5824,27 @@ def unCLIPCheckpointLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _unCLIPCheckpointLoader:
-    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
+    """As CheckpointLoaderSimple, for models that are asked with an image, too, with their image encoder."""
+    ...
+
+class _unCLIPConditioning(Conditioning):
+    conditioning: Place
+    clip_vision_output: Place
+    strength: Place
+    noise_augmentation: Place
+    CONDITIONING: Conditioning
+def unCLIPConditioning(
+    *,
+    conditioning: Conditioning,
+    clip_vision_output: ClipVisionOutput,
+    strength: float | Float | Int = 1.0,
+    noise_augmentation: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _unCLIPConditioning:
+    """Let SDXL see an image in place of the pooled text. Several images are added, each by its strength.
+
+    `strength`: -10.0 to 10.0
+    `noise_augmentation`: 0.0 to 1.0; how much noise hides the image: 0 is close to it, 1 leaves its idea
+    """
     ...

@@ -245,7 +245,7 @@ class Binder:
         absent = [each for each in declared if each not in given]
         link = as_link(value)
         if link is not None and link.node not in self._workflow:
-            is_near = self._suggestions.near(name, absent)
+            is_near = self._suggestions.is_near(name, absent)
             hint = self._suggestions.did_you_mean(name, absent) if is_near else "remove it"
             self.problems.append(
                 Problem(
@@ -258,7 +258,7 @@ class Binder:
                 )
             )
             return
-        if self._suggestions.near(name, absent, cutoff=0.75):
+        if self._suggestions.is_near(name, absent):
             self.problems.append(
                 Problem(
                     "unknown_input",

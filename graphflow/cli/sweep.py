@@ -6,12 +6,15 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
 from ..document.workflow import Place, Workflow
+from ..engine import Engine
 from ..problem import Cancelled, InvalidWorkflow, Problem
 from ..script.templates import template_texts
 from ..sweeps import Results, Sweep, VariantResult, sweep
@@ -35,6 +38,7 @@ SMALLEST_CELL, LARGEST_CELL = 16, 4096
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})(?::({_NUMBER}))?")
+_PATTERN = re.compile(r"[*?]")
 MOST_VALUES = 1_000_000
 
 
@@ -46,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="axes",
         metavar="NODE.INPUT=VALUES",
         nargs=1,
-        help="an axis: 3,5,7 or 0:4 (0 to 3) or 0:1:0.25 or a JSON list; @FILE:NODE.INPUT takes the lines of a file",
+        help="an axis: 3,5,7 or 0:4 (0 to 3) or 0:1:0.25 or a JSON list; a pattern such as *.png takes the files of a "
+        "choice; @FILE:NODE.INPUT takes the lines of a file",
     )
     parser.add_argument(
         "--zip",
@@ -101,7 +106,9 @@ def _run(options: argparse.Namespace, cancel: Flag) -> int:
         if not options.axes:
             raise _wrong("nothing_varies", "nothing varies", "write --vary KSampler.seed=0:4 --vary KSampler.cfg=3,5,7")
         wildcards = options.wildcards or options.input_dir / "wildcards"
-        found = sweep(workflow, dict(_axis(workflow, option, specs, wildcards) for option, specs in options.axes))
+        choices = partial(_choices, runner, workflow)
+        axes = (_axis(workflow, option, specs, wildcards, choices) for option, specs in options.axes)
+        found = sweep(workflow, dict(axes))
         rows, cols = (_place(found, name) for name in (options.rows, options.cols))
         if options.dry_run:
             return _say_plan(found, found.plan(runner))
@@ -182,9 +189,14 @@ class _Axis(argparse.Action):
         namespace.axes = [*namespace.axes, (option_string, values)]
 
 
-def _axis(workflow: Workflow, option: str, specs: list[str], wildcards: Path) -> tuple[Any, list[Any]]:
+def _axis(
+    workflow: Workflow, option: str, specs: list[str], wildcards: Path, choices: Callable[[Place], list[str]]
+) -> tuple[Any, list[Any]]:
     """(place or places, values) as `gf.sweep` takes them."""
-    pairs = [_template(spec, workflow, wildcards) if option == "--prompts" else _spec(spec, workflow) for spec in specs]
+    pairs = [
+        _template(spec, workflow, wildcards) if option == "--prompts" else _spec(spec, workflow, choices)
+        for spec in specs
+    ]
     if len(pairs) == 1:
         return pairs[0]
     lengths = {len(values) for _, values in pairs}
@@ -201,7 +213,16 @@ def _template(spec: str, workflow: Workflow, wildcards: Path) -> tuple[Place, li
     return workflow.place(where), list(template_texts(template, wildcards=wildcards))
 
 
-def _spec(spec: str, workflow: Workflow) -> tuple[Place, list[Any]]:
+def _choices(runner: Engine, workflow: Workflow, place: Place) -> list[str]:
+    """The texts that an input is chosen from, in their order; none where it is not a choice."""
+    kind = runner.registry.get(workflow[place.node].class_type)
+    item = kind.inputs.get(place.input) if kind is not None else None
+    if item is None or item.choice is None:
+        return []
+    return [name for name in item.choice.names(runner.settings) if isinstance(name, str)]
+
+
+def _spec(spec: str, workflow: Workflow, choices: Callable[[Place], list[str]]) -> tuple[Place, list[Any]]:
     if spec.startswith("@"):
         name, colon, where = spec[1:].rpartition(":")
         if not colon:
@@ -215,6 +236,13 @@ def _spec(spec: str, workflow: Workflow) -> tuple[Place, list[Any]]:
     if not equals:
         raise _wrong("bad_axis", f"{spec!r} has no '='", "write NODE.INPUT=VALUES")
     place = workflow.place(where)
+    if _PATTERN.search(text) and (names := choices(place)):
+        found = [name for name in names if fnmatchcase(name, text)]
+        if not found:
+            raise _wrong(
+                "no_match", f"none of the {len(names)} choices of {where} matches {text!r}", "look at its files"
+            )
+        return place, found
     return place, list(_values(text, isinstance(workflow[place.node].inputs.get(place.input), str)))
 
 

@@ -61,7 +61,7 @@ class Node:
         return node
 
     def _set(self, body: dict[str, Any]) -> None:
-        inputs = dict(_inputs_of(body))
+        inputs = _Inputs(_inputs_of(body))
         if "inputs" in body:
             body["inputs"] = inputs
         set_once = object.__setattr__
@@ -116,6 +116,21 @@ class Node:
         """The former name of `from_json`, which scripts written by earlier versions use."""
         warnings.warn("Node.model_validate is now called Node.from_json", DeprecationWarning, stacklevel=2)
         return cls.from_json(body)
+
+
+class _Inputs(dict[str, Any]):
+    """The inputs of a node: a dict that cannot be written into, for several workflows may hold the node."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "the inputs of a node do not change; workflow.set('node.input', value) makes a changed workflow"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is a plain dict, which may be changed."""
+        return dict, (dict(self),)
 
 
 def _inputs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
 """Which nodes compute at the same time: decided here for all runs of an engine, and nowhere else.
 
-A node declares a lane (`@node(lane=...)`), for a device that it has for itself, and may declare that several of its
-type share the lane (`together=True`). First come, first served, so a stream of samplers keeps nobody else waiting for
-ever.
+A node declares a lane (`@node(lane=...)`), for a device that it has for itself. It may declare that several of its
+type share the lane (`together=True`), and that its work is made in turns with that of other runs (`in_turns=True`): so
+a text is encoded, or a short sampler done, between the steps of a long one. First come, first served, so a stream of
+samplers keeps nobody else waiting for ever.
 """
 
 from __future__ import annotations
@@ -30,18 +31,20 @@ class LaneRequest:
     lane: str
     type: str
     most: int = 1
+    in_turns: bool = False
+    """It may be beside those of other runs that are in turns, too."""
 
 
 def place_of(kind: NodeType, settings: Settings) -> LaneRequest | None:
     """None: it needs no lane, and any number of it may compute at once."""
     if kind.lane is None:
         return None
-    return LaneRequest(kind.lane, kind.name, settings.together if kind.together else 1)
+    return LaneRequest(kind.lane, kind.name, settings.together if kind.together else 1, kind.in_turns)
 
 
 def fits(place: LaneRequest, inside: Sequence[LaneRequest]) -> bool:
-    """Whether one more may enter a lane beside those that are inside: the lane is empty, or they are of its type, and
-    fewer than may share it."""
+    """Whether one more may enter a lane beside those of the same run that are inside: the lane is empty, or they are of
+    its type, and fewer than may share it."""
     return not inside or (inside[0].type == place.type and len(inside) < place.most)
 
 
@@ -52,7 +55,10 @@ class Admission:
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
     def enter(self, place: LaneRequest | None, cancel: Event) -> AbstractContextManager[None]:
-        """Hold a place until the end of the block. Raises Cancelled if the run is cancelled while it waits for it."""
+        """Hold a place until the end of the block. Raises Cancelled if the run is cancelled while it waits for it.
+
+        `cancel` stands for the run as well: who has the same one belongs to the same run.
+        """
         return _ANYWHERE if place is None else self._lanes[place.lane].hold(place, cancel)
 
 
@@ -63,7 +69,7 @@ class _Lane:
     def __init__(self) -> None:
         self._changed = Condition()
         self._queue: deque[object] = deque()
-        self._inside: list[LaneRequest] = []
+        self._inside: list[tuple[LaneRequest, Event]] = []
 
     @contextmanager
     def hold(self, place: LaneRequest, cancel: Event) -> Iterator[None]:
@@ -71,11 +77,11 @@ class _Lane:
         with self._changed:
             self._queue.append(ticket)
             try:
-                while self._queue[0] is not ticket or not fits(place, self._inside):
+                while self._queue[0] is not ticket or not self._has_room(place, cancel):
                     if cancel.is_set():
                         raise Cancelled()
                     self._changed.wait(POLL)
-                self._inside.append(place)
+                self._inside.append((place, cancel))
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
@@ -83,5 +89,9 @@ class _Lane:
             yield
         finally:
             with self._changed:
-                self._inside.remove(place)
+                self._inside.remove((place, cancel))
                 self._changed.notify_all()
+
+    def _has_room(self, place: LaneRequest, run: Event) -> bool:
+        beside = [other for other, its_run in self._inside if its_run is run or not (place.in_turns and other.in_turns)]
+        return fits(place, beside)

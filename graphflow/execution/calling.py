@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from ..cache import Brought, CacheEntry
 from ..document.walks import depth_first
+from ..foreign.standins import altered
 from ..nodetype.inputs import Lazy
-from ..nodetype.node import ALWAYS
+from ..nodetype.node import ALWAYS, NodeType
 from ..plan.calls import CallResult, blocked, join, look_outside, merge_ui, spread
-from ..plan.fingerprint import Fingerprint
+from ..plan.fingerprint import Fingerprint, environment_of
 from ..values import Blocked, Encoded, share
 from ..version import installed_version
 from .admission import place_of
@@ -32,8 +33,8 @@ class NodeOutcome(NamedTuple):
     stops: list[Blocked]
     """The values that blocked some of the calls."""
     is_true: bool = True
-    """Whether what the node reads outside is still as in its fingerprint; it may have changed before the call read
-    it."""
+    """Whether the fingerprint holds all that the result depends on: what the node reads outside may have changed before
+    the call read it, for example."""
 
 
 class Caller:
@@ -50,6 +51,8 @@ class Caller:
     ) -> None:
         """`document(node)` makes the JSON of the workflow that the node belongs to."""
         self._run, self._agenda, self._claims, self._expansions, self._prints = run, agenda, claims, expansions, prints
+        self._is_altered = False
+        """Code of a node has changed the libraries that compute, since this run was planned."""
         self._performer = Performer(run, expansions.graph, document, self.record)
 
     def record(self, node_id: str) -> dict[str, Any]:
@@ -120,8 +123,21 @@ class Caller:
             return NodeOutcome(CacheEntry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
         before = self._prints[node_id].outside
         is_true = before is None or before == ALWAYS or self.outside(node_id) == before
+        is_true = is_true and self._is_told(node_id, kind, answers)
         effect = kind.effect(self._run.settings, ui) if kind.effect is not None else None
         return NodeOutcome(*self._run.cache.make(outputs, ui, seconds, brought, effect), stops, is_true)
+
+    def _is_told(self, node_id: str, kind: NodeType, answers: list[CallResult]) -> bool:
+        """Whether the fingerprint holds everything that counts. It does not hold where the node stands in the workflow,
+        the modules that the call loaded, and what it, or a node before it, changed in libraries."""
+        if kind.pack and environment_of(kind, self._run.settings, altered()) != self._prints[node_id].environment:
+            self._is_altered = True
+        if self._is_altered:
+            return False
+        if kind.effect is not None or not kind.fills_in:  # its files keep its place; a pack declares it, see `by_id`
+            return True
+        asked = frozenset[str]().union(*(one.asked for one in answers))
+        return not asked - (_WORKFLOW if kind.is_output else frozenset())
 
     def outside(self, node_id: str) -> str:
         """The present answer of the node's `outside`; its inputs must be there."""
@@ -141,6 +157,10 @@ class Caller:
                 link = node.links[name]
                 values[name] = [link.node, link.slot] if node.inputs[name].raw else Lazy(name)
         return values
+
+
+_WORKFLOW = frozenset({"workflow_json", "extra_pnginfo"})
+"""Output nodes write it beside their result."""
 
 
 def _as_float(value: Any) -> Any:

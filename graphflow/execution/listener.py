@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Event as Flag
 
-from ..events import Event, ModelEvent
+from ..events import Event, ModelEvent, NodeMemory
 
 __all__ = ["EitherFlag", "Listener"]
 
@@ -29,12 +29,16 @@ class Listener:
         """Set where the caller has cancelled the run, or the listener has failed."""
         self.models: list[ModelEvent] = []
         """The events of devices and models so far."""
+        self.memory: dict[str, int] = {}
+        """The bytes that each node needed at its peak."""
         self._on_event = on_event
         self._error: BaseException | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, ModelEvent):
             self.models.append(event)
+        elif isinstance(event, NodeMemory):
+            self.memory[event.node] = max(event.peak, self.memory.get(event.node, 0))
         if self._on_event is None or self._error is not None:
             return
         try:

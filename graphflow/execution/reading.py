@@ -33,4 +33,4 @@ def watched(settings: Settings, cancel: Flag, emit: Callable[[Event], None]) -> 
             reported = now
             emit(Reading(path.name, done, total))
 
-    return replace(settings, digests=Watched(settings.digests, watch), notify=emit)
+    return replace(settings, digests=Watched(settings.digests, watch), notify=emit, cancelled=cancel.is_set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 
@@ -13,13 +14,18 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\/:*?"<>|\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]')
 
 
-def why_not(part: str, hidden: bool = False) -> str | None:
-    """Why this may not be a part of a path on every system; None if it may. `hidden` lets it begin with a dot."""
+_LEGAL_HERE = frozenset('*?"<>|') if os.name == "posix" else frozenset[str]()
+"""Windows forbids them. A colon leads into another drive there, and names of devices open these: never taken."""
+
+
+def why_not(part: str, own: bool = False) -> str | None:
+    """Why this may not be a part of a path on every system; None if it may. `own`: the file is its user's and stays on
+    this system, so its name may begin with a dot and have signs that are legal here."""
     if part in ("", ".", ".."):
         return "the name is absolute, or has an empty part, '.' or '..' in it"
-    if part.startswith(".") and not hidden:
+    if part.startswith(".") and not own:
         return "a part begins with a dot"
-    if _FORBIDDEN.search(part):
+    if any(found not in _LEGAL_HERE or not own for found in _FORBIDDEN.findall(part)):
         return 'the name has a control character, half of a character, or one of \\ / : * ? " < > | in it'
     if part[-1] in ". " or part[0] == " ":
         return "a part begins with a space, or ends with a dot or a space"

@@ -5,24 +5,33 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from ..files.digests import walk_once
-from ..nodetype.source_files import found_on_path, is_library, with_imported
+from ..nodetype.source_files import file_of, found_on_path, is_library, with_imported
 from . import standins
 
 __all__ = ["PackSource", "read_source"]
 
 _EXPAND = re.compile(rb"""["']expand["']|\bexpand\s*=""")
-_IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w[^#;\n]*))", re.MULTILINE)
+_IMPORT = re.compile(
+    rb"(?:^|[;:])[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w(?:[^#;\n\\]|\\\n)*))", re.MULTILINE
+)
+_LOADS = re.compile(rb"\b(?:__import__|import_module)\s*\(\s*[\"'](\w[\w.]*)[\"']")
+_LOADS_BY_NAME = re.compile(
+    rb"\b(?:__import__|import_module|spec_from_file_location|SourceFileLoader|run_path|run_module|exec)\b"
+    rb"(?!\s*\(\s*[\"'][\w.]*[\"']\s*[,)])"
+)
+"""Functions that import what only they know, unless they are called with a plain text."""
 _READ_WHOLE = 1 << 20
 """Bytes up to which a file counts by what is in it; of a larger one (weights, for example) size and times count."""
-_PASSED_OVER = (".pyc", ".log", ".tmp")
+_PASSED_OVER = (".log", ".tmp")
 _ALWAYS = ("torch", "numpy", "PIL", "diffusers", "transformers", "graphflow")
 """The last three compute for a pack that calls the node library, or a model that is handed to it."""
 _DISTRIBUTIONS = {
@@ -43,6 +52,9 @@ class PackSource:
     """A pack that never names the key cannot give an expansion."""
     imported: frozenset[str]
     """Top-level names."""
+    loads_by_name: bool = False
+    """Its text does not show all that it imports."""
+    path: Path = Path()
 
     @cached_property
     def libraries(self) -> str:
@@ -51,11 +63,20 @@ class PackSource:
         found = {known for name in names for known in _versions(name)}
         return "; ".join(sorted(found, key=str.lower))
 
+    def loaded(self) -> str:
+        """A digest of the modules that this process has loaded and that are neither installed nor of a pack, where this
+        pack may be who uses them; else empty. What a call loads is not there before it, so the answer differs after."""
+        if not self.loads_by_name:
+            return ""
+        found = [path for path in _loose_modules(tuple(sys.modules)) if not path.is_relative_to(self.path)]
+        hasher = sha256(b"".join(map(_first_seen, found)))
+        return f"modules {hasher.hexdigest()[:16]}" if found else ""
+
 
 def read_source(path: Path) -> PackSource:
     """Of a file, or of a folder with all in it but hidden files, caches of Python and logs."""
     hasher = sha256()
-    expands = False
+    expands = loads_by_name = False
     imported: set[str] = set()
     for file in _files(path) if path.is_dir() else [path]:
         hasher.update(os.fsencode(file.relative_to(path.parent)) + b"\0")
@@ -67,9 +88,12 @@ def read_source(path: Path) -> PackSource:
         if file.suffix == ".py":
             expands = expands or _EXPAND.search(content) is not None
             imported.update(_imported(content))
+            loads_by_name = loads_by_name or _LOADS_BY_NAME.search(content) is not None
+        loads_by_name = loads_by_name or file.suffix == ".pyc"
     for helper in _elsewhere(imported, path):
         hasher.update(helper.read_bytes())
-    return PackSource("p" + hasher.hexdigest()[:24], expands, frozenset(name.partition(".")[0] for name in imported))
+    names = frozenset(name.partition(".")[0] for name in imported)
+    return PackSource("p" + hasher.hexdigest()[:24], expands, names, loads_by_name, path.resolve())
 
 
 def _content(file: Path) -> bytes:
@@ -84,7 +108,9 @@ def _files(root: Path) -> Iterator[Path]:
     for name, folders, files in walk_once(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith(".") and folder != "__pycache__")
         for file in sorted(files):
-            if not file.startswith(".") and not file.endswith(_PASSED_OVER) and Path(name, file).is_file():
+            is_left_out = file.startswith(".") or file.endswith(_PASSED_OVER)
+            is_made_of_text = file.endswith(".pyc") and file[:-1] in files
+            if not is_left_out and not is_made_of_text and Path(name, file).is_file():
                 yield Path(name, file)
 
 
@@ -96,6 +122,22 @@ def _imported(text: bytes) -> Iterator[str]:
             word = name.split()[0] if name.split() else b""
             if word.replace(b".", b"").replace(b"_", b"").isalnum():
                 yield word.decode("ascii", "ignore")
+    for name in _LOADS.findall(text):
+        yield name.decode("ascii", "ignore")
+
+
+@lru_cache(maxsize=4)
+def _loose_modules(names: tuple[str, ...]) -> tuple[Path, ...]:
+    """The files of these modules that are not installed, but for packs and the program itself."""
+    chosen = (name for name in names if name != "__main__" and not name.startswith("graphflow_pack_"))
+    found = {file_of(sys.modules.get(name)) for name in chosen if not standins.stands_in(name.partition(".")[0])}
+    return tuple(sorted(path for path in found if path is not None))
+
+
+@cache
+def _first_seen(path: Path) -> bytes:
+    """The text that was loaded: a later one does not run."""
+    return sha256(path.read_bytes()).digest()
 
 
 def _elsewhere(imported: Iterable[str], pack: Path) -> list[Path]:

@@ -2,7 +2,8 @@
 
 Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules and
 `around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into
-a foreign node and out of it; and `environment(settings)`, what of the device changes results.
+a foreign node and out of it; `environment(settings)`, what of the device changes results; and `altered()`, what code of
+others has changed in the libraries that compute, for the whole process.
 """
 
 from __future__ import annotations
@@ -22,8 +23,17 @@ from typing import Any
 from ..settings import Settings
 
 __all__ = [
-    "around", "disable", "enable", "environment", "inward", "is_enabled", "node_module", "outward", "stands_in",
-]  # fmt: skip
+    "altered",
+    "around",
+    "disable",
+    "enable",
+    "environment",
+    "inward",
+    "is_enabled",
+    "node_module",
+    "outward",
+    "stands_in",
+]
 
 
 class _Finder(MetaPathFinder):
@@ -94,6 +104,11 @@ def stands_in(name: str) -> bool:
 def node_module() -> Any:
     """The module `nodes`, where the classes of all packs meet, while enabled; None where nobody provides it."""
     return _finder().get("nodes")
+
+
+def altered() -> str:
+    """What code of others has changed in the libraries that compute, for the whole process; empty where nothing is."""
+    return "; ".join(filter(None, (str(provider.altered()) for provider in _providers())))
 
 
 def around() -> AbstractContextManager[object]:

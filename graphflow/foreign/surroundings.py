@@ -21,7 +21,8 @@ def environment_of(source: PackSource) -> Callable[[Settings], str]:
     """Everything that changes the results of a pack's nodes: see `NodeType.environment`."""
 
     def environment(settings: Settings) -> str:
-        parts = [standins.environment(settings), source.libraries]
+        loaded = source.loaded()
+        parts = [standins.environment(settings), source.libraries, *([loaded] if loaded else [])]
         parts += ["shared passes"] if settings.together > 1 else []
         parts += [] if settings.metadata else ["without the workflow"]
         if source.imported & _TELL_FOLDERS:

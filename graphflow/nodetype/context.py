@@ -26,19 +26,20 @@ class Context:
     """Given to a node that has a parameter annotated `Context`."""
 
     __slots__ = (
+        "_asked",
+        "_call",
         "_cancel",
         "_checkpoint",
+        "_display",
         "_emit",
-        "call",
+        "_extra_pnginfo",
+        "_graph",
+        "_node_id",
+        "_workflow_json",
         "claims",
-        "display",
-        "extra_pnginfo",
-        "graph",
-        "node_id",
         "numbering",
         "record",
         "settings",
-        "workflow_json",
     )
 
     def __init__(
@@ -58,26 +59,66 @@ class Context:
         numbering: Numbering | None = None,
         record: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        self.node_id = node_id
-        self.call: int | str = call
-        """The number of this call of the node, where a list is mapped; `0.2` is the second that the node makes
-        itself."""
-        self.display = display
-        """The node of the workflow that this one was made by, if a node expanded into it."""
-        self.graph: Mapping[str, Node] = graph if graph is not None else {}
-        """All nodes of the run so far, those of expansions, too."""
         self.settings = settings
-        self.workflow_json = workflow_json
         self.claims = claims
         """The folder in which a named run notes the files it has written: a run that starts again writes none twice."""
-        self.extra_pnginfo = extra_pnginfo or {}
         self.numbering = numbering
         """The numbers of the files of a sweep, which belong to variants; None: the next free ones."""
         self.record = record
         """Makes the record of what a file is made by, as JSON: of each node its code, its files, its device."""
+        self._node_id, self._display = node_id, display
+        self._call: int | str = call
+        self._graph: Mapping[str, Node] = graph if graph is not None else {}
+        self._workflow_json = workflow_json
+        self._extra_pnginfo = extra_pnginfo or {}
         self._emit = emit
         self._cancel = cancel
         self._checkpoint = checkpoint
+        self._asked: set[str] = set()
+
+    # -- where the node stands: not a part of its recipe, so a result for which one of these was read is not kept ------
+
+    @property
+    def node_id(self) -> str:
+        self._asked.add("node_id")
+        return self._node_id
+
+    @property
+    def call(self) -> int | str:
+        """The number of this call of the node, where a list is mapped; `0.2` is the second that the node makes
+        itself."""
+        self._asked.add("call")
+        return self._call
+
+    @property
+    def display(self) -> str | None:
+        """The node of the workflow that this one was made by, if a node expanded into it."""
+        self._asked.add("display")
+        return self._display
+
+    @property
+    def graph(self) -> Mapping[str, Node]:
+        """All nodes of the run so far, those of expansions, too."""
+        self._asked.add("graph")
+        return self._graph
+
+    @property
+    def extra_pnginfo(self) -> Mapping[str, Any]:
+        """What a saved image carries besides the workflow."""
+        self._asked.add("extra_pnginfo")
+        return self._extra_pnginfo
+
+    def workflow_json(self) -> Mapping[str, Any]:
+        """The workflow as JSON."""
+        self._asked.add("workflow_json")
+        return self._workflow_json()
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Which of these the node has read."""
+        return frozenset(self._asked)
+
+    # -- what the node reports and asks -------------------------------------------------------------------------------
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
         """Report how far the node is. Raises Cancelled when the run is to stop.
@@ -85,7 +126,7 @@ class Context:
         `preview` makes a small JPEG if somebody wants to look; it may be called later, from any thread, or never.
         """
         self.check_cancelled()
-        self._emit(Progress(self.node_id, step, total, preview, self.display))
+        self._emit(Progress(self._node_id, step, total, preview, self._display))
 
     def metadata(self) -> dict[str, str]:
         """The texts that a saved file carries: the workflow as `prompt`, `extra_pnginfo`, and the record of what made
@@ -103,15 +144,15 @@ class Context:
         never.
         """
         self.check_cancelled()
-        self._emit(Picture(self.node_id, make, type, is_result, self.display))
+        self._emit(Picture(self._node_id, make, type, is_result, self._display))
 
     def say(self, text: str, node_id: str | None = None) -> None:
         """Report in a line of text what the node, or another one, is doing; the newest counts."""
-        self._emit(Text(node_id or self.node_id, text))
+        self._emit(Text(node_id or self._node_id, text))
 
     def send(self, type: str, data: Any) -> None:
         """Give the listeners of the run something that has no other form; JSON."""
-        self._emit(Message(self.node_id, type, data))
+        self._emit(Message(self._node_id, type, data))
 
     def restore(self) -> Any:
         """The state that this very computation kept before it was stopped, or None."""
@@ -129,7 +170,7 @@ class Context:
         another.
         """
         inner = copy(self)
-        inner.call = f"{self.call}.{number}"
+        inner._call = f"{self._call}.{number}"
         inner._checkpoint = None
         return inner
 

@@ -21,7 +21,7 @@ from ..values import Blocked
 from ..values.wires import Check, check_of
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
-from .source import code_digest, has_file, text_digest
+from .source import code_digest, has_file, place_of, text_digest
 from .source_files import home_of
 
 __all__ = [
@@ -88,6 +88,8 @@ class NodeType:
     lane: str | None = None
     together: bool = False
     """Several of it may be in the lane at once: they share the work among themselves."""
+    in_turns: bool = False
+    """Nodes of other runs may be in the lane beside it: what owns the lane gives the work of each its turn."""
     context: str | None = None
     """Name of the parameter that receives the Context, if the function asks for one."""
     settings: str | None = None
@@ -164,7 +166,7 @@ class NodeType:
         source.
 
         Code in a folder of node files, or in a notebook, is nobody's by name, so a digest of its text counts besides a
-        stated version.
+        stated version; and so does its place, for it may read what lies beside it.
         """
         return self._lasting_version if has_file(self.function) else self._find_version()
 
@@ -173,10 +175,11 @@ class NodeType:
         return self._find_version()
 
     def _find_version(self) -> str:
+        place = f" at {place_of(self.function)}" if self.is_loose else ""
         if self.stated_version is None:
-            return "s" + code_digest(self.function, self.declared)
+            return f"s{code_digest(self.function, self.declared)}{place}"
         if self.is_loose or not has_file(self.function):
-            return f"v{self.stated_version} s{text_digest(self.function, self.declared)}"
+            return f"v{self.stated_version} s{text_digest(self.function, self.declared)}{place}"
         return f"v{self.stated_version}" + ("" if self.pack else f" of {home_of(self.function.__module__)}")
 
     @cached_property
@@ -218,6 +221,7 @@ def node(
     deterministic: bool = True,
     lane: str | None = None,
     together: bool = False,
+    in_turns: bool = False,
     outside: Callable[..., str] | None = None,
     effect: Callable[..., str | None] | None = None,
     environment: Callable[[Settings], str] | None = None,
@@ -227,9 +231,10 @@ def node(
     """Declare a function as a node type; the function itself stays as it is and gets a `node_type` attribute.
 
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
-    accelerator); with `together` several of this type, up to `Settings.together`. `deterministic=False`: it runs every
-    time. For `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter`
-    takes inputs that are not declared.
+    accelerator); with `together` several of this type, up to `Settings.together`; with `in_turns` it may be beside
+    those of other runs that state it, as their work is made in turns. `deterministic=False`: it runs every time. For
+    `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter` takes inputs
+    that are not declared.
     """
 
     if callable(name):
@@ -280,6 +285,7 @@ def node(
             deterministic=deterministic,
             lane=lane,
             together=together,
+            in_turns=in_turns,
             context=context,
             settings=settings,
             outside=outside,

@@ -39,7 +39,7 @@ from typing import Any
 from ..values.canonical import canonical
 from .source_files import file_of, is_installed, is_own, root_of, texts_digest, with_imported
 
-__all__ = ["code_digest", "has_file", "text_digest"]
+__all__ = ["code_digest", "has_file", "place_of", "text_digest"]
 
 _WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
 _MOST_PARTS = 100_000
@@ -75,6 +75,13 @@ def has_file(function: Callable[..., Any]) -> bool:
     Notebooks name files that are not there."""
     code = getattr(function, "__code__", None)
     return code is None or os.path.isfile(code.co_filename)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """12 hexadecimal digits for the file in which a function was declared: what it reads beside that file is another
+    thing in another place. The path itself would show in files that carry the version."""
+    file = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
+    return blake2b(os.fsencode(os.path.realpath(file)), digest_size=6).hexdigest()
 
 
 def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:

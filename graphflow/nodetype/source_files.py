@@ -4,6 +4,7 @@ digests."""
 from __future__ import annotations
 
 import ast
+import marshal
 import secrets
 import site
 import sys
@@ -11,9 +12,9 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import blake2b
-from importlib.machinery import PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 __all__ = [
     "file_of",
@@ -27,6 +28,8 @@ __all__ = [
     "with_imported",
 ]
 
+_ENDINGS = (".py", *EXTENSION_SUFFIXES, ".pyc")
+"""A compiled file counts where its text is not there."""
 _LOADS_BY_NAME = frozenset({"import_module", "__import__", "spec_from_file_location", "run_path", "run_module"})
 """Functions that import what only they know."""
 
@@ -129,6 +132,8 @@ def _text(path: Path, state: State) -> bytes:
 def _imports(path: Path, root: Path, state: State) -> tuple[tuple[Path, Path], ...]:
     """Files that a file imports, each with its root; `state` differs for each text of it. Where it imports by a
     name that is not in its text, all files below the root count."""
+    if path.suffix == ".pyc":
+        return tuple(_imports_of_compiled(path, root).items())
     if path.suffix != ".py":
         return ()
     try:
@@ -155,6 +160,28 @@ def _imports(path: Path, root: Path, state: State) -> tuple[tuple[Path, Path], .
         elif _LOADS_BY_NAME & _words(node):
             found.update((file, root) for file in _all_below(root))
     return tuple(found.items())
+
+
+def _imports_of_compiled(path: Path, root: Path) -> dict[Path, Path]:
+    """The files that a compiled file without its text imports; every name in it could be one, of its own package or
+    not. Raises OSError where it is not one of this Python."""
+    try:
+        code = marshal.loads(path.read_bytes()[_HEADER_OF_COMPILED:])
+    except (ValueError, EOFError, TypeError) as error:
+        raise OSError(f"{path} is not a compiled file of this Python") from error
+    found: dict[Path, Path] = {}
+    stack = [code] if isinstance(code, CodeType) else []
+    while stack:
+        code = stack.pop()
+        stack += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        for name in code.co_names:
+            found.update((file, root) for file in _below(path.parent, name))
+            found.update(_absolute(name, root))
+    return found
+
+
+_HEADER_OF_COMPILED = 16
+"""Bytes: the version of Python, flags, time and size of the text."""
 
 
 def _words(node: ast.AST) -> set[str | None]:
@@ -210,7 +237,10 @@ def _below(start: Path, dotted: str) -> Iterator[Path]:
     """The files of `a.b.c` below a folder: `a/__init__.py`, `a/b/__init__.py`, `a/b/c.py`."""
     folder = start
     for part in dotted.split("."):
-        for path in (folder / part / "__init__.py", folder / f"{part}.py"):
-            if part and path.is_file():
-                yield path.resolve()
+        for stem in (folder / part / "__init__", folder / part) if part else ():
+            for ending in _ENDINGS:
+                path = stem.with_name(stem.name + ending)
+                if path.is_file():
+                    yield path.resolve()
+                    break
         folder /= part

@@ -33,6 +33,8 @@ class CallResult(NamedTuple):
     expansion: Expansion[Any] | None = None
     blocked: Blocked | None = None
     """The call was not made."""
+    asked: frozenset[str] = frozenset()
+    """What it read of where it stands: `node_id`, `workflow_json` ..., see `Context.asked`."""
 
 
 def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, Any]]:

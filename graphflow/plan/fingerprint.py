@@ -18,11 +18,12 @@ from hashlib import blake2b
 from ..cache import Brought, CacheEntry
 from ..check.validate import Bound
 from ..document.workflow import Link
+from ..foreign import standins
 from ..nodetype.node import ALWAYS, NodeType
 from ..settings import Settings
 from ..values.canonical import canonical
 
-__all__ = ["Fingerprint", "answered", "content_key", "fingerprints", "recipe_of", "why_not"]
+__all__ = ["Fingerprint", "answered", "content_key", "environment_of", "fingerprints", "recipe_of", "why_not"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Fingerprint:
     version: str
     outside: str | None = None
     environment: str | None = None
+    """See `environment_of`."""
     is_new: bool = False
     """The node gives something new every time: its own part of the recipe will never be seen again."""
     is_volatile: bool = False
@@ -55,6 +57,7 @@ def fingerprints(
     Raises OSError where a file cannot be read.
     """
     found: dict[str, Fingerprint] = {}
+    altered = standins.altered()
     all_known: Mapping[str, Fingerprint] = ChainMap(found, known) if known else found  # type: ignore[arg-type]
     heads: dict[int, tuple[bytes, str, str | None]] = {}
     names: dict[str, bytes] = {}
@@ -63,7 +66,7 @@ def fingerprints(
         kind = node.type
         head = heads.get(id(kind))
         if head is None:
-            environment = kind.environment(settings) if kind.environment is not None else None
+            environment = environment_of(kind, settings, altered)
             start = canonical(kind.name) + canonical(kind.version) + canonical(environment)
             head = heads[id(kind)] = (start, kind.version, environment)
         is_new = not kind.deterministic
@@ -99,6 +102,13 @@ def fingerprints(
         recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
         found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, asks_late, is_open)
     return found
+
+
+def environment_of(kind: NodeType, settings: Settings, altered: str) -> str | None:
+    """What changes the numbers of a node type besides its inputs; `altered` is the answer of `standins.altered`, which
+    counts for all of them."""
+    stated = kind.environment(settings) if kind.environment is not None else None
+    return "; ".join(filter(None, (stated, altered))) or stated
 
 
 def answered(mine: Fingerprint, outside: str) -> Fingerprint:
@@ -147,4 +157,4 @@ def _is_current(part: Brought, types: Mapping[str, NodeType], settings: Settings
     kind = types.get(part.type)
     if kind is None or kind.version != part.version:
         return False
-    return (kind.environment(settings) if kind.environment is not None else None) == part.environment
+    return environment_of(kind, settings, standins.altered()) == part.environment

@@ -92,7 +92,8 @@ def upgrade(workflow: Workflow, table: Table) -> tuple[Workflow, list[Problem]]:
 def _upgraded(key: str, node: Node, table: Table, done: list[Problem]) -> Node:
     kind, inputs = node.class_type, dict(node.inputs)
     for renamed in _chain(kind, table):
-        done.append(Problem("node_renamed", f"{kind!r} is now {renamed.name!r}", key, node.title))
+        if renamed.name != kind:  # only its inputs have other names
+            done.append(Problem("node_renamed", f"{kind!r} is now {renamed.name!r}", key, node.title))
         for old, new in renamed.inputs.items():
             if old in inputs:
                 value = inputs.pop(old)

@@ -67,6 +67,9 @@ class Graph:
         self._counts: dict[str, int] = {}
         self._scopes: dict[Scope, str] = {}
         self._tokens: list[Token[Any]] = []
+        ids = [node_id.split(":") for node_id in self._nodes]
+        self._groups = {":".join(parts[:depth]) for parts in ids for depth in range(1, len(parts))}
+        """The subgraphs of the workflow that it goes on from; a new call is another one."""
 
     @classmethod
     def load(cls, path: str | Path) -> Graph:
@@ -240,7 +243,7 @@ class Graph:
                 return count, name
 
     def _is_taken(self, name: str) -> bool:
-        return name in self._nodes or name in self.extra
+        return name in self._nodes or name in self._groups or name in self.extra
 
 
 def subgraph(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,7 +13,7 @@ from ..problem import InvalidWorkflow, Problem
 from ..script.refs import Value, link_of
 from ..values import given
 
-__all__ = ["Axis", "Variant", "Variants", "axes"]
+__all__ = ["Axis", "Variant", "VariantList", "axes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Variant:
         return self.base.set_all(self.values)
 
 
-class Variants(Sequence[Variant]):
+class VariantList(Sequence[Variant]):
     """All combinations of the rows of all axes, the last axis moving fastest. Holds none of them: each is made on
     demand."""
 

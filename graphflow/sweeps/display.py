@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone
-from .axes import Variants
+from .axes import VariantList
 from .variant import VariantResult, label
 
 __all__ = ["SweepDisplay"]
@@ -25,7 +25,7 @@ __all__ = ["SweepDisplay"]
 class SweepDisplay:
     """Use as a context manager; pass `event` as `on_event` and `result` as `on_result`."""
 
-    def __init__(self, variants: Variants, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, variants: VariantList, console: Console | None = None, quiet: bool = False) -> None:
         self._variants = variants
         self._console = console or Console(file=sys.stderr, quiet=quiet)
         self._moves = self._console.is_terminal and not quiet

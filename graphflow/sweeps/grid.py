@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..document.workflow import Place
-from .axes import Axis, Variants
+from .axes import Axis, VariantList
 from .variant import VariantResult, label
 
 __all__ = ["draw_grid"]
@@ -24,7 +24,7 @@ SIDE = 180
 
 def draw_grid(
     results: Sequence[VariantResult],
-    variants: Variants,
+    variants: VariantList,
     *,
     rows: Place | None,
     cols: Place | None,

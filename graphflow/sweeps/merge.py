@@ -18,7 +18,7 @@ from ..nodetype.node import NodeType
 from ..plan.fingerprint import Fingerprint, fingerprints, recipe_of
 from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..settings import Settings
-from .axes import Axis, Variants
+from .axes import Axis, VariantList
 from .plan import Merged, Own, Planned
 
 __all__ = ["merge"]
@@ -28,7 +28,7 @@ Rows = tuple[int, ...]
 
 
 def merge(
-    variants: Variants, types: Mapping[str, NodeType], settings: Settings, targets: Iterable[str] | None = None
+    variants: VariantList, types: Mapping[str, NodeType], settings: Settings, targets: Iterable[str] | None = None
 ) -> Merged:
     """Raises InvalidWorkflow where a place is wrong, or the workflow itself, whatever the variants have."""
     return _Merger(variants, types, settings, targets).merged()
@@ -36,7 +36,7 @@ def merge(
 
 class _Merger:
     def __init__(
-        self, variants: Variants, types: Mapping[str, NodeType], settings: Settings, targets: Iterable[str] | None
+        self, variants: VariantList, types: Mapping[str, NodeType], settings: Settings, targets: Iterable[str] | None
     ) -> None:
         self._variants, self._types, self._settings = variants, types, settings
         self._targets = None if targets is None else [variants.workflow.find(name) for name in targets]

@@ -14,14 +14,14 @@ from typing import Any
 
 from PIL import Image
 
-from .axes import Variants
+from .axes import VariantList
 from .variant import VariantResult, label
 
 __all__ = ["write_page"]
 
 
 def write_page(
-    results: Sequence[VariantResult], variants: Variants, path: Path, *, title: str, side: int, seconds: float
+    results: Sequence[VariantResult], variants: VariantList, path: Path, *, title: str, side: int, seconds: float
 ) -> None:
     """See `Results.html`."""
     names = variants.names

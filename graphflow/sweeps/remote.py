@@ -18,7 +18,7 @@ from ..events import Event, RunDone, RunStarted
 from ..execution.listener import EitherFlag
 from ..problem import Cancelled, InvalidWorkflow, NodeFailed
 from ..results import Result
-from .axes import Variant, Variants
+from .axes import Variant, VariantList
 from .run import Tally
 from .variant import VariantResult
 
@@ -31,7 +31,7 @@ turn."""
 
 def run_remote(
     remote: Remote,
-    variants: Variants,
+    variants: VariantList,
     *,
     targets: Iterable[str] | None,
     give: Callable[[VariantResult], None],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..document.workflow import Place
 from ..look.show import image_tag
 from ..results import SavedImage
-from .axes import Variants
+from .axes import VariantList
 from .variant import VariantResult
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["Results"]
 class Results(Sequence[VariantResult]):
     """The results of all variants, in the order of the sweep."""
 
-    variants: Variants
+    variants: VariantList
     items: list[VariantResult]
     ran: Mapping[str, int] = field(default_factory=dict)
     """Node -> how many times it was computed: less often than there are variants where they have it in common."""

@@ -18,7 +18,7 @@ from ..nodetype.numbering import Numbering
 from ..problem import Cancelled, Problem
 from ..results import NodeResult, node_result
 from ..settings import Settings
-from .axes import Variants
+from .axes import VariantList
 from .plan import Merged, PlanDocument
 from .variant import VariantResult, label
 
@@ -49,7 +49,7 @@ class Tally:
 def run_merged(
     engine: Engine,
     settings: Settings,
-    variants: Variants,
+    variants: VariantList,
     merged: Merged,
     *,
     give: Callable[[VariantResult], None],
@@ -124,7 +124,9 @@ class _Open:
 class _Supply:
     """Hands out the variants in the order of the plan, and puts their results together."""
 
-    def __init__(self, variants: Variants, merged: Merged, window: int, give: Callable[[VariantResult], None]) -> None:
+    def __init__(
+        self, variants: VariantList, merged: Merged, window: int, give: Callable[[VariantResult], None]
+    ) -> None:
         self._variants, self._merged, self._window, self._give = variants, merged, window, give
         self._left: Iterator[tuple[int, tuple[str, ...]]] = iter(merged.wanted.items())
         self._next = next(self._left, None)

@@ -22,7 +22,7 @@ from ..registry import Registry
 from ..request import Targets, names_of
 from ..run_once import CacheOption, engine_for
 from ..sources import Source, Workflow, as_workflow
-from .axes import Variants, axes
+from .axes import VariantList, axes
 from .merge import merge
 from .plan import Merged
 from .remote import run_remote
@@ -50,14 +50,14 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
     if given_values:
         workflow = Workflow(workflow, workflow.extra, {**workflow.given, **given_values})
     own = getattr(graph, "own_types", None)
-    return Sweep(Variants(workflow, found), own if isinstance(own, Registry) else Registry())
+    return Sweep(VariantList(workflow, found), own if isinstance(own, Registry) else Registry())
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Variants of one workflow, which run as one."""
 
-    variants: Variants
+    variants: VariantList
     own_types: Registry = field(default_factory=Registry, compare=False, repr=False)
     """The node types of the script itself."""
 

@@ -3,6 +3,9 @@
 A sampler takes a seat and asks for rows. Rows with equal keys may share a pass, whoever asks for them: the key holds
 the weights, the patches of the call, the shapes, and whatever else the call sees, so nothing that matters can differ.
 
+Between two passes other work of the device has its turn, and `turns` decides whose questions go first: a pass is the
+longest that one sampler makes another one wait.
+
 A pass has a fixed size: 1, 2, 4, 8 or 16 rows, filled up with copies of its last row. The bits of a row depend on the
 size of its pass and on nothing else (measured: a float32 matrix product of 1 to 3 rows has other bits than one of 4 and
 more). The size of a seat is settled before its first question and never changes, so load and neighbours change no bit.
@@ -26,6 +29,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..model.entry import Row
 from .sizes import SIZES
+from .turns import DeviceTurns, Rank
 
 __all__ = ["ForwardCall", "PassCounts", "PassLoop", "Seat"]
 
@@ -35,6 +39,9 @@ GRACE = 0.5
 """A question waits for neighbours for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
 """Seconds."""
+SHORT_PAUSE = 0.25
+"""A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
+what lies between them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +53,7 @@ class ForwardCall:
     module: torch.nn.Module
     forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
     around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
-    """The changes to the module for the time of a pass (patches of calls)."""
+    """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
     shares: bool = True
     """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 
@@ -61,6 +68,8 @@ class PassCounts:
     shared: int = 0
     """Passes with rows of several samplers."""
     seconds: float = 0.0
+    calls: int = 0
+    """Of other work: texts, decoding, loading."""
 
 
 @dataclass(eq=False, slots=True)
@@ -82,6 +91,21 @@ class _Waiting:
     since: float
 
 
+@dataclass(eq=False, slots=True)
+class _Call:
+    """Other work of the device."""
+
+    owner: Hashable
+    call: Callable[[], Any]
+    done: Future[Any]
+
+    def settle(self) -> None:
+        try:
+            self.done.set_result(self.call())
+        except BaseException as error:
+            self.done.set_exception(error)
+
+
 class PassLoop:
     """Thread-safe. `free` is called where memory is short, and returns whether it could free some."""
 
@@ -94,14 +118,19 @@ class PassLoop:
         self.device, self.counts = device, PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._calls: list[_Call] = []
+        self._turns = DeviceTurns()
         self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
         self._paces: dict[Hashable, float] = {}
         self._thread: Thread | None = None
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Let the thread of the device make a call between two passes.
+        """Let the thread of the device make a call between two passes."""
+        return self.run_for(None, call, *arguments)
+
+    def run_for(self, owner: Hashable, call: Callable[..., T], *arguments: Any) -> T:
+        """As `run`, on the account of an owner.
 
         A numeric library keeps a team of helpers for each thread that computes. Two teams on the same cores wait for
         each other, and all of them get two to three times slower.
@@ -110,16 +139,16 @@ class PassLoop:
             return call(*arguments)
         done: Future[T] = Future()
         with self._changed:
-            self._calls.append((lambda: call(*arguments), done))
+            self._calls.append(_Call(owner, lambda: call(*arguments), done))
             self._wake()
         return done.result()
 
     @contextmanager
-    def seat(self, size: int) -> Iterator[Seat]:
-        """Take part until the end of the block, in passes of `size` rows."""
+    def seat(self, size: int, owner: Hashable = None) -> Iterator[Seat]:
+        """Take part until the end of the block, in passes of `size` rows, on the account of an owner."""
         if size not in SIZES:
             raise ValueError(f"a pass has {SIZES} rows, not {size}")
-        seat = Seat(self, size)
+        seat = Seat(self, size, owner)
         with self._changed:
             self._seats.add(seat)
         try:
@@ -135,6 +164,7 @@ class PassLoop:
         asked = _Asked(seat, call, len(rows), [None] * len(rows))
         now = self._clock()
         with self._changed:
+            seat.note_question(now)
             for index, row in enumerate(rows):
                 key = _key(seat, call, row)
                 self._groups.setdefault(key, deque()).append(_Waiting(row, asked, index, now))
@@ -154,44 +184,73 @@ class PassLoop:
         self._changed.notify_all()
 
     def _serve(self) -> None:
-        call_is_next = True
+        call_is_next = True  # in turns: neither a long sampler nor many short calls hold the device
         while True:
             with self._changed:
                 group, call = None, None
                 while group is None and call is None:
-                    if self._calls and (call_is_next or not self._groups):
-                        call = self._calls.popleft()
-                        break
-                    group, patience = self._ready()
+                    patience = None
+                    if not (self._calls and call_is_next):
+                        group, patience = self._ready()
                     if group is None and self._calls:
-                        call = self._calls.popleft()
+                        call = min(self._calls, key=lambda each: self._turns.account(each.owner))
+                        self._calls.remove(call)
                     elif group is None:
                         self._changed.wait(patience)
-                call_is_next = (
-                    group is not None
-                )  # in turns: neither a long sampler nor many short calls hold the device
+                call_is_next = group is not None
+            began = self._clock()
             if call is not None:
-                _settle(*call)
+                call.settle()
+                owners = {call.owner}
             elif group is not None:
+                owners = {waiting.asked.seat.owner for waiting in group}
                 self._pass(group)
+            with self._changed:
+                self.counts.calls += call is not None
+                waiting_owners = {each.owner for each in self._calls} | {seat.owner for seat in self._seats}
+                self._turns.charge(owners, self._clock() - began, waiting_owners)
 
     def _ready(self) -> tuple[list[_Waiting] | None, float | None]:
         """The rows of the next pass; or None, and how many seconds to wait for more rows."""
         now = self._clock()
         patience: float | None = None
+        best: tuple[Rank, Hashable] | None = None
         for key, waiting in self._groups.items():
-            first = waiting[0]
-            size = first.asked.seat.size
-            left = first.since + min(GRACE * self._paces.get(key, 0.0), MOST_GRACE) - now
-            if len(waiting) >= size or left <= 0 or not self._more_may_come(first.asked):
-                rows = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-                if waiting:
-                    self._groups.move_to_end(key)
-                else:
-                    del self._groups[key]
-                return rows, None
-            patience = left if patience is None else min(left, patience)
-        return None, patience
+            first, pace = waiting[0], self._paces.get(key, 0.0)
+            left = first.since + min(GRACE * pace, MOST_GRACE) - now
+            if len(waiting) >= first.asked.seat.size or left <= 0 or not self._more_may_come(first.asked):
+                rank = min(self._rank(each, pace, now) for each in waiting)
+                best = (rank, key) if best is None or rank < best[0] else best
+            else:
+                patience = left if patience is None else min(left, patience)
+        if best is None:
+            return None, patience
+        back = self._back_soon(best[0], now)
+        return (None, back - now) if back is not None else (self._taken(best[1], now), None)
+
+    def _back_soon(self, rank: Rank, now: float) -> float | None:
+        """The moment until which it is better to wait for a sampler that has just been answered and goes before all
+        that wait; without that, two samplers would always take turns, and both end late."""
+        for seat in self._seats:
+            is_due = not seat.waits and seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
+            if is_due and self._turns.rank(seat.owner, (seat.left - 1) * seat.pace, 0.0, seat.pace) < rank:
+                return seat.expected
+        return None
+
+    def _taken(self, key: Hashable, now: float) -> list[_Waiting]:
+        """The rows of a group whose turn it is; those of one sampler stay together."""
+        pace = self._paces.get(key, 0.0)
+        waiting = sorted(self._groups[key], key=lambda each: self._rank(each, pace, now))
+        size = waiting[0].asked.seat.size
+        if len(waiting) > size:
+            self._groups[key] = deque(sorted(waiting[size:], key=lambda each: each.since))
+        else:
+            del self._groups[key]
+        return waiting[:size]
+
+    def _rank(self, waiting: _Waiting, pace: float, now: float) -> Rank:
+        seat = waiting.asked.seat
+        return self._turns.rank(seat.owner, seat.left * pace, now - waiting.since, pace)
 
     def _more_may_come(self, asked: _Asked) -> bool:
         """Whether another sampler of the same network and size is at work on its next question."""
@@ -242,7 +301,7 @@ class PassLoop:
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
             asked.left -= 1
             if asked.left == 0 and not asked.done.done():
-                asked.seat.waits = False
+                asked.seat.note_answer(self._clock(), seconds)
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
 
     def _forward(self, call: ForwardCall, rows: Sequence[Row]) -> Answers:
@@ -261,8 +320,9 @@ class PassLoop:
         first = rows[0]
         stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(self.device) for name in first.stacked}
         ragged = {name: [row.ragged[name].to(self.device) for row in rows] for name in first.ragged}
-        with call.around(call.module):
-            return dict(call.forward(call.module, stacked, first.common, ragged))
+        with call.around(call.module) as inside:
+            answers = call.forward(call.module, stacked, first.common, ragged)
+            return {**answers, **inside} if isinstance(inside, Mapping) else dict(answers)
 
 
 @dataclass(eq=False, slots=True)
@@ -271,9 +331,27 @@ class Seat:
 
     loop: PassLoop
     size: int
+    owner: Hashable = None
+    """Whose account it is on."""
+    left: int = 0
+    """Questions that it has yet to ask, as far as it knows."""
     waits: bool = False
     asks: Hashable = None
     """The key of the network that it asked last."""
+    pace: float = 0.0
+    """Seconds of its last pass."""
+    expected: float = 0.0
+    """When its next question is due, by the time that it took for the last one."""
+    _pause: float = 0.0
+    _answered: float | None = None
+
+    def note_question(self, now: float) -> None:
+        if self._answered is not None:
+            self._pause = now - self._answered
+
+    def note_answer(self, now: float, seconds: float) -> None:
+        self.waits, self.pace, self._answered = False, seconds, now
+        self.expected = now + 2 * self._pause
 
     def ask(self, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
         """The answers of the network to the rows, in their order: tensors without a row axis, on the device.
@@ -293,13 +371,6 @@ def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
         row.common,
         None if call.shares else seat,
     )
-
-
-def _settle(call: Callable[[], Any], done: Future[Any]) -> None:
-    try:
-        done.set_result(call())
-    except BaseException as error:
-        done.set_exception(error)
 
 
 def _short(device: torch.device, rows: Sequence[Row]) -> GraphFlowError:

@@ -5,7 +5,8 @@ held once. Weight patches are merged from the file's own numbers, in order, in f
 not touch is shared between the patched and the plain model. So A, A with a patch, and A again have the bits of A.
 
 Bytes are counted by tensor. Over the budget, what was used longest ago and is not in use is dropped. A part that is
-larger than the budget is paged: it lies in main memory, and its blocks come to the device in turns.
+larger than the budget is paged: it lies in main memory, and its blocks come to the device in turns. Where what runs
+use at a time does not fit, they take turns: one that uses nothing yet waits until its part does.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import RLock
+from threading import Condition, RLock, local
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
+from graphflow import Cancelled
 from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
-from .paging import page, total_bytes
+from .paging import page
 from .passes import PassLoop
 
 __all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
@@ -36,6 +37,8 @@ Notify = Callable[[ModelEvent], None]
 SHARE_OF_FREE = 0.8
 """Of the free memory of an accelerator that models may hold where the settings state no number."""
 CPU_BUDGET = 12 << 30
+POLL = 0.1
+"""Seconds between two looks at whether a run that waits has been cancelled."""
 
 
 class Loader(Protocol):
@@ -47,13 +50,19 @@ class Loader(Protocol):
         part: str,
         dtype: torch.dtype,
         device: Any = "cpu",
-        shared: Mapping[str, Tensor] | None = None,
+        shared: Mapping[str, Any] | None = None,
     ) -> torch.nn.Module: ...
 
     def build(self, part: Any, config: Any, name: str) -> torch.nn.Module:
         """The empty network, on the `meta` device."""
 
     def number_format(self, handle: Any, part: str, dtype: torch.dtype) -> torch.dtype: ...
+
+    def bytes_of(self, handle: Any, part: str, module: torch.nn.Module, dtype: torch.dtype) -> Mapping[str, int]:
+        """What each weight takes in memory without patches, by its name in the empty network."""
+
+    def held_weights(self, module: torch.nn.Module) -> Mapping[str, Any]:
+        """The weights of a network by their names in the empty one; packed ones have `nbytes` as tensors do."""
 
 
 @dataclass(eq=False, slots=True)
@@ -97,6 +106,10 @@ class Pool:
         self._loader = loader
         self._parts: OrderedDict[Hashable, LoadedPart] = OrderedDict()
         self._lock = RLock()
+        self._freed = Condition(self._lock)
+        self._line: list[object] = []
+        """Who waits for room, first come first."""
+        self._used_here = local()
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Let the one thread of the device make a call, between two passes."""
@@ -104,22 +117,32 @@ class Pool:
 
     @contextmanager
     def use(
-        self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify | None = None
+        self,
+        handle: WeightsHandle,
+        part: str,
+        dtype: torch.dtype,
+        notify: Notify | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[LoadedPart]:
         """A part of a model, in memory until the end of the block. Loads it where it is not.
 
         `dtype` is the number format of parts that state none of their own. `notify` hears of what is loaded, used again
-        and dropped. Raises a Problem where its file cannot be read, or has changed since its digest was taken.
+        and dropped. Raises a Problem where its file cannot be read, or has changed since its digest was taken, and
+        Cancelled if `cancelled()` while it waits for room.
         """
         with self._lock:  # one load at a time: two would need the memory of both
+            self._await_room(handle, part, dtype, cancelled)
             found = self._hold(handle, part, dtype, notify or _ignore)
             found.users += 1
             self._make_room(0, found.base, notify or _ignore)  # the budget may have become smaller
+        self._used_here.count = self._count_here() + 1
         try:
             yield found
         finally:
+            self._used_here.count -= 1
             with self._lock:
                 found.users -= 1
+                self._freed.notify_all()
 
     def key(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> Hashable:
         """The key of the weights in memory."""
@@ -148,6 +171,42 @@ class Pool:
                 self._drop(part, _ignore)
         return bool(idle)
 
+    def _await_room(self, handle: WeightsHandle, part: str, dtype: torch.dtype, cancelled: Callable[[], bool]) -> None:
+        """Wait while others use so much that this part does not fit beside it.
+
+        A thread that uses a part already does not wait for another one: two that wait for each other would do so for
+        ever. While somebody waits, nobody overtakes, so a model that is rarely asked for gets its turn.
+        """
+        key = self.key(handle, part, dtype)
+        if self._count_here() or not self._in_use() or (key in self._parts and not self._line):
+            return
+        empty = self._loader.build(handle.family.parts[part], handle.config, part)
+        size = self._size(handle, part, self._loader.number_format(handle, part, dtype), empty)
+        ticket = object()
+        self._line.append(ticket)
+        try:
+            while self._in_use() and (self._line[0] is not ticket or not self._fits(key, size)):
+                if cancelled():
+                    raise Cancelled()
+                self._freed.wait(POLL)
+        finally:
+            self._line.remove(ticket)
+            self._freed.notify_all()
+
+    def _fits(self, key: Hashable, size: int) -> bool:
+        used: dict[int, int] = {}
+        for each in self._in_use():
+            used |= each.tensors
+        found = self._parts.get(key)
+        return (found is not None and found.users > 0) or sum(used.values()) + size <= self.budget
+
+    def _in_use(self) -> list[LoadedPart]:
+        return [part for part in self._parts.values() if part.users and not part.is_paged]
+
+    def _count_here(self) -> int:
+        """Of the parts that this thread uses."""
+        return int(getattr(self._used_here, "count", 0))
+
     def _hold(self, handle: WeightsHandle, part: str, dtype: torch.dtype, notify: Notify) -> LoadedPart:
         key = self.key(handle, part, dtype)
         found = self._parts.get(key)
@@ -165,9 +224,9 @@ class Pool:
         plain = _without_merged(handle)
         base = self.key(plain, part, dtype)
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
-        size = total_bytes(empty, dtype)
-        is_paged = self.device.type != "cpu" and size > self.budget
+        size = self._size(handle, part, dtype, empty)
         touched = _touched(handle, part, list(empty.state_dict()))
+        is_paged = self.device.type != "cpu" and size > self.budget
         shared = {} if is_paged else self._known(base, dtype)
         if not is_paged:
             self._make_room(size - sum(shared[name].nbytes for name in shared.keys() - touched), base, notify)
@@ -184,14 +243,21 @@ class Pool:
         notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
 
-    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Tensor]:
+    def _size(self, handle: WeightsHandle, part: str, dtype: torch.dtype, empty: torch.nn.Module) -> int:
+        """Bytes that a part takes: packed weights as in the file, those that patches change in its number format."""
+        bytes = self._loader.bytes_of(_without_merged(handle), part, empty, dtype)
+        touched = _touched(handle, part, list(empty.state_dict()))
+        merged = sum(empty.get_parameter(name).numel() * dtype.itemsize for name in touched)
+        return sum(bytes.values()) - sum(bytes[name] for name in touched) + merged
+
+    def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
-        known: dict[str, Tensor] = {}
+        known: dict[str, Any] = {}
         for part in self._parts.values():
             if part.base == base and part.dtype == dtype and not part.is_paged:
-                for name, weight in part.module.state_dict().items():
+                for name, weight in self._loader.held_weights(part.module).items():
                     if name not in part.touched:
-                        known.setdefault(name, weight.detach())
+                        known.setdefault(name, weight)
         return known
 
     def _make_room(self, needed: int, base: Hashable, notify: Notify) -> None:

@@ -24,6 +24,10 @@ __all__ = ["Device", "open_device", "pool_of"]
 T = TypeVar("T")
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """The devices and models that nodes compute with."""
@@ -32,6 +36,10 @@ class Device:
     dtype: torch.dtype
     """Of parts that state none of their own."""
     notify: Callable[[ModelEvent], None] | None = None
+    owner: str = ""
+    """Whose account its time is on."""
+    cancelled: Callable[[], bool] = _never
+    """Whether the run is to end."""
 
     @property
     def device(self) -> torch.device:
@@ -43,11 +51,11 @@ class Device:
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Let the one thread of the device make a call, between two passes."""
-        return self.pool.run(call, *arguments)
+        return self.loop.run_for(self.owner, call, *arguments)
 
     def use(self, handle: WeightsHandle, part: str, quiet: bool = False) -> AbstractContextManager[LoadedPart]:
         """A part of a model, in memory until the end of the block."""
-        return self.pool.use(handle, part, self.dtype, None if quiet else self.notify)
+        return self.pool.use(handle, part, self.dtype, None if quiet else self.notify, self.cancelled)
 
     def size_of_passes(self, rows: int, cells: Sequence[int], together: int) -> int:
         return size_of_passes(rows, cells, together, self.device.type)
@@ -61,7 +69,8 @@ def open_device(settings: Settings) -> Device:
     device = find_device(settings)
     pool = pool_of(str(device))
     pool.budget = settings.memory if settings.memory is not None else default_budget(device)
-    return Device(pool, dtype_of(settings, device), settings.notify)
+    cancelled = settings.cancelled or _never
+    return Device(pool, dtype_of(settings, device), settings.notify, settings.owner, cancelled)
 
 
 @cache

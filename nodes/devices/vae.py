@@ -23,7 +23,8 @@ def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
     """
     check_channels(vae, samples)
     with device.use(vae, "vae") as part:
-        return device.run(_decode, vae, part.module, samples)
+        images = [device.run(_decode, vae, part.module, latent) for latent in samples]
+    return torch.cat([image if image.dim() == 4 else image[None] for image in images]).contiguous()
 
 
 def check_channels(vae: Vae, samples: Tensor) -> None:
@@ -42,19 +43,20 @@ def check_channels(vae: Vae, samples: Tensor) -> None:
         )
 
 
-def _decode(vae: Vae, module: Any, samples: Tensor) -> Tensor:
-    images = [vae.family.codec.decode(module, latent).float().cpu() for latent in samples]
-    return torch.cat([image if image.dim() == 4 else image[None] for image in images]).contiguous()
+def _decode(vae: Vae, module: Any, latent: Tensor) -> Tensor:
+    image: Tensor = vae.family.codec.decode(module, latent)
+    return image.float().cpu()
 
 
 def encode(device: Device, vae: Vae, images: Tensor) -> Tensor:
     """float32 [B, H, W, 3] in 0..1, sides multiples of the VAE's factor -> [B, C, h, w]: the mean of the posterior."""
     with device.use(vae, "vae") as part:
-        return device.run(_encode, vae, part.module, images)
+        return torch.stack([device.run(_encode, vae, part.module, image) for image in images])
 
 
-def _encode(vae: Vae, module: Any, images: Tensor) -> Tensor:
-    return torch.stack([vae.family.codec.encode(module, image).float().cpu() for image in images])
+def _encode(vae: Vae, module: Any, image: Tensor) -> Tensor:
+    latent: Tensor = vae.family.codec.encode(module, image)
+    return latent.float().cpu()
 
 
 def encode_cut(device: Device, vae: Vae, images: Tensor) -> Tensor:

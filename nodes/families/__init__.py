@@ -9,6 +9,8 @@ from ..files.header import Header
 from ..model.family import Family, Found
 from .chroma import CHROMA
 from .flux import FLUX
+from .flux2 import FLUX2
+from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.wan_vae import WAN_VAE
 from .lumina2 import LUMINA2
@@ -20,9 +22,9 @@ from .z_image import Z_IMAGE
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2, QWEN_IMAGE, FLUX, SD3, CHROMA)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2, QWEN_IMAGE, FLUX, FLUX2, SD3, CHROMA)
 """Of denoisers."""
-VAES: tuple[Family, ...] = (KL_VAE, WAN_VAE)
+VAES: tuple[Family, ...] = (FLUX2_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -10,7 +10,7 @@ from graphflow import GraphFlowError, Problem, Settings
 from ..files.folders import ModelFolders
 from ..files.header import read_header
 from .check_files import file_check
-from .controls import recognise_control
+from .controls import RUNS, recognise_control
 from .known import identify
 
 __all__ = ["check_control_file"]
@@ -26,7 +26,7 @@ def check_control_file(
     name = literals.get(INPUT)
     if isinstance(name, str):
         try:
-            header = read_header(ModelFolders(list(settings.models)).find("controlnet", name))
+            header = read_header(ModelFolders(list(settings.models), settings.pickles).find("controlnet", name))
         except GraphFlowError as error:
             raise GraphFlowError(list(error.problems)) from None
         if recognise_control(header) is None:
@@ -39,7 +39,7 @@ def check_control_file(
                         "unknown_model",
                         f"{name.rpartition('/')[2]} is {found.words}, which does not run yet",
                         input=INPUT,
-                        hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL",
+                        hint=f"what runs: {RUNS}",
                     )
                 ]
             )

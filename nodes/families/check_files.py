@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from graphflow import GraphFlowError, Problem, Settings
 
 from ..files.folders import ModelFolders
+from ..files.gguf_blocks import gguf_is_missing, is_in_blocks
 from ..files.header import Header, read_header
 from ..files.quantised import unread_formats
 from . import FAMILIES
@@ -75,7 +76,7 @@ def file_check(folder: str, wanted: str, *inputs: str) -> Check:
 def check_model_file(settings: Settings, folder: str, name: str, wanted: str) -> list[Problem]:
     """The faults of a file of a models folder; empty where a node that loads `wanted` can load it."""
     try:
-        header = read_header(ModelFolders(list(settings.models)).find(folder, name))
+        header = read_header(ModelFolders(list(settings.models), settings.pickles).find(folder, name))
         found = identify(header)
     except GraphFlowError as error:
         return list(error.problems)
@@ -106,6 +107,9 @@ def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[P
 
 
 def _unread(header: Header, short: str) -> list[Problem]:
+    if gguf_is_missing() and any(is_in_blocks(info.dtype) for info in header.tensors.values()):
+        message = f"{short} is a GGUF file of quantised weights, which are read with the package gguf"
+        return [Problem("missing_package", message, hint="pip install graphflow-engine[gguf]")]
     formats = unread_formats(header)
     if not formats:
         return []

@@ -12,10 +12,16 @@ from ..model.family import Family, Found
 from ..model.handles import ControlNet, WeightsSource
 from .controlnet import CONTROLNET
 from .t2i_adapter import T2I_ADAPTER
+from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL
 
-__all__ = ["CONTROLS", "open_control", "recognise_control"]
+__all__ = ["CONTROLS", "RUNS", "open_control", "recognise_control"]
 
-CONTROLS: tuple[Family, ...] = (CONTROLNET, T2I_ADAPTER)
+CONTROLS: tuple[Family, ...] = (CONTROLNET, T2I_ADAPTER, QWEN_CONTROL, SD3_CONTROL, FLUX_CONTROL)
+
+RUNS = (
+    "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; ControlNets of FLUX.1, Stable Diffusion 3 and "
+    "Qwen-Image in diffusers' layout"
+)
 
 
 def recognise_control(header: Header) -> tuple[Family, Found] | None:
@@ -40,7 +46,7 @@ def open_control(path: Path, settings: Settings) -> ControlNet:
                 Problem(
                     "unknown_model",
                     f"{path.name} holds no control network that can run",
-                    hint="what runs: ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL",
+                    hint=f"what runs: {RUNS}",
                 )
             ]
         )

@@ -19,6 +19,7 @@ from ..files.header import read_header
 from ..files.known.identity import Identity, PartSeen
 from . import recognise
 from .known import identify
+from .whole import unfit_parts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,19 +44,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a model file, a diffusers folder, or a folder with models in it",
     )
     parser.add_argument("--model", type=Path, metavar="MODEL", help="how much of each LoRA fits this checkpoint")
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="count the weights that are missing or do not fit; builds the empty networks, which takes some seconds",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 1 if a file cannot be read, or no table knows it."""
+    """Exit code 1 if a file cannot be read, no table knows it, or weights are found to be missing."""
     seen: list[tuple[Path, Identity]] = []
     problems: list[Problem] = []
     for path in _models(options.files):
         try:
-            found = identify(read_header(path))
+            header = read_header(path)
+            found = identify(header)
             if options.model is not None and found.kind == "LoRA":
                 found = replace(found, details={**found.details, "fits": _fit(path, options.model)})
             seen.append((path, found))
+            if options.weights:
+                problems += unfit_parts(header)
         except GraphFlowError as error:
             problems += error.problems
     if options.json:

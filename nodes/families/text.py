@@ -4,20 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..model.entry import Entry
 from ..model.handles import Clip
+from ..model.hook import CarriedHooks
 
 if TYPE_CHECKING:
     from ..devices.use import Device
 
-__all__ = ["encode_prompt"]
+__all__ = ["encode_prompt", "words_of"]
 
 
 def encode_prompt(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:
     """The entries of a prompt, float32, on the CPU; `options` as in `model.family.Encoder`."""
+    carried = [patch for patch in clip.patches if isinstance(patch, CarriedHooks)]
+    if not carried:
+        return _encoded(device, clip, prompt, options)
+    plain = replace(clip, patches=tuple(patch for patch in clip.patches if not isinstance(patch, CarriedHooks)))
+    found: list[Entry] = []
+    for window, factors in carried[-1].ranges():
+        under = plain
+        for hook, factor in zip(carried[-1].hooks, factors, strict=True):
+            under = hook.on(under, factor)
+        hooks = carried[-1].hooks if carried[-1].on_conditionings else ()
+        found += [replace(one, hooks=hooks, window=window) for one in _encoded(device, under, prompt, options)]
+    return found
+
+
+def _encoded(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:
     with ExitStack() as stack:
         parts = [part for part, _ in clip.sources if part.startswith("text.")]
         encoders = {part: stack.enter_context(device.use(clip, part)).module for part in parts}
         return device.run(clip.family.encoder.encode, clip, encoders, prompt, options)
+
+
+def words_of(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """The words of a prompt and their places among the tokens of its entry; none where the family does not know them
+    (`words` of its encoder)."""
+    words = getattr(clip.family.encoder, "words", None)
+    return words(clip, prompt, options) if words is not None else []

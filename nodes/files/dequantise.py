@@ -61,7 +61,7 @@ def _int8(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
 
 
 def _nvfp4(weight: Tensor, layout: StoredLayer, side: Side) -> Tensor:
-    numbers = _E2M1[_nibbles(weight, high_first=True).long()]
+    numbers = _E2M1.to(weight.device)[_nibbles(weight, high_first=True).long()]
     rows, columns = numbers.shape
     blocks = _present(side("weight_scale")).view(torch.float8_e4m3fn).float()
     scale = _untiled(blocks, rows, columns // 16) * _present(side("weight_scale_2")).float()
@@ -141,4 +141,4 @@ def hadamard(size: int) -> Tensor:
 def _rotated_back(weight: Tensor, group: int) -> Tensor:
     if weight.shape[1] % group:
         raise UnknownLayout(f"rotated in groups of {group}, which do not divide its {weight.shape[1]} columns")
-    return (weight.view(weight.shape[0], -1, group) @ hadamard(group)).view_as(weight)
+    return (weight.view(weight.shape[0], -1, group) @ hadamard(group).to(weight.device)).view_as(weight)

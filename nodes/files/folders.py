@@ -10,7 +10,7 @@ from graphflow.spi import walk_once
 
 from .diffusers_folder import is_diffusers
 from .extra_paths import extra_paths
-from .weight_file import ENDINGS, is_hidden
+from .weight_file import ENDINGS, is_hidden, is_pickled
 
 __all__ = ["BUILTIN", "KINDS", "ModelFolders", "models_below"]
 
@@ -46,8 +46,10 @@ class ModelFolders:
     A root may hold an `extra_model_paths.yaml`, as ComfyUI reads it: folders elsewhere that are searched after its own.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], pickles: bool = True) -> None:
+        """`pickles`: whether files that `torch.save` wrote may be found."""
         self.roots = list(roots)
+        self._pickles = pickles
 
     def places(self, kind: str) -> list[Path]:
         """The folders in which models of a kind are looked for."""
@@ -76,7 +78,24 @@ class ModelFolders:
             places = ", ".join(str(place) for place in self.places(kind))
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
+        if not self._pickles:
+            _refuse_pickles(found[name], name)
         return found[name]
+
+
+def _refuse_pickles(path: Path, name: str) -> None:
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        try:
+            refused = file.is_file() and file.suffix.lower() in _MAY_BE_PICKLES and is_pickled(file)
+        except OSError:  # who reads it reports why it cannot be read
+            continue
+        if refused and not (path.is_dir() and any(file.parent.glob("*.safetensors"))):
+            text = f"{name} is a pickle, as torch.save writes it; such models are not taken here"
+            hint = "use a .safetensors file of the model, or start the server with --allow-pickles"
+            raise GraphFlowError([Problem("pickled_model", text, hint=hint)])
+
+
+_MAY_BE_PICKLES = frozenset(ENDINGS) - {".gguf"}
 
 
 def models_below(place: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .gguf_names import renamed
 from .tensor_info import MAX_HEADER, Contents, TensorInfo, cut_short, damaged, unreadable
 
 __all__ = ["BLOCKS", "read_gguf"]
@@ -57,8 +58,10 @@ class _GgufReader:
         if type(alignment) is not int or not 1 <= alignment <= 1 << 20:
             raise damaged(self._path, "its alignment is impossible")
         start = -(-self._at // alignment) * alignment
+        kind_of_model = str(metadata.get("general.architecture", ""))
         tensors = {
-            name: self._tensor(name, shape, kind, start + offset, metadata) for name, shape, kind, offset in listed
+            renamed(name, kind_of_model): self._tensor(name, shape, kind, start + offset, metadata)
+            for name, shape, kind, offset in listed
         }
         end = max((info.offset + info.nbytes for info in tensors.values()), default=0)
         if end > self._size:

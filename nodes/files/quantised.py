@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+from .gguf_blocks import GGUF_READ
 from .header import Header
 from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
@@ -34,7 +36,8 @@ class StoredLayer:
     """Columns that share a scale, where the format leaves it open."""
 
 
-def layouts_of(header: Header) -> dict[str, StoredLayer]:
+@lru_cache(maxsize=64)
+def layouts_of(header: Header) -> Mapping[str, StoredLayer]:
     """Layer (the name of its weight without `.weight`) -> how it is stored; layers that are not quantised are absent.
 
     Raises GraphFlowError where a note cannot be read.
@@ -109,13 +112,14 @@ def unread_formats(header: Header) -> list[str]:
     """The formats in a file whose tensors cannot be read, by name."""
     layouts = {layout.format for layout in layouts_of(header).values()} - READ
     dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
-    return sorted(layouts | dtypes)
+    return sorted(layouts | (dtypes - GGUF_READ))
 
 
 PACKED = frozenset({"nvfp4", "nvfp4 without a note", "asym_w4a8_int8", "w4a8 without a note", "convrot_w4a4"})
 """Formats with two numbers in a byte."""
 
 
+@lru_cache(maxsize=64)
 def weights_of(header: Header) -> Mapping[str, TensorInfo]:
     """The tensors of the model itself: without scales and notes of number formats, in the shapes that the model has."""
     layouts = layouts_of(header)

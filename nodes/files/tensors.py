@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap as maps
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from mmap import ACCESS_COPY, PAGESIZE, mmap
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .dequantise import UnknownLayout, dequantised
+from .gguf_blocks import GGUF_READ, has_whole_rows, unpack_blocks
 from .header import Header
 from .quantised import StoredLayer, layouts_of
 from .tensor_info import TensorInfo, damaged, unreadable
@@ -69,20 +71,25 @@ class TensorReader:
 
         Raises KeyError, and GraphFlowError where its file cannot be read or its format is not known.
         """
+        info = self.header.tensors[name]
+        if info.dtype in GGUF_READ:
+            return unpack_blocks(self.blocks(name), info.dtype).reshape(info.shape)
         layer, _, ending = name.rpartition(".")
-        layout = self._layouts.get(layer) if ending == "weight" else None
+        layout = self.layouts.get(layer) if ending == "weight" else None
         if layout is None:
             return self.stored(name)
         try:
-            return dequantised(self.stored(name), layout, partial(self._side, layer))
+            return dequantised(self.stored(name), layout, partial(self.beside, layer))
         except UnknownLayout as error:
             raise unreadable(self.header.path, f"{name[:80]!r} is {error}") from None
 
     @cached_property
-    def _layouts(self) -> dict[str, StoredLayer]:
+    def layouts(self) -> Mapping[str, StoredLayer]:
+        """Layer -> how it is stored, of those that are quantised."""
         return layouts_of(self.header)
 
-    def _side(self, layer: str, ending: str) -> Tensor | None:
+    def beside(self, layer: str, ending: str) -> Tensor | None:
+        """The tensor `ending` (`weight_scale` ...) of a layer as it lies in the file; None where there is none."""
         name = f"{layer}.{ending}"
         return self.stored(name) if name in self.header.tensors else None
 
@@ -100,6 +107,14 @@ class TensorReader:
             span = 1 + sum((side - 1) * step for side, step in zip(info.shape, info.stride, strict=True))
         flat = torch.frombuffer(content, dtype=dtype, count=span, offset=info.offset)
         return flat.view(info.shape) if info.stride is None else flat.as_strided(info.shape, info.stride)
+
+    def blocks(self, name: str) -> Tensor:
+        """The blocks of a tensor of a GGUF file: uint8 [rows, bytes of a row], or [1, bytes] where rows share a
+        block."""
+        info = self.header.tensors[name]
+        rows = info.shape[0] if info.shape and has_whole_rows(info) else 1
+        flat = torch.frombuffer(self._map(info), dtype=torch.uint8, count=info.nbytes, offset=info.offset)
+        return flat.view(rows, -1)
 
     def release(self, name: str) -> None:
         """Let go of the memory in which the system holds a tensor that has been used; it would be read again if asked

@@ -19,9 +19,11 @@ from graphflow.spi import is_reference
 
 from .prefixes import inside, target_of
 
-__all__ = ["files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
+__all__ = ["examples", "files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
 
 Content = bytes | Callable[[BinaryIO], None]
+EXAMPLES = Path(__file__).parents[1] / "builtin" / "examples"
+"""Files that workflows of the package read: the input folder holds them, too, unless it has one of the same name."""
 _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
 
@@ -35,6 +37,11 @@ def files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
         for path in root.rglob("*")
         if path.suffix.lower() in endings and path.is_file() and path.resolve().is_relative_to(true_root)
     )
+
+
+def examples(endings: tuple[str, ...]) -> list[str]:
+    """Names of the shipped files with these endings."""
+    return files_below(EXAMPLES, endings)
 
 
 def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | None]:
@@ -76,10 +83,14 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
 
 def input_path(settings: Settings, name: str) -> Path:
     """The file that a name in the input folder stands for, or `NAME [output]` in another; a Problem if it lies
-    outside."""
+    outside. A name that the input folder lacks may be a shipped example."""
     found = _ANNOTATED.fullmatch(name)
     folders = {"input": settings.input_dir, "output": settings.output_dir, "temp": settings.temp_dir}
-    return inside(folders[found[2]], found[1]) if found is not None else inside(settings.input_dir, name)
+    if found is not None and found[2] != "input":
+        return inside(folders[found[2]], found[1])
+    name = name if found is None else found[1]
+    own, shipped = inside(settings.input_dir, name), EXAMPLES / Path(name).name
+    return shipped if name == shipped.name and shipped.is_file() and not own.exists() else own
 
 
 def input_digest(settings: Settings, name: str) -> str:

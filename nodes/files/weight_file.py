@@ -12,7 +12,7 @@ from .pickle_file import LEGACY_MAGIC, read_legacy_pickle, read_zip_pickle
 from .safetensors_file import read_safetensors
 from .tensor_info import Contents, unreadable
 
-__all__ = ["ENDINGS", "is_hidden", "read_weight_file"]
+__all__ = ["ENDINGS", "is_hidden", "is_pickled", "read_weight_file"]
 
 ENDINGS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".gguf")
 """Of files that may hold weights."""
@@ -40,6 +40,13 @@ _OTHERS = {
 def is_hidden(name: str) -> bool:
     """Hidden files are never models: `._x` are notes of macOS, others are downloads that are not finished."""
     return name.startswith(".")
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether `torch.save` wrote the file, whatever its name ends with. Raises OSError."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    return start.startswith((b"PK\3\4", LEGACY_MAGIC[:16])) or (start[:1] == b"\x80" and start[1:2] <= b"\5")
 
 
 def read_weight_file(path: Path) -> Contents:

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphflow import Settings
 
-__all__ = ["FOLDER", "around", "environment", "inward", "outward"]
+__all__ = ["FOLDER", "altered", "around", "environment", "inward", "outward"]
 
 FOLDER = Path(__file__).with_name("standins")
 
@@ -23,6 +23,15 @@ def around() -> AbstractContextManager[object]:
     """Foreign node functions are called without gradients."""
     torch = sys.modules.get("torch")
     return torch.no_grad() if torch is not None else nullcontext()
+
+
+def altered() -> str:
+    """What code of others has changed in torch for the whole process: see `torch_changes`."""
+    if "torch" not in sys.modules:
+        return ""
+    from .torch_changes import altered
+
+    return altered()
 
 
 def environment(settings: Settings) -> str:

@@ -83,8 +83,9 @@ def repeat_image_batch(image: Image, amount: Annotated[int, Range(1, 4096)] = 1)
 
 @node("LatentFromBatch", category="latent/batch", display_name="Latent From Batch", version="1")
 def latent_from_batch(samples: Latent, batch_index: Annotated[int, Range(0, 63)] = 0, length: _Amount = 1) -> Latent:
-    """Some latents of a batch, from `batch_index` on. They remember their place, so that a sampler gives each the noise
-    that it would have had in the whole batch."""
+    """Some latents of a batch, from `batch_index` on. They remember their place, so that each starts from the noise
+    that it would have had in the whole batch. With a sampler that draws noise in each step (ancestral, SDE, LCM ...)
+    the image differs all the same: these draws are made for the batch at hand, as in ComfyUI."""
     x = samples["samples"]
     start = min(batch_index, len(x) - 1)
     part = slice(start, start + length)

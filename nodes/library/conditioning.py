@@ -42,7 +42,7 @@ def _embeddings_in(settings: Settings, *prompts: str) -> str:
     return " ".join(found)
 
 
-def _text_outside(settings: Settings, text: str, **_: Any) -> str:
+def text_outside(settings: Settings, text: str, **_: Any) -> str:
     return _embeddings_in(settings, text)
 
 
@@ -78,8 +78,12 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
 
-    find = partial(find_embedding, folders(settings))
-    return to_wire(encode_prompt(open_device(settings), clip, prompt, {"embeddings": find, **options}))
+    return to_wire(encode_prompt(open_device(settings), clip, prompt, {**embeddings_of(settings), **options}))
+
+
+def embeddings_of(settings: Settings) -> dict[str, Any]:
+    """The option of an encoder that finds the file of an embedding by its name."""
+    return {"embeddings": partial(find_embedding, folders(settings))}
 
 
 @node(
@@ -88,8 +92,9 @@ def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Condit
     display_name="CLIP Text Encode (Prompt)",
     version="2",
     lane="device",
+    in_turns=True,
     environment=numerics,
-    outside=_text_outside,
+    outside=text_outside,
     check=check_prompts,
 )
 def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Conditioning:
@@ -106,6 +111,7 @@ def clip_text_encode(settings: Settings, text: _Words, clip: ClipWire) -> Condit
     display_name="CLIPTextEncodeSDXL",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=_texts_outside,
     check=check_prompts,
@@ -142,8 +148,9 @@ def clip_text_encode_sdxl(
     display_name="CLIPTextEncodeSDXLRefiner",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
-    outside=_text_outside,
+    outside=text_outside,
     check=check_prompts,
 )
 def clip_text_encode_sdxl_refiner(
@@ -173,6 +180,7 @@ def clip_set_last_layer(clip: ClipWire, stop_at_clip_layer: Annotated[int, Range
     display_name="InpaintModelConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def inpaint_model_conditioning(
@@ -211,6 +219,7 @@ def inpaint_model_conditioning(
     display_name="InstructPixToPixConditioning",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def instruct_pix_to_pix_conditioning(

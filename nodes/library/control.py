@@ -11,6 +11,7 @@ from graphflow import (
     GraphFlowError,
     Help,
     Image,
+    Mask,
     Problem,
     Range,
     Settings,
@@ -21,6 +22,7 @@ from graphflow import (
 from ..devices.environment import numerics
 from ..families.check_controls import check_control_file
 from ..model.wires import ModelWire, VaeWire
+from ..resampling import resize
 from .loaders import folders
 
 ControlNetHandle = Annotated[Any, Wire("CONTROL_NET")]
@@ -59,8 +61,7 @@ class ControlledPair(NamedTuple):
     check=check_control_file,
 )
 def control_net_loader(settings: Settings, control_net_name: _Name) -> ControlNetHandle:
-    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
-    it."""
+    """Take a ControlNet or a T2I-Adapter out of a file; which one it is, is found from its header."""
     from ..families.controls import open_control
 
     control = open_control(folders(settings).find(KIND, control_net_name), settings)
@@ -106,7 +107,7 @@ def set_union_control_net_type(
     control_net: ControlNetHandle, type: Annotated[str, Choice(("auto", *TYPES))] = "auto"
 ) -> ControlNetHandle:
     """State what kind of image a ControlNet for several kinds is shown; `auto` states none."""
-    count = control_net.config.denoiser.get("num_control_type")
+    count = control_net.config.denoiser.get("num_control_type") or control_net.config.denoiser.get("num_mode")
     if count is None:
         raise GraphFlowError(
             [
@@ -157,10 +158,68 @@ def control_net_apply_advanced(
 ) -> ControlledPair:
     """Let a control network act on both conditionings, from one share of the sampling to another.
 
-    `vae` is accepted: networks that see the latent of an image need it, those that run see the image.
+    `vae`: that of the model, for networks that see the latent of an image (FLUX.1, Stable Diffusion 3, Qwen-Image).
     """
     window = (start_percent, end_percent)
-    return ControlledPair(*(_controlled(side, control_net, image, strength, window) for side in (positive, negative)))
+    sides = (positive, negative)
+    return ControlledPair(*(_controlled(side, control_net, image, strength, window, vae=vae) for side in sides))
+
+
+@node("ControlNetApplySD3", category="conditioning/controlnet", display_name="Apply Controlnet with VAE", version="1")
+def control_net_apply_sd3(
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNetHandle,
+    vae: VaeWire,
+    image: Image,
+    strength: _Strength = 1.0,
+    start_percent: _Share = 0.0,
+    end_percent: _Share = 1.0,
+) -> ControlledPair:
+    """The same with the VAE that networks of transformers need."""
+    window = (start_percent, end_percent)
+    sides = (positive, negative)
+    return ControlledPair(*(_controlled(side, control_net, image, strength, window, vae=vae) for side in sides))
+
+
+@node(
+    "ControlNetInpaintingAliMamaApply",
+    category="conditioning/controlnet",
+    display_name="ControlNetInpaintingAliMamaApply",
+    version="1",
+)
+def control_net_inpainting_ali_mama_apply(
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNetHandle,
+    vae: VaeWire,
+    image: Image,
+    mask: Mask,
+    strength: _Strength = 1.0,
+    start_percent: _Share = 0.0,
+    end_percent: _Share = 1.0,
+) -> ControlledPair:
+    """Let a control network for inpainting draw inside a mask: it sees the image without what is masked.
+
+    Other control networks see the whole image.
+    """
+    kept = None
+    if _sees_masks(control_net):
+        kept = 1.0 - mask.float().reshape(-1, *mask.shape[-2:])
+        seen = resize(kept[:, None], image.shape[2], image.shape[1], "bilinear", "center").round()
+        image = image[..., :3] * seen.movedim(1, -1)
+    window = (start_percent, end_percent)
+    sides = (positive, negative)
+    return ControlledPair(
+        *(_controlled(side, control_net, image, strength, window, vae=vae, kept=kept) for side in sides)
+    )
+
+
+def _sees_masks(network: Any) -> bool:
+    """Whether it sees more columns than the latent of a hint has."""
+    denoiser = network.config.denoiser
+    seen = denoiser.get("condition_channels")
+    return seen is not None and seen > denoiser.in_channels
 
 
 def _controlled(
@@ -170,12 +229,14 @@ def _controlled(
     strength: float,
     window: tuple[float, float],
     both_sides: bool = False,
+    vae: Any = None,
+    kept: Any = None,
 ) -> Conditioning:
     from ..model.entry import Control
 
     if strength == 0.0:
         return conditioning
-    control = Control(network, image, strength, window, both_sides=both_sides)
+    control = Control(network, image, strength, window, vae=vae, kept=kept, both_sides=both_sides)
     return [
         (embedding, {**options, "control": (*_stacked(options.get("control", ())), control)})
         for embedding, options in conditioning

@@ -37,6 +37,7 @@ class SampledLatents(NamedTuple):
     category="sampling/custom_sampling",
     version="1",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )
@@ -66,6 +67,7 @@ def sampler_custom(
     category="sampling/custom_sampling",
     version="1",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )
@@ -351,15 +353,22 @@ def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: An
     from ..samplers.run import run
     from ..samplers.start import fitted
 
+    stepper = checked_sampler(noise, guider, sampler, sigmas)
+    shape, places = fitted(latent, guider.model).shape, latent.get("batch_index")
+    made, kept = noise.made(shape, places), kept_noise(stepper, shape, noise.seed, places)
+    done = run(context, guider.guider(), stepper, sigmas.float().cpu(), latent, made, noise.seed, kept)
+    return SampledLatents(done.output, done.denoised)
+
+
+def checked_sampler(noise: Any, guider: Any, sampler: Any, sigmas: Any) -> Any:
+    """The stepper of a custom run. Raises Problems where one of its parts is of another kind, or the levels cannot be
+    walked."""
     _check_kind(noise, NoiseHandle, "noise", "NOISE", "RandomNoise")
     _check_kind(guider, GuiderHandle, "guider", "GUIDER", "CFGGuider")
     _check_kind(sampler, SamplerHandle, "sampler", "SAMPLER", "KSamplerSelect")
     stepper = sampler.stepper()
     _check_levels(sigmas.tolist(), stepper, sampler.name)
-    shape, places = fitted(latent, guider.model).shape, latent.get("batch_index")
-    made, kept = noise.made(shape, places), kept_noise(stepper, shape, noise.seed, places)
-    done = run(context, guider.guider(), stepper, sigmas.float().cpu(), latent, made, noise.seed, kept)
-    return SampledLatents(done.output, done.denoised)
+    return stepper
 
 
 def _check_kind(value: Any, kind: type, input: str, wire: str, maker: str) -> None:

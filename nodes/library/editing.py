@@ -34,7 +34,14 @@ METHODS = (
 )
 
 
-@node("TextEncodeQwenImageEdit", category="advanced/conditioning", version="1", lane="device", environment=numerics)
+@node(
+    "TextEncodeQwenImageEdit",
+    category="advanced/conditioning",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
 def text_encode_qwen_image_edit(
     settings: Settings, clip: ClipWire, prompt: _Words, vae: VaeWire | None = None, image: Image | None = None
 ) -> Conditioning:
@@ -51,7 +58,14 @@ def text_encode_qwen_image_edit(
     return _with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
 
 
-@node("TextEncodeQwenImageEditPlus", category="advanced/conditioning", version="1", lane="device", environment=numerics)
+@node(
+    "TextEncodeQwenImageEditPlus",
+    category="advanced/conditioning",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
 def text_encode_qwen_image_edit_plus(
     settings: Settings,
     clip: ClipWire,

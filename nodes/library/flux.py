@@ -19,6 +19,7 @@ _Tokens = Annotated[int, Range(0, 10000, 1)]
     display_name="CLIPTextEncodeFlux",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=prompts_outside,
     check=check_prompts,

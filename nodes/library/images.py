@@ -9,7 +9,15 @@ from graphflow import Choice, Context, Image, Mask, Range, Settings, Ui, Upload,
 from ..devices.environment import decoding, output_files, temp_files
 from ..files.prefixes import check_prefix
 from ..files.read_image import ENDINGS, Frame, read_frames
-from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
+from ..files.user_files import (
+    examples,
+    files_below,
+    files_written,
+    input_digest,
+    input_path,
+    other_folders,
+    save_numbered,
+)
 from ..limits import check_pixels
 from ..wires import image_of_python
 from .widgets import Color, Side
@@ -21,8 +29,8 @@ class ImageAndMask(NamedTuple):
 
 
 def input_names(settings: Settings) -> list[str]:
-    """Names of the images in the input folder."""
-    return files_below(settings.input_dir, ENDINGS)
+    """Names of the images in the input folder, and of the shipped ones."""
+    return sorted({*files_below(settings.input_dir, ENDINGS), *examples(ENDINGS)})
 
 
 InputImage = Annotated[str, Choice(input_names, "input", other_folders(ENDINGS)), Upload()]

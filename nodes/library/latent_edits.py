@@ -200,6 +200,19 @@ def empty_sd3_latent_image(
     return {"samples": torch.zeros(batch_size, 16, height // 8, width // 8), "downscale_ratio_spacial": 8}
 
 
+@node("EmptyFlux2LatentImage", category="latent", display_name="Empty Flux 2 Latent", version="1")
+def empty_flux2_latent_image(
+    width: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
+    height: Annotated[int, Range(16, MAX_SIDE, 16)] = 1024,
+    batch_size: Annotated[int, Range(1, 4096)] = 1,
+) -> Latent:
+    """A latent of zeros with the 128 channels of FLUX.2, a cell for 16 x 16 pixels."""
+    import torch
+
+    check_latent((batch_size, 128, height // 16, width // 16))
+    return {"samples": torch.zeros(batch_size, 128, height // 16, width // 16), "downscale_ratio_spacial": 16}
+
+
 @node(
     "EmptyQwenImageLayeredLatentImage",
     category="latent/qwen",
@@ -233,6 +246,7 @@ def set_latent_noise_mask(samples: Latent, mask: Mask) -> Latent:
     display_name="VAE Encode (for Inpainting)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def vae_encode_for_inpaint(

@@ -18,6 +18,9 @@ from .widgets import MAX_SIDE, Place8
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..model.latent import LatentFormat
+    from ..model.prediction import Prediction
+
 _Method = Annotated[str, Choice((*METHODS, "bislerp"))]
 _Crop = Annotated[str, Choice(CROPS)]
 _SD1_SCALE = 0.18215
@@ -97,22 +100,22 @@ def add_noise(
 
     The noise has unit variance in the unit of the model; without one, in that of Stable Diffusion 1.x.
     """
-    import torch
-
-    from ..model.latent import LatentFormat
-    from ..model.prediction import Epsilon, Prediction
+    from ..samplers.forward import at_levels
     from ..samplers.noise import prepare_noise
 
-    format = LatentFormat(4, scale=_SD1_SCALE)
-    prediction: Prediction = Epsilon()
-    if model is not None:
-        format, prediction = model.latent, model.prediction
-    level = max(min(prediction.at(1.0 - timestep / 999), prediction.sigma_max), prediction.sigma_min)
-    sigma = torch.tensor(level, dtype=torch.float32)
+    format, prediction = unit_of(model)
     x0 = format.into(latent["samples"])
     noise = prepare_noise(x0.shape, seed, batch_index=latent.get("batch_index"))
-    noised = prediction.scale_in(prediction.noised(x0, noise, sigma), sigma)
+    (noised,) = at_levels(x0, noise, prediction, [timestep])
     return {**latent, "samples": format.out(noised)}
+
+
+def unit_of(model: Any) -> "tuple[LatentFormat, Prediction]":
+    """The unit and the process of a MODEL, or those of Stable Diffusion 1.x."""
+    from ..model.latent import LatentFormat
+    from ..model.prediction import Epsilon
+
+    return (LatentFormat(4, scale=_SD1_SCALE), Epsilon()) if model is None else (model.latent, model.prediction)
 
 
 def _latent_files(settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """Loaders give handles: what to load, not the weights. The weights are loaded when the first node needs them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -26,7 +27,7 @@ _Device = Annotated[str, Choice(("default", "cpu"))]
 
 
 def folders(settings: Settings) -> ModelFolders:
-    return ModelFolders(list(settings.models))
+    return ModelFolders(list(settings.models), settings.pickles)
 
 
 def _listed(kind: str) -> Callable[[Settings], list[str]]:
@@ -108,9 +109,14 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Chec
     check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> UnclipCheckpoint:
-    """As CheckpointLoaderSimple, for models that are asked with an image, too. The image encoder is not read yet."""
-    missing = Blocked(f"the image encoder in {ckpt_name} cannot be loaded yet")
-    return UnclipCheckpoint(*_parts(settings, ckpt_name), missing)
+    """As CheckpointLoaderSimple, for models that are asked with an image, too, with their image encoder."""
+    from ..families.vision import open_vision
+
+    try:
+        vision: Any = open_vision(folders(settings).find("checkpoints", ckpt_name), settings)
+    except GraphFlowError:
+        vision = Blocked(f"{ckpt_name} has no image encoder: load one with CLIPVisionLoader")
+    return UnclipCheckpoint(*_parts(settings, ckpt_name), vision)
 
 
 def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
@@ -153,21 +159,16 @@ def unet_loader(
     unet_name: Annotated[str, Choice(_listed("diffusion_models"), "models/diffusion_models")],
     weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))] = "default",
 ) -> ModelWire:
-    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header.
+
+    Weights are held as the file stores them where they are quantised, else in the number format of the device. With an
+    fp8 `weight_dtype` the others are held in 8 bits, too: half the memory of bfloat16, and less exact. Products are
+    computed in the format of the device, also with `fp8_e4m3fn_fast`.
+    """
     from ..families.opened import open_model
 
-    if weight_dtype != "default":
-        raise GraphFlowError(
-            [
-                Problem(
-                    "no_such_format",
-                    f"weights cannot be held as {weight_dtype} yet",
-                    input="weight_dtype",
-                    hint="choose default: the number format of the device (--dtype)",
-                )
-            ]
-        )
-    return open_model(folders(settings).find("diffusion_models", unet_name), settings).model
+    model = open_model(folders(settings).find("diffusion_models", unet_name), settings).model
+    return model if weight_dtype == "default" else replace(model, dtype=weight_dtype.removesuffix("_fast"))
 
 
 @node(

@@ -35,6 +35,7 @@ def _check(settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
     display_name="CLIP Text Encode for Lumina2",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     check=_check,
 )

@@ -23,7 +23,7 @@ class Patched(NamedTuple):
 _DISCRETE = ("eps", "v_prediction", "lcm", "x0", "img_to_img")
 
 
-@node("ModelSamplingDiscrete", category="advanced/model", version="1")
+@node("ModelSamplingDiscrete", category="advanced/model", version="2")
 def model_sampling_discrete(
     model: ModelWire, sampling: Annotated[str, Choice(_DISCRETE)] = "eps", zsnr: bool = False
 ) -> ModelWire:
@@ -153,30 +153,21 @@ def cfg_zero_star(model: ModelWire) -> Patched:
     return Patched(model.with_patch(CFGZeroStar()))
 
 
-@node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="1")
+@node("APG", category="sampling/custom_sampling", display_name="Adaptive Projected Guidance", version="2")
 def apg(
     model: ModelWire,
     eta: Annotated[
         float, Range(-10.0, 10.0, 0.01), Help("the weight of what burns colours; 1 leaves it as it is")
     ] = 1.0,
     norm_threshold: Annotated[float, Range(0.0, 50.0, 0.1), Help("longer differences are cut; 0 cuts none")] = 5.0,
-    momentum: Annotated[float, Range(-5.0, 1.0, 0.01), Help("0: others are not supported")] = 0.0,
+    momentum: Annotated[
+        float, Range(-5.0, 1.0, 0.01), Help("the share of the differences of the steps before; below 0 for the paper")
+    ] = 0.0,
 ) -> ModelWire:
     """Guidance without the part of the difference that burns colours (arXiv 2410.02416)."""
     from ..patches.guidance import APG
 
-    if momentum != 0.0:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "no_momentum",
-                    f"a momentum of {momentum:g} would make a step depend on those before it",
-                    input="momentum",
-                    hint="set it to 0: a run that is stopped must go on to the same bits",
-                )
-            ]
-        )
-    return model.with_patch(APG(eta, norm_threshold))
+    return model.with_patch(APG(eta, norm_threshold, momentum))
 
 
 @node("PerpNeg", category="advanced/guidance", display_name="Perp-Neg", version="1")

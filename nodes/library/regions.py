@@ -21,7 +21,7 @@ _Bounds = Annotated[
 ]
 TimestepsRange = Annotated[Any, Wire("TIMESTEPS_RANGE")]
 Hooks = Annotated[Any, Wire("HOOKS")]
-"""A tuple of patches: they act on the model while it answers about the conditionings that carry them."""
+"""A list of `model.hook.Hook`: they act on the model while it answers about the conditionings that carry them."""
 
 
 class Pair(NamedTuple):

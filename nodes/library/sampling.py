@@ -22,7 +22,7 @@ _Seed = Annotated[int, Range(0, MAX_SEED), Seed(), Help("the noise to start from
 _Switch = Annotated[str, Choice(("enable", "disable"))]
 
 
-@node("KSampler", category="sampling", version="2", lane="device", together=True, environment=sampling)
+@node("KSampler", category="sampling", version="2", lane="device", in_turns=True, together=True, environment=sampling)
 def ksampler(
     context: Context,
     model: ModelWire,
@@ -53,6 +53,7 @@ def ksampler(
     display_name="KSampler (Advanced)",
     version="2",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )

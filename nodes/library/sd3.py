@@ -17,6 +17,7 @@ _Words = Annotated[str, Multiline(words=True)]
     display_name="CLIPTextEncodeSD3",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
     outside=prompts_outside,
     check=check_prompts,
@@ -31,8 +32,8 @@ def clip_text_encode_sd3(
 ) -> Conditioning:
     """Encode a prompt for CLIP-L, CLIP-G and T5.
 
-    With `none` an encoder of an empty prompt is left out (CLIP-L and CLIP-G if both are empty), with `empty_prompt` it
-    encodes the empty text.
+    With `none`, CLIP-L and CLIP-G are left out if both prompts are empty, and T5 gives one vector, of the end, for an
+    empty prompt; with `empty_prompt` each encodes the empty text.
     """
     prompts = {"text.l": clip_l, "text.g": clip_g, "text.t5": t5xxl}
     if empty_padding == "none":

@@ -27,6 +27,7 @@ _Overlap = Annotated[int, Range(0, 4096, 32), Help("pixels that two tiles share"
     display_name="VAE Decode (Tiled)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def vae_decode_tiled(
@@ -81,6 +82,7 @@ def vae_decode_tiled(
     display_name="VAE Encode (Tiled)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def vae_encode_tiled(

@@ -62,6 +62,7 @@ def upscale_model_loader(
     display_name="Upscale Image (using Model)",
     version="1",
     lane="device",
+    in_turns=True,
     environment=upscaling,
 )
 def image_upscale_with_model(context: Context, upscale_model: UpscaleModelHandle, image: Image) -> Image:

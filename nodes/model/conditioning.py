@@ -71,6 +71,9 @@ def to_wire(batches: Iterable[Entry | Sequence[Entry]]) -> list[tuple[Any, dict[
 def check(model: Model, batches: Iterable[Batch], input: str) -> None:
     """Raises Problems where the model cannot use the conditioning: text of another width, an option that its family
     does not take, one that it needs and that is missing."""
+    batches = tuple(batches)
+    for hook in {hook: None for batch in batches for hook in batch[0].hooks}:
+        hook.check(model, input)
     found = {problem: None for batch in batches for entry in batch for problem in _problems(model, entry, input)}
     if found:
         raise GraphFlowError(list(found))
@@ -115,7 +118,7 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
     whole = Entry(
         references=tuple(part for latent in stated.get("reference_latents", ()) for part in latent),
         controls=_controls(stated.get("control", ()), input),
-        patches=tuple(stated.get("hooks", ())),
+        hooks=tuple(stated.get("hooks", ())),
         window=window,
         extra={key: value for key, value in options.items() if key not in PER_ROW | SHARED and key not in INSIDE},
         **shared,
@@ -162,8 +165,8 @@ def _item(batch: Batch) -> tuple[Any, dict[str, Any]]:
         options["start_percent"], options["end_percent"] = first.window
     if first.controls:
         options["control"] = first.controls
-    if first.patches:
-        options["hooks"] = first.patches
+    if first.hooks:
+        options["hooks"] = first.hooks
     return text, options
 
 

@@ -11,7 +11,7 @@ from graphflow import Handle
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .patch import Patch
+    from .hook import Hook
 
 __all__ = ["Ask", "Control", "Entry", "Row"]
 
@@ -28,11 +28,19 @@ class Control(Handle):
     window: tuple[float, float] = (0.0, 1.0)
     """From and to, in shares of the sampling (0 is the noisiest)."""
     mask: Tensor | None = None
+    vae: Handle | None = None
+    """The Vae that encodes the hint for networks that see latents."""
+    latent: Tensor | None = None
+    """The hint's, VAE unit, [B, C, h, w] of the latent that is made: set by the sampler."""
+    kept: Tensor | None = None
+    """float32 [B, H, W], 1 where the image stays, for networks that draw inside a mask."""
     both_sides: bool = False
     """On an entry of the positive side: it acts on those of the negative side, too, that carry none of their own."""
 
     def identity(self) -> Any:
-        return [self.model.identity(), self.hint, self.strength, list(self.window), self.mask, self.both_sides]
+        encoded = [self.vae.identity() if self.vae is not None else None, self.kept]
+        stated = [self.hint, self.strength, list(self.window), self.mask, self.both_sides]
+        return [self.model.identity(), *stated, *encoded]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +74,8 @@ class Entry:
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
-    patches: tuple[Patch, ...] = ()
-    """Patches of hooks: they act on this entry's rows only."""
+    hooks: tuple[Hook, ...] = ()
+    """What is changed about the model for this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
     negative: bool = False

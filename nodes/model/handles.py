@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from .latent import LatentFormat
     from .prediction import Prediction
 
-__all__ = ["Clip", "ClipVision", "ControlNet", "Model", "WeightsHandle", "WeightsSource", "UpscaleModel", "Vae"]
+__all__ = [
+    "Clip",
+    "ClipVision",
+    "ControlNet",
+    "Model",
+    "WeightsHandle",
+    "WeightsSource",
+    "StyleModel",
+    "UpscaleModel",
+    "Vae",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,11 @@ class ControlNet(WeightsHandle):
 @dataclass(frozen=True, slots=True)
 class ClipVision(WeightsHandle):
     """An image encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class StyleModel(WeightsHandle):
+    """A network that makes tokens of a text of what an image encoder sees."""
 
 
 @dataclass(frozen=True, slots=True)

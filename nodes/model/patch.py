@@ -70,7 +70,10 @@ class CallPatch(Patch):
         return True
 
     def around(self, module: Module) -> AbstractContextManager[Any]:
-        """The module is changed until the end of the block, and is then as it was before."""
+        """The module is changed until the end of the block, and is then as it was before.
+
+        What the block is entered with may be a dict, which the call fills with further answers [N, ...]: `Step.inside`.
+        """
         raise NotImplementedError
 
 

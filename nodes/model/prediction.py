@@ -200,14 +200,12 @@ class X0(_Exploding):
 
 @dataclass(frozen=True)
 class ImageToImage(X0):
-    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself,
-    without noise, and answers with the result."""
+    """A network that makes another image of a latent in one go (Lotus, arXiv 2409.18124): it takes the latent itself
+    and answers with the result. A sampler adds its noise as for other networks: such a model is run with DisableNoise,
+    or sees noise beside its image."""
 
     def scale_in(self, x: Tensor, sigma: Tensor) -> Tensor:
         return x
-
-    def noised(self, x0: Tensor, noise: Tensor, sigma: Tensor, max_denoise: bool = False) -> Tensor:
-        return x0
 
 
 @dataclass(frozen=True)

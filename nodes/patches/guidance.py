@@ -171,16 +171,25 @@ class APG(GuidancePatch):
 
     .. math:: \hat x_0 = n + w \, p' - w \, n, \quad p' = n + g_\perp + \eta \, g_\parallel + (p - n) / w
 
-    Lengths and products are over the channels and places of each latent. Without momentum, which would make a step
-    depend on those before it.
+    Lengths and products are over the channels and places of each latent. With a momentum m the difference p - n in g
+    is :math:`d_i = (p - n)_i + m \, d_{i-1}` (equation 8), beginning anew where the noise level rises.
     """
 
     eta: float
     threshold: float
+    momentum: float = 0.0
     acts: ClassVar[Acts] = "before"
 
     def identity(self) -> Any:
-        return ["apg", self.eta, self.threshold]
+        return ["apg", self.eta, self.threshold, self.momentum]
+
+    def remember(self, step: Step) -> Mapping[str, Tensor]:
+        if self.momentum == 0.0 or NEGATIVE not in step.x0:
+            return {}
+        difference, before = step.x0[POSITIVE] - step.x0[NEGATIVE], step.memory
+        if before and float(step.sigma) <= float(before["sigma"]):
+            difference = difference + self.momentum * before["difference"].to(difference)
+        return {"difference": difference, "sigma": step.sigma}
 
     def answers(self, step: Step) -> Mapping[str, Tensor]:
         if NEGATIVE not in step.x0:
@@ -188,7 +197,7 @@ class APG(GuidancePatch):
         wanted, unwanted = step.x0[POSITIVE], step.x0[NEGATIVE]
         axes = tuple(range(1, wanted.dim()))
         difference = wanted - unwanted
-        lead = difference
+        lead = step.memory.get("difference", difference)
         if self.threshold > 0.0:
             lead = lead * (self.threshold / torch.linalg.vector_norm(lead, dim=axes, keepdim=True)).clamp(max=1.0)
         along = wanted * ((lead * wanted).sum(axes, keepdim=True) / (wanted**2).sum(axes, keepdim=True))
@@ -215,7 +224,7 @@ class PerpNeg(GuidancePatch):
         return ["perp_neg", content(self.empty), self.scale]
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
-        return (Side("empty", sides[-1].model, self.empty),)
+        return (*sides, Side("empty", sides[-1].model, self.empty))
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         empty = step.x0["empty"]
@@ -241,10 +250,10 @@ class PerturbedAttention(GuidancePatch):
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
         if self.scale == 0.0:
-            return ()
+            return sides
         positive = next(side for side in sides if side.name == POSITIVE)
         perturbed = positive.model.with_patch(ValuesOnly(self.where))
-        return (replace(positive, name="perturbed", model=perturbed),)
+        return (*sides, replace(positive, name="perturbed", model=perturbed))
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         if self.scale == 0.0:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..files.load import WeightReader
 
-__all__ = ["Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
+__all__ = ["ModelDifference", "Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks"]
 
 DENOISER, LDM = "denoiser", "ldm"
 
@@ -47,6 +47,29 @@ class Mix(WeightPatch):
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
         return self.own_share * weight + self.other_share * _reader(self.other, part).read(parameter)
+
+
+@dataclass(frozen=True)
+class ModelDifference(WeightPatch):
+    r"""What another model has more than a base.
+
+    .. math:: W' = W + s \, (W_{other} - W_{base})
+    """
+
+    other: WeightsHandle
+    base: WeightsHandle
+    strength: float
+
+    def identity(self) -> Any:
+        return ["difference", self.other.identity(), self.base.identity(), self.strength]
+
+    def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
+        has_part = any(name == part for name, _ in self.other.sources)
+        return frozenset(parameters) if has_part else frozenset()
+
+    def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
+        other, base = (_reader(handle, part).read(parameter) for handle in (self.other, self.base))
+        return weight + self.strength * (other - base)
 
 
 @dataclass(frozen=True)

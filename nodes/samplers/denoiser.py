@@ -17,10 +17,12 @@ from torch import Tensor
 
 from ..devices.passes import Seat
 from ..devices.use import Device
-from .guidance import Guider, Step, guided
+from .guidance import Guider, Memory, Step, guided, patches_of
 from .questions import Questions
 
 __all__ = ["Answer", "Denoiser", "KeptRegion", "denoiser"]
+
+MEMORY = "guidance."
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ def denoiser(
     """
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
-    with device.loop.seat(size) as seat:
+    with device.loop.seat(size, device.owner) as seat:
         yield Denoiser(asked, seat, kept)
 
 
@@ -65,6 +67,20 @@ class Denoiser:
     def __init__(self, questions: Questions, seat: Seat, kept: KeptRegion | None) -> None:
         self._questions, self._seat, self._kept = questions, seat, kept
         self._is_flow = float(questions.guider.model.prediction.signal(torch.tensor(0.5))) != 1.0
+        self.memory: Memory = {}
+        """What patches of guidance remember from question to question: a part of the state of a run."""
+
+    def memory_tensors(self) -> dict[str, Tensor]:
+        """The memory as named tensors, to be kept with the state."""
+        return {f"{MEMORY}{n}.{name}": one for n, found in self.memory.items() for name, one in found.items()}
+
+    def recall(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with the memory of a run that was stopped."""
+        self.memory = {}
+        for key, tensor in tensors.items():
+            if key.startswith(MEMORY):
+                number, name = key.removeprefix(MEMORY).split(".")
+                self.memory[int(number)] = {**self.memory.get(int(number), {}), name: tensor}
 
     def __call__(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Tensor:
         """The guided clean latent at x [B, C, h, w], float32, model unit, under noise of the level `sigma`.
@@ -78,14 +94,22 @@ class Denoiser:
         """The same with the answer of each side."""
         questions, kept = self._questions, self._kept
         level = float(sigma)
+        self._seat.left = questions.levels_from(level)
         prediction = questions.guider.model.prediction
         sigma = torch.tensor(level)
         seen = x
         if kept is not None:
             kept = replace(kept, mask=questions.mask(kept.mask, level))
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
-        x0 = questions.ask(self._seat, seen, sigma, level, questions.next_level(level) if to is None else float(to))
-        step, found = guided(questions.guider, Step(seen, sigma, questions.guider.cfg, x0, self._is_flow))
+        leads_to = questions.next_level(level) if to is None else float(to)
+        x0, inside = questions.ask(self._seat, seen, sigma, level, leads_to)
+        step = Step(seen, sigma, questions.guider.cfg, x0, self._is_flow, inside)
+        sides = questions.sides(level)
+        for patch in patches_of(questions.guider.model):
+            for side, latent in patch.further(step, sides):
+                more, _ = questions.ask(self._seat, latent, sigma, level, leads_to, (side,))
+                step = replace(step, x0={**step.x0, **more})
+        step, found = guided(questions.guider, step, self.memory)
         if kept is not None:
             found = kept.mask * found + (1 - kept.mask) * kept.start
         if not bool(found.isfinite().all()):

@@ -14,7 +14,7 @@ prompt are one mechanism.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from ..model.conditioning import Batch
@@ -31,13 +31,17 @@ __all__ = [
     "GuidancePatch",
     "Guider",
     "MaskPatch",
+    "Memory",
     "Side",
     "Step",
     "all_sides",
     "guided",
+    "patches_of",
 ]
 
 NEGATIVE, POSITIVE = "negative", "positive"
+Memory = dict[int, Mapping[str, "Tensor"]]
+"""Number of a patch -> what it remembers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,10 @@ class Step:
     """The clean latent that each side answers, float32, the shape of x."""
     is_flow: bool = False
     """x is (1 - sigma) x0 + sigma noise; else x0 + sigma noise."""
+    inside: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Side -> what patches of calls found inside its network, [B, ...] each."""
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the patch that is asked has remembered (see `GuidancePatch.remember`)."""
 
 
 class GuidancePatch(Patch):
@@ -74,11 +82,20 @@ class GuidancePatch(Patch):
     """The negative side is asked even where the weight of guidance is 1."""
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
-        """More sides that it needs the answers of."""
+        """The sides of a step under the patch: it may add some, and ask those that are there of a changed model."""
+        return sides
+
+    def further(self, step: Step, sides: tuple[Side, ...]) -> tuple[tuple[Side, Tensor], ...]:
+        """Sides that are asked in a second round, each about a latent that is made of the first round's answers."""
         return ()
 
+    def remember(self, step: Step) -> Mapping[str, Tensor]:
+        """What it remembers until the next question, from `step.memory` and the answers. It is saved with the
+        sampler's state."""
+        return {}
+
     def answers(self, step: Step) -> Mapping[str, Tensor]:
-        """For `before`: the sides' answers, changed."""
+        """For `before`: the sides' answers, changed; `step.memory` is what `remember` made of this step."""
         return step.x0
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
@@ -147,16 +164,18 @@ def all_sides(guider: Guider, sigma: float) -> tuple[Side, ...]:
     """The sides of the guider and of the patches on its model."""
     sides = guider.sides(sigma)
     for patch in patches_of(guider.model):
-        sides += patch.sides(sides, sigma)
+        sides = patch.sides(sides, sigma)
     return sides
 
 
-def guided(guider: Guider, step: Step) -> tuple[Step, Tensor]:
-    """The step under the patches that act before, and the guided clean latent."""
+def guided(guider: Guider, step: Step, memory: Memory | None = None) -> tuple[Step, Tensor]:
+    """The step under the patches that act before, and the guided clean latent. `memory` is written to."""
     patches = patches_of(guider.model)
-    for patch in patches:
+    memory = {} if memory is None else memory
+    for number, patch in enumerate(patches):
         if patch.acts == "before":
-            step = replace(step, x0=patch.answers(step))
+            memory[number] = patch.remember(replace(step, memory=memory.get(number, {})))
+            step = replace(step, x0=patch.answers(replace(step, memory=memory[number])))
     found = guider.combine(step)
     instead = [patch for patch in patches if patch.acts == "instead"]
     if instead:

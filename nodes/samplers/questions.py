@@ -6,6 +6,7 @@ A part is one batch of one side's conditioning in its region of the latents. Not
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,15 +20,22 @@ from graphflow import GraphFlowError, Problem
 
 from ..devices.passes import ForwardCall, Seat
 from ..devices.use import Device
+from ..devices.vae import encode
 from ..model.conditioning import Batch
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import ControlNet, Model, WeightsHandle
-from ..model.patch import CallPatch, Patch, RowPatch
+from ..model.handles import ControlNet, Model, Vae, WeightsHandle
+from ..model.hook import Hook
+from ..model.patch import CallPatch, RowPatch
+from ..resampling import resize
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .keyframes import factor_at
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
 
-__all__ = ["Questions"]
+__all__ = ["INSIDE", "Questions"]
+
+INSIDE = "inside."
+"""What the names of answers of patches of calls begin with."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,10 +84,15 @@ class Questions:
         self._mirrored: dict[Any, tuple[Batch, ...]] = {}
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
+        self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
+
+    def levels_from(self, level: float) -> int:
+        """How many levels are still to be asked about, this one included."""
+        return sum(0.0 < other <= level for other in self._levels)
 
     def mask(self, mask: Tensor, level: float) -> Tensor:
         """A noise mask at a level, under the patches of the guider's model."""
@@ -102,9 +115,15 @@ class Questions:
                     alike[key] = alike.get(key, 0) + 1
         return max(alike.values(), default=1)
 
-    def ask(self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float) -> dict[str, Tensor]:
-        """The clean latent of each side."""
-        sides, parts = self._active(level)
+    def sides(self, level: float) -> tuple[Side, ...]:
+        """What is asked at a noise level."""
+        return all_sides(self.guider, level)
+
+    def ask(
+        self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float, sides: Sequence[Side] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
+        """The clean latent of each side, and what patches of calls found inside its network. By default all sides."""
+        sides, parts = self._active(level, sides)
         scaled: dict[Any, Tensor] = {}
         residuals = [self._residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
         asked = [
@@ -113,12 +132,20 @@ class Questions:
         ]
         answers = self._answers(seat, asked)
         x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
-        return {
+        joined = {
             side.name: _joined(
                 [(part, x0) for part, x0 in zip(parts, x0s, strict=True) if part.side.name == side.name], x
             )
             for side in sides
         }
+        inside: dict[str, Mapping[str, Tensor]] = {}
+        for part, found in zip(parts, answers, strict=True):
+            names = [name for name in found[0] if name.startswith(INSIDE)]
+            if names and part.side.name not in inside and _covers(part, x):
+                inside[part.side.name] = {
+                    name.removeprefix(INSIDE): torch.stack([one[name] for one in found]) for name in names
+                }
+        return joined, inside
 
     def not_a_number(self, level: float) -> GraphFlowError:
         format = str(self.device.dtype).removeprefix("torch.")
@@ -141,9 +168,9 @@ class Questions:
             ]
         )
 
-    def _active(self, level: float) -> tuple[tuple[Side, ...], list[_SidePart]]:
+    def _active(self, level: float, sides: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[_SidePart]]:
         """The sides of a level, and their parts that act at it."""
-        sides = all_sides(self.guider, level)
+        sides = self.sides(level) if sides is None else sides
         parts = [self._part(side, batch, sides) for side in sides for batch in self._batches(side, sides)]
         return sides, [part for part in parts if _acts(part.window, level)]
 
@@ -193,7 +220,7 @@ class Questions:
         controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
         return _SidePart(
             side,
-            self._with_hooks(side.model, batch[0].patches),
+            side.model,
             entries,
             where,
             [made[id(entry)] for entry in entries],
@@ -205,24 +232,42 @@ class Questions:
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> _Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
-        hints = spread(control.hint, len(entries), "hints")
-        seen = [
-            replace(entry, controls=(replace(control, hint=hints[index % len(hints)][None]),))
-            for index, entry in enumerate(entries)
-        ]
         handle = cast(ControlNet, control.model)
+        hints = spread(control.hint, len(entries), "hints")
+        latents = self._encoded(control, hints, shape, handle)
+        seen = []
+        for index, entry in enumerate(entries):
+            number = index % len(hints)
+            latent = None if latents is None else latents[number][None]
+            own = replace(control, hint=hints[number][None], latent=latent)
+            seen.append(replace(entry, controls=(own,)))
         network = handle.family.net
         prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
         return _Controlled(control, seen, prepared, self._window(control.window, model))
+
+    def _encoded(self, control: Control, hints: Tensor, shape: Any, handle: ControlNet) -> Tensor | None:
+        """The latents of hints, cut and scaled to the image that is made; None where no VAE was given."""
+        if control.vae is None:
+            return None
+        height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
+        sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
+        return encode(self.device, cast(Vae, control.vae), sized)
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
         start, end = shares
         return model.prediction.at(start), model.prediction.at(end)
 
-    @staticmethod
-    def _with_hooks(model: Model, patches: tuple[Patch, ...]) -> Model:
-        return replace(model, patches=(*model.patches, *patches)) if patches else model
+    def _hooked(self, part: _SidePart, level: float) -> Model:
+        """The model of a part under the hooks of its conditioning at a noise level."""
+        model, hooks = part.model, part.entries[0].hooks
+        for hook in hooks:
+            factor = factor_at(hook.keyframes, model.prediction, level, self._levels)
+            key = (model, hook, factor)
+            if key not in self._under_hooks:
+                self._under_hooks[key] = hook.on(model, factor)
+            model = self._under_hooks[key]
+        return model
 
     def _rows(
         self,
@@ -234,7 +279,7 @@ class Questions:
         scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _NetworkRows:
-        model = part.model
+        model = self._hooked(part, level)
         asked = _NetworkRows(model, model.family.part(model.config, level), level)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
@@ -372,11 +417,10 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
         return ForwardCall(key, module, forward, shares=family.shares)
 
     @contextmanager
-    def patched(module: torch.nn.Module) -> Iterator[None]:
+    def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
         with ExitStack() as stack:
-            for patch in patches:
-                stack.enter_context(patch.around(module))
-            yield
+            found = [stack.enter_context(patch.around(module)) for patch in patches]
+            yield ChainMap(*(one for one in found if isinstance(one, dict)))
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)

@@ -95,7 +95,8 @@ def _terms_in(network: torch.nn.Module, vectors: Tensor, layout: Layout) -> Iter
             module = network.get_submodule(name)
             middle = at + torch.Size(up_shape).numel()
             end = middle + torch.Size(down_shape).numel()
-            weight: Tensor = module.weight  # type: ignore[assignment]
+            weight: Any = getattr(module, "packed", None)  # has the shape and the format of what it unpacks to
+            weight = module.weight if weight is None else weight
             rows = len(vectors)
             up = vectors[:, at:middle].reshape(rows, *up_shape).to(weight.dtype)
             down = vectors[:, middle:end].reshape(rows, *down_shape).to(weight.dtype)

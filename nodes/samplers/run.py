@@ -18,9 +18,9 @@ from .denoiser import KeptRegion, denoiser
 from .guidance import CFG, Guider
 from .loop import sample
 from .preview import preview_jpeg
-from .regions import spread
 from .start import NOTES, fitted
 from .stepper import State, Stepper
+from .trajectory import Trajectory
 
 __all__ = ["Sampled", "check_guider", "run"]
 
@@ -43,13 +43,14 @@ def run(
     noise: Tensor | None,
     seed: int,
     kept_noise: Tensor | None = None,
+    trajectory: Trajectory | None = None,
 ) -> Sampled:
     """Denoise a latent over the levels `sigmas`.
 
     `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as
     for the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
-    `seed` is that of the sampler's own noise. The state is offered to the run at each step, and a run that was stopped
-    goes on from it with the same bits.
+    `seed` is that of the sampler's own noise. `trajectory` notes what the run passes through. The state is offered to
+    the run at each step, and a run that was stopped goes on from it with the same bits.
     """
     if len(sigmas) < 2:
         return Sampled(dict(latent), dict(latent))
@@ -68,20 +69,30 @@ def run(
         behind = added if kept_noise is None else kept_noise.to(device.device)
         kept = KeptRegion(start, behind, _mask(latent["noise_mask"], start))
     total, last = len(sigmas) - 1, None
+    reached = sigmas[-1]
+    """The level of x, which is not always the last one: a method may stop above it, as UniPC does."""
 
     def on_step(state: State, denoised: Tensor) -> None:
-        nonlocal last
-        last = denoised
-        context.keep(state.to_tensors)
+        nonlocal last, reached
+        last, reached = denoised, state.sigmas[-1]
+        remembered = asked.memory_tensors()
+        seen = trajectory.to_tensors() if trajectory is not None else {}
+        context.keep(lambda: {**state.to_tensors(), **remembered, **seen})
         look = (lambda: preview_jpeg(format.out(denoised), format)) if format.preview else None
         context.progress(state.index, total, look)
 
     stored = context.restore()
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
+    if trajectory is not None and stored is not None:
+        trajectory.restore(stored)
+    if state is not None:
+        reached = state.sigmas[-1]
     context.progress(state.index if state is not None else 0, total)
-    with denoiser(device, guider, x, sigmas, kept, settings.together) as denoise:
+    with denoiser(device, guider, x, sigmas, kept, settings.together) as asked:
+        asked.recall(stored or {})
+        denoise = asked if trajectory is None else trajectory.listening(asked)
         done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
-    done = prediction.unnoised(done, sigmas[-1])
+    done = prediction.unnoised(done, reached)
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last
     return Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
@@ -97,10 +108,10 @@ def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
 
 
 def _mask(mask: Tensor, start: Tensor) -> Tensor:
-    """[N, 1, H, W] of any size -> [B, 1, (1,) h, w]."""
+    """[N, 1, H, W] of any size -> [1 or B, 1, (1,) h, w]; fewer masks than latents come in turn."""
     mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
     sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
-    sized = spread(sized, len(start), "masks")
+    sized = sized if len(sized) == 1 else sized[torch.arange(len(start), device=sized.device) % len(sized)]
     return sized if start.dim() == 4 else sized[:, :, None]
 
 

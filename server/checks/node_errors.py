@@ -114,8 +114,10 @@ def top_error(problems: Sequence[Problem]) -> tuple[str, str, str]:
     """Type, message and details of the refusal of a whole workflow."""
     for problem in problems:
         if problem.code == "unknown_node_type":
-            name = problem.message.partition("'")[2].rpartition("'")[0]
-            return "invalid_prompt", f"Cannot execute because node {name} does not exist.", f"Node ID '#{problem.node}'"
+            name, *others = _missing_types(problems)
+            also = f"; nor do {short(', '.join(others))}; GET /supported lists those that do" if others else ""
+            text = f"Cannot execute because node {name} does not exist."
+            return "invalid_prompt", text, f"Node ID '#{problem.node}'{also}"
         if problem.code in TOP:
             text = "Cannot execute because a node is missing the class_type property."
             return "invalid_prompt", text, f"Node ID '#{problem.node}'"
@@ -123,6 +125,12 @@ def top_error(problems: Sequence[Problem]) -> tuple[str, str, str]:
         return "prompt_no_outputs", "Prompt has no outputs", ""
     details = "\n".join(str(problem) for problem in problems if problem.node is None or problem.code == "cycle")
     return "prompt_outputs_failed_validation", "Prompt outputs failed validation", details
+
+
+def _missing_types(problems: Sequence[Problem]) -> list[str]:
+    """The node types that there are not, each once."""
+    texts = [problem.message for problem in problems if problem.code == "unknown_node_type"]
+    return list(dict.fromkeys(text.partition("'")[2].rpartition("'")[0] for text in texts))
 
 
 def _users(workflow: Workflow) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from graphflow import Event, GraphFlowError, Problem
 from .http import Connection, NotOffered
 from .messages import ENDS, Translation
 
-__all__ = ["FIRST_PAUSE", "MISSES", "MessageStream", "follow", "lost", "patiently"]
+__all__ = ["FIRST_PAUSE", "MISSES", "MessageStream", "follow", "lost", "patiently", "reached"]
 
 T = TypeVar("T")
 LIVE = ("progress", "progress_state")
@@ -189,6 +189,19 @@ async def patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
             return await ask()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             if time.monotonic() - began + pause > patience:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def reached(ask: Callable[[], Awaitable[T]], patience: float) -> T:
+    """The answer of a server that may be starting. What could not connect was not sent, so it is sent once."""
+    end, pause = time.monotonic() + patience, FIRST_PAUSE
+    while True:
+        try:
+            return await ask()
+        except aiohttp.ClientConnectorError:
+            if time.monotonic() + pause > end:
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)

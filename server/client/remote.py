@@ -27,20 +27,23 @@ from graphflow import (
 from graphflow.spi import Targets, deadline, names_of
 
 from .files import fetched
-from .follow import FIRST_PAUSE, MISSES, MessageStream, follow, lost, patiently
+from .follow import FIRST_PAUSE, MISSES, MessageStream, follow, lost, patiently, reached
 from .http import Connection, opened
 from .messages import Translation
 
 __all__ = ["HttpRemote"]
 
 T = TypeVar("T")
+STARTING = 10.0
+"""Seconds that a server may need until it listens."""
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 
 
 class HttpRemote:
     """See `graphflow.Remote`; made by `gf.connect`.
 
-    `patience`: seconds for which a server that does not answer, or is being restarted, is asked again.
+    `patience`: seconds for which a server that does not answer, or is being restarted, is asked again. One that has
+    never answered is taken for one that starts, for 10 of them.
     """
 
     def __init__(
@@ -200,7 +203,7 @@ class HttpRemote:
             body["extra_data"] = {"extra_pnginfo": dict(extra_pnginfo)}
         if run_id is not None:
             body["prompt_id"] = run_id
-        return await server.prompt(body)
+        return await reached(lambda: server.prompt(body), min(self.patience, STARTING))
 
     async def _cancel_when(self, flag: Flag, server: Connection, prompt_id: str) -> None:
         while not flag.is_set():

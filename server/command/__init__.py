@@ -16,7 +16,18 @@ from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, c
 from ..monitoring.logs import FORMATS
 from ..options import Options, RequestLimits
 from ..queue import QueueSettings, WorkerConfig
-from .arguments import count, host, ip_address, origin, port, size, webhook_host, worker_memory
+from .arguments import (
+    concurrency,
+    concurrency_of_machine,
+    count,
+    host,
+    ip_address,
+    origin,
+    port,
+    size,
+    webhook_host,
+    worker_memory,
+)
 
 __all__ = ["configure", "run"]
 
@@ -90,12 +101,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show clients the trace of what a node raised, with paths of this machine; for authors of nodes",
+    )
+    parser.add_argument(
+        "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
+    )
+    parser.add_argument(
         "--worker-memory",
         type=worker_memory,
         default="auto",
         metavar="SIZE",
         help="main memory that the process which runs the prompts may have: a size, auto (as much as the machine has: "
         "the default) or none",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=concurrency,
+        default="auto",
+        metavar="N",
+        help="prompts at work at a time: a number, or auto: up to 4 of different clients, one of each (the default)",
+    )
+    parser.add_argument(
+        "--share-passes",
+        type=count,
+        default=1,
+        metavar="N",
+        help="let up to N prompts at work that differ in seed, text and the like share forward passes: more small "
+        "images a second, with other last digits, cached apart (default: 1, each image has the bits of a plain run)",
     )
     parser.add_argument("--start-paused", action="store_true", help="accept prompts, but run none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -227,6 +261,8 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         cache_remote=arguments.cache_remote,
         checkpoint_every=arguments.checkpoint_every,
         metadata=not arguments.no_metadata,
+        pickles=arguments.allow_pickles,
+        debug=arguments.debug,
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )
@@ -234,6 +270,9 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         arguments.state_dir,
         worker,
         start_paused=arguments.start_paused,
+        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory),
+        share_passes=arguments.share_passes,
+        one_a_client=arguments.concurrency is None,
         webhook_hosts=tuple(arguments.allow_webhooks),
         waiting_of_one=arguments.max_waiting_of_one,
     )

@@ -11,10 +11,23 @@ from graphflow.spi import parse_size
 
 from ..worker.memory import machine_memory
 
-__all__ = ["count", "host", "ip_address", "origin", "port", "size", "webhook_host", "worker_memory"]
+__all__ = [
+    "concurrency",
+    "concurrency_of_machine",
+    "count",
+    "host",
+    "ip_address",
+    "origin",
+    "port",
+    "size",
+    "webhook_host",
+    "worker_memory",
+]
 
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 LEAST_MEMORY = 1 << 30
+CONCURRENCY, ENOUGH_MEMORY = 4, 8 << 30
+"""Prompts at a time where the machine has so many bytes."""
 PORTS = {"http": 80, "https": 443}
 
 
@@ -47,6 +60,17 @@ def worker_memory(text: str) -> int | None:
     if found < LEAST_MEMORY:
         raise ArgumentTypeError(f"{text!r} is too little for torch alone; write 2GB or more")
     return found
+
+
+def concurrency(text: str) -> int | None:
+    """How many prompts are at work at a time; None: `auto`."""
+    return None if text == "auto" else count(text)
+
+
+def concurrency_of_machine(worker_memory: int | None) -> int:
+    """What `auto` is: more than one only where memory is not short."""
+    known = [size for size in (worker_memory, machine_memory()) if size is not None]
+    return CONCURRENCY if not known or min(known) >= ENOUGH_MEMORY else 1
 
 
 def host(text: str) -> str:

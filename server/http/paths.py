@@ -27,10 +27,10 @@ class BadName(ValueError):
     """A text that may not name a file here; the message has the reason."""
 
 
-def segments(name: str, hidden: bool = False) -> list[str]:
+def segments(name: str, own: bool = False) -> list[str]:
     """The parts of a relative name with forward slashes, `composed`; none for an empty name. Raises BadName.
 
-    `hidden` lets a part begin with a dot.
+    `own`: it is a file that the user keeps here, whose name may have whatever this system allows.
     """
     if name == "":
         return []
@@ -38,7 +38,7 @@ def segments(name: str, hidden: bool = False) -> list[str]:
     if len(parts) > DEEPEST:
         raise BadName(f"the name has {len(parts)} parts; at most {DEEPEST} are taken")
     for part in parts:
-        reason = why_not(part, hidden)
+        reason = why_not(part, own)
         if reason is not None:
             raise BadName(reason)
     return parts
@@ -73,10 +73,10 @@ def _folder(root: Path, parts: list[str], create: bool = False) -> Iterator[int]
         os.close(here)
 
 
-def _parts_of_file(name: str, hidden: bool) -> list[str]:
+def _parts_of_file(name: str, own: bool) -> list[str]:
     """The parts of what is to be a file already. Raises FileNotFoundError: a forbidden name gets the same answer."""
     try:
-        parts = segments(name, hidden)
+        parts = segments(name, own)
     except BadName:
         parts = []
     if not parts:
@@ -84,9 +84,9 @@ def _parts_of_file(name: str, hidden: bool) -> list[str]:
     return parts
 
 
-def open_file(root: Path, name: str, hidden: bool = False) -> BufferedReader:
+def open_file(root: Path, name: str, own: bool = False) -> BufferedReader:
     """A plain file below the root, for reading. Raises FileNotFoundError for all that is none, or lies elsewhere."""
-    parts = _parts_of_file(name, hidden)
+    parts = _parts_of_file(name, own)
     with _folder(root, parts[:-1]) as folder:
         try:
             # Without O_NONBLOCK the opening of a pipe would wait for a writer.
@@ -99,10 +99,10 @@ def open_file(root: Path, name: str, hidden: bool = False) -> BufferedReader:
     return os.fdopen(number, "rb")
 
 
-def write_file(root: Path, name: str, content: bytes, overwrite: bool, hidden: bool = False) -> os.stat_result:
+def write_file(root: Path, name: str, content: bytes, overwrite: bool, own: bool = False) -> os.stat_result:
     """Write a file whole or not at all, making its folders. Raises BadName, FileExistsError,
     IsADirectoryError (a folder has the name)."""
-    parts = segments(name, hidden)
+    parts = segments(name, own)
     if not parts:
         raise BadName("the name is empty")
     with _folder(root, parts[:-1], create=True) as folder:
@@ -121,10 +121,10 @@ def write_file(root: Path, name: str, content: bytes, overwrite: bool, hidden: b
         return os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
 
 
-def move(root: Path, name: str, new_name: str, overwrite: bool, hidden: bool = False) -> os.stat_result:
+def move(root: Path, name: str, new_name: str, overwrite: bool, own: bool = False) -> os.stat_result:
     """Give a file another name below the same root. Raises BadName, FileNotFoundError, FileExistsError,
     IsADirectoryError."""
-    old, new = segments(name, hidden), segments(new_name, hidden)
+    old, new = segments(name, own), segments(new_name, own)
     if not old or not new:
         raise BadName("the name is empty")
     with _folder(root, old[:-1]) as source, _folder(root, new[:-1], create=True) as target:
@@ -137,9 +137,9 @@ def move(root: Path, name: str, new_name: str, overwrite: bool, hidden: bool = F
         return os.stat(new[-1], dir_fd=target, follow_symlinks=False)
 
 
-def remove(root: Path, name: str, hidden: bool = False) -> None:
+def remove(root: Path, name: str, own: bool = False) -> None:
     """Remove a plain file. Raises FileNotFoundError for all that is none."""
-    parts = _parts_of_file(name, hidden)
+    parts = _parts_of_file(name, own)
     with _folder(root, parts[:-1]) as folder:
         if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
             raise FileNotFoundError(name)
@@ -154,7 +154,9 @@ def entries(
     Raises FileNotFoundError where there is no such folder.
     """
     try:
-        parts = segments(name, hidden)
+        parts = segments(name, own=True)
+        if not hidden and any(part.startswith(".") for part in parts):
+            parts = segments(name)
     except BadName:
         raise FileNotFoundError(name) from None
     found: list[tuple[str, os.stat_result]] = []

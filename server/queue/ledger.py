@@ -3,6 +3,7 @@
     pending --claim--> running --finish--> done | failed | cancelled
        ^                  |
        +--release, crash--+        (a crash too many: failed)
+       +-----suspect------+        (it ran beside others: from now on it runs alone)
 
 Who runs a prompt holds its epoch. Every claim, and every end of a claim, raises it; what comes with an older epoch
 changes nothing.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from sqlite3 import Row
 from typing import Any
 
@@ -21,8 +22,10 @@ from graphflow import Problem
 from ..protocol.words import TERMINAL, CancelResult, StateName
 from .reading import NODES, answered, find, plain
 from .records import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
+from .sharing import likeness, passes_for
 from .store import QueueTransaction
 from .texts import dump
+from .turns import Candidate, Turns
 
 __all__ = [
     "accept",
@@ -36,6 +39,7 @@ __all__ = [
     "move_before",
     "recover",
     "release",
+    "suspect",
 ]
 
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
@@ -71,7 +75,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, "
         "workflow,"
-        " extra, sender, warnings) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " extra, sender, warnings, likeness) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             prompt_id,
             wanted.client_id,
@@ -85,6 +89,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             extra,
             wanted.sender,
             dump(wanted.warnings),
+            likeness(wanted.workflow),
         ),
     ).lastrowid
     assert seq is not None
@@ -98,28 +103,34 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
-def claim(tx: QueueTransaction) -> Prompt | None:
-    """Take the first pending prompt to run it; the prompt that is given has the epoch to show.
+def claim(
+    tx: QueueTransaction, turns: Turns | None = None, at_work: Collection[str] = (), share: int = 1
+) -> Prompt | None:
+    """Take a pending prompt to run it, by default the first; the prompt that is given has the epoch to show.
 
-    One that is running already was claimed before, by the same caller, who did not get the answer: it is given again.
+    `at_work` are the ids of those that the caller has. Another one that is running was claimed before, by the same
+    caller, who did not get the answer: it is given again. Up to `share` prompts share passes.
     """
-    found = tx.db.execute(
-        "SELECT seq, id, state FROM prompts WHERE finished IS NULL ORDER BY state DESC, number, seq LIMIT 1"
-    ).fetchone()
-    if found is None:
+    running = tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
+    for (prompt_id,) in running:
+        if prompt_id not in at_work:
+            return find(tx.db, prompt_id)
+    turns = turns or Turns()
+    waiting = _waiting(tx, turns.look_ahead)
+    chosen = turns.choose(waiting)
+    if chosen is None:
         return None
-    if found[2] == "running":
-        return find(tx.db, found[1])
     tx.db.execute(
-        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ? WHERE seq = ?",
-        (time.time(), found[0]),
+        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?,"
+        " passes = coalesce(passes, ?) WHERE seq = ?",
+        (time.time(), _passes(tx, chosen, turns.beside(chosen, waiting), share), chosen.seq),
     )
-    prompt = find(tx.db, found[1])
+    prompt = find(tx.db, chosen.id)
     assert prompt is not None
     start = {"prompt_id": prompt.id, "timestamp": _now_ms()}
     if prompt.attempts > 1:
         start["attempt"] = prompt.attempts
-    _log(tx, {"seq": found[0], "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", dump(start)))
+    _log(tx, {"seq": chosen.seq, "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", dump(start)))
     return prompt
 
 
@@ -197,14 +208,31 @@ def crash(
     return _end(tx, held, "execution_error", error)
 
 
+def suspect(tx: QueueTransaction, prompt_id: str, epoch: int) -> bool:
+    """It was one of several when their process died, or was short of memory: put it back, to run alone. That is not
+    counted as a crash of it."""
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return False
+    if held["cancelling"]:
+        _end(tx, held, "execution_interrupted", _interrupted(tx, held["seq"], prompt_id))
+    else:
+        tx.db.execute(
+            "UPDATE prompts SET state = 'pending', epoch = epoch + 1, alone = 1 WHERE seq = ?", (held["seq"],)
+        )
+    return True
+
+
 def recover(
     tx: QueueTransaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
 ) -> None:
     """At the start of the server nothing runs: what the file has as running died with the process before."""
-    for prompt_id, epoch in tx.db.execute(
-        "SELECT id, epoch FROM prompts WHERE finished IS NULL AND state = 'running'"
-    ).fetchall():
-        crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
+    running = tx.db.execute("SELECT id, epoch FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
+    for prompt_id, epoch in running:
+        if len(running) > 1:
+            suspect(tx, prompt_id, epoch)
+        else:
+            crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
 
 
 def cancel(tx: QueueTransaction, prompt_id: str) -> CancelResult:
@@ -279,6 +307,31 @@ def _between(lower: float | None, upper: float | None) -> float | None:
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
+    """The first so many pending prompts, in their order."""
+    query = (
+        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness FROM prompts"
+        " WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT ?"
+    )
+    rows = tx.db.execute(query, (count,)).fetchall()
+    return [
+        Candidate(seq, name, client, bool(placed), bool(alone), like) for seq, name, client, placed, alone, like in rows
+    ]
+
+
+def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int) -> int:
+    """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
+    if share == 1 or chosen.likeness is None or chosen.runs_alone:
+        return 1
+    query = (
+        "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"
+        " GROUP BY passes"
+    )
+    at_work = dict(tx.db.execute(query, (chosen.likeness,)).fetchall())
+    alike = sum(each.likeness == chosen.likeness for each in beside)
+    return passes_for(share, alike, at_work)
 
 
 def _held(tx: QueueTransaction, prompt_id: str, epoch: int) -> Row | None:

@@ -215,7 +215,7 @@ class PromptQueue:
         return answer
 
     async def interrupt(self, prompt_id: str | None = None) -> bool:
-        """Cancel the running prompt, or this one if it runs; whether there was one."""
+        """Cancel the running prompts, or this one if it runs; whether there was one."""
         answers = [await self.cancel(at.id) for at in await self.running() if prompt_id in (None, at.id)]
         return "cancelling" in answers
 
@@ -248,7 +248,7 @@ class PromptQueue:
 
     @property
     def paused(self) -> bool:
-        """Whether no other prompt is started; the running one goes on. Remembered over a restart."""
+        """Whether no other prompt is started; those that run go on. Remembered over a restart."""
         return self._runner.paused
 
     async def pause(self) -> None:
@@ -319,10 +319,10 @@ class PromptQueue:
         """
         return self._news.subscribe(callback)
 
-    def progress(self, prompt_id: str | None = None) -> QueueEvent | None:
-        """A `progress_state` message of the running prompt (of this one, if it runs), as it is now: for a reconnect."""
-        live = self._runner.live
-        return live.state() if live is not None and prompt_id in (None, live.prompt.id) else None
+    def progress(self, prompt_id: str) -> QueueEvent | None:
+        """A `progress_state` message of this prompt as it is now, if it runs: for a reconnect."""
+        live = self._runner.live(prompt_id)
+        return live.state() if live is not None else None
 
     # -- the file ---------------------------------------------------------------------------------------------------
 

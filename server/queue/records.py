@@ -99,7 +99,7 @@ class Prompt:
     attempts: int
     """How often it was started; a start that a shutdown interrupted is not counted."""
     crashes: int
-    """How often the process died while it ran."""
+    """How often the process died while it ran, and nothing beside it."""
     epoch: int
     """Goes up with every start and end: whoever holds an older one can change nothing any more."""
     cancelling: bool
@@ -110,9 +110,19 @@ class Prompt:
     outputs_json: str
     meta_json: str
     messages_json: str
+    sender: str
+    passes: int | None
+    """How many prompts share its passes; decided when it is first claimed."""
+    alone: int
+    """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
     summary_json: str = "{}"
     program: str = ""
     """Equal for workflows of the same nodes."""
+
+    @property
+    def client(self) -> str:
+        """Between whom the turns are fair."""
+        return self.client_id or self.sender
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Takes one prompt after the other from the file, has the worker run it, and writes down how it ended."""
+"""Takes prompts from the file, has the worker run them, several at a time if it may, and writes down how each ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
-from ..worker import Attempt, Died, Finished, Outcome, Released, Worker, last_node
+from ..worker import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, last_node
 from . import ledger, reading, timings, upkeep
 from .notifier import Notifier
 from .progress import RunProgress
@@ -20,6 +20,7 @@ from .relay import Relay
 from .settings import WORKER_LOCK, QueueSettings
 from .store import QueueStore, QueueTransaction
 from .summary import setting_of
+from .turns import Turns
 
 __all__ = ["Runner"]
 
@@ -37,8 +38,11 @@ class Runner:
 
     def __init__(self, store: QueueStore, news: Notifier, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
-        self.worker = Worker(settings.worker, settings.folder / WORKER_LOCK, settings.lease, self._frame)
-        self._relay: Relay | None = None
+        lock, concurrency = settings.folder / WORKER_LOCK, settings.concurrency
+        self.worker = Worker(settings.worker, lock, settings.lease, self._frame, concurrency)
+        self._turns = Turns(concurrency, settings.one_a_client)
+        self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._relays: dict[str, Relay] = {}
         self.paused = settings.start_paused
         self._closing = asyncio.Event()
         self._work = asyncio.Event()
@@ -53,10 +57,10 @@ class Runner:
         self.worker.start()
         self._task = asyncio.create_task(self._loop(), name="graphflow queue")
 
-    @property
-    def live(self) -> RunProgress | None:
-        """The prompt that runs at the moment."""
-        return self._relay.live if self._relay is not None else None
+    def live(self, prompt_id: str) -> RunProgress | None:
+        """The progress of this prompt, if it runs at the moment."""
+        relay = self._relays.get(prompt_id)
+        return relay.live if relay is not None else None
 
     async def stop(self) -> None:
         """Let the step at hand end; its prompt goes back to its place."""
@@ -64,6 +68,7 @@ class Runner:
         await self.worker.stop(self._settings.stop_within)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._at_work.values(), return_exceptions=True)
 
     def abandon(self) -> None:
         """End the worker at once, whatever it does, and start no other: its runs belong to another server now."""
@@ -82,15 +87,15 @@ class Runner:
     def cancel(self, prompt_id: str) -> None:
         """Make the worker end a run that is to be cancelled; if its node does not notice, the process has to go."""
         self._cancels.add(prompt_id)
-        live = self.live
-        if live is None or live.prompt.id != prompt_id:
+        live = self.live(prompt_id)
+        if live is None:
             return
         self.worker.cancel(prompt_id)
         patience = self._settings.cancel_within
 
         def kill() -> None:
-            if self.live is live:
-                self.worker.kill(f"the node did not stop within {patience:g} s of the cancel")
+            if self.live(prompt_id) is live:
+                self.worker.kill(f"the node did not stop within {patience:g} s of the cancel", culprit=prompt_id)
 
         asyncio.get_running_loop().call_later(patience, kill)
 
@@ -105,15 +110,20 @@ class Runner:
                 await self._or_closing(asyncio.sleep(RETRY))
 
     async def _turn(self) -> None:
-        """Run one prompt, or wait for one."""
+        """Begin one prompt, or wait for one, or for the end of one."""
         self._work.clear()
-        if self._recycle:
+        if self._recycle and not self._at_work:
             self._recycle = False
             self.worker.recycle()
             return
-        prompt = None if self.paused else await self._write(ledger.claim)
+        prompt = None
+        if self._turns.has_room and not self.paused and not self._recycle:
+            at_work = frozenset(self._at_work)
+            share = min(self._settings.share_passes, self._settings.concurrency)
+            prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work, share))
         if prompt is not None:
-            await self._run(prompt)
+            self._turns.began(prompt.id, prompt.client, bool(prompt.alone))
+            self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
         else:
             await self._or_closing(self._work.wait())
 
@@ -126,6 +136,19 @@ class Runner:
         end.cancel()
         return not self._closing.is_set()
 
+    async def _attempt(self, prompt: Prompt) -> None:
+        """Run a prompt that was claimed. Whatever happens, its place is free afterwards."""
+        try:
+            await self._run(prompt)
+        except Exception:
+            log.exception("the queue stumbled over prompt %s, and goes on", prompt.id, extra={"prompt_id": prompt.id})
+            await self._or_closing(asyncio.sleep(RETRY))
+        finally:
+            self._relays.pop(prompt.id, None)
+            self._at_work.pop(prompt.id, None)
+            self._turns.ended(prompt.id)
+            self._work.set()
+
     async def _run(self, prompt: Prompt) -> None:
         relay = await self._begin(prompt)
         log.info("prompt %s starts", prompt.id, extra={"prompt_id": prompt.id})
@@ -134,9 +157,17 @@ class Runner:
         elif prompt.id in self._cancels:
             outcome = Finished("execution_success", {}, {})  # the ledger knows of the cancel, and ends it as cancelled
         else:
-            job = Attempt(prompt.id, prompt.epoch, prompt.targets, prompt.workflow_json, prompt.extra_json)
+            job = Attempt(
+                prompt_id=prompt.id,
+                epoch=prompt.epoch,
+                targets=prompt.targets,
+                workflow_json=prompt.workflow_json,
+                extra_json=prompt.extra_json,
+                client=prompt.client,
+                passes=prompt.passes or 1,
+            )
             outcome = await self.worker.run(job)
-        self._relay = None
+        self._relays.pop(prompt.id, None)
         try:
             await relay.settled()
             state = await self._end(prompt, outcome)
@@ -160,14 +191,14 @@ class Runner:
             self._store.write(lambda tx: timings.record(tx, setting, prompt.program, stats))
 
     async def _begin(self, prompt: Prompt) -> Relay:
-        """From here on the prompt is the one that runs, and the reports of the worker about it are written down."""
+        """From here on the prompt runs, and the reports of the worker about it are written down."""
 
         async def append(events: list[tuple[str, str]], after: int) -> int:
             return await self._write(lambda tx: ledger.append(tx, prompt.id, prompt.epoch, events, after))
 
         last, nodes = await asyncio.wrap_future(self._store.read(lambda db: reading.beginning(db, prompt.id)))
-        self._relay = Relay(RunProgress(prompt, nodes), self._news, append, last)
-        return self._relay
+        relay = self._relays[prompt.id] = Relay(RunProgress(prompt, nodes), self._news, append, last)
+        return relay
 
     async def _end(self, prompt: Prompt, outcome: Outcome) -> StateName | None:
         """Write down how an attempt ended; the state in the file then (None: the prompt is not in it any more)."""
@@ -178,6 +209,12 @@ class Runner:
         match outcome:
             case Finished(kind, data, _):
                 await self._write(lambda tx: ledger.finish(tx, *key, kind, data))
+            case Died(culprit=str(culprit)) if culprit != prompt.id:
+                await self._write(lambda tx: ledger.release(tx, *key))
+            case Died(suspects=suspects, culprit=None) if suspects > 1 and not self._closing.is_set():
+                await self._write(lambda tx: ledger.suspect(tx, *key))
+            case Crowded():
+                await self._write(lambda tx: ledger.suspect(tx, *key))
             case Died(reason) if not self._closing.is_set():
                 at = last_node(self._settings.folder / WORKER_LOCK, *key)
                 await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at))
@@ -223,6 +260,7 @@ class Runner:
                 await asyncio.sleep(RETRY)
 
     def _frame(self, head: dict[str, Any], blob: bytes) -> None:
-        """A report of the worker about its run."""
-        if self._relay is not None and self._relay.live.prompt.id == head["prompt_id"]:
-            self._relay.take(head, blob)
+        """A report of the worker about a run."""
+        relay = self._relays.get(head["prompt_id"])
+        if relay is not None and head.get("epoch", relay.live.prompt.epoch) == relay.live.prompt.epoch:
+            relay.take(head, blob)

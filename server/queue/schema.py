@@ -71,6 +71,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO server VALUES (1, 0, 0)",
     ),
     (
+        # It ran beside others when their process died: until its end it runs alone, so that only who kills a worker
+        # is given up.
+        "ALTER TABLE prompts ADD COLUMN alone INT NOT NULL DEFAULT 0",
+    ),
+    (
+        # Prompts with the same likeness may share passes. `passes` is how many do, as was decided at the first claim.
+        "ALTER TABLE prompts ADD COLUMN likeness TEXT",
+        "ALTER TABLE prompts ADD COLUMN passes INT",
+    ),
+    (
         # What lists show of each prompt and what a search looks in, apart from the wide columns.
         """CREATE TABLE summaries (
             seq INTEGER PRIMARY KEY, text TEXT NOT NULL, words TEXT NOT NULL, program TEXT NOT NULL)""",

@@ -92,6 +92,10 @@ async def status_page(request: web.Request) -> web.Response:
     return own_page("status.html")
 
 
+async def supported_page(request: web.Request) -> web.Response:
+    return own_page("supported.html")
+
+
 async def status_part(request: web.Request) -> web.Response:
     """A script or a style sheet of the status page."""
     found = page_part(request.match_info["name"], request.headers.get("If-None-Match"))
@@ -175,6 +179,15 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/", index, PAGE, "The editor, or the status page", produces="text/html", statuses=(200, 303), twin=False
     ),
     Route("GET", "/status", status_page, PAGE, "The status page", produces="text/html", twin=False),
+    Route(
+        "GET",
+        "/supported",
+        supported_page,
+        PAGE,
+        "The node types that workflows may use, and those of a workflow that are missing (`?missing=`)",
+        produces="text/html",
+        twin=False,
+    ),
     Route(
         "GET",
         "/page/{name}",

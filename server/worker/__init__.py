@@ -2,6 +2,17 @@
 
 from .blackbox import last_node
 from .config import WorkerConfig
-from .supervisor import Attempt, Died, Finished, Outcome, Released, Worker, WorkerStatus
+from .supervisor import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, WorkerStatus
 
-__all__ = ["Died", "Finished", "Attempt", "Outcome", "Released", "Worker", "WorkerConfig", "WorkerStatus", "last_node"]
+__all__ = [
+    "Attempt",
+    "Crowded",
+    "Died",
+    "Finished",
+    "Outcome",
+    "Released",
+    "Worker",
+    "WorkerConfig",
+    "WorkerStatus",
+    "last_node",
+]

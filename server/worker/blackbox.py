@@ -1,5 +1,5 @@
-"""The node that a worker was at when it died: written before each node into a file, so no sudden death can take it
-along.
+"""The nodes that a worker was at when it died, one of each run: written before each node into a file, so no sudden
+death can take them along.
 
 The file is the worker's lock as well: a lock of the process (not of its children), which the kernel drops with it.
 """
@@ -15,10 +15,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 __all__ = ["BlackBox", "last_node"]
 
 SIZE = 4096
+"""Bytes of a note."""
 
 
 class BlackBox:
@@ -26,6 +28,8 @@ class BlackBox:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        self._mutex = Lock()
+        self._places: dict[tuple[str, int], int] = {}
         while True:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,15 +45,34 @@ class BlackBox:
         """This run is at this node now. Some microseconds: nothing is synced, as the machine has not died."""
         note = json.dumps([prompt_id, epoch, node, display]).encode()
         if len(note) < SIZE:
-            os.pwrite(self._file, note.ljust(SIZE, b"\0"), 0)
+            os.pwrite(self._file, note.ljust(SIZE, b"\0"), SIZE * self._place(prompt_id, epoch))
+
+    def end(self, prompt_id: str, epoch: int) -> None:
+        """This run needs its place no more."""
+        with self._mutex:
+            self._places.pop((prompt_id, epoch), None)
+
+    def _place(self, prompt_id: str, epoch: int) -> int:
+        with self._mutex:
+            place = self._places.get((prompt_id, epoch))
+            if place is None:
+                taken = set(self._places.values())
+                place = next(index for index in range(len(taken) + 1) if index not in taken)
+                self._places[prompt_id, epoch] = place
+            return place
 
 
 def last_node(path: Path, prompt_id: str, epoch: int) -> tuple[str, str] | None:
     """The node that this run has begun last, and the node of the workflow that it belongs to."""
-    with suppress(OSError, ValueError):
-        noted = json.loads(path.read_bytes().rstrip(b"\0"))
-        if noted[:2] == [prompt_id, epoch]:
-            return noted[2], noted[3]
+    try:
+        notes = path.read_bytes()
+    except OSError:
+        return None
+    for start in range(0, len(notes), SIZE):
+        with suppress(ValueError):
+            noted = json.loads(notes[start : start + SIZE].rstrip(b"\0"))
+            if noted[:2] == [prompt_id, epoch]:
+                return noted[2], noted[3]
     return None
 
 

@@ -32,6 +32,10 @@ class WorkerConfig:
     """Seconds between two stored states of a sampler."""
     metadata: bool = True
     """Whether saved files carry their workflow."""
+    pickles: bool = False
+    """Whether model files that `torch.save` wrote are taken."""
+    debug: bool = False
+    """Whether clients see the trace of what a node raised, with the paths of this machine."""
 
     device: str | None = None
     """None: what the environment states, as for the two below."""
@@ -49,6 +53,7 @@ class WorkerConfig:
             models=(*self.models, *Settings().models),
             checkpoint_every=self.checkpoint_every,
             metadata=self.metadata,
+            pickles=self.pickles,
             digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
             **{name: value for name, value in stated.items() if value is not None},
         )
@@ -73,6 +78,8 @@ class WorkerConfig:
             "cache_remote": self.cache_remote,
             "checkpoint_every": self.checkpoint_every,
             "metadata": self.metadata,
+            "pickles": self.pickles,
+            "debug": self.debug,
             "device": self.device,
             "dtype": self.dtype,
             "memory": self.memory,
@@ -92,6 +99,8 @@ class WorkerConfig:
             cache_remote=data["cache_remote"],
             checkpoint_every=data["checkpoint_every"],
             metadata=data["metadata"],
+            pickles=data["pickles"],
+            debug=data["debug"],
             device=data["device"],
             dtype=data["dtype"],
             memory=data["memory"],

@@ -20,6 +20,7 @@ class FolderNames:
     """The folders of a worker, by the names under which clients know them."""
 
     def __init__(self, config: WorkerConfig) -> None:
+        self.hides_traces = not config.debug
         self._names = dict(_names(config))
         longest_first = sorted(self._names, key=len, reverse=True)
         self._known = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" + END)

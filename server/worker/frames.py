@@ -1,8 +1,9 @@
 """The frames between server and worker process: a JSON object and some bytes, each with its length before it.
 
 To the worker: `setup`, `run`, `cancel`, `previews`, `stop`. From it: `ready`, `alive`, `events`, `progress`, `texts`,
-`preview`, `image`, `finish`, `released`. The key `kind` names them; what may be
-large is in the bytes, so that the event loop does not parse it; process.py and supervisor.py read them.
+`preview`, `image`, `finish`, `released`, `crowded`. The key `kind` names them; those about a run have its `prompt_id`
+and `epoch`. What may be large is in the bytes, so that the event loop does not parse it; process.py and supervisor.py
+read them.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from threading import Lock
@@ -26,7 +27,7 @@ from graphflow.spi import (
 
 from ..protocol.words import MESSAGE_TYPES
 from .folder_names import FolderNames
-from .sender import Sender
+from .sender import RunSender
 
 __all__ = ["RunMessages"]
 
@@ -34,6 +35,8 @@ OURS = MESSAGE_TYPES | {"preview", "run_stats"}
 """Types of the protocol itself, which a node cannot send."""
 MOST_MESSAGES = 1000
 """Messages of a run's nodes that are kept and passed on."""
+MOST_LINES = 60
+"""Of a trace; a line is a call and the code of it."""
 LONGEST_TEXT = 500
 """Characters of a value that is shown as text."""
 
@@ -46,7 +49,7 @@ class RunMessages:
     """
 
     def __init__(
-        self, prompt_id: str, workflow: Workflow, outbox: Sender, places: FolderNames, at: Callable[[str, str], None]
+        self, prompt_id: str, workflow: Workflow, outbox: RunSender, places: FolderNames, at: Callable[[str, str], None]
     ) -> None:
         self._at, self._places = at, places
         self._prompt_id, self._workflow, self._out = prompt_id, workflow, outbox
@@ -141,7 +144,7 @@ class RunMessages:
             executed=self._executed,
             exception_message=message + (f" ({first['hint']})" if first.get("hint") else "") + "\n",
             exception_type=kind,
-            traceback=[],
+            traceback=[] if self._places.hides_traces else _trace(error),
             current_outputs=[],
             timestamp=_now_ms(),
             problems=problems,
@@ -222,6 +225,11 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
         return found
     except (TypeError, ValueError, RecursionError):
         return {"text": [repr(value)[:LONGEST_TEXT]]}
+
+
+def _trace(error: BaseException) -> list[str]:
+    """The trace of what a node raised, as Python prints it: its last lines."""
+    return traceback.format_exception(error.__cause__ or error)[-MOST_LINES:]
 
 
 def _short(value: Any) -> Any:

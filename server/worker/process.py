@@ -1,5 +1,5 @@
-"""The worker process: `python -m graphflow_server.worker FD`. It has the engine, runs one prompt after the other, and
-answers over one socket. It decides nothing: what counts is what the server has written down.
+"""The worker process: `python -m graphflow_server.worker FD`. It has the engine, runs the prompts that it is given,
+each in a thread, and answers over one socket. It decides nothing: what counts is what the server has written down.
 
 It dies with the server (its socket ends, and on Linux the kernel sees to it), and only one lives for a state folder.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event as Flag
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any
 
 from graphflow import Cancelled, Engine, Event, GraphFlowError, Problem, UnusedInput, Workflow
@@ -38,6 +38,8 @@ from .sender import Sender
 __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
+BROKEN_ACCELERATOR = 70
+"""The exit code of a process in which nothing on the device works any more, while it had several prompts."""
 
 
 def main(arguments: list[str]) -> int:
@@ -57,15 +59,23 @@ def main(arguments: list[str]) -> int:
     engine, places = config.engine(_complain), FolderNames(config)
     for problem in engine.registry.problems:
         _complain(problem)
-    orders = _Orders(outbox)
+    orders = _Orders(outbox, setup["concurrency"])
     signal.signal(signal.SIGTERM, lambda *_: orders.stop())
     Thread(target=orders.read, args=(sock,), name="graphflow-orders", daemon=True).start()
     outbox.control("ready", problems=[problem.to_json() for problem in engine.registry.problems])
+
+    def serve() -> None:
+        while (order := orders.waiting.get()) is not None:
+            if not _run(engine, order, outbox, orders, box, places, residents):
+                orders.end_all()
+
+    beside = [Thread(target=serve, name=f"graphflow-prompt-{at}") for at in range(1, setup["concurrency"])]
     with engine:
-        while (order := orders.waiting.get()) is not None and _run(
-            engine, order, outbox, orders, box, places, residents
-        ):
-            pass
+        for thread in beside:
+            thread.start()
+        serve()  # one at a time is run by the main thread, as some libraries expect it
+        for thread in beside:
+            thread.join()
     outbox.close()
     return 0
 
@@ -80,14 +90,21 @@ class _Order:
     cancel: Flag = field(default_factory=Flag)
     by_client: bool = False
     """The cancel was asked for by somebody, not by the shutdown."""
+    had_company: bool = False
+    """Another prompt was at hand during a part of its run."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.head["prompt_id"], self.head["epoch"]
 
 
 class _Orders:
     """The orders of the server, as they come in."""
 
-    def __init__(self, outbox: Sender) -> None:
-        self._outbox = outbox
-        self._at_hand: _Order | None = None
+    def __init__(self, outbox: Sender, concurrency: int = 1) -> None:
+        self._outbox, self._concurrency = outbox, concurrency
+        self._at_hand: dict[tuple[str, int], _Order] = {}
+        self._lock = RLock()  # a signal may come while the main thread has it
         self.stopping = False
         self.waiting: SimpleQueue[_Order | None] = SimpleQueue()
 
@@ -100,12 +117,12 @@ class _Orders:
                 os._exit(1)
             match head["kind"]:
                 case "run":
-                    self._at_hand = _Order(head, blob)
-                    self.waiting.put(self._at_hand)
+                    self._take(_Order(head, blob))
                 case "cancel":
-                    if self._at_hand is not None and self._at_hand.head["prompt_id"] == head["prompt_id"]:
-                        self._at_hand.by_client = True
-                        self._at_hand.cancel.set()
+                    for order in self._orders():
+                        if order.head["prompt_id"] == head["prompt_id"]:
+                            order.by_client = True
+                            order.cancel.set()
                 case "previews":
                     self._outbox.wants_previews = head["wanted"]
                 case "stop":
@@ -114,9 +131,33 @@ class _Orders:
     def stop(self) -> None:
         """End after the step at hand; its node's state is kept where it can be."""
         self.stopping = True
-        if self._at_hand is not None:
-            self._at_hand.cancel.set()
-        self.waiting.put(None)
+        for order in self._orders():
+            order.cancel.set()
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Let each thread end that is without an order."""
+        for _ in range(self._concurrency):
+            self.waiting.put(None)
+
+    def done(self, order: _Order) -> bool:
+        """The order is no longer at hand; whether it was the only one."""
+        with self._lock:
+            self._at_hand.pop(order.key, None)
+            return not self._at_hand
+
+    def _take(self, order: _Order) -> None:
+        with self._lock:
+            for other in self._at_hand.values():
+                order.had_company = other.had_company = True
+            self._at_hand[order.key] = order
+        if self.stopping:
+            order.cancel.set()
+        self.waiting.put(order)
+
+    def _orders(self) -> list[_Order]:
+        with self._lock:
+            return list(self._at_hand.values())
 
 
 def _run(
@@ -135,11 +176,11 @@ def _run(
     """
     head = order.head
     prompt_id = head["prompt_id"]
-    outbox.begin(prompt_id, head["epoch"])
+    report = outbox.of(*order.key)
     messages: RunMessages | None = None
 
     def at(node: str, display: str) -> None:
-        box.at(prompt_id, head["epoch"], node, display)
+        box.at(*order.key, node, display)
 
     def on_event(event: Event) -> None:
         residents.note(event)
@@ -149,9 +190,9 @@ def _run(
     try:
         given = json.loads(order.texts)
         workflow = Workflow.from_json(given["workflow"])
-        messages = RunMessages(prompt_id, workflow, outbox, places, at)
+        messages = RunMessages(prompt_id, workflow, report, places, at)
         messages.wants_previews = given["extra"].get("preview_method") != "none"
-        engine.run(
+        engine.on_behalf_of(head.get("client", ""), together=head.get("passes", 1)).run(
             workflow,
             targets=head["targets"] or None,
             on_event=on_event,
@@ -162,18 +203,41 @@ def _run(
         kind, data = messages.success()
     except Cancelled:
         if orders.stopping and not order.by_client:
-            outbox.control("released")
+            orders.done(order)
+            report.end("released")
             return False
         assert messages is not None
         kind, data = messages.interrupted()
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        messages = messages or RunMessages(prompt_id, Workflow({}), outbox, places, at)
+        if order.had_company and _is_shortage(error):
+            orders.done(order)
+            report.end("crowded", ending=orders.stopping)
+            return not orders.stopping
+        messages = messages or RunMessages(prompt_id, Workflow({}), report, places, at)
         kind, data = messages.failed(error)
-    goes_on = not orders.stopping and (kind == "execution_success" or _accelerator_works())
-    outbox.control("finish", type=kind, data=data, stats=messages.stats(), ending=not goes_on)
+    finally:
+        box.end(*order.key)
+    works = kind == "execution_success" or _accelerator_works()
+    was_last = orders.done(order)
+    goes_on = works and not orders.stopping
+    if not works and order.had_company:  # nobody knows who has broken it: each of them is run again, alone
+        if not was_last:
+            os._exit(BROKEN_ACCELERATOR)
+        report.end("crowded", ending=True)
+        return False
+    report.end("finish", type=kind, data=data, stats=messages.stats(), ending=not goes_on)
     return goes_on
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """Whether a run has failed because there was too little memory, which may be the doing of those beside it."""
+    if isinstance(error, MemoryError):
+        return True
+    problems = error.problems if isinstance(error, GraphFlowError) else ()
+    texts = [f"{problem.code} {problem.message}".lower() for problem in problems]
+    return any("out_of_memory" in text or "memoryerror" in text or "out of memory" in text for text in texts)
 
 
 def _die_with(server: int) -> None:

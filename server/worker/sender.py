@@ -1,4 +1,4 @@
-"""The reports of a run, on their way to the server. States are kept in order, while of progress, texts and previews
+"""The reports of runs, on their way to the server. States are kept in order, while of progress, texts and previews
 only the newest of each node is kept, so a slow reader costs neither time nor memory. Reporting never waits, but for
 images that are results: each is kept, so a node that makes them faster than they are read waits for room."""
 
@@ -10,12 +10,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any
 
 from .frames import pack
 
-__all__ = ["Sender"]
+__all__ = ["RunSender", "Sender"]
 
 PROGRESS_EVERY = 0.1
 PREVIEW_EVERY = 0.25
@@ -28,57 +29,60 @@ _Outgoing = tuple[dict[str, Any], bytes | bytearray]
 """A frame that waits; one of events has a bytearray, to which more can be added."""
 
 
+_Run = tuple[str, int]
+"""The id of a prompt, and the epoch of the attempt at it."""
+
+
 class Sender:
-    """Thread-safe; a thread of its own does the sending (and the making of preview images)."""
+    """Thread-safe; a thread of its own does the sending (and the making of preview images). `of` gives what a run
+    reports by."""
 
     def __init__(self, sock: socket.socket, alive_every: float, status: Callable[[], dict[str, Any]]) -> None:
         self._sock, self._alive_every, self._status = sock, alive_every, status
         self._changed = Condition()
         self._frames: list[_Outgoing] = []
         self._images = 0
-        self._texts: dict[str, str] = {}
-        self._progress: dict[str, dict[str, Any]] = {}
-        self._previews: dict[str, tuple[dict[str, Any], Callable[[], bytes]]] = {}
-        self._run: dict[str, Any] = {}
+        self._texts: dict[_Run, dict[str, str]] = {}
+        self._progress: dict[_Run, dict[str, dict[str, Any]]] = {}
+        self._previews: dict[tuple[_Run, str], tuple[dict[str, Any], Callable[[], bytes]]] = {}
         self._sent_progress = self._sent_preview = self._sent_alive = 0.0
         self._ending = False
         self.wants_previews = False
         self._thread = Thread(target=self._send, name="graphflow-outbox", daemon=True)
         self._thread.start()
 
-    def begin(self, prompt_id: str, epoch: int) -> None:
-        """The reports that follow are about this run."""
-        with self._changed:
-            self._run = {"prompt_id": prompt_id, "epoch": epoch}
+    def of(self, prompt_id: str, epoch: int) -> RunSender:
+        """What the run of this attempt reports by."""
+        return RunSender(self, (prompt_id, epoch))
 
-    def event(self, kind: str, data: dict[str, Any]) -> None:
+    def event(self, run: _Run, kind: str, data: dict[str, Any]) -> None:
         """A state of the prompt; each arrives, as the text that is stored: in ASCII, so a character is a byte."""
         text = json.dumps(data, separators=(",", ":")).encode()
         with self._changed:
             head, texts = self._frames[-1] if self._frames else ({}, b"")
-            if isinstance(texts, bytearray) and head["prompt_id"] == self._run.get("prompt_id"):
+            if isinstance(texts, bytearray) and (head["prompt_id"], head["epoch"]) == run:
                 head["events"].append((kind, len(text)))
                 texts += text
             else:
-                self._frames.append(({"kind": "events", **self._run, "events": [(kind, len(text))]}, bytearray(text)))
+                self._frames.append(({"kind": "events", **_head(run), "events": [(kind, len(text))]}, bytearray(text)))
             self._changed.notify_all()
 
-    def progress(self, node: str, state: dict[str, Any]) -> None:
+    def progress(self, run: _Run, node: str, state: dict[str, Any]) -> None:
         """How far a node is; the newest counts. The end of a node with steps comes before the reports of the nodes
         behind it."""
         with self._changed:
-            self._progress[node] = state
+            self._progress.setdefault(run, {})[node] = state
             if state["state"] != "running":
-                self._previews.pop(node, None)
+                self._previews.pop((run, node), None)
                 if state["max"] > 1:
-                    ended = {node: self._progress.pop(node)}
-                    self._frames.append(({"kind": "progress", **self._run, "nodes": ended}, b""))
+                    ended = {node: self._progress[run].pop(node)}
+                    self._frames.append(({"kind": "progress", **_head(run), "nodes": ended}, b""))
             self._changed.notify_all()
 
-    def text(self, node: str, text: str) -> None:
+    def text(self, run: _Run, node: str, text: str) -> None:
         """A line about a node's work; the newest counts."""
         with self._changed:
-            self._texts[node] = text[:LONGEST_TEXT]
+            self._texts.setdefault(run, {})[node] = text[:LONGEST_TEXT]
             self._changed.notify_all()
 
     def image(self, metadata: dict[str, Any], image: bytes) -> None:
@@ -90,19 +94,26 @@ class Sender:
             self._frames.append(({"kind": "image", **metadata}, image))
             self._changed.notify_all()
 
-    def preview(self, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
+    def preview(self, run: _Run, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
         """An image of a node's work, made only if it is sent."""
         if self.wants_previews:
             with self._changed:
-                self._previews[node] = metadata, make
+                self._previews[run, node] = metadata, make
                 self._changed.notify_all()
 
     def control(self, kind: str, **data: Any) -> None:
-        """A frame about the run or the process; all that was reported before it is sent before it."""
+        """A frame about the process."""
         with self._changed:
-            self._frames += self._take_progress()
-            self._previews.clear()
-            self._frames.append(({"kind": kind, **self._run, **data}, b""))
+            self._frames.append(({"kind": kind, **data}, b""))
+            self._changed.notify_all()
+
+    def end(self, run: _Run, kind: str, **data: Any) -> None:
+        """The last frame about a run; all that was reported before it is sent before it, and nothing after it."""
+        with self._changed:
+            self._frames += self._take_progress(run)
+            for key in [key for key in self._previews if key[0] == run]:
+                del self._previews[key]
+            self._frames.append(({"kind": kind, **_head(run), **data}, b""))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -112,11 +123,10 @@ class Sender:
             self._changed.notify_all()
         self._thread.join(timeout=5)
 
-    def _take_progress(self) -> list[_Outgoing]:
-        """The progress of the nodes, in steps and in words."""
-        taken = (("progress", "nodes", self._progress), ("texts", "texts", self._texts))
-        self._progress, self._texts = {}, {}
-        return [({"kind": kind, **self._run, key: found}, b"") for kind, key, found in taken if found]
+    def _take_progress(self, run: _Run) -> list[_Outgoing]:
+        """The progress of a run's nodes, in steps and in words."""
+        taken = (("progress", "nodes", self._progress.pop(run, {})), ("texts", "texts", self._texts.pop(run, {})))
+        return [({"kind": kind, **_head(run), key: found}, b"") for kind, key, found in taken if found]
 
     def _send(self) -> None:
         try:
@@ -156,7 +166,8 @@ class Sender:
                 frames, self._frames = self._frames, []
                 preview = None
                 if (self._progress or self._texts) and now - self._sent_progress >= PROGRESS_EVERY:
-                    frames += self._take_progress()
+                    for run in self._progress.keys() | self._texts.keys():
+                        frames += self._take_progress(run)
                     self._sent_progress = now
                 if self._previews and now - self._sent_preview >= PREVIEW_EVERY:
                     preview = self._previews.pop(next(iter(self._previews)))
@@ -172,3 +183,33 @@ class Sender:
                 if self._previews:
                     due.append(self._sent_preview + PREVIEW_EVERY)
                 self._changed.wait(max(0.0, min(due) - now))
+
+
+@dataclass(frozen=True, slots=True)
+class RunSender:
+    """What one run reports by; see Sender."""
+
+    sender: Sender
+    run: _Run
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.sender.event(self.run, kind, data)
+
+    def progress(self, node: str, state: dict[str, Any]) -> None:
+        self.sender.progress(self.run, node, state)
+
+    def text(self, node: str, text: str) -> None:
+        self.sender.text(self.run, node, text)
+
+    def image(self, metadata: dict[str, Any], image: bytes) -> None:
+        self.sender.image(metadata, image)
+
+    def preview(self, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
+        self.sender.preview(self.run, node, metadata, make)
+
+    def end(self, kind: str, **data: Any) -> None:
+        self.sender.end(self.run, kind, **data)
+
+
+def _head(run: _Run) -> dict[str, Any]:
+    return {"prompt_id": run[0], "epoch": run[1]}

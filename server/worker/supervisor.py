@@ -1,5 +1,5 @@
-"""Keeps one worker process alive, hands it prompts, and reports how each ended; the event loop never waits for the
-work.
+"""Keeps one worker process alive, hands it prompts, several at a time, and reports how each ended; the event loop never
+waits for the work.
 
 A worker that dies is started again, later and later if it dies at once. A worker that is silent for the length of a
 lease is taken for hung and killed. Silence is counted in ticks of this process, so neither a set clock nor a sleeping
@@ -23,7 +23,7 @@ from typing import Any
 from .config import WorkerConfig
 from .frames import pack, receive_async
 
-__all__ = ["Died", "Finished", "Attempt", "Outcome", "Released", "Worker", "WorkerStatus"]
+__all__ = ["Attempt", "Crowded", "Died", "Finished", "Outcome", "Released", "Worker", "WorkerStatus"]
 
 log = logging.getLogger("graphflow.worker")
 
@@ -46,6 +46,14 @@ class Attempt:
     targets: tuple[str, ...]
     workflow_json: str
     extra_json: str
+    client: str = ""
+    """Whose turn on the device it takes."""
+    passes: int = 1
+    """How many prompts share its passes."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.prompt_id, self.epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,22 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Crowded:
+    """It ran short of memory, or broke the device, beside other prompts; it is to run alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """The process is dead; `reason` is the cause."""
 
     reason: str
+    suspects: int = 1
+    """Prompts that it had. Of several, nobody knows which one has killed it."""
+    culprit: str | None = None
+    """The prompt that it was killed for."""
 
 
-Outcome = Finished | Released | Died
+Outcome = Finished | Released | Crowded | Died
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +114,12 @@ class _Process:
     silent: int = 0
     has_begun: bool = False
     """It has given a sign of life."""
-    outcome: asyncio.Future[Outcome] | None = None
+    outcomes: dict[tuple[str, int], asyncio.Future[Outcome]] = field(default_factory=dict)
+    """Of the attempts that it has."""
     killed_because: str | None = None
+    culprit: str | None = None
+    is_ending: bool = False
+    """It has announced its end: what it was given since then has not begun."""
     status: dict[str, Any] = field(default_factory=dict)
 
 
@@ -111,8 +132,11 @@ class Worker:
         lock: Path,
         lease: float,
         on_frame: Callable[[dict[str, Any], bytes], None] = lambda *_: None,
+        concurrency: int = 1,
     ) -> None:
+        """`concurrency`: how many prompts a process takes at a time."""
         self._config, self._lock, self._lease, self._on_frame = config, lock, lease, on_frame
+        self._concurrency = concurrency
         self._ready = asyncio.Event()
         self._current: _Process | None = None
         self._stopping = asyncio.Event()
@@ -126,7 +150,7 @@ class Worker:
         now = self._current
         state = "stopped" if self._stopping.is_set() else "starting"
         if now is not None and self._ready.is_set():
-            state = "running" if now.outcome is not None else "idle"
+            state = "running" if now.outcomes else "idle"
         status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
         devices = tuple(status.get("devices", ()))
@@ -149,17 +173,27 @@ class Worker:
         await self._ready.wait()
 
     async def run(self, job: Attempt) -> Outcome:
-        """Let the worker run it; one at a time. Frames of the run go to `on_frame` before this returns."""
+        """Let the worker run it, beside those that it has. Frames of the run go to `on_frame` before this returns."""
         now = self._current
         if now is None or not self._ready.is_set():
             return Released()
-        now.outcome = asyncio.get_running_loop().create_future()
+        outcome = now.outcomes[job.key] = asyncio.get_running_loop().create_future()
         texts = f'{{"workflow":{job.workflow_json},"extra":{job.extra_json}}}'.encode()
-        self._send(now, texts, kind="run", prompt_id=job.prompt_id, epoch=job.epoch, targets=list(job.targets))
+        self._send(
+            now,
+            texts,
+            kind="run",
+            prompt_id=job.prompt_id,
+            epoch=job.epoch,
+            targets=list(job.targets),
+            client=job.client,
+            passes=job.passes,
+        )
         try:
-            return await now.outcome
+            found: Outcome = await outcome
+            return found
         finally:
-            now.outcome = None
+            now.outcomes.pop(job.key, None)
 
     def cancel(self, prompt_id: str) -> None:
         """Ask the run of this prompt to end after its step; any other run goes on."""
@@ -173,15 +207,16 @@ class Worker:
 
     def recycle(self) -> None:
         """End the idle worker, so that all memory goes back to the system; another one starts."""
-        if self._current is not None and self._current.outcome is None:
+        if self._current is not None and not self._current.outcomes:
             self._ready.clear()
             self._send(self._current, kind="stop")
 
-    def kill(self, reason: str) -> None:
-        """End the process now, whatever it does."""
+    def kill(self, reason: str, culprit: str | None = None) -> None:
+        """End the process now, whatever it does; because of this prompt, where it is one."""
         now = self._current
         if now is not None and now.process.returncode is None:
-            now.killed_because = now.killed_because or reason
+            if now.killed_because is None:
+                now.killed_because, now.culprit = reason, culprit
             with contextlib.suppress(ProcessLookupError):
                 now.process.send_signal(signal.SIGKILL)
 
@@ -232,11 +267,13 @@ class Worker:
             now.writer.close()
             self._current = None
         reason = _reason(code, now.killed_because)
-        in_a_run = now.outcome is not None and not now.outcome.done()
-        if code != 0 or in_a_run:
+        left = [key for key, outcome in now.outcomes.items() if not outcome.done()]
+        ended = code == 0 and now.is_ending
+        if code != 0 or (left and not ended):
             self._deaths += 1
             log.warning("the worker process %d has died: %s", now.process.pid, reason)
-        self._settle(now, Died(reason))
+        for key in left:
+            self._settle(now, key, Released() if ended else Died(reason, len(left), now.culprit))
 
     async def _end_of(self, now: _Process) -> int:
         """The exit code of a process whose connection has ended."""
@@ -270,6 +307,7 @@ class Worker:
             server=os.getpid(),
             lock=str(self._lock),
             alive_every=self._lease / TICKS,
+            concurrency=self._concurrency,
             config=self._config.to_json(),
         )
         return now
@@ -287,17 +325,26 @@ class Worker:
                     self._ready.set()
             case "finish":
                 if head["ending"]:
-                    self._ready.clear()  # this process is about to end
-                self._settle(now, Finished(head["type"], head["data"], head["stats"]))
+                    self._end_announced(now)
+                self._settle(now, _key(head), Finished(head["type"], head["data"], head["stats"]))
             case "released":
-                self._ready.clear()  # and so is this one
-                self._settle(now, Released())
+                self._end_announced(now)
+                self._settle(now, _key(head), Released())
+            case "crowded":
+                if head["ending"]:
+                    self._end_announced(now)
+                self._settle(now, _key(head), Crowded())
             case _:
                 self._on_frame(head, blob)
 
-    def _settle(self, now: _Process, outcome: Outcome) -> None:
-        if now.outcome is not None and not now.outcome.done():
-            now.outcome.set_result(outcome)
+    def _end_announced(self, now: _Process) -> None:
+        now.is_ending = True
+        self._ready.clear()
+
+    def _settle(self, now: _Process, key: tuple[str, int], outcome: Outcome) -> None:
+        waiting = now.outcomes.get(key)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(outcome)
 
     async def _watch(self, now: _Process) -> None:
         """Kill it if it hangs. A child that it has left behind may keep its connection open: then its death ends
@@ -315,6 +362,10 @@ class Worker:
     def _send(self, now: _Process, blob: bytes = b"", **head: Any) -> None:
         if not now.writer.is_closing():
             now.writer.write(pack(head, blob))
+
+
+def _key(head: dict[str, Any]) -> tuple[str, int]:
+    return head["prompt_id"], head["epoch"]
 
 
 def _reason(code: int, because: str | None) -> str:

@@ -42,3 +42,14 @@ def test_ten_thousand_unknown_names_are_compared_no_more_often_than_the_limit(mo
     unknown = [problem for problem in problems if problem.code == "unknown_node_type"]
     assert len(unknown) == 10_000 and compared <= 30_000
     assert "KSampler" in unknown[0].hint and unknown[-1].hint.startswith("known: ")
+
+
+def test_a_mistyped_input_is_an_error_however_much_else_was_compared():
+    nodes = {str(i): {"class_type": f"KSampl{i}", "inputs": {}} for i in range(10_000)}
+    nodes["last"] = {"class_type": "EmptyLatentImage", "inputs": {"widht": 64, "upload": "image"}}
+    with gf.Engine(gf.Registry.installed()) as engine:
+        check = engine.check(gf.Workflow.from_json(nodes))
+    (mistyped,) = [problem for problem in check.problems if problem.node == "last"]
+    assert (mistyped.code, mistyped.input) == ("unknown_input", "widht")
+    assert mistyped.hint.startswith("known: "), "the limit is reached"
+    assert [(warning.node, warning.input) for warning in check.warnings] == [("last", "upload")]

@@ -97,6 +97,13 @@ class Files:
         stated = handle.family.parts[part].dtype or handle.dtype
         return getattr(torch, stated) if stated else dtype
 
+    def bytes_of(self, handle, part, module, dtype):
+        dtype = self.number_format(handle, part, dtype)
+        return {name: weight.numel() * dtype.itemsize for name, weight in module.named_parameters()}
+
+    def held_weights(self, module):
+        return module.state_dict()
+
     def load_part(self, handle, part, dtype, device="cpu", shared=None):
         torch.manual_seed(sum(map(ord, handle.source(part).digest + part)))
         module = Net()

@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
 from graphflow.cli import main
 from graphflow.spi import shipped_groups, shipped_names, shipped_thumbnail
-from tests.nodes.families import controls, tiny, tiny_flow, tiny_qwen, tiny_transformers
+from tests.nodes.families import (
+    controls,
+    tiny,
+    tiny_flow,
+    tiny_flux2,
+    tiny_ip_adapter,
+    tiny_qwen,
+    tiny_transformers,
+    tiny_vision,
+)
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -29,7 +39,20 @@ FILES = {
     "control_v11p_sd15_canny.safetensors": lambda models: controls.control("sd1").save(
         models / "controlnet" / "control_v11p_sd15_canny.safetensors"
     ),
+    "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors": lambda models: tiny_vision.save(
+        models / "clip_vision" / "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", layers=32
+    ),
+    "sigclip_vision_patch14_384.safetensors": lambda models: tiny_vision.save(
+        models / "clip_vision" / "sigclip_vision_patch14_384.safetensors", "siglip", layers=27
+    ),
+    "flux1-redux-dev.safetensors": lambda models: tiny_vision.redux(
+        models / "style_models" / "flux1-redux-dev.safetensors"
+    ),
+    "ip-adapter_sd15.safetensors": lambda models: tiny_ip_adapter.save(
+        models / "ipadapter" / "ip-adapter_sd15.safetensors", tiny.tiny("sd1").modules["denoiser"]
+    ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
+    **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
@@ -85,6 +108,20 @@ def test_a_shipped_workflow_runs_and_its_picture_runs_again(path, tmp_path, caps
     with Image.open(pictures[0]) as picture:
         assert json.loads(picture.text["prompt"]) == json.loads(path.read_text())
     assert main(["validate", str(pictures[0]), "--input-dir", str(tmp_path)]) == 0
+
+
+def test_a_picture_with_the_text_of_another_program_is_read_as_the_workflow_that_made_it(tmp_path):
+    shipped = gf.Workflow.load(FOLDER / "from_a1111_picture.json")
+    with gf.Engine(settings=gf.Settings(output_dir=tmp_path, temp_dir=tmp_path)) as engine:
+        (saved,) = engine.run(shipped).images
+    text = Image.open(saved.path).text["parameters"]
+    foreign, info = tmp_path / "foreign.png", PngInfo()
+    info.add_text("parameters", text)
+    Image.open(saved.path).save(foreign, pnginfo=info)
+    read = gf.Workflow.load(foreign).to_json()
+    wanted = shipped.to_json()
+    assert [node["class_type"] for node in read.values()][:6] == [node["class_type"] for node in wanted.values()][:6]
+    assert read["5"]["inputs"] == wanted["5"]["inputs"] and read["2"]["inputs"] == wanted["2"]["inputs"]
 
 
 def test_an_unchanged_run_is_cached_and_a_new_seed_is_not(tmp_path):

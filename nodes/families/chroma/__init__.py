@@ -13,7 +13,7 @@ from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...files.known.keys import Keys
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part
+from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import FluxFlow
 from ..flux import LATENT
 from ..flux.layout import blocks_table, rope_axes
@@ -106,4 +106,5 @@ CHROMA = Family(
         "no_guidance": Option("number"),
     },
     needs=frozenset({"text"}),
+    ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*")),
 )

@@ -13,7 +13,10 @@ __all__ = ["encode"]
 
 
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
-    """T5TokenizerOptions with `min_padding` 1 adds the pad that its training had."""
+    """T5TokenizerOptions with `min_padding` 1 adds the pad that its training had.
+
+    The empty prompt, from which weights lead away, has pads alone and no end, unlike that of FLUX.1.
+    """
     tokens = prompt_whole(clip, options.get("text.t5", prompt), options)
     extra = {name: value for name, value in options.items() if name not in ("embeddings", "text.l", "text.t5")}
-    return [Entry(text=encode_whole(encoders["text.t5"], clip, tokens, 0), extra=extra)]
+    return [Entry(text=encode_whole(encoders["text.t5"], clip, tokens, 0, empty=()), extra=extra)]

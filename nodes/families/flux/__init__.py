@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part
+from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import Flow, FluxFlow, Prediction
 from ..kits import clip, t5
 from ..kits.flow import DenoiserFound, assemble, latent_format
@@ -74,6 +74,8 @@ FLUX = Family(
         "reference_method": Option("name"),
         "concat": Option("latent", rank=3),
         "concat_mask": Option("mask", rank=3),
+        "token_bias": Option("numbers", rank=1),
     },
     needs=frozenset({"pooled"}),
+    ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*"), residuals=("double.*", "single.*")),
 )

@@ -19,7 +19,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.models.embeddings import CombinedTimestepGuidanceTextProjEmbeddings
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from graphflow import GraphFlowError, Problem
 
@@ -27,7 +27,7 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ...model.latent import LatentFormat
 from ..kits.flow import latent_format
-from ..kits.tokens import Grid, pack, padded, positions, unpack
+from ..kits.tokens import Grid, pack, padded, positions, residuals, unpack
 from ..kits.unet_network import plain
 from . import POSITIONS
 
@@ -77,6 +77,8 @@ class PreparedFlux:
     """Tokens of reference images, [m, D]."""
     grids: tuple[Grid, ...]
     """Of x and of each reference."""
+    bias: Tensor | None = None
+    """[T]: what is added to the scores with which others look at each token of the text."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlux:
@@ -105,6 +107,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlu
         pack(padded(_beside(unit, entry, wanted, shape[-2:]))) if wanted else None,
         torch.cat([pack(latent) for latent in latents]) if latents else None,
         ((0, height, width, 0, 0), *_places(latents, entry.reference_method or POSITIONS[0], (height, width))),
+        entry.extra.get("token_bias"),
     )
 
 
@@ -187,6 +190,10 @@ def row(config: Config, ask: Ask, prepared: PreparedFlux) -> Row:
         stacked["beside"] = prepared.beside
     if prepared.references is not None:
         stacked["references"] = prepared.references
+    if prepared.bias is not None:
+        stacked["token_bias"] = prepared.bias.float()
+    extra = 0 if prepared.references is None else len(prepared.references)  # reference images are not steered
+    stacked |= {f"residual.{name}": pad(one, (0, 0, 0, extra)) for name, one in ask.residuals.items()}
     return Row(stacked, common=prepared.grids)
 
 
@@ -212,10 +219,26 @@ def forward(
         guidance=stacked.get("guidance"),
         img_ids=positions(common, x.device),
         txt_ids=torch.zeros(text.shape[1], 3, device=x.device),
+        controlnet_block_samples=residuals(stacked, "double.", dtype),
+        controlnet_single_block_samples=residuals(stacked, "single.", dtype),
+        joint_attention_kwargs=_biased(stacked, tokens, dtype),
         return_dict=False,
     )[0]
     _, rows, columns, *_ = common[0]
     return {"out": unpack(out[:, :count], rows * 2, columns * 2)[..., :height, :width]}
+
+
+def _biased(stacked: dict[str, Tensor], tokens: Tensor, dtype: torch.dtype) -> dict[str, Tensor] | None:
+    """Attention under the bias of some tokens: all look at them with it, but they themselves at each other."""
+    if "token_bias" not in stacked:
+        return None
+    bias = stacked["token_bias"].to(dtype)
+    rows, count = bias.shape
+    whole = bias.new_zeros(rows, 1, count + tokens.shape[1], count + tokens.shape[1])
+    whole[..., :count] = bias[:, None, None]
+    own = (bias != 0)[:, :, None] & (bias != 0)[:, None, :]
+    whole[:, 0, :count, :count] = whole[:, 0, :count, :count].masked_fill(own, 0.0)
+    return {"attention_mask": whole}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

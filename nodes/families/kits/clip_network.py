@@ -26,7 +26,15 @@ from .clip import VOCABULARY
 from .prompt import CHUNK, Chunk, chunks_of, cleaned
 from .unet_network import plain
 
-__all__ = ["build", "embedding_vectors", "encode_chunks", "pad_to_equal", "prompt_chunks", "tokenizer_in"]
+__all__ = [
+    "build",
+    "embedding_vectors",
+    "encode_chunks",
+    "pad_to_equal",
+    "prompt_chunks",
+    "prompt_words",
+    "tokenizer_in",
+]
 
 OWN = ("pad", "projection")
 """The entries of our configs of a text encoder that are not arguments of its class."""
@@ -65,11 +73,36 @@ def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]
     `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none,
     or its vectors are of another width.
     """
-    sources, letter = dict(clip.sources), part.removeprefix("text.")
-    source = sources.get(f"tokenizer.{letter}")
-    tokenizer = tokenizer_in(str(Path(source.path) / source.prefix) if source is not None else str(VOCABULARY))
+    letter = part.removeprefix("text.")
     find = options.get("embeddings", lambda name: None)
-    return _chunks(prompt, tokenizer, f"clip_{letter}", clip.config[part].hidden_size, find)
+    return _chunks(prompt, _tokenizer(clip, letter), f"clip_{letter}", clip.config[part].hidden_size, find)
+
+
+def prompt_words(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """The words of a prompt as an encoder reads it, and their places in the states [77 k, D] of its chunks.
+
+    A word is what stands between two spaces, or a mark; the vectors of an embedding are one word.
+    """
+    tokenizer = _tokenizer(clip, part.removeprefix("text."))
+    found: list[tuple[str, list[int]]] = []
+    is_open, of_embedding = False, False
+    for number, chunk in enumerate(prompt_chunks(clip, part, prompt, options)):
+        for index, place in enumerate(chunk.places):
+            position = number * (CHUNK + 2) + 1 + index
+            is_vector = not isinstance(place, int)
+            token = "(embedding)" if is_vector else str(tokenizer.convert_ids_to_tokens(place))
+            if is_open and is_vector == of_embedding:
+                word, positions = found[-1]
+                found[-1] = (word if is_vector else word + token.removesuffix("</w>"), [*positions, position])
+            else:
+                found.append((token.removesuffix("</w>"), [position]))
+            is_open, of_embedding = is_vector or not token.endswith("</w>"), is_vector
+    return found
+
+
+def _tokenizer(clip: Clip, letter: str) -> CLIPTokenizer:
+    source = dict(clip.sources).get(f"tokenizer.{letter}")
+    return tokenizer_in(str(Path(source.path) / source.prefix) if source is not None else str(VOCABULARY))
 
 
 def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | None]) -> list[Chunk]:
@@ -151,7 +184,7 @@ def _encode(
     module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
 ) -> tuple[Tensor, Tensor]:
     text = _text(module)
-    device = text.embeddings.token_embedding.weight.device
+    device = next(module.parameters()).device
     end = config.eos_token_id
     padding = [end if config.pad is None else config.pad] * (CHUNK - len(places))
     # A vector of an embedding stands at a place of any token; its id is never looked at.

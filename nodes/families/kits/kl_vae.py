@@ -16,7 +16,7 @@ from ...model.config import Config
 from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 
-__all__ = ["KL_VAE", "VaeFound", "factor", "find"]
+__all__ = ["KL_VAE", "LAYOUTS", "PREFIXES", "VaeFound", "factor", "find", "in_shapes"]
 
 Shape = tuple[int, ...]
 UNUSED = ("loss.*", "model_ema.*", "*.num_batches_tracked")
@@ -41,10 +41,10 @@ def find(header: Header) -> VaeFound | None:
         stated = header.configs.get(part)
         if stated is not None and stated.get("_class_name") == "AutoencoderKL":
             prefix = f"{part}/" if part else ""
-            found = _in_shapes(shapes, prefix)
+            found = in_shapes(shapes, prefix)
             return VaeFound(_from_json(stated), found[1] if found else "diffusers", prefix)
     for prefix in PREFIXES:
-        found = _in_shapes(shapes, prefix)
+        found = in_shapes(shapes, prefix)
         if found is not None:
             return VaeFound(*found, prefix)
     return None
@@ -60,7 +60,8 @@ def _recognise(header: Header) -> Found | None:
     return Found(found.config, {"vae": (found.layout, found.prefix)}) if found is not None else None
 
 
-def _in_shapes(shapes: Mapping[str, Shape], prefix: str) -> tuple[Config, str] | None:
+def in_shapes(shapes: Mapping[str, Shape], prefix: str) -> tuple[Config, str] | None:
+    """The config and the layout of a VAE whose names begin with `prefix`; None where there is none."""
     ldm = f"{prefix}decoder.mid.block_1.conv1.weight" in shapes
     block = "encoder.down.{}.block.{}.conv1.weight" if ldm else "encoder.down_blocks.{}.resnets.{}.conv1.weight"
     first, last = f"{prefix}decoder.conv_in.weight", f"{prefix}decoder.conv_out.weight"
@@ -142,7 +143,7 @@ def _modules(config: Config) -> Iterator[tuple[str, str]]:
         yield f"decoder.up_blocks.{level}.upsamplers.0.conv", f"decoder.up.{up}.upsample.conv"
 
 
-_LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
+LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
     "ldm": _ldm,
     "diffusers": lambda config: {"": ""},
     "diffusers-old": _old,
@@ -156,7 +157,7 @@ KL_VAE = Family(
     parts={
         "vae": Part(
             build=f"{__name__}_network:build",
-            layouts=_LAYOUTS,
+            layouts=LAYOUTS,
             title="VAE",
             dtype="float32",  # SDXL's overflows in float16
             unused=UNUSED,

@@ -13,7 +13,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "states"]
+__all__ = ["build", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
 """The entries of our configs that are not arguments of a class."""
@@ -74,11 +74,22 @@ def states(module: Any, ids: Sequence[int], layer: int, tokens: int | None = Non
     `layer` counts from the end: -1 is the last, through the final norm; -2 the one before it, without. `tokens` is how
     many of `ids` are seen by the others; the rest is padding.
     """
-    embedded = module.embed_tokens.weight
-    given = torch.tensor([list(ids)], device=embedded.device)
+    found = _all_states(module, ids, tokens)
+    return found[layer if -layer <= len(found) else -1][0].float().cpu()
+
+
+@torch.inference_mode()
+def layers_side_by_side(module: Any, ids: Sequence[int], layers: Sequence[int], tokens: int) -> Tensor:
+    """The states [T, layers D] of several layers for the tokens `ids`, float32 on the CPU; 0 are the embeddings."""
+    found = _all_states(module, ids, tokens)
+    return torch.cat([found[layer][0] for layer in layers], dim=-1).float().cpu()
+
+
+def _all_states(module: Any, ids: Sequence[int], tokens: int | None) -> Sequence[Tensor]:
+    given = torch.tensor([list(ids)], device=module.device)
     mask = None
     if tokens is not None:
-        mask = (torch.arange(len(ids), device=embedded.device) < tokens)[None].long()
-    found = module(input_ids=given, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
-    kept: Tensor = found[layer if -layer <= len(found) else -1][0]
-    return kept.float().cpu()
+        mask = (torch.arange(len(ids), device=module.device) < tokens)[None].long()
+    answer = module(input_ids=given, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    found: Sequence[Tensor] = answer.hidden_states
+    return found

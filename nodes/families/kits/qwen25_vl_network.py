@@ -70,7 +70,7 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
     Each image, float32 [H, W, 3] in 0..1, takes the place of one image token of `ids`, by as many states as it has
     squares of 28 pixels. Raises a Problem where the file has no vision tower.
     """
-    device = module.language_model.embed_tokens.weight.device
+    device = next(module.parameters()).device
     if not images:
         found = module.language_model(input_ids=torch.tensor([ids], device=device), use_cache=False)
         return _out(found.last_hidden_state)

@@ -102,8 +102,11 @@ def prompt_whole(clip: Clip, prompt: str, options: Mapping[str, Any]) -> Chunk:
 
 
 @torch.inference_mode()
-def encode_whole(module: Any, clip: Clip, chunk: Chunk, shortest: int) -> Tensor:
-    """[T, D], float32 on the CPU: the last states of the tokens, the end, and pads up to `shortest`."""
+def encode_whole(module: Any, clip: Clip, chunk: Chunk, shortest: int, empty: Sequence[int] = (END,)) -> Tensor:
+    """[T, D], float32 on the CPU: the last states of the tokens, the end, and pads up to `shortest`.
+
+    `empty` are the tokens of the empty prompt, from which weights lead away; pads follow them.
+    """
     padding = next((patch for patch in reversed(clip.patches) if isinstance(patch, Padding)), None)
     pads = 0 if padding is None else padding.pads
     shortest = shortest if padding is None else padding.length
@@ -111,16 +114,16 @@ def encode_whole(module: Any, clip: Clip, chunk: Chunk, shortest: int) -> Tensor
     states = _encode(module, [*chunk.places, END], length)
     if all(weight == 1.0 for weight in chunk.weights):
         return states
-    empty = _encode(module, [END], length)
+    origin = _encode(module, empty, length)
     weights = torch.ones(length, 1)
     weights[: len(chunk.weights), 0] = torch.tensor(chunk.weights)
-    return empty + weights * (states - empty)
+    return origin + weights * (states - origin)
 
 
 def _encode(module: Any, places: Sequence[Any], length: int) -> Tensor:
     embedding = module.embed_tokens
     ids = [place if isinstance(place, int) else PAD for place in places] + [PAD] * (length - len(places))
-    states = embedding(torch.tensor([ids], device=embedding.weight.device))
+    states = embedding(torch.tensor([ids], device=module.device))
     for number, place in enumerate(places):
         if isinstance(place, Tensor):
             states[0, number] = place.to(states)

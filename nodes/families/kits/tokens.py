@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Grid", "pack", "padded", "positions", "unpack"]
+__all__ = ["Grid", "pack", "padded", "positions", "residuals", "unpack"]
 
 Grid = tuple[int, int, int, int, int]
 """index, rows, columns, first row, first column; in tokens."""
@@ -35,6 +35,13 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     count, _, size = tokens.shape
     cells = tokens.reshape(count, height // 2, width // 2, size // 4, 2, 2)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(count, size // 4, height, width)
+
+
+def residuals(stacked: Mapping[str, Tensor], kind: str, dtype: torch.dtype) -> list[Tensor] | None:
+    """What controls add to the blocks of a kind, in their order; None where there are none."""
+    name = f"residual.{kind}"
+    count = sum(key.startswith(name) for key in stacked)
+    return [stacked[f"{name}{number}"].to(dtype) for number in range(count)] or None
 
 
 @lru_cache(maxsize=32)

@@ -144,5 +144,5 @@ QWEN_IMAGE = Family(
         "reference_method": Option("text"),
     },
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("transformer_blocks.*",), attentions=("transformer_blocks.*.attn",)),
+    ports=Ports(blocks=("transformer_blocks.*",), attentions=("transformer_blocks.*.attn",), residuals=("block.*",)),
 )

@@ -18,11 +18,12 @@ from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ..kits.tokens import residuals
 from ..kits.unet_network import plain
 from . import PATCH, QWEN_IMAGE
 from .places import Places, Positions, RowLayout, places_of
 
-__all__ = ["back", "build", "forward", "prepare", "row", "rows_of"]
+__all__ = ["back", "build", "forward", "packed", "prepare", "row", "rows_of"]
 
 METHODS = ("index", "index_timestep_zero", "negative_index")
 
@@ -70,7 +71,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedQwe
     shapes = [tuple(shape), *(tuple(one.shape) for one in references)]
     return PreparedQwenImage(
         text=entry.text.float(),
-        references=torch.cat([_packed(one) for one in references]) if references else None,
+        references=torch.cat([packed(one) for one in references]) if references else None,
         places=places_of(shapes, PATCH, method == "negative_index"),
         zero_time=bool(references) and method == "index_timestep_zero",
     )
@@ -84,10 +85,12 @@ def _method(denoiser: Config) -> str:
 
 
 def row(config: Config, ask: Ask, prepared: PreparedQwenImage) -> Row:
-    tokens = _packed(ask.x)
+    tokens = packed(ask.x)
     if prepared.references is not None:
         tokens = torch.cat([tokens, prepared.references.to(tokens.device)])
     stacked = {"x": tokens, "time": torch.tensor(ask.time, dtype=torch.float32), "text": prepared.text}
+    for name, residual in ask.residuals.items():  # reference images are not steered
+        stacked[f"residual.{name}"] = pad(residual, (0, 0, 0, len(tokens) - len(residual)))
     return Row(stacked, common=(prepared.places, prepared.zero_time))
 
 
@@ -108,6 +111,7 @@ def forward(
         timestep=stacked["time"],
         img_shapes=[RowLayout(places)] * len(x),
         additional_t_cond=condition,
+        controlnet_block_samples=residuals(stacked, "block.", module.dtype),
         return_dict=False,
     )[0]
     return {"out": out[:, : places.grids[0].tokens]}
@@ -144,7 +148,7 @@ def _even(latent: Tensor) -> Tensor:
     return pad(latent, (0, width % PATCH, 0, height % PATCH, 0, 0), mode="circular")
 
 
-def _packed(x: Tensor) -> Tensor:
+def packed(x: Tensor) -> Tensor:
     """[C, frames, h, w] -> [frames h/2 w/2, 4 C]; a token has its channels before its cells."""
     channels, frames, height, width = x.shape
     x = x.reshape(channels, frames, height // PATCH, PATCH, width // PATCH, PATCH)

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part
+from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import Flow
 from ..kits import clip, t5
 from ..kits.flow import DenoiserFound, assemble, latent_format
@@ -63,4 +63,5 @@ SD3 = Family(
         "pooled": Option("pooled", rank=1, width=lambda config: int(config.denoiser.pooled_projection_dim)),
     },
     needs=frozenset({"pooled"}),
+    ports=Ports(blocks=("transformer_blocks.*",), residuals=("block.*",)),
 )

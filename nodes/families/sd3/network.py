@@ -14,7 +14,7 @@ from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
-from ..kits.tokens import padded
+from ..kits.tokens import padded, residuals
 from ..kits.unet_network import plain
 
 __all__ = ["PreparedSD3", "back", "build", "forward", "prepare", "row"]
@@ -64,7 +64,8 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedSD3
 
 def row(config: Config, ask: Ask, prepared: PreparedSD3) -> Row:
     time = torch.tensor(ask.sigma * 1000.0, dtype=torch.float32)
-    return Row({"x": ask.x, "time": time, "text": prepared.text, "pooled": prepared.pooled})
+    stacked = {"x": ask.x, "time": time, "text": prepared.text, "pooled": prepared.pooled}
+    return Row(stacked | {f"residual.{name}": residual for name, residual in ask.residuals.items()})
 
 
 @torch.inference_mode()
@@ -78,6 +79,7 @@ def forward(
         encoder_hidden_states=stacked["text"].to(dtype),
         pooled_projections=stacked["pooled"].to(dtype),
         timestep=stacked["time"],
+        block_controlnet_hidden_states=residuals(stacked, "block.", dtype),
         return_dict=False,
     )[0]
     return {"out": out[..., : x.shape[-2], : x.shape[-1]]}

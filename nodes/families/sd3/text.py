@@ -27,7 +27,8 @@ SHORTEST = 77
 
 
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
-    """`options` may hold another prompt for an encoder under its part's name; None leaves it out."""
+    """`options` may hold another prompt for an encoder under its part's name. None leaves CLIP-L and CLIP-G out where
+    it stands for both; of T5 it leaves the end of the text alone, without pads."""
     texts: list[Tensor] = []
     pooled = torch.zeros(sum(WIDTHS.values()))
     prompts = {part: options.get(part, prompt) for part in (*WIDTHS, "text.t5") if part in encoders}
@@ -35,9 +36,10 @@ def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mappin
     if any(prompts[part] is not None for part in clips):
         states, pooled = _clips(clip, encoders, {part: prompts[part] for part in clips}, options)
         texts.append(states)
-    if prompts.get("text.t5") is not None:
-        tokens = prompt_whole(clip, prompts["text.t5"], options)
-        texts.append(encode_whole(encoders["text.t5"], clip, tokens, SHORTEST))
+    if "text.t5" in prompts:
+        tokens = prompt_whole(clip, prompts["text.t5"] or "", options)
+        shortest = SHORTEST if prompts["text.t5"] is not None else 0
+        texts.append(encode_whole(encoders["text.t5"], clip, tokens, shortest))
     width = max([WIDTH, *(text.shape[-1] for text in texts)])
     text = torch.cat([F.pad(text, (0, width - text.shape[-1])) for text in texts]) if texts else torch.zeros(77, width)
     extra = {name: value for name, value in options.items() if name not in ("embeddings", *WIDTHS, "text.t5")}

@@ -105,7 +105,11 @@ SDXL = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("g", "l")]},
-    takes={**checkpoint.TAKES, **{name: Option("number") for name in SIZES}},
+    takes={
+        **checkpoint.TAKES,
+        **{name: Option("number") for name in SIZES},
+        "unclip_conditioning": Option("images"),
+    },
     needs=frozenset({"pooled"}),
     ports=unet.PORTS,
 )

@@ -15,6 +15,7 @@ from ...model.config import Config
 from ...model.entry import Entry
 from ..kits.unet import is_refiner
 from ..kits.unet_network import PreparedUNet, back, forward, prepare_for, row
+from .images import pooled_of_images
 
 __all__ = ["back", "forward", "prepare", "row"]
 
@@ -40,5 +41,8 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedUNe
         sizes.append(given.get("aesthetic_score", NEGATIVE_SCORE if entry.negative else SCORE))
     else:
         sizes += [given.get("target_height", height), given.get("target_width", width)]
-    vectors = {"pooled": entry.pooled.float(), "sizes": torch.tensor(sizes, dtype=torch.float32)}
+    pooled, images = entry.pooled.float(), given.get("unclip_conditioning")
+    if images:
+        pooled = pooled_of_images(images, len(pooled))
+    vectors = {"pooled": pooled, "sizes": torch.tensor(sizes, dtype=torch.float32)}
     return prepare_for(config, entry, shape, vectors)

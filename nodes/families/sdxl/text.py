@@ -10,9 +10,9 @@ import torch
 
 from ...model.entry import Entry
 from ...model.handles import Clip
-from ..kits.clip_network import encode_chunks, pad_to_equal, prompt_chunks
+from ..kits.clip_network import encode_chunks, pad_to_equal, prompt_chunks, prompt_words
 
-__all__ = ["encode"]
+__all__ = ["encode", "words"]
 
 
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
@@ -26,3 +26,9 @@ def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mappin
     text = torch.cat([found[part][0] for part in parts], dim=-1)
     extra = {name: value for name, value in options.items() if name not in ("embeddings", *parts)}
     return [Entry(text=text, pooled=found["text.g"][1], extra=extra)]
+
+
+def words(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """The words of a prompt and their places among the tokens of its entry."""
+    part = next(part for part, _ in clip.sources if part.startswith("text."))
+    return prompt_words(clip, part, prompt, options)

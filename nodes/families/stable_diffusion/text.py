@@ -8,9 +8,9 @@ from typing import Any
 
 from ...model.entry import Entry
 from ...model.handles import Clip
-from ..kits.clip_network import encode_chunks, prompt_chunks
+from ..kits.clip_network import encode_chunks, prompt_chunks, prompt_words
 
-__all__ = ["encode"]
+__all__ = ["encode", "words"]
 
 LAYERS = {"text.l": None, "text.h": -2}
 
@@ -21,3 +21,9 @@ def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mappin
     chunks = prompt_chunks(clip, part, prompt, options)
     states, pooled = encode_chunks(module, clip.config[part], chunks, layer, normed=True)
     return [Entry(text=states, pooled=pooled)]
+
+
+def words(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """The words of a prompt and their places among the tokens of its entry."""
+    part = next(part for part, _ in clip.sources if part.startswith("text."))
+    return prompt_words(clip, part, prompt, options)

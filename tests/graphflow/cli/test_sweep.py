@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from graphflow.cli.sweep import _span, _values
 
@@ -166,3 +167,18 @@ def test_ctrl_c_writes_the_table_of_what_is_done_and_the_next_call_goes_on(envir
     assert time.monotonic() - began < 15
     assert 1 <= len(table("table.csv")) < 200
     assert json.dumps(table("table.csv")[0]).count(".png") == 1
+
+
+def test_a_pattern_takes_the_files_of_a_choice(call, tmp_path):
+    (tmp_path / "input").mkdir()
+    for name, colour in (("a.png", "red"), ("b.png", "blue"), ("c.jpg", "green")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / "input" / name)
+    nodes = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+    }
+    (tmp_path / "copy.json").write_text(json.dumps(nodes))
+    done = call("sweep", "copy.json", "--vary", "LoadImage.image=*.png", "--csv", "table.csv")
+    assert done.code == 0 and [row["image"] for row in table("table.csv")] == ["a.png", "b.png"]
+    none = call("sweep", "copy.json", "--vary", "LoadImage.image=*.webp")
+    assert none.code != 0 and "none of the 3 choices of LoadImage.image matches '*.webp'" in none.err

@@ -16,7 +16,8 @@ PREVIEW = b"\xff\xd8\xff\xe0preview"
 class FieldServer:
     """Runs in a thread of its own. Every node but the last "runs"; the last shows a picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
         self.interrupted: list[str] = []
@@ -58,7 +59,7 @@ class FieldServer:
         )
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
         self.url = "http://127.0.0.1:{}".format(*site._server.sockets[0].getsockname()[1:2])
         self._ready.set()

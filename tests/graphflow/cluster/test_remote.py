@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -211,9 +212,23 @@ def test_a_run_that_the_server_has_lost_is_said_to_be_lost(remote, field):
     assert codes(error) == ["lost"]
 
 
+def test_a_server_that_is_still_starting_is_waited_for(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    late = FieldServer(port=port)
+    timer = threading.Timer(0.7, late.__enter__)
+    timer.start()
+    try:
+        assert gf.connect(f"http://127.0.0.1:{port}", output_dir=tmp_path).run(WORKFLOW)["Out"].ui
+    finally:
+        timer.join()
+        late.__exit__(None, None, None)
+
+
 def test_no_server_a_wrong_address_and_a_missing_picture_are_problems(remote, tmp_path):
     with pytest.raises(gf.GraphFlowError, match="no server answers at") as error:
-        gf.connect("http://127.0.0.1:9", output_dir=tmp_path).run(WORKFLOW)
+        gf.connect("http://127.0.0.1:9", output_dir=tmp_path, patience=0.2).run(WORKFLOW)
     assert codes(error) == ["unreachable"]
     with pytest.raises(gf.InvalidWorkflow, match="not the address"):
         gf.connect("127.0.0.1:8188")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
 
-from graphflow import InvalidWorkflow, Node
+from graphflow import InvalidWorkflow, Node, Workflow
 
 BODY = {"inputs": {"a": [1, {"b": 2}]}, "class_type": "X", "color": "#fff", "_meta": {"title": "T"}, "meta": 3}
 
@@ -67,3 +68,23 @@ def test_a_part_of_another_type_is_named(body: dict[str, object], name: str) -> 
 def test_the_former_name_of_from_json_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match="from_json"):
         assert Node.model_validate({"class_type": "X"}) == Node("X")
+
+
+def test_the_inputs_of_a_workflow_cannot_be_written_into_and_a_copy_can() -> None:
+    original = Workflow.from_json({"1": {"class_type": "A", "inputs": {"text": "a", "link": ["2", 0]}}})
+    changed = original.set("1.link", 3)
+    for inputs in (original["1"].inputs, changed["1"].inputs):
+        for write in (
+            lambda inputs=inputs: inputs.__setitem__("text", "b"),
+            lambda inputs=inputs: inputs.update(text="b"),
+            lambda inputs=inputs: inputs.pop("text"),
+            lambda inputs=inputs: inputs.__ior__({"text": "b"}),
+            lambda inputs=inputs: inputs.clear(),
+        ):
+            with pytest.raises(TypeError, match=r"workflow\.set"):
+                write()
+    copied = copy.deepcopy(original["1"].inputs)
+    copied["text"] = "b"
+    assert original["1"].inputs["text"] == changed["1"].inputs["text"] == "a"
+    assert json.loads(json.dumps(original["1"].inputs)) == {"text": "a", "link": ["2", 0]}
+    assert pickle.loads(pickle.dumps(original)) == original

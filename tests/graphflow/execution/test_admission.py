@@ -60,6 +60,37 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
     assert entered == ["first sampler", "decoder", "late sampler"]
 
 
+def test_nodes_whose_work_is_made_in_turns_wait_for_those_of_the_same_run_only():
+    admission, mine, other = Admission(), Event(), Event()
+    sampler, decoder = LaneRequest("device", "sampler", in_turns=True), LaneRequest("device", "decoder", in_turns=True)
+    tried = []
+
+    def same_run():
+        with admission.enter(decoder, mine):
+            tried.append("mine")
+
+    with admission.enter(sampler, mine):
+        with admission.enter(decoder, other):
+            tried.append("other")
+        late = Thread(target=same_run)
+        late.start()
+        late.join(0.2)
+        assert tried == ["other"]
+    late.join(5)
+    assert tried == ["other", "mine"]
+
+
+def test_a_node_that_wants_the_lane_for_itself_gets_it_among_those_in_turns():
+    admission, cancel = Admission(), Event()
+    with admission.enter(LaneRequest("device", "sampler", in_turns=True), Event()):
+        cancel.set()
+        with pytest.raises(gf.Cancelled), admission.enter(LaneRequest("device", "trainer"), cancel):
+            pass
+    trainer, late = LaneRequest("device", "trainer"), LaneRequest("device", "sampler", in_turns=True)
+    with admission.enter(trainer, Event()), pytest.raises(gf.Cancelled), admission.enter(late, cancel):
+        pass
+
+
 def test_a_cancelled_run_stops_waiting_for_a_lane():
     admission, cancel = Admission(), Event()
     with admission.enter(LaneRequest("device", "decoder"), Event()):

@@ -10,7 +10,7 @@ import pytest
 
 from graphflow import InvalidWorkflow, Workflow
 from graphflow.cli import main
-from graphflow.programs.upgrade import Table, read_table, upgrade
+from graphflow.programs.upgrade import Renamed, Table, read_table, upgrade
 
 TABLE = Table.model_validate(
     {
@@ -53,6 +53,14 @@ def test_links_follow_outputs_that_have_moved() -> None:
 
 def test_a_ring_of_names_ends() -> None:
     assert upgraded({"1": node("Ring")})[0]["1"]["class_type"] in ("Ring", "Gnir")
+
+
+def test_a_type_that_lost_an_input_reports_the_files_that_have_the_input_and_no_others() -> None:
+    table = Table(nodes={"Load": Renamed(name="Load", inputs={"old": None})})
+    old = Workflow.from_json({"1": {"class_type": "Load", "inputs": {"old": 1, "new": 2}}})
+    changed, done = upgrade(old, table)
+    assert [(problem.code, problem.input) for problem in done] == [("input_renamed", "old")]
+    assert changed["1"].inputs == {"new": 2} and upgrade(changed, table) == (changed, [])
 
 
 def test_what_is_up_to_date_stays_as_it_is() -> None:

@@ -304,6 +304,15 @@ def test_a_subgraph_gives_the_same_ids_without_a_with():
     ]
 
 
+def test_a_subgraph_that_is_called_on_a_loaded_graph_is_another_group(tmp_path):
+    g = Graph.of(soften(n.EmptyLatentImage()))
+    g.save(tmp_path / "soft.json")
+    again = Graph.load(tmp_path / "soft.json")
+    with again:
+        soften(again["soften:LatentUpscaleBy"])
+    assert list(again.workflow)[2:] == ["soften_2:LatentUpscaleBy"]
+
+
 def test_a_chain_of_thousands_is_no_trouble():
     value = n.PrimitiveInt(value=0)
     add = gf.Nodes(gf.Registry([chain])).Chain

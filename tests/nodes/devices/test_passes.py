@@ -228,6 +228,66 @@ def test_other_work_of_the_device_has_its_turn_between_passes():
         assert sampling.result(10) is not None
 
 
+def slow_forward(module, stacked, common, ragged):
+    time.sleep(0.005)
+    return forward(module, stacked, common, ragged)
+
+
+def contest(*samplers):
+    """Samplers (name, owner, questions) that begin one after the other; who was answered, in order."""
+    loop, network, answered, begun = PassLoop(CPU), Network(), [], Event()
+
+    def run(name, owner, count):
+        with loop.seat(2, owner) as seat:
+            for step in range(count):
+                seat.left = count - step
+                seat.ask(ForwardCall("n", network, slow_forward), rows(step, 2))
+                answered.append(name)
+                begun.set()
+
+    with ThreadPoolExecutor(len(samplers)) as pool:
+        running = []
+        for sampler in samplers:
+            begun.clear()
+            running.append(pool.submit(run, *sampler))
+            begun.wait(10)
+        for each in running:
+            each.result(20)
+    return answered
+
+
+def test_a_short_sampler_goes_between_the_steps_of_a_long_one():
+    answered = contest(("long", "me", 60), ("short", "me", 5))
+    first = answered.index("short")
+    assert answered[first : first + 12].count("short") == 5, "it is answered at least every second time"
+
+
+def test_a_sampler_with_less_left_keeps_its_turn_while_it_makes_its_step():
+    now = [10.0]
+    loop = PassLoop(CPU, clock=lambda: now[0])
+    waiting = loop._turns.rank("me", 5.0, 0.0, 0.1)
+    with loop.seat(2, "me") as seat:
+        seat.left = 4
+        seat.note_answer(10.0, 0.1)
+        assert loop._back_soon(waiting, 10.0) is None, "nobody knows yet how long its steps take"
+        seat.note_question(10.01)
+        seat.note_answer(10.11, 0.1)
+        assert loop._back_soon(waiting, 10.11) == pytest.approx(10.13)
+        assert loop._back_soon(waiting, 10.14) is None, "it is late"
+        assert loop._back_soon(loop._turns.rank("me", 0.1, 0.0, 0.1), 10.12) is None, "another has less left"
+        seat.note_question(10.16)
+        seat.note_answer(10.26, 0.1)
+        assert loop._back_soon(waiting, 10.26) is None, "what it does between its questions takes half a pass"
+
+
+@pytest.mark.alone
+def test_owners_share_the_device_evenly_however_much_each_wants():
+    answered = contest(("a", "A", 60), ("b", "A", 60), ("c", "A", 60), ("other", "B", 40))
+    begun = answered.index("other")
+    share = answered[begun : begun + 60].count("other")
+    assert 24 <= share <= 40, f"{share} of 60 passes are about a half"
+
+
 def test_what_runs_on_the_device_may_ask_it_for_more():
     loop = PassLoop(CPU)
     assert loop.run(lambda: loop.run(lambda: 3) + 1) == 4

@@ -1,10 +1,14 @@
 """Weights are held once, shared between a model and its patched forms, and dropped when others need the room."""
 
+import time
+from threading import Event, Thread
+
 import pytest
 import torch
 from graphflow_nodes.devices.paging import page, total_bytes
 from graphflow_nodes.devices.pool import Pool
 
+import graphflow as gf
 from tests.nodes.made_up import Added, Files, Net, model
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -151,3 +155,73 @@ def test_a_file_that_cannot_be_loaded_leaves_nothing_behind(files):
     with pytest.raises(OSError, match="gone"), pool.use(A, "denoiser", F32):
         pass
     assert pool.parts == [] and pool.bytes == 0
+
+
+@pytest.fixture
+def small(files):
+    """A pool with room for one of the models."""
+    return Pool("cpu", files, budget=BYTES * 3 // 2)
+
+
+def holding(pool, handle, until, order, name):
+    def hold():
+        with pool.use(handle, "denoiser", F32):
+            order.append(name)
+            until.wait(10)
+
+    thread = Thread(target=hold)
+    thread.start()
+    return thread
+
+
+def reached(condition):
+    end = time.monotonic() + 5
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
+
+
+def test_models_that_do_not_fit_beside_each_other_take_turns_and_nobody_overtakes(small):
+    order, first, rest = [], Event(), Event()
+    threads = [holding(small, A, first, order, "a")]
+    assert reached(lambda: order == ["a"])
+    threads.append(holding(small, B, rest, order, "b"))
+    assert reached(lambda: len(small._line) == 1)
+    threads.append(holding(small, A, rest, order, "a again"))
+    assert reached(lambda: len(small._line) == 2), "it is there, but B has waited for longer"
+    assert order == ["a"] and small.bytes <= small.budget
+    first.set()
+    assert reached(lambda: order == ["a", "b"])
+    assert small.bytes <= small.budget
+    rest.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["a", "b", "a again"]
+
+
+def test_who_uses_a_part_already_never_waits_for_another_one(small):
+    other, order = Event(), []
+    with small.use(A, "denoiser", F32):
+        thread = holding(small, A, other, order, "a")
+        assert reached(lambda: order == ["a"]), "equal weights are no question of room"
+        with small.use(B, "denoiser", F32) as found:
+            assert found.users == 1
+        other.set()
+        thread.join(10)
+
+
+def test_a_cancelled_run_stops_waiting_for_room(small):
+    with small.use(A, "denoiser", F32):
+        raised = []
+
+        def wait():
+            try:
+                with small.use(B, "denoiser", F32, cancelled=lambda: True):
+                    pass
+            except gf.Cancelled:
+                raised.append(True)
+
+        thread = Thread(target=wait)
+        thread.start()
+        thread.join(5)
+        assert raised and not small._line

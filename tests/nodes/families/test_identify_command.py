@@ -101,3 +101,22 @@ def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
     save_file(tensors, tmp_path / "cats.safetensors")
     assert main(["identify", str(tmp_path / "cats.safetensors"), "--model", str(model)]) == 0
     assert "1 of 2 modules of small.safetensors; lora_unet_elsewhere is not in it" in capsys.readouterr().out
+
+
+def test_weights_that_are_missing_are_counted_from_the_header(tmp_path, capsys):
+    from . import tiny
+
+    whole = tiny.tiny("sd1")
+    complete = whole.save(tmp_path / "whole.safetensors")
+    assert main(["identify", "--weights", str(complete)]) == 0
+    assert "missing" not in capsys.readouterr().err
+    for name in ("model.diffusion_model.middle_block.0.in_layers.2.bias", "first_stage_model.decoder.conv_in.bias"):
+        del whole.weights[name]
+    broken = whole.save(tmp_path / "broken.safetensors")
+    assert main(["identify", "--weights", str(broken)]) == 1
+    told = capsys.readouterr().err
+    assert (
+        "the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its" in told
+        and "middle_block.0.in_layers.2.bias" in told
+    )
+    assert "the VAE (VAE of Stable Diffusion) cannot be used: 1 of its" in told and "decoder.conv_in.bias" in told

@@ -127,8 +127,8 @@ def test_a_clip_that_is_not_there_is_zeros_of_its_width(models):
     assert torch.equal(only_g.text[:77, 768 : 768 + t.CLIP_WIDTH], both.text[:77, t.CLIP_WIDTH : 2 * t.CLIP_WIDTH])
 
 
-def test_an_encoder_with_a_prompt_of_none_is_left_out(models):
+def test_a_prompt_of_none_leaves_the_clips_out_and_of_t5_one_vector(models):
     without = encoded(models, L, G, T5, **{"text.t5": None})
-    assert torch.equal(without.text, encoded(models, L, G).text)
+    assert without.text.shape == (77 + 1, 4096) and torch.equal(without.text[:77], encoded(models, L, G).text)
     t5_alone = encoded(models, L, G, T5, **{"text.l": None, "text.g": None})
     assert t5_alone.text.shape == (77, 4096)

@@ -5,8 +5,9 @@ import zlib
 from dataclasses import dataclass
 
 import torch
-from graphflow_nodes.families import FAMILIES, VAES
+from graphflow_nodes.families import FAMILIES
 from graphflow_nodes.families.kits import clip, clip_network, kl_vae_network, unet, unet_network
+from graphflow_nodes.families.kits.kl_vae import KL_VAE
 from graphflow_nodes.files.convert import TensorPlace
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
@@ -108,7 +109,7 @@ def tiny(name, channels=4, **changes):
         modules[f"text.{letter}"] = filled(clip_network.build(text), f"{name}.{letter}")
         weights |= written(modules[f"text.{letter}"], clip.LAYOUTS[layout](text), prefix)
     modules["vae"] = filled(kl_vae_network.build(VAE_CONFIG), "vae")
-    weights |= written(modules["vae"], VAES[0].parts["vae"].layouts["ldm"](VAE_CONFIG), VAE)
+    weights |= written(modules["vae"], KL_VAE.parts["vae"].layouts["ldm"](VAE_CONFIG), VAE)
     return Tiny(next(family for family in FAMILIES if family.name == name), weights, modules)
 
 

@@ -57,7 +57,7 @@ def qwen3():
         vocab_size=151936,
         hidden_size=WIDTH["z_image"],
         intermediate_size=48,
-        num_hidden_layers=3,
+        num_hidden_layers=28,  # FLUX.2 is asked with three of them, the 27th for one
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=16,

@@ -87,7 +87,7 @@ def vae_module():
 
 
 def vae_weights(prefix=""):
-    return t.written(vae_module(), t.VAES[0].parts["vae"].layouts["ldm"](VAE), prefix)
+    return t.written(vae_module(), t.KL_VAE.parts["vae"].layouts["ldm"](VAE), prefix)
 
 
 def save(path, weights):

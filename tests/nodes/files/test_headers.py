@@ -122,14 +122,14 @@ def test_a_gguf_file_has_its_tensors_and_notes(tmp_path):
         ("n", 4, struct.pack("<I", 7)),
     ]
     (tmp_path / "a.gguf").write_bytes(
-        gguf([("x", (4, 8), 0, numbers.numpy().tobytes()), ("q", (2, 256), 12, bytes(288))], notes)
+        gguf([("x", (4, 8), 0, numbers.numpy().tobytes()), ("q", (2, 256), 16, bytes(132))], notes)
     )
     header = read_header(tmp_path / "a.gguf")
     assert header.metadata == {"general.architecture": "flux", "n": "7"}
-    assert header.tensors["q"].dtype == "Q4_K" and header.tensors["q"].nbytes == 288
+    assert header.tensors["q"].dtype == "IQ2_XXS" and header.tensors["q"].nbytes == 132
     reader = TensorReader(header)
     assert torch.equal(reader.get("x"), numbers)
-    with pytest.raises(gf.GraphFlowError, match="stored as Q4_K"):
+    with pytest.raises(gf.GraphFlowError, match="stored as IQ2_XXS"):
         reader.get("q")
 
 

@@ -115,3 +115,19 @@ def test_a_missing_picture_of_another_folder_is_told_with_that_folder(engine):
 def test_the_input_folder_named_or_not_is_one_and_the_same_computation(engine):
     engine.run(loading("x.png"))
     assert engine.run(loading("x.png [input]")).timings == {}
+
+
+EXAMPLE = "graphflow-example.png"
+
+
+def test_a_shipped_example_is_an_image_of_the_input_folder_until_that_has_one_of_its_name(engine):
+    assert engine.validate(loading(EXAMPLE)) == []
+    shipped = loaded(engine, EXAMPLE)
+    assert shipped == loaded(engine, f"{EXAMPLE} [input]") and shipped != RED
+    Image.new("RGB", (4, 4), RED).save(engine.settings.input_dir / EXAMPLE)
+    assert loaded(engine, EXAMPLE) == RED
+
+
+@pytest.mark.parametrize("name", [f"{EXAMPLE} [output]", f"sub/{EXAMPLE}", f"../examples/{EXAMPLE}"])
+def test_a_shipped_example_has_no_other_name(engine, name):
+    assert engine.validate(loading(name)) != []

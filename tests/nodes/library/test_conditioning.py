@@ -112,9 +112,13 @@ def test_one_text_encoder_is_known_from_its_file(models):
         run(models, {"1": node("DualCLIPLoader", clip_name1="g.safetensors", clip_name2="l.safetensors", type="flux")})
 
 
-def test_weights_in_a_format_that_is_not_held_are_refused_and_not_loaded_in_another(models):
-    with pytest.raises(gf.GraphFlowError, match="cannot be held as fp8_e5m2 yet"):
-        run(models, {"1": node("UNETLoader", unet_name="unet.safetensors", weight_dtype="fp8_e5m2")})
+def test_a_model_whose_weights_are_to_be_held_in_8_bits_is_another_model(models):
+    plain, held, fast = (
+        run(models, {"1": node("UNETLoader", unet_name="unet.safetensors", weight_dtype=dtype)})
+        for dtype in ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast")
+    )
+    assert held.dtype == "fp8_e4m3fn" and held == fast and held.identity() != plain.identity()
+    assert held.weights_key("denoiser") != plain.weights_key("denoiser")
 
 
 def with_image(models, type, checkpoint, size=(70, 64), **inputs):

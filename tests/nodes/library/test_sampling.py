@@ -101,6 +101,19 @@ def test_a_seed_gives_the_same_bits_again_and_another_seed_does_not(engine, samp
     assert not torch.allclose(first, latent(engine, sampler_name=sampler, seed=6, steps=3), atol=0.1)
 
 
+@pytest.mark.parametrize(
+    "sampler, alike", [("euler", True), ("dpmpp_2m", True), ("euler_ancestral", False), ("dpmpp_2m_sde", False)]
+)
+def test_a_latent_of_a_batch_alone_gives_its_image_again_unless_the_sampler_draws_noise_in_each_step(
+    engine, sampler, alike
+):
+    whole = {"5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 3}}}
+    alone = {**whole, "8": {"class_type": "LatentFromBatch", "inputs": {"samples": ["5", 0], "batch_index": 2}}}
+    batch = latent(engine, nodes=whole, sampler_name=sampler, seed=3)
+    one = latent(engine, nodes=alone, sampler_name=sampler, seed=3, latent_image=["8", 0])
+    assert torch.allclose(one[0], batch[2], atol=1e-3) is alike
+
+
 def test_the_timesteps_are_those_of_the_schedule(engine, asked):
     latent(engine, steps=5, scheduler="normal", cfg=1.0)
     sigmas = schedule("normal", 5, Epsilon())

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from graphflow_nodes.families.kits import unet_network
-from graphflow_nodes.library import model_patches as nodes
 from graphflow_nodes.patches.differential import DifferentialDiffusion
 from graphflow_nodes.patches.freeu import FreeU
 from graphflow_nodes.patches.guidance import APG, CFGZeroStar
@@ -29,11 +28,6 @@ def test_projected_guidance_that_keeps_all_is_guidance_one_stronger():
     assert torch.allclose(found, plain(given) + difference, atol=1e-3)
     assert not torch.allclose(with_patch(APG(eta=0.0, threshold=0.0), given), found, atol=1e-2)
     assert not torch.allclose(with_patch(APG(eta=1.0, threshold=0.1), given), found, atol=1e-2)
-
-
-def test_a_momentum_is_refused():
-    with pytest.raises(gf.GraphFlowError, match="momentum"):
-        nodes.apg(model(), momentum=-0.5)
 
 
 def test_a_darker_place_is_drawn_anew_later():

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 from graphflow_nodes.model.entry import Control
+from graphflow_nodes.model.hook import Hook, Keyframe
 from graphflow_nodes.model.prediction import Epsilon, Flow, V
 from graphflow_nodes.samplers.denoiser import KeptRegion, denoiser
 from graphflow_nodes.samplers.guidance import CFG, GuidancePatch, Side
@@ -220,7 +221,10 @@ def test_a_side_with_a_model_of_its_own_is_asked_of_that_model():
             return ["worse"]
 
         def sides(self, sides, sigma):
-            return (Side("worse", other, sides[-1].batches),)
+            return (
+                *sides,
+                Side("worse", other, sides[-1].batches),
+            )
 
         def combine(self, step, guided):
             return guided + 2 * (guided - step.x0["worse"])
@@ -289,12 +293,32 @@ def test_a_call_patch_changes_the_network_for_its_own_rows_only():
     assert len(here.pool.parts) == 1, "both use the same weights"
 
 
+@dataclass(frozen=True)
+class Adding(Hook):
+    patch: Added
+    keyframes: tuple = ()
+
+    def identity(self):
+        return self.patch.identity()
+
+    def on(self, handle, factor):
+        return handle.with_patch(replace(self.patch, number=self.patch.number * factor))
+
+
+def test_a_hook_follows_its_keyframes_from_level_to_level():
+    x, half = latent(), A.prediction.at(0.5)
+    hook = Adding(Added("out.bias", 0.25), (Keyframe(1.0), Keyframe(0.2, start=0.5)))
+    hooked = CFG(A, ((replace(P, hooks=(hook,)),),))
+    for level, factor in ((half * 1.2, 1.0), (half / 2, 0.2)):
+        assert close(answer(hooked, x, level).guided, by_hand(x, P, level) - level * 0.25 * factor)
+
+
 def test_weights_patches_and_hooks_reach_the_network():
     x = latent()
     patch = Added("out.bias", 0.25)
     patched = answer(CFG(A.with_patch(patch), ((P,),)), x).guided
     assert close(patched, by_hand(x, P) - 4.0 * 0.25)
-    hooked = answer(CFG(A, ((replace(P, patches=(patch,)),), (P,))), x).guided
+    hooked = answer(CFG(A, ((replace(P, hooks=(Adding(patch),)),), (P,))), x).guided
     assert close(hooked, by_hand(x, P) - 4.0 * 0.125), "half of it, from the entry with the hook"
 
 

@@ -61,6 +61,14 @@ def test_what_is_refused_and_what_fails_lands_on_its_node(editor: str) -> None:
     assert found["on"] == "Misbehave"
 
 
+def test_node_types_that_are_missing_are_named_with_the_page_that_lists_those_that_are_not(editor: str) -> None:
+    (found,) = scenario("editor_missing.mjs", editor)
+    assert "WanVaceToVideo, Any Switch (rgthree)." in found["text"]
+    assert f"http://{editor}/supported" in found["text"]
+    assert "EmptyImage" not in found["text"].split("no node types of these names")[1]
+    assert found["missing"] == ["WanVaceToVideo", "Any Switch (rgthree)"] and found["listed"] > 100
+
+
 def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(editor: str) -> None:
     (found,) = scenario("editor_long_run.mjs", editor)
     assert found["again"]["progress"]

@@ -139,7 +139,7 @@ def test_whatever_the_name_nothing_is_written_outside_the_root(tmp_path_factory,
     root = place / "root"
     root.mkdir()
     with contextlib.suppress(paths.BadName, OSError):
-        paths.write_file(root, name, b"x", overwrite=True, hidden=True)
+        paths.write_file(root, name, b"x", overwrite=True, own=True)
     assert [item.name for item in place.iterdir()] == ["root"]
 
 

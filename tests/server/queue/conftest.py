@@ -20,7 +20,7 @@ class Place:
 
     root: Path
 
-    def settings(self, **changes: Any) -> QueueSettings:
+    def settings(self, debug: bool = False, **changes: Any) -> QueueSettings:
         worker = WorkerConfig(
             output_dir=self.root / "output",
             input_dir=self.root / "input",
@@ -28,6 +28,7 @@ class Place:
             nodes=(NODES,),
             cache_dir=self.root / "cache",
             checkpoint_every=0.0,
+            debug=debug,
         )
         return QueueSettings(self.root / "state", worker, **changes)
 

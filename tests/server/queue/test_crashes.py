@@ -10,34 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.queue.watching import event_of, step_of, steps_done
+
 ROOT = Path(__file__).parents[3]
-
-
-async def event_of(queue, prompt_id, kind, count=1):
-    """Wait until the prompt has had so many events of a kind."""
-    async for event in queue.follow(prompt_id):
-        count -= event.type == kind
-        if count == 0:
-            return event
-    raise AssertionError(f"there was no {kind}")
-
-
-async def step_of(queue, prompt_id, step):
-    """Wait until a node has told of this step."""
-    reached = asyncio.Event()
-    stop = queue.subscribe(
-        lambda event: (
-            reached.set()
-            if event.type == "progress" and event.prompt_id == prompt_id and event.data["value"] >= step
-            else None
-        )
-    )
-    await reached.wait()
-    stop()
-
-
-def steps_done(place, name):
-    return (place.root / "output" / f"steps-{name}.log").read_text().split()
 
 
 def test_a_prompt_whose_worker_is_killed_goes_on_from_its_last_step(place, prompt, run):
@@ -73,6 +48,19 @@ def test_a_prompt_that_kills_its_worker_twice_is_given_up_and_the_queue_goes_on(
             assert (failed.error["node_id"], failed.error["node_type"]) == ("misbehave", "Misbehave")
             assert done.state == "done"
             assert queue.worker.deaths == 2
+
+    run(check())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_trace_of_what_a_node_raised_is_told_only_where_the_server_was_started_to_debug(place, prompt, run, debug):
+    async def check():
+        async with place.queue(debug=debug) as queue:
+            failed = await queue.wait((await queue.submit(prompt(misbehave="raise"))).prompt_id, 30)
+            trace = "".join(failed.error["traceback"])
+            assert failed.state == "failed" and failed.error["exception_type"] == "ValueError"
+            assert ("queue_nodes.py" in trace and "ValueError: " in trace) if debug else trace == ""
+            assert "queue_nodes.py" not in failed.error["exception_message"]
 
     run(check())
 
@@ -235,10 +223,11 @@ def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(
     run(check())
 
 
-def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing():
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing(concurrency):
     """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files
     once."""
-    command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8"]
+    command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8", "--concurrency", str(concurrency)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every accepted prompt ended once, with exactly its files" in done.stdout

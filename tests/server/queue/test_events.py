@@ -120,7 +120,7 @@ def test_progress_comes_after_the_start_of_its_node_and_can_be_asked_for_in_the_
             assert queue.progress("another") is None
             await queue.wait(accepted.prompt_id, 30)
             await asyncio.sleep(0.2)
-            assert queue.progress() is None
+            assert queue.progress(accepted.prompt_id) is None
             about = [e for e in heard if e.data.get("node") == "steps" or "steps" in e.data.get("nodes", {})]
             assert about[0].type == "executing"
             values = [event.data["value"] for event in heard if event.type == "progress"]

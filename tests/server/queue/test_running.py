@@ -95,6 +95,7 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
         "file:///far",
         3.0,
         metadata=False,
+        pickles=True,
         device="cuda:1",
         dtype="bfloat16",
         memory=6,

@@ -263,7 +263,7 @@ def test_on_a_full_disk_nothing_is_changed_but_an_interrupt_reaches_its_run_and_
                 with pytest.raises(QueueUnavailable, match="cannot be written: database or disk is full") as error:
                     await change
                 assert error.value.problems[0].code == "no_disk"
-            while queue.progress() is not None:
+            while queue.progress(running.prompt_id) is not None:
                 await asyncio.sleep(0.05)
             assert (await queue.get(running.prompt_id)).state == "running", "its end waits for the disk"
             queue._store._commit = commit
@@ -406,10 +406,10 @@ def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing
 def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, run, monkeypatch):
     claim, errors = ledger.claim, [RuntimeError("unexpected")]
 
-    def stumble(tx):
+    def stumble(tx, *given):
         if errors:
             raise errors.pop()
-        return claim(tx)
+        return claim(tx, *given)
 
     monkeypatch.setattr(ledger, "claim", stumble)
 

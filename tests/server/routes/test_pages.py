@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from graphflow_server.routes import pages
@@ -182,6 +184,21 @@ def test_a_folder_where_a_workflow_is_to_be_saved_is_told_as_what_it_is(server):
         refused = server.post(path, {})
         assert refused.status == 409 and "a folder has this name" in refused.json["error"]["message"], path
         assert "overwrite" not in refused.json["problems"][0]["hint"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="these names are legal there")
+@pytest.mark.parametrize("name", ["what?", 'a "quoted" one', "a*b|c<d>"])
+def test_a_name_that_is_legal_here_is_saved_listed_read_renamed_and_removed(serve, name):
+    with serve() as server:
+        file = quote(f"workflows/{name}.json", safe="")
+        assert server.post(f"/userdata/{file}", {"x": 1}).status == 200
+        listed = server.get("/userdata?dir=workflows&recurse=true&full_info=true").json
+        assert [item["path"] for item in listed] == [f"{name}.json"]
+        read = server.get(f"/userdata/{file}")
+        assert read.json == {"x": 1}
+        assert "\n" not in read.headers.get("Content-Disposition", "")
+        assert server.post(f"/userdata/{file}/move/{file}b", None).status == 200
+        assert server.ask("DELETE", f"/userdata/{file}b").status == 204
 
 
 @pytest.mark.parametrize(

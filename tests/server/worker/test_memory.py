@@ -20,6 +20,7 @@ from graphflow_server.worker import process
 from graphflow_server.worker.blackbox import BlackBox
 from graphflow_server.worker.folder_names import FolderNames
 from graphflow_server.worker.memory import machine_memory
+from graphflow_server.worker.residents import Residents
 from graphflow_server.worker.sender import Sender
 
 NODES = """
@@ -82,7 +83,7 @@ def test_a_prompt_leaves_nothing_behind_but_what_the_memory_of_the_cache_may_hol
             nodes = {"1": {"class_type": "Say", "inputs": {"text": f"the text {number}"}}}
             texts = json.dumps({"workflow": nodes, "extra": {}}).encode()
             order = process._Order({"prompt_id": str(number), "epoch": 1, "targets": []}, texts)
-            assert process._run(engine, order, outbox, orders, box, places)
+            assert process._run(engine, order, outbox, orders, box, places, Residents())
         engine.cache.flush()
         gc.collect()
 

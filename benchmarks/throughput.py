@@ -1,0 +1,214 @@
+"""Several prompts at a time against one at a time: `python -m benchmarks.throughput [--repeat 5] [--json FILE]`
+
+On one engine, as a worker of the server has it, with the built-in model. Everything is paired: each repetition does the
+same work one prompt at a time and several at a time, in turns, with other seeds, so nothing comes from the cache.
+
+1. A prompt of 4 steps that arrives beside one of 50: when its first step is done, when each of the two ends.
+2. Eight prompts of 20 steps at once, and one every 0.1 s: CPU time and wall time of an image, with passes of each
+   prompt's own size (the bits of a run alone) and with passes that up to 8 prompts share (`Settings.together`).
+3. Random arrivals, cancels and resumes: whether each prompt has one digest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import graphflow as gf
+from graphflow.spi import Progress
+
+TEXTS = ["a red apple", "a green pear", "a yellow house in the snow", "a rocket", "a cat", "a tree", "a boat", "a moon"]
+SEEDS = count(1)
+
+
+def prompt(steps: int, side: int, text: str = TEXTS[0], seed: int | None = None) -> gf.Workflow:
+    source = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    changes = {"5.batch_size": 1, "5.width": side, "5.height": side, "3.steps": steps, "6.text": text}
+    return gf.Workflow.loads(source).set_all({**changes, "3.seed": next(SEEDS) if seed is None else seed})
+
+
+@contextmanager
+def engine(folder: Path, together: int = 1, cache: Path | None = None) -> Iterator[gf.Engine]:
+    settings = gf.Settings(output_dir=folder, together=together, checkpoint_every=0.0 if cache else 1e9)
+    with gf.Engine(settings=settings, cache=gf.Cache(cache) if cache else gf.Cache()) as made:
+        yield made
+
+
+# -- 1: head of line ------------------------------------------------------------------------------------------------
+
+
+def head_of_line(made: gf.Engine, side: int, at_once: bool) -> dict[str, float]:
+    """Seconds from the arrival of the short prompt."""
+    turn = threading.Semaphore(2 if at_once else 1)
+    moments: dict[str, float] = {}
+    long_steps: list[float] = []
+    arrived = threading.Event()
+
+    def hear(name: str) -> Callable[[gf.Event], None]:
+        def listen(event: gf.Event) -> None:
+            if isinstance(event, Progress) and event.total > 1 and event.step >= 1:
+                moments.setdefault(f"{name} first step", time.perf_counter())
+                if name == "long":
+                    long_steps.append(time.perf_counter())
+                    if event.step == 10:
+                        arrived.set()
+
+        return listen
+
+    def run(name: str, steps: int) -> None:
+        with turn:
+            made.run(prompt(steps, side), on_event=hear(name))
+        moments[f"{name} ends"] = time.perf_counter()
+
+    with ThreadPoolExecutor(2) as pool:
+        long = pool.submit(run, "long", 50)
+        arrived.wait()
+        began = time.perf_counter()
+        short = pool.submit(run, "short", 4)
+        short.result()
+        long.result()
+    before = [moment for moment in long_steps if moment <= began]
+    step = statistics.median(after - first for first, after in pairwise(before))
+    return {"step of the long one": step, **{name: moment - began for name, moment in moments.items()}}
+
+
+# -- 2: throughput --------------------------------------------------------------------------------------------------
+
+
+def images(made: gf.Engine, side: int, prompts: int, at_once: bool, every: float = 0.0) -> tuple[float, float]:
+    """CPU seconds and wall seconds of an image."""
+    work = [prompt(20, side, TEXTS[at % len(TEXTS)]) for at in range(prompts)]
+    cpu, wall = time.process_time(), time.perf_counter()
+    if not at_once:
+        for one in work:
+            made.run(one)
+    else:
+
+        def arrive(at: int) -> None:
+            time.sleep(every * at)
+            made.run(work[at])
+
+        with ThreadPoolExecutor(prompts) as pool:
+            list(pool.map(arrive, range(prompts)))
+    return (time.process_time() - cpu) / prompts, (time.perf_counter() - wall) / prompts
+
+
+# -- 3: bits --------------------------------------------------------------------------------------------------------
+
+
+def digests(folder: Path, schedules: int, together: int, seed: int = 1) -> tuple[int, int]:
+    """Random schedules of 4 prompts of unlike samplers, some cancelled in the middle and run again from their stored
+    state: how many digests there were, of how many prompts. Equal numbers: the bits depend on nothing else."""
+    chance = random.Random(seed)
+    kinds = [("euler", 6), ("dpmpp_2m", 9), ("euler_ancestral", 5), ("heun", 4)]
+    found: dict[int, set[str]] = {at: set() for at in range(len(kinds))}
+    for number in range(schedules):
+        with engine(folder, together, folder / f"cache-{together}-{number}") as made:
+
+            def one(at: int, wait: float, cancel_at: int, made: gf.Engine = made) -> str:
+                name, steps = kinds[at]
+                work = prompt(steps, 64, TEXTS[at], seed=at).set("3.sampler_name", name)
+                time.sleep(wait)
+                flag = threading.Event()
+
+                def listen(event: gf.Event) -> None:
+                    if isinstance(event, Progress) and event.step == cancel_at:
+                        flag.set()
+
+                with suppress(gf.Cancelled):
+                    return digest(made.run(work, on_event=listen, cancel=flag))
+                return digest(made.run(work))
+
+            waits = [chance.choice([0.0, 0.0, 0.02, 0.1]) for _ in kinds]
+            cancels = [chance.choice([0, 0, 2, 3]) for _ in kinds]
+            with ThreadPoolExecutor(len(kinds)) as pool:
+                for at, name in enumerate(pool.map(one, range(len(kinds)), waits, cancels)):
+                    found[at].add(name)
+    return sum(map(len, found.values())), len(kinds)
+
+
+def digest(result: gf.Result) -> str:
+    image = result["VAEDecode"].outputs[0] if "VAEDecode" in result.nodes else result.images[0].path.read_bytes()
+    data = image if isinstance(image, bytes) else image.numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+# -- report ---------------------------------------------------------------------------------------------------------
+
+
+def median(rows: Sequence[dict[str, float]], key: str) -> float:
+    return statistics.median(row[key] for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--schedules", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    numbers: dict[str, Any] = {}
+    load = os.getloadavg()[0]
+    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.0f} at the start")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with engine(folder) as made:
+            for side in (64, 256):
+                made.run(prompt(2, side))
+                rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+                for _ in range(chosen.repeat):
+                    for at_once in (False, True):
+                        rows[at_once].append(head_of_line(made, side, at_once))
+                print(f"\n4 steps beside 50, {side} px: seconds after the arrival of the short one (median)")
+                for key in ("short first step", "short ends", "long ends", "step of the long one"):
+                    one, several = median(rows[False], key), median(rows[True], key)
+                    numbers[f"{side} px, {key}"] = [one, several]
+                    print(f"  {key:24} one at a time {one:7.3f}   two at a time {several:7.3f}")
+                rest = [row["short first step"] - 2 * row["step of the long one"] for row in rows[True]]
+                print(f"  first step of the short one, beyond a pass of each: {1000 * statistics.median(rest):.0f} ms")
+        for side, every in ((64, 0.0), (64, 0.1), (128, 0.0), (256, 0.0)):
+            with engine(folder) as exact, engine(folder, 8) as shared:
+                ways: dict[str, tuple[gf.Engine, bool]] = {
+                    "one at a time": (exact, False),
+                    "8 at a time, exact": (exact, True),
+                    "8 at a time, shared": (shared, True),
+                }
+                for made, at_once in ways.values():
+                    images(made, side, 8, at_once)
+                found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+                for _ in range(max(2, chosen.repeat if side < 256 else 2)):
+                    for way, (made, at_once) in ways.items():
+                        cpu, wall = images(made, side, 8, at_once, every if at_once else 0.0)
+                        found[way].append({"cpu": cpu, "wall": wall})
+                print(f"\n8 prompts of 20 steps, {side} px, {'one every 0.1 s' if every else 'at once'}: an image")
+                base = min(row["cpu"] for row in found["one at a time"])
+                for way in ways:
+                    cpu, wall = min(row["cpu"] for row in found[way]), min(row["wall"] for row in found[way])
+                    numbers[f"{side} px, every {every:g} s, {way}"] = [cpu, wall]
+                    print(f"  {way:20} {cpu:6.3f} s CPU ({base / cpu:4.2f} x)   {wall:6.3f} s wall")
+        print()
+        for together in (1, 4):
+            different, prompts = digests(folder, chosen.schedules, together)
+            numbers[f"digests, together {together}"] = [different, prompts]
+            kind = "own sizes" if together == 1 else "shared passes"
+            print(f"{chosen.schedules} random schedules, {kind}: {different} digests of {prompts} prompts")
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(numbers, indent=1))
+
+
+if __name__ == "__main__":
+    main()
