@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from graphflow import Handle
 
 from .patch import Kind, Patch
-
-if TYPE_CHECKING:
-    from .handles import Clip, Model
-
-    H = TypeVar("H", Model, Clip)
 
 __all__ = ["CarriedHooks", "Hook", "Keyframe"]
 
@@ -37,12 +32,13 @@ class Hook(Handle):
     __slots__ = ()
     keyframes: tuple[Keyframe, ...]
 
-    def on(self, handle: H, factor: float) -> H:
-        """The model, or its text encoders, under the hook at a factor of its strength."""
+    def on(self, handle: Any, factor: float) -> Any:
+        """A Model or a Clip under the hook at a factor of its strength. (Entries carry hooks, and handles stand above
+        entries: so their types cannot be named here.)"""
         raise NotImplementedError
 
-    def check(self, model: Model, input: str) -> None:
-        """Raises a Problem where it does not fit the model."""
+    def check(self, model: Any, input: str) -> None:
+        """Raises a Problem where it does not fit the model (a Model)."""
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ class Submission:
     """The warnings of a check; kept for a repeated submission, too."""
     digest: bytes = b""
     """Equal for submissions that are the same; see `sealed`."""
-    likeness: str = ""
-    """Equal for those whose prompts may share passes; see sharing.py."""
     summary: Summary | None = None
     """What lists show of it; see `sealed`."""
+    likeness: str = ""
+    """Equal for those whose prompts may share passes; see sharing.py."""
 
     def sealed(self) -> Submission:
         """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
@@ -76,8 +76,8 @@ class Submission:
             self,
             extra=extra,
             digest=digest(whole),
-            likeness=likeness(self.workflow),
             summary=summarised(self.workflow, extra),
+            likeness=likeness(self.workflow),
         )
 
 
