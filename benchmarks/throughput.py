@@ -1,4 +1,4 @@
-"""Several prompts at a time against one at a time: `python -m benchmarks.throughput [--repeat 5] [--json FILE]`
+"""Several prompts at a time against one at a time: `python -m benchmarks.throughput [--repeat 5] [--part 1]`
 
 On one engine, as a worker of the server has it, with the built-in model. Everything is paired: each repetition does the
 same work one prompt at a time and several at a time, in turns, with other seeds, so nothing comes from the cache.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import random
@@ -27,7 +26,6 @@ from contextlib import contextmanager, suppress
 from importlib.resources import files
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
 
 import graphflow as gf
 from graphflow.spi import Progress
@@ -155,59 +153,64 @@ def median(rows: Sequence[dict[str, float]], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
+def report_head_of_line(folder: Path, repeat: int) -> None:
+    with engine(folder) as made:
+        for side in (64, 128):
+            made.run(prompt(2, side))
+            rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+            for _ in range(repeat):
+                for at_once in (False, True):
+                    rows[at_once].append(head_of_line(made, side, at_once))
+            print(f"\n4 steps beside 50, {side} px: seconds after the arrival of the short one (median)")
+            for key in ("short first step", "short ends", "long ends", "step of the long one"):
+                one, several = median(rows[False], key), median(rows[True], key)
+                print(f"  {key:24} one at a time {one:7.3f}   two at a time {several:7.3f}")
+            rest = [row["short first step"] - 2 * row["step of the long one"] for row in rows[True]]
+            print(f"  first step of the short one, beyond a pass of each: {1000 * statistics.median(rest):.0f} ms")
+
+
+def report_images(folder: Path, repeat: int) -> None:
+    for side, every in ((64, 0.0), (64, 0.1), (128, 0.0), (256, 0.0)):
+        with engine(folder) as exact, engine(folder, 8) as shared:
+            ways: dict[str, tuple[gf.Engine, bool]] = {
+                "one at a time": (exact, False),
+                "8 at a time, exact": (exact, True),
+                "8 at a time, shared": (shared, True),
+            }
+            found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+            for _ in range(1 + (repeat if side < 256 else 2)):
+                for way, (made, at_once) in ways.items():
+                    found[way].append(images(made, side, 8, at_once, every if at_once else 0.0))
+            print(f"\n8 prompts of 20 steps, {side} px, {'one every 0.1 s' if every else 'at once'}: an image")
+            base = min(cpu for cpu, _ in found["one at a time"][1:])
+            for way, times in found.items():  # the first of each loads the model
+                cpu, wall = (min(each) for each in zip(*times[1:], strict=True))
+                print(f"  {way:20} {cpu:6.3f} s CPU ({base / cpu:4.2f} x)   {wall:6.3f} s wall", flush=True)
+
+
+def report_bits(folder: Path, schedules: int) -> None:
+    print()
+    for together in (1, 4):
+        different, prompts = digests(folder, schedules, together)
+        kind = "own sizes" if together == 1 else "shared passes"
+        print(f"{schedules} random schedules, {kind}: {different} digests of {prompts} prompts", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--schedules", type=int, default=50)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--schedules", type=int, default=200)
+    parser.add_argument("--part", type=int, choices=(1, 2, 3), help="one of them only")
     chosen = parser.parse_args()
-    numbers: dict[str, Any] = {}
     load = os.getloadavg()[0]
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.0f} at the start")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with engine(folder) as made:
-            for side in (64, 256):
-                made.run(prompt(2, side))
-                rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
-                for _ in range(chosen.repeat):
-                    for at_once in (False, True):
-                        rows[at_once].append(head_of_line(made, side, at_once))
-                print(f"\n4 steps beside 50, {side} px: seconds after the arrival of the short one (median)")
-                for key in ("short first step", "short ends", "long ends", "step of the long one"):
-                    one, several = median(rows[False], key), median(rows[True], key)
-                    numbers[f"{side} px, {key}"] = [one, several]
-                    print(f"  {key:24} one at a time {one:7.3f}   two at a time {several:7.3f}")
-                rest = [row["short first step"] - 2 * row["step of the long one"] for row in rows[True]]
-                print(f"  first step of the short one, beyond a pass of each: {1000 * statistics.median(rest):.0f} ms")
-        for side, every in ((64, 0.0), (64, 0.1), (128, 0.0), (256, 0.0)):
-            with engine(folder) as exact, engine(folder, 8) as shared:
-                ways: dict[str, tuple[gf.Engine, bool]] = {
-                    "one at a time": (exact, False),
-                    "8 at a time, exact": (exact, True),
-                    "8 at a time, shared": (shared, True),
-                }
-                for made, at_once in ways.values():
-                    images(made, side, 8, at_once)
-                found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-                for _ in range(max(2, chosen.repeat if side < 256 else 2)):
-                    for way, (made, at_once) in ways.items():
-                        cpu, wall = images(made, side, 8, at_once, every if at_once else 0.0)
-                        found[way].append({"cpu": cpu, "wall": wall})
-                print(f"\n8 prompts of 20 steps, {side} px, {'one every 0.1 s' if every else 'at once'}: an image")
-                base = min(row["cpu"] for row in found["one at a time"])
-                for way in ways:
-                    cpu, wall = min(row["cpu"] for row in found[way]), min(row["wall"] for row in found[way])
-                    numbers[f"{side} px, every {every:g} s, {way}"] = [cpu, wall]
-                    print(f"  {way:20} {cpu:6.3f} s CPU ({base / cpu:4.2f} x)   {wall:6.3f} s wall")
-        print()
-        for together in (1, 4):
-            different, prompts = digests(folder, chosen.schedules, together)
-            numbers[f"digests, together {together}"] = [different, prompts]
-            kind = "own sizes" if together == 1 else "shared passes"
-            print(f"{chosen.schedules} random schedules, {kind}: {different} digests of {prompts} prompts")
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(numbers, indent=1))
+        if chosen.part in (None, 1):
+            report_head_of_line(Path(name), chosen.repeat)
+        if chosen.part in (None, 2):
+            report_images(Path(name), chosen.repeat)
+        if chosen.part in (None, 3):
+            report_bits(Path(name), chosen.schedules)
 
 
 if __name__ == "__main__":

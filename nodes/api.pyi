@@ -22,6 +22,7 @@ class HookKeyframes(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
+class Ipadapter(Value): ...
 class Latent(Value): ...
 class Mask(Value): ...
 class Model(Value): ...
@@ -1064,7 +1065,85 @@ def ControlNetApplyAdvanced(
 ) -> _ControlNetApplyAdvanced:
     """Let a control network act on both conditionings, from one share of the sampling to another.
 
-    `vae` is accepted: networks that see the latent of an image need it, those that run see the image.
+    `vae`: that of the model, for networks that see the latent of an image (FLUX.1, Stable Diffusion 3, Qwen-Image).
+
+    `strength`: 0.0 to 10.0; a factor of what the network adds; 0 is without it
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _ControlNetApplySD3_:
+    control_net: Place
+    vae: Place
+    image: Place
+    strength: Place
+    start_percent: Place
+    end_percent: Place
+
+class _ControlNetApplySD3_0(Conditioning, _ControlNetApplySD3_): ...
+
+class _ControlNetApplySD3_1(Conditioning, _ControlNetApplySD3_): ...
+
+class _ControlNetApplySD3(tuple[_ControlNetApplySD3_0, _ControlNetApplySD3_1], _ControlNetApplySD3_):
+    node_id: str
+    positive: _ControlNetApplySD3_0
+    negative: _ControlNetApplySD3_1
+def ControlNetApplySD3(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNet,
+    vae: Vae,
+    image: Image,
+    strength: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetApplySD3:
+    """The same with the VAE that networks of transformers need.
+
+    `strength`: 0.0 to 10.0; a factor of what the network adds; 0 is without it
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _ControlNetInpaintingAliMamaApply_:
+    control_net: Place
+    vae: Place
+    image: Place
+    mask: Place
+    strength: Place
+    start_percent: Place
+    end_percent: Place
+
+class _ControlNetInpaintingAliMamaApply_0(Conditioning, _ControlNetInpaintingAliMamaApply_): ...
+
+class _ControlNetInpaintingAliMamaApply_1(Conditioning, _ControlNetInpaintingAliMamaApply_): ...
+
+class _ControlNetInpaintingAliMamaApply(tuple[_ControlNetInpaintingAliMamaApply_0, _ControlNetInpaintingAliMamaApply_1], _ControlNetInpaintingAliMamaApply_):
+    node_id: str
+    positive: _ControlNetInpaintingAliMamaApply_0
+    negative: _ControlNetInpaintingAliMamaApply_1
+def ControlNetInpaintingAliMamaApply(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNet,
+    vae: Vae,
+    image: Image,
+    mask: Mask,
+    strength: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetInpaintingAliMamaApply:
+    """Let a control network for inpainting draw inside a mask: it sees the image without what is masked.
+
+    Other control networks see the whole image.
 
     `strength`: 0.0 to 10.0; a factor of what the network adds; 0 is without it
     `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
@@ -1081,9 +1160,7 @@ def ControlNetLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _ControlNetLoader:
-    """Take a ControlNet or a T2I-Adapter of Stable Diffusion 1.x, 2.x or XL out of a file; what it is, is found from
-    it.
-    """
+    """Take a ControlNet or a T2I-Adapter out of a file; which one it is, is found from its header."""
     ...
 
 class _CreateHookKeyframe(HookKeyframes):
@@ -1436,6 +1513,27 @@ def DualModelGuider(
     model it is this one.
 
     `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    """
+    ...
+
+class _EmptyFlux2LatentImage(Latent):
+    width: Place
+    height: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyFlux2LatentImage(
+    *,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyFlux2LatentImage:
+    """A latent of zeros with the 128 channels of FLUX.2, a cell for 16 x 16 pixels.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `batch_size`: 1 to 4096
     """
     ...
 
@@ -1918,7 +2016,7 @@ def GraphFlowImageDifference(
     id: str | None = None,
     title: str | None = None,
 ) -> _GraphFlowImageDifference:
-    """|a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
+    """The difference |a - b| of images and their reference, times `gain`, and a label for each with its PSNR.
 
     PSNR = 10 log10(1 / MSE) in decibels, MSE the mean square of a - b over all pixels and colours in 0..1. Equal images
     have no finite one. The reference is repeated; it must have the size of the images.
@@ -2222,6 +2320,115 @@ def HyperTile(
     `swap_size`: 1 to 128; how many sizes of tiles the layers choose from
     `max_depth`: 0 to 10; the deepest level of the U-Net with tiles
     `scale_depth`: tiles of deeper levels cover more of the image
+    """
+    ...
+
+class _IPAdapter(Model):
+    model: Place
+    ipadapter: Place
+    image: Place
+    weight: Place
+    start_at: Place
+    end_at: Place
+    weight_type: Place
+    attn_mask: Place
+    MODEL: Model
+def IPAdapter(
+    *,
+    model: Model,
+    ipadapter: Ipadapter,
+    image: Image,
+    weight: float | Float | Int = 1.0,
+    start_at: float | Float | Int = 0.0,
+    end_at: float | Float | Int = 1.0,
+    weight_type: Literal['standard', 'prompt is more important', 'style transfer'] | Combo | String = 'standard',
+    attn_mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _IPAdapter:
+    """Let a model see images beside the prompt. The adapter comes with its image encoder from the unified loader.
+
+    `weight`: -1.0 to 3.0
+    `start_at`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_at`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
+class _IPAdapterAdvanced(Model):
+    model: Place
+    ipadapter: Place
+    image: Place
+    weight: Place
+    weight_type: Place
+    combine_embeds: Place
+    start_at: Place
+    end_at: Place
+    embeds_scaling: Place
+    image_negative: Place
+    attn_mask: Place
+    clip_vision: Place
+    MODEL: Model
+def IPAdapterAdvanced(
+    *,
+    model: Model,
+    ipadapter: Ipadapter,
+    image: Image,
+    weight: float | Float | Int = 1.0,
+    weight_type: Literal['linear', 'ease in', 'ease out', 'ease in-out', 'reverse in-out', 'weak input', 'weak output', 'weak middle', 'strong middle', 'style transfer', 'composition', 'strong style transfer', 'style and composition', 'style transfer precise', 'composition precise'] | Combo | String = 'linear',
+    combine_embeds: Literal['concat', 'add', 'subtract', 'average', 'norm average'] | Combo | String = 'concat',
+    start_at: float | Float | Int = 0.0,
+    end_at: float | Float | Int = 1.0,
+    embeds_scaling: Literal['V only', 'K+V', 'K+V w/ C penalty', 'K+mean(V) w/ C penalty'] | Combo | String = 'V only',
+    image_negative: Image | None = None,
+    attn_mask: Mask | None = None,
+    clip_vision: ClipVision | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _IPAdapterAdvanced:
+    """The same with all options. `image_negative` is what the negative side sees; by default an empty image.
+
+    `weight`: -1.0 to 5.0
+    `weight_type`: how the weight differs over the U-Net
+    `combine_embeds`: several images as one
+    `start_at`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_at`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `embeds_scaling`: what the weight multiplies
+    """
+    ...
+
+class _IPAdapterModelLoader(Ipadapter):
+    ipadapter_file: Place
+    IPADAPTER: Ipadapter
+def IPAdapterModelLoader(
+    *,
+    ipadapter_file: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _IPAdapterModelLoader:
+    """Take an IP-Adapter out of a file; which kind it is, is found from its header."""
+    ...
+
+class _IPAdapterUnifiedLoader_:
+    preset: Place
+
+class _IPAdapterUnifiedLoader_0(Model, _IPAdapterUnifiedLoader_): ...
+
+class _IPAdapterUnifiedLoader_1(Ipadapter, _IPAdapterUnifiedLoader_): ...
+
+class _IPAdapterUnifiedLoader(tuple[_IPAdapterUnifiedLoader_0, _IPAdapterUnifiedLoader_1], _IPAdapterUnifiedLoader_):
+    node_id: str
+    model: _IPAdapterUnifiedLoader_0
+    ipadapter: _IPAdapterUnifiedLoader_1
+def IPAdapterUnifiedLoader(
+    *,
+    model: Model,
+    preset: Literal['LIGHT - SD1.5 only (low strength)', 'STANDARD (medium strength)', 'VIT-G (medium strength)', 'PLUS (high strength)', 'PLUS FACE (portraits)', 'FULL FACE - SD1.5 only (portraits stronger)'] | Combo | String = 'LIGHT - SD1.5 only (low strength)',
+    ipadapter: Ipadapter | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _IPAdapterUnifiedLoader:
+    """Find an IP-Adapter for a model by the name of its file in models/ipadapter, and its image encoder in
+    models/clip_vision by what is in it.
     """
     ...
 
@@ -4074,6 +4281,28 @@ def PolyexponentialScheduler(
     """
     ...
 
+class _PrepImageForClipVision(Image):
+    image: Place
+    interpolation: Place
+    crop_position: Place
+    sharpening: Place
+    IMAGE: Image
+def PrepImageForClipVision(
+    *,
+    image: Image,
+    interpolation: Literal['LANCZOS', 'BICUBIC', 'HAMMING', 'BILINEAR', 'BOX', 'NEAREST'] | Combo | String = 'LANCZOS',
+    crop_position: Literal['top', 'bottom', 'left', 'right', 'center', 'pad'] | Combo | String = 'top',
+    sharpening: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PrepImageForClipVision:
+    """Bring images to the square that image encoders see.
+
+    `crop_position`: which part stays; `pad` keeps all, with black margins
+    `sharpening`: 0.0 to 1.0
+    """
+    ...
+
 class _PreviewAny(String):
     source: Place
     STRING: String
@@ -5550,7 +5779,12 @@ def UNETLoader(
     id: str | None = None,
     title: str | None = None,
 ) -> _UNETLoader:
-    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header."""
+    """Take a denoiser out of a file or a diffusers folder of its own; its family is found from its header.
+
+    Weights are held as the file stores them where they are quantised, else in the number format of the device. With an
+    fp8 `weight_dtype` the others are held in 8 bits, too: half the memory of bfloat16, and less exact. Products are
+    computed in the format of the device, also with `fp8_e4m3fn_fast`.
+    """
     ...
 
 class _UNetCrossAttentionMultiply(Model):
@@ -5630,7 +5864,9 @@ def VAEDecode(
     id: str | None = None,
     title: str | None = None,
 ) -> _VAEDecode:
-    """Latent to images, float32 [B,H,W,3] in 0..1."""
+    """Latent to images, float32 [B,H,W,3] in 0..1. Where the memory of the device is too short for the whole, it goes
+    tile by tile and reports it, and the result is not cached: its last bits may be others.
+    """
     ...
 
 class _VAEDecodeTiled(Image):

@@ -126,7 +126,7 @@ class _Inputs(dict[str, Any]):
             "the inputs of a node do not change; workflow.set('node.input', value) makes a changed workflow"
         )
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is a plain dict, which may be changed."""

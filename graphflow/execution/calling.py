@@ -136,8 +136,8 @@ class Caller:
             return False
         if kind.effect is not None or not kind.fills_in:  # its files keep its place; a pack declares it, see `by_id`
             return True
-        asked = frozenset[str]().union(*(one.asked for one in answers))
-        return not asked - (_WORKFLOW if kind.is_output else frozenset())
+        free = _WORKFLOW if kind.is_output else _NOTHING
+        return all(one.asked <= free for one in answers)
 
     def outside(self, node_id: str) -> str:
         """The present answer of the node's `outside`; its inputs must be there."""
@@ -159,6 +159,7 @@ class Caller:
         return values
 
 
+_NOTHING: frozenset[str] = frozenset()
 _WORKFLOW = frozenset({"workflow_json", "extra_pnginfo"})
 """Output nodes write it beside their result."""
 

@@ -113,9 +113,13 @@ class Context:
         self._asked.add("workflow_json")
         return self._workflow_json()
 
+    def do_not_cache(self) -> None:
+        """This result depends on more than the inputs: on what the machine had to spare, for example."""
+        self._asked.add("more than the inputs")
+
     @property
     def asked(self) -> frozenset[str]:
-        """Which of these the node has read."""
+        """Which of these the node has read or stated."""
         return frozenset(self._asked)
 
     # -- what the node reports and asks -------------------------------------------------------------------------------

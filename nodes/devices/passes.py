@@ -15,26 +15,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread, current_thread
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-
-from graphflow import GraphFlowError, Problem
 
 from ..model.entry import Row
+from .forward import Answers, ForwardCall, forward
 from .sizes import SIZES
 from .turns import DeviceTurns, Rank
 
-__all__ = ["ForwardCall", "PassCounts", "PassLoop", "Seat"]
+__all__ = ["PassCounts", "PassLoop", "Seat"]
 
 T = TypeVar("T")
-Answers = dict[str, Tensor]
 GRACE = 0.5
 """A question waits for neighbours for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
@@ -42,20 +39,6 @@ MOST_GRACE = 0.05
 SHORT_PAUSE = 0.25
 """A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
 what lies between them."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ForwardCall:
-    """The network that answers rows."""
-
-    key: Hashable
-    """Weights key with number format, and the patches of the call: equal keys, equal answers."""
-    module: torch.nn.Module
-    forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
-    around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
-    """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
-    shares: bool = True
-    """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 
 
 @dataclass(slots=True)
@@ -289,7 +272,7 @@ class PassLoop:
         rows = [waiting.row for waiting in group]
         rows += [rows[-1]] * (seat.size - len(rows))
         began = self._clock()
-        answers = self._forward(call, rows)
+        answers = forward(call, rows, self.device, self._free)
         seconds = self._clock() - began
         self._paces[_key(seat, call, rows[0])] = seconds
         self.counts.passes[seat.size] += 1
@@ -303,26 +286,6 @@ class PassLoop:
             if asked.left == 0 and not asked.done.done():
                 asked.seat.note_answer(self._clock(), seconds)
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
-
-    def _forward(self, call: ForwardCall, rows: Sequence[Row]) -> Answers:
-        try:
-            return self._forward_once(call, rows)
-        except (torch.OutOfMemoryError, MemoryError):
-            if not self._free():
-                raise _short(self.device, rows) from None
-        try:
-            return self._forward_once(call, rows)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise _short(self.device, rows) from None
-
-    @torch.inference_mode()
-    def _forward_once(self, call: ForwardCall, rows: Sequence[Row]) -> Answers:
-        first = rows[0]
-        stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(self.device) for name in first.stacked}
-        ragged = {name: [row.ragged[name].to(self.device) for row in rows] for name in first.ragged}
-        with call.around(call.module) as inside:
-            answers = call.forward(call.module, stacked, first.common, ragged)
-            return {**answers, **inside} if isinstance(inside, Mapping) else dict(answers)
 
 
 @dataclass(eq=False, slots=True)
@@ -370,18 +333,4 @@ def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
         tuple(row.ragged),
         row.common,
         None if call.shares else seat,
-    )
-
-
-def _short(device: torch.device, rows: Sequence[Row]) -> GraphFlowError:
-    shapes: Mapping[str, Any] = {name: tuple(tensor.shape) for name, tensor in rows[0].stacked.items()}
-    largest = max(shapes.values(), key=lambda shape: len(shape) and torch.Size(shape).numel(), default=())
-    return GraphFlowError(
-        [
-            Problem(
-                "out_of_memory",
-                f"{device} has too little memory for a pass of {len(rows)} rows of {' x '.join(map(str, largest))}",
-                hint="use a smaller image or batch, --dtype bfloat16, or a smaller --memory, which pages the model",
-            )
-        ]
     )

@@ -164,11 +164,16 @@ class Pool:
         return sum(held.values())
 
     def free_some(self) -> bool:
-        """Drop all that is not in use; whether there was any."""
-        with self._lock:
+        """Drop all that is not in use; whether there was any. The thread of the device calls it, and never waits: who
+        loads a part holds the lock, and waits for that thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             idle = [part for part in self._parts.values() if part.users == 0]
             for part in idle:
                 self._drop(part, _ignore)
+        finally:
+            self._lock.release()
         return bool(idle)
 
     def _await_room(self, handle: WeightsHandle, part: str, dtype: torch.dtype, cancelled: Callable[[], bool]) -> None:

@@ -117,7 +117,8 @@ def _taken(tensor: Tensor, index: Tensor) -> Tensor:
 def put_packed(module: torch.nn.Module, parameter: str, packed: Packed) -> None:
     """Let a layer of `module` compute with a packed weight in place of `parameter`, the weight of one of LAYERS."""
     layer = module.get_submodule(parameter.rpartition(".")[0])
-    layer.__class__ = _packed_class(type(layer))
+    kind: Any = type(layer)
+    layer.__class__ = _packed_class(kind)
     del layer._parameters[WEIGHT]
     layer.add_module("packed", packed)
 

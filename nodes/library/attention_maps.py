@@ -26,6 +26,7 @@ class WordMaps(NamedTuple):
     display_name="Attention Maps of a Prompt",
     version="1",
     lane="device",
+    in_turns=True,
     environment=sampling,
     outside=text_outside,
     check=check_prompts,

@@ -122,7 +122,15 @@ def ip_adapter_unified_loader(
     return ModelAndAdapter(model, IPAdapterSet(found.file, vision or _encoder_for(settings, found.file)))
 
 
-@node("IPAdapter", category="ipadapter", display_name="IPAdapter", version="1", lane="device", environment=numerics)
+@node(
+    "IPAdapter",
+    category="ipadapter",
+    display_name="IPAdapter",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
 def ip_adapter(
     settings: Settings,
     model: ModelWire,
@@ -147,6 +155,7 @@ def ip_adapter(
     display_name="IPAdapter Advanced",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def ip_adapter_advanced(

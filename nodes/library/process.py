@@ -77,6 +77,7 @@ def forward_process(
     display_name="Reverse Process (Sampler with Trajectory)",
     version="1",
     lane="device",
+    in_turns=True,
     together=True,
     environment=sampling,
 )

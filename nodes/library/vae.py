@@ -1,10 +1,11 @@
 """Between images and latents."""
 
-from graphflow import Image, Latent, Settings, node
+from graphflow import Context, Image, Latent, Settings, node
 
 from ..devices.environment import numerics
 from ..limits import check_pixels
 from ..model.wires import VaeWire
+from .tiled import vae_decode_tiled
 
 
 @node(
@@ -16,15 +17,23 @@ from ..model.wires import VaeWire
     in_turns=True,
     environment=numerics,
 )
-def vae_decode(settings: Settings, samples: Latent, vae: VaeWire) -> Image:
-    """Latent to images, float32 [B,H,W,3] in 0..1."""
+def vae_decode(context: Context, samples: Latent, vae: VaeWire) -> Image:
+    """Latent to images, float32 [B,H,W,3] in 0..1. Where the memory of the device is too short for the whole, it goes
+    tile by tile and reports it, and the result is not cached: its last bits may be others."""
+    import torch
+
     from ..devices.use import open_device
     from ..devices.vae import decode
 
     *_, height, width = samples["samples"].shape
     factor = vae.latent.factor
     check_pixels(factor * width, factor * height, len(samples["samples"]))
-    return decode(open_device(settings), vae, samples["samples"])
+    try:
+        return decode(open_device(context.settings), vae, samples["samples"])
+    except (torch.OutOfMemoryError, MemoryError):
+        context.say("the memory is too short for the whole image: it is decoded in tiles, as VAE Decode (Tiled) does")
+        context.do_not_cache()
+    return vae_decode_tiled(context, samples, vae)
 
 
 @node(

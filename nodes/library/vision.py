@@ -54,6 +54,7 @@ def clip_vision_loader(
     display_name="CLIP Vision Encode",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def clip_vision_encode(
@@ -99,6 +100,7 @@ def style_model_loader(
     display_name="Apply Style Model",
     version="1",
     lane="device",
+    in_turns=True,
     environment=numerics,
 )
 def style_model_apply(

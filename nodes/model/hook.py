@@ -33,11 +33,12 @@ class Hook(Handle):
     keyframes: tuple[Keyframe, ...]
 
     def on(self, handle: Any, factor: float) -> Any:
-        """The model, or its text encoders, under the hook at a factor of its strength."""
+        """A Model or a Clip under the hook at a factor of its strength. (Entries carry hooks, and handles stand above
+        entries: so their types cannot be named here.)"""
         raise NotImplementedError
 
     def check(self, model: Any, input: str) -> None:
-        """Raises a Problem where it does not fit the model."""
+        """Raises a Problem where it does not fit the model (a Model)."""
 
 
 @dataclass(frozen=True)

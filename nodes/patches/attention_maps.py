@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..model.patch import CallPatch, Kind
+from .attention import processors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,17 +36,8 @@ class AttentionListener(CallPatch):
     def identity(self) -> Any:
         return ["attention_listener", self.where]
 
-    @contextmanager
-    def around(self, module: Module) -> Iterator[None]:
-        places: list[Any] = [inner for name, inner in module.named_modules() if fnmatch(name, self.where)]
-        before = [place.processor for place in places]
-        for place, processor in zip(places, before, strict=True):
-            place.processor = _listening(processor, self.heard)
-        try:
-            yield
-        finally:
-            for place, processor in zip(places, before, strict=True):
-                place.processor = processor
+    def around(self, module: Module) -> AbstractContextManager[None]:
+        return processors_of(module, self.where, lambda name, before: _listening(before, self.heard))
 
 
 def _listening(processor: Any, heard: Callable[[Tensor], None]) -> Any:

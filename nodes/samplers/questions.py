@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
-from ..devices.passes import ForwardCall, Seat
+from ..devices.forward import ForwardCall
+from ..devices.passes import Seat
 from ..devices.use import Device
 from ..devices.vae import encode
 from ..model.conditioning import Batch

@@ -1,4 +1,5 @@
-"""The changes of a prompt, each as one transaction: accept, claim, append, finish, release, crash, cancel, move.
+"""The changes of a prompt, each as one transaction: accept, append, finish, release, crash, cancel, move. The claim
+has a file of its own.
 
     pending --claim--> running --finish--> done | failed | cancelled
        ^                  |
@@ -13,30 +14,29 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from sqlite3 import Row
 from typing import Any
 
 from graphflow import Problem
 
 from ..protocol.words import TERMINAL, CancelResult, StateName
-from .reading import NODES, answered, find, plain
-from .records import Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
-from .sharing import likeness, passes_for
+from .reading import NODES, answered, plain
+from .records import QueueEvent, QueueUnavailable, Receipt, Submission
 from .store import QueueTransaction
 from .texts import dump
-from .turns import Candidate, Turns
 
 __all__ = [
     "accept",
     "append",
     "cancel",
     "cancel_pending",
-    "claim",
     "crash",
     "finish",
+    "log",
     "move",
     "move_before",
+    "now_ms",
     "recover",
     "release",
     "suspect",
@@ -89,7 +89,7 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             extra,
             wanted.sender,
             dump(wanted.warnings),
-            likeness(wanted.workflow),
+            wanted.likeness,
         ),
     ).lastrowid
     assert seq is not None
@@ -103,37 +103,6 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
-def claim(
-    tx: QueueTransaction, turns: Turns | None = None, at_work: Collection[str] = (), share: int = 1
-) -> Prompt | None:
-    """Take a pending prompt to run it, by default the first; the prompt that is given has the epoch to show.
-
-    `at_work` are the ids of those that the caller has. Another one that is running was claimed before, by the same
-    caller, who did not get the answer: it is given again. Up to `share` prompts share passes.
-    """
-    running = tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
-    for (prompt_id,) in running:
-        if prompt_id not in at_work:
-            return find(tx.db, prompt_id)
-    turns = turns or Turns()
-    waiting = _waiting(tx, turns.look_ahead)
-    chosen = turns.choose(waiting)
-    if chosen is None:
-        return None
-    tx.db.execute(
-        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?,"
-        " passes = coalesce(passes, ?) WHERE seq = ?",
-        (time.time(), _passes(tx, chosen, turns.beside(chosen, waiting), share), chosen.seq),
-    )
-    prompt = find(tx.db, chosen.id)
-    assert prompt is not None
-    start = {"prompt_id": prompt.id, "timestamp": _now_ms()}
-    if prompt.attempts > 1:
-        start["attempt"] = prompt.attempts
-    _log(tx, {"seq": chosen.seq, "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", dump(start)))
-    return prompt
-
-
 def append(tx: QueueTransaction, prompt_id: str, epoch: int, events: list[tuple[str, str]], after: int) -> int:
     """Add events (type, data in JSON) to the log, behind the one with the number `after`; the number of the last one
     then.
@@ -144,7 +113,7 @@ def append(tx: QueueTransaction, prompt_id: str, epoch: int, events: list[tuple[
     held = _held(tx, prompt_id, epoch)
     if held is None:
         return after
-    return _log(tx, held, *events, after=after)
+    return log(tx, held, *events, after=after)
 
 
 def finish(tx: QueueTransaction, prompt_id: str, epoch: int, kind: str, data: dict[str, Any]) -> StateName | None:
@@ -203,7 +172,7 @@ def crash(
         "traceback": [],
         "current_inputs": {},
         "current_outputs": [],
-        "timestamp": _now_ms(),
+        "timestamp": now_ms(),
     }
     return _end(tx, held, "execution_error", error)
 
@@ -309,31 +278,6 @@ def _between(lower: float | None, upper: float | None) -> float | None:
 # -- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
-    """The first so many pending prompts, in their order."""
-    query = (
-        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness FROM prompts"
-        " WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT ?"
-    )
-    rows = tx.db.execute(query, (count,)).fetchall()
-    return [
-        Candidate(seq, name, client, bool(placed), bool(alone), like) for seq, name, client, placed, alone, like in rows
-    ]
-
-
-def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int) -> int:
-    """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
-    if share == 1 or chosen.likeness is None or chosen.runs_alone:
-        return 1
-    query = (
-        "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"
-        " GROUP BY passes"
-    )
-    at_work = dict(tx.db.execute(query, (chosen.likeness,)).fetchall())
-    alike = sum(each.likeness == chosen.likeness for each in beside)
-    return passes_for(share, alike, at_work)
-
-
 def _held(tx: QueueTransaction, prompt_id: str, epoch: int) -> Row | None:
     """The running prompt, if this epoch is still the one that counts."""
     query = f"SELECT {_NEEDED} FROM prompts WHERE id = ? AND epoch = ? AND state = 'running'"
@@ -350,7 +294,7 @@ def _row(tx: QueueTransaction, query: str, values: tuple[Any, ...]) -> Row | Non
 def _end(tx: QueueTransaction, held: Row, kind: str, data: dict[str, Any]) -> StateName:
     """The last event, the final state, and all that is known of the prompt by then."""
     seq, prompt_id, last = held["seq"], held["id"], dump(data)
-    _log(tx, held, (kind, last))
+    log(tx, held, (kind, last))
     outputs, meta = _shown(tx, seq)
     size = tx.db.execute("SELECT sum(length(data)) FROM events WHERE prompt = ?", (seq,)).fetchone()[0]
     tx.db.execute(
@@ -402,7 +346,7 @@ def _messages(tx: QueueTransaction, seq: int) -> str:
     return f"[{','.join(messages)}]"
 
 
-def _log(tx: QueueTransaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
+def log(tx: QueueTransaction, prompt: Row | dict[str, Any], *events: tuple[str, str], after: int | None = None) -> int:
     """Add events to the log of a prompt (its `seq`, `id` and `client_id`), behind `after` or the last one; the number
     of the last one then. What has such a number already stays as it is."""
     seq = prompt["seq"]
@@ -446,9 +390,9 @@ def _interrupted(tx: QueueTransaction, seq: int, prompt_id: str) -> dict[str, An
         "node_id": node,
         "node_type": kind,
         "executed": _executed(tx, seq),
-        "timestamp": _now_ms(),
+        "timestamp": now_ms(),
     }
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     return int(time.time() * 1000)

@@ -28,7 +28,7 @@ __all__ = [
 
 _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
-    " extra, outputs, meta, messages, sender, passes, alone, "
+    " extra, outputs, meta, messages, sender, likeness, passes, alone, "
     "coalesce((SELECT text FROM summaries WHERE summaries.seq = prompts.seq), '{}'), "
     "coalesce((SELECT program FROM summaries WHERE summaries.seq = prompts.seq), '')"
 )

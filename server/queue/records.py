@@ -11,6 +11,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
+from .sharing import likeness
 from .summary import NO_SUMMARY, Summary, summarised
 from .texts import digest
 
@@ -60,6 +61,8 @@ class Submission:
     """Equal for submissions that are the same; see `sealed`."""
     summary: Summary | None = None
     """What lists show of it; see `sealed`."""
+    likeness: str = ""
+    """Equal for those whose prompts may share passes; see sharing.py."""
 
     def sealed(self) -> Submission:
         """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
@@ -69,7 +72,13 @@ class Submission:
         extra = without_secrets(self.extra)
         asked = sorted(self.targets) if self.asked is None else self.asked
         whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
-        return replace(self, extra=extra, digest=digest(whole), summary=summarised(self.workflow, extra))
+        return replace(
+            self,
+            extra=extra,
+            digest=digest(whole),
+            summary=summarised(self.workflow, extra),
+            likeness=likeness(self.workflow),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,8 @@ class Prompt:
     meta_json: str
     messages_json: str
     sender: str
+    likeness: str | None
+    """Equal for prompts that may share passes; see sharing.py."""
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
     alone: int

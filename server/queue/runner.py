@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
 from ..worker import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, last_node
-from . import ledger, reading, timings, upkeep
+from . import claims, ledger, reading, timings, upkeep
 from .notifier import Notifier
 from .progress import RunProgress
 from .records import Prompt
@@ -40,7 +40,7 @@ class Runner:
         self._store, self._news, self._settings = store, news, settings
         lock, concurrency = settings.folder / WORKER_LOCK, settings.concurrency
         self.worker = Worker(settings.worker, lock, settings.lease, self._frame, concurrency)
-        self._turns = Turns(concurrency, settings.one_a_client)
+        self._turns = Turns(concurrency, settings.one_a_client, prefers_alike=settings.share_passes > 1)
         self._at_work: dict[str, asyncio.Task[None]] = {}
         self._relays: dict[str, Relay] = {}
         self.paused = settings.start_paused
@@ -120,9 +120,9 @@ class Runner:
         if self._turns.has_room and not self.paused and not self._recycle:
             at_work = frozenset(self._at_work)
             share = min(self._settings.share_passes, self._settings.concurrency)
-            prompt = await self._write(lambda tx: ledger.claim(tx, self._turns, at_work, share))
+            prompt = await self._write(lambda tx: claims.claim(tx, self._turns, at_work, share))
         if prompt is not None:
-            self._turns.began(prompt.id, prompt.client, bool(prompt.alone))
+            self._turns.began(prompt.id, prompt.client, bool(prompt.alone), prompt.likeness)
             self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
         else:
             await self._or_closing(self._work.wait())

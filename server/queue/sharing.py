@@ -6,10 +6,10 @@ its passes, so the number is part of its recipe and the same in every attempt, w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
+
+from .texts import digest
 
 __all__ = ["likeness", "passes_for"]
 
@@ -22,6 +22,7 @@ _FREE = {
 }
 FREE = frozenset(name for names in _FREE.values() for name in names)
 """Inputs in which prompts may differ whose samplers share passes; a wrong guess costs time and changes no image."""
+MOST_NODES, MOST_INPUTS = 300, 2000
 FACTORS = (16, 8, 4, 2)
 FULL_ENOUGH = 0.75
 """The part of a pass that must be asked for to pay. Measured with the built-in model at 64 px: a row of a full pass of
@@ -29,10 +30,13 @@ FULL_ENOUGH = 0.75
 
 
 def likeness(workflow: Mapping[str, Any]) -> str:
-    """Equal for workflows that differ only in seeds, texts and the like."""
+    """Equal for workflows that differ only in seeds, texts and the like. Empty for one that is too large to be compared
+    in no time."""
+    sizes = [len(node["inputs"]) for node in workflow.values() if isinstance(node, dict) and _has_inputs(node)]
+    if len(workflow) > MOST_NODES or sum(sizes) > MOST_INPUTS:
+        return ""
     nodes = {key: [node.get("class_type"), _fixed(node)] for key, node in workflow.items() if isinstance(node, dict)}
-    text = json.dumps(nodes, sort_keys=True, default=str)
-    return blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+    return digest(nodes).hex()[:32]
 
 
 def passes_for(most: int, waiting: int, at_work: Mapping[int, int]) -> int:
@@ -47,5 +51,8 @@ def passes_for(most: int, waiting: int, at_work: Mapping[int, int]) -> int:
 
 
 def _fixed(node: Mapping[str, Any]) -> dict[str, Any]:
-    inputs = node.get("inputs")
-    return {name: value for name, value in inputs.items() if name not in FREE} if isinstance(inputs, dict) else {}
+    return {name: value for name, value in node["inputs"].items() if name not in FREE} if _has_inputs(node) else {}
+
+
+def _has_inputs(node: Mapping[str, Any]) -> bool:
+    return isinstance(node.get("inputs"), dict)

@@ -16,6 +16,8 @@ __all__ = ["AHEAD", "Candidate", "Turns"]
 
 AHEAD = 500
 """Places in the queue that are looked at for another client's prompt."""
+PLACES_AHEAD = 32
+"""A prompt overtakes others of its client over so many places at most, and is overtaken so often at most."""
 MOST_ACCOUNTS = 1000
 
 
@@ -39,6 +41,7 @@ class Candidate:
 class _AtWork:
     client: str
     alone: bool
+    likeness: str | None
     since: float
     """The account of the client when it began."""
 
@@ -47,11 +50,20 @@ class Turns:
     """What is at work, and what may be next. With `concurrency` 1 the prompts run in their order, one at a time."""
 
     def __init__(
-        self, concurrency: int = 1, one_a_client: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        concurrency: int = 1,
+        one_a_client: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        prefers_alike: bool = False,
     ) -> None:
-        """`one_a_client`: at most one prompt of each client is at work, as ComfyUI's clients expect of a server."""
+        """`one_a_client`: at most one prompt of each client is at work, as ComfyUI's clients expect of a server.
+        `prefers_alike`: of one client's prompts, those that share passes with what is at work may overtake others."""
         self.concurrency, self._one_a_client, self._clock = concurrency, one_a_client, clock
         self._at_work: dict[str, _AtWork] = {}
+        self._prefers_alike = prefers_alike
+        self._overtaken: tuple[str, int] = ("", 0)
+        """The prompt that was overtaken last, and how often."""
         self._seconds: dict[str, float] = {}
         self._least = 0.0
         """What the account of a client is at least: who comes back after a pause has saved no turns up."""
@@ -66,10 +78,10 @@ class Turns:
         """How many of those that wait `choose` needs to see."""
         return 1 if self.concurrency == 1 else AHEAD
 
-    def began(self, prompt_id: str, client: str, alone: bool = False) -> None:
+    def began(self, prompt_id: str, client: str, alone: bool = False, likeness: str | None = None) -> None:
         self._charge()
         self._seconds[client] = self._account(client)
-        self._at_work[prompt_id] = _AtWork(client, alone, self._seconds[client])
+        self._at_work[prompt_id] = _AtWork(client, alone, likeness, self._seconds[client])
 
     def ended(self, prompt_id: str) -> None:
         self._charge()
@@ -96,7 +108,21 @@ class Turns:
         firsts: dict[str, Candidate] = {}
         for each in takewhile(lambda each: not each.is_placed, free):
             firsts.setdefault(each.client, each)
-        return min(firsts.values(), key=lambda each: self._account(each.client))  # of equals, the first in line
+        first = min(firsts.values(), key=lambda each: self._account(each.client))  # of equals, the first in line
+        return self._alike(first, free) if self._prefers_alike else first
+
+    def _alike(self, first: Candidate, free: Sequence[Candidate]) -> Candidate:
+        """A prompt of the same client that shares passes with what is at work, unless that would be unfair."""
+        at_work = {each.likeness for each in self._at_work.values() if each.likeness}
+        near = takewhile(
+            lambda each: not each.is_placed, free[free.index(first) : free.index(first) + PLACES_AHEAD + 1]
+        )
+        found = next((each for each in near if each.client == first.client and each.likeness in at_work), first)
+        times = self._overtaken[1] if self._overtaken[0] == first.id else 0
+        if found is first or times >= PLACES_AHEAD:
+            return first
+        self._overtaken = first.id, times + 1
+        return found
 
     def beside(self, chosen: Candidate, waiting: Sequence[Candidate]) -> list[Candidate]:
         """Those that will probably be claimed after it, and run beside it."""

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .attempt import Attempt, Crowded, Died, Finished, Outcome, Released, WorkerStatus
 from .config import WorkerConfig
 from .frames import pack, receive_async
 
-__all__ = ["Attempt", "Crowded", "Died", "Finished", "Outcome", "Released", "Worker", "WorkerStatus"]
+__all__ = ["Worker"]
 
 log = logging.getLogger("graphflow.worker")
 
@@ -35,75 +36,6 @@ FIRST_WORD = 60.0
 """Seconds that a process may take to start Python; the lease begins with its first sign of life."""
 FAREWELL = 2.0
 """Seconds that a process may take to end after its connection has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt at a prompt."""
-
-    prompt_id: str
-    epoch: int
-    targets: tuple[str, ...]
-    workflow_json: str
-    extra_json: str
-    client: str = ""
-    """Whose turn on the device it takes."""
-    passes: int = 1
-    """How many prompts share its passes."""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.prompt_id, self.epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The run is over; `type` is one of records.TERMINAL."""
-
-    type: str
-    data: dict[str, Any]
-    stats: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The worker was asked to stop, and the prompt can go on from where it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crowded:
-    """It ran short of memory, or broke the device, beside other prompts; it is to run alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """The process is dead; `reason` is the cause."""
-
-    reason: str
-    suspects: int = 1
-    """Prompts that it had. Of several, nobody knows which one has killed it."""
-    culprit: str | None = None
-    """The prompt that it was killed for."""
-
-
-Outcome = Finished | Released | Crowded | Died
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    state: str
-    """`starting`, `idle`, `running` or `stopped`."""
-    pid: int | None
-    starts: int
-    deaths: int
-    rss: int
-    """Bytes of memory, as of a moment ago."""
-    devices: tuple[dict[str, Any], ...] = ()
-    """Accelerators in use: `{name, type, index, vram_total, vram_free}`."""
-    models: tuple[dict[str, Any], ...] = ()
-    """Parts of models in memory: `{name, part, format, bytes, device}`."""
-    problems: tuple[dict[str, Any], ...] = ()
-    """Node packs that did not load."""
 
 
 @dataclass(slots=True)
@@ -177,7 +109,8 @@ class Worker:
         now = self._current
         if now is None or not self._ready.is_set():
             return Released()
-        outcome = now.outcomes[job.key] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        now.outcomes[job.key] = outcome
         texts = f'{{"workflow":{job.workflow_json},"extra":{job.extra_json}}}'.encode()
         self._send(
             now,

@@ -208,17 +208,17 @@ function actions(file) {
   const { job } = now,
     failed = job.status === "failed";
   const does = action => () => Promise.resolve(action()).catch(sorry);
-  const act = (glyph, label, key, action, { kind = "button.btn.quiet", long = "" } = {}) =>
+  const act = (glyph, label, key, action, { kind = "button.btn.quiet", long = "", before = "" } = {}) =>
     h(
       kind,
       {
         "aria-keyshortcuts": key === "Del" ? "Delete" : key,
         "data-key": key.toLowerCase(),
-        "aria-label": label + long,
+        "aria-label": before + label + long,
         onclick: does(action),
       },
       icon(glyph),
-      h("span", {}, label, long ? h("span.long", {}, long) : null),
+      h("span", {}, before ? h("span.long", {}, before) : null, label, long ? h("span.long", {}, long) : null),
       h("kbd.wide", { "aria-hidden": "true" }, key),
     );
   return h(
@@ -246,7 +246,7 @@ function actions(file) {
       {},
       act("copy", "Copy", "C", () => copyWorkflow(job.id), { long: " workflow" }),
       now.hasEditor
-        ? act("graph", "Graph", "G", () => openGraph(job.id))
+        ? act("graph", "Graph", "G", () => openGraph(job.id), { before: "Open " })
         : failed
           ? null
           : act(

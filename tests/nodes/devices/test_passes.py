@@ -7,7 +7,8 @@ from threading import Barrier, Event
 
 import pytest
 import torch
-from graphflow_nodes.devices.passes import ForwardCall, PassLoop
+from graphflow_nodes.devices.forward import ForwardCall
+from graphflow_nodes.devices.passes import PassLoop
 from graphflow_nodes.devices.sizes import SIZES, factor, size_of_passes
 from graphflow_nodes.model.entry import Row
 

@@ -225,3 +225,13 @@ def test_a_cancelled_run_stops_waiting_for_room(small):
         thread.start()
         thread.join(5)
         assert raised and not small._line
+
+
+def test_the_thread_of_the_device_never_waits_for_who_loads(small):
+    """Who loads holds the pool, and waits for that thread; so it frees nothing rather than wait."""
+    with small._lock:
+        found = []
+        thread = Thread(target=lambda: found.append(small.free_some()))
+        thread.start()
+        thread.join(5)
+    assert found == [False]

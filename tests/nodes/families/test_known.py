@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from graphflow_nodes.families import FAMILIES
+from graphflow_nodes.families.check_files import check_model_file
 from graphflow_nodes.families.known import identify
 from graphflow_nodes.files.folders import BUILTIN
 from graphflow_nodes.files.header import read_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import graphflow as gf
 
 spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
@@ -265,6 +269,17 @@ def test_a_denoiser_is_known_by_names_and_shapes(seen, family, variant, tensors,
     found = seen(put(prefix, tensors | more))
     assert (found.kind, found.family, found.variant) == ("diffusion model", family, variant)
     assert found.part("denoiser").prefix == prefix and found.title
+
+
+@pytest.mark.parametrize(("family", "variant", "tensors"), DENOISERS)
+def test_a_denoiser_that_does_not_run_is_a_problem_that_names_it(tmp_path, family, variant, tensors):
+    if family in {one.name for one in FAMILIES}:
+        pytest.skip("it runs")
+    file = sparse.write(tmp_path / "diffusion_models" / "model.safetensors", tensors, None, "BF16")
+    found = identify(read_header(file))
+    assert found.title and not found.supported
+    (problem,) = check_model_file(gf.Settings(models=(tmp_path,)), "diffusion_models", file.name, "diffusion model")
+    assert problem.code == "unknown_model" and found.title in problem.message and "does not run yet" in problem.message
 
 
 QKN = {"model.layers.0.self_attn.q_norm.weight": (128,)}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphflow as gf
+from graphflow.events import Text
 
 SETTINGS = gf.Settings()
 
@@ -44,7 +45,7 @@ def psnr(a, b):
 
 def test_decoding_in_tiles_is_decoding_the_whole(vae):
     latent = vae_encode(SETTINGS, image(count=2), vae)
-    whole = vae_decode(SETTINGS, latent, vae)
+    whole = vae_decode(context(), latent, vae)
     for size in (64, 96, 512):
         found = vae_decode_tiled(context(), latent, vae, tile_size=size, overlap=0)
         assert found.shape == whole.shape and psnr(found, whole) > 100
@@ -58,12 +59,25 @@ def test_encoding_in_tiles_is_encoding_the_whole(vae):
         assert found.shape == whole.shape and (found - whole).abs().max() < 1e-4 * whole.std()
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_where_the_memory_is_short_decoding_goes_on_in_tiles_is_reported_and_is_not_cached(vae, monkeypatch, error):
+    def short(*_):
+        raise error("CUDA out of memory")
+
+    latent, said = {"samples": torch.randn(1, 4, 12, 9, generator=torch.Generator().manual_seed(1))}, []
+    whole = vae_decode(context(), latent, vae)
+    monkeypatch.setattr("graphflow_nodes.devices.vae.decode", short)
+    seen = context(said)
+    assert torch.allclose(vae_decode(seen, latent, vae), whole, atol=2e-5)
+    assert seen.asked and any(isinstance(event, Text) and "in tiles" in event.text for event in said)
+
+
 def test_a_network_that_is_not_known_layer_by_layer_is_blended(vae, monkeypatch):
     monkeypatch.setattr(kl_vae_network, "fits_exactly", lambda _: False)
     latent = vae_encode(SETTINGS, image(), vae)
     events = []
     found = vae_decode_tiled(context(events), latent, vae, tile_size=128, overlap=64)
-    whole = vae_decode(SETTINGS, latent, vae)
+    whole = vae_decode(context(), latent, vae)
     assert found.shape == whole.shape and psnr(found, whole) > 25  # its normalisation sees a tile at a time
     assert [event.step for event in events] == list(range(1, events[0].total + 1))
     pixels = vae_encode_tiled(context(), image(), vae, tile_size=128, overlap=64)["samples"]

@@ -69,6 +69,13 @@ def test_node_types_that_are_missing_are_named_with_the_page_that_lists_those_th
     assert found["missing"] == ["WanVaceToVideo", "Any Switch (rgthree)"] and found["listed"] > 100
 
 
+def test_a_node_is_copied_and_pasted_and_the_panel_of_models_lists_ours(editor: str) -> None:
+    (found,) = scenario("editor_panels.mjs", editor)
+    first, second = found["samplers"]
+    assert first == second and first["sampler_name"] == "euler"
+    assert [200, "/api/experiment/models/checkpoints"] in found["asked"]
+
+
 def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(editor: str) -> None:
     (found,) = scenario("editor_long_run.mjs", editor)
     assert found["again"]["progress"]

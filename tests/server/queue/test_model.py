@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from graphflow_server.queue import Conflict, QueueUnavailable, Submission, ledger, reading, upkeep
+from graphflow_server.queue import Conflict, QueueUnavailable, Submission, claims, ledger, reading, upkeep
 from graphflow_server.queue.store import QueueStore
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -86,7 +86,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.held is None)
     @rule()
     def claim(self):
-        prompt = self.do(ledger.claim)
+        prompt = self.do(claims.claim)
         order = self.waiting()
         if not order:
             assert prompt is None

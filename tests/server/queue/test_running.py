@@ -96,6 +96,7 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
         3.0,
         metadata=False,
         pickles=True,
+        debug=True,
         device="cuda:1",
         dtype="bfloat16",
         memory=6,

@@ -37,6 +37,7 @@ def test_prompts_that_differ_in_seed_and_text_are_alike_and_others_are_not():
         assert likeness(GRAPH.set(place, value).to_json()) == likeness(whole)
     for place, value in (("EmptyLatentImage.width", 128), ("CheckpointLoaderSimple.ckpt_name", "other.safetensors")):
         assert likeness(GRAPH.set(place, value).to_json()) != likeness(whole)
+    assert likeness({str(at): {"class_type": "A", "inputs": {}} for at in range(1000)}) == "", "too large to compare"
     assert likeness({"1": "no node", "2": {"class_type": None, "inputs": [3]}, "3": {}})
 
 

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import wait
 
 import pytest
-from graphflow_server.queue import Counts, QueueUnavailable, Submission, ledger, reading, schema
+from graphflow_server.queue import Counts, QueueUnavailable, Submission, claims, ledger, reading, schema
 from graphflow_server.queue.store import QueueStore
 
 from graphflow import GraphFlowError
@@ -376,7 +376,7 @@ def scripted_session(store):
     for name in "abc":
         do(lambda tx, name=name: ledger.accept(tx, submission(name)))
     do(lambda tx: ledger.move(tx, "b", None))
-    first = do(ledger.claim)
+    first = do(claims.claim)
     assert (first.id, first.epoch) == ("b", 1), "a claim whose answer was lost is answered again"
     do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", '{"node": "1", "display_node": "1"}')], 1))
     do(lambda tx: ledger.finish(tx, first.id, first.epoch, "execution_success", {}))
@@ -404,14 +404,14 @@ def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing
 
 
 def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, run, monkeypatch):
-    claim, errors = ledger.claim, [RuntimeError("unexpected")]
+    claim, errors = claims.claim, [RuntimeError("unexpected")]
 
     def stumble(tx, *given):
         if errors:
             raise errors.pop()
         return claim(tx, *given)
 
-    monkeypatch.setattr(ledger, "claim", stumble)
+    monkeypatch.setattr(claims, "claim", stumble)
 
     async def check():
         async with place.queue() as queue:
@@ -432,7 +432,7 @@ def test_what_is_nested_too_deeply_for_the_file_keeps_no_prompt_from_its_end(tmp
     ]
     store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(10)
     store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(10)
-    held = store.write(ledger.claim).result(10)
+    held = store.write(claims.claim).result(10)
     assert store.read(lambda db: reading.beginning(db, "deep")).result(10) == (1, 0)
     store.write(lambda tx: ledger.append(tx, held.id, held.epoch, shown, 1)).result(10)
     assert store.write(lambda tx: ledger.cancel(tx, "deep")).result(10) == "cancelling"

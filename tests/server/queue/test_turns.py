@@ -2,7 +2,7 @@
 
 import random
 
-from graphflow_server.queue.turns import Candidate, Turns
+from graphflow_server.queue.turns import PLACES_AHEAD, Candidate, Turns
 
 
 class Clock:
@@ -112,3 +112,16 @@ def test_accounts_of_many_clients_are_forgotten():
         clock.now += 1.0
         turns.ended(str(at))
     assert len(turns._seconds) <= 1001
+
+
+def test_what_shares_passes_with_the_work_at_hand_may_overtake_for_a_while():
+    turns = Turns(2, prefers_alike=True)
+    turns.began("small", "a", likeness="small")
+    large, small = Candidate(1, "large", "a", likeness="large"), Candidate(2, "small", "a", likeness="small")
+    others = [Candidate(0, "of another", "b", likeness="small")]
+    assert [turns.choose([large, small]).id for _ in range(PLACES_AHEAD + 1)] == ["small"] * PLACES_AHEAD + ["large"]
+    assert turns.choose([*others, large]).id == "of another"
+    far = [Candidate(at, f"large {at}", "a", likeness="large") for at in range(PLACES_AHEAD + 1)]
+    assert turns.choose([*far, small]).id == "large 0", "it is too far behind"
+    moved = Candidate(2, "moved", "a", is_placed=True, likeness="small")
+    assert turns.choose([far[0], moved]).id == "large 0"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from graphflow import GraphFlowError, Problem
 from graphflow.spi import DONE, FAILED, complain
 
-from ..files.diffusers_folder import is_diffusers
-from ..files.folders import models_below
-from ..files.header import read_header
-from ..files.known.identity import Identity, PartSeen
-from . import recognise
-from .known import identify
-from .whole import unfit_parts
+from .families import recognise
+from .families.known import identify
+from .families.whole import unfit_parts
+from .files.diffusers_folder import is_diffusers
+from .files.folders import models_below
+from .files.header import read_header
+from .files.known.identity import Identity, PartSeen
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _fit(path: Path, model: Path) -> str:
     """`260 of 264 modules of model.safetensors`, and some of those that do not. Raises a Problem where it is not a
     model."""
-    from ..patches.lora_keys import fit
+    from .patches.lora_keys import fit
 
     header = read_header(model)
     recognised = recognise(header)

@@ -11,7 +11,7 @@ import torch
 
 from graphflow.cli import main
 
-spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
+spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parent / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sparse)
 
@@ -42,7 +42,7 @@ def test_it_reads_the_header_alone_and_imports_no_torch(flux):
         "import sys, time, pathlib; from graphflow_nodes.families.known import identify;"
         "from graphflow_nodes.files.header import read_header; before = time.process_time();"
         "found = identify(read_header(pathlib.Path(sys.argv[1]))); took = time.process_time() - before;"
-        "import graphflow_nodes.families.identify_command;"
+        "import graphflow_nodes.identify_command;"
         "print(found.family, took, sorted({'torch', 'numpy', 'diffusers', 'transformers'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", asked, flux], capture_output=True, text=True, check=True)
@@ -92,7 +92,7 @@ def test_the_model_in_the_package_runs(capsys):
 def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
     from safetensors.torch import save_file
 
-    from .tiny import tiny
+    from tests.nodes.families.tiny import tiny
 
     model = tiny("sd1").save(tmp_path / "small.safetensors")
     tensors = {}
@@ -104,7 +104,7 @@ def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
 
 
 def test_weights_that_are_missing_are_counted_from_the_header(tmp_path, capsys):
-    from . import tiny
+    from tests.nodes.families import tiny
 
     whole = tiny.tiny("sd1")
     complete = whole.save(tmp_path / "whole.safetensors")
