@@ -44,8 +44,9 @@ def examples(endings: tuple[str, ...]) -> list[str]:
     return files_below(EXAMPLES, endings)
 
 
-def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | None]:
-    """For a Choice of files of the input folder with these endings: it takes `x.png [output]` as well."""
+def other_folders(endings: tuple[str, ...], shipped: bool = False) -> Callable[[Settings, str], str | None]:
+    """For a Choice of files of the input folder with these endings: it takes `x.png [output]` as well, and where
+    `shipped`, the names of the shipped examples."""
 
     def read(settings: Settings, value: str) -> str | None:
         if is_reference(value):
@@ -62,7 +63,7 @@ def other_folders(endings: tuple[str, ...]) -> Callable[[Settings, str], str | N
             )
         found = _ANNOTATED.fullmatch(value)
         if found is None:
-            return None
+            return value if shipped and value in examples(endings) else None
         name, kind = found[1].replace("\\", "/"), found[2]
         parts = name.split("/")
         is_plain = not any(part == "" or part.startswith(".") for part in parts)

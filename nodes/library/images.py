@@ -29,11 +29,11 @@ class ImageAndMask(NamedTuple):
 
 
 def input_names(settings: Settings) -> list[str]:
-    """Names of the images in the input folder, and of the shipped ones."""
-    return sorted({*files_below(settings.input_dir, ENDINGS), *examples(ENDINGS)})
+    """Names of the images in the input folder; those of the shipped ones where it has none."""
+    return files_below(settings.input_dir, ENDINGS) or examples(ENDINGS)
 
 
-InputImage = Annotated[str, Choice(input_names, "input", other_folders(ENDINGS)), Upload()]
+InputImage = Annotated[str, Choice(input_names, "input", other_folders(ENDINGS, shipped=True)), Upload()]
 """An image of the input folder; `x.png [output]` and `x.png [temp]` are those of the other folders."""
 
 
