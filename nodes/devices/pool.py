@@ -183,14 +183,14 @@ class Pool:
         ever. While somebody waits, nobody overtakes, so a model that is rarely asked for gets its turn.
         """
         key = self.key(handle, part, dtype)
-        if self._count_here() or not self._in_use() or (key in self._parts and not self._line):
+        if self._count_here() or (not self._line and (not self._in_use() or key in self._parts)):
             return
         empty = self._loader.build(handle.family.parts[part], handle.config, part)
         size = self._size(handle, part, self._loader.number_format(handle, part, dtype), empty)
         ticket = object()
         self._line.append(ticket)
         try:
-            while self._in_use() and (self._line[0] is not ticket or not self._fits(key, size)):
+            while self._line[0] is not ticket or (self._in_use() and not self._fits(key, size)):
                 if cancelled():
                     raise Cancelled()
                 self._freed.wait(POLL)

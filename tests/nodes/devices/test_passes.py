@@ -90,9 +90,13 @@ def test_samplers_that_ask_together_share_passes():
     network, loop = Network(), PassLoop(CPU)
     barrier = Barrier(4)
 
+    def slow(*inputs):  # a pass takes longer than a thread needs to come back with its next question
+        time.sleep(0.01)
+        return forward(*inputs)
+
     def run(who):
         with loop.seat(8) as seat:
-            call = ForwardCall("n", network, forward)
+            call = ForwardCall("n", network, slow)
             barrier.wait(10)
             for step in range(30):
                 seat.ask(call, rows(who + step, 2))

@@ -191,7 +191,7 @@ def test_models_that_do_not_fit_beside_each_other_take_turns_and_nobody_overtake
     assert reached(lambda: len(small._line) == 2), "it is there, but B has waited for longer"
     assert order == ["a"] and small.bytes <= small.budget
     first.set()
-    assert reached(lambda: order == ["a", "b"])
+    assert reached(lambda: order == ["a", "b"]), order
     assert small.bytes <= small.budget
     rest.set()
     for thread in threads:
