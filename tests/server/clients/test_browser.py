@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving
 
@@ -37,7 +39,13 @@ def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the web editor."""
     if BROWSER is None or not EDITOR.is_dir():
         pytest.skip(HOW)
-    with serving(tmp_path_factory.mktemp("editor"), "--nodes", str(QUEUE_NODES), editor=True) as address:
+    root = tmp_path_factory.mktemp("editor")
+    (root / "models" / "loras").mkdir(parents=True)
+    low_rank = {
+        f"lora_unet_x.lora_{name}.weight": torch.zeros(shape) for name, shape in (("up", (4, 2)), ("down", (2, 4)))
+    }
+    save_file(low_rank, root / "models" / "loras" / "style.safetensors")
+    with serving(root, "--nodes", str(QUEUE_NODES), editor=True) as address:
         yield address
 
 
@@ -74,6 +82,14 @@ def test_a_node_is_copied_and_pasted_and_the_panel_of_models_lists_ours(editor: 
     first, second = found["samplers"]
     assert first == second and first["sampler_name"] == "euler"
     assert [200, "/api/experiment/models/checkpoints"] in found["asked"]
+
+
+def test_a_blueprint_is_kept_and_inserted_and_a_lora_of_the_panel_becomes_its_loader(editor: str) -> None:
+    (found,) = scenario("editor_blueprint.mjs", editor)
+    assert found["kept"] == 200
+    (inserted,) = [title for _, title, is_subgraph in found["types"] if is_subgraph]
+    assert inserted == "draw"
+    assert found["loras"] == [["LoraLoader", "style.safetensors"]]
 
 
 def test_a_reload_in_a_run_picks_its_progress_up_and_the_jobs_panel_stops_it(editor: str) -> None:
