@@ -32,7 +32,7 @@ def build(config: Config) -> torch.nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedControl:
+class PreparedFluxControl:
     text: Tensor
     pooled: Tensor
     guidance: float | None
@@ -42,7 +42,7 @@ class PreparedControl:
     grids: tuple[Grid, ...]
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedControl:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFluxControl:
     """`entry` carries the one control that is asked."""
     (control,) = entry.controls
     denoiser = config.denoiser
@@ -52,10 +52,10 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedCon
     guidance = (GUIDANCE if entry.guidance is None else entry.guidance) if denoiser.guidance_embeds else None
     mode = cast(ControlNet, control.model).mode if denoiser.num_mode else None
     grids = ((0, height, width, 0, 0),)
-    return PreparedControl(entry.text.float(), entry.pooled.float(), guidance, pack(padded(hint)), mode, grids)
+    return PreparedFluxControl(entry.text.float(), entry.pooled.float(), guidance, pack(padded(hint)), mode, grids)
 
 
-def row(config: Config, ask: Ask, prepared: PreparedControl) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedFluxControl) -> Row:
     stacked = {
         "x": ask.x,
         "time": torch.tensor(ask.sigma, dtype=torch.float32),

@@ -32,24 +32,24 @@ def build(config: Config) -> torch.nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedControl:
+class PreparedQwenImageControl:
     text: Tensor
     hint: Tensor
     """Tokens, [n, D]."""
     places: Places
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedControl:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedQwenImageControl:
     """`entry` carries the one control that is asked."""
     from . import QWEN_CONTROL
 
     (control,) = entry.controls
     assert entry.text is not None  # the model that is steered needs it as well
     hint = hint_latent(control, QWEN_CONTROL.latent(config), shape[-2:], config.denoiser.condition_channels)
-    return PreparedControl(entry.text.float(), pack(padded(hint)), places_of([tuple(shape)], PATCH, False))
+    return PreparedQwenImageControl(entry.text.float(), pack(padded(hint)), places_of([tuple(shape)], PATCH, False))
 
 
-def row(config: Config, ask: Ask, prepared: PreparedControl) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedQwenImageControl) -> Row:
     time = torch.tensor(ask.time, dtype=torch.float32)
     stacked = {"x": packed(ask.x), "time": time, "text": prepared.text, "hint": prepared.hint}
     return Row(stacked, common=(prepared.places,))

@@ -29,23 +29,23 @@ def build(config: Config) -> torch.nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedControl:
+class PreparedSD3Control:
     text: Tensor
     pooled: Tensor
     hint: Tensor
     """[C, h, w], sides even."""
 
 
-def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedControl:
+def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedSD3Control:
     """`entry` carries the one control that is asked."""
     (control,) = entry.controls
     assert entry.text is not None and entry.pooled is not None  # the model that is steered needs them as well
     columns = 4 * config.denoiser.condition_channels
     hint = hint_latent(control, latent_format(config), shape[-2:], columns)
-    return PreparedControl(entry.text.float(), entry.pooled.float(), padded(hint))
+    return PreparedSD3Control(entry.text.float(), entry.pooled.float(), padded(hint))
 
 
-def row(config: Config, ask: Ask, prepared: PreparedControl) -> Row:
+def row(config: Config, ask: Ask, prepared: PreparedSD3Control) -> Row:
     time = torch.tensor(ask.sigma * 1000.0, dtype=torch.float32)
     stacked = {"x": ask.x, "time": time, "text": prepared.text, "pooled": prepared.pooled, "hint": prepared.hint}
     return Row(stacked)
