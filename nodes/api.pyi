@@ -510,7 +510,7 @@ def CLIPVisionEncode(
     id: str | None = None,
     title: str | None = None,
 ) -> _CLIPVisionEncode:
-    """What an image encoder sees in an image: for style models, unCLIP and IP-Adapters.
+    """The answer of an image encoder to an image: for style models, unCLIP and IP-Adapters.
 
     `crop`: `none` squeezes the image into a square
     """
@@ -1298,7 +1298,7 @@ def CreateHookModelAsLora(
     id: str | None = None,
     title: str | None = None,
 ) -> _CreateHookModelAsLora:
-    """What a checkpoint has more than the model that is sampled, as if it were a LoRA: at a strength of 1 the
+    """The difference of a checkpoint and the model that is sampled, as if it were a LoRA: at a strength of 1 the
     conditionings see that checkpoint.
 
     `strength_model`: -20.0 to 20.0

@@ -17,25 +17,25 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def grid(
-    pictures: Sequence[Tensor], columns: int, labels: Sequence[str] = (), rows: Sequence[str] = (), gap: int = 6
+    images: Sequence[Tensor], columns: int, labels: Sequence[str] = (), rows: Sequence[str] = (), gap: int = 6
 ) -> Tensor:
-    """Pictures [H, W, 3] of one size in rows on white -> [1, H', W', 3]. A label stands below its picture, the title of
+    """Images [H, W, 3] of one size in rows on white -> [1, H', W', 3]. A label stands below its image, the title of
     a row on its left."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     size = max(_SMALLEST, min(_LARGEST, width // 6))
     left = max((round(_width(row, size)) for row in rows), default=0)
     left = left + gap if left else 0
-    columns = min(columns, len(pictures))
-    starts = range(0, len(pictures), columns)
+    columns = min(columns, len(images))
+    starts = range(0, len(images), columns)
     below = [round(size * 1.5) if any(labels[start : start + columns]) else 0 for start in starts]
     tops = [gap + line * (height + gap) + sum(below[:line]) for line in range(len(below))]
     whole = (left + columns * (width + gap) + gap, tops[-1] + height + below[-1] + gap)
     sheet = Image.new("RGB", whole, "white")
     draw = ImageDraw.Draw(sheet)
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         line, column = divmod(number, columns)
         x, y = left + gap + column * (width + gap), tops[line]
-        sheet.paste(_image(picture), (x, y))
+        sheet.paste(_image(image), (x, y))
         if number < len(labels):
             text, font = _fitted(labels[number], size, width + gap)
             draw.text((x + width / 2, y + height + below[line] / 2), text, "black", font, anchor="mm")
@@ -44,8 +44,8 @@ def grid(
     return torch.from_numpy(np.array(sheet, dtype=np.float32) / 255.0)[None]
 
 
-def _image(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy())
+def _image(image: Tensor) -> Image.Image:
+    return Image.fromarray((image.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy())
 
 
 def _fitted(text: str, size: int, width: int) -> tuple[str, _Font]:

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _advice(found: Settings) -> Iterator[str]:
-    """What to do about things that are not faults, but seldom meant."""
+    """Advice about things that are not faults, but seldom meant."""
     if not any(folder.is_dir() for folder in found.models):
         folders = " or ".join(str(folder.absolute()) for folder in found.models)
         yield f"to use models of your own, make {folders} with a folder checkpoints, or name a folder: --models DIR"

@@ -104,7 +104,7 @@ class Context:
 
     @property
     def extra_pnginfo(self) -> Mapping[str, Any]:
-        """What a saved image carries besides the workflow."""
+        """The texts that a saved image carries besides the workflow."""
         self._asked.add("extra_pnginfo")
         return self._extra_pnginfo
 

@@ -34,7 +34,7 @@ class CallResult(NamedTuple):
     blocked: Blocked | None = None
     """The call was not made."""
     asked: frozenset[str] = frozenset()
-    """What it read of where it stands: `node_id`, `workflow_json` ..., see `Context.asked`."""
+    """The facts about its place that it read: `node_id`, `workflow_json` ..., see `Context.asked`."""
 
 
 def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, Any]]:

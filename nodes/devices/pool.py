@@ -59,7 +59,7 @@ class Loader(Protocol):
     def number_format(self, handle: Any, part: str, dtype: torch.dtype) -> torch.dtype: ...
 
     def bytes_of(self, handle: Any, part: str, module: torch.nn.Module, dtype: torch.dtype) -> Mapping[str, int]:
-        """What each weight takes in memory without patches, by its name in the empty network."""
+        """The bytes of each weight in memory without patches, by its name in the empty network."""
 
     def held_weights(self, module: torch.nn.Module) -> Mapping[str, Any]:
         """The weights of a network by their names in the empty one; packed ones have `nbytes` as tensors do."""

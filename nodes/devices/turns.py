@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable
 __all__ = ["DeviceTurns", "Rank"]
 
 Rank = tuple[bool, float, float, float]
-"""What is compared: the lowest goes first."""
+"""The order of those who wait: the lowest goes first."""
 LONGEST_WAIT = 2.0
 """Seconds after which a question goes before all others; in terms of passes, at least:"""
 LONGEST_WAIT_IN_PASSES = 8.0
@@ -26,7 +26,7 @@ class DeviceTurns:
     def __init__(self) -> None:
         self._seconds: dict[Hashable, float] = {}
         self._least = 0.0
-        """What an account holds at least: who comes back after a pause has saved no time up."""
+        """The least that an account holds: who comes back after a pause has saved no time up."""
 
     def charge(self, owners: Iterable[Hashable], seconds: float, waiting: Iterable[Hashable] = ()) -> None:
         """Work took so many seconds, for these owners in equal parts. `waiting`: whose work is not done yet."""

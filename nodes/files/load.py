@@ -175,7 +175,7 @@ def number_format(handle: WeightsHandle, part: str, dtype: torch.dtype) -> torch
 
 
 def bytes_of(handle: WeightsHandle, part: str, module: torch.nn.Module, dtype: torch.dtype) -> dict[str, int]:
-    """What each weight of a part takes in memory without patches, from the header alone: by the parameter's name."""
+    """The bytes of each weight of a part in memory without patches, from the header alone: by the parameter's name."""
     header = read_header(Path(handle.source(part).path))
     dtype = number_format(handle, part, dtype)
     found = {}

@@ -24,8 +24,15 @@ __all__ = ["GGUF", "PLAIN", "SIDES", "Packed", "held_weights", "may_stay_packed"
 LAYERS = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 """Layers whose weight may stay packed."""
 WEIGHT = "weight"
-SIDES = ("weight_scale", "scale_weight", "weight_scale_2", "weight_s_rel", "weight_s_channel", "weight_codebook",
-         "pre_quant_scale")  # fmt: skip
+SIDES = (
+    "weight_scale",
+    "scale_weight",
+    "weight_scale_2",
+    "weight_s_rel",
+    "weight_s_channel",
+    "weight_codebook",
+    "pre_quant_scale",
+)
 """Tensors beside a weight that its numbers need."""
 BY_ROW = frozenset({WEIGHT, "weight_scale", "scale_weight", "weight_s_rel", "weight_s_channel"})
 """Those that have an entry for each row, unless they have one entry for all."""
@@ -35,7 +42,7 @@ TILE = 128
 PLAIN = "plain"
 """Numbers of fp8 without a scale."""
 GGUF = "gguf "
-"""What the names of GGUF's formats begin with here."""
+"""The prefix of the names of GGUF's formats here."""
 
 
 class Packed(torch.nn.Module):
@@ -142,7 +149,7 @@ def held_weights(module: torch.nn.Module) -> dict[str, Tensor | Packed]:
 
 
 class _HasPacked:
-    """What a layer's class gets before its own: its weight comes out of `packed`."""
+    """The methods that stand before those of a layer's class: its weight comes out of `packed`."""
 
     @property
     def weight(self) -> Tensor:

@@ -26,7 +26,7 @@ def around() -> AbstractContextManager[object]:
 
 
 def altered() -> str:
-    """What code of others has changed in torch for the whole process: see `torch_changes`."""
+    """Changes by code of others in torch for the whole process: see `torch_changes`."""
     if "torch" not in sys.modules:
         return ""
     from .torch_changes import altered

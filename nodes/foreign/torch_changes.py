@@ -1,4 +1,4 @@
-"""What code of others has changed in torch for the whole process: settings that change numbers, replaced functions.
+"""Changes by code of others in torch for the whole process: settings that change numbers, replaced functions.
 
 A node pack or a script may do either, at import or in the middle of a run, and every node that computes afterwards
 gives other numbers. So the changes are part of all recipes. As delivered, torch gives no text, and neither does a

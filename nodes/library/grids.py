@@ -62,10 +62,12 @@ def numbers_in(text: str, input: str) -> list[float]:
 @node("GraphFlowImageGrid", category="image", display_name="Image Grid with Labels", version="1", environment=decoding)
 def image_grid(
     images: Every[Image],
-    columns: Every[Annotated[int, Range(0, 256), Help("0: as many as make the grid about square")]] = 0,  # type: ignore[assignment]
+    # type: ignore[assignment]
+    columns: Every[Annotated[int, Range(0, 256), Help("0: as many as make the grid about square")]] = 0,
     labels: Every[_Lines] = "",
     rows: Every[Annotated[str, Multiline(), Help("the titles of the rows, one a line")]] = "",
-    cell: Every[Annotated[int, Range(0, 4096), Help("width of a cell in pixels; 0: that of the first image")]] = 0,  # type: ignore[assignment]
+    # type: ignore[assignment]
+    cell: Every[Annotated[int, Range(0, 4096), Help("width of a cell in pixels; 0: that of the first image")]] = 0,
     gap: Every[Annotated[int, Range(0, 256)]] = 6,  # type: ignore[assignment]
 ) -> Image:
     """All images that arrive as one, in rows on white, each with its label below it.

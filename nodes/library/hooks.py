@@ -98,7 +98,7 @@ def create_hook_model_as_lora(
     strength_clip: _Strength = 1.0,
     prev_hooks: Hooks | None = None,
 ) -> Hooks:
-    """What a checkpoint has more than the model that is sampled, as if it were a LoRA: at a strength of 1 the
+    """The difference of a checkpoint and the model that is sampled, as if it were a LoRA: at a strength of 1 the
     conditionings see that checkpoint."""
     return _with_checkpoint(settings, ckpt_name, strength_model, strength_clip, prev_hooks)
 

@@ -21,7 +21,7 @@ PRESETS = {
     "PLUS FACE (portraits)": ("plus-face_sd15", "plus-face_sdxl"),
     "FULL FACE - SD1.5 only (portraits stronger)": ("full-face_sd15",),
 }
-"""What the name of the file holds, for SD 1.x and for SDXL."""
+"""Words in the name of the file, for SD 1.x and for SDXL."""
 _TYPES = (
     "linear", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
     "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",

@@ -20,7 +20,7 @@ _DPI = 100
 
 
 def plotting(settings: Settings) -> str:
-    """What a plot looks like depends on matplotlib's version; without it the node fails."""
+    """The look of a plot depends on matplotlib's version; without it the node fails."""
     try:
         return f"matplotlib {version('matplotlib')}"
     except PackageNotFoundError:

@@ -63,7 +63,7 @@ def clip_vision_encode(
     image: Image,
     crop: Annotated[str, Choice(("center", "none")), Help("`none` squeezes the image into a square")] = "center",
 ) -> VisionOutput:
-    """What an image encoder sees in an image: for style models, unCLIP and IP-Adapters."""
+    """The answer of an image encoder to an image: for style models, unCLIP and IP-Adapters."""
     return encode_images(settings, clip_vision, image, crop == "center")
 
 

@@ -75,7 +75,7 @@ class Entry:
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
     hooks: tuple[Hook, ...] = ()
-    """What is changed about the model for this entry's rows only."""
+    """The changes to the model for this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
     negative: bool = False

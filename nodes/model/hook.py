@@ -48,7 +48,7 @@ class CarriedHooks(Patch):
     kind: ClassVar[Kind] = "guidance"
     hooks: tuple[Hook, ...]
     on_conditionings: bool = True
-    """What is encoded carries the hooks to the model that samples it."""
+    """The encoded prompts carry the hooks to the model that samples it."""
     scheduled: bool = False
     """A prompt is encoded once for each range of the keyframes, with its factors, and acts in that range."""
 

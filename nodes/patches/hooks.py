@@ -50,7 +50,7 @@ class LoraHook(Hook):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHook(Hook):
-    """What another checkpoint has more than the model that is sampled, as a change of its weights."""
+    """The difference of another checkpoint and the model that is sampled, as a change of its weights."""
 
     model: Model
     clip: Clip | None

@@ -37,7 +37,7 @@ class ImageAttention(CallPatch):
     """One side's images in the cross attentions that `layers` names."""
 
     key: tuple[Any, ...]
-    """What the layers were made of."""
+    """The weights and sizes that the layers were made of."""
     window: tuple[float, float]
     layers: Layers = field(compare=False, repr=False)
     mask: Tensor | None = field(default=None, compare=False, repr=False)

@@ -33,7 +33,7 @@ BETWEEN: Mapping[bool, set[int]] = {True: set(range(11)), False: {6, 7, 8}}
 
 
 def tokens_of(file: IPAdapterFile, states: Tensor) -> Tensor:
-    """What an encoder gives [B, D] or [B, n, D] -> tokens [B, n, C]."""
+    """The answer of an encoder [B, D] or [B, n, D] -> tokens [B, n, C]."""
     tensors, _ = read_tensors(file)
     # diffusers' method converts the names and builds the network; it uses nothing of the object that it belongs to.
     convert: Any = UNet2DConditionLoadersMixin._convert_ip_adapter_image_proj_to_diffusers
@@ -44,7 +44,7 @@ def tokens_of(file: IPAdapterFile, states: Tensor) -> Tensor:
 
 
 def combined(states: Tensor, how: str) -> Tensor:
-    """What an encoder gives of several images as that of one; `concat` leaves them, and their tokens stand together."""
+    """The answers of an encoder to several images as one; `concat` leaves them, and their tokens stand together."""
     if how == "concat" or len(states) == 1:
         return states
     if how == "add":
@@ -76,13 +76,19 @@ def _weight(
     place, share = one.place, composition.get(one.place, 0.0)
     middle = abs(place - count / 2) / (count / 2)
     ramps = {
-        "ease in": 1 - place / count, "ease out": place / count, "ease in-out": 1 - middle, "reverse in-out": middle,
-    }  # fmt: skip
+        "ease in": 1 - place / count,
+        "ease out": place / count,
+        "ease in-out": 1 - middle,
+        "reverse in-out": middle,
+    }
     if kind in ramps:
         return weight * (LEAST + (1 - LEAST) * ramps[kind]), False
     weak = {
-        "weak input": ("down",), "weak output": ("up",), "weak middle": ("middle",), "strong middle": ("down", "up"),
-    }  # fmt: skip
+        "weak input": ("down",),
+        "weak output": ("up",),
+        "weak middle": ("middle",),
+        "strong middle": ("down", "up"),
+    }
     if kind in weak:
         return weight * (WEAK if one.part in weak[kind] else 1.0), False
     if kind == "style transfer":

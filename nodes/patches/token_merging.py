@@ -58,7 +58,7 @@ class TokenMerging(CallPatch):
 def merging(
     x: Tensor, sides: tuple[int, int], share: float
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """What merges the tokens of x [N, h w, C] to fewer, and what gives each token its answer back."""
+    """Two functions: one merges the tokens of x [N, h w, C] to fewer, one gives each token its answer back."""
     height, width = sides
     place = torch.arange(height * width, device=x.device).reshape(height, width)
     kept = place[::SQUARE, ::SQUARE].flatten()

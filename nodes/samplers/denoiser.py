@@ -68,7 +68,7 @@ class Denoiser:
         self._questions, self._seat, self._kept = questions, seat, kept
         self._is_flow = float(questions.guider.model.prediction.signal(torch.tensor(0.5))) != 1.0
         self.memory: Memory = {}
-        """What patches of guidance remember from question to question: a part of the state of a run."""
+        """The memory of patches of guidance from question to question: a part of the state of a run."""
 
     def memory_tensors(self) -> dict[str, Tensor]:
         """The memory as named tensors, to be kept with the state."""

@@ -71,7 +71,7 @@ class Step:
     inside: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """Side -> what patches of calls found inside its network, [B, ...] each."""
     memory: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the patch that is asked has remembered (see `GuidancePatch.remember`)."""
+    """The memory of the patch that is asked (see `GuidancePatch.remember`)."""
 
 
 class GuidancePatch(Patch):
@@ -92,8 +92,8 @@ class GuidancePatch(Patch):
         return ()
 
     def remember(self, step: Step) -> Mapping[str, Tensor]:
-        """What it remembers until the next question, from `step.memory` and the answers. It is saved with the
-        sampler's state."""
+        """The tensors that it remembers until the next question, from `step.memory` and the answers. It is saved with
+        the sampler's state."""
         return {}
 
     def answers(self, step: Step) -> Mapping[str, Tensor]:

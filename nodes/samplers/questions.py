@@ -37,7 +37,7 @@ from .row_terms import RowTerms, forward_with_terms, terms_of
 __all__ = ["INSIDE", "Questions"]
 
 INSIDE = "inside."
-"""What the names of answers of patches of calls begin with."""
+"""The prefix of the names of answers of patches of calls."""
 
 
 @dataclass(eq=False, slots=True)
@@ -94,7 +94,7 @@ class Questions:
         return max(alike.values(), default=1)
 
     def sides(self, level: float) -> tuple[Side, ...]:
-        """What is asked at a noise level."""
+        """The questions at a noise level."""
         return all_sides(self.guider, level)
 
     def ask(

@@ -1,4 +1,4 @@
-"""What a run passes through: x and the clean latent that the model predicts of it, at some of its noise levels."""
+"""The moments of a run: x and the clean latent that the model predicts of it, at some of its noise levels."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def form_of(workflow: Workflow, engine: Engine) -> list[dict[str, Any]]:
 
 
 def titles_of(workflow: Mapping[str, Any], engine: Engine) -> dict[str, str]:
-    """What each node is called: by its title, else by the name of its type. Takes malformed nodes as well."""
+    """The name of each node: its title, else the name of its type. Takes malformed nodes as well."""
     found = {}
     for key, node in workflow.items():
         if isinstance(node, dict):

@@ -68,7 +68,7 @@ def concurrency(text: str) -> int | None:
 
 
 def concurrency_of_machine(worker_memory: int | None) -> int:
-    """What `auto` is: more than one only where memory is not short."""
+    """The number for `auto`: more than one only where memory is not short."""
     known = [size for size in (worker_memory, machine_memory()) if size is not None]
     return CONCURRENCY if not known or min(known) >= ENOUGH_MEMORY else 1
 

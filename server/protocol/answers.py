@@ -149,7 +149,7 @@ class WholeJob(Job):
     """None while it waits or runs."""
     targets: list[str] = []
     titles: dict[str, str] = {}
-    """What each node is called."""
+    """The title of each node."""
     expected_nodes: dict[str, float] = {}
     """The seconds of each node, by earlier runs; a node that has not run before is left out."""
     fields: list[FormField] = []
@@ -177,7 +177,7 @@ class WorkflowForm(BaseModel):
     """In the API format."""
     fields: list[FormField]
     problems: list[ProblemModel]
-    """What keeps it from running, such as a model that is not there."""
+    """The reasons that keep it from running, such as a model that is not there."""
 
 
 class Pagination(BaseModel):

@@ -60,7 +60,7 @@ class Submission:
     digest: bytes = b""
     """Equal for submissions that are the same; see `sealed`."""
     summary: Summary | None = None
-    """What lists show of it; see `sealed`."""
+    """The summary that lists show; see `sealed`."""
     likeness: str = ""
     """Equal for those whose prompts may share passes; see sharing.py."""
 

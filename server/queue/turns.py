@@ -47,7 +47,8 @@ class _AtWork:
 
 
 class Turns:
-    """What is at work, and what may be next. With `concurrency` 1 the prompts run in their order, one at a time."""
+    """The prompts at work, and those that may be next. With `concurrency` 1 the prompts run in their order, one at a
+    time."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Turns:
         """The prompt that was overtaken last, and how often."""
         self._seconds: dict[str, float] = {}
         self._least = 0.0
-        """What the account of a client is at least: who comes back after a pause has saved no turns up."""
+        """The least that the account of a client holds: who comes back after a pause has saved no turns up."""
         self._looked = clock()
 
     @property

@@ -273,7 +273,7 @@ def _device(kind: str, total: int, free: int) -> dict[str, Any]:
 
 @cache
 def _processor() -> str:
-    """What the processor is called, where the system has a name for it."""
+    """The name of the processor, where the system has a name for it."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith("model name"):

@@ -189,7 +189,7 @@ async def _expected(queue: PromptQueue, prompt: Prompt) -> dict[str, float]:
 
 
 def _described(prompt: Prompt, engine: Engine) -> dict[str, Any]:
-    """What its nodes are called, and its form."""
+    """The names of its nodes, and its form."""
     try:
         fields = form_of(read(prompt.workflow)[0], engine)
     except InvalidWorkflow:  # it was accepted by another version

@@ -72,7 +72,7 @@ async def template(request: web.Request) -> web.Response:
 
 
 async def thumbnail(request: web.Request) -> web.Response:
-    """What the workflow gives, as a small image; a drawing of it where its models do not ship."""
+    """The result of the workflow as a small image; a drawing of it where its models do not ship."""
     made = shipped_thumbnail(request.match_info["name"]) if request.match_info["name"] in shipped_names() else None
     if made is not None:
         return web.Response(body=made, content_type="image/webp", headers={"Cache-Control": "no-cache"})

@@ -52,7 +52,7 @@ class Sender:
         self._thread.start()
 
     def of(self, prompt_id: str, epoch: int) -> RunSender:
-        """What the run of this attempt reports by."""
+        """The reporter for the run of this attempt."""
         return RunSender(self, (prompt_id, epoch))
 
     def event(self, run: _Run, kind: str, data: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class RunSender:
-    """What one run reports by; see Sender."""
+    """The reporter of one run; see Sender."""
 
     sender: Sender
     run: _Run

@@ -20,8 +20,20 @@ __all__ = ["CHROMIUM", "BrowserPage", "opened", "rendered"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 60.0  # seconds; a page of ours needs less than one on a machine with nothing else to do
-KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39,
-        "ArrowDown": 40, "Delete": 46, "Backspace": 8, " ": 32}  # fmt: skip
+KEYS = {
+    "Enter": 13,
+    "Tab": 9,
+    "Escape": 27,
+    "Home": 36,
+    "End": 35,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "Delete": 46,
+    "Backspace": 8,
+    " ": 32,
+}
 """Virtual key codes of keys that write no letter."""
 
 

@@ -14,9 +14,14 @@ from ...model.config import Config
 __all__ = ["build", "encode", "seen"]
 
 ARGUMENTS = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "image_size",
+    "patch_size",
     "hidden_act",
-)  # fmt: skip
+)
 
 
 def build(config: Config) -> torch.nn.Module:
@@ -60,7 +65,7 @@ def seen(images: Tensor, config: Config, crop: bool) -> Tensor:
 
 @torch.inference_mode()
 def encode(module: Any, images: Tensor, config: Config, crop: bool) -> dict[str, Tensor]:
-    """What the encoder gives of images [B, H, W, C], float32, on the CPU:
+    """The answers of the encoder to images [B, H, W, C], float32, on the CPU:
 
     | | |
     |---|---|

@@ -38,7 +38,7 @@ def build(config: Config) -> Flux2Transformer2DModel:
 
 @dataclass(frozen=True, eq=False)
 class PreparedFlux2:
-    """What is the same for all questions about an entry and a latent of one shape."""
+    """The values that are the same for all questions about an entry and a latent of one shape."""
 
     text: Tensor
     """[T, D]"""

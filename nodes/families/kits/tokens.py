@@ -38,7 +38,7 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
 
 
 def residuals(stacked: Mapping[str, Tensor], kind: str, dtype: torch.dtype) -> list[Tensor] | None:
-    """What controls add to the blocks of a kind, in their order; None where there are none."""
+    """The residuals that controls add to the blocks of a kind, in their order; None where there are none."""
     name = f"residual.{kind}"
     count = sum(key.startswith(name) for key in stacked)
     return [stacked[f"{name}{number}"].to(dtype) for number in range(count)] or None

@@ -70,10 +70,13 @@ def test_dev_takes_its_guidance_as_a_number_and_klein_none(tmp_path):
     dev = model_of(save(tmp_path / "dev.safetensors", dev_weights))
     entry = Entry(text=torch.randn(3, t.CONFIG.joint_attention_dim), guidance=4.0)
     rows = [
-        network.row(model.config, Ask(torch.zeros(128, 2, 2), 0.5, 0.0, 0.5, entry),
-                    network.prepare(model.config, entry, (128, 2, 2)))
+        network.row(
+            model.config,
+            Ask(torch.zeros(128, 2, 2), 0.5, 0.0, 0.5, entry),
+            network.prepare(model.config, entry, (128, 2, 2)),
+        )
         for model in (klein, dev)
-    ]  # fmt: skip
+    ]
     assert "guidance" not in rows[0].stacked and float(rows[1].stacked["guidance"]) == 4.0
 
 

@@ -178,14 +178,26 @@ def test_a_control_network_steers_flux_in_a_workflow_and_is_refused_by_another_f
         "6": node("EmptyImage", width=80, height=60, color=0x4080C0),
         "7": node("ControlNetLoader", control_net_name="flux.safetensors"),
         "8": node(
-            "ControlNetApplyAdvanced", positive=["4", 0], negative=["4", 0], control_net=["7", 0], image=["6", 0],
-            vae=["3", 0], strength=0.8,
+            "ControlNetApplyAdvanced",
+            positive=["4", 0],
+            negative=["4", 0],
+            control_net=["7", 0],
+            image=["6", 0],
+            vae=["3", 0],
+            strength=0.8,
         ),
         "9": node(
-            "KSampler", model=["1", 0], positive=["8", 0], negative=["8", 1], latent_image=["5", 0], steps=2, cfg=1.0,
-            sampler_name="euler", scheduler="simple",
+            "KSampler",
+            model=["1", 0],
+            positive=["8", 0],
+            negative=["8", 1],
+            latent_image=["5", 0],
+            steps=2,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
         ),
-    }  # fmt: skip
+    }
     with gf.Engine(settings=gf.Settings(models=(models,), device="cpu")) as engine:
 
         def run():

@@ -23,9 +23,12 @@ CONFIG = Config(
     guidance_embeds=False,
 )
 VAE_CONFIG = tiny.VAE_CONFIG | {
-    "latent_channels": 32, "use_quant_conv": True, "use_post_quant_conv": True, "inner_quant_conv": True,
+    "latent_channels": 32,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "inner_quant_conv": True,
     "decoder_block_out_channels": tiny.VAE_CONFIG["block_out_channels"],
-}  # fmt: skip
+}
 
 
 def denoiser(**changes):

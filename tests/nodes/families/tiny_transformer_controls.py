@@ -9,11 +9,15 @@ from . import tiny_qwen
 from . import tiny_transformers as tt
 
 FLUX = {name: value for name, value in tt.FLUX.items() if name != "out_channels"} | {
-    "num_layers": 1, "num_single_layers": 1, "num_mode": None, "condition_channels": 64,
-}  # fmt: skip
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "num_mode": None,
+    "condition_channels": 64,
+}
 SD3 = {**tt.SD3, "num_layers": 2, "attention_head_dim": 64, "num_attention_heads": 1, "dual_attention_layers": ()} | {
-    "extra_conditioning_channels": 0, "condition_channels": 16,
-}  # fmt: skip
+    "extra_conditioning_channels": 0,
+    "condition_channels": 16,
+}
 
 
 def qwen_config(**changes):

@@ -55,15 +55,31 @@ def write(path, architecture, weights, names=None, quantise=()):
 )
 def test_names_are_those_that_llama_cpp_gives(architecture, model, layers):
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, model), layers)
-    known = [f"model.layers.3.{one}" for one in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj",
-                                                 "input_layernorm", "post_attention_layernorm")]  # fmt: skip
+    known = [
+        f"model.layers.3.{one}"
+        for one in (
+            "self_attn.q_proj",
+            "self_attn.o_proj",
+            "mlp.down_proj",
+            "input_layernorm",
+            "post_attention_layernorm",
+        )
+    ]
     known += ["model.embed_tokens", "model.norm"]
     if architecture == "t5encoder":
         block = "encoder.block.3.layer"
-        known = [f"{block}.0.SelfAttention.q", f"{block}.0.SelfAttention.o", f"{block}.0.layer_norm",
-                 f"{block}.1.DenseReluDense.wi_0", f"{block}.1.DenseReluDense.wi_1", f"{block}.1.DenseReluDense.wo",
-                 f"{block}.1.layer_norm", "shared", "encoder.final_layer_norm",
-                 "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"]  # fmt: skip
+        known = [
+            f"{block}.0.SelfAttention.q",
+            f"{block}.0.SelfAttention.o",
+            f"{block}.0.layer_norm",
+            f"{block}.1.DenseReluDense.wi_0",
+            f"{block}.1.DenseReluDense.wi_1",
+            f"{block}.1.DenseReluDense.wo",
+            f"{block}.1.layer_norm",
+            "shared",
+            "encoder.final_layer_norm",
+            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+        ]
     for name in known:
         stored = names.get_name(f"{name}.weight", try_suffixes=(".weight",))
         assert renamed(stored, architecture) == f"{name}.weight", stored

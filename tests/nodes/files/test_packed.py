@@ -44,10 +44,13 @@ def handle(monkeypatch, file, shapes, table=None, **changes):
 
     monkeypatch.setattr(load, "build", build)
     family = Family(
-        name="layers", version="1", title="Layers", recognise=lambda header: None,
+        name="layers",
+        version="1",
+        title="Layers",
+        recognise=lambda header: None,
         parts={"denoiser": Part(build="", layouts={"own": lambda config: table or {"": ""}})},
         latent=lambda config: LatentFormat(channels=3, factor=8),
-    )  # fmt: skip
+    )
     return Model(family, (("denoiser", WeightsSource(str(file), "", "own")),), Config(), **changes)
 
 
@@ -179,8 +182,15 @@ def blocks(format, rows, columns):
     except NotImplementedError:
         elements, width = gguf.GGML_QUANT_SIZES[kind]
         found = rng.integers(0, 256, (rows, columns // elements, width), dtype=np.uint8)
-        scales = {"IQ4_NL": (0,), "IQ4_XS": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,),
-                  "Q6_K": (208,)}[format]  # fmt: skip
+        scales = {
+            "IQ4_NL": (0,),
+            "IQ4_XS": (0,),
+            "Q4_K": (0, 2),
+            "Q5_K": (0, 2),
+            "Q2_K": (80, 82),
+            "Q3_K": (108,),
+            "Q6_K": (208,),
+        }[format]
         for place in scales:
             found[..., place : place + 2] = np.frombuffer(struct.pack("<e", 0.01), np.uint8)
         return found.reshape(rows, -1)

@@ -133,9 +133,13 @@ class StopAfter:
 def test_a_reverse_process_stopped_in_the_middle_goes_on_to_the_same_moments(engine, name):
     found = engine.run(gf.Workflow.from_json(BASE), targets=["4", "6", "7", "levels", "guider"])
     given = {
-        "noise": NoiseHandle(3), "guider": found["guider"].outputs["GUIDER"], "sampler": SamplerHandle(name),
-        "sigmas": found["levels"].outputs["SIGMAS"], "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}, "frames": 5,
-    }  # fmt: skip
+        "noise": NoiseHandle(3),
+        "guider": found["guider"].outputs["GUIDER"],
+        "sampler": SamplerHandle(name),
+        "sigmas": found["levels"].outputs["SIGMAS"],
+        "latent_image": {"samples": torch.zeros(1, 4, 8, 8)},
+        "frames": 5,
+    }
 
     def context(checkpoint, cancel):
         return gf.Context("9", engine.settings, dict, lambda _: None, cancel, checkpoint=checkpoint)
@@ -188,13 +192,22 @@ def test_a_walk_between_seeds_begins_and_ends_with_their_images(engine):
         "run": {
             "class_type": "KSamplerAdvanced",
             "inputs": {
-                "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["walk", 0],
-                "add_noise": "disable", "noise_seed": 0, "steps": 4, "cfg": 4.0, "sampler_name": "euler",
-                "scheduler": "karras", "start_at_step": 0, "end_at_step": 10000,
+                "model": ["4", 0],
+                "positive": ["6", 0],
+                "negative": ["7", 0],
+                "latent_image": ["walk", 0],
+                "add_noise": "disable",
+                "noise_seed": 0,
+                "steps": 4,
+                "cfg": 4.0,
+                "sampler_name": "euler",
+                "scheduler": "karras",
+                "start_at_step": 0,
+                "end_at_step": 10000,
                 "return_with_leftover_noise": "disable",
             },
         },
-    }  # fmt: skip
+    }
     found = run(engine, walk, "run")["LATENT"]["samples"]
     assert torch.allclose(found[:1], ksampled(engine, seed=3), atol=1e-2)
     assert torch.allclose(found[2:], ksampled(engine, seed=9), atol=1e-2)

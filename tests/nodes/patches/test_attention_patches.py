@@ -81,10 +81,14 @@ def test_a_negative_that_covers_a_part_only_is_a_problem(engine):
         "3": {
             "class_type": "KSampler",
             "inputs": {
-                "model": ["8", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0], "steps": 1,
+                "model": ["8", 0],
+                "positive": ["6", 0],
+                "negative": ["7", 0],
+                "latent_image": ["5", 0],
+                "steps": 1,
             },
         },
-    }  # fmt: skip
+    }
     with pytest.raises(gf.GraphFlowError, match="a negative that is asked about the whole image"):
         engine.run(gf.Workflow.from_json(graph), targets=["3"])
 

@@ -138,10 +138,18 @@ def graph(family, kind):
         "n": node("CLIPTextEncode", clip=clip, text=""),
         "e": node("EmptySD3LatentImage", **size),
         "k": node(
-            "KSampler", model=["l", 0], positive=["p", 0], negative=["n", 0], latent_image=["e", 0], seed=1, steps=3,
-            cfg=3.0, sampler_name="euler", scheduler="simple",
+            "KSampler",
+            model=["l", 0],
+            positive=["p", 0],
+            negative=["n", 0],
+            latent_image=["e", 0],
+            seed=1,
+            steps=3,
+            cfg=3.0,
+            sampler_name="euler",
+            scheduler="simple",
         ),
-    }  # fmt: skip
+    }
 
 
 MODULES = {

@@ -34,8 +34,11 @@ def asked(family, rows=1):
         given = {"text": draw(6, tiny_transformers.T5_WIDTH), "pooled": draw(64), "guidance": torch.full((rows,), 3.5)}
         return {"x": draw(16, 8, 8), "time": torch.full((rows,), 0.5), **given}, ((0, 4, 4, 0, 0),)
     return {
-        "x": draw(16, 8, 8), "time": torch.full((rows,), 500.0), "text": draw(6, 4096), "pooled": draw(128),
-    }, ()  # fmt: skip
+        "x": draw(16, 8, 8),
+        "time": torch.full((rows,), 500.0),
+        "text": draw(6, 4096),
+        "pooled": draw(128),
+    }, ()
 
 
 @pytest.mark.parametrize(
@@ -92,8 +95,11 @@ def test_the_simple_form_changes_the_negatives_model_and_asks_nothing_more():
 def test_numbers_of_blocks_are_read_from_a_text():
     made = of(FLUX, num_layers=19, num_single_layers=38)
     assert blocks_of(made, "7, 9 and 8", "30") == (
-        "transformer_blocks.7", "transformer_blocks.8", "transformer_blocks.9", "single_transformer_blocks.30",
-    )  # fmt: skip
+        "transformer_blocks.7",
+        "transformer_blocks.8",
+        "transformer_blocks.9",
+        "single_transformer_blocks.30",
+    )
     assert blocks_of(made, "", "") == ()
     assert blocks_of(of(QWEN_IMAGE, num_layers=60), "7", "7, 8, 9") == ("transformer_blocks.7",)
 
