@@ -42,6 +42,9 @@ __all__ = [
     "suspect",
 ]
 
+EPOCH_BITS = 20
+"""A prompt has at most so many starts and ends, as a power of two: above them its epochs hold its place in the file."""
+
 _NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
 
 _STATE: dict[str, StateName] = {
@@ -99,7 +102,8 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
         (seq, wanted.summary.text, f"{prompt_id.casefold()} {wanted.summary.words}", wanted.summary.program),
     )
     number = wanted.number if wanted.number is not None else (-seq if wanted.front else seq)
-    tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, seq))
+    # An id may be used again after its prompt was forgotten: its epochs must not be those of the former one.
+    tx.db.execute("UPDATE prompts SET number = ?, epoch = ? WHERE seq = ?", (number, seq << EPOCH_BITS, seq))
     return Receipt(prompt_id, plain(number), wanted.node_errors, wanted.warnings, existed=False)
 
 
