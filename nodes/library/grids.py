@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Lines = Annotated[str, Multiline(), Help("one a line; several lists follow one another")]
+_Titles = Annotated[str, Multiline(), Help("the titles of the rows, one a line")]
+_Columns = Annotated[int, Range(0, 256), Help("0: as many as make the grid about square")]
+_Cell = Annotated[int, Range(0, 4096), Help("width of a cell in pixels; 0: that of the first image")]
 
 
 class NumberList(NamedTuple):
@@ -62,12 +65,10 @@ def numbers_in(text: str, input: str) -> list[float]:
 @node("GraphFlowImageGrid", category="image", display_name="Image Grid with Labels", version="1", environment=decoding)
 def image_grid(
     images: Every[Image],
-    # type: ignore[assignment]
-    columns: Every[Annotated[int, Range(0, 256), Help("0: as many as make the grid about square")]] = 0,
+    columns: Every[_Columns] = 0,  # type: ignore[assignment]
     labels: Every[_Lines] = "",
-    rows: Every[Annotated[str, Multiline(), Help("the titles of the rows, one a line")]] = "",
-    # type: ignore[assignment]
-    cell: Every[Annotated[int, Range(0, 4096), Help("width of a cell in pixels; 0: that of the first image")]] = 0,
+    rows: Every[_Titles] = "",
+    cell: Every[_Cell] = 0,  # type: ignore[assignment]
     gap: Every[Annotated[int, Range(0, 256)]] = 6,  # type: ignore[assignment]
 ) -> Image:
     """All images that arrive as one, in rows on white, each with its label below it.
