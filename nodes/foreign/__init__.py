@@ -21,14 +21,19 @@ FOLDER = Path(__file__).with_name("standins")
 
 def around() -> AbstractContextManager[object]:
     """Foreign node functions are called without gradients."""
-    torch = sys.modules.get("torch")
-    return torch.no_grad() if torch is not None else nullcontext()
+    if "torch" not in sys.modules:
+        return nullcontext()
+    import torch  # waits where another thread has begun to import it
+
+    return torch.no_grad()
 
 
 def altered() -> str:
     """Changes by code of others in torch for the whole process: see `torch_changes`."""
     if "torch" not in sys.modules:
         return ""
+    import torch  # noqa: F401  # waits where another thread has begun to import it
+
     from .torch_changes import altered
 
     return altered()

@@ -18,7 +18,7 @@ def pixels(path):
 def test_a_sampler_whose_process_is_killed_goes_on_and_draws_the_same_picture(place, run, tmp_path):
     nodes = Workflow.load("workflows/text_to_image.json")
     graph = (
-        nodes.set("KSampler.steps", 8).set("KSampler.sampler_name", "dpmpp_2m").set("EmptyLatentImage.batch_size", 1)
+        nodes.set("KSampler.steps", 120).set("KSampler.sampler_name", "dpmpp_2m").set("EmptyLatentImage.batch_size", 1)
     )
 
     async def check():
