@@ -282,7 +282,7 @@ def test_an_encoder_without_a_vision_tower_encodes_text_and_refuses_images(tmp_p
 def test_a_file_cut_short_and_one_with_a_weight_of_another_shape_are_refused(tmp_path, settings):
     whole = t.denoiser_file()
     for change, match in (
-        ({"proj_out.bias": None}, "1 of its .* weights are missing"),
+        ({"proj_out.bias": None}, "1 of its .* weights is missing"),
         ({"img_in.bias": torch.zeros(3)}, "has another shape"),
     ):
         weights = {name: weight for name, weight in (whole | change).items() if weight is not None}
