@@ -152,8 +152,15 @@ def test_a_checkpoint_without_a_vae_is_a_problem_only_where_a_vae_is_loaded_from
 def test_a_model_in_a_number_format_that_is_not_read_is_named_before_the_run(problems, tmp_path):
     clip = tmp_path / "text_encoders" / "a.safetensors"
     layer = "text_model.encoder.layers.0.mlp.fc1"
-    sparse.write(clip, CLIP | {f"{layer}.weight": ("U8", (3072, 384)), f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
-                               f"{layer}.weight_scale_2": ("F32", ())})  # fmt: skip
+    sparse.write(
+        clip,
+        CLIP
+        | {
+            f"{layer}.weight": ("U8", (3072, 384)),
+            f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
+            f"{layer}.weight_scale_2": ("F32", ()),
+        },
+    )
     assert "holds weights stored as nvfp4 without a note, which are not read yet" in problems(
         "text_encoders", "a.safetensors"
     )
