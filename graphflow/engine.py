@@ -281,7 +281,7 @@ class Engine:
             status = "cancelled"
             raise
         finally:
-            emit(RunDone(status, time.perf_counter() - began))
+            emit(RunDone(status, time.perf_counter() - began, context.imports.seconds))
             emit.raise_error()
         if work.problems:
             raise NodeFailed(work.problems) from work.cause
@@ -291,7 +291,18 @@ class Engine:
             return self._kept(key, order[key], prints[key].recipe) if key in order else None
 
         seconds = time.perf_counter() - began
-        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), emit.memory, peek)
+        return Result(
+            workflow,
+            nodes,
+            work.timings,
+            tuple(work.cached),
+            seconds,
+            models=tuple(emit.models),
+            memory=emit.memory,
+            peek=peek,
+            loading=work.loading,
+            importing=context.imports.seconds,
+        )
 
     def stream(
         self,

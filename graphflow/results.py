@@ -95,7 +95,7 @@ class Result:
     workflow: Workflow
     nodes: dict[str, NodeResult]
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds of each node that ran."""
+    """Seconds of each node that ran, of its own work: without loading models and importing libraries."""
     cached: tuple[str, ...] = ()
     """Nodes that did not have to run."""
     seconds: float = 0.0
@@ -106,6 +106,10 @@ class Result:
     before; empty where the system cannot tell (it is Linux that can)."""
     peek: Callable[[str], NodeResult | None] | None = field(default=None, compare=False)
     """The results that the engine's cache holds of another node of the run, by id."""
+    loading: dict[str, float] = field(default_factory=dict)
+    """Seconds in which models were loaded for a node."""
+    importing: float = 0.0
+    """Seconds in which the process imported libraries while nodes ran: torch and others, once in a process."""
 
     def __getitem__(self, node: Target) -> NodeResult:
         """The results of a node that was asked for, or that the cache holds. Raises UnknownName."""
