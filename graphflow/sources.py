@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .formats.editor import is_editor_format
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .look.draw import to_svg
-from .problem import InvalidWorkflow, Problem, show
+from .problem import InvalidWorkflow, Problem, did_you_mean, show
 from .registry import Registry
 from .settings import Settings
 
@@ -30,7 +31,7 @@ def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
     editor's format; by default those that are installed. Raises InvalidWorkflow."""
     if isinstance(source, Workflow):
         return source
-    if isinstance(source, (str, Path, Mapping)) or hasattr(source, "workflow"):
+    if isinstance(source, (str, PathLike, Mapping)) or hasattr(source, "workflow"):
         return AnyFormat(infos).workflow(source)
     raise InvalidWorkflow(
         [
@@ -53,10 +54,13 @@ class AnyFormat(Reader):
     def _infos(self) -> NodeInfos:
         return self._given if self._given is not None else RegistryInfos(Registry.installed(), Settings())
 
-    def load(self, path: str | Path) -> Workflow:
-        name = str(path)
-        if name in shipped_names() and not Path(path).is_file():
-            return self.from_json(parse(shipped_text(name)))
+    def load(self, path: str | PathLike[str]) -> Workflow:
+        name = fspath(path)
+        if not Path(name).exists():
+            if name in (shipped := shipped_names()):
+                return self.from_json(parse(shipped_text(name)))
+            text = f"there is no file {name!r}, and no workflow of this name ships"
+            raise InvalidWorkflow([Problem("no_file", text, hint=did_you_mean(name, shipped, limit=60))])
         found = read_file(path)
         workflow = self.from_json(found.data)
         return Workflow(workflow, workflow.extra, embedded=found.embedded) if found.embedded else workflow
