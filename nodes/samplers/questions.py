@@ -101,6 +101,10 @@ class Questions:
         self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float, sides: Sequence[Side] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
         """The clean latent of each side, and what patches of calls found inside its network. By default all sides."""
+        if x.shape != self._shape:  # a method that enlarges the latent on its way
+            self._shape = x.shape
+            self._parts.clear()
+            self._mirrored.clear()
         sides, parts = self._active(level, sides)
         scaled: dict[Any, Tensor] = {}
         residuals = [self._residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
