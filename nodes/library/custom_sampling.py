@@ -341,7 +341,9 @@ def sampler_lcm(
 @node("SamplerLCMUpscale", category=_SAMPLERS, version="1")
 def sampler_lcm_upscale(
     scale_ratio: Annotated[float, Range(0.1, 20.0, 0.01), Help("how many times the sides grow")] = 1.0,
-    scale_steps: Annotated[int, Range(-1, 1000), Help("after how many steps they have grown; -1: half of them")] = -1,
+    scale_steps: Annotated[
+        int, Range(-1, 1000, 1), Help("after how many steps they have grown; -1: half of them")
+    ] = -1,
     upscale_method: Annotated[str, Choice(("bislerp", "nearest-exact", "bilinear", "area", "bicubic"))] = "bislerp",
 ) -> Sampler:
     """Consistency sampling of an image that grows from step to step. A noise mask cannot be used with it."""

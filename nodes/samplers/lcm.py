@@ -51,8 +51,9 @@ class LCMUpscale(Stochastic):
 
     .. math:: x_{i+1} = \alpha_{i+1} U_i(D(x_i, \sigma_i)) + \sigma_{i+1} \, n
 
-    Its noise is what the generator of the run's seed gives after the noise of the start. U resamples to the sides of the first latent times :math:`1 + (s - 1)(i + 1) / m` for the first m steps. With
-    `steps` of -1, m is half the number of levels; more steps than the run has count as all of its steps.
+    Its noise is what the generator of the run's seed gives after the noise of the start. U resamples to the sides of
+    the first latent times :math:`1 + (s - 1)(i + 1) / m` for the first m steps. With `steps` of -1, m is half the
+    number of levels; more steps than the run has count as all of its steps.
     """
 
     scale: float = 1.0
