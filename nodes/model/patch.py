@@ -64,6 +64,8 @@ class CallPatch(Patch):
     """Changes what happens inside the network, for whole passes: rows of other patches are in other passes."""
 
     kind: ClassVar[Kind] = "call"
+    pairs: ClassVar[bool] = False
+    """Each row comes with that of the negative side beside it: a pass has them behind the others."""
 
     def acts_at(self, model: Any, level: float) -> bool:
         """Whether it acts on a `Model` at a noise level: those that do not leave the call as it is."""

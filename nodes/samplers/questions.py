@@ -30,6 +30,7 @@ from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
 from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
+from .pairs import forward_of_pairs, pair
 from .parts import Controlled, SidePart, covers, joined
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
@@ -272,7 +273,27 @@ class Questions:
             asked.asks.append(ask)
             row = model.family.net.row(model.config, ask, prepared)
             asked.rows.append(row if terms is None else terms.on(row))
+        if _comes_in_pairs(model):
+            other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
+            asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
+
+    def _opposite(self, part: SidePart, level: float) -> SidePart:
+        """The part of the negative side that acts where another part does."""
+        _, parts = self._active(level)
+        found = [one for one in parts if one.side.name == NEGATIVE and one.region.place == part.region.place]
+        if len(found) != 1:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "no_negative",
+                        f"NAGuidance compares each prompt with one negative, and {len(found) or 'none'} acts where "
+                        "the prompt does",
+                        hint="use one negative for the whole image and the whole sampling",
+                    )
+                ]
+            )
+        return found[0]
 
     def _residuals(
         self, seat: Seat, part: SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
@@ -327,6 +348,10 @@ class Questions:
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
 
 
+def _comes_in_pairs(handle: WeightsHandle) -> bool:
+    return any(isinstance(patch, CallPatch) and patch.pairs for patch in handle.patches)
+
+
 def _is_negative(side: Side) -> bool:
     return side.name == NEGATIVE or side.is_negative
 
@@ -368,6 +393,8 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
     forward: Callable[..., dict[str, Tensor]] = family.net.forward
     if any(isinstance(patch, RowPatch) for patch in handle.patches):
         key, forward = (key, "with terms"), forward_with_terms(forward)
+    if _comes_in_pairs(handle):
+        key, forward = (key, "pairs"), forward_of_pairs(forward)
     if not patches:
         return ForwardCall(key, module, forward, shares=family.shares)
 
