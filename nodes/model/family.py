@@ -175,6 +175,8 @@ class Family:
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
     misfit: Callable[[Config, Any], str] = lambda config, model: ""
     """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
+    completed: Callable[[Any, Any], Any] = lambda control, model: control
+    """Of a control network that is a change to the model that it steers: (its ControlNet, the Model) -> the whole."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
 

@@ -58,6 +58,13 @@ class WeightPatch(Patch):
         """The changed weight, float32, of the same shape; `weight` is float32 and must not be written to."""
         raise NotImplementedError
 
+    def supplied(self, part: str, parameter: str) -> Tensor | None:
+        """A weight that the part's own file does not have, float32; None: it has none for it either."""
+        return None
+
+    def check_used(self, part: str, parameters: Iterable[str]) -> None:
+        """Raises a Problem where the part, which has these parameters, leaves something of the patch unused."""
+
 
 @dataclass(frozen=True)
 class CallPatch(Patch):

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from ..files.load import WeightReader
 
-__all__ = ["MixByName", "ModelDifference", "Mix", "MixBlocks", "PlusBase", "check_alike", "check_blocks", "check_names"]
+__all__ = [
+    "MixByName",
+    "ModelDifference",
+    "Mix",
+    "MixBlocks",
+    "PlusBase",
+    "check_alike",
+    "check_blocks",
+    "check_names",
+    "reader_of",
+]
 
 DENOISER, LDM = "denoiser", "ldm"
 ORIGINAL = (LDM, "bfl", "mmdit", "diffusers")
@@ -50,7 +60,7 @@ class Mix(WeightPatch):
         return frozenset(parameters) if has_part else frozenset()
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
-        return self.own_share * weight + self.other_share * _reader(self.other, part).read(parameter)
+        return self.own_share * weight + self.other_share * reader_of(self.other, part).read(parameter)
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class ModelDifference(WeightPatch):
         return frozenset(parameters) if has_part else frozenset()
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
-        other, base = (_reader(handle, part).read(parameter) for handle in (self.other, self.base))
+        other, base = (reader_of(handle, part).read(parameter) for handle in (self.other, self.base))
         return weight + self.strength * (other - base)
 
 
@@ -90,10 +100,10 @@ class PlusBase(WeightPatch):
         return ["plus_base", self.base.identity()]
 
     def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
-        return frozenset(name for name in parameters if _reader(self.base, part).has(name))
+        return frozenset(name for name in parameters if reader_of(self.base, part).has(name))
 
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
-        return weight + _reader(self.base, part).read(parameter)
+        return weight + reader_of(self.base, part).read(parameter)
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class MixBlocks(WeightPatch):
     def apply(self, part: str, parameter: str, weight: Tensor) -> Tensor:
         name = _name_in_checkpoints(self.other, parameter)
         share = self.middle if name.startswith("middle") else self.out if name.startswith("out") else self.input
-        return share * weight + (1.0 - share) * _reader(self.other, part).read(parameter)
+        return share * weight + (1.0 - share) * reader_of(self.other, part).read(parameter)
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,7 @@ class MixByName(WeightPatch):
         name = _name_in_checkpoints(self.other, parameter)
         fitting = [one for one in self.shares if name.startswith(one[0])]
         _, share = max(fitting, key=lambda one: len(one[0]), default=self.shares[0])
-        return share * weight + (1.0 - share) * _reader(self.other, part).read(parameter)
+        return share * weight + (1.0 - share) * reader_of(self.other, part).read(parameter)
 
 
 def check_names(model: WeightsHandle, names: Iterable[str], input: str) -> None:
@@ -227,7 +237,8 @@ def _names_in_checkpoints(family: Family, config: Config) -> Table:
 
 
 @lru_cache(maxsize=4)
-def _reader(handle: WeightsHandle, part: str) -> WeightReader:
+def reader_of(handle: WeightsHandle, part: str) -> WeightReader:
+    """The weights of a part, one by one, with the handle's patches."""
     from ..files.load import WeightReader
 
     return WeightReader(handle, part)

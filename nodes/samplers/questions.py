@@ -216,7 +216,9 @@ class Questions:
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
-        handle = cast(ControlNet, control.model)
+        stated = cast(ControlNet, control.model)
+        handle: ControlNet = stated.family.completed(stated, model)
+        control = replace(control, model=handle)
         hints = spread(control.hint, len(entries), "hints")
         latents = self._encoded(control, hints, shape, handle)
         seen = []
