@@ -14,10 +14,19 @@ from .controlnet import CONTROLNET
 from .controlnet.control_lora import CONTROL_LORA
 from .t2i_adapter import T2I_ADAPTER
 from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL
+from .transformer_controls.stability import STABILITY_CONTROL
 
 __all__ = ["CONTROLS", "RUNS", "open_control", "recognise_control"]
 
-CONTROLS: tuple[Family, ...] = (CONTROLNET, CONTROL_LORA, T2I_ADAPTER, QWEN_CONTROL, SD3_CONTROL, FLUX_CONTROL)
+CONTROLS: tuple[Family, ...] = (
+    CONTROLNET,
+    CONTROL_LORA,
+    T2I_ADAPTER,
+    QWEN_CONTROL,
+    SD3_CONTROL,
+    STABILITY_CONTROL,
+    FLUX_CONTROL,
+)
 
 RUNS = (
     "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1, "

@@ -38,9 +38,11 @@ class OverBase(WeightPatch):
     source: WeightsSource
     table: Table = field(compare=False, repr=False)
     """Name of a module or a parameter -> its place in the file (see files/convert.py)."""
+    only: str = ""
+    """What the names of weights that are the base's begin with."""
 
     def identity(self) -> Any:
-        return ["over_base", self.base.identity(), self.source.identity()]
+        return ["over_base", self.base.identity(), self.source.identity(), self.only]
 
     def touches(self, part: str, parameters: Iterable[str]) -> frozenset[str]:
         return frozenset()
@@ -52,7 +54,7 @@ class OverBase(WeightPatch):
         from ..files.tensors import TensorReader
 
         base = reader_of(self.base, part)
-        if not base.has(parameter):
+        if not parameter.startswith(self.only) or not base.has(parameter):
             return None
         weight = base.read(parameter)
         header = _header(self.source.path)

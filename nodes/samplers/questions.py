@@ -237,7 +237,7 @@ class Questions:
             return None
         height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
         sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
-        return encode(self.device, cast(Vae, control.vae), sized)
+        return encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized))
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:

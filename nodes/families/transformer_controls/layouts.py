@@ -12,7 +12,7 @@ from typing import Any
 from ...files.header import Header
 from ...model.config import Config
 
-__all__ = ["flux_config", "qwen_config", "sd3_config"]
+__all__ = ["HEAD", "count_of", "flux_config", "qwen_config", "sd3_config", "shapes_of"]
 
 Shape = tuple[int, ...]
 HEAD = 64
@@ -23,15 +23,15 @@ _OF_QWEN, _OF_SD3 = "transformer_blocks.0.img_mlp.net.0.proj.weight", "pos_embed
 
 def flux_config(header: Header) -> Config | None:
     """The arguments of FluxControlNetModel; None where it is another file."""
-    shapes = _shapes(header)
+    shapes = shapes_of(header)
     if not {_BLOCK, _HINT, "x_embedder.weight"} <= shapes.keys() or _OF_QWEN in shapes:
         return None
     hidden, head = shapes["x_embedder.weight"][0], shapes["transformer_blocks.0.attn.norm_q.weight"][0]
     mode = shapes.get("controlnet_mode_embedder.weight")
     return Config(
         in_channels=shapes["x_embedder.weight"][1],
-        num_layers=_count(shapes, "transformer_blocks.{}.norm1.linear.weight"),
-        num_single_layers=_count(shapes, "single_transformer_blocks.{}.norm.linear.weight"),
+        num_layers=count_of(shapes, "transformer_blocks.{}.norm1.linear.weight"),
+        num_single_layers=count_of(shapes, "single_transformer_blocks.{}.norm.linear.weight"),
         attention_head_dim=head,
         num_attention_heads=hidden // head,
         joint_attention_dim=shapes["context_embedder.weight"][1],
@@ -44,14 +44,14 @@ def flux_config(header: Header) -> Config | None:
 
 
 def sd3_config(header: Header) -> Config | None:
-    """The arguments of SD3ControlNetModel; None where it is another file. Those of Stability for 3.5 large, which have
-    blocks of their own, are not read."""
-    shapes = _shapes(header)
+    """The arguments of SD3ControlNetModel; None where it is another file. Those of Stability for 3.5 large have
+    blocks of their own: see `stability.py`."""
+    shapes = shapes_of(header)
     text = "context_embedder.weight"
     if not {_BLOCK, _OF_SD3, text, "pos_embed.proj.weight", "pos_embed.pos_embed"} <= shapes.keys():
         return None
     hidden, channels, patch, _ = shapes["pos_embed.proj.weight"]
-    layers = _count(shapes, "transformer_blocks.{}.norm1.linear.weight")
+    layers = count_of(shapes, "transformer_blocks.{}.norm1.linear.weight")
     return Config(
         patch_size=patch,
         in_channels=channels,
@@ -74,14 +74,14 @@ def sd3_config(header: Header) -> Config | None:
 
 def qwen_config(header: Header) -> Config | None:
     """The arguments of QwenImageControlNetModel; None where it is another file."""
-    shapes = _shapes(header)
+    shapes = shapes_of(header)
     if not {_BLOCK, _HINT, _OF_QWEN, "img_in.weight"} <= shapes.keys():
         return None
     hidden, channels = shapes["img_in.weight"]
     head = shapes["transformer_blocks.0.attn.norm_q.weight"][0]
     return Config(
         in_channels=channels,
-        num_layers=_count(shapes, "transformer_blocks.{}.img_mod.1.weight"),
+        num_layers=count_of(shapes, "transformer_blocks.{}.img_mod.1.weight"),
         attention_head_dim=head,
         num_attention_heads=hidden // head,
         joint_attention_dim=shapes["txt_norm.weight"][0],
@@ -91,11 +91,13 @@ def qwen_config(header: Header) -> Config | None:
     )
 
 
-def _shapes(header: Header) -> Mapping[str, Shape]:
+def shapes_of(header: Header) -> Mapping[str, Shape]:
+    """Of all tensors of a file."""
     return {name: info.shape for name, info in header.tensors.items()}
 
 
-def _count(shapes: Mapping[str, Any], name: str) -> int:
+def count_of(shapes: Mapping[str, Any], name: str) -> int:
+    """How many names there are with 0, 1, 2 ... in the place of `{}`."""
     count = 0
     while name.format(count) in shapes:
         count += 1

@@ -30,7 +30,8 @@ def build(config: Config) -> torch.nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class PreparedSD3Control:
-    text: Tensor
+    text: Tensor | None
+    """None: of a network that sees no text."""
     pooled: Tensor
     hint: Tensor
     """[C, h, w], sides even."""
@@ -42,13 +43,14 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedSD3
     assert entry.text is not None and entry.pooled is not None  # the model that is steered needs them as well
     columns = 4 * config.denoiser.condition_channels
     hint = hint_latent(control, latent_format(config), shape[-2:], columns)
-    return PreparedSD3Control(entry.text.float(), entry.pooled.float(), padded(hint))
+    text = None if config.denoiser.joint_attention_dim is None else entry.text.float()
+    return PreparedSD3Control(text, entry.pooled.float(), padded(hint))
 
 
 def row(config: Config, ask: Ask, prepared: PreparedSD3Control) -> Row:
     time = torch.tensor(ask.sigma * 1000.0, dtype=torch.float32)
-    stacked = {"x": ask.x, "time": time, "text": prepared.text, "pooled": prepared.pooled, "hint": prepared.hint}
-    return Row(stacked)
+    stacked = {"x": ask.x, "time": time, "pooled": prepared.pooled, "hint": prepared.hint}
+    return Row(stacked if prepared.text is None else {**stacked, "text": prepared.text})
 
 
 @torch.inference_mode()
@@ -60,7 +62,7 @@ def forward(
     (found,) = module(
         hidden_states=torch.stack([padded(latent) for latent in stacked["x"]]).to(dtype),
         controlnet_cond=stacked["hint"].to(dtype),
-        encoder_hidden_states=stacked["text"].to(dtype),
+        encoder_hidden_states=stacked["text"].to(dtype) if "text" in stacked else None,
         pooled_projections=stacked["pooled"].to(dtype),
         timestep=stacked["time"],
         return_dict=False,

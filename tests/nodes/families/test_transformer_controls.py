@@ -8,6 +8,7 @@ from graphflow_nodes.families.controls import open_control
 from graphflow_nodes.families.flux import LATENT
 from graphflow_nodes.families.flux import network as flux
 from graphflow_nodes.families.kits.tokens import pack, positions
+from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.families.qwen_image import network as qwen
 from graphflow_nodes.families.sd3 import network as sd3
 from graphflow_nodes.files.load import load_part
@@ -150,6 +151,36 @@ def test_a_network_for_inpainting_sees_the_mask(family, tmp_path):
     (control,) = pair.positive[0][1]["control"]
     assert not control.hint[:, :, 16:].any() and torch.equal(control.hint[:, :, :16], image[:, :, :16])
     assert float(control.kept.mean()) == 0.5
+
+
+@pytest.mark.parametrize("layout", ["stability", "diffusers"])
+def test_a_network_of_stability_has_the_first_layer_of_the_model_that_it_steers(layout, tmp_path):
+    stated, transformer = t.transformer("sd3")
+    config, module = c.stability(stated["pos_embed_max_size"])
+    module.pos_embed.load_state_dict(transformer.pos_embed.state_dict())
+    more = {"control_type": torch.tensor([1])} if layout == "stability" else {}
+    c.save_stability(tmp_path / "sd3.5_large_controlnet_blur.safetensors", config, module, layout, **more)
+    t.save(tmp_path / "sd3.safetensors", t.denoiser_weights("sd3", stated, transformer, "mmdit"))
+    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+        model = open_model(tmp_path / "sd3.safetensors", engine.settings).model
+    handle = opened(tmp_path / "sd3.5_large_controlnet_blur.safetensors")
+    assert handle.family.misfit(handle.config, model) == ""
+    bound = handle.family.completed(handle, model)
+    _, row = asked(bound, "sd3")
+    found = answers(bound, row)
+    with torch.inference_mode():
+        (wanted,) = module(
+            hidden_states=row.stacked["x"][None],
+            controlnet_cond=row.stacked["hint"][None],
+            pooled_projections=row.stacked["pooled"][None],
+            timestep=row.stacked["time"][None],
+            return_dict=False,
+        )
+    assert len(wanted) == len(found) == 2
+    assert all(torch.allclose(found[f"block.{n}"], one, rtol=1e-4, atol=1e-5) for n, one in enumerate(wanted))
+    edges = torch.rand(1, 8, 8, 3)
+    seen = handle.family.seen(bound.config, edges)
+    assert torch.allclose(2 * seen - 1, 127.5 * edges + 0.5) if more else torch.equal(seen, edges)
 
 
 def test_a_network_without_a_vae_names_what_is_missing(tmp_path):
