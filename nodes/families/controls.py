@@ -13,7 +13,7 @@ from ..model.handles import ControlNet, WeightsSource
 from .controlnet import CONTROLNET
 from .controlnet.control_lora import CONTROL_LORA
 from .t2i_adapter import T2I_ADAPTER
-from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL
+from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL, XLABS_CONTROL
 from .transformer_controls.stability import STABILITY_CONTROL
 
 __all__ = ["CONTROLS", "RUNS", "open_control", "recognise_control"]
@@ -26,11 +26,12 @@ CONTROLS: tuple[Family, ...] = (
     SD3_CONTROL,
     STABILITY_CONTROL,
     FLUX_CONTROL,
+    XLABS_CONTROL,
 )
 
 RUNS = (
-    "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1, "
-    "Stable Diffusion 3 and Qwen-Image"
+    "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1 "
+    "(InstantX, Shakker, XLabs), Stable Diffusion 3 and 3.5, and Qwen-Image (InstantX)"
 )
 
 

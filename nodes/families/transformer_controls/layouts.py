@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...files.convert import Table
 from ...files.header import Header
 from ...model.config import Config
+from ..flux.layout import LAYOUTS as FLUX_LAYOUTS
 
-__all__ = ["HEAD", "count_of", "flux_config", "qwen_config", "sd3_config", "shapes_of"]
+__all__ = ["HEAD", "count_of", "flux_config", "qwen_config", "sd3_config", "shapes_of", "xlabs_config", "xlabs_table"]
 
 Shape = tuple[int, ...]
 HEAD = 64
@@ -41,6 +43,39 @@ def flux_config(header: Header) -> Config | None:
         num_mode=mode[0] if mode else None,
         condition_channels=shapes[_HINT][1],
     )
+
+
+def xlabs_config(header: Header) -> Config | None:
+    """The arguments of FluxControlNetModel for a network of XLabs, which sees pixels; None where it is another file."""
+    shapes = shapes_of(header)
+    if not {_BLOCK, "input_hint_block.0.weight", "pos_embed_input.weight", "img_in.weight"} <= shapes.keys():
+        return None
+    hidden, channels = shapes["img_in.weight"]
+    head = shapes["double_blocks.0.img_attn.norm.key_norm.scale"][0]
+    return Config(
+        patch_size=2,
+        in_channels=channels,
+        num_layers=count_of(shapes, "double_blocks.{}.img_mod.lin.weight"),
+        num_single_layers=0,
+        attention_head_dim=head,
+        num_attention_heads=hidden // head,
+        joint_attention_dim=shapes["txt_in.weight"][1],
+        pooled_projection_dim=shapes["vector_in.in_layer.weight"][1],
+        guidance_embeds="guidance_in.in_layer.weight" in shapes,
+        axes_dims_rope=(head // 8, head * 7 // 16, head * 7 // 16),
+        num_mode=None,
+        conditioning_embedding_channels=shapes["input_hint_block.0.weight"][0],
+        condition_channels=channels,
+    )
+
+
+def xlabs_table(config: Config) -> Table:
+    """Names are those of FLUX.1's own files, with those of the way in of the hint."""
+    table = {key: place for key, place in FLUX_LAYOUTS["bfl"](config).items() if "_out" not in key.split(".")[0]}
+    hint = {f"input_hint_block.blocks.{n}": f"input_hint_block.{2 * n + 2}" for n in range(6)}
+    ends = {"input_hint_block.conv_in": "input_hint_block.0", "input_hint_block.conv_out": "input_hint_block.14"}
+    blocks = {f"controlnet_blocks.{n}": f"controlnet_blocks.{n}" for n in range(config.num_layers)}
+    return {**table, **hint, **ends, **blocks, "controlnet_x_embedder": "pos_embed_input"}
 
 
 def sd3_config(header: Header) -> Config | None:

@@ -1,4 +1,4 @@
-"""ControlNets of Stable Diffusion 3 at work. The answers are what is added inside the transformer: `block.N`."""
+"""ControlNets of Stable Diffusion 3 at work. The answers are what is added to its blocks: `block.spreadC.N`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ..kits.flow import latent_format
-from ..kits.tokens import padded
+from ..kits.tokens import padded, residual_names
 from ..kits.unet_network import plain
 from .hint import hint_latent, no_back
 
@@ -57,7 +57,7 @@ def row(config: Config, ask: Ask, prepared: PreparedSD3Control) -> Row:
 def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, 16, h, w], hint [N, C, h, w] and what SD 3 takes -> `block.N` [N, n, D]."""
+    """x [N, 16, h, w], hint [N, C, h, w] and what SD 3 takes -> `block.spreadC.N` [N, n, D]."""
     dtype = module.dtype
     (found,) = module(
         hidden_states=torch.stack([padded(latent) for latent in stacked["x"]]).to(dtype),
@@ -67,7 +67,7 @@ def forward(
         timestep=stacked["time"],
         return_dict=False,
     )
-    return {f"block.{number}": answer for number, answer in enumerate(found)}
+    return dict(zip(residual_names("block", len(found)), found, strict=True))
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """Small ControlNets of the small transformers, in diffusers' layout, with random weights."""
 
-from graphflow_nodes.families.transformer_controls import flux, qwen_image, sd3
+from graphflow_nodes.families.transformer_controls import XLABS_CONTROL, flux, qwen_image, sd3
 from graphflow_nodes.families.transformer_controls.stability import STABILITY_CONTROL
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
@@ -33,6 +33,15 @@ def control(family, **changes):
     stated, network = {"flux": (FLUX, flux), "sd3": (SD3, sd3), "qwen_image": (qwen_config(), qwen_image)}[family]
     config = Config({**stated, **changes})
     return config, t.filled(network.build(config), f"control.{family}")
+
+
+def save_xlabs(path):
+    """A file of XLabs, for FLUX.1; returns its module."""
+    more = {"patch_size": 2, "num_layers": 2, "num_single_layers": 0, "conditioning_embedding_channels": 16}
+    config = Config({**FLUX, **more})
+    module = t.filled(flux.build(config), "control.xlabs")
+    save_file(t.written(module, XLABS_CONTROL.parts["denoiser"].layouts["xlabs"](config)), path)
+    return module
 
 
 def stability(places):
