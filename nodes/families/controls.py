@@ -15,8 +15,9 @@ from .controlnet.control_lora import CONTROL_LORA
 from .t2i_adapter import T2I_ADAPTER
 from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL, XLABS_CONTROL
 from .transformer_controls.stability import STABILITY_CONTROL
+from .transformer_controls.z_image_fun import Z_IMAGE_FUN
 
-__all__ = ["CONTROLS", "RUNS", "open_control", "recognise_control"]
+__all__ = ["CONTROLS", "MODEL_PATCHES", "RUNS", "open_control", "recognise_control", "recognise_model_patch"]
 
 CONTROLS: tuple[Family, ...] = (
     CONTROLNET,
@@ -28,6 +29,7 @@ CONTROLS: tuple[Family, ...] = (
     FLUX_CONTROL,
     XLABS_CONTROL,
 )
+MODEL_PATCHES: tuple[Family, ...] = (Z_IMAGE_FUN,)
 
 RUNS = (
     "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1 "
@@ -37,7 +39,16 @@ RUNS = (
 
 def recognise_control(header: Header) -> tuple[Family, Found] | None:
     """The family of the control network in a file, and where it lies; None where it is of none of them."""
-    for family in CONTROLS:
+    return _recognised(CONTROLS, header)
+
+
+def recognise_model_patch(header: Header) -> tuple[Family, Found] | None:
+    """The same for files of models/model_patches, which nodes of their own apply."""
+    return _recognised(MODEL_PATCHES, header)
+
+
+def _recognised(families: tuple[Family, ...], header: Header) -> tuple[Family, Found] | None:
+    for family in families:
         try:
             found = family.recognise(header)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):

@@ -28,7 +28,7 @@ from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
-from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .pairs import forward_of_pairs, pair
 from .parts import Controlled, SidePart, covers, joined
@@ -201,7 +201,10 @@ class Questions:
             if id(entry) not in made:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
         window = self._window(batch[0].window, side.model)
-        controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
+        steering = [patch.control for patch in side.model.patches if isinstance(patch, ControlPatch)]
+        controls = [
+            self._new_control(control, entries, shape, side.model) for control in (*batch[0].controls, *steering)
+        ]
         return SidePart(
             side,
             side.model,
@@ -236,8 +239,12 @@ class Questions:
         if control.vae is None:
             return None
         height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
-        sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
-        return encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized))
+        images = hints.split(3, dim=-1) if hints.shape[-1] == 6 else (hints[..., :3],)
+        found = []
+        for image in images:
+            sized = resize(image.movedim(-1, 1), width, height, control.resampling, "center").movedim(1, -1)
+            found.append(encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized)))
+        return torch.cat(found, dim=1)
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
