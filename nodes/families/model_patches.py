@@ -19,7 +19,7 @@ from .known import identify
 __all__ = ["FOLDER", "check_model_patch", "open_model_patch"]
 
 FOLDER, INPUT = "model_patches", "name"
-RUNS = "Fun ControlNets of Z-Image"
+RUNS = "Fun ControlNets of Z-Image, DiffSynth control of Qwen-Image"
 
 
 def open_model_patch(path: Path, settings: Settings) -> ControlNet:

@@ -1,5 +1,6 @@
 """Networks that steer a model by an image at every conditioning: MODEL_PATCH, from files of models/model_patches."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from graphflow import Choice, GraphFlowError, Help, Image, Mask, Problem, Range, Settings, Wire, node
@@ -12,6 +13,7 @@ from .loaders import folders
 ModelPatch = Annotated[Any, Wire("MODEL_PATCH")]
 _Strength = Annotated[float, Range(-10.0, 10.0, 0.01), Help("a factor of what the network adds; 0 is without it")]
 _GREY = 0.5
+_NO_HINT = "there is neither an image nor an inpaint_image to steer by"
 
 
 def _names(settings: Settings) -> list[str]:
@@ -30,7 +32,36 @@ def model_patch_loader(settings: Settings, name: Annotated[str, Choice(_names, "
     return open_model_patch(folders(settings).find(FOLDER, name), settings)
 
 
-@node("ZImageFunControlnet", category="advanced/loaders/zimage", version="1")
+@node("QwenImageDiffsynthControlnet", category="advanced/loaders/qwen", version="1")
+def qwen_image_diffsynth_controlnet(
+    model: ModelWire,
+    model_patch: ModelPatch,
+    vae: VaeWire,
+    image: Image,
+    strength: _Strength = 1.0,
+    mask: Mask | None = None,
+) -> ModelWire:
+    """Let DiffSynth's control steer Qwen-Image by an image of edges or depth, or by an image to inpaint.
+
+    `mask`, which only networks for inpainting see, is 1 where the image is to be drawn anew.
+    """
+    _check_fits(model, model_patch, "qwen_diffsynth", "DiffSynth's control of Qwen-Image")
+    if strength == 0.0:
+        return model
+    kept = None if mask is None else 1.0 - mask.float().reshape(-1, *mask.shape[-2:])
+    if kept is None and model_patch.config.denoiser.columns > 4 * model.latent.channels:
+        kept = image.new_ones(1, *image.shape[1:3])
+    return _steered(model, model_patch, vae, image[..., :3], strength, kept)
+
+
+def _check_hint(
+    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
+    if not types.keys() & {"image", "inpaint_image"}:
+        yield "image", _NO_HINT
+
+
+@node("ZImageFunControlnet", category="advanced/loaders/zimage", version="1", check=_check_hint)
 def z_image_fun_controlnet(
     model: ModelWire,
     model_patch: ModelPatch,
@@ -51,7 +82,7 @@ def z_image_fun_controlnet(
     _check_fits(model, model_patch, "z_image_fun", "a Fun ControlNet of Z-Image")
     given = image if image is not None else inpaint_image
     if given is None:
-        raise _problem("no_hint", "there is neither an image nor an inpaint_image to steer by", "image", "link one")
+        raise _problem("no_hint", _NO_HINT, "image", "link one")
     if strength == 0.0:
         return model
     shape = given.shape[1:3]
@@ -87,7 +118,12 @@ def _steered(model: Model, patch: Any, vae: Any, hint: Any, strength: float, kep
 
 def _check_fits(model: Model, patch: Any, family: str, what: str) -> None:
     if patch.family.name != family:
-        raise _problem("wrong_patch", f"this is {patch.family.title}, the node applies {what}", "model_patch", "")
+        raise _problem(
+            "wrong_patch",
+            f"this is {patch.family.title}; the node is for another: it applies {what}",
+            "model_patch",
+            "choose another file in ModelPatchLoader",
+        )
     why = patch.family.misfit(patch.config, model)
     if why:
         raise _problem("wrong_patch", why, "model_patch", "use it with a model that it was made for")

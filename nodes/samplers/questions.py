@@ -34,6 +34,7 @@ from .pairs import forward_of_pairs, pair
 from .parts import Controlled, SidePart, covers, joined
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
+from .within import carrying, forward_with_networks
 
 __all__ = ["INSIDE", "Questions"]
 
@@ -50,6 +51,8 @@ class _NetworkRows:
     level: float
     asks: list[Ask] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    within: tuple[ControlNet, ...] = ()
+    """The networks that act within it."""
 
 
 class Questions:
@@ -213,7 +216,8 @@ class Questions:
             [made[id(entry)] for entry in entries],
             batch[0].is_default,
             window,
-            controls,
+            [one for one in controls if not _acts_within(one)],
+            [one for one in controls if _acts_within(one)],
         )
 
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
@@ -273,7 +277,9 @@ class Questions:
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> _NetworkRows:
         model = self._hooked(part, level)
-        asked = _NetworkRows(model, model.family.part(model.config, level), level)
+        within = [one for one in part.within if _acts(one.window, level)]
+        networks = tuple(cast(ControlNet, one.control.model) for one in within)
+        asked = _NetworkRows(model, model.family.part(model.config, level), level, within=networks)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self._time(model, level)
         terms = self._terms_of(model, asked.network)
@@ -281,7 +287,8 @@ class Questions:
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
             asked.asks.append(ask)
             row = model.family.net.row(model.config, ask, prepared)
-            asked.rows.append(row if terms is None else terms.on(row))
+            row = row if terms is None else terms.on(row)
+            asked.rows.append(carrying(row, [_given(one, ask, index) for one in within]) if within else row)
         if _comes_in_pairs(model):
             other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
             asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
@@ -334,16 +341,29 @@ class Questions:
         found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
         networks: dict[Any, list[int]] = {}
         for index, one in enumerate(asked):
-            networks.setdefault((one.handle, one.network), []).append(index)
-        for (handle, network), indices in networks.items():
-            first = (handle, network) not in self._heard
-            self._heard.add((handle, network))
-            with self.device.use(handle, network, quiet=not first) as part:
+            networks.setdefault((one.handle, one.network, one.within), []).append(index)
+        for (handle, network, within), indices in networks.items():
+            with ExitStack() as held:
+                part, *others = (
+                    held.enter_context(self.device.use(one, name, quiet=not self._is_new(one, name)))
+                    for one, name in ((handle, network), *((one, "denoiser") for one in within))
+                )
                 call = _call(handle, part.key, part.module, asked[indices[0]].level)
+                if within:
+                    acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
+                    key = (call.key, tuple(other.key for other in others))
+                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting))
                 answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _is_new(self, handle: WeightsHandle, network: str) -> bool:
+        """Whether it is used for the first time."""
+        key = (handle, network)
+        is_new = key not in self._heard
+        self._heard.add(key)
+        return is_new
 
     @staticmethod
     def _clean(
@@ -355,6 +375,17 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _acts_within(controlled: Controlled) -> bool:
+    return cast(ControlNet, controlled.control.model).family.acts_within
+
+
+def _given(one: Controlled, ask: Ask, index: int) -> dict[str, Tensor]:
+    """What a network that acts within another one sees of a row."""
+    handle = cast(ControlNet, one.control.model)
+    row = handle.family.net.row(handle.config, ask, one.prepared[index])
+    return {**row.stacked, "strength": torch.tensor(one.control.strength)}
 
 
 def _comes_in_pairs(handle: WeightsHandle) -> bool:
