@@ -10,6 +10,7 @@ from graphflow.spi import current_settings, share
 
 from ..model.handles import Clip
 from .face import Face
+from .loras import StoredLora, lora_patch
 from .weights import Added, fitting, key_patches, with_weights
 
 __all__ = ["ClipFace", "Tokens"]
@@ -49,6 +50,12 @@ class ClipFace(Face):
         self, patches: Mapping[Any, Any], strength_patch: float = 1.0, strength_model: float = 1.0
     ) -> list[str]:
         """Differences to weights, by their names: see `weights.py`. The names that fit are given back."""
+        loras = [value.path for value in patches.values() if isinstance(value, StoredLora)]
+        for path in loras:
+            patch = lora_patch(path, [self.settled()], [float(strength_patch)])[0]
+            self._handle = self._handle if patch is None else self._handle.with_patch(patch)
+        if loras:
+            return list(patches)
         found = fitting(self._handle, patches)
         if found:
             self._added = (*self._added, Added(found, float(strength_patch), float(strength_model)))
@@ -65,6 +72,8 @@ class ClipFace(Face):
     @property
     def patcher(self) -> ClipFace:
         return self
+
+    cond_stage_model = patcher
 
     def load_model(self, *_: Any, **__: Any) -> ClipFace:
         """Its device's pool loads it when it is asked."""

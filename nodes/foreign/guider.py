@@ -11,7 +11,6 @@ class Mine(comfy.samplers.CFGGuider):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -105,6 +104,12 @@ class ForeignGuider(GuiderHandle):
     def identity(self) -> Any:
         return ["foreign", "guider", self._key]
 
+    def _copied(self) -> ForeignGuider:
+        """One for each run: a run writes into it."""
+        other: ForeignGuider = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def guider(self) -> Guider:
         """Raises Problems where a conditioning does not fit the model."""
         model, sides = self.model, {}
@@ -112,7 +117,7 @@ class ForeignGuider(GuiderHandle):
             sides[name] = from_wire(inward(conditioning), name)
             check(model, sides[name], name)
         first = sides.get("positive") or next(iter(sides.values()), ())
-        patch = _Predicts(copy(self), sides, self._origin, self._key)
+        patch = _Predicts(self._copied(), sides, self._origin, self._key)
         model = replace(model, patches=tuple(one for one in model.patches if not isinstance(one, ForeignGuidance)))
         return CFG(model.with_patch(patch), first, sides.get("negative"), float(self.cfg), always=True)
 

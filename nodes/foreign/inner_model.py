@@ -33,7 +33,7 @@ class LatentFace:
     taesd_decoder_name = None
 
     def __init__(self, format: LatentFormat) -> None:
-        self._format = format
+        self.format = format
         self.latent_channels = format.channels
         self.latent_dimensions = format.axes
         self.spacial_downscale_ratio = format.factor
@@ -44,11 +44,11 @@ class LatentFace:
 
     def process_in(self, latent: Tensor) -> Tensor:
         """The VAE's unit -> the model's."""
-        return self._format.into(latent)
+        return self.format.into(latent)
 
     def process_out(self, latent: Tensor) -> Tensor:
         """The model's unit -> the VAE's."""
-        return self._format.out(latent)
+        return self.format.out(latent)
 
 
 class ModelConfig:

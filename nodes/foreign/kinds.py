@@ -41,8 +41,9 @@ _OTHER_CONFIGS = (
 )
 """Kinds that no model here is of: a pack may compare with them."""
 
-MODEL_KINDS: dict[str, type[InnerModel]] = {"BaseModel": InnerModel} | {
-    name: type(name, (InnerModel,), {"__module__": "comfy.model_base"})
+_BASE = type("BaseModel", (InnerModel,), {"__module__": "comfy.model_base"})
+MODEL_KINDS: dict[str, type[InnerModel]] = {"BaseModel": _BASE} | {
+    name: type(name, (_BASE,), {"__module__": "comfy.model_base"})
     for name in dict.fromkeys((*_MODELS.values(), *_OTHER_MODELS))
     if name != "BaseModel"
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..model.handles import Clip, Model, Vae
+from ..model.handles import Clip, ClipVision, Model, Vae
 from .face import Face
 
 __all__ = ["inward", "outward"]
@@ -13,22 +13,27 @@ __all__ = ["inward", "outward"]
 
 def outward(value: Any) -> Any:
     """A value for a foreign node: handles in it, in lists and dicts as well, are wrapped."""
-    if isinstance(value, (Model, Clip, Vae)):
+    if isinstance(value, (Model, Clip, Vae, ClipVision)):
         return _faces()[type(value)](value)
+    if type(value) is dict and "image_embeds" in value:
+        return _faces()[dict](value)
     return _inside(value, outward)
 
 
 def inward(value: Any) -> Any:
     """A value that a foreign node gave back: handles are ours again, with what the node has changed about them."""
+    if isinstance(value, dict) and type(value).__name__ == "VisionOutput":
+        return dict(value)
     return value.settled() if isinstance(value, Face) else _inside(value, inward)
 
 
-def _faces() -> dict[type, type[Face]]:
+def _faces() -> dict[type, Any]:
     from .clip_face import ClipFace  # these import torch
     from .model_face import ModelFace
     from .vae_face import VaeFace
+    from .vision_face import VisionFace, VisionOutput
 
-    return {Model: ModelFace, Clip: ClipFace, Vae: VaeFace}
+    return {Model: ModelFace, Clip: ClipFace, Vae: VaeFace, ClipVision: VisionFace, dict: VisionOutput}
 
 
 def _inside(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -16,6 +16,7 @@ from .changes import settled_model
 from .devices import device_now
 from .face import Face
 from .kinds import inner_model
+from .loras import StoredLora, lora_patch
 from .model_options import copied, equal, with_appended, with_replacement
 from .options import options_of
 from .weights import Added, fitting, key_patches, size_of, with_weights
@@ -53,6 +54,12 @@ class ModelFace(Face):
             self._seen = (copied(self.model_options), dict(self.object_patches), handle)
             self._handle = handle
         return handle
+
+    def _put(self, patch: Any) -> None:
+        """One more patch of ours."""
+        if patch is not None:
+            self._handle = self._seen[2].with_patch(patch)
+            self._seen = (*self._seen[:2], self._handle)
 
     def is_clone(self, other: Any) -> bool:
         """Whether both name the same weights."""
@@ -108,6 +115,11 @@ class ModelFace(Face):
     ) -> list[str]:
         """Differences to weights, by their names in a checkpoint: see `weights.py`. The names that fit are given
         back."""
+        loras = [value.path for value in patches.values() if isinstance(value, StoredLora)]
+        for path in loras:
+            self._put(lora_patch(path, [self.settled()], [float(strength_patch)])[0])
+        if loras:
+            return list(patches)
         found = fitting(self._handle, patches)
         if found:
             self._added = (*self._added, Added(found, float(strength_patch), float(strength_model)))

@@ -53,6 +53,14 @@ class VaeFace(Face):
 
     _handle: Vae
 
+    def __init__(self, handle: Vae | None = None, sd: Any = None, **_: Any) -> None:
+        """Packs make one of the tensors of a file: `comfy.sd.VAE(sd=comfy.utils.load_torch_file(path))`."""
+        if handle is None:
+            from .opened_vae import vae_of
+
+            handle = vae_of(sd)
+        super().__init__(handle)
+
     def clone(self, *_: Any, **__: Any) -> VaeFace:
         """Handles are values: a copy is as good as the original."""
         return self
