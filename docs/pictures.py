@@ -25,7 +25,8 @@ LARGEST_THUMBNAIL = 8 << 10
 """Bytes: all of them are part of the package."""
 SEEN = (
     "forward_diffusion", "reverse_diffusion", "schedules", "attention", "vae_roundtrip", "latent_walk",
-    "guidance_sweep", "negative_prompt", "seeds", "steps", "image_to_image", "inpaint", "outpaint",
+    "guidance_sweep", "negative_prompt", "seeds", "steps", "image_to_image", "inpaint", "outpaint", "lora_stack",
+    "model_merge", "controlnet",
 )  # fmt: skip
 """Workflows whose images stand in diffusion.md, each under the name of its file."""
 ASKED = (
