@@ -26,6 +26,8 @@ ENCODERS = (
     "T5-XXL",
     "T5-XL",
     "Mistral 3 24B",
+    "Qwen3-VL 4B",
+    "Qwen3-VL 8B",
 )
 """Text encoders that run in files of their own."""
 

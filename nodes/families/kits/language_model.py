@@ -33,6 +33,8 @@ class Kind:
     is_it: Callable[[Mapping[str, Shape]], bool]
     constants: Mapping[str, Any]
     """Arguments that no shape shows: those of the published models."""
+    sees: bool = False
+    """Its files may hold a tower for images as well, which is not used."""
     saved: tuple[str, str] = ("", "")
     """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came
     from."""
@@ -98,12 +100,14 @@ KINDS: Mapping[str, Kind] = {
         in_checkpoint="mistral3_24b",
         is_it=lambda shapes: _is_plain(shapes) and _queries(shapes) < 1,
         constants={"rope_theta": 1e9, "rms_norm_eps": 1e-5, "head_dim": 128},
+        sees=True,
     ),
     "ministral3": Kind(
         title="text encoder Ministral 3",
         in_checkpoint="ministral3_3b",
         is_it=lambda shapes: _is_plain(shapes) and _queries(shapes) > 1,
         constants={"rope_parameters": YARN, "rms_norm_eps": 1e-5, "head_dim": 128},
+        sees=True,
     ),
     "llama": Kind(
         title="text encoder Llama 3.1",
@@ -157,7 +161,8 @@ def find_any(header: Header) -> tuple[str, TextFound] | None:
 
 def _in(header: Header, kind: str, begin: str) -> TextFound | None:
     tensors = weights_of(header)
-    for prefix in (begin + beginning for beginning in _BEGINNINGS):
+    beginnings = _BEGINNINGS if KINDS[kind].sees else _BEGINNINGS[-2:]
+    for prefix in (begin + beginning for beginning in beginnings):
         inside = {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
         shapes = {name: info.shape for name, info in inside.items()}
         config = _config(kind, shapes, header.configs.get(begin.rstrip("/"), {}))
