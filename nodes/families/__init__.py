@@ -14,6 +14,7 @@ from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
 from .kits.wan_vae import WAN_VAE
+from .krea2 import KREA2
 from .lumina2 import LUMINA2
 from .qwen_image import QWEN_IMAGE
 from .qwen_image_21 import QWEN_IMAGE_21
@@ -33,6 +34,7 @@ FAMILIES: tuple[Family, ...] = (
     LUMINA2,
     QWEN_IMAGE_21,
     QWEN_IMAGE,
+    KREA2,
     FLUX,
     FLUX2,
     SD3,

@@ -13,6 +13,7 @@ from ...model.family import Family, Found, Option, Part, Ports
 from ...model.latent import LatentFormat
 from ...model.prediction import FluxFlow
 from ..kits import qwen3_vl, qwen21_vae
+from ..kits.flow import add_parts
 from ..kits.transformer_file import TransformerFile, transformer_in
 
 __all__ = ["QWEN_IMAGE_21"]
@@ -36,16 +37,13 @@ def _recognise(header: Header) -> Found | None:
         return None
     fused = file.keys.has("transformer_blocks.0.img_mlp.gate_up.weight")
     denoiser = _config(file, fused)
-    configs = {"denoiser": denoiser}
-    parts = {"denoiser": ("original" if fused else "diffusers", file.prefix)}
-    text = qwen3_vl.find(header)
-    if text is not None:
-        configs["text.qwen3vl"] = text.config
-        parts["text.qwen3vl"] = (text.layout, text.prefix)
-    vae = qwen21_vae.find(header)
-    if vae is not None and vae[0].z_dim == denoiser.in_channels:
-        configs["vae"], parts["vae"] = vae[0], vae[1:]
-    return Found(Config(configs), parts)
+    layout = "original" if fused else "diffusers"
+    return add_parts(
+        Found(Config(denoiser=denoiser), {"denoiser": (layout, file.prefix)}),
+        {"text.qwen3vl": qwen3_vl.find(header)},
+        qwen21_vae.find(header),
+        lambda vae: vae.z_dim == denoiser.in_channels,
+    )
 
 
 def _config(file: TransformerFile, fused: bool) -> Config:

@@ -7,13 +7,13 @@ import json
 import re
 
 import torch
-from diffusers import AutoencoderKLQwenImage21, QwenImage21Transformer2DModel
+from diffusers import AutoencoderKLQwenImage21, Krea2Transformer2DModel, QwenImage21Transformer2DModel
 from graphflow_nodes.families.kits import qwen3_vl_network
 from graphflow_nodes.families.kits.qwen_tokenizer import qwen_tokenizer
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
 
-from . import tiny
+from . import tiny, tiny_qwen
 
 WIDTH = 32
 """Of the text of Qwen3-VL."""
@@ -165,15 +165,70 @@ def qwen_image_21_checkpoint():
     }
 
 
+def krea2():
+    module = Krea2Transformer2DModel(
+        num_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        timestep_embed_dim=32,
+        text_hidden_dim=WIDTH,
+        num_text_layers=12,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=32,
+        axes_dims_rope=(8, 12, 12),
+    )
+    return tiny.filled(module, "krea2")
+
+
+KREA2_WORDS = (
+    (re.compile("^img_in"), "first"), (re.compile("^time_embed.linear_1"), "tmlp.0"),
+    (re.compile("^time_embed.linear_2"), "tmlp.2"), (re.compile("^time_mod_proj"), "tproj.1"),
+    (re.compile("^txt_in.norm.weight"), "txtmlp.0.scale"), (re.compile("^txt_in.linear_1"), "txtmlp.1"),
+    (re.compile("^txt_in.linear_2"), "txtmlp.3"), (re.compile("^text_fusion"), "txtfusion"),
+    (re.compile("^transformer_blocks"), "blocks"), (re.compile("^final_layer.linear"), "last.linear"),
+    (re.compile("^final_layer.norm.weight"), "last.norm.scale"),
+    (re.compile("^final_layer.scale_shift_table"), "last.modulation.lin"), (".to_q.", ".wq."), (".to_k.", ".wk."),
+    (".to_v.", ".wv."), (".to_out.0.", ".wo."), (".to_gate.", ".gate."), (".norm_q.weight", ".qknorm.qnorm.scale"),
+    (".norm_k.weight", ".qknorm.knorm.scale"), (".ff.", ".mlp."), (".norm1.weight", ".prenorm.scale"),
+    (".norm2.weight", ".postnorm.scale"), (".scale_shift_table", ".mod.lin"),
+)  # fmt: skip
+
+
+def krea2_file(prefix=""):
+    found = renamed(half(krea2()), KREA2_WORDS, prefix)
+    return {name: weight.flatten() if name.endswith(".mod.lin") else weight for name, weight in found.items()}
+
+
+def krea2_folder(place):
+    krea2().half().save_pretrained(place / "transformer")
+    tiny_qwen.vae().half().save_pretrained(place / "vae")
+    save_qwen3_vl(place)
+    return save_index(place, "Krea2Pipeline", transformer="Krea2Transformer2DModel")
+
+
+def krea2_checkpoint():
+    return {
+        **krea2_file("model.diffusion_model."),
+        **qwen3_vl_file("text_encoders.qwen3vl_4b.transformer."),
+        **tiny_qwen.vae_file(prefix="vae."),
+    }
+
+
 FILES = {
+    "krea2_turbo_fp8_scaled.safetensors": ("diffusion_models", krea2_file),
+    "qwen3vl_4b_bf16.safetensors": ("text_encoders", qwen3_vl_file),
+    "qwen_image_vae.safetensors": ("vae", tiny_qwen.vae_file),
     "qwen_image_2.1_bf16.safetensors": ("diffusion_models", qwen_image_21_file),
     "qwen3vl_8b_bf16.safetensors": ("text_encoders", qwen3_vl_file),
     "qwen_image_2.1_vae_bf16.safetensors": ("vae", qwen21_vae_file),
 }
 """Names of files in workflows -> folder and tensors of a small one."""
-FOLDERS = {"qwen_image_21": qwen_image_21_folder}
+FOLDERS = {"qwen_image_21": qwen_image_21_folder, "krea2": krea2_folder}
 """What writes a diffusers folder, by family."""
-CHECKPOINTS = {"qwen_image_21": qwen_image_21_checkpoint}
+CHECKPOINTS = {"qwen_image_21": qwen_image_21_checkpoint, "krea2": krea2_checkpoint}
 """The tensors of a checkpoint with everything, by family."""
 
 
