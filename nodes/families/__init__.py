@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..files.header import Header
 from ..model.family import Family, Found
+from .anima import ANIMA
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
@@ -35,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     QWEN_IMAGE_21,
     QWEN_IMAGE,
     KREA2,
+    ANIMA,
     FLUX,
     FLUX2,
     SD3,

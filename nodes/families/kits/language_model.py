@@ -17,7 +17,7 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part, TextFound
 
-__all__ = ["KINDS", "Kind", "find_any", "find_beside", "part_of"]
+__all__ = ["KINDS", "Kind", "find_any", "find_beside", "is_in", "part_of"]
 
 Shape = tuple[int, ...]
 FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
@@ -150,6 +150,11 @@ def find_beside(header: Header, kind: str) -> TextFound | None:
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
     return next((text for text in found if text is not None), None)
+
+
+def is_in(header: Header, kind: str) -> bool:
+    """Whether a file holds a language model of a kind: by itself, or in a whole checkpoint."""
+    return _in(header, kind, "") is not None or find_beside(header, kind) is not None
 
 
 def find_any(header: Header) -> tuple[str, TextFound] | None:

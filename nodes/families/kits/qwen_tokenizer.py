@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from ...files.header import unreadable
 from ...model.handles import Clip
 
-__all__ = ["SPECIAL", "bytes_as_letters", "encode", "qwen_tokenizer", "tokenizer_in", "tokenizer_of"]
+__all__ = ["FIRST_SPECIAL", "SPECIAL", "bytes_as_letters", "encode", "qwen_tokenizer", "tokenizer_in", "tokenizer_of"]
 
 MERGES = Path(__file__).with_name("qwen_vocabulary") / "merges.txt.gz"
 FIRST_SPECIAL = 151643

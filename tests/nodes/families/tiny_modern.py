@@ -5,15 +5,24 @@ Names of original layouts are made here by replacing words, apart from the table
 
 import json
 import re
+import shutil
+import tempfile
+from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLQwenImage21, Krea2Transformer2DModel, QwenImage21Transformer2DModel
+from diffusers import (
+    AnimaTextConditioner,
+    AutoencoderKLQwenImage21,
+    CosmosTransformer3DModel,
+    Krea2Transformer2DModel,
+    QwenImage21Transformer2DModel,
+)
 from graphflow_nodes.families.kits import qwen3_vl_network
 from graphflow_nodes.families.kits.qwen_tokenizer import qwen_tokenizer
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
 
-from . import tiny, tiny_qwen
+from . import tiny, tiny_language, tiny_qwen, tiny_transformers
 
 WIDTH = 32
 """Of the text of Qwen3-VL."""
@@ -217,7 +226,82 @@ def krea2_checkpoint():
     }
 
 
+def anima():
+    """(conditioner, transformer)"""
+    conditioner = AnimaTextConditioner(
+        source_dim=32,
+        target_dim=32,
+        model_dim=32,
+        num_layers=1,
+        num_attention_heads=2,
+        target_vocab_size=len(tiny_transformers.VOCABULARY),
+    )
+    transformer = CosmosTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=32,
+        num_layers=2,
+        text_embed_dim=32,
+        adaln_lora_dim=8,
+        extra_pos_embed_type=None,
+        rope_scale=(1.0, 4.0, 4.0),
+    )
+    return tiny.filled(conditioner, "anima.text"), tiny.filled(transformer, "anima")
+
+
+COSMOS_WORDS = (
+    ("time_embed.t_embedder", "t_embedder.1"), ("time_embed.norm", "t_embedding_norm"),
+    ("norm_out.linear_", "final_layer.adaln_modulation."), ("proj_out", "final_layer.linear"),
+    ("patch_embed.proj", "x_embedder.proj.1"), ("norm1.linear_", "adaln_modulation_self_attn."),
+    ("norm2.linear_", "adaln_modulation_cross_attn."), ("norm3.linear_", "adaln_modulation_mlp."),
+    ("ff.net.0.proj", "mlp.layer1"), ("ff.net.2", "mlp.layer2"), ("attn1", "self_attn"), ("attn2", "cross_attn"),
+    ("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out.0", "output_proj"), ("norm_q", "q_norm"),
+    ("norm_k", "k_norm"), ("transformer_blocks", "blocks"),
+)  # fmt: skip
+
+
+def anima_file(prefix="net."):
+    conditioner, transformer = anima()
+    return {
+        **renamed(half(transformer), COSMOS_WORDS, prefix),
+        **half(conditioner, f"{prefix}llm_adapter."),
+        f"{prefix}pos_embedder.seq": torch.arange(4),
+    }
+
+
+def qwen3_06b_file(prefix="model."):
+    return tiny_language.text_file("qwen3_06b", prefix)
+
+
+def t5_vocabulary(place):
+    """Writes T5's tokenizer into a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(tiny_transformers.save_vocabulary(Path(folder)), place, dirs_exist_ok=True)
+
+
+def anima_folder(place):
+    conditioner, transformer = anima()
+    conditioner.half().save_pretrained(place / "text_conditioner")
+    transformer.half().save_pretrained(place / "transformer")
+    tiny_qwen.vae().half().save_pretrained(place / "vae")
+    (place / "text_encoder").mkdir()
+    save_file(qwen3_06b_file(), place / "text_encoder" / "model.safetensors")
+    (place / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "qwen3", "rope_theta": 1e6}))
+    save_qwen_tokenizer(place)
+    t5_vocabulary(place / "t5_tokenizer")
+    return save_index(place, "AnimaPipeline", transformer="CosmosTransformer3DModel")
+
+
+def anima_checkpoint():
+    return {
+        **anima_file("model.diffusion_model."),
+        **qwen3_06b_file("text_encoders.qwen3_06b.transformer.model."),
+        **tiny_qwen.vae_file(prefix="vae."),
+    }
+
+
 FILES = {
+    "anima-base-v1.0.safetensors": ("diffusion_models", anima_file),
+    "qwen_3_06b_base.safetensors": ("text_encoders", qwen3_06b_file),
     "krea2_turbo_fp8_scaled.safetensors": ("diffusion_models", krea2_file),
     "qwen3vl_4b_bf16.safetensors": ("text_encoders", qwen3_vl_file),
     "qwen_image_vae.safetensors": ("vae", tiny_qwen.vae_file),
@@ -226,9 +310,11 @@ FILES = {
     "qwen_image_2.1_vae_bf16.safetensors": ("vae", qwen21_vae_file),
 }
 """Names of files in workflows -> folder and tensors of a small one."""
-FOLDERS = {"qwen_image_21": qwen_image_21_folder, "krea2": krea2_folder}
+FOLDERS = {"qwen_image_21": qwen_image_21_folder, "krea2": krea2_folder, "anima": anima_folder}
 """What writes a diffusers folder, by family."""
-CHECKPOINTS = {"qwen_image_21": qwen_image_21_checkpoint, "krea2": krea2_checkpoint}
+ASK_T5 = ("qwen_3_06b_base.safetensors",)
+"""Text encoders that need T5's vocabulary beside them."""
+CHECKPOINTS = {"qwen_image_21": qwen_image_21_checkpoint, "krea2": krea2_checkpoint, "anima": anima_checkpoint}
 """The tensors of a checkpoint with everything, by family."""
 
 
@@ -237,5 +323,7 @@ def save(models, name):
     folder, weights = FILES[name]
     path = models / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    if name in ASK_T5:
+        t5_vocabulary(models / "tokenizers" / "t5")
     save_file({key: tensor.contiguous() for key, tensor in weights().items()}, path)
     return path
