@@ -19,6 +19,7 @@ from tests.nodes.families import (
     tiny_flow,
     tiny_flux2,
     tiny_ip_adapter,
+    tiny_modern,
     tiny_qwen,
     tiny_transformers,
     tiny_vision,
@@ -53,6 +54,7 @@ FILES = {
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
+    **{name: lambda models, name=name: tiny_modern.save(models, name) for name in tiny_modern.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
@@ -80,8 +82,8 @@ def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(pa
     workflow = gf.Workflow.load(path)
     Image.effect_noise((128, 64), 80).convert("RGB").save(tmp_path / "picture.png")
     small = {"width": 128, "height": 64}
-    if "edit" in path.stem:
-        small["steps"] = 2  # a reference image has a million pixels, however small the image is that is made
+    if "edit" in path.stem:  # a reference image has a million pixels, however small the image is that is made
+        small |= {"steps": 2, "resolution": 96}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Part, TextFound
+from . import language_model
 from .transformer_file import text_prefix
 
 __all__ = ["PART", "TOKENIZER_FOLDERS", "find", "find_any", "is_in", "is_tokenizer", "tokenizer_folder"]
@@ -68,8 +69,12 @@ PART = Part(
 
 
 def is_in(header: Header) -> bool:
-    """Whether T5 is in a file that brings no vocabulary: by itself, or in a whole checkpoint."""
-    return header.format != "diffusers" and any(find(header, prefix) for prefix in ("", text_prefix("t5xxl")))
+    """Whether a file that brings no vocabulary of T5 needs it: T5 by itself or in a whole checkpoint, or Anima's text
+    encoder."""
+    if header.format == "diffusers":
+        return False
+    prefixes = ("", text_prefix("t5xxl"))
+    return any(find(header, prefix) for prefix in prefixes) or language_model.is_in(header, "qwen3_06b")
 
 
 def is_tokenizer(folder: Path) -> bool:
