@@ -10,6 +10,7 @@ from ..model.family import Family, Found
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
+from .hidream import HIDREAM
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.wan_vae import WAN_VAE
@@ -22,7 +23,20 @@ from .z_image import Z_IMAGE
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2, QWEN_IMAGE, FLUX, FLUX2, SD3, CHROMA)
+FAMILIES: tuple[Family, ...] = (
+    SD1,
+    SD2,
+    SDXL,
+    SDXL_REFINER,
+    Z_IMAGE,
+    LUMINA2,
+    QWEN_IMAGE,
+    FLUX,
+    FLUX2,
+    SD3,
+    CHROMA,
+    HIDREAM,
+)
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""

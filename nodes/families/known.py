@@ -16,7 +16,7 @@ __all__ = ["Identity", "has_vae", "identify"]
 DENOISERS = ("checkpoint", "pipeline", "diffusion model")
 MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 """Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
-ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B", "T5-XXL", "T5-XL")
+ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B", "T5-XXL", "T5-XL", "Llama 3.1 8B")
 """Text encoders that run in files of their own."""
 
 

@@ -14,7 +14,7 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
-from .kits import t5 as t5_kit
+from .kits import vocabularies
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
@@ -131,12 +131,14 @@ def _whose(type: str, names: tuple[str, ...]) -> Family | None:
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:
-    """With T5's vocabulary in the models folders, where T5 is there and brings none."""
+    """With the vocabularies in the models folders of those encoders that bring none."""
     found = dict(sorted(sources.items()))
-    folder = t5_kit.tokenizer_folder(settings.models) if "text.t5" in found and "tokenizer.t5" not in found else None
-    if folder is not None:
-        digest_now = partial(settings.digests.of, folder)
-        found["tokenizer.t5"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
+    for encoder in vocabularies.VOCABULARIES:
+        lacks = f"text.{encoder}" in found and f"tokenizer.{encoder}" not in found
+        folder = vocabularies.folder_of(encoder, settings.models) if lacks else None
+        if folder is not None:
+            digest_now = partial(settings.digests.of, folder)
+            found[f"tokenizer.{encoder}"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
     return tuple(found.items())
 
 

@@ -39,6 +39,14 @@ class Kind:
 
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 _Q_NORM, _AFTER = "layers.0.self_attn.q_norm.weight", "layers.0.post_feedforward_layernorm.weight"
+LLAMA_WORDS = 128256
+"""Of Llama 3; other models with the same names have other vocabularies."""
+
+
+def _is_plain(shapes: Mapping[str, Shape]) -> bool:
+    return _Q_NORM not in shapes and _AFTER not in shapes and "layers.0.self_attn.k_proj.bias" not in shapes
+
+
 KINDS: Mapping[str, Kind] = {
     "qwen3": Kind(
         title="text encoder Qwen3",
@@ -52,6 +60,12 @@ KINDS: Mapping[str, Kind] = {
         in_checkpoint="gemma2_",
         is_it=lambda shapes: _Q_NORM not in shapes and _AFTER in shapes,
         constants={"rope_theta": 1e4, "rms_norm_eps": 1e-6, "head_dim": 256, "query_pre_attn_scalar": 256},
+    ),
+    "llama": Kind(
+        title="text encoder Llama 3.1",
+        in_checkpoint="llama",
+        is_it=lambda shapes: _is_plain(shapes) and shapes["embed_tokens.weight"][0] == LLAMA_WORDS,
+        constants={"rope_theta": 5e5, "rms_norm_eps": 1e-5, "head_dim": 128},
     ),
 }
 
@@ -68,10 +82,10 @@ def part_of(kind: str) -> Part:
     )
 
 
-def find_beside(header: Header, kind: str) -> TextFound | None:
+def find_beside(header: Header, kind: str, folder: str = "text_encoder") -> TextFound | None:
     """The language model beside the denoiser of a checkpoint or a diffusers folder; None where there is none."""
     if header.format == "diffusers":
-        return _in(header, kind, "text_encoder/") if "text_encoder" in header.configs else None
+        return _in(header, kind, f"{folder}/") if folder in header.configs else None
     begin = f"text_encoders.{KINDS[kind].in_checkpoint}"
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))

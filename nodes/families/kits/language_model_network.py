@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Gemma2Config, Gemma2Model, Qwen3Config, Qwen3Model
+from transformers import Gemma2Config, Gemma2Model, LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "layers_side_by_side", "states"]
+__all__ = ["build", "every_layer", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
 """The entries of our configs that are not arguments of a class."""
@@ -22,7 +22,9 @@ OWN = ("kind", "file_format")
 def build(config: Config) -> torch.nn.Module:
     """An empty language model, without the layer that gives words."""
     arguments = {name: value for name, value in plain(config).items() if name not in OWN}
-    return _gemma2(config, arguments) if config.kind == "gemma2" else _qwen3(arguments)
+    if config.kind == "gemma2":
+        return _gemma2(config, arguments)
+    return _llama(arguments) if config.kind == "llama" else _qwen3(arguments)
 
 
 def _qwen3(arguments: dict[str, Any]) -> torch.nn.Module:
@@ -30,6 +32,23 @@ def _qwen3(arguments: dict[str, Any]) -> torch.nn.Module:
     with torch.device("meta"):
         module = Qwen3Model(stated)
     module.rotary_emb = type(module.rotary_emb)(config=stated)  # computed, never in files
+    return module
+
+
+def _llama(arguments: dict[str, Any]) -> torch.nn.Module:
+    """Llama 3.1: the rotations of long waves are stretched, as it was trained for longer texts than Llama 3."""
+    turns = {
+        "rope_type": "llama3",
+        "rope_theta": arguments.pop("rope_theta"),
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    stated = LlamaConfig(**arguments, max_position_embeddings=131072, rope_parameters=turns, attn_implementation="sdpa")
+    with torch.device("meta"):
+        module = LlamaModel(stated)
+    module.rotary_emb = type(module.rotary_emb)(config=stated)
     return module
 
 
@@ -83,6 +102,12 @@ def layers_side_by_side(module: Any, ids: Sequence[int], layers: Sequence[int], 
     """The states [T, layers D] of several layers for the tokens `ids`, float32 on the CPU; 0 are the embeddings."""
     found = _all_states(module, ids, tokens)
     return torch.cat([found[layer][0] for layer in layers], dim=-1).float().cpu()
+
+
+@torch.inference_mode()
+def every_layer(module: Any, ids: Sequence[int], tokens: int) -> Tensor:
+    """The states [layers, T, D] behind each layer, the last through the final norm; float32 on the CPU."""
+    return torch.cat(list(_all_states(module, ids, tokens)[1:])).float().cpu()
 
 
 def _all_states(module: Any, ids: Sequence[int], tokens: int | None) -> Sequence[Tensor]:
