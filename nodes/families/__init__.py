@@ -10,7 +10,9 @@ from ..model.family import Family, Found
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
+from .flux3 import FLUX3
 from .hidream import HIDREAM
+from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.wan_vae import WAN_VAE
@@ -33,9 +35,11 @@ FAMILIES: tuple[Family, ...] = (
     QWEN_IMAGE,
     FLUX,
     FLUX2,
+    FLUX3,
     SD3,
     CHROMA,
     HIDREAM,
+    KANDINSKY5,
 )
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, KL_VAE, WAN_VAE)

@@ -55,7 +55,7 @@ def text_encode_qwen_image_edit(
     seen = _sized(image, width, height)
     references = [] if vae is None else [_latent(settings, vae, seen)]
     text = f"{_vision(clip)}{prompt}"
-    return _with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
+    return with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
 
 
 @node(
@@ -91,13 +91,13 @@ def text_encode_qwen_image_edit_plus(
             width, height = _sides(image, KEPT, 8)
             references.append(_latent(settings, vae, _sized(image, width, height)))
     found = _encoded(settings, clip, text + prompt, {"images": seen, "edit": True})
-    return _with_references(found, references)
+    return with_references(found, references)
 
 
 @node("ReferenceLatent", category="advanced/conditioning/edit_models", version="1")
 def reference_latent(conditioning: Conditioning, latent: Latent | None = None) -> Conditioning:
     """One more image, as a latent, that an editing model sees beside the one that it makes."""
-    return conditioning if latent is None else _with_references(conditioning, [latent["samples"]])
+    return conditioning if latent is None else with_references(conditioning, [latent["samples"]])
 
 
 @node(
@@ -172,7 +172,7 @@ def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[s
     return to_wire(encode_prompt(open_device(settings), clip, prompt, options))
 
 
-def _with_references(conditioning: Conditioning, latents: Sequence[Tensor]) -> Conditioning:
+def with_references(conditioning: Conditioning, latents: Sequence[Tensor]) -> Conditioning:
     if not latents:
         return conditioning
     key = "reference_latents"

@@ -19,6 +19,7 @@ from tests.nodes.families import (
     tiny_flow,
     tiny_flux2,
     tiny_hidream,
+    tiny_kandinsky5,
     tiny_ip_adapter,
     tiny_qwen,
     tiny_transformers,
@@ -55,6 +56,7 @@ FILES = {
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
     **tiny_hidream.FILES,
+    **tiny_kandinsky5.FILES,
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }

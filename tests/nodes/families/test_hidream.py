@@ -7,17 +7,17 @@ from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.families import recognise
 from graphflow_nodes.families.hidream import LLAMA_LAYERS, network
 from graphflow_nodes.families.known import identify
-from graphflow_nodes.families.opened import open_model, open_text_encoders
+from graphflow_nodes.families.opened import open_text_encoders
 from graphflow_nodes.families.text import encode_prompt
 from graphflow_nodes.files.header import read_header
-from graphflow_nodes.files.load import load_part
-from graphflow_nodes.model.entry import Ask, Entry
+from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.prediction import Flow
 
 import graphflow as gf
 
 from . import tiny_hidream as h
 from . import tiny_transformers as t
+from .asking import answer, draw
 
 TEXTS = [name for name in h.FILES if "hidream_i1" not in name and name != "ae.safetensors"]
 
@@ -36,17 +36,6 @@ def entry(concat=None):
     return Entry(text=text, pooled=pooled, concat=concat, extra={"llama": llama})
 
 
-def answer(file, x, sigma=0.6, concat=None):
-    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
-        model = open_model(file, engine.settings).model
-    module = load_part(model, "denoiser", torch.float32)
-    asked = entry(concat)
-    ask = Ask(x, sigma, 0.0, sigma, asked)
-    row = network.row(model.config, ask, network.prepare(model.config, asked, tuple(x.shape)))
-    answers = network.forward(module, {name: one[None] for name, one in row.stacked.items()}, row.common, {})
-    return network.back(model.config, ask, {"out": answers["out"][0]})
-
-
 def by_diffusers(x, sigma=0.6):
     text, llama, pooled = h.entry_values()
     module = HiDreamImageTransformer2DModel(**{key: value for key, value in h.CONFIG.items()}).eval()
@@ -62,10 +51,6 @@ def by_diffusers(x, sigma=0.6):
         )[0][0]
 
 
-def draw(*shape, seed=3):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize("sides", [(8, 8), (6, 8)])
 def test_a_file_answers_as_the_module_it_was_written_from(tmp_path, prefix, sides):
@@ -74,20 +59,20 @@ def test_a_file_answers_as_the_module_it_was_written_from(tmp_path, prefix, side
     assert family.name == "hidream" and family.prediction(found.config) == Flow(3.0, unit=1000.0)
     assert dict(found.config.denoiser) == dict(h.CONFIG)
     x = draw(16, *sides)
-    torch.testing.assert_close(answer(file, x), by_diffusers(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(answer(file, x, entry()), by_diffusers(x), rtol=0, atol=1e-4)
 
 
 def test_a_diffusers_folder_answers_the_same(tmp_path):
     h.denoiser().half().save_pretrained(tmp_path / "hidream" / "transformer")
     (tmp_path / "hidream" / "model_index.json").write_text("{}")
     x = draw(16, 8, 8)
-    torch.testing.assert_close(answer(tmp_path / "hidream", x), by_diffusers(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(answer(tmp_path / "hidream", x, entry()), by_diffusers(x), rtol=0, atol=1e-4)
 
 
 def test_an_image_of_more_squares_than_the_model_pads_to_is_asked_about_without_padding(tmp_path, monkeypatch):
     file = t.save(tmp_path / "a.safetensors", h.half(h.denoiser()))
     square = draw(16, 8, 8)
-    whole = answer(file, square)
+    whole = answer(file, square, entry())
     config = h.CONFIG | {"max_resolution": (4, 4)}
     module = network.build(config)
     module.load_state_dict(h.denoiser().state_dict(), assign=True)
@@ -117,7 +102,7 @@ def test_the_image_that_e1_edits_stands_beside_the_latent(tmp_path):
     file = t.save(tmp_path / "a.safetensors", h.half(h.denoiser()))
     x, beside = draw(16, 8, 8), draw(16, 8, 8, seed=4)
     want = by_diffusers(torch.cat([x, (beside - 0.1159) * 0.3611], dim=-1))[..., :8]
-    torch.testing.assert_close(answer(file, x, concat=beside), want, rtol=0, atol=1e-4)
+    torch.testing.assert_close(answer(file, x, entry(beside)), want, rtol=0, atol=1e-4)
 
 
 def test_its_four_text_encoders_give_t5_every_layer_of_llama_and_a_pooled_vector(models):
