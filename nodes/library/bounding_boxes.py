@@ -43,8 +43,9 @@ def create_bounding_boxes(
     bottom, right] in thousandths of the image, `text` where the type is text, and up to five colours.
     """
     given = _read(bboxes) if bboxes is not None else None
-    changed = given is not None and given != _read(last_incoming if last_incoming is not None else [])
-    drawn = list(_boxes(given if changed else _read(editor_state or []), width, height))
+    if given is None or given == _read(last_incoming if last_incoming is not None else []):
+        given = _read(editor_state or [])
+    drawn = list(_boxes(given, width, height))
     preview = _preview(background, drawn, width, height)
     boxes = [{key: box[key] for key in ("x", "y", "width", "height")} for box in drawn]
     return BoxesDrawn(preview, [boxes], [_element(box, width, height) for box in drawn])

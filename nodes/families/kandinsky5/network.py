@@ -10,11 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import Kandinsky5Transformer3DModel
-from diffusers.models.transformers.transformer_kandinsky import (
-    Kandinsky5RoPE1D,
-    Kandinsky5RoPE3D,
-    Kandinsky5TimeEmbeddings,
-)
+from diffusers.models.transformers import transformer_kandinsky
 from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
@@ -35,10 +31,11 @@ def build(config: Config) -> torch.nn.Module:
     with torch.device("meta"):
         module = made(**stated)
     # Tables that the class computes when it is made.
+    tables: Any = transformer_kandinsky
     axes = stated["axes_dims"]
-    module.text_rope_embeddings = Kandinsky5RoPE1D(sum(axes))
-    module.visual_rope_embeddings = Kandinsky5RoPE3D(axes)
-    module.time_embeddings.freqs = Kandinsky5TimeEmbeddings(stated["model_dim"], 1).freqs
+    module.text_rope_embeddings = tables.Kandinsky5RoPE1D(sum(axes))
+    module.visual_rope_embeddings = tables.Kandinsky5RoPE3D(axes)
+    module.time_embeddings.freqs = tables.Kandinsky5TimeEmbeddings(stated["model_dim"], 1).freqs
     # The class expects the weights of the time in float32; here they have the format of all others.
     module.time_embeddings.in_layer.register_forward_pre_hook(lambda _, given: (given[0].to(module.dtype),))
     built: torch.nn.Module = module

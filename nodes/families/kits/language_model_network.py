@@ -45,7 +45,8 @@ def _llama(arguments: dict[str, Any]) -> torch.nn.Module:
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    stated = LlamaConfig(**arguments, max_position_embeddings=131072, rope_parameters=turns, attn_implementation="sdpa")
+    stated = LlamaConfig(**arguments, max_position_embeddings=131072, rope_parameters=turns)
+    stated._attn_implementation = "sdpa"
     with torch.device("meta"):
         module = LlamaModel(stated)
     module.rotary_emb = type(module.rotary_emb)(config=stated)
