@@ -16,7 +16,20 @@ __all__ = ["Identity", "has_vae", "identify"]
 DENOISERS = ("checkpoint", "pipeline", "diffusion model")
 MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 """Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
-ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B", "T5-XXL", "T5-XL", "Llama 3.1 8B")
+ENCODERS = (
+    "CLIP-L",
+    "CLIP-H",
+    "CLIP-G",
+    "Qwen3",
+    "Gemma 2 2B",
+    "Qwen2.5-VL 7B",
+    "T5-XXL",
+    "T5-XL",
+    "Mistral 3 24B",
+    "Llama 3.1 8B",
+    "Qwen3-VL 4B",
+    "Qwen3-VL 8B",
+)
 """Text encoders that run in files of their own."""
 
 

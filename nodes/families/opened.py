@@ -19,10 +19,12 @@ from .kits import vocabularies
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
+ANY = "*"
+"""The type in `Family.prompts` of encoders that no other family has: they decide, whatever the type."""
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
 """The functions that find a text encoder in a file of its own, with its name."""
-TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
-"""Types of the loaders that stand for one family."""
+TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {"", ANY}
+"""Types of the loaders that stand for some families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,8 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 
 
 def _whose(type: str, names: tuple[str, ...]) -> Family | None:
-    wanted = type if type in TYPES else ""
-    fitting = (family for family in FAMILIES if names in family.prompts.get(wanted, ()))
+    wanted = (type if type in TYPES else "", ANY)
+    fitting = (family for word in wanted for family in FAMILIES if names in family.prompts.get(word, ()))
     return next(fitting, None)
 
 

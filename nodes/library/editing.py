@@ -15,6 +15,8 @@ from ..resampling import resize
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["encoded", "latent_of", "vision_mark", "with_references"]
+
 _Words = Annotated[str, Multiline(words=True)]
 SEEN, KEPT = 384**2, 1024**2
 """Pixels of an image for the text encoder, and for the VAE."""
@@ -50,12 +52,12 @@ def text_encode_qwen_image_edit(
     The image is brought to about a million pixels. Without one this is CLIPTextEncode.
     """
     if image is None:
-        return _encoded(settings, clip, prompt, {})
+        return encoded(settings, clip, prompt, {})
     width, height = _sides(image, KEPT)
     seen = _sized(image, width, height)
-    references = [] if vae is None else [_latent(settings, vae, seen)]
-    text = f"{_vision(clip)}{prompt}"
-    return with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
+    references = [] if vae is None else [latent_of(settings, vae, seen)]
+    text = f"{vision_mark(clip)}{prompt}"
+    return with_references(encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
 
 
 @node(
@@ -86,11 +88,11 @@ def text_encode_qwen_image_edit_plus(
             continue
         width, height = _sides(image, SEEN)
         seen.append(_sized(image, width, height)[0])
-        text += f"Picture {number}: {_vision(clip)}"
+        text += f"Picture {number}: {vision_mark(clip)}"
         if vae is not None:
             width, height = _sides(image, KEPT, 8)
-            references.append(_latent(settings, vae, _sized(image, width, height)))
-    found = _encoded(settings, clip, text + prompt, {"images": seen, "edit": True})
+            references.append(latent_of(settings, vae, _sized(image, width, height)))
+    found = encoded(settings, clip, text + prompt, {"images": seen, "edit": True})
     return with_references(found, references)
 
 
@@ -140,14 +142,14 @@ def _sized(image: Tensor, width: int, height: int) -> Tensor:
     return resize(image[:1, ..., :3].movedim(-1, 1), width, height, "area").movedim(1, -1)
 
 
-def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
+def latent_of(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
     from ..devices.use import open_device
     from ..devices.vae import encode_cut
 
     return encode_cut(open_device(settings), vae, image)
 
 
-def _vision(clip: ClipWire) -> str:
+def vision_mark(clip: ClipWire) -> str:
     """The placeholder of an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
@@ -164,7 +166,7 @@ def _vision(clip: ClipWire) -> str:
     return cast(str, mark)
 
 
-def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
+def encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
     from ..devices.use import open_device
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire

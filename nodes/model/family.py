@@ -165,7 +165,7 @@ class Family:
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
     prompts: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
     """`type` of the loaders of text encoders -> the sets of encoders, by their names in order, that encode prompts of
-    this family. The type "" stands for all types that no family names."""
+    this family. The type "" stands for all types that no family names, "*" for all types."""
     takes: Mapping[str, Option] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     ports: Ports = Ports()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ...files.header import Header
 from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import Flow
+from ..kits import qwen3_vl
 from ..kits.flow import DenoiserFound, assemble, latent_format
 from ..kits.transformer_file import transformer_in
 from . import layout
@@ -27,7 +28,9 @@ def _recognise(header: Header) -> Found | None:
         return None
     denoiser = layout.config_of(file)
     variant = "distilled" if denoiser.flow_map else "base"
-    return assemble(header, DenoiserFound(denoiser, kind, file.prefix), {}, LATENT, variant)
+    return assemble(
+        header, DenoiserFound(denoiser, kind, file.prefix), {"text.qwen3vl": qwen3_vl.find(header)}, LATENT, variant
+    )
 
 
 FLUX3 = Family(
@@ -43,6 +46,7 @@ FLUX3 = Family(
             unused=("repa_projectors.*",),
             saved=("bfl", "model.diffusion_model."),
         ),
+        "text.qwen3vl": qwen3_vl.PART,
     },
     latent=latent_format,
     prediction=lambda config: Flow(SHIFT),

@@ -1,11 +1,16 @@
-"""One question to the denoiser of a file, through the functions of its family."""
+"""A question to a network of a family, from a file, without a sampler."""
 
 import torch
-from graphflow_nodes.families.opened import open_model
+from graphflow_nodes.families import recognise
+from graphflow_nodes.files.header import read_header
 from graphflow_nodes.files.load import load_part
 from graphflow_nodes.model.entry import Ask
+from graphflow_nodes.model.handles import Model, WeightsSource
 
-import graphflow as gf
+
+def model_in(path):
+    family, found = recognise(read_header(path))
+    return Model(family, (("denoiser", WeightsSource(str(path), "", *found.parts["denoiser"])),), found.config)
 
 
 def draw(*shape, seed=0):
@@ -13,13 +18,15 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def answer(file, x, entry, sigma=0.6, to=0.4):
-    """The answer to a latent `x` at a noise level, as the prediction expects it; float32, the shape of `x`."""
-    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
-        model = open_model(file, engine.settings).model
-    network, module = model.family.net, load_part(model, "denoiser", torch.float32)
-    ask = Ask(x, sigma, to, model.prediction.time(torch.tensor(sigma)).item(), entry)
-    row = network.row(model.config, ask, network.prepare(model.config, entry, tuple(x.shape)))
-    stacked = {name: one[None] for name, one in row.stacked.items()}
-    answers = network.forward(module, stacked, row.common, {name: [one] for name, one in row.ragged.items()})
-    return network.back(model.config, ask, {name: one[0] for name, one in answers.items()})
+def answer(model, x, sigma, entry, to=0.0):
+    """The answer [C, h, w] at a level, as the prediction expects it."""
+    net = model.family.net
+    time = float(model.prediction.time(torch.tensor(sigma)))
+    ask = Ask(x, sigma, to, time, entry)
+    row = net.row(model.config, ask, net.prepare(model.config, entry, tuple(x.shape)))
+    stacked = {name: torch.stack([one, one]) for name, one in row.stacked.items()}
+    ragged = {name: [one, one] for name, one in row.ragged.items()}
+    answers = net.forward(load_part(model, "denoiser", torch.float32), stacked, row.common, ragged)
+    found = [net.back(model.config, ask, {name: one[n] for name, one in answers.items()}) for n in range(2)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    return found[0]

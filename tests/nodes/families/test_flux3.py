@@ -2,17 +2,27 @@
 
 import pytest
 import torch
+from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.families import recognise
 from graphflow_nodes.families.known import identify
+from graphflow_nodes.families.opened import open_text_encoders
+from graphflow_nodes.families.text import encode_prompt
 from graphflow_nodes.files.header import read_header
 from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.prediction import Flow
 
+import graphflow as gf
+
+from . import asking, tiny_modern
 from . import tiny_flux3 as t
-from .asking import answer, draw
+from .asking import draw
 from .tiny_transformers import save
 
 KINDS = {"base": False, "distilled": True}
+
+
+def answer(file, x, entry, sigma=0.6, to=0.4):
+    return asking.answer(asking.model_in(file), x, sigma, entry, to)
 
 
 def ids(rows, columns, number):
@@ -87,3 +97,22 @@ def test_identify_names_the_family_and_its_variant(tmp_path):
     found = identify(read_header(save(tmp_path / "a.safetensors", t.denoiser_file(True))))
     assert found.supported and (found.family, found.variant) == ("flux3", "distilled")
     assert any("Qwen3-VL 4B" in one for one in found.missing)
+
+
+def test_a_prompt_is_eight_layers_of_qwen_filled_up_to_eighty_tokens(tmp_path):
+    path = save(tmp_path / "qwen3vl_4b.safetensors", tiny_modern.qwen3_vl_file())
+    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+        clip = open_text_encoders([path], engine.settings, "flux3")
+        (found,) = encode_prompt(open_device(engine.settings), clip, "a red fox", {})
+    ids = [151644, 872, 198, 64, 2518, 38835, 151645, 198, 151644, 77091, 198]
+    padded, count = [*ids, *[151643] * (80 - len(ids))], torch.arange(80)
+    with torch.no_grad():
+        states = tiny_modern.qwen3_vl()(
+            input_ids=torch.tensor([padded]),
+            attention_mask=(count < len(ids)).long()[None],
+            position_ids=count.where(count < len(ids), 1)[None],
+            output_hidden_states=True,
+        ).hidden_states
+    wanted = torch.cat([states[layer][0] for layer in range(4, 33, 4)], dim=-1)
+    assert clip.family.name == "flux3" and found.text.shape == (80, 8 * tiny_modern.WIDTH)
+    torch.testing.assert_close(found.text, wanted, rtol=0, atol=1e-5)

@@ -15,9 +15,10 @@ from graphflow_nodes.model.prediction import Flow
 
 import graphflow as gf
 
+from . import asking
 from . import tiny_hidream as h
 from . import tiny_transformers as t
-from .asking import answer, draw
+from .asking import draw
 
 TEXTS = [name for name in h.FILES if "hidream_i1" not in name and name != "ae.safetensors"]
 
@@ -25,6 +26,10 @@ TEXTS = [name for name in h.FILES if "hidream_i1" not in name and name != "ae.sa
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     return h.save_models(tmp_path_factory.mktemp("hidream") / "models")
+
+
+def answer(file, x, entry, sigma=0.6, to=0.4):
+    return asking.answer(asking.model_in(file), x, sigma, entry, to)
 
 
 def settings(models):
@@ -111,7 +116,7 @@ def test_its_four_text_encoders_give_t5_every_layer_of_llama_and_a_pooled_vector
         clip = open_text_encoders(paths, engine.settings, "hidream")
         (found,) = encode_prompt(open_device(engine.settings), clip, "a fox", {})
     assert found.text.shape == (128, t.T5_WIDTH) and found.pooled.shape == (2 * t.CLIP_WIDTH,)
-    assert found.extra["llama"].shape == (LLAMA_LAYERS, 128, 64)
+    assert found.extra["llama"].shape == (LLAMA_LAYERS, 128, h.LLAMA_WIDTH)
     letters = {letter: number for number, letter in enumerate(sorted(h.pre_tokenizers.ByteLevel.alphabet()))}
     ids = [128000, *(letters[letter] for letter in "aĠfox")]
     with torch.no_grad():

@@ -14,9 +14,14 @@ from graphflow_nodes.model.prediction import Flow
 
 import graphflow as gf
 
+from . import asking
 from . import tiny_kandinsky5 as t
-from .asking import answer, draw
+from .asking import draw
 from .tiny_transformers import save
+
+
+def answer(file, x, entry, sigma=0.6, to=0.4):
+    return asking.answer(asking.model_in(file), x, sigma, entry, to)
 
 
 def entry(tokens=9):
@@ -24,15 +29,16 @@ def entry(tokens=9):
 
 
 def by_diffusers(x, asked, sigma=0.6):
+    """Of two equal rows, as `asking.answer` asks them: the bits of a row depend on how many there are."""
     module = Kandinsky5Transformer3DModel(**dict(t.CONFIG)).eval()
     module.load_state_dict(t.denoiser().state_dict())
     sides = (1, x.shape[-2] // 2, x.shape[-1] // 2)
     with torch.no_grad():
         out = module(
-            hidden_states=x[None, None].movedim(2, -1),
-            encoder_hidden_states=asked.text[None],
-            timestep=torch.tensor([sigma * 1000]),
-            pooled_projections=asked.pooled[None],
+            hidden_states=torch.stack([x, x])[:, None].movedim(2, -1),
+            encoder_hidden_states=torch.stack([asked.text] * 2),
+            timestep=torch.tensor([sigma * 1000] * 2),
+            pooled_projections=torch.stack([asked.pooled] * 2),
             visual_rope_pos=[torch.arange(side) for side in sides],
             text_rope_pos=torch.arange(len(asked.text)),
         ).sample

@@ -4,7 +4,8 @@ from diffusers import Flux3Transformer2DModel
 from graphflow_nodes.families.flux3.layout import LAYOUTS
 from graphflow_nodes.model.config import Config
 
-from . import tiny, tiny_flow
+from . import tiny, tiny_flux2, tiny_modern
+from . import tiny_transformers as tt
 
 LAYERS = 8
 """Of the text encoder, side by side."""
@@ -15,7 +16,7 @@ CONFIG = Config(
     num_single_layers=2,
     attention_head_dim=32,
     num_attention_heads=2,
-    joint_attention_dim=LAYERS * tiny_flow.WIDTH["z_image"],
+    joint_attention_dim=LAYERS * tiny_modern.WIDTH,
     timestep_channels=64,
     mlp_ratio=3.0,
     axes_dims_rope=(8, 8, 8, 8),
@@ -35,3 +36,15 @@ def denoiser(flow_map=False):
 
 def denoiser_file(flow_map=False, layout="bfl", prefix=""):
     return tiny.written(denoiser(flow_map), LAYOUTS[layout](config(flow_map)), prefix)
+
+
+FILES = {
+    "flux3_klein_distilled_fp8.safetensors": lambda models: tt.save(
+        models / "diffusion_models" / "flux3_klein_distilled_fp8.safetensors", denoiser_file(True)
+    ),
+    "qwen3vl_4b_fp8_scaled.safetensors": lambda models: tt.save(
+        models / "text_encoders" / "qwen3vl_4b_fp8_scaled.safetensors", tiny_modern.qwen3_vl_file()
+    ),
+    "flux2-vae.safetensors": lambda models: tiny_flux2.save(models, "flux2-vae.safetensors"),
+}
+"""Names of files in workflows -> what writes a small one into a models folder."""

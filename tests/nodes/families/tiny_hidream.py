@@ -3,13 +3,14 @@
 import torch
 from graphflow_nodes.families.hidream import LLAMA_LAYERS, network
 from graphflow_nodes.families.kits import language_model_network
-from graphflow_nodes.families.kits.language_model import LLAMA_WORDS
+from graphflow_nodes.families.kits.language_model import LLAMA3_ROPE
 from graphflow_nodes.model.config import Config
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from . import tiny as t
 from . import tiny_transformers as tt
 
+LLAMA_WIDTH = 128
 CONFIG = Config(
     patch_size=2,
     in_channels=16,
@@ -18,7 +19,7 @@ CONFIG = Config(
     num_single_layers=2,
     attention_head_dim=128,
     num_attention_heads=1,
-    caption_channels=(tt.T5_WIDTH, 64),
+    caption_channels=(tt.T5_WIDTH, LLAMA_WIDTH),
     text_emb_dim=2 * tt.CLIP_WIDTH,
     num_routed_experts=3,
     num_activated_experts=2,
@@ -27,11 +28,11 @@ CONFIG = Config(
     llama_layers=(0, 1, 2),
 )
 LLAMA = Config(
-    rope_theta=5e5,
+    rope_parameters=LLAMA3_ROPE,
     rms_norm_eps=1e-5,
     kind="llama",
-    vocab_size=LLAMA_WORDS,
-    hidden_size=64,
+    vocab_size=128256,
+    hidden_size=LLAMA_WIDTH,
     intermediate_size=32,
     num_hidden_layers=LLAMA_LAYERS,
     num_attention_heads=1,
@@ -103,6 +104,6 @@ def entry_values(seed=0):
     numbers = torch.Generator().manual_seed(seed)
     return (
         torch.randn(9, tt.T5_WIDTH, generator=numbers),
-        torch.randn(LLAMA_LAYERS, 7, 64, generator=numbers),
+        torch.randn(LLAMA_LAYERS, 7, LLAMA_WIDTH, generator=numbers),
         torch.randn(2 * tt.CLIP_WIDTH, generator=numbers),
     )
