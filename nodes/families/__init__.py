@@ -11,6 +11,10 @@ from .anima import ANIMA
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
+from .flux3 import FLUX3
+from .hidream import HIDREAM
+from .ideogram4 import IDEOGRAM4
+from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
@@ -39,8 +43,12 @@ FAMILIES: tuple[Family, ...] = (
     ANIMA,
     FLUX,
     FLUX2,
+    FLUX3,
     SD3,
     CHROMA,
+    HIDREAM,
+    IDEOGRAM4,
+    KANDINSKY5,
 )
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, KL_VAE, WAN_VAE)

@@ -142,10 +142,10 @@ def part_of(kind: str) -> Part:
     )
 
 
-def find_beside(header: Header, kind: str) -> TextFound | None:
+def find_beside(header: Header, kind: str, folder: str = "text_encoder") -> TextFound | None:
     """The language model beside the denoiser of a checkpoint or a diffusers folder; None where there is none."""
     if header.format == "diffusers":
-        return _in(header, kind, "text_encoder/") if "text_encoder" in header.configs else None
+        return _in(header, kind, f"{folder}/") if folder in header.configs else None
     begin = f"text_encoders.{KINDS[kind].in_checkpoint}"
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
