@@ -7,7 +7,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from graphflow import Context, GraphFlowError, Grow, Help, Image, Multiline, Problem, Range, Seed, Variants, Wire, node
+from graphflow import (
+    Choice,
+    Context,
+    GraphFlowError,
+    Grow,
+    Help,
+    Image,
+    Multiline,
+    Problem,
+    Range,
+    Seed,
+    Variants,
+    Wire,
+    node,
+)
 
 from ..devices.environment import numerics
 from ..model.wires import ClipWire
@@ -52,6 +66,11 @@ class Written(NamedTuple):
 _Mode = Annotated[Any, Variants({"on": Drawn, "off": None}), Help("off: always the likeliest word")]
 _Most = Annotated[int, Range(1, 32768), Help("tokens that are written at most")]
 _Images = Annotated[dict[str, Any], Grow(Image, names=tuple(f"image_{n}" for n in range(1, 10)), optional=True)]
+_Tokens = Annotated[
+    str,
+    Choice(("auto", "off", "2", "3", "4", "5")),
+    Help("tokens that are guessed ahead; accepted, and of no effect: words are written one by one"),
+]
 _Audio = Annotated[Any, Wire("AUDIO")]
 
 
@@ -63,22 +82,20 @@ _Audio = Annotated[Any, Wire("AUDIO")]
     lane="device",
     in_turns=True,
     environment=numerics,
-    unchecked=("mtp",),
 )
 def text_generate(
     context: Context,
     clip: ClipWire,
     prompt: Annotated[str, Multiline(words=True)] = "",
     image: Image | None = None,
-    *,
-    images: _Images,
+    images: _Images | None = None,
     video: Image | None = None,
     audio: _Audio | None = None,
     max_length: _Most = 512,
     sampling_mode: _Mode = "on",
     thinking: Annotated[bool, Help("let the model think before it answers")] = False,
     use_default_template: Annotated[bool, Help("off: the prompt is all that the model reads")] = True,
-    mtp: Annotated[str, Help("accepted; a faster way to the same words, which is not used")] = "auto",
+    mtp: _Tokens = "auto",
     system_prompt: Annotated[str, Multiline(), Help("how the model is to answer")] = "",
 ) -> Written:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
@@ -108,22 +125,20 @@ def text_generate(
     lane="device",
     in_turns=True,
     environment=numerics,
-    unchecked=("mtp",),
 )
 def text_generate_ltx2_prompt(
     context: Context,
     clip: ClipWire,
     prompt: Annotated[str, Multiline(words=True)] = "",
     image: Image | None = None,
-    *,
-    images: _Images,
+    images: _Images | None = None,
     video: Image | None = None,
     audio: _Audio | None = None,
     max_length: _Most = 512,
     sampling_mode: _Mode = "on",
     thinking: bool = False,
     use_default_template: bool = True,
-    mtp: str = "auto",
+    mtp: _Tokens = "auto",
 ) -> Written:
     """As TextGenerate, for prompts of videos: the model is asked to describe the user's idea as a scene with sound. The
     wording of that request is GraphFlow's own."""
@@ -141,9 +156,9 @@ def text_generate_ltx2_prompt(
     )
 
 
-def _shown(image: Tensor | None, images: Mapping[str, Tensor], video: Tensor | None) -> list[Tensor]:
+def _shown(image: Tensor | None, images: Mapping[str, Tensor] | None, video: Tensor | None) -> list[Tensor]:
     """Each image [H, W, 3] that the model sees, in their order."""
-    given = [one for one in (image, *images.values()) if one is not None]
+    given = [one for one in (image, *(images or {}).values()) if one is not None]
     frames = [frame for batch in given for frame in batch]
     return [one[..., :3] for one in (*frames, *(video[::EVERY] if video is not None else ()))]
 
