@@ -18,6 +18,7 @@ from ..problem import GraphFlowError, Problem, show, with_article
 from ..settings import Settings
 from ..values import is_reference
 from ..values.wires import from_python
+from .graphs import check_graphs
 from .literals import Choices, Report, canonical_literal
 
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
@@ -72,6 +73,7 @@ def validate(
     binder.check_types(every, every)
     if rest:
         problems.extend(_cycles(rest, workflow))
+    binder.warnings.extend(check_graphs(order, settings, problems))
     return order, problems
 
 
@@ -113,7 +115,7 @@ class Binder:
         expanded: bool = False,
     ) -> None:
         self.problems: list[Problem] = []
-        self._workflow, self._types, self._warnings = workflow, types, warnings
+        self._workflow, self._types, self.warnings = workflow, types, warnings
         self._settings, self._choices = settings, Choices(settings)
         self._suggestions = self._choices.suggestions
         self._expanded = expanded
@@ -270,7 +272,7 @@ class Binder:
                 )
             )
             return
-        self._warnings.append(
+        self.warnings.append(
             Problem(
                 "unused_input",
                 f"{kind.name} has no such input",

@@ -50,6 +50,7 @@ FLUX2 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"flux2": [("qwen3",)]},
+    text_width=lambda config: 3 * int(config["text.qwen3"].hidden_size),  # three layers side by side
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),
