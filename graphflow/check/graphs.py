@@ -6,29 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..problem import Problem
 from ..settings import Settings
 
-if TYPE_CHECKING:
-    from .validate import Bound
-
 __all__ = ["GraphCheck", "check_graphs"]
 
-GraphCheck = Callable[[Mapping[str, "Bound"], Settings], tuple[list[Problem], list[Problem]]]
+GraphCheck = Callable[[Mapping[str, Any], Settings], tuple[list[Problem], list[Problem]]]
 """(bound nodes in topological order, settings) -> (problems, warnings)."""
 GROUP = "graphflow.checks"
 
 
-def check_graphs(order: Mapping[str, Bound], settings: Settings, problems: list[Problem]) -> list[Problem]:
+def check_graphs(good: Mapping[str, Any], settings: Settings, problems: list[Problem]) -> list[Problem]:
     """Append what the packages' checks find to `problems`, and give their warnings.
 
-    Nodes that have a problem, and those that stand on them, are judged by nobody: what they give is not known.
+    `good` are the nodes that can run as far as is known (`validate.Bound`, in topological order): nodes that have a
+    problem, and those that stand on them, are judged by nobody, as what they give is not known.
     """
-    from .validate import runnable
-
-    good = runnable(order, problems) if problems else order
     warnings: list[Problem] = []
     for check in _checks() if good else ():
         found, odd = check(good, settings)

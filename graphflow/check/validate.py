@@ -73,7 +73,7 @@ def validate(
     binder.check_types(every, every)
     if rest:
         problems.extend(_cycles(rest, workflow))
-    binder.warnings.extend(check_graphs(order, settings, problems))
+    binder.warnings.extend(check_graphs(runnable(order, problems), settings, problems))
     return order, problems
 
 

@@ -18,7 +18,7 @@ from ..files.folders import ModelFolders
 from ..files.header import read_header
 from ..model.handles import Clip, ControlNet, Model
 from ..model.latent import LatentFormat
-from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, file_of, foresee
+from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
 from .known import identify
 
@@ -31,10 +31,10 @@ TEXT_WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
 
 def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Problem], list[Problem]]:
     """(problems, warnings) of the bound nodes of a graph, in topological order."""
-    found, problems, warnings = foresee(order, settings), list[Problem](), list[Problem]()
+    problems, warnings = list[Problem](), list[Problem]()
+    order = concerned(order)
+    found = foresee(order, settings)
     for node_id, node in order.items():
-        if node.type.pack:
-            continue
         for problem, stops in _judged(found, node, settings):
             title = node.type.display_name
             placed = Problem(problem.code, problem.message, node_id, title, problem.input, problem.hint)
