@@ -1,8 +1,8 @@
 """Before a run: whether the models of a graph belong together, from the headers of their files.
 
 The text encoders of a prompt and the model that it leads, the VAE and the latents, a ControlNet or a LoRA and the model
-that it changes, reference images and a model that sees none. What is wrong here would stop the run at the sampler,
-after the text encoders have been loaded; here it is found before anything is.
+that it changes, reference images and a model that sees none; and whether all of it fits into the machine. What is wrong
+here would stop the run at the sampler, after the text encoders have been loaded; here it is found before anything is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..files.folders import ModelFolders
 from ..files.header import read_header
 from ..model.handles import Clip, ControlNet, Model
 from ..model.latent import LatentFormat
+from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
 from .known import identify
@@ -39,6 +40,8 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
             title = node.type.display_name
             placed = Problem(problem.code, problem.message, node_id, title, problem.input, problem.hint)
             (problems if stops else warnings).append(placed)
+    if not problems:
+        problems += cost_of(order, settings, found).problems
     return problems, warnings
 
 
