@@ -15,6 +15,7 @@ from threading import Event as Flag
 from typing import Any
 
 from .cache import Cache
+from .check.graphs import Cost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
@@ -149,6 +150,14 @@ class Engine:
         good = runnable(order, problems) if problems else order
         outputs = tuple(key for key in wanted if key in good)
         return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
+
+    def costs(self, workflow: Source) -> list[Cost]:
+        """What a run will load, need and compute, from the headers of its files, as if nothing came from the cache; one
+        entry for each package that estimates its nodes. Runs nothing. Nodes with a problem are left out."""
+        workflow = self._workflow(workflow)
+        settings = self._settings_for(workflow)
+        order, problems = validate(workflow, self.registry, settings)
+        return costs_of(runnable(order, problems), settings)
 
     def explain(self, workflow: Source) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache import default_folder
-    from .check.validate import with_malformed
+    from .check.validate import Bound, with_malformed
     from .cli.common import (
         DONE,
         FAILED,
@@ -62,6 +62,7 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
+    "Bound",
     "with_malformed",
     "cache_folder",
     "code_digest",
@@ -120,7 +121,7 @@ __all__ = [
 
 _NAMES = {
     "cache": "default_folder",
-    "check.validate": "with_malformed",
+    "check.validate": "Bound with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",

@@ -21,7 +21,6 @@ __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 DENOISER = "denoiser"
 ANY = "*"
 """The type in `Family.prompts` of encoders that no other family has: they decide, whatever the type."""
-"""Text encoders that need T5's vocabulary: T5, and Anima's."""
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
 """The functions that find a text encoder in a file of its own, with its name."""
 TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {"", ANY}
