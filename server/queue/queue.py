@@ -21,13 +21,14 @@ from typing import TypeVar
 from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import FINISHED, CancelResult, StateName
-from ..worker import WorkerStatus, last_node
-from . import ledger, reading, timings, upkeep
+from ..worker import WorkerStatus
+from . import ledger, reading, timings, traces, upkeep
+from .lanes import Lanes, last_node_here
 from .locks import FolderLock
 from .notifier import Notifier
 from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
 from .runner import Runner
-from .settings import QUEUE_FILE, SERVER_LOCK, WORKER_LOCK, QueueSettings
+from .settings import QUEUE_FILE, SERVER_LOCK, QueueSettings
 from .store import QueueStore, QueueTransaction
 from .webhooks import Webhooks, check_url
 
@@ -73,7 +74,7 @@ class PromptQueue:
         except BaseException:
             self._lock.release()
             raise
-        at = partial(last_node, settings.folder / WORKER_LOCK)
+        at = partial(last_node_here, settings.folder)
         await self._write(lambda tx: ledger.recover(tx, settings.max_crashes, at))
         self._webhooks = Webhooks(self._store, settings)
         self._webhooks.start()
@@ -267,12 +268,26 @@ class PromptQueue:
 
     @property
     def worker(self) -> WorkerStatus:
-        """The worker process: state, pid, memory, how often it was started and has died."""
-        return self._runner.worker.status
+        """The worker processes of this machine together: state, memory, how often they were started and have died."""
+        return self._runner.lanes.status
+
+    @property
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """Each worker, those of other machines as well."""
+        return tuple(lane.worker.status for lane in self._runner.lanes)
+
+    @property
+    def lanes(self) -> Lanes:
+        """The workers, for those that join from other machines."""
+        return self._runner.lanes
+
+    async def trace(self, prompt_id: str) -> str | None:
+        """When what ran where, of a prompt that has ended, in JSON; see `monitoring.trace`."""
+        return await self._read(lambda db: traces.find(db, prompt_id))
 
     def want_previews(self, wanted: bool) -> None:
         """Whether preview images are made at all; off until somebody looks."""
-        self._runner.worker.want_previews(wanted)
+        self._runner.lanes.want_previews(wanted)
 
     # -- events -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ class Clock:
 
 def waiting(*clients, placed=(), alone=()):
     return [
-        Candidate(at, f"{client}{at}", client, is_placed=at in placed, runs_alone=at in alone)
+        Candidate(at, f"{client}{at}", client, is_placed=at in placed, alone=int(at in alone))
         for at, client in enumerate(clients)
     ]
 
@@ -111,7 +111,7 @@ def test_accounts_of_many_clients_are_forgotten():
         turns.began(str(at), f"client {at}")
         clock.now += 1.0
         turns.ended(str(at))
-    assert len(turns._seconds) <= 1001
+    assert len(turns.accounts.seconds) <= 1001
 
 
 def test_what_shares_passes_with_the_work_at_hand_may_overtake_for_a_while():
