@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterable
 
@@ -20,6 +21,7 @@ from .http.route import TABLE, Route
 from .live.hub import Hub
 from .monitoring.logs import RecentLines
 from .monitoring.metrics import Metrics
+from .monitoring.spans import Spans
 from .options import Options
 from .queue import PromptQueue, QueueEvent
 from .routes import pages
@@ -67,6 +69,8 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     await state.queue.start()
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
+    spans = Spans()
+    state.queue.on_times(lambda prompt, times: spans.note(prompt, json.loads(times)))
     own_thread = threading.get_ident()
 
     def on_line(line: dict[str, str]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ..worker import WorkerStatus
 
 __all__ = ["Metrics"]
 
@@ -52,6 +55,18 @@ class Metrics:
         self.model_bytes = Counter(
             "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
         )
+        of_worker = {"labelnames": ["worker"], "registry": registry}
+        self.passes = Counter(
+            "graphflow_passes", "Forward passes that samplers took part in", ["worker", "size"], registry=registry
+        )
+        self.pass_rows = Counter("graphflow_pass_rows", "Rows that samplers asked for", **of_worker)
+        self.pass_seconds = Counter("graphflow_pass_seconds", "Time of forward passes, by rows", **of_worker)
+        self.pass_waited = Counter("graphflow_pass_waited_seconds", "Time that rows waited for a pass", **of_worker)
+        self.worker_prompts = Gauge("graphflow_worker_prompts", "Prompts that a worker has", **of_worker)
+        self.worker_silent = Gauge(
+            "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker", **of_worker
+        )
+        self.worker_models = Gauge("graphflow_worker_model_bytes", "Bytes of models that a worker holds", **of_worker)
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter(
             "graphflow_websocket_dropped", "Previews and progress not sent to slow clients", registry=registry
@@ -82,9 +97,25 @@ class Metrics:
         for action, count in stats["models"]["actions"].items():
             self.models.labels(action).inc(count)
         self.model_bytes.inc(stats["models"]["bytes"])
+        worker = stats.get("worker", "")
+        for made in stats.get("passes", {}).get("devices", {}).values():
+            self.pass_rows.labels(worker).inc(made["rows"])
+            self.pass_seconds.labels(worker).inc(made["seconds"])
+            self.pass_waited.labels(worker).inc(made["waited"])
+            for size, count in made["sizes"].items():
+                self.passes.labels(worker, size).inc(count)
         for kind, node in stats["nodes"].items():
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
+
+    def take_workers(self, workers: Iterable[WorkerStatus]) -> None:
+        """The workers as they are now."""
+        for gauge in (self.worker_prompts, self.worker_silent, self.worker_models):
+            gauge.clear()
+        for status in workers:
+            self.worker_prompts.labels(status.name).set(len(status.prompts))
+            self.worker_silent.labels(status.name).set(status.silent)
+            self.worker_models.labels(status.name).set(sum(model["bytes"] for model in status.models))
 
     def note_gap(self, seconds: float) -> None:
         self._longest_gap = max(self._longest_gap, seconds)

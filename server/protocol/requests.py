@@ -64,6 +64,10 @@ class PromptBody(Body):
     client_id: Annotated[str, Field(max_length=256)] | None = None
     number: Annotated[float, Field(ge=-1e15, le=1e15, strict=True)] | None = None
     front: bool = False
+    priority: Annotated[int, Field(ge=-1000, le=1000, strict=True)] = 0
+    """Prompts with a higher one go before all with a lower one."""
+    deadline: Annotated[float, Field(gt=0, le=1e9, strict=True)] | None = None
+    """Seconds from now by which it should be done: of a client's prompts the one whose time ends first goes first."""
     extra_data: dict[str, Any] = Field(default_factory=dict)
     partial_execution_targets: Annotated[list[str], Field(max_length=10_000, fail_fast=True)] | None = None
     strict: bool = False

@@ -30,6 +30,7 @@ from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt
 from .runner import Runner
 from .settings import QUEUE_FILE, SERVER_LOCK, QueueSettings
 from .store import QueueStore, QueueTransaction
+from .waits import reasons
 from .webhooks import Webhooks, check_url
 
 __all__ = ["PromptQueue"]
@@ -276,6 +277,11 @@ class PromptQueue:
         """Each worker, those of other machines as well."""
         return tuple(lane.worker.status for lane in self._runner.lanes)
 
+    async def waits(self, limit: int = 100) -> dict[str, str]:
+        """What each of the first prompts that wait is waiting for, by its id."""
+        page = await self.pending(limit)
+        return reasons(page.prompts, self._runner.lanes, self._runner.paused, self.settings.one_a_client)
+
     @property
     def lanes(self) -> Lanes:
         """The workers, for those that join from other machines."""
@@ -333,6 +339,11 @@ class PromptQueue:
         slow reader needs a buffer of its own. Gives a function that ends the subscription.
         """
         return self._news.subscribe(callback)
+
+    def on_times(self, callback: Callable[[Prompt, str], None]) -> None:
+        """Call `callback(prompt, times)` in the event loop when a prompt has run to its end; see
+        `server/worker/times.py`. After `start`."""
+        self._runner.on_times = callback
 
     def progress(self, prompt_id: str) -> QueueEvent | None:
         """A `progress_state` message of this prompt as it is now, if it runs: for a reconnect."""

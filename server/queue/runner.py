@@ -8,6 +8,7 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
@@ -40,6 +41,8 @@ class Runner:
         self._store, self._news, self._settings = store, news, settings
         self.lanes = Lanes(settings, self._frame, self.look)
         self._relays: dict[str, Relay] = {}
+        self.on_times: Callable[[Prompt, str], None] | None = None
+        """Called with the times of a prompt that has ended, in JSON."""
         self.paused = settings.start_paused
         self._closing = asyncio.Event()
         self._work = asyncio.Event()
@@ -180,7 +183,7 @@ class Runner:
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
             if isinstance(outcome, Finished):
-                self._news.publish([relay.live.stats(outcome.stats, state)])
+                self._news.publish([relay.live.stats({**outcome.stats, "worker": lane.name}, state)])
                 self._note_run(prompt, outcome, state)
             await self._after(prompt)
 
@@ -188,6 +191,8 @@ class Runner:
         """For later estimates and for people who look; nothing waits for it."""
         if outcome.trace:
             self._store.write(lambda tx: traces.keep(tx, prompt.id, outcome.trace))
+            if self.on_times is not None:
+                self.on_times(replace(prompt, state=state), outcome.trace)
         if state == "done":
             passes = prompt.passes or 1
             self._store.write(lambda tx: costs.note_passes(tx, prompt.likeness, passes, outcome.stats))

@@ -82,6 +82,11 @@ class Turns:
         return free and not any(each.alone for each in self._at_work.values()) and not self.accounts.is_closed
 
     @property
+    def clients(self) -> list[str]:
+        """Of the prompts at work."""
+        return [each.client for each in self._at_work.values()]
+
+    @property
     def look_ahead(self) -> int:
         """How many of those that wait `choose` needs to see."""
         return 1 if self._is_strict else AHEAD
