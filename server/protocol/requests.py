@@ -33,6 +33,7 @@ __all__ = [
     "SubscribeBody",
     "UserdataQuery",
     "ViewQuery",
+    "WorkerFileQuery",
     "WriteQuery",
 ]
 
@@ -72,6 +73,18 @@ class PromptBody(Body):
     partial_execution_targets: Annotated[list[str], Field(max_length=10_000, fail_fast=True)] | None = None
     strict: bool = False
     webhook: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
+
+
+class WorkerFileQuery(Body):
+    """Which attempt has written which file."""
+
+    prompt_id: PromptId
+    epoch: Annotated[int, Field(ge=0)]
+    filename: Annotated[str, Field(min_length=1, max_length=255)]
+    subfolder: Annotated[str, Field(max_length=1024)] = ""
+    type: Literal["output", "temp"] = "output"
+    claim: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
+    """The name of its note; see `Settings.claims`."""
 
 
 class PromptQuery(Body):

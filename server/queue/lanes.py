@@ -56,8 +56,8 @@ class Lane:
     at_work: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     unfit: OrderedDict[str, str] = field(default_factory=OrderedDict)
     """Ids of prompts that it cannot run, and why."""
-    unlike: frozenset[str] = frozenset()
-    """Node types of which it has other code."""
+    instance: str = ""
+    """Of a worker on another machine: the same when it connects again."""
 
     @property
     def has_room(self) -> bool:
@@ -106,9 +106,20 @@ class Lanes:
         """The one that has this prompt."""
         return next((lane for lane in self if prompt_id in lane.at_work), None)
 
-    def join(self, name: str, worker: WorkerLink, concurrency: int, unlike: frozenset[str] = frozenset()) -> Lane:
+    def free_name(self, wanted: str, instance: str) -> str:
+        """The name for a worker of another machine. One that connects again has the name that it had: what was left of
+        its former connection is ended."""
+        for lane in self:
+            if lane.instance == instance:
+                lane.worker.kill("it has connected again")
+                self.leave(lane)
+                return lane.name
+        names = {lane.name for lane in self}
+        return next(name for at in range(1, len(names) + 2) if (name := _numbered(wanted, at)) not in names)
+
+    def join(self, name: str, worker: WorkerLink, concurrency: int, instance: str) -> Lane:
         """A worker of another machine is there."""
-        lane = self._found[name] = Lane(name, worker, self._turns(concurrency, has_others=True), unlike=unlike)
+        lane = self._found[name] = Lane(name, worker, self._turns(concurrency, has_others=True), instance=instance)
         worker.want_previews(self._previews)
         return lane
 
@@ -158,6 +169,10 @@ class Lanes:
             prefers_model=has_others or (concurrency > 1 and not settings.one_a_client),
             accounts=self._accounts,
         )
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
 
 
 def last_node_here(folder: Path, prompt_id: str, epoch: int) -> tuple[str, str] | None:

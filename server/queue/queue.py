@@ -16,7 +16,7 @@ import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
@@ -286,6 +286,18 @@ class PromptQueue:
     def lanes(self) -> Lanes:
         """The workers, for those that join from other machines."""
         return self._runner.lanes
+
+    def look(self) -> None:
+        """There may be a worker for what waits."""
+        self._runner.look()
+
+    def take_frame(self, head: dict[str, Any], blob: bytes) -> None:
+        """A report of a worker on another machine about a run."""
+        self._runner.take_frame(head, blob)
+
+    def holds(self, prompt_id: str, epoch: int) -> bool:
+        """Whether this attempt runs at the moment."""
+        return self._runner.holds(prompt_id, epoch)
 
     async def trace(self, prompt_id: str) -> str | None:
         """When what ran where, of a prompt that has ended, in JSON; see `monitoring.trace`."""

@@ -39,7 +39,7 @@ class Runner:
 
     def __init__(self, store: QueueStore, news: Notifier, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
-        self.lanes = Lanes(settings, self._frame, self.look)
+        self.lanes = Lanes(settings, self.take_frame, self.look)
         self._relays: dict[str, Relay] = {}
         self.on_times: Callable[[Prompt, str], None] | None = None
         """Called with the times of a prompt that has ended, in JSON."""
@@ -74,6 +74,11 @@ class Runner:
         """End the workers at once, whatever they do, and start no others: their runs belong to another server now."""
         self._closing.set()
         self._ending = asyncio.create_task(self.lanes.stop(0.0), name="graphflow abandon")
+
+    def holds(self, prompt_id: str, epoch: int) -> bool:
+        """Whether this attempt runs at the moment: what others report counts no more."""
+        live = self.live(prompt_id)
+        return live is not None and live.prompt.epoch == epoch
 
     def look(self) -> None:
         """There may be something to do."""
@@ -231,7 +236,7 @@ class Runner:
                 lane.refuse(prompt.id, reason)
                 await self._write(lambda tx: ledger.release(tx, *key))
             case Died(reason) if not self._closing.is_set():
-                at = last_node(lane.lock, *key) if lane.lock is not None else None
+                at = last_node(lane.lock, *key) if lane.lock is not None else outcome.at
                 await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at))
             case _:
                 await self._write(lambda tx: ledger.release(tx, *key))
@@ -274,7 +279,7 @@ class Runner:
                     raise
                 await asyncio.sleep(RETRY)
 
-    def _frame(self, head: dict[str, Any], blob: bytes) -> None:
+    def take_frame(self, head: dict[str, Any], blob: bytes) -> None:
         """A report of the worker about a run."""
         relay = self._relays.get(head["prompt_id"])
         if relay is not None and head.get("epoch", relay.live.prompt.epoch) == relay.live.prompt.epoch:

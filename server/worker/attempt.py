@@ -57,6 +57,8 @@ class Died:
     """Prompts that it had. Of several, nobody knows which one has killed it."""
     culprit: str | None = None
     """The prompt that it was killed for."""
+    at: tuple[str, str] | None = None
+    """Where it was, if its worker knows: the node, and the node of the workflow."""
 
 
 @dataclass(frozen=True, slots=True)
