@@ -185,14 +185,9 @@ def test_a_worker_that_is_killed_or_frozen_costs_nothing_but_the_steps_since_its
                         await holder.start()
                     else:
                         holder.signal(signal.SIGCONT)
-                    steps = [
-                        int(step)
-                        for machine in site.machines
-                        for log in (machine.root / "work").glob(f"**/steps-{prompt_id}.log")
-                        for step in log.read_text().split()
-                    ]
-                    elsewhere = [step for step in steps if step > 1]
-                    assert len(elsewhere) < 45, "it went on from a stored state"
+                    (other,) = [machine for machine in site.machines if machine is not holder]
+                    (log,) = (other.root / "work").glob(f"**/steps-{prompt_id}.log")
+                    assert int(log.read_text().split()[0]) >= 5, "it went on from the state that the other had stored"
                 await asyncio.sleep(1.0)
                 assert site.files() == ["frozen after 30 0", "frozen first 0", "killed after 30 0", "killed first 0"]
             finally:
