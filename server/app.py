@@ -21,12 +21,12 @@ from .http.route import TABLE, Route
 from .live.hub import Hub
 from .monitoring.logs import RecentLines
 from .monitoring.metrics import Metrics
-from .monitoring.spans import Spans
 from .options import Options
 from .queue import PromptQueue, QueueEvent
 from .routes import pages
 from .routes.table import ROUTES
 from .state import STATE, ServerState
+from .tracing.spans import Spans
 
 __all__ = ["create_app"]
 

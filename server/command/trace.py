@@ -12,9 +12,9 @@ from pathlib import Path
 from graphflow import InvalidWorkflow, Problem
 from graphflow.spi import DONE
 
-from ..monitoring.trace import chrome_trace
 from ..queue import reading, traces
 from ..queue.settings import QUEUE_FILE
+from ..tracing.trace import chrome_trace
 
 __all__ = ["configure", "run"]
 

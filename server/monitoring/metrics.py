@@ -8,8 +8,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ..worker import WorkerStatus
-
 __all__ = ["Metrics"]
 
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
@@ -108,14 +106,15 @@ class Metrics:
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
 
-    def take_workers(self, workers: Iterable[WorkerStatus]) -> None:
-        """The workers as they are now."""
+    def take_workers(self, workers: Iterable[tuple[str, int, float, int]]) -> None:
+        """The workers as they are now: of each its name, its prompts, the seconds since its last sign of life, and the
+        bytes of models that it holds."""
         for gauge in (self.worker_prompts, self.worker_silent, self.worker_models):
             gauge.clear()
-        for status in workers:
-            self.worker_prompts.labels(status.name).set(len(status.prompts))
-            self.worker_silent.labels(status.name).set(status.silent)
-            self.worker_models.labels(status.name).set(sum(model["bytes"] for model in status.models))
+        for name, prompts, silent, size in workers:
+            self.worker_prompts.labels(name).set(prompts)
+            self.worker_silent.labels(name).set(silent)
+            self.worker_models.labels(name).set(size)
 
     def note_gap(self, seconds: float) -> None:
         self._longest_gap = max(self._longest_gap, seconds)

@@ -300,7 +300,7 @@ class PromptQueue:
         return self._runner.holds(prompt_id, epoch)
 
     async def trace(self, prompt_id: str) -> str | None:
-        """When what ran where, of a prompt that has ended, in JSON; see `monitoring.trace`."""
+        """When what ran where, of a prompt that has ended, in JSON; see `tracing.trace`."""
         return await self._read(lambda db: traces.find(db, prompt_id))
 
     def want_previews(self, wanted: bool) -> None:

@@ -24,12 +24,12 @@ from ..http.paths import BadName, segments
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..monitoring.trace import chrome_trace
 from ..protocol.answers import Workers
 from ..protocol.requests import FileRef, WorkerFileQuery
 from ..queue.ledger import ELSEWHERE
 from ..queue.uploads import put_file
 from ..state import STATE, ServerState
+from ..tracing.trace import chrome_trace
 from ..worker import WorkerStatus
 from ..worker.frames import pack, unpack
 from ..worker.packs import digests_of_types, unlike_types, versions

@@ -35,7 +35,7 @@ class Finished:
     data: dict[str, Any]
     stats: dict[str, Any]
     trace: str = ""
-    """When what ran, in JSON; see `monitoring.trace`."""
+    """When what ran, in JSON; see `tracing.trace`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class RunTimes:
         return {**self._made, "devices": self._devices}
 
     def to_json(self) -> str:
-        """See `server/monitoring/trace.py`, which reads it."""
+        """See `server/tracing/trace.py`, which reads it."""
         now = time.time()
         running = [(node, node, began, now - began, "running") for node, began in self._open.items()]
         found = {

@@ -6,9 +6,9 @@ import json
 import pytest
 from graphflow_server.command import trace as command
 from graphflow_server.monitoring.metrics import Metrics
-from graphflow_server.monitoring.spans import Spans
-from graphflow_server.monitoring.trace import chrome_trace
 from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
+from graphflow_server.tracing.spans import Spans
+from graphflow_server.tracing.trace import chrome_trace
 
 from graphflow import InvalidWorkflow, Workflow
 from graphflow.cli import main
