@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -53,18 +54,18 @@ class Metrics:
         self.model_bytes = Counter(
             "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
         )
-        of_worker = {"labelnames": ["worker"], "registry": registry}
+        of_worker = partial(_of_worker, registry)
         self.passes = Counter(
             "graphflow_passes", "Forward passes that samplers took part in", ["worker", "size"], registry=registry
         )
-        self.pass_rows = Counter("graphflow_pass_rows", "Rows that samplers asked for", **of_worker)
-        self.pass_seconds = Counter("graphflow_pass_seconds", "Time of forward passes, by rows", **of_worker)
-        self.pass_waited = Counter("graphflow_pass_waited_seconds", "Time that rows waited for a pass", **of_worker)
-        self.worker_prompts = Gauge("graphflow_worker_prompts", "Prompts that a worker has", **of_worker)
+        self.pass_rows = of_worker(Counter, "graphflow_pass_rows", "Rows that samplers asked for")
+        self.pass_seconds = of_worker(Counter, "graphflow_pass_seconds", "Time of forward passes, by rows")
+        self.pass_waited = of_worker(Counter, "graphflow_pass_waited_seconds", "Time that rows waited for a pass")
+        self.worker_prompts = of_worker(Gauge, "graphflow_worker_prompts", "Prompts that a worker has")
         self.worker_silent = Gauge(
             "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker", **of_worker
         )
-        self.worker_models = Gauge("graphflow_worker_model_bytes", "Bytes of models that a worker holds", **of_worker)
+        self.worker_models = of_worker(Gauge, "graphflow_worker_model_bytes", "Bytes of models that a worker holds")
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter(
             "graphflow_websocket_dropped", "Previews and progress not sent to slow clients", registry=registry
@@ -123,3 +124,11 @@ class Metrics:
         self.loop_gap.set(self._longest_gap)
         self._longest_gap = 0.0
         return generate_latest(self.registry)
+
+
+M = TypeVar("M", Counter, Gauge)
+
+
+def _of_worker(registry: CollectorRegistry, kind: type[M], name: str, about: str) -> M:
+    """A number for each worker."""
+    return kind(name, about, ["worker"], registry=registry)
