@@ -62,8 +62,8 @@ class Metrics:
         self.pass_seconds = of_worker(Counter, "graphflow_pass_seconds", "Time of forward passes, by rows")
         self.pass_waited = of_worker(Counter, "graphflow_pass_waited_seconds", "Time that rows waited for a pass")
         self.worker_prompts = of_worker(Gauge, "graphflow_worker_prompts", "Prompts that a worker has")
-        self.worker_silent = Gauge(
-            "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker", **of_worker
+        self.worker_silent = of_worker(
+            Gauge, "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker"
         )
         self.worker_models = of_worker(Gauge, "graphflow_worker_model_bytes", "Bytes of models that a worker holds")
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
