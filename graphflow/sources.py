@@ -7,6 +7,7 @@ This stands above the document, the formats and the drawings, and brings them to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .formats.editor import is_editor_format
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .look.draw import to_svg
-from .problem import InvalidWorkflow, Problem, show
+from .problem import InvalidWorkflow, Problem, did_you_mean, show
 from .registry import Registry
 from .settings import Settings
 
@@ -31,7 +32,7 @@ def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
         return source
     if isinstance(source, Mapping):
         return _from_json(dict(source), infos)
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, PathLike)):
         return _load(source, infos)
     if hasattr(source, "workflow"):
         return source.workflow
@@ -55,10 +56,13 @@ def _from_json(data: Any, infos: NodeInfos | None) -> Workflow:
     return workflow
 
 
-def _load(path: str | Path, infos: NodeInfos | None) -> Workflow:
-    name = str(path)
-    if name in shipped_names() and not Path(path).is_file():
-        return _from_json(parse(shipped_text(name)), infos)
+def _load(path: str | PathLike[str], infos: NodeInfos | None) -> Workflow:
+    name = fspath(path)
+    if not Path(name).exists():
+        if name in (shipped := shipped_names()):
+            return _from_json(parse(shipped_text(name)), infos)
+        text = f"there is no file {name!r}, and no workflow of this name ships"
+        raise InvalidWorkflow([Problem("no_file", text, hint=did_you_mean(name, shipped, limit=60))])
     found = read_file(path)
     workflow = _from_json(found.data, infos)
     return Workflow(workflow, workflow.extra, embedded=found.embedded) if found.embedded else workflow
@@ -73,7 +77,7 @@ class AnyFormat(Reader):
     def from_json(self, data: Any) -> Workflow:
         return _from_json(data, None)
 
-    def load(self, path: str | Path) -> Workflow:
+    def load(self, path: str | PathLike[str]) -> Workflow:
         return _load(path, None)
 
     def to_html(self, workflow: Workflow) -> str:

@@ -338,6 +338,18 @@ def sampler_lcm(
     return _sampler("lcm", s_noise=s_noise, s_noise_end=s_noise_end, noise_clip_std=noise_clip_std)
 
 
+@node("SamplerLCMUpscale", category=_SAMPLERS, version="1")
+def sampler_lcm_upscale(
+    scale_ratio: Annotated[float, Range(0.1, 20.0, 0.01), Help("how many times the sides grow")] = 1.0,
+    scale_steps: Annotated[
+        int, Range(-1, 1000, 1), Help("after how many steps they have grown; -1: half of them")
+    ] = -1,
+    upscale_method: Annotated[str, Choice(("bislerp", "nearest-exact", "bilinear", "area", "bicubic"))] = "bislerp",
+) -> Sampler:
+    """Consistency sampling of an image that grows from step to step. A noise mask cannot be used with it."""
+    return _sampler("lcm_upscale", scale=scale_ratio, steps=scale_steps, method=upscale_method)
+
+
 def _sampler(name: str, **options: Any) -> SamplerHandle:
     return SamplerHandle(name, tuple(sorted(options.items())))
 

@@ -238,13 +238,22 @@ def _applied(
     empty = tokens_of(file, combined(other, combine)).flatten(0, 1)
     weights = weights_at(model.config.denoiser, weight, weight_type)
     layers, none = layers_of(file, model.config.denoiser, tokens, empty, weights, scaling)
-    key = (file.digest, repr(vision.identity()), _content(image, negative, mask), weight, weight_type, combine, scaling)
+    key = (
+        file.digest,
+        repr(vision.identity()),
+        content_of(image, negative, mask),
+        weight,
+        weight_type,
+        combine,
+        scaling,
+    )
     masks = None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:])[:1].float()
     made = (ImageAttention((*key, side), window, own, masks) for side, own in (("image", layers), ("empty", none)))
     return model.with_patch(IPAdapter(*made))
 
 
-def _content(*tensors: Any) -> str:
+def content_of(*tensors: Any) -> str:
+    """A digest of the numbers of tensors; None may be among them."""
     from hashlib import sha256
 
     digest = sha256()

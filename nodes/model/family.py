@@ -175,6 +175,13 @@ class Family:
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
     misfit: Callable[[Config, Any], str] = lambda config, model: ""
     """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
+    completed: Callable[[Any, Any], Any] = lambda control, model: control
+    """Of a control network that is a change to the model that it steers: (its ControlNet, the Model) -> the whole."""
+    acts_within: bool = False
+    """Of a control network: it acts on what is inside the denoiser, by the function `within` of its network, and is not
+    asked by itself."""
+    seen: Callable[[Config, Tensor], Tensor] = lambda config, images: images
+    """Of a control network that sees latents: (its config, hints [B, H, W, 3] in 0..1) -> what the VAE encodes."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from graphflow import GraphFlowError, Problem
+
 from ..devices.passes import Seat
 from ..devices.use import Device
 from .guidance import Guider, Memory, Step, guided, patches_of
@@ -98,6 +100,16 @@ class Denoiser:
         prediction = questions.guider.model.prediction
         sigma = torch.tensor(level)
         seen = x
+        if kept is not None and kept.start.shape != x.shape:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "noise_mask",
+                        "the sampler makes the latent larger from step to step, and a noise mask keeps its size",
+                        hint="leave out the noise mask, or use SamplerLCM",
+                    )
+                ]
+            )
         if kept is not None:
             kept = replace(kept, mask=questions.mask(kept.mask, level))
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ..model.conditioning import Batch
+from ..model.entry import Control
 from ..model.handles import Model
 from ..model.patch import Kind, Patch
 
@@ -28,6 +29,7 @@ __all__ = [
     "CFG",
     "NEGATIVE",
     "POSITIVE",
+    "ControlPatch",
     "GuidancePatch",
     "Guider",
     "MaskPatch",
@@ -113,6 +115,19 @@ class MaskPatch(Patch):
     def mask(self, mask: Tensor, model: Model, level: float, first: float, last: float) -> Tensor:
         """The noise mask in 0..1 at a noise level of a run from the level `first` to `last`."""
         return mask
+
+
+@dataclass(frozen=True)
+class ControlPatch(Patch):
+    """A control network that acts on all conditionings of a model."""
+
+    kind: ClassVar[Kind] = "guidance"
+    control: Control = field(compare=False, repr=False)
+    key: tuple[str, ...]
+    """The content of the images of the control, and what states how it acts."""
+
+    def identity(self) -> Any:
+        return ["control", self.control.model.identity(), list(self.key)]
 
 
 class Guider(Protocol):

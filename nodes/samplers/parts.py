@@ -31,6 +31,8 @@ class SidePart:
     window: tuple[float, float]
     """The highest and the lowest level at which it acts."""
     controls: list[Controlled]
+    within: list[Controlled]
+    """Those that act within the network of the model."""
 
 
 @dataclass(eq=False, slots=True)

@@ -107,5 +107,5 @@ Z_IMAGE = Family(
     prompts={"": [("qwen3",)]},
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.cap_feat_dim))},
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("noise_refiner.*", "context_refiner.*", "layers.*")),
+    ports=Ports(blocks=("noise_refiner.*", "context_refiner.*", "layers.*"), residuals=("layer.*",)),
 )
