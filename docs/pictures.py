@@ -37,6 +37,9 @@ SEEN = (
     "image_to_image",
     "inpaint",
     "outpaint",
+    "lora_stack",
+    "model_merge",
+    "controlnet",
 )
 """Workflows whose images stand in diffusion.md, each under the name of its file."""
 ASKED = (

@@ -18,6 +18,7 @@ from . import (
     socket,
     templates,
     userdata,
+    workers,
 )
 
 __all__ = ["ROUTES"]
@@ -25,6 +26,7 @@ __all__ = ["ROUTES"]
 ROUTES: tuple[Route, ...] = (
     *prompts.ROUTES,
     *queueing.ROUTES,
+    *workers.ROUTES,
     *socket.ROUTES,
     *files.ROUTES,
     *forms.ROUTES,
