@@ -269,17 +269,13 @@ class Reader:
         return self.from_json(dict(source)) if isinstance(source, Mapping) else source.workflow
 
     def from_json(self, data: Any) -> Workflow:
-        workflow, problems = self.read(data)
+        workflow, problems = Workflow.read(data)
         if problems:
             raise InvalidWorkflow(problems)
         return workflow
 
     def load(self, path: str | PathLike[str]) -> Workflow:
         return self.from_json(parse(api.text_of(api.read_bytes(path), fspath(path))))
-
-    def read(self, data: Any) -> tuple[Workflow, list[Problem]]:
-        """The well-formed nodes, and what is wrong with the others."""
-        return Workflow.read(data)
 
     def to_html(self, workflow: Workflow) -> str | None:
         """A drawing for a notebook, or None."""

@@ -109,7 +109,7 @@ class Performer:
         if isinstance(inputs, Blocked):
             return inputs
         run = self._run
-        values = kind.arguments(inputs)
+        values = kind.arguments(inputs) if kind.is_dynamic else inputs
         if kind.context is not None:
             state = call.states[index] if call.states else None
             values[kind.context] = Context(

@@ -14,6 +14,7 @@ from ..nodetype.node import ALWAYS, NodeType
 from ..plan.calls import CallResult, blocked, join, look_outside, merge_ui, spread
 from ..plan.fingerprint import Fingerprint, environment_of
 from ..values import Blocked, Encoded, share
+from ..values.kinds import ATOMS
 from ..version import installed_version
 from .admission import place_of
 from .agenda import Agenda
@@ -86,12 +87,13 @@ class Caller:
     def call(self, node_id: str) -> Call:
         """The call of a node whose inputs are there."""
         node = self._agenda.order[node_id]
-        calls = spread(self._agenda.values(node_id), node.every)
-        partly = self._agenda.may_be_blocked(node_id)
+        values = self._agenda.values(node_id)
+        is_special = self._agenda.may_be_blocked(node_id)  # lists, or what blocks; of nearly no node
+        calls = spread(values, node.every) if is_special or node.every else [values]
         return Call(
             node=node_id,
             type=node.type.name,
-            inputs=tuple([(partly and blocked(call, node.every)) or self._inputs(node_id, call) for call in calls]),
+            inputs=tuple([(is_special and blocked(call, node.every)) or self._inputs(node_id, call) for call in calls]),
             place=place_of(node.type, self._run.settings),
             display=self._expansions.display(node_id),
             states=self._claims.states(node_id, len(calls)) if node.type.context is not None else (),
@@ -148,7 +150,7 @@ class Caller:
     def _inputs(self, node_id: str, call: dict[str, Any]) -> dict[str, Any]:
         """The inputs of one call: copies that nobody else has."""
         node = self._agenda.order[node_id]
-        values = {name: share(value) for name, value in call.items()}
+        values = {name: value if type(value) in ATOMS else share(value) for name, value in call.items()}
         for name in node.links:
             if node.inputs[name].type == "FLOAT" and name in values:
                 values[name] = _as_float(values[name])
