@@ -152,7 +152,8 @@ def tab_to(page: BrowserPage, *words: str, most: int = 60) -> None:
 
 def test_tab_and_enter_alone_make_move_look_at_and_delete(serve, tmp_path):
     with serve() as server, opened(tmp_path / "profile") as page:
-        server.run(workflow("a crown"))
+        server.post("/prompt", named(workflow("a crown")))
+        until(lambda: server.get("/jobs?status=completed").json["pagination"]["total"] == 1)
         server.post("/queue", {"paused": True})
         server.post("/prompt", named(workflow("first")))
         page.go(f"{server.url}/")
@@ -168,6 +169,7 @@ def test_tab_and_enter_alone_make_move_look_at_and_delete(serve, tmp_path):
         page.press("Enter")
         page.wait_for("Queued at place 2")
         until(lambda: waiting(server) == ["first", "a sun"])
+        page.until("[...document.querySelectorAll('.q .t')].map(e => e.innerText).join() === 'first,a sun'")
         tab_to(page, "Move “a sun”")
         page.press("ArrowUp")
         until(lambda: waiting(server) == ["a sun", "first"])
