@@ -35,7 +35,7 @@ SEEDS = count(1)
 
 
 def prompt(steps: int, side: int, text: str = TEXTS[0], seed: int | None = None) -> gf.Workflow:
-    source = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    source = (files("graphflow_workflows") / "text_to_image.json").read_text(encoding="utf-8")
     changes = {"5.batch_size": 1, "5.width": side, "5.height": side, "3.steps": steps, "6.text": text}
     return gf.Workflow.loads(source).set_all({**changes, "3.seed": next(SEEDS) if seed is None else seed})
 

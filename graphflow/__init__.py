@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .programs.on_sources import diff, lint, upgrade
     from .redrawing import Redrawn, redraw
     from .registry import Registry
-    from .run_once import run
+    from .run_once import explain, run, run_async, validate
     from .script.graph import Graph, subgraph
     from .script.namespace import Nodes
     from .script.refs import NodeRef, Value
@@ -64,6 +64,7 @@ __all__ = [
     "Event",
     "Every",
     "Expansion",
+    "explain",
     "Given",
     "Graph",
     "GraphFlowError",
@@ -105,6 +106,7 @@ __all__ = [
     "Results",
     "Rows",
     "run",
+    "run_async",
     "RunDone",
     "RunStarted",
     "SavedImage",
@@ -122,6 +124,7 @@ __all__ = [
     "upgrade",
     "Upload",
     "VaeHandle",
+    "validate",
     "Value",
     "value",
     "VariantResult",
@@ -147,7 +150,7 @@ _MODULES = {
     "programs.on_sources": "diff lint upgrade",
     "redrawing": "Redrawn redraw",
     "registry": "Registry",
-    "run_once": "run",
+    "run_once": "explain run run_async validate",
     "script.graph": "Graph subgraph",
     "script.namespace": "Nodes",
     "script.refs": "NodeRef Value",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
@@ -34,7 +33,7 @@ from .plan.fingerprint import Fingerprint, fingerprints, why_not
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
 from .request import Target, Targets, name_of, names_of
-from .results import NodeResult, Result, SavedImage, node_result
+from .results import ByNode, NodeResult, Result, SavedImage, node_result
 from .settings import Settings
 from .sources import as_workflow
 
@@ -119,7 +118,7 @@ class Engine:
         """The descriptions of its node types: what reading the editor's own format needs."""
         return RegistryInfos(self.registry, self.settings)
 
-    def load(self, path: str | Path) -> Workflow:
+    def load(self, path: str | os.PathLike[str]) -> Workflow:
         """Read a workflow file of any kind: API format, the editor's own format, an image that carries either.
 
         Raises InvalidWorkflow; where nodes are malformed, with what is wrong with the others as well.
@@ -281,7 +280,7 @@ class Engine:
             status = "cancelled"
             raise
         finally:
-            emit(RunDone(status, time.perf_counter() - began))
+            emit(RunDone(status, time.perf_counter() - began, context.imports.seconds))
             emit.raise_error()
         if work.problems:
             raise NodeFailed(work.problems) from work.cause
@@ -291,7 +290,18 @@ class Engine:
             return self._kept(key, order[key], prints[key].recipe) if key in order else None
 
         seconds = time.perf_counter() - began
-        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), emit.memory, peek)
+        return Result(
+            workflow,
+            nodes,
+            ByNode(workflow, work.timings),
+            tuple(work.cached),
+            seconds,
+            models=tuple(emit.models),
+            memory=ByNode(workflow, emit.memory),
+            peek=peek,
+            loading=ByNode(workflow, work.loading),
+            importing=context.imports.seconds,
+        )
 
     def stream(
         self,

@@ -93,8 +93,13 @@ class Text(Event):
 class NodeDone(Event):
     node: str
     seconds: float
+    """Of its own work."""
     ui: dict[str, Any] | None = None
     display: str | None = None
+    loading: float = 0.0
+    """Seconds in which its device loaded models for it."""
+    importing: float = 0.0
+    """Seconds in which the process imported libraries while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +186,5 @@ class RunDone(Event):
     status: str
     """`done`, `failed` or `cancelled`."""
     seconds: float
+    importing: float = 0.0
+    """Seconds of them in which the process imported libraries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from ..files.header import Header
 from ..files.known import Identity, PartSeen, recognised
@@ -23,6 +24,7 @@ ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B"
 """Text encoders that run in files of their own."""
 
 
+@lru_cache(maxsize=64)
 def identify(header: Header) -> Identity:
     """The identity of a file, from its header alone; `supported` where a family of this library recognises it.
 

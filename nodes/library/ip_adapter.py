@@ -23,10 +23,22 @@ PRESETS = {
 }
 """Words in the name of the file, for SD 1.x and for SDXL."""
 _TYPES = (
-    "linear", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
-    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
-    "style transfer precise", "composition precise",
-)  # fmt: skip
+    "linear",
+    "ease in",
+    "ease out",
+    "ease in-out",
+    "reverse in-out",
+    "weak input",
+    "weak output",
+    "weak middle",
+    "strong middle",
+    "style transfer",
+    "composition",
+    "strong style transfer",
+    "style and composition",
+    "style transfer precise",
+    "composition precise",
+)
 _SIMPLE = {"standard": "linear", "prompt is more important": "ease out", "style transfer": "style transfer"}
 _COMBINATIONS = ("concat", "add", "subtract", "average", "norm average")
 _SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")

@@ -13,7 +13,7 @@ prompt are one mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CFG",
+    "Asking",
     "NEGATIVE",
     "POSITIVE",
     "ControlPatch",
@@ -58,6 +59,24 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
+class Asking:
+    """The network behind a step, for patches that ask it themselves while they act."""
+
+    model: Model
+    """The guider's."""
+    cfg: float
+    x: Tensor
+    """What the step is about."""
+    sigma: Tensor
+    sides: tuple[Side, ...]
+    """The questions that the guider asks at this level."""
+    levels: tuple[float, ...]
+    """The noise levels of the run, falling."""
+    ask: Callable[[Sequence[Side], Tensor, float], Mapping[str, Tensor]]
+    """(sides, latent, noise level) -> the clean latent that each side answers, by its name."""
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
     """The answers to one question of the sampler."""
 
@@ -74,6 +93,8 @@ class Step:
     """Side -> what patches of calls found inside its network, [B, ...] each."""
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     """The memory of the patch that is asked (see `GuidancePatch.remember`)."""
+    asking: Asking | None = None
+    """In a run of a sampler."""
 
 
 class GuidancePatch(Patch):
@@ -88,6 +109,10 @@ class GuidancePatch(Patch):
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
         """The sides of a step under the patch: it may add some, and ask those that are there of a changed model."""
         return sides
+
+    def answers_of(self, asking: Asking) -> Mapping[str, Tensor] | None:
+        """The sides' answers, where the patch asks for them itself, in place of the sampler; else None."""
+        return None
 
     def further(self, step: Step, sides: tuple[Side, ...]) -> tuple[tuple[Side, Tensor], ...]:
         """Sides that are asked in a second round, each about a latent that is made of the first round's answers."""

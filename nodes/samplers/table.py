@@ -24,9 +24,19 @@ from .stepper import Denoise, State, Stepper
 from .unipc import UniPC
 
 __all__ = [
-    "OTHERS", "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
-    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
-]  # fmt: skip
+    "OTHERS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Denoise",
+    "State",
+    "Stepper",
+    "add_noise",
+    "noised_start",
+    "prepare_noise",
+    "q_sample",
+    "sample",
+    "schedule",
+]
 
 SAMPLERS: dict[str, Stepper] = {
     "euler": Euler(),

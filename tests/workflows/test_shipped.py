@@ -149,9 +149,19 @@ def test_each_shipped_workflow_is_listed_once_with_a_title_and_a_sentence():
     assert sorted(item.name for item in listed) == shipped_names()
     assert listed[0].name == "text_to_image" and len({item.title for item in listed}) == len(listed)
     for item in listed:
-        assert item.title and (not item.description or item.description.endswith(".")), item
+        assert item.title and item.description.endswith("."), item
 
 
 def test_the_list_of_workflows_names_each_of_them():
     listed = re.findall(r"^\| `(\w+)`", (FOLDER / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
+def test_the_list_names_each_model_file_that_a_workflow_needs(path):
+    """In its own row, or in that of the workflow to which the row refers (`as flux_dev`)."""
+    rows = {row[1]: row[0] for row in re.finditer(r"^\| `(\w+)` .*$", (FOLDER / "README.md").read_text(), re.MULTILINE)}
+    row = rows[path.stem]
+    others = [rows[name] for name in re.findall(r"as `(\w+)`", row)]
+    base = rows["sdxl"] if "the base" in row else ""
+    assert [name for name in named(path) if name not in "".join([row, *others, base])] == []

@@ -27,9 +27,18 @@ LAYERED = "time_text_embed.addition_t_embedding.weight"
 MU = 1.15
 PATCH = 2
 _ARGUMENTS = (
-    "patch_size", "in_channels", "out_channels", "num_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "axes_dims_rope", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope",
-)  # fmt: skip
+    "patch_size",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "axes_dims_rope",
+    "zero_cond_t",
+    "use_additional_t_cond",
+    "use_layer3d_rope",
+)
 
 
 def _recognise(header: Header) -> Found | None:

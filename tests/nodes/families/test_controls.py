@@ -70,8 +70,11 @@ def test_an_adapter_of_every_layout_answers_for_each_level_of_the_unet(layout, t
     row = row_of(handle, TEXTS["sd1"])
     found = answers(handle, row)
     assert [tuple(found[f"inner.{level}"].shape) for level in range(4)] == [
-        (1, 32, 8, 16), (1, 64, 4, 8), (1, 64, 2, 4), (1, 64, 1, 2)
-    ]  # fmt: skip
+        (1, 32, 8, 16),
+        (1, 64, 4, 8),
+        (1, 64, 2, 4),
+        (1, 64, 1, 2),
+    ]
     with torch.inference_mode():
         wanted = made.modules["denoiser"](row.stacked["hint"][None])
     assert all(torch.equal(found[f"inner.{level}"], one) for level, one in enumerate(wanted))
