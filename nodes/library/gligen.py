@@ -12,7 +12,8 @@ from .loaders import folders
 Gligen = Annotated[Any, Wire("GLIGEN")]
 KIND = "gligen"
 _CELL = 8
-_Side, _Place = Annotated[int, Range(8, 16384, 8)], Annotated[int, Range(0, 16384, 8)]
+_Side = Annotated[int, Range(8, 16384, 8)]
+_Place = Annotated[int, Range(0, 16384, 8)]
 
 
 def _names(settings: Settings) -> list[str]:
