@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
     from .nodetype.context import Context
     from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
-    from .nodetype.types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+    from .nodetype.types import Choice, FreeLiteral, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
     from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
     from .problem import (
         Cancelled,
@@ -67,6 +67,7 @@ __all__ = [
     "explain",
     "Given",
     "Graph",
+    "FreeLiteral",
     "GraphFlowError",
     "Grow",
     "Handle",
@@ -143,7 +144,7 @@ _MODULES = {
     "events": "Event NodeCached NodeDone NodeError NodeStarted Progress RunDone RunStarted",
     "nodetype.context": "Context",
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
-    "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
+    "nodetype.types": "Choice FreeLiteral Grow Help Match Multiline Range Rows Seed Upload Variants",
     "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
     "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName "
     "UnusedInput did_you_mean",

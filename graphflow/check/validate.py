@@ -19,6 +19,7 @@ from ..problem import GraphFlowError, Problem, show, with_article
 from ..settings import Settings
 from ..values import is_reference
 from ..values.wires import from_python
+from .graphs import check_graphs
 from .literals import Choices, Report, canonical_literal
 
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
@@ -73,6 +74,7 @@ def validate(
     binder.check_types(every, every)
     if rest:
         problems.extend(_cycles(rest, workflow))
+    binder.warnings.extend(check_graphs(runnable(order, problems), settings, problems))
     return order, problems
 
 
@@ -114,7 +116,7 @@ class Binder:
         expanded: bool = False,
     ) -> None:
         self.problems: list[Problem] = []
-        self._workflow, self._types, self._warnings = workflow, types, warnings
+        self._workflow, self._types, self.warnings = workflow, types, warnings
         self._settings, self._choices = settings, Choices(settings)
         self._suggestions = self._choices.suggestions
         self._expanded = expanded
@@ -271,7 +273,7 @@ class Binder:
                 )
             )
             return
-        self._warnings.append(
+        self.warnings.append(
             Problem(
                 "unused_input",
                 f"{kind.name} has no such input",

@@ -20,7 +20,20 @@ MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 """Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
 CONTROL_KINDS = ("ControlNet", "T2I-Adapter", "Control-LoRA")
 """Kinds of files that steer a denoiser by an image."""
-ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B", "T5-XXL", "T5-XL")
+ENCODERS = (
+    "CLIP-L",
+    "CLIP-H",
+    "CLIP-G",
+    "Qwen3",
+    "Gemma 2 2B",
+    "Qwen2.5-VL 7B",
+    "T5-XXL",
+    "T5-XL",
+    "Mistral 3 24B",
+    "Llama 3.1 8B",
+    "Qwen3-VL 4B",
+    "Qwen3-VL 8B",
+)
 """Text encoders that run in files of their own."""
 
 

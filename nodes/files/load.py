@@ -279,7 +279,7 @@ def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
         tensor = tensor.T
     if fill.form == "swapped":
         tensor = tensor.roll(len(tensor) // 2, dims=0)
-    return tensor.reshape(fill.shape) if fill.form == "flat" else tensor
+    return tensor.reshape(fill.shape) if fill.form in ("flat", "reshaped") else tensor
 
 
 def _check_filled(module: torch.nn.Module, path: str) -> None:

@@ -165,7 +165,9 @@ class Family:
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
     prompts: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
     """`type` of the loaders of text encoders -> the sets of encoders, by their names in order, that encode prompts of
-    this family. The type "" stands for all types that no family names."""
+    this family. The type "" stands for all types that no family names, "*" for all types."""
+    text_width: Callable[[Config], int | None] = lambda config: None
+    """(config of a `Clip`) -> columns of the text that its encoders give; None: not known before they run."""
     takes: Mapping[str, Option] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     ports: Ports = Ports()

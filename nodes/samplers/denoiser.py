@@ -60,7 +60,11 @@ def denoiser(
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
     with device.loop.seat(size, device.owner) as seat:
-        yield Denoiser(asked, seat, kept)
+        try:
+            yield Denoiser(asked, seat, kept)
+        finally:
+            if device.notify is not None and seat.work.rows:
+                device.notify(seat.work.event(str(device.device)))
 
 
 class Denoiser:

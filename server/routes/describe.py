@@ -308,6 +308,10 @@ async def metrics(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.metrics.worker_memory.set(state.queue.worker.rss)
     state.metrics.worker_deaths.set(state.queue.worker.deaths)
+    state.metrics.take_workers(
+        (status.name, len(status.prompts), status.silent, sum(model["bytes"] for model in status.models))
+        for status in state.queue.workers
+    )
     return web.Response(body=state.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
 

@@ -107,6 +107,7 @@ CHROMA = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"chroma": [("t5",)]},
+    text_width=lambda config: int(config["text.t5"].d_model),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),  # of nodes made for FLUX.1; it has no effect

@@ -16,7 +16,7 @@ from ...model.latent import LatentFormat
 from . import kl_vae
 from .transformer_file import transformer_in
 
-__all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "assemble", "count", "find", "latent_format"]
+__all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "add_parts", "assemble", "count", "find", "latent_format"]
 
 Shape = tuple[int, ...]
 FLUX_LATENT: Mapping[str, Any] = {"channels": 16, "factor": 8, "multiple": 2, "scale": 0.3611, "shift": 0.1159}
@@ -85,3 +85,20 @@ def assemble(
         configs["latent"] = {**latent, "factor": kl_vae.factor(vae.config)}
         parts["vae"] = (vae.layout, vae.prefix)
     return Found(Config(configs), parts, variant)
+
+
+def add_parts(
+    found: Found,
+    texts: Mapping[str, TextFound | None],
+    vae: tuple[Config, str, str] | None,
+    fits: Callable[[Config], bool] = lambda vae: True,
+) -> Found:
+    """The same with those of `texts` (part -> encoder) that are in the file, and with its VAE (config, layout, prefix)
+    where that one `fits`."""
+    configs, parts = dict(found.config), dict(found.parts)
+    for part, text in texts.items():
+        if text is not None:
+            configs[part], parts[part] = text.config, (text.layout, text.prefix)
+    if vae is not None and fits(vae[0]):
+        configs["vae"], parts["vae"] = vae[0], vae[1:]
+    return Found(Config(configs), parts, found.variant)

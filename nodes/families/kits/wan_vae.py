@@ -15,7 +15,7 @@ from ...model.config import Config
 from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 
-__all__ = ["MEAN", "STD", "WAN_VAE", "find"]
+__all__ = ["MEAN", "STD", "WAN_VAE", "find", "latent_of"]
 
 Shape = tuple[int, ...]
 PREFIXES = ("vae.", "first_stage_model.", "")
@@ -81,6 +81,19 @@ def find(header: Header) -> tuple[Config, str, str] | None:
             if config is not None:
                 return config, layout, prefix
     return None
+
+
+def latent_of(channels: int, multiple: int) -> LatentFormat:
+    """The latents of a denoiser of images or videos that has this VAE."""
+    return LatentFormat(
+        channels=channels,
+        factor=8,
+        axes=3,
+        time_factor=4,
+        multiple=multiple,
+        scale=tuple(1.0 / deviation for deviation in STD),
+        shift=MEAN,
+    )
 
 
 def _recognise(header: Header) -> Found | None:
