@@ -193,5 +193,6 @@ def test_an_encoder_of_another_family_is_refused_with_both_widths(tmp_path):
     nodes["2"]["inputs"]["clip_name"] = "gemma_2_2b_fp16.safetensors"
     nodes["5"]["inputs"] |= {"width": 64, "height": 64}
     settings = gf.Settings(models=(tmp_path / "models",), output_dir=tmp_path, temp_dir=tmp_path)
-    with gf.Engine(settings=settings) as engine, pytest.raises(gf.GraphFlowError, match="64 wide, z_image takes 32"):
+    both = r"Gemma 2 of gemma_2_2b_fp16.safetensors \(64 wide\), but Z-Image .* takes Qwen3 \(32 wide\)"
+    with gf.Engine(settings=settings) as engine, pytest.raises(gf.GraphFlowError, match=both):
         engine.run(gf.Workflow.from_json(nodes))
