@@ -9,14 +9,18 @@ from ..files.header import Header
 from ..model.family import Family, Found
 from .anima import ANIMA
 from .chroma import CHROMA
+from .ernie_image import ERNIE_IMAGE
 from .flux import FLUX
 from .flux2 import FLUX2
+from .hidream import HIDREAM
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
 from .kits.wan_vae import WAN_VAE
 from .krea2 import KREA2
+from .longcat import LONGCAT
 from .lumina2 import LUMINA2
+from .ovis import OVIS
 from .qwen_image import QWEN_IMAGE
 from .qwen_image_21 import QWEN_IMAGE_21
 from .sd3 import SD3
@@ -37,6 +41,10 @@ FAMILIES: tuple[Family, ...] = (
     QWEN_IMAGE,
     KREA2,
     ANIMA,
+    ERNIE_IMAGE,
+    OVIS,
+    LONGCAT,
+    HIDREAM,
     FLUX,
     FLUX2,
     SD3,

@@ -14,6 +14,7 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
+from .kits import language_model
 from .kits import t5 as t5_kit
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
@@ -135,13 +136,15 @@ def _whose(type: str, names: tuple[str, ...]) -> Family | None:
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:
-    """With T5's vocabulary in the models folders, where it is needed and not brought."""
+    """With the vocabularies of T5 and Llama in the models folders, where they are needed and not brought."""
     found = dict(sorted(sources.items()))
     wanted = any(part in found for part in ASKED_WITH_T5) and "tokenizer.t5" not in found
     folder = t5_kit.tokenizer_folder(settings.models) if wanted else None
-    if folder is not None:
-        digest_now = partial(settings.digests.of, folder)
-        found["tokenizer.t5"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
+    llama = language_model.llama_folder(settings.models) if "text.llama" in found else None
+    for part, place in (("tokenizer.t5", folder), ("tokenizer.llama", llama)):
+        if place is not None and part not in found:
+            digest_now = partial(settings.digests.of, place)
+            found[part] = WeightsSource(str(place), digest_now(), "folder", "", digest_now)
     return tuple(found.items())
 
 

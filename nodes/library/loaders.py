@@ -50,24 +50,26 @@ def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
     return _digest(settings, "diffusion_models", unet_name)
 
 
-def _encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
+def encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
     return _with_vocabulary(settings, "text_encoders", *names.values())
 
 
 def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
-    """The digests of files, and of T5's vocabulary where T5 is in one of them: it may come after the file."""
-    from ..families.kits import t5
+    """The digests of files, and of the vocabularies that they need and do not bring: these may come after the file."""
+    from ..families.kits import language_model, t5
     from ..files.header import read_header
 
     digests = [_digest(settings, kind, name) for name in names]
-    vocabulary = t5.tokenizer_folder(settings.models)
-    if vocabulary is not None and any(t5.is_in(read_header(folders(settings).find(kind, name))) for name in names):
-        digests.append(settings.digests.of(vocabulary))
+    llama = partial(language_model.is_in, kind="llama")
+    for vocabulary, needs in ((t5.tokenizer_folder, t5.is_in), (language_model.llama_folder, llama)):
+        place = vocabulary(settings.models)
+        if place is not None and any(needs(read_header(folders(settings).find(kind, name))) for name in names):
+            digests.append(settings.digests.of(place))
     return " ".join(digests)
 
 
 _Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints")]
-_Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
+EncoderName = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
 class CheckpointParts(NamedTuple):
@@ -176,12 +178,12 @@ def unet_loader(
     category="advanced/loaders",
     display_name="Load CLIP",
     version="1",
-    outside=_encoders_digest,
+    outside=encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name"),
 )
 def clip_loader(
     settings: Settings,
-    clip_name: _Encoder,
+    clip_name: EncoderName,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
 ) -> ClipWire:
@@ -201,13 +203,13 @@ def clip_loader(
     category="advanced/loaders",
     display_name="DualCLIPLoader",
     version="1",
-    outside=_encoders_digest,
+    outside=encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"),
 )
 def dual_clip_loader(
     settings: Settings,
-    clip_name1: _Encoder,
-    clip_name2: _Encoder,
+    clip_name1: EncoderName,
+    clip_name2: EncoderName,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
     device: _Device = "default",
 ) -> ClipWire:
@@ -238,11 +240,11 @@ def dual_clip_loader(
     category="advanced/loaders",
     display_name="TripleCLIPLoader",
     version="1",
-    outside=_encoders_digest,
+    outside=encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"),
 )
 def triple_clip_loader(
-    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
+    settings: Settings, clip_name1: EncoderName, clip_name2: EncoderName, clip_name3: EncoderName
 ) -> ClipWire:
     """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
     T5."""

@@ -8,8 +8,9 @@ told from each other by proportions of their shapes, which narrow versions of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...files.header import Header
@@ -17,9 +18,11 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part, TextFound
 
-__all__ = ["KINDS", "Kind", "find_any", "find_beside", "is_in", "part_of"]
+__all__ = ["KINDS", "YARN", "Kind", "find_any", "find_beside", "is_in", "llama_folder", "part_of"]
 
 Shape = tuple[int, ...]
+LLAMA_FOLDERS = ("llama3", "llama-3.1", "llama3.1")
+"""Below `models/tokenizers`, in the order in which they are looked for."""
 FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -80,6 +83,7 @@ YARN = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
 }
+"""How Ministral 3 reads longer texts than it was trained on first."""
 KINDS: Mapping[str, Kind] = {
     "qwen3": Kind(
         title="text encoder Qwen3",
@@ -142,14 +146,20 @@ def part_of(kind: str) -> Part:
     )
 
 
-def find_beside(header: Header, kind: str) -> TextFound | None:
+def find_beside(header: Header, kind: str, folder: str = "text_encoder") -> TextFound | None:
     """The language model beside the denoiser of a checkpoint or a diffusers folder; None where there is none."""
     if header.format == "diffusers":
-        return _in(header, kind, "text_encoder/") if "text_encoder" in header.configs else None
+        return _in(header, kind, f"{folder}/") if folder in header.configs else None
     begin = f"text_encoders.{KINDS[kind].in_checkpoint}"
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
     return next((text for text in found if text is not None), None)
+
+
+def llama_folder(roots: Sequence[Path]) -> Path | None:
+    """The folder with Llama's vocabulary below one of the models folders; None where there is none."""
+    places = (root / "tokenizers" / name for root in roots for name in LLAMA_FOLDERS)
+    return next((place for place in places if (place / "tokenizer.json").is_file()), None)
 
 
 def is_in(header: Header, kind: str) -> bool:

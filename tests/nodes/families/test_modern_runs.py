@@ -89,7 +89,11 @@ def test_a_file_is_identified_and_its_parts_are_found(family, models):
         header = read_header(path)
         assert identify(header).family == family and identify(header).supported
         _, seen = recognise(header)
-        assert recognise_vae(header) is not None and "denoiser" in seen.parts and any(part.startswith("text.") for part in seen.parts)
+        assert (
+            recognise_vae(header) is not None
+            and "denoiser" in seen.parts
+            and any(part.startswith("text.") for part in seen.parts)
+        )
 
 
 def test_the_recipe_is_written_in_the_image(family, models):
