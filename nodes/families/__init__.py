@@ -12,7 +12,11 @@ from .chroma import CHROMA
 from .ernie_image import ERNIE_IMAGE
 from .flux import FLUX
 from .flux2 import FLUX2
+from .flux3 import FLUX3
 from .hidream import HIDREAM
+from .ideogram4 import IDEOGRAM4
+from .joyimage import JOYIMAGE
+from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
@@ -44,11 +48,15 @@ FAMILIES: tuple[Family, ...] = (
     ERNIE_IMAGE,
     OVIS,
     LONGCAT,
-    HIDREAM,
     FLUX,
     FLUX2,
+    FLUX3,
     SD3,
     CHROMA,
+    HIDREAM,
+    IDEOGRAM4,
+    KANDINSKY5,
+    JOYIMAGE,
 )
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, KL_VAE, WAN_VAE)

@@ -14,16 +14,13 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
-from .kits import language_model
-from .kits import t5 as t5_kit
+from .kits import vocabularies
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
 ANY = "*"
 """The type in `Family.prompts` of encoders that no other family has: they decide, whatever the type."""
-ASKED_WITH_T5 = ("text.t5", "text.qwen3_06b")
-"""Text encoders that need T5's vocabulary: T5, and Anima's."""
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
 """The functions that find a text encoder in a file of its own, with its name."""
 TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {"", ANY}
@@ -136,15 +133,15 @@ def _whose(type: str, names: tuple[str, ...]) -> Family | None:
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:
-    """With the vocabularies of T5 and Llama in the models folders, where they are needed and not brought."""
+    """With the vocabularies in the models folders that encoders need and do not bring."""
     found = dict(sorted(sources.items()))
-    wanted = any(part in found for part in ASKED_WITH_T5) and "tokenizer.t5" not in found
-    folder = t5_kit.tokenizer_folder(settings.models) if wanted else None
-    llama = language_model.llama_folder(settings.models) if "text.llama" in found else None
-    for part, place in (("tokenizer.t5", folder), ("tokenizer.llama", llama)):
-        if place is not None and part not in found:
-            digest_now = partial(settings.digests.of, place)
-            found[part] = WeightsSource(str(place), digest_now(), "folder", "", digest_now)
+    for name, vocabulary in vocabularies.VOCABULARIES.items():
+        wanted = any(f"text.{encoder}" in found for encoder in vocabulary.encoders)
+        lacks = wanted and f"tokenizer.{name}" not in found
+        folder = vocabularies.folder_of(name, settings.models) if lacks else None
+        if folder is not None:
+            digest_now = partial(settings.digests.of, folder)
+            found[f"tokenizer.{name}"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
     return tuple(found.items())
 
 

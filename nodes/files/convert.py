@@ -170,7 +170,8 @@ def _refused(
 ) -> GraphFlowError:
     found = []
     if missing:
-        found.append(f"{len(missing)} of its {count} weights are missing, the first is {missing[0]}")
+        first = f"the first are {', '.join(missing[:3])}" if len(missing) > 1 else missing[0]
+        found.append(f"{len(missing)} of its {count} weights {'are' if len(missing) > 1 else 'is'} missing: {first}")
     if misshapen:
         found.append(f"{_count(misshapen, 'weight has', 'weights have')} another shape: {misshapen[0]}")
     if surplus:

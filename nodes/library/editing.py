@@ -21,9 +21,16 @@ _Words = Annotated[str, Multiline(words=True)]
 SEEN, KEPT = 384**2, 1024**2
 """Pixels of an image for the text encoder, and for the VAE."""
 _NARROW = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024,
-     1024),
-)  # fmt: skip
+    (672, 1568),
+    (688, 1504),
+    (720, 1456),
+    (752, 1392),
+    (800, 1328),
+    (832, 1248),
+    (880, 1184),
+    (944, 1104),
+    (1024, 1024),
+)
 SIZES = (*_NARROW, *((height, width) for width, height in reversed(_NARROW[:-1])))
 """Widths and heights that FLUX.1 Kontext was trained on, the narrowest first."""
 METHODS = (

@@ -14,15 +14,53 @@ from ..model.wires import ClipWire, ModelWire, VaeWire
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
 ONE_ENCODER = (
-    "stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "lumina2", "wan",
-    "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", "longcat_image",
-    "cogvideox", "lens", "pixeldit", "ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax", "yue2", "flux3",
-    "moss_image", "fibo2",
-)  # fmt: skip
+    "stable_diffusion",
+    "stable_cascade",
+    "sd3",
+    "stable_audio",
+    "mochi",
+    "ltxv",
+    "pixart",
+    "cosmos",
+    "lumina2",
+    "wan",
+    "hidream",
+    "chroma",
+    "ace",
+    "omnigen2",
+    "qwen_image",
+    "hunyuan_image",
+    "flux2",
+    "ovis",
+    "longcat_image",
+    "cogvideox",
+    "lens",
+    "pixeldit",
+    "ideogram4",
+    "boogu",
+    "krea2",
+    "joyimage",
+    "mage",
+    "minimax",
+    "yue2",
+    "flux3",
+    "moss_image",
+    "fibo2",
+)
 TWO_ENCODERS = (
-    "sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5",
-    "kandinsky5_image", "ltxv", "newbie", "ace",
-)  # fmt: skip
+    "sdxl",
+    "sd3",
+    "flux",
+    "hunyuan_video",
+    "hidream",
+    "hunyuan_image",
+    "hunyuan_video_15",
+    "kandinsky5",
+    "kandinsky5_image",
+    "ltxv",
+    "newbie",
+    "ace",
+)
 _Device = Annotated[str, Choice(("default", "cpu"))]
 
 
@@ -50,26 +88,26 @@ def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
     return _digest(settings, "diffusion_models", unet_name)
 
 
-def encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
+def _encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
     return _with_vocabulary(settings, "text_encoders", *names.values())
 
 
 def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
-    """The digests of files, and of the vocabularies that they need and do not bring: these may come after the file."""
-    from ..families.kits import language_model, t5
+    """The digests of files, and of the vocabularies that their text encoders need: those may come after the files."""
+    from ..families.kits import vocabularies
     from ..files.header import read_header
 
     digests = [_digest(settings, kind, name) for name in names]
-    llama = partial(language_model.is_in, kind="llama")
-    for vocabulary, needs in ((t5.tokenizer_folder, t5.is_in), (language_model.llama_folder, llama)):
-        place = vocabulary(settings.models)
-        if place is not None and any(needs(read_header(folders(settings).find(kind, name))) for name in names):
-            digests.append(settings.digests.of(place))
+    for vocabulary in vocabularies.VOCABULARIES:
+        folder = vocabularies.folder_of(vocabulary, settings.models)
+        headers = (read_header(folders(settings).find(kind, name)) for name in names)
+        if folder is not None and any(vocabularies.is_needed(vocabulary, header) for header in headers):
+            digests.append(settings.digests.of(folder))
     return " ".join(digests)
 
 
 _Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints")]
-EncoderName = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
+_Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
 class CheckpointParts(NamedTuple):
@@ -178,12 +216,12 @@ def unet_loader(
     category="advanced/loaders",
     display_name="Load CLIP",
     version="1",
-    outside=encoders_digest,
+    outside=_encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name"),
 )
 def clip_loader(
     settings: Settings,
-    clip_name: EncoderName,
+    clip_name: _Encoder,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
     device: _Device = "default",
 ) -> ClipWire:
@@ -203,13 +241,13 @@ def clip_loader(
     category="advanced/loaders",
     display_name="DualCLIPLoader",
     version="1",
-    outside=encoders_digest,
+    outside=_encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2"),
 )
 def dual_clip_loader(
     settings: Settings,
-    clip_name1: EncoderName,
-    clip_name2: EncoderName,
+    clip_name1: _Encoder,
+    clip_name2: _Encoder,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
     device: _Device = "default",
 ) -> ClipWire:
@@ -240,11 +278,11 @@ def dual_clip_loader(
     category="advanced/loaders",
     display_name="TripleCLIPLoader",
     version="1",
-    outside=encoders_digest,
+    outside=_encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"),
 )
 def triple_clip_loader(
-    settings: Settings, clip_name1: EncoderName, clip_name2: EncoderName, clip_name3: EncoderName
+    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
 ) -> ClipWire:
     """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
     T5."""
@@ -252,3 +290,23 @@ def triple_clip_loader(
 
     find = partial(folders(settings).find, "text_encoders")
     return open_text_encoders([find(name) for name in (clip_name1, clip_name2, clip_name3)], settings, "sd3")
+
+
+@node(
+    "QuadrupleCLIPLoader",
+    category="advanced/loaders",
+    display_name="QuadrupleCLIPLoader",
+    version="1",
+    outside=_encoders_digest,
+    check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3", "clip_name4"),
+)
+def quadruple_clip_loader(
+    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder, clip_name4: _Encoder
+) -> ClipWire:
+    """Take the four text encoders of HiDream out of files of their own, in any order: CLIP-L, CLIP-G, T5 and Llama
+    3.1."""
+    from ..families.opened import open_text_encoders
+
+    find = partial(folders(settings).find, "text_encoders")
+    names = (clip_name1, clip_name2, clip_name3, clip_name4)
+    return open_text_encoders([find(name) for name in names], settings, "hidream")

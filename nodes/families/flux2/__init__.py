@@ -8,6 +8,7 @@ of Mistral 3. Rectified flow, arXiv 2403.03206.
 from __future__ import annotations
 
 from ...files.header import Header
+from ...model.config import Config
 from ...model.family import Family, Found, Option, Part
 from ...model.prediction import FluxFlow
 from ..kits import language_model
@@ -37,6 +38,12 @@ def _recognise(header: Header) -> Found | None:
     return assemble(header, DenoiserFound(denoiser, kind, file.prefix), texts, LATENT, variant)
 
 
+def _text_width(config: Config) -> int:
+    """Three layers of the one text encoder side by side."""
+    (encoder,) = config.values()
+    return 3 * int(encoder.hidden_size)
+
+
 FLUX2 = Family(
     name="flux2",
     version="1",
@@ -52,6 +59,7 @@ FLUX2 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"flux2": [("qwen3",)], "*": [("mistral3",)]},
+    text_width=_text_width,
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),

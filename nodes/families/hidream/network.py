@@ -1,4 +1,8 @@
-"""The transformer of HiDream at work: how it is built, and how it is asked about rows (see model/family.py)."""
+"""The transformer of HiDream at work: how it is built, and how it is asked about rows (see model/family.py).
+
+A token is a square of 2 x 2 cells. The released models pad an image that is no square with tokens of zeros up to 4,096,
+which the others attend; an image with more tokens is not padded.
+"""
 
 from __future__ import annotations
 
@@ -11,56 +15,87 @@ from torch import Tensor
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
-from ..kits.empty import EmptyParameters
+from ..kits.tokens import padded
 from ..kits.unet_network import plain
-from . import LLAMA
+from . import HIDREAM
 
 __all__ = ["PreparedHiDream", "back", "build", "forward", "prepare", "row"]
 
 
-def build(config: Config) -> HiDreamImageTransformer2DModel:
+def build(config: Config) -> torch.nn.Module:
     """An empty transformer, from the arguments of its class."""
-    kind: Any = HiDreamImageTransformer2DModel
-    with EmptyParameters():
-        module: HiDreamImageTransformer2DModel = kind(**plain(config))
+    made: Any = HiDreamImageTransformer2DModel
+    with torch.device("meta"):
+        module: torch.nn.Module = made(**plain(config))
     return module
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedHiDream:
-    """The texts of an entry: T5's states [T, D], Llama's [layers, t, E] and CLIP's pooled vectors [P]."""
+    """The values that are the same for all questions about an entry."""
 
-    t5: Tensor
+    text: Tensor
+    """Of T5, [T, D]."""
     llama: Tensor
+    """[layers, T, D]"""
     pooled: Tensor
+    beside: Tensor | None
+    """The image that E1 edits, model unit, [C, h, w]."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedHiDream:
-    assert entry.text is not None and entry.pooled is not None, "checked before the run: the family needs them"
-    return PreparedHiDream(entry.text.float(), torch.as_tensor(entry.extra[LLAMA]).float(), entry.pooled.float())
+    assert entry.text is not None and entry.pooled is not None, "checked before the run: this family needs both"
+    beside = None if entry.concat is None else HIDREAM.latent(config).into(entry.concat[None])[0].float()
+    return PreparedHiDream(entry.text.float(), entry.extra["llama"].float(), entry.pooled.float(), beside)
 
 
 def row(config: Config, ask: Ask, prepared: PreparedHiDream) -> Row:
-    texts = {"t5": prepared.t5, "llama": prepared.llama, "pooled": prepared.pooled}
-    return Row({"x": ask.x, "time": torch.tensor(1000 * ask.sigma, dtype=torch.float32), **texts})
+    x = padded(ask.x)
+    if prepared.beside is not None:
+        x = torch.cat([x, padded(prepared.beside).to(x)], dim=-1)
+    return Row(
+        {
+            "x": x,
+            "time": torch.tensor(ask.sigma * 1000.0, dtype=torch.float32),
+            "text": prepared.text,
+            "llama": prepared.llama,
+            "pooled": prepared.pooled,
+        }
+    )
 
 
 @torch.inference_mode()
 def forward(
-    module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
+    module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, C, h, w], time [N], t5 [N, T, D], llama [N, layers, t, E], pooled [N, P] -> out [N, C, h, w]."""
+    """x [N, C, h, w], time [N], text [N, T, D], llama [N, layers, T, D], pooled [N, P] -> out [N, C, h, w]."""
     dtype = module.dtype
+    asked = {
+        "timesteps": stacked["time"],
+        "encoder_hidden_states_t5": stacked["text"].to(dtype),
+        "encoder_hidden_states_llama3": stacked["llama"].to(dtype).transpose(0, 1),
+        "pooled_embeds": stacked["pooled"].to(dtype),
+        "return_dict": False,
+    }
+    x = stacked["x"].to(dtype)
+    rows, channels, height, width = x.shape
+    if height == width or height * width <= module.max_seq * 4:
+        return {"out": module(hidden_states=x, **asked)[0]}
+    down, across = height // 2, width // 2
+    tokens = x.reshape(rows, channels, down, 2, across, 2).permute(0, 2, 4, 3, 5, 1).reshape(rows, down * across, -1)
+    places = torch.zeros(down, across, 3, device=x.device)
+    places[..., 1] = torch.arange(down, device=x.device)[:, None]
+    places[..., 2] = torch.arange(across, device=x.device)
     out = module(
-        hidden_states=stacked["x"].to(dtype),
-        timesteps=stacked["time"],
-        encoder_hidden_states_t5=stacked["t5"].to(dtype),
-        encoder_hidden_states_llama3=stacked["llama"].transpose(0, 1).to(dtype),
-        pooled_embeds=stacked["pooled"].to(dtype),
-        return_dict=False,
+        hidden_states=tokens,
+        hidden_states_masks=tokens.new_ones(rows, down * across),
+        img_ids=places.reshape(1, -1, 3).expand(rows, -1, -1),
+        img_sizes=[(down, across)] * rows,
+        **asked,
     )[0]
     return {"out": out}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
-    return -answers["out"].float()
+    height, width = ask.x.shape[-2:]
+    return -answers["out"].float()[..., :height, :width]

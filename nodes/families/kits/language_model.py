@@ -8,9 +8,8 @@ told from each other by proportions of their shapes, which narrow versions of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...files.header import Header
@@ -18,11 +17,9 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part, TextFound
 
-__all__ = ["KINDS", "YARN", "Kind", "find_any", "find_beside", "is_in", "llama_folder", "part_of"]
+__all__ = ["KINDS", "YARN", "Kind", "find_any", "find_beside", "is_in", "part_of"]
 
 Shape = tuple[int, ...]
-LLAMA_FOLDERS = ("llama3", "llama-3.1", "llama3.1")
-"""Below `models/tokenizers`, in the order in which they are looked for."""
 FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -154,12 +151,6 @@ def find_beside(header: Header, kind: str, folder: str = "text_encoder") -> Text
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
     return next((text for text in found if text is not None), None)
-
-
-def llama_folder(roots: Sequence[Path]) -> Path | None:
-    """The folder with Llama's vocabulary below one of the models folders; None where there is none."""
-    places = (root / "tokenizers" / name for root in roots for name in LLAMA_FOLDERS)
-    return next((place for place in places if (place / "tokenizer.json").is_file()), None)
 
 
 def is_in(header: Header, kind: str) -> bool:

@@ -24,7 +24,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["all_states", "build", "layers_of", "layers_side_by_side", "states"]
+__all__ = ["build", "every_layer", "layers_of", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
 """The entries of our configs that are not arguments of a class."""
@@ -120,10 +120,9 @@ def layers_of(module: Any, ids: Sequence[int], layers: Sequence[int], tokens: in
 
 
 @torch.inference_mode()
-def all_states(module: Any, ids: Sequence[int], tokens: int) -> Tensor:
-    """The states [layers + 1, T, D] of the embeddings and of all layers, float32 on the CPU; those of the last one are
-    behind the final norm. The first `tokens` are seen by others."""
-    return torch.stack([found[0] for found in _all_states(module, ids, tokens)]).float().cpu()
+def every_layer(module: Any, ids: Sequence[int], tokens: int) -> Tensor:
+    """The states [layers, T, D] behind each layer, the last through the final norm; float32 on the CPU."""
+    return torch.cat(list(_all_states(module, ids, tokens)[1:])).float().cpu()
 
 
 def _all_states(module: Any, ids: Sequence[int], tokens: int | None) -> Sequence[Tensor]:

@@ -42,31 +42,37 @@ def layers_of(
     layers: Sequence[int],
     images: Sequence[Tensor] = (),
     fit: bool = True,
+    seen: int | None = None,
 ) -> Tensor:
     """The states [layers, T, D] of several layers (0 are the embeddings), float32 on the CPU; of the last one those
     before the final norm.
 
     Each image, float32 [H, W, 3] in 0..1, takes the place of one image token of `ids`, by as many states as it has
     squares of 32 pixels. With `fit` it is brought to sizes that the tower was trained on; else its sides are multiples
-    of 32 already.
+    of 32 already. `seen` is how many tokens of a text without images are seen; the rest are pads, which see those and
+    themselves, and stand at place 1.
     """
     device = next(module.parameters()).device
     tokens, given = list(ids), {}
     if images:
         factor = config.vision.patch_size * config.vision.spatial_merge_size
-        seen = []
+        patches = []
         for image in images:
             sides = (int(image.shape[0]), int(image.shape[1]))
             sides = sides_within(*sides, factor, LEAST, MOST) if fit else sides
-            seen.append(patches_of(image, config.vision, sides, HALF, HALF))
-        tokens = spread_tokens(tokens, config.image_token_id, _counts(config, [grid for _, grid in seen]))
+            patches.append(patches_of(image, config.vision, sides, HALF, HALF))
+        tokens = spread_tokens(tokens, config.image_token_id, _counts(config, [grid for _, grid in patches]))
         given = {
-            "pixel_values": torch.cat([patches for patches, _ in seen]).to(device),
-            "image_grid_thw": torch.tensor([[1, *grid] for _, grid in seen], device=device),
+            "pixel_values": torch.cat([one for one, _ in patches]).to(device),
+            "image_grid_thw": torch.tensor([[1, *grid] for _, grid in patches], device=device),
         }
     asked = torch.tensor([tokens], device=device)
     if images:
         given["mm_token_type_ids"] = (asked == config.image_token_id).int()
+    if seen is not None:
+        mask = torch.arange(len(tokens), device=device) < seen
+        given["attention_mask"] = mask[None].long()
+        given["position_ids"] = torch.arange(len(tokens), device=device).where(mask, 1)[None]
     last: list[Tensor] = []
     hook = module.language_model.norm.register_forward_pre_hook(lambda norm, got: last.append(got[0]))
     try:

@@ -26,9 +26,18 @@ LAYERED = "time_text_embed.addition_t_embedding.weight"
 MU = 1.15
 PATCH = 2
 _ARGUMENTS = (
-    "patch_size", "in_channels", "out_channels", "num_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "axes_dims_rope", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope",
-)  # fmt: skip
+    "patch_size",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "axes_dims_rope",
+    "zero_cond_t",
+    "use_additional_t_cond",
+    "use_layer3d_rope",
+)
 
 
 def _recognise(header: Header) -> Found | None:
@@ -125,6 +134,7 @@ QWEN_IMAGE = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("qwen25vl",)]},
+    text_width=lambda config: int(config["text.qwen25vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "references": Option("latent"),

@@ -13,11 +13,16 @@ def model_in(path):
     return Model(family, (("denoiser", WeightsSource(str(path), "", *found.parts["denoiser"])),), found.config)
 
 
-def answer(model, x, sigma, entry):
+def draw(*shape, seed=0):
+    """Random numbers, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def answer(model, x, sigma, entry, to=0.0):
     """The answer [C, h, w] at a level, as the prediction expects it."""
     net = model.family.net
     time = float(model.prediction.time(torch.tensor(sigma)))
-    ask = Ask(x, sigma, 0.0, time, entry)
+    ask = Ask(x, sigma, to, time, entry)
     row = net.row(model.config, ask, net.prepare(model.config, entry, tuple(x.shape)))
     stacked = {name: torch.stack([one, one]) for name, one in row.stacked.items()}
     ragged = {name: [one, one] for name, one in row.ragged.items()}

@@ -9,9 +9,7 @@ import json
 import torch
 from graphflow_nodes.families.kits import language_model_network
 from graphflow_nodes.families.kits.language_model import KINDS
-from graphflow_nodes.families.kits.qwen_tokenizer import bytes_as_letters
 from graphflow_nodes.model.config import Config
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from . import tiny
 
@@ -64,14 +62,3 @@ def text_file(kind, prefix="model.", **changes):
     if kind in ("mistral3", "ministral3"):
         found["tekken_model"] = torch.frombuffer(bytearray(tekken()), dtype=torch.uint8)
     return found
-
-
-def save_llama_vocabulary(place):
-    """A tokenizer of bytes with Llama's special tokens, in a folder."""
-    letters = bytes_as_letters()
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in ("<|begin_of_text|>", "<|eot_id|>")])
-    place.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(place / "tokenizer.json"))
-    return tokenizer

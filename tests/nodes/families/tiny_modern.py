@@ -15,7 +15,7 @@ from diffusers import (
     AutoencoderKLQwenImage21,
     CosmosTransformer3DModel,
     ErnieImageTransformer2DModel,
-    HiDreamImageTransformer2DModel,
+    JoyImageEditTransformer3DModel,
     Krea2Transformer2DModel,
     LongCatImageTransformer2DModel,
     OvisImageTransformer2DModel,
@@ -451,66 +451,30 @@ def longcat_checkpoint():
     }
 
 
-def hidream():
-    module = HiDreamImageTransformer2DModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=128,
-        num_attention_heads=1,
-        caption_channels=[tiny_transformers.T5_WIDTH, tiny_language.SIZES["llama"]["hidden_size"]],
-        text_emb_dim=2 * tiny_transformers.CLIP_WIDTH,
-        num_routed_experts=4,
-        num_activated_experts=2,
-        axes_dims_rope=(64, 32, 32),
-        max_resolution=(128, 128),
-        llama_layers=[0, 1],
+def joyimage():
+    module = JoyImageEditTransformer3DModel(
+        hidden_size=64, num_attention_heads=2, text_dim=WIDTH, num_layers=2, rope_dim_list=[4, 14, 14]
     )
-    return tiny.filled(module, "hidream")
+    return tiny.filled(module, "joyimage")
 
 
-def hidream_file(prefix=""):
-    return half(hidream(), prefix)
+def joyimage_file(prefix=""):
+    return half(joyimage(), prefix)
 
 
-def llama_file(prefix="model."):
-    return tiny_language.text_file("llama", prefix)
+def joyimage_folder(place):
+    joyimage().half().save_pretrained(place / "transformer")
+    tiny_qwen.vae().half().save_pretrained(place / "vae")
+    save_qwen3_vl(place)
+    return save_index(place, "JoyImageEditPipeline", transformer="JoyImageEditTransformer3DModel")
 
 
-def hidream_texts():
-    """Of the four text encoders in a checkpoint."""
-    found = {}
-    for name, weights in (
-        ("clip_l", tiny_transformers.clip_weights("l")),
-        ("clip_g", tiny_transformers.clip_weights("g")),
-        ("t5xxl", tiny_transformers.t5_weights()),
-        ("llama", llama_file()),
-    ):
-        found |= prefixed(f"text_encoders.{name}.transformer.", weights)
-    return found
-
-
-def hidream_checkpoint():
-    return {**hidream_file("model.diffusion_model."), **hidream_texts(), **prefixed("vae.", tiny_flow.vae_file())}
-
-
-def hidream_folder(place):
-    hidream().half().save_pretrained(place / "transformer")
-    tiny_flow.save_vae(place / "vae")
-    for number, letter in enumerate("lg", 1):
-        name = "text_encoder" if number == 1 else f"text_encoder_{number}"
-        config = tiny.text_config(letter)
-        stated = {key: value for key, value in config.items() if key not in ("pad", "projection")}
-        stated |= {"architectures": ["CLIPTextModelWithProjection"], "model_type": "clip_text_model"}
-        save_text(place, tiny_transformers.clip_weights(letter), stated, name)
-    t5 = {"model_type": "t5", "architectures": ["T5EncoderModel"]}
-    save_text(place, tiny_transformers.t5_weights(), t5, "text_encoder_3")
-    save_text(place, llama_file(), {"model_type": "llama", "head_dim": 128}, "text_encoder_4")
-    t5_vocabulary(place / "tokenizer_3")
-    tiny_language.save_llama_vocabulary(place / "tokenizer_4")
-    return save_index(place, "HiDreamImagePipeline", transformer="HiDreamImageTransformer2DModel")
+def joyimage_checkpoint():
+    return {
+        **joyimage_file("model.diffusion_model."),
+        **qwen3_vl_file("text_encoders.qwen3vl_8b.transformer."),
+        **tiny_qwen.vae_file(prefix="vae."),
+    }
 
 
 def prefixed(prefix, weights):
@@ -518,11 +482,9 @@ def prefixed(prefix, weights):
 
 
 FILES = {
-    "hidream_i1_full_fp8.safetensors": ("diffusion_models", hidream_file),
-    "clip_l_hidream.safetensors": ("text_encoders", lambda: tiny_transformers.clip_weights("l")),
-    "clip_g_hidream.safetensors": ("text_encoders", lambda: tiny_transformers.clip_weights("g")),
-    "t5xxl_fp8_e4m3fn_scaled.safetensors": ("text_encoders", tiny_transformers.t5_weights),
-    "llama_3.1_8b_instruct_fp8_scaled.safetensors": ("text_encoders", llama_file),
+    "joyai_image_edit_int8_convrot.safetensors": ("diffusion_models", joyimage_file),
+    "qwen3vl_8b_joyimage_edit_int8_convrot.safetensors": ("text_encoders", qwen3_vl_file),
+    "wan_2.1_vae.safetensors": ("vae", tiny_qwen.vae_file),
     "ernie-image-turbo.safetensors": ("diffusion_models", ernie_image_file),
     "ministral-3-3b.safetensors": ("text_encoders", ministral_file),
     "flux2-vae.safetensors": ("vae", tiny_flux2.vae_file),
@@ -549,7 +511,7 @@ FOLDERS = {
     "ernie_image": ernie_image_folder,
     "ovis": ovis_folder,
     "longcat": longcat_folder,
-    "hidream": hidream_folder,
+    "joyimage": joyimage_folder,
 }
 """What writes a diffusers folder, by family."""
 CHECKPOINTS = {
@@ -559,10 +521,10 @@ CHECKPOINTS = {
     "ernie_image": ernie_image_checkpoint,
     "ovis": ovis_checkpoint,
     "longcat": longcat_checkpoint,
-    "hidream": hidream_checkpoint,
+    "joyimage": joyimage_checkpoint,
 }
 """The tensors of a checkpoint with everything, by family."""
-ASK_T5 = ("qwen_3_06b_base.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors")
+ASK_T5 = "qwen_3_06b_base.safetensors"
 """Text encoders that need T5's vocabulary beside them."""
 
 
@@ -573,7 +535,5 @@ def save(models, name):
     path.parent.mkdir(parents=True, exist_ok=True)
     if name in ASK_T5:
         t5_vocabulary(models / "tokenizers" / "t5")
-    if "llama" in name:
-        tiny_language.save_llama_vocabulary(models / "tokenizers" / "llama3")
     save_file({key: tensor.contiguous() for key, tensor in weights().items()}, path)
     return path
