@@ -66,6 +66,7 @@ ERNIE_IMAGE = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"*": [(_ENCODER,)]},
+    text_width=lambda config: int(config[f"text.{_ENCODER}"].hidden_size),
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.text_in_dim))},
     needs=frozenset({"text"}),
     ports=Ports(blocks=("layers.*",)),

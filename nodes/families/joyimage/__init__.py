@@ -69,6 +69,7 @@ JOYIMAGE = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"joyimage": [("qwen3vl",)]},
+    text_width=lambda config: int(config["text.qwen3vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.text_dim)),
         "references": Option("latent"),

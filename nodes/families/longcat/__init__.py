@@ -74,6 +74,7 @@ LONGCAT = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"longcat_image": [("qwen25vl",)]},
+    text_width=lambda config: int(config["text.qwen25vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "references": Option("latent"),

@@ -87,6 +87,7 @@ OVIS = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"ovis": [("qwen3",)]},
+    text_width=lambda config: int(config["text.qwen3"].hidden_size),
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim))},
     needs=frozenset({"text"}),
     ports=Ports(blocks=("transformer_blocks.*", "single_transformer_blocks.*")),
