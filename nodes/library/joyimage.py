@@ -34,7 +34,7 @@ SIZES = [(height, width) for height, (least, most) in _SIDES.items() for width i
     environment=numerics,
 )
 def text_encode_joyimage_edit(
-    settings: Settings, clip: ClipWire, prompt: _Words, images: _Images, vae: VaeWire | None = None
+    settings: Settings, clip: ClipWire, prompt: _Words, vae: VaeWire | None = None, images: _Images | None = None
 ) -> Conditioning:
     """Encode what is to become of up to six images, which the text encoder sees; with a VAE they are reference latents
     as well.
@@ -42,7 +42,7 @@ def text_encode_joyimage_edit(
     Each is brought to the size of about a million pixels, of those that the model was trained on, which is nearest to
     the proportions of the first one: all images of this model have one size. Without images this is CLIPTextEncode.
     """
-    given = [image for image in images.values() if image is not None]
+    given = [image for image in (images or {}).values() if image is not None]
     seen: list[Tensor] = []
     references: list[Tensor] = []
     size = _size(given[0]) if given else (0, 0)

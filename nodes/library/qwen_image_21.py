@@ -51,9 +51,9 @@ def text_encode_qwen_image_21(
     clip: ClipWire,
     prompt: _Words,
     negative_prompt: _Words,
-    images: _Images,
-    vae: VaeWire | None = None,
     resolution: Annotated[int, Range(0, 4096, 32)] = SIDE,
+    vae: VaeWire | None = None,
+    images: _Images | None = None,
 ) -> QwenImage21Prompt:
     """Encode a prompt and a negative one for Qwen-Image 2.1, with up to 16 images that the text encoder sees.
 
@@ -64,7 +64,7 @@ def text_encode_qwen_image_21(
 
     seen, references, marks = [], [], []
     size = (resolution or SIDE, resolution or SIDE)
-    for number, image in enumerate((one for one in images.values() if one is not None), 1):
+    for number, image in enumerate((one for one in (images or {}).values() if one is not None), 1):
         sized = _sized(image, resolution)
         if number == 1:
             size = (int(sized.shape[2]), int(sized.shape[1]))
