@@ -97,10 +97,10 @@ def qwen_image_21_cache(
 def _sized(image: "Tensor", resolution: int) -> "Tensor":
     """The first image of a batch, with sides that are multiples of 32."""
     height, width = image.shape[1:3]
+    sides: tuple[float, float] = (width, height)
     if resolution > 0:
-        ratio = width / height
-        width, height = (math.sqrt(resolution**2 * share) for share in (ratio, 1 / ratio))
-    across, down = (max(1, round(side / MULTIPLE)) * MULTIPLE for side in (width, height))
+        sides = (math.sqrt(resolution**2 * width / height), math.sqrt(resolution**2 * height / width))
+    across, down = (max(1, round(side / MULTIPLE)) * MULTIPLE for side in sides)
     first = image[:1]
     if (across, down) == (image.shape[2], image.shape[1]):
         return first
