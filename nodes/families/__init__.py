@@ -9,18 +9,22 @@ from ..files.header import Header
 from ..model.family import Family, Found
 from .anima import ANIMA
 from .chroma import CHROMA
+from .ernie_image import ERNIE_IMAGE
 from .flux import FLUX
 from .flux2 import FLUX2
 from .flux3 import FLUX3
 from .hidream import HIDREAM
 from .ideogram4 import IDEOGRAM4
+from .joyimage import JOYIMAGE
 from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
 from .kits.wan_vae import WAN_VAE
 from .krea2 import KREA2
+from .longcat import LONGCAT
 from .lumina2 import LUMINA2
+from .ovis import OVIS
 from .qwen_image import QWEN_IMAGE
 from .qwen_image_21 import QWEN_IMAGE_21
 from .sd3 import SD3
@@ -41,6 +45,9 @@ FAMILIES: tuple[Family, ...] = (
     QWEN_IMAGE,
     KREA2,
     ANIMA,
+    ERNIE_IMAGE,
+    OVIS,
+    LONGCAT,
     FLUX,
     FLUX2,
     FLUX3,
@@ -49,6 +56,7 @@ FAMILIES: tuple[Family, ...] = (
     HIDREAM,
     IDEOGRAM4,
     KANDINSKY5,
+    JOYIMAGE,
 )
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, KL_VAE, WAN_VAE)

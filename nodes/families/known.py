@@ -30,6 +30,7 @@ ENCODERS = (
     "T5-XXL",
     "T5-XL",
     "Mistral 3 24B",
+    "Ministral 3 3B",
     "Llama 3.1 8B",
     "Qwen3-VL 4B",
     "Qwen3-VL 8B",

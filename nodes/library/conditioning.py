@@ -257,7 +257,7 @@ def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
         (
             embedding.new_zeros(embedding.shape),
             {
-                key: value.new_zeros(value.shape) if key == "pooled_output" and value is not None else value
+                key: value.new_zeros(value.shape) if key in ("pooled_output", "llama") and value is not None else value
                 for key, value in options.items()
             },
         )

@@ -51,9 +51,9 @@ def text_encode_qwen_image_21(
     clip: ClipWire,
     prompt: _Words,
     negative_prompt: _Words,
-    images: _Images,
-    vae: VaeWire | None = None,
     resolution: Annotated[int, Range(0, 4096, 32)] = SIDE,
+    vae: VaeWire | None = None,
+    images: _Images | None = None,
 ) -> QwenImage21Prompt:
     """Encode a prompt and a negative one for Qwen-Image 2.1, with up to 16 images that the text encoder sees.
 
@@ -64,7 +64,7 @@ def text_encode_qwen_image_21(
 
     seen, references, marks = [], [], []
     size = (resolution or SIDE, resolution or SIDE)
-    for number, image in enumerate((one for one in images.values() if one is not None), 1):
+    for number, image in enumerate((one for one in (images or {}).values() if one is not None), 1):
         sized = _sized(image, resolution)
         if number == 1:
             size = (int(sized.shape[2]), int(sized.shape[1]))
@@ -97,10 +97,10 @@ def qwen_image_21_cache(
 def _sized(image: "Tensor", resolution: int) -> "Tensor":
     """The first image of a batch, with sides that are multiples of 32."""
     height, width = image.shape[1:3]
+    sides: tuple[float, float] = (width, height)
     if resolution > 0:
-        ratio = width / height
-        width, height = (math.sqrt(resolution**2 * share) for share in (ratio, 1 / ratio))
-    across, down = (max(1, round(side / MULTIPLE)) * MULTIPLE for side in (width, height))
+        sides = (math.sqrt(resolution**2 * width / height), math.sqrt(resolution**2 * height / width))
+    across, down = (max(1, round(side / MULTIPLE)) * MULTIPLE for side in sides)
     first = image[:1]
     if (across, down) == (image.shape[2], image.shape[1]):
         return first

@@ -163,6 +163,7 @@ ANIMA = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"*": [(_ENCODER,)]},
+    text_width=lambda config: int(config[f"text.{_ENCODER}"].hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.conditioner.source_dim)),
         "t5xxl_ids": Option("numbers", rank=1),

@@ -17,7 +17,7 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part, TextFound
 
-__all__ = ["KINDS", "Kind", "find_any", "find_beside", "is_in", "part_of"]
+__all__ = ["KINDS", "YARN", "Kind", "find_any", "find_beside", "is_in", "part_of"]
 
 Shape = tuple[int, ...]
 FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
@@ -80,6 +80,7 @@ YARN = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
 }
+"""How Ministral 3 reads longer texts than it was trained on first."""
 KINDS: Mapping[str, Kind] = {
     "qwen3": Kind(
         title="text encoder Qwen3",

@@ -64,15 +64,19 @@ def _fit_heads(attention: Any, text: Config) -> None:
 
 
 @torch.inference_mode()
-def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Tensor] = ()) -> Tensor:
+def states(
+    module: Any, config: Config, ids: Sequence[int], images: Sequence[Tensor] = (), pad: int | None = None
+) -> Tensor:
     """The last hidden states [T, D] behind the final norm, float32, on the CPU.
 
     Each image, float32 [H, W, 3] in 0..1, takes the place of one image token of `ids`, by as many states as it has
-    squares of 28 pixels. Raises a Problem where the file has no vision tower.
+    squares of 28 pixels. Tokens `pad` are not seen by others. Raises a Problem where the file has no vision tower.
     """
     device = next(module.parameters()).device
     if not images:
-        found = module.language_model(input_ids=torch.tensor([ids], device=device), use_cache=False)
+        tokens = torch.tensor([ids], device=device)
+        mask = None if pad is None else (tokens != pad).long()
+        found = module.language_model(input_ids=tokens, attention_mask=mask, use_cache=False)
         return _out(found.last_hidden_state)
     if "vision" not in config:
         raise GraphFlowError(
@@ -92,8 +96,11 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
     grid = torch.tensor([[1, *sides] for _, sides in seen], device=device)
     embedded = module.language_model.embed_tokens(tokens)
     embedded[is_image] = _image_states(module, config, torch.cat([patches for patches, _ in seen]).to(device), grid)
-    places, _ = module.get_rope_index(tokens, mm_token_type_ids=is_image.int(), image_grid_thw=grid)
-    found = module.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)
+    mask = None if pad is None else (tokens != pad).long()
+    places, _ = module.get_rope_index(
+        tokens, mm_token_type_ids=is_image.int(), image_grid_thw=grid, attention_mask=mask
+    )
+    found = module.language_model(inputs_embeds=embedded, position_ids=places, attention_mask=mask, use_cache=False)
     return _out(found.last_hidden_state)
 
 

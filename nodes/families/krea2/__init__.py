@@ -142,6 +142,7 @@ KREA2 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"krea2": [("qwen3vl",)]},
+    text_width=lambda config: 12 * int(config["text.qwen3vl"].text.hidden_size),
     takes={
         "text": Option(
             "text", rank=2, width=lambda config: int(config.denoiser.num_text_layers * config.denoiser.text_hidden_dim)

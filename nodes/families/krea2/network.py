@@ -38,7 +38,7 @@ class PreparedKrea2:
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedKrea2:
     assert entry.text is not None, "checked before the run: the family needs a text"
-    return PreparedKrea2(entry.text.float().unflatten(1, (config.denoiser.num_text_layers, -1)))
+    return PreparedKrea2(entry.text.float().reshape(len(entry.text), config.denoiser.num_text_layers, -1))
 
 
 def row(config: Config, ask: Ask, prepared: PreparedKrea2) -> Row:

@@ -168,7 +168,7 @@ DENOISERS: tuple[Rule, ...] = (
     Rule(
         "longcat",
         (),
-        lambda keys: _is_flux(keys) and keys.columns("txt_in.weight") == 3584 and not keys.starts("vector_in."),
+        lambda keys: _is_flux(keys) and keys.has("txt_in.weight") and not keys.starts("vector_in."),
     ),
     Rule("flux", (), _is_flux, _flux),
     Rule("mochi", ("t5_yproj.weight",)),

@@ -189,14 +189,19 @@ def checkpoint(family):
     }
 
 
+def save_vae(place):
+    """The VAE of a diffusers folder."""
+    vae_module = AutoencoderKL(**{name: list(v) if isinstance(v, tuple) else v for name, v in VAE_CONFIG.items()})
+    vae_module.load_state_dict(vae().state_dict())
+    vae_module.half().save_pretrained(place)
+
+
 def save_folder(place, family):
     """A diffusers folder with all its parts."""
     module = DENOISERS[family]().half()
     module.save_pretrained(place / "transformer")
     (qwen3 if family == "z_image" else gemma2)().half().save_pretrained(place / "text_encoder")
-    vae_module = AutoencoderKL(**{name: list(v) if isinstance(v, tuple) else v for name, v in VAE_CONFIG.items()})
-    vae_module.load_state_dict(vae().state_dict())
-    vae_module.half().save_pretrained(place / "vae")
+    save_vae(place / "vae")
     (place / "tokenizer").mkdir()
     if family == "lumina2":
         (place / "tokenizer" / "tokenizer.model").write_bytes(SPIECE.read_bytes())

@@ -82,14 +82,19 @@ def checkpoint():
     }
 
 
-def save_folder(place):
-    """dev as a diffusers folder."""
-    denoiser(**DEV).half().save_pretrained(place / "transformer")
+def save_vae(place):
+    """The VAE of a diffusers folder."""
     whole = vae()
     plain = {name: value for name, value in dict(VAE_CONFIG).items() if name != "inner_quant_conv"}
     stored = AutoencoderKLFlux2(**{name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()})
     stored.load_state_dict(whole.state_dict())
-    stored.half().save_pretrained(place / "vae")
+    stored.half().save_pretrained(place)
+
+
+def save_folder(place):
+    """dev as a diffusers folder."""
+    denoiser(**DEV).half().save_pretrained(place / "transformer")
+    save_vae(place / "vae")
     (place / "text_encoder").mkdir()
     weights = tiny_language.text_file("mistral3", "language_model.model.")
     del weights["tekken_model"]

@@ -14,15 +14,20 @@ from diffusers import (
     AnimaTextConditioner,
     AutoencoderKLQwenImage21,
     CosmosTransformer3DModel,
+    ErnieImageTransformer2DModel,
+    JoyImageEditTransformer3DModel,
     Krea2Transformer2DModel,
+    LongCatImageTransformer2DModel,
+    OvisImageTransformer2DModel,
     QwenImage21Transformer2DModel,
 )
 from graphflow_nodes.families.kits import qwen3_vl_network
+from graphflow_nodes.families.kits.language_model import YARN
 from graphflow_nodes.families.kits.qwen_tokenizer import qwen_tokenizer
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
 
-from . import tiny, tiny_language, tiny_qwen, tiny_transformers
+from . import tiny, tiny_flow, tiny_flux2, tiny_language, tiny_qwen, tiny_transformers
 
 WIDTH = 32
 """Of the text of Qwen3-VL."""
@@ -299,7 +304,196 @@ def anima_checkpoint():
     }
 
 
+def ernie_image():
+    module = ErnieImageTransformer2DModel(
+        hidden_size=64,
+        num_attention_heads=2,
+        num_layers=2,
+        ffn_hidden_size=64,
+        text_in_dim=tiny_language.SIZES["ministral3"]["hidden_size"],
+        rope_axes_dim=(8, 12, 12),
+    )
+    return tiny.filled(module, "ernie_image")
+
+
+def ernie_image_file(prefix=""):
+    return half(ernie_image(), prefix)
+
+
+def ministral_file(prefix="model."):
+    return tiny_language.text_file("ministral3", prefix)
+
+
+def ernie_image_folder(place):
+    ernie_image().half().save_pretrained(place / "transformer")
+    tiny_flux2.save_vae(place / "vae")
+    save_text(place, ministral_file(), {"model_type": "ministral3", "rope_parameters": dict(YARN)})
+    (place / "tokenizer").mkdir()
+    (place / "tokenizer" / "tekken.json").write_bytes(tiny_language.tekken())
+    return save_index(place, "ErnieImagePipeline", transformer="ErnieImageTransformer2DModel")
+
+
+def ernie_image_checkpoint():
+    return {
+        **ernie_image_file("model.diffusion_model."),
+        **prefixed("text_encoders.ministral3_3b.transformer.", ministral_file()),
+        **prefixed("vae.", tiny_flux2.vae_file()),
+    }
+
+
+def save_text(place, weights, stated, name="text_encoder"):
+    (place / name).mkdir()
+    kept = {key: weight for key, weight in weights.items() if not key.endswith("_model")}
+    save_file(kept, place / name / "model.safetensors")
+    (place / name / "config.json").write_text(json.dumps(stated))
+
+
+FLUX_BLOCKS = {
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "axes_dims_rope": (4, 14, 14),
+}
+FLUX_WORDS = (
+    ("single_transformer_blocks", "single_blocks"), ("transformer_blocks", "double_blocks"),
+    ("x_embedder", "img_in"), ("attn.to_out.0", "img_attn.proj"), ("attn.to_add_out", "txt_attn.proj"),
+    ("norm1_context.linear", "txt_mod.lin"), ("norm1.linear", "img_mod.lin"), (".norm.linear", ".modulation.lin"),
+    (re.compile(r"(double.*)attn.norm_added_q.weight"), r"\1txt_attn.norm.query_norm.{}"),
+    (re.compile(r"(double.*)attn.norm_added_k.weight"), r"\1txt_attn.norm.key_norm.{}"),
+    (re.compile(r"(double.*)attn.norm_q.weight"), r"\1img_attn.norm.query_norm.{}"),
+    (re.compile(r"(double.*)attn.norm_k.weight"), r"\1img_attn.norm.key_norm.{}"),
+    (re.compile(r"(single.*)attn.norm_q.weight"), r"\1norm.query_norm.{}"),
+    (re.compile(r"(single.*)attn.norm_k.weight"), r"\1norm.key_norm.{}"),
+    (re.compile(r"(single.*)proj_out"), r"\1linear2"), (re.compile(r"^proj_out"), "final_layer.linear"),
+    ("norm_out.linear", "final_layer.adaLN_modulation.1"), ("ff_context.net.0.proj", "txt_mlp.0"),
+    ("ff_context.net.2", "txt_mlp.2"), ("ff.net.0.proj", "img_mlp.0"), ("ff.net.2", "img_mlp.2"),
+    (re.compile(r".*timestep_embedder.linear_1"), "time_in.in_layer"),
+    (re.compile(r".*timestep_embedder.linear_2"), "time_in.out_layer"),
+)  # fmt: skip
+
+
+def flux_blocks(module, norm, words, prefix=""):
+    """In the original layout of FLUX's blocks: q, k and v are one tensor, shift stands before scale at the end."""
+    weights, fused = half(module), {}
+    for name in list(weights):
+        for first, others, whole in (
+            ("attn.add_q_proj.", ("attn.add_k_proj.", "attn.add_v_proj."), "txt_attn.qkv."),
+            ("attn.to_q.", ("attn.to_k.", "attn.to_v."), "img_attn.qkv."),
+        ):
+            if first not in name:
+                continue
+            parts = [name, *(name.replace(first, other) for other in others)]
+            if name.startswith("single"):
+                parts.append(name.replace("attn.to_q.", "proj_mlp."))
+                whole = "linear1."
+            fused[name.replace(first, whole)] = torch.cat([weights.pop(part) for part in parts])
+    found = renamed({**weights, **fused}, (*FLUX_WORDS, *words, ("{}", norm)), prefix)
+    for kind in ("weight", "bias"):
+        name = f"{prefix}final_layer.adaLN_modulation.1.{kind}"
+        found[name] = found[name].roll(len(found[name]) // 2, dims=0)
+    return found
+
+
+def longcat():
+    return tiny.filled(LongCatImageTransformer2DModel(**FLUX_BLOCKS), "longcat")
+
+
+def longcat_file(prefix="", norm="scale"):
+    return flux_blocks(longcat(), norm, [("context_embedder", "txt_in")], prefix)
+
+
+def ovis():
+    return tiny.filled(OvisImageTransformer2DModel(**FLUX_BLOCKS), "ovis")
+
+
+def ovis_file(prefix="", norm="weight"):
+    words = [("context_embedder_norm", "semantic_txt_norm"), ("context_embedder", "semantic_txt_in")]
+    found = {}
+    for name, weight in flux_blocks(ovis(), norm, words, prefix).items():
+        if "_mlp.0." in name:
+            up, gate = weight.chunk(2)
+            found |= {name.replace("_mlp.0.", "_mlp.up_proj."): up, name.replace("_mlp.0.", "_mlp.gate_proj."): gate}
+        else:
+            found[name.replace("_mlp.2.", "_mlp.down_proj.")] = weight
+    return found
+
+
+def ovis_folder(place):
+    ovis().half().save_pretrained(place / "transformer")
+    tiny_flow.save_vae(place / "vae")
+    save_text(place, tiny_flow.qwen3_file(), {"model_type": "qwen3"})
+    save_qwen_tokenizer(place)
+    return save_index(place, "OvisImagePipeline", transformer="OvisImageTransformer2DModel")
+
+
+def ovis_checkpoint():
+    return {
+        **ovis_file("model.diffusion_model."),
+        **prefixed("text_encoders.qwen3_2b.transformer.", tiny_flow.qwen3_file()),
+        **prefixed("vae.", tiny_flow.vae_file()),
+    }
+
+
+def longcat_folder(place):
+    longcat().half().save_pretrained(place / "transformer")
+    tiny_flow.save_vae(place / "vae")
+    tiny_qwen.save_text(place)
+    return save_index(place, "LongCatImagePipeline", transformer="LongCatImageTransformer2DModel")
+
+
+def longcat_checkpoint():
+    return {
+        **longcat_file("model.diffusion_model."),
+        **tiny_qwen.text_file("text_encoders.qwen25_7b.transformer."),
+        **prefixed("vae.", tiny_flow.vae_file()),
+    }
+
+
+def joyimage():
+    module = JoyImageEditTransformer3DModel(
+        hidden_size=64, num_attention_heads=2, text_dim=WIDTH, num_layers=2, rope_dim_list=[4, 14, 14]
+    )
+    return tiny.filled(module, "joyimage")
+
+
+def joyimage_file(prefix=""):
+    return half(joyimage(), prefix)
+
+
+def joyimage_folder(place):
+    joyimage().half().save_pretrained(place / "transformer")
+    tiny_qwen.vae().half().save_pretrained(place / "vae")
+    save_qwen3_vl(place)
+    return save_index(place, "JoyImageEditPipeline", transformer="JoyImageEditTransformer3DModel")
+
+
+def joyimage_checkpoint():
+    return {
+        **joyimage_file("model.diffusion_model."),
+        **qwen3_vl_file("text_encoders.qwen3vl_8b.transformer."),
+        **tiny_qwen.vae_file(prefix="vae."),
+    }
+
+
+def prefixed(prefix, weights):
+    return {prefix + name: weight for name, weight in weights.items()}
+
+
 FILES = {
+    "joyai_image_edit_int8_convrot.safetensors": ("diffusion_models", joyimage_file),
+    "qwen3vl_8b_joyimage_edit_int8_convrot.safetensors": ("text_encoders", qwen3_vl_file),
+    "wan_2.1_vae.safetensors": ("vae", tiny_qwen.vae_file),
+    "ernie-image-turbo.safetensors": ("diffusion_models", ernie_image_file),
+    "ministral-3-3b.safetensors": ("text_encoders", ministral_file),
+    "flux2-vae.safetensors": ("vae", tiny_flux2.vae_file),
+    "ovis_image_bf16.safetensors": ("diffusion_models", ovis_file),
+    "ovis_2.5.safetensors": ("text_encoders", tiny_flow.qwen3_file),
+    "ae.safetensors": ("vae", tiny_flow.vae_file),
+    "longcat_image_bf16.safetensors": ("diffusion_models", longcat_file),
+    "longcat_image_edit_bf16.safetensors": ("diffusion_models", longcat_file),
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors": ("text_encoders", tiny_qwen.text_file),
     "anima-base-v1.0.safetensors": ("diffusion_models", anima_file),
     "qwen_3_06b_base.safetensors": ("text_encoders", qwen3_06b_file),
     "krea2_turbo_fp8_scaled.safetensors": ("diffusion_models", krea2_file),
@@ -310,12 +504,28 @@ FILES = {
     "qwen_image_2.1_vae_bf16.safetensors": ("vae", qwen21_vae_file),
 }
 """Names of files in workflows -> folder and tensors of a small one."""
-FOLDERS = {"qwen_image_21": qwen_image_21_folder, "krea2": krea2_folder, "anima": anima_folder}
+FOLDERS = {
+    "qwen_image_21": qwen_image_21_folder,
+    "krea2": krea2_folder,
+    "anima": anima_folder,
+    "ernie_image": ernie_image_folder,
+    "ovis": ovis_folder,
+    "longcat": longcat_folder,
+    "joyimage": joyimage_folder,
+}
 """What writes a diffusers folder, by family."""
-ASK_T5 = ("qwen_3_06b_base.safetensors",)
-"""Text encoders that need T5's vocabulary beside them."""
-CHECKPOINTS = {"qwen_image_21": qwen_image_21_checkpoint, "krea2": krea2_checkpoint, "anima": anima_checkpoint}
+CHECKPOINTS = {
+    "qwen_image_21": qwen_image_21_checkpoint,
+    "krea2": krea2_checkpoint,
+    "anima": anima_checkpoint,
+    "ernie_image": ernie_image_checkpoint,
+    "ovis": ovis_checkpoint,
+    "longcat": longcat_checkpoint,
+    "joyimage": joyimage_checkpoint,
+}
 """The tensors of a checkpoint with everything, by family."""
+ASK_T5 = "qwen_3_06b_base.safetensors"
+"""Text encoders that need T5's vocabulary beside them."""
 
 
 def save(models, name):

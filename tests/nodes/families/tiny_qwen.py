@@ -154,10 +154,8 @@ def checkpoint():
     }
 
 
-def save_folder(place):
-    """A diffusers folder with all its parts; its text encoder as transformers 5 writes it."""
-    denoiser().half().save_pretrained(place / "transformer")
-    vae().half().save_pretrained(place / "vae")
+def save_text(place):
+    """The text encoder of a diffusers folder and its tokenizer."""
     (place / "text_encoder").mkdir()
     weights = {f"model.{name}": weight for name, weight in half(text()).items()}
     save_file(weights, place / "text_encoder" / "model.safetensors")
@@ -171,6 +169,13 @@ def save_folder(place):
     (place / "text_encoder" / "config.json").write_text(json.dumps(stated))
     (place / "tokenizer").mkdir()
     qwen_tokenizer().save(str(place / "tokenizer" / "tokenizer.json"))
+
+
+def save_folder(place):
+    """A diffusers folder with all its parts; its text encoder as transformers 5 writes it."""
+    denoiser().half().save_pretrained(place / "transformer")
+    vae().half().save_pretrained(place / "vae")
+    save_text(place)
     index = {
         "_class_name": "QwenImagePipeline",
         "transformer": ["diffusers", "QwenImageTransformer2DModel"],
