@@ -108,9 +108,19 @@ def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
             return error.problems
     _say("device", f"{kind}{_memory(torch, kind)} (--device {found.device})")
     _say("number format", f"{dtype} (--dtype {found.dtype})")
+    _say("compiling", f"{_compiler(kind)} (--compile {found.compile})")
     asleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     _say("threads", f"{torch.get_num_threads()}, which {'sleep' if asleep else 'may spin'} while they wait")
     return ()
+
+
+def _compiler(kind: str) -> str:
+    """What compiles denoisers on a kind of device."""
+    if kind != "cpu":
+        return "by Triton" if importlib.util.find_spec("triton") else "not possible: there is no Triton"
+    named = os.environ.get("CXX")
+    found = next(filter(None, map(shutil.which, [named] if named else ["g++", "clang++", "c++", "cl"])), None)
+    return f"by {found}" if found else "not possible: there is no C++ compiler (g++)"
 
 
 def _memory(torch: Any, kind: str) -> str:

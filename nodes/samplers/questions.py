@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
+from ..devices.compiled import can_be_frozen, compiled
 from ..devices.forward import ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
@@ -64,6 +65,8 @@ class Questions:
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
+        self.is_compiled: bool | None = None
+        """Whether passes are made by compiled code; None: not settled yet."""
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
@@ -305,11 +308,20 @@ class Questions:
             first = (handle, network) not in self._heard
             self._heard.add((handle, network))
             with self.device.use(handle, network, quiet=not first) as part:
+                rows = [row for index in indices for row in asked[index].rows]
                 call = _call(handle, part.key, part.module, asked[indices[0]].level)
-                answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
+                if isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows):
+                    call = compiled(call)
+                answers = iter(seat.ask(call, rows))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _is_compiled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
+        """Settled with the first pass of each network, and the same to the end."""
+        if self.is_compiled is None:
+            self.is_compiled = self.device.forms.settle(self.device.compile, call, rows, seat.size)
+        return self.is_compiled and can_be_frozen(call)
 
     @staticmethod
     def _clean(
@@ -362,10 +374,11 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
         patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
     forward: Callable[..., dict[str, Tensor]] = family.net.forward
-    if any(isinstance(patch, RowPatch) for patch in handle.patches):
+    by_rows = any(isinstance(patch, RowPatch) for patch in handle.patches)
+    if by_rows:
         key, forward = (key, "with terms"), forward_with_terms(forward)
     if not patches:
-        return ForwardCall(key, module, forward, shares=family.shares)
+        return ForwardCall(key, module, forward, is_changed=by_rows, shares=family.shares)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
@@ -375,4 +388,4 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and all(patch.kind == "call" for patch in patches)
-    return ForwardCall((key, identities), module, forward, patched, shares)
+    return ForwardCall((key, identities), module, forward, patched, is_changed=True, shares=shares)
