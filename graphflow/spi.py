@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         NodeDone,
         NodeError,
         NodeStarted,
+        PassesMade,
+        PassRecord,
         Picture,
         Progress,
         RunDone,
@@ -96,6 +98,8 @@ __all__ = [
     "NodeError",
     "NodeStarted",
     "parse_size",
+    "PassesMade",
+    "PassRecord",
     "Picture",
     "prepare_threads",
     "Progress",
@@ -125,8 +129,8 @@ _NAMES = {
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",
-    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress "
-    "RunDone RunStarted Text",
+    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted "
+    "PassesMade PassRecord Picture Progress RunDone RunStarted Text",
     "execution.deadline": "deadline",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..document import walks
+from ..document.frozen import FROZEN, thawed
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
@@ -179,13 +180,13 @@ class Binder:
                 elif self._exists(link, item, report):
                     links[name] = link
                 continue
-            if is_reference(value) and item.type not in WIDGETS:
+            if item.type not in WIDGETS and is_reference(value):
                 found = self._value(value, item, report)
                 if found is not None:
                     literals[name] = found
                 continue
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
-                literals[name] = value
+                literals[name] = thawed(value) if type(value) in FROZEN else value
                 continue
             if name in kind.unchecked:  # the node type judges itself
                 free = item.free or item.type == "COMBO" or item.type not in LITERAL_TYPES
@@ -359,7 +360,7 @@ class Binder:
                         )
 
 
-_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
+_JSON = frozenset({str, int, float, bool, list, dict, *FROZEN, type(None)})
 
 
 def topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:

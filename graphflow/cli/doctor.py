@@ -106,9 +106,9 @@ def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
             kind, dtype = sampler.environment(found).split("; ")[:2]
         except GraphFlowError as error:
             return error.problems
-    _say("device", f"{kind}{_memory(torch, kind)} (--device {found.device})")
-    _say("number format", f"{dtype} (--dtype {found.dtype})")
-    _say("compiling", f"{_compiler(kind)} (--compile {found.compile})")
+    _say("device", f"{kind}{_memory(torch, kind)}")
+    _say("number format", f"{dtype} (--dtype and --device choose others)")
+    _say("compiling", f"{found.compile}; {_compiler(kind)}")
     asleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     _say("threads", f"{torch.get_num_threads()}, which {'sleep' if asleep else 'may spin'} while they wait")
     return ()
@@ -117,10 +117,10 @@ def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
 def _compiler(kind: str) -> str:
     """What compiles denoisers on a kind of device."""
     if kind != "cpu":
-        return "by Triton" if importlib.util.find_spec("triton") else "not possible: there is no Triton"
+        return "--compile on by Triton" if importlib.util.find_spec("triton") else "not possible: there is no Triton"
     named = os.environ.get("CXX")
     found = next(filter(None, map(shutil.which, [named] if named else ["g++", "clang++", "c++", "cl"])), None)
-    return f"by {found}" if found else "not possible: there is no C++ compiler (g++)"
+    return f"--compile on by {found}" if found else "not possible: there is no C++ compiler (g++)"
 
 
 def _memory(torch: Any, kind: str) -> str:
@@ -146,7 +146,8 @@ def _say_models(registry: Registry, found: Settings) -> None:
 def _files(registry: Registry, found: Settings) -> dict[str, list[str]]:
     """The names that nodes which load files can choose from, by folder."""
     choices = [item.choice for kind in registry.values() for item in kind.inputs.values() if item.choice]
-    return {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
+    found_names = {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
+    return {folder: names for folder, names in found_names.items() if folder != "output"}
 
 
 def _folder(folder: Path) -> str:

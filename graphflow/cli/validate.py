@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
 from ..problem import InvalidWorkflow
 from .changes import add_changes, prepared
@@ -21,11 +22,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cost", action="store_true", help="print what is loaded, the memory at the peak and the number of passes, too"
     )
     parser.add_argument("--json", action="store_true", help="print the problems as one JSON object")
+    parser.add_argument(
+        "--quick", action="store_true", help="do not count the weights of the model files that it names"
+    )
     add_folder_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     found = engine(options)
+    found.settings = replace(found.settings, count_weights=not options.quick)
     try:
         workflow = prepared(found, read_workflow(options.file), options.changes)
         checked = found.check(workflow)

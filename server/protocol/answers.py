@@ -33,6 +33,8 @@ __all__ = [
     "Refusal",
     "ValidateAnswer",
     "WholeJob",
+    "WorkerState",
+    "Workers",
     "WorkflowForm",
 ]
 
@@ -221,6 +223,28 @@ class ValidateAnswer(BaseModel):
     cost: list[dict[str, Any]] = []
     """What a run would load and need, from the headers of its files, as if nothing came from the cache: `loads`,
     `stages`, `peak` in bytes and `passes`, one entry for each package that estimates its nodes."""
+
+
+class WorkerState(BaseModel):
+    name: str
+    state: Literal["starting", "idle", "running", "stopped"]
+    prompts: list[str]
+    """Ids of those that it has."""
+    models: list[dict[str, Any]]
+    devices: list[dict[str, Any]]
+    memory: int
+    """Bytes of main memory of its process."""
+    starts: int
+    deaths: int
+    silent_seconds: float
+    """Since its last sign of life."""
+    problems: list[dict[str, Any]]
+
+
+class Workers(BaseModel):
+    workers: list[WorkerState]
+    waiting: dict[str, str]
+    """What each of the first waiting prompts waits for, by its id."""
 
 
 class ErrorDetail(BaseModel):

@@ -25,10 +25,17 @@ __all__ = ["CHROMA"]
 
 NORM = "double_blocks.0.img_attn.norm.query_norm.scale"
 _ARGUMENTS = (
-    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "axes_dims_rope", "approximator_num_channels", "approximator_hidden_dim",
+    "in_channels",
+    "num_layers",
+    "num_single_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "axes_dims_rope",
+    "approximator_num_channels",
+    "approximator_hidden_dim",
     "approximator_layers",
-)  # fmt: skip
+)
 
 
 def _recognise(header: Header) -> Found | None:
