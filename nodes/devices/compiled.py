@@ -7,7 +7,7 @@ the one module that it was made of, and goes with it. What cannot be frozen runs
 are paged, passes with patches of calls (hooks inside compiled code would be passed over in silence) and LoRAs that act
 by rows.
 
-The code lies on disk beside the cache, so the next process loads it in place of compiling. With `auto` a network is
+The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto` a network is
 compiled in a thread of its own, once a shape has been asked about by several samplers; until then it runs eagerly.
 """
 
@@ -105,15 +105,20 @@ def compiled(call: ForwardCall) -> ForwardCall:
         limits: Any = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, SHAPES)
         compile: Callable[..., Any] = torch.compile
-        found = compile(call.module, dynamic=False, options={"freezing": True})
+        found = compile(call.module, dynamic=False)
         call.module.__dict__[OWN] = found
     return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward))
 
 
 def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:
+    import torch._inductor.config as inductor  # a second's work
+
+    config: Any = inductor
+
     def reported(*arguments: Any) -> Answers:
         try:
-            return forward(*arguments)
+            with config.patch(freezing=True):  # it is asked for while the first pass of a shape is traced
+                return forward(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
             stated = str(error).strip().splitlines()
             raise GraphFlowError(
