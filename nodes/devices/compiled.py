@@ -7,8 +7,9 @@ the one module that it was made of, and goes with it. What cannot be frozen runs
 are paged, passes with patches of calls (hooks inside compiled code would be passed over in silence) and LoRAs that act
 by rows.
 
-The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto` a network is
-compiled in a thread of its own, once a shape has been asked about by several samplers; until then it runs eagerly.
+The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto`
+a network is compiled in a thread of its own, once a shape has been asked about by several samplers; until then it runs
+eagerly.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib import import_module
 from threading import Lock, Thread
 from typing import Any
 
@@ -111,13 +113,9 @@ def compiled(call: ForwardCall) -> ForwardCall:
 
 
 def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:
-    import torch._inductor.config as inductor  # a second's work
-
-    config: Any = inductor
-
     def reported(*arguments: Any) -> Answers:
         try:
-            with config.patch(freezing=True):  # it is asked for while the first pass of a shape is traced
+            with _FREEZING:
                 return forward(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
             stated = str(error).strip().splitlines()
@@ -132,6 +130,31 @@ def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:
             ) from error
 
     return reported
+
+
+class _Freezing:
+    """Asks inductor to freeze what is traced meanwhile. The wish is one of the whole process, and passes of two devices
+    may be under way: so it ends with the last of them."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        config: Any = import_module("torch._inductor.config")
+        with self._lock:
+            if self._inside == 0:
+                self._before, config.freezing = config.freezing, True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        config: Any = import_module("torch._inductor.config")
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                config.freezing = self._before
+
+
+_FREEZING = _Freezing()
 
 
 def _kind(module: torch.nn.Module) -> str:
