@@ -68,7 +68,7 @@ def _unet(config: Config, cells: int) -> float:
     kept = 0.0
     for level, count in enumerate(channels):
         kept += (layers + 1) * count * cells / 4**level
-    return kept + 14 * channels[0] * cells
+    return kept + 14.0 * float(channels[0]) * cells
 
 
 def _widths(handle: WeightsHandle, part: str) -> tuple[int, int]:

@@ -148,7 +148,8 @@ def written(
     device = next(model.parameters()).device
     model.forward = _on_thread(model.forward, run)
     drawn = [_Drawn(sampling, len(ids))] if sampling is not None else []
-    stated = GenerationConfig(
+    untyped: Any = GenerationConfig
+    stated = untyped(
         max_new_tokens=most, do_sample=False, eos_token_id=list(stops) or None, pad_token_id=0, use_cache=True
     )
     with torch.inference_mode():
