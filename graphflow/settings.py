@@ -38,6 +38,10 @@ def _dtype() -> str:
     return os.environ.get("GRAPHFLOW_DTYPE") or "auto"
 
 
+def _compile() -> str:
+    return os.environ.get("GRAPHFLOW_COMPILE") or "off"
+
+
 def _memory() -> int | None:
     stated = os.environ.get("GRAPHFLOW_MEMORY")
     return bytes_of(stated) if stated else None
@@ -66,6 +70,10 @@ class Settings:
     dtype: str = field(default_factory=_dtype)
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
+    compile: str = field(default_factory=_compile)
+    """Whether denoisers are compiled: `off`, `on`, or `auto`: once a shape has been seen often, in the background. It
+    takes a minute or more once, rounds in another way, and is part of the recipe; where no compiler is, nothing is
+    compiled."""
     memory: int | None = field(default_factory=_memory, compare=False)
     """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit
     takes turns, and a model larger than it is paged in blocks."""

@@ -74,6 +74,12 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         help="number format of models; default: $GRAPHFLOW_DTYPE or auto",
     )
     group.add_argument(
+        "--compile",
+        choices=("off", "auto", "on"),
+        help="compile denoisers, which takes minutes once; auto: in the background, when a shape is seen often; "
+        "default: $GRAPHFLOW_COMPILE or off",
+    )
+    group.add_argument(
         "--memory", type=parse_size, metavar="SIZE", help="bytes of the device that models may hold, such as 8GB"
     )
     group.add_argument(
@@ -149,7 +155,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
 
 def computing(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the device that the options state; the others come from the environment."""
-    stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory")}
+    stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory", "compile")}
     return {name: value for name, value in stated.items() if value is not None}
 
 

@@ -108,9 +108,19 @@ def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
             return error.problems
     _say("device", f"{kind}{_memory(torch, kind)}")
     _say("number format", f"{dtype} (--dtype and --device choose others)")
+    _say("compiling", f"{found.compile}; {_compiler(kind)}")
     asleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     _say("threads", f"{torch.get_num_threads()}, which {'sleep' if asleep else 'may spin'} while they wait")
     return ()
+
+
+def _compiler(kind: str) -> str:
+    """What compiles denoisers on a kind of device."""
+    if kind != "cpu":
+        return "--compile on by Triton" if importlib.util.find_spec("triton") else "not possible: there is no Triton"
+    named = os.environ.get("CXX")
+    found = next(filter(None, map(shutil.which, [named] if named else ["g++", "clang++", "c++", "cl"])), None)
+    return f"--compile on by {found}" if found else "not possible: there is no C++ compiler (g++)"
 
 
 def _memory(torch: Any, kind: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graphflow import Settings
 
+from .compiler import form_of_recipe
 from .device import numerics_of
 from .sizes import factor
 
@@ -24,9 +25,11 @@ def numerics(settings: Settings) -> str:
 
 
 def sampling(settings: Settings) -> str:
-    """The bits of a row depend on the size of its pass, which the graph and this factor settle: see `sizes`."""
+    """The bits of a row depend on the size of its pass, which the graph and this factor settle (see `sizes`), and on
+    whether the network is compiled."""
     shared = f"; passes {factor(settings.together)}" if settings.together > 1 else ""
-    return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}"
+    form = form_of_recipe(settings, numerics_of(settings).kind)
+    return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}{form}"
 
 
 def upscaling(settings: Settings) -> str:

@@ -30,6 +30,8 @@ class ForwardCall:
     forward: Callable[[torch.nn.Module, dict[str, Tensor], tuple[Any, ...], dict[str, list[Tensor]]], Answers]
     around: Callable[[torch.nn.Module], AbstractContextManager[Any]] = nullcontext
     """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
+    is_changed: bool = False
+    """Patches act inside the network for the time of a pass, or on single rows."""
     shares: bool = True
     """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 

@@ -14,6 +14,8 @@ from graphflow import Settings
 from graphflow.spi import ModelEvent, PassesMade
 
 from ..model.handles import WeightsHandle
+from .compiled import Forms, forms_of
+from .compiler import mode_of
 from .device import dtype_of, find_device
 from .passes import PassLoop
 from .pool import LoadedPart, Pool, default_budget
@@ -40,6 +42,8 @@ class Device:
     """Whose account its time is on."""
     cancelled: Callable[[], bool] = _never
     """Whether the run is to end."""
+    compile: str = "off"
+    """`off`, `auto` or `on`: whether denoisers are compiled."""
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +61,10 @@ class Device:
         """A part of a model, in memory until the end of the block."""
         return self.pool.use(handle, part, self.dtype, None if quiet else self.notify, self.cancelled)
 
+    @property
+    def forms(self) -> Forms:
+        return forms_of(str(self.device))
+
     def size_of_passes(self, rows: int, cells: Sequence[int], together: int) -> int:
         return size_of_passes(rows, cells, together, self.device.type)
 
@@ -70,7 +78,14 @@ def open_device(settings: Settings) -> Device:
     pool = pool_of(str(device))
     pool.budget = settings.memory if settings.memory is not None else default_budget(device)
     cancelled = settings.cancelled or _never
-    return Device(pool, dtype_of(settings, device), settings.notify, settings.owner, cancelled)
+    return Device(
+        pool=pool,
+        dtype=dtype_of(settings, device),
+        notify=settings.notify,
+        owner=settings.owner,
+        cancelled=cancelled,
+        compile=mode_of(settings, device.type),
+    )
 
 
 @cache

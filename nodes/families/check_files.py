@@ -14,7 +14,7 @@ from graphflow import GraphFlowError, Problem, Settings
 from ..files.folders import ModelFolders
 from ..files.gguf_blocks import gguf_is_missing, is_in_blocks
 from ..files.header import Header, read_header
-from ..files.quantised import unread_formats
+from ..files.quantised import unread_formats, without_scale
 from . import FAMILIES
 from .known import Identity, has_vae, identify
 
@@ -115,6 +115,10 @@ def _unread(header: Header, short: str) -> list[Problem]:
     if gguf_is_missing() and any(is_in_blocks(info.dtype) for info in header.tensors.values()):
         message = f"{short} is a GGUF file of quantised weights, which are read with the package gguf"
         return [Problem("missing_package", message, hint="pip install graphflow-engine[gguf]")]
+    bare = without_scale(header)
+    if bare:
+        message = f"{short} holds {len(bare)} quantised layers without their scales, {bare[0][:80]} for one"
+        return [Problem("no_scale", message, hint="get the file again: what made it left its scales out")]
     formats = unread_formats(header)
     if not formats:
         return []

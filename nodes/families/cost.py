@@ -118,12 +118,14 @@ class Cost:
 
 def cost_of(order: Mapping[str, Bound], settings: Settings, found: Foreseen | None = None) -> Cost:
     """The cost of the bound nodes of a graph, in topological order; `found` is what `foresee` gave for them."""
-    order = concerned(order)
+    whole, order = order, concerned(order)
+    if not order:
+        return Cost(device="", budget=0, memory=0)
+    sizes = _sizes(whole)
     numerics = numerics_of(settings)
     memory = memory_of_machine()
     budget = settings.memory if settings.memory is not None else min(12 << 30, memory)
     counted = _Counted(found or foresee(order, settings), numerics.kind, numerics.dtype, settings)
-    sizes = _sizes(order)
     stages = [stage for node_id, node in order.items() for stage in counted.stages(node_id, node, sizes)]
     loads = tuple(counted.loads)
     peak, at, turns = _peak(loads, stages, budget)

@@ -49,7 +49,7 @@ def write(
     text = chat_text(speaker.chat, prompt, len(images), system, thinking) if in_chat else prompt
     if images and not in_chat and speaker.chat.image not in prompt:
         text = speaker.chat.image * len(images) + prompt
-    ids, besides = speech_network.seen(_ids(tokens.ids(text)), images, config)
+    ids, besides = speech_network.seen(_ids(tokens.ids(text)), images, config, part)
     stops = [number for number in map(tokens.id_of, speaker.chat.stops) if number is not None]
     with ExitStack() as stack:
         module = stack.enter_context(device.use(clip, part)).module

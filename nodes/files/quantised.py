@@ -12,7 +12,7 @@ from .gguf_blocks import GGUF_READ
 from .header import Header
 from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "unread_formats", "weights_of"]
+__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "unread_formats", "weights_of", "without_scale"]
 
 SIDE_TENSORS = (
     ".weight_scale",
@@ -122,6 +122,32 @@ def unread_formats(header: Header) -> list[str]:
     layouts = {layout.format for layout in layouts_of(header).values()} - READ
     dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
     return sorted(layouts | (dtypes - GGUF_READ))
+
+
+NEEDS = {
+    "int8_tensorwise": ("weight_scale",),
+    "nvfp4": ("weight_scale", "weight_scale_2"),
+    "mxfp8": ("weight_scale",),
+    "asym_w4a8_int8": ("weight_s_rel", "weight_s_channel"),
+    "convrot_w4a4": ("weight_scale",),
+}
+"""Format -> the tensors beside a weight that its numbers mean nothing without."""
+
+SCALES = ("weight_scale", "scale_weight", "weight_scale_2", "weight_s_rel", "weight_s_channel")
+
+
+def without_scale(header: Header) -> list[str]:
+    """Layers whose numbers are there and whose scales are not: they would be read as noise. From the header alone."""
+    layouts, found = layouts_of(header), list[str]()
+    for layer, layout in layouts.items():
+        has = {ending for ending in SCALES if f"{layer}.{ending}" in header.tensors}
+        if not has if layout.format == "fp8" else not has >= set(NEEDS.get(layout.format, ())):
+            found.append(layer)
+    for name, info in header.tensors.items():
+        layer = name.removesuffix(".weight")
+        if info.dtype == "I8" and len(info.shape) == 2 and layer != name and layer not in layouts:
+            found.append(layer)
+    return found
 
 
 PACKED = frozenset({"nvfp4", "nvfp4 without a note", "asym_w4a8_int8", "w4a8 without a note", "convrot_w4a4"})

@@ -100,9 +100,9 @@ def text_generate(
 ) -> Written:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL (which sees images) and Gemma 2 write, in the format of chat that they were trained on. Equal
-    seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has
-    some.
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images) and Gemma 2 write, in the format of chat that they were trained
+    on. Equal seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts,
+    where it has some.
     """
     return _written(
         context,

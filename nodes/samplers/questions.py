@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
+from ..devices.compiled import can_be_frozen, compiled
 from ..devices.forward import ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
 from ..devices.vae import encode
 from ..model.conditioning import Batch
-from ..model.entry import Ask, Control, Entry
+from ..model.entry import Ask, Control, Entry, Row
 from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
@@ -57,6 +58,8 @@ class Questions:
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
+        self.is_compiled: bool | None = None
+        """Whether passes are made by compiled code; None: not settled yet."""
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
 
@@ -372,11 +375,20 @@ class Questions:
                 if within:
                     acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
                     key = (call.key, tuple(other.key for other in others))
-                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting))
-                answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
+                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
+                rows = [row for index in indices for row in asked[index].rows]
+                if isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows):
+                    call = compiled(call)
+                answers = iter(seat.ask(call, rows))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _is_compiled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
+        """Settled with the first pass of each network, and the same to the end."""
+        if self.is_compiled is None:
+            self.is_compiled = self.device.forms.settle(self.device.compile, call, rows, seat.size)
+        return self.is_compiled and can_be_frozen(call)
 
     def _is_new(self, handle: WeightsHandle, network: str) -> bool:
         """Whether it is used for the first time."""
@@ -454,14 +466,16 @@ def _call(
         patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
     forward: Callable[..., dict[str, Tensor]] = family.net.forward
-    if any(isinstance(patch, RowPatch) for patch in handle.patches):
+    by_rows = any(isinstance(patch, RowPatch) for patch in handle.patches)
+    if by_rows:
         key, forward = (key, "with terms"), forward_with_terms(forward)
     if opaque:
         key, forward = (key, "opaque"), forward_of_rows(forward, opaque, level, levels)
     if _comes_in_pairs(handle):
         key, forward = (key, "pairs"), forward_of_pairs(forward)
     if not patches:
-        return ForwardCall(key, module, forward, shares=family.shares and not opaque)
+        is_changed = by_rows or bool(opaque) or _comes_in_pairs(handle)
+        return ForwardCall(key, module, forward, is_changed=is_changed, shares=family.shares and not opaque)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
@@ -471,4 +485,4 @@ def _call(
 
     identities = tuple(repr(patch.identity()) for patch in patches)
     shares = family.shares and not opaque and all(patch.kind == "call" for patch in patches)
-    return ForwardCall((key, identities), module, forward, patched, shares)
+    return ForwardCall((key, identities), module, forward, patched, is_changed=True, shares=shares)

@@ -220,6 +220,9 @@ class ValidateAnswer(BaseModel):
     node_errors: dict[str, Any]
     expected_seconds: float | None = None
     """The median of earlier runs of the same nodes, model, size and steps."""
+    cost: list[dict[str, Any]] = []
+    """What a run would load and need, from the headers of its files, as if nothing came from the cache: `loads`,
+    `stages`, `peak` in bytes and `passes`, one entry for each package that estimates its nodes."""
 
 
 class WorkerState(BaseModel):

@@ -120,12 +120,15 @@ async def post_validate(request: web.Request) -> web.Response:
                 "problems": problems_json(problems, most=len(problems)),
                 "warnings": [],
                 "node_errors": errors,
+                "cost": [],
             }
         )
     summary = await asyncio.to_thread(summarised, body.prompt or {}, body.extra_data)
     known = await state.queue.expected(setting_of(summary.found), [summary.program])
+    costs = await asyncio.to_thread(state.engine.costs, examined.workflow)
     return await answer_made(
         lambda: {
+            "cost": [cost.to_json() for cost in costs],
             "expected_seconds": known.get(summary.program),
             "valid": not examined.problems,
             "outputs": list(examined.targets),

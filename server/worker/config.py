@@ -38,14 +38,20 @@ class WorkerConfig:
     """Whether clients see the trace of what a node raised, with the paths of this machine."""
 
     device: str | None = None
-    """None: what the environment states, as for the two below."""
+    """None: what the environment states, as for the three below."""
     dtype: str | None = None
+    compile: str | None = None
     memory: int | None = None
     process_memory: int | None = None
     """Bytes of main memory that the worker process may have; None: no limit."""
 
     def settings(self) -> Settings:
-        stated: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "memory": self.memory}
+        stated: dict[str, Any] = {
+            "device": self.device,
+            "dtype": self.dtype,
+            "compile": self.compile,
+            "memory": self.memory,
+        }
         return Settings(
             output_dir=self.output_dir,
             input_dir=self.input_dir,
@@ -82,6 +88,7 @@ class WorkerConfig:
             "debug": self.debug,
             "device": self.device,
             "dtype": self.dtype,
+            "compile": self.compile,
             "memory": self.memory,
             "process_memory": self.process_memory,
         }
@@ -103,6 +110,7 @@ class WorkerConfig:
             debug=data["debug"],
             device=data["device"],
             dtype=data["dtype"],
+            compile=data["compile"],
             memory=data["memory"],
             process_memory=data["process_memory"],
         )

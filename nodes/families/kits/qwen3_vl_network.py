@@ -14,7 +14,7 @@ from ...model.config import Config
 from .image_patches import patches_of, sides_within, spread_tokens
 from .unet_network import plain
 
-__all__ = ["build", "layers_of", "slots_of"]
+__all__ = ["build", "fitted_patches", "layers_of", "slots_of"]
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of the three colours of the images that the vision tower was trained on."""
@@ -55,12 +55,7 @@ def layers_of(
     device = next(module.parameters()).device
     tokens, given = list(ids), {}
     if images:
-        factor = config.vision.patch_size * config.vision.spatial_merge_size
-        patches = []
-        for image in images:
-            sides = (int(image.shape[0]), int(image.shape[1]))
-            sides = sides_within(*sides, factor, LEAST, MOST) if fit else sides
-            patches.append(patches_of(image, config.vision, sides, HALF, HALF))
+        patches = [fitted_patches(image, config, fit) for image in images]
         tokens = spread_tokens(tokens, config.image_token_id, _counts(config, [grid for _, grid in patches]))
         given = {
             "pixel_values": torch.cat([one for one, _ in patches]).to(device),
@@ -81,6 +76,14 @@ def layers_of(
         hook.remove()
     found = [*answer.hidden_states[:-1], *last]
     return torch.stack([found[layer][0] for layer in layers]).float().cpu()
+
+
+def fitted_patches(image: Tensor, config: Config, fit: bool = True) -> tuple[Tensor, tuple[int, int]]:
+    """An image as rows of patches, and how many there are down and across; `fit` as in `layers_of`."""
+    factor = config.vision.patch_size * config.vision.spatial_merge_size
+    sides = (int(image.shape[0]), int(image.shape[1]))
+    sides = sides_within(*sides, factor, LEAST, MOST) if fit else sides
+    return patches_of(image, config.vision, sides, HALF, HALF)
 
 
 def slots_of(config: Config, ids: Sequence[int], images: Sequence[Tensor]) -> list[bool]:

@@ -102,20 +102,30 @@ def _inner_width(config: Config) -> tuple[int, int]:
     return _plain_width(config.text)
 
 
+_EYES = replace(QWEN, image="<|vision_start|><|image_pad|><|vision_end|>")
+_QWEN3 = Speaker(
+    title="Qwen3",
+    chat=replace(QWEN, no_thoughts="<think>\n\n</think>\n\n"),
+    tokens=_qwen_tokens,
+    ties=lambda config: bool(config.hidden_size < 4096),  # 0.6B, 1.7B and 4B
+    width=_plain_width,
+)
 SPEAKERS: Mapping[str, Speaker] = {
-    "text.qwen3": Speaker(
-        title="Qwen3",
-        chat=replace(QWEN, no_thoughts="<think>\n\n</think>\n\n"),
+    "text.qwen3": _QWEN3,
+    "text.qwen3_06b": _QWEN3,
+    "text.qwen3vl": Speaker(
+        title="Qwen3-VL",
+        chat=_EYES,
         tokens=_qwen_tokens,
-        ties=lambda config: bool(config.hidden_size < 4096),  # 0.6B, 1.7B and 4B
-        width=_plain_width,
+        ties=lambda config: bool(config.text.hidden_size < 4096),  # 2B and 4B
+        width=_inner_width,
     ),
     "text.gemma2": Speaker(
         title="Gemma 2", chat=GEMMA, tokens=_gemma_tokens, ties=lambda config: True, width=_plain_width
     ),
     "text.qwen25vl": Speaker(
         title="Qwen2.5-VL",
-        chat=replace(QWEN, image="<|vision_start|><|image_pad|><|vision_end|>"),
+        chat=_EYES,
         tokens=_qwen_tokens,
         ties=lambda config: bool(config.text.hidden_size < 3584),  # 3B
         width=_inner_width,
@@ -128,13 +138,14 @@ def speaker_of(clip: Clip) -> tuple[str, Speaker]:
     """The language model of a handle: its part and its kind. Raises a Problem where there is none."""
     found = next(((part, SPEAKERS[part]) for part, _ in clip.sources if part in SPEAKERS), None)
     if found is None:
+        titles = ", ".join(dict.fromkeys(each.title for each in SPEAKERS.values()))
         raise GraphFlowError(
             [
                 Problem(
                     "no_language_model",
                     f"the text encoders of {clip.family.title} only read: none of them writes text",
                     input="clip",
-                    hint=f"load one that does with CLIPLoader: {', '.join(each.title for each in SPEAKERS.values())}",
+                    hint=f"load one that does with CLIPLoader: {titles}",
                 )
             ]
         )

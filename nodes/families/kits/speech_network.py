@@ -26,6 +26,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLModel,
     Qwen3ForCausalLM,
+    Qwen3VLForConditionalGeneration,
     RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -35,7 +36,8 @@ from transformers import (
 )
 
 from ...model.config import Config
-from . import qwen25_vl_network
+from . import qwen3_vl_network, qwen25_vl_network
+from .image_patches import spread_tokens
 
 __all__ = ["Sampling", "build_head", "seen", "whole", "written"]
 
@@ -58,6 +60,17 @@ class Sampling:
     presence_penalty: float = 0.0
 
 
+VL25, VL3 = "text.qwen25vl", "text.qwen3vl"
+CLASSES: dict[str, Any] = {
+    "text.qwen3": Qwen3ForCausalLM,
+    "text.qwen3_06b": Qwen3ForCausalLM,
+    "text.gemma2": Gemma2ForCausalLM,
+    VL25: Qwen2_5_VLForConditionalGeneration,
+    VL3: Qwen3VLForConditionalGeneration,
+}
+"""The classes of transformers that write, by part."""
+
+
 def build_head(config: Config) -> torch.nn.Module:
     """The empty last layer."""
     with torch.device("meta"):
@@ -67,12 +80,11 @@ def build_head(config: Config) -> torch.nn.Module:
 def whole(part: str, module: Any, head: torch.nn.Module | None, config: Config) -> Any:
     """A model of transformers that can generate, around the network of a text encoder and a last layer; without one
     the embeddings are it. No weights are copied."""
-    embeddings = module.language_model.embed_tokens if part == "text.qwen25vl" else module.embed_tokens
-    inner, kind = module, {"text.qwen3": Qwen3ForCausalLM, "text.gemma2": Gemma2ForCausalLM}.get(part)
-    if kind is None:
-        kind, inner = Qwen2_5_VLForConditionalGeneration, _with_language_model(module, config)
+    has_tower = part in (VL25, VL3)
+    embeddings = module.language_model.embed_tokens if has_tower else module.embed_tokens
+    inner = _with_language_model(module, config) if part == VL25 else module
     with torch.device("meta"):
-        made: Any = kind(inner.config)
+        made: Any = CLASSES[part](inner.config)
     made.model = inner
     made.lm_head = head if head is not None else _Tied(embeddings)
     return made.eval()
@@ -101,15 +113,16 @@ class _Tied(torch.nn.Module):
         return torch.nn.functional.linear(states, self.__dict__["embeddings"].weight)
 
 
-def seen(ids: Sequence[int], images: Sequence[Tensor], config: Config) -> tuple[list[int], dict[str, Tensor]]:
+def seen(
+    ids: Sequence[int], images: Sequence[Tensor], config: Config, part: str = VL25
+) -> tuple[list[int], dict[str, Tensor]]:
     """(ids, what `generate` takes besides them) for images float32 [H, W, 3] in 0..1, one for each image token."""
     if not images:
         return list(ids), {}
-    found = [qwen25_vl_network.patches_of(image, config) for image in images]
-    counts = iter(rows * columns // config.vision.spatial_merge_size**2 for _, (rows, columns) in found)
-    spread: list[int] = []
-    for token in ids:
-        spread += [token] * (next(counts) if token == config.image_token_id else 1)
+    patches_of = qwen25_vl_network.patches_of if part == VL25 else qwen3_vl_network.fitted_patches
+    found = [patches_of(image, config) for image in images]
+    counts = [rows * columns // config.vision.spatial_merge_size**2 for _, (rows, columns) in found]
+    spread = spread_tokens(ids, config.image_token_id, counts)
     return spread, {
         "pixel_values": torch.cat([patches for patches, _ in found]),
         "image_grid_thw": torch.tensor([[1, *sides] for _, sides in found]),
@@ -135,7 +148,8 @@ def written(
     device = next(model.parameters()).device
     model.forward = _on_thread(model.forward, run)
     drawn = [_Drawn(sampling, len(ids))] if sampling is not None else []
-    stated = GenerationConfig(
+    untyped: Any = GenerationConfig
+    stated = untyped(
         max_new_tokens=most, do_sample=False, eos_token_id=list(stops) or None, pad_token_id=0, use_cache=True
     )
     with torch.inference_mode():

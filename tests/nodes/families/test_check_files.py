@@ -210,3 +210,22 @@ def test_validate_counts_the_missing_weights_of_every_file_that_a_workflow_names
     assert main(arguments) == 2 and capsys.readouterr().err == found
     path.write_text(json.dumps(nodes).replace("part.safetensors", "whole.safetensors"))
     assert main(arguments) == 0 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("note", [None, '{"format": "int8_tensorwise"}', '{"format": "float8_e4m3fn"}'])
+def test_a_quantised_layer_without_its_scale_is_found_before_the_run(note, tmp_path):
+    from graphflow_nodes.families.check_files import check_model_file
+
+    from tests.nodes.families import tiny_flow
+
+    layer, weights = "layers.0.attention.qkv", tiny_flow.original(tiny_flow.z_image())
+    kind = torch.float8_e4m3fn if note and "float8" in note else torch.int8
+    weights[f"{layer}.weight"] = weights[f"{layer}.weight"].to(kind)
+    if note is not None:
+        weights[f"{layer}.comfy_quant"] = torch.tensor(list(note.encode()), dtype=torch.uint8)
+    path = tmp_path / "diffusion_models" / "half.safetensors"
+    path.parent.mkdir()
+    save_file(weights, path)
+    settings = gf.Settings(models=(tmp_path,))
+    (problem,) = check_model_file(settings, "diffusion_models", "half.safetensors", "diffusion model")
+    assert problem.code == "no_scale" and "1 quantised layers" in problem.message and layer in problem.message

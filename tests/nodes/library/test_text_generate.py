@@ -9,7 +9,7 @@ from transformers import Qwen3ForCausalLM
 
 import graphflow as gf
 from tests.graphs import graph as workflow
-from tests.nodes.families import tiny_flow, tiny_qwen
+from tests.nodes.families import tiny_flow, tiny_modern, tiny_qwen
 
 QWEN3, GEMMA, VISION = "qwen_3_4b.safetensors", "gemma_2_2b_fp16.safetensors", "qwen_2.5_vl_7b_fp8_scaled.safetensors"
 
@@ -124,6 +124,13 @@ def test_images_are_seen_as_transformers_class_sees_them(engine, models):
     assert torch.allclose(want, found, atol=1e-4 * float(want.std()))
 
 
+def test_qwen3_vl_sees_images_and_writes(engine, models):
+    save_file(tiny_modern.qwen3_vl_file(), models / "text_encoders" / "qwen3vl.safetensors")
+    made = {"image": "@image", "prompt": "describe", "max_length": 4, "sampling_mode": "off"}
+    found = [text(engine, graph("qwen3vl.safetensors", "krea2", color=color, **made)) for color in (0, 0xFF8000)]
+    assert found[0] != found[1]
+
+
 def test_gemma_writes_with_the_tokenizer_in_its_file(engine):
     assert isinstance(text(engine, graph(GEMMA, "lumina2", sampling_mode="off")), str)
 
@@ -149,7 +156,7 @@ def test_a_file_without_the_layer_that_its_size_needs_is_a_problem(engine, monke
 
     large = {**speech.SPEAKERS, "text.qwen3": replace(speech.SPEAKERS["text.qwen3"], ties=lambda config: False)}
     monkeypatch.setattr(speech, "SPEAKERS", large)
-    with pytest.raises(gf.NodeFailed, match=r"without its last layer \(lm_head, 151936 x 32\)"):
+    with pytest.raises(gf.InvalidWorkflow, match=r"without its last layer \(lm_head, 151936 x 32\)"):
         run(engine, graph(prompt="without a head"))
 
 

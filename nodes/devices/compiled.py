@@ -1,0 +1,167 @@
+"""Denoisers compiled by torch's inductor, with their weights frozen into the code: fewer, larger kernels, and weights
+that are packed for the processor ahead.
+
+A compiled network rounds in another way than an eager one, so the form is in the recipe, is settled before a sampler's
+first question and never changes in its run. Frozen code holds its weights, beside those of the network: it belongs to
+the one module that it was made of, and goes with it. What cannot be frozen runs eagerly: weights that stay packed or
+are paged, passes with patches of calls (hooks inside compiled code would be passed over in silence) and LoRAs that act
+by rows.
+
+The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto`
+a network is compiled in a thread of its own, once a shape has been asked about by several samplers; until then it runs
+eagerly.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
+from threading import Lock, Thread
+from typing import Any
+
+import torch
+
+from graphflow import GraphFlowError, Problem
+from graphflow.spi import default_folder
+
+from ..files.packed import Packed
+from ..model.entry import Row
+from .compiler import compiler_is_here
+from .forward import Answers, ForwardCall, forward
+
+__all__ = ["Forms", "can_be_frozen", "compiled", "forms_of"]
+
+SEEN = 3
+"""Samplers that have asked about a shape before `auto` compiles it."""
+OWN = "graphflow compiled"
+"""Where a module keeps its compiled form: it goes with it."""
+FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+SHAPES = 64
+"""Of one class of networks that are compiled; torch gives up at eight, and computes eagerly without a word."""
+
+
+@dataclass(eq=False)
+class Forms:
+    """Of one device: which shapes of which networks have compiled code."""
+
+    device: torch.device
+    seen: Counter[Hashable] = field(default_factory=Counter)
+    ready: set[Hashable] = field(default_factory=set)
+    failed: set[Hashable] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def settle(self, mode: str, call: ForwardCall, rows: Sequence[Row], size: int) -> bool:
+        """Whether a sampler that begins with these rows has the compiled form, in passes of `size` rows.
+
+        `call.module` is the eager network. With `auto` this counts the sampler, and may begin to compile.
+        """
+        if mode == "off" or not can_be_frozen(call):
+            return False
+        if mode == "on":
+            return True
+        key = (call.key, size, _shapes(rows[0]))
+        with self._lock:
+            if key in self.ready:
+                return True
+            self.seen[key] += 1
+            if self.seen[key] != SEEN:
+                return False
+        filled = [*rows[:size], *[rows[-1]] * (size - len(rows))]
+        Thread(target=self._prepare, args=(key, call, filled), name="graphflow-compile", daemon=True).start()
+        return False
+
+    def _prepare(self, key: Hashable, call: ForwardCall, rows: Sequence[Row]) -> None:
+        try:
+            forward(compiled(call), rows, self.device, lambda: False)
+        except Exception:  # it goes on eagerly, which is no fault of the run
+            self.failed.add(key)
+        else:
+            self.ready.add(key)
+
+
+@cache
+def forms_of(device: str) -> Forms:
+    """Of this process for a device."""
+    return Forms(torch.device(device))
+
+
+def can_be_frozen(call: ForwardCall) -> bool:
+    """Whether the network of a call can run as frozen code with the same meaning."""
+    if call.is_changed or not compiler_is_here(_kind(call.module)):
+        return False
+    return not any(isinstance(module, Packed) for module in call.module.modules())
+
+
+def compiled(call: ForwardCall) -> ForwardCall:
+    """The call with the compiled form of its network, which is compiled when it is first asked about a shape.
+
+    Passes of it raise a Problem where the network cannot be compiled.
+    """
+    found = call.module.__dict__.get(OWN)
+    if found is None:
+        os.environ.setdefault(FOLDER, str(default_folder() / "compiled"))
+        limits: Any = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, SHAPES)
+        compile: Callable[..., Any] = torch.compile
+        found = compile(call.module, dynamic=False)
+        call.module.__dict__[OWN] = found
+    return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward))
+
+
+def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:
+    def reported(*arguments: Any) -> Answers:
+        try:
+            with _FREEZING:
+                return forward(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            stated = str(error).strip().splitlines()
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "not_compiled",
+                        f"the model could not be compiled: {stated[0] if stated else type(error).__name__}",
+                        hint="run it with --compile off",
+                    )
+                ]
+            ) from error
+
+    return reported
+
+
+class _Freezing:
+    """Asks inductor to freeze what is traced meanwhile. The wish is one of the whole process, and passes of two devices
+    may be under way: so it ends with the last of them."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        config: Any = import_module("torch._inductor.config")
+        with self._lock:
+            if self._inside == 0:
+                self._before, config.freezing = config.freezing, True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        config: Any = import_module("torch._inductor.config")
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                config.freezing = self._before
+
+
+_FREEZING = _Freezing()
+
+
+def _kind(module: torch.nn.Module) -> str:
+    return next((weight.device.type for weight in module.parameters()), "cpu")
+
+
+def _shapes(row: Row) -> Hashable:
+    stacked = tuple((name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in row.stacked.items())
+    ragged = tuple((name, tuple(tensor.shape)) for name, tensor in row.ragged.items())
+    return stacked, ragged, row.common
