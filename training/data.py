@@ -53,9 +53,15 @@ THINGS = {
 """Name -> code points of the emoji."""
 
 BACKGROUNDS = {
-    "white": (245, 245, 245), "black": (20, 20, 24), "blue": (60, 110, 220), "green": (70, 170, 90),
-    "yellow": (245, 210, 70), "pink": (245, 150, 190), "purple": (130, 80, 180), "gray": (128, 128, 132),
-}  # fmt: skip
+    "white": (245, 245, 245),
+    "black": (20, 20, 24),
+    "blue": (60, 110, 220),
+    "green": (70, 170, 90),
+    "yellow": (245, 210, 70),
+    "pink": (245, 150, 190),
+    "purple": (130, 80, 180),
+    "gray": (128, 128, 132),
+}
 
 
 @dataclass(frozen=True, slots=True)

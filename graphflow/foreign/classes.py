@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from hashlib import blake2b
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 from ..document.workflow import Link, as_link
@@ -19,12 +21,12 @@ from ..nodetype.inputs import OPTIONAL, Input, Lazy, NotComputed, Output
 from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
 from ..nodetype.types import Match
 from ..settings import Settings
-from ..values import Blocked
+from ..values import Blocked, Handle, Unstorable, encode
 from ..values.canonical import canonical
-from .current import during, with_settings
+from .current import Caller, during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name
-from .standins import around, inward, outward
+from .standins import altered, around, inward, outward
 from .surroundings import environment_of, files_shown
 
 __all__ = ["DynamicGraph", "adapt"]
@@ -52,11 +54,11 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
         key: str(value[0] if isinstance(value, (tuple, list)) else value)
         for key, value in dict(declared.get("hidden") or {}).items()
     }
-    calls = _Calls(kind, inputs, hidden)
+    calls = _Calls(kind, inputs, hidden, name, pack, source)
     unchecked, accepts_types = _judged(kind, inputs)
     return NodeType(
         name=name,
-        function=calls.await_call if inspect.iscoroutinefunction(function) else calls.call,
+        function=_named_as(function, calls),
         inputs=inputs,
         outputs=_outputs(kind),
         category=str(getattr(kind, "CATEGORY", "") or ""),
@@ -84,6 +86,25 @@ def adapt(name: str, kind: type, display_name: str, pack: str, source: PackSourc
             if getattr(kind, key, False)
         },
     )
+
+
+def _named_as(function: Callable[..., Any], calls: _Calls) -> Callable[..., Any]:
+    """What calls the class's function, and refers to it: an error is reported at a line of the pack."""
+    made: Callable[..., Any]
+    if inspect.iscoroutinefunction(function):
+
+        async def await_call(**values: Any) -> Any:
+            return await calls.await_call(**values)
+
+        made = await_call
+    else:
+
+        def call(**values: Any) -> Any:
+            return calls.call(**values)
+
+        made = call
+    made.__wrapped__ = function  # type: ignore[attr-defined]
+    return made
 
 
 def _input_types(kind: type) -> Mapping[str, Any]:
@@ -142,8 +163,18 @@ class _Calls:
     An instance lives on from run to run, as packs that keep state in `self` expect.
     """
 
-    def __init__(self, kind: type, inputs: Mapping[str, Input], hidden: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: type,
+        inputs: Mapping[str, Input],
+        hidden: Mapping[str, str],
+        name: str,
+        pack: str,
+        source: PackSource,
+    ) -> None:
         self._kind, self._inputs, self._hidden = kind, inputs, hidden
+        self._name, self._pack, self._source = name, pack, source
+        self._outside, self._environment = _outside(kind), environment_of(source)
         parameters = inspect.signature(getattr(kind, kind.FUNCTION)).parameters  # type: ignore[attr-defined]
         self._with_default = {name for name, item in parameters.items() if item.default is not item.empty}
         self._instances: OrderedDict[tuple[str, Path, Path], Any] = OrderedDict()
@@ -151,18 +182,38 @@ class _Calls:
 
     def call(self, **values: Any) -> Any:
         context: Context = values.pop(CONTEXT)
-        with during(context), around():
+        with during(context, self._caller(context, values)), around():
             instance = self._begin(context, values)
             _refuse_missing(_now(self._asked(instance, values)), values)
             return self._translate(inward(self._function(instance)(**outward(_settle(values)))))
 
     async def await_call(self, **values: Any) -> Any:
         context: Context = values.pop(CONTEXT)
-        with during(context), around():
+        with during(context, self._caller(context, values)), around():
             instance = self._begin(context, values)
             asked = self._asked(instance, values)
             _refuse_missing(await asked if inspect.isawaitable(asked) else asked, values)
             return self._translate(inward(await self._function(instance)(**outward(_settle(values)))))
+
+    def _caller(self, context: Context, values: Mapping[str, Any]) -> Caller:
+        given = _settle(values)
+        if any(isinstance(value, Handle) for value in given.values()):  # read now: the pack may write into others
+            known = self._identity(context.settings, given)
+            return Caller(self._name, self._pack, self._source.path, lambda: known)
+        return Caller(self._name, self._pack, self._source.path, lambda: self._identity(context.settings, given))
+
+    def _identity(self, settings: Settings, given: Mapping[str, Any]) -> str:
+        """Equal for calls of equal code with equal arguments; like no other where that cannot be known."""
+        outside = self._outside(settings, **given) if self._outside is not None else None
+        by_id = bool(getattr(self._kind, "NOT_IDEMPOTENT", False)) or bool(self._hidden)
+        if outside == ALWAYS or by_id:
+            return token_hex(16)
+        try:
+            content = encode(dict(sorted(given.items()))).content
+        except Unstorable:
+            return token_hex(16)
+        stated = canonical([self._name, self._source.digest, self._environment(settings), altered(), outside])
+        return blake2b(stated + content, digest_size=16).hexdigest()
 
     def _begin(self, context: Context, values: dict[str, Any]) -> Any:
         """The instance that belongs to the node; adds what the class asks of its run to the values."""

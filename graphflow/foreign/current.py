@@ -3,15 +3,31 @@ task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
 
 from ..nodetype.context import Context
 from ..settings import Settings
 
-__all__ = ["Current", "current", "current_settings", "during", "inner_context", "with_settings"]
+__all__ = ["Caller", "Current", "current", "current_settings", "during", "inner_context", "with_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The foreign node that is called."""
+
+    node: str
+    """The name of its type."""
+    pack: str
+    path: Path
+    """The pack's file or folder."""
+    identity: Callable[[], str] = token_hex
+    """Equal for two calls that do the same: the pack, what it computes with, and the arguments. By default like no
+    other."""
 
 
 @dataclass(slots=True)
@@ -19,6 +35,9 @@ class Current:
     """The node call that is being made."""
 
     context: Context
+    caller: Caller | None = None
+    patched: int = 0
+    """How many handles it has changed."""
     graphs: int = 0
     """How many expansions it has begun to build."""
     calls: int = 0
@@ -50,8 +69,8 @@ def current_settings() -> Settings:
 
 
 @contextmanager
-def during(context: Context) -> Iterator[None]:
-    token = _CURRENT.set(Current(context))
+def during(context: Context, caller: Caller | None = None) -> Iterator[None]:
+    token = _CURRENT.set(Current(context, caller))
     try:
         yield
     finally:

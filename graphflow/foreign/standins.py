@@ -1,6 +1,7 @@
 """The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
 
-Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules and
+Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules,
+ABSENT, the names of modules that packs import and that are not there (see `absent.py`), and
 `around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into
 a foreign node and out of it; `environment(settings)`, what of the device changes results; and `altered()`, what code of
 others has changed in the libraries that compute, for the whole process.
@@ -21,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from ..settings import Settings
+from .absent import absent_spec
 
 __all__ = [
     "altered",
@@ -37,18 +39,29 @@ __all__ = [
 
 
 class _Finder(MetaPathFinder):
-    """Finds the top-level names of the stand-in folders; what lies below them, Python finds by itself."""
+    """Finds the top-level names of the stand-in folders; what lies below them Python finds by itself, or it is
+    absent."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], absent: frozenset[str] = frozenset()) -> None:
         self._folders = [str(folder) for folder in folders]
         self._names = {
             path.stem for folder in folders for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()
         }
+        self._absent = absent
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, self._folders, target) if path is None and name in self._names else None
+        if path is None:
+            return PathFinder.find_spec(name, self._folders, target) if name in self._names else None
+        if not self._is_absent(name) or not any(str(one).startswith(tuple(self._folders)) for one in path):
+            return None
+        return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0])
+
+    def _is_absent(self, name: str) -> bool:
+        """Whether it, or a package around it, is one that packs import and that is not there."""
+        parts = name.split(".")
+        return any(".".join(parts[:count]) in self._absent for count in range(1, len(parts) + 1))
 
     def get(self, name: str) -> ModuleType | None:
         """The stand-in of this name; None where there is none, or where something else was imported under the name."""
@@ -76,7 +89,8 @@ def _providers() -> tuple[ModuleType, ...]:
 
 @cache
 def _finder() -> _Finder:
-    return _Finder([Path(provider.FOLDER) for provider in _providers()])
+    absent = frozenset().union(*(provider.ABSENT for provider in _providers()))
+    return _Finder([Path(provider.FOLDER) for provider in _providers()], absent)
 
 
 def enable() -> None:

@@ -25,8 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "Frame", "image_size", "read_frames"]
 
 FORMATS = (
-    "PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI", "HEIF", "TGA",
-)  # fmt: skip
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "ICO",
+    "QOI",
+    "HEIF",
+    "TGA",
+)
 """As Pillow names them. TGA is last: its files begin with no mark of their own."""
 _HEIF = (".heic", ".heif") if find_spec("pillow_heif") is not None else ()
 ENDINGS = (

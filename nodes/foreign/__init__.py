@@ -14,9 +14,17 @@ from typing import Any
 
 from graphflow import Settings
 
-__all__ = ["FOLDER", "altered", "around", "environment", "inward", "outward"]
+__all__ = ["ABSENT", "FOLDER", "altered", "around", "environment", "inward", "outward"]
 
 FOLDER = Path(__file__).with_name("standins")
+_INNER = """
+    audio_encoders background_removal checkpoint_pickle cldm clip_model conds context_windows diffusers_convert
+    diffusers_load extra_samplers float gligen hooks image_encoders k_diffusion ldm model_detection nested_tensor ops
+    options pixel_space_convert quant_ops rmsnorm sampler_helpers sd1_clip sdxl_clip t2i_adapter taesd text_encoders
+    weight_adapter
+"""
+ABSENT = frozenset(f"comfy.{name}" for name in _INNER.split()) | {"comfy_extras"}
+"""The inner modules of ComfyUI. A pack that imports one loads; a node of it that uses what is in there fails."""
 
 
 def around() -> AbstractContextManager[object]:

@@ -8,16 +8,18 @@ model/entry.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from graphflow import GraphFlowError, Problem
+
 from ..devices.passes import Seat
 from ..devices.use import Device
-from .guidance import Guider, Memory, Step, guided, patches_of
+from .guidance import Asking, Guider, Memory, Side, Step, guided, patches_of
 from .questions import Questions
 
 __all__ = ["Answer", "Denoiser", "KeptRegion", "denoiser"]
@@ -58,7 +60,11 @@ def denoiser(
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
     with device.loop.seat(size, device.owner) as seat:
-        yield Denoiser(asked, seat, kept)
+        try:
+            yield Denoiser(asked, seat, kept)
+        finally:
+            if device.notify is not None and seat.work.rows:
+                device.notify(seat.work.event(str(device.device)))
 
 
 class Denoiser:
@@ -98,20 +104,46 @@ class Denoiser:
         prediction = questions.guider.model.prediction
         sigma = torch.tensor(level)
         seen = x
+        if kept is not None and kept.start.shape != x.shape:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "noise_mask",
+                        "the sampler makes the latent larger from step to step, and a noise mask keeps its size",
+                        hint="leave out the noise mask, or use SamplerLCM",
+                    )
+                ]
+            )
         if kept is not None:
             kept = replace(kept, mask=questions.mask(kept.mask, level))
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
         leads_to = questions.next_level(level) if to is None else float(to)
-        x0, inside = questions.ask(self._seat, seen, sigma, level, leads_to)
-        step = Step(seen, sigma, questions.guider.cfg, x0, self._is_flow, inside)
-        sides = questions.sides(level)
-        for patch in patches_of(questions.guider.model):
+        sides, patches = questions.sides(level), patches_of(questions.guider.model)
+        asking = self._asking(seen, sigma, sides, leads_to)
+        inside: Mapping[str, Mapping[str, Tensor]] = {}
+        x0 = next((found for patch in reversed(patches) if (found := patch.answers_of(asking)) is not None), None)
+        left = tuple(side for side in sides if x0 is None or side.name not in x0)
+        if left:
+            found, inside = questions.ask(self._seat, seen, sigma, level, leads_to, left)
+            x0 = {**(x0 or {}), **found}
+        step = Step(seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking)
+        for patch in patches:
             for side, latent in patch.further(step, sides):
                 more, _ = questions.ask(self._seat, latent, sigma, level, leads_to, (side,))
                 step = replace(step, x0={**step.x0, **more})
-        step, found = guided(questions.guider, step, self.memory)
+        step, answer = guided(questions.guider, step, self.memory)
         if kept is not None:
-            found = kept.mask * found + (1 - kept.mask) * kept.start
-        if not bool(found.isfinite().all()):
+            answer = kept.mask * answer + (1 - kept.mask) * kept.start
+        if not bool(answer.isfinite().all()):
             raise questions.not_a_number(level)
-        return Answer(found, step.x0)
+        return Answer(answer, step.x0)
+
+    def _asking(self, x: Tensor, sigma: Tensor, sides: tuple[Side, ...], to: float) -> Asking:
+        questions, here = self._questions, float(sigma)
+
+        def ask(asked: Sequence[Side], latent: Tensor, level: float) -> Mapping[str, Tensor]:
+            leads_to = to if level == here else questions.next_level(level)
+            return questions.ask(self._seat, latent, torch.tensor(level), level, leads_to, asked)[0]
+
+        guider = questions.guider
+        return Asking(guider.model, guider.cfg, x, sigma, sides, questions.levels, ask)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..model.entry import Control, Entry
-from ..model.handles import Model
+from ..model.entry import Ask, Control, Entry, Row
+from ..model.handles import ControlNet, Model, WeightsHandle
 from .guidance import Side
 from .regions import Region
 
-__all__ = ["Controlled", "SidePart", "covers", "joined"]
+__all__ = ["Controlled", "NetworkRows", "SidePart", "covers", "joined"]
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +31,8 @@ class SidePart:
     window: tuple[float, float]
     """The highest and the lowest level at which it acts."""
     controls: list[Controlled]
+    within: list[Controlled]
+    """Those that act within the network of the model."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +41,19 @@ class Controlled:
     entries: list[Entry]
     prepared: list[Any]
     window: tuple[float, float]
+
+
+@dataclass(eq=False, slots=True)
+class NetworkRows:
+    """The rows of one part for one network."""
+
+    handle: WeightsHandle
+    network: str
+    level: float
+    asks: list[Ask] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    within: tuple[ControlNet, ...] = ()
+    """The networks that act within it."""
 
 
 def joined(parts: Sequence[tuple[SidePart, Tensor]], x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -23,32 +23,25 @@ from ..devices.passes import Seat
 from ..devices.use import Device
 from ..devices.vae import encode
 from ..model.conditioning import Batch
-from ..model.entry import Ask, Control, Entry, Row
+from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
-from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
-from .parts import Controlled, SidePart, covers, joined
+from .opaque import OpaqueCall, forward_of_rows, marked, opaque_calls
+from .pairs import forward_of_pairs, pair
+from .parts import Controlled, NetworkRows, SidePart, covers, joined
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
+from .within import carrying, forward_with_networks
+from .wrapped_calls import wrapped_groups, x0_of_wrapped
 
 __all__ = ["INSIDE", "Questions"]
 
 INSIDE = "inside."
 """The prefix of the names of answers of patches of calls."""
-
-
-@dataclass(eq=False, slots=True)
-class _NetworkRows:
-    """The rows of one part for one network."""
-
-    handle: WeightsHandle
-    network: str
-    level: float
-    asks: list[Ask] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
 
 
 class Questions:
@@ -64,6 +57,13 @@ class Questions:
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self._heard: set[tuple[Any, str]] = set()
+        self._rows_made = 0
+        """Rows that code of others sees have numbers."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The noise levels of the run, falling."""
+        return tuple(self._levels)
 
     def next_level(self, level: float) -> float:
         return next((other for other in self._levels if other < level), 0.0)
@@ -101,15 +101,17 @@ class Questions:
         self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float, sides: Sequence[Side] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
         """The clean latent of each side, and what patches of calls found inside its network. By default all sides."""
+        if x.shape != self._shape:  # a method that enlarges the latent on its way
+            self._shape = x.shape
+            self._parts.clear()
+            self._mirrored.clear()
         sides, parts = self._active(level, sides)
-        scaled: dict[Any, Tensor] = {}
-        residuals = [self._residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
-        asked = [
-            self._rows(part, x, sigma, level, to, scaled, dict(enumerate(found)))
-            for part, found in zip(parts, residuals, strict=True)
-        ]
-        answers = self._answers(seat, asked)
-        x0s = [self._clean(part, one, found, x, sigma) for part, one, found in zip(parts, asked, answers, strict=True)]
+        plain = [part for part in parts if not any(patch.wraps for patch in opaque_calls(part.model))]
+        found = dict(zip(map(id, plain), self._x0_of(seat, plain, x, sigma, level, to), strict=True))
+        for group in wrapped_groups(part for part in parts if id(part) not in found):
+            x0s_of_group = x0_of_wrapped(self, seat, group, x, sigma, level, to)
+            found |= zip(map(id, group), ((x0, [{}]) for x0 in x0s_of_group), strict=True)
+        x0s, answers = [found[id(part)][0] for part in parts], [found[id(part)][1] for part in parts]
         x0_of_sides = {
             side.name: joined(
                 [(part, x0) for part, x0 in zip(parts, x0s, strict=True) if part.side.name == side.name], x
@@ -117,13 +119,29 @@ class Questions:
             for side in sides
         }
         inside: dict[str, Mapping[str, Tensor]] = {}
-        for part, found in zip(parts, answers, strict=True):
-            names = [name for name in found[0] if name.startswith(INSIDE)]
+        for part, rows in zip(parts, answers, strict=True):
+            names = [name for name in rows[0] if name.startswith(INSIDE)]
             if names and part.side.name not in inside and covers(part, x):
                 inside[part.side.name] = {
-                    name.removeprefix(INSIDE): torch.stack([one[name] for one in found]) for name in names
+                    name.removeprefix(INSIDE): torch.stack([one[name] for one in rows]) for name in names
                 }
         return x0_of_sides, inside
+
+    def _x0_of(
+        self, seat: Seat, parts: Sequence[SidePart], x: Tensor, sigma: Tensor, level: float, to: float
+    ) -> list[tuple[Tensor, list[dict[str, Tensor]]]]:
+        """The clean latents of each part, in its region, and the network's answers."""
+        scaled: dict[Any, Tensor] = {}
+        residuals = [self.residuals(seat, part, x, sigma, level, to, scaled) for part in parts]
+        asked = [
+            self._rows(part, x, sigma, level, to, scaled, dict(enumerate(found)))
+            for part, found in zip(parts, residuals, strict=True)
+        ]
+        answers = self.answers(seat, asked)
+        return [
+            (self._clean(part, one, found, x, sigma), found)
+            for part, one, found in zip(parts, asked, answers, strict=True)
+        ]
 
     def not_a_number(self, level: float) -> GraphFlowError:
         format = str(self.device.dtype).removeprefix("torch.")
@@ -155,7 +173,7 @@ class Questions:
 
     def _batches(self, side: Side, sides: Sequence[Side]) -> tuple[Batch, ...]:
         """Those of a side, and those that it gets because another side has areas."""
-        key = (side.name, tuple(id(batch) for one in sides for batch in one.batches))
+        key = (side.name, tuple(map(id, side.batches)), tuple(id(batch) for one in sides for batch in one.batches))
         if key not in self._mirrored:
             others = [batch for other in sides if other.name != side.name for batch in other.batches]
             added = mirrored(side.batches, others, self._shape[0], *self._shape[-2:])
@@ -168,7 +186,7 @@ class Questions:
             self._parts[key] = self._new_part(side, batch, _both_sided(sides) if _is_negative(side) else ())
         return self._parts[key]
 
-    def _time(self, model: Model, level: float) -> float:
+    def time(self, model: Model, level: float) -> float:
         key = (model.prediction, level)
         if key not in self._times:
             self._times[key] = float(model.prediction.time(torch.tensor(level)))
@@ -196,7 +214,10 @@ class Questions:
             if id(entry) not in made:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
         window = self._window(batch[0].window, side.model)
-        controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
+        steering = [patch.control for patch in side.model.patches if isinstance(patch, ControlPatch)]
+        controls = [
+            self._new_control(control, entries, shape, side.model) for control in (*batch[0].controls, *steering)
+        ]
         return SidePart(
             side,
             side.model,
@@ -205,13 +226,16 @@ class Questions:
             [made[id(entry)] for entry in entries],
             batch[0].is_default,
             window,
-            controls,
+            [one for one in controls if not _acts_within(one)],
+            [one for one in controls if _acts_within(one)],
         )
 
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
-        handle = cast(ControlNet, control.model)
+        stated = cast(ControlNet, control.model)
+        handle: ControlNet = stated.family.completed(stated, model)
+        control = replace(control, model=handle)
         hints = spread(control.hint, len(entries), "hints")
         latents = self._encoded(control, hints, shape, handle)
         seen = []
@@ -229,15 +253,19 @@ class Questions:
         if control.vae is None:
             return None
         height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
-        sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
-        return encode(self.device, cast(Vae, control.vae), sized)
+        images = hints.split(3, dim=-1) if hints.shape[-1] == 6 else (hints[..., :3],)
+        found = []
+        for image in images:
+            sized = resize(image.movedim(-1, 1), width, height, control.resampling, "center").movedim(1, -1)
+            found.append(encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized)))
+        return torch.cat(found, dim=1)
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
         start, end = shares
         return model.prediction.at(start), model.prediction.at(end)
 
-    def _hooked(self, part: SidePart, level: float) -> Model:
+    def hooked(self, part: SidePart, level: float) -> Model:
         """The model of a part under the hooks of its conditioning at a noise level."""
         model, hooks = part.model, part.entries[0].hooks
         for hook in hooks:
@@ -257,20 +285,53 @@ class Questions:
         to: float,
         scaled: dict[Any, Tensor],
         residuals: Mapping[int, Mapping[str, Tensor]],
-    ) -> _NetworkRows:
-        model = self._hooked(part, level)
-        asked = _NetworkRows(model, model.family.part(model.config, level), level)
+    ) -> NetworkRows:
+        model = self.hooked(part, level)
+        within = [one for one in part.within if _acts(one.window, level)]
+        networks = tuple(cast(ControlNet, one.control.model) for one in within)
+        asked = NetworkRows(model, model.family.part(model.config, level), level, within=networks)
         seen = _scaled(scaled, part.region, model, x, sigma)
-        time = self._time(model, level)
-        terms = self._terms_of(model, asked.network)
+        time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
-            asked.asks.append(ask)
-            row = model.family.net.row(model.config, ask, prepared)
-            asked.rows.append(row if terms is None else terms.on(row))
+            self.add_row(asked, ask, prepared, part.side)
+            if within:
+                asked.rows[-1] = carrying(asked.rows[-1], [_given(one, ask, index) for one in within])
+        if _comes_in_pairs(model):
+            other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
+            asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
 
-    def _residuals(
+    def _opposite(self, part: SidePart, level: float) -> SidePart:
+        """The part of the negative side that acts where another part does."""
+        _, parts = self._active(level)
+        found = [one for one in parts if one.side.name == NEGATIVE and one.region.place == part.region.place]
+        if len(found) != 1:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "no_negative",
+                        f"NAGuidance compares each prompt with one negative, and {len(found) or 'none'} acts where "
+                        "the prompt does",
+                        hint="use one negative for the whole image and the whole sampling",
+                    )
+                ]
+            )
+        return found[0]
+
+    def add_row(self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side) -> None:
+        """The question as one more row for the network."""
+        model = cast(Model, asked.handle)
+        row = model.family.net.row(model.config, ask, prepared)
+        terms = self._terms_of(model, asked.network)
+        row = row if terms is None else terms.on(row)
+        if opaque_calls(model):
+            row = marked(row, self._rows_made, side)
+            self._rows_made += 1
+        asked.asks.append(ask)
+        asked.rows.append(row)
+
+    def residuals(
         self, seat: Seat, part: SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]:
         """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
@@ -280,40 +341,53 @@ class Questions:
         if not active:
             return total
         seen = _scaled(scaled, part.region, part.model, x, sigma)
-        time = self._time(part.model, level)
+        time = self.time(part.model, level)
         asked = []
         for one in active:
             handle = cast(ControlNet, one.control.model)
             asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
-            asked.append(_NetworkRows(handle, handle.family.part(handle.config, level), level, asks, rows))
-        for one, answers in zip(active, self._answers(seat, asked), strict=True):
+            asked.append(NetworkRows(handle, handle.family.part(handle.config, level), level, asks, rows))
+        for one, answers in zip(active, self.answers(seat, asked), strict=True):
             for index, answer in enumerate(answers):
                 for name, residual in answer.items():
                     added = _masked(residual, one.control, index) * one.control.strength
                     total[index][name] = total[index][name] + added if name in total[index] else added
         return total
 
-    def _answers(self, seat: Seat, asked: Sequence[_NetworkRows]) -> list[list[dict[str, Tensor]]]:
+    def answers(self, seat: Seat, asked: Sequence[NetworkRows]) -> list[list[dict[str, Tensor]]]:
         """Asked together where the networks are the same; another network has its turn after that."""
         found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
         networks: dict[Any, list[int]] = {}
         for index, one in enumerate(asked):
-            networks.setdefault((one.handle, one.network), []).append(index)
-        for (handle, network), indices in networks.items():
-            first = (handle, network) not in self._heard
-            self._heard.add((handle, network))
-            with self.device.use(handle, network, quiet=not first) as part:
-                call = _call(handle, part.key, part.module, asked[indices[0]].level)
+            networks.setdefault((one.handle, one.network, one.within), []).append(index)
+        for (handle, network, within), indices in networks.items():
+            with ExitStack() as held:
+                part, *others = (
+                    held.enter_context(self.device.use(one, name, quiet=not self._is_new(one, name)))
+                    for one, name in ((handle, network), *((one, "denoiser") for one in within))
+                )
+                call = _call(handle, part.key, part.module, asked[indices[0]].level, self.levels)
+                if within:
+                    acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
+                    key = (call.key, tuple(other.key for other in others))
+                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting))
                 answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
 
+    def _is_new(self, handle: WeightsHandle, network: str) -> bool:
+        """Whether it is used for the first time."""
+        key = (handle, network)
+        is_new = key not in self._heard
+        self._heard.add(key)
+        return is_new
+
     @staticmethod
     def _clean(
-        part: SidePart, asked: _NetworkRows, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor
+        part: SidePart, asked: NetworkRows, answers: list[dict[str, Tensor]], x: Tensor, sigma: Tensor
     ) -> Tensor:
         """The clean latents of a part, in its region."""
         model = part.model
@@ -321,6 +395,21 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _acts_within(controlled: Controlled) -> bool:
+    return cast(ControlNet, controlled.control.model).family.acts_within
+
+
+def _given(one: Controlled, ask: Ask, index: int) -> dict[str, Tensor]:
+    """What a network that acts within another one sees of a row."""
+    handle = cast(ControlNet, one.control.model)
+    row = handle.family.net.row(handle.config, ask, one.prepared[index])
+    return {**row.stacked, "strength": torch.tensor(one.control.strength)}
+
+
+def _comes_in_pairs(handle: WeightsHandle) -> bool:
+    return any(isinstance(patch, CallPatch) and patch.pairs for patch in handle.patches)
 
 
 def _is_negative(side: Side) -> bool:
@@ -355,17 +444,24 @@ def _masked(residual: Tensor, control: Control, index: int) -> Tensor:
     return residual * F.interpolate(mask, residual.shape[-2:], mode="bilinear")[0].to(residual.dtype)
 
 
-def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float) -> ForwardCall:
+def _call(
+    handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float, levels: tuple[float, ...]
+) -> ForwardCall:
     """The network under those of the handle's patches of calls that act at a noise level."""
-    patches = [patch for patch in handle.patches if isinstance(patch, CallPatch)]
+    opaque = opaque_calls(handle)
+    patches = [patch for patch in handle.patches if isinstance(patch, CallPatch) and not isinstance(patch, OpaqueCall)]
     if isinstance(handle, Model):
         patches = [patch for patch in patches if patch.acts_at(handle, level)]
     family = handle.family
     forward: Callable[..., dict[str, Tensor]] = family.net.forward
     if any(isinstance(patch, RowPatch) for patch in handle.patches):
         key, forward = (key, "with terms"), forward_with_terms(forward)
+    if opaque:
+        key, forward = (key, "opaque"), forward_of_rows(forward, opaque, level, levels)
+    if _comes_in_pairs(handle):
+        key, forward = (key, "pairs"), forward_of_pairs(forward)
     if not patches:
-        return ForwardCall(key, module, forward, shares=family.shares)
+        return ForwardCall(key, module, forward, shares=family.shares and not opaque)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
@@ -374,5 +470,5 @@ def _call(handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float
             yield ChainMap(*(one for one in found if isinstance(one, dict)))
 
     identities = tuple(repr(patch.identity()) for patch in patches)
-    shares = family.shares and all(patch.kind == "call" for patch in patches)
+    shares = family.shares and not opaque and all(patch.kind == "call" for patch in patches)
     return ForwardCall((key, identities), module, forward, patched, shares)

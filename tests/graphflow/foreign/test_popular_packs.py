@@ -190,10 +190,7 @@ def test_what_packs_call_on_models_does_what_the_nodes_do_and_the_rest_says_what
     torch.testing.assert_close(cond[0][1], found["cond"].outputs["CONDITIONING"][0][1])
     torch.testing.assert_close(latent["samples"], found["latent"].outputs["LATENT"]["samples"])
     torch.testing.assert_close(picture, found["picture"].outputs["IMAGE"])
-    assert (
-        missed == "a MODEL is a handle here: it names a model and has no 'set_model_unet_function_wrapper' "
-        "(see docs/packs.md)"
-    )
+    assert missed == "a MODEL is a handle here: it names a model and has no 'unpatch_model' (see docs/packs.md)"
 
 
 def test_what_changes_the_results_of_the_library_changes_those_of_a_pack_that_calls_it(registry):

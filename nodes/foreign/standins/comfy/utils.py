@@ -111,6 +111,12 @@ def load_torch_file(ckpt, safe_load=False, device=None, return_metadata=False):
     else:
         tensors, metadata = torch.load(ckpt, map_location=place, weights_only=True), None
         tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else tensors
+    if isinstance(tensors, dict):
+        from pathlib import Path
+
+        from graphflow_nodes.foreign.loras import StoredTensors
+
+        tensors = StoredTensors(tensors, Path(ckpt))
     return (tensors, metadata) if return_metadata else tensors
 
 
@@ -189,3 +195,67 @@ def _feather(high, wide, width, device):
         return (edge / max(1, min(width, length // 2))).clamp(max=1.0)
 
     return (ramp(high)[:, None] * ramp(wide)[None, :])[None, None]
+
+
+def get_attr(obj, attr):
+    """The attribute at a path with dots."""
+    for name in attr.split("."):
+        obj = getattr(obj, name)
+    return obj
+
+
+def set_attr(obj, attr, value):
+    """Another value at a path with dots; the one that was there is given back."""
+    *path, name = attr.split(".")
+    for part in path:
+        obj = getattr(obj, part)
+    before = getattr(obj, name)
+    setattr(obj, name, value)
+    return before
+
+
+def reshape_mask(input_mask, output_shape):
+    """A mask of any size -> [B, channels, h, w] of `output_shape`."""
+    from torch.nn.functional import interpolate
+
+    mask = input_mask.reshape(-1, 1, *input_mask.shape[-2:]).float()
+    mask = interpolate(mask, tuple(output_shape[-2:]), mode="bilinear")
+    return repeat_to_batch_size(mask, output_shape[0]).expand(-1, output_shape[1], -1, -1)
+
+
+def copy_to_param(obj, attr, value):
+    get_attr(obj, attr).data.copy_(value)
+
+
+def safetensors_header(safetensors_path, max_size=100 * 1024 * 1024):
+    """The bytes of a file's header; None where it is larger than `max_size`."""
+    with open(safetensors_path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return file.read(size) if size <= max_size else None
+
+
+def string_to_seed(data):
+    """A number for a text: its CRC-32."""
+    import zlib
+
+    return zlib.crc32(data if isinstance(data, bytes) else str(data).encode())
+
+
+def unet_to_diffusers(unet_config):
+    raise NotImplementedError("the names of weights of a U-Net are those of checkpoints here; see docs/packs.md")
+
+
+def tiled_scale_multidim(
+    samples, function, tile=(64, 64), overlap=8, upscale_amount=4, out_channels=3, output_device="cpu", pbar=None, **_
+):
+    return tiled_scale(
+        samples,
+        function,
+        tile_x=tile[-1],
+        tile_y=tile[-2],
+        overlap=overlap,
+        upscale_amount=upscale_amount,
+        out_channels=out_channels,
+        output_device=output_device,
+        pbar=pbar,
+    )

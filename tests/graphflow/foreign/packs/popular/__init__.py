@@ -1,7 +1,6 @@
 """A pack that does what popular packs do and no documentation asks for."""
 
-from . import calls, imports, slips, sockets
+from . import calls, imports, patches, runs, slips, sockets
 
-NODE_CLASS_MAPPINGS = {
-    f"Popular {kind.__name__}": kind for kind in (*sockets.CLASSES, *calls.CLASSES, *imports.CLASSES, *slips.CLASSES)
-}
+CLASSES = (*sockets.CLASSES, *calls.CLASSES, *imports.CLASSES, *slips.CLASSES, *patches.CLASSES, *runs.CLASSES)
+NODE_CLASS_MAPPINGS = {f"Popular {kind.__name__}": kind for kind in CLASSES}

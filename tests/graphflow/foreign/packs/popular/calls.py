@@ -105,7 +105,7 @@ class Handles:
         picture += 0
         cond.mul_(1)
         try:
-            model.clone().set_model_unet_function_wrapper(None)
+            model.clone().unpatch_model()
         except AttributeError as error:
             missed = str(error)
         return (model.clone(), [[cond, {"pooled_output": pooled}]], {"samples": latent}, picture, missed)
