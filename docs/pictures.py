@@ -40,6 +40,7 @@ SEEN = (
     "lora_stack",
     "model_merge",
     "controlnet",
+    "train_lora",
 )
 """Workflows whose images stand in diffusion.md, each under the name of its file."""
 ASKED = (
