@@ -132,7 +132,7 @@ def main() -> None:
             same += (folder / "lora").read_bytes() == expected[optimizer]
             done += 1
             shutil.rmtree(folder)
-            if done % 10 == 0 or done == options.kills:
+            if done % len(OPTIMISERS) == 0 or done == options.kills:
                 print(f"{done} kills, {same} with the same bytes, at most {repeated} steps again", flush=True)
     print(f"{options.steps} steps, {', '.join(OPTIMISERS)}; {time.monotonic() - began:.0f} s")
     if same != done:
