@@ -45,7 +45,7 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         answer: Tensor = self.base(x)
         if isinstance(self.base, nn.Conv2d):
-            inner = F.conv2d(x.to(self.down.dtype), self.down, None, self.base.stride, self.base.padding)  # type: ignore[arg-type]
+            inner = F.conv2d(x.to(self.down.dtype), self.down, None, self.base.stride, self.base.padding)
             change = F.conv2d(inner, self.up)
         else:
             change = F.linear(F.linear(x.to(self.down.dtype), self.down), self.up)
