@@ -40,8 +40,9 @@ SEEN = (
     "lora_stack",
     "model_merge",
     "controlnet",
+    "train_lora",
 )
-"""Workflows whose images stand in diffusion.md, each under the name of its file."""
+"""Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
 ASKED = (
     "red apple on pink",
     "green apple on yellow",

@@ -67,7 +67,7 @@ def plot_schedules(
     times = range(LAST + 1)
     levels = [level_of(prediction, time) for time in times]
     seen = [weights(prediction, level) for level in levels]
-    figure = _figure(width, height)
+    figure = figure_of(width, height)
     (top, ratio), (noise, chosen) = figure.subplots(2, 2)
     top.plot(times, [alpha**2 for alpha, _ in seen], label="of the clean latent, alpha-bar")
     top.plot(times, [s**2 for _, s in seen], label="of the noise, 1 - alpha-bar")
@@ -86,7 +86,7 @@ def plot_schedules(
     chosen.legend(fontsize="small")
     for axes in (top, ratio, noise, chosen):
         axes.grid(alpha=0.3)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 @node(
@@ -111,7 +111,7 @@ def plot_error(
         message = f"there are {len(a)} images and {len(numbers)} numbers: expected a number for each image"
         raise GraphFlowError([Problem("wrong_count", message, input="x", hint="write as many as there are images")])
     errors = [10 ** (-psnr(one, other) / 20) for one, other in zip(a, b, strict=True)]
-    figure = _figure(width, height)
+    figure = figure_of(width, height)
     axes = figure.subplots()
     axes.plot(numbers, errors, marker="o")
     if all(error > 0 for error in errors) and max(errors) > 10 * min(errors):
@@ -120,10 +120,10 @@ def plot_error(
         axes.set_ylim(bottom=0)
     axes.set(xlabel=x_label, ylabel="root mean square error", xticks=numbers)
     axes.grid(alpha=0.3)
-    return _drawn(figure)
+    return drawn(figure)
 
 
-def _figure(width: int, height: int) -> Figure:
+def figure_of(width: int, height: int) -> Figure:
     """A figure of its own: nothing is drawn through pyplot, which keeps a state for the whole process."""
     try:
         from matplotlib.figure import Figure
@@ -134,7 +134,7 @@ def _figure(width: int, height: int) -> Figure:
     return Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
 
 
-def _drawn(figure: Figure) -> Image:
+def drawn(figure: Figure) -> Image:
     """The figure as an image, float32 [1, H, W, 3]."""
     import numpy as np
     import torch

@@ -81,7 +81,7 @@ def _complete(config: Config, shapes: Mapping[str, Shape], layout: str) -> Confi
     middle = {"ldm": "middle_block.1.norm.weight", "diffusers": "mid_block.attentions.0.norm.weight"}[layout]
     if middle not in shapes:
         found["mid_block_type"] = "UNetMidBlock2D"
-    if "class_embed_type" in found and "class_embedding.linear_1.weight" not in shapes:  # SDXL, without transformers
+    if found.get("class_embed_type") and "class_embedding.linear_1.weight" not in shapes:  # SDXL, without transformers
         del found["class_embed_type"]
         found |= {"addition_embed_type": "text_time", "addition_time_embed_dim": unet.SIZE_WIDTH}
     tasks = shapes.get("task_embedding")

@@ -1,0 +1,143 @@
+"""Kill -9 in the middle of trainings, and see that the LoRA is the one that would have been.
+
+`python -m benchmarks.train_resume --kills 100`
+
+A LoRA of the built-in model is trained once without interruption. Then, again and again, one process is killed when it
+reports a step (each in turn, and at a random moment within the next one), and another goes on with what the first has
+left in the cache: its file must have the same bytes, and at most one step may be done again. The processes are forks of
+one that has loaded the libraries already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Timer
+
+import graphflow_nodes.families.kits.clip_network
+import graphflow_nodes.families.kits.kl_vae_network
+import graphflow_nodes.families.kits.unet_network
+import graphflow_nodes.families.stable_diffusion.text
+import graphflow_nodes.files.load
+import graphflow_nodes.library
+import graphflow_nodes.training.loop  # noqa: F401
+import torch
+
+import graphflow as gf
+from benchmarks.resume import in_a_process
+from training.data import caption, draw, load_sprites, pairs
+
+OPTIMISERS = ("AdamW", "Adafactor", "Lion")
+
+
+def workflow(folder: Path, steps: int, optimizer: str) -> gf.Workflow:
+    """Twelve images of two sizes, and a training with all that draws random numbers."""
+    images = folder / "input" / "things"
+    if not images.exists():
+        images.mkdir(parents=True)
+        from PIL import Image
+
+        sprites, rng = load_sprites(), random.Random(0)
+        for number, sample in enumerate(pairs()[:12]):
+            image = Image.fromarray(draw(sprites, sample, rng))
+            (image.crop((0, 8, 64, 56)) if number % 3 == 0 else image).save(images / f"{number:02}.png")
+            (images / f"{number:02}.txt").write_text(caption(sample, rng) or "nothing")
+    data = {"vae": ["m", 2], "clip": ["m", 1], "folder": "things", "resolution": 64, "bucket_step": 16, "mirror": True}
+    options = {
+        "steps": steps, "batch_size": 4, "rank": 4, "learning_rate": 1e-3, "optimizer": optimizer, "ema_decay": 0.95,
+        "gradient_accumulation_steps": 2, "caption_dropout": 0.2, "noise_offset": 0.1, "snr_gamma": 5.0,
+        "lr_scheduler": "cosine", "lr_warmup_steps": 2, "validate_every": 5, "seed": 3,
+    }  # fmt: skip
+    return gf.Workflow.from_json(
+        {
+            "m": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+            "d": {"class_type": "TrainingFolder", "inputs": data},
+            "t": {
+                "class_type": "TrainLora",
+                "inputs": {"model": ["m", 0], "training_set": ["d", 0], "validation_set": ["d", 0], **options},
+            },
+            "s": {"class_type": "SaveLora", "inputs": {"lora": ["t", 0], "save_dtype": "float32"}},
+        }
+    )
+
+
+def run(wanted: gf.Workflow, folder: Path, inputs: Path, kill_at: int = 0, later: float = 0.0) -> None:
+    """Run it, keeping the file's tensors and the steps that it reports in the folder; it dies `later` seconds after its
+    report of step `kill_at`."""
+    settings = gf.Settings(
+        device="cpu", input_dir=inputs, output_dir=folder / "output", checkpoint_every=0.0, metadata=False
+    )
+    steps: list[int] = []
+
+    def note(event: gf.events.Event) -> None:
+        if isinstance(event, gf.Progress) and event.node == "t":
+            steps.append(event.step)
+            (folder / "steps").write_text(" ".join(map(str, steps)))
+            if kill_at and event.step == kill_at:
+                if later:
+                    Timer(later, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    with gf.Engine(settings=settings, cache=gf.Cache(folder / "cache")) as engine:
+        path = engine.run(wanted, on_event=note)["s"].paths[0]
+    (folder / "lora").write_bytes(path.read_bytes())
+
+
+def reported(folder: Path) -> list[int]:
+    return [int(text) for text in (folder / "steps").read_text().split()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=12)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    dice, began = random.Random(1), time.monotonic()
+    done = same = repeated = 0
+    with tempfile.TemporaryDirectory(prefix="graphflow-train-") as name:
+        root = Path(name)
+        expected: dict[str, bytes] = {}
+        while done < options.kills:
+            optimizer = OPTIMISERS[done % len(OPTIMISERS)]
+            wanted, inputs = workflow(root, options.steps, optimizer), root / "input"
+            folder = root / "run"
+
+            def work(kill_at: int = 0, later: float = 0.0) -> Callable[[], None]:
+                return lambda: run(wanted, folder, inputs, kill_at, later)  # noqa: B023
+
+            if optimizer not in expected:
+                folder.mkdir()
+                if in_a_process(work()) != 0:
+                    raise SystemExit(f"{optimizer}: the training without interruption failed")
+                expected[optimizer] = (folder / "lora").read_bytes()
+                shutil.rmtree(folder)
+            folder.mkdir()
+            at = 1 + done // len(OPTIMISERS) % (options.steps - 1)
+            later = dice.uniform(0.0, 0.2) if done % 2 else 0.0
+            if in_a_process(work(at, later)) != -signal.SIGKILL:
+                raise SystemExit(f"{optimizer}, step {at}: the process was not killed")
+            before = reported(folder)[-1]
+            if in_a_process(work()) != 0:
+                raise SystemExit(f"{optimizer}, step {at}: the second process failed")
+            repeated = max(repeated, before - reported(folder)[0])
+            same += (folder / "lora").read_bytes() == expected[optimizer]
+            done += 1
+            shutil.rmtree(folder)
+            if done % len(OPTIMISERS) == 0 or done == options.kills:
+                print(f"{done} kills, {same} with the same bytes, at most {repeated} steps again", flush=True)
+    print(f"{options.steps} steps, {', '.join(OPTIMISERS)}; {time.monotonic() - began:.0f} s")
+    if same != done:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

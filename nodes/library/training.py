@@ -1,0 +1,220 @@
+"""Training as nodes: a LoRA from a data set, its file, and plots of losses.
+
+A training is a node like a sampler: it reports its loss, can be cancelled within a step, and goes on after a stop with
+the same bits. Images while it learns come from ordinary sampler nodes: train in parts that are linked by their state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
+
+from graphflow import Choice, Context, Help, Image, Range, Seed, Ui, Wire, node
+
+from ..devices.environment import numerics, output_files
+from ..files.prefixes import check_prefix
+from ..files.user_files import files_written, save_numbered
+from ..model.wires import ModelWire
+from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions, LossOptions
+from .plots import plotting
+from .training_data import TrainingSetWire
+
+if TYPE_CHECKING:
+    import torch
+
+LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
+LossesWire = Annotated[dict[str, Any], Wire("LOSSES")]
+StateWire = Annotated[dict[str, Any], Wire("TRAINING_STATE")]
+MAX_SEED = 2**64 - 1
+_TARGETS = ("attention", "transformers", "all")
+_Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
+_Batch = Annotated[int, Range(1, 1024), Help("images of a batch, all from one bucket")]
+_Rate = Annotated[float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion")]
+_Share = Annotated[float, Range(0.0, 1.0, 0.01)]
+
+
+class TrainedLora(NamedTuple):
+    lora: LoraWire
+    losses: LossesWire
+    state: StateWire
+
+
+@node(
+    "TrainLora",
+    category="training",
+    display_name="Train LoRA",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
+def train_lora(
+    context: Context,
+    model: ModelWire,
+    training_set: TrainingSetWire,
+    steps: _Steps = 500,
+    batch_size: _Batch = 4,
+    learning_rate: _Rate = 1e-4,
+    rank: Annotated[int, Range(1, 4096)] = 8,
+    alpha: Annotated[float, Range(0.01, 4096.0, 0.01), Help("terms count alpha / rank times")] = 8.0,
+    targets: Annotated[str, Choice(_TARGETS), Help("attentions, all of the transformers, or convolutions, too")] = (
+        "transformers"
+    ),
+    seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    lr_scheduler: Annotated[str, Choice(RATES)] = "constant",
+    lr_warmup_steps: Annotated[int, Range(0, 1_000_000)] = 0,
+    optimizer: Annotated[str, Choice(OPTIMISERS)] = "AdamW",
+    weight_decay: Annotated[float, Range(0.0, 10.0, 0.001)] = 0.01,
+    gradient_accumulation_steps: Annotated[int, Range(1, 1024), Help("batches of a step")] = 1,
+    max_grad_norm: Annotated[float, Range(0.0, 1000.0, 0.1), Help("longer gradients are shortened; 0: never")] = 1.0,
+    timesteps: Annotated[str, Choice(TIMES)] = "uniform",
+    snr_gamma: Annotated[float, Range(0.0, 100.0, 0.1), Help("min-SNR weights, 5 is usual; 0: none")] = 0.0,
+    noise_offset: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.0,
+    caption_dropout: Annotated[_Share, Help("how often an image is shown without its caption")] = 0.0,
+    ema_decay: Annotated[float, Range(0.0, 0.99999, 0.0001), Help("of an average of the weights; 0: none")] = 0.0,
+    mixed_precision: Annotated[str, Choice(PRECISIONS), Help("auto: bf16 on a device that computes in it")] = "auto",
+    gradient_checkpointing: Annotated[bool, Help("less memory, a third more time")] = False,
+    validate_every: Annotated[int, Range(0, 1_000_000), Help("steps; 0: never")] = 0,
+    validation_set: TrainingSetWire | None = None,
+    state: StateWire | None = None,
+) -> TrainedLora:
+    """Train a LoRA: low-rank terms beside the layers of a denoiser, which itself stays as it is (arXiv 2106.09685).
+
+    The loss is that of the model's own prediction (noise, velocity or flow). All randomness is a function of (seed,
+    step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
+    model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
+    levels and noise, every `validate_every` steps.
+    """
+    from ..devices.use import open_device
+    from ..training.denoiser import adapter_module
+    from ..training.examples import read_set
+    from ..training.loop import check_data, train
+    from ..training.low_rank import add_terms, terms_on_wire
+    from ..training.objective import Objective
+
+    loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
+    loop = LoopOptions(
+        steps=steps,
+        batch_size=batch_size,
+        accumulation=gradient_accumulation_steps,
+        learning_rate=learning_rate,
+        schedule=lr_scheduler,
+        warmup=lr_warmup_steps,
+        optimiser=optimizer,
+        weight_decay=weight_decay,
+        max_grad_norm=max_grad_norm,
+        ema_decay=ema_decay,
+        seed=seed,
+        validate_every=validate_every,
+    )
+    data = read_set(training_set, model)
+    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    check_data(data, loop)
+    device = open_device(context.settings)
+    module = adapter_module(device, model, gradient_checkpointing)
+    terms = add_terms(module, targets, rank, alpha, seed)
+    parameters = {f"{name}.{role}": getattr(term, role) for name, term in terms.items() for role in ("down", "up")}
+    objective = Objective(model, module, data, loss, seed, device.device)
+    found = train(
+        context,
+        device,
+        parameters,
+        objective,
+        data,
+        loop,
+        start=state,
+        validation=validation,
+        precision=_precision(mixed_precision, device.dtype),
+    )
+    is_unet = hasattr(module, "down_blocks")
+    losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
+    return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses, found.state)
+
+
+def _precision(stated: str, dtype: torch.dtype) -> torch.dtype | None:
+    """The number format of products, where it is not that of the weights that learn."""
+    import torch
+
+    if stated == "bf16" or (stated == "auto" and dtype == torch.bfloat16):
+        return torch.bfloat16
+    return None
+
+
+@node(
+    "SaveLora",
+    category="training",
+    display_name="Save LoRA",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
+def save_lora(
+    lora: LoraWire,
+    context: Context,
+    filename_prefix: str = "loras/graphflow",
+    names: Annotated[str, Choice(("kohya", "diffusers")), Help("how the layers are called in the file")] = "kohya",
+    save_dtype: Annotated[str, Choice(("float16", "bfloat16", "float32"))] = "float16",
+) -> Ui[None]:
+    """Write a LoRA as one safetensors file, for LoraLoader (copy it into models/loras) and for diffusers.
+
+    Its metadata hold the workflow, and the record of what made it: the digests of images, captions and model.
+    """
+
+    def write(file: BinaryIO) -> None:
+        import torch
+        from safetensors.torch import save
+
+        from ..training.low_rank import file_tensors
+
+        tensors = file_tensors(lora, names, getattr(torch, save_dtype))
+        rank = max((len(one["down"]) for one in lora["layers"].values()), default=0)
+        alpha = max(lora["alphas"].values(), default=0.0)
+        stated = {"ss_network_dim": str(rank), "ss_network_alpha": f"{alpha:g}", "ss_network_module": "networks.lora"}
+        file.write(save(tensors, {"format": "pt", **stated, **context.metadata()}))
+
+    folder = context.settings.output_dir
+    return Ui({"models": save_numbered([write], context, folder, filename_prefix, ".safetensors", "output")})
+
+
+@node("ApplyLora", category="training", display_name="Apply LoRA", version="1")
+def apply_lora(
+    context: Context,
+    model: ModelWire,
+    lora: LoraWire,
+    strength: Annotated[float, Range(-100.0, 100.0, 0.01)] = 1.0,
+) -> ModelWire:
+    """Change a model by a LoRA that was just trained, as LoraLoader does by a file."""
+    from ..patches.lora import Lora, check_fits, fit_to
+    from ..training.lora_file import stored_lora
+
+    file = stored_lora(lora, context.settings)
+    fit = fit_to(file, model)
+    warning = check_fits(file, fit, model.family, "lora")
+    if warning is not None:
+        context.say(f"Warning: {warning}")
+    return model if strength == 0.0 else model.with_patch(Lora(file, strength, fit.matches, fit.total))
+
+
+@node("PlotLosses", category="training", display_name="Plot Losses", version="1", environment=plotting)
+def plot_losses(
+    losses: LossesWire,
+    smoothing: Annotated[int, Range(1, 10_000), Help("steps whose mean is drawn")] = 50,
+    width: Annotated[int, Range(200, 4000)] = 800,
+    height: Annotated[int, Range(200, 4000)] = 480,
+) -> Image:
+    """The loss of each step, its running mean, and the loss of the validation."""
+    from .plots import drawn, figure_of
+
+    figure = figure_of(width, height)
+    axes, values = figure.subplots(), losses["training"]
+    steps = range(1, len(values) + 1)
+    axes.plot(steps, values, alpha=0.25, label="loss of a step")
+    means = [sum(values[max(0, at - smoothing) : at]) / min(at, smoothing) for at in steps]
+    axes.plot(steps, means, label=f"mean of {smoothing}")
+    if losses["validation"]:
+        axes.plot(*zip(*losses["validation"], strict=True), marker="o", label="validation")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return drawn(figure)

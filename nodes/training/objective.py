@@ -1,0 +1,131 @@
+r"""What a denoiser is asked in training, and how its answer counts.
+
+A level :math:`\sigma` is drawn from the table of the model's prediction, the clean latent is put under noise, and the
+loss is :math:`w(\sigma) \, \| f(x) - t \|^2`, the mean over a latent, with the prediction's own target t (noise,
+velocity or flow). min-SNR weights (arXiv 2303.09556, equation 1), :math:`s = 1 / \sigma^2`:
+
+.. math:: w = \min(s, \gamma) / s \text{ (noise)}, \quad \min(s, \gamma) / (s + 1) \text{ (velocity)}, \quad
+          \min(s, \gamma) \text{ (clean latent)}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.entry import Ask, Entry
+from ..model.handles import Model
+from ..model.prediction import X0, Epsilon, V
+from .examples import Example, TrainingSet
+from .options import LossOptions
+from .randomness import normal, uniform
+
+__all__ = ["Objective"]
+
+_SNR_WEIGHTS: Mapping[type, Callable[[float, float], float]] = {
+    Epsilon: lambda snr, gamma: min(snr, gamma) / snr,
+    V: lambda snr, gamma: min(snr, gamma) / (snr + 1),
+    X0: lambda snr, gamma: min(snr, gamma),
+}
+
+
+class Objective:
+    """The loss of a network of a model's family on examples. `module` is not the pool's: its gradients are taken."""
+
+    def __init__(
+        self, model: Model, module: torch.nn.Module, data: TrainingSet, options: LossOptions, seed: int, device: Any
+    ) -> None:
+        self._model, self._module, self._data, self._options = model, module, data, options
+        self._seed, self._device = seed, device
+        self._table = model.prediction.table()
+        self._forward = inspect.unwrap(model.family.net.forward)  # without inference mode
+        self._prepared: dict[tuple[int, Any], Any] = {}
+        if options.snr_gamma and type(model.prediction) not in _SNR_WEIGHTS:
+            kind = type(model.prediction).__name__
+            message = f"min-SNR weights are for models that predict noise, velocity or the clean latent, this is {kind}"
+            raise GraphFlowError([Problem("no_snr_weights", message, input="snr_gamma", hint="set it to 0")])
+        if options.caption_dropout and data.empty is None:
+            message = "the data set has no conditioning of an empty caption, which caption_dropout shows"
+            hint = "link it to JoinTrainingSets, or set caption_dropout to 0"
+            raise GraphFlowError([Problem("no_empty_caption", message, input="caption_dropout", hint=hint)])
+
+    def sum(self, numbers: Sequence[int], step: int) -> Tensor:
+        """The losses of examples at a step of training, added up; 0-d, with gradients."""
+        seen: dict[int, int] = {}
+        places = []
+        for number in numbers:
+            seen[number] = seen.get(number, 0) + 1
+            places.append((self._data.examples[number], ("step", step, seen[number])))
+        return self._losses(places, self._options).sum()
+
+    def fixed(self, data: TrainingSet, levels: int = 4) -> float:
+        """The mean loss over a data set at the same levels and noise each time: evenly spaced levels, captions kept,
+        unweighted."""
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for example in data.examples:
+                for level in range(levels):
+                    place = (example, ("validation", level, levels))
+                    total += float(self._losses([place], LossOptions()).sum())
+                    count += 1
+        return total / count
+
+    def _losses(self, places: Sequence[tuple[Example, tuple[Any, ...]]], options: LossOptions) -> Tensor:
+        prediction, family, config = self._model.prediction, self._model.family, self._model.config
+        asks, rows, targets, weights = [], [], [], []
+        for example, place in places:
+            sigma = self._level(example, place, options)
+            noise = normal(example.latent.shape, self._seed, "noise", *place, example.name)
+            if options.noise_offset:
+                shape = (len(example.latent), *(1,) * (example.latent.dim() - 1))
+                noise = noise + options.noise_offset * normal(shape, self._seed, "offset", *place, example.name)
+            x = prediction.noised(example.latent, noise, sigma)
+            entry = example.entry
+            if options.caption_dropout and self._drops(example, place, options.caption_dropout):
+                assert self._data.empty is not None
+                entry = self._data.empty
+            time = float(prediction.time(sigma))
+            ask = Ask(prediction.scale_in(x, sigma), float(sigma), 0.0, time, entry)
+            rows.append(family.net.row(config, ask, self._prepare(entry, tuple(x.shape))))
+            asks.append(ask)
+            targets.append(prediction.target(example.latent, noise, sigma))
+            weights.append(self._weight(float(sigma), options.snr_gamma))
+        first, device = rows[0], self._device
+        stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
+        ragged = {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
+        answers = self._forward(self._module, stacked, first.common, ragged)
+        found = torch.stack(
+            [
+                family.net.back(config, ask, {name: answer[at] for name, answer in answers.items()})
+                for at, ask in enumerate(asks)
+            ]
+        )
+        error = (found - torch.stack(targets).to(device)).square().flatten(1).mean(1)
+        return error * torch.tensor(weights, device=device)
+
+    def _prepare(self, entry: Entry, shape: tuple[int, ...]) -> Any:
+        key = (id(entry), shape)
+        if key not in self._prepared:
+            self._prepared[key] = self._model.family.net.prepare(self._model.config, entry, shape)
+        return self._prepared[key]
+
+    def _level(self, example: Example, place: tuple[Any, ...], options: LossOptions) -> Tensor:
+        if place[0] == "validation":
+            share = (place[1] + 0.5) / place[2]
+        elif options.timesteps == "logit_normal":
+            share = float(torch.sigmoid(normal((), self._seed, "level", *place, example.name)))
+        else:
+            share = uniform(self._seed, "level", *place, example.name)
+        return self._table[min(int(share * len(self._table)), len(self._table) - 1)]
+
+    def _drops(self, example: Example, place: tuple[Any, ...], share: float) -> bool:
+        return uniform(self._seed, "caption", *place, example.name) < share
+
+    def _weight(self, sigma: float, gamma: float) -> float:
+        return _SNR_WEIGHTS[type(self._model.prediction)](sigma**-2, gamma) if gamma else 1.0
