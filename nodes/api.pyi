@@ -20,6 +20,7 @@ class Conditioning(Value): ...
 class ControlNet(Value): ...
 class Float(Value): ...
 class Floats(Value): ...
+class Gligen(Value): ...
 class Guider(Value): ...
 class Hooks(Value): ...
 class HookKeyframes(Value): ...
@@ -28,6 +29,9 @@ class Imagecompare(Value): ...
 class Int(Value): ...
 class Ipadapter(Value): ...
 class Latent(Value): ...
+class Load3dCamera(Value): ...
+class LoraModel(Value): ...
+class Losses(Value): ...
 class Mask(Value): ...
 class Model(Value): ...
 class ModelPatch(Value): ...
@@ -38,6 +42,7 @@ class String(Value): ...
 class StyleModel(Value): ...
 class TimestepsRange(Value): ...
 class TrainingSet(Value): ...
+class TrainingState(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
 
@@ -102,6 +107,25 @@ def AlignYourStepsScheduler(
 
     `steps`: 1 to 10000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _ApplyLora(Model):
+    model: Place
+    lora: Place
+    strength: Place
+    MODEL: Model
+def ApplyLora(
+    *,
+    model: Model,
+    lora: LoraModel,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ApplyLora:
+    """Change a model by a LoRA that was just trained, as LoraLoader does by a file.
+
+    `strength`: -100.0 to 100.0
     """
     ...
 
@@ -237,7 +261,7 @@ def CFGOverride(
     """Another weight of guidance than the sampler's from one share of the sampling to another, such as less for the
     last steps.
 
-    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `cfg`: 0.0 to 100000.0; how strongly the prompt leads in that part
     `start_percent`: 0.0 to 1.0; a share of the sampling
     `end_percent`: 0.0 to 1.0; a share of the sampling
     """
@@ -576,6 +600,41 @@ def CLIPVisionLoader(
     title: str | None = None,
 ) -> _CLIPVisionLoader:
     """Take an image encoder out of a file: CLIP's ViT-L, H and bigG, or SigLIP."""
+    ...
+
+class _CameraAngle_:
+    horizontal_angle: Place
+    vertical_angle: Place
+    zoom: Place
+    image: Place
+    view: Place
+
+class _CameraAngle_0(Load3dCamera, _CameraAngle_): ...
+
+class _CameraAngle_1(String, _CameraAngle_): ...
+
+class _CameraAngle(tuple[_CameraAngle_0, _CameraAngle_1], _CameraAngle_):
+    node_id: str
+    camera_info: _CameraAngle_0
+    prompt: _CameraAngle_1
+def CameraAngle(
+    *,
+    horizontal_angle: int | Int = 0,
+    vertical_angle: int | Int = 0,
+    zoom: float | Float | Int = 5.0,
+    image: Image | None = None,
+    view: str | Combo | String = 'camera',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CameraAngle:
+    """State from where a camera looks: as words for a prompt, and as numbers (of which the axes are inferred).
+
+    `image` and `view` are what the editor shows beside the node.
+
+    `horizontal_angle`: 0 to 360
+    `vertical_angle`: -30 to 60
+    `zoom`: 0.0 to 10.0
+    """
     ...
 
 class _Canny(Image):
@@ -1989,6 +2048,51 @@ def GITSScheduler(
     `coeff`: 0.8 to 1.5; larger: more of the steps are spent where there is little noise
     `steps`: 2 to 1000
     `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
+    """
+    ...
+
+class _GLIGENLoader(Gligen):
+    gligen_name: Place
+    GLIGEN: Gligen
+def GLIGENLoader(
+    *,
+    gligen_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GLIGENLoader:
+    """Take a GLIGEN for boxes with texts out of a file."""
+    ...
+
+class _GLIGENTextBoxApply(Conditioning):
+    conditioning_to: Place
+    clip: Place
+    gligen_textbox_model: Place
+    text: Place
+    width: Place
+    height: Place
+    x: Place
+    y: Place
+    CONDITIONING: Conditioning
+def GLIGENTextBoxApply(
+    *,
+    conditioning_to: Conditioning,
+    clip: Clip,
+    gligen_textbox_model: Gligen,
+    text: str | Combo | String,
+    width: int | Int = 64,
+    height: int | Int = 64,
+    x: int | Int = 0,
+    y: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GLIGENTextBoxApply:
+    """Let what a text names be drawn in a rectangle, in pixels. Several of these nodes on one conditioning make several
+    boxes, up to 30.
+
+    `width`: 8 to 16384
+    `height`: 8 to 16384
+    `x`: 0 to 16384
+    `y`: 0 to 16384
     """
     ...
 
@@ -4492,6 +4596,28 @@ def ModelSamplingContinuousEDM(
     """
     ...
 
+class _ModelSamplingContinuousV(Model):
+    model: Place
+    sampling: Place
+    sigma_max: Place
+    sigma_min: Place
+    MODEL: Model
+def ModelSamplingContinuousV(
+    *,
+    model: Model,
+    sampling: Literal['v_prediction'] | Combo | String = 'v_prediction',
+    sigma_max: float | Float | Int = 500.0,
+    sigma_min: float | Float | Int = 0.03,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingContinuousV:
+    """The same for a model that is asked with an angle: velocity at levels between two, time = 2 / pi atan(sigma).
+
+    `sigma_max`: 0.0 to 1000.0
+    `sigma_min`: 0.0 to 1000.0
+    """
+    ...
+
 class _ModelSamplingDiscrete(Model):
     model: Place
     sampling: Place
@@ -4855,6 +4981,29 @@ def PerturbedAttentionGuidance(
     """Lead away from what the model draws without self-attention in its middle (arXiv 2403.17377); also at cfg 1.
 
     `scale`: 0.0 to 100.0
+    """
+    ...
+
+class _PlotLosses(Image):
+    losses: Place
+    smoothing: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def PlotLosses(
+    *,
+    losses: Losses,
+    smoothing: int | Int = 50,
+    width: int | Int = 800,
+    height: int | Int = 480,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PlotLosses:
+    """The loss of each step, its running mean, and the loss of the validation.
+
+    `smoothing`: 1 to 10000; steps whose mean is drawn
+    `width`: 200 to 4000
+    `height`: 200 to 4000
     """
     ...
 
@@ -5945,6 +6094,28 @@ def SaveLatent(
     """Write a latent as safetensors (`latent_tensor`) into the output folder, with the workflow in its metadata."""
     ...
 
+class _SaveLora(NodeRef):
+    lora: Place
+    filename_prefix: Place
+    names: Place
+    save_dtype: Place
+def SaveLora(
+    *,
+    lora: LoraModel,
+    filename_prefix: str | Combo | String = 'loras/graphflow',
+    names: Literal['kohya', 'diffusers'] | Combo | String = 'kohya',
+    save_dtype: Literal['float16', 'bfloat16', 'float32'] | Combo | String = 'float16',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveLora:
+    """Write a LoRA as one safetensors file, for LoraLoader (copy it into models/loras) and for diffusers.
+
+    Its metadata hold the workflow, and the record of what made it: the digests of images, captions and model.
+
+    `names`: how the layers are called in the file
+    """
+    ...
+
 class _SelfAttentionGuidance(Model):
     model: Place
     scale: Place
@@ -6393,12 +6564,35 @@ def T5TokenizerOptions(
     """
     ...
 
+class _TextEncodeJoyImageEdit(Conditioning):
+    clip: Place
+    prompt: Place
+    vae: Place
+    CONDITIONING: Conditioning
+def TextEncodeJoyImageEdit(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    vae: Vae | None = None,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _TextEncodeJoyImageEdit:
+    """Encode what is to become of up to six images, which the text encoder sees; with a VAE they are reference latents
+    as well.
+
+    Each is brought to the size of about a million pixels, of those that the model was trained on, which is nearest to
+    the proportions of the first one: all images of this model have one size. Without images this is CLIPTextEncode.
+    """
+    ...
+
 class _TextEncodeQwenImage21_:
     clip: Place
     prompt: Place
     negative_prompt: Place
-    vae: Place
     resolution: Place
+    vae: Place
 
 class _TextEncodeQwenImage21_0(Conditioning, _TextEncodeQwenImage21_): ...
 
@@ -6416,9 +6610,9 @@ def TextEncodeQwenImage21(
     clip: Clip,
     prompt: str | Combo | String,
     negative_prompt: str | Combo | String,
-    images: Sequence[Image] | Mapping[str, Image] = ...,
-    vae: Vae | None = None,
     resolution: int | Int = 1024,
+    vae: Vae | None = None,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
     id: str | None = None,
     title: str | None = None,
     **inputs: Any,
@@ -6533,9 +6727,9 @@ def TextGenerate(
 ) -> _TextGenerate:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL (which sees images) and Gemma 2 write, in the format of chat that they were trained on. Equal
-    seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has
-    some.
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images) and Gemma 2 write, in the format of chat that they were trained
+    on. Equal seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts,
+    where it has some.
 
     `max_length`: 1 to 32768; tokens that are written at most
     `sampling_mode`: off: always the likeliest word
@@ -6650,6 +6844,101 @@ def TomePatchModel(
     """Merge tokens that are alike before self-attention at full resolution: faster, and a little less detail.
 
     `ratio`: 0.0 to 1.0; the share of tokens, at most 0.75
+    """
+    ...
+
+class _TrainLora_:
+    model: Place
+    training_set: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    rank: Place
+    alpha: Place
+    targets: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    timesteps: Place
+    snr_gamma: Place
+    noise_offset: Place
+    caption_dropout: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_set: Place
+
+class _TrainLora_0(LoraModel, _TrainLora_): ...
+
+class _TrainLora_1(Losses, _TrainLora_): ...
+
+class _TrainLora_2(TrainingState, _TrainLora_): ...
+
+class _TrainLora(tuple[_TrainLora_0, _TrainLora_1, _TrainLora_2], _TrainLora_):
+    node_id: str
+    lora: _TrainLora_0
+    losses: _TrainLora_1
+    state: _TrainLora_2
+def TrainLora(
+    *,
+    model: Model,
+    training_set: TrainingSet,
+    steps: int | Int = 500,
+    batch_size: int | Int = 4,
+    learning_rate: float | Float | Int = 0.0001,
+    rank: int | Int = 8,
+    alpha: float | Float | Int = 8.0,
+    targets: Literal['attention', 'transformers', 'all'] | Combo | String = 'transformers',
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.01,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
+    snr_gamma: float | Float | Int = 0.0,
+    noise_offset: float | Float | Int = 0.0,
+    caption_dropout: float | Float | Int = 0.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_set: TrainingSet | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainLora:
+    """Train a LoRA: low-rank terms beside the layers of a denoiser, which itself stays as it is (arXiv 2106.09685).
+
+    The loss is that of the model's own prediction (noise, velocity or flow). All randomness is a function of (seed,
+    step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
+    model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
+    levels and noise, every `validate_every` steps.
+
+    `steps`: 1 to 1000000; to make, after those of `state`
+    `batch_size`: 1 to 1024; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0; 1e-4 for AdamW is usual for a LoRA; a third of it for Lion
+    `rank`: 1 to 4096
+    `alpha`: 0.01 to 4096.0; terms count alpha / rank times
+    `targets`: attentions, all of the transformers, or convolutions, too
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `snr_gamma`: 0.0 to 100.0; min-SNR weights, 5 is usual; 0: none
+    `noise_offset`: 0.0 to 1.0
+    `caption_dropout`: 0.0 to 1.0; how often an image is shown without its caption
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
     """
     ...
 
@@ -7033,6 +7322,23 @@ def VideoLinearCFGGuidance(
     """Guidance that grows evenly over the frames of a video (the latents of a batch).
 
     `min_cfg`: 0.0 to 100.0; the weight of the first frame; the last has the sampler's
+    """
+    ...
+
+class _VideoTriangleCFGGuidance(Model):
+    model: Place
+    min_cfg: Place
+    MODEL: Model
+def VideoTriangleCFGGuidance(
+    *,
+    model: Model,
+    min_cfg: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _VideoTriangleCFGGuidance:
+    """Guidance that grows to the middle of a video (the latents of a batch) and falls again.
+
+    `min_cfg`: 0.0 to 100.0; the weight of the first and the last frame; the middle has the sampler's
     """
     ...
 
