@@ -25,7 +25,7 @@ model: .venv/installed
 	$(BIN)/python -m training.train_tiny
 
 # torch is named first and pinned, so that no other package asks for a newer build of several gigabytes.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

@@ -4,6 +4,9 @@ The HTTP server takes prompts from 16 clients while it, its worker process or bo
 workers are stopped instead (SIGSTOP), for shorter or longer than their lease. A client that got no answer asks again
 with the same prompt id. In the end every accepted prompt must have ended once, with exactly its files. The prompts are
 innocent, so the limit of crashes after which a prompt is given up is lifted; a test of its own has that limit.
+
+`--poison`: instead of all that, every few seconds one prompt among the others kills its worker process. The limit
+holds: each of those must fail, and no other.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ CLIENTS = 16
 LEASE = 2.0
 
 
-def options(root: Path, port: int, concurrency: int) -> tuple[Options, QueueSettings]:
+def options(
+    root: Path, port: int, concurrency: int, devices: int = 1, poison: bool = False
+) -> tuple[Options, QueueSettings]:
     worker = WorkerConfig(
         output_dir=root / "output",
         input_dir=root / "input",
@@ -50,8 +55,9 @@ def options(root: Path, port: int, concurrency: int) -> tuple[Options, QueueSett
         root / "state",
         worker,
         lease=LEASE,
+        devices=("cpu",) * devices,
         concurrency=concurrency,
-        max_crashes=1_000_000,
+        max_crashes=2 if poison else 1_000_000,
         history_count=1_000_000,
         history_bytes=1 << 40,
     )
@@ -65,6 +71,8 @@ class Server:
     root: Path
     port: int
     concurrency: int = 1
+    devices: int = 1
+    poison: bool = False
     process: asyncio.subprocess.Process | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     starts: int = 0
@@ -82,6 +90,8 @@ class Server:
                     str(self.root),
                     str(self.port),
                     str(self.concurrency),
+                    str(self.devices),
+                    str(int(self.poison)),
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
                 )
@@ -94,12 +104,13 @@ class Server:
                 if code not in (0, -signal.SIGKILL):
                     raise AssertionError(f"the server ended with code {code}; see {self.root / 'server.log'}")
 
-    def worker(self) -> int | None:
-        """The pid of its worker process."""
+    def worker(self, luck: random.Random) -> int | None:
+        """The pid of one of its worker processes."""
         assert self.process is not None
         with contextlib.suppress(OSError):
             children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            return next((int(pid) for pid in children if is_worker(int(pid))), None)
+            found = [int(pid) for pid in children if is_worker(int(pid))]
+            return luck.choice(found) if found else None
         return None
 
     async def ask(
@@ -132,6 +143,8 @@ class Trial:
 
     accepted: dict[str, list[str]] = field(default_factory=dict)
     """Prompt id -> what its files must hold."""
+    poison: set[str] = field(default_factory=set)
+    """Those that kill their worker."""
     stops: int = 0
     kills: Counter[str] = field(default_factory=Counter)
 
@@ -171,7 +184,7 @@ async def killer(server: Server, trial: Trial, count: int, luck: random.Random) 
         await server.up.wait()
         assert server.process is not None
         what = luck.choice(("server", "server", "worker", "worker", "both", "both", "stopped worker"))
-        worker = server.worker()
+        worker = server.worker(luck)
         if what != "server" and worker is None:
             continue
         if what == "stopped worker":
@@ -190,20 +203,40 @@ async def killer(server: Server, trial: Trial, count: int, luck: random.Random) 
         trial.kills[what] += 1
 
 
-async def drive(root: Path, kills: int, seed: int, concurrency: int) -> tuple[Server, Trial, float]:
+async def poisoner(
+    server: Server, session: aiohttp.ClientSession, trial: Trial, count: int, luck: random.Random
+) -> None:
+    """Send so many prompts that each kill their worker process, twice."""
+    for at in range(count):
+        await asyncio.sleep(luck.uniform(0.5, 3.0))
+        prompt_id = f"poison-{at}"
+        nodes = {
+            "1": {"class_type": "Misbehave", "inputs": {"how": luck.choice(["os._exit", "segfault"])}},
+            "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},
+        }
+        await server.ask(session, "/prompt", {"prompt": nodes, "prompt_id": prompt_id, "client_id": "poisoner"})
+        trial.accepted[prompt_id] = []
+        trial.poison.add(prompt_id)
+        trial.kills["poison"] += 1
+
+
+async def drive(
+    root: Path, kills: int, seed: int, concurrency: int, devices: int = 1, poison: bool = False
+) -> tuple[Server, Trial, float]:
     """The whole trial; the seconds that the server took for what was left when the killing ended."""
     luck = random.Random(seed)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server, trial, over = Server(root, port, concurrency), Trial(), asyncio.Event()
+    server, trial, over = Server(root, port, concurrency, devices, poison), Trial(), asyncio.Event()
     keeper = asyncio.create_task(server.keep())
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         clients = [
             asyncio.create_task(client(server, session, trial, number, random.Random(luck.random()), over))
             for number in range(CLIENTS)
         ]
-        await _unless_it_fails(keeper, killer(server, trial, kills, luck))
+        harm = poisoner(server, session, trial, kills, luck) if poison else killer(server, trial, kills, luck)
+        await _unless_it_fails(keeper, harm)
         over.set()
         await _unless_it_fails(keeper, asyncio.gather(*clients))
         began = time.perf_counter()
@@ -239,7 +272,7 @@ def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
             wrong.append(f"{prompt_id} was accepted and is lost")
             continue
         seq, state, outputs, _ = rows[prompt_id]
-        if state != "done":
+        if state != ("failed" if prompt_id in trial.poison else "done"):
             wrong.append(f"{prompt_id} is {state}")
         log = db.execute("SELECT number, type FROM events WHERE prompt = ? ORDER BY number", (seq,)).fetchall()
         ends = [kind for _, kind in log if kind in ("execution_success", "execution_error", "execution_interrupted")]
@@ -269,19 +302,24 @@ def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--concurrency", type=int, default=1, help="prompts at work at a time")
+    parser.add_argument("--devices", type=int, default=1, help="worker processes")
+    parser.add_argument("--poison", action="store_true", help="prompts that kill their worker, in place of kills")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--keep", action="store_true", help="leave the folder as it is")
     chosen = parser.parse_args()
     if chosen.serve is not None:
-        root, port, concurrency = chosen.serve
-        return asyncio.run(serve(*options(Path(root), int(port), int(concurrency))))
+        root, *numbers = chosen.serve
+        port, concurrency, devices, poison = map(int, numbers)
+        return asyncio.run(serve(*options(Path(root), port, concurrency, devices, bool(poison))))
     seed = chosen.seed if chosen.seed is not None else random.randrange(1 << 30)
     root = Path(tempfile.mkdtemp(prefix="graphflow-durability-"))
     began = time.perf_counter()
-    server, trial, drained = asyncio.run(drive(root, chosen.kills, seed, chosen.concurrency))
+    server, trial, drained = asyncio.run(
+        drive(root, chosen.kills, seed, chosen.concurrency, chosen.devices, chosen.poison)
+    )
     wrong, states = judge(root, trial)
     print(f"seed {seed}, {time.perf_counter() - began:.0f} s, the last {drained:.1f} s without kills")
     print(

@@ -121,9 +121,20 @@ GETS = [
 ]
 
 HEADS = [
-    "Origin", "Sec-Fetch-Site", "Content-Type", "Cookie", "Range", "If-None-Match", "Accept", "Authorization",
-    "Expect", "Upgrade", "Content-Encoding", "Transfer-Encoding", "Last-Event-ID",
-]  # fmt: skip
+    "Origin",
+    "Sec-Fetch-Site",
+    "Content-Type",
+    "Cookie",
+    "Range",
+    "If-None-Match",
+    "Accept",
+    "Authorization",
+    "Expect",
+    "Upgrade",
+    "Content-Encoding",
+    "Transfer-Encoding",
+    "Last-Event-ID",
+]
 
 
 def main() -> None:

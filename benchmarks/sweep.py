@@ -31,7 +31,7 @@ SEEDS = 8
 
 
 def apple() -> gf.Workflow:
-    text = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    text = (files("graphflow_workflows") / "text_to_image.json").read_text(encoding="utf-8")
     return gf.Workflow.loads(text).set_all({"5.batch_size": 1, "3.steps": 20})
 
 
@@ -39,13 +39,15 @@ def two_stages() -> gf.Workflow:
     """Twelve nodes: text to image, and a second pass at twice the size; seven of them change with the seed."""
     one = apple()
     second = {
-        "10": ("LatentUpscale", {"samples": ["3", 0], "upscale_method": "bilinear", "width": 128, "height": 128,
-                                 "crop": "disabled"}),
+        "10": (
+            "LatentUpscale",
+            {"samples": ["3", 0], "upscale_method": "bilinear", "width": 128, "height": 128, "crop": "disabled"},
+        ),
         "11": ("KSampler", {**one["3"].inputs, "latent_image": ["10", 0], "denoise": 0.5}),
         "12": ("VAEDecode", {"samples": ["11", 0], "vae": ["4", 2]}),
         "13": ("SaveImage", {"images": ["12", 0], "filename_prefix": "large"}),
         "14": ("CLIPSetLastLayer", {"clip": ["4", 1], "stop_at_clip_layer": -1}),
-    }  # fmt: skip
+    }
     nodes = {key: gf.Node(class_type=kind, inputs=inputs) for key, (kind, inputs) in second.items()}
     return gf.Workflow({**one, **nodes}).set("6.clip", ["14", 0])
 

@@ -7,11 +7,13 @@ same work one prompt at a time and several at a time, in turns, with other seeds
 2. Eight prompts of 20 steps at once, and one every 0.1 s: CPU time and wall time of an image, with passes of each
    prompt's own size (the bits of a run alone) and with passes that up to 8 prompts share (`Settings.together`).
 3. Random arrivals, cancels and resumes: whether each prompt has one digest.
+4. A server with one worker process of one thread, and with two: images a second, and memory that they share.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import os
 import platform
@@ -27,6 +29,8 @@ from importlib.resources import files
 from itertools import count, pairwise
 from pathlib import Path
 
+from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
+
 import graphflow as gf
 from graphflow.spi import Progress
 
@@ -35,7 +39,7 @@ SEEDS = count(1)
 
 
 def prompt(steps: int, side: int, text: str = TEXTS[0], seed: int | None = None) -> gf.Workflow:
-    source = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    source = (files("graphflow_workflows") / "text_to_image.json").read_text(encoding="utf-8")
     changes = {"5.batch_size": 1, "5.width": side, "5.height": side, "3.steps": steps, "6.text": text}
     return gf.Workflow.loads(source).set_all({**changes, "3.seed": next(SEEDS) if seed is None else seed})
 
@@ -146,6 +150,36 @@ def digest(result: gf.Result) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+# -- 4: workers -----------------------------------------------------------------------------------------------------
+
+
+async def served(folder: Path, devices: tuple[str, ...], prompts: int) -> tuple[float, float, int]:
+    """Wall seconds and CPU seconds of an image, and the bytes of all workers (shared pages counted once)."""
+    worker = WorkerConfig(output_dir=folder / "output", cache_dir=None)
+    async with PromptQueue(QueueSettings(folder / "state", worker, devices=devices)) as queue:
+        warm = [await queue.submit(Submission(prompt(20, 64).to_json())) for _ in range(4)]
+        for one in warm:
+            await queue.wait(one.prompt_id)
+        pids = [status.pid for status in queue.workers if status.pid is not None]
+        cpu, wall = sum(map(cpu_of, pids)), time.perf_counter()
+        taken = [await queue.submit(Submission(prompt(20, 64).to_json())) for _ in range(prompts)]
+        for one in taken:
+            done = await queue.wait(one.prompt_id)
+            assert done is not None and done.state == "done"
+        wall, cpu = time.perf_counter() - wall, sum(map(cpu_of, pids)) - cpu
+        return wall / prompts, cpu / prompts, sum(map(proportional_bytes, pids))
+
+
+def cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def proportional_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
 # -- report ---------------------------------------------------------------------------------------------------------
 
 
@@ -196,11 +230,27 @@ def report_bits(folder: Path, schedules: int) -> None:
         print(f"{schedules} random schedules, {kind}: {different} digests of {prompts} prompts", flush=True)
 
 
+def report_workers(folder: Path, repeat: int) -> None:
+    os.environ["GRAPHFLOW_THREADS"] = "1"
+    ways = {"one worker": ("cpu",), "two workers": ("cpu", "cpu")}
+    found: dict[str, list[tuple[float, float, int]]] = {way: [] for way in ways}
+    for number in range(repeat):
+        for way, devices in ways.items():
+            found[way].append(asyncio.run(served(folder / f"{way} {number}", devices, 24)))
+    print("\nA server on workers of one thread each, 24 prompts of 20 steps, 64 px: an image (median)")
+    base = statistics.median(wall for wall, _, _ in found["one worker"])
+    for way, times in found.items():
+        wall, cpu, size = (statistics.median(each) for each in zip(*times, strict=True))
+        print(f"  {way:12} {wall:6.3f} s wall ({base / wall:4.2f} x)   {cpu:6.3f} s CPU   {size / 1e6:5.0f} MB (PSS)")
+    pairs = [one[0] / two[0] for one, two in zip(*found.values(), strict=True)]
+    print(f"  in turns: {', '.join(f'{each:4.2f} x' for each in pairs)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--schedules", type=int, default=200)
-    parser.add_argument("--part", type=int, choices=(1, 2, 3), help="one of them only")
+    parser.add_argument("--part", type=int, choices=(1, 2, 3, 4), help="one of them only")
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.0f} at the start")
@@ -211,6 +261,8 @@ def main() -> None:
             report_images(Path(name), chosen.repeat)
         if chosen.part in (None, 3):
             report_bits(Path(name), chosen.schedules)
+        if chosen.part in (None, 4):
+            report_workers(Path(name), chosen.repeat)
 
 
 if __name__ == "__main__":

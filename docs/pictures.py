@@ -24,16 +24,46 @@ SIDE, GAP = 192, 8
 LARGEST_THUMBNAIL = 8 << 10
 """Bytes: all of them are part of the package."""
 SEEN = (
-    "forward_diffusion", "reverse_diffusion", "schedules", "attention", "vae_roundtrip", "latent_walk",
-    "guidance_sweep", "negative_prompt", "seeds", "steps", "image_to_image", "inpaint", "outpaint",
-)  # fmt: skip
+    "forward_diffusion",
+    "reverse_diffusion",
+    "schedules",
+    "attention",
+    "vae_roundtrip",
+    "latent_walk",
+    "guidance_sweep",
+    "negative_prompt",
+    "seeds",
+    "steps",
+    "image_to_image",
+    "inpaint",
+    "outpaint",
+    "lora_stack",
+    "model_merge",
+    "controlnet",
+)
 """Workflows whose images stand in diffusion.md, each under the name of its file."""
 ASKED = (
-    "red apple on pink", "green apple on yellow", "banana on blue", "orange on green", "grapes on white",
-    "pizza on purple", "cat on black", "frog on gray", "panda on pink", "owl on blue", "sun on blue", "moon on green",
-    "cactus on white", "red heart on purple", "blue heart on black", "rocket on gray", "guitar on pink",
-    "ghost on yellow", "crown on blue", "octopus on green",
-)  # fmt: skip
+    "red apple on pink",
+    "green apple on yellow",
+    "banana on blue",
+    "orange on green",
+    "grapes on white",
+    "pizza on purple",
+    "cat on black",
+    "frog on gray",
+    "panda on pink",
+    "owl on blue",
+    "sun on blue",
+    "moon on green",
+    "cactus on white",
+    "red heart on purple",
+    "blue heart on black",
+    "rocket on gray",
+    "guitar on pink",
+    "ghost on yellow",
+    "crown on blue",
+    "octopus on green",
+)
 """Every thing that the built-in model draws."""
 
 

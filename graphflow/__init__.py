@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
     from .nodetype.context import Context
     from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
-    from .nodetype.types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+    from .nodetype.types import Choice, FreeLiteral, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
     from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
     from .problem import (
         Cancelled,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .programs.on_sources import diff, lint, upgrade
     from .redrawing import Redrawn, redraw
     from .registry import Registry
-    from .run_once import run
+    from .run_once import explain, run, run_async, validate
     from .script.graph import Graph, subgraph
     from .script.namespace import Nodes
     from .script.refs import NodeRef, Value
@@ -64,8 +64,10 @@ __all__ = [
     "Event",
     "Every",
     "Expansion",
+    "explain",
     "Given",
     "Graph",
+    "FreeLiteral",
     "GraphFlowError",
     "Grow",
     "Handle",
@@ -105,6 +107,7 @@ __all__ = [
     "Results",
     "Rows",
     "run",
+    "run_async",
     "RunDone",
     "RunStarted",
     "SavedImage",
@@ -122,6 +125,7 @@ __all__ = [
     "upgrade",
     "Upload",
     "VaeHandle",
+    "validate",
     "Value",
     "value",
     "VariantResult",
@@ -140,14 +144,14 @@ _MODULES = {
     "events": "Event NodeCached NodeDone NodeError NodeStarted Progress RunDone RunStarted",
     "nodetype.context": "Context",
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
-    "nodetype.types": "Choice Grow Help Match Multiline Range Rows Seed Upload Variants",
+    "nodetype.types": "Choice FreeLiteral Grow Help Match Multiline Range Rows Seed Upload Variants",
     "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
     "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName "
     "UnusedInput did_you_mean",
     "programs.on_sources": "diff lint upgrade",
     "redrawing": "Redrawn redraw",
     "registry": "Registry",
-    "run_once": "run",
+    "run_once": "explain run run_async validate",
     "script.graph": "Graph subgraph",
     "script.namespace": "Nodes",
     "script.refs": "NodeRef Value",

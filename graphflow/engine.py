@@ -7,26 +7,27 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from threading import Event as Flag
 from typing import Any
 
 from .cache import Cache
+from .check.graphs import Cost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
 from .execution import Admission, Run, RunContext
 from .execution.deadline import deadline
-from .execution.listener import Listener
+from .execution.listener import EitherFlag, Listener
 from .execution.reading import watched
 from .execution.stream import Stream, awaited
 from .formats import read
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
+from .many import AT_ONCE, Outcome, run_many
 from .nodetype.node import NodeType
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
@@ -34,7 +35,7 @@ from .plan.fingerprint import Fingerprint, fingerprints, why_not
 from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
 from .request import Target, Targets, name_of, names_of
-from .results import NodeResult, Result, SavedImage, node_result
+from .results import ByNode, NodeResult, Result, SavedImage, node_result
 from .settings import Settings
 from .sources import as_workflow
 
@@ -119,7 +120,7 @@ class Engine:
         """The descriptions of its node types: what reading the editor's own format needs."""
         return RegistryInfos(self.registry, self.settings)
 
-    def load(self, path: str | Path) -> Workflow:
+    def load(self, path: str | os.PathLike[str]) -> Workflow:
         """Read a workflow file of any kind: API format, the editor's own format, an image that carries either.
 
         Raises InvalidWorkflow; where nodes are malformed, with what is wrong with the others as well.
@@ -150,6 +151,14 @@ class Engine:
         good = runnable(order, problems) if problems else order
         outputs = tuple(key for key in wanted if key in good)
         return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
+
+    def costs(self, workflow: Source) -> list[Cost]:
+        """What a run will load, need and compute, from the headers of its files, as if nothing came from the cache; one
+        entry for each package that estimates its nodes. Runs nothing. Nodes with a problem are left out."""
+        workflow = self._workflow(workflow)
+        settings = self._settings_for(workflow)
+        order, problems = validate(workflow, self.registry, settings)
+        return costs_of(runnable(order, problems), settings)
 
     def explain(self, workflow: Source) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
@@ -281,7 +290,7 @@ class Engine:
             status = "cancelled"
             raise
         finally:
-            emit(RunDone(status, time.perf_counter() - began))
+            emit(RunDone(status, time.perf_counter() - began, context.imports.seconds))
             emit.raise_error()
         if work.problems:
             raise NodeFailed(work.problems) from work.cause
@@ -291,7 +300,18 @@ class Engine:
             return self._kept(key, order[key], prints[key].recipe) if key in order else None
 
         seconds = time.perf_counter() - began
-        return Result(workflow, nodes, work.timings, tuple(work.cached), seconds, tuple(emit.models), emit.memory, peek)
+        return Result(
+            workflow,
+            nodes,
+            ByNode(workflow, work.timings),
+            tuple(work.cached),
+            seconds,
+            models=tuple(emit.models),
+            memory=ByNode(workflow, emit.memory),
+            peek=peek,
+            loading=ByNode(workflow, work.loading),
+            importing=context.imports.seconds,
+        )
 
     def stream(
         self,
@@ -348,6 +368,42 @@ class Engine:
             "extra_pnginfo": extra_pnginfo,
         }
         return await awaited(self.run, workflow, options)
+
+    def run_many(
+        self,
+        workflows: Iterable[Source],
+        *,
+        at_once: int = AT_ONCE,
+        share: int | None = None,
+        targets: Targets | None = None,
+        on_event: Callable[[int, Event], None] | None = None,
+        on_outcome: Callable[[int, Outcome], None] | None = None,
+        cancel: Flag | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+    ) -> list[Outcome]:
+        """Run workflows, up to `at_once` at a time; for each its result, or the GraphFlowError that stopped it, in
+        their order. `workflows` may be a generator: one is asked for when there is a place for it.
+
+        `share`: up to so many samplers share forward passes, see `Settings.together`, by default that of this engine;
+        with 1 each image has the bits of a run alone. `on_event` and `on_outcome` get the number of the workflow first.
+        `timeout`: seconds for all. Raises Cancelled and TimedOut when all at work have ended.
+        """
+        other = self.on_behalf_of(self.settings.owner, share)
+        with deadline(cancel, timeout) as until:
+            return run_many(
+                partial(other.run, targets=targets, refresh=refresh),
+                workflows,
+                EitherFlag(until),
+                at_once=at_once,
+                on_event=on_event,
+                on_outcome=on_outcome,
+            )
+
+    async def run_many_async(self, workflows: Iterable[Source], **options: Any) -> list[Outcome]:
+        """As `run_many`, with the same options, beside whatever else the event loop does. Cancelling the task cancels
+        all runs."""
+        return await awaited(self.run_many, workflows, options)
 
     def _settings_for(self, workflow: Workflow) -> Settings:
         """The settings, with the Python values that the workflow names."""

@@ -16,6 +16,8 @@ __all__ = [
     "NodeError",
     "NodeMemory",
     "NodeStarted",
+    "PassRecord",
+    "PassesMade",
     "Picture",
     "Progress",
     "Reading",
@@ -93,8 +95,13 @@ class Text(Event):
 class NodeDone(Event):
     node: str
     seconds: float
+    """Of its own work."""
     ui: dict[str, Any] | None = None
     display: str | None = None
+    loading: float = 0.0
+    """Seconds in which its device loaded models for it."""
+    importing: float = 0.0
+    """Seconds in which the process imported libraries while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +184,44 @@ class ModelEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PassRecord:
+    """A forward pass of a device with rows of a sampler in it."""
+
+    number: int
+    """Of the passes of this device since its process began: samplers that shared a pass have the same."""
+    began: float
+    """Unix time."""
+    seconds: float
+    size: int
+    rows: int
+    """Of this sampler."""
+    filled: int
+    """Of all samplers; the others of `size` are copies that fill the pass up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassesMade(Event):
+    """A sampler is done with a device: the forward passes that it took part in."""
+
+    device: str
+    rows: int
+    seconds: float
+    """Its part of the passes, by rows."""
+    waited: float
+    """Seconds that its rows waited for their passes."""
+    sizes: dict[int, int]
+    """Size of a pass -> how many."""
+    passes: tuple[PassRecord, ...] = ()
+    """The first of them, up to a bound."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**Event.to_json(self), "passes": [asdict(each) for each in self.passes]}
+
+
+@dataclass(frozen=True, slots=True)
 class RunDone(Event):
     status: str
     """`done`, `failed` or `cancelled`."""
     seconds: float
+    importing: float = 0.0
+    """Seconds of them in which the process imported libraries."""

@@ -226,6 +226,8 @@ class _Short(reprlib.Repr):
     def repr_NoneType(self, *_: Any) -> str:
         return "null"
 
+    repr_FrozenList, repr_FrozenDict = reprlib.Repr.repr_list, reprlib.Repr.repr_dict  # the inputs of a node
+
 
 _SHORT = _Short()
 _SHORT.maxlevel = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Redrawn:
         return "\n".join([f"different: {how}", *lines])
 
 
-def redraw(image: str | Path, *, check: bool = True, engine: Engine | None = None) -> Redrawn:
+def redraw(image: str | PathLike[str], *, check: bool = True, engine: Engine | None = None) -> Redrawn:
     """Run the workflow that a saved image carries once more; nothing is taken from a cache.
 
     With `check`, the new pixels are compared with the old ones, and the record of the old image (models and input files

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cache import CacheEntry
 from .check.validate import Bound
 from .document.workflow import Workflow
 from .events import ModelEvent
 from .look.show import html_of_files, html_of_outputs, in_words
-from .problem import InvalidWorkflow, Problem, UnknownName
+from .problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
 from .request import Target, name_of
 from .values import share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["NodeResult", "Result", "SavedImage", "node_result"]
+__all__ = ["ByNode", "NodeResult", "Result", "SavedImage", "node_result"]
+
+V = TypeVar("V")
+
+
+class ByNode(dict[str, V]):
+    """Values by the ids of nodes; `timings["KSampler"]` finds the node by its title or type as well."""
+
+    def __init__(self, workflow: Workflow, values: Mapping[str, V]) -> None:
+        super().__init__(values)
+        self._workflow = workflow
+
+    def __missing__(self, name: str) -> V:
+        """Raises UnknownName."""
+        key = self._workflow.find(name)
+        if key not in self:
+            raise UnknownName([Problem("no_result", f"there is none of node {key}: it did not run")])
+        return self[key]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """An image that a run has written. `numpy.asarray(image)` is its pixels, uint8 [H,W,C]."""
+    """An image that a run has written. `numpy.asarray(image)` is its pixels, uint8 [H,W,C]; it goes wherever a
+    path does: `PIL.Image.open(image)`, `gf.redraw(image)`."""
 
     path: Path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        from PIL import Image
+
+        with Image.open(self.path) as image:
+            return image.size
 
     @property
     def pil(self) -> Image:
@@ -52,6 +78,9 @@ class SavedImage:
             (image.convert("RGB") if has_no_alpha else image).save(target)
         return target
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         import numpy as np
 
@@ -63,7 +92,7 @@ class SavedImage:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NodeResult:
-    """The results of one node."""
+    """The results of one node: `result["VAEDecode"]["IMAGE"]` is the value of an output."""
 
     outputs: dict[str, Any]
     ui: dict[str, Any]
@@ -77,6 +106,15 @@ class NodeResult:
         """All files that the node has written, images among them."""
         items = [item for shown in self.ui.values() if isinstance(shown, (list, tuple)) for item in shown]
         return [Path(item["path"]) for item in items if isinstance(item, dict) and "path" in item]
+
+    def __getitem__(self, output: str | int) -> Any:
+        """The value of an output, by its name or its number. Raises UnknownName."""
+        names = list(self.outputs)
+        name = names[output] if isinstance(output, int) and 0 <= output < len(names) else output
+        if name not in self.outputs:
+            text = f"there is no output {output!r}"
+            raise UnknownName([Problem("no_output_named", text, hint=did_you_mean(str(output), names))])
+        return self.outputs[str(name)]
 
     def __repr__(self) -> str:
         outputs = "".join(f" {name}={in_words(value)}" for name, value in self.outputs.items())
@@ -95,7 +133,7 @@ class Result:
     workflow: Workflow
     nodes: dict[str, NodeResult]
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds of each node that ran."""
+    """Seconds of each node that ran, of its own work: without loading models and importing libraries."""
     cached: tuple[str, ...] = ()
     """Nodes that did not have to run."""
     seconds: float = 0.0
@@ -106,6 +144,10 @@ class Result:
     before; empty where the system cannot tell (it is Linux that can)."""
     peek: Callable[[str], NodeResult | None] | None = field(default=None, compare=False)
     """The results that the engine's cache holds of another node of the run, by id."""
+    loading: dict[str, float] = field(default_factory=dict)
+    """Seconds in which models were loaded for a node."""
+    importing: float = 0.0
+    """Seconds in which the process imported libraries while nodes ran: torch and others, once in a process."""
 
     def __getitem__(self, node: Target) -> NodeResult:
         """The results of a node that was asked for, or that the cache holds. Raises UnknownName."""

@@ -91,6 +91,10 @@ class Settings:
     """Whether model files that `torch.save` wrote (`.ckpt`, `.pt`, `.pth`, `.bin`) are taken. None of their code runs
     either way; a server that strangers may give files takes none."""
 
+    count_weights: bool = field(default=False, compare=False)
+    """Whether a check of a workflow counts the weights of the model files that it names, from their headers. For a
+    network that it meets first this takes seconds; without it a file that lacks some is found when it is loaded."""
+
     def __post_init__(self) -> None:
         """Folders may be given as text."""
         if self.temp_dir == Path():

@@ -7,7 +7,7 @@ This stands above the document, the formats and the drawings, and brings them to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .formats.editor import is_editor_format
 from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .look.draw import to_svg
-from .problem import InvalidWorkflow, Problem, show
+from .problem import InvalidWorkflow, Problem, did_you_mean, show
 from .registry import Registry
 from .settings import Settings
 
@@ -30,8 +30,12 @@ def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
     editor's format; by default those that are installed. Raises InvalidWorkflow."""
     if isinstance(source, Workflow):
         return source
-    if isinstance(source, (str, Path, Mapping)) or hasattr(source, "workflow"):
-        return AnyFormat(infos).workflow(source)
+    if isinstance(source, Mapping):
+        return _from_json(dict(source), infos)
+    if isinstance(source, (str, PathLike)):
+        return _load(source, infos)
+    if hasattr(source, "workflow"):
+        return source.workflow
     raise InvalidWorkflow(
         [
             Problem(
@@ -43,26 +47,38 @@ def as_workflow(source: Source, infos: NodeInfos | None = None) -> Workflow:
     )
 
 
+def _from_json(data: Any, infos: NodeInfos | None) -> Workflow:
+    if infos is None and is_editor_format(data):
+        infos = RegistryInfos(Registry.installed(), Settings())
+    workflow, problems = read(data, infos)
+    if problems:
+        raise InvalidWorkflow(problems)
+    return workflow
+
+
+def _load(path: str | PathLike[str], infos: NodeInfos | None) -> Workflow:
+    name = fspath(path)
+    if not Path(name).exists():
+        if name in (shipped := shipped_names()):
+            return _from_json(parse(shipped_text(name)), infos)
+        text = f"there is no file {name!r}, and no workflow of this name ships"
+        raise InvalidWorkflow([Problem("no_file", text, hint=did_you_mean(name, shipped, limit=60))])
+    found = read_file(path)
+    workflow = _from_json(found.data, infos)
+    return Workflow(workflow, workflow.extra, embedded=found.embedded) if found.embedded else workflow
+
+
 class AnyFormat(Reader):
     """Reads every format, and draws."""
 
-    def __init__(self, infos: NodeInfos | None = None) -> None:
-        self._given = infos
+    def workflow(self, source: Source) -> Workflow:
+        return as_workflow(source)
 
-    @cached_property
-    def _infos(self) -> NodeInfos:
-        return self._given if self._given is not None else RegistryInfos(Registry.installed(), Settings())
+    def from_json(self, data: Any) -> Workflow:
+        return _from_json(data, None)
 
-    def load(self, path: str | Path) -> Workflow:
-        name = str(path)
-        if name in shipped_names() and not Path(path).is_file():
-            return self.from_json(parse(shipped_text(name)))
-        found = read_file(path)
-        workflow = self.from_json(found.data)
-        return Workflow(workflow, workflow.extra, embedded=found.embedded) if found.embedded else workflow
-
-    def read(self, data: Any) -> tuple[Workflow, list[Problem]]:
-        return read(data, self._infos if is_editor_format(data) else None)
+    def load(self, path: str | PathLike[str]) -> Workflow:
+        return _load(path, None)
 
     def to_html(self, workflow: Workflow) -> str:
         return to_svg(workflow, Registry.installed())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache import default_folder
-    from .check.validate import with_malformed
+    from .check.validate import Bound, with_malformed
     from .cli.common import (
         DONE,
         FAILED,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         NodeDone,
         NodeError,
         NodeStarted,
+        PassesMade,
+        PassRecord,
         Picture,
         Progress,
         RunDone,
@@ -62,6 +64,7 @@ __all__ = [
     "add_cache_options",
     "add_folder_options",
     "as_link",
+    "Bound",
     "with_malformed",
     "cache_folder",
     "code_digest",
@@ -95,6 +98,8 @@ __all__ = [
     "NodeError",
     "NodeStarted",
     "parse_size",
+    "PassesMade",
+    "PassRecord",
     "Picture",
     "prepare_threads",
     "Progress",
@@ -120,12 +125,12 @@ __all__ = [
 
 _NAMES = {
     "cache": "default_folder",
-    "check.validate": "with_malformed",
+    "check.validate": "Bound with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",
-    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted Picture Progress "
-    "RunDone RunStarted Text",
+    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted "
+    "PassesMade PassRecord Picture Progress RunDone RunStarted Text",
     "execution.deadline": "deadline",
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",

@@ -13,10 +13,25 @@ __all__ = ["load", "owns", "save", "share", "storage"]
 STORED = {
     getattr(torch, name, None)
     for name in (
-        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16",
-        "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+        "bool",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
     )
-}  # fmt: skip
+}
 """The number formats that a safetensors file returns unchanged. It refuses others, or takes them and cannot read
 them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterable
 
@@ -25,6 +26,7 @@ from .queue import PromptQueue, QueueEvent
 from .routes import pages
 from .routes.table import ROUTES
 from .state import STATE, ServerState
+from .tracing.spans import Spans
 
 __all__ = ["create_app"]
 
@@ -67,6 +69,8 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     await state.queue.start()
     unsubscribe = state.queue.subscribe(lambda event: _on_event(state, event))
+    spans = Spans()
+    state.queue.on_times(lambda prompt, times: spans.note(prompt, json.loads(times)))
     own_thread = threading.get_ident()
 
     def on_line(line: dict[str, str]) -> None:

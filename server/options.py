@@ -20,6 +20,8 @@ class RequestLimits:
     """Bytes of an uploaded file."""
     upload_total: int = 20 << 30
     """Bytes of all files in the input folder, above which nothing more is taken."""
+    worker_file: int = 64 << 30
+    """Bytes of a file that a worker on another machine hands over."""
     bodies: int = 512 << 20
     """Bytes of all bodies that are being read or worked on."""
     depth: int = 64

@@ -21,7 +21,19 @@ def test_every_folder_of_python_files_is_a_package_that_is_installed():
     code = "from distutils.core import run_setup; print(*run_setup('setup.py', stop_after='init').packages)"
     command = [sys.executable, "-c", f"import setuptools; {code}"]
     stated = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
-    assert {name for name in stated if "standins" not in name} == found | {"graphflow_nodes.workflows"}
+    assert {name for name in stated if "standins" not in name} == found | {"graphflow_workflows"}
+
+
+def test_a_type_checker_finds_the_packages_of_a_checkout_on_a_plain_path(tmp_path):
+    """mypy and pyright follow no import hook, such as setuptools makes where folders are called otherwise."""
+    code = (
+        "from importlib.machinery import PathFinder; from pathlib import Path\n"
+        "for name in ('graphflow', 'graphflow_nodes', 'graphflow_server'):\n"
+        "    print((Path(PathFinder.find_spec(name).origin).parent / 'py.typed').is_file())"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["True"] * 3
 
 
 def test_every_package_that_the_checks_need_is_pinned():

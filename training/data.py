@@ -12,7 +12,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["BACKGROUNDS", "HELD_OUT", "THINGS", "Sample", "caption", "captions", "draw", "load_sprites", "pairs"]
+__all__ = [
+    "BACKGROUNDS",
+    "HELD_OUT",
+    "SIZE",
+    "THINGS",
+    "Sample",
+    "caption",
+    "captions",
+    "draw",
+    "load_sprites",
+    "pairs",
+]
 
 SIZE = 64
 SPRITES = Path(__file__).with_name("sprites.png")
@@ -42,9 +53,15 @@ THINGS = {
 """Name -> code points of the emoji."""
 
 BACKGROUNDS = {
-    "white": (245, 245, 245), "black": (20, 20, 24), "blue": (60, 110, 220), "green": (70, 170, 90),
-    "yellow": (245, 210, 70), "pink": (245, 150, 190), "purple": (130, 80, 180), "gray": (128, 128, 132),
-}  # fmt: skip
+    "white": (245, 245, 245),
+    "black": (20, 20, 24),
+    "blue": (60, 110, 220),
+    "green": (70, 170, 90),
+    "yellow": (245, 210, 70),
+    "pink": (245, 150, 190),
+    "purple": (130, 80, 180),
+    "gray": (128, 128, 132),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +94,15 @@ def draw(
     sample: Sample,
     rng: random.Random | None = None,
     colour: tuple[int, ...] | None = None,
+    behind: Image.Image | None = None,
+    shift: int = 3,
 ) -> np.ndarray:
-    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little. `colour` replaces the background's
-    own."""
+    """One picture, uint8 [64,64,3]; with `rng`, size and place vary a little, the place by up to `shift` pixels.
+    `colour` replaces the background's own, the picture `behind` the whole background."""
     side = rng.randint(44, 50) if rng else 48
-    shift_x, shift_y = (rng.randint(-3, 3), rng.randint(-3, 3)) if rng else (0, 0)
-    canvas = Image.new("RGBA", (SIZE, SIZE), (*(colour or BACKGROUNDS[sample.background]), 255))
+    shift_x, shift_y = (rng.randint(-shift, shift), rng.randint(-shift, shift)) if rng else (0, 0)
+    plain = Image.new("RGBA", (SIZE, SIZE), (*(colour or BACKGROUNDS[sample.background]), 255))
+    canvas = plain if behind is None else behind.convert("RGBA")
     sprite = sprites[sample.thing].resize((side, side), Image.Resampling.LANCZOS)
     canvas.alpha_composite(sprite, ((SIZE - side) // 2 + shift_x, (SIZE - side) // 2 + shift_y))
     return np.asarray(canvas.convert("RGB"))

@@ -17,9 +17,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from .data import captions, pairs
 
 __all__ = [
-    "RUNS", "SHIPPED", "export", "make_tokenizer", "new_text_encoder", "new_unet", "new_vae", "noise_schedule",
-    "restore", "save", "the_tokenizer",
-]  # fmt: skip
+    "RUNS",
+    "SHIPPED",
+    "export",
+    "make_tokenizer",
+    "new_text_encoder",
+    "new_unet",
+    "new_vae",
+    "noise_schedule",
+    "restore",
+    "save",
+    "the_tokenizer",
+]
 
 RUNS = Path(__file__).with_name("runs")
 SHIPPED = Path(__file__).parent.parent / "nodes" / "builtin" / "graphflow-tiny"

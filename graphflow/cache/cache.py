@@ -218,13 +218,17 @@ class Cache:
 
     def checkpoint(self, recipe: bytes, every: float, fresh: bool = False) -> Checkpoint | None:
         """Where a node may keep its state; a `fresh` one starts from nothing, whatever is there."""
-        return Checkpoint(self.disk, recipe, every, fresh) if self.disk is not None and self.disk.can_keep else None
+        if self.disk is None or not self.disk.can_keep:
+            return None
+        return Checkpoint(self.disk, recipe, every, fresh, self.shared)
 
     def drop_states(self, names: Iterable[bytes]) -> None:
         """The checkpoints of these names are of no use any more."""
         if self.disk is not None:
             for name in names:
                 self.disk.checkpoints.remove(name)
+                if self.shared is not None:
+                    self.shared.drop_state(name)
 
     # -- runs -------------------------------------------------------------------------------------------------------
 

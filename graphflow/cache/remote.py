@@ -49,6 +49,8 @@ class RemoteTier:
         """Keys that this run has asked for."""
         self._rows: OrderedDict[bytes, EntryRow] = OrderedDict()
         """Records that were fetched, newest last."""
+        self._states: set[bytes] = set()
+        """States that lie here, as far as this process knows."""
         self._lock = Lock()
         self._seals = Files(Path(), sealed=True)
         self._system: Any = None
@@ -228,6 +230,30 @@ class RemoteTier:
                     system.rm_file(self._path(kind, name))
 
         self._try(remove)
+
+    # -- states of nodes that were stopped half-way -----------------------------------------------------------------
+
+    def state(self, name: bytes) -> bytes | None:
+        """The last state that any machine has stored. Raises Damaged."""
+        sealed = self._file("states", name)
+        if sealed is None:
+            return None
+        self._states.add(name)
+        return self._seals.check(name, sealed)
+
+    def keep_state(self, name: bytes, data: bytes) -> None:
+        def send(system: Any) -> None:
+            self._put(system, self._path("states", name), self._seals.seal(name, data))
+
+        self._states.add(name)
+        self._try(send)
+
+    def drop_state(self, name: bytes) -> None:
+        """It is of no use any more. One that this process has neither stored nor read is left alone: that costs no
+        request."""
+        if name in self._states:
+            self._states.discard(name)
+            self._remove("states", [name])
 
     # -- the file system --------------------------------------------------------------------------------------------
 

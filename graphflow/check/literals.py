@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..document.frozen import FROZEN, thawed
 from ..nodetype.inputs import WIDGETS, Input
 from ..problem import GraphFlowError, Suggestions, did_you_mean, show, with_article
 from ..settings import Settings
@@ -49,7 +50,7 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
     if isinstance(value, dict) and set(value) == {"__value__"}:
         value = value["__value__"]
     if item.free:
-        return True, value
+        return True, thawed(value) if type(value) in FROZEN else value
     if "," in kind:
         return _union(item, value, choices, report)
     if kind in ("INT", "FLOAT"):
@@ -94,7 +95,7 @@ def canonical_literal(item: Input, value: Any, choices: Choices, report: Report)
         report("not_a_choice", *_no_choice(item, value, options, choices.suggestions))
         return False, None
     if kind == "*":
-        return True, value
+        return True, thawed(value) if type(value) in FROZEN else value
     report(
         "not_a_link",
         f"found {show(value)}, expected a link to {with_article(kind)}",

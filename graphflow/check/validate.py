@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..document import walks
+from ..document.frozen import FROZEN, thawed
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
@@ -18,6 +19,7 @@ from ..problem import GraphFlowError, Problem, show, with_article
 from ..settings import Settings
 from ..values import is_reference
 from ..values.wires import from_python
+from .graphs import check_graphs
 from .literals import Choices, Report, canonical_literal
 
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
@@ -72,6 +74,7 @@ def validate(
     binder.check_types(every, every)
     if rest:
         problems.extend(_cycles(rest, workflow))
+    binder.warnings.extend(check_graphs(runnable(order, problems), settings, problems))
     return order, problems
 
 
@@ -113,7 +116,7 @@ class Binder:
         expanded: bool = False,
     ) -> None:
         self.problems: list[Problem] = []
-        self._workflow, self._types, self._warnings = workflow, types, warnings
+        self._workflow, self._types, self.warnings = workflow, types, warnings
         self._settings, self._choices = settings, Choices(settings)
         self._suggestions = self._choices.suggestions
         self._expanded = expanded
@@ -177,13 +180,13 @@ class Binder:
                 elif self._exists(link, item, report):
                     links[name] = link
                 continue
-            if is_reference(value) and item.type not in WIDGETS:
+            if item.type not in WIDGETS and is_reference(value):
                 found = self._value(value, item, report)
                 if found is not None:
                     literals[name] = found
                 continue
             if self._expanded and (item.type not in WIDGETS or type(value) not in _JSON):
-                literals[name] = value
+                literals[name] = thawed(value) if type(value) in FROZEN else value
                 continue
             if name in kind.unchecked:  # the node type judges itself
                 free = item.free or item.type == "COMBO" or item.type not in LITERAL_TYPES
@@ -270,7 +273,7 @@ class Binder:
                 )
             )
             return
-        self._warnings.append(
+        self.warnings.append(
             Problem(
                 "unused_input",
                 f"{kind.name} has no such input",
@@ -357,7 +360,7 @@ class Binder:
                         )
 
 
-_JSON = frozenset({str, int, float, bool, list, dict, type(None)})
+_JSON = frozenset({str, int, float, bool, list, dict, *FROZEN, type(None)})
 
 
 def topological(bound: Mapping[str, Bound]) -> dict[str, Bound]:

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean
+from ..problem import GraphFlowError, InvalidWorkflow, Problem, did_you_mean, near_words
 from .codes import CANCELLED, DONE, FAILED, WRONG, complain
 from .defaults import apply_defaults
 from .threads import prepare_threads
@@ -32,6 +32,7 @@ COMMANDS = {
     "sweep": "run many variants of a workflow as one, and show them side by side",
     "validate": "list everything that is wrong with a workflow",
     "explain": "show for each node whether it is cached, and if not, why",
+    "workflows": "list the workflows that ship, and the model files that they need",
     "nodes": "list the node types, or show one",
     "graph": "draw a workflow",
     "diff": "show what changed from one workflow to another, node by node",
@@ -101,13 +102,10 @@ def _run(arguments: list[str]) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         flags = [flag for action in commands.choices[asked]._actions for flag in action.option_strings]
-        raise InvalidWorkflow(
-            [
-                Problem(
-                    "bad_call", f"{asked} does not know {unknown[0]!r}", hint=did_you_mean(unknown[0], flags, limit=30)
-                )
-            ]
-        )
+        hint = did_you_mean(unknown[0], flags, limit=30)
+        if "--set" in flags and not near_words(unknown[0], [flag for flag in flags if flag != "--set"]):
+            hint = "an input of a node is set by --set NODE.INPUT=VALUE, such as --set KSampler.seed=7"
+        raise InvalidWorkflow([Problem("bad_call", f"{asked} does not know {unknown[0]!r}", hint=hint)])
     try:
         prepare_threads(getattr(options, "threads", None))
     except argparse.ArgumentTypeError as error:

@@ -16,7 +16,9 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["stats", "verify", "prune", "clear"])
+    parser.add_argument(
+        "what", nargs="?", default="stats", choices=["stats", "verify", "prune", "clear"], help="default: stats"
+    )
     parser.add_argument("--older-than", type=_age, metavar="AGE", help="prune: what was not used for 7d, 12h ...")
     parser.add_argument("--to-size", type=parse_size, metavar="SIZE", help="prune: until 5GB are left")
     add_cache_options(parser)

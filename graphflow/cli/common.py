@@ -23,7 +23,7 @@ from ..formats import read
 from ..formats.editor import is_editor_format, to_api
 from ..formats.files import WorkflowFile, read_content, read_file
 from ..formats.object_info import NodeInfos
-from ..problem import InvalidWorkflow, Problem
+from ..problem import InvalidWorkflow, Problem, did_you_mean
 from ..registry import Registry
 from ..settings import Settings
 from .codes import CANCELLED, DONE, FAILED, WRONG, complain
@@ -207,7 +207,13 @@ def read_workflow(name: str) -> WorkflowFile:
     if name in names:
         return WorkflowFile(parse(shipped_text(name)))
     raise InvalidWorkflow(
-        [Problem("no_file", f"there is no file {name!r}", hint="workflows that ship with it: " + ", ".join(names))]
+        [
+            Problem(
+                "no_file",
+                f"there is no file {name!r}, and no workflow of this name ships",
+                hint=did_you_mean(name, names, limit=60),
+            )
+        ]
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..document.workflow import Workflow
 from ..formats.editor import from_workflow, is_editor_format, to_api
 from ..problem import Problem
-from .common import DONE, WRONG, complain, read_workflow
+from .common import DONE, WRONG, complain, read_workflow, shown
 from .types import add_type_options, node_infos
 
 __all__ = ["configure", "run"]
@@ -50,4 +50,5 @@ def run(options: argparse.Namespace) -> int:
         print(text)
     else:
         options.output.write_text(text + "\n", encoding="utf-8")
+        print(shown(options.output))
     return DONE

@@ -106,8 +106,8 @@ def _say_device(registry: Registry, found: Settings) -> Sequence[Problem]:
             kind, dtype = sampler.environment(found).split("; ")[:2]
         except GraphFlowError as error:
             return error.problems
-    _say("device", f"{kind}{_memory(torch, kind)} (--device {found.device})")
-    _say("number format", f"{dtype} (--dtype {found.dtype})")
+    _say("device", f"{kind}{_memory(torch, kind)}")
+    _say("number format", f"{dtype} (--dtype and --device choose others)")
     asleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     _say("threads", f"{torch.get_num_threads()}, which {'sleep' if asleep else 'may spin'} while they wait")
     return ()
@@ -136,7 +136,8 @@ def _say_models(registry: Registry, found: Settings) -> None:
 def _files(registry: Registry, found: Settings) -> dict[str, list[str]]:
     """The names that nodes which load files can choose from, by folder."""
     choices = [item.choice for kind in registry.values() for item in kind.inputs.values() if item.choice]
-    return {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
+    found_names = {choice.folder: list(choice.names(found)) for choice in choices if choice.folder}
+    return {folder: names for folder, names in found_names.items() if folder != "output"}
 
 
 def _folder(folder: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def read(data: Any) -> Parts:
     return Parts(nodes, extra, problems)
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | PathLike[str]) -> bytes:
     """The content of a file. Raises InvalidWorkflow."""
     try:
         return Path(path).read_bytes()

@@ -23,7 +23,7 @@ def links(nodes: Nodes, sources: Container[str] | None = None) -> Iterator[tuple
     for node_id, node in nodes.items():
         for name, value in node.inputs.items():
             # The cheap questions first: this is asked of every input of every variant.
-            if type(value) is list and value and type(value[0]) is str and (sources is None or value[0] in sources):
+            if isinstance(value, list) and value and type(value[0]) is str and (sources is None or value[0] in sources):
                 link = as_link(value)
                 if link is not None:
                     yield Place(node_id, name), link

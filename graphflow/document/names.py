@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
-from .node import Node, Place
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean, show
+from .node import Node, Place, as_link
 
 __all__ = ["find", "find_all", "place"]
 
@@ -40,6 +40,9 @@ def place(nodes: Nodes, where: str | Place) -> Place:
     """
     if isinstance(where, Place):
         return where if where.node in nodes else Place(find(nodes, where.node), where.input)
+    if not isinstance(where, str):
+        hint = "write NODE.INPUT, or the place that a node of a graph has for its input: sampler.seed"
+        raise InvalidWorkflow([Problem("bad_path", f"found {show(where)}, expected the name of an input", hint=hint)])
     parts = where.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         name, key = ".".join(parts[:cut]), ".".join(parts[cut:])
@@ -47,8 +50,24 @@ def place(nodes: Nodes, where: str | Place) -> Place:
             return Place(find(nodes, name), key)
     name, _, key = where.rpartition(".")
     if not name or not key:
-        raise InvalidWorkflow([Problem("bad_path", f"{where!r} does not name an input", hint="write NODE.INPUT")])
+        raise InvalidWorkflow(
+            [Problem("bad_path", f"{where!r} does not name an input", hint=_whole_name(nodes, where))]
+        )
     return Place(find(nodes, name), key)
+
+
+def _whole_name(nodes: Nodes, word: str) -> str:
+    """The names of inputs that a node or an input alone may stand for."""
+    by_input = [f"{item.title or item.class_type}.{word}" for item in nodes.values() if word in item.inputs]
+    by_node = [
+        f"{word}.{name}"
+        for key, item in nodes.items()
+        if word in (key, item.title, item.class_type)
+        for name, value in item.inputs.items()
+        if as_link(value) is None
+    ]
+    likely = list(dict.fromkeys([*by_input, *by_node]))[:8]
+    return f"write {' or '.join(likely)}" if likely else "write NODE.INPUT"
 
 
 def _the_one(nodes: Nodes, found: tuple[str, ...], words: str, name: str = "") -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..problem import InvalidWorkflow, Problem, show
+from .frozen import FrozenDict, frozen, thawed
 
 __all__ = ["NOTES", "Link", "Node", "Place", "as_link", "links_of", "plain_number", "sources_of"]
 
@@ -61,9 +62,13 @@ class Node:
         return node
 
     def _set(self, body: dict[str, Any]) -> None:
-        inputs = _Inputs(_inputs_of(body))
+        inputs = FrozenDict(_inputs_of(body))
         if "inputs" in body:
             body["inputs"] = inputs
+        for held in (inputs, body):
+            for key, value in held.items():
+                if type(value) is list or type(value) is dict:
+                    dict.__setitem__(held, key, frozen(value))
         set_once = object.__setattr__
         set_once(self, "_body", body)
         set_once(self, "class_type", body["class_type"])
@@ -91,7 +96,8 @@ class Node:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of its own, which may be written into."""
-        return _copied(self._body)
+        whole: dict[str, Any] = thawed(self._body)
+        return whole
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a node does not change: {name!r} cannot be set; workflow.set() makes a changed workflow")
@@ -118,21 +124,6 @@ class Node:
         return cls.from_json(body)
 
 
-class _Inputs(dict[str, Any]):
-    """The inputs of a node: a dict that cannot be written into, for several workflows may hold the node."""
-
-    def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(
-            "the inputs of a node do not change; workflow.set('node.input', value) makes a changed workflow"
-        )
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is a plain dict, which may be changed."""
-        return dict, (dict(self),)
-
-
 def _inputs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The inputs of a JSON object that is a node. Raises InvalidWorkflow."""
     inputs, meta = body.get("inputs", {}), body.get("_meta")
@@ -150,19 +141,6 @@ def _inputs_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidWorkflow(problems)
     found: Mapping[str, Any] = inputs
     return found
-
-
-def _copied(body: Mapping[str, Any]) -> dict[str, Any]:
-    """New dicts and lists down to the bottom; no recursion, because JSON may be nested deeply."""
-    whole = dict(body)
-    ahead: list[Any] = [whole]
-    while ahead:
-        part = ahead.pop()
-        for key, item in part.items() if isinstance(part, dict) else enumerate(part):
-            if isinstance(item, (dict, list)):
-                part[key] = dict(item) if isinstance(item, dict) else list(item)
-                ahead.append(part[key])
-    return whole
 
 
 def as_link(value: Any) -> Link | None:

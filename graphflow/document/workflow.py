@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import ItemsView, Iterator, Mapping
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -60,7 +61,9 @@ class Workflow(Mapping[str, Node]):
         try:
             return self._nodes[node_id]
         except KeyError:
-            hint = did_you_mean(str(node_id), self._nodes)
+            name = str(node_id)
+            named = names.find_all(self._nodes, title=name) or names.find_all(self._nodes, type=name)
+            hint = f"workflow.find({name!r}) is the id {named[0]!r}" if named else did_you_mean(name, self._nodes)
             raise UnknownName([Problem("no_node", f"no node has the id {node_id!r}", hint=hint)]) from None
 
     def __contains__(self, node_id: object) -> bool:
@@ -107,7 +110,7 @@ class Workflow(Mapping[str, Node]):
         return cls.from_json(parse(text))
 
     @classmethod
-    def load(cls, path: str | Path) -> Workflow:
+    def load(cls, path: str | PathLike[str]) -> Workflow:
         """Read a workflow file: API format, the editor's format (with the node types that are installed), or an image
         that carries either (PNG, WebP, JPEG, AVIF). Raises InvalidWorkflow."""
         return cls.reader.load(path)
@@ -250,7 +253,7 @@ class HoldsWorkflow(Protocol):
     def workflow(self) -> Workflow: ...
 
 
-Source = Workflow | HoldsWorkflow | Mapping[str, Any] | str | Path
+Source = Workflow | HoldsWorkflow | Mapping[str, Any] | str | PathLike[str]
 """A workflow, or something that stands for one: a graph, its JSON, or the file that it is in."""
 
 
@@ -261,22 +264,18 @@ class Reader:
         """The workflow that is meant. Raises InvalidWorkflow."""
         if isinstance(source, Workflow):
             return source
-        if isinstance(source, (str, Path)):
+        if isinstance(source, (str, PathLike)):
             return self.load(source)
         return self.from_json(dict(source)) if isinstance(source, Mapping) else source.workflow
 
     def from_json(self, data: Any) -> Workflow:
-        workflow, problems = self.read(data)
+        workflow, problems = Workflow.read(data)
         if problems:
             raise InvalidWorkflow(problems)
         return workflow
 
-    def load(self, path: str | Path) -> Workflow:
-        return self.from_json(parse(api.text_of(api.read_bytes(path), str(path))))
-
-    def read(self, data: Any) -> tuple[Workflow, list[Problem]]:
-        """The well-formed nodes, and what is wrong with the others."""
-        return Workflow.read(data)
+    def load(self, path: str | PathLike[str]) -> Workflow:
+        return self.from_json(parse(api.text_of(api.read_bytes(path), fspath(path))))
 
     def to_html(self, workflow: Workflow) -> str | None:
         """A drawing for a notebook, or None."""

@@ -9,20 +9,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..document.workflow import Node
-from ..events import NodeMemory
+from ..events import Event, ModelEvent, NodeMemory
 from ..nodetype.context import Context
 from ..nodetype.node import NodeType
 from ..plan.calls import CallResult, answer
 from ..problem import GraphFlowError, Problem
+from ..settings import Settings
 from ..values import Blocked
 from .admission import LaneRequest
 from .context import RunContext
+from .imports import ImportClock
 from .memory import PeakMemory
 
-__all__ = ["Call", "Performer"]
+__all__ = ["Call", "Performed", "Performer", "Spent"]
+
+
+class Spent(NamedTuple):
+    """The seconds that a node took."""
+
+    own: float
+    """Of its own work."""
+    loading: float = 0.0
+    """In which its device loaded models for it."""
+    importing: float = 0.0
+    """In which the process imported libraries meanwhile."""
+
+
+class Performed(NamedTuple):
+    """The answers of all calls of a node."""
+
+    answers: list[CallResult]
+    spent: Spent
 
 
 class Call(NamedTuple):
@@ -55,41 +76,45 @@ class Performer:
         `record(node)` the record of what its files are made by."""
         self._run, self._graph, self._document, self._record = run, graph, document, record
 
-    def perform(self, call: Call) -> tuple[list[CallResult], float]:
+    def perform(self, call: Call) -> Performed:
         """The answers of the function, and the seconds that they took. Raises what the function raises, and
         Cancelled."""
         run, kind = self._run, self._run.types[call.type]
+        loading = _Loading(run.settings.notify, run.imports)
+        settings = run.settings if call.place is None else replace(run.settings, notify=loading)
         with run.admission.enter(call.place, run.cancel):
-            arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
+            arguments = [self._arguments(kind, call, index, settings) for index in range(len(call.inputs))]
             peak = PeakMemory() if call.place is not None else None  # it costs 0.1 ms, as long as ten small calls
             began = time.perf_counter()
             answers = [
                 _stopped(kind, each) if isinstance(each, Blocked) else _with_place(kind, each, kind.function(**each))
                 for each in arguments
             ]
-            seconds = time.perf_counter() - began
+            ended = time.perf_counter()
             if peak is not None and (most := peak.bytes()) is not None:
                 run.emit(NodeMemory(call.node, most))
-            return answers, seconds
+            importing = run.imports.within(began, ended)
+            own = max(0.0, ended - began - importing - loading.seconds)
+            return Performed(answers, Spent(own, loading.seconds, importing))
 
     async def perform_async(self, call: Call) -> list[CallResult]:
         """As `perform`, for an async function; its calls go on at the same time."""
         kind = self._run.types[call.type]
-        arguments = [self._arguments(kind, call, index) for index in range(len(call.inputs))]
+        arguments = [self._arguments(kind, call, index, self._run.settings) for index in range(len(call.inputs))]
         return list(await asyncio.gather(*(_await(kind, each) for each in arguments)))
 
-    def _arguments(self, kind: NodeType, call: Call, index: int) -> dict[str, Any] | Blocked:
+    def _arguments(self, kind: NodeType, call: Call, index: int, settings: Settings) -> dict[str, Any] | Blocked:
         """The arguments of one call."""
         inputs = call.inputs[index]
         if isinstance(inputs, Blocked):
             return inputs
         run = self._run
-        values = kind.arguments(inputs)
+        values = kind.arguments(inputs) if kind.is_dynamic else inputs
         if kind.context is not None:
             state = call.states[index] if call.states else None
             values[kind.context] = Context(
                 call.node,
-                run.settings,
+                settings,
                 self._document(call.node),
                 run.emit,
                 run.cancel,
@@ -103,8 +128,24 @@ class Performer:
                 record=lambda: self._record(call.node),
             )
         if kind.settings is not None:
-            values[kind.settings] = run.settings
+            values[kind.settings] = settings
         return values
+
+
+class _Loading:
+    """Hears of the models that are loaded for one node, passes it on, and adds up the seconds without those of
+    importing."""
+
+    def __init__(self, notify: Callable[[Event], None] | None, imports: ImportClock) -> None:
+        self._notify, self._imports = notify, imports
+        self.seconds = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ModelEvent) and event.seconds:
+            now = time.perf_counter()
+            self.seconds += max(0.0, event.seconds - self._imports.within(now - event.seconds, now))
+        if self._notify is not None:
+            self._notify(event)
 
 
 async def _await(kind: NodeType, arguments: dict[str, Any] | Blocked) -> CallResult:

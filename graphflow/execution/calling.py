@@ -14,10 +14,11 @@ from ..nodetype.node import ALWAYS, NodeType
 from ..plan.calls import CallResult, blocked, join, look_outside, merge_ui, spread
 from ..plan.fingerprint import Fingerprint, environment_of
 from ..values import Blocked, Encoded, share
+from ..values.kinds import ATOMS
 from ..version import installed_version
 from .admission import place_of
 from .agenda import Agenda
-from .call import Call, Performer
+from .call import Call, Performer, Spent
 from .claims import Claims
 from .context import RunContext
 from .expansions import Expansions
@@ -32,6 +33,7 @@ class NodeOutcome(NamedTuple):
     encoded: tuple[Encoded, ...] | None
     stops: list[Blocked]
     """The values that blocked some of the calls."""
+    spent: Spent
     is_true: bool = True
     """Whether the fingerprint holds all that the result depends on: what the node reads outside may have changed before
     the call read it, for example."""
@@ -85,12 +87,13 @@ class Caller:
     def call(self, node_id: str) -> Call:
         """The call of a node whose inputs are there."""
         node = self._agenda.order[node_id]
-        calls = spread(self._agenda.values(node_id), node.every)
-        partly = self._agenda.may_be_blocked(node_id)
+        values = self._agenda.values(node_id)
+        is_special = self._agenda.may_be_blocked(node_id)  # lists, or what blocks; of nearly no node
+        calls = spread(values, node.every) if is_special or node.every else [values]
         return Call(
             node=node_id,
             type=node.type.name,
-            inputs=tuple([(partly and blocked(call, node.every)) or self._inputs(node_id, call) for call in calls]),
+            inputs=tuple([(is_special and blocked(call, node.every)) or self._inputs(node_id, call) for call in calls]),
             place=place_of(node.type, self._run.settings),
             display=self._expansions.display(node_id),
             states=self._claims.states(node_id, len(calls)) if node.type.context is not None else (),
@@ -106,13 +109,13 @@ class Caller:
             return lambda: self._performer.perform_async(call)
 
         def work() -> NodeOutcome | list[CallResult]:
-            answers, seconds = self._performer.perform(call)
-            return answers if has_expansion(answers) else self.made(node_id, answers, seconds)
+            answers, spent = self._performer.perform(call)
+            return answers if has_expansion(answers) else self.made(node_id, answers, spent)
 
         return work
 
     def made(
-        self, node_id: str, answers: list[CallResult], seconds: float, brought: tuple[Brought, ...] = ()
+        self, node_id: str, answers: list[CallResult], spent: Spent, brought: tuple[Brought, ...] = ()
     ) -> NodeOutcome:
         """The entry of a node whose calls have all answered."""
         kind = self._agenda.order[node_id].type
@@ -120,12 +123,13 @@ class Caller:
         ui = merge_ui(answers)
         stops = [one.blocked for one in answers if one.blocked is not None]
         if not self._run.cache.is_on:
-            return NodeOutcome(CacheEntry(outputs, (None,) * len(outputs), ui, seconds), None, stops)
+            return NodeOutcome(CacheEntry(outputs, (None,) * len(outputs), ui, spent.own), None, stops, spent)
         before = self._prints[node_id].outside
         is_true = before is None or before == ALWAYS or self.outside(node_id) == before
         is_true = is_true and self._is_told(node_id, kind, answers)
         effect = kind.effect(self._run.settings, ui) if kind.effect is not None else None
-        return NodeOutcome(*self._run.cache.make(outputs, ui, seconds, brought, effect), stops, is_true)
+        entry, encoded = self._run.cache.make(outputs, ui, spent.own, brought, effect)
+        return NodeOutcome(entry, encoded, stops, spent, is_true)
 
     def _is_told(self, node_id: str, kind: NodeType, answers: list[CallResult]) -> bool:
         """Whether the fingerprint holds everything that counts. It does not hold where the node stands in the workflow,
@@ -146,7 +150,7 @@ class Caller:
     def _inputs(self, node_id: str, call: dict[str, Any]) -> dict[str, Any]:
         """The inputs of one call: copies that nobody else has."""
         node = self._agenda.order[node_id]
-        values = {name: share(value) for name, value in call.items()}
+        values = {name: value if type(value) in ATOMS else share(value) for name, value in call.items()}
         for name in node.links:
             if node.inputs[name].type == "FLOAT" and name in values:
                 values[name] = _as_float(values[name])

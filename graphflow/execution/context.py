@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +16,7 @@ from ..nodetype.numbering import Numbering
 from ..plan.fingerprint import Fingerprint
 from ..settings import Settings
 from .admission import Admission
+from .imports import ImportClock
 
 __all__ = ["Piece", "RunContext", "Supply"]
 
@@ -43,6 +44,8 @@ class RunContext:
     """The numbers of the files that are written, if they belong to variants."""
     supply: Supply | None = None
     """Where the nodes come from, if not all at once."""
+    imports: ImportClock = field(default_factory=ImportClock)
+    """The time that importing libraries takes; it runs while nodes run."""
 
 
 class Piece(NamedTuple):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Event as Flag
 from threading import Timer
 
-from ..problem import Cancelled, TimedOut
+from ..problem import Cancelled, InvalidWorkflow, Problem, TimedOut
 from .listener import EitherFlag
 
 __all__ = ["deadline"]
@@ -19,6 +19,9 @@ def deadline(cancel: Flag | None, seconds: float | None) -> Iterator[Flag | None
     if seconds is None:
         yield cancel
         return
+    if not seconds > 0:
+        problem = Problem("bad_timeout", f"found timeout={seconds!r}, expected more than 0 seconds")
+        raise InvalidWorkflow([problem])
     expired, either = Flag(), EitherFlag(cancel)
 
     def expire() -> None:

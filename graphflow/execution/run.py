@@ -26,6 +26,7 @@ from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
 from .behind import known_behind
+from .call import Spent
 from .calling import Caller, NodeOutcome, has_expansion
 from .claims import Claims, InOtherProcess, InOtherRun, KnownResult
 from .context import Piece, RunContext
@@ -41,7 +42,7 @@ POLL = 0.05
 
 
 class Run:
-    """One execution of a bound workflow. After `execute()`: `results`, `timings`, `cached`, `problems`."""
+    """One execution of a bound workflow. After `execute()`: `results`, `timings`, `loading`, `cached`, `problems`."""
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Run:
         self._reports = Reports(workflow, self._agenda.order, self._expansions, context.emit)
         self.results: dict[str, CacheEntry] = {}
         self.timings: dict[str, float] = {}
+        self.loading: dict[str, float] = {}
         self.cached: dict[str, None] = {}
         self.problems = self._reports.problems
 
@@ -95,7 +97,8 @@ class Run:
             self._emit(started)
             for node_id in started.cached:
                 self._note_cached(node_id, "stored")
-            self._loop()
+            with self._context.imports:
+                self._loop()
             if self._cancel.is_set() and not self._wanted <= self.results.keys():
                 raise Cancelled()  # seen by the last node that was in flight, so that nothing was left to loop over
             stuck = self._agenda.unfinished if not self.problems else []
@@ -291,26 +294,26 @@ class Run:
                 if has_expansion(value):
                     self._wait_for(node_id, self._expansions.open(node_id, value, seconds))
                     return
-                value = self._caller.made(node_id, value, seconds)
+                value = self._caller.made(node_id, value, Spent(seconds))
             except Exception as wrong:
                 error = wrong
         if error is not None:
             self._fail(node_id, error)
         else:
-            self._complete(node_id, value, seconds)
+            self._complete(node_id, value)
 
     def _fold(self, node_id: str) -> None:
         """All that the expansion's outputs need is there: put them together."""
         found = self._expansions.close(node_id)
         brought = found.all_brought(self._agenda)
-        made, error = protected(lambda: self._caller.made(node_id, found.answers, found.seconds, brought))
+        made, error = protected(lambda: self._caller.made(node_id, found.answers, Spent(found.seconds), brought))
         if error is not None:
             self._fail(node_id, error)
         else:
-            self._complete(node_id, made, found.seconds)
+            self._complete(node_id, made)
 
-    def _complete(self, node_id: str, made: NodeOutcome, seconds: float) -> None:
-        entry, encoded, stops, is_true = made
+    def _complete(self, node_id: str, made: NodeOutcome) -> None:
+        entry, encoded, stops, spent, is_true = made
         if stops:
             self._report_blocked(node_id, stops)
         if not is_true:
@@ -319,12 +322,15 @@ class Run:
             if is_true:
                 self._cache.hold(self._prints[node_id].recipe, entry)
         else:
-            self.timings[node_id] = self.timings.get(node_id, 0.0) + seconds
+            self.timings[node_id] = self.timings.get(node_id, 0.0) + spent.own
+            if spent.loading:
+                self.loading[node_id] = self.loading.get(node_id, 0.0) + spent.loading
             # who takes it from the cache would not see the message
             is_quiet = not stops or all(stop.message is None for stop in stops)
             whole = is_true and is_quiet and not self._expansions.has_effects(node_id)
             self._claims.store(node_id, entry, encoded, self._origin(node_id) if whole else None)
-            self._emit(NodeDone(node_id, seconds, entry.ui, self._expansions.display(node_id)))
+            display = self._expansions.display(node_id)
+            self._emit(NodeDone(node_id, spent.own, entry.ui, display, spent.loading, spent.importing))
         self._end(node_id, entry)
 
     def _finish_known(self, node_id: str, entry: CacheEntry, reason: str) -> None:

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 __all__ = ["ShippedGroup", "ShippedWorkflow", "shipped_groups", "shipped_names", "shipped_text", "shipped_thumbnail"]
 
-PACKAGE = "graphflow_nodes.workflows"
+PACKAGE = "graphflow_workflows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 from ..document.api import parse, read_bytes, text_of
@@ -27,12 +27,12 @@ class WorkflowFile:
     `graphflow`."""
 
 
-def read_file(path: str | Path) -> WorkflowFile:
+def read_file(path: str | PathLike[str]) -> WorkflowFile:
     """Read the JSON of a file. An image may carry both formats; the API format, which has run, takes precedence.
 
     Raises InvalidWorkflow.
     """
-    return read_content(read_bytes(path), str(path))
+    return read_content(read_bytes(path), fspath(path))
 
 
 def read_content(content: bytes, path: str) -> WorkflowFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..document import api
 from ..document.workflow import Workflow
 from ..problem import InvalidWorkflow, Problem
 from .editor import is_editor_format, to_api
@@ -33,4 +34,5 @@ def read(data: Any, infos: NodeInfos | None = None) -> tuple[Workflow, list[Prob
         if converted.problems:
             raise InvalidWorkflow(converted.problems)
         data = converted.api
-    return Workflow.read(data)
+    nodes, extra, problems = api.read(data)
+    return Workflow(nodes, extra), problems

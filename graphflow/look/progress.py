@@ -66,7 +66,7 @@ class Display:
         self._cancel = cancel or Flag()
         self._is_over = False
         self._loading = 0.0
-        """Seconds in which devices loaded models; they count in the time of the nodes that needed them."""
+        """Seconds in which devices loaded models; they do not count in the time of the nodes that needed them."""
         self._console = console or Console(file=sys.stderr)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=10)
         self._moves = self._console.is_terminal
@@ -102,8 +102,8 @@ class Display:
                 self._loading += seconds
             case NodeError(node=node):
                 self._end(node, "failed", 0.0)
-            case RunDone(status=status, seconds=seconds):
-                self._finish(status, seconds)
+            case RunDone(status=status, seconds=seconds, importing=importing):
+                self._finish(status, seconds, importing)
 
     def _end(self, node: str, state: str, seconds: float) -> None:
         line = self._lines.setdefault(node, _Line())
@@ -111,7 +111,7 @@ class Display:
         if not self._moves:
             self._console.print(f"{self._title(node)}: {state}{_seconds(seconds)}", highlight=False, markup=False)
 
-    def _finish(self, status: str, seconds: float) -> None:
+    def _finish(self, status: str, seconds: float, importing: float) -> None:
         self._is_over = True
         for line in self._lines.values():
             if line.state == "running":
@@ -124,8 +124,8 @@ class Display:
             for state, word in (("done", "ran"), ("cached", "cached"), ("failed", "failed"))
             if count[state]
         ]
-        if self._loading >= 0.05:
-            parts.append(f"{self._loading:.2f} s of it loading models")
+        aside = {"loading models": self._loading, "importing libraries": importing}
+        parts += [f"{spent:.2f} s {what}" for what, spent in aside.items() if spent >= 0.05]
         style = {"done": "green", "cancelled": "yellow"}.get(status, "red")
         self._footer = Text.assemble(
             (status, f"bold {style}"), f" in {seconds:.2f} s", (f"  {', '.join(parts)}", "dim")

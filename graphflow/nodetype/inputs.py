@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from .types import Choice, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+from .types import Choice, FreeLiteral, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
 from .wires import Wire
 
 __all__ = [
@@ -166,6 +166,7 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
         choice=choice,
         multiline=multiline is not None,
         seed=find(Seed) is not None,
+        free=find(FreeLiteral) is not None,
         upload=find(Upload) is not None,
         lazy=lazy,
         every=every,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["Choice", "Grow", "Help", "Match", "Multiline", "Range", "Rows", "Seed", "Upload", "Variants"]
+__all__ = ["Choice", "FreeLiteral", "Grow", "Help", "Match", "Multiline", "Range", "Rows", "Seed", "Upload", "Variants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,12 @@ class Seed:
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A choice that an editor can add to by uploading an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreeLiteral:
+    """An input of a wire type that also takes a literal, of any kind of JSON: the node checks it itself. An editor has
+    a widget of its own for it."""
 
 
 @dataclass(frozen=True, slots=True)

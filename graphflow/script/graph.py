@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from ..document.walks import depth_first
 from ..document.workflow import Node, Workflow
 from ..nodetype.node import NodeType
-from ..problem import InvalidWorkflow, Problem
+from ..problem import InvalidWorkflow, Problem, show
 from ..registry import Registry
 from ..sources import as_workflow
 from .making import current_graph, current_scope
@@ -51,12 +51,12 @@ class Graph:
         workflow: Workflow | None = None,
         *,
         types: Mapping[str, NodeType] | None = None,
-        nodes: Iterable[object] = (),
+        nodes: Iterable[object] | Callable[..., Any] = (),
     ) -> None:
         """Go on from a workflow, or from nothing. `types` are asked about its nodes; the installed ones if not
         given. `nodes`: functions of the script itself that are declared with `@gf.node`; `graph.nodes` makes nodes of
         them, and `graph.run()` knows them. Raises InvalidNode where one is not declared."""
-        self.own_types = Registry(nodes)
+        self.own_types = Registry((nodes,) if callable(nodes) else nodes)
         """The node types of the script itself."""
         self.values: dict[str, Any] = dict(workflow.given) if workflow is not None else {}
         """The Python values that its inputs name."""
@@ -127,6 +127,9 @@ class Graph:
         from ..engine import Engine
         from ..run_once import engine_for
 
+        if isinstance(engine, (NodeRef, Mapping, str)):
+            hint = "targets=[node] names what to run, inputs={sampler.seed: 7} other values"
+            raise InvalidWorkflow([Problem("not_an_engine", f"found {show(engine)}, expected an engine", hint=hint)])
         with nullcontext(engine) if engine is not None else engine_for(cache) as runner:
             if isinstance(runner, Engine):
                 runner = runner.with_nodes(self.own_types)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..check.validate import validate
-from ..document.workflow import Node, Workflow, as_link, plain_number
+from ..document.workflow import Node, Place, Workflow, as_link, plain_number
 from ..nodetype.inputs import Input, flatten
 from ..nodetype.naming import argument_names, function_names, own_arguments, possible_inputs, spread, wire_classes
 from ..nodetype.node import NodeType
@@ -149,6 +149,10 @@ def _problems(
             hint = f"name one: {', '.join(outputs)}" if outputs else None
             text = f"{value!r} is a node with {len(outputs) or 'no'} outputs, not an output"
             report("not_an_output", text, name, hint)
+            plain[name] = None
+        elif isinstance(value, Place):
+            hint = "give an output of that node by its name; dir(node) lists its inputs and outputs"
+            report("not_an_output", f"{value} is an input of a node, not an output", name, hint)
             plain[name] = None
         else:
             plain[name] = value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..document.workflow import Link, Place
 from ..nodetype.node import NodeType
-from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean
+from ..problem import InvalidWorkflow, Problem, UnknownName, did_you_mean, show
 
 __all__ = ["Made", "NodeRef", "Outputs", "Scope", "Value", "ref_of", "link_of", "made_of", "slot_of"]
 
@@ -54,6 +54,13 @@ class NodeRef:
             known = [*outputs, *made.inputs, *made.declared]
             text = f"{made.class_type} has no output or input {name!r}"
             raise UnknownName([Problem("no_input", text, hint=did_you_mean(name, dict.fromkeys(known)))])
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                return object.__setattr__(self, name, value)
+            text = f"a node that is made does not change: {name} cannot be set"
+            hint = f"make it with {name}=..., or run with inputs={{node.{name}: {show(value)}}}"
+            raise InvalidWorkflow([Problem("made_already", text, self._made.id, self._made.title, name, hint)])
 
     def _not_yet(self, *_: object) -> Any:
         """The error for a function that is called with an output of a node, in place of a node of that function."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..document.workflow import Link, Place, Workflow, plain_number
-from ..problem import InvalidWorkflow, Problem
+from ..problem import InvalidWorkflow, Problem, show
 from ..script.refs import Value, link_of
 from ..values import given
 
@@ -113,6 +113,11 @@ def axes(
 
     `given_values` receives the Python values among them. Raises InvalidWorkflow with all that is wrong with them.
     """
+    if not isinstance(vary, Mapping):
+        hint = 'write {"KSampler.seed": [1, 2]}, or for two inputs that move together {(one, other): [(1, 4), (2, 8)]}'
+        raise InvalidWorkflow(
+            [Problem("not_axes", f"found {show(vary)}, expected the inputs to vary and their values", hint=hint)]
+        )
     problems: list[Problem] = []
     found: list[Axis] = []
     for where, values in vary.items():

@@ -62,7 +62,7 @@ class Merged:
             order[node_id] = replace(own.node, id=node_id, links=links)
             is_volatile = own.print.is_volatile or any([prints[source].is_volatile for source in sources])
             is_open = own.print.is_open or any([prints[source].is_open for source in sources])
-            prints[node_id] = replace(own.print, recipe=recipe, is_volatile=is_volatile, is_open=is_open)
+            prints[node_id] = own.print._replace(recipe=recipe, is_volatile=is_volatile, is_open=is_open)
         return order, prints
 
     def uses(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..document.workflow import Place
 from ..look.show import image_tag
+from ..problem import Problem, UnknownName, did_you_mean
 from ..results import SavedImage
 from .axes import VariantList
 from .variant import VariantResult
@@ -63,6 +64,11 @@ class Results(Sequence[VariantResult]):
     @property
     def images(self) -> list[SavedImage]:
         return [image for item in self.items for image in item.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that the variants have written, images among them."""
+        return [path for item in self.items for path in item.paths]
 
     def rows(self) -> list[dict[str, Any]]:
         """For each variant its values under short names, `images` (paths) and `error` ("" where it worked)."""
@@ -135,6 +141,9 @@ class Results(Sequence[VariantResult]):
         for place, short in self.variants.names.items():
             if short == name:
                 return place
+        if "." not in name:
+            hint = did_you_mean(name, self.variants.names.values())
+            raise UnknownName([Problem("not_varied", f"{name} does not vary in this sweep", hint=hint)])
         return self.variants.workflow.place(name)
 
 

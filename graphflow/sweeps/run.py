@@ -107,7 +107,7 @@ def run_merged(
         raise
     finally:
         tally.seconds = time.perf_counter() - began
-        watch(RunDone(status, tally.seconds))
+        watch(RunDone(status, tally.seconds, context.imports.seconds))
     return tally
 
 

@@ -53,7 +53,7 @@ def sweep(graph: Source, vary: Mapping[Any, Iterable[Any]]) -> Sweep:
     return Sweep(VariantList(workflow, found), own if isinstance(own, Registry) else Registry())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sweep:
     """Variants of one workflow, which run as one."""
 
@@ -63,6 +63,10 @@ class Sweep:
 
     def __len__(self) -> int:
         return len(self.variants)
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{self.variants.names[place]}" for place in self.variants.places)
+        return f"<Sweep of {len(self)} variants over {axes}>"
 
     def plan(self, engine: Engine, targets: Targets | None = None) -> Merged:
         """The plan: what would run, and which variants cannot. Runs nothing.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,17 @@ class Given:
 
 
 def value(item: Any) -> Given:
-    """A value for an input of a node: a tensor, an array, an image of Pillow, a Path, or a dict of such.
+    """A value for an input of a node: a tensor, an array, an image of Pillow, a Path, a saved image of a run, or
+    a dict of such.
 
     It is known by its content: two equal values are one for the cache. Raises InvalidWorkflow where it has no stored
     form.
     """
     if isinstance(item, Given):
         return item
-    if isinstance(item, Path):
+    if isinstance(item, PathLike):
         try:
-            content = item.expanduser().read_bytes()
+            content = Path(item).expanduser().read_bytes()
         except OSError as error:
             problem = Problem("no_file", f"{item} cannot be read: {error.strerror}", hint="give the path of a file")
             raise InvalidWorkflow([problem]) from None
@@ -77,7 +79,7 @@ def _is_python(item: Any) -> bool:
         return False
     if isinstance(item, Mapping):
         return any(_is_python(each) for each in item.values())
-    return isinstance(item, (Path, bytes)) or _is_pillow(item) or getattr(item, "ndim", 0) > 0
+    return isinstance(item, (PathLike, bytes)) or _is_pillow(item) or getattr(item, "ndim", 0) > 0
 
 
 def _is_pillow(item: Any) -> bool:

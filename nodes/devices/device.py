@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphflow import GraphFlowError, Problem, Settings
+from graphflow import GraphFlowError, InvalidWorkflow, Problem, Settings
 from graphflow.spi import default_folder
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def _stated(settings: Settings) -> tuple[str, str]:
     kind, dtype = settings.device.partition(":")[0], settings.dtype
     index = settings.device.partition(":")[2]
     if kind not in ("auto", *KINDS) or (index and not index.isdecimal()):
-        raise GraphFlowError(
+        raise InvalidWorkflow(
             [Problem("no_device", f"{settings.device!r} is not a device: use auto, cpu, cuda, cuda:1, mps or xpu")]
         )
     if dtype not in DTYPES:
-        raise GraphFlowError(
+        raise InvalidWorkflow(
             [Problem("no_dtype", f"{dtype!r} is not a number format: use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")]
         )
     return kind, dtype

@@ -24,8 +24,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from graphflow.spi import PassRecord
+
 from ..model.entry import Row
 from .forward import Answers, ForwardCall, forward
+from .pass_counts import PassCounts, SeatWork
 from .sizes import SIZES
 from .turns import DeviceTurns, Rank
 
@@ -39,20 +42,6 @@ MOST_GRACE = 0.05
 SHORT_PAUSE = 0.25
 """A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
 what lies between them."""
-
-
-@dataclass(slots=True)
-class PassCounts:
-    """The counts of a loop since it began."""
-
-    passes: Counter[int] = field(default_factory=Counter)
-    """By size."""
-    rows: int = 0
-    shared: int = 0
-    """Passes with rows of several samplers."""
-    seconds: float = 0.0
-    calls: int = 0
-    """Of other work: texts, decoding, loading."""
 
 
 @dataclass(eq=False, slots=True)
@@ -276,9 +265,14 @@ class PassLoop:
         seconds = self._clock() - began
         self._paces[_key(seat, call, rows[0])] = seconds
         self.counts.passes[seat.size] += 1
+        number = self.counts.passes.total()
         self.counts.rows += len(group)
         self.counts.shared += len({waiting.asked.seat for waiting in group}) > 1
         self.counts.seconds += seconds
+        wall = time.time() - (self._clock() - began)
+        for part, rows_of in Counter(waiting.asked.seat for waiting in group).items():
+            waited = sum(began - waiting.since for waiting in group if waiting.asked.seat is part)
+            part.work.note(PassRecord(number, wall, seconds, seat.size, rows_of, len(group)), waited)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
@@ -296,6 +290,7 @@ class Seat:
     size: int
     owner: Hashable = None
     """Whose account it is on."""
+    work: SeatWork = field(default_factory=SeatWork)
     left: int = 0
     """Questions that it has yet to ask, as far as it knows."""
     waits: bool = False

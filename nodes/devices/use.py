@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from graphflow import Settings
-from graphflow.spi import ModelEvent
+from graphflow.spi import ModelEvent, PassesMade
 
 from ..model.handles import WeightsHandle
 from .device import dtype_of, find_device
@@ -35,7 +35,7 @@ class Device:
     pool: Pool
     dtype: torch.dtype
     """Of parts that state none of their own."""
-    notify: Callable[[ModelEvent], None] | None = None
+    notify: Callable[[ModelEvent | PassesMade], None] | None = None
     owner: str = ""
     """Whose account its time is on."""
     cancelled: Callable[[], bool] = _never

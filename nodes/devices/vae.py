@@ -65,7 +65,9 @@ def encode_cut(device: Device, vae: Vae, images: Tensor) -> Tensor:
     Only a VAE of images with an alpha channel sees theirs.
     """
     rows, columns = whole_cells(images, vae.latent.factor)
-    return encode(device, vae, images[:, rows, columns, : vae.config.get("input_channels", 3)])
+    return encode(
+        device, vae, images[:, rows, columns, : vae.config.get("input_channels", vae.config.get("in_channels", 3))]
+    )
 
 
 def whole_cells(images: Tensor, factor: int) -> tuple[slice, slice]:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from ..files.header import Header
 from ..model.family import Family, Found
+from .anima import ANIMA
 from .chroma import CHROMA
 from .flux import FLUX
 from .flux2 import FLUX2
+from .flux3 import FLUX3
+from .hidream import HIDREAM
+from .ideogram4 import IDEOGRAM4
+from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
+from .kits.qwen21_vae import QWEN21_VAE
 from .kits.wan_vae import WAN_VAE
+from .krea2 import KREA2
 from .lumina2 import LUMINA2
 from .qwen_image import QWEN_IMAGE
+from .qwen_image_21 import QWEN_IMAGE_21
 from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
@@ -22,9 +30,28 @@ from .z_image import Z_IMAGE
 
 __all__ = ["FAMILIES", "VAES", "recognise", "recognise_vae"]
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, Z_IMAGE, LUMINA2, QWEN_IMAGE, FLUX, FLUX2, SD3, CHROMA)
+FAMILIES: tuple[Family, ...] = (
+    SD1,
+    SD2,
+    SDXL,
+    SDXL_REFINER,
+    Z_IMAGE,
+    LUMINA2,
+    QWEN_IMAGE_21,
+    QWEN_IMAGE,
+    KREA2,
+    ANIMA,
+    FLUX,
+    FLUX2,
+    FLUX3,
+    SD3,
+    CHROMA,
+    HIDREAM,
+    IDEOGRAM4,
+    KANDINSKY5,
+)
 """Of denoisers."""
-VAES: tuple[Family, ...] = (FLUX2_VAE, KL_VAE, WAN_VAE)
+VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -11,12 +11,11 @@ from ..files.folders import ModelFolders
 from ..files.header import read_header
 from .check_files import file_check
 from .controls import RUNS, recognise_control
-from .known import identify
+from .known import CONTROL_KINDS, identify
 
 __all__ = ["check_control_file"]
 
 INPUT = "control_net_name"
-KINDS = ("ControlNet", "T2I-Adapter", "Control-LoRA")
 
 
 def check_control_file(
@@ -31,7 +30,7 @@ def check_control_file(
             raise GraphFlowError(list(error.problems)) from None
         if recognise_control(header) is None:
             found = identify(header)
-            if found.kind not in KINDS:
+            if found.kind not in CONTROL_KINDS:
                 yield from file_check("controlnet", "ControlNet", INPUT)(settings, literals, types)
             raise GraphFlowError(
                 [

@@ -86,7 +86,12 @@ def check_model_file(settings: Settings, folder: str, name: str, wanted: str) ->
     if found.kind not in HOLDS.get(wanted, {wanted}):
         return [Problem("wrong_file", f"{short} is {found.words}, not a {wanted}", hint=_instead(found, wanted))]
     broken = [problem for part, problem in header.broken.items() if part in PARTS]
-    return broken or _missing(header, found, short, wanted) or _unread(header, short)
+    problems = broken or _missing(header, found, short, wanted) or _unread(header, short)
+    if problems or not settings.count_weights or wanted not in HOLDS:
+        return problems
+    from .whole import unfit_parts
+
+    return list(unfit_parts(header))
 
 
 def _missing(header: Header, found: Identity, short: str, wanted: str) -> list[Problem]:

@@ -11,22 +11,45 @@ from ..files.header import Header, read_header
 from ..model.family import Family, Found
 from ..model.handles import ControlNet, WeightsSource
 from .controlnet import CONTROLNET
+from .controlnet.control_lora import CONTROL_LORA
 from .t2i_adapter import T2I_ADAPTER
-from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL
+from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL, XLABS_CONTROL
+from .transformer_controls.diffsynth import QWEN_DIFFSYNTH
+from .transformer_controls.stability import STABILITY_CONTROL
+from .transformer_controls.z_image_fun import Z_IMAGE_FUN
 
-__all__ = ["CONTROLS", "RUNS", "open_control", "recognise_control"]
+__all__ = ["CONTROLS", "MODEL_PATCHES", "RUNS", "open_control", "recognise_control", "recognise_model_patch"]
 
-CONTROLS: tuple[Family, ...] = (CONTROLNET, T2I_ADAPTER, QWEN_CONTROL, SD3_CONTROL, FLUX_CONTROL)
+CONTROLS: tuple[Family, ...] = (
+    CONTROLNET,
+    CONTROL_LORA,
+    T2I_ADAPTER,
+    QWEN_CONTROL,
+    SD3_CONTROL,
+    STABILITY_CONTROL,
+    FLUX_CONTROL,
+    XLABS_CONTROL,
+)
+MODEL_PATCHES: tuple[Family, ...] = (Z_IMAGE_FUN, QWEN_DIFFSYNTH)
 
 RUNS = (
-    "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; ControlNets of FLUX.1, Stable Diffusion 3 and "
-    "Qwen-Image in diffusers' layout"
+    "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1 "
+    "(InstantX, Shakker, XLabs), Stable Diffusion 3 and 3.5, and Qwen-Image (InstantX)"
 )
 
 
 def recognise_control(header: Header) -> tuple[Family, Found] | None:
     """The family of the control network in a file, and where it lies; None where it is of none of them."""
-    for family in CONTROLS:
+    return _recognised(CONTROLS, header)
+
+
+def recognise_model_patch(header: Header) -> tuple[Family, Found] | None:
+    """The same for files of models/model_patches, which nodes of their own apply."""
+    return _recognised(MODEL_PATCHES, header)
+
+
+def _recognised(families: tuple[Family, ...], header: Header) -> tuple[Family, Found] | None:
+    for family in families:
         try:
             found = family.recognise(header)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from ..files.header import Header
 from ..files.known import Identity, PartSeen, recognised
 from ..files.known.adapters import FOLDERS
 from ..model.family import Family, Found
 from . import recognise, recognise_vae
+from .controls import recognise_control, recognise_model_patch
 
-__all__ = ["Identity", "has_vae", "identify"]
+__all__ = ["CONTROL_KINDS", "Identity", "has_vae", "identify"]
 
 DENOISERS = ("checkpoint", "pipeline", "diffusion model")
 MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 """Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
-ENCODERS = ("CLIP-L", "CLIP-H", "CLIP-G", "Qwen3", "Gemma 2 2B", "Qwen2.5-VL 7B", "T5-XXL", "T5-XL")
+CONTROL_KINDS = ("ControlNet", "T2I-Adapter", "Control-LoRA")
+"""Kinds of files that steer a denoiser by an image."""
+ENCODERS = (
+    "CLIP-L",
+    "CLIP-H",
+    "CLIP-G",
+    "Qwen3",
+    "Gemma 2 2B",
+    "Qwen2.5-VL 7B",
+    "T5-XXL",
+    "T5-XL",
+    "Mistral 3 24B",
+    "Llama 3.1 8B",
+    "Qwen3-VL 4B",
+    "Qwen3-VL 8B",
+)
 """Text encoders that run in files of their own."""
 
 
+@lru_cache(maxsize=64)
 def identify(header: Header) -> Identity:
     """The identity of a file, from its header alone; `supported` where a family of this library recognises it.
 
@@ -39,6 +57,10 @@ def identify(header: Header) -> Identity:
         return found
     if found.kind == "VAE":
         return replace(found, supported=has_vae(header))
+    if found.kind in CONTROL_KINDS:
+        return replace(found, supported=_known(recognise_control, header) is not None)
+    if found.kind == "model patch":
+        return replace(found, supported=_known(recognise_model_patch, header) is not None)
     return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)
 
 

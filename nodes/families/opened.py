@@ -14,15 +14,17 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
-from .kits import t5 as t5_kit
+from .kits import vocabularies
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
 DENOISER = "denoiser"
+ANY = "*"
+"""The type in `Family.prompts` of encoders that no other family has: they decide, whatever the type."""
 FINDERS = tuple(dict.fromkeys(part.find for family in FAMILIES for part in family.parts.values() if part.find))
 """The functions that find a text encoder in a file of its own, with its name."""
-TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {""}
-"""Types of the loaders that stand for one family."""
+TYPES = frozenset(type for family in FAMILIES for type in family.prompts) - {"", ANY}
+"""Types of the loaders that stand for some families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +127,21 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 
 
 def _whose(type: str, names: tuple[str, ...]) -> Family | None:
-    wanted = type if type in TYPES else ""
-    fitting = (family for family in FAMILIES if names in family.prompts.get(wanted, ()))
+    wanted = (type if type in TYPES else "", ANY)
+    fitting = (family for word in wanted for family in FAMILIES if names in family.prompts.get(word, ()))
     return next(fitting, None)
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:
-    """With T5's vocabulary in the models folders, where T5 is there and brings none."""
+    """With the vocabularies in the models folders that encoders need and do not bring."""
     found = dict(sorted(sources.items()))
-    folder = t5_kit.tokenizer_folder(settings.models) if "text.t5" in found and "tokenizer.t5" not in found else None
-    if folder is not None:
-        digest_now = partial(settings.digests.of, folder)
-        found["tokenizer.t5"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
+    for name, vocabulary in vocabularies.VOCABULARIES.items():
+        wanted = any(f"text.{encoder}" in found for encoder in vocabulary.encoders)
+        lacks = wanted and f"tokenizer.{name}" not in found
+        folder = vocabularies.folder_of(name, settings.models) if lacks else None
+        if folder is not None:
+            digest_now = partial(settings.digests.of, folder)
+            found[f"tokenizer.{name}"] = WeightsSource(str(folder), digest_now(), "folder", "", digest_now)
     return tuple(found.items())
 
 
@@ -156,6 +161,10 @@ def _clip(family: Family, found: Found, header: Header, texts: Mapping[str, Weig
             sources[f"tokenizer.{letter}"] = WeightsSource(
                 source.path, source.digest, "folder", folder, source.digest_now
             )
+    folder = "t5_tokenizer/"
+    if header.format == "diffusers" and (header.path / folder).is_dir():
+        of_text = next(iter(texts.values()))
+        sources["tokenizer.t5"] = WeightsSource(of_text.path, of_text.digest, "folder", folder, of_text.digest_now)
     return Clip(family, tuple(sources.items()), Config({part: found.config[part] for part in texts}))
 
 

@@ -8,6 +8,7 @@ imported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from graphflow import GraphFlowError, Problem
 __all__ = ["Fill", "TensorPlace", "Table", "convert", "place_of"]
 
 Shape = tuple[int, ...]
-Form = Literal["same", "transposed", "flat", "swapped"]
+Form = Literal["same", "transposed", "flat", "swapped", "reshaped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class TensorPlace:
     """From and to, along the first axis of the tensor in the file; None: the whole."""
     form: Form = "same"
     """`transposed`: [in, out] for [out, in]. `flat`: a Linear [out, in] and a convolution [out, in, 1, 1] are one.
-    `swapped`: the halves of the first axis change places (shift and scale of a modulation)."""
+    `swapped`: the halves of the first axis change places (shift and scale of a modulation). `reshaped`: the same
+    numbers in the same order under other axes."""
     tied: bool = False
     """Other parameters may use the same tensor (an embedding that is also the last layer)."""
 
@@ -127,6 +129,8 @@ def _fits(shape: Shape, found: Shape, place: TensorPlace) -> bool:
         found = found[::-1]
     if place.form == "swapped" and found and found[0] % 2:
         return False
+    if place.form == "reshaped":
+        return math.prod(shape) == math.prod(found)
     if place.form == "flat":
         return _without_ones(shape) == _without_ones(found)
     return shape == found
@@ -166,7 +170,8 @@ def _refused(
 ) -> GraphFlowError:
     found = []
     if missing:
-        found.append(f"{len(missing)} of its {count} weights are missing, the first is {missing[0]}")
+        first = f"the first are {', '.join(missing[:3])}" if len(missing) > 1 else missing[0]
+        found.append(f"{len(missing)} of its {count} weights {'are' if len(missing) > 1 else 'is'} missing: {first}")
     if misshapen:
         found.append(f"{_count(misshapen, 'weight has', 'weights have')} another shape: {misshapen[0]}")
     if surplus:

@@ -35,9 +35,13 @@ class DiffusersFolder:
     broken: Mapping[str, Problem]
 
 
+INDEXES = ("model_index.json", "modular_model_index.json")
+"""What lists the parts of a pipeline; the second is that of modular pipelines."""
+
+
 def is_diffusers(folder: Path) -> bool:
     """Whether a folder is one model: a pipeline (model_index.json), or one part with its weights (config.json)."""
-    if (folder / "model_index.json").is_file():
+    if any((folder / name).is_file() for name in INDEXES):
         return True
     return (folder / "config.json").is_file() and any(
         re.search(r"\.(safetensors|bin)(\.index(\.\w+)?\.json)?$", item.name) and not is_hidden(item.name)
@@ -58,7 +62,7 @@ def read_folder(folder: Path) -> DiffusersFolder:
     """Raises GraphFlowError where it is not a diffusers folder; what is wrong with one part stands in `broken`."""
     if not folder.is_dir() or not is_diffusers(folder):
         raise unreadable(folder, "it is not a model folder: it has no model_index.json and no config.json")
-    index = folder / "model_index.json"
+    index = next((place for name in INDEXES if (place := folder / name).is_file()), folder / INDEXES[0])
     configs: dict[str, Mapping[str, Any]] = {}
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}

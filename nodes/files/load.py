@@ -8,7 +8,7 @@ and little more. Weights of quantised layers stay as they are stored (`packed.py
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def load_part(
             state[fill.parameter] = filled
             del found
             reader.release(fill.key)
+    state |= _supplied(part, module, patches, {*state, *packed}, dtype, device)
     for parameter, weight in packed.items():
         put_packed(module, parameter, weight)
     module.load_state_dict(state, strict=False, assign=True)
@@ -110,6 +111,26 @@ def load_part(
             ]
         )
     return module.to(device).eval().requires_grad_(False)
+
+
+def _supplied(
+    part: str,
+    module: torch.nn.Module,
+    patches: Sequence[WeightPatch],
+    filled: Set[str],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    """The weights that no tensor of the file fills and a patch has."""
+    found: dict[str, Tensor] = {}
+    named = module.state_dict()
+    for patch in patches:
+        patch.check_used(part, named)
+        for parameter in named.keys() - filled - found.keys():
+            weight = patch.supplied(part, parameter)
+            if weight is not None:
+                found[parameter] = weight.to(device, dtype)
+    return found
 
 
 class WeightReader:
@@ -258,7 +279,7 @@ def _in_form(tensor: Tensor, fill: Fill) -> Tensor:
         tensor = tensor.T
     if fill.form == "swapped":
         tensor = tensor.roll(len(tensor) // 2, dims=0)
-    return tensor.reshape(fill.shape) if fill.form == "flat" else tensor
+    return tensor.reshape(fill.shape) if fill.form in ("flat", "reshaped") else tensor
 
 
 def _check_filled(module: torch.nn.Module, path: str) -> None:

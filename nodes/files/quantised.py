@@ -15,9 +15,18 @@ from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 __all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "unread_formats", "weights_of"]
 
 SIDE_TENSORS = (
-    ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".comfy_quant",
-    ".pre_quant_scale", ".weight_s_rel", ".weight_s_channel", ".weight_codebook", "scaled_fp8",
-)  # fmt: skip
+    ".weight_scale",
+    ".weight_scale_2",
+    ".input_scale",
+    ".scale_weight",
+    ".scale_input",
+    ".comfy_quant",
+    ".pre_quant_scale",
+    ".weight_s_rel",
+    ".weight_s_channel",
+    ".weight_codebook",
+    "scaled_fp8",
+)
 """Ends of names of tensors that belong to the number format of a layer, not to the model."""
 _ENDINGS = tuple(ending[1:] for ending in SIDE_TENSORS if ending.startswith("."))
 _NOTE = 1 << 16

@@ -22,11 +22,25 @@ from ..limits import LIMITS
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ENDINGS", "Frame", "read_frames"]
+__all__ = ["ENDINGS", "Frame", "image_size", "read_frames"]
 
 FORMATS = (
-    "PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI", "HEIF", "TGA",
-)  # fmt: skip
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "ICO",
+    "QOI",
+    "HEIF",
+    "TGA",
+)
 """As Pillow names them. TGA is last: its files begin with no mark of their own."""
 _HEIF = (".heic", ".heif") if find_spec("pillow_heif") is not None else ()
 ENDINGS = (
@@ -99,13 +113,29 @@ def read_frames(path: Path | bytes, name: str, most: int | None = None) -> list[
     except DecompressionBombError:
         raise _too_large(name, "more pixels than any camera's") from None
     except _DAMAGED as error:
-        hint = None
-        if type(error).__name__ == "UnidentifiedImageError":
-            error = OSError("its content is not an image in a format that is read")
-            hint = "read are " + ", ".join(ending[1:] for ending in ENDINGS)
-        raise GraphFlowError(
-            [Problem("unreadable_image", f"{name} cannot be read: {error}", input="image", hint=hint)]
-        ) from None
+        raise _unreadable(name, error) from None
+
+
+def image_size(path: Path, name: str) -> tuple[int, int]:
+    """Width and height as the file states them, from its header alone. Raises a Problem where it is not an image."""
+    from PIL import Image
+
+    _register_heif()
+    try:
+        with Image.open(path, formats=_formats()) as opened:
+            return opened.size
+    except Image.DecompressionBombError:
+        raise _too_large(name, "more pixels than any camera's") from None
+    except _DAMAGED as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> GraphFlowError:
+    hint = None
+    if type(error).__name__ == "UnidentifiedImageError":
+        error = OSError("its content is not an image in a format that is read")
+        hint = "read are " + ", ".join(ending[1:] for ending in ENDINGS)
+    return GraphFlowError([Problem("unreadable_image", f"{name} cannot be read: {error}", input="image", hint=hint)])
 
 
 def _too_large(name: str, size: str) -> GraphFlowError:

@@ -83,6 +83,21 @@ def skip_layer_guidance_dit_simple(
     return model.with_patch(SkipLayersOfNegative(names, (start_percent, end_percent)))
 
 
+@node("NAGuidance", category="advanced/guidance", display_name="Normalized Attention Guidance", version="1")
+def na_guidance(
+    model: ModelWire,
+    nag_scale: Annotated[float, Range(0.0, 50.0, 0.1), Help("how far the negative is led away from")] = 5.0,
+    nag_alpha: Annotated[float, Range(0.0, 1.0, 0.01), Help("the share of what is led away; 0 is without it")] = 0.5,
+    nag_tau: Annotated[float, Range(1.0, 10.0, 0.01), Help("how many times longer it may become")] = 1.5,
+) -> ModelWire:
+    """Lead away from the negative inside self-attention (NAG, arXiv 2505.21179): also at cfg 1, for models that were
+    distilled to need no guidance. It asks the model about the negative once more at each step."""
+    from ..patches.normalized_attention import NormalizedAttention, NormalizedAttentionGuidance, check_self_attention
+
+    check_self_attention(model)
+    return model.with_patch(NormalizedAttentionGuidance(NormalizedAttention(nag_scale, nag_alpha, nag_tau)))
+
+
 @node("HyperTile", category="model_patches/unet", version="1")
 def hyper_tile(
     model: ModelWire,

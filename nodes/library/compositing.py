@@ -16,8 +16,13 @@ from .widgets import Place, Place8
 if TYPE_CHECKING:
     from torch import Tensor
 
-_COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0),
-           "blue": (0.0, 0.0, 1.0)}  # fmt: skip
+_COLORS = {
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+}
 
 
 def composite(

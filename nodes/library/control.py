@@ -28,9 +28,15 @@ from .loaders import folders
 ControlNetHandle = Annotated[Any, Wire("CONTROL_NET")]
 KIND = "controlnet"
 TYPES = (
-    "openpose", "depth", "hed/pidi/scribble/ted", "canny/lineart/anime_lineart/mlsd", "normal", "segment", "tile",
+    "openpose",
+    "depth",
+    "hed/pidi/scribble/ted",
+    "canny/lineart/anime_lineart/mlsd",
+    "normal",
+    "segment",
+    "tile",
     "repaint",
-)  # fmt: skip
+)
 """Kinds of images that a union takes, in the order of its table."""
 
 

@@ -22,6 +22,7 @@ _SAMPLERS, _GUIDERS = "sampling/custom_sampling/samplers", "sampling/custom_samp
 _Seed = Annotated[int, Range(0, 2**64 - 1), Seed(), Help("the noise to start from: the same seed, the same image")]
 _Cfg = Annotated[float, Range(0.0, 100.0, 0.1), Help("how strongly the prompt leads; 1 is without guidance")]
 _Share = Annotated[float, Range(0.0, 100.0, 0.01)]
+_Time = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling")]
 _Eta = Annotated[float, Range(0.0, 100.0, 0.01), Help("the share of fresh noise in a step; 0 is none")]
 _SNoise = Annotated[float, Range(0.0, 100.0, 0.01), Help("a factor of the fresh noise")]
 _NoiseDevice = Annotated[str, Choice(("gpu", "cpu")), Help("without effect: noise is always drawn on the CPU")]
@@ -153,6 +154,20 @@ def dual_model_guider(
     model it is this one."""
     other = model if model_negative is None else model_negative
     return _checked(GuiderHandle("dual_model", (("positive", model, positive), ("negative", other, negative)), (cfg,)))
+
+
+@node("CFGOverride", category=_GUIDERS, display_name="CFG Override", version="1")
+def cfg_override(
+    model: ModelWire,
+    cfg: _Cfg = 1.0,
+    start_percent: _Time = 0.0,
+    end_percent: _Time = 1.0,
+) -> ModelWire:
+    """Another weight of guidance than the sampler's from one share of the sampling to another, such as less for the
+    last steps."""
+    from ..samplers.guidance import WeightWindow
+
+    return model.with_patch(WeightWindow(cfg, (start_percent, end_percent)))
 
 
 @node("PerpNegGuider", category="_for_testing", version="1")
@@ -336,6 +351,18 @@ def sampler_lcm(
 ) -> Sampler:
     """Consistency sampling, whose noise may fade over the steps."""
     return _sampler("lcm", s_noise=s_noise, s_noise_end=s_noise_end, noise_clip_std=noise_clip_std)
+
+
+@node("SamplerLCMUpscale", category=_SAMPLERS, version="1")
+def sampler_lcm_upscale(
+    scale_ratio: Annotated[float, Range(0.1, 20.0, 0.01), Help("how many times the sides grow")] = 1.0,
+    scale_steps: Annotated[
+        int, Range(-1, 1000, 1), Help("after how many steps they have grown; -1: half of them")
+    ] = -1,
+    upscale_method: Annotated[str, Choice(("bislerp", "nearest-exact", "bilinear", "area", "bicubic"))] = "bislerp",
+) -> Sampler:
+    """Consistency sampling of an image that grows from step to step. A noise mask cannot be used with it."""
+    return _sampler("lcm_upscale", scale=scale_ratio, steps=scale_steps, method=upscale_method)
 
 
 def _sampler(name: str, **options: Any) -> SamplerHandle:

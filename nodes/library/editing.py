@@ -15,13 +15,22 @@ from ..resampling import resize
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["encoded", "latent_of", "vision_mark", "with_references"]
+
 _Words = Annotated[str, Multiline(words=True)]
 SEEN, KEPT = 384**2, 1024**2
 """Pixels of an image for the text encoder, and for the VAE."""
 _NARROW = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104), (1024,
-     1024),
-)  # fmt: skip
+    (672, 1568),
+    (688, 1504),
+    (720, 1456),
+    (752, 1392),
+    (800, 1328),
+    (832, 1248),
+    (880, 1184),
+    (944, 1104),
+    (1024, 1024),
+)
 SIZES = (*_NARROW, *((height, width) for width, height in reversed(_NARROW[:-1])))
 """Widths and heights that FLUX.1 Kontext was trained on, the narrowest first."""
 METHODS = (
@@ -50,12 +59,12 @@ def text_encode_qwen_image_edit(
     The image is brought to about a million pixels. Without one this is CLIPTextEncode.
     """
     if image is None:
-        return _encoded(settings, clip, prompt, {})
+        return encoded(settings, clip, prompt, {})
     width, height = _sides(image, KEPT)
     seen = _sized(image, width, height)
-    references = [] if vae is None else [_latent(settings, vae, seen)]
-    text = f"{_vision(clip)}{prompt}"
-    return _with_references(_encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
+    references = [] if vae is None else [latent_of(settings, vae, seen)]
+    text = f"{vision_mark(clip)}{prompt}"
+    return with_references(encoded(settings, clip, text, {"images": [seen[0]], "edit": True}), references)
 
 
 @node(
@@ -86,18 +95,18 @@ def text_encode_qwen_image_edit_plus(
             continue
         width, height = _sides(image, SEEN)
         seen.append(_sized(image, width, height)[0])
-        text += f"Picture {number}: {_vision(clip)}"
+        text += f"Picture {number}: {vision_mark(clip)}"
         if vae is not None:
             width, height = _sides(image, KEPT, 8)
-            references.append(_latent(settings, vae, _sized(image, width, height)))
-    found = _encoded(settings, clip, text + prompt, {"images": seen, "edit": True})
-    return _with_references(found, references)
+            references.append(latent_of(settings, vae, _sized(image, width, height)))
+    found = encoded(settings, clip, text + prompt, {"images": seen, "edit": True})
+    return with_references(found, references)
 
 
 @node("ReferenceLatent", category="advanced/conditioning/edit_models", version="1")
 def reference_latent(conditioning: Conditioning, latent: Latent | None = None) -> Conditioning:
     """One more image, as a latent, that an editing model sees beside the one that it makes."""
-    return conditioning if latent is None else _with_references(conditioning, [latent["samples"]])
+    return conditioning if latent is None else with_references(conditioning, [latent["samples"]])
 
 
 @node(
@@ -140,14 +149,14 @@ def _sized(image: Tensor, width: int, height: int) -> Tensor:
     return resize(image[:1, ..., :3].movedim(-1, 1), width, height, "area").movedim(1, -1)
 
 
-def _latent(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
+def latent_of(settings: Settings, vae: VaeWire, image: Tensor) -> Tensor:
     from ..devices.use import open_device
     from ..devices.vae import encode_cut
 
     return encode_cut(open_device(settings), vae, image)
 
 
-def _vision(clip: ClipWire) -> str:
+def vision_mark(clip: ClipWire) -> str:
     """The placeholder of an image in the prompts of a text encoder. Raises a Problem where it sees none."""
     mark = getattr(clip.family.encoder, "VISION", None)
     if mark is None:
@@ -164,7 +173,7 @@ def _vision(clip: ClipWire) -> str:
     return cast(str, mark)
 
 
-def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
+def encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[str, Any]) -> Conditioning:
     from ..devices.use import open_device
     from ..families.text import encode_prompt
     from ..model.conditioning import to_wire
@@ -172,7 +181,7 @@ def _encoded(settings: Settings, clip: ClipWire, prompt: str, options: Mapping[s
     return to_wire(encode_prompt(open_device(settings), clip, prompt, options))
 
 
-def _with_references(conditioning: Conditioning, latents: Sequence[Tensor]) -> Conditioning:
+def with_references(conditioning: Conditioning, latents: Sequence[Tensor]) -> Conditioning:
     if not latents:
         return conditioning
     key = "reference_latents"

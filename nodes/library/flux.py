@@ -1,11 +1,11 @@
-"""FLUX.1: its prompts for two encoders, the guidance that it takes as a number, and how T5's texts are filled up."""
+"""FLUX: prompts for two encoders, guidance as a number, how T5's texts are filled up, references of klein at time 0."""
 
 from typing import Annotated
 
 from graphflow import Conditioning, GraphFlowError, Multiline, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
-from ..model.wires import ClipWire
+from ..model.wires import ClipWire, ModelWire
 from .conditioning import check_prompts, encode, prompts_outside
 
 _Words = Annotated[str, Multiline(words=True)]
@@ -65,6 +65,28 @@ def t5_tokenizer_options(clip: ClipWire, min_padding: _Tokens = 0, min_length: _
             ]
         )
     return clip.with_patch(Padding(min_padding, min_length))
+
+
+@node("FluxKVCache", category="advanced/model", display_name="FluxKVCache", version="1")
+def flux_kv_cache(model: ModelWire) -> ModelWire:
+    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other.
+
+    Another klein gives other images with it, and worse ones. Without reference images it changes nothing.
+    """
+    from ..families.flux2.references import ReferencesAtZero
+
+    if model.family.name != "flux2":
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_model",
+                    f"FluxKVCache is for FLUX.2 klein, and the model is of {model.family.title}",
+                    input="model",
+                    hint="leave this node out",
+                )
+            ]
+        )
+    return model.with_patch(ReferencesAtZero())
 
 
 def _with_guidance(conditioning: Conditioning, guidance: float) -> Conditioning:

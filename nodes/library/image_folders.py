@@ -2,15 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, GraphFlowError, Image, Problem, Settings, node
 
 from ..devices.environment import numerics
+from ..files.image_folders import folder_names, images_in
 from ..files.prefixes import inside
-from ..files.read_image import ENDINGS, read_frames
-from ..files.user_files import files_below
+from ..files.read_image import read_frames
 from ..limits import check_pixels
 from ..resampling import resize
 
@@ -20,19 +19,9 @@ if TYPE_CHECKING:
 _METHODS = ("None", "Stretch", "Crop", "Pad")
 
 
-def folder_names(settings: Settings) -> list[str]:
-    """Folders below the input folder that hold images."""
-    files = files_below(settings.input_dir, ENDINGS)
-    return sorted({Path(name).parent.as_posix() for name in files} - {"."})
-
-
-def _images_in(settings: Settings, folder: str) -> list[str]:
-    return [name for name in files_below(settings.input_dir, ENDINGS) if Path(name).parent.as_posix() == folder]
-
-
 def _folder_digest(settings: Settings, folder: str, **_: Any) -> str:
     """The names and the contents of the images."""
-    each = (f"{name}={settings.digests.of(settings.input_dir / name)}" for name in _images_in(settings, folder))
+    each = (f"{name}={settings.digests.of(settings.input_dir / name)}" for name in images_in(settings, folder))
     return hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 
@@ -40,7 +29,7 @@ def _holds_images(
     settings: Settings, literals: Mapping[str, Any], linked: Mapping[str, str]
 ) -> Iterator[tuple[str | None, str]]:
     folder = literals.get("folder")
-    if isinstance(folder, str) and not _images_in(settings, folder):
+    if isinstance(folder, str) and not images_in(settings, folder):
         yield "folder", f"there are no images in the folder {folder!r} of the input folder"
 
 
@@ -66,7 +55,7 @@ def load_image_set_from_folder(
     """
     import torch
 
-    names = _images_in(settings, folder)
+    names = images_in(settings, folder)
     if not names:
         raise GraphFlowError([Problem("no_images", f"there are no images in {folder!r}", input="folder")])
     images: list[Tensor] = []

@@ -23,10 +23,22 @@ PRESETS = {
 }
 """Words in the name of the file, for SD 1.x and for SDXL."""
 _TYPES = (
-    "linear", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
-    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
-    "style transfer precise", "composition precise",
-)  # fmt: skip
+    "linear",
+    "ease in",
+    "ease out",
+    "ease in-out",
+    "reverse in-out",
+    "weak input",
+    "weak output",
+    "weak middle",
+    "strong middle",
+    "style transfer",
+    "composition",
+    "strong style transfer",
+    "style and composition",
+    "style transfer precise",
+    "composition precise",
+)
 _SIMPLE = {"standard": "linear", "prompt is more important": "ease out", "style transfer": "style transfer"}
 _COMBINATIONS = ("concat", "add", "subtract", "average", "norm average")
 _SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
@@ -226,13 +238,22 @@ def _applied(
     empty = tokens_of(file, combined(other, combine)).flatten(0, 1)
     weights = weights_at(model.config.denoiser, weight, weight_type)
     layers, none = layers_of(file, model.config.denoiser, tokens, empty, weights, scaling)
-    key = (file.digest, repr(vision.identity()), _content(image, negative, mask), weight, weight_type, combine, scaling)
+    key = (
+        file.digest,
+        repr(vision.identity()),
+        content_of(image, negative, mask),
+        weight,
+        weight_type,
+        combine,
+        scaling,
+    )
     masks = None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:])[:1].float()
     made = (ImageAttention((*key, side), window, own, masks) for side, own in (("image", layers), ("empty", none)))
     return model.with_patch(IPAdapter(*made))
 
 
-def _content(*tensors: Any) -> str:
+def content_of(*tensors: Any) -> str:
+    """A digest of the numbers of tensors; None may be among them."""
     from hashlib import sha256
 
     digest = sha256()

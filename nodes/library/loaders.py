@@ -14,15 +14,53 @@ from ..model.wires import ClipWire, ModelWire, VaeWire
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
 
 ONE_ENCODER = (
-    "stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "lumina2", "wan",
-    "hidream", "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", "longcat_image",
-    "cogvideox", "lens", "pixeldit", "ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax", "yue2", "flux3",
-    "moss_image", "fibo2",
-)  # fmt: skip
+    "stable_diffusion",
+    "stable_cascade",
+    "sd3",
+    "stable_audio",
+    "mochi",
+    "ltxv",
+    "pixart",
+    "cosmos",
+    "lumina2",
+    "wan",
+    "hidream",
+    "chroma",
+    "ace",
+    "omnigen2",
+    "qwen_image",
+    "hunyuan_image",
+    "flux2",
+    "ovis",
+    "longcat_image",
+    "cogvideox",
+    "lens",
+    "pixeldit",
+    "ideogram4",
+    "boogu",
+    "krea2",
+    "joyimage",
+    "mage",
+    "minimax",
+    "yue2",
+    "flux3",
+    "moss_image",
+    "fibo2",
+)
 TWO_ENCODERS = (
-    "sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5",
-    "kandinsky5_image", "ltxv", "newbie", "ace",
-)  # fmt: skip
+    "sdxl",
+    "sd3",
+    "flux",
+    "hunyuan_video",
+    "hidream",
+    "hunyuan_image",
+    "hunyuan_video_15",
+    "kandinsky5",
+    "kandinsky5_image",
+    "ltxv",
+    "newbie",
+    "ace",
+)
 _Device = Annotated[str, Choice(("default", "cpu"))]
 
 
@@ -55,14 +93,16 @@ def _encoders_digest(settings: Settings, type: str = "", device: str = "", **nam
 
 
 def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
-    """The digests of files, and of T5's vocabulary where T5 is in one of them: it may come after the file."""
-    from ..families.kits import t5
+    """The digests of files, and of the vocabularies that their text encoders need: those may come after the files."""
+    from ..families.kits import vocabularies
     from ..files.header import read_header
 
     digests = [_digest(settings, kind, name) for name in names]
-    vocabulary = t5.tokenizer_folder(settings.models)
-    if vocabulary is not None and any(t5.is_in(read_header(folders(settings).find(kind, name))) for name in names):
-        digests.append(settings.digests.of(vocabulary))
+    for vocabulary in vocabularies.VOCABULARIES:
+        folder = vocabularies.folder_of(vocabulary, settings.models)
+        headers = (read_header(folders(settings).find(kind, name)) for name in names)
+        if folder is not None and any(vocabularies.is_needed(vocabulary, header) for header in headers):
+            digests.append(settings.digests.of(folder))
     return " ".join(digests)
 
 
@@ -250,3 +290,23 @@ def triple_clip_loader(
 
     find = partial(folders(settings).find, "text_encoders")
     return open_text_encoders([find(name) for name in (clip_name1, clip_name2, clip_name3)], settings, "sd3")
+
+
+@node(
+    "QuadrupleCLIPLoader",
+    category="advanced/loaders",
+    display_name="QuadrupleCLIPLoader",
+    version="1",
+    outside=_encoders_digest,
+    check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3", "clip_name4"),
+)
+def quadruple_clip_loader(
+    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder, clip_name4: _Encoder
+) -> ClipWire:
+    """Take the four text encoders of HiDream out of files of their own, in any order: CLIP-L, CLIP-G, T5 and Llama
+    3.1."""
+    from ..families.opened import open_text_encoders
+
+    find = partial(folders(settings).find, "text_encoders")
+    names = (clip_name1, clip_name2, clip_name3, clip_name4)
+    return open_text_encoders([find(name) for name in names], settings, "hidream")

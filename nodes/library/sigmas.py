@@ -159,6 +159,28 @@ def optimal_steps_scheduler(
     return optimal_steps(model_type, steps, denoise)
 
 
+@node("GITSScheduler", category=_SCHEDULERS, version="1", environment=numerics)
+def gits_scheduler(
+    coeff: Annotated[
+        float, Range(0.8, 1.5, 0.05), Help("larger: more of the steps are spent where there is little noise")
+    ] = 1.2,
+    steps: Annotated[int, Range(2, 1000)] = 10,
+    denoise: _Denoise = 1.0,
+) -> Sigmas:
+    """GITS (arXiv 2405.11326): the levels that were found for Stable Diffusion 1.x, for coefficients of 0.8, 1, 1.2,
+    1.35 and 1.5. Numbers of steps other than 2, 5, 10 and 20 are interpolated from these."""
+    from ..samplers.spacings import GITS, gits
+
+    known = next((one for one in GITS if abs(one - coeff) < 1e-6), None)
+    if known is None:
+        raise _refused(
+            f"no levels are known for a coefficient of {coeff:g}",
+            "coeff",
+            f"take one of {', '.join(f'{one:g}' for one in GITS)}",
+        )
+    return gits(known, steps, denoise)
+
+
 @node("Flux2Scheduler", category=_SCHEDULERS, version="1", environment=numerics)
 def flux2_scheduler(
     steps: Annotated[int, Range(1, 4096)] = 20,

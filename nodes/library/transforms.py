@@ -15,9 +15,15 @@ FLIPS = ("x-axis: vertically", "y-axis: horizontally")
 ROTATIONS = ("none", "90 degrees", "180 degrees", "270 degrees")
 _Method = Annotated[str, Choice((*METHODS, "lanczos"))]
 _ASPECTS = (
-    "1:1 (Square)", "3:2 (Photo)", "4:3 (Standard)", "16:9 (Widescreen)", "21:9 (Ultrawide)", "2:3 (Portrait Photo)",
-    "3:4 (Portrait Standard)", "9:16 (Portrait Widescreen)",
-)  # fmt: skip
+    "1:1 (Square)",
+    "3:2 (Photo)",
+    "4:3 (Standard)",
+    "16:9 (Widescreen)",
+    "21:9 (Ultrawide)",
+    "2:3 (Portrait Photo)",
+    "3:4 (Portrait Standard)",
+    "9:16 (Portrait Widescreen)",
+)
 
 
 class Size(NamedTuple):

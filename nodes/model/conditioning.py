@@ -42,6 +42,7 @@ SHARED = {
     "set_area_to_bounds": "mask_bounds",
     "strength": "strength",
     "default": "is_default",
+    "image_slots": "image_slots",
 }
 """Options that hold for all rows -> the attribute of an entry."""
 INSIDE = frozenset({"start_percent", "end_percent", "reference_latents", "control", "hooks"})

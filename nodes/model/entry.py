@@ -23,7 +23,7 @@ class Control(Handle):
     model: Handle
     """A ControlNet."""
     hint: Tensor
-    """float32 [B, H, W, C] in 0..1, in pixels."""
+    """float32 [B, H, W, C] in 0..1, in pixels; 6 channels are two images, whose latents stand one behind the other."""
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     """From and to, in shares of the sampling (0 is the noisiest)."""
@@ -34,11 +34,13 @@ class Control(Handle):
     """The hint's, VAE unit, [B, C, h, w] of the latent that is made: set by the sampler."""
     kept: Tensor | None = None
     """float32 [B, H, W], 1 where the image stays, for networks that draw inside a mask."""
+    resampling: str = "nearest-exact"
+    """How the hint is scaled to the image that is made; its longer side is cut to the same proportions."""
     both_sides: bool = False
     """On an entry of the positive side: it acts on those of the negative side, too, that carry none of their own."""
 
     def identity(self) -> Any:
-        encoded = [self.vae.identity() if self.vae is not None else None, self.kept]
+        encoded = [self.vae.identity() if self.vae is not None else None, self.kept, self.resampling]
         stated = [self.hint, self.strength, list(self.window), self.mask, self.both_sides]
         return [self.model.identity(), *stated, *encoded]
 

@@ -165,7 +165,9 @@ class Family:
     """The module with `encode(clip, encoders, prompt, options) -> list[Entry]`; empty: it takes no text."""
     prompts: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
     """`type` of the loaders of text encoders -> the sets of encoders, by their names in order, that encode prompts of
-    this family. The type "" stands for all types that no family names."""
+    this family. The type "" stands for all types that no family names, "*" for all types."""
+    text_width: Callable[[Config], int | None] = lambda config: None
+    """(config of a `Clip`) -> columns of the text that its encoders give; None: not known before they run."""
     takes: Mapping[str, Option] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     ports: Ports = Ports()
@@ -175,6 +177,13 @@ class Family:
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
     misfit: Callable[[Config, Any], str] = lambda config, model: ""
     """Of a control network: (its config, a denoiser) -> why it cannot steer the denoiser; empty where it can."""
+    completed: Callable[[Any, Any], Any] = lambda control, model: control
+    """Of a control network that is a change to the model that it steers: (its ControlNet, the Model) -> the whole."""
+    acts_within: bool = False
+    """Of a control network: it acts on what is inside the denoiser, by the function `within` of its network, and is not
+    asked by itself."""
+    seen: Callable[[Config, Tensor], Tensor] = lambda config, images: images
+    """Of a control network that sees latents: (its config, hints [B, H, W, 3] in 0..1) -> what the VAE encodes."""
     shares: bool = True
     """False where the rows of a pass mix (experts, scales of a whole tensor)."""
 

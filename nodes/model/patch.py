@@ -58,12 +58,21 @@ class WeightPatch(Patch):
         """The changed weight, float32, of the same shape; `weight` is float32 and must not be written to."""
         raise NotImplementedError
 
+    def supplied(self, part: str, parameter: str) -> Tensor | None:
+        """A weight that the part's own file does not have, float32; None: it has none for it either."""
+        return None
+
+    def check_used(self, part: str, parameters: Iterable[str]) -> None:
+        """Raises a Problem where the part, which has these parameters, leaves something of the patch unused."""
+
 
 @dataclass(frozen=True)
 class CallPatch(Patch):
     """Changes what happens inside the network, for whole passes: rows of other patches are in other passes."""
 
     kind: ClassVar[Kind] = "call"
+    pairs: ClassVar[bool] = False
+    """Each row comes with that of the negative side beside it: a pass has them behind the others."""
 
     def acts_at(self, model: Any, level: float) -> bool:
         """Whether it acts on a `Model` at a noise level: those that do not leave the call as it is."""

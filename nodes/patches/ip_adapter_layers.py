@@ -18,10 +18,22 @@ from .unet_attentions import Transformer, cross_attentions, transformers
 __all__ = ["COMBINATIONS", "SCALINGS", "WEIGHT_TYPES", "combined", "layers_of", "tokens_of", "weights_at"]
 
 WEIGHT_TYPES = (
-    "linear", "ease in", "ease out", "ease in-out", "reverse in-out", "weak input", "weak output", "weak middle",
-    "strong middle", "style transfer", "composition", "strong style transfer", "style and composition",
-    "style transfer precise", "composition precise",
-)  # fmt: skip
+    "linear",
+    "ease in",
+    "ease out",
+    "ease in-out",
+    "reverse in-out",
+    "weak input",
+    "weak output",
+    "weak middle",
+    "strong middle",
+    "style transfer",
+    "composition",
+    "strong style transfer",
+    "style and composition",
+    "style transfer precise",
+    "composition precise",
+)
 COMBINATIONS = ("concat", "add", "subtract", "average", "norm average")
 SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
 WEAK, LEAST = 0.2, 0.05

@@ -13,12 +13,17 @@ Shapes = Mapping[str, Shape]
 KINDS = (
     ("LoRA", ("up", "down")),
     ("LoHa", ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
-    ("LoKr", ("lokr_w1",)), ("LoKr", ("lokr_w1_a", "lokr_w1_b")),
+    ("LoKr", ("lokr_w1",)),
+    ("LoKr", ("lokr_w1_a", "lokr_w1_b")),
     ("GLoRA", ("a1", "a2", "b1", "b2")),
-    ("OFT", ("oft_blocks",)), ("OFT", ("oft_diag",)),
-    ("difference", ("diff",)), ("difference", ("set_weight",)), ("norm", ("w_norm",)),
-    ("bias", ("diff_b",)), ("bias", ("b_norm",)),
-)  # fmt: skip
+    ("OFT", ("oft_blocks",)),
+    ("OFT", ("oft_diag",)),
+    ("difference", ("diff",)),
+    ("difference", ("set_weight",)),
+    ("norm", ("w_norm",)),
+    ("bias", ("diff_b",)),
+    ("bias", ("b_norm",)),
+)
 """Kind -> the tensors that make it; the first that fits."""
 
 

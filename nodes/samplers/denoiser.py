@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from graphflow import GraphFlowError, Problem
+
 from ..devices.passes import Seat
 from ..devices.use import Device
 from .guidance import Asking, Guider, Memory, Side, Step, guided, patches_of
@@ -58,7 +60,11 @@ def denoiser(
     asked = Questions(device, guider, x, sigmas)
     size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
     with device.loop.seat(size, device.owner) as seat:
-        yield Denoiser(asked, seat, kept)
+        try:
+            yield Denoiser(asked, seat, kept)
+        finally:
+            if device.notify is not None and seat.work.rows:
+                device.notify(seat.work.event(str(device.device)))
 
 
 class Denoiser:
@@ -98,6 +104,16 @@ class Denoiser:
         prediction = questions.guider.model.prediction
         sigma = torch.tensor(level)
         seen = x
+        if kept is not None and kept.start.shape != x.shape:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "noise_mask",
+                        "the sampler makes the latent larger from step to step, and a noise mask keeps its size",
+                        hint="leave out the noise mask, or use SamplerLCM",
+                    )
+                ]
+            )
         if kept is not None:
             kept = replace(kept, mask=questions.mask(kept.mask, level))
             seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)

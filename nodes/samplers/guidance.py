@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from ..model.conditioning import Batch
+from ..model.entry import Control
 from ..model.handles import Model
 from ..model.patch import Kind, Patch
 
@@ -29,12 +30,14 @@ __all__ = [
     "Asking",
     "NEGATIVE",
     "POSITIVE",
+    "ControlPatch",
     "GuidancePatch",
     "Guider",
     "MaskPatch",
     "Memory",
     "Side",
     "Step",
+    "WeightWindow",
     "all_sides",
     "guided",
     "patches_of",
@@ -140,8 +143,37 @@ class MaskPatch(Patch):
         return mask
 
 
+@dataclass(frozen=True)
+class ControlPatch(Patch):
+    """A control network that acts on all conditionings of a model."""
+
+    kind: ClassVar[Kind] = "guidance"
+    control: Control = field(compare=False, repr=False)
+    key: tuple[str, ...]
+    """The content of the images of the control, and what states how it acts."""
+
+    def identity(self) -> Any:
+        return ["control", self.control.model.identity(), list(self.key)]
+
+
+@dataclass(frozen=True)
+class WeightWindow(Patch):
+    """Another weight of guidance while the noise level is in a window, in shares of the sampling."""
+
+    kind: ClassVar[Kind] = "guidance"
+    cfg: float
+    window: tuple[float, float] = (0.0, 1.0)
+
+    def identity(self) -> list[Any]:
+        return ["weight_window", self.cfg, list(self.window)]
+
+    def acts_at(self, model: Model, level: float) -> bool:
+        start, end = (model.prediction.at(share) for share in self.window)
+        return end <= level <= start
+
+
 class Guider(Protocol):
-    """A frozen value. Its sides' models are of one latent format and prediction."""
+    """A frozen value and a dataclass. Its sides' models are of one latent format and prediction."""
 
     @property
     def model(self) -> Model:
@@ -187,9 +219,16 @@ def patches_of(model: Model) -> tuple[GuidancePatch, ...]:
     return tuple(patch for patch in model.patches if isinstance(patch, GuidancePatch))
 
 
+def _weighted(guider: Guider, sigma: float) -> Guider:
+    """The guider with the weight that it has at a noise level."""
+    windows = [patch for patch in guider.model.patches if isinstance(patch, WeightWindow)]
+    cfg = next((one.cfg for one in reversed(windows) if one.acts_at(guider.model, sigma)), guider.cfg)
+    return guider if cfg == guider.cfg else cast(Guider, replace(cast(Any, guider), cfg=cfg))
+
+
 def all_sides(guider: Guider, sigma: float) -> tuple[Side, ...]:
     """The sides of the guider and of the patches on its model."""
-    sides = guider.sides(sigma)
+    sides = _weighted(guider, sigma).sides(sigma)
     for patch in patches_of(guider.model):
         sides = patch.sides(sides, sigma)
     return sides
@@ -199,6 +238,7 @@ def guided(guider: Guider, step: Step, memory: Memory | None = None) -> tuple[St
     """The step under the patches that act before, and the guided clean latent. `memory` is written to."""
     patches = patches_of(guider.model)
     memory = {} if memory is None else memory
+    step = replace(step, cfg=_weighted(guider, float(step.sigma)).cfg)
     for number, patch in enumerate(patches):
         if patch.acts == "before":
             memory[number] = patch.remember(replace(step, memory=memory.get(number, {})))

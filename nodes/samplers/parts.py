@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import Model, WeightsHandle
+from ..model.handles import ControlNet, Model, WeightsHandle
 from .guidance import Side
 from .regions import Region
 
@@ -31,6 +31,8 @@ class SidePart:
     window: tuple[float, float]
     """The highest and the lowest level at which it acts."""
     controls: list[Controlled]
+    within: list[Controlled]
+    """Those that act within the network of the model."""
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +52,8 @@ class NetworkRows:
     level: float
     asks: list[Ask] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    within: tuple[ControlNet, ...] = ()
+    """The networks that act within it."""
 
 
 def joined(parts: Sequence[tuple[SidePart, Tensor]], x: Tensor) -> Tensor:

@@ -28,12 +28,14 @@ from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
-from .guidance import NEGATIVE, POSITIVE, Guider, MaskPatch, Side, all_sides
+from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .opaque import OpaqueCall, forward_of_rows, marked, opaque_calls
+from .pairs import forward_of_pairs, pair
 from .parts import Controlled, NetworkRows, SidePart, covers, joined
 from .regions import Region, mirrored, region, spread
 from .row_terms import RowTerms, forward_with_terms, terms_of
+from .within import carrying, forward_with_networks
 from .wrapped_calls import wrapped_groups, x0_of_wrapped
 
 __all__ = ["INSIDE", "Questions"]
@@ -99,6 +101,10 @@ class Questions:
         self, seat: Seat, x: Tensor, sigma: Tensor, level: float, to: float, sides: Sequence[Side] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
         """The clean latent of each side, and what patches of calls found inside its network. By default all sides."""
+        if x.shape != self._shape:  # a method that enlarges the latent on its way
+            self._shape = x.shape
+            self._parts.clear()
+            self._mirrored.clear()
         sides, parts = self._active(level, sides)
         plain = [part for part in parts if not any(patch.wraps for patch in opaque_calls(part.model))]
         found = dict(zip(map(id, plain), self._x0_of(seat, plain, x, sigma, level, to), strict=True))
@@ -208,7 +214,10 @@ class Questions:
             if id(entry) not in made:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
         window = self._window(batch[0].window, side.model)
-        controls = [self._new_control(control, entries, shape, side.model) for control in batch[0].controls]
+        steering = [patch.control for patch in side.model.patches if isinstance(patch, ControlPatch)]
+        controls = [
+            self._new_control(control, entries, shape, side.model) for control in (*batch[0].controls, *steering)
+        ]
         return SidePart(
             side,
             side.model,
@@ -217,13 +226,16 @@ class Questions:
             [made[id(entry)] for entry in entries],
             batch[0].is_default,
             window,
-            controls,
+            [one for one in controls if not _acts_within(one)],
+            [one for one in controls if _acts_within(one)],
         )
 
     def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
         """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
         its own hint."""
-        handle = cast(ControlNet, control.model)
+        stated = cast(ControlNet, control.model)
+        handle: ControlNet = stated.family.completed(stated, model)
+        control = replace(control, model=handle)
         hints = spread(control.hint, len(entries), "hints")
         latents = self._encoded(control, hints, shape, handle)
         seen = []
@@ -241,8 +253,12 @@ class Questions:
         if control.vae is None:
             return None
         height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
-        sized = resize(hints[..., :3].movedim(-1, 1), width, height, "nearest-exact", "center").movedim(1, -1)
-        return encode(self.device, cast(Vae, control.vae), sized)
+        images = hints.split(3, dim=-1) if hints.shape[-1] == 6 else (hints[..., :3],)
+        found = []
+        for image in images:
+            sized = resize(image.movedim(-1, 1), width, height, control.resampling, "center").movedim(1, -1)
+            found.append(encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized)))
+        return torch.cat(found, dim=1)
 
     @staticmethod
     def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
@@ -271,13 +287,37 @@ class Questions:
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> NetworkRows:
         model = self.hooked(part, level)
-        asked = NetworkRows(model, model.family.part(model.config, level), level)
+        within = [one for one in part.within if _acts(one.window, level)]
+        networks = tuple(cast(ControlNet, one.control.model) for one in within)
+        asked = NetworkRows(model, model.family.part(model.config, level), level, within=networks)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
             self.add_row(asked, ask, prepared, part.side)
+            if within:
+                asked.rows[-1] = carrying(asked.rows[-1], [_given(one, ask, index) for one in within])
+        if _comes_in_pairs(model):
+            other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
+            asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
+
+    def _opposite(self, part: SidePart, level: float) -> SidePart:
+        """The part of the negative side that acts where another part does."""
+        _, parts = self._active(level)
+        found = [one for one in parts if one.side.name == NEGATIVE and one.region.place == part.region.place]
+        if len(found) != 1:
+            raise GraphFlowError(
+                [
+                    Problem(
+                        "no_negative",
+                        f"NAGuidance compares each prompt with one negative, and {len(found) or 'none'} acts where "
+                        "the prompt does",
+                        hint="use one negative for the whole image and the whole sampling",
+                    )
+                ]
+            )
+        return found[0]
 
     def add_row(self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side) -> None:
         """The question as one more row for the network."""
@@ -321,16 +361,29 @@ class Questions:
         found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
         networks: dict[Any, list[int]] = {}
         for index, one in enumerate(asked):
-            networks.setdefault((one.handle, one.network), []).append(index)
-        for (handle, network), indices in networks.items():
-            first = (handle, network) not in self._heard
-            self._heard.add((handle, network))
-            with self.device.use(handle, network, quiet=not first) as part:
+            networks.setdefault((one.handle, one.network, one.within), []).append(index)
+        for (handle, network, within), indices in networks.items():
+            with ExitStack() as held:
+                part, *others = (
+                    held.enter_context(self.device.use(one, name, quiet=not self._is_new(one, name)))
+                    for one, name in ((handle, network), *((one, "denoiser") for one in within))
+                )
                 call = _call(handle, part.key, part.module, asked[indices[0]].level, self.levels)
+                if within:
+                    acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
+                    key = (call.key, tuple(other.key for other in others))
+                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting))
                 answers = iter(seat.ask(call, [row for index in indices for row in asked[index].rows]))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _is_new(self, handle: WeightsHandle, network: str) -> bool:
+        """Whether it is used for the first time."""
+        key = (handle, network)
+        is_new = key not in self._heard
+        self._heard.add(key)
+        return is_new
 
     @staticmethod
     def _clean(
@@ -342,6 +395,21 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _acts_within(controlled: Controlled) -> bool:
+    return cast(ControlNet, controlled.control.model).family.acts_within
+
+
+def _given(one: Controlled, ask: Ask, index: int) -> dict[str, Tensor]:
+    """What a network that acts within another one sees of a row."""
+    handle = cast(ControlNet, one.control.model)
+    row = handle.family.net.row(handle.config, ask, one.prepared[index])
+    return {**row.stacked, "strength": torch.tensor(one.control.strength)}
+
+
+def _comes_in_pairs(handle: WeightsHandle) -> bool:
+    return any(isinstance(patch, CallPatch) and patch.pairs for patch in handle.patches)
 
 
 def _is_negative(side: Side) -> bool:
@@ -390,6 +458,8 @@ def _call(
         key, forward = (key, "with terms"), forward_with_terms(forward)
     if opaque:
         key, forward = (key, "opaque"), forward_of_rows(forward, opaque, level, levels)
+    if _comes_in_pairs(handle):
+        key, forward = (key, "pairs"), forward_of_pairs(forward)
     if not patches:
         return ForwardCall(key, module, forward, shares=family.shares and not opaque)
 

@@ -16,9 +16,22 @@ from torch import Tensor
 from ..model.prediction import Prediction
 
 __all__ = [
-    "SCHEDULES", "beta", "beta_of", "ddim_uniform", "ended", "exponential", "exponential_between", "karras",
-    "karras_between", "kl_optimal", "linear_quadratic", "normal", "schedule", "sgm_uniform", "simple",
-]  # fmt: skip
+    "SCHEDULES",
+    "beta",
+    "beta_of",
+    "ddim_uniform",
+    "ended",
+    "exponential",
+    "exponential_between",
+    "karras",
+    "karras_between",
+    "kl_optimal",
+    "linear_quadratic",
+    "normal",
+    "schedule",
+    "sgm_uniform",
+    "simple",
+]
 
 
 def ended(sigmas: Tensor) -> Tensor:

@@ -14,9 +14,25 @@ from ..model.prediction import Prediction
 from .schedules import ended
 
 __all__ = [
-    "OPTIMAL_STEPS", "align_your_steps", "extended", "flipped", "flux2", "ideogram4", "laplace", "ltxv", "manual",
-    "optimal_steps", "polyexponential", "sd_turbo", "split", "split_denoise", "vp", "with_first",
-]  # fmt: skip
+    "GITS",
+    "OPTIMAL_STEPS",
+    "align_your_steps",
+    "extended",
+    "flipped",
+    "flux2",
+    "gits",
+    "ideogram4",
+    "laplace",
+    "ltxv",
+    "manual",
+    "optimal_steps",
+    "polyexponential",
+    "sd_turbo",
+    "split",
+    "split_denoise",
+    "vp",
+    "with_first",
+]
 
 
 def polyexponential(steps: int, high: float, low: float, rho: float = 1.0) -> Tensor:
@@ -64,13 +80,48 @@ OPTIMAL_STEPS = {
     "FLUX": (0.9968, 0.9886, 0.9819, 0.975, 0.966, 0.9471, 0.9158, 0.8287, 0.5512, 0.2808, 0.001),
     "Wan": (1.0, 0.997, 0.995, 0.993, 0.991, 0.989, 0.987, 0.985, 0.98, 0.975, 0.973, 0.968, 0.96, 0.946, 0.927, 0.902,
             0.864, 0.776, 0.539, 0.208, 0.001),
-    "Chroma": (0.992, 0.99, 0.988, 0.985, 0.982, 0.978, 0.973, 0.968, 0.961, 0.953, 0.943, 0.931, 0.917, 0.9, 0.881,
-    0.858,
-               0.832, 0.802, 0.769, 0.731, 0.69, 0.646, 0.599, 0.55, 0.501, 0.451, 0.402, 0.355, 0.311, 0.27, 0.232,
-               0.199,
-               0.169, 0.143, 0.12, 0.101, 0.084, 0.071, 0.058, 0.048, 0.001),
+    "Chroma": (0.992, 0.99, 0.988, 0.985, 0.982, 0.978, 0.973, 0.968, 0.961, 0.953, 0.943, 0.931, 0.917,
+               0.9, 0.881, 0.858, 0.832, 0.802, 0.769, 0.731, 0.69, 0.646, 0.599, 0.55, 0.501, 0.451,
+               0.402, 0.355, 0.311, 0.27, 0.232, 0.199, 0.169, 0.143, 0.12, 0.101, 0.084, 0.071, 0.058,
+               0.048, 0.001),
 }  # fmt: skip
 """Optimal stepsizes for diffusion (arXiv 2503.21774), as published for each model."""
+
+GITS: dict[float, tuple[tuple[float, ...], ...]] = {
+    0.80: (
+        (14.61464119, 7.49001646, 0.02916753),
+        (14.61464119, 11.54541874, 7.49001646, 5.85520077, 2.05039096, 0.02916753),
+        (14.61464119, 13.76078796, 12.96784878, 12.2308979, 11.54541874, 10.90732002, 10.31284904, 9.75859547,
+         9.24142551, 8.75849152, 8.30717278, 7.88507891, 7.49001646, 6.77309084, 5.85520077, 4.86714602, 3.75677586,
+         2.84484982, 1.78698075, 0.803307, 0.02916753),
+    ),
+    1.00: (
+        (14.61464119, 7.11996698, 3.07277966, 1.56271636, 0.59516323, 0.02916753),
+        (14.61464119, 12.2308979, 9.24142551, 8.30717278, 7.49001646, 6.77309084, 5.85520077, 5.09240818, 4.26497746,
+         3.60512662, 2.95596409, 2.45070267, 1.91321158, 1.51179266, 1.12534678, 0.83188516, 0.59516323, 0.38853383,
+         0.22545385, 0.09824532, 0.02916753),
+    ),
+    1.20: (
+        (14.61464119, 0.803307, 0.02916753),
+        (14.61464119, 2.84484982, 1.24153244, 0.59516323, 0.25053367, 0.02916753),
+        (14.61464119, 5.85520077, 2.84484982, 1.67050016, 1.08895338, 0.74807048, 0.50118381, 0.32104823, 0.19894916,
+         0.09824532, 0.02916753),
+    ),
+    1.35: (
+        (14.61464119, 2.84484982, 1.56271636, 0.95350921, 0.64427125, 0.45573691, 0.32104823, 0.22545385, 0.17026083,
+         0.09824532, 0.02916753),
+        (14.61464119, 5.85520077, 2.6383388, 1.61558151, 1.08895338, 0.803307, 0.64427125, 0.52423614, 0.45573691,
+         0.38853383, 0.34370604, 0.32104823, 0.29807833, 0.27464288, 0.25053367, 0.22545385, 0.19894916, 0.17026083,
+         0.13792117, 0.09824532, 0.02916753),
+    ),
+    1.50: (
+        (14.61464119, 1.24153244, 0.54755926, 0.25053367, 0.09824532, 0.02916753),
+        (14.61464119, 2.45070267, 1.41535246, 0.95350921, 0.72133851, 0.57119018, 0.4783645, 0.43325692, 0.38853383,
+         0.36617002, 0.34370604, 0.32104823, 0.29807833, 0.27464288, 0.25053367, 0.22545385, 0.19894916, 0.17026083,
+         0.13792117, 0.09824532, 0.02916753),
+    ),
+}  # fmt: skip
+"""Coefficient -> the levels that were found for some numbers of steps, fewest first (Stable Diffusion 1.x)."""
 
 
 def align_your_steps(model: str, steps: int, denoise: float = 1.0) -> Tensor:
@@ -82,6 +133,17 @@ def align_your_steps(model: str, steps: int, denoise: float = 1.0) -> Tensor:
 def optimal_steps(model: str, steps: int, denoise: float = 1.0) -> Tensor:
     """The levels of `OPTIMAL_STEPS`, interpolated in log sigma."""
     return _from_table(OPTIMAL_STEPS[model], steps, denoise)
+
+
+def gits(coefficient: float, steps: int, denoise: float = 1.0) -> Tensor:
+    """Levels along which the trajectory of Stable Diffusion 1.x bends evenly (GITS, arXiv 2405.11326), by `GITS`.
+
+    A number of steps without levels of its own takes those of the next larger one that has some, or of the largest,
+    interpolated in log sigma. Raises KeyError for a coefficient that is not in `GITS`.
+    """
+    tables = GITS[coefficient]
+    table = next((one for one in tables if len(one) > steps), tables[-1])
+    return _from_table(table, steps, denoise)
 
 
 def flux2(steps: int, width: int, height: int) -> Tensor:

@@ -20,9 +20,19 @@ if TYPE_CHECKING:
     from ..model.prediction import Prediction
 
 __all__ = [
-    "Answered", "Denoise", "Deterministic", "State", "Stepper", "Stochastic", "ancestral", "ancestral_flow", "draw",
-    "unguided", "under_noise", "weighted",
-]  # fmt: skip
+    "Answered",
+    "Denoise",
+    "Deterministic",
+    "State",
+    "Stepper",
+    "Stochastic",
+    "ancestral",
+    "ancestral_flow",
+    "draw",
+    "unguided",
+    "under_noise",
+    "weighted",
+]
 
 
 class Answered(Protocol):

@@ -11,7 +11,7 @@ from .dpmpp import DPMpp2M, DPMpp2SAncestral
 from .er_sde import ERSDE
 from .euler import DDIM, Euler, EulerAncestral, Heun, HeunPP2
 from .gradient import GradientEstimation
-from .lcm import LCM
+from .lcm import LCM, LCMUpscale
 from .loop import sample
 from .multistep import IPNDM, IPNDMV, LMS
 from .noise import add_noise, noised_start, prepare_noise, q_sample
@@ -24,9 +24,19 @@ from .stepper import Denoise, State, Stepper
 from .unipc import UniPC
 
 __all__ = [
-    "OTHERS", "SAMPLERS", "SCHEDULES", "Denoise", "State", "Stepper",
-    "add_noise", "noised_start", "prepare_noise", "q_sample", "sample", "schedule",
-]  # fmt: skip
+    "OTHERS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Denoise",
+    "State",
+    "Stepper",
+    "add_noise",
+    "noised_start",
+    "prepare_noise",
+    "q_sample",
+    "sample",
+    "schedule",
+]
 
 SAMPLERS: dict[str, Stepper] = {
     "euler": Euler(),
@@ -74,5 +84,5 @@ SAMPLERS: dict[str, Stepper] = {
     "uni_pc": UniPC(),
     "uni_pc_bh2": UniPC(bh2=True),
 }
-OTHERS: dict[str, Stepper] = {"euler_pp": EulerPP()}
+OTHERS: dict[str, Stepper] = {"euler_pp": EulerPP(), "lcm_upscale": LCMUpscale()}
 """Methods that only a node of their own gives."""

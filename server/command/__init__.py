@@ -16,10 +16,12 @@ from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, c
 from ..monitoring.logs import FORMATS
 from ..options import Options, RequestLimits
 from ..queue import QueueSettings, WorkerConfig
+from ..worker import named_devices, present_devices
 from .arguments import (
     concurrency,
     concurrency_of_machine,
     count,
+    devices,
     host,
     ip_address,
     origin,
@@ -117,11 +119,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the default) or none",
     )
     parser.add_argument(
+        "--devices",
+        type=devices,
+        default="auto",
+        metavar="LIST",
+        help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); auto: "
+        "every accelerator, unless --device names one (the default)",
+    )
+    parser.add_argument(
         "--concurrency",
         type=concurrency,
         default="auto",
         metavar="N",
-        help="prompts at work at a time: a number, or auto: up to 4 of different clients, one of each (the default)",
+        help="prompts that each worker has at a time: a number, or auto: as many as memory holds, up to 4, "
+        "each of another client (the default)",
     )
     parser.add_argument(
         "--share-passes",
@@ -266,11 +277,15 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )
+    chosen = named_devices(arguments.devices)
+    if arguments.devices == "auto" and worker.device in (None, "auto"):
+        chosen = present_devices()
     return QueueSettings(
         arguments.state_dir,
         worker,
         start_paused=arguments.start_paused,
-        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory),
+        devices=chosen,
+        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory, max(1, len(chosen))),
         share_passes=arguments.share_passes,
         one_a_client=arguments.concurrency is None,
         webhook_hosts=tuple(arguments.allow_webhooks),

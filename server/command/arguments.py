@@ -7,14 +7,17 @@ import re
 from argparse import ArgumentTypeError
 from urllib.parse import urlsplit
 
+from graphflow import GraphFlowError
 from graphflow.spi import parse_size
 
+from ..worker import named_devices
 from ..worker.memory import machine_memory
 
 __all__ = [
     "concurrency",
     "concurrency_of_machine",
     "count",
+    "devices",
     "host",
     "ip_address",
     "origin",
@@ -26,8 +29,8 @@ __all__ = [
 
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 LEAST_MEMORY = 1 << 30
-CONCURRENCY, ENOUGH_MEMORY = 4, 8 << 30
-"""Prompts at a time where the machine has so many bytes."""
+MOST_AT_A_TIME, MEMORY_OF_ONE = 4, 2 << 30
+"""Prompts of a worker at a time, and the bytes for each: their weights are shared, what they compute is not."""
 PORTS = {"http": 80, "https": 443}
 
 
@@ -67,10 +70,21 @@ def concurrency(text: str) -> int | None:
     return None if text == "auto" else count(text)
 
 
-def concurrency_of_machine(worker_memory: int | None) -> int:
-    """The number for `auto`: more than one only where memory is not short."""
-    known = [size for size in (worker_memory, machine_memory()) if size is not None]
-    return CONCURRENCY if not known or min(known) >= ENOUGH_MEMORY else 1
+def concurrency_of_machine(worker_memory: int | None, workers: int = 1) -> int:
+    """The number for `auto`: as many as the memory of each of so many workers holds. Beyond the first, each needs room
+    for what it computes; the first one's includes the weights."""
+    machine = machine_memory()
+    known = [size for size in (worker_memory, machine // workers if machine is not None else None) if size is not None]
+    return max(1, min(MOST_AT_A_TIME, min(known) // MEMORY_OF_ONE)) if known else MOST_AT_A_TIME
+
+
+def devices(text: str) -> str:
+    """`auto`, or devices that have a worker process each: `cuda:0,cuda:1`, `cpu*2`."""
+    try:
+        named_devices(text)
+    except GraphFlowError as error:
+        raise ArgumentTypeError(f"{error.problems[0].message}; {error.problems[0].hint}") from None
+    return text
 
 
 def host(text: str) -> str:

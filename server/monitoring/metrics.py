@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -52,6 +54,18 @@ class Metrics:
         self.model_bytes = Counter(
             "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
         )
+        of_worker = partial(_of_worker, registry)
+        self.passes = Counter(
+            "graphflow_passes", "Forward passes that samplers took part in", ["worker", "size"], registry=registry
+        )
+        self.pass_rows = of_worker(Counter, "graphflow_pass_rows", "Rows that samplers asked for")
+        self.pass_seconds = of_worker(Counter, "graphflow_pass_seconds", "Time of forward passes, by rows")
+        self.pass_waited = of_worker(Counter, "graphflow_pass_waited_seconds", "Time that rows waited for a pass")
+        self.worker_prompts = of_worker(Gauge, "graphflow_worker_prompts", "Prompts that a worker has")
+        self.worker_silent = of_worker(
+            Gauge, "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker"
+        )
+        self.worker_models = of_worker(Gauge, "graphflow_worker_model_bytes", "Bytes of models that a worker holds")
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter(
             "graphflow_websocket_dropped", "Previews and progress not sent to slow clients", registry=registry
@@ -82,9 +96,26 @@ class Metrics:
         for action, count in stats["models"]["actions"].items():
             self.models.labels(action).inc(count)
         self.model_bytes.inc(stats["models"]["bytes"])
+        worker = stats.get("worker", "")
+        for made in stats.get("passes", {}).get("devices", {}).values():
+            self.pass_rows.labels(worker).inc(made["rows"])
+            self.pass_seconds.labels(worker).inc(made["seconds"])
+            self.pass_waited.labels(worker).inc(made["waited"])
+            for size, count in made["sizes"].items():
+                self.passes.labels(worker, size).inc(count)
         for kind, node in stats["nodes"].items():
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
+
+    def take_workers(self, workers: Iterable[tuple[str, int, float, int]]) -> None:
+        """The workers as they are now: of each its name, its prompts, the seconds since its last sign of life, and the
+        bytes of models that it holds."""
+        for gauge in (self.worker_prompts, self.worker_silent, self.worker_models):
+            gauge.clear()
+        for name, prompts, silent, size in workers:
+            self.worker_prompts.labels(name).set(prompts)
+            self.worker_silent.labels(name).set(silent)
+            self.worker_models.labels(name).set(size)
 
     def note_gap(self, seconds: float) -> None:
         self._longest_gap = max(self._longest_gap, seconds)
@@ -93,3 +124,11 @@ class Metrics:
         self.loop_gap.set(self._longest_gap)
         self._longest_gap = 0.0
         return generate_latest(self.registry)
+
+
+M = TypeVar("M", Counter, Gauge)
+
+
+def _of_worker(registry: CollectorRegistry, kind: type[M], name: str, about: str) -> M:
+    """A number for each worker."""
+    return kind(name, about, ["worker"], registry=registry)

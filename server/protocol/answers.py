@@ -33,6 +33,8 @@ __all__ = [
     "Refusal",
     "ValidateAnswer",
     "WholeJob",
+    "WorkerState",
+    "Workers",
     "WorkflowForm",
 ]
 
@@ -218,6 +220,28 @@ class ValidateAnswer(BaseModel):
     node_errors: dict[str, Any]
     expected_seconds: float | None = None
     """The median of earlier runs of the same nodes, model, size and steps."""
+
+
+class WorkerState(BaseModel):
+    name: str
+    state: Literal["starting", "idle", "running", "stopped"]
+    prompts: list[str]
+    """Ids of those that it has."""
+    models: list[dict[str, Any]]
+    devices: list[dict[str, Any]]
+    memory: int
+    """Bytes of main memory of its process."""
+    starts: int
+    deaths: int
+    silent_seconds: float
+    """Since its last sign of life."""
+    problems: list[dict[str, Any]]
+
+
+class Workers(BaseModel):
+    workers: list[WorkerState]
+    waiting: dict[str, str]
+    """What each of the first waiting prompts waits for, by its id."""
 
 
 class ErrorDetail(BaseModel):

@@ -33,6 +33,7 @@ __all__ = [
     "SubscribeBody",
     "UserdataQuery",
     "ViewQuery",
+    "WorkerFileQuery",
     "WriteQuery",
 ]
 
@@ -64,10 +65,26 @@ class PromptBody(Body):
     client_id: Annotated[str, Field(max_length=256)] | None = None
     number: Annotated[float, Field(ge=-1e15, le=1e15, strict=True)] | None = None
     front: bool = False
+    priority: Annotated[int, Field(ge=-1000, le=1000, strict=True)] = 0
+    """Prompts with a higher one go before all with a lower one."""
+    deadline: Annotated[float, Field(gt=0, le=1e9, strict=True)] | None = None
+    """Seconds from now by which it should be done: of a client's prompts the one whose time ends first goes first."""
     extra_data: dict[str, Any] = Field(default_factory=dict)
     partial_execution_targets: Annotated[list[str], Field(max_length=10_000, fail_fast=True)] | None = None
     strict: bool = False
     webhook: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
+
+
+class WorkerFileQuery(Body):
+    """Which attempt has written which file."""
+
+    prompt_id: PromptId
+    epoch: Annotated[int, Field(ge=0)]
+    filename: Annotated[str, Field(min_length=1, max_length=255)]
+    subfolder: Annotated[str, Field(max_length=1024)] = ""
+    type: Literal["output", "temp"] = "output"
+    claim: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
+    """The name of its note; see `Settings.claims`."""
 
 
 class PromptQuery(Body):

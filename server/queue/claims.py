@@ -5,38 +5,48 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
+from .costs import costs_of
 from .ledger import log, now_ms
 from .reading import find
 from .records import Prompt
 from .sharing import passes_for
 from .store import QueueTransaction
 from .texts import dump
-from .turns import Candidate, Turns
+from .turns import AHEAD, Candidate, Turns
 
 __all__ = ["claim"]
 
+FIRST_WORKER = "local"
+
 
 def claim(
-    tx: QueueTransaction, turns: Turns | None = None, at_work: Collection[str] = (), share: int = 1
+    tx: QueueTransaction,
+    turns: Turns | None = None,
+    at_work: Collection[str] = (),
+    share: int = 1,
+    worker: str = FIRST_WORKER,
+    unfit: frozenset[str] = frozenset(),
 ) -> Prompt | None:
     """Take a pending prompt to run it, by default the first; the prompt that is given has the epoch to show.
 
-    `at_work` are the ids of those that the caller has. Another one that is running was claimed before, by the same
-    caller, who did not get the answer: it is given again. Up to `share` prompts share passes.
+    `at_work` are the ids of those that the caller has, on any worker. Another one that is running was claimed before,
+    by the same caller, who did not get the answer: it is given again. Up to `share` prompts share passes. `unfit` are
+    the ids of those that this worker cannot run.
     """
     running = tx.db.execute("SELECT id FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
     for (prompt_id,) in running:
-        if prompt_id not in at_work:
+        if prompt_id not in at_work and prompt_id not in unfit:
+            tx.db.execute("UPDATE prompts SET worker = ? WHERE id = ?", (worker, prompt_id))
             return find(tx.db, prompt_id)
     turns = turns or Turns()
-    waiting = _waiting(tx, turns.look_ahead)
-    chosen = turns.choose(waiting)
+    waiting = _waiting(tx, AHEAD if unfit or _is_any_due(tx) else turns.look_ahead)
+    chosen = turns.choose(waiting, unfit)
     if chosen is None:
         return None
     tx.db.execute(
-        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?,"
+        "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?, worker = ?,"
         " passes = coalesce(passes, ?) WHERE seq = ?",
-        (time.time(), _passes(tx, chosen, turns.beside(chosen, waiting), share), chosen.seq),
+        (time.time(), worker, _passes(tx, chosen, turns.beside(chosen, waiting), share, worker), chosen.seq),
     )
     prompt = find(tx.db, chosen.id)
     assert prompt is not None
@@ -47,26 +57,30 @@ def claim(
     return prompt
 
 
+def _is_any_due(tx: QueueTransaction) -> bool:
+    query = "SELECT 1 FROM prompts WHERE finished IS NULL AND deadline IS NOT NULL LIMIT 1"
+    return tx.db.execute(query).fetchone() is not None
+
+
 def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
     """The first so many pending prompts, in their order."""
     query = (
-        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness FROM prompts"
-        " WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq LIMIT ?"
+        "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness,"
+        " (SELECT json_extract(text, '$.model') FROM summaries WHERE summaries.seq = prompts.seq), priority, deadline"
+        " FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY priority DESC, number, seq LIMIT ?"
     )
     rows = tx.db.execute(query, (count,)).fetchall()
-    return [
-        Candidate(seq, name, client, bool(placed), bool(alone), like) for seq, name, client, placed, alone, like in rows
-    ]
+    return [Candidate(seq, name, client, bool(placed), *rest) for seq, name, client, placed, *rest in rows]
 
 
-def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int) -> int:
+def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int, worker: str) -> int:
     """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
     if share == 1 or not chosen.likeness or chosen.runs_alone:
         return 1
     query = (
         "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"
-        " GROUP BY passes"
+        " AND worker = ? GROUP BY passes"
     )
-    at_work = dict(tx.db.execute(query, (chosen.likeness,)).fetchall())
+    at_work = dict(tx.db.execute(query, (chosen.likeness, worker)).fetchall())
     alike = sum(each.likeness == chosen.likeness for each in beside)
-    return passes_for(share, alike, at_work)
+    return passes_for(share, alike, at_work, costs_of(tx.db, chosen.likeness))

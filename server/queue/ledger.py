@@ -5,6 +5,7 @@ has a file of its own.
        ^                  |
        +--release, crash--+        (a crash too many: failed)
        +-----suspect------+        (it ran beside others: from now on it runs alone)
+       +------lose--------+        (its worker on another machine is out of reach)
 
 Who runs a prompt holds its epoch. Every claim, and every end of a claim, raises it; what comes with an older epoch
 changes nothing.
@@ -33,7 +34,9 @@ __all__ = [
     "cancel_pending",
     "crash",
     "finish",
+    "is_elsewhere",
     "log",
+    "lose",
     "move",
     "move_before",
     "now_ms",
@@ -45,7 +48,11 @@ __all__ = [
 EPOCH_BITS = 20
 """A prompt has at most so many starts and ends, as a power of two: above them its epochs hold its place in the file."""
 
-_NEEDED = "seq, id, client_id, crashes, cancelling, started, webhook"
+_NEEDED = "seq, id, client_id, crashes, losses, cancelling, started, webhook"
+ELSEWHERE = "@"
+"""How the names of workers on other machines begin."""
+MOST_LOSSES = 5
+"""So often a prompt is put back when its worker on another machine is lost; after that each loss counts as a crash."""
 
 _STATE: dict[str, StateName] = {
     "execution_success": "done",
@@ -78,7 +85,8 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     seq = tx.db.execute(
         "INSERT INTO prompts (id, number, state, client_id, created, size, digest, webhook, targets, node_errors, "
         "workflow,"
-        " extra, sender, warnings, likeness) VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " extra, sender, warnings, likeness, priority, deadline)"
+        " VALUES (?, 0, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             prompt_id,
             wanted.client_id,
@@ -93,6 +101,8 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
             wanted.sender,
             dump(wanted.warnings),
             wanted.likeness,
+            wanted.priority,
+            time.time() + wanted.within if wanted.within is not None else None,
         ),
     ).lastrowid
     assert seq is not None
@@ -181,9 +191,22 @@ def crash(
     return _end(tx, held, "execution_error", error)
 
 
-def suspect(tx: QueueTransaction, prompt_id: str, epoch: int) -> bool:
+def lose(tx: QueueTransaction, prompt_id: str, epoch: int, reason: str, limit: int) -> StateName | None:
+    """Its worker on another machine is out of reach: put it back, for whoever takes it next. That is not a crash of it,
+    but for one that this happens to again and again: it may be what takes the machines down."""
+    held = _held(tx, prompt_id, epoch)
+    if held is None:
+        return None
+    tx.db.execute("UPDATE prompts SET losses = losses + 1 WHERE seq = ?", (held["seq"],))
+    if held["losses"] >= MOST_LOSSES:
+        return crash(tx, prompt_id, epoch, reason, limit)
+    release(tx, prompt_id, epoch)
+    return "pending"
+
+
+def suspect(tx: QueueTransaction, prompt_id: str, epoch: int, alone: int = 1) -> bool:
     """It was one of several when their process died, or was short of memory: put it back, to run alone. That is not
-    counted as a crash of it."""
+    counted as a crash of it. `alone`: 1, on its worker; 2, on all."""
     held = _held(tx, prompt_id, epoch)
     if held is None:
         return False
@@ -191,7 +214,8 @@ def suspect(tx: QueueTransaction, prompt_id: str, epoch: int) -> bool:
         _end(tx, held, "execution_interrupted", _interrupted(tx, held["seq"], prompt_id))
     else:
         tx.db.execute(
-            "UPDATE prompts SET state = 'pending', epoch = epoch + 1, alone = 1 WHERE seq = ?", (held["seq"],)
+            "UPDATE prompts SET state = 'pending', epoch = epoch + 1, alone = max(alone, ?) WHERE seq = ?",
+            (alone, held["seq"]),
         )
     return True
 
@@ -199,13 +223,23 @@ def suspect(tx: QueueTransaction, prompt_id: str, epoch: int) -> bool:
 def recover(
     tx: QueueTransaction, limit: int, last_node: Callable[[str, int], tuple[str, str] | None] = lambda *_: None
 ) -> None:
-    """At the start of the server nothing runs: what the file has as running died with the process before."""
-    running = tx.db.execute("SELECT id, epoch FROM prompts WHERE finished IS NULL AND state = 'running'").fetchall()
-    for prompt_id, epoch in running:
-        if len(running) > 1:
-            suspect(tx, prompt_id, epoch)
+    """At the start of the server nothing runs: what the file has as running died with the process before. Those that
+    were on other machines are put back."""
+    query = "SELECT id, epoch, coalesce(worker, '') FROM prompts WHERE finished IS NULL AND state = 'running'"
+    running = tx.db.execute(query).fetchall()
+    here = [(prompt_id, epoch, worker) for prompt_id, epoch, worker in running if not is_elsewhere(worker)]
+    for prompt_id, epoch, worker in running:
+        if is_elsewhere(worker):
+            release(tx, prompt_id, epoch)
+        elif len(here) > 1:
+            suspect(tx, prompt_id, epoch, 2 if len({worker for _, _, worker in here}) > 1 else 1)
         else:
             crash(tx, prompt_id, epoch, "the server was killed", limit, last_node(prompt_id, epoch))
+
+
+def is_elsewhere(worker: str) -> bool:
+    """Whether a worker of this name is on another machine."""
+    return worker.startswith(ELSEWHERE)
 
 
 def cancel(tx: QueueTransaction, prompt_id: str) -> CancelResult:
@@ -241,8 +275,9 @@ def move(tx: QueueTransaction, prompt_id: str, number: float | None) -> float | 
     if found is None:
         return None
     if number is None:
-        query = "SELECT min(number) - 1 FROM prompts WHERE finished IS NULL AND state = 'pending'"
-        number = tx.db.execute(query).fetchone()[0]
+        query = "SELECT min(number) - 1, max(priority) FROM prompts WHERE finished IS NULL AND state = 'pending'"
+        number, priority = tx.db.execute(query).fetchone()
+        tx.db.execute("UPDATE prompts SET priority = ? WHERE seq = ?", (priority, found[0]))
     tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, found[0]))
     return plain(number)
 
@@ -250,11 +285,18 @@ def move(tx: QueueTransaction, prompt_id: str, number: float | None) -> float | 
 def move_before(tx: QueueTransaction, prompt_id: str, before: str | None) -> int | None:
     """Put a pending prompt before another one (None: behind all); its place from 0, or None if one of them is not
     pending."""
-    query = "SELECT id, seq, number FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY number, seq"
-    rows = {row[0]: row[1:] for row in tx.db.execute(query).fetchall()}
-    mine = rows.pop(prompt_id, None)
-    if mine is None or (before is not None and before not in rows):
+    query = (
+        "SELECT id, seq, number, priority FROM prompts WHERE finished IS NULL AND state = 'pending'"
+        " ORDER BY priority DESC, number, seq"
+    )
+    waiting = {row[0]: row[1:] for row in tx.db.execute(query).fetchall()}
+    mine = waiting.pop(prompt_id, None)
+    if mine is None or (before is not None and before not in waiting):
         return None
+    level = next(reversed(waiting.values()), mine)[2] if before is None else waiting[before][2]
+    tx.db.execute("UPDATE prompts SET priority = ? WHERE seq = ?", (level, mine[0]))
+    rows = {name: row[:2] for name, row in waiting.items() if row[2] == level}
+    ahead = sum(row[2] > level for row in waiting.values())
     place = len(rows) if before is None else list(rows).index(before)
     numbers = [number for _, number in rows.values()]
     lower = numbers[place - 1] if place > 0 else None
@@ -269,7 +311,7 @@ def move_before(tx: QueueTransaction, prompt_id: str, before: str | None) -> int
         )
     else:
         tx.db.execute("UPDATE prompts SET number = ? WHERE seq = ?", (number, mine[0]))
-    return place
+    return ahead + place
 
 
 def _between(lower: float | None, upper: float | None) -> float | None:

@@ -16,19 +16,21 @@ import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graphflow import GraphFlowError, Problem
 
 from ..protocol.words import FINISHED, CancelResult, StateName
-from ..worker import WorkerStatus, last_node
-from . import ledger, reading, timings, upkeep
+from ..worker import WorkerStatus
+from . import ledger, reading, timings, traces, upkeep
+from .lanes import Lanes, last_node_here
 from .locks import FolderLock
 from .notifier import Notifier
 from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
 from .runner import Runner
-from .settings import QUEUE_FILE, SERVER_LOCK, WORKER_LOCK, QueueSettings
+from .settings import QUEUE_FILE, SERVER_LOCK, QueueSettings
 from .store import QueueStore, QueueTransaction
+from .waits import reasons
 from .webhooks import Webhooks, check_url
 
 __all__ = ["PromptQueue"]
@@ -73,7 +75,7 @@ class PromptQueue:
         except BaseException:
             self._lock.release()
             raise
-        at = partial(last_node, settings.folder / WORKER_LOCK)
+        at = partial(last_node_here, settings.folder)
         await self._write(lambda tx: ledger.recover(tx, settings.max_crashes, at))
         self._webhooks = Webhooks(self._store, settings)
         self._webhooks.start()
@@ -267,12 +269,43 @@ class PromptQueue:
 
     @property
     def worker(self) -> WorkerStatus:
-        """The worker process: state, pid, memory, how often it was started and has died."""
-        return self._runner.worker.status
+        """The worker processes of this machine together: state, memory, how often they were started and have died."""
+        return self._runner.lanes.status
+
+    @property
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """Each worker, those of other machines as well."""
+        return tuple(lane.worker.status for lane in self._runner.lanes)
+
+    async def waits(self, limit: int = 100) -> dict[str, str]:
+        """What each of the first prompts that wait is waiting for, by its id."""
+        page = await self.pending(limit)
+        return reasons(page.prompts, self._runner.lanes, self._runner.paused, self.settings.one_a_client)
+
+    @property
+    def lanes(self) -> Lanes:
+        """The workers, for those that join from other machines."""
+        return self._runner.lanes
+
+    def look(self) -> None:
+        """There may be a worker for what waits."""
+        self._runner.look()
+
+    def take_frame(self, head: dict[str, Any], blob: bytes) -> None:
+        """A report of a worker on another machine about a run."""
+        self._runner.take_frame(head, blob)
+
+    def holds(self, prompt_id: str, epoch: int) -> bool:
+        """Whether this attempt runs at the moment."""
+        return self._runner.holds(prompt_id, epoch)
+
+    async def trace(self, prompt_id: str) -> str | None:
+        """When what ran where, of a prompt that has ended, in JSON; see `tracing.trace`."""
+        return await self._read(lambda db: traces.find(db, prompt_id))
 
     def want_previews(self, wanted: bool) -> None:
         """Whether preview images are made at all; off until somebody looks."""
-        self._runner.worker.want_previews(wanted)
+        self._runner.lanes.want_previews(wanted)
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -318,6 +351,11 @@ class PromptQueue:
         slow reader needs a buffer of its own. Gives a function that ends the subscription.
         """
         return self._news.subscribe(callback)
+
+    def on_times(self, callback: Callable[[Prompt, str], None]) -> None:
+        """Call `callback(prompt, times)` in the event loop when a prompt has run to its end; see
+        `server/worker/times.py`. After `start`."""
+        self._runner.on_times = callback
 
     def progress(self, prompt_id: str) -> QueueEvent | None:
         """A `progress_state` message of this prompt as it is now, if it runs: for a reconnect."""

@@ -30,9 +30,11 @@ _COLUMNS = (  # in the order of the fields of Prompt
     "id, number, state, client_id, created, started, finished, attempts, crashes, epoch, cancelling, targets, workflow,"
     " extra, outputs, meta, messages, sender, likeness, passes, alone, "
     "coalesce((SELECT text FROM summaries WHERE summaries.seq = prompts.seq), '{}'), "
-    "coalesce((SELECT program FROM summaries WHERE summaries.seq = prompts.seq), '')"
+    "coalesce((SELECT program FROM summaries WHERE summaries.seq = prompts.seq), ''), worker, priority, deadline"
 )
 
+WAITING_ORDER = ("state DESC", "priority DESC", "number", "seq")
+"""Running ones before those that wait, which are in the order in which they run."""
 NODES = "json_each(CASE WHEN json_valid(workflow) THEN workflow ELSE '{}' END)"
 """The nodes of a workflow. SQLite's JSON ends at a depth of 1000, and what is deeper has no nodes for it."""
 
@@ -58,15 +60,15 @@ def listing(db: Connection, states: Sequence[StateName], limit: int, offset: int
     """Prompts in these states: active ones in the order in which they run, finished ones after them by their end."""
     names = _names(states)
     total = db.execute(f"SELECT sum(prompts) FROM counts WHERE state IN ({names})").fetchone()[0] or 0
-    where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", "state DESC", "number", "seq"]
+    where, order = f"state IN ({names})", ["finished IS NOT NULL", "finished", *WAITING_ORDER]
     if set(states) <= set(ACTIVE):  # one of the two indexes has the order
-        where, order = f"finished IS NULL AND {where}", ["state DESC", "number", "seq"]
+        where, order = f"finished IS NULL AND {where}", list(WAITING_ORDER)
     elif set(states) <= set(FINISHED):
         where, order = f"finished IS NOT NULL AND {where}", ["finished", "seq"]
     if newest_first:
         order = [term.removesuffix(" DESC") if term.endswith(" DESC") else f"{term} DESC" for term in order]
     part = f"WHERE {where} ORDER BY {', '.join(order)} LIMIT ? OFFSET ?"
-    if len(order) == 5:  # all are sorted, but only those of the page are read whole
+    if len(order) > len(WAITING_ORDER):  # all are sorted, but only those of the page are read whole
         part = f"WHERE seq IN (SELECT seq FROM prompts {part}) ORDER BY {', '.join(order)}"
     return Page(_prompts(db, part, (limit, offset)), total)
 

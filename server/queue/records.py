@@ -46,6 +46,10 @@ class Submission:
     """Place in the queue, lower first; None: behind all that are there."""
     front: bool = False
     """Before all that are there; `number` wins over it."""
+    priority: int = 0
+    """Prompts with a higher one go before all with a lower one, whoever sent them."""
+    within: float | None = None
+    """Seconds in which it should be done. Of one client's prompts the one whose time ends first goes first."""
     node_errors: dict[str, Any] = field(default_factory=dict)
     """The errors of outputs that are left out; kept, so that a repeated submission gets the same answer."""
     webhook: str | None = None
@@ -72,6 +76,8 @@ class Submission:
         extra = without_secrets(self.extra)
         asked = sorted(self.targets) if self.asked is None else self.asked
         whole = [self.workflow, asked, extra, self.number, self.front, self.webhook]
+        if self.priority or self.within is not None:  # prompts of older versions have neither
+            whole += [self.priority, self.within]
         return replace(
             self,
             extra=extra,
@@ -125,10 +131,16 @@ class Prompt:
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
     alone: int
-    """It runs beside no other prompt: a process has died, or was short of memory, while it ran beside others."""
+    """1: it runs beside no other prompt of its worker, since one has died, or was short of memory, while it ran beside
+    others. 2: beside no other prompt at all, since the server has died while several workers ran."""
     summary_json: str = "{}"
     program: str = ""
     """Equal for workflows of the same nodes."""
+    worker: str | None = None
+    """The name of the worker that has or had it."""
+    priority: int = 0
+    deadline: float | None = None
+    """Unix time by which it should be done."""
 
     @property
     def client(self) -> str:

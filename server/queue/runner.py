@@ -1,4 +1,4 @@
-"""Takes prompts from the file, has the worker run them, several at a time if it may, and writes down how each ended."""
+"""Takes prompts from the file, has the workers run them, and writes down how each ended."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..protocol.words import FINISHED, StateName
-from ..worker import Attempt, Crowded, Died, Finished, Outcome, Released, Worker, last_node
-from . import claims, ledger, reading, timings, upkeep
+from ..worker import Attempt, Crowded, Died, Finished, Lost, Outcome, Released, Unfit, last_node
+from . import claims, costs, ledger, reading, timings, traces, upkeep
+from .lanes import Lane, Lanes
 from .notifier import Notifier
 from .progress import RunProgress
 from .records import Prompt
 from .relay import Relay
-from .settings import WORKER_LOCK, QueueSettings
+from .settings import QueueSettings
 from .store import QueueStore, QueueTransaction
 from .summary import setting_of
-from .turns import Turns
 
 __all__ = ["Runner"]
 
@@ -38,15 +39,13 @@ class Runner:
 
     def __init__(self, store: QueueStore, news: Notifier, settings: QueueSettings) -> None:
         self._store, self._news, self._settings = store, news, settings
-        lock, concurrency = settings.folder / WORKER_LOCK, settings.concurrency
-        self.worker = Worker(settings.worker, lock, settings.lease, self._frame, concurrency)
-        self._turns = Turns(concurrency, settings.one_a_client, prefers_alike=settings.share_passes > 1)
-        self._at_work: dict[str, asyncio.Task[None]] = {}
+        self.lanes = Lanes(settings, self.take_frame, self.look)
         self._relays: dict[str, Relay] = {}
+        self.on_times: Callable[[Prompt, str], None] | None = None
+        """Called with the times of a prompt that has ended, in JSON."""
         self.paused = settings.start_paused
         self._closing = asyncio.Event()
         self._work = asyncio.Event()
-        self._recycle = False
         self._cancels: set[str] = set()
         self._ended = 0
         self._task: asyncio.Task[None] | None = None
@@ -54,7 +53,7 @@ class Runner:
 
     async def start(self) -> None:
         await self._tidy()
-        self.worker.start()
+        self.lanes.start()
         self._task = asyncio.create_task(self._loop(), name="graphflow queue")
 
     def live(self, prompt_id: str) -> RunProgress | None:
@@ -65,44 +64,51 @@ class Runner:
     async def stop(self) -> None:
         """Let the step at hand end; its prompt goes back to its place."""
         self._closing.set()
-        await self.worker.stop(self._settings.stop_within)
+        await self.lanes.stop(self._settings.stop_within)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+        tasks = [task for lane in self.lanes for task in lane.at_work.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def abandon(self) -> None:
-        """End the worker at once, whatever it does, and start no other: its runs belong to another server now."""
+        """End the workers at once, whatever they do, and start no others: their runs belong to another server now."""
         self._closing.set()
-        self._ending = asyncio.create_task(self.worker.stop(0.0), name="graphflow abandon")
+        self._ending = asyncio.create_task(self.lanes.stop(0.0), name="graphflow abandon")
+
+    def holds(self, prompt_id: str, epoch: int) -> bool:
+        """Whether this attempt runs at the moment: what others report counts no more."""
+        live = self.live(prompt_id)
+        return live is not None and live.prompt.epoch == epoch
 
     def look(self) -> None:
         """There may be something to do."""
         self._work.set()
 
     def recycle(self) -> None:
-        """Replace the worker process when it is idle."""
-        self._recycle = True
+        """Replace each worker process when it is idle."""
+        for lane in self.lanes:
+            lane.recycles = True
         self._work.set()
 
     def cancel(self, prompt_id: str) -> None:
         """Make the worker end a run that is to be cancelled; if its node does not notice, the process has to go."""
         self._cancels.add(prompt_id)
-        live = self.live(prompt_id)
-        if live is None:
+        live, lane = self.live(prompt_id), self.lanes.of(prompt_id)
+        if live is None or lane is None:
             return
-        self.worker.cancel(prompt_id)
+        lane.worker.cancel(prompt_id)
         patience = self._settings.cancel_within
 
         def kill() -> None:
             if self.live(prompt_id) is live:
-                self.worker.kill(f"the node did not stop within {patience:g} s of the cancel", culprit=prompt_id)
+                lane.worker.kill(f"the node did not stop within {patience:g} s of the cancel", culprit=prompt_id)
 
         asyncio.get_running_loop().call_later(patience, kill)
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     async def _loop(self) -> None:
-        while await self._or_closing(self.worker.ready()):
+        while not self._closing.is_set():
             try:
                 await self._turn()
             except Exception:  # whatever it is, it must not be the last thing that the queue does
@@ -110,22 +116,25 @@ class Runner:
                 await self._or_closing(asyncio.sleep(RETRY))
 
     async def _turn(self) -> None:
-        """Begin one prompt, or wait for one, or for the end of one."""
+        """Begin one prompt, or wait for one, for the end of one, or for a worker."""
         self._work.clear()
-        if self._recycle and not self._at_work:
-            self._recycle = False
-            self.worker.recycle()
-            return
-        prompt = None
-        if self._turns.has_room and not self.paused and not self._recycle:
-            at_work = frozenset(self._at_work)
-            share = min(self._settings.share_passes, self._settings.concurrency)
-            prompt = await self._write(lambda tx: claims.claim(tx, self._turns, at_work, share))
-        if prompt is not None:
-            self._turns.began(prompt.id, prompt.client, bool(prompt.alone), prompt.likeness)
-            self._at_work[prompt.id] = asyncio.create_task(self._attempt(prompt), name=f"graphflow prompt {prompt.id}")
-        else:
-            await self._or_closing(self._work.wait())
+        for lane in self.lanes:
+            if lane.recycles and not lane.at_work and lane.worker.is_ready:
+                lane.recycles = False
+                lane.worker.recycle()
+        for lane in self.lanes.free if not self.paused else ():
+            prompt = await self._claim(lane)
+            if prompt is not None:
+                lane.turns.began(prompt.id, prompt.client, prompt.alone, prompt.likeness, prompt.summary["model"])
+                name = f"graphflow prompt {prompt.id}"
+                lane.at_work[prompt.id] = asyncio.create_task(self._attempt(lane, prompt), name=name)
+                return
+        await self._or_closing(self._work.wait())
+
+    async def _claim(self, lane: Lane) -> Prompt | None:
+        at_work, unfit = self.lanes.at_work, frozenset(lane.unfit)
+        share = min(self._settings.share_passes, self._settings.concurrency)
+        return await self._write(lambda tx: claims.claim(tx, lane.turns, at_work, share, lane.name, unfit))
 
     async def _or_closing(self, waiting: Any) -> bool:
         """Wait for it, or for the end of the server; whether it may go on."""
@@ -136,20 +145,20 @@ class Runner:
         end.cancel()
         return not self._closing.is_set()
 
-    async def _attempt(self, prompt: Prompt) -> None:
+    async def _attempt(self, lane: Lane, prompt: Prompt) -> None:
         """Run a prompt that was claimed. Whatever happens, its place is free afterwards."""
         try:
-            await self._run(prompt)
+            await self._run(lane, prompt)
         except Exception:
             log.exception("the queue stumbled over prompt %s, and goes on", prompt.id, extra={"prompt_id": prompt.id})
             await self._or_closing(asyncio.sleep(RETRY))
         finally:
             self._relays.pop(prompt.id, None)
-            self._at_work.pop(prompt.id, None)
-            self._turns.ended(prompt.id)
+            lane.at_work.pop(prompt.id, None)
+            lane.turns.ended(prompt.id)
             self._work.set()
 
-    async def _run(self, prompt: Prompt) -> None:
+    async def _run(self, lane: Lane, prompt: Prompt) -> None:
         relay = await self._begin(prompt)
         log.info("prompt %s starts", prompt.id, extra={"prompt_id": prompt.id})
         if self._closing.is_set():
@@ -166,29 +175,35 @@ class Runner:
                 client=prompt.client,
                 passes=prompt.passes or 1,
             )
-            outcome = await self.worker.run(job)
+            outcome = await lane.worker.run(job)
         self._relays.pop(prompt.id, None)
         try:
             await relay.settled()
-            state = await self._end(prompt, outcome)
+            state = await self._end(lane, prompt, outcome)
         except Exception as error:
             log.exception("the end of prompt %s cannot be written as it is", prompt.id, extra={"prompt_id": prompt.id})
-            state = await self._end(prompt, Died(f"its end could not be written: {error}"))
+            state = await self._end(lane, prompt, Died(f"its end could not be written: {error}"))
         finally:
             self._cancels.discard(prompt.id)
         log.info("prompt %s: %s", prompt.id, state, extra={"prompt_id": prompt.id, "state": state})
         if state in FINISHED:
             if isinstance(outcome, Finished):
-                self._news.publish([relay.live.stats(outcome.stats, state)])
-                if state == "done":
-                    self._note_times(prompt, outcome.stats)
+                self._news.publish([relay.live.stats({**outcome.stats, "worker": lane.name}, state)])
+                self._note_run(prompt, outcome, state)
             await self._after(prompt)
 
-    def _note_times(self, prompt: Prompt, stats: dict[str, Any]) -> None:
-        """For later estimates; nothing waits for it."""
-        if prompt.program:
+    def _note_run(self, prompt: Prompt, outcome: Finished, state: StateName) -> None:
+        """For later estimates and for people who look; nothing waits for it."""
+        if outcome.trace:
+            self._store.write(lambda tx: traces.keep(tx, prompt.id, outcome.trace))
+            if self.on_times is not None:
+                self.on_times(replace(prompt, state=state), outcome.trace)
+        if state == "done":
+            passes = prompt.passes or 1
+            self._store.write(lambda tx: costs.note_passes(tx, prompt.likeness, passes, outcome.stats))
+        if state == "done" and prompt.program:
             setting = setting_of(prompt.summary)
-            self._store.write(lambda tx: timings.record(tx, setting, prompt.program, stats))
+            self._store.write(lambda tx: timings.record(tx, setting, prompt.program, outcome.stats))
 
     async def _begin(self, prompt: Prompt) -> Relay:
         """From here on the prompt runs, and the reports of the worker about it are written down."""
@@ -200,14 +215,14 @@ class Runner:
         relay = self._relays[prompt.id] = Relay(RunProgress(prompt, nodes), self._news, append, last)
         return relay
 
-    async def _end(self, prompt: Prompt, outcome: Outcome) -> StateName | None:
+    async def _end(self, lane: Lane, prompt: Prompt, outcome: Outcome) -> StateName | None:
         """Write down how an attempt ended; the state in the file then (None: the prompt is not in it any more)."""
         key = prompt.id, prompt.epoch
         limit = self._settings.max_crashes
         if prompt.id in self._cancels:  # it may be that the disk did not take it at the time
             await self._write(lambda tx: ledger.cancel(tx, prompt.id))
         match outcome:
-            case Finished(kind, data, _):
+            case Finished(kind, data):
                 await self._write(lambda tx: ledger.finish(tx, *key, kind, data))
             case Died(culprit=str(culprit)) if culprit != prompt.id:
                 await self._write(lambda tx: ledger.release(tx, *key))
@@ -215,8 +230,13 @@ class Runner:
                 await self._write(lambda tx: ledger.suspect(tx, *key))
             case Crowded():
                 await self._write(lambda tx: ledger.suspect(tx, *key))
+            case Lost(reason) if not self._closing.is_set():
+                await self._write(lambda tx: ledger.lose(tx, *key, reason, limit))
+            case Unfit(reason):
+                lane.refuse(prompt.id, reason)
+                await self._write(lambda tx: ledger.release(tx, *key))
             case Died(reason) if not self._closing.is_set():
-                at = last_node(self._settings.folder / WORKER_LOCK, *key)
+                at = last_node(lane.lock, *key) if lane.lock is not None else outcome.at
                 await self._write(lambda tx: ledger.crash(tx, *key, reason, limit, at))
             case _:
                 await self._write(lambda tx: ledger.release(tx, *key))
@@ -259,7 +279,7 @@ class Runner:
                     raise
                 await asyncio.sleep(RETRY)
 
-    def _frame(self, head: dict[str, Any], blob: bytes) -> None:
+    def take_frame(self, head: dict[str, Any], blob: bytes) -> None:
         """A report of the worker about a run."""
         relay = self._relays.get(head["prompt_id"])
         if relay is not None and head.get("epoch", relay.live.prompt.epoch) == relay.live.prompt.epoch:

@@ -89,4 +89,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE timings (name TEXT NOT NULL, setting TEXT NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL)",
         "CREATE INDEX timings_of ON timings (name, setting, at)",
     ),
+    (
+        # `worker` is the name of the one that has it. Waiting prompts: a higher priority goes first.
+        "ALTER TABLE prompts ADD COLUMN worker TEXT",
+        "ALTER TABLE prompts ADD COLUMN losses INT NOT NULL DEFAULT 0",
+        "ALTER TABLE prompts ADD COLUMN priority INT NOT NULL DEFAULT 0",
+        "ALTER TABLE prompts ADD COLUMN deadline REAL",
+        "DROP INDEX prompts_active",
+        "CREATE INDEX prompts_active ON prompts (state DESC, priority DESC, number, seq) WHERE finished IS NULL",
+        "CREATE INDEX prompts_due ON prompts (deadline) WHERE finished IS NULL AND deadline IS NOT NULL",
+        # Seconds of a row of a pass, for prompts of a likeness and each number of prompts that share passes.
+        """CREATE TABLE pass_costs (
+            likeness TEXT NOT NULL, passes INT NOT NULL, at REAL NOT NULL, seconds REAL NOT NULL,
+            PRIMARY KEY (likeness, passes)) WITHOUT ROWID""",
+        "CREATE INDEX pass_costs_at ON pass_costs (at)",
+        # When what ran where, of each prompt that has ended.
+        "CREATE TABLE traces (prompt INTEGER PRIMARY KEY, data TEXT NOT NULL)",
+        "CREATE TRIGGER trace_out AFTER DELETE ON prompts BEGIN DELETE FROM traces WHERE prompt = OLD.seq; END",
+    ),
 )

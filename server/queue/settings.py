@@ -24,12 +24,14 @@ class QueueSettings:
     history_bytes: int = 1 << 30
     waiting_of_one: int | None = None
     """How many prompts of one sender may wait."""
+    devices: tuple[str, ...] = ()
+    """Devices of this machine with a worker process each; none: one worker, on the device of its configuration."""
     concurrency: int = 1
-    """How many prompts the worker holds at a time."""
+    """How many prompts a worker holds at a time."""
     share_passes: int = 1
     """How many of them may share forward passes. With 1 an image has the bits of a plain run."""
     one_a_client: bool = False
-    """At most one of them is of the same client: where several are at work, each client sees one."""
+    """At most one of a worker's prompts is of the same client: where several are at work, each client sees one."""
     max_crashes: int = 2
     """A prompt that was running when the process died this often is given up."""
     lease: float = 30.0

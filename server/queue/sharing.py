@@ -27,6 +27,8 @@ FACTORS = (16, 8, 4, 2)
 FULL_ENOUGH = 0.75
 """The part of a pass that must be asked for to pay. Measured with the built-in model at 64 px: a row of a full pass of
 16 takes 0.62 of the time of a row in a sampler's own pass of two, so half a pass would lose."""
+PAYS = 0.97
+"""Of the cost of a row in a prompt's own passes: one of a shared pass must cost less."""
 
 
 def likeness(workflow: Mapping[str, Any]) -> str:
@@ -39,15 +41,25 @@ def likeness(workflow: Mapping[str, Any]) -> str:
     return digest(nodes).hex()[:32]
 
 
-def passes_for(most: int, waiting: int, at_work: Mapping[int, int]) -> int:
+def passes_for(most: int, waiting: int, at_work: Mapping[int, int], costs: Mapping[int, float] | None = None) -> int:
     """With how many others, itself included, a prompt should share passes: 1, 2, 4, 8 or 16, at most `most`.
 
     `waiting`: prompts like it that are about to begin. `at_work`: the number for prompts like it at work -> how many.
+    `costs`: the measured seconds of a row for each number. A number that costs more than a prompt's own passes is not
+    used; of the others the cheapest is. One that was not tried lately is tried, as are a prompt's own passes.
     """
-    for factor in FACTORS:
-        if factor <= most and 1 + waiting + at_work.get(factor, 0) >= max(2, FULL_ENOUGH * factor):
+    costs = costs or {}
+    own = costs.get(1)
+    possible = [
+        factor
+        for factor in FACTORS
+        if factor <= most and 1 + waiting + at_work.get(factor, 0) >= max(2, FULL_ENOUGH * factor)
+    ]
+    for factor in possible:
+        if factor not in costs:
             return factor
-    return 1
+    worth = [factor for factor in possible if own is not None and costs[factor] < PAYS * own]
+    return min(worth, key=lambda factor: costs[factor], default=1)
 
 
 def _fixed(node: Mapping[str, Any]) -> dict[str, Any]:

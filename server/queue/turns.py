@@ -1,8 +1,11 @@
-"""Which prompt is claimed next, where a worker holds several: the first in line, but fair between clients.
+"""Which prompt is claimed next for a worker that holds several: the first in line, but fair between clients.
 
-Each client has an account of seconds. The time in which n prompts are at work is charged to their clients, an n-th to
-each prompt. Of the clients that wait, the one with the smallest account is next (start-time fair queuing, Goyal et al.
-1996): who sends a hundred prompts keeps nobody else waiting for more than the prompts at work.
+Each client has an account of seconds. The time in which a worker has n prompts at work is charged to their clients, an
+n-th to each prompt. Of the clients that wait, the one with the smallest account is next (start-time fair queuing, Goyal
+et al. 1996): who sends a hundred prompts keeps nobody else waiting for more than the prompts at work.
+
+Of one client's prompts the order may change within `PLACES_AHEAD` places: a prompt with a deadline goes first, the
+earliest of them before the others; then one that shares passes with what is at work; then one of the model at work.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from .accounts import AtWork, ClientAccounts
+
 __all__ = ["AHEAD", "Candidate", "Turns"]
 
 AHEAD = 500
 """Places in the queue that are looked at for another client's prompt."""
 PLACES_AHEAD = 32
 """A prompt overtakes others of its client over so many places at most, and is overtaken so often at most."""
-MOST_ACCOUNTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +35,24 @@ class Candidate:
     """The client id, or the sender of a prompt without one."""
     is_placed: bool = False
     """Somebody gave it its place (`front`, `number`, a move), so it keeps it."""
-    runs_alone: bool = False
-    """A worker has died while it ran beside others."""
+    alone: int = 0
+    """1: a worker has died while it ran beside others. 2: so has the machine, with several workers."""
     likeness: str | None = None
     """Equal for prompts that may share passes."""
+    model: str | None = None
+    priority: int = 0
+    """Those with a higher one go before all others."""
+    deadline: float | None = None
+    """Unix time."""
 
-
-@dataclass(slots=True)
-class _AtWork:
-    client: str
-    alone: bool
-    likeness: str | None
-    since: float
-    """The account of the client when it began."""
+    @property
+    def runs_alone(self) -> bool:
+        return self.alone > 0
 
 
 class Turns:
-    """The prompts at work, and those that may be next. With `concurrency` 1 the prompts run in their order, one at a
-    time."""
+    """The prompts that one worker has, and those that may be next for it. With `concurrency` 1 and one worker the
+    prompts run in their order, one at a time, but for priorities and deadlines."""
 
     def __init__(
         self,
@@ -57,68 +61,88 @@ class Turns:
         clock: Callable[[], float] = time.monotonic,
         *,
         prefers_alike: bool = False,
+        prefers_model: bool = False,
+        accounts: ClientAccounts | None = None,
     ) -> None:
         """`one_a_client`: at most one prompt of each client is at work, as ComfyUI's clients expect of a server.
-        `prefers_alike`: of one client's prompts, those that share passes with what is at work may overtake others."""
-        self.concurrency, self._one_a_client, self._clock = concurrency, one_a_client, clock
-        self._at_work: dict[str, _AtWork] = {}
-        self._prefers_alike = prefers_alike
+        `prefers_alike`, `prefers_model`: of one client's prompts, those that share passes with what is at work, or use
+        the model that was used last, may overtake others. `accounts`: those of all workers."""
+        self.concurrency, self._one_a_client = concurrency, one_a_client
+        self._prefers_alike, self._prefers_model = prefers_alike, prefers_model
+        self.accounts = accounts if accounts is not None else ClientAccounts(clock)
+        self._at_work: dict[str, AtWork] = {}
         self._overtaken: tuple[str, int] = ("", 0)
         """The prompt that was overtaken last, and how often."""
-        self._seconds: dict[str, float] = {}
-        self._least = 0.0
-        """The least that the account of a client holds: who comes back after a pause has saved no turns up."""
-        self._looked = clock()
+        self._model: str | None = None
+        """The model that was used last."""
 
     @property
     def has_room(self) -> bool:
-        return len(self._at_work) < self.concurrency and not any(each.alone for each in self._at_work.values())
+        free = len(self._at_work) < self.concurrency
+        return free and not any(each.alone for each in self._at_work.values()) and not self.accounts.is_closed
+
+    @property
+    def clients(self) -> list[str]:
+        """Of the prompts at work."""
+        return [each.client for each in self._at_work.values()]
 
     @property
     def look_ahead(self) -> int:
         """How many of those that wait `choose` needs to see."""
-        return 1 if self.concurrency == 1 else AHEAD
+        return 1 if self._is_strict else AHEAD
 
-    def began(self, prompt_id: str, client: str, alone: bool = False, likeness: str | None = None) -> None:
-        self._charge()
-        self._seconds[client] = self._account(client)
-        self._at_work[prompt_id] = _AtWork(client, alone, likeness, self._seconds[client])
+    @property
+    def _is_strict(self) -> bool:
+        """The order is that of the queue."""
+        return self.concurrency == 1 and not self._prefers_model and not self._prefers_alike
+
+    def began(
+        self, prompt_id: str, client: str, alone: int = 0, likeness: str | None = None, model: str | None = None
+    ) -> None:
+        self._at_work[prompt_id] = self.accounts.began(self, prompt_id, client, int(alone), likeness)
+        self._model = model or self._model
 
     def ended(self, prompt_id: str) -> None:
-        self._charge()
+        self.accounts.ended(self, prompt_id)
         self._at_work.pop(prompt_id, None)
-        began = [each.since for each in self._at_work.values()]
-        self._least = max(self._least, min(began) if began else max(self._seconds.values(), default=0.0))
-        if len(self._seconds) > MOST_ACCOUNTS:
-            working = {each.client for each in self._at_work.values()}
-            self._seconds = {key: used for key, used in self._seconds.items() if key in working or used > self._least}
 
-    def choose(self, waiting: Sequence[Candidate]) -> Candidate | None:
-        """Of prompts in their order, the one to claim now; None where it is better to wait."""
+    def choose(self, waiting: Sequence[Candidate], unfit: frozenset[str] = frozenset()) -> Candidate | None:
+        """Of prompts in their order, the one to claim now; None where it is better to wait. `unfit`: the ids of those
+        that this worker cannot run."""
         if not waiting or not self.has_room:
             return None
-        if waiting[0].runs_alone:
-            return waiting[0] if not self._at_work else None
-        if self.concurrency == 1:
-            return waiting[0]
+        fit = [each for each in waiting if each.id not in unfit] if unfit else waiting
+        if not fit:
+            return None
+        if fit[0].runs_alone:
+            beside = self.accounts.has_work if fit[0].alone > 1 else bool(self._at_work)
+            return fit[0] if not beside else None
+        if self._is_strict:
+            return self._preferred(fit[0], _level(fit)) if not fit[0].is_placed else fit[0]
         working = {each.client for each in self._at_work.values()} if self._one_a_client else set()
-        free = [each for each in waiting if not each.runs_alone and each.client not in working]
+        free = [each for each in fit if not each.runs_alone and each.client not in working]
         if not free or free[0].is_placed:
             return free[0] if free else None
-        self._charge()
+        free = _level(free)
         firsts: dict[str, Candidate] = {}
-        for each in takewhile(lambda each: not each.is_placed, free):
+        for each in free:
             firsts.setdefault(each.client, each)
-        first = min(firsts.values(), key=lambda each: self._account(each.client))  # of equals, the first in line
-        return self._alike(first, free) if self._prefers_alike else first
+        self.accounts.charge()
+        first = min(firsts.values(), key=lambda each: self.accounts.of(each.client))  # of equals, the first in line
+        return self._preferred(first, free)
 
-    def _alike(self, first: Candidate, free: Sequence[Candidate]) -> Candidate:
-        """A prompt of the same client that shares passes with what is at work, unless that would be unfair."""
-        at_work = {each.likeness for each in self._at_work.values() if each.likeness}
-        near = takewhile(
-            lambda each: not each.is_placed, free[free.index(first) : free.index(first) + PLACES_AHEAD + 1]
-        )
-        found = next((each for each in near if each.client == first.client and each.likeness in at_work), first)
+    def _preferred(self, first: Candidate, free: Sequence[Candidate]) -> Candidate:
+        """A prompt of the same client that is better taken now, unless that would be unfair."""
+        at = free.index(first)
+        near = [each for each in free[at : at + PLACES_AHEAD + 1] if each.client == first.client]
+        likenesses = {each.likeness for each in self._at_work.values() if each.likeness}
+
+        def rank(each: Candidate) -> tuple[bool, float, bool, bool]:
+            other = not (self._prefers_alike and each.likeness in likenesses)
+            unlike = not (self._prefers_model and each.model is not None and each.model == self._model)
+            return each.deadline is None, each.deadline or 0.0, other, unlike
+
+        found = min(near, key=rank)
         times = self._overtaken[1] if self._overtaken[0] == first.id else 0
         if found is first or times >= PLACES_AHEAD:
             return first
@@ -133,12 +157,8 @@ class Turns:
             free = list({each.client: each for each in reversed(free) if each.client not in taken}.values())
         return free[: max(0, self.concurrency - len(self._at_work) - 1)]
 
-    def _charge(self) -> None:
-        """Share the time since the last look among those at work."""
-        now = self._clock()
-        for each in self._at_work.values():
-            self._seconds[each.client] = self._seconds.get(each.client, 0.0) + (now - self._looked) / len(self._at_work)
-        self._looked = now
 
-    def _account(self, client: str) -> float:
-        return max(self._seconds.get(client, 0.0), self._least)
+def _level(waiting: Sequence[Candidate]) -> list[Candidate]:
+    """Those that may overtake each other: of the priority of the first, before one that somebody gave its place."""
+    first = waiting[0].priority
+    return list(takewhile(lambda each: each.priority == first and not each.is_placed and not each.runs_alone, waiting))

@@ -36,11 +36,15 @@ __all__ = ["ROUTES", "features"]
 SPOKEN = "0.3.64"
 """The version of ComfyUI's server whose protocol this is."""
 MODEL_INPUTS = {
-    "checkpoints": ("CheckpointLoaderSimple", "ckpt_name"), "vae": ("VAELoader", "vae_name"),
-    "loras": ("LoraLoader", "lora_name"), "controlnet": ("ControlNetLoader", "control_net_name"),
-    "upscale_models": ("UpscaleModelLoader", "model_name"), "clip_vision": ("CLIPVisionLoader", "clip_name"),
-    "text_encoders": ("CLIPLoader", "clip_name"), "diffusion_models": ("UNETLoader", "unet_name"),
-}  # fmt: skip
+    "checkpoints": ("CheckpointLoaderSimple", "ckpt_name"),
+    "vae": ("VAELoader", "vae_name"),
+    "loras": ("LoraLoader", "lora_name"),
+    "controlnet": ("ControlNetLoader", "control_net_name"),
+    "upscale_models": ("UpscaleModelLoader", "model_name"),
+    "clip_vision": ("CLIPVisionLoader", "clip_name"),
+    "text_encoders": ("CLIPLoader", "clip_name"),
+    "diffusion_models": ("UNETLoader", "unet_name"),
+}
 """The input that chooses among the models of a folder: its choices are listed."""
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
 LARGEST_HEADER = 100 << 20
@@ -304,6 +308,10 @@ async def metrics(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.metrics.worker_memory.set(state.queue.worker.rss)
     state.metrics.worker_deaths.set(state.queue.worker.deaths)
+    state.metrics.take_workers(
+        (status.name, len(status.prompts), status.silent, sum(model["bytes"] for model in status.models))
+        for status in state.queue.workers
+    )
     return web.Response(body=state.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
 

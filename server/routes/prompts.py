@@ -52,6 +52,8 @@ async def post_prompt(request: web.Request) -> web.Response:
         prompt_id=body.prompt_id,
         number=body.number,
         front=body.front,
+        priority=body.priority,
+        within=body.deadline,
         webhook=body.webhook,
         sender=request.remote or "",
         asked=[body.partial_execution_targets, body.strict],

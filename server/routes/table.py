@@ -17,6 +17,7 @@ from . import (
     socket,
     templates,
     userdata,
+    workers,
 )
 
 __all__ = ["ROUTES"]
@@ -24,6 +25,7 @@ __all__ = ["ROUTES"]
 ROUTES: tuple[Route, ...] = (
     *prompts.ROUTES,
     *queueing.ROUTES,
+    *workers.ROUTES,
     *socket.ROUTES,
     *files.ROUTES,
     *forms.ROUTES,

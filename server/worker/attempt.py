@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Attempt", "Crowded", "Died", "Finished", "Outcome", "Released", "WorkerStatus"]
+__all__ = ["Attempt", "Crowded", "Died", "Finished", "Lost", "Outcome", "Released", "Unfit", "WorkerStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Finished:
     type: str
     data: dict[str, Any]
     stats: dict[str, Any]
+    trace: str = ""
+    """When what ran, in JSON; see `tracing.trace`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,25 @@ class Died:
     """Prompts that it had. Of several, nobody knows which one has killed it."""
     culprit: str | None = None
     """The prompt that it was killed for."""
+    at: tuple[str, str] | None = None
+    """Where it was, if its worker knows: the node, and the node of the workflow."""
 
 
-Outcome = Finished | Released | Crowded | Died
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker is on another machine, and out of reach; what it still does counts no more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """This worker cannot run it, as it lacks something or has something else under the same name; others may."""
+
+    reason: str
+
+
+Outcome = Finished | Released | Crowded | Died | Lost | Unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +93,8 @@ class WorkerStatus:
     """Parts of models in memory: `{name, part, format, bytes, device}`."""
     problems: tuple[dict[str, Any], ...] = ()
     """Node packs that did not load."""
+    name: str = ""
+    prompts: tuple[str, ...] = ()
+    """Ids of those that it has."""
+    silent: float = 0.0
+    """Seconds since its last sign of life, about."""

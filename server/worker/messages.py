@@ -28,6 +28,7 @@ from graphflow.spi import (
 from ..protocol.words import MESSAGE_TYPES
 from .folder_names import FolderNames
 from .sender import RunSender
+from .times import RunTimes
 
 __all__ = ["RunMessages"]
 
@@ -71,6 +72,7 @@ class RunMessages:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._models: Counter[str] = Counter()
         self._read = 0
+        self.times = RunTimes()
 
     def on_event(self, event: Event) -> None:
         display = str(getattr(event, "display", None) or getattr(event, "node", ""))
@@ -78,6 +80,7 @@ class RunMessages:
             self._image(event, display)
             return
         with self._lock:
+            self.times.note(event, display)
             match event:
                 case RunStarted(cached=cached):
                     self._known = set(cached)
@@ -157,7 +160,8 @@ class RunMessages:
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
         models = {"actions": dict(self._models), "bytes": self._read}
-        return {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
+        found = {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
+        return {**found, "passes": self.times.passes()}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

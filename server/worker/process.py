@@ -227,7 +227,8 @@ def _run(
             os._exit(BROKEN_ACCELERATOR)
         report.end("crowded", ending=True)
         return False
-    report.end("finish", type=kind, data=data, stats=messages.stats(), ending=not goes_on)
+    times = messages.times.to_json().encode()
+    report.end("finish", times, type=kind, data=data, stats=messages.stats(), ending=not goes_on)
     return goes_on
 
 

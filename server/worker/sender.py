@@ -107,13 +107,13 @@ class Sender:
             self._frames.append(({"kind": kind, **data}, b""))
             self._changed.notify_all()
 
-    def end(self, run: _Run, kind: str, **data: Any) -> None:
+    def end(self, run: _Run, kind: str, blob: bytes = b"", **data: Any) -> None:
         """The last frame about a run; all that was reported before it is sent before it, and nothing after it."""
         with self._changed:
             self._frames += self._take_progress(run)
             for key in [key for key in self._previews if key[0] == run]:
                 del self._previews[key]
-            self._frames.append(({"kind": kind, **_head(run), **data}, b""))
+            self._frames.append(({"kind": kind, **_head(run), **data}, blob))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -207,8 +207,8 @@ class RunSender:
     def preview(self, node: str, metadata: dict[str, Any], make: Callable[[], bytes]) -> None:
         self.sender.preview(self.run, node, metadata, make)
 
-    def end(self, kind: str, **data: Any) -> None:
-        self.sender.end(self.run, kind, **data)
+    def end(self, kind: str, blob: bytes = b"", **data: Any) -> None:
+        self.sender.end(self.run, kind, blob, **data)
 
 
 def _head(run: _Run) -> dict[str, Any]:

@@ -16,12 +16,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .attempt import Attempt, Crowded, Died, Finished, Outcome, Released, WorkerStatus
 from .config import WorkerConfig
+from .devices import DevicePlace
 from .frames import pack, receive_async
 
 __all__ = ["Worker"]
@@ -65,10 +66,16 @@ class Worker:
         lease: float,
         on_frame: Callable[[dict[str, Any], bytes], None] = lambda *_: None,
         concurrency: int = 1,
+        place: DevicePlace | None = None,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`concurrency`: how many prompts a process takes at a time."""
-        self._config, self._lock, self._lease, self._on_frame = config, lock, lease, on_frame
-        self._concurrency = concurrency
+        """`concurrency`: how many prompts a process takes at a time. `place`: where it computes. `on_ready` is called
+        when a process can take a prompt."""
+        self.place = place or DevicePlace("local", None)
+        self.lock = lock
+        self._config = config if self.place.device is None else replace(config, device=self.place.device)
+        self._lock, self._lease, self._on_frame = lock, lease, on_frame
+        self._concurrency, self._on_ready = concurrency, on_ready
         self._ready = asyncio.Event()
         self._current: _Process | None = None
         self._stopping = asyncio.Event()
@@ -85,7 +92,8 @@ class Worker:
             state = "running" if now.outcomes else "idle"
         status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
-        devices = tuple(status.get("devices", ()))
+        at = {} if self.place.index is None else {"index": self.place.index}
+        devices = tuple({**device, **at} for device in status.get("devices", ()))
         return WorkerStatus(
             state=state,
             pid=pid,
@@ -93,16 +101,24 @@ class Worker:
             deaths=self._deaths,
             rss=status.get("rss", 0),
             devices=devices,
-            models=tuple(status.get("models", ())),
+            models=tuple({**model, "device": self._shown(model["device"])} for model in status.get("models", ())),
             problems=self._problems,
+            name=self.place.name,
+            prompts=tuple(prompt_id for prompt_id, _ in now.outcomes) if now is not None else (),
+            silent=now.silent * self._lease / TICKS if now is not None else 0.0,
         )
+
+    def _shown(self, device: str) -> str:
+        """The name of a device on this machine: the process may see no other, and call it the first."""
+        return device if self.place.index is None else self.place.name
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")
 
-    async def ready(self) -> None:
-        """Wait until there is a worker that can take a prompt."""
-        await self._ready.wait()
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a process that can take a prompt."""
+        return self._ready.is_set()
 
     async def run(self, job: Attempt) -> Outcome:
         """Let the worker run it, beside those that it has. Frames of the run go to `on_frame` before this returns."""
@@ -227,6 +243,7 @@ class Worker:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
+                    env={**os.environ, **self.place.environment},
                 )
             except BaseException:
                 ours.close()
@@ -256,10 +273,11 @@ class Worker:
                     self._send(now, kind="stop")
                 else:
                     self._ready.set()
+                    self._on_ready()
             case "finish":
                 if head["ending"]:
                     self._end_announced(now)
-                self._settle(now, _key(head), Finished(head["type"], head["data"], head["stats"]))
+                self._settle(now, _key(head), Finished(head["type"], head["data"], head["stats"], blob.decode()))
             case "released":
                 self._end_announced(now)
                 self._settle(now, _key(head), Released())

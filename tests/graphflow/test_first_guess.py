@@ -281,6 +281,46 @@ def test_programs_and_events_are_where_one_looks_for_them():
     assert gf.lint("text_to_image") == [] and gf.Progress("1", 1, 2).step == 1
 
 
+def test_what_is_not_quite_right_says_what_to_write():
+    workflow = gf.Workflow.load("text_to_image")
+    with gf.Graph() as graph:
+        load = n.LoadImage(image="in.png")
+        sink = n.PreviewImage(images=load.IMAGE)
+    wrong = {
+        "write KSampler.seed": lambda: workflow.set("seed", 1),
+        "write Positive Prompt.text or Negative Prompt.text": lambda: gf.sweep(workflow, {"text": ["a"]}),
+        "write LoadImage.image": lambda: graph.run(inputs={"LoadImage": 1}),
+        "expected the name of an input": lambda: graph.run(inputs={load: 1}),
+        r"find\('KSampler'\) is the id '3'": lambda: workflow["KSampler"],
+        "did you mean 'text_to_image'": lambda: gf.run("text_to_imag"),
+        "expected the inputs to vary": lambda: gf.sweep(workflow, [{"KSampler.seed": 1}]),
+        "expected more than 0 seconds": lambda: gf.run(workflow, timeout=0),
+        "targets=\\[node\\] names": lambda: graph.run(sink),
+        "is an input of a node": lambda: n.ImageInvert(image=load.image),
+        "does not change(.|\n)*inputs=": lambda: setattr(load, "image", "other.png"),
+        "no output 'MASK'(.|\n)*known: ": lambda: gf.NodeResult({"IMAGE": 1}, {})["MASK"],
+    }
+    for text, call in wrong.items():
+        with pytest.raises(gf.InvalidWorkflow, match=text):
+            call()
+
+
+def test_what_a_run_gives_goes_into_the_next_one_as_it_is():
+    with gf.Graph() as graph:
+        n.SaveImage(images=n.EmptyImage(width=8, height=4, color=0x0A0B0C))
+    result = gf.run(graph, {"EmptyImage.width": 6})
+    (image,) = result.images
+    assert image.size == (6, 4) and Image.open(image).size == (6, 4)
+    assert result["EmptyImage"]["IMAGE"].shape == result["EmptyImage"][0].shape == (1, 4, 6, 3)
+    assert result.timings["SaveImage"] == result.timings[result.workflow.find("SaveImage")]
+    assert gf.Workflow.load(image) == result.workflow and gf.redraw(image).same
+    assert inverted(image).run().images[0].pil.getpixel((0, 0)) == (0xF5, 0xF4, 0xF3)
+    assert asyncio.run(gf.run_async(graph, {"EmptyImage.width": 6})).cached
+    assert gf.validate(graph) == [] and {item.node for item in gf.explain(graph)} == {"EmptyImage", "SaveImage"}
+    sweep = gf.sweep(graph, {"EmptyImage.color": [1, 2]})
+    assert repr(sweep) == "<Sweep of 2 variants over color>" and len(sweep.run().paths) == 2
+
+
 def test_helpers_for_tests_of_nodes(tmp_path):
     assert gf.testing.lazy(1).get() == 1
     with pytest.raises(Exception, match="input"):

@@ -18,7 +18,12 @@ from tests.nodes.families import (
     tiny,
     tiny_flow,
     tiny_flux2,
+    tiny_flux3,
+    tiny_hidream,
+    tiny_ideogram4,
     tiny_ip_adapter,
+    tiny_kandinsky5,
+    tiny_modern,
     tiny_qwen,
     tiny_transformers,
     tiny_vision,
@@ -53,6 +58,11 @@ FILES = {
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
+    **tiny_flux3.FILES,
+    **tiny_hidream.FILES,
+    **tiny_ideogram4.FILES,
+    **tiny_kandinsky5.FILES,
+    **{name: lambda models, name=name: tiny_modern.save(models, name) for name in tiny_modern.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
 }
@@ -80,12 +90,13 @@ def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(pa
     workflow = gf.Workflow.load(path)
     Image.effect_noise((128, 64), 80).convert("RGB").save(tmp_path / "picture.png")
     small = {"width": 128, "height": 64}
-    if "edit" in path.stem:
-        small["steps"] = 2  # a reference image has a million pixels, however small the image is that is made
+    if "edit" in path.stem:  # a reference image has a million pixels, however small the image is that is made
+        small |= {"steps": 2, "resolution": 96}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64
-        for side in small.keys() & inputs.keys() if not is_sketch else ():
+        is_schedule = workflow.to_json()[node]["class_type"].endswith("Scheduler")  # of real sizes only
+        for side in small.keys() & inputs.keys() if not is_sketch and not is_schedule else ():
             workflow = workflow.set(f"{node}.{side}", small[side])
     scaled = [key for key, node in workflow.to_json().items() if node["class_type"] == "FluxKontextImageScale"]
     for key in scaled:  # to about a million pixels: too many for a test
@@ -149,9 +160,19 @@ def test_each_shipped_workflow_is_listed_once_with_a_title_and_a_sentence():
     assert sorted(item.name for item in listed) == shipped_names()
     assert listed[0].name == "text_to_image" and len({item.title for item in listed}) == len(listed)
     for item in listed:
-        assert item.title and (not item.description or item.description.endswith(".")), item
+        assert item.title and item.description.endswith("."), item
 
 
 def test_the_list_of_workflows_names_each_of_them():
     listed = re.findall(r"^\| `(\w+)`", (FOLDER / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WITH_FILES, ids=lambda path: path.stem)
+def test_the_list_names_each_model_file_that_a_workflow_needs(path):
+    """In its own row, or in that of the workflow to which the row refers (`as flux_dev`)."""
+    rows = {row[1]: row[0] for row in re.finditer(r"^\| `(\w+)` .*$", (FOLDER / "README.md").read_text(), re.MULTILINE)}
+    row = rows[path.stem]
+    others = [rows[name] for name in re.findall(r"as `(\w+)`", row)]
+    base = rows["sdxl"] if "the base" in row else ""
+    assert [name for name in named(path) if name not in "".join([row, *others, base])] == []

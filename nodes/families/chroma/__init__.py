@@ -25,10 +25,17 @@ __all__ = ["CHROMA"]
 
 NORM = "double_blocks.0.img_attn.norm.query_norm.scale"
 _ARGUMENTS = (
-    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "axes_dims_rope", "approximator_num_channels", "approximator_hidden_dim",
+    "in_channels",
+    "num_layers",
+    "num_single_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "axes_dims_rope",
+    "approximator_num_channels",
+    "approximator_hidden_dim",
     "approximator_layers",
-)  # fmt: skip
+)
 
 
 def _recognise(header: Header) -> Found | None:
@@ -100,6 +107,7 @@ CHROMA = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"chroma": [("t5",)]},
+    text_width=lambda config: int(config["text.t5"].d_model),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),  # of nodes made for FLUX.1; it has no effect

@@ -144,10 +144,19 @@ CLIP_VISION = Family(
             build=f"{__name__}.network:build",
             layouts=LAYOUTS,
             title="image encoder",
-            unused=("text_model.*", "text_projection*", "logit_*", "*.position_ids", "multi_modal_projector.*",
-                    "transformer.*", "token_embedding.*", "positional_embedding", "ln_final.*"),
+            unused=(
+                "text_model.*",
+                "text_projection*",
+                "logit_*",
+                "*.position_ids",
+                "multi_modal_projector.*",
+                "transformer.*",
+                "token_embedding.*",
+                "positional_embedding",
+                "ln_final.*",
+            ),
         )
     },
     latent=_no_latent,
     network=f"{__name__}.network",
-)  # fmt: skip
+)

@@ -65,6 +65,7 @@ FLUX = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"flux": [("l", "t5")]},
+    text_width=lambda config: int(config["text.t5"].d_model),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "pooled": Option("pooled", rank=1, width=lambda config: int(config.denoiser.pooled_projection_dim)),

@@ -19,9 +19,18 @@ __all__ = ["LAYOUTS", "blocks_table", "config_of", "is_flux", "layout_of", "rope
 NORM = "double_blocks.0.img_attn.norm.query_norm"
 DIFFUSERS = "transformer_blocks.0.attn.add_q_proj.weight"
 _ARGUMENTS = (
-    "patch_size", "in_channels", "out_channels", "num_layers", "num_single_layers", "attention_head_dim",
-    "num_attention_heads", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds", "axes_dims_rope",
-)  # fmt: skip
+    "patch_size",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "num_single_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+    "guidance_embeds",
+    "axes_dims_rope",
+)
 _DEFAULTS = {
     "in_channels": 64,
     "num_layers": 19,

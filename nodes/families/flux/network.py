@@ -219,8 +219,8 @@ def forward(
         guidance=stacked.get("guidance"),
         img_ids=positions(common, x.device),
         txt_ids=torch.zeros(text.shape[1], 3, device=x.device),
-        controlnet_block_samples=residuals(stacked, "double.", dtype),
-        controlnet_single_block_samples=residuals(stacked, "single.", dtype),
+        controlnet_block_samples=residuals(stacked, "double", dtype, len(module.transformer_blocks)),
+        controlnet_single_block_samples=residuals(stacked, "single", dtype, len(module.single_transformer_blocks)),
         joint_attention_kwargs=_biased(stacked, tokens, dtype),
         return_dict=False,
     )[0]

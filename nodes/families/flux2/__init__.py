@@ -1,13 +1,14 @@
-"""FLUX.2 of Black Forest Labs (2025): klein 4B and 9B (base and distilled), and the denoiser of dev.
+"""FLUX.2 of Black Forest Labs (2025): dev, klein 4B and 9B (base, distilled, and for references in a cache).
 
 A transformer over cells of 16 x 16 pixels and the tokens of a text, whose blocks share their modulations; reference
-images are further tokens. klein is asked with three layers of Qwen3, and takes no guidance by a number; dev with
-Mistral 3, whose encoder does not run yet. Rectified flow, arXiv 2403.03206.
+images are further tokens. klein is asked with three layers of Qwen3, and takes no guidance by a number; dev with three
+of Mistral 3. Rectified flow, arXiv 2403.03206.
 """
 
 from __future__ import annotations
 
 from ...files.header import Header
+from ...model.config import Config
 from ...model.family import Family, Found, Option, Part
 from ...model.prediction import FluxFlow
 from ..kits import language_model
@@ -31,9 +32,16 @@ def _recognise(header: Header) -> Found | None:
     if not kind:
         return None
     denoiser = layout.config_of(file)
-    texts = {} if denoiser.guidance_embeds else {"text.qwen3": language_model.find_beside(header, "qwen3")}
+    encoder = "mistral3" if denoiser.guidance_embeds else "qwen3"
+    texts = {f"text.{encoder}": language_model.find_beside(header, encoder)}
     variant = _VARIANTS.get(denoiser.num_attention_heads, "")
     return assemble(header, DenoiserFound(denoiser, kind, file.prefix), texts, LATENT, variant)
+
+
+def _text_width(config: Config) -> int:
+    """Three layers of the one text encoder side by side."""
+    (encoder,) = config.values()
+    return 3 * int(encoder.hidden_size)
 
 
 FLUX2 = Family(
@@ -44,12 +52,14 @@ FLUX2 = Family(
     parts={
         "denoiser": Part(build=f"{__name__}.network:build", layouts=layout.LAYOUTS, title="transformer"),
         "text.qwen3": language_model.part_of("qwen3"),
+        "text.mistral3": language_model.part_of("mistral3"),
     },
     latent=latent_format,
     prediction=lambda config: FluxFlow(2.02),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
-    prompts={"flux2": [("qwen3",)]},
+    prompts={"flux2": [("qwen3",)], "*": [("mistral3",)]},
+    text_width=_text_width,
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "guidance": Option("number"),

@@ -19,9 +19,18 @@ NORM = "double_blocks.0.img_attn.norm.query_norm"
 AXES = 4
 """Of a place: image, row, column, token of the text. A head's channels are shared out to them evenly."""
 _ARGUMENTS = (
-    "in_channels", "num_layers", "num_single_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "mlp_ratio", "axes_dims_rope", "rope_theta", "guidance_embeds", "timestep_guidance_channels",
-)  # fmt: skip
+    "in_channels",
+    "num_layers",
+    "num_single_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "mlp_ratio",
+    "axes_dims_rope",
+    "rope_theta",
+    "guidance_embeds",
+    "timestep_guidance_channels",
+)
 
 
 def layout_of(keys: Keys) -> str:

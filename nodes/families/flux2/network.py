@@ -2,6 +2,9 @@
 
 A cell of the latent is a token. Places are (image, row, column, token of the text): the image that is made is 0, its
 references 10, 20 ...; a text has its number in the last.
+
+Under `ReferencesAtZero` (klein for a cache of references) reference images are asked about at time 0 and see only each
+other, so what the image sees of them is the same in all steps.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ...model.entry import Ask, Entry, Row
 from ..kits.flow import latent_format
 from ..kits.unet_network import plain
 from . import POSITIONS
+from .references import AT_ZERO
 
 __all__ = ["PreparedFlux2", "back", "build", "forward", "prepare", "row"]
 
@@ -87,18 +91,25 @@ def forward(
 ) -> dict[str, Tensor]:
     """x [N, C, h, w], time [N], text [N, T, D] and what stands beside -> out [N, C, h, w]."""
     dtype, x, text = module.dtype, stacked["x"], stacked["text"]
+    apart: dict[str, Any]
     tokens = x.flatten(2).mT
-    count = tokens.shape[1]
+    count, places, apart = tokens.shape[1], _places(common, x.device), {}
     if "references" in stacked:
-        tokens = torch.cat([tokens, stacked["references"].to(tokens)], dim=1)
+        references = stacked["references"].to(tokens)
+        if getattr(module, AT_ZERO, False):  # the class takes them before the image here
+            tokens, places = torch.cat([references, tokens], dim=1), torch.cat([places[count:], places[:count]])
+            apart = {"kv_cache_mode": "extract", "num_ref_tokens": references.shape[1]}
+        else:
+            tokens = torch.cat([tokens, references], dim=1)
     out = module(
         hidden_states=tokens.to(dtype),
         encoder_hidden_states=text.to(dtype),
         timestep=stacked["time"],
         guidance=stacked.get("guidance"),
-        img_ids=_places(common, x.device),
+        img_ids=places,
         txt_ids=_numbers(text.shape[1], x.device),
         return_dict=False,
+        **apart,
     )[0]
     return {"out": out[:, :count].mT.reshape(x.shape)}
 

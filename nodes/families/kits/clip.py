@@ -69,12 +69,22 @@ def find_any(header: Header) -> tuple[str, TextFound] | None:
 
 def _in_shapes(shapes: Mapping[str, Shape], prefix: str, projection: bool) -> TextFound | None:
     for layout, tokens, positions, block, widest in (
-        ("transformers", "text_model.embeddings.token_embedding.weight",
-         "text_model.embeddings.position_embedding.weight", "text_model.encoder.layers.{}", "mlp.fc1.weight"),
-        ("bare", "embeddings.token_embedding.weight", "embeddings.position_embedding.weight",
-         "encoder.layers.{}", "mlp.fc1.weight"),
+        (
+            "transformers",
+            "text_model.embeddings.token_embedding.weight",
+            "text_model.embeddings.position_embedding.weight",
+            "text_model.encoder.layers.{}",
+            "mlp.fc1.weight",
+        ),
+        (
+            "bare",
+            "embeddings.token_embedding.weight",
+            "embeddings.position_embedding.weight",
+            "encoder.layers.{}",
+            "mlp.fc1.weight",
+        ),
         ("openclip", "token_embedding.weight", "positional_embedding", "transformer.resblocks.{}", "mlp.c_fc.weight"),
-    ):  # fmt: skip
+    ):
         first = f"{prefix}{block.format(0)}.{widest}"
         if not all(name in shapes for name in (prefix + tokens, prefix + positions, first)):
             continue
@@ -103,9 +113,16 @@ def _in_shapes(shapes: Mapping[str, Shape], prefix: str, projection: bool) -> Te
 
 
 _ARGUMENTS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "projection_dim",
-    "max_position_embeddings", "hidden_act", "layer_norm_eps",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "projection_dim",
+    "max_position_embeddings",
+    "hidden_act",
+    "layer_norm_eps",
+)
 
 
 def _from_json(stated: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Config:

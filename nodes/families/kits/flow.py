@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...files.header import Header
-from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Found, TextFound
 from ...model.latent import LatentFormat
 from . import kl_vae
+from .transformer_file import transformer_in
 
-__all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "assemble", "count", "find", "latent_format"]
+__all__ = ["FLUX_LATENT", "DenoiserFound", "Shape", "add_parts", "assemble", "count", "find", "latent_format"]
 
 Shape = tuple[int, ...]
-PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
-"""The prefixes of a denoiser's tensors in a single file."""
 FLUX_LATENT: Mapping[str, Any] = {"channels": 16, "factor": 8, "multiple": 2, "scale": 0.3611, "shift": 0.1159}
 """The latents of FLUX's VAE, for denoisers with patches of 2 x 2 cells."""
 
@@ -43,24 +41,16 @@ def find(header: Header, class_name: str, read: Read) -> DenoiserFound | None:
 
     A folder's config decides where it states a number that `read` has found in the shapes.
     """
-    shapes = {name: info.shape for name, info in weights_of(header).items()}
-    for part in ("transformer", ""):
-        stated = header.configs.get(part)
-        if stated is not None and stated.get("_class_name") == class_name:
-            prefix = f"{part}/" if part else ""
-            found = read(_under(shapes, prefix))
-            if found is None:
-                return None
-            return DenoiserFound(
-                config=found[0] | {name: stated[name] for name in found[0] if stated.get(name) is not None},
-                layout=found[1],
-                prefix=prefix,
-            )
-    for prefix in PREFIXES:
-        found = read(_under(shapes, prefix))
-        if found is not None:
-            return DenoiserFound(*found, prefix)
-    return None
+    file = transformer_in(header)
+    stated = file.stated or {}
+    if stated.get("_class_name", class_name) != class_name:
+        return None
+    found = read(file.shapes)
+    if found is None:
+        return None
+    config, layout = found
+    named = {name: stated[name] for name in config if stated.get(name) is not None}
+    return DenoiserFound(config | named, layout, file.prefix)
 
 
 def count(shapes: Mapping[str, Shape], name: str) -> int:
@@ -97,5 +87,18 @@ def assemble(
     return Found(Config(configs), parts, variant)
 
 
-def _under(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:
-    return {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
+def add_parts(
+    found: Found,
+    texts: Mapping[str, TextFound | None],
+    vae: tuple[Config, str, str] | None,
+    fits: Callable[[Config], bool] = lambda vae: True,
+) -> Found:
+    """The same with those of `texts` (part -> encoder) that are in the file, and with its VAE (config, layout, prefix)
+    where that one `fits`."""
+    configs, parts = dict(found.config), dict(found.parts)
+    for part, text in texts.items():
+        if text is not None:
+            configs[part], parts[part] = text.config, (text.layout, text.prefix)
+    if vae is not None and fits(vae[0]):
+        configs["vae"], parts["vae"] = vae[0], vae[1:]
+    return Found(Config(configs), parts, found.variant)

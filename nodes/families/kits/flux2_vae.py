@@ -23,6 +23,8 @@ _INNER = {"quant_conv": "encoder.quant_conv", "post_quant_conv": "decoder.post_q
 
 
 def _recognise(header: Header) -> Found | None:
+    if header.configs.get("model_index", {}).get("_class_name") == "Ideogram4Pipeline":
+        return None  # its folder has the numbers of the batch norm in another order: load FLUX.2's VAE
     stated_in = next((part for part in ("vae", "") if part in header.configs), None)
     prefixes = kl_vae.PREFIXES if stated_in is None else (f"{stated_in}/" if stated_in else "",)
     shapes = {name: info.shape for name, info in header.tensors.items()}

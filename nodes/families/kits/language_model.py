@@ -1,8 +1,9 @@
-"""Language models as text encoders (Qwen3, Gemma 2): their configs from shapes. Imports no torch.
+"""Language models as text encoders (Qwen3, Gemma 2, Mistral 3, Llama): their configs from shapes. Imports no torch.
 
 Configs are arguments of the transformers config class, with `kind` (a key of KINDS) and `file_format` (the number
 format of the norms in the file). In files they have the names of transformers, with or without `model.` before them;
-what else lies there (a tokenizer, the tied last layer) does not begin so.
+what else lies there (a tokenizer, a vision tower, the tied last layer) does not begin so. Kinds with equal names are
+told from each other by proportions of their shapes, which narrow versions of them keep.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Part, TextFound
 
-__all__ = ["KINDS", "Kind", "find_any", "find_beside", "part_of"]
+__all__ = ["KINDS", "Kind", "find_any", "find_beside", "is_in", "part_of"]
 
 Shape = tuple[int, ...]
 FILE_FORMATS = {"F16": "float16", "BF16": "bfloat16"}
@@ -32,6 +33,8 @@ class Kind:
     is_it: Callable[[Mapping[str, Shape]], bool]
     constants: Mapping[str, Any]
     """Arguments that no shape shows: those of the published models."""
+    sees: bool = False
+    """Its files may hold a tower for images as well, which is not used."""
     saved: tuple[str, str] = ("", "")
     """Layout and prefix in a checkpoint that is written; none where its tokenizer lies in the file that it came
     from."""
@@ -39,13 +42,78 @@ class Kind:
 
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 _Q_NORM, _AFTER = "layers.0.self_attn.q_norm.weight", "layers.0.post_feedforward_layernorm.weight"
+_QUERIES, _WORDS = "layers.0.self_attn.q_proj.weight", "embed_tokens.weight"
+
+
+def _is_qwen3(shapes: Mapping[str, Shape]) -> bool:
+    return _Q_NORM in shapes and _AFTER not in shapes
+
+
+def _is_plain(shapes: Mapping[str, Shape]) -> bool:
+    """Two norms a block, none of queries and no biases: Llama's block."""
+    biased = "layers.0.self_attn.k_proj.bias" in shapes
+    return not biased and _Q_NORM not in shapes and _AFTER not in shapes
+
+
+def _queries(shapes: Mapping[str, Shape]) -> float:
+    """The width of all queries together, in widths of the model: 2 in Qwen3 0.6B, 0.8 in Mistral 3 24B, 4 / 3 in
+    Ministral 3 3B, 1 in Llama 3.1 8B."""
+    return shapes[_QUERIES][0] / shapes[_WORDS][1]
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e6,
+    "factor": 16.0,
+    "original_max_position_embeddings": 16384,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
 KINDS: Mapping[str, Kind] = {
     "qwen3": Kind(
         title="text encoder Qwen3",
         in_checkpoint="qwen3_",
-        is_it=lambda shapes: _Q_NORM in shapes and _AFTER not in shapes,
+        is_it=lambda shapes: _is_qwen3(shapes) and _queries(shapes) < 2,
         constants={"rope_theta": 1e6, "rms_norm_eps": 1e-6},
         saved=("transformers", "text_encoders.qwen3_4b.transformer.model."),
+    ),
+    "qwen3_06b": Kind(
+        title="text encoder Qwen3 0.6B",
+        in_checkpoint="qwen3_06b",
+        is_it=lambda shapes: _is_qwen3(shapes) and _queries(shapes) == 2,
+        constants={"rope_theta": 1e6, "rms_norm_eps": 1e-6},
+        saved=("transformers", "text_encoders.qwen3_06b.transformer.model."),
+    ),
+    "mistral3": Kind(
+        title="text encoder Mistral 3",
+        in_checkpoint="mistral3_24b",
+        is_it=lambda shapes: _is_plain(shapes) and _queries(shapes) < 1,
+        constants={"rope_theta": 1e9, "rms_norm_eps": 1e-5, "head_dim": 128},
+        sees=True,
+    ),
+    "ministral3": Kind(
+        title="text encoder Ministral 3",
+        in_checkpoint="ministral3_3b",
+        is_it=lambda shapes: _is_plain(shapes) and _queries(shapes) > 1,
+        constants={"rope_parameters": YARN, "rms_norm_eps": 1e-5, "head_dim": 128},
+        sees=True,
+    ),
+    "llama": Kind(
+        title="text encoder Llama 3.1",
+        in_checkpoint="llama",
+        is_it=lambda shapes: _is_plain(shapes) and _queries(shapes) == 1,
+        constants={"rope_parameters": LLAMA3_ROPE, "rms_norm_eps": 1e-5, "head_dim": 128},
     ),
     "gemma2": Kind(
         title="text encoder Gemma 2",
@@ -56,26 +124,37 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+_BEGINNINGS = ("model.language_model.", "language_model.model.", "model.", "")
+"""Of the names of a language model, the longest first: by itself, or in a model that sees images."""
+_TOWERS = ("vision_tower.*", "multi_modal_projector.*", "visual.*", "language_model.lm_head.*")
+"""The modules beside it in a model that sees images."""
+
+
 def part_of(kind: str) -> Part:
     """The part `text.KIND` of a family."""
     return Part(
         build=f"{__package__}.language_model_network:build",
         layouts={"transformers": lambda config: {"": ""}},
         title=KINDS[kind].title,
-        unused=("*rotary_emb.inv_freq", "lm_head.*", "spiece_model", "tokenizer_json"),
+        unused=("*rotary_emb.inv_freq", "lm_head.*", "spiece_model", "tekken_model", "tokenizer_json", *_TOWERS),
         find=find_any,
         saved=KINDS[kind].saved,
     )
 
 
-def find_beside(header: Header, kind: str) -> TextFound | None:
+def find_beside(header: Header, kind: str, folder: str = "text_encoder") -> TextFound | None:
     """The language model beside the denoiser of a checkpoint or a diffusers folder; None where there is none."""
     if header.format == "diffusers":
-        return _in(header, kind, "text_encoder/") if "text_encoder" in header.configs else None
+        return _in(header, kind, f"{folder}/") if folder in header.configs else None
     begin = f"text_encoders.{KINDS[kind].in_checkpoint}"
     names = {name.split(".", 2)[1] for name in header.tensors if name.startswith(begin)}
     found = (_in(header, kind, f"text_encoders.{name}.transformer.") for name in sorted(names))
     return next((text for text in found if text is not None), None)
+
+
+def is_in(header: Header, kind: str) -> bool:
+    """Whether a file holds a language model of a kind: by itself, or in a whole checkpoint."""
+    return _in(header, kind, "") is not None or find_beside(header, kind) is not None
 
 
 def find_any(header: Header) -> tuple[str, TextFound] | None:
@@ -87,7 +166,8 @@ def find_any(header: Header) -> tuple[str, TextFound] | None:
 
 def _in(header: Header, kind: str, begin: str) -> TextFound | None:
     tensors = weights_of(header)
-    for prefix in (f"{begin}model.", begin):
+    beginnings = _BEGINNINGS if KINDS[kind].sees else _BEGINNINGS[-2:]
+    for prefix in (begin + beginning for beginning in beginnings):
         inside = {name[len(prefix) :]: info for name, info in tensors.items() if name.startswith(prefix)}
         shapes = {name: info.shape for name, info in inside.items()}
         config = _config(kind, shapes, header.configs.get(begin.rstrip("/"), {}))
@@ -109,6 +189,7 @@ def _config(kind: str, shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
     if not all(name in shapes for name in needed) or not KINDS[kind].is_it(shapes):
         return None
     constants = KINDS[kind].constants
+    stated = stated.get("text_config", stated)
     (vocabulary, width), q, k = (shapes[name] for name in (needed[0], needed[3], needed[4]))
     head_dim = constants.get("head_dim") or shapes[_Q_NORM][0]
     if stated.get("head_dim"):

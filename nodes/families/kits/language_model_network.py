@@ -7,30 +7,50 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Gemma2Config, Gemma2Model, Qwen3Config, Qwen3Model
+from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    LlamaConfig,
+    LlamaModel,
+    Ministral3Config,
+    Ministral3Model,
+    MistralConfig,
+    MistralModel,
+    Qwen3Config,
+    Qwen3Model,
+)
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "layers_side_by_side", "states"]
+__all__ = ["build", "every_layer", "layers_of", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
 """The entries of our configs that are not arguments of a class."""
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    "qwen3": (Qwen3Config, Qwen3Model),
+    "qwen3_06b": (Qwen3Config, Qwen3Model),
+    "mistral3": (MistralConfig, MistralModel),
+    "ministral3": (Ministral3Config, Ministral3Model),
+    "llama": (LlamaConfig, LlamaModel),
+}
 
 
 def build(config: Config) -> torch.nn.Module:
     """An empty language model, without the layer that gives words."""
     arguments = {name: value for name, value in plain(config).items() if name not in OWN}
-    return _gemma2(config, arguments) if config.kind == "gemma2" else _qwen3(arguments)
+    return _gemma2(config, arguments) if config.kind == "gemma2" else _plain(config.kind, arguments)
 
 
-def _qwen3(arguments: dict[str, Any]) -> torch.nn.Module:
-    stated = Qwen3Config(**{**arguments, "attn_implementation": "sdpa"})
+def _plain(kind: str, arguments: dict[str, Any]) -> torch.nn.Module:
+    config_class, model_class = _CLASSES[kind]
+    stated = config_class(**{**arguments, "attn_implementation": "sdpa"})
     with torch.device("meta"):
-        module = Qwen3Model(stated)
+        module: Any = model_class(stated)
     module.rotary_emb = type(module.rotary_emb)(config=stated)  # computed, never in files
-    return module
+    built: torch.nn.Module = module
+    return built
 
 
 def _gemma2(config: Config, arguments: dict[str, Any]) -> torch.nn.Module:
@@ -80,9 +100,29 @@ def states(module: Any, ids: Sequence[int], layer: int, tokens: int | None = Non
 
 @torch.inference_mode()
 def layers_side_by_side(module: Any, ids: Sequence[int], layers: Sequence[int], tokens: int) -> Tensor:
-    """The states [T, layers D] of several layers for the tokens `ids`, float32 on the CPU; 0 are the embeddings."""
-    found = _all_states(module, ids, tokens)
-    return torch.cat([found[layer][0] for layer in layers], dim=-1).float().cpu()
+    """The states [T, layers D] of several layers for the tokens `ids`, float32 on the CPU; 0 are the embeddings.
+
+    Those of the last layer are taken before the final norm: files may be cut off behind the last layer that is asked.
+    """
+    return torch.cat(list(layers_of(module, ids, layers, tokens)), dim=-1)
+
+
+@torch.inference_mode()
+def layers_of(module: Any, ids: Sequence[int], layers: Sequence[int], tokens: int | None = None) -> Tensor:
+    """The states [layers, T, D] of several layers, float32 on the CPU: as `layers_side_by_side`."""
+    last: list[Tensor] = []
+    hook = module.norm.register_forward_pre_hook(lambda norm, given: last.append(given[0]))
+    try:
+        found = [*_all_states(module, ids, tokens)[:-1], *last]
+    finally:
+        hook.remove()
+    return torch.stack([found[layer][0] for layer in layers]).float().cpu()
+
+
+@torch.inference_mode()
+def every_layer(module: Any, ids: Sequence[int], tokens: int) -> Tensor:
+    """The states [layers, T, D] behind each layer, the last through the final norm; float32 on the CPU."""
+    return torch.cat(list(_all_states(module, ids, tokens)[1:])).float().cpu()
 
 
 def _all_states(module: Any, ids: Sequence[int], tokens: int | None) -> Sequence[Tensor]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLRotaryEmbedding,
@@ -20,6 +18,8 @@ from transformers.vision_utils import get_vision_window_index
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
+from .image_patches import patches_of as image_patches
+from .image_patches import sides_within, spread_tokens
 from .unet_network import plain
 
 __all__ = ["build", "patches_of", "states"]
@@ -86,15 +86,8 @@ def states(module: Any, config: Config, ids: Sequence[int], images: Sequence[Ten
         )
     merged = config.vision.spatial_merge_size
     seen = [patches_of(image, config) for image in images]
-    spread: list[int] = []
-    grids = iter(seen)
-    for token in ids:
-        if token == config.image_token_id:
-            _, (rows, columns) = next(grids)
-            spread += [token] * (rows * columns // merged**2)
-        else:
-            spread.append(token)
-    tokens = torch.tensor([spread], device=device)
+    counts = [rows * columns // merged**2 for _, (rows, columns) in seen]
+    tokens = torch.tensor([spread_tokens(ids, config.image_token_id, counts)], device=device)
     is_image = tokens == config.image_token_id
     grid = torch.tensor([[1, *sides] for _, sides in seen], device=device)
     embedded = module.language_model.embed_tokens(tokens)
@@ -121,30 +114,9 @@ def patches_of(image: Tensor, config: Config) -> tuple[Tensor, tuple[int, int]]:
 
     Its sides are rounded to multiples of 28 pixels: a patch times what is merged.
     """
-    vision = config.vision
-    patch, merged, depth = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
-    height, width = _sides(int(image.shape[0]), int(image.shape[1]), patch * merged)
-    x = image[..., :3].float().cpu().movedim(-1, 0)[None]
-    x = interpolate(x, size=(height, width), mode="bilinear", align_corners=False)[0]
-    x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    rows, columns = height // patch, width // patch
-    x = x.reshape(3, rows // merged, merged, patch, columns // merged, merged, patch)
-    x = x.permute(1, 4, 2, 5, 0, 3, 6)  # squares of merged patches stand together
-    x = x[..., None, :, :].expand(*x.shape[:5], depth, patch, patch)  # a still image fills all frames of a patch
-    return x.reshape(rows * columns, -1), (rows, columns)
-
-
-def _sides(height: int, width: int, factor: int) -> tuple[int, int]:
-    """Multiples of `factor`, nearest to the image's own sides, with no fewer pixels than LEAST and no more than
-    MOST."""
-    tall, wide = round(height / factor) * factor, round(width / factor) * factor
-    if tall * wide > MOST:
-        shrink = math.sqrt(height * width / MOST)
-        tall, wide = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
-    elif tall * wide < LEAST:
-        grow = math.sqrt(LEAST / (height * width))
-        tall, wide = (math.ceil(side * grow / factor) * factor for side in (height, width))
-    return tall, wide
+    factor = config.vision.patch_size * config.vision.spatial_merge_size
+    sides = sides_within(int(image.shape[0]), int(image.shape[1]), factor, LEAST, MOST)
+    return image_patches(image, config.vision, sides, MEAN, STD)
 
 
 def _out(found: Tensor) -> Tensor:

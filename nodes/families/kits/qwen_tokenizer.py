@@ -20,17 +20,38 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from ...files.header import unreadable
 from ...model.handles import Clip
 
-__all__ = ["SPECIAL", "encode", "qwen_tokenizer", "tokenizer_in", "tokenizer_of"]
+__all__ = ["FIRST_SPECIAL", "SPECIAL", "bytes_as_letters", "encode", "qwen_tokenizer", "tokenizer_in", "tokenizer_of"]
 
 MERGES = Path(__file__).with_name("qwen_vocabulary") / "merges.txt.gz"
 FIRST_SPECIAL = 151643
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
-    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
-    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
     "</think>",
-)  # fmt: skip
+)
 """Their ids follow on from FIRST_SPECIAL. Those of Qwen 2.5 end with `<|file_sep|>`; later ones are Qwen 3's."""
 _WORDS = Regex(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -53,7 +74,7 @@ def tokenizer_of(clip: Clip, part: str) -> Tokenizer:
 def qwen_tokenizer() -> Tokenizer:
     """The one that ships here."""
     merges = [tuple(line.split(" ")) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()]
-    words = [*_bytes_as_letters(), *("".join(pair) for pair in merges)]
+    words = [*bytes_as_letters(), *("".join(pair) for pair in merges)]
     special = {word: FIRST_SPECIAL + number for number, word in enumerate(SPECIAL)}
     return _made({word: number for number, word in enumerate(words)}, merges, special)
 
@@ -96,7 +117,7 @@ def _made(vocabulary: dict[str, int], merges: list[tuple[str, ...]], special: di
     return tokenizer
 
 
-def _bytes_as_letters() -> list[str]:
+def bytes_as_letters() -> list[str]:
     """The letters that stand for the 256 bytes: printable ones for themselves first, then the letters from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [*map(chr, printable), *(chr(256 + number) for number in range(256 - len(printable)))]

@@ -3,19 +3,22 @@ folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer
 
 from graphflow import GraphFlowError, Problem
 
 from ...files.header import read_header, unreadable
 from ...files.tensors import TensorReader
 from ...model.handles import Clip, WeightsSource
+from .qwen_tokenizer import encode, tokenizer_in
 
-__all__ = ["tokenizer_of"]
+__all__ = ["both_ways", "tokenizer_of"]
 
 TENSOR = "spiece_model"
 FILES = ("tokenizer.model", "spiece.model")
@@ -27,6 +30,39 @@ def tokenizer_of(clip: Clip, part: str) -> Callable[[str], list[int]]:
 
     Raises a Problem where the encoder brings no tokenizer.
     """
+    found = _found(clip, part)
+    if isinstance(found, SentencePieceProcessor):
+        return found.encode
+    return lambda text: encode(found, text)
+
+
+def both_ways(
+    clip: Clip, part: str, special: Sequence[str]
+) -> tuple[Callable[[str], list[int]], Callable[[Sequence[int]], str], Callable[[str], int | None]]:
+    """(text -> ids, ids -> text, special token -> its id or None). The tokens `special` are recognised where they stand
+    in a text. Raises as `tokenizer_of`."""
+    found = _found(clip, part)
+    if not isinstance(found, SentencePieceProcessor):
+        other = found
+        return lambda text: encode(other, text), lambda ids: str(other.decode(list(ids))), other.token_to_id
+    processor = found
+    cut = re.compile("(" + "|".join(map(re.escape, special)) + ")")
+
+    def id_of(token: str) -> int | None:
+        number = processor.piece_to_id(token)
+        return None if number == processor.unk_id() else int(number)
+
+    def ids_of(text: str) -> list[int]:
+        ids: list[int] = []
+        for piece in filter(None, cut.split(text)):
+            number = id_of(piece) if piece in special else None
+            ids += processor.encode(piece) if number is None else [number]
+        return ids
+
+    return ids_of, lambda ids: str(processor.decode(list(map(int, ids)))), id_of
+
+
+def _found(clip: Clip, part: str) -> SentencePieceProcessor | Tokenizer:
     sources = dict(clip.sources)
     folder = sources.get(part.replace("text.", "tokenizer."))
     if folder is not None:
@@ -34,19 +70,16 @@ def tokenizer_of(clip: Clip, part: str) -> Callable[[str], list[int]]:
     return _in_file(sources[part])
 
 
-def _in_folder(place: Path) -> Callable[[str], list[int]]:
+def _in_folder(place: Path) -> SentencePieceProcessor | Tokenizer:
     file = next((place / name for name in FILES if (place / name).is_file()), None)
     if file is not None:
-        return _processor(file.read_bytes(), file).encode
+        return _processor(file.read_bytes(), file)
     if (place / "tokenizer.json").is_file():
-        from .qwen_tokenizer import encode, tokenizer_in
-
-        tokenizer = tokenizer_in(str(place))
-        return lambda text: encode(tokenizer, text)
+        return tokenizer_in(str(place))
     raise _missing(place, f"it holds none of {', '.join((*FILES, 'tokenizer.json'))}")
 
 
-def _in_file(source: WeightsSource) -> Callable[[str], list[int]]:
+def _in_file(source: WeightsSource) -> SentencePieceProcessor:
     header = read_header(Path(source.path))
     # In a checkpoint it may lie beside the encoder or one level above it.
     begins = [source.prefix, source.prefix.removesuffix("model.")]
@@ -55,7 +88,7 @@ def _in_file(source: WeightsSource) -> Callable[[str], list[int]]:
     if name is None:
         raise _missing(header.path, f"it has no tensor {TENSOR!r}")
     with TensorReader(header) as reader:
-        return _processor(reader.stored(name).numpy().tobytes(), header.path).encode
+        return _processor(reader.stored(name).numpy().tobytes(), header.path)
 
 
 @lru_cache(maxsize=4)

@@ -1,25 +1,18 @@
 """The encoder of T5 v1.1 (arXiv 1910.10683): its config from shapes, its table, its tokenizer. Imports no torch.
 
-Configs are the arguments of transformers' T5Config. The vocabulary of T5 does not ship: it is found in a diffusers
-folder that has it, or in `models/tokenizers/t5`.
+Configs are the arguments of transformers' T5Config. Its vocabulary does not ship: see vocabularies.py.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
 
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Part, TextFound
 from .transformer_file import text_prefix
 
-__all__ = ["PART", "TOKENIZER_FOLDERS", "find", "find_any", "is_in", "is_tokenizer", "tokenizer_folder"]
+__all__ = ["PART", "find", "find_any", "is_in"]
 
 GATE, UP = "DenseReluDense.wi_0.weight", "DenseReluDense.wi_1.weight"
-TOKENIZER_FOLDERS = ("t5", "t5xxl", "t5-v1_1-xxl")
-"""Below `models/tokenizers`, in the order in which they are looked for."""
-_FILES = ("tokenizer.json", "spiece.model")
 
 
 def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
@@ -70,14 +63,3 @@ PART = Part(
 def is_in(header: Header) -> bool:
     """Whether T5 is in a file that brings no vocabulary: by itself, or in a whole checkpoint."""
     return header.format != "diffusers" and any(find(header, prefix) for prefix in ("", text_prefix("t5xxl")))
-
-
-def is_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds T5's vocabulary."""
-    return any((folder / name).is_file() for name in _FILES)
-
-
-def tokenizer_folder(roots: Sequence[Path]) -> Path | None:
-    """The folder with T5's vocabulary below one of the models folders; None where there is none."""
-    places = (root / "tokenizers" / name for root in roots for name in TOKENIZER_FOLDERS)
-    return next((place for place in places if is_tokenizer(place)), None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Grid", "pack", "padded", "positions", "residuals", "unpack"]
+__all__ = ["Grid", "pack", "padded", "positions", "residual_names", "residuals", "unpack"]
 
 Grid = tuple[int, int, int, int, int]
 """index, rows, columns, first row, first column; in tokens."""
@@ -37,11 +37,45 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(count, size // 4, height, width)
 
 
-def residuals(stacked: Mapping[str, Tensor], kind: str, dtype: torch.dtype) -> list[Tensor] | None:
-    """The residuals that controls add to the blocks of a kind, in their order; None where there are none."""
-    name = f"residual.{kind}"
-    count = sum(key.startswith(name) for key in stacked)
-    return [stacked[f"{name}{number}"].to(dtype) for number in range(count)] or None
+def residual_names(kind: str, count: int, repeated: bool = False) -> list[str]:
+    """The names of what a control network with `count` blocks adds to the blocks of a kind, in their order.
+
+    Each block of the network acts on several of the transformer that follow each other; with `repeated` the blocks of
+    the network act in turn, over and over.
+    """
+    rule = "turns" if repeated else "spread"
+    return [f"{kind}.{rule}{count}.{number}" for number in range(count)]
+
+
+def residuals(
+    stacked: Mapping[str, Tensor], kind: str, dtype: torch.dtype, blocks: int, whole: bool = True
+) -> list[Tensor] | None:
+    """The residuals of a kind for a transformer with so many blocks, as diffusers' classes take them: one for each
+    block, or fewer that it spreads; None where there are none.
+
+    `whole`: blocks are spread by a whole number of them (FLUX.1, Qwen-Image), else by a share (Stable Diffusion 3).
+    """
+    begin = f"residual.{kind}."
+    groups: dict[str, list[Tensor]] = {}
+    for name in (name for name in stacked if name.startswith(begin)):
+        groups.setdefault(name.removeprefix(begin).split(".")[0], [])
+    for group, found in groups.items():
+        count = int(group.removeprefix("turns").removeprefix("spread"))
+        found += [stacked[f"{begin}{group}.{number}"].to(dtype) for number in range(count)]
+    if not groups:
+        return None
+    if len(groups) == 1 and "spread" in next(iter(groups)):
+        return next(iter(groups.values()))
+
+    def place(group: str, count: int, block: int) -> int:
+        if group.startswith("turns"):
+            return block % count
+        return block // -(-blocks // count) if whole else block * count // blocks
+
+    return [
+        sum((one[place(group, len(one), block)] for group, one in groups.items()), start=torch.zeros((), dtype=dtype))
+        for block in range(blocks)
+    ]
 
 
 @lru_cache(maxsize=32)

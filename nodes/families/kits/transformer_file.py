@@ -9,6 +9,7 @@ from typing import Any
 from ...files.header import Header
 from ...files.known.denoisers import prefix_of
 from ...files.known.keys import Keys
+from ...files.quantised import weights_of
 
 __all__ = ["TransformerFile", "text_prefix", "transformer_in"]
 
@@ -17,10 +18,18 @@ __all__ = ["TransformerFile", "text_prefix", "transformer_in"]
 class TransformerFile:
     """The names and shapes of a transformer, without its prefix."""
 
+    header: Header
     keys: Keys
     prefix: str
     stated: Mapping[str, Any] | None
     """Its config.json, in a diffusers folder."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes that its weights have when they are unpacked."""
+        length = len(self.prefix)
+        found = weights_of(self.header).items()
+        return {name[length:]: info.shape for name, info in found if name.startswith(self.prefix)}
 
 
 def transformer_in(header: Header) -> TransformerFile:
@@ -28,10 +37,10 @@ def transformer_in(header: Header) -> TransformerFile:
     if header.format == "diffusers":
         part = "transformer" if "transformer" in header.configs else ""
         prefix = f"{part}/" if part else ""
-        return TransformerFile(Keys(header.tensors).under(prefix), prefix, header.configs.get(part, {}))
+        return TransformerFile(header, Keys(header.tensors).under(prefix), prefix, header.configs.get(part, {}))
     keys = Keys(header.tensors)
     prefix = prefix_of(keys)
-    return TransformerFile(keys.under(prefix), prefix, None)
+    return TransformerFile(header, keys.under(prefix), prefix, None)
 
 
 def text_prefix(name: str) -> str:

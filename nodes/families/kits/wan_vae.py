@@ -15,19 +15,47 @@ from ...model.config import Config
 from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 
-__all__ = ["MEAN", "STD", "WAN_VAE", "find"]
+__all__ = ["MEAN", "STD", "WAN_VAE", "find", "latent_of"]
 
 Shape = tuple[int, ...]
 PREFIXES = ("vae.", "first_stage_model.", "")
 CLASSES = ("AutoencoderKLQwenImage", "AutoencoderKLWan")
 MEAN = (
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-)  # fmt: skip
+    -0.7571,
+    -0.7089,
+    -0.9113,
+    0.1075,
+    -0.1745,
+    0.9653,
+    -0.1517,
+    1.5508,
+    0.4134,
+    -0.0715,
+    0.5517,
+    -0.3632,
+    -0.1922,
+    -0.9497,
+    0.2503,
+    -0.2921,
+)
 STD = (
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-)  # fmt: skip
+    2.8184,
+    1.4541,
+    2.3275,
+    2.6558,
+    1.2196,
+    1.7708,
+    2.6052,
+    2.0743,
+    3.2687,
+    2.1526,
+    2.8652,
+    1.5579,
+    1.6382,
+    1.1253,
+    2.8251,
+    1.9160,
+)
 """Mean and deviation of each channel of its latents: the defaults of both classes in diffusers."""
 _ARGUMENTS = ("base_dim", "z_dim", "dim_mult", "num_res_blocks", "temperal_downsample", "input_channels")
 _DEFAULTS = {
@@ -53,6 +81,19 @@ def find(header: Header) -> tuple[Config, str, str] | None:
             if config is not None:
                 return config, layout, prefix
     return None
+
+
+def latent_of(channels: int, multiple: int) -> LatentFormat:
+    """The latents of a denoiser of images or videos that has this VAE."""
+    return LatentFormat(
+        channels=channels,
+        factor=8,
+        axes=3,
+        time_factor=4,
+        multiple=multiple,
+        scale=tuple(1.0 / deviation for deviation in STD),
+        shift=MEAN,
+    )
 
 
 def _recognise(header: Header) -> Found | None:

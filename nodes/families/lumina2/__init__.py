@@ -123,6 +123,7 @@ LUMINA2 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("gemma2",)]},
+    text_width=lambda config: int(config["text.gemma2"].hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.cap_feat_dim)),
         "attention_mask": Option("mask", rank=1),

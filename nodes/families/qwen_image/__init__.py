@@ -15,7 +15,6 @@ from ...files.header import Header
 from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
-from ...model.latent import LatentFormat
 from ...model.prediction import FluxFlow
 from ..kits import qwen25_vl, wan_vae
 
@@ -27,9 +26,18 @@ LAYERED = "time_text_embed.addition_t_embedding.weight"
 MU = 1.15
 PATCH = 2
 _ARGUMENTS = (
-    "patch_size", "in_channels", "out_channels", "num_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "axes_dims_rope", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope",
-)  # fmt: skip
+    "patch_size",
+    "in_channels",
+    "out_channels",
+    "num_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "axes_dims_rope",
+    "zero_cond_t",
+    "use_additional_t_cond",
+    "use_layer3d_rope",
+)
 
 
 def _recognise(header: Header) -> Found | None:
@@ -107,18 +115,6 @@ def _variant(denoiser: Config) -> str:
     return "Layered" if denoiser.use_layer3d_rope else "Edit 2511" if denoiser.zero_cond_t else ""
 
 
-def _latent(config: Config) -> LatentFormat:
-    return LatentFormat(
-        channels=config.denoiser.out_channels,
-        factor=8,
-        axes=3,
-        time_factor=4,
-        multiple=PATCH,
-        scale=tuple(1.0 / deviation for deviation in wan_vae.STD),
-        shift=wan_vae.MEAN,
-    )
-
-
 QWEN_IMAGE = Family(
     name="qwen_image",
     version="1",
@@ -133,11 +129,12 @@ QWEN_IMAGE = Family(
         ),
         "text.qwen25vl": qwen25_vl.PART,
     },
-    latent=_latent,
+    latent=lambda config: wan_vae.latent_of(config.denoiser.out_channels, PATCH),
     prediction=lambda config: FluxFlow(MU),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("qwen25vl",)]},
+    text_width=lambda config: int(config["text.qwen25vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "references": Option("latent"),

@@ -111,7 +111,7 @@ def forward(
         timestep=stacked["time"],
         img_shapes=[RowLayout(places)] * len(x),
         additional_t_cond=condition,
-        controlnet_block_samples=residuals(stacked, "block.", module.dtype),
+        controlnet_block_samples=residuals(stacked, "block", module.dtype, len(module.transformer_blocks)),
         return_dict=False,
     )[0]
     return {"out": out[:, : places.grids[0].tokens]}

@@ -19,10 +19,20 @@ __all__ = ["LAYOUTS", "config_of", "layout_of"]
 HEAD = 64
 """Channels of a head in all published models; files without norms of q and k do not state it."""
 _ARGUMENTS = (
-    "sample_size", "patch_size", "in_channels", "num_layers", "attention_head_dim", "num_attention_heads",
-    "joint_attention_dim", "caption_projection_dim", "pooled_projection_dim", "out_channels", "pos_embed_max_size",
-    "dual_attention_layers", "qk_norm",
-)  # fmt: skip
+    "sample_size",
+    "patch_size",
+    "in_channels",
+    "num_layers",
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "caption_projection_dim",
+    "pooled_projection_dim",
+    "out_channels",
+    "pos_embed_max_size",
+    "dual_attention_layers",
+    "qk_norm",
+)
 _DEFAULTS = {
     "patch_size": 2,
     "in_channels": 16,

@@ -79,7 +79,7 @@ def forward(
         encoder_hidden_states=stacked["text"].to(dtype),
         pooled_projections=stacked["pooled"].to(dtype),
         timestep=stacked["time"],
-        block_controlnet_hidden_states=residuals(stacked, "block.", dtype),
+        block_controlnet_hidden_states=residuals(stacked, "block", dtype, len(module.transformer_blocks), whole=False),
         return_dict=False,
     )[0]
     return {"out": out[..., : x.shape[-2], : x.shape[-1]]}

@@ -105,6 +105,7 @@ SDXL = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("g", "l")]},
+    text_width=lambda config: int(config["text.l"].hidden_size) + int(config["text.g"].hidden_size),
     takes={
         **checkpoint.TAKES,
         **{name: Option("number") for name in SIZES},
@@ -124,6 +125,7 @@ SDXL_REFINER = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("g",)]},
+    text_width=lambda config: int(config["text.g"].hidden_size),
     takes={**checkpoint.TAKES, **{name: Option("number") for name in (*SIZES, "aesthetic_score")}},
     needs=frozenset({"pooled"}),
     ports=unet.PORTS,

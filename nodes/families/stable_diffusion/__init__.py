@@ -91,6 +91,7 @@ SD1 = Family(
     network="graphflow_nodes.families.kits.unet_network",
     text=f"{__name__}.text",
     prompts={"": [("l",)]},
+    text_width=lambda config: int(config["text.l"].hidden_size),
     takes=checkpoint.TAKES,
     ports=unet.PORTS,
 )
@@ -105,6 +106,7 @@ SD2 = Family(
     network="graphflow_nodes.families.kits.unet_network",
     text=f"{__name__}.text",
     prompts={"": [("h",)]},
+    text_width=lambda config: int(config["text.h"].hidden_size),
     takes=checkpoint.TAKES,
     ports=unet.PORTS,
 )

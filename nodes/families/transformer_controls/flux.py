@@ -1,4 +1,5 @@
-"""ControlNets of FLUX.1 at work. The answers are what is added inside the transformer: `double.N` and `single.N`."""
+"""ControlNets of FLUX.1 at work. The answers are what is added to the blocks with two streams and with one stream:
+`double.RULE.N` and `single.RULE.N` (see kits/tokens.py)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
 from ...model.handles import ControlNet
+from ..controlnet.hint import sized_hint
 from ..flux.network import GUIDANCE
 from ..kits.flow import latent_format
-from ..kits.tokens import Grid, pack, padded, positions
+from ..kits.tokens import Grid, pack, padded, positions, residual_names
 from ..kits.unet_network import plain
 from .hint import hint_latent, no_back
 
@@ -37,7 +39,7 @@ class PreparedFluxControl:
     pooled: Tensor
     guidance: float | None
     hint: Tensor
-    """Tokens, [n, D]."""
+    """Tokens, [n, D]; of a network of XLabs pixels in -1..1, [3, H, W]."""
     mode: int | None
     grids: tuple[Grid, ...]
 
@@ -48,11 +50,16 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFlu
     denoiser = config.denoiser
     assert entry.text is not None and entry.pooled is not None  # the model that is steered needs them as well
     height, width = ((side + 1) // 2 for side in shape[-2:])
-    hint = hint_latent(control, latent_format(config), shape[-2:], denoiser.condition_channels)
+    unit = latent_format(config)
+    if denoiser.get("conditioning_embedding_channels"):
+        sides = tuple(2 * side * unit.factor for side in (height, width))
+        hint = 2.0 * sized_hint(control.hint, sides, 3) - 1.0
+    else:
+        hint = pack(padded(hint_latent(control, unit, shape[-2:], denoiser.condition_channels)))
     guidance = (GUIDANCE if entry.guidance is None else entry.guidance) if denoiser.guidance_embeds else None
     mode = cast(ControlNet, control.model).mode if denoiser.num_mode else None
     grids = ((0, height, width, 0, 0),)
-    return PreparedFluxControl(entry.text.float(), entry.pooled.float(), guidance, pack(padded(hint)), mode, grids)
+    return PreparedFluxControl(entry.text.float(), entry.pooled.float(), guidance, hint, mode, grids)
 
 
 def row(config: Config, ask: Ask, prepared: PreparedFluxControl) -> Row:
@@ -74,7 +81,7 @@ def row(config: Config, ask: Ask, prepared: PreparedFluxControl) -> Row:
 def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, 16, h, w], hint [N, n, D] and what FLUX.1 takes -> `double.N`, `single.N` [N, n, D]."""
+    """x [N, 16, h, w], hint [N, n, D] or [N, 3, H, W] and what FLUX.1 takes -> `double...`, `single...` [N, n, D]."""
     dtype, x, text = module.dtype, stacked["x"], stacked["text"]
     module.union = "mode" in stacked  # without a stated kind no token stands for it
     double, single = module(
@@ -89,8 +96,11 @@ def forward(
         txt_ids=torch.zeros(text.shape[1], 3, device=x.device),
         return_dict=False,
     )
-    found = {f"double.{number}": answer for number, answer in enumerate(double or ())}
-    return found | {f"single.{number}": answer for number, answer in enumerate(single or ())}
+    found: dict[str, Tensor] = {}
+    for kind, answers in (("double", double or ()), ("single", single or ())):
+        names = residual_names(kind, len(answers), repeated=module.input_hint_block is not None)
+        found |= dict(zip(names, answers, strict=True))
+    return found
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

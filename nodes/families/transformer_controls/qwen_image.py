@@ -1,4 +1,4 @@
-"""ControlNets of Qwen-Image at work. The answers are what is added inside the transformer: `block.N`."""
+"""ControlNets of Qwen-Image at work. The answers are what is added inside the transformer: `block.spreadC.N`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
-from ..kits.tokens import pack, padded
+from ..kits.tokens import pack, padded, residual_names
 from ..kits.unet_network import plain
 from ..qwen_image import PATCH
 from ..qwen_image.network import packed
@@ -59,7 +59,7 @@ def row(config: Config, ask: Ask, prepared: PreparedQwenImageControl) -> Row:
 def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, n, 64], hint [N, n, D] and what Qwen-Image takes -> `block.N` [N, n, D]."""
+    """x [N, n, 64], hint [N, n, D] and what Qwen-Image takes -> `block.spreadC.N` [N, n, D]."""
     dtype = module.dtype
     found = module(
         hidden_states=stacked["x"].to(dtype),
@@ -69,7 +69,7 @@ def forward(
         img_shapes=[RowLayout(common[0])] * len(stacked["x"]),
         return_dict=False,
     )
-    return {f"block.{number}": answer for number, answer in enumerate(found or ())}
+    return dict(zip(residual_names("block", len(found)), found, strict=True))
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

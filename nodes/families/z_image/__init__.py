@@ -105,7 +105,8 @@ Z_IMAGE = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("qwen3",)]},
+    text_width=lambda config: int(config["text.qwen3"].hidden_size),
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.cap_feat_dim))},
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("noise_refiner.*", "context_refiner.*", "layers.*")),
+    ports=Ports(blocks=("noise_refiner.*", "context_refiner.*", "layers.*"), residuals=("layer.*",)),
 )

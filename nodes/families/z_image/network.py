@@ -20,6 +20,8 @@ __all__ = ["PreparedZImage", "back", "build", "forward", "prepare", "row"]
 
 BUCKET = 32
 """Captions are padded to a multiple of so many tokens."""
+RESIDUAL = "residual.layer."
+"""The prefix of what a control network adds behind a block."""
 LONGEST, LARGEST = 8192, 1024
 """Tokens of a caption, and patches along a side of the image, for which positions are computed ahead."""
 
@@ -46,8 +48,9 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedZIm
 
 
 def row(config: Config, ask: Ask, prepared: PreparedZImage) -> Row:
+    stacked = {"x": ask.x, "time": torch.tensor(1.0 - ask.time, dtype=torch.float32)}
     return Row(
-        stacked={"x": ask.x, "time": torch.tensor(1.0 - ask.time, dtype=torch.float32)},
+        stacked=stacked | {f"residual.{name}": residual for name, residual in ask.residuals.items()},
         common=(prepared.tokens,),
         ragged={"text": prepared.text},
     )
@@ -61,7 +64,11 @@ def forward(
     dtype = module.dtype
     images = [image[:, None] for image in stacked["x"].to(dtype)]  # the class takes one frame of a video
     captions = [caption.to(dtype) for caption in ragged["text"]]
-    return {"out": torch.stack(module(images, stacked["time"], captions, return_dict=False)[0])[:, :, 0]}
+    steered = {
+        int(name.removeprefix(RESIDUAL)): one.to(dtype) for name, one in stacked.items() if name.startswith(RESIDUAL)
+    }
+    found = module(images, stacked["time"], captions, controlnet_block_samples=steered or None, return_dict=False)[0]
+    return {"out": torch.stack(found)[:, :, 0]}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

@@ -61,22 +61,56 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
     ("ControlNet", Rule("hunyuan_dit", ("after_proj_list.18.bias",))),
     ("Control-LoRA", Rule("sdxl", ("lora_controlnet",))),
     ("ControlNet", Rule("", ("controlnet_cond_embedding.conv_in.weight",), variant=_union)),
-    ("ControlNet", Rule("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"),
-     variant=lambda keys: "XLabs")),
-    ("ControlNet", Rule("sd3", (_BLOCKS, "pos_embed_input.proj.weight"),
-                       variant=lambda keys: "3.5 large (Stability)"
-                       if keys.has("transformer_blocks.0.adaLN_modulation.1.bias") else "")),
-    ("ControlNet", Rule("qwen_image", (_BLOCKS, "transformer_blocks.0.img_mlp.net.0.proj.weight"),
-                       variant=lambda keys: "InstantX, inpainting"
-                       if keys.columns("controlnet_x_embedder.weight") == 68 else "InstantX")),
-    ("ControlNet", Rule("flux", (_BLOCKS, "controlnet_x_embedder.weight"),
-                       variant=lambda keys: "union" if keys.has("controlnet_mode_embedder.weight") else "")),
-    ("ControlNet", Rule("qwen_image", ("control_blocks.0.after_proj.weight", "control_img_in.weight"),
-                       variant=lambda keys: "Fun union")),
+    (
+        "ControlNet",
+        Rule("flux", (_BLOCKS, "double_blocks.0.img_attn.norm.key_norm.scale"), variant=lambda keys: "XLabs"),
+    ),
+    (
+        "ControlNet",
+        Rule(
+            "sd3",
+            (_BLOCKS, "pos_embed_input.proj.weight"),
+            variant=lambda keys: (
+                "3.5 large (Stability)" if keys.has("transformer_blocks.0.adaLN_modulation.1.bias") else ""
+            ),
+        ),
+    ),
+    (
+        "ControlNet",
+        Rule(
+            "qwen_image",
+            (_BLOCKS, "transformer_blocks.0.img_mlp.net.0.proj.weight"),
+            variant=lambda keys: (
+                "InstantX, inpainting" if keys.columns("controlnet_x_embedder.weight") == 68 else "InstantX"
+            ),
+        ),
+    ),
+    (
+        "ControlNet",
+        Rule(
+            "flux",
+            (_BLOCKS, "controlnet_x_embedder.weight"),
+            variant=lambda keys: "union" if keys.has("controlnet_mode_embedder.weight") else "",
+        ),
+    ),
+    (
+        "ControlNet",
+        Rule(
+            "qwen_image",
+            ("control_blocks.0.after_proj.weight", "control_img_in.weight"),
+            variant=lambda keys: "Fun union",
+        ),
+    ),
     ("ControlNet", Rule("flux", ("controlnet_blocks.0.linear.weight",), variant=lambda keys: "MistoLine")),
-    ("model patch", Rule("sdxl", ("control_model.input_hint_block.0.weight",),
-                        lambda keys: not keys.has("control_model.zero_convs.0.0.weight"),
-                        lambda keys: "SUPIR")),
+    (
+        "model patch",
+        Rule(
+            "sdxl",
+            ("control_model.input_hint_block.0.weight",),
+            lambda keys: not keys.has("control_model.zero_convs.0.0.weight"),
+            lambda keys: "SUPIR",
+        ),
+    ),
     ("ControlNet", Rule("", ("control_model.zero_convs.0.0.weight",))),
     ("ControlNet", Rule("", ("zero_convs.0.0.weight",))),
     ("T2I-Adapter", Rule("", ("adapter.body.0.resnets.0.block1.weight",))),
@@ -99,7 +133,7 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
     ("style model", Rule("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"))),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",))),
-)  # fmt: skip
+)
 """(kind of file, row). A row without a name: the family is that of the U-Net, by its cross attention."""
 
 

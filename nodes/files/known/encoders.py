@@ -15,6 +15,14 @@ def _norm(keys: Keys, name: str = "model.layers.0.post_attention_layernorm.weigh
     return keys.rows(name)
 
 
+def _queries(keys: Keys) -> float:
+    """The width of all queries together, in widths of the model: narrow versions of a model keep it. 0 with norms of
+    queries, of which Mistral and Llama have none."""
+    if keys.has("model.layers.0.self_attn.q_norm.weight"):
+        return 0.0
+    return keys.rows("model.layers.0.self_attn.q_proj.weight") / (_norm(keys) or 1)
+
+
 def _clip(layer: int, path: str = "text_model.encoder.layers.{}.mlp.fc1.weight") -> str:
     return path.format(layer)
 
@@ -111,10 +119,14 @@ ENCODERS: tuple[Rule, ...] = (
     Rule(
         "Mistral 3 24B",
         (_POST,),
-        lambda keys: _norm(keys) == 5120,
+        lambda keys: _norm(keys) == 5120 or 0 < _queries(keys) < 1,
         lambda keys: "" if keys.count("model.layers.") >= 40 else f"cut to {keys.count('model.layers.')} layers",
     ),
-    Rule("Ministral 3 3B", (_POST,), lambda keys: _norm(keys) == 3072),
+    Rule(
+        "Ministral 3 3B",
+        (_POST,),
+        lambda keys: _norm(keys) == 3072 or _queries(keys) > 1,
+    ),
     Rule("Qwen3", _HAS_QK_NORM, variant=lambda keys: _k(_norm(keys))),
     Rule("Llama 3.1 8B", ("model.layers.0.self_attn.k_proj.weight",)),
     Rule("GPT-OSS 20B", ("layers.0.self_attn.sinks",)),

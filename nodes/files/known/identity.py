@@ -75,10 +75,21 @@ class Identity:
         }
 
 
-CHANGES = frozenset({
-    "LoRA", "ControlNet", "Control-LoRA", "T2I-Adapter", "IP-Adapter", "model patch", "style model", "embedding",
-    "PhotoMaker", "GLIGEN", "hypernetwork",
-})  # fmt: skip
+CHANGES = frozenset(
+    {
+        "LoRA",
+        "ControlNet",
+        "Control-LoRA",
+        "T2I-Adapter",
+        "IP-Adapter",
+        "model patch",
+        "style model",
+        "embedding",
+        "PhotoMaker",
+        "GLIGEN",
+        "hypernetwork",
+    }
+)
 """Kinds that change models of a family, and are not models themselves."""
 MODELS = frozenset({"checkpoint", "pipeline", "diffusion model"})
 """Kinds with a denoiser."""

@@ -136,21 +136,45 @@ _FAMILIES: tuple[tuple[str, Callable[[_Names], bool]], ...] = (
     ("sd1", _unet(768)),
     ("sdxl", _has(r"(?:input_blocks_[78]_1|output_blocks_0_1|down_blocks_2_attentions_1)_transformer_blocks_[2-9]")),
     ("sd3", _has(r"joint_blocks_\d+_(?:x_block|context_block)")),
-    ("hunyuan_video", lambda names: names.has(r"double_blocks_\d+_img_(?:mlp_fc|mod_linear)|individual_token_refiner")
-        or re.search(r"double_blocks\.\d+\.img_attn_qkv", names.dotted) is not None),
+    (
+        "hunyuan_video",
+        lambda names: (
+            names.has(r"double_blocks_\d+_img_(?:mlp_fc|mod_linear)|individual_token_refiner")
+            or re.search(r"double_blocks\.\d+\.img_attn_qkv", names.dotted) is not None
+        ),
+    ),
     ("flux3", _has("early_stream_modulations")),
-    ("flux2", lambda names: names.has("double_stream_modulation|to_qkv_mlp_proj|transformer_blocks_\\d+_ff_linear_in")
-        or (names.has("double_blocks_|single_blocks_") and names.inputs("img_attn|single_blocks_") in (4096, 6144))
-        or 0 < _rows(names, "single_blocks_\\d+_linear1") == 9 * names.inputs("single_blocks_\\d+_linear1")),
+    (
+        "flux2",
+        lambda names: (
+            names.has("double_stream_modulation|to_qkv_mlp_proj|transformer_blocks_\\d+_ff_linear_in")
+            or (names.has("double_blocks_|single_blocks_") and names.inputs("img_attn|single_blocks_") in (4096, 6144))
+            or 0 < _rows(names, "single_blocks_\\d+_linear1") == 9 * names.inputs("single_blocks_\\d+_linear1")
+        ),
+    ),
     ("chroma", _has("distilled_guidance_layer")),
-    ("flux", _has(r"double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)_|single_blocks_\d+_(?:linear|modulation)"
-                      r"|single_transformer_blocks_\d+|double_blocks_\d+_processor")),
+    (
+        "flux",
+        _has(
+            r"double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)_|single_blocks_\d+_(?:linear|modulation)"
+            r"|single_transformer_blocks_\d+|double_blocks_\d+_processor"
+        ),
+    ),
     ("hidream", _has(r"(?:double|single)_stream_blocks_\d+_block")),
-    ("qwen_image", lambda names: names.has(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)")
-        or (names.has("attn_add_[qkv]_proj") and names.most(r"transformer_blocks_(\d+)_attn_add") > 37)),
+    (
+        "qwen_image",
+        lambda names: (
+            names.has(r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)")
+            or (names.has("attn_add_[qkv]_proj") and names.most(r"transformer_blocks_(\d+)_attn_add") > 37)
+        ),
+    ),
     ("sd3", lambda names: names.has("attn_add_[qkv]_proj") and names.inputs("attn_add_q_proj") in (1536, 2432)),
-    ("z_image", lambda names: names.inputs(r"layers_\d+_attention_(?:qkv|to_q)") == 3840
-        or names.has("siglip_refiner|all_x_embedder")),
+    (
+        "z_image",
+        lambda names: (
+            names.inputs(r"layers_\d+_attention_(?:qkv|to_q)") == 3840 or names.has("siglip_refiner|all_x_embedder")
+        ),
+    ),
     ("lumina2", _has(r"layers_\d+_attention_(?:qkv|to_q)")),
     ("krea2", _has(r"blocks_\d+_attn_wq|txtfusion")),
     ("anima", _has(r"blocks_\d+_(?:self|cross)_attn_(?:q|k|v|output)_proj|llm_adapter")),
@@ -165,7 +189,7 @@ _FAMILIES: tuple[tuple[str, Callable[[_Names], bool]], ...] = (
     ("krea2", lambda names: names.has(r"^transformer_blocks_\d+_attn_to_q") and not names.has("attn_add_")),
     ("sdxl", lambda names: "lora_te2_text_model" in names.text or "text_encoder_2" in names.text),
     ("sd1", lambda names: "lora_te_text_model" in names.text),
-)  # fmt: skip
+)
 
 
 def _rows(names: _Names, pattern: str) -> int:
@@ -177,8 +201,13 @@ def _rows(names: _Names, pattern: str) -> int:
 
 def _trainer(keys: Keys, metadata: Mapping[str, str]) -> str:
     noted = " ".join((*metadata, metadata.get("software", ""))).lower()
-    for word, title in (("ai-toolkit", "AI-Toolkit"), ("onetrainer", "OneTrainer"), ("ot_config", "OneTrainer"),
-                        ("simpletuner", "SimpleTuner"), ("musubi", "musubi-tuner")):  # fmt: skip
+    for word, title in (
+        ("ai-toolkit", "AI-Toolkit"),
+        ("onetrainer", "OneTrainer"),
+        ("ot_config", "OneTrainer"),
+        ("simpletuner", "SimpleTuner"),
+        ("musubi", "musubi-tuner"),
+    ):
         if word in noted:
             return title
     if "ss_network_module" in metadata or "ss_network_dim" in metadata:

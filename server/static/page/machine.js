@@ -40,10 +40,37 @@ export function machineCard() {
 }
 
 export async function refreshMachine() {
-  const devices = devicesOf(await ask("/system_stats"));
-  card.replaceChildren(...devices.map(deviceOf));
+  const [stats, found] = await Promise.all([ask("/system_stats"), ask("/workers")]);
+  const devices = devicesOf(stats);
+  card.replaceChildren(...devices.map(deviceOf), ...workersOf(found.workers));
   fold.firstChild.textContent = devices[0].name + ", " + share(devices[0]);
   fold.setAttribute("aria-label", "Machine: " + fold.firstChild.textContent);
+}
+
+/** The list of workers, where there are several. */
+function workersOf(workers) {
+  if (workers.length < 2) return [];
+  const names = worker => [...new Set(worker.models.map(model => model.name))].join(", ");
+  const does = worker => (worker.prompts.length ? "runs " + worker.prompts.length : worker.state);
+  return [
+    h(
+      "div.dev",
+      {},
+      h("div.dev-head", {}, h("b.cut.grow", {}, "Workers"), h("span.num.soft.small", {}, String(workers.length))),
+      h(
+        "ul.models-list",
+        { "aria-label": "Workers" },
+        workers.map(worker =>
+          h(
+            "li",
+            { title: names(worker) || "no models" },
+            h("span.cut.grow", {}, worker.name.replace(/^@/, "")),
+            h("span.num.faint", {}, does(worker)),
+          ),
+        ),
+      ),
+    ),
+  ];
 }
 
 /** `[{name, type, used, total, models}]` of the accelerators and the main memory. */

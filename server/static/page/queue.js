@@ -7,7 +7,7 @@ import { sorry, toast, undoable } from "./toast.js";
 import { clock, nameOf, plural, rough } from "./words.js";
 
 const SHOWN = 20;
-const state = { jobs: [], total: 0, paused: false };
+const state = { jobs: [], total: 0, paused: false, waits: {} };
 const removed = new Set();
 const rows = new Map();
 const list = h("ol", { "aria-label": "Waiting prompts, next first" });
@@ -43,11 +43,17 @@ export const isPaused = () => state.paused;
 
 /** Ask for what waits, and draw it. */
 export async function refreshQueue() {
-  const [page, health] = await Promise.all([
+  const [page, health, workers] = await Promise.all([
     ask("/jobs?status=pending&limit=100&sort_by=priority&sort_order=asc"),
     ask("/health"),
+    ask("/workers"),
   ]);
-  Object.assign(state, { jobs: page.jobs, total: page.pagination.total, paused: health.paused });
+  Object.assign(state, {
+    jobs: page.jobs,
+    total: page.pagination.total,
+    paused: health.paused,
+    waits: workers.waiting,
+  });
   drawQueue();
 }
 
@@ -80,7 +86,10 @@ export function drawQueue() {
       const row = rows.get(job.id) ?? rowOf(job);
       rows.set(job.id, row);
       const start = starts.get(job.id);
-      row.querySelector(".when").textContent = start === null ? "" : moment(start);
+      const reason = state.waits[job.id] ?? "";
+      const stuck = reason.startsWith("no worker") ? "no worker can run it" : "";
+      row.querySelector(".when").textContent = stuck || (start === null ? "" : moment(start));
+      row.querySelector(".when").title = reason;
       row
         .querySelector(".grip")
         .setAttribute("aria-label", "Move “" + nameOf(job) + "”, place " + (index + 1) + " of " + total);

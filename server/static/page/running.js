@@ -136,7 +136,7 @@ function draw() {
       h(
         "figure.live",
         {},
-        h("img", { id: "live", alt: "", hidden: true }),
+        h("img", { id: "live", alt: "", hidden: true, onerror: (event) => (event.target.hidden = true) }),
         h("figcaption.tag", { id: "live-step" }, "No preview yet"),
       ),
       h(

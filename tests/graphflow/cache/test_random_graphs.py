@@ -117,9 +117,14 @@ def save(context: Context, value: AnyType) -> Ui:
 FILES = 3
 TYPES = [number, add, halve, numbers, total, twice, writes, spoil, show, read, save]
 PLAIN = [
-    ("Number", "value"), ("Add", "a", "b"), ("Halve", "a"), ("Numbers", "count"), ("Twice", "a", "b"), ("Read", "name"),
+    ("Number", "value"),
+    ("Add", "a", "b"),
+    ("Halve", "a"),
+    ("Numbers", "count"),
+    ("Twice", "a", "b"),
     ("Read", "name"),
-]  # fmt: skip
+    ("Read", "name"),
+]
 
 
 @st.composite

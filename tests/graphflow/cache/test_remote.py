@@ -23,8 +23,13 @@ def s3():
 
 
 def pretend_to_be_amazon(monkeypatch, endpoint):
-    for name, value in [("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "testing"), ("DEFAULT_REGION", "us-east-1"),
-                        ("ENDPOINT_URL", endpoint), ("EC2_METADATA_DISABLED", "true")]:  # fmt: skip
+    for name, value in [
+        ("ACCESS_KEY_ID", "testing"),
+        ("SECRET_ACCESS_KEY", "testing"),
+        ("DEFAULT_REGION", "us-east-1"),
+        ("ENDPOINT_URL", endpoint),
+        ("EC2_METADATA_DISABLED", "true"),
+    ]:
         monkeypatch.setenv(f"AWS_{name}", value)
 
 

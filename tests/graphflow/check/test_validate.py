@@ -216,8 +216,10 @@ def test_a_node_that_links_to_itself_is_a_cycle(engine):
 
 
 def test_two_cycles_are_two_problems(engine):
-    nodes = {key: {"class_type": "Join", "inputs": {"a": [other, 0], "b": 1}}
-             for key, other in (("1", "2"), ("2", "1"), ("3", "4"), ("4", "3"))}  # fmt: skip
+    nodes = {
+        key: {"class_type": "Join", "inputs": {"a": [other, 0], "b": 1}}
+        for key, other in (("1", "2"), ("2", "1"), ("3", "4"), ("4", "3"))
+    }
     nodes["5"] = {"class_type": "Show", "inputs": {"value": ["1", 0]}}
     assert [problem.code for problem in problems(engine, nodes)] == ["cycle", "cycle"]
 
@@ -233,9 +235,13 @@ def test_all_problems_come_at_once(engine):
     nodes["3"] = {"class_type": "Nope"}
     found = {(p.node, p.input, p.code) for p in problems(engine, nodes)}
     assert found == {
-        ("1", "value", "wrong_type"), ("1", "scale", "out_of_range"), ("1", "kind", "not_a_choice"),
-        ("1", "on", "wrong_type"), ("2", "value", "missing_node"), ("3", None, "unknown_node_type"),
-    }  # fmt: skip
+        ("1", "value", "wrong_type"),
+        ("1", "scale", "out_of_range"),
+        ("1", "kind", "not_a_choice"),
+        ("1", "on", "wrong_type"),
+        ("2", "value", "missing_node"),
+        ("3", None, "unknown_node_type"),
+    }
 
 
 def test_notes_are_no_nodes_that_run(engine):

@@ -40,7 +40,7 @@ def test_the_version_is_that_of_the_package(capsys, call):
         (["run", "text_to_image", "--cache-size", "much"], "'much' is not a size; write 500MB or 20GB"),
         (["nodes", "KSamplr"], "error: there is no node type 'KSamplr'\n    did you mean 'KSampler'"),
         (["graph", "text_to_image", "-o", "a.gif"], "error: a.gif is neither .svg nor .png nor .mmd"),
-        (["run", "nope.json"], "error: there is no file 'nope.json'\n    workflows that ship with it: "),
+        (["run", "nope.json"], "error: there is no file 'nope.json', and no workflow of this name ships\n    known: "),
         (["run", "text_to_image", "--nodes", "nowhere"], "error: there is no folder 'nowhere'\n"),
         (["run", "text_to_image", "--models", "nowhere"], "error: there is no folder 'nowhere'\n"),
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from typing import Annotated, Any
 
 import pytest
 
+import graphflow as gf
 from graphflow import InvalidWorkflow, Node, Workflow
 
 BODY = {"inputs": {"a": [1, {"b": 2}]}, "class_type": "X", "color": "#fff", "_meta": {"title": "T"}, "meta": 3}
@@ -88,3 +90,41 @@ def test_the_inputs_of_a_workflow_cannot_be_written_into_and_a_copy_can() -> Non
     assert original["1"].inputs["text"] == changed["1"].inputs["text"] == "a"
     assert json.loads(json.dumps(original["1"].inputs)) == {"text": "a", "link": ["2", 0]}
     assert pickle.loads(pickle.dumps(original)) == original
+
+
+def test_what_stands_inside_an_input_cannot_be_written_into_either_and_a_copy_can() -> None:
+    wf = Workflow.from_json({"1": BODY, "2": {"class_type": "X", "inputs": {"link": ["1", 0]}}})
+    other = wf.set("1.c", 5)
+    inside = other["1"].inputs["a"]
+    for write in (
+        lambda: inside.append(1),
+        lambda: inside.__setitem__(0, 2),
+        lambda: inside[1].update(b=9),
+        lambda: inside.sort(),
+        lambda: other["2"].inputs["link"].__setitem__(0, "9"),
+        lambda: other["1"].meta.__setitem__("title", "U"),  # type: ignore[union-attr,attr-defined]
+    ):
+        with pytest.raises(TypeError, match=r"workflow\.set"):
+            write()
+    with pytest.raises(TypeError, match=r"workflow\.set"):
+        inside += [3]
+    assert wf["1"].to_json() == BODY and inside == [1, {"b": 2}] and json.dumps(inside) == '[1, {"b": 2}]'
+    assert repr(inside) == "[1, {'b': 2}]"
+    for copied in (copy.deepcopy(inside), pickle.loads(pickle.dumps(inside)), other["1"].to_json()["inputs"]["a"]):
+        copied[1]["b"] = 9
+        copied.append(4)
+    assert other["1"].inputs["a"] == [1, {"b": 2}]
+
+
+def test_a_node_function_gets_lists_and_dicts_that_it_may_write_into() -> None:
+    @gf.node("Writes", output=True)
+    def writes(context: gf.Context, value: Annotated[Any, gf.Wire("*")]) -> gf.Ui:
+        assert type(value) is list and type(value[1]) is dict
+        value.append(1)
+        value[1]["b"] = 3
+        return gf.Ui({"value": [value]})
+
+    wf = Workflow({"1": Node("Writes", {"value": [7, {"b": 2}]})})
+    with gf.Engine(gf.Registry([writes])) as engine:
+        assert engine.run(wf)["1"].ui == {"value": [[7, {"b": 3}, 1]]}
+    assert wf["1"].inputs == {"value": [7, {"b": 2}]}

@@ -72,8 +72,10 @@ def test_all_malformed_nodes_are_reported_at_once():
     with pytest.raises(InvalidWorkflow) as error:
         Workflow.from_json({"1": {"class_type": 7}, "2": {"inputs": {}}, "3": {"class_type": "X", "inputs": []}})
     assert [(p.node, p.code) for p in error.value.problems] == [
-        ("1", "malformed_node"), ("2", "no_class_type"), ("3", "malformed_node")
-    ]  # fmt: skip
+        ("1", "malformed_node"),
+        ("2", "no_class_type"),
+        ("3", "malformed_node"),
+    ]
     assert error.value.problems[0].message == "its class_type is 7, expected the name of a node type"
 
 

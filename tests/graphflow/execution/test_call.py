@@ -38,8 +38,8 @@ def test_a_call_that_was_written_down_and_read_again_is_performed_like_the_first
     call = Call(node="7", type="Scale", inputs=({"values": [1, 2], "by": 3.0}, Blocked("not this one")))
     again = pickle.loads(pickle.dumps(call))
     assert again == call
-    answers, seconds = performer.perform(again)
-    assert answers[0].outputs == ({"7": [3.0, 6.0]},) and seconds >= 0
+    answers, spent = performer.perform(again)
+    assert answers[0].outputs == ({"7": [3.0, 6.0]},) and spent.own >= 0
     assert answers[1].blocked == Blocked("not this one")
     assert [(event.node, event.step) for event in events] == [("7", 1)]
 

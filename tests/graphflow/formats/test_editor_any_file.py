@@ -16,15 +16,62 @@ from graphflow.formats.object_info import RegistryInfos, read_all
 
 from .editor_data import definition, file, infos, node, recorded, template, template_names
 
-scalars = st.none() | st.booleans() | st.integers(-30, 60) | st.floats() | st.sampled_from(
-    ["", "KSampler", "Reroute", "PrimitiveNode", "sub", "a", "seed", "-10", "*", "MODEL,CLIP", "%a.b%", "{a|", "COMBO"]
-)  # fmt: skip
-keys = st.sampled_from([
-    "id", "type", "mode", "nodes", "links", "inputs", "outputs", "link", "name", "widget", "widgets_values",
-    "definitions", "subgraphs", "inputNode", "outputNode", "linkIds", "properties", "proxyWidgets", "origin_id",
-    "origin_slot", "target_id", "target_slot", "widgets_values_named", "state", "last_node_id",
-    "proxyWidgetErrorQuarantine", "required", "input", "options",
-])  # fmt: skip
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-30, 60)
+    | st.floats()
+    | st.sampled_from(
+        [
+            "",
+            "KSampler",
+            "Reroute",
+            "PrimitiveNode",
+            "sub",
+            "a",
+            "seed",
+            "-10",
+            "*",
+            "MODEL,CLIP",
+            "%a.b%",
+            "{a|",
+            "COMBO",
+        ]
+    )
+)
+keys = st.sampled_from(
+    [
+        "id",
+        "type",
+        "mode",
+        "nodes",
+        "links",
+        "inputs",
+        "outputs",
+        "link",
+        "name",
+        "widget",
+        "widgets_values",
+        "definitions",
+        "subgraphs",
+        "inputNode",
+        "outputNode",
+        "linkIds",
+        "properties",
+        "proxyWidgets",
+        "origin_id",
+        "origin_slot",
+        "target_id",
+        "target_slot",
+        "widgets_values_named",
+        "state",
+        "last_node_id",
+        "proxyWidgetErrorQuarantine",
+        "required",
+        "input",
+        "options",
+    ]
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=6), max_leaves=40
 )

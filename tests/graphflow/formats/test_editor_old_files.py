@@ -12,11 +12,16 @@ from graphflow.formats.object_info import read_all
 
 from .editor_data import file, infos, node
 
-SMALL = read_all({
-    name: {"input": {"required": {widget: ["STRING", {}]}}, "output": ["X"], "name": name, "display_name": name}
-    for name, widget in (("ControlNetLoader", "control_net_name"), ("ConditioningAverage", "to"),
-                         ("SVD_img2vid_Conditioning", "width"))
-})  # fmt: skip
+SMALL = read_all(
+    {
+        name: {"input": {"required": {widget: ["STRING", {}]}}, "output": ["X"], "name": name, "display_name": name}
+        for name, widget in (
+            ("ControlNetLoader", "control_net_name"),
+            ("ConditioningAverage", "to"),
+            ("SVD_img2vid_Conditioning", "width"),
+        )
+    }
+)
 
 
 @pytest.mark.parametrize(

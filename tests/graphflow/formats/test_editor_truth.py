@@ -190,8 +190,13 @@ def encoders(instance: dict, *nodes: object, links: list = []) -> dict:  # type:
         ["CONDITIONING"],
         widgets_values=["inner"],
     )
-    inside = definition("enc", [("clip", "CLIP"), ("text", "STRING")], [("CONDITIONING", "CONDITIONING")], [inner],
-                        [(51, -10, 0, 20, 0), (52, -10, 1, 20, 1), (53, 20, 0, -20, 0)])  # fmt: skip
+    inside = definition(
+        "enc",
+        [("clip", "CLIP"), ("text", "STRING")],
+        [("CONDITIONING", "CONDITIONING")],
+        [inner],
+        [(51, -10, 0, 20, 0), (52, -10, 1, 20, 1), (53, 20, 0, -20, 0)],
+    )
     loader = node(4, "CheckpointLoaderSimple", outputs=["MODEL", "CLIP", "VAE"], widgets_values=["a"])
     return file([loader, instance, *nodes], [[1, 4, 1, 6, 0, "CLIP"], *links], definitions={"subgraphs": [inside]})
 

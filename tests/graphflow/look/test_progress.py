@@ -18,10 +18,10 @@ def shown(*events):
     return text.getvalue()
 
 
-def test_the_time_of_loading_models_is_told_apart_from_the_time_of_the_run():
+def test_the_time_of_loading_models_and_importing_libraries_stands_apart():
     loaded = ModelEvent("m.safetensors", "denoiser", "float32", 4 << 20, "loaded", "cpu", seconds=1.25)
     reused = ModelEvent("m.safetensors", "denoiser", "float32", 4 << 20, "reused", "cpu", seconds=0.0)
     begin = RunStarted(("1",), ()), NodeStarted("1")
-    end = NodeDone("1", 2.0), RunDone("done", 2.0)
-    assert "done in 2.00 s  1 ran, 1.25 s of it loading models" in shown(*begin, loaded, reused, *end)
-    assert "loading" not in shown(*begin, reused, *end)
+    end = NodeDone("1", 0.5), RunDone("done", 2.0, importing=0.25)
+    assert "done in 2.00 s  1 ran, 1.25 s loading models, 0.25 s importing" in shown(*begin, loaded, reused, *end)
+    assert "loading" not in shown(*begin, reused, NodeDone("1", 0.5), RunDone("done", 0.5))

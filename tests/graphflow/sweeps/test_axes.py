@@ -13,8 +13,13 @@ def test_axes_are_crossed_and_the_last_one_moves_fastest(workflow):
     variants = gf.sweep(workflow, {"Prompt.text": ["a", "b"], "Sample.seed": range(3)}).variants
     assert len(variants) == 6
     assert [tuple(variant.values.values()) for variant in variants] == [
-        ("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)
-    ]  # fmt: skip
+        ("a", 0),
+        ("a", 1),
+        ("a", 2),
+        ("b", 0),
+        ("b", 1),
+        ("b", 2),
+    ]
     assert variants[-1].index == 5
     assert [variant.index for variant in variants[1:3]] == [1, 2]
     with pytest.raises(IndexError):

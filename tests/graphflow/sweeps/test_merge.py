@@ -79,9 +79,15 @@ def test_variants_that_share_a_model_and_a_prompt_run_together(engine, workflow)
     sweep = gf.sweep(workflow, {"3.seed": range(2), "2.text": ["a", "b"], "1.name": ["small", "large"]})
     order = [tuple(sweep.variants[index].values.values()) for index in sweep.plan(engine).wanted]
     assert [(name, text) for _, text, name in order] == [
-        ("small", "a"), ("small", "a"), ("small", "b"), ("small", "b"),
-        ("large", "a"), ("large", "a"), ("large", "b"), ("large", "b"),
-    ]  # fmt: skip
+        ("small", "a"),
+        ("small", "a"),
+        ("small", "b"),
+        ("small", "b"),
+        ("large", "a"),
+        ("large", "a"),
+        ("large", "b"),
+        ("large", "b"),
+    ]
 
 
 def test_an_output_of_the_graph_can_be_a_value(engine, workflow, calls):

@@ -18,7 +18,7 @@ STEPS = 4
 
 @pytest.fixture
 def apple() -> gf.Workflow:
-    text = (files("graphflow_nodes.workflows") / "text_to_image.json").read_text(encoding="utf-8")
+    text = (files("graphflow_workflows") / "text_to_image.json").read_text(encoding="utf-8")
     return gf.Workflow.loads(text).set_all({"5.batch_size": 1, "3.steps": STEPS, "9.filename_prefix": "p"})
 
 

@@ -1,8 +1,10 @@
 """Small control networks in the key layout of real files, with random weights."""
 
+import torch
 from graphflow_nodes.families.controlnet import layouts, network
 from graphflow_nodes.families.t2i_adapter import LAYOUTS as ADAPTER_LAYOUTS
 from graphflow_nodes.families.t2i_adapter import network as adapter_network
+from graphflow_nodes.files.convert import place_of
 from graphflow_nodes.model.config import Config
 
 from . import tiny as t
@@ -48,3 +50,27 @@ def adapter(layout="flat", **changes):
     )
     module = t.filled(adapter_network.build(config), "adapter")
     return t.Tiny(None, t.written(module, ADAPTER_LAYOUTS[layout](config)), {"denoiser": module})
+
+
+def control_lora(base, name="sdxl", rank=4):
+    """(the tensors of a Control-LoRA of the U-Net of a small model, the ControlNet that both are together)."""
+    config = control_config(name)
+    module = t.filled(network.build(config), "control_lora")
+    generator = torch.Generator().manual_seed(3)
+    tensors, own = {"lora_controlnet": torch.zeros(1)}, base.modules["denoiser"].state_dict()
+    table, state = layouts.LAYOUTS["ldm"](config), {}
+    for parameter, weight in module.state_dict().items():
+        key = place_of(table, parameter).key
+        if parameter not in own:
+            tensors[key], state[parameter] = weight, weight
+        elif weight.dim() > 1:
+            up = 0.1 * torch.randn(weight.shape[0], rank, generator=generator)
+            down = 0.1 * torch.randn(rank, *weight.shape[1:], generator=generator)
+            key = key.removesuffix(".weight")
+            up_shape = (*up.shape, 1, 1) if weight.dim() == 4 else up.shape
+            tensors |= {f"{key}.up": up.reshape(up_shape), f"{key}.down": down}
+            state[parameter] = own[parameter].float() + (up @ down.flatten(1)).reshape(weight.shape)
+        else:
+            state[parameter] = own[parameter].float()
+    module.load_state_dict(state)
+    return tensors, module

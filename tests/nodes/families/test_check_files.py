@@ -2,6 +2,7 @@
 input."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from graphflow_nodes.files.folders import BUILTIN
 from safetensors.torch import load_file, save_file
 
 import graphflow as gf
+from graphflow.cli import main
 
 spec = importlib.util.spec_from_file_location("sparse", Path(__file__).parents[1] / "files" / "sparse.py")
 sparse = importlib.util.module_from_spec(spec)
@@ -150,8 +152,61 @@ def test_a_checkpoint_without_a_vae_is_a_problem_only_where_a_vae_is_loaded_from
 def test_a_model_in_a_number_format_that_is_not_read_is_named_before_the_run(problems, tmp_path):
     clip = tmp_path / "text_encoders" / "a.safetensors"
     layer = "text_model.encoder.layers.0.mlp.fc1"
-    sparse.write(clip, CLIP | {f"{layer}.weight": ("U8", (3072, 384)), f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
-                               f"{layer}.weight_scale_2": ("F32", ())})  # fmt: skip
+    sparse.write(
+        clip,
+        CLIP
+        | {
+            f"{layer}.weight": ("U8", (3072, 384)),
+            f"{layer}.weight_scale": ("F8_E4M3", (3072, 48)),
+            f"{layer}.weight_scale_2": ("F32", ()),
+        },
+    )
     assert "holds weights stored as nvfp4 without a note, which are not read yet" in problems(
         "text_encoders", "a.safetensors"
     )
+
+
+def test_validate_counts_the_missing_weights_of_every_file_that_a_workflow_names(tmp_path, capsys, monkeypatch):
+    """Before the run, from the headers; complete files are passed over in silence. Networks that were met before are
+    not built again, so torch is not imported for them."""
+    from graphflow_nodes.families.whole import unfit_parts
+    from graphflow_nodes.files import load
+
+    from tests.nodes.families.tiny import tiny
+
+    whole = tiny("sd1")
+    prefixes = {"checkpoints": "", "vae": "first_stage_model.", "text_encoders": "cond_stage_model.transformer."}
+    lacking = {
+        "checkpoints": ("model.diffusion_model.out.2.bias", "model.diffusion_model.out.0.bias"),
+        "vae": ("decoder.conv_in.bias",),
+        "text_encoders": ("text_model.encoder.layers.0.mlp.fc2.bias",),
+    }
+    nodes = {"9": {"class_type": "PreviewAny", "inputs": {"source": ["checkpoints", 0]}}}
+    for folder, prefix in prefixes.items():
+        (tmp_path / folder).mkdir()
+        part = {name.removeprefix(prefix): each for name, each in whole.weights.items() if name.startswith(prefix)}
+        save_file({name: each.contiguous() for name, each in part.items()}, tmp_path / folder / "whole.safetensors")
+        for name in lacking[folder]:
+            del part[name]
+        save_file({name: each.contiguous() for name, each in part.items()}, tmp_path / folder / "part.safetensors")
+        kind, name = LOADERS[folder]
+        nodes[folder] = {"class_type": kind, "inputs": {name: "part.safetensors"}}
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(nodes))
+    arguments = ["validate", str(path), "--models", str(tmp_path)]
+    assert main(arguments) == 2
+    found = capsys.readouterr().err
+    assert len(found.splitlines()) == 2 * 3, found
+    assert (
+        "node checkpoints (CheckpointLoaderSimple), input 'ckpt_name': part.safetensors: the U-Net "
+        "(Stable Diffusion 1.x) cannot be used: 2 of its 684 weights are missing: the first are "
+        "model.diffusion_model.out.0.bias [32], model.diffusion_model.out.2.bias [4]"
+    ) in found
+    assert "weights is missing: decoder.conv_in.bias [" in found
+    assert "weights is missing: text_model.encoder.layers.0.mlp.fc2.bias [" in found
+    assert main([*arguments, "--quick"]) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr(load, "build", None)
+    unfit_parts.cache_clear()
+    assert main(arguments) == 2 and capsys.readouterr().err == found
+    path.write_text(json.dumps(nodes).replace("part.safetensors", "whole.safetensors"))
+    assert main(arguments) == 0 and capsys.readouterr().err == ""

@@ -70,8 +70,11 @@ def test_an_adapter_of_every_layout_answers_for_each_level_of_the_unet(layout, t
     row = row_of(handle, TEXTS["sd1"])
     found = answers(handle, row)
     assert [tuple(found[f"inner.{level}"].shape) for level in range(4)] == [
-        (1, 32, 8, 16), (1, 64, 4, 8), (1, 64, 2, 4), (1, 64, 1, 2)
-    ]  # fmt: skip
+        (1, 32, 8, 16),
+        (1, 64, 4, 8),
+        (1, 64, 2, 4),
+        (1, 64, 1, 2),
+    ]
     with torch.inference_mode():
         wanted = made.modules["denoiser"](row.stacked["hint"][None])
     assert all(torch.equal(found[f"inner.{level}"], one) for level, one in enumerate(wanted))
@@ -103,6 +106,33 @@ def test_a_shuffle_controlnet_answers_the_same_everywhere(tmp_path):
     handle = opened(c.control("sd1").save(tmp_path / "control_v11e_sd15_shuffle.safetensors"))
     found = answers(handle, row_of(handle, TEXTS["sd1"]))
     assert all((answer == answer[..., :1, :1]).all() for answer in found.values())
+
+
+def test_a_control_lora_is_a_controlnet_of_the_weights_of_the_model_that_it_steers(tmp_path):
+    from graphflow_nodes.families.opened import open_model
+
+    base = t.tiny("sdxl")
+    tensors, whole = c.control_lora(base)
+    save_file(tensors, tmp_path / "control-lora-canny-rank4.safetensors")
+    handle = opened(tmp_path / "control-lora-canny-rank4.safetensors")
+    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+        model = open_model(base.save(tmp_path / "xl.safetensors"), engine.settings).model
+        other = open_model(t.tiny("sd1").save(tmp_path / "sd1.safetensors"), engine.settings).model
+    bound = handle.family.completed(handle, model)
+    row = row_of(bound, TEXTS["sdxl"])
+    found = answers(bound, row)
+    stacked = {key: tensor[None] for key, tensor in row.stacked.items()}
+    wanted = handle.family.net.forward(whole, stacked, row.common)
+    assert found.keys() == wanted.keys() and len(found) == 1 + len(whole.controlnet_down_blocks)
+    for key, one in wanted.items():
+        torch.testing.assert_close(found[key], one, rtol=1e-3, atol=1e-3)
+    assert handle.family.misfit(handle.config, model) == ""
+    assert "it was made of another U-Net (columns of the text: 128" in handle.family.misfit(handle.config, other)
+
+    save_file({**tensors, "input_blocks.99.0.up": torch.zeros(2, 1)}, tmp_path / "more.safetensors")
+    more = opened(tmp_path / "more.safetensors")
+    with pytest.raises(gf.GraphFlowError, match=r"no weights for 1 of its changes, 'input_blocks.99.0.up'"):
+        load_part(more.family.completed(more, model), "denoiser", torch.float32)
 
 
 def test_another_file_is_refused_by_its_name(tmp_path):

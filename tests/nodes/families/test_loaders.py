@@ -222,8 +222,8 @@ def changed(small_sd1, tmp_path, drop=(), **more):
 def test_a_checkpoint_that_lacks_a_weight_is_refused_by_its_name_and_shape(small_sd1, tmp_path):
     problem = changed(small_sd1, tmp_path, drop=["model.diffusion_model.out.2.bias"])
     assert problem.code == "wrong_weights" and problem.message == (
-        "changed.safetensors: the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its 684 weights are missing, the "
-        "first is model.diffusion_model.out.2.bias [4]"
+        "changed.safetensors: the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its 684 weights is missing: "
+        "model.diffusion_model.out.2.bias [4]"
     )
 
 

@@ -210,14 +210,47 @@ def clip(tmp_path_factory, settings):
 
 def test_the_prompt_is_one_turn_of_a_chat_and_brackets_are_text(clip, settings):
     before = [
-        151644, 8948, 198, 74785, 279, 2168, 553, 44193, 279, 1894, 11, 6083, 11, 1379, 11, 10434, 11, 12194, 11, 1467,
+        151644,
+        8948,
+        198,
+        74785,
+        279,
+        2168,
+        553,
+        44193,
+        279,
+        1894,
         11,
-        27979, 11871, 315, 279, 6171, 323, 4004, 25, 151645, 198, 151644, 872, 198,
-    ]  # fmt: skip
+        6083,
+        11,
+        1379,
+        11,
+        10434,
+        11,
+        12194,
+        11,
+        1467,
+        11,
+        27979,
+        11871,
+        315,
+        279,
+        6171,
+        323,
+        4004,
+        25,
+        151645,
+        198,
+        151644,
+        872,
+        198,
+    ]
     for prompt, words in {
-        "a red fox in the snow": [64, 2518, 38835, 304, 279, 11794], "a \\(b\\)": [64, 320, 65, 8], "": [],
+        "a red fox in the snow": [64, 2518, 38835, 304, 279, 11794],
+        "a \\(b\\)": [64, 320, 65, 8],
+        "": [],
         "a (red:1.3) fox": [64, 320, 1151, 25, 16, 13, 18, 8, 38835],
-    }.items():  # fmt: skip
+    }.items():
         ids = [*before, *words, 151645, 198, 151644, 77091, 198]
         (entry,) = encode_prompt(open_device(settings), clip, prompt, {})
         with torch.no_grad():
@@ -282,7 +315,7 @@ def test_an_encoder_without_a_vision_tower_encodes_text_and_refuses_images(tmp_p
 def test_a_file_cut_short_and_one_with_a_weight_of_another_shape_are_refused(tmp_path, settings):
     whole = t.denoiser_file()
     for change, match in (
-        ({"proj_out.bias": None}, "1 of its .* weights are missing"),
+        ({"proj_out.bias": None}, "1 of its .* weights is missing"),
         ({"img_in.bias": torch.zeros(3)}, "has another shape"),
     ):
         weights = {name: weight for name, weight in (whole | change).items() if weight is not None}

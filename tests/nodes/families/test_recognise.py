@@ -164,14 +164,27 @@ def test_what_has_no_denoiser_is_of_no_family(tmp_path, sdxl):
     assert recognise(header) is None and recognise_vae(header)[0].name == "kl_vae"
 
 
-_NAMES = st.sampled_from([
-    "input_blocks.0.0.weight", "out.2.weight", "input_blocks.1.0.in_layers.2.weight", "input_blocks.1.1.proj_in.weight",
-    "input_blocks.1.1.transformer_blocks.0.norm1.weight", "input_blocks.2.0.op.weight", "label_emb.0.0.weight",
-    "down_blocks.0.resnets.0.conv1.weight", "conv_in.weight", "conv_out.weight", "edm_mean", "edm_vpred.sigma_max",
-    "first_stage_model.decoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight",
-    "first_stage_model.encoder.down.0.block.0.conv1.weight", "first_stage_model.decoder.mid.block_1.conv1.weight",
-    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
-])  # fmt: skip
+_NAMES = st.sampled_from(
+    [
+        "input_blocks.0.0.weight",
+        "out.2.weight",
+        "input_blocks.1.0.in_layers.2.weight",
+        "input_blocks.1.1.proj_in.weight",
+        "input_blocks.1.1.transformer_blocks.0.norm1.weight",
+        "input_blocks.2.0.op.weight",
+        "label_emb.0.0.weight",
+        "down_blocks.0.resnets.0.conv1.weight",
+        "conv_in.weight",
+        "conv_out.weight",
+        "edm_mean",
+        "edm_vpred.sigma_max",
+        "first_stage_model.decoder.conv_in.weight",
+        "first_stage_model.decoder.conv_out.weight",
+        "first_stage_model.encoder.down.0.block.0.conv1.weight",
+        "first_stage_model.decoder.mid.block_1.conv1.weight",
+        "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)

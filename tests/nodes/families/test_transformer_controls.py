@@ -7,7 +7,8 @@ import torch
 from graphflow_nodes.families.controls import open_control
 from graphflow_nodes.families.flux import LATENT
 from graphflow_nodes.families.flux import network as flux
-from graphflow_nodes.families.kits.tokens import pack, positions
+from graphflow_nodes.families.kits.tokens import pack, positions, residual_names, residuals
+from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.families.qwen_image import network as qwen
 from graphflow_nodes.families.sd3 import network as sd3
 from graphflow_nodes.files.load import load_part
@@ -63,7 +64,8 @@ def test_a_file_gives_the_network_that_it_was_written_from(family, tmp_path):
     stacked = {name: tensor[None] for name, tensor in row.stacked.items()}
     wanted = handle.family.net.forward(module, stacked, row.common)
     assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert set(found) == {"flux": {"double.0", "single.0"}, "sd3": {"block.0", "block.1"}}.get(family, {"block.0"})
+    names = {"flux": {"double.spread1.0", "single.spread1.0"}, "sd3": {"block.spread2.0", "block.spread2.1"}}
+    assert set(found) == names.get(family, {"block.spread1.0"})
 
 
 def test_what_flux_is_given_is_what_diffusers_gives_it(tmp_path):
@@ -121,11 +123,48 @@ def test_a_transformer_takes_the_answers_in_its_blocks(family, tmp_path):
     assert not torch.allclose(outs[1], outs[0], atol=1e-3) and not torch.allclose(outs[2], outs[1], atol=1e-3)
 
 
+def test_a_network_of_xlabs_sees_pixels_and_acts_on_the_blocks_in_turn(tmp_path):
+    module = c.save_xlabs(tmp_path / "flux-canny-controlnet-v3.safetensors")
+    handle = opened(tmp_path / "flux-canny-controlnet-v3.safetensors")
+    ask, row = asked(handle, "flux")
+    assert row.stacked["hint"].shape == (3, 64, 64) and float(row.stacked["hint"].min()) < 0
+    found = answers(handle, row)
+    given = {
+        "hidden_states": pack(ask.x)[None],
+        "encoder_hidden_states": ask.entry.text[None],
+        "pooled_projections": ask.entry.pooled[None],
+        "timestep": torch.tensor([0.5]),
+        "guidance": torch.tensor([3.5]),
+        "img_ids": positions(row.common, torch.device("cpu")),
+        "txt_ids": torch.zeros(6, 3),
+        "return_dict": False,
+    }
+    config, transformer = t.transformer("flux", num_layers=4)
+    config = Config({"denoiser": config, "latent": LATENT})
+    steered = replace(ask, residuals={name: answer[0] for name, answer in found.items()})
+    own = flux.row(config, steered, flux.prepare(config, ask.entry, SHAPES["flux"]))
+    out = flux.forward(transformer, {name: one[None] for name, one in own.stacked.items()}, own.common)["out"]
+    with torch.inference_mode():
+        double, _ = module(controlnet_cond=row.stacked["hint"][None], **given)
+        wanted = transformer(controlnet_block_samples=double, controlnet_blocks_repeat=True, **given)[0]
+    assert len(double) == 2 and torch.allclose(pack(out[0]), wanted[0], atol=1e-5)
+
+
+def test_residuals_of_networks_with_other_numbers_of_blocks_add_up_block_by_block():
+    stacked = {f"residual.{name}": torch.full((1, 2), 10.0**n) for n, name in enumerate(residual_names("double", 2))}
+    third = {f"residual.{name}": torch.full((1, 2), 3.0 + n) for n, name in enumerate(residual_names("double", 3))}
+    found = residuals({**stacked, **third}, "double", torch.float32, 5)
+    assert [float(one[0, 0]) for one in found] == [1 + 3, 1 + 3, 1 + 4, 10 + 4, 10 + 5]
+    assert len(residuals(stacked, "double", torch.float32, 5)) == 2, "one network alone is spread by the class"
+    shared = residuals({**stacked, **third}, "double", torch.float32, 5, whole=False)
+    assert [float(one[0, 0]) for one in shared] == [1 + 3, 1 + 3, 1 + 4, 10 + 4, 10 + 5]
+
+
 def test_a_union_of_flux_is_told_the_kind_of_image(tmp_path):
     c.save(tmp_path / "union.safetensors", "flux", num_mode=4)
     handle = opened(tmp_path / "union.safetensors")
     depth = nodes.set_union_control_net_type(handle, "depth")
-    kinds = [answers(one, asked(one, "flux")[1])["double.0"] for one in (handle, depth)]
+    kinds = [answers(one, asked(one, "flux")[1])["double.spread1.0"] for one in (handle, depth)]
     assert depth.mode == 1 and not torch.allclose(*kinds, atol=1e-3)
     with pytest.raises(gf.GraphFlowError, match="knows 4 kinds"):
         nodes.set_union_control_net_type(handle, "segment")
@@ -150,6 +189,36 @@ def test_a_network_for_inpainting_sees_the_mask(family, tmp_path):
     (control,) = pair.positive[0][1]["control"]
     assert not control.hint[:, :, 16:].any() and torch.equal(control.hint[:, :, :16], image[:, :, :16])
     assert float(control.kept.mean()) == 0.5
+
+
+@pytest.mark.parametrize("layout", ["stability", "diffusers"])
+def test_a_network_of_stability_has_the_first_layer_of_the_model_that_it_steers(layout, tmp_path):
+    stated, transformer = t.transformer("sd3")
+    config, module = c.stability(stated["pos_embed_max_size"])
+    module.pos_embed.load_state_dict(transformer.pos_embed.state_dict())
+    more = {"control_type": torch.tensor([1])} if layout == "stability" else {}
+    c.save_stability(tmp_path / "sd3.5_large_controlnet_blur.safetensors", config, module, layout, **more)
+    t.save(tmp_path / "sd3.safetensors", t.denoiser_weights("sd3", stated, transformer, "mmdit"))
+    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+        model = open_model(tmp_path / "sd3.safetensors", engine.settings).model
+    handle = opened(tmp_path / "sd3.5_large_controlnet_blur.safetensors")
+    assert handle.family.misfit(handle.config, model) == ""
+    bound = handle.family.completed(handle, model)
+    _, row = asked(bound, "sd3")
+    found = answers(bound, row)
+    with torch.inference_mode():
+        (wanted,) = module(
+            hidden_states=row.stacked["x"][None],
+            controlnet_cond=row.stacked["hint"][None],
+            pooled_projections=row.stacked["pooled"][None],
+            timestep=row.stacked["time"][None],
+            return_dict=False,
+        )
+    assert len(wanted) == len(found) == 2
+    assert all(torch.allclose(found[f"block.spread2.{n}"], one, rtol=1e-4, atol=1e-5) for n, one in enumerate(wanted))
+    edges = torch.rand(1, 8, 8, 3)
+    seen = handle.family.seen(bound.config, edges)
+    assert torch.allclose(2 * seen - 1, 127.5 * edges + 0.5) if more else torch.equal(seen, edges)
 
 
 def test_a_network_without_a_vae_names_what_is_missing(tmp_path):

@@ -92,19 +92,32 @@ def half(module):
 
 FUSED = re.compile(r"\.to_([qkv])\.weight$")
 Z_WORDS = (
-    ("all_x_embedder.2-1.", "x_embedder."), ("all_final_layer.2-1.", "final_layer."), (".to_out.0.", ".out."),
-    (".norm_q.", ".q_norm."), (".norm_k.", ".k_norm."),
-)  # fmt: skip
+    ("all_x_embedder.2-1.", "x_embedder."),
+    ("all_final_layer.2-1.", "final_layer."),
+    (".to_out.0.", ".out."),
+    (".norm_q.", ".q_norm."),
+    (".norm_k.", ".k_norm."),
+)
 LUMINA_WORDS = (
     ("time_caption_embed.caption_embedder.", "cap_embedder."),
     ("time_caption_embed.timestep_embedder.linear_1.", "t_embedder.mlp.0."),
     ("time_caption_embed.timestep_embedder.linear_2.", "t_embedder.mlp.2."),
-    ("norm_out.linear_1.", "final_layer.adaLN_modulation.1."), ("norm_out.linear_2.", "final_layer.linear."),
-    (".ffn_norm1.", ".ffn_one."), (".ffn_norm2.", ".ffn_two."), (".norm1.linear.", ".adaLN_modulation.1."),
-    (".norm1.norm.", ".attention_norm1."), (".norm1.", ".attention_norm1."), (".norm2.", ".attention_norm2."),
-    (".ffn_one.", ".ffn_norm1."), (".ffn_two.", ".ffn_norm2."), (".attn.", ".attention."), (".to_out.0.", ".out."),
-    (".norm_q.", ".q_norm."), (".norm_k.", ".k_norm."), ("feed_forward.linear_", "feed_forward.w"),
-)  # fmt: skip
+    ("norm_out.linear_1.", "final_layer.adaLN_modulation.1."),
+    ("norm_out.linear_2.", "final_layer.linear."),
+    (".ffn_norm1.", ".ffn_one."),
+    (".ffn_norm2.", ".ffn_two."),
+    (".norm1.linear.", ".adaLN_modulation.1."),
+    (".norm1.norm.", ".attention_norm1."),
+    (".norm1.", ".attention_norm1."),
+    (".norm2.", ".attention_norm2."),
+    (".ffn_one.", ".ffn_norm1."),
+    (".ffn_two.", ".ffn_norm2."),
+    (".attn.", ".attention."),
+    (".to_out.0.", ".out."),
+    (".norm_q.", ".q_norm."),
+    (".norm_k.", ".k_norm."),
+    ("feed_forward.linear_", "feed_forward.w"),
+)
 
 
 def original(module):

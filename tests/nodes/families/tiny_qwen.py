@@ -95,13 +95,20 @@ def text_file(prefix=""):
 
 
 WAN_WORDS = (
-    (".norm1.", ".residual.0."), (".conv1.", ".residual.2."), (".norm2.", ".residual.3."), (".conv2.", ".residual.6."),
-    (".conv_shortcut.", ".shortcut."), (".conv_in.", ".conv_first."), (".norm_out.", ".head.0."), (".conv_out.",
-     ".head.2."),
-    (".mid_block.resnets.0.", ".middle.0."), (".mid_block.attentions.0.", ".middle.1."),
-    (".mid_block.resnets.1.", ".middle.2."), (".conv_first.", ".conv1."), ("encoder.down_blocks.",
-     "encoder.downsamples."),
-)  # fmt: skip
+    (".norm1.", ".residual.0."),
+    (".conv1.", ".residual.2."),
+    (".norm2.", ".residual.3."),
+    (".conv2.", ".residual.6."),
+    (".conv_shortcut.", ".shortcut."),
+    (".conv_in.", ".conv_first."),
+    (".norm_out.", ".head.0."),
+    (".conv_out.", ".head.2."),
+    (".mid_block.resnets.0.", ".middle.0."),
+    (".mid_block.attentions.0.", ".middle.1."),
+    (".mid_block.resnets.1.", ".middle.2."),
+    (".conv_first.", ".conv1."),
+    ("encoder.down_blocks.", "encoder.downsamples."),
+)
 
 
 def vae_file(channels=3, prefix=""):

@@ -1,6 +1,7 @@
 """Small ControlNets of the small transformers, in diffusers' layout, with random weights."""
 
-from graphflow_nodes.families.transformer_controls import flux, qwen_image, sd3
+from graphflow_nodes.families.transformer_controls import XLABS_CONTROL, flux, qwen_image, sd3
+from graphflow_nodes.families.transformer_controls.stability import STABILITY_CONTROL
 from graphflow_nodes.model.config import Config
 from safetensors.torch import save_file
 
@@ -32,6 +33,28 @@ def control(family, **changes):
     stated, network = {"flux": (FLUX, flux), "sd3": (SD3, sd3), "qwen_image": (qwen_config(), qwen_image)}[family]
     config = Config({**stated, **changes})
     return config, t.filled(network.build(config), f"control.{family}")
+
+
+def save_xlabs(path):
+    """A file of XLabs, for FLUX.1; returns its module."""
+    more = {"patch_size": 2, "num_layers": 2, "num_single_layers": 0, "conditioning_embedding_channels": 16}
+    config = Config({**FLUX, **more})
+    module = t.filled(flux.build(config), "control.xlabs")
+    save_file(t.written(module, XLABS_CONTROL.parts["denoiser"].layouts["xlabs"](config)), path)
+    return module
+
+
+def stability(places):
+    """(config, module) of one of Stability for 3.5 large, with `places` for the model's first layer."""
+    more = {"joint_attention_dim": None, "caption_projection_dim": 64, "pos_embed_max_size": places, "qk_norm": None}
+    config = Config({**SD3, **more, "force_zeros_for_pooled_projection": False})
+    return config, t.filled(sd3.build(config), "control.stability")
+
+
+def save_stability(path, config, module, layout, **more):
+    """Its file, without the first layer."""
+    weights = t.written(module, STABILITY_CONTROL.parts["denoiser"].layouts[layout](config))
+    save_file({name: one for name, one in weights.items() if not name.startswith("pos_embed.")} | more, path)
 
 
 def save(path, family, **changes):

@@ -47,12 +47,12 @@ def test_tensors_of_other_parts_do_not_matter():
 
 
 def test_a_prefix_that_was_left_on_is_refused():
-    assert refused(prefix="").startswith("4 of its 4 weights are missing, the first is in.0.weight [4, 3]")
+    assert refused(prefix="").startswith("4 of its 4 weights are missing: the first are in.0.weight [4, 3], ")
 
 
 def test_a_missing_tensor_is_named_with_its_shape():
     fewer = {name: shape for name, shape in TENSORS.items() if not name.endswith("bias")}
-    assert refused(fewer) == "1 of its 4 weights are missing, the first is net.in.0.bias [4]"
+    assert refused(fewer) == "1 of its 4 weights is missing: net.in.0.bias [4]"
 
 
 def test_a_tensor_too_many_is_named_unless_it_is_known_to_be_of_no_use():

@@ -9,7 +9,8 @@ from graphflow_nodes.files.folders import BUILTIN, ModelFolders
 
 import graphflow as gf
 
-"""The LoRA that ships with the built-in model."""
+BUILTIN_LORAS = ["graphflow-tiny-ground.safetensors", "graphflow-tiny-sunset.safetensors"]
+"""The LoRAs that ship with the built-in model."""
 
 
 def put(root, *names):
@@ -41,7 +42,8 @@ def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
 )
 def test_every_kind_has_its_folder(tmp_path, kind):
     put(tmp_path, f"{kind}/sub/a.gguf", f"{kind}/b.PTH", f"{kind}/notes.txt")
-    assert ModelFolders([tmp_path]).list(kind) == ["b.PTH", "sub/a.gguf"]
+    found = [name for name in ModelFolders([tmp_path]).list(kind) if name not in BUILTIN_LORAS]
+    assert found == ["b.PTH", "sub/a.gguf"]
 
 
 def test_hidden_files_and_folders_are_not_models(tmp_path):
@@ -54,7 +56,7 @@ def test_a_folder_is_one_model_only_if_it_is_a_model(tmp_path):
     put(tmp_path, "vae/flux/config.json", "vae/flux/diffusion_pytorch_model.safetensors")
     shutil.copytree(BUILTIN / "graphflow-tiny", tmp_path / "diffusers" / "tiny")
     folders = ModelFolders([tmp_path])
-    assert folders.list("loras") == ["trained/b.safetensors"]
+    assert folders.list("loras") == [*BUILTIN_LORAS, "trained/b.safetensors"]
     assert folders.list("vae") == ["flux"]
     assert folders.list("checkpoints") == ["graphflow-tiny", "tiny"]
 
@@ -89,7 +91,7 @@ def test_folders_elsewhere_are_found_as_comfyui_users_state_them(tmp_path, place
     folders = ModelFolders([tmp_path / "models"])
     assert folders.list("checkpoints") == ["a.safetensors", "graphflow-tiny"]
     assert folders.list("text_encoders") == ["b.safetensors", "c.safetensors"]
-    assert folders.list("loras") == ["d.safetensors"]
+    assert folders.list("loras") == ["d.safetensors", *BUILTIN_LORAS]
     assert folders.find("vae", "e.safetensors") == tmp_path / "big/vae/e.safetensors"
 
 

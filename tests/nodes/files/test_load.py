@@ -125,5 +125,5 @@ def test_a_parameter_that_a_table_forgets_is_refused_and_not_left_random(model):
     )
     with pytest.raises(gf.GraphFlowError) as error:
         load.load_part(broken, "denoiser", torch.float32)
-    assert "2 of its 684 weights are missing, the first is conv_out.weight [4, 32, 3, 3]" in str(error.value)
+    assert "2 of its 684 weights are missing: the first are conv_out.weight [4, 32, 3, 3]" in str(error.value)
     assert "2 tensors have no place in it" in str(error.value)

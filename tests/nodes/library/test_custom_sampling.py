@@ -27,9 +27,12 @@ BASE = {
     },
 }
 ADVANCED = {
-    "noise": ["noise", 0], "guider": ["guider", 0], "sampler": ["sampler", 0], "sigmas": ["levels", 0],
+    "noise": ["noise", 0],
+    "guider": ["guider", 0],
+    "sampler": ["sampler", 0],
+    "sigmas": ["levels", 0],
     "latent_image": ["5", 0],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ FILES = {
 """Choices of what the folders hold."""
 LATER_INPUTS = {"ImageScaleToTotalPixels": ["resolution_steps"], "CFGNorm": ["pre_cfg"]}
 """Inputs that only later versions of ComfyUI have."""
-STAND_INS = {"EmptyFlux2LatentImage", "Flux2Scheduler", "ManualSigmas"}
+STAND_INS = {"EmptyFlux2LatentImage", "Flux2Scheduler", "ManualSigmas", "TextGenerate"}
 """Node types whose descriptions there are made up for tests of the editor."""
 LATER = {"PreviewAny"}
 """Node types with outputs that only later versions of ComfyUI have."""

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from graphflow_nodes.library.image_folders import folder_names, load_image_set_from_folder
+from graphflow_nodes.files.image_folders import folder_names
+from graphflow_nodes.library.image_folders import load_image_set_from_folder
 from PIL import Image
 
 import graphflow as gf

@@ -179,6 +179,20 @@ def test_blocks_are_mixed_by_their_place_in_the_network(models, engine):
     torch.testing.assert_close(found[middle], 0.5 * one[middle] + 0.5 * two[middle])
 
 
+def test_each_block_has_its_share_by_its_name_in_a_checkpoint(models, engine):
+    stated = {"input_blocks.0.": 0.25, "middle_block.1.": 0.5, "out.": 0.0}
+    handle = merged(engine, "ModelMergeSD1", model1="@a", model2="@b", **stated)
+    found = load_part(handle, "denoiser", torch.float32).state_dict()
+    one, two = plain(models, engine, "sd1"), plain(models, engine, "other")
+    shares = {"conv_in": 0.25, "mid_block.attentions.0.proj_in": 0.5, "conv_out": 0.0, Q: 1.0}
+    for name, share in shares.items():
+        weight = f"{name}.weight"
+        torch.testing.assert_close(found[weight], share * one[weight] + (1 - share) * two[weight])
+    with pytest.raises(gf.GraphFlowError) as caught:
+        merged(engine, "ModelMergeFlux1", model1="@a", model2="@b")
+    assert caught.value.problems[0].code == "unlike_models" and "double_blocks.0." in caught.value.problems[0].message
+
+
 @pytest.mark.parametrize(
     ("kind", "more", "shares"),
     [

@@ -39,8 +39,10 @@ def test_a_result_has_the_models_that_were_loaded_or_used_again(tmp_path):
     run(tmp_path)
     result = run(tmp_path, on_event=heard.append)
     assert [(event.part, event.action) for event in result.models] == [
-        ("text.l", "reused"), ("denoiser", "reused"), ("vae", "reused"),
-    ]  # fmt: skip
+        ("text.l", "reused"),
+        ("denoiser", "reused"),
+        ("vae", "reused"),
+    ]
     for event in result.models:
         assert event.file == "graphflow-tiny" and event.format == "float32" and event.bytes > 1 << 19
     assert [event for event in heard if isinstance(event, type(result.models[0]))] == list(result.models)

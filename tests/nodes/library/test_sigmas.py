@@ -37,6 +37,7 @@ NODES = {
     "VPScheduler": nodes.vp_scheduler,
     "AlignYourStepsScheduler": nodes.align_your_steps_scheduler,
     "OptimalStepsScheduler": nodes.optimal_steps_scheduler,
+    "GITSScheduler": nodes.gits_scheduler,
     "LTXVScheduler": nodes.ltxv_scheduler,
     "SplitSigmas": nodes.split_sigmas,
     "SplitSigmasDenoise": nodes.split_sigmas_denoise,
@@ -86,6 +87,11 @@ def test_the_first_of_no_levels_cannot_be_set():
 
 def test_a_chain_of_extensions_ends_before_memory_does():
     assert "100,000" in refusal(nodes.extend_intermediate_sigmas, torch.linspace(9, 0, 2000), steps=100).message
+
+
+def test_a_coefficient_of_gits_whose_levels_are_not_known_is_refused_with_those_that_are():
+    problem = refusal(nodes.gits_scheduler, coeff=0.95)
+    assert problem.input == "coeff" and "0.8, 1, 1.2, 1.35, 1.5" in problem.hint
 
 
 def test_numbers_are_found_in_a_text_whatever_stands_between():

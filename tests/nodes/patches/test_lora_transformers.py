@@ -105,8 +105,11 @@ def test_a_single_block_of_flux_is_cut_into_attention_and_feed_forward(models, o
     places = matched(models, opened, "flux", "lora_unet_single_blocks_0_linear1", out=3 * 64 + 256)
     found = {place.module.rpartition("single_transformer_blocks.0.")[2]: place.rows for place in places}
     assert found == {
-        "attn.to_q": (0, 64), "attn.to_k": (64, 128), "attn.to_v": (128, 192), "proj_mlp": (192, 448),
-    }  # fmt: skip
+        "attn.to_q": (0, 64),
+        "attn.to_k": (64, 128),
+        "attn.to_v": (128, 192),
+        "proj_mlp": (192, 448),
+    }
 
 
 def node(kind, /, **inputs):

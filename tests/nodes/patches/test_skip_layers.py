@@ -71,8 +71,10 @@ def test_guidance_leads_away_from_the_answer_without_the_blocks_within_its_windo
     sides = (Side("negative", made, ()), Side("positive", made, ()))
     asked = {share: [side.name for side in patch.sides(sides, level)] for share, level in levels.items()}
     assert asked == {
-        0.1: ["negative", "positive"], 0.4: ["negative", "positive", "skipped"], 0.7: ["negative", "positive"],
-    }  # fmt: skip
+        0.1: ["negative", "positive"],
+        0.4: ["negative", "positive", "skipped"],
+        0.7: ["negative", "positive"],
+    }
     assert patch.sides(sides, levels[0.4])[-1].model.weights_key("denoiser") == made.weights_key("denoiser")
     given = step()
     given.x0["skipped"] = given.x0["perturbed"]

@@ -10,7 +10,7 @@ from graphflow_nodes.model.entry import Control, Row
 from graphflow_nodes.model.hook import Hook, Keyframe
 from graphflow_nodes.model.prediction import Epsilon, Flow, V
 from graphflow_nodes.samplers.denoiser import KeptRegion, denoiser
-from graphflow_nodes.samplers.guidance import CFG, GuidancePatch, Side
+from graphflow_nodes.samplers.guidance import CFG, GuidancePatch, Side, WeightWindow
 
 from graphflow import GraphFlowError
 from tests.nodes.made_up import Added, Doubled, Files, device, entry, family, latent, model
@@ -394,3 +394,15 @@ def test_what_is_loaded_and_used_again_is_heard_of_once_a_run():
             for sigma in (10.0, 4.0, 1.0):
                 denoise(latent(), torch.tensor(sigma))
     assert [event.action for event in heard] == ["loaded", "reused"]
+
+
+def test_a_weight_may_hold_for_a_part_of_the_sampling_only():
+    x, window = latent(count=2), (0.2, 0.5)
+    changed = A.with_patch(WeightWindow(1.0, window))
+    inside = [level for level in SIGMAS.tolist() if A.prediction.at(0.5) <= level <= A.prediction.at(0.2)]
+    assert 0 < len(inside) < 3
+    for level in SIGMAS[:3].tolist():
+        plain, found = (answer(CFG(one, ((P,),), ((N,),), 3.0), x, level) for one in (A, changed))
+        want = by_hand(x, P, level) if level in inside else plain.guided
+        assert close(found.guided, want)
+        assert list(found.x0) == (["positive"] if level in inside else ["negative", "positive"])

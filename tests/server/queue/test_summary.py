@@ -50,15 +50,17 @@ def test_every_shipped_workflow_with_a_sampler_has_a_text_a_seed_and_a_model(pat
 def test_texts_are_followed_through_controls_and_primitives_each_on_its_branch():
     workflow = {
         "s": sampler(positive=["c", 0], negative=["c", 1], seed=["n", 0]),
-        "c": {"class_type": "ControlNetApplyAdvanced", "inputs": {
-            "positive": ["p", 0], "negative": ["q", 0], "image": ["i", 0]}},
+        "c": {
+            "class_type": "ControlNetApplyAdvanced",
+            "inputs": {"positive": ["p", 0], "negative": ["q", 0], "image": ["i", 0]},
+        },
         "p": {"class_type": "CLIPTextEncode", "inputs": {"text": ["w", 0], "clip": ["m", 1]}},
         "w": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a fox"}},
         "q": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["m", 1]}},
         "m": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sdxl/base.v1.safetensors"}},
         "n": {"class_type": "PrimitiveInt", "inputs": {"value": 18446744073709551615}},
         "i": {"class_type": "LoadImage", "inputs": {"image": "text.png"}},
-    }  # fmt: skip
+    }
     found = of(workflow)
     assert (found["text"], found["negative"]) == ("a fox", "blurry")
     assert (found["model"], found["seed"]) == ("base.v1", 18446744073709551615)

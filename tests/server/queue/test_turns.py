@@ -2,6 +2,7 @@
 
 import random
 
+from graphflow_server.queue.accounts import ClientAccounts
 from graphflow_server.queue.turns import PLACES_AHEAD, Candidate, Turns
 
 
@@ -15,7 +16,7 @@ class Clock:
 
 def waiting(*clients, placed=(), alone=()):
     return [
-        Candidate(at, f"{client}{at}", client, is_placed=at in placed, runs_alone=at in alone)
+        Candidate(at, f"{client}{at}", client, is_placed=at in placed, alone=int(at in alone))
         for at, client in enumerate(clients)
     ]
 
@@ -111,7 +112,7 @@ def test_accounts_of_many_clients_are_forgotten():
         turns.began(str(at), f"client {at}")
         clock.now += 1.0
         turns.ended(str(at))
-    assert len(turns._seconds) <= 1001
+    assert len(turns.accounts.seconds) <= 1001
 
 
 def test_what_shares_passes_with_the_work_at_hand_may_overtake_for_a_while():
@@ -125,3 +126,43 @@ def test_what_shares_passes_with_the_work_at_hand_may_overtake_for_a_while():
     assert turns.choose([*far, small]).id == "large 0", "it is too far behind"
     moved = Candidate(2, "moved", "a", is_placed=True, likeness="small")
     assert turns.choose([far[0], moved]).id == "large 0"
+
+
+def test_of_one_clients_prompts_those_of_the_model_at_work_go_first_but_never_before_another_client():
+    turns = Turns(1, prefers_model=True)
+    turns.began("first", "a", model="sdxl")
+    turns.ended("first")
+    other = [Candidate(at, f"flux {at}", "a", model="flux") for at in range(3)]
+    alike = Candidate(9, "sdxl", "a", model="sdxl")
+    assert turns.choose([*other, alike]).id == "sdxl"
+    assert turns.choose([Candidate(0, "b", "b", model="flux"), alike]).id == "b", "another client's turn"
+    far = [Candidate(at, f"flux {at}", "a", model="flux") for at in range(PLACES_AHEAD + 1)]
+    assert turns.choose([*far, alike]).id == "flux 0", "it is too far behind"
+
+
+def test_a_higher_priority_goes_first_and_what_a_worker_cannot_run_is_left_for_others():
+    turns = Turns(2)
+    high = [Candidate(5, "high", "b", priority=1), Candidate(0, "low", "a")]
+    assert turns.choose(high).id == "high"
+    assert turns.choose(high, unfit=frozenset({"high"})).id == "low"
+
+
+def test_workers_share_the_accounts_of_clients():
+    clock = Clock()
+    accounts = ClientAccounts(clock)
+    one, two = Turns(1, prefers_model=True, accounts=accounts), Turns(1, prefers_model=True, accounts=accounts)
+    one.began("a0", "a")
+    clock.now = 10.0
+    assert two.choose(waiting("a", "b")).id == "b1", "a has had ten seconds on another worker"
+
+
+def test_what_runs_alone_on_all_workers_waits_for_all_and_nothing_begins_beside_it():
+    accounts = ClientAccounts(Clock())
+    one, two = Turns(1, prefers_model=True, accounts=accounts), Turns(1, prefers_model=True, accounts=accounts)
+    one.began("x", "a")
+    suspect = Candidate(0, "suspect", "a", alone=2)
+    assert two.choose([suspect, *waiting("b")]) is None
+    one.ended("x")
+    assert two.choose([suspect]).id == "suspect"
+    two.began("suspect", "a", alone=2)
+    assert not one.has_room

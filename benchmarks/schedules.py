@@ -1,0 +1,180 @@
+"""Random arrivals, cancels and kills, and one digest a prompt: `python -m benchmarks.schedules [--schedules 200]`
+
+Small models with random weights of six unlike families: two prompts of each, with other seeds, share passes. A schedule
+is their random arrivals on one device; some are cancelled in the middle and come again from their stored state.
+
+The bits of an image may depend on its prompt and on the size of its passes, and on nothing else. So over all schedules
+each prompt has one digest, for passes of its own and for shared ones. With `--kills N`, N schedules more: on a server,
+whose worker process is killed (SIGKILL) in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Event as Flag
+
+from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
+from PIL import Image
+
+import graphflow as gf
+from graphflow.spi import Progress
+
+FAMILIES = ("text_to_image", "sdxl", "lumina2", "z_image", "sd35", "flux_dev")
+SHARE = 4
+Digests = dict[tuple[str, int], set[str]]
+"""Prompt, and how many shared its passes -> the digests of its image."""
+
+
+def write_models(folder: Path) -> None:
+    from tests.workflows.test_shipped import FILES, FOLDER
+
+    for family in FAMILIES:
+        text = (FOLDER / f"{family}.json").read_text(encoding="utf-8")
+        for name, write in FILES.items():
+            if name in text:
+                write(folder)
+
+
+def prompts(steps: int = 4) -> dict[str, gf.Workflow]:
+    """Two of each family."""
+    from tests.workflows.test_shipped import FOLDER
+
+    found = {}
+    for family in FAMILIES:
+        graph = gf.Workflow.load(FOLDER / f"{family}.json")
+        latent = "EmptySD3LatentImage" if "EmptySD3LatentImage" in {n.class_type for n in graph.values()} else None
+        latent = latent or "EmptyLatentImage"
+        graph = graph.set_all({f"{latent}.width": 64, f"{latent}.height": 64, f"{latent}.batch_size": 1})
+        for seed in (1, 2):
+            found[f"{family} {seed}"] = graph.set_all({"KSampler.seed": seed, "KSampler.steps": steps + seed})
+    return found
+
+
+def schedule(
+    engine: gf.Engine, work: Mapping[str, gf.Workflow], chance: random.Random, together: int
+) -> dict[str, str]:
+    """The digest of each prompt of one random schedule."""
+    shared = engine.on_behalf_of("", together)
+
+    def one(name: str, wait: float, cancel_at: int) -> str:
+        time.sleep(wait)
+        flag = Flag()
+
+        def listen(event: gf.Event) -> None:
+            if isinstance(event, Progress) and event.step == cancel_at:
+                flag.set()
+
+        with suppress(gf.Cancelled):
+            return digest(shared.run(work[name], on_event=listen, cancel=flag, refresh=not cancel_at).images[0].path)
+        return digest(shared.run(work[name]).images[0].path)
+
+    names = list(work)
+    chance.shuffle(names)
+    waits = [chance.choice([0.0, 0.0, 0.02, 0.1, 0.3]) for _ in names]
+    cancels = [chance.choice([0, 0, 0, 2, 3]) for _ in names]
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(one, names, waits, cancels), strict=True))
+
+
+def in_process(folder: Path, count: int, seed: int, work: Mapping[str, gf.Workflow]) -> Digests:
+    """Schedules on engines of this process, each with an empty cache."""
+    chance = random.Random(seed)
+    found: Digests = defaultdict(set)
+    for number in range(count):
+        together = chance.choice([1, SHARE])
+        settings = gf.Settings(
+            models=(folder / "models",), output_dir=folder / "output", checkpoint_every=0.0, together=together
+        )
+        cache = gf.Cache(folder / f"cache {number}", memory=0)
+        with gf.Engine(settings=settings, cache=cache) as engine:
+            for name, one in schedule(engine, work, chance, together).items():
+                found[name, together].add(one)
+    return found
+
+
+async def with_kills(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
+    """One schedule on a server whose worker is killed."""
+    root = folder / f"server {number}"
+    worker = WorkerConfig(
+        output_dir=root / "output", models=(folder / "models",), cache_dir=root / "cache", checkpoint_every=0.0
+    )
+    settings = QueueSettings(root / "state", worker, concurrency=4, share_passes=SHARE, max_crashes=1000)
+    found: Digests = defaultdict(set)
+    async with PromptQueue(settings) as queue:
+        names = list(work)
+        chance.shuffle(names)
+        kills = sorted(chance.sample(range(len(names)), 2))
+        for at, name in enumerate(names):
+            await queue.submit(Submission(work[name].to_json(), prompt_id=name.replace(" ", "-")))
+            await asyncio.sleep(chance.choice([0.0, 0.0, 0.2, 1.0]))
+            if at in kills and queue.worker.pid is not None:
+                await asyncio.sleep(chance.uniform(0.0, 6.0))
+                with suppress(ProcessLookupError):
+                    os.kill(queue.worker.pid, signal.SIGKILL)
+        for name in names:
+            prompt = await queue.wait(name.replace(" ", "-"))
+            assert prompt is not None and prompt.state == "done", (name, prompt and prompt.error)
+            (item,) = [item for node in prompt.outputs.values() for item in node["images"]]
+            found[name, prompt.passes or 1].add(digest(root / "output" / item["subfolder"] / item["filename"]))
+    return found
+
+
+def digest(path: Path) -> str:
+    with Image.open(path) as opened:
+        return hashlib.sha256(opened.tobytes()).hexdigest()
+
+
+def report(title: str, found: Digests) -> bool:
+    differing = {key: len(digests) for key, digests in found.items() if len(digests) != 1}
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for (_, together), digests in found.items():
+        by_size[together].append(len(digests))
+    counts = ", ".join(
+        f"passes of {size}: {sum(each)} digests of {len(each)} prompts" for size, each in sorted(by_size.items())
+    )
+    print(f"{title}: {counts}", flush=True)
+    for (name, together), count in differing.items():
+        print(f"  {name} has {count} digests with passes of {together}")
+    return not differing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schedules", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}; {', '.join(FAMILIES)}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_models(folder / "models")
+        work = prompts()
+        began = time.perf_counter()
+        found = in_process(folder, chosen.schedules, chosen.seed, work)
+        good = report(f"{chosen.schedules} random schedules of arrivals and cancels", found)
+        print(f"  {time.perf_counter() - began:.0f} s", flush=True)
+        chance, killed = random.Random(chosen.seed), 0
+        for number in range(chosen.kills):
+            for key, digests in asyncio.run(with_kills(folder, number, chance, work)).items():
+                found[key] |= digests
+            killed += 2
+        if chosen.kills:
+            good = report(f"and {chosen.kills} schedules on a server with {killed} kills", found) and good
+            print(f"  {time.perf_counter() - began:.0f} s in all")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

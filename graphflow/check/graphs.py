@@ -1,0 +1,60 @@
+"""Checks of whole graphs that packages bring: a pack of nodes knows what its nodes give to each other, the engine does
+not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from ..problem import Problem
+from ..settings import Settings
+
+__all__ = ["Cost", "GraphCheck", "check_graphs", "costs_of"]
+
+GraphCheck = Callable[[Mapping[str, Any], Settings], tuple[list[Problem], list[Problem]]]
+"""(bound nodes in topological order, settings) -> (problems, warnings)."""
+CHECKS, COSTS = "graphflow.checks", "graphflow.costs"
+"""Entry points."""
+
+
+def check_graphs(good: Mapping[str, Any], settings: Settings, problems: list[Problem]) -> list[Problem]:
+    """Append what the packages' checks find to `problems`, and give their warnings.
+
+    `good` are the nodes that can run as far as is known (`validate.Bound`, in topological order): nodes that have a
+    problem, and those that stand on them, are judged by nobody, as what they give is not known.
+    """
+    warnings: list[Problem] = []
+    for check in _checks() if good else ():
+        found, odd = check(good, settings)
+        problems.extend(found)
+        warnings.extend(odd)
+    return warnings
+
+
+class Cost(Protocol):
+    """What a run will need, as a package estimates it for its nodes."""
+
+    problems: tuple[Problem, ...]
+    """Of what cannot fit."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def lines(self) -> list[str]:
+        """For people."""
+
+
+def costs_of(good: Mapping[str, Any], settings: Settings) -> list[Cost]:
+    """The cost of these nodes, one entry for each package that estimates it."""
+    return [estimate(good, settings) for estimate in _estimates()]
+
+
+@cache
+def _checks() -> tuple[GraphCheck, ...]:
+    return tuple(point.load() for point in entry_points(group=CHECKS))
+
+
+@cache
+def _estimates() -> tuple[Callable[[Mapping[str, Any], Settings], Cost], ...]:
+    return tuple(point.load() for point in entry_points(group=COSTS))

@@ -1,0 +1,57 @@
+"""What is counted about forward passes: of a loop since it began, and of a sampler's seat at it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from graphflow.spi import PassesMade, PassRecord
+
+__all__ = ["PassCounts", "SeatWork"]
+
+MOST_RECORDS = 500
+"""Passes that are remembered of a sampler; the counts are of all."""
+
+
+@dataclass(slots=True)
+class PassCounts:
+    """The counts of a loop since it began."""
+
+    passes: Counter[int] = field(default_factory=Counter)
+    """By size."""
+    rows: int = 0
+    shared: int = 0
+    """Passes with rows of several samplers."""
+    seconds: float = 0.0
+    calls: int = 0
+    """Of other work: texts, decoding, loading."""
+
+
+@dataclass(slots=True)
+class SeatWork:
+    """The passes that a seat took part in."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    sizes: Counter[int] = field(default_factory=Counter)
+    passes: list[PassRecord] = field(default_factory=list)
+
+    def note(self, made: PassRecord, waited: float) -> None:
+        self.rows += made.rows
+        self.seconds += made.seconds * made.rows / made.filled
+        self.waited += waited
+        self.sizes[made.size] += 1
+        if len(self.passes) < MOST_RECORDS:
+            self.passes.append(made)
+
+    def event(self, device: str) -> PassesMade:
+        """The same as an event."""
+        return PassesMade(
+            device=device,
+            rows=self.rows,
+            seconds=self.seconds,
+            waited=self.waited,
+            sizes=dict(self.sizes),
+            passes=tuple(self.passes),
+        )

@@ -1,0 +1,213 @@
+"""Before a run: whether the models of a graph belong together, from the headers of their files.
+
+The text encoders of a prompt and the model that it leads, the VAE and the latents, a ControlNet or a LoRA and the model
+that it changes, reference images and a model that sees none; and whether all of it fits into the machine. What is wrong
+here would stop the run at the sampler, after the text encoders have been loaded; here it is found before anything is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from graphflow import GraphFlowError, Problem, Settings
+from graphflow.spi import Bound
+
+from ..files.folders import ModelFolders
+from ..files.header import read_header
+from ..model.handles import Clip, ControlNet, Model
+from ..model.latent import LatentFormat
+from .cost import cost_of
+from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
+from .kits.speech import head_of, speaker_of
+from .known import identify
+
+__all__ = ["check_graph"]
+
+ALIKE = (frozenset({"sdxl", "sdxl_refiner"}), frozenset({"flux", "chroma"}), frozenset({"z_image", "lumina2"}))
+"""Families of which a LoRA of one may fit the other, or whose LoRAs have the same names."""
+TEXT_WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
+
+
+def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Problem], list[Problem]]:
+    """(problems, warnings) of the bound nodes of a graph, in topological order."""
+    problems, warnings = list[Problem](), list[Problem]()
+    order = concerned(order)
+    found = foresee(order, settings)
+    for node_id, node in order.items():
+        for problem, stops in _judged(found, node, settings):
+            title = node.type.display_name
+            placed = Problem(problem.code, problem.message, node_id, title, problem.input, problem.hint)
+            (problems if stops else warnings).append(placed)
+    if not problems:
+        problems += cost_of(order, settings, found).problems
+    return problems, warnings
+
+
+def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[Problem, bool]]:
+    """Problems of one node, and whether each stops the run."""
+    model = found.model_of(node)
+    if model is not None:
+        for name, prompt in found.inputs(node, "CONDITIONING"):
+            if prompt is not None and not _is_not_asked(node, name):
+                yield from _prompt(model, prompt, name)
+        for name, latent in found.inputs(node, "LATENT"):
+            if latent is not None:
+                yield from _latent(latent, ForeseenLatent(model.latent, file_of(model)), name)
+        if isinstance(lora := node.literals.get("lora_name"), str):
+            yield from _lora(settings, lora, model)
+    vae = found.only(node, "VAE")
+    if vae is not None:
+        for name, latent in found.inputs(node, "LATENT"):
+            if latent is not None:
+                yield from _latent(latent, ForeseenLatent(vae.latent, file_of(vae)), name, "the VAE ")
+    if node.type.name in TEXT_WRITERS:
+        yield from _writer(found.only(node, "CLIP"))
+
+
+def _is_not_asked(node: Bound, name: str) -> bool:
+    """Without guidance no sampler asks the negative."""
+    return name == "negative" and node.literals.get("cfg") == 1.0
+
+
+def _prompt(model: Model, prompt: ForeseenPrompt, input: str) -> Iterator[tuple[Problem, bool]]:
+    for clip in prompt.clips:
+        yield from _encoders(model, clip, input)
+    for control in prompt.controls:
+        yield from _control(model, control, input)
+    if prompt.has_references and model.family.takes and "references" not in model.family.takes:
+        yield (
+            Problem(
+                "no_references",
+                f"{model.family.title} ({file_of(model)}) sees no reference images, and the conditioning has some",
+                input=input,
+                hint="use a model for editing (FLUX.1 Kontext, FLUX.2, Qwen-Image-Edit), or start from the image: "
+                "VAEEncode it into latent_image with a denoise below 1",
+            ),
+            True,
+        )
+
+
+def _encoders(model: Model, clip: Clip, input: str) -> Iterator[tuple[Problem, bool]]:
+    """Whether text encoders are those of a model: their kinds, then the width of what they give, then the template."""
+    names = tuple(sorted(part.removeprefix("text.") for part, _ in clip.sources if part.startswith("text.")))
+    wanted = [set_ for sets in model.family.prompts.values() for set_ in sets]
+    option = model.family.takes.get("text")
+    takes = option.width(model.config) if option is not None and option.width is not None else None
+    gives = clip.family.text_width(clip.config)
+    if not wanted:
+        return
+    if names not in wanted:
+        yield (
+            Problem(
+                "wrong_encoder",
+                f"the prompt is encoded by {_kinds(clip, names)} of {file_of(clip)}{_wide(gives)}, but "
+                f"{model.family.title} ({file_of(model)}) takes {_kinds(model, wanted[0])}{_wide(takes)}",
+                input=input,
+                hint=f"load the text encoders of {model.family.title}: {_loader(len(wanted[0]))}",
+            ),
+            True,
+        )
+    elif gives is not None and takes is not None and gives != takes:
+        yield (
+            Problem(
+                "wrong_encoder",
+                f"{file_of(clip)} encodes prompts of {clip.family.title} {gives} wide, but {model.family.title} "
+                f"({file_of(model)}) takes {takes}",
+                input=input,
+                hint=_other_type(model, clip) or "load the size of this text encoder that belongs to the model",
+            ),
+            True,
+        )
+    elif clip.family is not model.family:
+        hint = _other_type(model, clip)
+        if hint:
+            yield (
+                Problem(
+                    "other_type",
+                    f"the prompt is put into words as for {clip.family.title}, and leads {model.family.title} "
+                    f"({file_of(model)})",
+                    input=input,
+                    hint=hint,
+                ),
+                False,
+            )
+
+
+def _kinds(handle: Any, names: tuple[str, ...]) -> str:
+    parts = handle.family.parts
+    titles = (parts[f"text.{name}"].title if f"text.{name}" in parts else name for name in names)
+    return " and ".join(title.removeprefix("text encoder ") for title in titles)
+
+
+def _wide(width: int | None) -> str:
+    return f" ({width} wide)" if width is not None else ""
+
+
+def _loader(count: int) -> str:
+    return {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader"}.get(count, "a loader of its own")
+
+
+def _other_type(model: Model, clip: Clip) -> str:
+    """What to set where the loader's `type` chose another family; empty where it is not that."""
+    if clip.family is model.family:
+        return ""
+    named = next((type for type in model.family.prompts if type), None)
+    return f"set the loader's type to {named or 'one that no other family has (stable_diffusion)'}"
+
+
+def _control(model: Model, control: ControlNet, input: str) -> Iterator[tuple[Problem, bool]]:
+    why = control.family.misfit(control.config, model)
+    if why:
+        hint = f"use a control network that was made for {model.family.title}"
+        yield Problem("wrong_control", f"{file_of(control)}: {why}", input=input, hint=hint), True
+
+
+def _latent(
+    latent: ForeseenLatent, taker: ForeseenLatent, input: str, what: str = ""
+) -> Iterator[tuple[Problem, bool]]:
+    have, want = latent.format, taker.format
+    if (have.channels, have.axes) != (want.channels, want.axes):
+        yield (
+            Problem(
+                "wrong_latent",
+                f"the latent of {latent.maker} has {_format(have)}, {what}{taker.maker} takes {_format(want)}",
+                input=input,
+                hint="decode a latent with the VAE of the model that made it, and encode images with that of the model "
+                "that they go to",
+            ),
+            True,
+        )
+
+
+def _format(latent: LatentFormat) -> str:
+    return f"{latent.channels} channels{' and an axis of frames' if latent.axes == 3 else ''}"
+
+
+def _lora(settings: Settings, name: str, model: Model) -> Iterator[tuple[Problem, bool]]:
+    try:
+        header = read_header(ModelFolders(list(settings.models), settings.pickles).find("loras", name))
+        seen = identify(header)
+    except GraphFlowError:
+        return  # the node's own check reports it
+    alike = next((group for group in ALIKE if model.family.name in group), frozenset({model.family.name}))
+    if seen.kind == "LoRA" and seen.family and seen.family not in alike:
+        yield (
+            Problem(
+                "wrong_lora",
+                f"{Path(name).name} is {seen.words}, and the model ({file_of(model)}) is {model.family.title}",
+                input="lora_name",
+                hint=f"use a LoRA that was made for {model.family.title}",
+            ),
+            True,
+        )
+
+
+def _writer(clip: Clip | None) -> Iterator[tuple[Problem, bool]]:
+    if clip is not None:
+        try:
+            speaker_of(clip)
+            head_of(clip)
+        except GraphFlowError as error:
+            yield from ((problem, True) for problem in error.problems)

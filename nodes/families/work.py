@@ -1,0 +1,81 @@
+r"""The memory that a network needs while it computes, estimated from its config and the size of the image.
+
+Bytes are those of the tensors that are alive at the fullest moment. A U-Net keeps what its way down gives for its way
+up; at the top an attention block has its hidden layer (8 c, gated) beside that:
+
+.. math:: n s \Big( \sum_l (k + 1) c_l a_l + 14 \, c_0 a_0 \Big), \quad a_l = a_0 / 4^l
+
+with n rows of s bytes a number, k layers a block, c channels and a cells at level l. A transformer has the tokens,
+their three projections, and the hidden layer of one block: n s t (6 w + 2 f). A VAE has two tensors of its last blocks
+at the size of the image, and what the convolution puts them into. Measured by `benchmarks/cost.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files.header import read_header
+from ..files.quantised import weights_of
+from ..model.config import Config
+from ..model.family import part_config
+from ..model.handles import Model, Vae, WeightsHandle
+
+__all__ = ["Size", "decoder_work", "denoiser_work"]
+
+TEXT = 256
+"""Tokens of a prompt."""
+PIXELS = 3.0
+"""Tensors of the last blocks of a VAE that are alive at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of images, in pixels."""
+
+    width: int
+    height: int
+    batch: int = 1
+
+
+def denoiser_work(model: Model, size: Size, rows: int, itemsize: int) -> int:
+    """Bytes of one pass of so many rows."""
+    format = model.latent
+    cells = (size.width // format.factor) * (size.height // format.factor)
+    config = part_config(model.config, "denoiser")
+    channels = config.get("block_out_channels")
+    if channels:
+        return int(rows * itemsize * _unet(config, cells))
+    width, hidden = _widths(model, "denoiser")
+    tokens = cells // format.multiple**2 + TEXT
+    return rows * itemsize * tokens * (6 * width + 2 * hidden)
+
+
+def decoder_work(vae: Vae, size: Size, itemsize: int) -> int:
+    """Bytes of one image through a VAE; images go one after the other."""
+    config = part_config(vae.config, "vae")
+    channels = config.get("block_out_channels")
+    wide = channels[min(1, len(channels) - 1)] if channels else 2 * int(config.get("base_dim", 96))
+    images = size.batch * 3 * 4 * size.width * size.height
+    return int(PIXELS * itemsize * wide * size.width * size.height) + images
+
+
+def _unet(config: Config, cells: int) -> float:
+    channels, layers = config.block_out_channels, config.get("layers_per_block", 2)
+    kept = 0.0
+    for level, count in enumerate(channels):
+        kept += (layers + 1) * count * cells / 4**level
+    return kept + 14 * channels[0] * cells
+
+
+def _widths(handle: WeightsHandle, part: str) -> tuple[int, int]:
+    """(width, hidden width) of a transformer, from the shapes of its weights."""
+    source = handle.source(part)
+    shapes = [
+        info.shape
+        for name, info in weights_of(read_header(Path(source.path))).items()
+        if name.startswith(source.prefix) and len(info.shape) == 2
+    ]
+    width = Counter(shape[1] for shape in shapes).most_common(1)[0][0] if shapes else 0
+    return width, max((shape[0] for shape in shapes if shape[1] == width), default=0)

@@ -1,0 +1,210 @@
+"""Data sets for training: a folder of images with captions becomes latents and embeddings, each in a cached node call
+of its own. One image changed is one encoding; another VAE or another size computes what it touches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from graphflow import (
+    Choice,
+    Conditioning,
+    Expansion,
+    GraphFlowError,
+    Grow,
+    Help,
+    Image,
+    Latent,
+    Link,
+    Problem,
+    Range,
+    Settings,
+    Wire,
+    node,
+)
+
+from ..devices.environment import decoding
+from ..files.image_folders import folder_names, images_in
+from ..files.user_files import input_digest
+from ..model.wires import ClipWire, VaeWire
+from ..training.captions import SOURCES, captioned, texts_in
+
+TrainingSetWire = Annotated[dict[str, Any], Wire("TRAINING_SET")]
+_Resolution = Annotated[int, Range(16, 4096, 8), Help("side of the square whose area each image gets, in pixels")]
+_Step = Annotated[int, Range(8, 512, 8), Help("sides of buckets are multiples of so many pixels")]
+_Longest = Annotated[float, Range(1.0, 8.0, 0.1), Help("the most that a side may be longer than the other; 1: squares")]
+_Repeats = Annotated[int, Range(1, 10000), Help("how often an epoch shows each image")]
+TOGETHER = 50
+"""Sets that one node joins."""
+
+
+def _image_outside(settings: Settings, image: str, **_: Any) -> str:
+    return input_digest(settings, image)
+
+
+@node(
+    "TrainingImage",
+    category="training/data",
+    display_name="Training Image",
+    version="1",
+    outside=_image_outside,
+    environment=decoding,
+)
+def training_image(
+    settings: Settings,
+    image: Annotated[str, Help("name in the input folder")],
+    resolution: _Resolution = 512,
+    bucket_step: _Step = 64,
+    longest: _Longest = 2.0,
+    mirror: bool = False,
+) -> Image:
+    """Read an image and cut it evenly to the bucket whose proportions are nearest to its own.
+
+    A bucket has about as many pixels as the square of `resolution`. Of an animation, the first frame is taken.
+    """
+    import torch
+
+    from ..training.buckets import bucket_of, cropped
+    from .images import input_frames
+
+    (frame,) = input_frames(settings, image, most=1)
+    pixels = torch.from_numpy(frame.colours)[None]
+    _, height, width, _ = pixels.shape
+    found = cropped(pixels, bucket_of(width, height, resolution, bucket_step, longest))
+    return found.flip(2).contiguous() if mirror else found
+
+
+@node("TrainingExample", category="training/data", display_name="Training Example", version="1")
+def training_example(
+    samples: Latent,
+    conditioning: Conditioning,
+    name: Annotated[str, Help("what messages call it, and what its noise is drawn by")] = "example",
+    repeats: _Repeats = 1,
+) -> TrainingSetWire:
+    """A data set of one latent and its conditioning."""
+    from ..training.examples import example
+
+    return {"examples": [example(samples, conditioning, name, repeats)], "empty": None}
+
+
+@node("JoinTrainingSets", category="training/data", display_name="Join Training Sets", version="1")
+def join_training_sets(
+    sets: Annotated[dict[str, Any], Grow(TrainingSetWire, prefix="set", min=1, max=TOGETHER, optional=True)],
+    empty: Annotated[Conditioning | None, Help("the conditioning of no caption, for caption_dropout")] = None,
+) -> TrainingSetWire:
+    """Several data sets as one: folders, or one folder in several resolutions. Names that occur twice get a number."""
+    from ..training.examples import joined
+
+    return joined([one for one in sets.values() if one is not None], empty)
+
+
+def _folder_outside(
+    settings: Settings, folder: str, captions: str = "auto", column: str = "text", trigger: str = "", **_: Any
+) -> str:
+    """The names of the images and the contents of their captions; the images themselves belong to other nodes."""
+    parts = [*images_in(settings, folder), *map(settings.digests.of, texts_in(settings, folder))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _check_folder(
+    settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
+    wanted = {"folder": "", "captions": "auto", "column": "text", "trigger": ""}
+    stated = {name: literals.get(name, default) for name, default in wanted.items()}
+    if not stated["folder"] or not all(isinstance(value, str) for value in stated.values()):
+        return
+    try:
+        captioned(settings, stated["folder"], stated["captions"], stated["column"], stated["trigger"])
+    except GraphFlowError as error:
+        for problem in error.problems:
+            yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
+
+
+@node(
+    "TrainingFolder",
+    category="training/data",
+    display_name="Training Folder",
+    version="1",
+    outside=_folder_outside,
+    check=_check_folder,
+)
+def training_folder(
+    settings: Settings,
+    vae: VaeWire,
+    clip: ClipWire,
+    folder: Annotated[str, Choice(folder_names, "input")],
+    resolution: _Resolution = 512,
+    bucket_step: _Step = 64,
+    longest: _Longest = 2.0,
+    captions: Annotated[str, Choice(SOURCES), Help("NAME.txt beside an image, a table, or none: the trigger alone")] = (
+        "auto"
+    ),
+    column: Annotated[str, Help("of a table: where the captions stand")] = "text",
+    trigger: Annotated[str, Help("words that come before each caption")] = "",
+    mirror: Annotated[bool, Help("show each image mirrored, too")] = False,
+    repeats: _Repeats = 1,
+) -> Expansion[TrainingSetWire]:
+    """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
+
+    Captions are `NAME.txt` beside `NAME.png`, `metadata.jsonl` (lines with `file_name` and the column), or
+    `metadata.csv`; all in UTF-8. Each image is cut, encoded and captioned by node calls of its own, which are cached:
+    a changed image, caption, VAE or size computes what depends on it, and no more.
+    """
+    found = captioned(settings, folder, captions, column, trigger)
+    _check_readable(settings, [item.name for item in found])
+    nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)}
+    sets: list[str] = []
+    for number, item in enumerate(found):
+        nodes[f"text{number}"] = _node("CLIPTextEncode", text=_plain(item.caption), clip=clip)
+        for mirrored in (False, True) if mirror else (False,):
+            key = f"{number}{'m' if mirrored else ''}"
+            sizes = {"resolution": resolution, "bucket_step": bucket_step, "longest": longest}
+            nodes[f"image{key}"] = _node("TrainingImage", image=item.name, **sizes, mirror=mirrored)
+            nodes[f"latent{key}"] = _node("VAEEncode", pixels=[f"image{key}", 0], vae=vae)
+            nodes[f"set{key}"] = _node(
+                "TrainingExample",
+                samples=[f"latent{key}", 0],
+                conditioning=[f"text{number}", 0],
+                name=item.name + (" mirrored" if mirrored else ""),
+                repeats=repeats,
+            )
+            sets.append(f"set{key}")
+    while len(sets) > TOGETHER:
+        groups = [sets[at : at + TOGETHER] for at in range(0, len(sets), TOGETHER)]
+        sets = [_join(nodes, group) for group in groups]
+    nodes["all"] = _node("JoinTrainingSets", **_links(sets), empty=["text", 0])
+    return Expansion(nodes, (Link("all", 0),))
+
+
+def _join(nodes: dict[str, Any], group: list[str]) -> str:
+    key = f"join {group[0]}"
+    nodes[key] = _node("JoinTrainingSets", **_links(group))
+    return key
+
+
+def _links(sets: list[str]) -> dict[str, Any]:
+    return {f"sets.set{number}": [key, 0] for number, key in enumerate(sets)}
+
+
+def _node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def _plain(caption: str) -> str:
+    """A caption as a prompt: its brackets weigh nothing."""
+    return caption.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
+
+
+def _check_readable(settings: Settings, names: list[str]) -> None:
+    """All files that are not images, at once. That a file ends too early shows when it is decoded."""
+    from ..files.read_image import image_size
+
+    wrong: list[Problem] = []
+    for name in names:
+        try:
+            image_size(settings.input_dir / name, name)
+        except GraphFlowError as error:
+            wrong += [Problem(each.code, each.message, input="folder", hint=each.hint) for each in error.problems]
+    if wrong:
+        raise GraphFlowError(wrong)

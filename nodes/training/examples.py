@@ -1,0 +1,107 @@
+"""TRAINING_SET on a wire: plain values, so that the cache stores it and an equal set has an equal digest.
+
+`{"examples": [...], "empty": conditioning or None}`; an example has `latent` [C, h, w] in the VAE's unit (for video
+[C, frames, h, w]), `conditioning`, `name` and `repeats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphflow import GraphFlowError, Problem
+
+from ..model.conditioning import check, from_wire
+from ..model.entry import Entry
+from ..model.handles import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Example", "TrainingSet", "example", "joined", "read_set"]
+
+
+def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int) -> dict[str, Any]:
+    """One latent of a LATENT and a conditioning, as it stands on a wire."""
+    samples = latent["samples"]
+    if len(samples) != 1:
+        message = f"an example is one latent, this is a batch of {len(samples)}"
+        raise GraphFlowError([Problem("wrong_count", message, input="samples", hint="take one with LatentFromBatch")])
+    return {"latent": samples[0].clone(), "conditioning": conditioning, "name": name, "repeats": repeats}
+
+
+def joined(sets: Sequence[Mapping[str, Any]], empty: Any = None) -> dict[str, Any]:
+    """All examples in order; the randomness of an example hangs on its name, so one that occurs twice gets a number."""
+    found: list[dict[str, Any]] = []
+    taken: dict[str, int] = {}
+    for one in (one for part in sets for one in part["examples"]):
+        taken[one["name"]] = taken.get(one["name"], 0) + 1
+        times = taken[one["name"]]
+        found.append({**one, "name": one["name"] if times == 1 else f"{one['name']} {times}"})
+    if not found:
+        raise GraphFlowError([Problem("no_examples", "there is nothing to join", input="sets")])
+    if empty is None:
+        empty = next((part["empty"] for part in sets if part["empty"] is not None), None)
+    return {"examples": found, "empty": empty}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One latent and what it shows."""
+
+    name: str
+    latent: Tensor
+    """float32 [C, h, w], model unit."""
+    entry: Entry
+    repeats: int
+
+    @property
+    def bucket(self) -> Hashable:
+        return tuple(self.latent.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What a model learns from."""
+
+    examples: tuple[Example, ...]
+    empty: Entry | None
+    """The conditioning of no caption."""
+
+    @property
+    def buckets(self) -> tuple[tuple[Hashable, int], ...]:
+        """The bucket of each example, and how often an epoch shows it."""
+        return tuple((one.bucket, one.repeats) for one in self.examples)
+
+    @property
+    def shown(self) -> int:
+        """Images of an epoch."""
+        return sum(one.repeats for one in self.examples)
+
+
+def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set") -> TrainingSet:
+    """A TRAINING_SET for a model. Raises Problems where the model cannot learn from it: latents of another VAE, the
+    conditioning of another text encoder."""
+    format, examples = model.latent, []
+    for one in value["examples"]:
+        latent = one["latent"]
+        if latent.shape[0] != format.channels or latent.dim() != format.axes + 1:
+            message = (
+                f"{one['name']}: a latent {list(latent.shape)}, {model.family.title} has {format.channels} channels"
+            )
+            hint = "encode the images with the model's own VAE"
+            raise GraphFlowError([Problem("wrong_latent", message, input=input, hint=hint)])
+        entry = _entry(one["conditioning"], model, input)
+        examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"]))
+    empty = _entry(value["empty"], model, input) if value["empty"] is not None else None
+    return TrainingSet(tuple(examples), empty)
+
+
+def _entry(conditioning: Any, model: Model, input: str) -> Entry:
+    batches = from_wire(conditioning, input)
+    if len(batches) != 1 or len(batches[0]) != 1:
+        message = f"an example has one conditioning, this one has {sum(map(len, batches))}"
+        raise GraphFlowError([Problem("wrong_conditioning", message, input=input, hint="use one CLIPTextEncode each")])
+    check(model, batches, input)
+    return batches[0][0]

@@ -1,0 +1,95 @@
+r"""Optimisers by name, and the course of their learning rate.
+
+torch's own, and Lion (arXiv 2302.06675, algorithm 2), which steps by the sign of a mean of gradients:
+
+.. math:: \theta \leftarrow \theta - \eta \, (\mathrm{sign}(\beta_1 m + (1 - \beta_1) g) + \lambda \theta), \qquad
+          m \leftarrow \beta_2 m + (1 - \beta_2) g
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .options import OPTIMISERS, RATES
+
+__all__ = ["Lion", "make_optimiser", "rate_at", "restore_state", "state_of"]
+
+BETAS = (0.9, 0.999)
+LION_BETAS = (0.9, 0.99)
+
+
+class Lion(torch.optim.Optimizer):
+    """Its rate is to be three to ten times smaller than AdamW's, its weight decay as much larger."""
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = LION_BETAS,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            (beta1, beta2), rate = group["betas"], group["lr"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                mean = state.setdefault("exp_avg", torch.zeros_like(weight))
+                weight.mul_(1 - rate * group["weight_decay"])
+                weight.sub_(mean.lerp(weight.grad, 1 - beta1).sign_(), alpha=rate)
+                mean.lerp_(weight.grad, 1 - beta2)
+        return loss
+
+
+_MAKERS: Mapping[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
+    "AdamW": lambda weights, decay: torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay),
+    "Adam": lambda weights, decay: torch.optim.Adam(weights, betas=BETAS, weight_decay=decay),
+    "Adafactor": lambda weights, decay: torch.optim.Adafactor(weights, weight_decay=decay),
+    "Lion": lambda weights, decay: Lion(weights, weight_decay=decay),
+    "RMSprop": lambda weights, decay: torch.optim.RMSprop(weights, weight_decay=decay),
+    "SGD": lambda weights, decay: torch.optim.SGD(weights, momentum=0.9, weight_decay=decay),
+}
+assert set(_MAKERS) == set(OPTIMISERS)
+
+
+def make_optimiser(name: str, weights: list[Tensor], weight_decay: float) -> torch.optim.Optimizer:
+    """The rate is set before each step."""
+    return _MAKERS[name](weights, weight_decay)
+
+
+def state_of(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """All that it remembers: weight number -> name -> tensor or number."""
+    state: dict[int, dict[str, Any]] = optimiser.state_dict()["state"]
+    return {number: dict(values) for number, values in state.items()}
+
+
+def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": {number: dict(one) for number, one in state.items()}, "param_groups": groups})
+
+
+def rate_at(schedule: str, step: int, total: int, warmup: int) -> float:
+    r"""The factor on the learning rate at a step from 0, out of `total`: a linear rise over `warmup` steps, then
+    constant, :math:`1 - p` (`linear`) or :math:`(1 + \cos \pi p) / 2` (`cosine`), p the share of the other steps."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(1, total - warmup)
+    return RATES_AT[schedule](min(1.0, share))
+
+
+RATES_AT: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda share: 1.0,
+    "linear": lambda share: 1.0 - share,
+    "cosine": lambda share: 0.5 * (1.0 + math.cos(math.pi * share)),
+}
+assert set(RATES_AT) == set(RATES)

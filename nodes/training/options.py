@@ -1,0 +1,51 @@
+"""The options of a training as values; they are checked here, and named as diffusers' training scripts name them.
+Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LoopOptions", "LossOptions", "OPTIMISERS", "PRECISIONS", "RATES", "TIMES"]
+
+OPTIMISERS = ("AdamW", "Adam", "Adafactor", "Lion", "RMSprop", "SGD")
+RATES = ("constant", "linear", "cosine")
+TIMES = ("uniform", "logit_normal")
+"""How noise levels are drawn: evenly, or by the logistic function of a normal number, which are mostly middle ones
+(arXiv 2403.03206, section 3.1)."""
+PRECISIONS = ("auto", "no", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """What is asked of the model, and how an answer counts."""
+
+    timesteps: str = "uniform"
+    snr_gamma: float = 0.0
+    """Of min-SNR weights (arXiv 2303.09556); 0: all levels count alike."""
+    noise_offset: float = 0.0
+    """How much noise all pixels of a channel share (https://www.crosslabs.org/blog/diffusion-with-offset-noise)."""
+    caption_dropout: float = 0.0
+    """How often an image is shown without its caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How weights are changed."""
+
+    steps: int
+    """To make, after those of the state that it begins with."""
+    batch_size: int = 1
+    accumulation: int = 1
+    """Batches of a step."""
+    learning_rate: float = 1e-4
+    schedule: str = "constant"
+    warmup: int = 0
+    optimiser: str = "AdamW"
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    """0: gradients are not clipped."""
+    ema_decay: float = 0.0
+    """0: no average of the weights is kept."""
+    seed: int = 0
+    validate_every: int = 0
+    """Steps; 0: never."""

@@ -1,0 +1,101 @@
+"""The ways through the code are short: a reader who follows a value opens few files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import graphflow
+from graphflow import Engine, GraphFlowError, Problem, Settings
+from graphflow.cli import main
+
+HOUSE = Path(graphflow.__file__).parents[1]
+ROOMS = tuple(str(HOUSE / name) for name in ("graphflow", "nodes", "server"))
+WORKFLOW = json.loads((HOUSE / "workflows" / "text_to_image.json").read_text())
+SEED = 987_654_321_012
+STEPS = 987_654_321
+
+LOOK_ONLY = {"graphflow/formats/editor/document.py", "graphflow/values/canonical.py"}
+"""Files that get the seed and hand nothing on: which format is it? what are its bytes in the fingerprint?"""
+
+
+def test_the_way_of_a_seed_from_the_json_to_the_noise_crosses_at_most_10_files(tmp_path: Path) -> None:
+    import diffusers  # noqa: F401  the libraries are loaded before each call is looked at
+
+    with Engine(settings=Settings(output_dir=tmp_path)) as engine, files_that_hold(_is_seed, returned=False) as files:
+        engine.run(workflow(seed=SEED, steps=1))
+    way = [name for name in files[: files.index("nodes/samplers/noise.py") + 1] if name not in LOOK_ONLY]
+    assert len(way) <= 10, way
+
+
+def test_the_way_of_an_error_from_the_check_to_the_screen_crosses_at_most_6_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(workflow(steps=STEPS)))
+    with files_that_hold(_is_error, returned=True) as files:
+        assert main(["run", str(path)]) == 2
+    assert str(STEPS) in capsys.readouterr().err
+    assert len({*files, "graphflow/check/literals.py"}) <= 6, files  # it words the message, and hands it to `report`
+
+
+def workflow(**inputs: Any) -> dict[str, Any]:
+    return {
+        key: {**node, "inputs": {**node["inputs"], **inputs}} if node["class_type"] == "KSampler" else node
+        for key, node in WORKFLOW.items()
+    }
+
+
+@contextmanager
+def files_that_hold(wanted: Callable[[object], bool], returned: bool) -> Iterator[list[str]]:
+    """The files of ours, in order, one of whose functions gets what is wanted as an argument, alone or in a list or a
+    dict; or that also returns it."""
+    files: list[str] = []
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        name = frame.f_code.co_filename
+        if event not in ("call", "return") or not name.startswith(ROOMS):
+            return
+        given = frame.f_locals.values() if event == "call" else (argument,) if returned else ()
+        if any(_holds(value, wanted) for value in list(given)):
+            file = Path(name).relative_to(HOUSE).as_posix()
+            if file not in files:
+                files.append(file)
+
+    before = sys.getprofile()
+    threading.setprofile(look)
+    sys.setprofile(look)
+    try:
+        yield files
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)  # type: ignore[arg-type]
+
+
+def _holds(value: object, wanted: Callable[[object], bool], depth: int = 4) -> bool:
+    if wanted(value):
+        return True
+    if depth == 0 or not isinstance(value, (dict, list, tuple)):
+        return False
+    parts = list(value.values() if isinstance(value, dict) else value)
+    return any(_holds(part, wanted, depth - 1) for part in parts[:50])
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and value == SEED
+
+
+def _is_error(value: object) -> bool:
+    if isinstance(value, str):
+        return str(STEPS) in value and "expected" in value
+    if isinstance(value, Problem):
+        return str(STEPS) in value.message
+    return isinstance(value, GraphFlowError) and any(map(_is_error, getattr(value, "problems", ())))

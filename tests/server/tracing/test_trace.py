@@ -1,0 +1,109 @@
+"""The times of prompts: as a trace for Perfetto, as spans, as numbers by worker."""
+
+import asyncio
+import json
+
+import pytest
+from graphflow_server.command import trace as command
+from graphflow_server.monitoring.metrics import Metrics
+from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
+from graphflow_server.tracing.spans import Spans
+from graphflow_server.tracing.trace import chrome_trace
+
+from graphflow import InvalidWorkflow, Workflow
+from graphflow.cli import main
+
+GRAPH = Workflow.load("workflows/text_to_image.json").set("EmptyLatentImage.batch_size", 1)
+
+
+def work(seed):
+    return GRAPH.set_all({"KSampler.seed": seed, "KSampler.steps": 6}).to_json()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Two prompts that shared passes: `(state folder, prompts, times, stats)`."""
+    root = tmp_path_factory.mktemp("served")
+
+    async def serve():
+        worker = WorkerConfig(output_dir=root / "output", input_dir=root / "input", cache_dir=root / "cache")
+        settings = QueueSettings(root / "state", worker, concurrency=2, share_passes=2, start_paused=True)
+        stats = []
+        async with PromptQueue(settings) as queue:
+            queue.subscribe(lambda event: stats.append(event.data) if event.type == "run_stats" else None)
+            for name in "ab":
+                await queue.submit(Submission(work(ord(name)), prompt_id=name))
+            await queue.resume()
+            done = [await queue.wait(name, 100) for name in "ab"]
+            assert [one.passes for one in done] == [2, 2]
+            times = [json.loads(await queue.trace(name)) for name in "ab"]
+        return done, times, stats
+
+    return root / "state", *asyncio.run(asyncio.wait_for(serve(), 120))
+
+
+def test_a_trace_has_the_nodes_steps_and_passes_of_a_prompt_within_its_run(served):
+    _, (prompt, _), (times, other), _ = served
+    events = chrome_trace(prompt, times)["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    run = next(event for event in spans if event["name"] == "runs")
+    for event in spans:
+        assert event["dur"] >= 0 and event["pid"] and event["tid"]
+        if event["name"] not in ("waits", "runs"):
+            assert run["ts"] - 1 <= event["ts"] and event["ts"] + event["dur"] <= run["ts"] + run["dur"] + 1000
+    assert {"KSampler 3", "VAEDecode 8"} <= {event["name"] for event in spans}
+    assert sum(event["ph"] == "i" for event in events) >= 6, "the steps of the sampler"
+    passes = {event["args"]["pass"]: event["args"] for event in spans if "pass" in event["args"]}
+    assert len(passes) >= 6
+    shared = {number for number, args in passes.items() if args["rows of others"]}
+    assert shared and shared <= {made[1] for made in other["passes"]}, "the other prompt shows them by the same number"
+
+
+def test_the_command_writes_the_trace_of_a_prompt_or_of_the_last_one(served, capsys):
+    folder = str(served[0])
+    assert main(["trace", "a", "--state-dir", folder]) == 0
+    assert json.loads(capsys.readouterr().out)["otherData"] == {"prompt_id": "a"}
+    assert main(["trace", "last", "--state-dir", folder]) == 0
+    assert json.loads(capsys.readouterr().out)["traceEvents"]
+    assert main(["trace", "unknown", "--state-dir", folder]) != 0
+    assert "no times of unknown" in capsys.readouterr().err
+
+
+def test_a_trace_of_nothing_is_refused_with_what_to_do(tmp_path):
+    import argparse
+
+    with pytest.raises(InvalidWorkflow) as error:
+        command.run(argparse.Namespace(prompt="last", state_dir=tmp_path))
+    assert "--state-dir" in error.value.problems[0].hint
+
+
+def test_a_pass_is_one_span_that_is_linked_to_the_prompts_in_it(served):
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    _, prompts, times, _ = served
+    provider, found = sdk.TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(found))
+    spans = Spans(provider)
+    for prompt, of in zip(prompts, times, strict=True):
+        spans.note(prompt, of)
+    written = found.get_finished_spans()
+    whole = {span.attributes["graphflow.prompt"]: span for span in written if span.name == "prompt"}
+    assert set(whole) == {"a", "b"}
+    ids = {span.context.span_id: name for name, span in whole.items()}
+    passes = [span for span in written if span.name == "pass"]
+    assert len(passes) == len({(made[0], made[1]) for of in times for made in of["passes"]}), "each once"
+    linked = [sorted(ids[link.context.span_id] for link in span.links) for span in passes]
+    assert ["a", "b"] in linked and all(span.parent is None for span in passes)
+    sampler = next(span for span in written if span.attributes.get("graphflow.class_type") == "KSampler")
+    assert len(sampler.events) >= 6 and sampler.end_time > sampler.start_time
+
+
+def test_passes_are_counted_by_worker_and_size(served):
+    metrics = Metrics()
+    for stats in served[3]:
+        metrics.take_run(stats)
+    text = metrics.text().decode()
+    assert 'graphflow_passes_total{size="4",worker="local"}' in text
+    assert 'graphflow_pass_rows_total{worker="local"} 24.0' in text, "6 steps of two prompts, two rows each"
