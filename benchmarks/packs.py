@@ -22,10 +22,17 @@ PUBLISHED = (
     "comfyui-ib-customnodes==0.2.3", "comfyui-arc-save==1.1.1", "kumiho-comfyui==1.0.2", "comfyui-tooling-nodes==0.1.0",
     "comfyui-easynodes==1.2.7", "comfyui-siberianodes==1.0.0", "comfyui-fluxflow==0.8.0", "comfyui-orbitquant==0.9.0",
     "gguf-node==0.2.8", "bizyair-cloudberry==0.3.2", "bizytrd==0.1.24", "comfyui-nitra==1.0.54",
-    "comfyui-api-image-edit==1.0.5", "yors-comfyui-node-as-x-type==0.2.1", "seconohe==1.0.6",
+    "mseep-comfyui-llm-party==1.4.1", "zmongo-nodes==0.1.3", "yors-comfyui-node-as-x-type==0.2.1", "seconohe==1.0.6",
 )  # fmt: skip
+NEEDED = (
+    "ansi2html", "bizytrd", "colorama", "coloredlogs", "distro", "fluxflow", "h11", "httpcore", "httpx",
+    "humanfriendly", "jiter", "keyring", "ollama", "openai", "opencv-python-headless", "orbitquant",
+    "pydantic-settings", "python-dotenv", "sniffio", "websockets",
+)  # fmt: skip
+"""Libraries that packs import and this environment may lack."""
 SECONDS = 300
 """For all nodes of a pack."""
+LIBRARIES = "_libraries"
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that nobody serves: what a pack asks of the web fails at once."""
 SOURCES = {
@@ -50,16 +57,19 @@ AROUND = {
 
 
 def install(folder: Path) -> None:
-    """Each pack into a folder of its own, without what it depends on."""
-    for requirement in PUBLISHED:
-        target = folder / requirement.partition("==")[0]
-        if not target.exists():
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
-            subprocess.run([*command, requirement], check=False)
+    """Each pack into a folder of its own, and the libraries that packs need into one for all."""
+    wanted = {requirement.partition("==")[0]: [requirement] for requirement in PUBLISHED} | {LIBRARIES: list(NEEDED)}
+    for name, requirements in wanted.items():
+        if not (folder / name).exists():
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / name)]
+            subprocess.run([*command, *requirements], check=False)
 
 
 def packs_in(folder: Path) -> Iterator[Path]:
     """The modules of an installed distribution that may be packs."""
+    if (folder / "__init__.py").is_file():
+        yield folder
+        return
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py" or (path / "__init__.py").is_file():
             yield path
@@ -77,6 +87,11 @@ def measure(paths: list[Path]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for path in paths:
         pack = load_pack(path)
+        if not pack.types and path.is_dir():  # a package whose modules are packs
+            inner = [load_pack(one) for one in sorted(path.glob("*.py")) if b"NODE_CLASS_MAPPINGS" in one.read_bytes()]
+            for each in inner:
+                pack.types.update(each.types)
+                pack.problems += each.problems
         types |= pack.types
         found["problems"] += [problem.message.partition("\n")[0][:200] for problem in pack.problems]
     registry.update(types)
@@ -131,7 +146,8 @@ def in_a_process(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         paths = [str(path.resolve()) for path in packs_in(folder)]
         proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
-        environment = {**os.environ, **proxies, "HOME": work, "PIP_NO_INDEX": "1", "PYTHONPATH": str(Path.cwd())}
+        path = os.pathsep.join(map(str, (Path.cwd(), folder.resolve(), folder.resolve().parent / LIBRARIES)))
+        environment = {**os.environ, **proxies, "HOME": work, "PIP_NO_INDEX": "1", "PYTHONPATH": path}
         command = [sys.executable, "-m", "benchmarks.packs", "--measure", *paths]
         done = subprocess.Popen(
             command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -153,7 +169,7 @@ def in_a_process(folder: Path) -> dict[str, Any]:
 def table(folder: Path) -> str:
     rows, notes = ["| pack | nodes that load | tried | run |", "|---|---|---|---|"], []
     total = [0, 0, 0]
-    for each in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for each in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != LIBRARIES):
         found = in_a_process(each)
         numbers = [found["loads"], found["tried"], found["runs"]]
         total = [one + other for one, other in zip(total, numbers, strict=True)]

@@ -1,7 +1,8 @@
 """The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
 
 Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules,
-ABSENT, the names of modules that packs import and that are not there (see `absent.py`), and
+ABSENT, the names of modules that packs import and that are not there (see `absent.py`), `known(module, name)`, what
+stands for a name in one of these, and
 `around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into
 a foreign node and out of it; `environment(settings)`, what of the device changes results; and `altered()`, what code of
 others has changed in the libraries that compute, for the whole process.
@@ -56,7 +57,7 @@ class _Finder(MetaPathFinder):
             return PathFinder.find_spec(name, self._folders, target) if name in self._names else None
         if not self._is_absent(name) or not any(str(one).startswith(tuple(self._folders)) for one in path):
             return None
-        return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0])
+        return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0], _known)
 
     def _is_absent(self, name: str) -> bool:
         """Whether it, or a package around it, is one that packs import and that is not there."""
@@ -85,6 +86,11 @@ class _Finder(MetaPathFinder):
 @cache
 def _providers() -> tuple[ModuleType, ...]:
     return tuple(point.load() for point in entry_points(group="graphflow.foreign"))
+
+
+def _known(module: str, name: str) -> Any:
+    """What stands for a name in a module that is not there."""
+    return next((found for one in _providers() if (found := one.known(module, name)) is not None), None)
 
 
 @cache

@@ -10,7 +10,8 @@ import folder_paths
 import latent_preview
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # an inner part that is not here
-from comfy_extras.nodes_mask import MaskComposite  # noqa: F401
+from comfy_extras.nodes_mask import MaskComposite
+from comfy_extras.nodes_video import NothingOfTheKind  # noqa: F401
 
 from .patches import Patches
 
@@ -203,6 +204,8 @@ class Uses:
     FUNCTION = "go"
 
     def go(self):
+        (mask,) = MaskComposite().combine(torch.ones(1, 8, 8), torch.ones(1, 8, 8), 0, 0, "subtract")
+        assert mask.sum() == 0 and torch.equal(MaskComposite.execute(mask, mask, 0, 0, "add")[0], mask)
         return (UNetModel(),)
 
 
