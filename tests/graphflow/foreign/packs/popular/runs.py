@@ -193,6 +193,24 @@ class Facts:
         return (repr(facts),)
 
 
+class Emphasis:
+    """A prompt whose weights are written into its tokens; `amount` 1 writes nothing."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"clip": ("CLIP",), "text": ("STRING",), "word": ("INT",), "weight": ("FLOAT",)}}
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "go"
+
+    def go(self, clip, text, word, weight):
+        tokens = clip.tokenize(text, return_word_ids=True)
+        ((row,),) = tokens.values()
+        assert len(row) == 77 and row[0][2] == 0 and [number for _, _, number in row[1:4]] == [1, 2, 3]
+        changed = {"l": [[(token, weight if number == word else other) for token, other, number in row]]}
+        return (clip.encode_from_tokens_scheduled(changed, add_dict={"guidance": None}),)
+
+
 class Uses:
     """Calls an inner part that is not here."""
 
@@ -209,4 +227,4 @@ class Uses:
         return (UNetModel(),)
 
 
-CLASSES = (Sample, Guided, Velocity, Weights, LowRank, Lora, Facts, Uses)
+CLASSES = (Sample, Guided, Velocity, Weights, LowRank, Lora, Facts, Emphasis, Uses)
