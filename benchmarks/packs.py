@@ -25,7 +25,7 @@ PUBLISHED = (
     "mseep-comfyui-llm-party==1.4.1", "zmongo-nodes==0.1.3", "yors-comfyui-node-as-x-type==0.2.1", "seconohe==1.0.6",
 )  # fmt: skip
 NEEDED = (
-    "ansi2html", "bizytrd", "colorama", "coloredlogs", "distro", "fluxflow", "h11", "httpcore", "httpx",
+    "ansi2html", "bizytrd", "colorama", "coloredlogs", "distro", "einops", "fluxflow", "h11", "httpcore", "httpx",
     "humanfriendly", "jiter", "keyring", "ollama", "openai", "opencv-python-headless", "orbitquant",
     "pydantic-settings", "python-dotenv", "sniffio", "websockets",
 )  # fmt: skip
@@ -88,8 +88,8 @@ def measure(paths: list[Path]) -> dict[str, Any]:
     for path in paths:
         pack = load_pack(path)
         if not pack.types and path.is_dir():  # a package whose modules are packs
-            inner = [load_pack(one) for one in sorted(path.glob("*.py")) if b"NODE_CLASS_MAPPINGS" in one.read_bytes()]
-            for each in inner:
+            inner = [one for one in sorted(path.glob("*.py")) if one.name != "__init__.py"]
+            for each in [load_pack(one) for one in inner if b"NODE_CLASS_MAPPINGS" in one.read_bytes()]:
                 pack.types.update(each.types)
                 pack.problems += each.problems
         types |= pack.types
@@ -123,7 +123,7 @@ def given(kind: Any, settings: Any) -> dict[str, Any] | None:
     inputs: dict[str, Any] = {}
     for name, spec in describe(kind, settings)["input"].get("required", {}).items():
         what, options = spec[0], spec[1] if len(spec) > 1 else {}
-        if what in SOURCES:
+        if isinstance(what, str) and what in SOURCES:
             inputs[name] = list(SOURCES[what])
         elif what == "*":
             inputs[name] = ["image", 0]

@@ -53,8 +53,11 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if path is None and name in self._names:
+            return PathFinder.find_spec(name, self._folders, target)
         if path is None:
-            return PathFinder.find_spec(name, self._folders, target) if name in self._names else None
+            is_absent = name in self._absent and PathFinder.find_spec(name) is None
+            return absent_spec(name, self._folders[0], _known) if is_absent else None
         if not self._is_absent(name) or not any(str(one).startswith(tuple(self._folders)) for one in path):
             return None
         return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0], _known)
@@ -75,7 +78,7 @@ class _Finder(MetaPathFinder):
     def forget(self) -> None:
         """Take what was imported out again."""
         for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in self._names and self._is_ours(module):
+            if name.partition(".")[0] in self._names | self._absent and self._is_ours(module):
                 del sys.modules[name]
 
     def _is_ours(self, module: ModuleType) -> bool:

@@ -24,7 +24,7 @@ _INNER = """
     options pixel_space_convert quant_ops rmsnorm sampler_helpers sd1_clip sdxl_clip t2i_adapter taesd text_encoders
     weight_adapter
 """
-ABSENT = frozenset(f"comfy.{name}" for name in _INNER.split()) | {"comfy_extras"}
+ABSENT = frozenset(f"comfy.{name}" for name in _INNER.split()) | {"comfy_extras", "execution"}
 """The inner modules of ComfyUI. A pack that imports one loads; a node of it that uses what is in there fails."""
 
 

@@ -154,7 +154,7 @@ def test_weights_that_a_pack_writes_into_tokens_are_those_of_a_prompt(engine):
 
 def test_a_pack_learns_what_a_model_is(engine):
     found = run(engine, last=("Popular Facts", {"model": "@load", "vae": "@load:2"}))
-    assert found == "['BaseModel', 'SD15', False, True, 4, True, True, 14.61, 8, (1, 3, 64, 64), 4, True]"
+    assert found == "['BaseModel', 'SD15', False, True, 4, True, True, 14.61, 8, (1, 3, 64, 64), 4, True, True]"
 
 
 def test_a_pack_that_imports_inner_parts_loads_and_only_its_node_that_uses_one_fails(engine):

@@ -188,6 +188,7 @@ class Facts:
             vae.spacial_compression_decode(),
             tuple(vae.first_stage_model.decode(torch.zeros(1, 4, 8, 8)).shape),
             vae.latent_channels,
+            torch.allclose(vae.decode_tiled(torch.zeros(1, 4, 8, 8)), vae.decode(torch.zeros(1, 4, 8, 8)), atol=1e-3),
             model.is_clone(model.clone()),
         ]
         return (repr(facts),)
