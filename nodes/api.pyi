@@ -7,7 +7,11 @@ from typing import Any, Literal
 
 from graphflow import NodeRef, Place, Value
 
+class Array(Value): ...
+class Audio(Value): ...
 class Boolean(Value): ...
+class BoundingBox(Value): ...
+class BoundingBoxes(Value): ...
 class Clip(Value): ...
 class ClipVision(Value): ...
 class ClipVisionOutput(Value): ...
@@ -26,12 +30,14 @@ class Ipadapter(Value): ...
 class Latent(Value): ...
 class Mask(Value): ...
 class Model(Value): ...
+class ModelPatch(Value): ...
 class Noise(Value): ...
 class Sampler(Value): ...
 class Sigmas(Value): ...
 class String(Value): ...
 class StyleModel(Value): ...
 class TimestepsRange(Value): ...
+class TrainingSet(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
 
@@ -213,6 +219,30 @@ def CFGNorm(
     """
     ...
 
+class _CFGOverride(Model):
+    model: Place
+    cfg: Place
+    start_percent: Place
+    end_percent: Place
+    MODEL: Model
+def CFGOverride(
+    *,
+    model: Model,
+    cfg: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CFGOverride:
+    """Another weight of guidance than the sampler's from one share of the sampling to another, such as less for the
+    last steps.
+
+    `cfg`: 0.0 to 100.0; how strongly the prompt leads; 1 is without guidance
+    `start_percent`: 0.0 to 1.0; a share of the sampling
+    `end_percent`: 0.0 to 1.0; a share of the sampling
+    """
+    ...
+
 class _CFGZeroStar(Model):
     model: Place
     patched_model: Model
@@ -390,6 +420,26 @@ def CLIPTextEncodeFlux(
 
     `guidance`: 0.0 to 100.0
     """
+    ...
+
+class _CLIPTextEncodeHiDream(Conditioning):
+    clip: Place
+    clip_l: Place
+    clip_g: Place
+    t5xxl: Place
+    llama: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeHiDream(
+    *,
+    clip: Clip,
+    clip_l: str | Combo | String,
+    clip_g: str | Combo | String,
+    t5xxl: str | Combo | String,
+    llama: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeHiDream:
+    """Encode a prompt for CLIP-L, CLIP-G, T5 and Llama 3.1."""
     ...
 
 class _CLIPTextEncodeLumina2(Conditioning):
@@ -1163,6 +1213,45 @@ def ControlNetLoader(
     """Take a ControlNet or a T2I-Adapter out of a file; which one it is, is found from its header."""
     ...
 
+class _CreateBoundingBoxes_:
+    background: Place
+    width: Place
+    height: Place
+    editor_state: Place
+    last_incoming: Place
+
+class _CreateBoundingBoxes_0(Image, _CreateBoundingBoxes_): ...
+
+class _CreateBoundingBoxes_1(BoundingBox, _CreateBoundingBoxes_): ...
+
+class _CreateBoundingBoxes_2(Array, _CreateBoundingBoxes_): ...
+
+class _CreateBoundingBoxes(tuple[_CreateBoundingBoxes_0, _CreateBoundingBoxes_1, _CreateBoundingBoxes_2], _CreateBoundingBoxes_):
+    node_id: str
+    preview: _CreateBoundingBoxes_0
+    bboxes: _CreateBoundingBoxes_1
+    elements: _CreateBoundingBoxes_2
+def CreateBoundingBoxes(
+    *,
+    background: Image | None = None,
+    bboxes: str | Array | BoundingBox | Combo | String | None = None,
+    width: int | Int = 1024,
+    height: int | Int = 1024,
+    editor_state: BoundingBoxes | None = None,
+    last_incoming: BoundingBoxes | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateBoundingBoxes:
+    """Boxes in pixels and their descriptions: those drawn in the editor, or those of `bboxes` if they have changed.
+
+    `bboxes` may be boxes, elements, or JSON of either. An element is `{type, bbox, desc}` with `bbox` = [top, left,
+    bottom, right] in thousandths of the image, `text` where the type is text, and up to five colours.
+
+    `width`: 64 to 16384
+    `height`: 64 to 16384
+    """
+    ...
+
 class _CreateHookKeyframe(HookKeyframes):
     strength_mult: Place
     start_percent: Place
@@ -1735,6 +1824,20 @@ def Flux2Scheduler(
     """
     ...
 
+class _Flux3LayoutPrompt(String):
+    prompt: Place
+    element: Place
+    STRING: String
+def Flux3LayoutPrompt(
+    *,
+    prompt: str | Combo | String,
+    element: Array | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Flux3LayoutPrompt:
+    """A prompt for FLUX.3 with a layout behind it: a JSON list of the elements of CreateBoundingBoxes."""
+    ...
+
 class _FluxDisableGuidance(Conditioning):
     conditioning: Place
     CONDITIONING: Conditioning
@@ -1763,6 +1866,21 @@ def FluxGuidance(
     It costs nothing: leave cfg at 1. Kontext is made for 2.5, Fill for 30.
 
     `guidance`: 0.0 to 100.0
+    """
+    ...
+
+class _FluxKVCache(Model):
+    model: Place
+    MODEL: Model
+def FluxKVCache(
+    *,
+    model: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FluxKVCache:
+    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other.
+
+    Another klein gives other images with it, and worse ones. Without reference images it changes nothing.
     """
     ...
 
@@ -1849,6 +1967,28 @@ def FreeU_V2(
     `b2`: 0.0 to 10.0
     `s1`: 0.0 to 10.0
     `s2`: 0.0 to 10.0
+    """
+    ...
+
+class _GITSScheduler(Sigmas):
+    coeff: Place
+    steps: Place
+    denoise: Place
+    SIGMAS: Sigmas
+def GITSScheduler(
+    *,
+    coeff: float | Float | Int = 1.2,
+    steps: int | Int = 10,
+    denoise: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GITSScheduler:
+    """GITS (arXiv 2405.11326): the levels that were found for Stable Diffusion 1.x, for coefficients of 0.8, 1, 1.2,
+    1.35 and 1.5. Numbers of steps other than 2, 5, 10 and 20 are interpolated from these.
+
+    `coeff`: 0.8 to 1.5; larger: more of the steps are spent where there is little noise
+    `steps`: 2 to 1000
+    `denoise`: 0.0 to 1.0; the share of the way that is walked: only its last steps
     """
     ...
 
@@ -2976,6 +3116,23 @@ def JoinImageWithAlpha(
     """Give images an alpha channel: transparent where the mask is 1."""
     ...
 
+class _JoinTrainingSets(TrainingSet):
+    empty: Place
+    TRAINING_SET: TrainingSet
+def JoinTrainingSets(
+    *,
+    sets: Sequence[TrainingSet] | Mapping[str, TrainingSet] = ...,
+    empty: Conditioning | None = None,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _JoinTrainingSets:
+    """Several data sets as one: folders, or one folder in several resolutions. Names that occur twice get a number.
+
+    `empty`: the conditioning of no caption, for caption_dropout
+    """
+    ...
+
 class _JsonExtractString(String):
     json_string: Place
     key: Place
@@ -3838,6 +3995,414 @@ def ModelMergeBlocks(
     """
     ...
 
+class _ModelMergeFlux1(Model):
+    model1: Place
+    model2: Place
+    guidance_in: Place
+    MODEL: Model
+def ModelMergeFlux1(
+    *,
+    model1: Model,
+    model2: Model,
+    guidance_in: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeFlux1:
+    """Mix two models of FLUX.1 with a share of the first for each block; what no input names has the first's.
+
+    `img_in.`: 0.0 to 1.0
+    `time_in.`: 0.0 to 1.0
+    `guidance_in`: 0.0 to 1.0
+    `vector_in.`: 0.0 to 1.0
+    `txt_in.`: 0.0 to 1.0
+    `double_blocks.0.`: 0.0 to 1.0
+    `double_blocks.1.`: 0.0 to 1.0
+    `double_blocks.2.`: 0.0 to 1.0
+    `double_blocks.3.`: 0.0 to 1.0
+    `double_blocks.4.`: 0.0 to 1.0
+    `double_blocks.5.`: 0.0 to 1.0
+    `double_blocks.6.`: 0.0 to 1.0
+    `double_blocks.7.`: 0.0 to 1.0
+    `double_blocks.8.`: 0.0 to 1.0
+    `double_blocks.9.`: 0.0 to 1.0
+    `double_blocks.10.`: 0.0 to 1.0
+    `double_blocks.11.`: 0.0 to 1.0
+    `double_blocks.12.`: 0.0 to 1.0
+    `double_blocks.13.`: 0.0 to 1.0
+    `double_blocks.14.`: 0.0 to 1.0
+    `double_blocks.15.`: 0.0 to 1.0
+    `double_blocks.16.`: 0.0 to 1.0
+    `double_blocks.17.`: 0.0 to 1.0
+    `double_blocks.18.`: 0.0 to 1.0
+    `single_blocks.0.`: 0.0 to 1.0
+    `single_blocks.1.`: 0.0 to 1.0
+    `single_blocks.2.`: 0.0 to 1.0
+    `single_blocks.3.`: 0.0 to 1.0
+    `single_blocks.4.`: 0.0 to 1.0
+    `single_blocks.5.`: 0.0 to 1.0
+    `single_blocks.6.`: 0.0 to 1.0
+    `single_blocks.7.`: 0.0 to 1.0
+    `single_blocks.8.`: 0.0 to 1.0
+    `single_blocks.9.`: 0.0 to 1.0
+    `single_blocks.10.`: 0.0 to 1.0
+    `single_blocks.11.`: 0.0 to 1.0
+    `single_blocks.12.`: 0.0 to 1.0
+    `single_blocks.13.`: 0.0 to 1.0
+    `single_blocks.14.`: 0.0 to 1.0
+    `single_blocks.15.`: 0.0 to 1.0
+    `single_blocks.16.`: 0.0 to 1.0
+    `single_blocks.17.`: 0.0 to 1.0
+    `single_blocks.18.`: 0.0 to 1.0
+    `single_blocks.19.`: 0.0 to 1.0
+    `single_blocks.20.`: 0.0 to 1.0
+    `single_blocks.21.`: 0.0 to 1.0
+    `single_blocks.22.`: 0.0 to 1.0
+    `single_blocks.23.`: 0.0 to 1.0
+    `single_blocks.24.`: 0.0 to 1.0
+    `single_blocks.25.`: 0.0 to 1.0
+    `single_blocks.26.`: 0.0 to 1.0
+    `single_blocks.27.`: 0.0 to 1.0
+    `single_blocks.28.`: 0.0 to 1.0
+    `single_blocks.29.`: 0.0 to 1.0
+    `single_blocks.30.`: 0.0 to 1.0
+    `single_blocks.31.`: 0.0 to 1.0
+    `single_blocks.32.`: 0.0 to 1.0
+    `single_blocks.33.`: 0.0 to 1.0
+    `single_blocks.34.`: 0.0 to 1.0
+    `single_blocks.35.`: 0.0 to 1.0
+    `single_blocks.36.`: 0.0 to 1.0
+    `single_blocks.37.`: 0.0 to 1.0
+    `final_layer.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeQwenImage(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeQwenImage(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeQwenImage:
+    """Mix two models of Qwen-Image with a share of the first for each block; what no input names has the first's.
+
+    `pos_embeds.`: 0.0 to 1.0
+    `img_in.`: 0.0 to 1.0
+    `txt_norm.`: 0.0 to 1.0
+    `txt_in.`: 0.0 to 1.0
+    `time_text_embed.`: 0.0 to 1.0
+    `transformer_blocks.0.`: 0.0 to 1.0
+    `transformer_blocks.1.`: 0.0 to 1.0
+    `transformer_blocks.2.`: 0.0 to 1.0
+    `transformer_blocks.3.`: 0.0 to 1.0
+    `transformer_blocks.4.`: 0.0 to 1.0
+    `transformer_blocks.5.`: 0.0 to 1.0
+    `transformer_blocks.6.`: 0.0 to 1.0
+    `transformer_blocks.7.`: 0.0 to 1.0
+    `transformer_blocks.8.`: 0.0 to 1.0
+    `transformer_blocks.9.`: 0.0 to 1.0
+    `transformer_blocks.10.`: 0.0 to 1.0
+    `transformer_blocks.11.`: 0.0 to 1.0
+    `transformer_blocks.12.`: 0.0 to 1.0
+    `transformer_blocks.13.`: 0.0 to 1.0
+    `transformer_blocks.14.`: 0.0 to 1.0
+    `transformer_blocks.15.`: 0.0 to 1.0
+    `transformer_blocks.16.`: 0.0 to 1.0
+    `transformer_blocks.17.`: 0.0 to 1.0
+    `transformer_blocks.18.`: 0.0 to 1.0
+    `transformer_blocks.19.`: 0.0 to 1.0
+    `transformer_blocks.20.`: 0.0 to 1.0
+    `transformer_blocks.21.`: 0.0 to 1.0
+    `transformer_blocks.22.`: 0.0 to 1.0
+    `transformer_blocks.23.`: 0.0 to 1.0
+    `transformer_blocks.24.`: 0.0 to 1.0
+    `transformer_blocks.25.`: 0.0 to 1.0
+    `transformer_blocks.26.`: 0.0 to 1.0
+    `transformer_blocks.27.`: 0.0 to 1.0
+    `transformer_blocks.28.`: 0.0 to 1.0
+    `transformer_blocks.29.`: 0.0 to 1.0
+    `transformer_blocks.30.`: 0.0 to 1.0
+    `transformer_blocks.31.`: 0.0 to 1.0
+    `transformer_blocks.32.`: 0.0 to 1.0
+    `transformer_blocks.33.`: 0.0 to 1.0
+    `transformer_blocks.34.`: 0.0 to 1.0
+    `transformer_blocks.35.`: 0.0 to 1.0
+    `transformer_blocks.36.`: 0.0 to 1.0
+    `transformer_blocks.37.`: 0.0 to 1.0
+    `transformer_blocks.38.`: 0.0 to 1.0
+    `transformer_blocks.39.`: 0.0 to 1.0
+    `transformer_blocks.40.`: 0.0 to 1.0
+    `transformer_blocks.41.`: 0.0 to 1.0
+    `transformer_blocks.42.`: 0.0 to 1.0
+    `transformer_blocks.43.`: 0.0 to 1.0
+    `transformer_blocks.44.`: 0.0 to 1.0
+    `transformer_blocks.45.`: 0.0 to 1.0
+    `transformer_blocks.46.`: 0.0 to 1.0
+    `transformer_blocks.47.`: 0.0 to 1.0
+    `transformer_blocks.48.`: 0.0 to 1.0
+    `transformer_blocks.49.`: 0.0 to 1.0
+    `transformer_blocks.50.`: 0.0 to 1.0
+    `transformer_blocks.51.`: 0.0 to 1.0
+    `transformer_blocks.52.`: 0.0 to 1.0
+    `transformer_blocks.53.`: 0.0 to 1.0
+    `transformer_blocks.54.`: 0.0 to 1.0
+    `transformer_blocks.55.`: 0.0 to 1.0
+    `transformer_blocks.56.`: 0.0 to 1.0
+    `transformer_blocks.57.`: 0.0 to 1.0
+    `transformer_blocks.58.`: 0.0 to 1.0
+    `transformer_blocks.59.`: 0.0 to 1.0
+    `proj_out.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSD1(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeSD1(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeSD1:
+    """Mix two models of Stable Diffusion 1.x with a share of the first for each block; what no input names has the first's.
+
+    `time_embed.`: 0.0 to 1.0
+    `label_emb.`: 0.0 to 1.0
+    `input_blocks.0.`: 0.0 to 1.0
+    `input_blocks.1.`: 0.0 to 1.0
+    `input_blocks.2.`: 0.0 to 1.0
+    `input_blocks.3.`: 0.0 to 1.0
+    `input_blocks.4.`: 0.0 to 1.0
+    `input_blocks.5.`: 0.0 to 1.0
+    `input_blocks.6.`: 0.0 to 1.0
+    `input_blocks.7.`: 0.0 to 1.0
+    `input_blocks.8.`: 0.0 to 1.0
+    `input_blocks.9.`: 0.0 to 1.0
+    `input_blocks.10.`: 0.0 to 1.0
+    `input_blocks.11.`: 0.0 to 1.0
+    `middle_block.0.`: 0.0 to 1.0
+    `middle_block.1.`: 0.0 to 1.0
+    `middle_block.2.`: 0.0 to 1.0
+    `output_blocks.0.`: 0.0 to 1.0
+    `output_blocks.1.`: 0.0 to 1.0
+    `output_blocks.2.`: 0.0 to 1.0
+    `output_blocks.3.`: 0.0 to 1.0
+    `output_blocks.4.`: 0.0 to 1.0
+    `output_blocks.5.`: 0.0 to 1.0
+    `output_blocks.6.`: 0.0 to 1.0
+    `output_blocks.7.`: 0.0 to 1.0
+    `output_blocks.8.`: 0.0 to 1.0
+    `output_blocks.9.`: 0.0 to 1.0
+    `output_blocks.10.`: 0.0 to 1.0
+    `output_blocks.11.`: 0.0 to 1.0
+    `out.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSD2(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeSD2(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeSD2:
+    """Mix two models of Stable Diffusion 2.x with a share of the first for each block; what no input names has the first's.
+
+    `time_embed.`: 0.0 to 1.0
+    `label_emb.`: 0.0 to 1.0
+    `input_blocks.0.`: 0.0 to 1.0
+    `input_blocks.1.`: 0.0 to 1.0
+    `input_blocks.2.`: 0.0 to 1.0
+    `input_blocks.3.`: 0.0 to 1.0
+    `input_blocks.4.`: 0.0 to 1.0
+    `input_blocks.5.`: 0.0 to 1.0
+    `input_blocks.6.`: 0.0 to 1.0
+    `input_blocks.7.`: 0.0 to 1.0
+    `input_blocks.8.`: 0.0 to 1.0
+    `input_blocks.9.`: 0.0 to 1.0
+    `input_blocks.10.`: 0.0 to 1.0
+    `input_blocks.11.`: 0.0 to 1.0
+    `middle_block.0.`: 0.0 to 1.0
+    `middle_block.1.`: 0.0 to 1.0
+    `middle_block.2.`: 0.0 to 1.0
+    `output_blocks.0.`: 0.0 to 1.0
+    `output_blocks.1.`: 0.0 to 1.0
+    `output_blocks.2.`: 0.0 to 1.0
+    `output_blocks.3.`: 0.0 to 1.0
+    `output_blocks.4.`: 0.0 to 1.0
+    `output_blocks.5.`: 0.0 to 1.0
+    `output_blocks.6.`: 0.0 to 1.0
+    `output_blocks.7.`: 0.0 to 1.0
+    `output_blocks.8.`: 0.0 to 1.0
+    `output_blocks.9.`: 0.0 to 1.0
+    `output_blocks.10.`: 0.0 to 1.0
+    `output_blocks.11.`: 0.0 to 1.0
+    `out.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSD35_Large(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeSD35_Large(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeSD35_Large:
+    """Mix two models of Stable Diffusion 3.5 large with a share of the first for each block; what no input names has the first's.
+
+    `pos_embed.`: 0.0 to 1.0
+    `x_embedder.`: 0.0 to 1.0
+    `context_embedder.`: 0.0 to 1.0
+    `y_embedder.`: 0.0 to 1.0
+    `t_embedder.`: 0.0 to 1.0
+    `joint_blocks.0.`: 0.0 to 1.0
+    `joint_blocks.1.`: 0.0 to 1.0
+    `joint_blocks.2.`: 0.0 to 1.0
+    `joint_blocks.3.`: 0.0 to 1.0
+    `joint_blocks.4.`: 0.0 to 1.0
+    `joint_blocks.5.`: 0.0 to 1.0
+    `joint_blocks.6.`: 0.0 to 1.0
+    `joint_blocks.7.`: 0.0 to 1.0
+    `joint_blocks.8.`: 0.0 to 1.0
+    `joint_blocks.9.`: 0.0 to 1.0
+    `joint_blocks.10.`: 0.0 to 1.0
+    `joint_blocks.11.`: 0.0 to 1.0
+    `joint_blocks.12.`: 0.0 to 1.0
+    `joint_blocks.13.`: 0.0 to 1.0
+    `joint_blocks.14.`: 0.0 to 1.0
+    `joint_blocks.15.`: 0.0 to 1.0
+    `joint_blocks.16.`: 0.0 to 1.0
+    `joint_blocks.17.`: 0.0 to 1.0
+    `joint_blocks.18.`: 0.0 to 1.0
+    `joint_blocks.19.`: 0.0 to 1.0
+    `joint_blocks.20.`: 0.0 to 1.0
+    `joint_blocks.21.`: 0.0 to 1.0
+    `joint_blocks.22.`: 0.0 to 1.0
+    `joint_blocks.23.`: 0.0 to 1.0
+    `joint_blocks.24.`: 0.0 to 1.0
+    `joint_blocks.25.`: 0.0 to 1.0
+    `joint_blocks.26.`: 0.0 to 1.0
+    `joint_blocks.27.`: 0.0 to 1.0
+    `joint_blocks.28.`: 0.0 to 1.0
+    `joint_blocks.29.`: 0.0 to 1.0
+    `joint_blocks.30.`: 0.0 to 1.0
+    `joint_blocks.31.`: 0.0 to 1.0
+    `joint_blocks.32.`: 0.0 to 1.0
+    `joint_blocks.33.`: 0.0 to 1.0
+    `joint_blocks.34.`: 0.0 to 1.0
+    `joint_blocks.35.`: 0.0 to 1.0
+    `joint_blocks.36.`: 0.0 to 1.0
+    `joint_blocks.37.`: 0.0 to 1.0
+    `final_layer.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSD3_2B(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeSD3_2B(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeSD3_2B:
+    """Mix two models of Stable Diffusion 3 medium with a share of the first for each block; what no input names has the first's.
+
+    `pos_embed.`: 0.0 to 1.0
+    `x_embedder.`: 0.0 to 1.0
+    `context_embedder.`: 0.0 to 1.0
+    `y_embedder.`: 0.0 to 1.0
+    `t_embedder.`: 0.0 to 1.0
+    `joint_blocks.0.`: 0.0 to 1.0
+    `joint_blocks.1.`: 0.0 to 1.0
+    `joint_blocks.2.`: 0.0 to 1.0
+    `joint_blocks.3.`: 0.0 to 1.0
+    `joint_blocks.4.`: 0.0 to 1.0
+    `joint_blocks.5.`: 0.0 to 1.0
+    `joint_blocks.6.`: 0.0 to 1.0
+    `joint_blocks.7.`: 0.0 to 1.0
+    `joint_blocks.8.`: 0.0 to 1.0
+    `joint_blocks.9.`: 0.0 to 1.0
+    `joint_blocks.10.`: 0.0 to 1.0
+    `joint_blocks.11.`: 0.0 to 1.0
+    `joint_blocks.12.`: 0.0 to 1.0
+    `joint_blocks.13.`: 0.0 to 1.0
+    `joint_blocks.14.`: 0.0 to 1.0
+    `joint_blocks.15.`: 0.0 to 1.0
+    `joint_blocks.16.`: 0.0 to 1.0
+    `joint_blocks.17.`: 0.0 to 1.0
+    `joint_blocks.18.`: 0.0 to 1.0
+    `joint_blocks.19.`: 0.0 to 1.0
+    `joint_blocks.20.`: 0.0 to 1.0
+    `joint_blocks.21.`: 0.0 to 1.0
+    `joint_blocks.22.`: 0.0 to 1.0
+    `joint_blocks.23.`: 0.0 to 1.0
+    `final_layer.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelMergeSDXL(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeSDXL(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeSDXL:
+    """Mix two models of Stable Diffusion XL with a share of the first for each block; what no input names has the first's.
+
+    `time_embed.`: 0.0 to 1.0
+    `label_emb.`: 0.0 to 1.0
+    `input_blocks.0`: 0.0 to 1.0
+    `input_blocks.1`: 0.0 to 1.0
+    `input_blocks.2`: 0.0 to 1.0
+    `input_blocks.3`: 0.0 to 1.0
+    `input_blocks.4`: 0.0 to 1.0
+    `input_blocks.5`: 0.0 to 1.0
+    `input_blocks.6`: 0.0 to 1.0
+    `input_blocks.7`: 0.0 to 1.0
+    `input_blocks.8`: 0.0 to 1.0
+    `middle_block.0`: 0.0 to 1.0
+    `middle_block.1`: 0.0 to 1.0
+    `middle_block.2`: 0.0 to 1.0
+    `output_blocks.0`: 0.0 to 1.0
+    `output_blocks.1`: 0.0 to 1.0
+    `output_blocks.2`: 0.0 to 1.0
+    `output_blocks.3`: 0.0 to 1.0
+    `output_blocks.4`: 0.0 to 1.0
+    `output_blocks.5`: 0.0 to 1.0
+    `output_blocks.6`: 0.0 to 1.0
+    `output_blocks.7`: 0.0 to 1.0
+    `output_blocks.8`: 0.0 to 1.0
+    `out.`: 0.0 to 1.0
+    """
+    ...
+
 class _ModelMergeSimple(Model):
     model1: Place
     model2: Place
@@ -3874,6 +4439,18 @@ def ModelMergeSubtract(
 
     `multiplier`: -10.0 to 10.0
     """
+    ...
+
+class _ModelPatchLoader(ModelPatch):
+    name: Place
+    MODEL_PATCH: ModelPatch
+def ModelPatchLoader(
+    *,
+    name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelPatchLoader:
+    """Take a network that acts inside a model out of a file; which one it is, is found from its header."""
     ...
 
 class _ModelSamplingAuraFlow(Model):
@@ -4009,6 +4586,30 @@ def Morphology(
     opening takes away, `bottom_hat` what closing adds.
 
     `kernel_size`: 3 to 999
+    """
+    ...
+
+class _NAGuidance(Model):
+    model: Place
+    nag_scale: Place
+    nag_alpha: Place
+    nag_tau: Place
+    MODEL: Model
+def NAGuidance(
+    *,
+    model: Model,
+    nag_scale: float | Float | Int = 5.0,
+    nag_alpha: float | Float | Int = 0.5,
+    nag_tau: float | Float | Int = 1.5,
+    id: str | None = None,
+    title: str | None = None,
+) -> _NAGuidance:
+    """Lead away from the negative inside self-attention (NAG, arXiv 2505.21179): also at cfg 1, for models that were
+    distilled to need no guidance. It asks the model about the negative once more at each step.
+
+    `nag_scale`: 0.0 to 50.0; how far the negative is led away from
+    `nag_alpha`: 0.0 to 1.0; the share of what is led away; 0 is without it
+    `nag_tau`: 1.0 to 10.0; how many times longer it may become
     """
     ...
 
@@ -4394,6 +4995,72 @@ def PrimitiveStringMultiline(
     """A text with line breaks."""
     ...
 
+class _QuadrupleCLIPLoader(Clip):
+    clip_name1: Place
+    clip_name2: Place
+    clip_name3: Place
+    clip_name4: Place
+    CLIP: Clip
+def QuadrupleCLIPLoader(
+    *,
+    clip_name1: str | Combo | String,
+    clip_name2: str | Combo | String,
+    clip_name3: str | Combo | String,
+    clip_name4: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _QuadrupleCLIPLoader:
+    """Take the four text encoders of HiDream out of files of their own, in any order: CLIP-L, CLIP-G, T5 and Llama
+    3.1.
+    """
+    ...
+
+class _QwenImage21Cache(Model):
+    model: Place
+    device: Place
+    dtype: Place
+    MODEL: Model
+def QwenImage21Cache(
+    *,
+    model: Model,
+    device: Literal['auto', 'gpu', 'cpu', 'off'] | Combo | String = 'auto',
+    dtype: Literal['default', 'int8', 'int4'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _QwenImage21Cache:
+    """Where ComfyUI keeps keys and values of text and reference images over the steps. They are computed anew here.
+
+    The image is that without a cache; `int8` and `int4`, which round them, have no effect.
+    """
+    ...
+
+class _QwenImageDiffsynthControlnet(Model):
+    model: Place
+    model_patch: Place
+    vae: Place
+    image: Place
+    strength: Place
+    mask: Place
+    MODEL: Model
+def QwenImageDiffsynthControlnet(
+    *,
+    model: Model,
+    model_patch: ModelPatch,
+    vae: Vae,
+    image: Image,
+    strength: float | Float | Int = 1.0,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _QwenImageDiffsynthControlnet:
+    """Let DiffSynth's control steer Qwen-Image by an image of edges or depth, or by an image to inpaint.
+
+    `mask`, which only networks for inpainting see, is 1 where the image is to be drawn anew.
+
+    `strength`: -10.0 to 10.0; a factor of what the network adds; 0 is without it
+    """
+    ...
+
 class _RandomNoise(Noise):
     noise_seed: Place
     NOISE: Noise
@@ -4457,6 +5124,43 @@ def ReferenceLatent(
     title: str | None = None,
 ) -> _ReferenceLatent:
     """One more image, as a latent, that an editing model sees beside the one that it makes."""
+    ...
+
+class _ReferenceMultiLatent_:
+    vae: Place
+    resolution: Place
+    resolution__megapixels: Place
+
+class _ReferenceMultiLatent_0(Conditioning, _ReferenceMultiLatent_): ...
+
+class _ReferenceMultiLatent_1(Conditioning, _ReferenceMultiLatent_): ...
+
+class _ReferenceMultiLatent_2(Latent, _ReferenceMultiLatent_): ...
+
+class _ReferenceMultiLatent(tuple[_ReferenceMultiLatent_0, _ReferenceMultiLatent_1, _ReferenceMultiLatent_2], _ReferenceMultiLatent_):
+    node_id: str
+    positive: _ReferenceMultiLatent_0
+    negative: _ReferenceMultiLatent_1
+    empty_latent: _ReferenceMultiLatent_2
+def ReferenceMultiLatent(
+    *,
+    positive: Conditioning,
+    vae: Vae,
+    resolution: Literal['keep resolution', 'resize'],
+    resolution__megapixels: float | Float | Int = ...,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    negative: Conditioning | None = None,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ReferenceMultiLatent:
+    """Images as latents that an editing model sees beside the one that it makes, on both conditionings.
+
+    `resize` brings each to about so many megapixels in its proportions. `empty_latent` has the size of the first image;
+    without images it is a square.
+
+    `resolution.megapixels`: 0.01 to 16.0
+    """
     ...
 
 class _RegexExtract(String):
@@ -5008,6 +5712,26 @@ def SamplerLCM(
     `s_noise`: 0.0 to 64.0; a factor of the noise after the first step
     `s_noise_end`: 0.0 to 64.0; and of that after the last
     `noise_clip_std`: 0.0 to 10.0; clamp the noise to its deviations; 0: not
+    """
+    ...
+
+class _SamplerLCMUpscale(Sampler):
+    scale_ratio: Place
+    scale_steps: Place
+    upscale_method: Place
+    SAMPLER: Sampler
+def SamplerLCMUpscale(
+    *,
+    scale_ratio: float | Float | Int = 1.0,
+    scale_steps: int | Int = -1,
+    upscale_method: Literal['bislerp', 'nearest-exact', 'bilinear', 'area', 'bicubic'] | Combo | String = 'bislerp',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SamplerLCMUpscale:
+    """Consistency sampling of an image that grows from step to step. A noise mask cannot be used with it.
+
+    `scale_ratio`: 0.1 to 20.0; how many times the sides grow
+    `scale_steps`: -1 to 1000; after how many steps they have grown; -1: half of them
     """
     ...
 
@@ -5669,6 +6393,45 @@ def T5TokenizerOptions(
     """
     ...
 
+class _TextEncodeQwenImage21_:
+    clip: Place
+    prompt: Place
+    negative_prompt: Place
+    vae: Place
+    resolution: Place
+
+class _TextEncodeQwenImage21_0(Conditioning, _TextEncodeQwenImage21_): ...
+
+class _TextEncodeQwenImage21_1(Conditioning, _TextEncodeQwenImage21_): ...
+
+class _TextEncodeQwenImage21_2(Latent, _TextEncodeQwenImage21_): ...
+
+class _TextEncodeQwenImage21(tuple[_TextEncodeQwenImage21_0, _TextEncodeQwenImage21_1, _TextEncodeQwenImage21_2], _TextEncodeQwenImage21_):
+    node_id: str
+    positive: _TextEncodeQwenImage21_0
+    negative: _TextEncodeQwenImage21_1
+    latent: _TextEncodeQwenImage21_2
+def TextEncodeQwenImage21(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    negative_prompt: str | Combo | String,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    vae: Vae | None = None,
+    resolution: int | Int = 1024,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _TextEncodeQwenImage21:
+    """Encode a prompt and a negative one for Qwen-Image 2.1, with up to 16 images that the text encoder sees.
+
+    With a VAE the images are reference latents as well, with their alpha. They are brought to about `resolution` x
+    `resolution` pixels (0: they keep theirs). The latent has the size of the first one.
+
+    `resolution`: 0 to 4096
+    """
+    ...
+
 class _TextEncodeQwenImageEdit(Conditioning):
     clip: Place
     prompt: Place
@@ -5716,6 +6479,146 @@ def TextEncodeQwenImageEditPlus(
     """
     ...
 
+class _TextGenerate_:
+    clip: Place
+    prompt: Place
+    image: Place
+    video: Place
+    audio: Place
+    max_length: Place
+    sampling_mode: Place
+    sampling_mode__temperature: Place
+    sampling_mode__top_k: Place
+    sampling_mode__top_p: Place
+    sampling_mode__min_p: Place
+    sampling_mode__repetition_penalty: Place
+    sampling_mode__seed: Place
+    sampling_mode__presence_penalty: Place
+    use_default_template: Place
+    mtp: Place
+    system_prompt: Place
+
+class _TextGenerate_0(String, _TextGenerate_): ...
+
+class _TextGenerate_1(String, _TextGenerate_): ...
+
+class _TextGenerate(tuple[_TextGenerate_0, _TextGenerate_1], _TextGenerate_):
+    node_id: str
+    generated_text: _TextGenerate_0
+    thinking: _TextGenerate_1
+def TextGenerate(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String = '',
+    image: Image | None = None,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    video: Image | None = None,
+    audio: Audio | None = None,
+    max_length: int | Int = 512,
+    sampling_mode: Literal['on', 'off'] = 'on',
+    sampling_mode__temperature: float | Float | Int = ...,
+    sampling_mode__top_k: int | Int = ...,
+    sampling_mode__top_p: float | Float | Int = ...,
+    sampling_mode__min_p: float | Float | Int = ...,
+    sampling_mode__repetition_penalty: float | Float | Int = ...,
+    sampling_mode__seed: int | Int = ...,
+    sampling_mode__presence_penalty: float | Float | Int = ...,
+    thinking: bool | Boolean = False,
+    use_default_template: bool | Boolean = True,
+    mtp: Literal['auto', 'off', '2', '3', '4', '5'] | Combo | String = 'auto',
+    system_prompt: str | Combo | String = '',
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _TextGenerate:
+    """Let the language model among the text encoders write: enlarge a prompt, or describe images.
+
+    Qwen3, Qwen2.5-VL (which sees images) and Gemma 2 write, in the format of chat that they were trained on. Equal
+    seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has
+    some.
+
+    `max_length`: 1 to 32768; tokens that are written at most
+    `sampling_mode`: off: always the likeliest word
+    `sampling_mode.temperature`: 0.01 to 2.0; below 1 likely words are taken more often
+    `sampling_mode.top_k`: 0 to 1000; only the k likeliest words; 0: all
+    `sampling_mode.top_p`: 0.0 to 1.0; only the likeliest words that make up this share
+    `sampling_mode.min_p`: 0.0 to 1.0; only words with this share of the likeliest one's chance
+    `sampling_mode.repetition_penalty`: 0.0 to 5.0; above 1 words come back less often
+    `sampling_mode.seed`: 0 to 18446744073709551615
+    `sampling_mode.presence_penalty`: 0.0 to 5.0; subtracted from words that were written
+    `thinking`: let the model think before it answers
+    `use_default_template`: off: the prompt is all that the model reads
+    `mtp`: tokens that are guessed ahead; accepted, and of no effect: words are written one by one
+    `system_prompt`: how the model is to answer
+    """
+    ...
+
+class _TextGenerateLTX2Prompt_:
+    clip: Place
+    prompt: Place
+    image: Place
+    video: Place
+    audio: Place
+    max_length: Place
+    sampling_mode: Place
+    sampling_mode__temperature: Place
+    sampling_mode__top_k: Place
+    sampling_mode__top_p: Place
+    sampling_mode__min_p: Place
+    sampling_mode__repetition_penalty: Place
+    sampling_mode__seed: Place
+    sampling_mode__presence_penalty: Place
+    use_default_template: Place
+    mtp: Place
+
+class _TextGenerateLTX2Prompt_0(String, _TextGenerateLTX2Prompt_): ...
+
+class _TextGenerateLTX2Prompt_1(String, _TextGenerateLTX2Prompt_): ...
+
+class _TextGenerateLTX2Prompt(tuple[_TextGenerateLTX2Prompt_0, _TextGenerateLTX2Prompt_1], _TextGenerateLTX2Prompt_):
+    node_id: str
+    generated_text: _TextGenerateLTX2Prompt_0
+    thinking: _TextGenerateLTX2Prompt_1
+def TextGenerateLTX2Prompt(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String = '',
+    image: Image | None = None,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    video: Image | None = None,
+    audio: Audio | None = None,
+    max_length: int | Int = 512,
+    sampling_mode: Literal['on', 'off'] = 'on',
+    sampling_mode__temperature: float | Float | Int = ...,
+    sampling_mode__top_k: int | Int = ...,
+    sampling_mode__top_p: float | Float | Int = ...,
+    sampling_mode__min_p: float | Float | Int = ...,
+    sampling_mode__repetition_penalty: float | Float | Int = ...,
+    sampling_mode__seed: int | Int = ...,
+    sampling_mode__presence_penalty: float | Float | Int = ...,
+    thinking: bool | Boolean = False,
+    use_default_template: bool | Boolean = True,
+    mtp: Literal['auto', 'off', '2', '3', '4', '5'] | Combo | String = 'auto',
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _TextGenerateLTX2Prompt:
+    """As TextGenerate, for prompts of videos: the model is asked to describe the user's idea as a scene with sound. The
+    wording of that request is GraphFlow's own.
+
+    `max_length`: 1 to 32768; tokens that are written at most
+    `sampling_mode`: off: always the likeliest word
+    `sampling_mode.temperature`: 0.01 to 2.0; below 1 likely words are taken more often
+    `sampling_mode.top_k`: 0 to 1000; only the k likeliest words; 0: all
+    `sampling_mode.top_p`: 0.0 to 1.0; only the likeliest words that make up this share
+    `sampling_mode.min_p`: 0.0 to 1.0; only words with this share of the likeliest one's chance
+    `sampling_mode.repetition_penalty`: 0.0 to 5.0; above 1 words come back less often
+    `sampling_mode.seed`: 0 to 18446744073709551615
+    `sampling_mode.presence_penalty`: 0.0 to 5.0; subtracted from words that were written
+    `mtp`: tokens that are guessed ahead; accepted, and of no effect: words are written one by one
+    """
+    ...
+
 class _ThresholdMask(Mask):
     mask: Place
     value: Place
@@ -5747,6 +6650,102 @@ def TomePatchModel(
     """Merge tokens that are alike before self-attention at full resolution: faster, and a little less detail.
 
     `ratio`: 0.0 to 1.0; the share of tokens, at most 0.75
+    """
+    ...
+
+class _TrainingExample(TrainingSet):
+    samples: Place
+    conditioning: Place
+    name: Place
+    repeats: Place
+    TRAINING_SET: TrainingSet
+def TrainingExample(
+    *,
+    samples: Latent,
+    conditioning: Conditioning,
+    name: str | Combo | String = 'example',
+    repeats: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainingExample:
+    """A data set of one latent and its conditioning.
+
+    `name`: what messages call it, and what its noise is drawn by
+    `repeats`: 1 to 10000; how often an epoch shows each image
+    """
+    ...
+
+class _TrainingFolder(TrainingSet):
+    vae: Place
+    clip: Place
+    folder: Place
+    resolution: Place
+    bucket_step: Place
+    longest: Place
+    captions: Place
+    column: Place
+    trigger: Place
+    mirror: Place
+    repeats: Place
+    TRAINING_SET: TrainingSet
+def TrainingFolder(
+    *,
+    vae: Vae,
+    clip: Clip,
+    folder: str | Combo | String,
+    resolution: int | Int = 512,
+    bucket_step: int | Int = 64,
+    longest: float | Float | Int = 2.0,
+    captions: Literal['auto', 'txt', 'metadata.jsonl', 'metadata.csv', 'none'] | Combo | String = 'auto',
+    column: str | Combo | String = 'text',
+    trigger: str | Combo | String = '',
+    mirror: bool | Boolean = False,
+    repeats: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainingFolder:
+    """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
+
+    Captions are `NAME.txt` beside `NAME.png`, `metadata.jsonl` (lines with `file_name` and the column), or
+    `metadata.csv`; all in UTF-8. Each image is cut, encoded and captioned by node calls of its own, which are cached:
+    a changed image, caption, VAE or size computes what depends on it, and no more.
+
+    `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
+    `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
+    `longest`: 1.0 to 8.0; the most that a side may be longer than the other; 1: squares
+    `captions`: NAME.txt beside an image, a table, or none: the trigger alone
+    `column`: of a table: where the captions stand
+    `trigger`: words that come before each caption
+    `mirror`: show each image mirrored, too
+    `repeats`: 1 to 10000; how often an epoch shows each image
+    """
+    ...
+
+class _TrainingImage(Image):
+    image: Place
+    resolution: Place
+    bucket_step: Place
+    longest: Place
+    mirror: Place
+    IMAGE: Image
+def TrainingImage(
+    *,
+    image: str | Combo | String,
+    resolution: int | Int = 512,
+    bucket_step: int | Int = 64,
+    longest: float | Float | Int = 2.0,
+    mirror: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainingImage:
+    """Read an image and cut it evenly to the bucket whose proportions are nearest to its own.
+
+    A bucket has about as many pixels as the square of `resolution`. Of an animation, the first frame is taken.
+
+    `image`: name in the input folder
+    `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
+    `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
+    `longest`: 1.0 to 8.0; the most that a side may be longer than the other; 1: squares
     """
     ...
 
@@ -6034,6 +7033,35 @@ def VideoLinearCFGGuidance(
     """Guidance that grows evenly over the frames of a video (the latents of a batch).
 
     `min_cfg`: 0.0 to 100.0; the weight of the first frame; the last has the sampler's
+    """
+    ...
+
+class _ZImageFunControlnet(Model):
+    model: Place
+    model_patch: Place
+    vae: Place
+    strength: Place
+    image: Place
+    inpaint_image: Place
+    mask: Place
+    MODEL: Model
+def ZImageFunControlnet(
+    *,
+    model: Model,
+    model_patch: ModelPatch,
+    vae: Vae,
+    strength: float | Float | Int = 1.0,
+    image: Image | None = None,
+    inpaint_image: Image | None = None,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ZImageFunControlnet:
+    """Let a Fun ControlNet steer Z-Image by an image of edges, depth or a pose, and by an image to inpaint.
+
+    `mask` is 1 where the image is to be drawn anew. What is not given is grey.
+
+    `strength`: -10.0 to 10.0; a factor of what the network adds; 0 is without it
     """
     ...
 

@@ -159,7 +159,7 @@ def dual_model_guider(
 @node("CFGOverride", category=_GUIDERS, display_name="CFG Override", version="1")
 def cfg_override(
     model: ModelWire,
-    cfg: _Cfg = 1.0,
+    cfg: Annotated[float, Range(0.0, 100_000.0, 0.1), Help("how strongly the prompt leads in that part")] = 1.0,
     start_percent: _Time = 0.0,
     end_percent: _Time = 1.0,
 ) -> ModelWire:

@@ -23,7 +23,7 @@ MULTIPLE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Resized:
+class ReferenceMegapixels:
     megapixels: Annotated[float, Range(0.01, 16.0, 0.01)] = 1.0
 
 
@@ -46,7 +46,7 @@ def reference_multi_latent(
     settings: Settings,
     positive: Conditioning,
     vae: VaeWire,
-    resolution: Annotated[Any, Variants({"keep resolution": None, "resize": Resized})],
+    resolution: Annotated[Any, Variants({"keep resolution": None, "resize": ReferenceMegapixels})],
     images: Annotated[dict[str, Any], Grow(Image, prefix="image", min=1, max=16, optional=True)],
     negative: Conditioning | None = None,
 ) -> ReferencesAdded:

@@ -53,6 +53,7 @@ FLUX3 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"flux3": [("qwen3vl",)]},
+    text_width=lambda config: 8 * int(config["text.qwen3vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.joint_attention_dim)),
         "references": Option("latent"),

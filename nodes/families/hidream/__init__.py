@@ -92,6 +92,7 @@ HIDREAM = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"hidream": [("g", "l", "llama", "t5")]},
+    text_width=lambda config: int(config["text.t5"].d_model),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.caption_channels[0])),
         "llama": Option("text", rank=3, width=lambda config: int(config.denoiser.caption_channels[1])),

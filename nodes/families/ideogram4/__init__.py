@@ -88,6 +88,7 @@ IDEOGRAM4 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"ideogram4": [("qwen3vl",)]},
+    text_width=lambda config: 13 * int(config["text.qwen3vl"].text.hidden_size),
     takes={"text": Option("text", rank=2, width=lambda config: int(config.denoiser.llm_features_dim))},
     ports=Ports(blocks=("layers.*",)),
 )

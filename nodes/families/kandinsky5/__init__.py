@@ -85,6 +85,7 @@ KANDINSKY5 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"kandinsky5_image": [("l", "qwen25vl")], "kandinsky5": [("l", "qwen25vl")]},
+    text_width=lambda config: int(config["text.qwen25vl"].text.hidden_size),
     takes=_TAKES,
     needs=frozenset(_TAKES),
     ports=Ports(blocks=("text_transformer_blocks.*", "visual_transformer_blocks.*")),

@@ -105,6 +105,7 @@ QWEN_IMAGE_21 = Family(
     network=f"{__name__}.network",
     text=f"{__name__}.text",
     prompts={"": [("qwen3vl",)]},
+    text_width=lambda config: int(config["text.qwen3vl"].text.hidden_size),
     takes={
         "text": Option("text", rank=2, width=lambda config: int(config.denoiser.context_in_dim)),
         "references": Option("latent"),

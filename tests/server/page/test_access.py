@@ -1,4 +1,4 @@
-"""The status page for everybody: both themes at three widths, a screen reader, a mouse that drags, the keyboard alone."""
+"""The status page for everybody: both themes, three widths, a screen reader, a mouse that drags, the keyboard alone."""
 
 from __future__ import annotations
 
