@@ -44,7 +44,9 @@ def tokens_of(clip: Clip, text: str, with_words: bool, settings: Settings) -> To
     found: dict[str, Any] = {}
     for part in _parts(clip):
         options, config = embeddings_of(settings), clip.config[part]
-        rows = [_row(chunk, config) for chunk in prompt_chunks(clip, part, text, options)]
+        rows: list[list[tuple[Any, ...]]] = [
+            list(_row(chunk, config)) for chunk in prompt_chunks(clip, part, text, options)
+        ]
         if with_words:
             words = prompt_words(clip, part, text, options)
             numbers = {place: number for number, (_, places) in enumerate(words, 1) for place in places}
