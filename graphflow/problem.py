@@ -160,6 +160,10 @@ def _listed(names: Sequence[str], limit: int) -> str | None:
     return "known: " + ", ".join(names[:limit]) + rest
 
 
+WHOLE = 0.75
+"""How alike words of two endings must be: `VAELodaer` is `VAELoader` and not `VAEEncode`."""
+
+
 def near_words(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """The known words, at most three, that are nearly this one, the nearest first.
 
@@ -177,7 +181,8 @@ def near_words(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str
         is_alike = end == its_end or (end[:1], its_end[:1]) == (".", ".")  # files of two formats count as well
         one = matcher if begin and its_begin and is_alike else whole
         one.set_seq1(its_begin if one is matcher else (its_begin + its_end).lower())
-        if one.real_quick_ratio() >= cutoff and one.quick_ratio() >= cutoff and (ratio := one.ratio()) >= cutoff:
+        least = cutoff if one is matcher else max(cutoff, WHOLE)
+        if one.real_quick_ratio() >= least and one.quick_ratio() >= least and (ratio := one.ratio()) >= least:
             found.append((ratio + (0.5 if end == its_end else 0.0), name))  # a file of the same format first
     return [name for _, name in nlargest(3, found)]
 

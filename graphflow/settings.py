@@ -88,9 +88,8 @@ class Settings:
     metadata: bool = True
     """Whether the files that nodes save carry the workflow that made them."""
     pickles: bool = field(default=True, compare=False)
-    """Whether model files that `torch.save` wrote (`.ckpt`, `.pt`, `.pth`, `.bin`) are taken. None of their code runs
-    either way; a server that strangers may give files takes none."""
-
+    """Whether checkpoints that `torch.save` wrote are taken: `.ckpt` files, and pickles in `models/checkpoints` of any
+    name. Small models in other folders (`.pt`, `.pth`, `.bin`) always are. None of their code runs either way."""
     count_weights: bool = field(default=False, compare=False)
     """Whether a check of a workflow counts the weights of the model files that it names, from their headers. For a
     network that it meets first this takes seconds; without it a file that lacks some is found when it is loaded."""

@@ -27,18 +27,20 @@ def in_tiles(
     overlap: int,
     scale: Fraction,
     on_tile: Callable[[], None] = lambda: None,
+    cut: bool = False,
 ) -> Tensor:
     """`call` on x [..., h, w] in tiles of (rows, columns), which overlap by so many; the result is `scale` times as
     large.
 
     `call` gives float32 [..., scale * rows, scale * columns] on the CPU. `on_tile` hears of each tile when it is done,
-    and may raise to stop.
+    and may raise to stop. With `cut` the last tiles of a side are smaller where it ends; else they end there, whole.
     """
     import torch
 
     height, width = x.shape[-2:]
     total = weights = None
-    for (top, rows), (left, columns) in product(_spans(height, tile[0], overlap), _spans(width, tile[1], overlap)):
+    spans = (_spans(side, size, overlap, cut) for side, size in zip((height, width), tile, strict=True))
+    for (top, rows), (left, columns) in product(*spans):
         part = call(x[..., top : top + rows, left : left + columns])
         if total is None or weights is None:
             total = torch.zeros(*part.shape[:-2], int(height * scale), int(width * scale))
@@ -55,17 +57,20 @@ def in_tiles(
     return total / weights
 
 
-def tile_count(height: int, width: int, tile: tuple[int, int], overlap: int) -> int:
+def tile_count(height: int, width: int, tile: tuple[int, int], overlap: int, cut: bool = False) -> int:
     """How many tiles there are."""
-    return sum(1 for _ in _spans(height, tile[0], overlap)) * sum(1 for _ in _spans(width, tile[1], overlap))
+    return sum(1 for _ in _spans(height, tile[0], overlap, cut)) * sum(1 for _ in _spans(width, tile[1], overlap, cut))
 
 
-def _spans(size: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
+def _spans(size: int, tile: int, overlap: int, cut: bool) -> Iterator[tuple[int, int]]:
     """(start, length) of the tiles along a side; the last one ends where the side does."""
     if size <= tile:
         yield 0, size
         return
     step = max(1, tile - overlap)
+    if cut:
+        yield from ((start, min(tile, size - start)) for start in range(0, max(1, size - min(overlap, tile - 1)), step))
+        return
     for start in range(0, size - tile, step):
         yield start, tile
     yield size - tile, tile

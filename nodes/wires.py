@@ -65,11 +65,11 @@ def latent(value: Any) -> Misfit | None:
         found = (
             f"a dict with {known}"
             if samples is None and "samples" not in value
-            else f"`samples` is {in_words(samples)}"
+            else f"a dict whose `samples` is {in_words(samples)}"
         )
         return Misfit(found, _LATENT)
     if samples.dim() not in (4, 5) or 0 in samples.shape or not samples.is_floating_point():
-        return Misfit(f"`samples` is {shape_of(samples)}", _LATENT)
+        return Misfit(f"a dict whose `samples` is {shape_of(samples)}", _LATENT)
     noise_mask = value.get("noise_mask")
     if noise_mask is not None and not (
         _is_tensor(noise_mask) and noise_mask.dim() >= 2 and noise_mask.is_floating_point()

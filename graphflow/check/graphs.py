@@ -19,18 +19,19 @@ CHECKS, COSTS = "graphflow.checks", "graphflow.costs"
 """Entry points."""
 
 
-def check_graphs(good: Mapping[str, Any], settings: Settings, problems: list[Problem]) -> list[Problem]:
-    """Append what the packages' checks find to `problems`, and give their warnings.
+def check_graphs(good: Mapping[str, Any], settings: Settings) -> tuple[list[Problem], list[Problem]]:
+    """The problems and the warnings that the packages' checks find.
 
     `good` are the nodes that can run as far as is known (`validate.Bound`, in topological order): nodes that have a
     problem, and those that stand on them, are judged by nobody, as what they give is not known.
     """
+    problems: list[Problem] = []
     warnings: list[Problem] = []
     for check in _checks() if good else ():
         found, odd = check(good, settings)
         problems.extend(found)
         warnings.extend(odd)
-    return warnings
+    return problems, warnings
 
 
 class Cost(Protocol):

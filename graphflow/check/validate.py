@@ -74,7 +74,9 @@ def validate(
     binder.check_types(every, every)
     if rest:
         problems.extend(_cycles(rest, workflow))
-    binder.warnings.extend(check_graphs(runnable(order, problems), settings, problems))
+    found_wrong, found_odd = check_graphs(runnable(order, problems), settings)
+    problems.extend(found_wrong)
+    binder.warnings.extend(found_odd)
     return order, problems
 
 

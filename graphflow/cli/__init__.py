@@ -159,9 +159,17 @@ def _help(point: EntryPoint) -> str:
     It is read from the source: for a line of help nobody waits until a server is imported.
     """
     try:
-        spec = find_spec(point.module)
-        source = Path(spec.origin if spec is not None and spec.origin is not None else "").read_bytes()
-        first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+        first = (ast.get_docstring(ast.parse(_source(point.module).read_bytes())) or "").splitlines()[0]
     except Exception as error:
         return f"does not load: {error}"
     return first.partition(": ")[2].strip(" .") or first
+
+
+def _source(module: str) -> Path:
+    """The file of a module, found without importing the packages around it."""
+    package, *inner = module.split(".")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(spec.origin or "" if spec is not None else "")
+    place = Path(spec.submodule_search_locations[0]).joinpath(*inner)
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")

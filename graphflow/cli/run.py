@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from ..events import Event
+from ..execution.imports import ImportClock
 from ..look.progress import Display
 from ..problem import Cancelled, GraphFlowError, Problem, printable
 from ..results import Result
@@ -60,7 +61,9 @@ def _run(options: argparse.Namespace, cancel: Flag, lines: _JsonLines) -> int:
         refuse_unwritable(runner, workflow)
         silent = options.json or options.quiet
         try:
-            with nullcontext() if silent else Display(workflow, cancel=cancel) as display:
+            imports = ImportClock()
+            shown_to_people = Display(workflow, cancel=cancel, importing=lambda: imports.so_far)
+            with imports, nullcontext() if silent else shown_to_people as display:
                 show = display.show if display is not None else lines.show if options.json else None
                 result = runner.run(
                     workflow, on_event=show, cancel=cancel, refresh=options.refresh, extra_pnginfo=extra

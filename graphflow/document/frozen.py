@@ -5,6 +5,7 @@ A frozen list is a list and a frozen dict is a dict: they are equal to plain one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["FROZEN", "FrozenDict", "FrozenList", "frozen", "thawed"]
@@ -21,11 +22,12 @@ def frozen(value: Any) -> Any:
     ahead = [whole]
     while ahead:
         part = ahead.pop()
-        for key, item in part.items() if type(part) is FrozenDict else enumerate(part):
+        put: Callable[..., None] = dict.__setitem__ if isinstance(part, dict) else list.__setitem__
+        for key, item in part.items() if isinstance(part, dict) else enumerate(part):
             kind = type(item)
             if kind in _PLAIN:
                 held = _PLAIN[kind](item)
-                (dict if type(part) is FrozenDict else list).__setitem__(part, key, held)
+                put(part, key, held)
                 ahead.append(held)
     return whole
 

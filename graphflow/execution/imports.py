@@ -39,6 +39,11 @@ class ImportClock:
         with self._lock:
             return self._sum + (time.perf_counter() - self._began if self._under_way else 0.0)
 
+    @property
+    def so_far(self) -> float | None:
+        """The seconds of importing so far, while a module is being imported; else None."""
+        return self.seconds if self._under_way else None
+
     def within(self, began: float, ended: float) -> float:
         """The seconds of importing between two readings of `time.perf_counter`."""
         with self._lock:

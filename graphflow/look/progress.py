@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event as Flag
 from typing import Any
@@ -56,7 +57,14 @@ class _Line:
 class Display:
     """Shows the events of one run; use as a context manager and pass `show` as `on_event`."""
 
-    def __init__(self, workflow: Workflow, console: Console | None = None, cancel: Flag | None = None) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        console: Console | None = None,
+        cancel: Flag | None = None,
+        importing: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """`importing`: the seconds in which libraries were imported so far, while one is; else None."""
         self._workflow = workflow
         self._titles = {
             key: printable(node.title or node.class_type).replace("\n", " ") for key, node in workflow.items()
@@ -65,6 +73,7 @@ class Display:
         self._footer = Text()
         self._cancel = cancel or Flag()
         self._is_over = False
+        self._importing = importing
         self._loading = 0.0
         """Seconds in which devices loaded models; they do not count in the time of the nodes that needed them."""
         self._console = console or Console(file=sys.stderr)
@@ -152,6 +161,8 @@ class Display:
             )
         if self._cancel.is_set() and not self._is_over:
             return Group(table, Text("cancelling", style="yellow"))
+        if not self._is_over and (seconds := self._importing()) is not None and seconds >= 1:
+            return Group(table, Text(f"importing libraries, once in a process: {seconds:.0f} s", style="dim"))
         return Group(table, self._footer) if self._footer else table
 
     def _shown(self) -> list[tuple[str, _Line]]:

@@ -21,7 +21,7 @@ from ..values import Blocked
 from ..values.wires import Check, check_of
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
-from .source import code_digest, has_file, place_of, text_digest
+from .source import code_digest, has_file, place_of, reads_nothing, text_digest
 from .source_files import home_of
 
 __all__ = [
@@ -166,7 +166,7 @@ class NodeType:
         source.
 
         Code in a folder of node files, or in a notebook, is nobody's by name, so a digest of its text counts besides a
-        stated version; and so does its place, for it may read what lies beside it.
+        stated version; and so does its place, if it may read what lies beside it.
         """
         return self._lasting_version if has_file(self.function) else self._find_version()
 
@@ -175,7 +175,7 @@ class NodeType:
         return self._find_version()
 
     def _find_version(self) -> str:
-        place = f" at {place_of(self.function)}" if self.is_loose else ""
+        place = f" at {place_of(self.function)}" if self.is_loose and not reads_nothing(self.function) else ""
         if self.stated_version is None:
             return f"s{code_digest(self.function, self.declared)}{place}"
         if self.is_loose or not has_file(self.function):

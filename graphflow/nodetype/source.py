@@ -37,9 +37,10 @@ from types import (
 from typing import Any
 
 from ..values.canonical import canonical
+from .placeless import is_placeless
 from .source_files import file_of, is_installed, is_own, root_of, texts_digest, with_imported
 
-__all__ = ["code_digest", "has_file", "place_of", "text_digest"]
+__all__ = ["code_digest", "has_file", "place_of", "reads_nothing", "text_digest"]
 
 _WRAPPERS = (staticmethod, classmethod, MethodType, property, cached_property)
 _MOST_PARTS = 100_000
@@ -82,6 +83,17 @@ def place_of(function: Callable[..., Any]) -> str:
     thing in another place. The path itself would show in files that carry the version."""
     file = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
     return blake2b(os.fsencode(os.path.realpath(file)), digest_size=6).hexdigest()
+
+
+def reads_nothing(function: Callable[..., Any]) -> bool:
+    """Whether its code, and all that it imports and is not installed, can neither open a file nor learn where it lies;
+    see `placeless`. Such code is the same in every place."""
+    reader = _Reader(False, (getattr(function, "__module__", None) or "").partition(".")[0])
+    try:
+        reader.read(function)
+        return is_placeless(with_imported(reader.files.items()))
+    except Exception:  # as in `_digest`
+        return False
 
 
 def _digest(function: Callable[..., Any], loaded: float, values: bool) -> str:

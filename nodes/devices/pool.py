@@ -27,6 +27,7 @@ from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
+from .mapped_weights import shared_folder
 from .paging import page
 from .passes import PassLoop
 
@@ -101,6 +102,7 @@ class Pool:
         self.device = torch.device(device)
         self.budget = budget if budget is not None else default_budget(self.device)
         self.loop = PassLoop(self.device, self.free_some)
+        self._elsewhere = shared_folder() if self.device.type == "cpu" else None
         self.counts: Counter[str] = Counter()
         """Parts loaded, reused, dropped and paged since the beginning."""
         self._loader = loader
@@ -232,12 +234,14 @@ class Pool:
         size = self._size(handle, part, dtype, empty)
         touched = _touched(handle, part, list(empty.state_dict()))
         is_paged = self.device.type != "cpu" and size > self.budget
-        shared = {} if is_paged else self._known(base, dtype)
+        shared = {} if is_paged else {**self._mapped(base), **self._known(base, dtype)}
         if not is_paged:
             self._make_room(size - sum(shared[name].nbytes for name in shared.keys() - touched), base, notify)
         began = time.perf_counter()
         where = torch.device("cpu") if is_paged else self.device
         module = self.run(self._loader.load_part, handle, part, dtype, where, shared or None)
+        if plain is handle and not shared:
+            module = self._shared_with_others(module, base, handle, part, dtype)
         if is_paged:
             self.run(page, module, self.device)
         found = LoadedPart(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
@@ -247,6 +251,23 @@ class Pool:
         self.counts[action] += 1
         notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
         return found
+
+    def _mapped(self, base: Hashable) -> dict[str, Any]:
+        """The weights that another process has in memory, or this one had."""
+        return dict(self._elsewhere.get(base)) if self._elsewhere is not None else {}
+
+    def _shared_with_others(
+        self, module: torch.nn.Module, base: Hashable, handle: WeightsHandle, part: str, dtype: torch.dtype
+    ) -> torch.nn.Module:
+        """The same network on weights that other processes of this machine can have as well."""
+        if self._elsewhere is None:
+            return module
+        weights = self._loader.held_weights(module)
+        if not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
+            return module
+        self._elsewhere.put(base, weights)
+        mapped = self._mapped(base)
+        return self.run(self._loader.load_part, handle, part, dtype, self.device, mapped) if mapped else module
 
     def _size(self, handle: WeightsHandle, part: str, dtype: torch.dtype, empty: torch.nn.Module) -> int:
         """Bytes that a part takes: packed weights as in the file, those that patches change in its number format."""

@@ -12,13 +12,22 @@ from ..model.family import Family, Found
 from ..model.handles import ControlNet, WeightsSource
 from .controlnet import CONTROLNET
 from .controlnet.control_lora import CONTROL_LORA
+from .gligen import GLIGEN
 from .t2i_adapter import T2I_ADAPTER
 from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL, XLABS_CONTROL
 from .transformer_controls.diffsynth import QWEN_DIFFSYNTH
 from .transformer_controls.stability import STABILITY_CONTROL
 from .transformer_controls.z_image_fun import Z_IMAGE_FUN
 
-__all__ = ["CONTROLS", "MODEL_PATCHES", "RUNS", "open_control", "recognise_control", "recognise_model_patch"]
+__all__ = [
+    "CONTROLS",
+    "MODEL_PATCHES",
+    "RUNS",
+    "open_control",
+    "recognise_control",
+    "recognise_gligen",
+    "recognise_model_patch",
+]
 
 CONTROLS: tuple[Family, ...] = (
     CONTROLNET,
@@ -46,6 +55,11 @@ def recognise_control(header: Header) -> tuple[Family, Found] | None:
 def recognise_model_patch(header: Header) -> tuple[Family, Found] | None:
     """The same for files of models/model_patches, which nodes of their own apply."""
     return _recognised(MODEL_PATCHES, header)
+
+
+def recognise_gligen(header: Header) -> tuple[Family, Found] | None:
+    """The same for files of models/gligen."""
+    return _recognised((GLIGEN,), header)
 
 
 def _recognised(families: tuple[Family, ...], header: Header) -> tuple[Family, Found] | None:

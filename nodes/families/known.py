@@ -11,7 +11,7 @@ from ..files.known import Identity, PartSeen, recognised
 from ..files.known.adapters import FOLDERS
 from ..model.family import Family, Found
 from . import recognise, recognise_vae
-from .controls import recognise_control, recognise_model_patch
+from .controls import recognise_control, recognise_gligen, recognise_model_patch
 
 __all__ = ["CONTROL_KINDS", "Identity", "has_vae", "identify"]
 
@@ -59,6 +59,8 @@ def identify(header: Header) -> Identity:
         return replace(found, supported=has_vae(header))
     if found.kind in CONTROL_KINDS:
         return replace(found, supported=_known(recognise_control, header) is not None)
+    if found.kind == "GLIGEN":
+        return replace(found, supported=_known(recognise_gligen, header) is not None)
     if found.kind == "model patch":
         return replace(found, supported=_known(recognise_model_patch, header) is not None)
     return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)

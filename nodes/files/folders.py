@@ -47,7 +47,7 @@ class ModelFolders:
     """
 
     def __init__(self, roots: Sequence[Path], pickles: bool = True) -> None:
-        """`pickles`: whether files that `torch.save` wrote may be found."""
+        """`pickles`: whether checkpoints that `torch.save` wrote may be found."""
         self.roots = list(roots)
         self._pickles = pickles
 
@@ -79,23 +79,26 @@ class ModelFolders:
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
         if not self._pickles:
-            _refuse_pickles(found[name], name)
+            _refuse_pickles(found[name], name, _MAY_BE_PICKLES if kind == "checkpoints" else _CHECKPOINTS)
         return found[name]
 
 
-def _refuse_pickles(path: Path, name: str) -> None:
+def _refuse_pickles(path: Path, name: str, endings: frozenset[str]) -> None:
+    """Refuse a pickle with one of these endings. Upscalers, embeddings and other small models in other folders are
+    published as `.pth`, `.pt` and `.bin` and as nothing else; none of their code runs, and they are taken."""
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         try:
-            refused = file.is_file() and file.suffix.lower() in _MAY_BE_PICKLES and is_pickled(file)
+            refused = file.is_file() and file.suffix.lower() in endings and is_pickled(file)
         except OSError:  # who reads it reports why it cannot be read
             continue
         if refused and not (path.is_dir() and any(file.parent.glob("*.safetensors"))):
-            text = f"{name} is a pickle, as torch.save writes it; such models are not taken here"
+            text = f"{name} is a pickle, as torch.save writes it; such checkpoints are not taken here"
             hint = "use a .safetensors file of the model, or start the server with --allow-pickles"
             raise GraphFlowError([Problem("pickled_model", text, hint=hint)])
 
 
 _MAY_BE_PICKLES = frozenset(ENDINGS) - {".gguf"}
+_CHECKPOINTS = frozenset({".ckpt"})
 
 
 def models_below(place: Path) -> Iterator[Path]:

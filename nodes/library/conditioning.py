@@ -70,7 +70,10 @@ def check_prompts(
             continue
         for name in names:
             if not any(find_embedding(folders(settings), one) for one in (name, name.rstrip(","))):
-                yield input, f"there is no embedding {name!r} in models/embeddings: add its file, or take it out"
+                yield (
+                    input,
+                    f"there is no embedding {name.rstrip(',')!r} in models/embeddings: add its file, or take it out",
+                )
 
 
 def encode(settings: Settings, clip: Any, prompt: str, **options: Any) -> Conditioning:

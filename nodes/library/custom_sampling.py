@@ -201,6 +201,19 @@ def video_linear_cfg_guidance(
     return model.with_patch(LinearCFG(min_cfg))
 
 
+@node("VideoTriangleCFGGuidance", category="sampling/video_models", version="1")
+def video_triangle_cfg_guidance(
+    model: ModelWire,
+    min_cfg: Annotated[
+        float, Range(0.0, 100.0, 0.5), Help("the weight of the first and the last frame; the middle has the sampler's")
+    ] = 1.0,
+) -> ModelWire:
+    """Guidance that grows to the middle of a video (the latents of a batch) and falls again."""
+    from ..samplers.guiders import TriangleCFG
+
+    return model.with_patch(TriangleCFG(min_cfg))
+
+
 @node("KSamplerSelect", category=_SAMPLERS, version="1")
 def ksampler_select(sampler_name: Annotated[str, Choice(SAMPLER_NAMES)] = "euler") -> Sampler:
     """A sampler by its name."""

@@ -45,6 +45,20 @@ def model_sampling_discrete(
     return replace(model, sampling=made[sampling])
 
 
+def _check_range(sigma_min: float, sigma_max: float) -> None:
+    if not 0.0 < sigma_min < sigma_max:
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_levels",
+                    f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: expected 0 < sigma_min < sigma_max",
+                    input="sigma_min",
+                    hint="the usual levels are 0.002 and 120",
+                )
+            ]
+        )
+
+
 _CONTINUOUS = ("v_prediction", "edm", "edm_playground_v2.5", "eps", "cosmos_rflow")
 
 
@@ -60,17 +74,7 @@ def model_sampling_continuous_edm(
     from ..model.levels import LogUniform
     from ..model.prediction import EDM, CosmosFlow, Epsilon, Prediction, V
 
-    if not 0.0 < sigma_min < sigma_max:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "wrong_levels",
-                    f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: expected 0 < sigma_min < sigma_max",
-                    input="sigma_min",
-                    hint="the usual levels are 0.002 and 120",
-                )
-            ]
-        )
+    _check_range(sigma_min, sigma_max)
     levels = LogUniform(sigma_min, sigma_max)
     made: dict[str, Prediction] = {
         "v_prediction": V(levels),
@@ -93,6 +97,21 @@ def model_sampling_continuous_edm(
             )
         model = replace(model, config=model.config | {"latent": PLAYGROUND_LATENT})
     return replace(model, sampling=made[sampling])
+
+
+@node("ModelSamplingContinuousV", category="advanced/model", version="1")
+def model_sampling_continuous_v(
+    model: ModelWire,
+    sampling: Annotated[str, Choice(("v_prediction",))] = "v_prediction",
+    sigma_max: _Sigma = 500.0,
+    sigma_min: _Sigma = 0.03,
+) -> ModelWire:
+    """The same for a model that is asked with an angle: velocity at levels between two, time = 2 / pi atan(sigma)."""
+    from ..model.levels import ContinuousV
+    from ..model.prediction import V
+
+    _check_range(sigma_min, sigma_max)
+    return replace(model, sampling=V(ContinuousV(sigma_min, sigma_max)))
 
 
 @node("ModelSamplingSD3", category="advanced/model", version="1")
@@ -121,7 +140,7 @@ def model_sampling_flux(
     return replace(model, sampling=FluxFlow.for_size(width, height, base_shift, max_shift))
 
 
-@node("RescaleCFG", category="advanced/model", version="1")
+@node("RescaleCFG", category="advanced/model", version="2")
 def rescale_cfg(model: ModelWire, multiplier: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.7) -> ModelWire:
     """Guidance keeps the spread of the answer with the prompt, against burnt colours (arXiv 2305.08891).
 

@@ -25,7 +25,7 @@ _Overlap = Annotated[int, Range(0, 4096, 32), Help("pixels that two tiles share"
     "VAEDecodeTiled",
     category="_for_testing",
     display_name="VAE Decode (Tiled)",
-    version="1",
+    version="2",
     lane="device",
     in_turns=True,
     environment=numerics,
@@ -71,8 +71,11 @@ def vae_decode_tiled(
             """[C,(frames,)h,w] -> [(frames,)3,H,W]"""
             return cast("Tensor", device.run(codec.decode, part.module, latent)).float().cpu().movedim(-1, -3)
 
-        done = _progress(context, len(x), height, width, tile, shared)
-        images = [_averaged(decode, latent, tile, shared, Fraction(factor), done).movedim(-3, -1) for latent in x]
+        has_frames = vae.latent.axes == 3
+        done = _progress(context, len(x), height, width, tile, shared, has_frames)
+        images = [
+            _averaged(decode, latent, tile, shared, Fraction(factor), done, has_frames).movedim(-3, -1) for latent in x
+        ]
     return torch.cat([image if image.dim() == 4 else image[None] for image in images]).clamp(0.0, 1.0).contiguous()
 
 
@@ -80,7 +83,7 @@ def vae_decode_tiled(
     "VAEEncodeTiled",
     category="_for_testing",
     display_name="VAE Encode (Tiled)",
-    version="1",
+    version="2",
     lane="device",
     in_turns=True,
     environment=numerics,
@@ -126,8 +129,9 @@ def vae_encode_tiled(
             """[3,H,W] -> [C,h,w]"""
             return cast("Tensor", device.run(codec.encode, part.module, image.movedim(0, -1))).float().cpu()
 
-        done = _progress(context, len(images), images.shape[2], images.shape[3], tile, shared)
-        latents = [_averaged(encode, image, tile, shared, Fraction(1, factor), done) for image in images]
+        has_frames = vae.latent.axes == 3
+        done = _progress(context, len(images), images.shape[2], images.shape[3], tile, shared, has_frames)
+        latents = [_averaged(encode, image, tile, shared, Fraction(1, factor), done, has_frames) for image in images]
     return {"samples": torch.stack(latents)}
 
 
@@ -147,27 +151,38 @@ def _cells(tile_size: int, overlap: int, factor: int) -> tuple[int, int]:
     return max(1, tile_size // factor), overlap // factor
 
 
-def _shapes(tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Square, wide and tall."""
+def _shapes(tile: int, overlap: int, has_frames: bool) -> list[tuple[int, int]]:
+    """Square, wide and tall; of VAEs of videos square alone."""
+    if has_frames:
+        return [(tile, tile)]
     return [(tile, tile), (max(overlap + 1, tile // 2), 2 * tile), (2 * tile, max(overlap + 1, tile // 2))]
 
 
 def _averaged(
-    call: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, scale: Fraction, done: Callable[[], None]
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    tile: int,
+    overlap: int,
+    scale: Fraction,
+    done: Callable[[], None],
+    has_frames: bool,
 ) -> Tensor:
     import torch
 
     from ..tiles import in_tiles
 
-    shapes = _shapes(tile, overlap)
-    return torch.stack([in_tiles(call, x, shape, overlap, scale, done) for shape in shapes]).mean(0)
+    shapes = _shapes(tile, overlap, has_frames)
+    return torch.stack([in_tiles(call, x, shape, overlap, scale, done, cut=has_frames) for shape in shapes]).mean(0)
 
 
-def _progress(context: Context, count: int, height: int, width: int, tile: int, overlap: int) -> Callable[[], None]:
+def _progress(
+    context: Context, count: int, height: int, width: int, tile: int, overlap: int, has_frames: bool
+) -> Callable[[], None]:
     """To be called after each tile; raises Cancelled where the run is to stop."""
     from ..tiles import tile_count
 
-    total = count * sum(tile_count(height, width, shape, overlap) for shape in _shapes(tile, overlap))
+    shapes = _shapes(tile, overlap, has_frames)
+    total = count * sum(tile_count(height, width, shape, overlap, cut=has_frames) for shape in shapes)
     step = 0
 
     def done() -> None:

@@ -28,7 +28,8 @@ class RescaleCFG(GuidancePatch):
               \hat v = \phi v' + (1 - \phi) v
 
     The velocity of a clean latent d at x is :math:`(x / (\sigma^2 + 1) - d) \sqrt{\sigma^2 + 1} / \sigma`; for flow
-    models the same is done with the clean latents.
+    models the same is done with the clean latents. ComfyUI hands over noise, x - d, in float32, and takes noise back:
+    at levels of 1e4 and more that rounding shows, and so it is done here as well.
     """
 
     share: float
@@ -40,11 +41,11 @@ class RescaleCFG(GuidancePatch):
     def combine(self, step: Step, guided: Tensor) -> Tensor:
         if NEGATIVE not in step.x0:
             return guided
-        wanted, unwanted = (self._velocity(step, step.x0[side]) for side in (POSITIVE, NEGATIVE))
+        wanted, unwanted = (self._velocity(step, _rounded(step, step.x0[side])) for side in (POSITIVE, NEGATIVE))
         mixed = unwanted + step.cfg * (wanted - unwanted)
         axes = tuple(range(1, mixed.dim()))
         rescaled = mixed * (wanted.std(axes, keepdim=True) / mixed.std(axes, keepdim=True))
-        return self._clean(step, self.share * rescaled + (1.0 - self.share) * mixed)
+        return _rounded(step, self._clean(step, self.share * rescaled + (1.0 - self.share) * mixed))
 
     @staticmethod
     def _velocity(step: Step, x0: Tensor) -> Tensor:
@@ -59,6 +60,11 @@ class RescaleCFG(GuidancePatch):
             return v
         s = step.sigma
         return step.x / (s**2 + 1) - v * s / (s**2 + 1) ** 0.5
+
+
+def _rounded(step: Step, x0: Tensor) -> Tensor:
+    """A clean latent as its noise at x leaves it in float32."""
+    return step.x - (step.x - x0)
 
 
 @dataclass(frozen=True)

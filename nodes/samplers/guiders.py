@@ -13,7 +13,7 @@ from .guidance import CFG, NEGATIVE, POSITIVE, GuidancePatch, Guider, Side, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KINDS", "DualCFG", "DualModel", "LinearCFG", "PerpNegGuider"]
+__all__ = ["KINDS", "DualCFG", "DualModel", "LinearCFG", "PerpNegGuider", "TriangleCFG"]
 
 Batches = tuple[Batch, ...]
 MIDDLE, EMPTY = "middle", "empty"
@@ -123,14 +123,35 @@ class LinearCFG(GuidancePatch):
     def identity(self) -> list[Any]:
         return ["linear_cfg", self.start]
 
-    def combine(self, step: Step, guided: Tensor) -> Tensor:
+    def weights(self, count: int, cfg: float, device: Any) -> Tensor:
+        """Of each latent of a batch."""
         import torch
 
+        return torch.linspace(self.start, cfg, count, device=device)
+
+    def combine(self, step: Step, guided: Tensor) -> Tensor:
         wanted, unwanted = step.x0[POSITIVE], step.x0.get(NEGATIVE)
         if unwanted is None:
             return guided
-        weights = torch.linspace(self.start, step.cfg, len(wanted), device=wanted.device)
+        weights = self.weights(len(wanted), step.cfg, wanted.device)
         return unwanted + weights.view(-1, *(1,) * (wanted.dim() - 1)) * (wanted - unwanted)
+
+
+@dataclass(frozen=True)
+class TriangleCFG(LinearCFG):
+    r"""The same with a weight that grows to the middle frame and falls again.
+
+    .. math:: w_i = w_{start} + 2 \, |t - \lfloor t + \tfrac{1}{2} \rfloor| \, (w - w_{start}), \quad t = i / (B - 1)
+    """
+
+    def identity(self) -> list[Any]:
+        return ["triangle_cfg", self.start]
+
+    def weights(self, count: int, cfg: float, device: Any) -> Tensor:
+        import torch
+
+        t = torch.linspace(0.0, 1.0, count, device=device)
+        return self.start + 2.0 * (t - (t + 0.5).floor()).abs() * (cfg - self.start)
 
 
 def _is_1(weight: float) -> bool:

@@ -253,7 +253,7 @@ class Questions:
         if control.vae is None:
             return None
         height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
-        images = hints.split(3, dim=-1) if hints.shape[-1] == 6 else (hints[..., :3],)
+        images = (hints[..., :3], hints[..., 3:]) if hints.shape[-1] == 6 else (hints[..., :3],)
         found = []
         for image in images:
             sized = resize(image.movedim(-1, 1), width, height, control.resampling, "center").movedim(1, -1)

@@ -107,9 +107,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show clients the trace of what a node raised, with paths of this machine; for authors of nodes",
     )
-    parser.add_argument(
-        "--allow-pickles", action="store_true", help="take model files of torch.save (.ckpt, .pt, .pth, .bin), too"
-    )
+    parser.add_argument("--allow-pickles", action="store_true", help="take checkpoints of torch.save (.ckpt), too")
     parser.add_argument(
         "--worker-memory",
         type=worker_memory,

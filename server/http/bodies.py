@@ -103,7 +103,8 @@ def _problem(item: Any, where: str) -> Problem:
     name = ".".join(str(part) for part in item["loc"])[:LONGEST_NAME]
     if item["type"] == "missing":
         return Problem(f"bad_{where}", "it is missing", input=name)
-    expected = "expected a JSON object" if item["type"] == "model_type" else item["msg"]
+    is_object = item["type"] in ("model_type", "dict_type")
+    expected = "expected a JSON object" if is_object else item["msg"]
     return Problem(f"bad_{where}", f"{expected}; found {SHOWN.repr(item['input'])}", input=name or None)
 
 

@@ -92,7 +92,10 @@ def _from_http(error: web.HTTPException) -> web.Response:
     if error.status < 400:
         raise error
     code = "not_found" if error.status == 404 else "method_not_allowed" if error.status == 405 else "bad_request"
-    response = refusal(RequestRefused(error.status, Problem(code, error.reason.lower())))
+    hint = None if error.status not in (404, 405) else "GET /openapi.json lists the routes"
+    if "Allow" in error.headers:
+        hint = f"this path takes {error.headers['Allow']}; {hint}"
+    response = refusal(RequestRefused(error.status, Problem(code, error.reason.lower(), hint=hint)))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from .turns import Turns
 
 __all__ = ["Lane", "Lanes", "WorkerLink", "last_node_here"]
 
+FOLDER_VARIABLE, SHARED_WEIGHTS = "GRAPHFLOW_SHARED_WEIGHTS", "weights"
+"""Where processes on one CPU find each other's weights: `nodes/devices/mapped_weights.py` reads the variable."""
 MOST_UNFIT = 10_000
 """Prompts that are remembered as unfit for a worker."""
 
@@ -82,7 +85,11 @@ class Lanes:
         self._found: dict[str, Lane] = {}
         self._previews = False
         places = places_of(settings.devices)
+        shared = settings.folder / SHARED_WEIGHTS
+        shutil.rmtree(shared, ignore_errors=True)
         for at, place in enumerate(places):
+            if settings.devices.count("cpu") > 1 and place.device == "cpu":
+                place = replace(place, environment={**place.environment, FOLDER_VARIABLE: str(shared.resolve())})
             lock = settings.folder / (WORKER_LOCK if at == 0 else f"worker-{at}.lock")
             worker = Worker(
                 settings.worker, lock, settings.lease, on_frame, settings.concurrency, place=place, on_ready=on_ready

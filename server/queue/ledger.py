@@ -296,7 +296,7 @@ def move_before(tx: QueueTransaction, prompt_id: str, before: str | None) -> int
     level = next(reversed(waiting.values()), mine)[2] if before is None else waiting[before][2]
     tx.db.execute("UPDATE prompts SET priority = ? WHERE seq = ?", (level, mine[0]))
     rows = {name: row[:2] for name, row in waiting.items() if row[2] == level}
-    ahead = sum(row[2] > level for row in waiting.values())
+    ahead = sum(1 for row in waiting.values() if row[2] > level)
     place = len(rows) if before is None else list(rows).index(before)
     numbers = [number for _, number in rows.values()]
     lower = numbers[place - 1] if place > 0 else None

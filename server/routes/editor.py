@@ -72,7 +72,6 @@ async def list_files(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    Route("GET", "/i18n", nothing_named, READ, "Translations of node packs: none", answer=dict[str, Any]),
     Route("GET", "/workflow_templates", nothing_named, READ, "Templates of node packs: none", answer=dict[str, Any]),
     Route("GET", "/global_subgraphs", nothing_named, READ, "Subgraphs of node packs: none", answer=dict[str, Any]),
     Route(

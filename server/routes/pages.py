@@ -108,7 +108,7 @@ async def editor_file(request: web.Request) -> web.StreamResponse:
     """Any other path: a file of the editor. The last of all routes."""
     folder = editor_folder()
     if folder is None:
-        raise RequestRefused(404, Problem("not_found", "not found"))
+        raise RequestRefused(404, Problem("not_found", "not found", hint="GET /openapi.json lists the routes"))
     return await static_file(folder, request.match_info["path"])
 
 

@@ -138,7 +138,9 @@ async def post_validate(request: web.Request) -> web.Response:
 
 def _examined(state: ServerState, body: PromptBody) -> Examined:
     if body.prompt is None:
-        raise RequestRefused(400, Problem("no_prompt", NO_PROMPT, input="prompt"), kind="no_prompt", details=NO_PROMPT)
+        hint = 'send {"prompt": WORKFLOW} with a workflow in the API format; graphflow convert writes one'
+        problem = Problem("no_prompt", NO_PROMPT, input="prompt", hint=hint)
+        raise RequestRefused(400, problem, kind="no_prompt", details=NO_PROMPT)
     return examine(state.engine, body.prompt, body.partial_execution_targets, state.options.limits)
 
 

@@ -6,6 +6,7 @@ from ..http.route import Route
 from . import (
     describe,
     editor,
+    editor_texts,
     extensions,
     files,
     forms,
@@ -32,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     *describe.ROUTES,
     *userdata.ROUTES,
     *editor.ROUTES,
+    *editor_texts.ROUTES,
     *extensions.ROUTES,
     *templates.ROUTES,
     *health.ROUTES,

@@ -191,9 +191,15 @@ class Agent:
 
     def _alive(self) -> None:
         status = self._worker.status
-        about = {"rss": status.rss, "starts": status.starts, "deaths": status.deaths}
-        held = {"devices": list(status.devices), "models": list(status.models)}
-        self._send(kind="alive", ready=self._worker.is_ready, **about, **held)
+        self._send(
+            kind="alive",
+            ready=self._worker.is_ready,
+            rss=status.rss,
+            starts=status.starts,
+            deaths=status.deaths,
+            devices=list(status.devices),
+            models=list(status.models),
+        )
 
     def _send(self, blob: bytes = b"", **head: Any) -> None:
         if self._socket is not None:
@@ -224,7 +230,7 @@ class Agent:
 
     async def _attempt(self, head: dict[str, Any], blob: bytes) -> None:
         key = (str(head["prompt_id"]), int(head["epoch"]))
-        about = {"prompt_id": key[0], "epoch": key[1]}
+        about: dict[str, Any] = {"prompt_id": key[0], "epoch": key[1]}
         exchange = self._exchange
         try:
             given = json.loads(blob)
@@ -242,10 +248,11 @@ class Agent:
         except Late as error:
             log.warning("prompt %s: %s", key[0], error)
             self._worker.cancel(key[0])
-        except Exception as error:  # it cannot be handed over: the server gives it to another one
-            log.warning("prompt %s cannot be run for the server: %s", key[0], error or type(error).__name__)
+        except Exception as error:  # it cannot be fetched or handed over: not by this worker, or not on this connection
+            reason = str(error) or type(error).__name__
+            log.warning("prompt %s cannot be run for the server: %s", key[0], reason)
             self._worker.cancel(key[0])
-            self._send(kind="released", **about)
+            self._send(kind="unfit", reason=reason, **about)
         finally:
             self._runs.pop(key, None)
             await asyncio.to_thread(exchange.tidy, key[0])

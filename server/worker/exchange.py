@@ -111,7 +111,7 @@ class Exchange:
 
 def _is_same(path: Path, wanted: dict[str, Any]) -> bool:
     try:
-        return path.stat().st_size == wanted["size"] and whole_digest(path) == wanted["digest"]
+        return bool(path.stat().st_size == wanted["size"] and whole_digest(path) == wanted["digest"])
     except OSError:
         return False
 

@@ -17,6 +17,8 @@ from graphflow.problem import near_words
         ("CLIPTextEncod", ["VAEEncode", "CLIPTextEncode"], ["CLIPTextEncode"]),
         ("VaeLoader", ["LoraLoader", "VAELoader"], ["VAELoader"]),
         ("VAELoadr", ["VAELoader"], ["VAELoader"]),
+        ("VAELodaer", ["VAEEncode", "VAELoader", "VAEDecode"], ["VAELoader"]),
+        ("LoraLoader2", ["VAELoader", "LoraLoader"], ["LoraLoader"]),
         ("a_long.safetensors", ["bbb.safetensors", "dreamshaper.safetensors"], []),
         ("small.ckpt", ["old/small.ckpt", "other.ckpt"], ["old/small.ckpt"]),
         ("dream_8.safetensors", ["dream_8.ckpt"], ["dream_8.ckpt"]),

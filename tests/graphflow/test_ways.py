@@ -13,17 +13,15 @@ from typing import Any
 
 import pytest
 
-import graphflow
 from graphflow import Engine, GraphFlowError, Problem, Settings
 from graphflow.cli import main
 
-HOUSE = Path(graphflow.__file__).parents[1]
-ROOMS = tuple(str(HOUSE / name) for name in ("graphflow", "nodes", "server"))
-WORKFLOW = json.loads((HOUSE / "workflows" / "text_to_image.json").read_text())
+WORKFLOW = json.loads((Path(__file__).parents[2] / "workflows" / "text_to_image.json").read_text())
+OURS = ("graphflow", "graphflow_nodes", "graphflow_server")
 SEED = 987_654_321_012
 STEPS = 987_654_321
 
-LOOK_ONLY = {"graphflow/formats/editor/document.py", "graphflow/values/canonical.py"}
+LOOK_ONLY = {"graphflow.formats.editor.document", "graphflow.values.canonical"}
 """Files that get the seed and hand nothing on: which format is it? what are its bytes in the fingerprint?"""
 
 
@@ -32,7 +30,7 @@ def test_the_way_of_a_seed_from_the_json_to_the_noise_crosses_at_most_10_files(t
 
     with Engine(settings=Settings(output_dir=tmp_path)) as engine, files_that_hold(_is_seed, returned=False) as files:
         engine.run(workflow(seed=SEED, steps=1))
-    way = [name for name in files[: files.index("nodes/samplers/noise.py") + 1] if name not in LOOK_ONLY]
+    way = [name for name in files[: files.index("graphflow_nodes.samplers.noise") + 1] if name not in LOOK_ONLY]
     assert len(way) <= 10, way
 
 
@@ -44,7 +42,7 @@ def test_the_way_of_an_error_from_the_check_to_the_screen_crosses_at_most_6_file
     with files_that_hold(_is_error, returned=True) as files:
         assert main(["run", str(path)]) == 2
     assert str(STEPS) in capsys.readouterr().err
-    assert len({*files, "graphflow/check/literals.py"}) <= 6, files  # it words the message, and hands it to `report`
+    assert len({*files, "graphflow.check.literals"}) <= 6, files  # it words the message, and hands it to `report`
 
 
 def workflow(**inputs: Any) -> dict[str, Any]:
@@ -56,19 +54,18 @@ def workflow(**inputs: Any) -> dict[str, Any]:
 
 @contextmanager
 def files_that_hold(wanted: Callable[[object], bool], returned: bool) -> Iterator[list[str]]:
-    """The files of ours, in order, one of whose functions gets what is wanted as an argument, alone or in a list or a
+    """The modules of ours, in order, one of whose functions gets what is wanted as an argument, alone or in a list or a
     dict; or that also returns it."""
     files: list[str] = []
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
-        name = frame.f_code.co_filename
-        if event not in ("call", "return") or not name.startswith(ROOMS):
+        module = str(frame.f_globals.get("__name__"))
+        is_written = not frame.f_code.co_filename.startswith("<")  # and not made by `dataclass`
+        if event not in ("call", "return") or module.partition(".")[0] not in OURS or not is_written:
             return
         given = frame.f_locals.values() if event == "call" else (argument,) if returned else ()
-        if any(_holds(value, wanted) for value in list(given)):
-            file = Path(name).relative_to(HOUSE).as_posix()
-            if file not in files:
-                files.append(file)
+        if module not in files and any(_holds(value, wanted) for value in list(given)):
+            files.append(module)
 
     before = sys.getprofile()
     threading.setprofile(look)

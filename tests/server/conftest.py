@@ -59,7 +59,7 @@ class Server:
     ) -> Answer:
         """One request on a connection of its own; headers may come twice, and the Host may be any."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=150)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             given = list(headers.items() if isinstance(headers, dict) else headers)
@@ -83,7 +83,7 @@ class Server:
 
     def run(self, graph: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Queue a workflow and wait for its end."""
-        answer = self.post("/prompt?wait=30", {"prompt": graph, **more})
+        answer = self.post("/prompt?wait=120", {"prompt": graph, **more})
         assert answer.status == 200, answer.body
         return answer.json
 

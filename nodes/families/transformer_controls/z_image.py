@@ -58,8 +58,8 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFun
                 )
             ]
         )
-    latents = control.latent.split(unit.channels, dim=1)
-    hint, other = (unit.into(one)[0] for one in latents)
+    latents = control.latent
+    hint, other = (unit.into(one)[0] for one in (latents[:, : unit.channels], latents[:, unit.channels :]))
     if config.denoiser.control_in_dim > unit.channels:
         kept = torch.zeros(1, 1, *sides) if control.kept is None else control.kept[:1, None].float()
         hint = torch.cat([hint, interpolate(kept, size=sides, mode="nearest")[0], other])

@@ -131,6 +131,14 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
     ("IP-Adapter", Rule("", ("image_proj.*", "ip_adapter.*"), variant=_ip_adapter)),
     ("style model", Rule("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
     ("style model", Rule("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
+    (
+        "GLIGEN",
+        Rule(
+            "sd1",
+            ("position_net.null_positive_feature", "position_net.linears.0.weight"),
+            variant=lambda keys: "boxes with texts",
+        ),
+    ),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"))),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",))),
 )

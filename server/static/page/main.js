@@ -49,7 +49,24 @@ function later() {
   }, LATER);
 }
 
+/** One at a time, so that no older answer is drawn over a newer one; what changes meanwhile is asked for again. */
+let isAsking = false,
+  again = false;
 async function refresh() {
+  again = true;
+  if (isAsking) return;
+  isAsking = true;
+  try {
+    while (again) {
+      again = false;
+      await askAll();
+    }
+  } finally {
+    isAsking = false;
+  }
+}
+
+async function askAll() {
   await Promise.all([refreshQueue(), refreshGallery()]);
   const isBusy = waiting() > 0 || runningId() !== null;
   if (view !== "page") {

@@ -59,6 +59,19 @@ def test_a_command_starts_without_loading_the_model_libraries():
     assert done.stderr == "[]\n"
 
 
+def test_the_list_of_commands_is_shown_without_loading_the_server_or_its_client():
+    code = (
+        "import sys; from graphflow.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('graphflow_server.queue', 'aiohttp', 'sqlite3') if name in sys.modules], "
+        "file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n" and "does not load" not in done.stdout
+    assert "    trace  " in done.stdout and "    worker  " in done.stdout, "commands that lie inside packages, too"
+
+
 def test_whoever_reads_the_output_may_go_away_early():
     command = [sys.executable, "-m", "graphflow.cli", "nodes", "--json"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -25,3 +25,23 @@ def test_the_time_of_loading_models_and_importing_libraries_stands_apart():
     end = NodeDone("1", 0.5), RunDone("done", 2.0, importing=0.25)
     assert "done in 2.00 s  1 ran, 1.25 s loading models, 0.25 s importing" in shown(*begin, loaded, reused, *end)
     assert "loading" not in shown(*begin, reused, NodeDone("1", 0.5), RunDone("done", 0.5))
+
+
+def test_a_run_that_waits_for_libraries_shows_it_while_it_waits():
+    seconds: list[float | None] = [None]
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80)
+    workflow = gf.Workflow.from_json({"1": {"class_type": "KSampler", "inputs": {}}})
+    display = Display(workflow, screen, importing=lambda: seconds[0])
+    display.show(RunStarted(("1",), ()))
+    display.show(NodeStarted("1"))
+
+    def drawn() -> str:
+        with screen.capture() as capture:
+            screen.print(display._table())
+        return capture.get()
+
+    assert "importing" not in drawn()
+    seconds[0] = 12.4
+    assert "importing libraries, once in a process: 12 s" in drawn()
+    display.show(RunDone("done", 20.0, importing=13.0))
+    assert "once in a process" not in drawn() and "13.00 s importing libraries" in drawn()

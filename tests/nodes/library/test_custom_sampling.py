@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from graphflow_nodes.samplers.guidance import Step
-from graphflow_nodes.samplers.guiders import DualCFG, LinearCFG, PerpNegGuider
+from graphflow_nodes.samplers.guiders import DualCFG, LinearCFG, PerpNegGuider, TriangleCFG
 from graphflow_nodes.samplers.values import GuiderHandle, NoiseHandle, SamplerHandle
 
 import graphflow as gf
@@ -201,6 +201,12 @@ def test_perp_neg_leaves_alone_what_is_parallel_to_the_positive():
 def test_linear_guidance_grows_over_a_batch():
     got = LinearCFG(1.0).combine(step(3.0, positive=2.0, negative=1.0), torch.zeros(()))
     assert got[:, 0, 0, 0].tolist() == [2.0, 4.0]
+
+
+def test_the_weight_of_a_triangle_is_the_samplers_in_the_middle_frame_and_the_least_at_both_ends():
+    weights = TriangleCFG(1.0).weights(5, 3.0, "cpu")
+    assert weights.tolist() == pytest.approx([1.0, 2.0, 3.0, 2.0, 1.0])
+    assert TriangleCFG(1.0).identity() != LinearCFG(1.0).identity()
 
 
 def test_a_guider_is_known_by_its_model_and_conditionings():

@@ -96,8 +96,13 @@ def test_progress_counts_layers_and_a_cancelled_run_stops(vae):
 
 
 @settings(max_examples=60, deadline=None)
-@given(*[st.integers(1, 40)] * 4, st.integers(0, 9), st.sampled_from([Fraction(1), Fraction(2), Fraction(4)]))
-def test_tiles_of_what_looks_at_one_place_only_are_the_whole(height, width, rows, columns, overlap, scale):
+@given(
+    *[st.integers(1, 40)] * 4,
+    st.integers(0, 9),
+    st.sampled_from([Fraction(1), Fraction(2), Fraction(4)]),
+    st.booleans(),
+)
+def test_tiles_of_what_looks_at_one_place_only_are_the_whole(height, width, rows, columns, overlap, scale, cut):
     x = torch.rand(2, height, width, generator=torch.Generator().manual_seed(height))
     seen = []
 
@@ -105,9 +110,9 @@ def test_tiles_of_what_looks_at_one_place_only_are_the_whole(height, width, rows
         assert part.shape[1] <= max(rows, 1) and part.shape[2] <= max(columns, 1)
         return part.repeat_interleave(int(scale), 1).repeat_interleave(int(scale), 2) * 3.0
 
-    found = in_tiles(enlarge, x, (rows, columns), overlap, scale, lambda: seen.append(1))
+    found = in_tiles(enlarge, x, (rows, columns), overlap, scale, lambda: seen.append(1), cut=cut)
     assert torch.allclose(found, enlarge_whole(x, scale), atol=1e-5)
-    assert len(seen) == tile_count(height, width, (rows, columns), overlap)
+    assert len(seen) == tile_count(height, width, (rows, columns), overlap, cut)
 
 
 def enlarge_whole(x, scale):

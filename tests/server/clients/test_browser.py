@@ -74,6 +74,8 @@ def test_node_types_that_are_missing_are_named_with_the_page_that_lists_those_th
     assert "WanVaceToVideo, Any Switch (rgthree)." in found["text"]
     assert f"http://{editor}/supported" in found["text"]
     assert "EmptyImage" not in found["text"].split("no node types of these names")[1]
+    assert "a newer version would not bring them" in found["text"]  # the editor's own panel
+    assert "comfyui-manager" not in found["text"] and "Please update" not in found["text"]
     assert found["missing"] == ["WanVaceToVideo", "Any Switch (rgthree)"] and found["listed"] > 100
 
 

@@ -33,7 +33,7 @@
   for (const element of root.querySelectorAll("*")) {
     if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
     const style = getComputedStyle(element);
-    const words = (element.innerText || element.value || element.title || "").trim().slice(0, 40);
+    const words = String(element.innerText || element.value || element.title || "").trim().slice(0, 40);
     const isField = element.matches("input:not([type=checkbox],[type=radio],[type=file],[type=hidden]), textarea, select");
     const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     const back = hasText || isField ? behind(element) : null;

@@ -46,11 +46,11 @@ def workflow(text="a red apple on a blue background", seed=1, steps=2, batch=1) 
     return graph
 
 
-def long_run(text="slow", steps=600) -> dict[str, Any]:
+def long_run(text="slow", steps=600, seconds=0.1) -> dict[str, Any]:
     return {
         "1": {
             "class_type": "Steps",
-            "inputs": {"text": text, "steps": steps, "seconds": 0.1},
+            "inputs": {"text": text, "steps": steps, "seconds": seconds},
             "_meta": {"title": "Long"},
         },
         "2": {"class_type": "Write", "inputs": {"text": ["1", 0]}},

@@ -58,7 +58,7 @@ def test_the_machine_is_described(server):
     assert features == {"supports_preview_metadata": True, "max_upload_size": 100 << 20}
 
 
-@pytest.mark.parametrize("path", ["/i18n", "/workflow_templates", "/global_subgraphs"])
+@pytest.mark.parametrize("path", ["/workflow_templates", "/global_subgraphs"])
 def test_what_no_pack_adds_is_empty(server, path):
     assert server.get(f"/api{path}").json in ([], {})
 

@@ -323,10 +323,15 @@ def test_a_malformed_node_hides_nothing_else_that_is_wrong(server):
     assert server.post("/prompt", {"prompt": bad}).problems == ["no_class_type"], "nothing that only follows from it"
 
 
-def test_a_body_without_a_prompt_says_so(server):
-    for body in ({}, {"prompt": None}, {"client_id": "x"}):
+def test_a_body_without_a_prompt_and_a_path_that_is_not_there_are_answered_by_what_to_send(server, graph):
+    for body in ({}, {"prompt": None}, {"client_id": "x"}, graph(1)):
         answer = server.post("/prompt", body)
         assert answer.status == 400 and answer.json["error"]["type"] == "no_prompt"
+        assert '{"prompt": WORKFLOW}' in answer.json["problems"][0]["hint"]
+    named = server.post("/prompt", {"prompt": "text_to_image"}).json["problems"][0]
+    assert named["message"].startswith("expected a JSON object; found 'text_to_image'")
+    assert "/openapi.json" in server.get("/workflows").json["problems"][0]["hint"]
+    assert "/openapi.json" in server.post("/run", {}).json["problems"][0]["hint"]
 
 
 def test_only_the_wanted_outputs_run(server, graph):

@@ -1,4 +1,4 @@
-"""A server takes no model files of `torch.save` unless it is started with `--allow-pickles`."""
+"""A server takes no checkpoints of `torch.save` unless it is started with `--allow-pickles`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from graphflow_nodes.files.folders import BUILTIN
+from graphflow_nodes.files.folders import BUILTIN, ModelFolders
 from graphflow_server.worker.config import WorkerConfig
 
 import graphflow as gf
@@ -40,6 +40,21 @@ def test_a_pickle_is_refused_with_what_to_do_unless_the_server_allows_it(tmp_pat
     allowed = problem(tmp_path, WorkerConfig(models=(tmp_path,), pickles=True))
     assert allowed is not None and allowed.code == "unknown_model", "it is read, and found to be another thing"
     assert WorkerConfig.from_json(WorkerConfig(pickles=True).to_json()).pickles
+
+
+def test_upscalers_and_embeddings_of_torch_save_are_taken_and_checkpoints_are_not_wherever_they_lie(tmp_path):
+    """They are published as `.pth` and `.pt` and as nothing else; a `.ckpt` has a safetensors file beside it."""
+    taken = {"upscale_models": "big.pth", "embeddings": "cat.pt", "ipadapter": "face.bin"}
+    refused = {"vae": "old.ckpt", "checkpoints": "renamed.pt"}
+    for kind, name in {**taken, **refused}.items():
+        (tmp_path / kind).mkdir()
+        torch.save({"x": torch.zeros(3)}, tmp_path / kind / name)
+    folders = ModelFolders([tmp_path], pickles=False)
+    for kind, name in taken.items():
+        assert folders.find(kind, name) == tmp_path / kind / name
+    for kind, name in refused.items():
+        with pytest.raises(gf.GraphFlowError, match="is a pickle"):
+            folders.find(kind, name)
 
 
 def test_a_page_and_a_renamed_safetensors_are_known_by_their_content(tmp_path):

@@ -93,6 +93,7 @@ def settings_of(root, **changes):
         input_dir=root / "input",
         temp_dir=root / "output" / "temp",
         nodes=(NODES,),
+        models=(root / "models",),
         cache_dir=root / "cache of server",
         checkpoint_every=0.0,
     )
@@ -262,6 +263,39 @@ def test_a_worker_with_other_nodes_or_without_the_token_gets_nothing(tmp_path):
                 await good.end()
             finally:
                 await unlike.end()
+
+    check(work())
+
+
+def test_inputs_come_from_the_server_and_another_model_under_the_same_name_is_not_used(tmp_path):
+    async def work():
+        (tmp_path / "input" / "deep").mkdir(parents=True)
+        (tmp_path / "input" / "deep" / "note.png").write_bytes(b"\x89PNG of the server" * 1000)
+        for folder, content in (("models", b"ours"), ("other models", b"ours, in another form")):
+            (tmp_path / folder / "checkpoints").mkdir(parents=True)
+            (tmp_path / folder / "checkpoints" / "m.safetensors").write_bytes(content)
+        async with serving(tmp_path) as site:
+            machine = await site.machine("one", options=("--models", str(tmp_path / "other models")))
+            try:
+                await site.joined(1)
+                named = {"w": {"class_type": "Write", "inputs": {"text": "deep/note.png"}}}
+                await site.queue.submit(Submission(named, prompt_id="named"))
+                assert (await site.queue.wait("named", 60)).state == "done"
+                fetched = next((machine.root / "work").glob("**/input/deep/note.png"))
+                assert fetched.read_bytes() == (tmp_path / "input" / "deep" / "note.png").read_bytes()
+                unlike = {"w": {"class_type": "Write", "inputs": {"text": "m.safetensors"}}}
+                await site.queue.submit(Submission(unlike, prompt_id="unlike"))
+                lane = next(lane for lane in site.queue.lanes if lane.name == "@one")
+                while "unlike" not in lane.unfit:
+                    await asyncio.sleep(0.05)
+                assert lane.unfit["unlike"] == "its file m.safetensors is another one than the server's"
+                assert (await site.queue.get("unlike")).state == "pending"
+                (tmp_path / "other models" / "checkpoints" / "m.safetensors").write_bytes(b"ours")
+                lane.unfit.clear()
+                site.queue.look()
+                assert (await site.queue.wait("unlike", 60)).worker == "@one"
+            finally:
+                await machine.end()
 
     check(work())
 

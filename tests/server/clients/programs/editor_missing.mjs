@@ -12,6 +12,8 @@ await browse({}, async (page, shot) => {
         node(3, 'EmptyImage', { cnr_id: 'comfy-core', ver: '0.3.70' })] })
   })
   await page.waitForFunction(() => document.body.innerText.includes('/supported'))
+  await page.evaluate(() => [...document.querySelectorAll('button')].find(each => each.innerText === 'View details')?.click())
+  await page.waitForFunction(() => document.body.innerText.includes('Missing here, of ComfyUI 0.3.70'))
   await shot('editor-8-missing')
   const text = await page.evaluate(() => document.body.innerText)
   await page.goto(String(new URL('/supported?missing=' + encodeURIComponent('WanVaceToVideo\nAny Switch (rgthree)\nEmptyImage'), address)))
