@@ -5,7 +5,8 @@ So a pack loads, and of its nodes only those fail that use such a thing, with a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
@@ -28,30 +29,34 @@ class Absent(type):
         return type.__instancecheck__(cls, instance) if cls.__dict__.get("absent") is None else False
 
 
-def absent_spec(name: str, folder: str) -> ModuleSpec:
-    """The spec of a module that is not there, as if it lay in a folder."""
-    spec = ModuleSpec(name, _Loader(folder), is_package=True)
+def absent_spec(name: str, folder: str, known: Callable[[str, str], Any]) -> ModuleSpec:
+    """The spec of a module that is not there, as if it lay in a folder; `known(module, name)` may give some of it."""
+    spec = ModuleSpec(name, _AbsentLoader(folder, known), is_package=True)
     spec.submodule_search_locations = [f"{folder}/{name.replace('.', '/')}"]
     return spec
 
 
 class _AbsentModule(ModuleType):
-    __path__: Sequence[str]
+    known: Callable[[str, str], Any]
+    """(module, name) -> what stands for it; None: nothing does."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name)
-        made = Absent(name, (), {"__module__": self.__name__, "absent": True})
+        made = vars(self)["known"](self.__name__, name)
+        if made is None:
+            made = Absent(name, (), {"__module__": self.__name__, "absent": True})
         setattr(self, name, made)
         return made
 
 
-class _Loader:
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+class _AbsentLoader(Loader):
+    def __init__(self, folder: str, known: Callable[[str, str], Any]) -> None:
+        self._folder, self._known = folder, known
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = _AbsentModule(spec.name)
+        vars(module)["known"] = self._known
         module.__file__ = f"{self._folder}/{spec.name.replace('.', '/')}/__init__.py"
         return module
 

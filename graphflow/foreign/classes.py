@@ -103,7 +103,7 @@ def _named_as(function: Callable[..., Any], calls: _Calls) -> Callable[..., Any]
             return calls.call(**values)
 
         made = call
-    made.__wrapped__ = function  # type: ignore[attr-defined]
+    vars(made)["__wrapped__"] = function
     return made
 
 

@@ -1,5 +1,5 @@
-"""Facts read from the files of a pack: a digest of them, whether a node may expand, and which libraries it computes
-with."""
+"""Facts read from the files of a pack: a digest of them, whether a node may expand, which libraries it computes with,
+and which environment variables it reads."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ _LOADS_BY_NAME = re.compile(
     rb"(?!\s*\(\s*[\"'][\w.]*[\"']\s*[,)])"
 )
 """Functions that import what only they know, unless they are called with a plain text."""
+_VARIABLE = re.compile(
+    rb"""\b(?:environ(?:\.(?:get|pop|setdefault))?\s*[(\[]|getenv\s*\()\s*["'](\w+)["']"""
+    rb"""|["'](\w+)["']\s+(?:not\s+)?in\s+(?:os\.)?environ\b(?![.\[])"""
+)
+_VARIABLES = re.compile(rb"\b(?:environ|getenv)\b")
+_IMPORTED_VARIABLES = re.compile(rb"\bfrom[ \t]+os[ \t]+import[^\n]*")
+_OF_A_SHELL = frozenset(
+    {
+        "_", "COLUMNS", "DISPLAY", "GPG_TTY", "LINES", "OLDPWD", "PWD", "PYTEST_CURRENT_TEST", "SHLVL", "SSH_AUTH_SOCK",
+        "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "TERM", "TERM_SESSION_ID", "TMUX", "TMUX_PANE", "WINDOWID",
+        "XDG_SESSION_ID",
+    }
+)  # fmt: skip
+"""Variables that differ from window to window."""
 _READ_WHOLE = 1 << 20
 """Bytes up to which a file counts by what is in it; of a larger one (weights, for example) size and times count."""
 _PASSED_OVER = (".log", ".tmp")
@@ -55,6 +69,16 @@ class PackSource:
     loads_by_name: bool = False
     """Its text does not show all that it imports."""
     path: Path = Path()
+    variables: frozenset[str] | None = frozenset()
+    """The names of the environment variables that its text names; None where it reads others, too."""
+
+    def read_variables(self) -> str:
+        """A digest of the environment variables that it reads, as they are now; empty where it reads none."""
+        names = sorted(os.environ.keys() - _OF_A_SHELL if self.variables is None else self.variables)
+        if not names:
+            return ""
+        stated = "\0".join(f"{name}={os.environ[name]}" if name in os.environ else name for name in names)
+        return f"variables {sha256(os.fsencode(stated)).hexdigest()[:16]}"
 
     @cached_property
     def libraries(self) -> str:
@@ -78,6 +102,7 @@ def read_source(path: Path) -> PackSource:
     hasher = sha256()
     expands = loads_by_name = False
     imported: set[str] = set()
+    variables: set[str] | None = set()
     for file in _files(path) if path.is_dir() else [path]:
         hasher.update(os.fsencode(file.relative_to(path.parent)) + b"\0")
         try:
@@ -89,11 +114,23 @@ def read_source(path: Path) -> PackSource:
             expands = expands or _EXPAND.search(content) is not None
             imported.update(_imported(content))
             loads_by_name = loads_by_name or _LOADS_BY_NAME.search(content) is not None
+            named = _variables_in(content)
+            variables = None if variables is None or named is None else variables | named
         loads_by_name = loads_by_name or file.suffix == ".pyc"
     for helper in _elsewhere(imported, path):
         hasher.update(helper.read_bytes())
     names = frozenset(name.partition(".")[0] for name in imported)
-    return PackSource("p" + hasher.hexdigest()[:24], expands, names, loads_by_name, path.resolve())
+    read = None if variables is None else frozenset(variables)
+    return PackSource("p" + hasher.hexdigest()[:24], expands, names, loads_by_name, path.resolve(), read)
+
+
+def _variables_in(text: bytes) -> set[str] | None:
+    """The environment variables that a text reads by plain names; None where it may read others."""
+    named = [one or other for one, other in _VARIABLE.findall(text)]
+    imports = sum(len(_VARIABLES.findall(line)) for line in _IMPORTED_VARIABLES.findall(text))
+    if len(_VARIABLES.findall(text)) > len(named) + imports:
+        return None
+    return {name.decode() for name in named}
 
 
 def _content(file: Path) -> bytes:

@@ -1,7 +1,8 @@
 """The helper modules that foreign packs import (`folder_paths`, `comfy.utils` ...), under their names, while needed.
 
 Who knows torch provides them: the entry point group `graphflow.foreign` names modules with a FOLDER of such modules,
-ABSENT, the names of modules that packs import and that are not there (see `absent.py`), and
+ABSENT, the names of modules that packs import and that are not there (see `absent.py`), `known(module, name)`, what
+stands for a name in one of these, and
 `around()`, a context in which node functions are called; `outward(value)` and `inward(value)`, a value on its way into
 a foreign node and out of it; `environment(settings)`, what of the device changes results; and `altered()`, what code of
 others has changed in the libraries that compute, for the whole process.
@@ -52,11 +53,14 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if path is None and name in self._names:
+            return PathFinder.find_spec(name, self._folders, target)
         if path is None:
-            return PathFinder.find_spec(name, self._folders, target) if name in self._names else None
+            is_absent = name in self._absent and PathFinder.find_spec(name) is None
+            return absent_spec(name, self._folders[0], _known) if is_absent else None
         if not self._is_absent(name) or not any(str(one).startswith(tuple(self._folders)) for one in path):
             return None
-        return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0])
+        return PathFinder.find_spec(name, path, target) or absent_spec(name, self._folders[0], _known)
 
     def _is_absent(self, name: str) -> bool:
         """Whether it, or a package around it, is one that packs import and that is not there."""
@@ -74,7 +78,7 @@ class _Finder(MetaPathFinder):
     def forget(self) -> None:
         """Take what was imported out again."""
         for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in self._names and self._is_ours(module):
+            if name.partition(".")[0] in self._names | self._absent and self._is_ours(module):
                 del sys.modules[name]
 
     def _is_ours(self, module: ModuleType) -> bool:
@@ -85,6 +89,11 @@ class _Finder(MetaPathFinder):
 @cache
 def _providers() -> tuple[ModuleType, ...]:
     return tuple(point.load() for point in entry_points(group="graphflow.foreign"))
+
+
+def _known(module: str, name: str) -> Any:
+    """What stands for a name in a module that is not there."""
+    return next((found for one in _providers() if (found := one.known(module, name)) is not None), None)
 
 
 @cache

@@ -22,7 +22,8 @@ def environment_of(source: PackSource) -> Callable[[Settings], str]:
 
     def environment(settings: Settings) -> str:
         loaded = source.loaded()
-        parts = [standins.environment(settings), source.libraries, *([loaded] if loaded else [])]
+        read = source.read_variables()
+        parts = [standins.environment(settings), source.libraries, *filter(None, (loaded, read))]
         parts += ["shared passes"] if settings.together > 1 else []
         parts += [] if settings.metadata else ["without the workflow"]
         if source.imported & _TELL_FOLDERS:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from graphflow import Settings
 
-__all__ = ["ABSENT", "FOLDER", "altered", "around", "environment", "inward", "outward"]
+__all__ = ["ABSENT", "FOLDER", "altered", "around", "environment", "inward", "known", "outward"]
 
 FOLDER = Path(__file__).with_name("standins")
 _INNER = """
@@ -23,8 +24,17 @@ _INNER = """
     options pixel_space_convert quant_ops rmsnorm sampler_helpers sd1_clip sdxl_clip t2i_adapter taesd text_encoders
     weight_adapter
 """
-ABSENT = frozenset(f"comfy.{name}" for name in _INNER.split()) | {"comfy_extras"}
+ABSENT = frozenset(f"comfy.{name}" for name in _INNER.split()) | {"comfy_extras", "execution"}
 """The inner modules of ComfyUI. A pack that imports one loads; a node of it that uses what is in there fails."""
+
+
+def known(module: str, name: str) -> Any:
+    """Classes of ComfyUI's further nodes (`comfy_extras.nodes_mask.MaskComposite`): those that the node library has."""
+    if not module.startswith("comfy_extras.") or not name[:1].isupper():
+        return None
+    classes = sys.modules["nodes"] if "nodes" in sys.modules else import_module("nodes")
+    found = classes.NODE_CLASS_MAPPINGS
+    return found.get(name)
 
 
 def around() -> AbstractContextManager[object]:

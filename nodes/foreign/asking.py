@@ -46,7 +46,7 @@ def cfg_function(
     for function in options.get("sampler_post_cfg_function", ()):
         given = {"denoised": found, "cond": cond, "uncond": uncond, "sigma": timestep}
         found = function({**step, **answers, **given})
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def sampling_function(

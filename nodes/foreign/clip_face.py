@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from graphflow.spi import current_settings, share
@@ -11,16 +11,10 @@ from graphflow.spi import current_settings, share
 from ..model.handles import Clip
 from .face import Face
 from .loras import StoredLora, lora_patch
+from .tokens import Tokens, prompt_of, tokens_of
 from .weights import Added, fitting, key_patches, with_weights
 
-__all__ = ["ClipFace", "Tokens"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A prompt on its way from `tokenize` to one of the `encode` methods."""
-
-    text: str
+__all__ = ["ClipFace"]
 
 
 class ClipFace(Face):
@@ -80,27 +74,32 @@ class ClipFace(Face):
         return self
 
     def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> Tokens:
-        return Tokens(text)
+        """Letter of an encoder of CLIP -> its chunks of 77 (token, weight), or (token, weight, number of the word)."""
+        return tokens_of(self._handle, str(text), return_word_ids, current_settings())
 
-    def encode_from_tokens(self, tokens: Tokens, return_pooled: Any = False, return_dict: bool = False) -> Any:
+    def encode_from_tokens(
+        self, tokens: Mapping[str, Any], return_pooled: Any = False, return_dict: bool = False
+    ) -> Any:
         """The embedding [1, T, D]; with `return_pooled` also the pooled one [1, D]; or a dict of both."""
         ((embedding, options),) = self._encoded(tokens)
         if return_dict:
             return {"cond": embedding, **options}
         return (embedding, options.get("pooled_output")) if return_pooled else embedding
 
-    def encode_from_tokens_scheduled(self, tokens: Tokens, add_dict: dict[str, Any] | None = None, **_: Any) -> Any:
+    def encode_from_tokens_scheduled(
+        self, tokens: Mapping[str, Any], add_dict: dict[str, Any] | None = None, **_: Any
+    ) -> Any:
         """A CONDITIONING."""
         return [[embedding, {**options, **(add_dict or {})}] for embedding, options in self._encoded(tokens)]
 
     def encode(self, text: str) -> Any:
         return self.encode_from_tokens(self.tokenize(text))
 
-    def _encoded(self, tokens: Tokens) -> Any:
+    def _encoded(self, tokens: Mapping[str, Any]) -> Any:
         from ..devices.use import open_device
         from ..families.text import encode_prompt
+        from ..library.conditioning import embeddings_of
         from ..model.conditioning import to_wire
 
-        if not isinstance(tokens, Tokens):
-            raise TypeError(f"found {type(tokens).__name__}, expected the value of this CLIP's tokenize(), unchanged")
-        return share(to_wire(encode_prompt(open_device(current_settings()), self.settled(), tokens.text, {})))
+        settings, prompt = current_settings(), prompt_of(tokens, self._handle)
+        return share(to_wire(encode_prompt(open_device(settings), self.settled(), prompt, embeddings_of(settings))))

@@ -48,7 +48,7 @@ def _batch(item: Mapping[str, Any]) -> Batch:
         text = item.get("cross_attn")
         return from_wire([[text, {key: value for key, value in item.items() if key == "pooled_output"}]])[0]
     seen = item.get(f"{ENTRIES}.seen", {})
-    changed = {name: item.get(key) for key, name in _NAMES.items() if item.get(key) is not seen.get(key)}
+    changed = {name: item[key] for key, name in _NAMES.items() if key in item and item[key] is not seen.get(key)}
     if not changed and item.get("strength", 1.0) == batch[0].strength:
         return batch
     strength = float(item.get("strength", 1.0))

@@ -47,7 +47,7 @@ class ForeignGuidance(GuidancePatch):
 
     def _tensor(self, given: Given, like: Tensor) -> Tensor:
         found = self._call(given)
-        return called(self.origin, _checked, found, like)
+        return called(self.origin, _checked, found, like)  # type: ignore[no-any-return]
 
 
 class ForeignInstead(ForeignGuidance):

@@ -41,7 +41,7 @@ class ForeignGuider(GuiderHandle):
     __hash__ = object.__hash__
 
     def __init__(self, model_patcher: ModelFace) -> None:
-        self.kind, self.sides, self.numbers = "foreign", (), ()
+        super().__init__("foreign", ())
         self.model_patcher = model_patcher
         self.model_options = model_patcher.model_options
         self.original_conds: dict[str, Any] = {}

@@ -40,7 +40,8 @@ def attention_under(module: torch.nn.Module, options: Mapping[str, Any], origin:
     if not wanted:
         yield
         return
-    places, channels = unet_places(module), module.config.in_channels
+    unet: Any = module
+    places, channels = unet_places(module), int(unet.config.in_channels)
     with token_places(module) as sides:
         makers = {kind: partial(_Attention, kind, options, origin, places, sides, channels) for kind in KINDS}
         attn1 = makers["attn1"] if "attn1" in wanted else _as_before
@@ -51,11 +52,11 @@ def attention_under(module: torch.nn.Module, options: Mapping[str, Any], origin:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """q [N, T, n d], k and v [N, S, n d] -> [N, T, n d], as ComfyUI's `optimized_attention`."""
-    parted = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k, v))
+    q, k, v = (one.reshape(*one.shape[:-1], heads, -1).transpose(1, 2) for one in (q, k, v))
     if mask is not None and mask.dim() < 4:
         mask = mask[None] if mask.dim() == 2 else mask
         mask = mask[:, None]
-    return scaled_dot_product_attention(*parted, attn_mask=mask).transpose(1, 2).flatten(2)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def _acts(options: Mapping[str, Any], kind: str) -> bool:
@@ -118,7 +119,7 @@ class _Attention:
             found = _out(layer, attention(q, k, v, layer.heads))
         for patch in self._last:
             found = called(self._origin(patch), patch, found, options)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _stated(self, layer: Any, x: Tensor) -> dict[str, Any]:
         rows, tokens, _ = x.shape

@@ -88,7 +88,7 @@ class VaeFace(Face):
         factor = self._handle.latent.factor
         size, shared = max(64, factor * min(tile_x, tile_y) // 32 * 32), factor * overlap // 32 * 32
         context = inner_context("VAEDecodeTiled")
-        found = vae_decode_tiled.node_type.function(
+        found = vae_decode_tiled(
             context, {"samples": samples}, self._handle, tile_size=size, overlap=min(shared, size // 2)
         )
         return share(found)

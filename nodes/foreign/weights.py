@@ -168,7 +168,8 @@ def _read(value: Any, key: str) -> tuple[str, Sequence[Any]]:
 
 
 def _low_rank(numbers: Sequence[Any]) -> Tensor:
-    up, down = numbers[0].float(), numbers[1].float()
+    up: Tensor = numbers[0].float()
+    down: Tensor = numbers[1].float()
     alpha = numbers[2] if len(numbers) > 2 else None
     found = up.flatten(1) @ down.flatten(1)
     found = found.reshape(up.shape[0], *down.shape[1:])

@@ -83,7 +83,7 @@ def x0_of_wrapped(
     if not isinstance(found, Tensor) or found.shape != given.shape:
         what = f"a tensor {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise _wrong(f"the function around the model's call gave {what}; expected a tensor {list(given.shape)}")
-    return list(found.float().split(count))
+    return [found.float()[at : at + count] for at in range(0, len(found), count)]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

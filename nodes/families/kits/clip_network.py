@@ -23,7 +23,7 @@ from ...files.tensors import TensorReader
 from ...model.config import Config
 from ...model.handles import Clip
 from .clip import VOCABULARY
-from .prompt import CHUNK, Chunk, chunks_of, cleaned
+from .prompt import CHUNK, Chunk, ReadPrompt, chunks_of, cleaned
 from .unet_network import plain
 
 __all__ = [
@@ -73,6 +73,8 @@ def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]
     `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none,
     or its vectors are of another width.
     """
+    if isinstance(prompt, ReadPrompt) and part in prompt.chunks:
+        return list(prompt.chunks[part])
     letter = part.removeprefix("text.")
     find = options.get("embeddings", lambda name: None)
     return _chunks(prompt, _tokenizer(clip, letter), f"clip_{letter}", clip.config[part].hidden_size, find)

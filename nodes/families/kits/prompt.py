@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
-__all__ = ["CHUNK", "Chunk", "chunks_of", "cleaned", "embedding_names", "parse_weights", "whole_of"]
+__all__ = ["CHUNK", "Chunk", "ReadPrompt", "chunks_of", "cleaned", "embedding_names", "parse_weights", "whole_of"]
 
 CHUNK = 75
 """Tokens between the one that begins and the one that ends a chunk."""
@@ -115,6 +115,19 @@ class Chunk:
 
     places: tuple[Any, ...]
     weights: tuple[float, ...]
+
+
+class ReadPrompt(str):
+    """A prompt whose chunks are known: node packs write tokens and weights themselves."""
+
+    __slots__ = ("chunks",)
+    chunks: Mapping[str, Sequence[Chunk]]
+    """Name of an encoder (`text.l` ...) -> its chunks."""
+
+    def __new__(cls, text: str, chunks: Mapping[str, Sequence[Chunk]]) -> ReadPrompt:
+        made = super().__new__(cls, text)
+        made.chunks = chunks
+        return made
 
 
 def chunks_of(

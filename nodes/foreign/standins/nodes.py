@@ -55,6 +55,48 @@ _METHODS = {
     "SetLatentNoiseMask": "set_mask",
     "SaveLatent": "save",
     "LoadLatent": "load",
+    "ImageUpscaleWithModel": "upscale",
+    "UpscaleModelLoader": "load_model",
+    "CLIPVisionLoader": "load_clip",
+    "CLIPVisionEncode": "encode",
+    "StyleModelLoader": "load_style_model",
+    "StyleModelApply": "apply_stylemodel",
+    "unCLIPConditioning": "apply_adm",
+    "InpaintModelConditioning": "encode",
+    "VAEDecodeTiled": "decode",
+    "VAEEncodeTiled": "encode",
+    "ConditioningAverage": "addWeighted",
+    "ConditioningConcat": "concat",
+    "ConditioningSetArea": "append",
+    "ConditioningSetAreaPercentage": "append",
+    "ConditioningSetMask": "append",
+    "ConditioningSetTimestepRange": "set_range",
+    "DifferentialDiffusion": "apply",
+    "FluxGuidance": "append",
+    "FreeU": "patch",
+    "FreeU_V2": "patch",
+    "RescaleCFG": "patch",
+    "PerturbedAttentionGuidance": "patch",
+    "ModelSamplingDiscrete": "patch",
+    "ModelSamplingContinuousEDM": "patch",
+    "ModelSamplingFlux": "patch",
+    "ModelSamplingSD3": "patch",
+    "ModelSamplingAuraFlow": "patch_aura",
+    "ModelMergeSimple": "merge",
+    "MaskComposite": "combine",
+    "GrowMask": "expand_mask",
+    "InvertMask": "invert",
+    "MaskToImage": "mask_to_image",
+    "ImageToMask": "image_to_mask",
+    "SolidMask": "solid",
+    "BasicScheduler": "get_sigmas",
+    "KarrasScheduler": "get_sigmas",
+    "KSamplerSelect": "get_sampler",
+    "RandomNoise": "get_noise",
+    "BasicGuider": "get_guider",
+    "CFGGuider": "get_guider",
+    "SamplerCustom": "sample",
+    "SamplerCustomAdvanced": "sample",
 }
 _FIRST = {"CLIPTextEncode": ["clip"], "VAEDecode": ["vae"], "VAEEncode": ["vae"], "VAEEncodeForInpaint": ["vae"]}
 """What a call by position gives first; all else is in the order of the node's inputs."""
@@ -65,7 +107,7 @@ def _face(kind: NodeType) -> type:
     method = _METHODS.get(kind.name, "execute")
     order = list(dict.fromkeys([*_FIRST.get(kind.name, ()), *kind.inputs]))
 
-    def run(self, *values, **named):
+    def run(*values, **named):  # without an instance: newer packs call `ImageInvert.execute(image)`
         if len(values) > len(order):
             raise TypeError(f"{kind.name} takes {len(order)} values ({', '.join(order)}), not {len(values)}")
         given = dict(zip(order, values, strict=False)) | {
@@ -103,7 +145,8 @@ def _face(kind: NodeType) -> type:
             "CATEGORY": kind.category,
             "OUTPUT_NODE": kind.is_output,
             "DESCRIPTION": kind.help,
-            method: run,
+            method: staticmethod(run),
+            "execute": staticmethod(run),
             **reads,
         },
     )

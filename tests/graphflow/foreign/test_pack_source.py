@@ -283,3 +283,35 @@ def test_every_setting_of_torch_that_changes_numbers_is_seen():
     assert before == ""
     counts = [0, *(len(text.split("; ")) for text in found)]
     assert all(later > earlier for earlier, later in pairwise(counts)), found[-3:]
+
+
+READS = [
+    'import os\nX = os.environ.get("PACK_MODE", "a")\n',
+    "import os\nX = os.getenv('PACK_MODE')\n",
+    'from os import environ, getenv\nX = "PACK_MODE" in environ and environ["PACK_MODE"]\n',
+    "import os\nX = {name: value for name, value in os.environ.items()}\n",
+]
+
+
+@pytest.mark.parametrize("text", READS)
+def test_an_environment_variable_that_a_pack_reads_counts(load, monkeypatch, text):
+    monkeypatch.delenv("PACK_MODE", raising=False)
+    settings = Settings()
+    kind = load({"packs/p/__init__.py": text + CLASS})
+    without = kind.environment(settings)
+    monkeypatch.setenv("PACK_MODE", "b")
+    other = kind.environment(settings)
+    assert other != without and "PACK_MODE" not in other
+    monkeypatch.setenv("PACK_MODE", "c")
+    assert kind.environment(settings) not in (without, other)
+    monkeypatch.setenv("SHLVL", "7")
+    again = kind.environment(settings)
+    monkeypatch.setenv("SHLVL", "8")
+    assert kind.environment(settings) == again
+
+
+def test_a_pack_that_reads_no_environment_variable_is_the_same_under_all(load, monkeypatch):
+    kind = load({"packs/p/__init__.py": CLASS})
+    before = kind.environment(Settings())
+    monkeypatch.setenv("PACK_MODE", "b")
+    assert kind.environment(Settings()) == before and "variables" not in before

@@ -140,9 +140,21 @@ def shapes_of(engine):
     return tuple(query.shape), tuple(first.shape)
 
 
+def test_weights_that_a_pack_writes_into_tokens_are_those_of_a_prompt(engine):
+    def encoded(kind, **inputs):
+        return run(engine, last=(kind, {"clip": "@load:1", **inputs}))[0]
+
+    for weight in (1.0, 1.4):
+        text, pooled = encoded("CLIPTextEncode", text=f"a (red:{weight}) apple")
+        theirs, options = encoded("Popular Emphasis", text="a red apple", word=2, weight=weight)
+        torch.testing.assert_close(theirs, text)
+        torch.testing.assert_close(options["pooled_output"], pooled["pooled_output"])
+    assert not torch.allclose(theirs, encoded("CLIPTextEncode", text="a red apple")[0], atol=1e-3)
+
+
 def test_a_pack_learns_what_a_model_is(engine):
     found = run(engine, last=("Popular Facts", {"model": "@load", "vae": "@load:2"}))
-    assert found == "['BaseModel', 'SD15', False, True, 4, True, True, 14.61, 8, (1, 3, 64, 64), 4, True]"
+    assert found == "['BaseModel', 'SD15', False, True, 4, True, True, 14.61, 8, (1, 3, 64, 64), 4, True, True]"
 
 
 def test_a_pack_that_imports_inner_parts_loads_and_only_its_node_that_uses_one_fails(engine):

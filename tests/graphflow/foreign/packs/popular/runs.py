@@ -10,7 +10,8 @@ import folder_paths
 import latent_preview
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # an inner part that is not here
-from comfy_extras.nodes_mask import MaskComposite  # noqa: F401
+from comfy_extras.nodes_mask import MaskComposite
+from comfy_extras.nodes_video import NothingOfTheKind  # noqa: F401
 
 from .patches import Patches
 
@@ -187,9 +188,28 @@ class Facts:
             vae.spacial_compression_decode(),
             tuple(vae.first_stage_model.decode(torch.zeros(1, 4, 8, 8)).shape),
             vae.latent_channels,
+            torch.allclose(vae.decode_tiled(torch.zeros(1, 4, 8, 8)), vae.decode(torch.zeros(1, 4, 8, 8)), atol=1e-3),
             model.is_clone(model.clone()),
         ]
         return (repr(facts),)
+
+
+class Emphasis:
+    """A prompt whose weights are written into its tokens; `amount` 1 writes nothing."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"clip": ("CLIP",), "text": ("STRING",), "word": ("INT",), "weight": ("FLOAT",)}}
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "go"
+
+    def go(self, clip, text, word, weight):
+        tokens = clip.tokenize(text, return_word_ids=True)
+        ((row,),) = tokens.values()
+        assert len(row) == 77 and row[0][2] == 0 and [number for _, _, number in row[1:4]] == [1, 2, 3]
+        changed = {"l": [[(token, weight if number == word else other) for token, other, number in row]]}
+        return (clip.encode_from_tokens_scheduled(changed, add_dict={"guidance": None}),)
 
 
 class Uses:
@@ -203,7 +223,9 @@ class Uses:
     FUNCTION = "go"
 
     def go(self):
+        (mask,) = MaskComposite().combine(torch.ones(1, 8, 8), torch.ones(1, 8, 8), 0, 0, "subtract")
+        assert mask.sum() == 0 and torch.equal(MaskComposite.execute(mask, mask, 0, 0, "add")[0], mask)
         return (UNetModel(),)
 
 
-CLASSES = (Sample, Guided, Velocity, Weights, LowRank, Lora, Facts, Uses)
+CLASSES = (Sample, Guided, Velocity, Weights, LowRank, Lora, Facts, Emphasis, Uses)
