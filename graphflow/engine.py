@@ -15,7 +15,7 @@ from threading import Event as Flag
 from typing import Any
 
 from .cache import Cache
-from .check.graphs import Cost, costs_of
+from .check.graphs import RunCost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
@@ -152,7 +152,7 @@ class Engine:
         outputs = tuple(key for key in wanted if key in good)
         return Checked(good, tuple(problems), tuple(warnings), tuple(wanted), outputs)
 
-    def costs(self, workflow: Source) -> list[Cost]:
+    def costs(self, workflow: Source) -> list[RunCost]:
         """What a run will load, need and compute, from the headers of its files, as if nothing came from the cache; one
         entry for each package that estimates its nodes. Runs nothing. Nodes with a problem are left out."""
         workflow = self._workflow(workflow)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..problem import Problem
 from ..settings import Settings
 
-__all__ = ["Cost", "GraphCheck", "check_graphs", "costs_of"]
+__all__ = ["RunCost", "GraphCheck", "check_graphs", "costs_of"]
 
 GraphCheck = Callable[[Mapping[str, Any], Settings], tuple[list[Problem], list[Problem]]]
 """(bound nodes in topological order, settings) -> (problems, warnings)."""
@@ -34,7 +34,7 @@ def check_graphs(good: Mapping[str, Any], settings: Settings) -> tuple[list[Prob
     return problems, warnings
 
 
-class Cost(Protocol):
+class RunCost(Protocol):
     """What a run will need, as a package estimates it for its nodes."""
 
     problems: tuple[Problem, ...]
@@ -46,7 +46,7 @@ class Cost(Protocol):
         """For people."""
 
 
-def costs_of(good: Mapping[str, Any], settings: Settings) -> list[Cost]:
+def costs_of(good: Mapping[str, Any], settings: Settings) -> list[RunCost]:
     """The cost of these nodes, one entry for each package that estimates it."""
     return [estimate(good, settings) for estimate in _estimates()]
 
@@ -57,5 +57,5 @@ def _checks() -> tuple[GraphCheck, ...]:
 
 
 @cache
-def _estimates() -> tuple[Callable[[Mapping[str, Any], Settings], Cost], ...]:
+def _estimates() -> tuple[Callable[[Mapping[str, Any], Settings], RunCost], ...]:
     return tuple(point.load() for point in entry_points(group=COSTS))

@@ -23,7 +23,7 @@ from ..nodetype.types import Match
 from ..settings import Settings
 from ..values import Blocked, Handle, Unstorable, encode
 from ..values.canonical import canonical
-from .current import Caller, during, with_settings
+from .current import PackCaller, during, with_settings
 from .pack_source import PackSource
 from .sockets import read_input, type_name
 from .standins import altered, around, inward, outward
@@ -195,12 +195,12 @@ class _Calls:
             _refuse_missing(await asked if inspect.isawaitable(asked) else asked, values)
             return self._translate(inward(await self._function(instance)(**outward(_settle(values)))))
 
-    def _caller(self, context: Context, values: Mapping[str, Any]) -> Caller:
+    def _caller(self, context: Context, values: Mapping[str, Any]) -> PackCaller:
         given = _settle(values)
         if any(isinstance(value, Handle) for value in given.values()):  # read now: the pack may write into others
             known = self._identity(context.settings, given)
-            return Caller(self._name, self._pack, self._source.path, lambda: known)
-        return Caller(self._name, self._pack, self._source.path, lambda: self._identity(context.settings, given))
+            return PackCaller(self._name, self._pack, self._source.path, lambda: known)
+        return PackCaller(self._name, self._pack, self._source.path, lambda: self._identity(context.settings, given))
 
     def _identity(self, settings: Settings, given: Mapping[str, Any]) -> str:
         """Equal for calls of equal code with equal arguments; like no other where that cannot be known."""

@@ -13,11 +13,11 @@ from secrets import token_hex
 from ..nodetype.context import Context
 from ..settings import Settings
 
-__all__ = ["Caller", "Current", "current", "current_settings", "during", "inner_context", "with_settings"]
+__all__ = ["PackCaller", "Current", "current", "current_settings", "during", "inner_context", "with_settings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class PackCaller:
     """The foreign node that is called."""
 
     node: str
@@ -35,7 +35,7 @@ class Current:
     """The node call that is being made."""
 
     context: Context
-    caller: Caller | None = None
+    caller: PackCaller | None = None
     patched: int = 0
     """How many handles it has changed."""
     graphs: int = 0
@@ -69,7 +69,7 @@ def current_settings() -> Settings:
 
 
 @contextmanager
-def during(context: Context, caller: Caller | None = None) -> Iterator[None]:
+def during(context: Context, caller: PackCaller | None = None) -> Iterator[None]:
     token = _CURRENT.set(Current(context, caller))
     try:
         yield

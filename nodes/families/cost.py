@@ -22,11 +22,11 @@ from ..model.handles import Model, WeightsHandle
 from .foreseen import Foreseen, concerned, foresee
 from .kits.speech import head_of, speaker_of
 from .weight_bytes import format_of, weight_bytes
-from .work import Size, decoder_work, denoiser_work
+from .work import ImageSize, decoder_work, denoiser_work
 
 __all__ = ["Cost", "Load", "Stage", "cost_of"]
 
-USUAL = Size(1024, 1024)
+USUAL = ImageSize(1024, 1024)
 """Where the size of an image shows only in the run."""
 CALLS = {
     "heun": 2, "dpm_2": 2, "dpm_2_ancestral": 2, "dpmpp_2s_ancestral": 2, "dpmpp_2s_ancestral_cfg_pp": 2,
@@ -151,7 +151,7 @@ class _Counted:
         self.sizes_known = True
         self._places: dict[Any, int] = {}
 
-    def stages(self, node_id: str, node: Bound, sizes: Mapping[str, Size | None]) -> Iterator[Stage]:
+    def stages(self, node_id: str, node: Bound, sizes: Mapping[str, ImageSize | None]) -> Iterator[Stage]:
         kinds = {output.type for output in node.type.outputs}
         title, found = node.type.display_name, self.found
         clips = [clip for _, clip in found.inputs(node, "CLIP") if clip is not None]
@@ -167,7 +167,7 @@ class _Counted:
             work = decoder_work(vae, size, self._itemsize(vae, "vae"))
             yield Stage(node_id, title, self._parts(vae, "vae"), work)
 
-    def _sampling(self, node_id: str, node: Bound, model: Model, size: Size) -> Stage:
+    def _sampling(self, node_id: str, node: Bound, model: Model, size: ImageSize) -> Stage:
         steps = node.literals.get("steps")
         calls = CALLS.get(str(node.literals.get("sampler_name")), 1)
         guided = node.literals.get("cfg", 2.0) != 1.0 and "negative" in node.links
@@ -213,19 +213,19 @@ class _Counted:
     def _itemsize(self, handle: WeightsHandle, part: str) -> int:
         return 4 if format_of(handle, part, self.dtype) == "float32" else 2
 
-    def _size(self, node: Bound, sizes: Mapping[str, Size | None]) -> Size:
+    def _size(self, node: Bound, sizes: Mapping[str, ImageSize | None]) -> ImageSize:
         links = (link for name, link in node.links.items() if node.inputs[name].type == "LATENT")
         return self._known(next((sizes.get(link.node) for link in links), None))
 
-    def _known(self, size: Size | None) -> Size:
+    def _known(self, size: ImageSize | None) -> ImageSize:
         if size is None:
             self.sizes_known = False
         return size or USUAL
 
 
-def _sizes(order: Mapping[str, Bound]) -> dict[str, Size | None]:
+def _sizes(order: Mapping[str, Bound]) -> dict[str, ImageSize | None]:
     """The pixels of the images whose latents nodes give, as far as they stand in the graph."""
-    found: dict[str, Size | None] = {}
+    found: dict[str, ImageSize | None] = {}
     for node_id, node in order.items():
         links = [link for name, link in node.links.items() if node.inputs[name].type in ("LATENT", "IMAGE")]
         before = found.get(links[0].node) if links else None
@@ -234,9 +234,9 @@ def _sizes(order: Mapping[str, Bound]) -> dict[str, Size | None]:
         factor = node.literals.get("scale_by")
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             count = batch if isinstance(batch, int) else before.batch if before is not None else 1
-            found[node_id] = Size(width, height, count)
+            found[node_id] = ImageSize(width, height, count)
         elif before is not None and isinstance(factor, int | float):
-            found[node_id] = Size(round(before.width * factor), round(before.height * factor), before.batch)
+            found[node_id] = ImageSize(round(before.width * factor), round(before.height * factor), before.batch)
         else:
             found[node_id] = before
     return found

@@ -22,7 +22,7 @@ from ..model.config import Config
 from ..model.family import part_config
 from ..model.handles import Model, Vae, WeightsHandle
 
-__all__ = ["Size", "decoder_work", "denoiser_work"]
+__all__ = ["ImageSize", "decoder_work", "denoiser_work"]
 
 TEXT = 256
 """Tokens of a prompt."""
@@ -33,7 +33,7 @@ convolutions copy their frames to pad them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ImageSize:
     """Of images, in pixels."""
 
     width: int
@@ -41,7 +41,7 @@ class Size:
     batch: int = 1
 
 
-def denoiser_work(model: Model, size: Size, rows: int, itemsize: int) -> int:
+def denoiser_work(model: Model, size: ImageSize, rows: int, itemsize: int) -> int:
     """Bytes of one pass of so many rows."""
     format = model.latent
     cells = (size.width // format.factor) * (size.height // format.factor)
@@ -54,7 +54,7 @@ def denoiser_work(model: Model, size: Size, rows: int, itemsize: int) -> int:
     return rows * itemsize * tokens * (6 * width + 2 * hidden)
 
 
-def decoder_work(vae: Vae, size: Size, itemsize: int) -> int:
+def decoder_work(vae: Vae, size: ImageSize, itemsize: int) -> int:
     """Bytes of one image through a VAE; images go one after the other."""
     config = part_config(vae.config, "vae")
     channels = config.get("block_out_channels")

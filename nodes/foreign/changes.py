@@ -20,7 +20,7 @@ from .guidance import KINDS, ForeignGuidance
 from .kinds import inner_model
 from .model_options import copied, functions_in
 from .options import ForeignOptions, foreign_options, options_of, without_options
-from .origin import Origin, called, origin_now
+from .origin import PackOrigin, called, origin_now
 from .prediction import prediction_of
 
 __all__ = ["ForeignMask", "key_of_change", "settled_model"]
@@ -40,7 +40,7 @@ class ForeignMask(MaskPatch):
     """A function of a pack that changes the noise mask from level to level."""
 
     function: Any
-    origin: Origin
+    origin: PackOrigin
     key: str
     __eq__ = object.__eq__
     __hash__ = object.__hash__

@@ -11,7 +11,7 @@ from graphflow.spi import current_settings, share
 from ..model.handles import Clip
 from .face import Face
 from .loras import StoredLora, lora_patch
-from .tokens import Tokens, prompt_of, tokens_of
+from .tokens import PackTokens, prompt_of, tokens_of
 from .weights import Added, fitting, key_patches, with_weights
 
 __all__ = ["ClipFace"]
@@ -73,7 +73,7 @@ class ClipFace(Face):
         """Its device's pool loads it when it is asked."""
         return self
 
-    def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> Tokens:
+    def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> PackTokens:
         """Letter of an encoder of CLIP -> its chunks of 77 (token, weight), or (token, weight, number of the word)."""
         return tokens_of(self._handle, str(text), return_word_ids, current_settings())
 

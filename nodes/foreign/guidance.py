@@ -21,7 +21,7 @@ from ..samplers.guidance import NEGATIVE, POSITIVE, Asking, GuidancePatch, Step
 from .conditions import conditions_of
 from .kinds import inner_model
 from .options import options_of
-from .origin import Origin, called
+from .origin import PackOrigin, called
 
 __all__ = ["KINDS", "ForeignAfter", "ForeignBefore", "ForeignGuidance", "ForeignInstead", "ForeignQuestion"]
 
@@ -33,7 +33,7 @@ class ForeignGuidance(GuidancePatch):
     """Known by the call of the pack's node that made it."""
 
     function: Callable[[Given], Any]
-    origin: Origin
+    origin: PackOrigin
     key: str
     needs_negative: bool = False  # type: ignore[misc]  # decided by the pack, patch by patch
     __eq__ = object.__eq__
@@ -56,7 +56,7 @@ class ForeignInstead(ForeignGuidance):
     acts: ClassVar[Literal["before", "instead", "after"]] = "instead"
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
-        shown = _Shown(step)
+        shown = _ShownModel(step)
         noise = {"cond": step.x - shown.cond, "uncond": step.x - shown.uncond}
         also = {"input_cond": shown.conds[0], "input_uncond": shown.conds[1], "timestep": shown.sigma}
         return step.x - self._tensor({**shown.common(), **shown.answers(), **noise, **also}, step.x)
@@ -68,7 +68,7 @@ class ForeignAfter(ForeignGuidance):
     acts: ClassVar[Literal["before", "instead", "after"]] = "after"
 
     def combine(self, step: Step, guided: Tensor) -> Tensor:
-        shown = _Shown(step)
+        shown = _ShownModel(step)
         also = {"denoised": guided, "cond": shown.conds[0], "uncond": shown.conds[1]}
         return self._tensor({**shown.common(), **shown.answers(), **also}, guided)
 
@@ -79,7 +79,7 @@ class ForeignBefore(ForeignGuidance):
     acts: ClassVar[Literal["before", "instead", "after"]] = "before"
 
     def answers(self, step: Step) -> Mapping[str, Tensor]:
-        shown = _Shown(step)
+        shown = _ShownModel(step)
         outs = [shown.cond, shown.uncond] if NEGATIVE in step.x0 else [shown.cond]
         also = {"conds": shown.conds, "conds_out": outs, "timestep": shown.sigma}
         found = self._call({**shown.common(), **also})
@@ -116,7 +116,7 @@ KINDS: Mapping[str, type[ForeignGuidance]] = {
 """Key of `model_options` -> the patch that its function becomes."""
 
 
-class _Shown:
+class _ShownModel:
     """A step as functions of packs see it."""
 
     def __init__(self, step: Step) -> None:

@@ -28,7 +28,7 @@ from .kinds import inner_model
 from .methods import inward
 from .model_face import ModelFace
 from .options import options_of
-from .origin import Origin, called, origin_now
+from .origin import PackOrigin, called, origin_now
 
 __all__ = ["ForeignGuider", "sample"]
 
@@ -128,7 +128,7 @@ class _Predicts(GuidancePatch):
 
     of: ForeignGuider
     named: Mapping[str, Any]
-    origin: Origin
+    origin: PackOrigin
     key: str
     acts: ClassVar[Literal["before", "instead", "after"]] = "before"
     __eq__ = object.__eq__

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.handles import Model
 from ..samplers.opaque import OpaqueCall, PassRows
 from .model_options import copied, equal
-from .origin import Origin, called
+from .origin import PackOrigin, called
 from .unet_attention import attention_under
 from .unet_blocks import blocks_under
 
@@ -34,7 +34,7 @@ class ForeignOptions(OpaqueCall):
     options: Mapping[str, Any]
     key: str
     """Of the call of the pack's node that made it."""
-    origins: tuple[tuple[Any, Origin], ...]
+    origins: tuple[tuple[Any, PackOrigin], ...]
     """Function -> whose it is."""
     made: list[tuple[Mapping[str, Any], ForeignOptions]] = field(default_factory=list, repr=False)
     """Those under options that functions have changed on the way: a sampler asks with the same ones at each step."""
@@ -101,10 +101,10 @@ def options_of(handle: Model) -> dict[str, Any]:
     return copied(dict(found.options)) if found is not None else {"transformer_options": {}}
 
 
-def origin_of(patch: ForeignOptions, function: Any) -> Origin:
+def origin_of(patch: ForeignOptions, function: Any) -> PackOrigin:
     """Whose a function is; of one that came into being in a step, the last that changed the handle."""
     known = [origin for one, origin in patch.origins if one is function]
-    return known[-1] if known else patch.origins[-1][1] if patch.origins else Origin("a node", "")
+    return known[-1] if known else patch.origins[-1][1] if patch.origins else PackOrigin("a node", "")
 
 
 def without_options(handle: Model) -> Model:

@@ -11,11 +11,11 @@ from typing import Any
 from graphflow import Cancelled, GraphFlowError, Problem
 from graphflow.spi import current
 
-__all__ = ["Origin", "called", "origin_now"]
+__all__ = ["PackOrigin", "called", "origin_now"]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class PackOrigin:
     """The node of a pack that made a patch."""
 
     node: str
@@ -23,16 +23,16 @@ class Origin:
     path: Path = Path()
 
 
-def origin_now() -> Origin:
+def origin_now() -> PackOrigin:
     """The node that runs."""
     call = current()
     caller = call.caller if call is not None else None
     if caller is None:
-        return Origin("a script", "")
-    return Origin(caller.node, caller.pack, caller.path)
+        return PackOrigin("a script", "")
+    return PackOrigin(caller.node, caller.pack, caller.path)
 
 
-def called(origin: Origin, function: Callable[..., Any], *given: Any) -> Any:
+def called(origin: PackOrigin, function: Callable[..., Any], *given: Any) -> Any:
     """The function's answer. Raises a Problem that names its node, its file and its line; problems of ours pass."""
     try:
         return function(*given)
@@ -52,7 +52,7 @@ def called(origin: Origin, function: Callable[..., Any], *given: Any) -> Any:
         ) from error
 
 
-def _place(origin: Origin, error: BaseException) -> str:
+def _place(origin: PackOrigin, error: BaseException) -> str:
     """`nodes.py, line 12, in patch`: the last line of the pack, or else of what it called."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     inside = [frame for frame in frames if origin.pack and Path(frame.filename).resolve().is_relative_to(origin.path)]

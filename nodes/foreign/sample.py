@@ -146,7 +146,7 @@ def run_guider(
         noise = None
     stepper = sampler.stepper()
     if callback is not None:
-        stepper = Watched(stepper, callback)
+        stepper = WatchedStepper(stepper, callback)
     levels = torch.as_tensor(sigmas, dtype=torch.float32).cpu()
     given = None if noise is None else noise.float().cpu().expand(start.shape)
     context = inner_context("a sampler")
@@ -162,7 +162,7 @@ def part_of(sigmas: Tensor, start: int | None, last: int | None, force_full: boo
     return sigmas[start:] if start is not None else sigmas
 
 
-class Watched:
+class WatchedStepper:
     """A stepper that calls a pack's function after each step."""
 
     def __init__(self, stepper: Any, callback: Callback) -> None:

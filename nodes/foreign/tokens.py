@@ -18,12 +18,12 @@ from graphflow import GraphFlowError, Problem, Settings
 from ..families.kits.prompt import CHUNK, Chunk, ReadPrompt
 from ..model.handles import Clip
 
-__all__ = ["Tokens", "prompt_of", "tokens_of"]
+__all__ = ["PackTokens", "prompt_of", "tokens_of"]
 
 OF_CLIP = frozenset({"l", "g", "h"})
 
 
-class Tokens(dict[str, Any]):
+class PackTokens(dict[str, Any]):
     """See above."""
 
     def __init__(self, chunks: dict[str, Any], text: str) -> None:
@@ -36,7 +36,7 @@ class Tokens(dict[str, Any]):
         return not _same(dict(self), self._read)
 
 
-def tokens_of(clip: Clip, text: str, with_words: bool, settings: Settings) -> Tokens:
+def tokens_of(clip: Clip, text: str, with_words: bool, settings: Settings) -> PackTokens:
     """The tokens of a prompt for each encoder of CLIP of a handle."""
     from ..families.kits.clip_network import prompt_chunks, prompt_words
     from ..library.conditioning import embeddings_of
@@ -55,12 +55,12 @@ def tokens_of(clip: Clip, text: str, with_words: bool, settings: Settings) -> To
                 for index, row in enumerate(rows)
             ]
         found[part.removeprefix("text.")] = rows
-    return Tokens(found, text)
+    return PackTokens(found, text)
 
 
 def prompt_of(tokens: Mapping[str, Any], clip: Clip) -> str:
     """The prompt to encode: the text, or chunks where a pack has changed the tokens."""
-    if isinstance(tokens, Tokens) and not tokens.has_changed():
+    if isinstance(tokens, PackTokens) and not tokens.has_changed():
         return tokens.text
     if not isinstance(tokens, Mapping):
         raise TypeError(f"found {type(tokens).__name__}, expected the tokens that this CLIP's tokenize() gives")

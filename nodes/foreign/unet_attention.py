@@ -24,13 +24,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..patches.attention import processors_of
 from ..patches.token_places import TokenPlaces, token_places
-from .origin import Origin, called
+from .origin import PackOrigin, called
 from .unet_places import UNetPlaces, unet_places
 
 __all__ = ["attention", "attention_under"]
 
 KINDS = ("attn1", "attn2")
-OriginOf = Callable[[Any], Origin]
+OriginOf = Callable[[Any], PackOrigin]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .origin import Origin, called
+from .origin import PackOrigin, called
 from .unet_places import Block, unet_places
 
 __all__ = ["blocks_under"]
@@ -29,7 +29,7 @@ INPUT, AFTER, MIDDLE, OUTPUT = (
     "middle_block_patch",
     "output_block_patch",
 )
-OriginOf = Callable[[Any], Origin]
+OriginOf = Callable[[Any], PackOrigin]
 
 
 @contextmanager

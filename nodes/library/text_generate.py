@@ -58,7 +58,7 @@ class Drawn:
     presence_penalty: Annotated[float, Range(0.0, 5.0, 0.01), Help("subtracted from words that were written")] = 0.0
 
 
-class Written(NamedTuple):
+class GeneratedText(NamedTuple):
     generated_text: str
     thinking: str
 
@@ -97,7 +97,7 @@ def text_generate(
     use_default_template: Annotated[bool, Help("off: the prompt is all that the model reads")] = True,
     mtp: _Tokens = "auto",
     system_prompt: Annotated[str, Multiline(), Help("how the model is to answer")] = "",
-) -> Written:
+) -> GeneratedText:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
     Qwen3, Qwen2.5-VL and Qwen3-VL (which see images) and Gemma 2 write, in the format of chat that they were trained
@@ -139,7 +139,7 @@ def text_generate_ltx2_prompt(
     thinking: bool = False,
     use_default_template: bool = True,
     mtp: _Tokens = "auto",
-) -> Written:
+) -> GeneratedText:
     """As TextGenerate, for prompts of videos: the model is asked to describe the user's idea as a scene with sound. The
     wording of that request is GraphFlow's own."""
     return _written(
@@ -175,7 +175,7 @@ def _written(
     thinking: bool,
     in_chat: bool,
     system: str,
-) -> Written:
+) -> GeneratedText:
     from ..devices.use import open_device
     from ..families.kits.speech_network import Sampling
     from ..families.speech import write
@@ -206,4 +206,4 @@ def _written(
         notice=notice,
     )
     context.say(answer)
-    return Written(answer, thoughts)
+    return GeneratedText(answer, thoughts)

@@ -3,6 +3,8 @@ samplers."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 
 from graphflow import GraphFlowError, Problem
@@ -32,5 +34,5 @@ def adapter_module(device: Device, model: Model, checkpointing: bool) -> torch.n
     dtype = number_format(model, PART, device.dtype)
     module: torch.nn.Module = device.run(load_part, model, PART, dtype, device.device)
     if checkpointing and hasattr(module, "enable_gradient_checkpointing"):
-        module.enable_gradient_checkpointing()
+        cast(Any, module).enable_gradient_checkpointing()
     return module

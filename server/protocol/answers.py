@@ -34,7 +34,7 @@ __all__ = [
     "ValidateAnswer",
     "WholeJob",
     "WorkerState",
-    "Workers",
+    "WorkersListed",
     "WorkflowForm",
 ]
 
@@ -241,7 +241,7 @@ class WorkerState(BaseModel):
     problems: list[dict[str, Any]]
 
 
-class Workers(BaseModel):
+class WorkersListed(BaseModel):
     workers: list[WorkerState]
     waiting: dict[str, str]
     """What each of the first waiting prompts waits for, by its id."""

@@ -24,7 +24,7 @@ from ..http.paths import BadName, segments
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..protocol.answers import Workers
+from ..protocol.answers import WorkersListed
 from ..protocol.requests import FileRef, WorkerFileQuery
 from ..queue.ledger import ELSEWHERE
 from ..queue.uploads import put_file
@@ -245,7 +245,7 @@ async def _received(request: web.Request, folder: Path, most: int) -> Path:
 
 
 ROUTES = (
-    Route("GET", "/workers", get_workers, READ, "The workers, and what waits for what", answer=Workers),
+    Route("GET", "/workers", get_workers, READ, "The workers, and what waits for what", answer=WorkersListed),
     Route(
         "GET",
         "/prompts/{prompt_id}/trace",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...files.convert import Table
+from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
@@ -54,7 +54,7 @@ def _recognise(header: Header) -> Found | None:
 
 
 def _original(config: Config, norm: str) -> Table:
-    table: dict[str, object] = {"": ""}
+    table: dict[str, TensorPlace | str] = {"": ""}
     width = config.num_attention_heads * config.attention_head_dim
     for number in range(config.num_layers):
         attention = f"layers.{number}.attention"

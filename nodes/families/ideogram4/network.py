@@ -15,13 +15,13 @@ from diffusers.models.transformers.transformer_ideogram4 import (
     IMAGE_POSITION_OFFSET,
     LLM_TOKEN_INDICATOR,
     OUTPUT_IMAGE_INDICATOR,
-    Ideogram4MRoPE,
 )
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 
 __all__ = ["back", "build", "forward", "prepare", "row"]
@@ -32,13 +32,10 @@ PLACES = 4
 
 def build(config: Config) -> torch.nn.Module:
     """An empty transformer, from the arguments of its class."""
-    stated, made = plain(config), Ideogram4Transformer2DModel
-    with torch.device("meta"):
-        module: Any = made(**stated)
-    # Frequencies that the class computes when it is made.
-    module.rotary_emb = Ideogram4MRoPE(stated["attention_head_dim"], stated["rope_theta"], stated["mrope_section"])
-    built: torch.nn.Module = module
-    return built
+    made: Any = Ideogram4Transformer2DModel
+    with EmptyParameters():
+        module: torch.nn.Module = made(**plain(config))
+    return module
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Tensor:

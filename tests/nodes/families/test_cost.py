@@ -7,7 +7,7 @@ from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.families import cost as cost_module
 from graphflow_nodes.families.opened import open_model, open_text_encoders, open_vae
 from graphflow_nodes.families.weight_bytes import weight_bytes
-from graphflow_nodes.families.work import Size, decoder_work, denoiser_work
+from graphflow_nodes.families.work import ImageSize, decoder_work, denoiser_work
 from PIL import Image as Picture
 
 import graphflow as gf
@@ -108,7 +108,7 @@ def test_work_grows_with_the_image_and_the_rows(models, engine):
     with engine() as found:
         opened = open_model(models / "checkpoints" / "sd1.safetensors", found.settings)
         flow = open_model(models / "diffusion_models" / Z, found.settings).model
-    small, large = Size(256, 256), Size(512, 512)
+    small, large = ImageSize(256, 256), ImageSize(512, 512)
     assert denoiser_work(opened.model, large, 2, 4) == 4 * denoiser_work(opened.model, small, 2, 4)
     assert denoiser_work(flow, large, 2, 4) == 2 * denoiser_work(flow, large, 1, 4) > denoiser_work(flow, small, 2, 4)
     assert decoder_work(opened.vae, large, 4) == 4 * decoder_work(opened.vae, small, 4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from graphflow_nodes.families.kits import unet_network
 from graphflow_nodes.foreign.options import ForeignOptions
-from graphflow_nodes.foreign.origin import Origin
+from graphflow_nodes.foreign.origin import PackOrigin
 from graphflow_nodes.foreign.unet_places import unet_places
 from graphflow_nodes.patches.attention import ValuesOnly
 from graphflow_nodes.patches.downscale import Downscale
@@ -33,7 +33,7 @@ def asked(unet):
 
 def under(unet, patches=None, replaced=None):
     options = {"transformer_options": {"patches": patches or {}, "patches_replace": replaced or {}}}
-    patch = ForeignOptions(options, "key", ((None, Origin("Node", "pack")),))
+    patch = ForeignOptions(options, "key", ((None, PackOrigin("Node", "pack")),))
     with patch.around_rows(unet, ROWS):
         return asked(unet)
 
