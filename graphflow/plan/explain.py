@@ -193,7 +193,11 @@ def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterat
     if mine.outside != origin.outside and not mine.asks_late:
         yield _outside(kind)
     if mine.environment != origin.environment:
-        yield " -> ".join(_other_parts(origin.environment, mine.environment))
+        before, now = _other_parts(origin.environment, mine.environment)
+        if before.startswith(VARIABLES) and now.startswith(VARIABLES):
+            yield "environment variables that its pack reads changed"
+        else:
+            yield f"{before} -> {now}"
     if mine.version != origin.version:
         yield "the code of the node changed"
     if kind.by_id and origin.node != node_id:
@@ -230,6 +234,8 @@ def _outside(kind: NodeType) -> str:
     return "the file changed" if reads_file else "what it reads from outside changed"
 
 
+VARIABLES = "variables "
+"""What the digest of the variables that a pack reads begins with (see foreign/pack_source.py)."""
 _LONGEST = 40
 _ROUND = 10
 """Characters that are shown before the place where two long texts part."""

@@ -8,25 +8,22 @@ here would stop the run at the sampler, after the text encoders have been loaded
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from graphflow import GraphFlowError, Problem, Settings
 from graphflow.spi import Bound
 
 from ..files.folders import ModelFolders
-from ..files.header import read_header
 from ..model.handles import Clip, ControlNet, Model
 from ..model.latent import LatentFormat
+from ..patches.lora import LoraFile, check_fits, parts_of
+from ..patches.lora_keys import fit
 from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
-from .known import identify
 
 __all__ = ["check_graph"]
 
-ALIKE = (frozenset({"sdxl", "sdxl_refiner"}), frozenset({"flux", "chroma"}), frozenset({"z_image", "lumina2"}))
-"""Families of which a LoRA of one may fit the other, or whose LoRAs have the same names."""
 TEXT_WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
 
 
@@ -186,22 +183,18 @@ def _format(latent: LatentFormat) -> str:
 
 
 def _lora(settings: Settings, name: str, model: Model) -> Iterator[tuple[Problem, bool]]:
+    total = 0
     try:
-        header = read_header(ModelFolders(list(settings.models), settings.pickles).find("loras", name))
-        seen = identify(header)
-    except GraphFlowError:
-        return  # the node's own check reports it
-    alike = next((group for group in ALIKE if model.family.name in group), frozenset({model.family.name}))
-    if seen.kind == "LoRA" and seen.family and seen.family not in alike:
-        yield (
-            Problem(
-                "wrong_lora",
-                f"{Path(name).name} is {seen.words}, and the model ({file_of(model)}) is {model.family.title}",
-                input="lora_name",
-                hint=f"use a LoRA that was made for {model.family.title}",
-            ),
-            True,
-        )
+        path = ModelFolders(list(settings.models), settings.pickles).find("loras", name)
+        stat = path.stat()
+        found = fit(str(path), f"{stat.st_mtime_ns} {stat.st_size}", model.family, model.config, parts_of(model))
+        total = found.total
+        check_fits(LoraFile(str(path), ""), found, model.family, "lora_name")
+    except GraphFlowError as error:
+        # What cannot be read is reported by the node's own check; a file for text encoders alone is not judged here.
+        yield from ((problem, True) for problem in error.problems if total)
+    except OSError:
+        return
 
 
 def _writer(clip: Clip | None) -> Iterator[tuple[Problem, bool]]:

@@ -47,6 +47,7 @@ WIDGET_TYPES = frozenset(
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload")
 EMPTY = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "IMAGECOMPARE": ["", ""]}
 MAX_ROWS = 1000
+CONTROL_MODES = ("fixed", "increment", "decrement", "randomize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,9 @@ def _assign(
         # A choice that has neither a stored value nor an option has no value: the editor leaves it out.
         left_out = item.type == DYNAMIC_GROUP or (item.type == "COMBO" and value is None and not stored)
         found.append(Widget(item, _mended(info, item, value), sent and not left_out))
-        waiting.extendleft(reversed([(extra, False) for extra in _controls(item)]))
+        # Behind a seed that a choice brings, editors store a control, or none.
+        is_stored = "." not in item.name or at >= len(values) or values[at] in CONTROL_MODES
+        waiting.extendleft(reversed([(extra, False) for extra in _controls(item) if is_stored]))
         waiting.extendleft(reversed([(inner, True) for inner in _inner(item, value)]))
     return found, at
 

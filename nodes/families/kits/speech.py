@@ -18,7 +18,6 @@ from ...model.config import Config
 from ...model.family import Family, Part
 from ...model.handles import Clip, WeightsHandle, WeightsSource
 from ...model.latent import LatentFormat
-from . import qwen_tokenizer, sentencepiece_tokenizer
 
 __all__ = ["SPEAKERS", "Chat", "Speaker", "Tokens", "answer_of", "chat_text", "head_of", "head_problem", "speaker_of"]
 
@@ -82,6 +81,8 @@ class Speaker:
 
 
 def _qwen_tokens(clip: Clip, part: str) -> Tokens:
+    from . import qwen_tokenizer
+
     tokenizer = qwen_tokenizer.tokenizer_of(clip, part)
     return Tokens(
         ids=lambda text: qwen_tokenizer.encode(tokenizer, text),
@@ -91,6 +92,8 @@ def _qwen_tokens(clip: Clip, part: str) -> Tokens:
 
 
 def _gemma_tokens(clip: Clip, part: str) -> Tokens:
+    from . import sentencepiece_tokenizer
+
     return Tokens(*sentencepiece_tokenizer.both_ways(clip, part, ("<bos>", "<start_of_turn>", "<end_of_turn>")))
 
 

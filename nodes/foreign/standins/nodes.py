@@ -72,6 +72,8 @@ _METHODS = {
     "ConditioningSetMask": "append",
     "ConditioningSetTimestepRange": "set_range",
     "DifferentialDiffusion": "apply",
+    "GLIGENLoader": "load_gligen",
+    "GLIGENTextBoxApply": "append",
     "FluxGuidance": "append",
     "FreeU": "patch",
     "FreeU_V2": "patch",

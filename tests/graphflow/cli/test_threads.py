@@ -48,4 +48,7 @@ def test_torch_computes_with_as_many_threads_as_the_option_states(tmp_path):
     command = [sys.executable, "-m", "graphflow", "doctor", "--threads", "1"]
     found = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True).stdout
     assert "threads              1, which sleep while they wait" in found.splitlines()
-    assert any(line.split() == ["number", "format", "float32", "(--dtype", "auto)"] for line in found.splitlines())
+    assert any(
+        line.split() == ["number", "format", "float32", "(--dtype", "and", "--device", "choose", "others)"]
+        for line in found.splitlines()
+    )

@@ -162,7 +162,8 @@ def test_what_is_changed_answers_is_not_called_a_file(why, foreign, monkeypatch)
                 )
             )[0]
         )
-    assert "miss, IS_CHANGED answers something else since" in told
+    both = "IS_CHANGED answers something else; environment variables that its pack reads changed"
+    assert f"miss, {both} since" in told
 
 
 def test_a_node_whose_is_changed_gives_nan_is_said_to_be_new_every_time(why, foreign):

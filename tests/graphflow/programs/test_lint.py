@@ -87,6 +87,7 @@ def test_a_seed_that_the_editor_changes_after_each_run_is_told(
     sampler = next(item for item in data["nodes"] if item["type"] == "KSampler")
     sampler["widgets_values"][1] = control
     path.write_text(json.dumps(data))
+    capsys.readouterr()
     assert main(["lint", str(path), "--json"]) in (0, 1)
     found = json.loads(capsys.readouterr().out)["findings"]
     varying = [(item["node"], item["input"]) for item in found if item["code"] == "seed_varies"]

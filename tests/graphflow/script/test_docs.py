@@ -18,4 +18,4 @@ def test_the_page_on_scripting_runs_from_top_to_bottom(server, tmp_path, monkeyp
         if kind:
             code = code.replace("http://127.0.0.1:8188", server.url).replace('token="..."', f'token="{TOKEN}"')
         exec(compile(code, f"block {number}", "exec"), space)
-    assert list(Path("fetched").glob("apple*.png")) and list(Path("pictures").glob("*.png"))
+    assert list(Path("fetched").glob("apple*.png")) and list(Path("images").glob("*.png"))

@@ -207,8 +207,8 @@ def test_a_lora_of_another_family(check, tmp_path_factory):
         "lora": ("LoraLoaderModelOnly", {"model": "@model", "lora_name": "flux.safetensors", "strength_model": 1.0}),
         "sample": ("KSampler", {"model": "@lora", "positive": "@text", "negative": "@none", "latent_image": "@empty"}),
     }
-    problem = found(check, sampled(Z, QWEN3, **more))["lora", "lora_name", "wrong_lora"]
-    assert problem.message == f"flux.safetensors is a LoRA for FLUX.1, and the model ({Z}) is Z-Image"
+    problem = found(check, sampled(Z, QWEN3, **more))["lora", "lora_name", "lora_does_not_fit"]
+    assert "0 of 1 modules of flux.safetensors fit: this file is for FLUX.1, the model is Z-Image" in problem.message
 
 
 def test_nothing_is_read_but_headers_and_no_digest_is_taken(check, monkeypatch):

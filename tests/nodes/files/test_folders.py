@@ -31,7 +31,8 @@ def put(root, *names):
 def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
     put(tmp_path, f"{first}/a.safetensors", f"{second}/b.safetensors", f"{second}/a.safetensors")
     folders = ModelFolders([tmp_path])
-    assert folders.list(kind) == ["a.safetensors", "b.safetensors"]
+    own = [name for name in folders.list(kind) if not name.startswith("graphflow-tiny")]
+    assert own == ["a.safetensors", "b.safetensors"]
     assert folders.find(kind, "a.safetensors") == tmp_path / first / "a.safetensors"
     assert folders.find(kind, "b.safetensors") == tmp_path / second / "b.safetensors"
 

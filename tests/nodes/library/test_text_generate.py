@@ -204,11 +204,12 @@ def test_penalties_and_cuts_leave_what_they_state():
     assert {taken(top_k=0, top_p=1.0, min_p=0.8, repetition_penalty=1.0, seed=n) for n in range(20)} == {0, 1}
 
 
-def test_widgets_are_stored_in_the_order_of_comfyuis_files():
+@pytest.mark.parametrize("control", [["fixed"], []], ids=["with a control", "without"])
+def test_widgets_are_stored_in_the_order_of_comfyuis_files(control):
     from graphflow.formats.editor import to_api
     from graphflow.formats.object_info import RegistryInfos
 
-    stored = ["a fox", 2048, "on", 0.6, 64, 0.8, 0.05, 1.05, 7, "fixed", 0.1, False, True, "auto"]
+    stored = ["a fox", 2048, "on", 0.6, 64, 0.8, 0.05, 1.05, 7, *control, 0.1, False, True, "auto"]
     socket = [{"name": "clip", "type": "CLIP", "link": None}]
     node = {"id": 1, "type": "TextGenerate", "widgets_values": stored, "inputs": socket, "outputs": [], "mode": 0}
     found = to_api(

@@ -99,6 +99,7 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
         debug=True,
         device="cuda:1",
         dtype="bfloat16",
+        compile="on",
         memory=6,
         process_memory=7,
     )
