@@ -10,8 +10,10 @@ from ..files.header import Header
 from ..files.known import Identity, PartSeen, recognised
 from ..files.known.adapters import FOLDERS
 from ..model.family import Family, Found
-from . import recognise, recognise_vae
+from . import FAMILIES, recognise, recognise_vae
+from .clip_vision import CLIP_VISION
 from .controls import recognise_control, recognise_gligen, recognise_model_patch
+from .redux import REDUX
 
 __all__ = ["CONTROL_KINDS", "Identity", "has_vae", "identify"]
 
@@ -20,6 +22,8 @@ MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 """Kinds of files that may hold a denoiser of unusual sizes, which the tables do not know."""
 CONTROL_KINDS = ("ControlNet", "T2I-Adapter", "Control-LoRA")
 """Kinds of files that steer a denoiser by an image."""
+EMBEDDED = ("sd1", "sd2", "sdxl")
+"""Families whose prompts take textual inversions, and that IP-Adapters of `nodes/patches/` fit."""
 ENCODERS = (
     "CLIP-L",
     "CLIP-H",
@@ -64,12 +68,32 @@ def identify(header: Header) -> Identity:
         return replace(found, supported=_known(recognise_gligen, header) is not None)
     if found.kind == "model patch":
         return replace(found, supported=_known(recognise_model_patch, header) is not None)
-    return replace(found, supported=found.kind == "text encoder" and found.family in ENCODERS)
+    if found.kind == "text encoder":
+        return replace(found, supported=found.family in ENCODERS)
+    if found.kind == "LoRA":
+        return replace(found, supported=any(family.name == found.family for family in FAMILIES))
+    if found.kind == "embedding":
+        return replace(found, supported=found.family in EMBEDDED)
+    if found.kind == "IP-Adapter":
+        return replace(found, supported=found.family in EMBEDDED and found.variant != "FaceID")
+    if found.kind == "upscale model":
+        return replace(found, supported=True)
+    if found.kind == "image encoder":
+        return replace(found, supported=_known(_one(CLIP_VISION), header) is not None)
+    return replace(found, supported=found.kind == "style model" and _known(_one(REDUX), header) is not None)
 
 
 def has_vae(header: Header) -> bool:
     """Whether a file holds a VAE that can run."""
     return _known(recognise_vae, header) is not None
+
+
+def _one(family: Family) -> _Recognise:
+    def recognised_by(header: Header) -> tuple[Family, Found] | None:
+        found = family.recognise(header)
+        return None if found is None else (family, found)
+
+    return recognised_by
 
 
 _Recognise = Callable[[Header], tuple[Family, Found] | None]

@@ -9,6 +9,7 @@ import { clock, nameOf, plural, rough } from "./words.js";
 const SHOWN = 20;
 const state = { jobs: [], total: 0, paused: false, waits: {} };
 const removed = new Set();
+const drawing = { held: false, late: false }; // a row that is moved in the page would lose the mouse that drags it
 const rows = new Map();
 const list = h("ol", { "aria-label": "Waiting prompts, next first" });
 const count = h("span.count.num");
@@ -58,6 +59,10 @@ export async function refreshQueue() {
 }
 
 export function drawQueue() {
+  if (drawing.held) {
+    drawing.late = true;
+    return;
+  }
   const jobs = state.jobs.filter(job => !removed.has(job.id)),
     shown = jobs.slice(0, SHOWN),
     total = waiting();
@@ -148,6 +153,7 @@ function rowOf(job) {
 function drag(grip, row, job, down) {
   grip.setPointerCapture(down.pointerId);
   row.classList.add("lift");
+  drawing.held = true;
   const by = event => Math.round((event.clientY - down.clientY) / row.offsetHeight);
   const follow = event => {
     row.style.transform = "translateY(" + (event.clientY - down.clientY) + "px)";
@@ -156,6 +162,11 @@ function drag(grip, row, job, down) {
     row.classList.remove("lift");
     row.style.transform = "";
     grip.removeEventListener("pointermove", follow);
+    drawing.held = false;
+    if (drawing.late) {
+      drawing.late = false;
+      drawQueue();
+    }
     if (event.type === "pointerup" && by(event)) move(job, by(event));
   };
   grip.addEventListener("pointermove", follow);

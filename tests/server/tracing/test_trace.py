@@ -20,6 +20,15 @@ def work(seed):
     return GRAPH.set_all({"KSampler.seed": seed, "KSampler.steps": 6}).to_json()
 
 
+async def written(queue, name):
+    """The trace of a prompt; it is written shortly after the prompt's end."""
+    for _ in range(300):
+        if (found := await queue.trace(name)) is not None:
+            return found
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"no trace of {name}")
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Two prompts that shared passes: `(state folder, prompts, times, stats)`."""
@@ -36,7 +45,7 @@ def served(tmp_path_factory):
             await queue.resume()
             done = [await queue.wait(name, 100) for name in "ab"]
             assert [one.passes for one in done] == [2, 2]
-            times = [json.loads(await queue.trace(name)) for name in "ab"]
+            times = [json.loads(await written(queue, name)) for name in "ab"]
         return done, times, stats
 
     return root / "state", *asyncio.run(asyncio.wait_for(serve(), 120))
