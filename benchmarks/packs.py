@@ -19,16 +19,46 @@ from pathlib import Path
 from typing import Any
 
 PUBLISHED = (
-    "comfyui-ib-customnodes==0.2.3", "comfyui-arc-save==1.1.1", "kumiho-comfyui==1.0.2", "comfyui-tooling-nodes==0.1.0",
-    "comfyui-easynodes==1.2.7", "comfyui-siberianodes==1.0.0", "comfyui-fluxflow==0.8.0", "comfyui-orbitquant==0.9.0",
-    "gguf-node==0.2.8", "bizyair-cloudberry==0.3.2", "bizytrd==0.1.24", "comfyui-nitra==1.0.54",
-    "mseep-comfyui-llm-party==1.4.1", "zmongo-nodes==0.1.3", "yors-comfyui-node-as-x-type==0.2.1", "seconohe==1.0.6",
-)  # fmt: skip
+    "comfyui-ib-customnodes==0.2.3",
+    "comfyui-arc-save==1.1.1",
+    "kumiho-comfyui==1.0.2",
+    "comfyui-tooling-nodes==0.1.0",
+    "comfyui-easynodes==1.2.7",
+    "comfyui-siberianodes==1.0.0",
+    "comfyui-fluxflow==0.8.0",
+    "comfyui-orbitquant==0.9.0",
+    "gguf-node==0.2.8",
+    "bizyair-cloudberry==0.3.2",
+    "bizytrd==0.1.24",
+    "comfyui-nitra==1.0.54",
+    "mseep-comfyui-llm-party==1.4.1",
+    "zmongo-nodes==0.1.3",
+    "yors-comfyui-node-as-x-type==0.2.1",
+    "seconohe==1.0.6",
+)
 NEEDED = (
-    "ansi2html", "bizytrd", "colorama", "coloredlogs", "distro", "einops", "fluxflow", "h11", "httpcore", "httpx",
-    "humanfriendly", "jiter", "keyring", "ollama", "openai", "opencv-python-headless", "orbitquant",
-    "pydantic-settings", "python-dotenv", "sniffio", "websockets",
-)  # fmt: skip
+    "ansi2html",
+    "bizytrd",
+    "colorama",
+    "coloredlogs",
+    "distro",
+    "einops",
+    "fluxflow",
+    "h11",
+    "httpcore",
+    "httpx",
+    "humanfriendly",
+    "jiter",
+    "keyring",
+    "ollama",
+    "openai",
+    "opencv-python-headless",
+    "orbitquant",
+    "pydantic-settings",
+    "python-dotenv",
+    "sniffio",
+    "websockets",
+)
 """Libraries that packs import and this environment may lack."""
 SECONDS = 300
 """For all nodes of a pack."""
@@ -36,10 +66,18 @@ LIBRARIES = "_libraries"
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that nobody serves: what a pack asks of the web fails at once."""
 SOURCES = {
-    "MODEL": ("load", 0), "CLIP": ("load", 1), "VAE": ("load", 2), "IMAGE": ("image", 0), "MASK": ("mask", 0),
-    "LATENT": ("latent", 0), "CONDITIONING": ("text", 0), "SAMPLER": ("sampler", 0), "SIGMAS": ("sigmas", 0),
-    "NOISE": ("noise", 0), "GUIDER": ("guider", 0),
-}  # fmt: skip
+    "MODEL": ("load", 0),
+    "CLIP": ("load", 1),
+    "VAE": ("load", 2),
+    "IMAGE": ("image", 0),
+    "MASK": ("mask", 0),
+    "LATENT": ("latent", 0),
+    "CONDITIONING": ("text", 0),
+    "SAMPLER": ("sampler", 0),
+    "SIGMAS": ("sigmas", 0),
+    "NOISE": ("noise", 0),
+    "GUIDER": ("guider", 0),
+}
 AROUND = {
     "load": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
     "image": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 8421504}},

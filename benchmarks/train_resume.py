@@ -51,10 +51,21 @@ def workflow(folder: Path, steps: int, optimizer: str) -> gf.Workflow:
             (images / f"{number:02}.txt").write_text(caption(sample, rng) or "nothing")
     data = {"vae": ["m", 2], "clip": ["m", 1], "folder": "things", "resolution": 64, "bucket_step": 16, "mirror": True}
     options = {
-        "steps": steps, "batch_size": 4, "rank": 4, "learning_rate": 1e-3, "optimizer": optimizer, "ema_decay": 0.95,
-        "gradient_accumulation_steps": 2, "caption_dropout": 0.2, "noise_offset": 0.1, "snr_gamma": 5.0,
-        "lr_scheduler": "cosine", "lr_warmup_steps": 2, "validate_every": 5, "seed": 3,
-    }  # fmt: skip
+        "steps": steps,
+        "batch_size": 4,
+        "rank": 4,
+        "learning_rate": 1e-3,
+        "optimizer": optimizer,
+        "ema_decay": 0.95,
+        "gradient_accumulation_steps": 2,
+        "caption_dropout": 0.2,
+        "noise_offset": 0.1,
+        "snr_gamma": 5.0,
+        "lr_scheduler": "cosine",
+        "lr_warmup_steps": 2,
+        "validate_every": 5,
+        "seed": 3,
+    }
     return gf.Workflow.from_json(
         {
             "m": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},

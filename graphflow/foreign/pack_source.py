@@ -37,11 +37,27 @@ _VARIABLES = re.compile(rb"\b(?:environ|getenv)\b")
 _IMPORTED_VARIABLES = re.compile(rb"\bfrom[ \t]+os[ \t]+import[^\n]*")
 _OF_A_SHELL = frozenset(
     {
-        "_", "COLUMNS", "DISPLAY", "GPG_TTY", "LINES", "OLDPWD", "PWD", "PYTEST_CURRENT_TEST", "SHLVL", "SSH_AUTH_SOCK",
-        "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "TERM", "TERM_SESSION_ID", "TMUX", "TMUX_PANE", "WINDOWID",
+        "_",
+        "COLUMNS",
+        "DISPLAY",
+        "GPG_TTY",
+        "LINES",
+        "OLDPWD",
+        "PWD",
+        "PYTEST_CURRENT_TEST",
+        "SHLVL",
+        "SSH_AUTH_SOCK",
+        "SSH_CLIENT",
+        "SSH_CONNECTION",
+        "SSH_TTY",
+        "TERM",
+        "TERM_SESSION_ID",
+        "TMUX",
+        "TMUX_PANE",
+        "WINDOWID",
         "XDG_SESSION_ID",
     }
-)  # fmt: skip
+)
 """Variables that differ from window to window."""
 _READ_WHOLE = 1 << 20
 """Bytes up to which a file counts by what is in it; of a larger one (weights, for example) size and times count."""

@@ -29,10 +29,19 @@ __all__ = ["Cost", "Load", "Stage", "cost_of"]
 USUAL = ImageSize(1024, 1024)
 """Where the size of an image shows only in the run."""
 CALLS = {
-    "heun": 2, "dpm_2": 2, "dpm_2_ancestral": 2, "dpmpp_2s_ancestral": 2, "dpmpp_2s_ancestral_cfg_pp": 2,
-    "dpmpp_sde": 2, "dpmpp_sde_gpu": 2, "exp_heun_2_x0": 2, "exp_heun_2_x0_sde": 2, "seeds_2": 2, "seeds_3": 3,
+    "heun": 2,
+    "dpm_2": 2,
+    "dpm_2_ancestral": 2,
+    "dpmpp_2s_ancestral": 2,
+    "dpmpp_2s_ancestral_cfg_pp": 2,
+    "dpmpp_sde": 2,
+    "dpmpp_sde_gpu": 2,
+    "exp_heun_2_x0": 2,
+    "exp_heun_2_x0_sde": 2,
+    "seeds_2": 2,
+    "seeds_3": 3,
     "sa_solver_pece": 2,
-}  # fmt: skip
+}
 """Samplers that ask the denoiser more than once a step."""
 SURE = 0.75
 """The share of estimated memory that a run is refused for."""

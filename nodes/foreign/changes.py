@@ -28,10 +28,16 @@ __all__ = ["ForeignMask", "key_of_change", "settled_model"]
 MASK = "denoise_mask_function"
 PATCHES = frozenset(
     {
-        "attn1_patch", "attn1_output_patch", "attn2_patch", "attn2_output_patch", "input_block_patch",
-        "input_block_patch_after_skip", "middle_block_patch", "output_block_patch",
+        "attn1_patch",
+        "attn1_output_patch",
+        "attn2_patch",
+        "attn2_output_patch",
+        "input_block_patch",
+        "input_block_patch_after_skip",
+        "middle_block_patch",
+        "output_block_patch",
     }
-)  # fmt: skip
+)
 REPLACED = frozenset({"attn1", "attn2"})
 
 

@@ -27,9 +27,20 @@ _MODELS = {
 _CONFIGS = {**dict.fromkeys(("sd1",), "SD15"), "sd2": "SD20", "z_image": "ZImage"}
 """Family -> the names of its classes; the configs of the others are named as their models."""
 _OTHER_MODELS = (
-    "AuraFlow", "CosmosPredict2", "HiDream", "HunyuanDiT", "HunyuanVideo", "IP2P", "LTXV", "Mochi", "PixArt",
-    "SD21UNCLIP", "SVD_img2vid", "StableCascade_C", "WAN21",
-)  # fmt: skip
+    "AuraFlow",
+    "CosmosPredict2",
+    "HiDream",
+    "HunyuanDiT",
+    "HunyuanVideo",
+    "IP2P",
+    "LTXV",
+    "Mochi",
+    "PixArt",
+    "SD21UNCLIP",
+    "SVD_img2vid",
+    "StableCascade_C",
+    "WAN21",
+)
 _OTHER_CONFIGS = (
     *_OTHER_MODELS,
     "FluxSchnell",

@@ -20,9 +20,14 @@ from .sampling import ModelSampling
 __all__ = ["ForeignPrediction", "prediction_of"]
 
 METHODS = (
-    "sigma", "timestep", "percent_to_sigma", "calculate_input", "calculate_denoised", "noise_scaling",
+    "sigma",
+    "timestep",
+    "percent_to_sigma",
+    "calculate_input",
+    "calculate_denoised",
+    "noise_scaling",
     "inverse_noise_scaling",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,9 +130,11 @@ def key_patches(handle: WeightsHandle, prefix: str | None) -> dict[str, StoredWe
 def size_of(handle: WeightsHandle) -> int:
     """Bytes in float32."""
     return sum(
-        4 * weight.numel() for part, _ in handle.sources if part in handle.family.parts
+        4 * weight.numel()
+        for part, _ in handle.sources
+        if part in handle.family.parts
         for weight in build(handle.family.parts[part], handle.config, part).parameters()
-    )  # fmt: skip
+    )
 
 
 def _changed(value: Any, weight: Tensor, strength: float, place: TensorPlace, parameter: str) -> Tensor:

@@ -23,12 +23,21 @@ def drawn(lora, background):
         p=("CLIPTextEncode", {"clip": "@m:1", "text": CAPTION.format(background)}),
         n=("CLIPTextEncode", {"clip": "@m:1", "text": ""}),
         e=("EmptyLatentImage", {"width": 64, "height": 64}),
-        k=("KSampler", {
-            "model": "@l" if lora else "@m", "positive": "@p", "negative": "@n", "latent_image": "@e",
-            "steps": 12, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal",
-        }),
+        k=(
+            "KSampler",
+            {
+                "model": "@l" if lora else "@m",
+                "positive": "@p",
+                "negative": "@n",
+                "latent_image": "@e",
+                "steps": 12,
+                "cfg": 4.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+            },
+        ),
         d=("VAEDecode", {"vae": "@m:2", "samples": "@k"}),
-    )  # fmt: skip
+    )
     with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
         return engine.run(workflow, targets=["d"])["d"].outputs["IMAGE"][0]
 

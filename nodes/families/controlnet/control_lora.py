@@ -22,10 +22,21 @@ __all__ = ["CONTROL_LORA"]
 
 MARK, HINT = "lora_controlnet", "input_hint_block.0.weight"
 OF_UNET = (
-    "in_channels", "out_channels", "block_out_channels", "layers_per_block", "down_block_types", "up_block_types",
-    "transformer_layers_per_block", "attention_head_dim", "cross_attention_dim", "use_linear_projection",
-    "projection_class_embeddings_input_dim", "addition_embed_type", "addition_time_embed_dim", "class_embed_type",
-)  # fmt: skip
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "down_block_types",
+    "up_block_types",
+    "transformer_layers_per_block",
+    "attention_head_dim",
+    "cross_attention_dim",
+    "use_linear_projection",
+    "projection_class_embeddings_input_dim",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "class_embed_type",
+)
 """What a Control-LoRA takes over from the config of its U-Net."""
 
 

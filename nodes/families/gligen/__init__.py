@@ -52,8 +52,11 @@ def _misfit(config: Config, model: Model) -> str:
     own, other = config.denoiser, model.config.get("denoiser")
     if not isinstance(other, Config) or model.family.ports.residuals != unet.PORTS.residuals:
         return f"it acts within a U-Net of Stable Diffusion 1.x, which {model.family.title} does not have"
-    widths = {width for width, kind in zip(other.block_out_channels, other.down_block_types, strict=True)
-              if kind.startswith("CrossAttn")}  # fmt: skip
+    widths = {
+        width
+        for width, kind in zip(other.block_out_channels, other.down_block_types, strict=True)
+        if kind.startswith("CrossAttn")
+    }
     if unet.takes_sizes(other) or own.context != other.cross_attention_dim or not widths <= set(own.widths):
         return (
             f"it was made for another U-Net (columns of the text: {own.context}, {model.family.title} has "

@@ -22,9 +22,14 @@ from .hint import no_back
 __all__ = ["back", "build", "forward", "prepare", "row"]
 
 OWN = (
-    "dim", "n_heads", "control_in_dim", "n_refiner_layers", "add_control_noise_refiner", "control_layers_places",
+    "dim",
+    "n_heads",
+    "control_in_dim",
+    "n_refiner_layers",
+    "add_control_noise_refiner",
+    "control_layers_places",
     "control_refiner_layers_places",
-)  # fmt: skip
+)
 
 
 def build(config: Config) -> torch.nn.Module:

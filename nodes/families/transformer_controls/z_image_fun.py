@@ -22,9 +22,14 @@ __all__ = ["Z_IMAGE_FUN"]
 PATCH = 2
 _INPUT, _REFINER = "control_all_x_embedder.2-1.weight", "control_noise_refiner.0.before_proj.weight"
 OF_MODEL = (
-    "t_embedder.*", "all_x_embedder.*", "cap_embedder.*", "noise_refiner.*", "context_refiner.*", "x_pad_token",
+    "t_embedder.*",
+    "all_x_embedder.*",
+    "cap_embedder.*",
+    "noise_refiner.*",
+    "context_refiner.*",
+    "x_pad_token",
     "cap_pad_token",
-)  # fmt: skip
+)
 
 
 def _recognise(header: Header) -> Found | None:

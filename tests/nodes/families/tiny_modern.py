@@ -147,16 +147,24 @@ def qwen21_vae():
 
 
 WAN_22 = (
-    (re.compile(r"^quant_conv"), "conv1"), (re.compile(r"^post_quant_conv"), "conv2"),
+    (re.compile(r"^quant_conv"), "conv1"),
+    (re.compile(r"^post_quant_conv"), "conv2"),
     (re.compile(r"down_blocks\.(\d)\.resnets"), r"downsamples.\1.downsamples"),
     (re.compile(r"up_blocks\.(\d)\.resnets"), r"upsamples.\1.upsamples"),
     (re.compile(r"down_blocks\.(\d)\.downsampler"), r"downsamples.\1.downsamples.1"),
     (re.compile(r"up_blocks\.(\d)\.upsampler"), r"upsamples.\1.upsamples.2"),
-    (".norm1.", ".residual.0."), (".conv1.", ".residual.2."), (".norm2.", ".residual.3."), (".conv2.", ".residual.6."),
-    (".conv_shortcut.", ".shortcut."), (".conv_in.", ".conv1."), (".norm_out.", ".head.0."), (".conv_out.", ".head.2."),
-    (".mid_block.resnets.0.", ".middle.0."), (".mid_block.attentions.0.", ".middle.1."),
+    (".norm1.", ".residual.0."),
+    (".conv1.", ".residual.2."),
+    (".norm2.", ".residual.3."),
+    (".conv2.", ".residual.6."),
+    (".conv_shortcut.", ".shortcut."),
+    (".conv_in.", ".conv1."),
+    (".norm_out.", ".head.0."),
+    (".conv_out.", ".head.2."),
+    (".mid_block.resnets.0.", ".middle.0."),
+    (".mid_block.attentions.0.", ".middle.1."),
     (".mid_block.resnets.1.", ".middle.2."),
-)  # fmt: skip
+)
 """Words of Wan 2.2's VAE, with one block a level in the encoder and two in the decoder."""
 
 
@@ -198,17 +206,30 @@ def krea2():
 
 
 KREA2_WORDS = (
-    (re.compile("^img_in"), "first"), (re.compile("^time_embed.linear_1"), "tmlp.0"),
-    (re.compile("^time_embed.linear_2"), "tmlp.2"), (re.compile("^time_mod_proj"), "tproj.1"),
-    (re.compile("^txt_in.norm.weight"), "txtmlp.0.scale"), (re.compile("^txt_in.linear_1"), "txtmlp.1"),
-    (re.compile("^txt_in.linear_2"), "txtmlp.3"), (re.compile("^text_fusion"), "txtfusion"),
-    (re.compile("^transformer_blocks"), "blocks"), (re.compile("^final_layer.linear"), "last.linear"),
+    (re.compile("^img_in"), "first"),
+    (re.compile("^time_embed.linear_1"), "tmlp.0"),
+    (re.compile("^time_embed.linear_2"), "tmlp.2"),
+    (re.compile("^time_mod_proj"), "tproj.1"),
+    (re.compile("^txt_in.norm.weight"), "txtmlp.0.scale"),
+    (re.compile("^txt_in.linear_1"), "txtmlp.1"),
+    (re.compile("^txt_in.linear_2"), "txtmlp.3"),
+    (re.compile("^text_fusion"), "txtfusion"),
+    (re.compile("^transformer_blocks"), "blocks"),
+    (re.compile("^final_layer.linear"), "last.linear"),
     (re.compile("^final_layer.norm.weight"), "last.norm.scale"),
-    (re.compile("^final_layer.scale_shift_table"), "last.modulation.lin"), (".to_q.", ".wq."), (".to_k.", ".wk."),
-    (".to_v.", ".wv."), (".to_out.0.", ".wo."), (".to_gate.", ".gate."), (".norm_q.weight", ".qknorm.qnorm.scale"),
-    (".norm_k.weight", ".qknorm.knorm.scale"), (".ff.", ".mlp."), (".norm1.weight", ".prenorm.scale"),
-    (".norm2.weight", ".postnorm.scale"), (".scale_shift_table", ".mod.lin"),
-)  # fmt: skip
+    (re.compile("^final_layer.scale_shift_table"), "last.modulation.lin"),
+    (".to_q.", ".wq."),
+    (".to_k.", ".wk."),
+    (".to_v.", ".wv."),
+    (".to_out.0.", ".wo."),
+    (".to_gate.", ".gate."),
+    (".norm_q.weight", ".qknorm.qnorm.scale"),
+    (".norm_k.weight", ".qknorm.knorm.scale"),
+    (".ff.", ".mlp."),
+    (".norm1.weight", ".prenorm.scale"),
+    (".norm2.weight", ".postnorm.scale"),
+    (".scale_shift_table", ".mod.lin"),
+)
 
 
 def krea2_file(prefix=""):
@@ -254,14 +275,26 @@ def anima():
 
 
 COSMOS_WORDS = (
-    ("time_embed.t_embedder", "t_embedder.1"), ("time_embed.norm", "t_embedding_norm"),
-    ("norm_out.linear_", "final_layer.adaln_modulation."), ("proj_out", "final_layer.linear"),
-    ("patch_embed.proj", "x_embedder.proj.1"), ("norm1.linear_", "adaln_modulation_self_attn."),
-    ("norm2.linear_", "adaln_modulation_cross_attn."), ("norm3.linear_", "adaln_modulation_mlp."),
-    ("ff.net.0.proj", "mlp.layer1"), ("ff.net.2", "mlp.layer2"), ("attn1", "self_attn"), ("attn2", "cross_attn"),
-    ("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out.0", "output_proj"), ("norm_q", "q_norm"),
-    ("norm_k", "k_norm"), ("transformer_blocks", "blocks"),
-)  # fmt: skip
+    ("time_embed.t_embedder", "t_embedder.1"),
+    ("time_embed.norm", "t_embedding_norm"),
+    ("norm_out.linear_", "final_layer.adaln_modulation."),
+    ("proj_out", "final_layer.linear"),
+    ("patch_embed.proj", "x_embedder.proj.1"),
+    ("norm1.linear_", "adaln_modulation_self_attn."),
+    ("norm2.linear_", "adaln_modulation_cross_attn."),
+    ("norm3.linear_", "adaln_modulation_mlp."),
+    ("ff.net.0.proj", "mlp.layer1"),
+    ("ff.net.2", "mlp.layer2"),
+    ("attn1", "self_attn"),
+    ("attn2", "cross_attn"),
+    ("to_q", "q_proj"),
+    ("to_k", "k_proj"),
+    ("to_v", "v_proj"),
+    ("to_out.0", "output_proj"),
+    ("norm_q", "q_norm"),
+    ("norm_k", "k_norm"),
+    ("transformer_blocks", "blocks"),
+)
 
 
 def anima_file(prefix="net."):
@@ -357,21 +390,30 @@ FLUX_BLOCKS = {
     "axes_dims_rope": (4, 14, 14),
 }
 FLUX_WORDS = (
-    ("single_transformer_blocks", "single_blocks"), ("transformer_blocks", "double_blocks"),
-    ("x_embedder", "img_in"), ("attn.to_out.0", "img_attn.proj"), ("attn.to_add_out", "txt_attn.proj"),
-    ("norm1_context.linear", "txt_mod.lin"), ("norm1.linear", "img_mod.lin"), (".norm.linear", ".modulation.lin"),
+    ("single_transformer_blocks", "single_blocks"),
+    ("transformer_blocks", "double_blocks"),
+    ("x_embedder", "img_in"),
+    ("attn.to_out.0", "img_attn.proj"),
+    ("attn.to_add_out", "txt_attn.proj"),
+    ("norm1_context.linear", "txt_mod.lin"),
+    ("norm1.linear", "img_mod.lin"),
+    (".norm.linear", ".modulation.lin"),
     (re.compile(r"(double.*)attn.norm_added_q.weight"), r"\1txt_attn.norm.query_norm.{}"),
     (re.compile(r"(double.*)attn.norm_added_k.weight"), r"\1txt_attn.norm.key_norm.{}"),
     (re.compile(r"(double.*)attn.norm_q.weight"), r"\1img_attn.norm.query_norm.{}"),
     (re.compile(r"(double.*)attn.norm_k.weight"), r"\1img_attn.norm.key_norm.{}"),
     (re.compile(r"(single.*)attn.norm_q.weight"), r"\1norm.query_norm.{}"),
     (re.compile(r"(single.*)attn.norm_k.weight"), r"\1norm.key_norm.{}"),
-    (re.compile(r"(single.*)proj_out"), r"\1linear2"), (re.compile(r"^proj_out"), "final_layer.linear"),
-    ("norm_out.linear", "final_layer.adaLN_modulation.1"), ("ff_context.net.0.proj", "txt_mlp.0"),
-    ("ff_context.net.2", "txt_mlp.2"), ("ff.net.0.proj", "img_mlp.0"), ("ff.net.2", "img_mlp.2"),
+    (re.compile(r"(single.*)proj_out"), r"\1linear2"),
+    (re.compile(r"^proj_out"), "final_layer.linear"),
+    ("norm_out.linear", "final_layer.adaLN_modulation.1"),
+    ("ff_context.net.0.proj", "txt_mlp.0"),
+    ("ff_context.net.2", "txt_mlp.2"),
+    ("ff.net.0.proj", "img_mlp.0"),
+    ("ff.net.2", "img_mlp.2"),
     (re.compile(r".*timestep_embedder.linear_1"), "time_in.in_layer"),
     (re.compile(r".*timestep_embedder.linear_2"), "time_in.out_layer"),
-)  # fmt: skip
+)
 
 
 def flux_blocks(module, norm, words, prefix=""):

@@ -76,9 +76,16 @@ def stopped(settings, folder, workflow, at):
 @pytest.mark.parametrize("optimizer", ["AdamW", "Adafactor", "Lion"])
 def test_a_training_that_was_stopped_ends_with_the_same_bits(settings, tmp_path, optimizer):
     workflow = wanted(
-        optimizer=optimizer, ema_decay=0.9, caption_dropout=0.3, noise_offset=0.1, gradient_accumulation_steps=2,
-        lr_scheduler="cosine", lr_warmup_steps=2, snr_gamma=5.0, learning_rate=1e-3,
-    )  # fmt: skip
+        optimizer=optimizer,
+        ema_decay=0.9,
+        caption_dropout=0.3,
+        noise_offset=0.1,
+        gradient_accumulation_steps=2,
+        lr_scheduler="cosine",
+        lr_warmup_steps=2,
+        snr_gamma=5.0,
+        learning_rate=1e-3,
+    )
     whole = trained(settings, tmp_path / "whole", workflow)
     for at in (1, 5) if optimizer == "AdamW" else (3,):
         folder = tmp_path / f"cut{at}"
@@ -109,8 +116,10 @@ def test_a_training_lowers_the_loss_at_fixed_noise_and_its_file_acts_as_it_does(
     document["p"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "thing 1", "clip": ["m", 1]}}
     document["e"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}}
     sampler = {"model": ["a", 0], "positive": ["p", 0], "negative": ["p", 0], "latent_image": ["e", 0], "steps": 2}
-    document["k"] = {"class_type": "KSampler", "inputs": {**sampler, "cfg": 1.0, "sampler_name": "euler",
-                                                          "scheduler": "normal"}}  # fmt: skip
+    document["k"] = {
+        "class_type": "KSampler",
+        "inputs": {**sampler, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"},
+    }
     workflow = gf.Workflow.from_json(document)
     with engine_of(settings, tmp_path / "cache") as engine:
         result = engine.run(workflow, targets=["t", "w", "s", "f", "k"])
@@ -158,8 +167,11 @@ def test_what_cannot_be_trained_is_refused_with_the_reason(settings, tmp_path):
     assert "batch_size: an epoch shows 3 images, which is less than a batch of 4" in wrong(
         settings, tmp_path / "a", wanted(batch_size=4)
     )
-    assert "not a number at step" in wrong(settings, tmp_path / "b", wanted(learning_rate=10.0, optimizer="SGD",
-                                           max_grad_norm=0.0, weight_decay=10.0, steps=60))  # fmt: skip
+    assert "not a number at step" in wrong(
+        settings,
+        tmp_path / "b",
+        wanted(learning_rate=10.0, optimizer="SGD", max_grad_norm=0.0, weight_decay=10.0, steps=60),
+    )
     document = wanted(steps=2).to_json()
     document["u"] = {"class_type": "TrainLora", "inputs": {**document["t"]["inputs"], "rank": 3, "state": ["t", 2]}}
     document["t"], document["u"] = (

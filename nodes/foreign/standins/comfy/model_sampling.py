@@ -11,9 +11,18 @@ from graphflow_nodes.model.levels import Distilled as _Distilled
 from graphflow_nodes.model.levels import LogUniform as _LogUniform
 
 __all__ = [
-    "CONST", "EDM", "EPS", "LCM", "ModelSamplingContinuousEDM", "ModelSamplingContinuousV", "ModelSamplingDiscrete",
-    "ModelSamplingDiscreteFlow", "ModelSamplingFlux", "V_PREDICTION", "X0",
-]  # fmt: skip
+    "CONST",
+    "EDM",
+    "EPS",
+    "LCM",
+    "ModelSamplingContinuousEDM",
+    "ModelSamplingContinuousV",
+    "ModelSamplingDiscrete",
+    "ModelSamplingDiscreteFlow",
+    "ModelSamplingFlux",
+    "V_PREDICTION",
+    "X0",
+]
 
 
 class EPS:

@@ -7,9 +7,15 @@ from graphflow_nodes.foreign.stored_files import load_lora_for_models
 from graphflow_nodes.foreign.vae_face import VaeFace as VAE
 
 __all__ = [
-    "CLIP", "VAE", "CLIPType", "load_checkpoint_guess_config", "load_clip", "load_diffusion_model",
-    "load_lora_for_models", "load_unet",
-]  # fmt: skip
+    "CLIP",
+    "VAE",
+    "CLIPType",
+    "load_checkpoint_guess_config",
+    "load_clip",
+    "load_diffusion_model",
+    "load_lora_for_models",
+    "load_unet",
+]
 
 
 class CLIPType(enum.Enum):
