@@ -15,27 +15,8 @@ from ..model.config import Config
 from .ip_adapter import Layers
 from .unet_attentions import Transformer, cross_attentions, transformers
 
-__all__ = ["COMBINATIONS", "SCALINGS", "WEIGHT_TYPES", "combined", "layers_of", "tokens_of", "weights_at"]
+__all__ = ["combined", "layers_of", "tokens_of", "weights_at"]
 
-WEIGHT_TYPES = (
-    "linear",
-    "ease in",
-    "ease out",
-    "ease in-out",
-    "reverse in-out",
-    "weak input",
-    "weak output",
-    "weak middle",
-    "strong middle",
-    "style transfer",
-    "composition",
-    "strong style transfer",
-    "style and composition",
-    "style transfer precise",
-    "composition precise",
-)
-COMBINATIONS = ("concat", "add", "subtract", "average", "norm average")
-SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
 WEAK, LEAST = 0.2, 0.05
 STYLE = {True: {6}, False: {0, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15}}
 COMPOSITION: Mapping[bool, Mapping[int, float]] = {True: {3: 1.0}, False: {4: 0.25, 5: 1.0}}

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from diffusers import Kandinsky5Transformer3DModel
-from diffusers.models.transformers import transformer_kandinsky
 from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ..kits.empty import EmptyParameters
 from ..kits.tokens import padded
 from ..kits.unet_network import plain
 from . import LONGEST, PATCH, WIDEST
@@ -26,16 +26,9 @@ __all__ = ["PreparedKandinsky5", "back", "build", "forward", "prepare", "row"]
 
 def build(config: Config) -> torch.nn.Module:
     """An empty transformer, from the arguments of its class."""
-    stated = plain(config)
     made: Any = Kandinsky5Transformer3DModel
-    with torch.device("meta"):
-        module = made(**stated)
-    # Tables that the class computes when it is made.
-    tables: Any = transformer_kandinsky
-    axes = stated["axes_dims"]
-    module.text_rope_embeddings = tables.Kandinsky5RoPE1D(sum(axes))
-    module.visual_rope_embeddings = tables.Kandinsky5RoPE3D(axes)
-    module.time_embeddings.freqs = tables.Kandinsky5TimeEmbeddings(stated["model_dim"], 1).freqs
+    with EmptyParameters():
+        module = made(**plain(config))
     # The class expects the weights of the time in float32; here they have the format of all others.
     module.time_embeddings.in_layer.register_forward_pre_hook(lambda _, given: (given[0].to(module.dtype),))
     built: torch.nn.Module = module
