@@ -92,13 +92,13 @@ def refuse_unwritable(engine: Engine, workflow: Workflow) -> None:
 
 def warn_of_unused(engine: Engine, workflow: Workflow, changes: list[str]) -> None:
     """Warn of inputs in the file that no node uses. Raises InvalidWorkflow if one of the changes has made such an
-    input."""
+    input, with all else that is wrong."""
     warnings = engine.check(workflow).warnings
     if warnings:
         made = {workflow.place(_parse(change)[0]) for change in changes}
         wrong = [item for item in warnings if item.node and item.input and Place(item.node, item.input) in made]
         if wrong:
-            raise InvalidWorkflow(wrong)
+            raise InvalidWorkflow(wrong + engine.validate(workflow))
         complain(warnings, "warning")
 
 

@@ -298,3 +298,12 @@ def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_tr
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130 and err == "cancelled\n"
+
+
+def test_all_wrong_changes_are_reported_at_once(capsys):
+    from graphflow.cli import main
+
+    changes = ["--set", "KSampler.steps=abc", "--set", "KSampler.sampler_nme=euler"]
+    assert main(["run", "text_to_image", *changes]) == 2
+    told = capsys.readouterr().err
+    assert "'sampler_nme'" in told and "found 'abc', expected a whole number" in told
