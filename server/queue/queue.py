@@ -25,7 +25,7 @@ from ..worker import WorkerStatus
 from . import ledger, reading, timings, traces, upkeep
 from .lanes import Lanes, last_node_here
 from .locks import FolderLock
-from .notifier import Notifier
+from .notifier import Notifier, status_event
 from .records import Counts, Page, Prompt, QueueEvent, QueueUnavailable, Receipt, Submission
 from .runner import Runner
 from .settings import QUEUE_FILE, SERVER_LOCK, QueueSettings
@@ -231,12 +231,20 @@ class PromptQueue:
 
     async def move(self, prompt_id: str, number: float | None = None) -> float | None:
         """Give a waiting prompt another place (None: the first); its number, or None if it does not wait."""
-        return await self._write(lambda tx: ledger.move(tx, prompt_id, number))
+        place = await self._write(lambda tx: ledger.move(tx, prompt_id, number))
+        self._notify_status()
+        return place
 
     async def move_before(self, prompt_id: str, before: str | None) -> int | None:
         """Put a waiting prompt before another one (None: behind all); its place from 0, or None if one of them does
         not wait."""
-        return await self._write(lambda tx: ledger.move_before(tx, prompt_id, before))
+        place = await self._write(lambda tx: ledger.move_before(tx, prompt_id, before))
+        self._notify_status()
+        return place
+
+    def _notify_status(self) -> None:
+        """A `status` message where the counts stay as they are, so that every client asks for the list again."""
+        self._news.publish([status_event(self.counts)])
 
     async def shared_files(self, prompt_id: str, filenames: Sequence[str]) -> set[str]:
         """Those of these files that another known prompt has shown as well: a cached node shows its file again."""
@@ -256,12 +264,14 @@ class PromptQueue:
     async def pause(self) -> None:
         self._runner.paused = True
         await self._write(lambda tx: upkeep.set_paused(tx, True))
+        self._notify_status()
 
     async def resume(self) -> None:
         """Raises QueueUnavailable (`no_disk`) where that cannot be written down; then it goes on all the same."""
         self._runner.paused = False
         self._runner.look()
         await self._write(lambda tx: upkeep.set_paused(tx, False))
+        self._notify_status()
 
     def free(self) -> None:
         """Give memory back (models, results in memory): the worker process is replaced as soon as it is idle."""

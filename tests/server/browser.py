@@ -131,6 +131,16 @@ class BrowserPage:
             time.sleep(0.05)
         return found
 
+    def until_still(self, expression: str, seconds: float = 0.5) -> None:
+        """Wait until the value has not changed for so long: parts of the page that arrive late move what is below."""
+        end = time.monotonic() + PATIENCE
+        seen, since = self.evaluate(expression), time.monotonic()
+        while time.monotonic() - since < seconds:
+            assert time.monotonic() < end, f"still moves: {expression}\n{self.text()}"
+            time.sleep(0.05)
+            if (now := self.evaluate(expression)) != seen:
+                seen, since = now, time.monotonic()
+
     def text(self) -> str:
         """All that can be read."""
         return str(self.evaluate("document.body?.innerText") or "")

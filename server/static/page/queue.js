@@ -9,6 +9,7 @@ import { clock, nameOf, plural, rough } from "./words.js";
 const SHOWN = 20;
 const state = { jobs: [], total: 0, paused: false, waits: {} };
 const removed = new Set();
+const order = { changes: 0 }; // moves made here: what was asked for before the last of them is older than the page
 const drawing = { held: false, late: false }; // a row that is moved in the page would lose the mouse that drags it
 const rows = new Map();
 const list = h("ol", { "aria-label": "Waiting prompts, next first" });
@@ -44,11 +45,13 @@ export const isPaused = () => state.paused;
 
 /** Ask for what waits, and draw it. */
 export async function refreshQueue() {
+  const changes = order.changes;
   const [page, health, workers] = await Promise.all([
     ask("/jobs?status=pending&limit=100&sort_by=priority&sort_order=asc"),
     ask("/health"),
     ask("/workers"),
   ]);
+  if (changes !== order.changes) return refreshQueue();
   Object.assign(state, {
     jobs: page.jobs,
     total: page.pagination.total,
@@ -186,8 +189,10 @@ async function move(job, by) {
   if (had?.isConnected) had.focus(); // the row was moved, and took the focus with it out of the page for a moment
   // Behind the last that is known here there may be more: then it goes before none of them.
   const before = jobs[to + 1]?.id ?? null;
+  order.changes += 1;
   try {
     await ask("/queue", { move: { id: job.id, before } });
+    order.changes += 1;
     toast("Now at place " + (to + 1) + " of " + jobs.length);
   } catch (error) {
     sorry(error);

@@ -126,6 +126,7 @@ def drag(page: BrowserPage, handle: str, index: int, target: str, place: int) ->
     middle = (
         "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelectorAll('{}')[{}].getBoundingClientRect())"
     )
+    page.until_still(middle.format(target, place))
     x, y = page.evaluate(middle.format(handle, index))
     _, end = page.evaluate(middle.format(target, place))
     end += 4 if end > y else -4

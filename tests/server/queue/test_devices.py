@@ -99,3 +99,18 @@ def test_priority_goes_first_and_a_deadline_before_the_others_of_its_client(plac
             assert [one.id for one in order] == ["a", "d", "c", "b", "e"]
 
     run(check())
+
+
+def test_everybody_hears_of_a_move_and_of_a_pause_though_as_many_wait_as_before(place, prompt, run):
+    async def check():
+        async with place.queue(start_paused=True) as queue:
+            for name in "abc":
+                await queue.submit(prompt(write=name, prompt_id=name))
+            heard = []
+            queue.subscribe(lambda event: heard.append(event.type))
+            for change in (queue.move_before("c", "a"), queue.move("b"), queue.pause()):
+                heard.clear()
+                await change
+                assert heard.count("status") == 1
+
+    run(check())
