@@ -8,6 +8,7 @@ here would stop the run at the sampler, after the text encoders have been loaded
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from graphflow import GraphFlowError, Problem, Settings
@@ -21,9 +22,13 @@ from ..patches.lora_keys import fit
 from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
+from .prompt_lengths import long_prompts
 
 __all__ = ["check_graph"]
 
+OF_CLIP = frozenset({"clip_l", "clip_g", "text_l", "text_g"})
+OF_ONE = {"t5xxl": "t5", "llama": "llama"}
+"""Inputs of prompts for CLIP alone, and for one other text encoder."""
 TEXT_WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
 
 
@@ -59,6 +64,11 @@ def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[
         for name, latent in found.inputs(node, "LATENT"):
             if latent is not None:
                 yield from _latent(latent, ForeseenLatent(vae.latent, file_of(vae)), name, "the VAE ")
+    clip = found.only(node, "CLIP")
+    if clip is not None and any(output.type == "CONDITIONING" for output in node.type.outputs):
+        for name, words in node.literals.items():
+            if isinstance(words, str) and node.inputs[name].type == "STRING":
+                yield from _length(clip, words, name)
     if node.type.name in TEXT_WRITERS:
         yield from _writer(found.only(node, "CLIP"))
 
@@ -152,6 +162,17 @@ def _other_type(model: Model, clip: Clip) -> str:
         return ""
     named = next((type for type in model.family.prompts if type), None)
     return f"set the loader's type to {named or 'one that no other family has (stable_diffusion)'}"
+
+
+def _length(clip: Clip, words: str, input: str) -> Iterator[tuple[Problem, bool]]:
+    """Whether a prompt is longer than its encoders take. Without a tokenizer the run reports that one is missing."""
+    if input in OF_CLIP:
+        return
+    try:
+        for problem, stops in long_prompts(clip, words, OF_ONE.get(input, "")):
+            yield replace(problem, input=input), stops
+    except GraphFlowError:
+        return
 
 
 def _control(model: Model, control: ControlNet, input: str) -> Iterator[tuple[Problem, bool]]:

@@ -7,9 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from graphflow import GraphFlowError
+
 from ..model.entry import Entry
 from ..model.handles import Clip
 from ..model.hook import CarriedHooks
+from .prompt_lengths import long_prompts
 
 if TYPE_CHECKING:
     from ..devices.use import Device
@@ -19,6 +22,7 @@ __all__ = ["encode_prompt", "words_of"]
 
 def encode_prompt(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:
     """The entries of a prompt, float32, on the CPU; `options` as in `model.family.Encoder`."""
+    _check_length(clip, prompt, options)
     carried = [patch for patch in clip.patches if isinstance(patch, CarriedHooks)]
     if not carried:
         return _encoded(device, clip, prompt, options)
@@ -31,6 +35,15 @@ def encode_prompt(device: Device, clip: Clip, prompt: str, options: Mapping[str,
         hooks = carried[-1].hooks if carried[-1].on_conditionings else ()
         found += [replace(one, hooks=hooks, window=window) for one in _encoded(device, under, prompt, options)]
     return found
+
+
+def _check_length(clip: Clip, prompt: str, options: Mapping[str, Any]) -> None:
+    """Raises a Problem where a prompt is longer than an encoder takes."""
+    parts = [part for part, _ in clip.sources if part.startswith("text.")]
+    given = {part.removeprefix("text."): options[part] or "" if part in options else prompt for part in parts}
+    problems = [problem for name, words in given.items() for problem, stops in long_prompts(clip, words, name) if stops]
+    if problems:
+        raise GraphFlowError(problems)
 
 
 def _encoded(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:

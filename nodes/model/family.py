@@ -168,6 +168,8 @@ class Family:
     this family. The type "" stands for all types that no family names, "*" for all types."""
     text_width: Callable[[Config], int | None] = lambda config: None
     """(config of a `Clip`) -> columns of the text that its encoders give; None: not known before they run."""
+    keeps: Mapping[str, int] = field(default_factory=dict)
+    """Text encoder -> how many tokens of a prompt it reads, where the rest is cut off."""
     takes: Mapping[str, Option] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     ports: Ports = Ports()

@@ -52,6 +52,7 @@ FLUX3 = Family(
     prediction=lambda config: Flow(SHIFT),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    keeps={"qwen3vl": 8192},
     prompts={"flux3": [("qwen3vl",)]},
     text_width=lambda config: 8 * int(config["text.qwen3vl"].text.hidden_size),
     takes={

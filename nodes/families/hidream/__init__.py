@@ -91,6 +91,7 @@ HIDREAM = Family(
     prediction=lambda config: Flow(3.0, unit=1000.0),
     network=f"{__name__}.network",
     text=f"{__name__}.text",
+    keeps={"t5": 127},
     prompts={"hidream": [("g", "l", "llama", "t5")]},
     text_width=lambda config: int(config["text.t5"].d_model),
     takes={

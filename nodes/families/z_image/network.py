@@ -22,7 +22,7 @@ BUCKET = 32
 """Captions are padded to a multiple of so many tokens."""
 RESIDUAL = "residual.layer."
 """The prefix of what a control network adds behind a block."""
-LONGEST, LARGEST = 8192, 1024
+LONGEST, LARGEST = 41_984, 1024
 """Tokens of a caption, and patches along a side of the image, for which positions are computed ahead."""
 
 
