@@ -1,0 +1,80 @@
+"""`--compile auto` from the first image to a compiled one, through KSampler: which form a run has, and its recipe."""
+
+import time
+
+import pytest
+import torch
+from graphflow_nodes import families
+from graphflow_nodes.devices import compiled, compiler
+from graphflow_nodes.devices.settle import settle
+
+import graphflow as gf
+from tests.nodes.families import made_up_family
+
+PATIENCE = 300
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """Engines of all modes, with one cache."""
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, made_up_family.FAMILY))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    models, cache = made_up_family.write(tmp_path / "models"), gf.Cache()
+    made = {
+        mode: gf.Engine(
+            settings=gf.Settings(models=(models,), output_dir=tmp_path, device="cpu", compile=mode), cache=cache
+        )
+        for mode in ("off", "auto", "on")
+    }
+    with cache:
+        yield made
+
+
+def run(engine, **changes):
+    result = engine.run(made_up_family.workflow(**changes), targets=["3"])
+    return result["3"].outputs["LATENT"]["samples"], "3" in result.cached
+
+
+def settled(engine, **changes):
+    checked = engine.check(made_up_family.workflow(**changes), targets=["3"])
+    return settle(checked.order, lambda node: node.encode(), engine.settings)
+
+
+@pytest.mark.skipif(not compiler.compiler_is_here("cpu"), reason="there is no C++ compiler")
+def test_runs_that_are_alike_are_eager_until_their_code_lies_there_and_then_compiled(engines):
+    auto, on, off = engines["auto"], engines["on"], engines["off"]
+    eager = [run(auto, **{"3__seed": seed})[0] for seed in range(compiled.SEEN)]
+    again, is_cached = run(off, **{"3__seed": 0})
+    assert is_cached and torch.equal(again, eager[0])  # its recipe is that of the form that it had
+    until = time.monotonic() + PATIENCE
+    while settled_form(auto) != "on":
+        assert time.monotonic() < until, "what is asked for often was not compiled"
+        time.sleep(0.1)
+    found, _ = run(auto, **{"3__seed": 7})
+    same, is_cached = run(on, **{"3__seed": 7})
+    assert is_cached and torch.equal(found, same)
+    plain, is_cached = run(off, **{"3__seed": 7})
+    assert not is_cached and torch.allclose(found, plain, atol=1e-4 * float(plain.std()))
+
+
+def settled_form(engine):
+    """The mode of the next run."""
+    from graphflow.plan.settle import planned
+
+    checked = engine.check(made_up_family.workflow(**{"3__seed": 99}), targets=["3"])
+    return planned(checked.order, engine.settings)[0].compile
+
+
+def test_prompts_and_seeds_are_alike_and_sizes_models_and_guidance_are_not(engines, monkeypatch):
+    monkeypatch.setattr(compiler, "compiler_is_here", lambda kind: True)
+    auto = engines["auto"]
+    first = settled(auto).alike
+    assert first and first == settled(auto, **{"3__seed": 5, "3__steps": 9, "6__text": "a pear"}).alike
+    others = [{"5__width": 128}, {"5__batch_size": 2}, {"3__cfg": 1.0}]
+    assert len({first, *(settled(auto, **one).alike for one in others)}) == 4
+    assert settled(engines["off"]) is engines["off"].settings and settled(engines["on"]) is engines["on"].settings
+
+
+def test_without_a_compiler_nothing_is_settled(engines, monkeypatch):
+    monkeypatch.setattr(compiler, "compiler_is_here", lambda kind: False)
+    assert settled(engines["auto"]) is engines["auto"].settings
