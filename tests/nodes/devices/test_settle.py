@@ -1,17 +1,20 @@
-"""`--compile auto` from the first image to a compiled one, through KSampler: which form a run has, and its recipe."""
+"""`--compile auto` from the first image to a compiled one, through KSampler: which form a run has, and its recipe.
 
-import time
+Half a minute of a compiler is too long for a test: here compiled code is the network with a little more in its answers,
+and `test_compiled.py` has the compiler.
+"""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from graphflow_nodes import families
 from graphflow_nodes.devices import compiled, compiler
 from graphflow_nodes.devices.settle import settle
+from graphflow_nodes.samplers import questions
 
 import graphflow as gf
 from tests.nodes.families import made_up_family
-
-PATIENCE = 300
 
 
 @pytest.fixture
@@ -19,6 +22,11 @@ def engines(tmp_path, monkeypatch):
     """Engines of all modes, with one cache."""
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, made_up_family.FAMILY))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr(compiled, "Thread", Now)
+    for module in (compiled, questions):
+        monkeypatch.setattr(module, "compiled", otherwise)
+    for module in (compiled, compiler):
+        monkeypatch.setattr(module, "compiler_is_here", lambda kind: True)
     models, cache = made_up_family.write(tmp_path / "models"), gf.Cache()
     made = {
         mode: gf.Engine(
@@ -28,6 +36,20 @@ def engines(tmp_path, monkeypatch):
     }
     with cache:
         yield made
+
+
+def otherwise(call):
+    def forward(*given):
+        return {"out": call.forward(*given)["out"] * (1 + 1e-5)}
+
+    return replace(call, key=(call.key, "compiled"), forward=forward)
+
+
+class Now:
+    """A thread that is done before it is waited for: no machine is too slow for that."""
+
+    def __init__(self, target, **_):
+        self.start = target
 
 
 def run(engine, **changes):
@@ -40,21 +62,18 @@ def settled(engine, **changes):
     return settle(checked.order, lambda node: node.encode(), engine.settings)
 
 
-@pytest.mark.skipif(not compiler.compiler_is_here("cpu"), reason="there is no C++ compiler")
 def test_runs_that_are_alike_are_eager_until_their_code_lies_there_and_then_compiled(engines):
     auto, on, off = engines["auto"], engines["on"], engines["off"]
     eager = [run(auto, **{"3__seed": seed})[0] for seed in range(compiled.SEEN)]
     again, is_cached = run(off, **{"3__seed": 0})
     assert is_cached and torch.equal(again, eager[0])  # its recipe is that of the form that it had
-    until = time.monotonic() + PATIENCE
-    while settled_form(auto) != "on":
-        assert time.monotonic() < until, "what is asked for often was not compiled"
-        time.sleep(0.1)
+    assert settled_form(auto) == "on"
     found, _ = run(auto, **{"3__seed": 7})
     same, is_cached = run(on, **{"3__seed": 7})
     assert is_cached and torch.equal(found, same)
     plain, is_cached = run(off, **{"3__seed": 7})
-    assert not is_cached and torch.allclose(found, plain, atol=1e-4 * float(plain.std()))
+    assert not is_cached and not torch.equal(found, plain)
+    assert torch.allclose(found, plain, atol=1e-2 * float(plain.std()))
 
 
 def settled_form(engine):
@@ -65,8 +84,7 @@ def settled_form(engine):
     return planned(checked.order, engine.settings)[0].compile
 
 
-def test_prompts_and_seeds_are_alike_and_sizes_models_and_guidance_are_not(engines, monkeypatch):
-    monkeypatch.setattr(compiler, "compiler_is_here", lambda kind: True)
+def test_prompts_and_seeds_are_alike_and_sizes_models_and_guidance_are_not(engines):
     auto = engines["auto"]
     first = settled(auto).alike
     assert first and first == settled(auto, **{"3__seed": 5, "3__steps": 9, "6__text": "a pear"}).alike
