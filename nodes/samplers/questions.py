@@ -60,6 +60,8 @@ class Questions:
         self._heard: set[tuple[Any, str]] = set()
         self.is_compiled: bool | None = None
         """Whether passes are made by compiled code; None: not settled yet."""
+        self._seen: set[Any] = set()
+        """The networks that have been reported to what compiles for later runs."""
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
 
@@ -387,7 +389,10 @@ class Questions:
     def _is_compiled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
         """Settled with the first pass of each network, and the same to the end."""
         if self.is_compiled is None:
-            self.is_compiled = self.device.forms.settle(self.device.compile, call, rows, seat.size)
+            self.is_compiled = self.device.compile == "on"
+        if self.device.compile == "auto" and not self.is_compiled and call.key not in self._seen:
+            self._seen.add(call.key)
+            self.device.forms.saw(self.device.alike, call, rows, seat.size)
         return self.is_compiled and can_be_frozen(call)
 
     def _is_new(self, handle: WeightsHandle, network: str) -> bool:
