@@ -148,7 +148,7 @@ def models(tmp_path_factory):
     for name, module in (("fun", fun(33, None)), ("canny", diffsynth()), ("inpaint", diffsynth(68))):
         state = {key: one.half() for key, one in module.state_dict().items() if "control_noise_refiner" not in key}
         save_file(state, folder / f"{name}.safetensors")
-    save_file({"lllite_conditioning1.conv1.weight": torch.zeros(4, 3, 4, 4)}, folder / "anima.safetensors")
+    save_file({"lllite_unet_input_blocks_1.down.0.weight": torch.zeros(4, 3)}, folder / "sdxl.safetensors")
     return models
 
 
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_a_problem_that_names_it(models):
             sampled(models, *about, **inputs)
         return raised.value.problems[0]
 
-    found = problem("z_image", "anima", **IMAGE)
+    found = problem("z_image", "sdxl", **IMAGE)
     assert "ControlNet-LLLite" in found.message and "does not run here" in found.message and found.input == "name"
     assert "it applies a Fun ControlNet" in problem("z_image", "canny", **IMAGE).message
     assert "neither an image nor an inpaint_image" in problem("z_image", "fun").message
