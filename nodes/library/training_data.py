@@ -75,17 +75,18 @@ def training_image(
     return found.flip(2).contiguous() if mirror else found
 
 
-@node("TrainingExample", category="training/data", display_name="Training Example", version="1")
+@node("TrainingExample", category="training/data", display_name="Training Example", version="2")
 def training_example(
     samples: Latent,
     conditioning: Conditioning,
     name: Annotated[str, Help("what messages call it, and what its noise is drawn by")] = "example",
     repeats: _Repeats = 1,
+    caption: Annotated[str, Help("the prompt of the conditioning: for training a text encoder")] = "",
 ) -> TrainingSetWire:
     """A data set of one latent and its conditioning."""
     from ..training.examples import example
 
-    return {"examples": [example(samples, conditioning, name, repeats)], "empty": None}
+    return {"examples": [example(samples, conditioning, name, repeats, caption or None)], "empty": None}
 
 
 @node("JoinTrainingSets", category="training/data", display_name="Join Training Sets", version="1")
@@ -168,6 +169,7 @@ def training_folder(
                 conditioning=[f"text{number}", 0],
                 name=item.name + (" mirrored" if mirrored else ""),
                 repeats=repeats,
+                caption=_plain(item.caption),
             )
             sets.append(f"set{key}")
     while len(sets) > TOGETHER:

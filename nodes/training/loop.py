@@ -26,7 +26,7 @@ from .optimisers import make_optimiser, rate_at, restore_state, state_of
 from .options import LoopOptions
 from .randomness import Batch, batches_of_epoch
 
-__all__ = ["Losses", "Trained", "check_data", "train"]
+__all__ = ["Losses", "Trained", "check_data", "precision_of", "train"]
 
 SAY_EVERY = 1.0
 """Seconds between two lines of text."""
@@ -100,6 +100,12 @@ def train(
             loss = sum(state.losses.training[-50:]) / len(state.losses.training[-50:])
             context.say(f"step {state.step} of {total}, loss {loss:.4f}, rate {rate:.2e}, {left:.0f} s left")
     return Trained(state.final(), state.plain(), state.losses)
+
+
+def precision_of(stated: str, dtype: torch.dtype) -> torch.dtype | None:
+    """The number format of products by the option `mixed_precision`, where it is not that of the weights that learn;
+    `dtype` is the device's own."""
+    return torch.bfloat16 if stated == "bf16" or (stated == "auto" and dtype == torch.bfloat16) else None
 
 
 def _copy(value: Any) -> Any:
