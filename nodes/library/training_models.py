@@ -201,7 +201,7 @@ def train_text_to_image(
     )
     predicts = model.config["prediction"] if prediction != PREDICTIONS[0] else None
     losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
-    trained = {"weights": by_part(found.weights), "prediction": dict(predicts) if predicts else None, "scale": None}
+    trained = {"weights": by_part(found.weights), "prediction": dict(predicts) if predicts else None, "unit": None}
     return TrainedModel(trained, losses, found.state)
 
 

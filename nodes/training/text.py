@@ -30,8 +30,8 @@ class TextTower:
             hint = "those of Stable Diffusion 1.x, 2.x and XL are"
             raise GraphFlowError([Problem("not_trainable", message, input="clip", hint=hint)])
         self._clip, self._modules = clip, modules
-        self.embeddings: Mapping[str, Tensor] = {}
-        """Vectors [n, D] by the names that `embedding:NAME` in a caption calls them."""
+        self.embeddings: Mapping[str, Mapping[str, Tensor]] = {}
+        """Name, as `embedding:NAME` in a caption calls it -> encoder (`clip_l` ...) -> vectors [n, D]."""
 
     def encode(self, captions: Sequence[str]) -> list[Entry]:
         """One entry each, on the device of the networks."""

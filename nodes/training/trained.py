@@ -1,7 +1,8 @@
 """TRAINED_WEIGHTS on a wire: whole weights of networks, plain values that the cache stores; and handles that have them.
 
-`{"weights": {PART: {PARAMETER: tensor}}, "prediction": {...} or None, "scale": number or None}`. `prediction` is what
-the denoiser learnt to predict, `scale` the unit that the latents of a trained VAE want; None: as the model states.
+`{"weights": {PART: {PARAMETER: tensor}}, "prediction": {...} or None, "unit": {...} or None}`. `prediction` is what the
+denoiser learnt to predict, `unit` what a model states about the latents of a trained VAE (`scale`, `preview`,
+`preview_bias`); None: as the model states.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem, Settings
 
-from ..model.config import Config
 from ..model.handles import Clip, Model, Vae, WeightsHandle
 from ..patches.trained import TrainedWeights
 
@@ -93,9 +93,8 @@ def with_weights(
         model = _patched(model, patch, parts)
         if trained["prediction"] is not None and "denoiser" in parts:
             model = replace(model, config=model.config | {"prediction": trained["prediction"]}, sampling=None)
-        if trained.get("scale") is not None and "vae" in parts:
-            latent = {**model.config.latent, "scale": trained["scale"]}
-            model = replace(model, config=model.config | {"latent": Config(latent)})
+        if trained["unit"] is not None and "vae" in parts and "latent" in model.config:
+            model = replace(model, config=model.config | {"latent": model.config.latent | trained["unit"]})
     return (
         model,
         _patched(clip, patch, parts) if clip is not None else None,

@@ -71,8 +71,8 @@ def tokenizer_in(folder: str) -> CLIPTokenizer:
 def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[Chunk]:
     """The chunks of a prompt for one encoder of a handle (`text.l` ...).
 
-    `options["embeddings"]` gives the file of an embedding by its name, or its vectors [n, D], or None. Raises a Problem
-    where there is none, or its vectors are of another width.
+    `options["embeddings"]` gives the file of an embedding by its name, or its vectors [n, D] by encoder (`clip_l`
+    ...), or None. Raises a Problem where there is none, or its vectors are of another width.
     """
     if isinstance(prompt, ReadPrompt) and part in prompt.chunks:
         return list(prompt.chunks[part])
@@ -109,7 +109,7 @@ def _tokenizer(clip: Clip, letter: str) -> CLIPTokenizer:
 
 
 def _chunks(
-    prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | Tensor | None]
+    prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | Mapping[str, Tensor] | None]
 ) -> list[Chunk]:
 
     def ids(text: str) -> list[int]:
@@ -118,8 +118,8 @@ def _chunks(
 
     def vectors(name: str) -> tuple[Sequence[Tensor], str]:
         path, rest = find(name), ""
-        if isinstance(path, Tensor):
-            return list(path), rest
+        if isinstance(path, Mapping):
+            return list(path[encoder]), rest
         if path is None and name.endswith(","):
             name = name.rstrip(",")
             path, rest = find(name), ","
