@@ -38,7 +38,7 @@ class Flight:
     def __init__(self, workers: int, settings: Settings) -> None:
         self._settings = settings
         self._outcomes: SimpleQueue[Any] = SimpleQueue()
-        self._workers = Workers(workers, settings.together, self._outcomes)
+        self._workers = Workers(workers, settings.together * len(settings.devices), self._outcomes)
         self._own: dict[str, LaneRequest | None] = {}
         self._shared = 0
         self._in_lanes: dict[str, list[LaneRequest]] = {}

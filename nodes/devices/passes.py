@@ -86,8 +86,10 @@ class PassLoop:
         device: torch.device,
         free: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
+        name: str = "",
     ) -> None:
-        self.device, self.counts = device, PassCounts()
+        """`name`: of the device, where one is several: `cpu:1`."""
+        self.device, self.name, self.counts = device, name or str(device), PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
         self._calls: list[_Call] = []
@@ -130,10 +132,11 @@ class PassLoop:
                 self._seats.remove(seat)
                 self._changed.notify_all()
 
-    def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
-        if not rows:
-            return []
+    def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
         asked = _Asked(seat, call, len(rows), [None] * len(rows))
+        if not rows:
+            asked.done.set_result([])
+            return asked.done
         now = self._clock()
         with self._changed:
             seat.note_question(now)
@@ -142,16 +145,12 @@ class PassLoop:
                 self._groups.setdefault(key, deque()).append(_Waiting(row, asked, index, now))
             seat.waits, seat.asks = True, call.key
             self._wake()
-        try:
-            return asked.done.result()
-        finally:
-            with self._changed:
-                seat.waits = False
+        return asked.done
 
     def _wake(self) -> None:
         """Called with the lock held. The thread starts with the first question: a loop that nobody asks has none."""
         if self._thread is None:
-            self._thread = Thread(target=self._serve, name=f"graphflow-{self.device}", daemon=True)
+            self._thread = Thread(target=self._serve, name=f"graphflow-{self.name}", daemon=True)
             self._thread.start()
         self._changed.notify_all()
 
@@ -247,6 +246,7 @@ class PassLoop:
     def _fail(self, group: list[_Waiting], error: BaseException) -> None:
         for asked in {waiting.asked for waiting in group}:
             if not asked.done.done():
+                asked.seat.waits = False
                 asked.done.set_exception(error)
         with self._changed:  # other rows of those who failed need no answer
             for key in list(self._groups):
@@ -316,6 +316,10 @@ class Seat:
 
         Raises what the network raises, and a Problem where the memory is too short for a pass of this size.
         """
+        return self.ask_later(call, rows).result()
+
+    def ask_later(self, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
+        """The same without waiting: one question at a time."""
         return self.loop._ask(self, call, rows)
 
 

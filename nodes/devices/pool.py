@@ -89,19 +89,24 @@ class LoadedPart:
         return sum(self.tensors.values())
 
     def event(
-        self, action: str, device: torch.device, seconds: float = 0.0, patches: tuple[AppliedPatch, ...] = ()
+        self, action: str, device: str, seconds: float = 0.0, patches: tuple[AppliedPatch, ...] = ()
     ) -> ModelEvent:
         format = str(self.dtype).removeprefix("torch.")
-        return ModelEvent(self.file, self.part, format, self.bytes, action, str(device), round(seconds, 4), patches)
+        return ModelEvent(self.file, self.part, format, self.bytes, action, device, round(seconds, 4), patches)
 
 
 class Pool:
     """Of one device; thread-safe. `loop` makes its forward passes, and `run` any other work on it."""
 
-    def __init__(self, device: torch.device | str, loader: Loader, budget: int | None = None) -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self, device: torch.device | str, loader: Loader, budget: int | None = None, twin: Pool | None = None
+    ) -> None:
+        """`twin`: the pool of the same memory, whose weights are used where it holds them."""
+        self.name = str(device)
+        self.device = torch.device("cpu") if self.name.startswith("cpu") else torch.device(device)
+        self._twin = twin
         self.budget = budget if budget is not None else default_budget(self.device)
-        self.loop = PassLoop(self.device, self.free_some)
+        self.loop = PassLoop(self.device, self.free_some, name=self.name)
         self._elsewhere = shared_folder() if self.device.type == "cpu" else None
         self.counts: Counter[str] = Counter()
         """Parts loaded, reused, dropped and paged since the beginning."""
@@ -222,7 +227,7 @@ class Pool:
         else:
             self.counts["reused"] += 1
             if notify is not _ignore:
-                notify(found.event("reused", self.device, patches=_applied(handle, part)))
+                notify(found.event("reused", self.name, patches=_applied(handle, part)))
         self._parts.move_to_end(key)
         return found
 
@@ -249,7 +254,7 @@ class Pool:
         self._parts[key] = found
         action = "paged" if is_paged else "loaded"
         self.counts[action] += 1
-        notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
+        notify(found.event(action, self.name, time.perf_counter() - began, _applied(handle, part)))
         return found
 
     def _mapped(self, base: Hashable) -> dict[str, Any]:
@@ -279,7 +284,8 @@ class Pool:
     def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
         known: dict[str, Any] = {}
-        for part in self._parts.values():
+        parts = list(self._parts.values()) + (list(self._twin._parts.values()) if self._twin is not None else [])
+        for part in parts:
             if part.base == base and part.dtype == dtype and not part.is_paged:
                 for name, weight in self._loader.held_weights(part.module).items():
                     if name not in part.touched:
@@ -296,7 +302,7 @@ class Pool:
             self._drop(part, notify)
 
     def _drop(self, part: LoadedPart, notify: Notify) -> None:
-        notify(part.event("dropped", self.device))
+        notify(part.event("dropped", self.name))
         self.counts["dropped"] += 1
         del self._parts[part.key]
         part.tensors = {}

@@ -10,6 +10,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,7 @@ from ..model.handles import ControlNet, Model, Vae, WeightsHandle
 from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
+from .divided import Helper, answered_by_all
 from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .opaque import OpaqueCall, forward_of_rows, marked, opaque_calls
@@ -57,11 +59,13 @@ class Questions:
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
-        self._heard: set[tuple[Any, str]] = set()
+        self._heard: set[tuple[str, Any, str]] = set()
         self.is_compiled: bool | None = None
         """Whether passes are made by compiled code; None: not settled yet."""
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
+        self.helpers: tuple[Helper, ...] = ()
+        """They take a part of the rows."""
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -95,6 +99,12 @@ class Questions:
                     key = (asked.handle.weights_key(asked.network), shapes, tuple(row.ragged), row.common)
                     alike[key] = alike.get(key, 0) + 1
         return max(alike.values(), default=1)
+
+    @property
+    def can_be_split(self) -> bool:
+        """Whether the rows of a question may be computed apart: not where they mix, or code of others sees them."""
+        models = [side.model for side in self.sides(self._levels[0])]
+        return all(model.family.shares and not opaque_calls(model) for model in models)
 
     def sides(self, level: float) -> tuple[Side, ...]:
         """The questions at a noise level."""
@@ -366,23 +376,37 @@ class Questions:
         for index, one in enumerate(asked):
             networks.setdefault((one.handle, one.network, one.within), []).append(index)
         for (handle, network, within), indices in networks.items():
+            rows = [row for index in indices for row in asked[index].rows]
             with ExitStack() as held:
-                part, *others = (
-                    held.enter_context(self.device.use(one, name, quiet=not self._is_new(one, name)))
-                    for one, name in ((handle, network), *((one, "denoiser") for one in within))
-                )
-                call = _call(handle, part.key, part.module, asked[indices[0]].level, self.levels)
-                if within:
-                    acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
-                    key = (call.key, tuple(other.key for other in others))
-                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
-                rows = [row for index in indices for row in asked[index].rows]
-                if isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows):
-                    call = compiled(call)
-                answers = iter(seat.ask(call, rows))
+                network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
+                answers = iter(answered_by_all(seat, network_of(self.device), rows, self.helpers, network_of))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _network(
+        self,
+        held: ExitStack,
+        seat: Seat,
+        handle: WeightsHandle,
+        network: str,
+        within: Sequence[ControlNet],
+        level: float,
+        rows: Sequence[Row],
+        device: Device,
+    ) -> ForwardCall:
+        """A network that answers the rows, on a device, in memory as long as `held`."""
+        part, *others = (
+            held.enter_context(device.use(one, name, quiet=not self._is_new(device, one, name)))
+            for one, name in ((handle, network), *((one, "denoiser") for one in within))
+        )
+        call = _call(handle, part.key, part.module, level, self.levels)
+        if within:
+            acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
+            key = (call.key, tuple(other.key for other in others))
+            call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
+        compiles = isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows)
+        return compiled(call) if compiles else call
 
     def _is_compiled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
         """Settled with the first pass of each network, and the same to the end."""
@@ -390,9 +414,9 @@ class Questions:
             self.is_compiled = self.device.forms.settle(self.device.compile, call, rows, seat.size)
         return self.is_compiled and can_be_frozen(call)
 
-    def _is_new(self, handle: WeightsHandle, network: str) -> bool:
+    def _is_new(self, device: Device, handle: WeightsHandle, network: str) -> bool:
         """Whether it is used for the first time."""
-        key = (handle, network)
+        key = (device.pool.name, handle, network)
         is_new = key not in self._heard
         self._heard.add(key)
         return is_new

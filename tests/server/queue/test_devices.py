@@ -5,8 +5,10 @@ import os
 import random
 import signal
 
-from graphflow_server.worker import places_of
+import pytest
+from graphflow_server.worker import named_devices, places_of
 
+import graphflow as gf
 from tests.server.queue.watching import step_of
 
 
@@ -22,6 +24,24 @@ def test_processes_that_share_a_cpu_divide_its_cores_and_each_sees_one_accelerat
     assert [place.name for place in places] == ["cuda:0", "cuda:1", "cpu"]
     assert [place.environment.get("CUDA_VISIBLE_DEVICES") for place in places] == ["3", "5", None]
     assert places_of(())[0].device is None
+
+
+def test_a_process_with_several_devices_sees_these_and_divides_the_cores_among_its_threads(monkeypatch):
+    monkeypatch.delenv("GRAPHFLOW_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    assert named_devices("cuda:1+cuda:2, cpu+cpu*2") == ("cuda:1+cuda:2", "cpu+cpu", "cpu+cpu")
+    pair, *others = places_of(named_devices("cuda:1+cuda:2,cpu+cpu*2"), cores=8)
+    assert (pair.name, pair.device) == ("cuda:1+cuda:2", "cuda:0+cuda:1")
+    assert pair.environment == {"CUDA_VISIBLE_DEVICES": "5,7"}
+    assert [(one.name, one.device, one.environment["GRAPHFLOW_THREADS"]) for one in others] == [
+        ("cpu 1", "cpu+cpu", "2"),
+        ("cpu 2", "cpu+cpu", "2"),
+    ]
+    (alone,) = places_of(("cpu+cpu",), cores=4)
+    assert (alone.name, alone.device, alone.environment) == ("cpu", "cpu+cpu", {"GRAPHFLOW_THREADS": "2"})
+    for wrong in ("cuda:0+cuda:0", "cuda:0,cuda:1+cuda:0", "cpu+cuda", "cpu+", "cpu+cpu*0"):
+        with pytest.raises(gf.GraphFlowError):
+            named_devices(wrong)
 
 
 def test_prompts_run_on_all_devices_at_once_and_a_worker_that_dies_costs_its_own(place, prompt, run):
