@@ -272,7 +272,7 @@ class PassLoop:
         wall = time.time() - (self._clock() - began)
         for part, rows_of in Counter(waiting.asked.seat for waiting in group).items():
             waited = sum(began - waiting.since for waiting in group if waiting.asked.seat is part)
-            part.work.note(PassRecord(number, wall, seconds, seat.size, rows_of, len(group)), waited)
+            part.work.note(PassRecord(number, wall, seconds, seat.size, rows_of, len(group)), waited, call.name)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}

@@ -405,6 +405,7 @@ class Questions:
             acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
             key = (call.key, tuple(other.key for other in others))
             call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
+        call = replace(call, name=f"{part.file} {part.part}")
         compiles = isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows)
         return compiled(call) if compiles else call
 
