@@ -164,11 +164,16 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Of all tensors on the device; those that several parts share are counted once."""
+        return sum(self.tensors.values())
+
+    @property
+    def tensors(self) -> dict[int, int]:
+        """Address of each tensor's memory on the device -> bytes."""
         held: dict[int, int] = {}
-        for part in self.parts:
+        for part in list(self._parts.values()):
             if not part.is_paged:
                 held |= part.tensors
-        return sum(held.values())
+        return held
 
     def free_some(self) -> bool:
         """Drop all that is not in use; whether there was any. The thread of the device calls it, and never waits: who
@@ -250,7 +255,8 @@ class Pool:
         if is_paged:
             self.run(page, module, self.device)
         found = LoadedPart(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
-        found.tensors = _tensors(module)
+        elsewhere = self._twin.tensors if self._twin is not None else {}
+        found.tensors = {at: size for at, size in _tensors(module).items() if at not in elsewhere}
         self._parts[key] = found
         action = "paged" if is_paged else "loaded"
         self.counts[action] += 1
