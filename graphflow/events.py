@@ -215,6 +215,8 @@ class PassesMade(Event):
     """The first of them, up to a bound."""
     models: dict[str, float] = field(default_factory=dict)
     """File and part of each network -> its seconds of `seconds`."""
+    alone: str = ""
+    """Why no rows of others may be in its passes: rows of a pass mix in its network, or on its device."""
 
     def to_json(self) -> dict[str, Any]:
         return {**Event.to_json(self), "passes": [asdict(each) for each in self.passes]}

@@ -38,6 +38,8 @@ class SeatWork:
     models: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds by the name of the network."""
     passes: list[PassRecord] = field(default_factory=list)
+    alone: str = ""
+    """Why no rows of others are in its passes."""
 
     def note(self, made: PassRecord, waited: float, model: str = "") -> None:
         seconds = made.seconds * made.rows / made.filled
@@ -59,4 +61,5 @@ class SeatWork:
             sizes=dict(self.sizes),
             passes=tuple(self.passes),
             models=dict(self.models),
+            alone=self.alone,
         )

@@ -321,3 +321,38 @@ def test_the_size_for_sharing_is_larger_where_latents_are_small_and_never_smalle
 def test_the_number_that_is_in_the_recipe_settles_the_size():
     for together in range(2, 20):
         assert size_of_passes(2, (8, 8), together) == size_of_passes(2, (8, 8), factor(together))
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_where_it_was_not_measured_rows_share_passes_only_if_their_bits_do_not_depend_on_it(mixes):
+    network, loop = Network(), PassLoop(CPU, is_proven=False)
+
+    def mixing(module, stacked, common, ragged):
+        found = forward(module, stacked, common, ragged)["out"]
+        return {"out": found + stacked["x"].mean() if mixes else found}
+
+    call, busy, going = ForwardCall("n", network, mixing), Event(), Event()
+
+    def hold():
+        busy.set()
+        going.wait(60)
+
+    def run(seat, seed):
+        return seat.ask(call, rows(seed, 2))
+
+    with loop.seat(4) as one, loop.seat(4) as other, ThreadPoolExecutor(3) as pool:
+        alone = [run(one, 1), run(other, 50)]
+        for _ in range(2):  # the second time, it is known
+            busy.clear(), going.clear()
+            holding = pool.submit(loop.run, hold)
+            busy.wait(60)
+            asked = [pool.submit(run, one, 1), pool.submit(run, other, 50)]
+            while not (one.waits and other.waits):
+                time.sleep(0.001)
+            going.set()
+            found = [each.result(60) for each in asked]
+            holding.result(60)
+            for answers, wanted in zip(found, alone, strict=True):
+                assert all(torch.equal(a["out"], b["out"]) for a, b in zip(answers, wanted, strict=True))
+    assert loop.counts.shared == (1 if mixes else 2)
+    assert [("beside" in seat.work.alone) for seat in (one, other)] == [mixes, mixes]
