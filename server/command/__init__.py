@@ -121,8 +121,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=devices,
         default="auto",
         metavar="LIST",
-        help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); auto: "
-        "every accelerator, unless --device names one (the default)",
+        help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); "
+        "cuda:0+cuda:1 is one process with both; auto: every accelerator, unless --device names one (the default)",
     )
     parser.add_argument(
         "--concurrency",

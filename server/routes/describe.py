@@ -251,7 +251,7 @@ def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[s
             "embedded_python": False,
             "argv": ["graphflow", "serve"],
         },
-        "devices": devices or [_device(settings.device, total, free)],
+        "devices": devices or [_device(settings.devices[0], total, free)],
     }
 
 
