@@ -44,12 +44,12 @@ def served(tmp_path_factory):
             for name in "ab":
                 await queue.submit(Submission(work(ord(name)), prompt_id=name))
             await queue.resume()
-            done = [await queue.wait(name, 100) for name in "ab"]
+            done = [await queue.wait(name, 400) for name in "ab"]
             assert [one.passes for one in done] == [2, 2]
             times = [json.loads(await written(queue, name)) for name in "ab"]
         return done, times, stats
 
-    return root / "state", *asyncio.run(asyncio.wait_for(serve(), 120))
+    return root / "state", *asyncio.run(asyncio.wait_for(serve(), 500))
 
 
 def test_a_trace_has_the_nodes_steps_and_passes_of_a_prompt_within_its_run(served):
