@@ -67,7 +67,7 @@ def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[
     clip = found.only(node, "CLIP")
     if clip is not None and any(output.type == "CONDITIONING" for output in node.type.outputs):
         for name, words in node.literals.items():
-            if isinstance(words, str) and node.inputs[name].type == "STRING":
+            if isinstance(words, str) and name in node.inputs and node.inputs[name].type == "STRING":
                 yield from _length(clip, words, name)
     if node.type.name in TEXT_WRITERS:
         yield from _writer(found.only(node, "CLIP"))

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from graphflow import Conditioning, Grow, Image, Latent, Multiline, Range, Settings, node
+from graphflow import Conditioning, GraphFlowError, Grow, Image, Latent, Multiline, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..families.fibo2 import LATENT
@@ -60,6 +60,18 @@ def text_encode_fibo2(
     """
     import torch
 
+    if vae is not None and vae.latent.channels != LATENT["channels"]:
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_vae",
+                    f"FIBO 2 takes latents of {LATENT['channels']} channels, and the {vae.family.title} makes "
+                    f"{vae.latent.channels}",
+                    input="vae",
+                    hint="load flux2-vae.safetensors with VAELoader",
+                )
+            ]
+        )
     given = [image[:1, ..., :3] for image in (images or {}).values() if image is not None]
     whole = _size(given[0]) if given else (SIDE, SIDE)
     size = tuple(side // MULTIPLE * MULTIPLE or best for side, best in zip((width, height), whole, strict=True))
@@ -67,12 +79,10 @@ def text_encode_fibo2(
     check_latent(shape)
     sized = [_cut_to(image, *(size if len(given) == 1 else _size(image))) for image in given]
     text = edit_prompt(prompt, len(given), vision_mark(clip)) if given else image_prompt(prompt)
-    options = {"images": [_seen(image) for image in sized]} if sized else {}
+    options: dict[str, Any] = {"images": [_seen(image) for image in sized]} if sized else {}
     references = [] if vae is None else [latent_of(settings, vae, image) for image in sized]
-    positive, negative = (
-        with_references(encoded(settings, clip, words, shown), references)
-        for words, shown in ((text, options), (negative_prompt or NOTHING, {}))
-    )
+    positive = with_references(encoded(settings, clip, text, options), references)
+    negative = with_references(encoded(settings, clip, negative_prompt or NOTHING, {}), references)
     return Fibo2Prompt(positive, negative, {"samples": torch.zeros(shape)})
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 import graphflow as gf
 
-from . import tiny_flux2
+from . import tiny_flow, tiny_flux2
 from . import tiny_modern as t
 from .asking import answer, draw, model_in
 from .tiny_transformers import save
@@ -146,10 +146,10 @@ def test_a_prompt_is_six_bundles_of_three_layers_of_equal_length(tmp_path):
     torch.testing.assert_close(found.text, bundles[0].movedim(0, 1).flatten(1), rtol=0, atol=1e-5)
 
 
-def conditionings(tmp_path, *images, **options):
+def conditionings(tmp_path, *images, vae_file=tiny_flux2.vae_file, **options):
     """What TextEncodeFibo2 gives on a small encoder and VAE."""
     encoder = save(tmp_path / "q.safetensors", t.qwen3_vl_file())
-    vae = save(tmp_path / "v.safetensors", tiny_flux2.vae_file())
+    vae = save(tmp_path / "v.safetensors", vae_file())
     with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
         settings = engine.settings
         clip = opened.open_text_encoders([encoder], settings, "fibo2")
@@ -179,3 +179,8 @@ def test_without_a_size_and_images_a_square_of_a_million_pixels_is_made(tmp_path
     found = conditionings(tmp_path)
     assert found.latent["samples"].shape == (1, 128, 64, 64)
     assert "reference_latents" not in found.positive[0][1]
+
+
+def test_a_vae_of_other_channels_is_named_at_the_node(tmp_path):
+    with pytest.raises(gf.GraphFlowError, match=r"takes latents of 128 channels, and the .* makes 16"):
+        conditionings(tmp_path, vae_file=tiny_flow.vae_file)
