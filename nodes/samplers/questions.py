@@ -30,6 +30,7 @@ from ..model.hook import Hook
 from ..model.patch import CallPatch, RowPatch
 from ..resampling import resize
 from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
+from .kept import KeptAnswers
 from .keyframes import factor_at
 from .opaque import OpaqueCall, forward_of_rows, marked, opaque_calls
 from .pairs import forward_of_pairs, pair
@@ -60,6 +61,7 @@ class Questions:
         self._heard: set[tuple[Any, str]] = set()
         self.is_compiled: bool | None = None
         """Whether passes are made by compiled code; None: not settled yet."""
+        self._kept = KeptAnswers()
         self._seen: set[Any] = set()
         """The networks that have been reported to what compiles for later runs."""
         self._rows_made = 0
@@ -381,6 +383,8 @@ class Questions:
                 rows = [row for index in indices for row in asked[index].rows]
                 if isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows):
                     call = compiled(call)
+                if isinstance(handle, Model) and not opaque_calls(handle) and not _comes_in_pairs(handle):
+                    rows = self._kept.on(seat, handle.patches, call, rows, self._terms_of(handle, network))
                 answers = iter(seat.ask(call, rows))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]

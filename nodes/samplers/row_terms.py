@@ -52,6 +52,12 @@ class RowTerms:
         """The row with these terms."""
         return replace(row, stacked={**row.stacked, NAME: self.vector}, common=(*row.common, self.layout))
 
+    def off(self, row: Row) -> Row:
+        """The row as it was without them."""
+        return replace(
+            row, stacked={name: one for name, one in row.stacked.items() if name != NAME}, common=row.common[:-1]
+        )
+
 
 def terms_of(handle: WeightsHandle, part: str) -> RowTerms | None:
     """The terms of all patches of a handle that act by rows, in their order; None where there are none."""
