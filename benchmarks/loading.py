@@ -72,13 +72,13 @@ def load(path: Path, format: str) -> None:
         began = time.perf_counter()
         held.append(load_part(handle, part, getattr(torch, format)))
         seconds[part] = time.perf_counter() - began
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
     unpacking = time.process_time()
     for module in held:
         for each in module.modules():
             if isinstance(each, Packed):
                 each.unpacked()
     unpacking = time.process_time() - unpacking
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
     weights = sum(weight.nbytes for module in held for weight in module.state_dict().values())
     print(json.dumps({"peak": peak, "weights": weights, "seconds": seconds, "unpack": unpacking}))
 
