@@ -15,7 +15,7 @@ from ..devices.forward import Answers, ForwardCall
 from ..devices.passes import Seat
 from ..model.entry import Row
 from ..model.patch import CallPatch, Patch
-from .row_terms import RowTerms
+from .row_terms import terms_on
 
 __all__ = ["KeptAnswers"]
 
@@ -27,14 +27,12 @@ class KeptAnswers:
         self._found: dict[Hashable, tuple[Row, Answers]] = {}
         """With the row that was asked: keys name its tensors by identity, and it holds them."""
 
-    def on(
-        self, seat: Seat, patches: Iterable[Patch], call: ForwardCall, rows: Sequence[Row], terms: RowTerms | None
-    ) -> list[Row]:
-        """The rows with what patches keep for them; `terms` are those that the rows carry."""
+    def on(self, seat: Seat, patches: Iterable[Patch], call: ForwardCall, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what patches keep for them."""
         rows = list(rows)
         for patch in patches:
             if isinstance(patch, CallPatch):
-                questions = [_question(patch, row, terms) for row in rows]
+                questions = [_question(patch, row) for row in rows]
                 keys = [_key(seat, call, one) if one is not None else None for one in questions]
                 self._ask(seat, call, dict(zip(keys, questions, strict=True)))
                 rows = [
@@ -49,7 +47,9 @@ class KeptAnswers:
             self._found[key] = (row, answers)
 
 
-def _question(patch: CallPatch, row: Row, terms: RowTerms | None) -> Row | None:
+def _question(patch: CallPatch, row: Row) -> Row | None:
+    """With the low-rank terms that the row carries."""
+    terms = terms_on(row)
     if terms is None:
         return patch.kept(row)
     question = patch.kept(terms.off(row))

@@ -25,7 +25,7 @@ from ..model.entry import Row
 from ..model.handles import WeightsHandle
 from ..model.patch import RowPatch
 
-__all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of"]
+__all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of", "terms_on"]
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 NAME = "row_terms"
@@ -57,6 +57,11 @@ class RowTerms:
         return replace(
             row, stacked={name: one for name, one in row.stacked.items() if name != NAME}, common=row.common[:-1]
         )
+
+
+def terms_on(row: Row) -> RowTerms | None:
+    """The terms that a row carries."""
+    return RowTerms(row.common[-1], row.stacked[NAME]) if NAME in row.stacked else None
 
 
 def terms_of(handle: WeightsHandle, part: str) -> RowTerms | None:

@@ -59,10 +59,10 @@ def test_what_is_kept_changes_no_answer_and_is_asked_once(tmp_path, monkeypatch,
 def test_a_question_for_what_is_kept_carries_the_terms_of_its_row():
     terms = RowTerms((("block", (4, 8), (8, 4)),), draw(64))
     row = Row({"x": draw(3), "references": draw(2, 4)}, common=((2, 3), (1, 2)))
-    question = kept._question(ReferencesAtZero(), terms.on(row), terms)
+    question = kept._question(ReferencesAtZero(), terms.on(row))
     assert set(question.stacked) == {"references", "row_terms"} and question.common == (KEEP, row.common, terms.layout)
     assert terms.off(terms.on(row)).stacked.keys() == row.stacked.keys()
-    assert kept._question(ReferencesAtZero(), Row({"x": draw(3)}), None) is None
+    assert kept._question(ReferencesAtZero(), Row({"x": draw(3)})) is None
 
 
 def test_the_node_keeps_the_condition_of_its_family_only(tmp_path):
