@@ -94,8 +94,9 @@ def forward(
     if common and common[0] == KEEP:
         return {"kept": _keys_and_values(module, stacked, common[1])}
     dtype, x, text = module.dtype, stacked["x"], stacked["text"]
+    kept: dict[str, Any] = {}
     tokens = x.flatten(2).mT
-    count, places, kept = tokens.shape[1], _places(common, x.device), {}
+    count, places = tokens.shape[1], _places(common, x.device)
     if "kept" in stacked:
         places, kept = places[:count], {"kv_cache": _cache(module, stacked["kept"]), "kv_cache_mode": "cached"}
     elif "references" in stacked:

@@ -89,7 +89,8 @@ def forward(
     kept, keys and values [N, layers, 2, tokens, heads, d]."""
     if common[0] == KEEP:
         return {"kept": _keys_and_values(module, stacked, *common[1])}
-    x, cache = stacked["x"], {}
+    x = stacked["x"]
+    cache: dict[str, Any] = {}
     if "kept" in stacked:
         cache = {"kv_cache": _cache(stacked["kept"]), "kv_cache_mode": "cached"}
     out = _asked(module, stacked, x.flatten(2).mT, stacked["time"], *common, **cache)
