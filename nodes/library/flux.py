@@ -67,9 +67,10 @@ def t5_tokenizer_options(clip: ClipWire, min_padding: _Tokens = 0, min_length: _
     return clip.with_patch(Padding(min_padding, min_length))
 
 
-@node("FluxKVCache", category="advanced/model", display_name="FluxKVCache", version="1")
+@node("FluxKVCache", category="advanced/model", display_name="FluxKVCache", version="2")
 def flux_kv_cache(model: ModelWire) -> ModelWire:
-    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other.
+    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other,
+    so what the image sees of them is computed once a run.
 
     Another klein gives other images with it, and worse ones. Without reference images it changes nothing.
     """

@@ -81,17 +81,33 @@ def text_encode_qwen_image_21(
     return QwenImage21Prompt(found[0], found[1], {"samples": torch.zeros(1, 64, height // 16, width // 16)})
 
 
-@node("QwenImage21Cache", category="advanced/model", display_name="QwenImage21Cache", version="1")
+@node("QwenImage21Cache", category="advanced/model", display_name="QwenImage21Cache", version="2")
 def qwen_image_21_cache(
     model: ModelWire,
     device: Annotated[str, Choice(("auto", "gpu", "cpu", "off"))] = "auto",
     dtype: Annotated[str, Choice(("default", "int8", "int4"))] = "default",
 ) -> ModelWire:
-    """Where ComfyUI keeps keys and values of text and reference images over the steps. They are computed anew here.
+    """Keep keys and values of text and reference images over the steps of a run; `off` computes them anew in each.
 
-    The image is that without a cache; `int8` and `int4`, which round them, have no effect.
+    They are the same in all steps, so the image is that without a cache but for rounding. They stay on the device of
+    the model, in its number format: other devices, `int8` and `int4` are accepted and have no effect.
     """
-    return model
+    from ..families.qwen_image_21.condition import ConditionKept
+
+    if device == "off":
+        return model
+    if model.family.name != "qwen_image_21":
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_model",
+                    f"QwenImage21Cache is for Qwen-Image 2.1, and the model is of {model.family.title}",
+                    input="model",
+                    hint="leave this node out",
+                )
+            ]
+        )
+    return model.with_patch(ConditionKept())
 
 
 def _sized(image: "Tensor", resolution: int) -> "Tensor":

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from graphflow.spi import AppliedPatch
 
+    from .entry import Row
+
 __all__ = ["CallPatch", "Kind", "Patch", "RowPatch", "WeightPatch"]
 
 Kind = Literal["weights", "rows", "guidance", "call", "opaque"]
@@ -77,6 +79,11 @@ class CallPatch(Patch):
     def acts_at(self, model: Any, level: float) -> bool:
         """Whether it acts on a `Model` at a noise level: those that do not leave the call as it is."""
         return True
+
+    def kept(self, row: Row) -> Row | None:
+        """The question about what stays the same in all steps of a run, for the row of one of them; None: there is
+        none. It is asked once under the patch, and its answers are added to the row's tensors."""
+        return None
 
     def around(self, module: Module) -> AbstractContextManager[Any]:
         """The module is changed until the end of the block, and is then as it was before.

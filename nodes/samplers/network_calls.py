@@ -20,6 +20,7 @@ from ..model.entry import Row
 from ..model.handles import ControlNet, Model, WeightsHandle
 from ..model.patch import CallPatch, RowPatch
 from .divided import Helper, answered_by_all
+from .kept import KeptAnswers
 from .opaque import OpaqueCall, forward_of_rows, opaque_calls
 from .pairs import forward_of_pairs
 from .parts import NetworkRows
@@ -39,6 +40,7 @@ class NetworkCalls:
         """Whether passes are made by compiled code; None: not settled yet."""
         self._seen: set[Any] = set()
         """The networks that have been reported to what compiles for later runs."""
+        self._kept = KeptAnswers()
         self.helpers: tuple[Helper, ...] = ()
         """They take a part of the rows."""
 
@@ -52,7 +54,10 @@ class NetworkCalls:
             rows = [row for index in indices for row in asked[index].rows]
             with ExitStack() as held:
                 network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
-                answers = iter(answered_by_all(seat, network_of(self._device), rows, self.helpers, network_of))
+                call = network_of(self._device)
+                if not opaque_calls(handle) and not comes_in_pairs(handle):
+                    rows = self._kept.on(seat, handle.patches, call, rows)
+                answers = iter(answered_by_all(seat, call, rows, self.helpers, network_of))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found

@@ -25,7 +25,7 @@ from ..model.entry import Row
 from ..model.handles import WeightsHandle
 from ..model.patch import RowPatch
 
-__all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of"]
+__all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of", "terms_on"]
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 NAME = "row_terms"
@@ -51,6 +51,17 @@ class RowTerms:
     def on(self, row: Row) -> Row:
         """The row with these terms."""
         return replace(row, stacked={**row.stacked, NAME: self.vector}, common=(*row.common, self.layout))
+
+    def off(self, row: Row) -> Row:
+        """The row as it was without them."""
+        return replace(
+            row, stacked={name: one for name, one in row.stacked.items() if name != NAME}, common=row.common[:-1]
+        )
+
+
+def terms_on(row: Row) -> RowTerms | None:
+    """The terms that a row carries."""
+    return RowTerms(row.common[-1], row.stacked[NAME]) if NAME in row.stacked else None
 
 
 def terms_of(handle: WeightsHandle, part: str) -> RowTerms | None:

@@ -3,8 +3,8 @@
 A cell of the latent is a token. Places are (image, row, column, token of the text): the image that is made is 0, its
 references 10, 20 ...; a text has its number in the last.
 
-Under `ReferencesAtZero` (klein for a cache of references) reference images are asked about at time 0 and see only each
-other, so what the image sees of them is the same in all steps.
+Under `ReferencesAtZero` (klein for a cache of references) reference images have time 0 and see only each other: their
+keys and values are asked for once a run, and are `kept` beside each row [layers, 2, tokens, heads, d].
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from diffusers import Flux2Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2KVCache
 from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
@@ -24,7 +25,7 @@ from ...model.entry import Ask, Entry, Row
 from ..kits.flow import latent_format
 from ..kits.unet_network import plain
 from . import POSITIONS
-from .references import AT_ZERO
+from .references import AT_ZERO, KEEP
 
 __all__ = ["PreparedFlux2", "back", "build", "forward", "prepare", "row"]
 
@@ -90,15 +91,19 @@ def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
     """x [N, C, h, w], time [N], text [N, T, D] and what stands beside -> out [N, C, h, w]."""
+    if common and common[0] == KEEP:
+        return {"kept": _keys_and_values(module, stacked, common[1])}
     dtype, x, text = module.dtype, stacked["x"], stacked["text"]
-    apart: dict[str, Any]
+    kept: dict[str, Any] = {}
     tokens = x.flatten(2).mT
-    count, places, apart = tokens.shape[1], _places(common, x.device), {}
-    if "references" in stacked:
+    count, places = tokens.shape[1], _places(common, x.device)
+    if "kept" in stacked:
+        places, kept = places[:count], {"kv_cache": _cache(module, stacked["kept"]), "kv_cache_mode": "cached"}
+    elif "references" in stacked:
         references = stacked["references"].to(tokens)
-        if getattr(module, AT_ZERO, False):  # the class takes them before the image here
+        if getattr(module, AT_ZERO, False):  # code of others asks, and keeps nothing
             tokens, places = torch.cat([references, tokens], dim=1), torch.cat([places[count:], places[:count]])
-            apart = {"kv_cache_mode": "extract", "num_ref_tokens": references.shape[1]}
+            kept = {"kv_cache_mode": "extract", "num_ref_tokens": references.shape[1]}
         else:
             tokens = torch.cat([tokens, references], dim=1)
     out = module(
@@ -109,9 +114,39 @@ def forward(
         img_ids=places,
         txt_ids=_numbers(text.shape[1], x.device),
         return_dict=False,
-        **apart,
+        **kept,
     )[0]
     return {"out": out[:, :count].mT.reshape(x.shape)}
+
+
+def _keys_and_values(module: Any, stacked: dict[str, Tensor], sides: tuple[tuple[int, int], ...]) -> Tensor:
+    """Of the references in all layers, [N, layers, 2, tokens, heads, d]."""
+    references = stacked["references"].to(module.dtype)
+    count, device = references.shape[1], references.device
+    text = references.new_zeros(len(references), 1, module.config.joint_attention_dim)
+    cache = module(
+        hidden_states=torch.cat([references, references[:, :1]], dim=1),  # the class takes them before the image here
+        encoder_hidden_states=text,
+        timestep=torch.zeros(len(references), device=device),
+        guidance=stacked.get("guidance"),
+        img_ids=torch.cat([_places(sides, device)[-count:], _places(sides, device)[:1]]),
+        txt_ids=_numbers(1, device),
+        return_dict=False,
+        kv_cache_mode="extract",
+        num_ref_tokens=count,
+    )[1]
+    layers = (*cache.double_block_caches, *cache.single_block_caches)
+    return torch.stack([torch.stack(layer.get(), dim=1) for layer in layers], dim=1)
+
+
+def _cache(module: Any, kept: Tensor) -> Flux2KVCache:
+    untyped: Any = Flux2KVCache
+    cache = untyped(len(module.transformer_blocks), len(module.single_transformer_blocks))
+    cache.num_ref_tokens = kept.shape[3]
+    for number, layer in enumerate((*cache.double_block_caches, *cache.single_block_caches)):
+        layer.store(kept[:, number, 0], kept[:, number, 1])
+    found: Flux2KVCache = cache
+    return found
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

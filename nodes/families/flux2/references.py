@@ -1,4 +1,8 @@
-"""Reference images of FLUX.2 klein at time 0, apart from the image: as the model for a cache of them was trained."""
+"""Reference images of FLUX.2 klein at time 0, apart from the image: as the model for a cache of them was trained.
+
+They see only each other, so their keys and values are the same in all steps: they are asked for once a run, with one
+token in place of the text and one in place of the image, which they do not see.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...model.entry import Row
 from ...model.patch import CallPatch
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["AT_ZERO", "ReferencesAtZero"]
+__all__ = ["AT_ZERO", "KEEP", "ReferencesAtZero"]
 
 AT_ZERO = "references_at_zero"
 """The attribute of a network that `forward` looks at."""
+
+KEEP = "keep"
+"""Stands before `common` in a question for keys and values."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,13 @@ class ReferencesAtZero(CallPatch):
     """Reference images have time 0 and see only each other."""
 
     def identity(self) -> Any:
-        return [AT_ZERO]
+        return [AT_ZERO, 2]
+
+    def kept(self, row: Row) -> Row | None:
+        names = [name for name in ("references", "guidance") if name in row.stacked]
+        if "references" not in names:
+            return None
+        return Row({name: row.stacked[name] for name in names}, common=(KEEP, row.common))
 
     @contextmanager
     def around(self, module: Module) -> Iterator[None]:

@@ -11,7 +11,7 @@ import torch
 from graphflow_nodes import families
 from graphflow_nodes.devices import compiled, compiler
 from graphflow_nodes.devices.settle import settle
-from graphflow_nodes.samplers import questions
+from graphflow_nodes.samplers import network_calls
 
 import graphflow as gf
 from tests.nodes.families import made_up_family
@@ -23,7 +23,7 @@ def engines(tmp_path, monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, made_up_family.FAMILY))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr(compiled, "Thread", Now)
-    for module in (compiled, questions):
+    for module in (compiled, network_calls):
         monkeypatch.setattr(module, "compiled", otherwise)
     for module in (compiled, compiler):
         monkeypatch.setattr(module, "compiler_is_here", lambda kind: True)
