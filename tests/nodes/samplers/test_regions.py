@@ -58,11 +58,6 @@ def test_a_region_and_its_weights_are_those_of_the_reference(case):
     assert torch.allclose(weight, WEIGHTS[case["key"]], rtol=0, atol=1e-6)
 
 
-def test_an_area_beside_the_latent_is_its_nearest_cell():
-    found = region((Entry(area=(4, 4, 40, 40)),), 1, 8, 8)
-    assert found.place == (7, 7, 1, 1)
-
-
 def test_an_area_with_a_mask_has_the_weights_of_the_mask():
     mask = torch.zeros(1, 8, 8)
     mask[:, :, :2] = 0.5
