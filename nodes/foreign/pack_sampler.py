@@ -80,10 +80,10 @@ class _Whole:
         extra = {"model_options": {}, "seed": state.seed}
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.seed)
-            found = called(self.origin, lambda: self._run(_Asked(denoise, state.prediction), state, extra))
+            found = called(self.origin, lambda: self._run(_AskedModel(denoise, state.prediction), state, extra))
         return replace(state, x=found.clone(), index=len(state.sigmas) - 1)
 
-    def _run(self, model: _Asked, state: State, extra: dict[str, Any]) -> Tensor:
+    def _run(self, model: _AskedModel, state: State, extra: dict[str, Any]) -> Tensor:
         x, sigmas = state.x.clone(), state.sigmas.to(state.x.device)
         found = self.function(model, x, sigmas, extra_args=extra, callback=_ignored, disable=True, **self.options)
         if not isinstance(found, Tensor) or found.shape != x.shape or not bool(found.isfinite().all()):
@@ -92,7 +92,7 @@ class _Whole:
         return found
 
 
-class _Asked:
+class _AskedModel:
     """The network of a run as a pack's sampler asks it."""
 
     def __init__(self, denoise: Denoise, prediction: Prediction | None) -> None:
