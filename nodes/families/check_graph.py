@@ -19,6 +19,7 @@ from ..model.handles import Clip, ControlNet, Model
 from ..model.latent import LatentFormat
 from ..patches.lora import LoraFile, check_fits, parts_of
 from ..patches.lora_keys import fit
+from .check_embeddings import embedding_problems
 from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
@@ -59,6 +60,9 @@ def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[
                 yield from _latent(latent, ForeseenLatent(model.latent, file_of(model)), name)
         if isinstance(lora := node.literals.get("lora_name"), str):
             yield from _lora(settings, lora, model)
+    clip = found.only(node, "CLIP")
+    if clip is not None:
+        yield from ((problem, True) for problem in embedding_problems(clip, node, settings))
     vae = found.only(node, "VAE")
     if vae is not None:
         for name, latent in found.inputs(node, "LATENT"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..model.handles import Clip, ClipVision, Model, Vae
+from ..model.handles import Clip, ClipVision, ControlNet, Model, Vae
 from .face import Face
 
 __all__ = ["inward", "outward"]
@@ -13,7 +13,7 @@ __all__ = ["inward", "outward"]
 
 def outward(value: Any) -> Any:
     """A value for a foreign node: handles in it, in lists and dicts as well, are wrapped."""
-    if isinstance(value, (Model, Clip, Vae, ClipVision)):
+    if isinstance(value, (Model, Clip, Vae, ClipVision, ControlNet)):
         return _faces()[type(value)](value)
     if type(value) is dict and "image_embeds" in value:
         return _faces()[dict](value)
@@ -29,11 +29,13 @@ def inward(value: Any) -> Any:
 
 def _faces() -> dict[type, Any]:
     from .clip_face import ClipFace  # these import torch
+    from .control_face import ControlNetFace
     from .model_face import ModelFace
     from .vae_face import VaeFace
     from .vision_face import VisionFace, VisionOutput
 
-    return {Model: ModelFace, Clip: ClipFace, Vae: VaeFace, ClipVision: VisionFace, dict: VisionOutput}
+    faces = {Model: ModelFace, Clip: ClipFace, Vae: VaeFace, ClipVision: VisionFace, ControlNet: ControlNetFace}
+    return {**faces, dict: VisionOutput}
 
 
 def _inside(value: Any, change: Callable[[Any], Any]) -> Any:

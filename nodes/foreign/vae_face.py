@@ -93,9 +93,23 @@ class VaeFace(Face):
         )
         return share(found)
 
-    def encode_tiled(self, pixel_samples: Any, *_: Any, **__: Any) -> Any:
-        """As `encode`, which takes one image at a time."""
-        return self.encode(pixel_samples)
+    def encode_tiled(
+        self,
+        pixel_samples: Any,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: int | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> Any:
+        """As `encode`, in tiles of so many pixels."""
+        from ..library.tiled import vae_encode_tiled
+
+        size = max(64, min(tile_x or 512, tile_y or 512) // 64 * 64)
+        shared = min((64 if overlap is None else overlap) // 32 * 32, size // 2)
+        context = inner_context("VAEEncodeTiled")
+        found = vae_encode_tiled(context, pixel_samples, self._handle, tile_size=size, overlap=shared)
+        return share(found["samples"])
 
     @property
     def first_stage_model(self) -> FirstStage:

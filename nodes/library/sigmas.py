@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Wire, node
+from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Settings, Wire, node
 
 from ..devices.environment import numerics
 from ..model.wires import ModelWire
@@ -225,7 +226,15 @@ def ltxv_scheduler(
     return ltxv(steps, tokens, max_shift, base_shift, terminal if stretch else None)
 
 
-@node("ManualSigmas", category=_SCHEDULERS, version="1")
+def _check_numbers(
+    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
+    text = literals.get("sigmas")
+    if isinstance(text, str) and not any(letter.isdecimal() for letter in text):
+        yield "sigmas", "there is no number in the text: write noise levels that fall, as 14.6, 5, 1, 0"
+
+
+@node("ManualSigmas", category=_SCHEDULERS, version="1", check=_check_numbers)
 def manual_sigmas(sigmas: str = "1, 0.5") -> Sigmas:
     """The numbers of a text, in order."""
     from ..samplers.spacings import manual

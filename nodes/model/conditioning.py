@@ -45,7 +45,7 @@ SHARED = {
     "image_slots": "image_slots",
 }
 """Options that hold for all rows -> the attribute of an entry."""
-INSIDE = frozenset({"start_percent", "end_percent", "reference_latents", "control", "hooks"})
+INSIDE = frozenset({"start_percent", "end_percent", "reference_latents", "control", "control_apply_to_uncond", "hooks"})
 
 
 def from_wire(value: Any, input: str | None = None) -> tuple[Batch, ...]:
@@ -118,7 +118,7 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
     window = (float(stated.get("start_percent", 0.0)), float(stated.get("end_percent", 1.0)))
     whole = Entry(
         references=tuple(part for latent in stated.get("reference_latents", ()) for part in latent),
-        controls=_controls(stated.get("control", ()), input),
+        controls=_controls(stated.get("control", ()), bool(stated.get("control_apply_to_uncond")), input),
         hooks=tuple(stated.get("hooks", ())),
         window=window,
         extra={key: value for key, value in options.items() if key not in PER_ROW | SHARED and key not in INSIDE},
@@ -132,7 +132,7 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
     )
 
 
-def _controls(value: Any, input: str | None) -> tuple[Control, ...]:
+def _controls(value: Any, both_sides: bool, input: str | None) -> tuple[Control, ...]:
     controls = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(control, Control) for control in controls):
         raise GraphFlowError(
@@ -145,7 +145,7 @@ def _controls(value: Any, input: str | None) -> tuple[Control, ...]:
                 )
             ]
         )
-    return controls
+    return tuple(replace(control, both_sides=True) for control in controls) if both_sides else controls
 
 
 def _item(batch: Batch) -> tuple[Any, dict[str, Any]]:

@@ -149,13 +149,16 @@ def spread(items: Tensor, count: int, what: str) -> Tensor:
 
 
 def _cells(area: Sequence[int | float | str], height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, rows, columns), cut to the latent."""
+    """(top, left, rows, columns), cut to the latent. Raises a Problem where nothing of it is in the latent."""
     if area[0] == "percentage":
         high, wide, y, x = (float(share) for share in area[1:5])
         rows, columns = max(1, round(high * height)), max(1, round(wide * width))
         top, left = round(y * height), round(x * width)
     else:
         rows, columns, top, left = (int(side) for side in area[:4])
+    if area[0] != "percentage" and (top >= height or left >= width):
+        message = f"an area begins at cell {left}, {top} of a latent with {width} x {height} cells: it is empty"
+        raise GraphFlowError([Problem("empty_region", message, hint="move the area into the image, or enlarge it")])
     top, left = min(top, height - 1), min(left, width - 1)
     return top, left, min(rows, height - top), min(columns, width - left)
 

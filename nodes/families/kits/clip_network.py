@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from graphflow import GraphFlowError, Problem
 
+from ...files.embeddings import vectors_in
 from ...files.header import read_header, unreadable
 from ...files.tensors import TensorReader
 from ...model.config import Config
@@ -140,28 +141,11 @@ def _chunks(
 
 
 def embedding_vectors(path: Path, encoder: str, width: int) -> Tensor:
-    """The vectors [n, width] of a textual inversion: `clip_l` or `clip_g`, `emb_params`, or the one tensor of the
-    file."""
+    """The vectors [n, width] of a textual inversion. Raises a Problem where they are of another width."""
     header = read_header(path)
-    names = [name for name in header.tensors if len(header.shape(name)) in (1, 2)]
-    chosen = next((name for name in (encoder, "emb_params") if name in names), None)
-    if chosen is None:
-        fitting = [name for name in names if header.shape(name)[-1] == width]
-        chosen = next(iter(fitting or names), None)
+    chosen = vectors_in(header, encoder, width)
     if chosen is None:
         raise unreadable(path, "it has no vectors of an embedding")
-    found = header.shape(chosen)[-1]
-    if found != width:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "wrong_embedding",
-                    f"the embedding {path.name} is {found} wide, the text encoder {width}",
-                    input="text",
-                    hint="it was made for another family of models",
-                )
-            ]
-        )
     with TensorReader(header) as reader:
         return reader.get(chosen).float().reshape(-1, width).clone()
 

@@ -115,7 +115,7 @@ class _Steering(nn.Module):
         return found
 
 
-class _Network(nn.Module):
+class _SteeringNetwork(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.trunk = _Trunk(config)
@@ -128,7 +128,7 @@ class _Network(nn.Module):
 def build(config: Config) -> torch.nn.Module:
     """An empty network."""
     with torch.device("meta"):
-        return _Network(config)
+        return _SteeringNetwork(config)
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> Tensor:

@@ -15,6 +15,7 @@ BASE = {
     "no": ("CLIPTextEncode", {"text": "a blue boat", "clip": "@load:1"}),
     "empty": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
 }
+CONTROL = "graphflow-tiny-edges"
 SIDES = {"positive": "@yes", "negative": "@no"}
 DRAW = {"seed": 1, "steps": 4, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 
@@ -60,6 +61,7 @@ def guided(engine, guider, *others, **nodes):
         "sampler": ("KSamplerSelect", {"sampler_name": "euler"}),
         "sigmas": ("BasicScheduler", {"model": "@load", "scheduler": "normal", "steps": 4, "denoise": 1.0}),
     }
+    custom |= {name: nodes.pop(name) for name in list(nodes) if name in custom}
     links = {name: f"@{name}" for name in (*custom, "guider")} | {"latent_image": "@empty"}
     return run(engine, **custom, **nodes, guider=guider, last=("SamplerCustomAdvanced", links))["samples"]
 
@@ -75,6 +77,37 @@ def test_a_guider_of_a_pack_is_a_guider_of_ours(engine, plain):
     mine = drawn(engine, "@ours", ours=("RescaleCFG", {"model": "@load", "multiplier": 0.7}))
     found = guided(engine, ("Popular Guided", {**given, "model": "@rescale", "plain": True}), **patched)
     torch.testing.assert_close(found, mine, rtol=1e-4, atol=1e-4)
+
+
+def test_a_sampler_that_a_pack_writes_draws_what_ours_draws_and_its_errors_name_its_line(engine, plain):
+    def drawn_by(amount):
+        guider = ("CFGGuider", {"model": "@load", **SIDES, "cfg": 4.0})
+        return guided(engine, guider, sampler=("Popular OwnSampler", {"amount": amount}))
+
+    torch.testing.assert_close(drawn_by(1.0), plain, rtol=1e-5, atol=1e-5)
+    with pytest.raises(gf.NodeFailed) as failed:
+        drawn_by(0.5)
+    (problem,) = failed.value.problems
+    assert "'Popular OwnSampler' of the pack 'popular'" in problem.message
+    assert "KeyError" in problem.message and "runs.py, line " in problem.message
+
+
+def test_control_networks_that_a_pack_stacks_act_as_ours_do(engine, plain):
+    shared = {
+        "net": ("ControlNetLoader", {"control_net_name": CONTROL}),
+        "image": ("EmptyImage", {"width": 64, "height": 64, "color": 0x80C0}),
+    }
+    last = {"model": "@load", "negative": "@no", "latent_image": "@empty", **DRAW}
+    given = {"control_net": "@net", "image": "@image"}
+    theirs = ("Popular Controlled", {"conditioning": "@yes", **given, "both": False})
+    found = run(engine, **shared, theirs=theirs, last=("KSampler", {**last, "positive": "@theirs"}))["samples"]
+    window = {**given, "start_percent": 0.0, "end_percent": 0.9}
+    ours = {
+        "first": ("ControlNetApplyAdvanced", {"positive": "@yes", "negative": "@no", **window, "strength": 0.5}),
+        "second": ("ControlNetApplyAdvanced", {"positive": "@first", "negative": "@no", **window, "strength": 0.25}),
+    }
+    mine = run(engine, **shared, **ours, last=("KSampler", {**last, "positive": "@second"}))["samples"]
+    assert torch.equal(found, mine) and not torch.allclose(mine, plain, atol=1e-3)
 
 
 def test_levels_that_a_pack_combines_are_ours_and_its_own_methods_are_asked(engine, plain):

@@ -113,3 +113,14 @@ def test_more_tokens_and_fewer_steps_move_flux2_towards_noise():
     small, large = nodes.flux2_scheduler(20, 512, 512), nodes.flux2_scheduler(20, 1024, 1024)
     assert float(large[10]) > float(small[10])
     assert float(nodes.flux2_scheduler(4, 1024, 1024)[2]) > float(nodes.flux2_scheduler(40, 1024, 1024)[20])
+
+
+def test_a_text_without_a_number_is_a_problem_before_the_run():
+    def problems(text):
+        made = {"1": {"class_type": "ManualSigmas", "inputs": {"sigmas": text}}}
+        with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+            return [one for one in engine.validate(gf.Workflow.from_json(made)) if one.input == "sigmas"]
+
+    (problem,) = problems("none, at all")
+    assert "there is no number in the text" in problem.message
+    assert problems("levels: 5") == []

@@ -58,14 +58,15 @@ def test_a_region_and_its_weights_are_those_of_the_reference(case):
     assert torch.allclose(weight, WEIGHTS[case["key"]], rtol=0, atol=1e-6)
 
 
-def test_an_area_beside_the_latent_is_its_nearest_cell():
-    found = region((Entry(area=(4, 4, 40, 40)),), 1, 8, 8)
-    assert found.place == (7, 7, 1, 1)
-
-
 def test_an_area_with_a_mask_has_the_weights_of_the_mask():
     mask = torch.zeros(1, 8, 8)
     mask[:, :, :2] = 0.5
     found = region((Entry(area=(8, 4, 0, 0), mask=mask, mask_strength=0.5, strength=2.0),), 1, 8, 8)
     assert found.place == (0, 0, 8, 4)
     assert torch.equal(found.weight[0, 0], torch.tensor([0.5, 0.5, 0.0, 0.0]))
+
+
+def test_an_area_outside_of_the_latent_is_a_problem_and_not_its_last_cell():
+    with pytest.raises(GraphFlowError, match=r"begins at cell 16, 0 of a latent with 8 x 8 cells: it is empty"):
+        region((Entry(area=(4, 4, 0, 16)),), 1, 8, 8)
+    assert region((Entry(area=(4, 4, 0, 7)),), 1, 8, 8).place == (0, 7, 4, 1)

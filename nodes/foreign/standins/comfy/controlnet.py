@@ -1,20 +1,19 @@
 """Control networks: to be loaded, handed on to ControlNetApplyAdvanced, and compared with."""
 
-from graphflow_nodes.model.handles import ControlNet
+from graphflow_nodes.foreign.control_face import ControlNetFace as ControlBase
 
 __all__ = ["ControlBase", "ControlLora", "ControlNet", "T2IAdapter", "load_controlnet"]
 
 
-class ControlBase:
-    """Compared with; a CONTROL_NET is a handle and none of these."""
+ControlNet = ControlBase
 
 
 class ControlLora(ControlBase):
-    """A Control-LoRA."""
+    """Compared with; a CONTROL_NET is a `ControlNet`, whatever its layout is."""
 
 
 class T2IAdapter(ControlBase):
-    """A T2I-Adapter."""
+    """Compared with."""
 
 
 def load_controlnet(ckpt_path, model=None, model_options=None):
@@ -25,4 +24,4 @@ def load_controlnet(ckpt_path, model=None, model_options=None):
 
     from graphflow.spi import current_settings
 
-    return open_control(Path(ckpt_path), current_settings())
+    return ControlBase(open_control(Path(ckpt_path), current_settings()))

@@ -19,6 +19,10 @@ def __getattr__(name):
         from graphflow_nodes.foreign import guider
 
         return {"CFGGuider": guider.ForeignGuider, "sample": guider.sample}[name]
+    if name == "KSAMPLER":
+        from graphflow_nodes.foreign.pack_sampler import PackSampler
+
+        return PackSampler
     raise AttributeError(f"module 'comfy.samplers' has no attribute {name!r}", name=name)
 
 

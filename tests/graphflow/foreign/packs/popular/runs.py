@@ -1,5 +1,6 @@
 """Nodes that run samplers, guide them, change weights and levels, and load files, in the style of the documentation."""
 
+import comfy.controlnet
 import comfy.lora
 import comfy.model_sampling
 import comfy.sample
@@ -52,6 +53,53 @@ class Sample:
                     *given, found, disable_noise=True, start_step=2, force_full_denoise=True, **rest
                 )
         return ({**latent, "samples": found},)
+
+
+class OwnSampler:
+    """Euler's method as a function; where `amount` is below 1, it fails at the second step."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"amount": ("FLOAT", {"default": 1.0})}}
+
+    RETURN_TYPES = ("SAMPLER",)
+    FUNCTION = "go"
+
+    def go(self, amount):
+        def euler(model, x, sigmas, extra_args=None, callback=None, disable=None, share=1.0):
+            assert model.inner_model.inner_model.model_sampling.sigma_max > 1 and extra_args["seed"] == 1
+            for i in range(len(sigmas) - 1):
+                denoised = model(x, sigmas[i] * x.new_ones([x.shape[0]]), **extra_args)
+                callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+                x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+                if share < 1.0 and i == 1:
+                    raise KeyError("share")
+            return x
+
+        return (comfy.samplers.KSAMPLER(euler, {"share": amount}),)
+
+
+class Controlled:
+    """Two control networks on a conditioning, as packs stack them."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        names = {"conditioning": "CONDITIONING", "control_net": "CONTROL_NET", "image": "IMAGE"}
+        return {"required": {name: (kind,) for name, kind in names.items()} | {"both": ("BOOLEAN",)}}
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "go"
+
+    def go(self, conditioning, control_net, image, both):
+        assert isinstance(control_net, comfy.controlnet.ControlBase)
+        found, hint = [], image.movedim(-1, 1)
+        for text, options in conditioning:
+            for strength in (0.5, 0.25):
+                net = control_net.copy().set_cond_hint(hint, strength, (0.0, 0.9))
+                net.set_previous_controlnet(options.get("control"))
+                options = {**options, "control": net, "control_apply_to_uncond": both}
+            found.append([text, options])
+        return (found,)
 
 
 class Guide(comfy.samplers.CFGGuider):
@@ -228,4 +276,4 @@ class Uses:
         return (UNetModel(),)
 
 
-CLASSES = (Sample, Guided, Velocity, Weights, LowRank, Lora, Facts, Emphasis, Uses)
+CLASSES = (Sample, OwnSampler, Controlled, Guided, Velocity, Weights, LowRank, Lora, Facts, Emphasis, Uses)
