@@ -222,9 +222,10 @@ def apply_trained_weights(
     patch = stored_weights(trained, context.settings)
     found: Any = with_weights(trained, patch, model, clip, vae)
     names = ("model", "clip", "vae")
-    return CheckpointParts(
-        *(one or Blocked(f"link {name} to get it out of this node") for one, name in zip(found, names, strict=True))
-    )
+    parts: list[Any] = [
+        one or Blocked(f"link {name} to get it out of this node") for one, name in zip(found, names, strict=True)
+    ]
+    return CheckpointParts(*parts)
 
 
 @node(

@@ -140,8 +140,9 @@ class VaeObjective:
             int(torch.randint(0, side - size + 1, (), generator=drawn))
             for side, size in zip(sides, wanted, strict=True)
         ]
-        cut = image[starts[0] : starts[0] + wanted[0], starts[1] : starts[1] + wanted[1]]
-        return cut.movedim(-1, 0).float() * 2 - 1
+        cut: Tensor = image[starts[0] : starts[0] + wanted[0], starts[1] : starts[1] + wanted[1]]
+        shaped: Tensor = cut.movedim(-1, 0).float() * 2 - 1
+        return shaped
 
 
 @torch.no_grad()

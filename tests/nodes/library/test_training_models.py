@@ -1,6 +1,7 @@
 """Whole models in training: new weights, what is learnt, that a stop changes no bit, and files that load again."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -114,6 +115,37 @@ def test_a_training_that_was_stopped_or_made_in_parts_ends_with_the_same_bits(se
     parts["u"] = {"class_type": "TrainTextToImage", "inputs": {**parts["t"]["inputs"], "steps": 2, "state": ["t", 2]}}
     found = run(settings, tmp_path / "parts", gf.Workflow.from_json(parts), "u")["u"].outputs
     assert bits(found["trained"]) == bits(whole["trained"])
+
+
+def test_a_prompt_runs_between_the_steps_of_a_training_which_goes_on_where_it_was_paused(settings, tmp_path):
+    reached, cancel, steps = threading.Event(), threading.Event(), []
+
+    def listen(event):
+        if isinstance(event, gf.Progress) and event.node == "t":
+            steps.append(event.step)
+            if event.step == 3:
+                reached.set()
+
+    long = wanted(steps=10_000_000)
+    short = long.to_json()
+    short["k"]["inputs"]["model"], short["p"]["inputs"]["clip"] = ["m", 0], ["m", 1]
+    with engine_of(settings, tmp_path / "c") as engine, ThreadPoolExecutor(1) as pool:
+        training = pool.submit(engine.run, long, targets=["t"], on_event=listen, cancel=cancel)
+        assert reached.wait(60)
+        latent = engine.run(gf.Workflow.from_json(short), targets=["k"])["k"].outputs["LATENT"]["samples"]
+        assert bool(latent.isfinite().all()) and not training.done()
+        cancel.set()
+        assert isinstance(training.exception(60), gf.Cancelled)
+    stopped_at, again = steps[-1], threading.Event()
+
+    def first(event):
+        if isinstance(event, gf.Progress) and event.node == "t":
+            steps.append(event.step)
+            again.set()
+
+    with engine_of(settings, tmp_path / "c") as engine, pytest.raises(gf.Cancelled):
+        engine.run(long, targets=["t"], on_event=first, cancel=again)
+    assert stopped_at <= steps[-1] <= stopped_at + 1
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow"])
