@@ -14,6 +14,7 @@ from ..files.prefixes import check_prefix
 from ..files.user_files import files_written
 from ..model.wires import ClipWire, ModelWire, VaeWire
 from ..training.options import LoopOptions, LossOptions
+from ..training.packages import check_optimizer
 from .loaders import CheckpointParts, folders
 from .training_data import TrainingSetWire
 from .training_inputs import (
@@ -109,6 +110,7 @@ def new_model(
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_text_to_image(
     context: Context,

@@ -121,7 +121,7 @@ class VaeObjective:
         noise = torch.stack([normal(mean.shape[1:], self._seed, "latent", *place) for place in places])
         y = self._module.decode(mean + deviation * noise.to(mean)).sample
         numbers = x[0].numel()
-        loss = (x - y).abs().flatten(1).sum(1) / numbers
+        loss: Tensor = (x - y).abs().flatten(1).sum(1) / numbers
         if not self._options.freeze_encoder:
             loss = loss + self._options.kl_weight * kl / numbers
         if self._perceptual is not None:
