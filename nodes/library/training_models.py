@@ -14,6 +14,7 @@ from ..files.prefixes import check_prefix
 from ..files.user_files import files_written
 from ..model.wires import ClipWire, ModelWire, VaeWire
 from ..training.options import LoopOptions, LossOptions
+from ..training.packages import check_optimizer
 from .loaders import CheckpointParts, folders
 from .training_data import TrainingSetWire
 from .training_inputs import (
@@ -109,6 +110,7 @@ def new_model(
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_text_to_image(
     context: Context,
@@ -222,9 +224,10 @@ def apply_trained_weights(
     patch = stored_weights(trained, context.settings)
     found: Any = with_weights(trained, patch, model, clip, vae)
     names = ("model", "clip", "vae")
-    return CheckpointParts(
-        *(one or Blocked(f"link {name} to get it out of this node") for one, name in zip(found, names, strict=True))
-    )
+    parts: list[Any] = [
+        one or Blocked(f"link {name} to get it out of this node") for one, name in zip(found, names, strict=True)
+    ]
+    return CheckpointParts(*parts)
 
 
 @node(

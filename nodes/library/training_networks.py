@@ -11,6 +11,7 @@ from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from ..model.wires import ClipWire, ModelWire, VaeWire
 from ..training.options import LoopOptions, LossOptions
+from ..training.packages import check_optimizer
 from .control import ControlNetHandle
 from .loaders import ClipVisionHandle
 from .training_data import TrainingSetWire
@@ -70,6 +71,7 @@ class TrainedEmbedding(NamedTuple):
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_vae(
     context: Context,
@@ -160,6 +162,7 @@ def train_vae(
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_control_net(
     context: Context,
@@ -266,6 +269,7 @@ def control_net_save(
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_textual_inversion(
     context: Context,

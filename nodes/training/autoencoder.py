@@ -121,7 +121,7 @@ class VaeObjective:
         noise = torch.stack([normal(mean.shape[1:], self._seed, "latent", *place) for place in places])
         y = self._module.decode(mean + deviation * noise.to(mean)).sample
         numbers = x[0].numel()
-        loss = (x - y).abs().flatten(1).sum(1) / numbers
+        loss: Tensor = (x - y).abs().flatten(1).sum(1) / numbers
         if not self._options.freeze_encoder:
             loss = loss + self._options.kl_weight * kl / numbers
         if self._perceptual is not None:
@@ -140,8 +140,9 @@ class VaeObjective:
             int(torch.randint(0, side - size + 1, (), generator=drawn))
             for side, size in zip(sides, wanted, strict=True)
         ]
-        cut = image[starts[0] : starts[0] + wanted[0], starts[1] : starts[1] + wanted[1]]
-        return cut.movedim(-1, 0).float() * 2 - 1
+        cut: Tensor = image[starts[0] : starts[0] + wanted[0], starts[1] : starts[1] + wanted[1]]
+        shaped: Tensor = cut.movedim(-1, 0).float() * 2 - 1
+        return shaped
 
 
 @torch.no_grad()

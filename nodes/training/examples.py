@@ -102,7 +102,8 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
         entry = _entry(one["conditioning"], model, input)
         sizes = one.get("sizes")
         if sizes is not None and sizes.keys() <= model.family.takes.keys():
-            entry = replace(entry, extra={**sizes, **entry.extra})
+            down, across = (side * format.factor for side in latent.shape[-2:])
+            entry = replace(entry, extra={**sizes, "target_width": across, "target_height": down, **entry.extra})
         about = {"caption": one.get("caption"), "hint": one.get("hint")}
         examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
     empty = _entry(value["empty"], model, input) if value["empty"] is not None else None

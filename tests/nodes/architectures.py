@@ -52,6 +52,34 @@ INDEX = {
 }
 
 
+SDXL_UNET = {
+    **UNET,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "transformer_layers_per_block": [1, 2],
+    "use_linear_projection": True,
+    "cross_attention_dim": 32,
+    "attention_head_dim": [1, 2],
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 16 + 6 * 8,
+}
+
+
+def write_sdxl(folder):
+    """The same for Stable Diffusion XL: two text encoders, and sizes as a condition."""
+    write_architecture(folder, unet=SDXL_UNET)
+    shutil.copytree(folder / "tokenizer", folder / "tokenizer_2")
+    second = json.loads((folder / "text_encoder" / "config.json").read_text())
+    (folder / "text_encoder_2").mkdir()
+    second["architectures"] = ["CLIPTextModelWithProjection"]
+    (folder / "text_encoder_2" / "config.json").write_text(json.dumps(second))
+    index = {**INDEX, "_class_name": "StableDiffusionXLPipeline"}
+    index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+    index |= {"tokenizer_2": ["transformers", "CLIPTokenizer"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
 def write_architecture(folder, unet=UNET, vae=VAE, text=TEXT, **scheduler):
     """A folder of Stable Diffusion 1.x, small, with the vocabulary of the built-in model."""
     vocabulary = len(json.loads((TINY / "tokenizer" / "vocab.json").read_text()))

@@ -1,6 +1,7 @@
 """Whole models in training: new weights, what is learnt, that a stop changes no bit, and files that load again."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -116,9 +117,40 @@ def test_a_training_that_was_stopped_or_made_in_parts_ends_with_the_same_bits(se
     assert bits(found["trained"]) == bits(whole["trained"])
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow"])
+def test_a_prompt_runs_between_the_steps_of_a_training_which_goes_on_where_it_was_paused(settings, tmp_path):
+    reached, cancel, steps = threading.Event(), threading.Event(), []
+
+    def listen(event):
+        if isinstance(event, gf.Progress) and event.node == "t":
+            steps.append(event.step)
+            if event.step == 3:
+                reached.set()
+
+    long = wanted(steps=10_000_000)
+    short = long.to_json()
+    short["k"]["inputs"]["model"], short["p"]["inputs"]["clip"] = ["m", 0], ["m", 1]
+    with engine_of(settings, tmp_path / "c") as engine, ThreadPoolExecutor(1) as pool:
+        training = pool.submit(engine.run, long, targets=["t"], on_event=listen, cancel=cancel)
+        assert reached.wait(60)
+        latent = engine.run(gf.Workflow.from_json(short), targets=["k"])["k"].outputs["LATENT"]["samples"]
+        assert bool(latent.isfinite().all()) and not training.done()
+        cancel.set()
+        assert isinstance(training.exception(60), gf.Cancelled)
+    stopped_at, again = steps[-1], threading.Event()
+
+    def first(event):
+        if isinstance(event, gf.Progress) and event.node == "t":
+            steps.append(event.step)
+            again.set()
+
+    with engine_of(settings, tmp_path / "c") as engine, pytest.raises(gf.Cancelled):
+        engine.run(long, targets=["t"], on_event=first, cancel=again)
+    assert stopped_at <= steps[-1] <= stopped_at + 1
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "flow"])
 def test_what_is_learnt_is_saved_and_loads_here_and_in_diffusers(prediction, settings, tmp_path):
-    document = wanted(prediction=prediction, steps=40, validate_every=40, learning_rate=3e-3).to_json()
+    document = wanted(prediction=prediction, steps=25, validate_every=25, learning_rate=5e-3).to_json()
     document["t"]["inputs"]["validation_set"] = ["d", 0]
     document["w"] = {"class_type": "TrainTextToImage", "inputs": {**document["t"]["inputs"], "steps": 1}}
     document["w"]["inputs"] |= {"learning_rate": 0.0, "validate_every": 1, "weight_decay": 0.0}
@@ -128,7 +160,7 @@ def test_what_is_learnt_is_saved_and_loads_here_and_in_diffusers(prediction, set
     trained = result["t"].outputs["trained"]["weights"]
     (path,) = result["f"].paths
     again = open_model(path, settings)
-    kinds = {"epsilon": "Epsilon", "v_prediction": "V", "flow": "Flow"}
+    kinds = {"v_prediction": "V", "flow": "Flow"}
     assert type(again.model.prediction).__name__ == kinds[prediction]
     (settings.models[0] / "checkpoints" / f"again-{prediction}").symlink_to(path)
     document["a"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": f"again-{prediction}"}}
