@@ -60,7 +60,9 @@ from . import (
     transforms,
     upscaling,
     vae,
+    video,
     vision,
+    wan,
 )
 
 MODULES = (
@@ -72,6 +74,7 @@ MODULES = (
     control,
     gligen,
     vision,
+    wan,
     ip_adapter,
     ip_adapter_images,
     editing,
@@ -115,6 +118,7 @@ MODULES = (
     outputs,
     saving,
     animated,
+    video,
     text,
     text_generate,
     dynamic_prompts,

@@ -60,6 +60,8 @@ class Questions:
         self._heard: set[tuple[Any, str]] = set()
         self.is_compiled: bool | None = None
         """Whether passes are made by compiled code; None: not settled yet."""
+        self.made: Tensor | None = None
+        """[1 or B, 1, 1 or frames, h, w], 1 where latents are made: a noise mask that the network sees."""
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
 
@@ -296,7 +298,7 @@ class Questions:
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
-            ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
+            ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}), self._made(part, index))
             self.add_row(asked, ask, prepared, part.side)
             if within:
                 asked.rows[-1] = carrying(asked.rows[-1], [_given(one, ask, index) for one in within])
@@ -304,6 +306,10 @@ class Questions:
             other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
             asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
+
+    def _made(self, part: SidePart, index: int) -> Tensor | None:
+        """The noise mask of a latent in the region of a part, for a network that sees it."""
+        return None if self.made is None else part.region.cut(self.made[index % len(self.made)])
 
     def _opposite(self, part: SidePart, level: float) -> SidePart:
         """The part of the negative side that acts where another part does."""
