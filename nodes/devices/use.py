@@ -43,7 +43,9 @@ class Device:
     cancelled: Callable[[], bool] = _never
     """Whether the run is to end."""
     compile: str = "off"
-    """`off`, `auto` or `on`: whether denoisers are compiled."""
+    """`off`, `auto` or `on`: whether denoisers are compiled. `auto`: not in this run, but for later ones."""
+    alike: bytes = b""
+    """What the run has in common with others, see `settle`."""
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +87,7 @@ def open_device(settings: Settings) -> Device:
         owner=settings.owner,
         cancelled=cancelled,
         compile=mode_of(settings, device.type),
+        alike=settings.alike,
     )
 
 

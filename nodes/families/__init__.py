@@ -10,6 +10,7 @@ from ..model.family import Family, Found
 from .anima import ANIMA
 from .chroma import CHROMA
 from .ernie_image import ERNIE_IMAGE
+from .fibo2 import FIBO2
 from .flux import FLUX
 from .flux2 import FLUX2
 from .flux3 import FLUX3
@@ -59,6 +60,7 @@ FAMILIES: tuple[Family, ...] = (
     IDEOGRAM4,
     KANDINSKY5,
     JOYIMAGE,
+    FIBO2,
     WAN,
 )
 """Of denoisers."""

@@ -6,7 +6,7 @@ the same bits. Images while it learns come from ordinary sampler nodes: train in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from graphflow import Choice, Context, Help, Image, Range, Seed, Ui, Wire, node
 
@@ -17,13 +17,9 @@ from ..model.wires import ModelWire
 from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions, LossOptions
 from .plots import plotting
 from .training_data import TrainingSetWire
-
-if TYPE_CHECKING:
-    import torch
+from .training_inputs import LossesWire, StateWire
 
 LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
-LossesWire = Annotated[dict[str, Any], Wire("LOSSES")]
-StateWire = Annotated[dict[str, Any], Wire("TRAINING_STATE")]
 MAX_SEED = 2**64 - 1
 _TARGETS = ("attention", "transformers", "all")
 _Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
@@ -87,7 +83,7 @@ def train_lora(
     from ..devices.use import open_device
     from ..training.denoiser import adapter_module
     from ..training.examples import read_set
-    from ..training.loop import check_data, train
+    from ..training.loop import check_data, precision_of, train
     from ..training.low_rank import add_terms, terms_on_wire
     from ..training.objective import Objective
 
@@ -123,20 +119,11 @@ def train_lora(
         loop,
         start=state,
         validation=validation,
-        precision=_precision(mixed_precision, device.dtype),
+        precision=precision_of(mixed_precision, device.dtype),
     )
     is_unet = hasattr(module, "down_blocks")
     losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
     return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses, found.state)
-
-
-def _precision(stated: str, dtype: torch.dtype) -> torch.dtype | None:
-    """The number format of products, where it is not that of the weights that learn."""
-    import torch
-
-    if stated == "bf16" or (stated == "auto" and dtype == torch.bfloat16):
-        return torch.bfloat16
-    return None
 
 
 @node(

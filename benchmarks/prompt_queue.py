@@ -1,4 +1,4 @@
-"""What the durable queue costs. `python -m benchmarks.queue [--url http://127.0.0.1:8188]`
+"""What the durable queue costs. `python -m benchmarks.prompt_queue [--url http://127.0.0.1:8188]`
 
 Acceptance from 16 clients (each waits for its answer before it sends the next one), into an empty and into a long
 queue; listing a page of the queue while a prompt runs; the event loop's longest stop meanwhile; memory; the time that a
