@@ -275,6 +275,18 @@ def test_another_seed_loads_no_text_encoder(models):
     assert not [event for event in again.models if event.part.startswith("text.")]
 
 
+def test_the_cost_of_a_video_counts_its_frames(models):
+    """From headers alone: the work of sampler and VAE grows with the frames, the weights are those of the files."""
+    with gf.Engine(settings=settings_of(models)) as engine:
+        (one,), (many,) = (engine.costs(shipped("text_to_video").set("5.length", length)) for length in (1, 33))
+    assert one.loads == many.loads and {load.part for load in one.loads} == {"denoiser", "text.umt5", "vae"}
+    assert one.sizes_known and one.passes == many.passes
+    work = {cost: {stage.title: stage.work for stage in cost.stages} for cost in (one, many)}
+    assert work[many]["VAE Decode"] > 2 * work[one]["VAE Decode"]
+    cells = [frames * 8 * 8 // 4 + 256 for frames in (1, 9)]
+    assert work[many]["KSampler"] * cells[0] == work[one]["KSampler"] * cells[1]
+
+
 def test_what_does_not_belong_together_is_reported_before_the_run(models):
     made = shipped("image_to_video")
     (found,) = [one for one in problems(models, made.set("10.length", 6)) if one.input == "length"]
