@@ -66,7 +66,8 @@ class Settings:
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
     """The device that models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe
-    that depends on it; which one of several it is, is not."""
+    that depends on it; which one of several it is, is not. Several of one kind are joined by +, as in `cuda:0+cuda:1`:
+    samplers that do not need each other compute on different ones."""
     dtype: str = field(default_factory=_dtype)
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
@@ -87,6 +88,11 @@ class Settings:
     """How many samplers may share forward passes. With more than 1 passes may be larger than a sampler alone needs,
     which rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else
     runs."""
+
+    cfg_split: bool = False
+    """Whether the rows of a sampler's step are computed in two halves: with guidance, the negative and the positive.
+    Several devices compute them at the same time. Each half has passes of its own size, which rounds in another way:
+    such images are cached apart. Their bits are the same on one device and on several."""
 
     owner: str = field(default="", compare=False, repr=False)
     """On whose behalf a run is made: a device divides its time evenly between owners."""
@@ -113,6 +119,13 @@ class Settings:
         for name in ("output_dir", "input_dir", "temp_dir"):
             object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "models", tuple(map(Path, self.models)))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that `device` names, each once: `cpu+cpu` are `cpu` and `cpu:1`."""
+        names = [name.strip() for name in self.device.split("+")]
+        before = [names[:at].count("cpu") if name == "cpu" else 0 for at, name in enumerate(names)]
+        return tuple(f"{name}:{at}" if at else name for name, at in zip(names, before, strict=True))
 
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""

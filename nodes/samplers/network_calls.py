@@ -6,6 +6,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from ..devices.forward import ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
 from ..model.entry import Row
-from ..model.handles import Model, WeightsHandle
+from ..model.handles import ControlNet, Model, WeightsHandle
 from ..model.patch import CallPatch, RowPatch
+from .divided import Helper, answered_by_all
 from .opaque import OpaqueCall, forward_of_rows, opaque_calls
 from .pairs import forward_of_pairs
 from .parts import NetworkRows
@@ -32,11 +34,13 @@ class NetworkCalls:
 
     def __init__(self, device: Device, levels: tuple[float, ...]) -> None:
         self._device, self._levels = device, levels
-        self._heard: set[tuple[Any, str]] = set()
+        self._heard: set[tuple[str, Any, str]] = set()
         self.is_compiled: bool | None = None
         """Whether passes are made by compiled code; None: not settled yet."""
         self._seen: set[Any] = set()
         """The networks that have been reported to what compiles for later runs."""
+        self.helpers: tuple[Helper, ...] = ()
+        """They take a part of the rows."""
 
     def answers(self, seat: Seat, asked: Sequence[NetworkRows]) -> list[list[dict[str, Tensor]]]:
         """Asked together where the networks are the same; another network has its turn after that."""
@@ -45,23 +49,38 @@ class NetworkCalls:
         for index, one in enumerate(asked):
             networks.setdefault((one.handle, one.network, one.within), []).append(index)
         for (handle, network, within), indices in networks.items():
+            rows = [row for index in indices for row in asked[index].rows]
             with ExitStack() as held:
-                part, *others = (
-                    held.enter_context(self._device.use(one, name, quiet=not self._is_new(one, name)))
-                    for one, name in ((handle, network), *((one, "denoiser") for one in within))
-                )
-                call = _call(handle, part.key, part.module, asked[indices[0]].level, self._levels)
-                if within:
-                    acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
-                    key = (call.key, tuple(other.key for other in others))
-                    call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
-                rows = [row for index in indices for row in asked[index].rows]
-                if isinstance(handle, Model) and not part.is_paged and self._settled(seat, call, rows):
-                    call = compiled(call)
-                answers = iter(seat.ask(call, rows))
+                network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
+                answers = iter(answered_by_all(seat, network_of(self._device), rows, self.helpers, network_of))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
+
+    def _network(
+        self,
+        held: ExitStack,
+        seat: Seat,
+        handle: WeightsHandle,
+        network: str,
+        within: Sequence[ControlNet],
+        level: float,
+        rows: Sequence[Row],
+        device: Device,
+    ) -> ForwardCall:
+        """A network that answers the rows, on a device, in memory as long as `held`."""
+        part, *others = (
+            held.enter_context(device.use(one, name, quiet=not self._is_new(device, one, name)))
+            for one, name in ((handle, network), *((one, "denoiser") for one in within))
+        )
+        call = _call(handle, part.key, part.module, level, self._levels)
+        if within:
+            acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
+            key = (call.key, tuple(other.key for other in others))
+            call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
+        call = replace(call, name=f"{part.file} {part.part}")
+        compiles = isinstance(handle, Model) and not part.is_paged and self._settled(seat, call, rows)
+        return compiled(call) if compiles else call
 
     def _settled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
         """Whether a pass is made by compiled code: settled with the first pass of each network, and the same to the
@@ -73,9 +92,9 @@ class NetworkCalls:
             self._device.forms.saw(self._device.alike, call, rows, seat.size)
         return self.is_compiled and can_be_frozen(call)
 
-    def _is_new(self, handle: WeightsHandle, network: str) -> bool:
+    def _is_new(self, device: Device, handle: WeightsHandle, network: str) -> bool:
         """Whether it is used for the first time."""
-        key = (handle, network)
+        key = (device.pool.name, handle, network)
         is_new = key not in self._heard
         self._heard.add(key)
         return is_new

@@ -90,6 +90,12 @@ class Questions:
                     alike[key] = alike.get(key, 0) + 1
         return max(alike.values(), default=1)
 
+    @property
+    def can_be_split(self) -> bool:
+        """Whether the rows of a question may be computed apart: not where they mix, or code of others sees them."""
+        models = [side.model for side in self.sides(self._levels[0])]
+        return all(model.family.shares and not opaque_calls(model) for model in models)
+
     def sides(self, level: float) -> tuple[Side, ...]:
         """The questions at a noise level."""
         return all_sides(self.guider, level)
