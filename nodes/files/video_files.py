@@ -126,7 +126,7 @@ def write_video(video: Mapping[str, Any], file: BinaryIO, encoding: Encoding, te
             pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
             target.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb48le" if deep else "rgb24")))
         target.mux(stream.encode())
-        if sound is not None:
+        if sound is not None and audio is not None:
             _encode_sound(target, sound, audio)
 
 
