@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Video = Annotated[Any, Wire("VIDEO")]
 Audio = Annotated[Any, Wire("AUDIO")]
 _Fps = Annotated[float, Range(1.0, 120.0, 0.01)]
-_Crf = Annotated[float, Range(0.0, 63.0, 0.1), Help("the quality: smaller numbers are better and larger files")]
+_Crf = Annotated[float, Range(0.0, 63.0, 1.0), Help("the quality: smaller numbers are better and larger files")]
 
 
 def needs_package(
