@@ -31,7 +31,6 @@ FILES = {
 LATER_INPUTS = {
     "ImageScaleToTotalPixels": ["resolution_steps"],
     "CFGNorm": ["pre_cfg"],
-    "CreateVideo": ["bit_depth"],
 }
 """Inputs that only later versions of ComfyUI have."""
 STAND_INS = {
@@ -46,8 +45,9 @@ STAND_INS = {
 """Node types whose descriptions there are made up for tests of the editor."""
 LATER = {"PreviewAny", "PreviewImage", "SaveImage", "GetVideoComponents", "SaveVideo", "SaveWEBM"}
 """Node types with outputs that only later versions of ComfyUI have."""
-REWRITTEN = {"SaveVideo"}
-"""Node types whose inputs later versions of ComfyUI have in another form: its format brings inputs of its own."""
+REWRITTEN = {"CreateVideo", "SaveVideo"}
+"""Node types whose inputs later versions of ComfyUI have in another form or order: one has `bit_depth` beside `fps`, the
+format of the other brings inputs of its own."""
 
 
 def _options(spec):
