@@ -46,8 +46,8 @@ STAND_INS = {
 LATER = {"PreviewAny", "PreviewImage", "SaveImage", "GetVideoComponents", "SaveVideo", "SaveWEBM"}
 """Node types with outputs that only later versions of ComfyUI have."""
 REWRITTEN = {"CreateVideo", "SaveVideo"}
-"""Node types whose inputs later versions of ComfyUI have in another form or order: one has `bit_depth` beside `fps`, the
-format of the other brings inputs of its own."""
+"""Node types whose inputs later versions of ComfyUI have in another form or order: one has `bit_depth` beside `fps`,
+the format of the other brings inputs of its own."""
 
 
 def _options(spec):
