@@ -10,18 +10,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from graphflow import Handle
 from graphflow.spi import Check, Misfit, in_words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CHECKS", "FROM_PYTHON", "conditioning", "image", "latent", "mask", "sigmas"]
+__all__ = ["CHECKS", "FROM_PYTHON", "audio", "conditioning", "image", "latent", "mask", "sigmas", "video"]
 
 _IMAGE = "an IMAGE, a float tensor [B,H,W,C] in 0..1 with 3 or 4 channels"
 _MASK = "a MASK, a float tensor [B,H,W] in 0..1"
 _LATENT = "a LATENT, a dict whose `samples` is a float tensor [B,C,h,w] or [B,C,frames,h,w]"
 _CONDITIONING = "a CONDITIONING, a list of [embedding, options]: a float tensor [B,T,D] and a dict"
 _SIGMAS = "SIGMAS, a float tensor [steps + 1]"
+_AUDIO = "an AUDIO, a dict with `waveform`, a float tensor [B,C,T], and `sample_rate`"
+_VIDEO = "a VIDEO, a file or a dict with `images` (an IMAGE), `fps` and perhaps `audio`"
 _FINITE = "the numbers came up in this node or in what it computes with: a damaged model, a division by 0, float16"
 
 
@@ -184,12 +187,39 @@ def _tensor(value: Any) -> Tensor | None:
     return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else None
 
 
+def audio(value: Any) -> Misfit | None:
+    """A mapping with `waveform` [B,C,T] and `sample_rate`; None of a video without sound."""
+    if value is None:
+        return None
+    waveform = value.get("waveform") if isinstance(value, Mapping) else None
+    if not (_is_tensor(waveform) and waveform.dim() == 3 and waveform.is_floating_point()):
+        return Misfit(in_words(value), _AUDIO)
+    rate = value.get("sample_rate")
+    if not isinstance(rate, int) or rate < 1:
+        return Misfit(f"a `sample_rate` of {rate!r}", _AUDIO)
+    return _finite(waveform, _AUDIO)
+
+
+def video(value: Any) -> Misfit | None:
+    """A file, or a mapping with `images` and `fps`, and perhaps `audio`."""
+    if isinstance(value, Handle):
+        return None
+    if not isinstance(value, Mapping):
+        return Misfit(in_words(value), _VIDEO, "images become a video with CreateVideo")
+    fps = value.get("fps")
+    if not isinstance(fps, int | float) or not 0 < fps < 1e6:
+        return Misfit(f"`fps` of {fps!r}", _VIDEO)
+    return image(value.get("images")) or audio(value.get("audio"))
+
+
 CHECKS: Mapping[str, Check] = {
     "IMAGE": image,
     "MASK": mask,
     "LATENT": latent,
     "CONDITIONING": conditioning,
     "SIGMAS": sigmas,
+    "AUDIO": audio,
+    "VIDEO": video,
 }
 
 

@@ -183,8 +183,7 @@ class _Counted:
         guided = node.literals.get("cfg", 2.0) != 1.0 and "negative" in node.links
         rows = size.batch * (2 if guided else 1)
         format = model.latent
-        cells = (size.height // format.factor, size.width // format.factor)
-        one = size_of_passes(-(-rows // 2) if self.is_split else rows, cells, self.together, self.kind)
+        one = size_of_passes(-(-rows // 2) if self.is_split else rows, size.cells(format), self.together, self.kind)
         controls = [
             control
             for _, prompt in self.found.inputs(node, "CONDITIONING")
@@ -239,14 +238,15 @@ def _sizes(order: Mapping[str, Bound]) -> dict[str, ImageSize | None]:
     for node_id, node in order.items():
         links = [link for name, link in node.links.items() if node.inputs[name].type in ("LATENT", "IMAGE")]
         before = found.get(links[0].node) if links else None
-        stated = {name: node.literals.get(name) for name in ("width", "height", "batch_size")}
-        width, height, batch = stated.values()
+        width, height, batch, length = (node.literals.get(name) for name in ("width", "height", "batch_size", "length"))
         factor = node.literals.get("scale_by")
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             count = batch if isinstance(batch, int) else before.batch if before is not None else 1
-            found[node_id] = ImageSize(width, height, count)
+            frames = length if isinstance(length, int) and length > 0 else before.frames if before is not None else 1
+            found[node_id] = ImageSize(width, height, count, frames)
         elif before is not None and isinstance(factor, int | float):
-            found[node_id] = ImageSize(round(before.width * factor), round(before.height * factor), before.batch)
+            sides = round(before.width * factor), round(before.height * factor)
+            found[node_id] = ImageSize(*sides, before.batch, before.frames)
         else:
             found[node_id] = before
     return found

@@ -33,6 +33,7 @@ ENCODERS = (
     "Qwen2.5-VL 7B",
     "T5-XXL",
     "T5-XL",
+    "UMT5-XXL",
     "Mistral 3 24B",
     "Ministral 3 3B",
     "Llama 3.1 8B",

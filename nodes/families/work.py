@@ -12,6 +12,7 @@ at the size of the image. Measured by `benchmarks/cost.py`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..files.quantised import weights_of
 from ..model.config import Config
 from ..model.family import part_config
 from ..model.handles import Model, Vae, WeightsHandle
+from ..model.latent import LatentFormat
 
 __all__ = ["ImageSize", "decoder_work", "denoiser_work"]
 
@@ -34,17 +36,24 @@ convolutions copy their frames to pad them."""
 
 @dataclass(frozen=True, slots=True)
 class ImageSize:
-    """Of images, in pixels."""
+    """Of images, in pixels, or of videos."""
 
     width: int
     height: int
     batch: int = 1
+    frames: int = 1
+    """Of each video."""
+
+    def cells(self, format: LatentFormat) -> tuple[int, ...]:
+        """The axes of a latent behind its channels."""
+        sides = (self.height // format.factor, self.width // format.factor)
+        return sides if format.axes == 2 else ((self.frames - 1) // format.time_factor + 1, *sides)
 
 
 def denoiser_work(model: Model, size: ImageSize, rows: int, itemsize: int) -> int:
     """Bytes of one pass of so many rows."""
     format = model.latent
-    cells = (size.width // format.factor) * (size.height // format.factor)
+    cells = math.prod(size.cells(format))
     config = part_config(model.config, "denoiser")
     channels = config.get("block_out_channels")
     if channels:
@@ -55,12 +64,15 @@ def denoiser_work(model: Model, size: ImageSize, rows: int, itemsize: int) -> in
 
 
 def decoder_work(vae: Vae, size: ImageSize, itemsize: int) -> int:
-    """Bytes of one image through a VAE; images go one after the other."""
+    """Bytes of one image or video through a VAE; they go one after the other. Of a video the frames of one latent frame
+    are computed at a time, and those that are done are kept twice for a moment, where they are joined."""
     config = part_config(vae.config, "vae")
     channels = config.get("block_out_channels")
     wide = channels[min(1, len(channels) - 1)] if channels else 2 * int(config.get("base_dim", 96))
-    images = size.batch * 3 * 4 * size.width * size.height
-    return int((KL if channels else WAN) * itemsize * wide * size.width * size.height) + images
+    pixels = size.width * size.height
+    at_once = min(size.frames, vae.latent.time_factor)
+    kept = (size.batch * size.frames + (size.frames if size.frames > 1 else 0)) * 3 * 4 * pixels
+    return int((KL if channels else WAN) * itemsize * wide * at_once * pixels) + kept
 
 
 def _unet(config: Config, cells: int) -> float:

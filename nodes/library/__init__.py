@@ -64,7 +64,9 @@ from . import (
     transforms,
     upscaling,
     vae,
+    video,
     vision,
+    wan,
 )
 
 MODULES = (
@@ -76,6 +78,7 @@ MODULES = (
     control,
     gligen,
     vision,
+    wan,
     ip_adapter,
     ip_adapter_images,
     editing,
@@ -123,6 +126,7 @@ MODULES = (
     outputs,
     saving,
     animated,
+    video,
     text,
     text_generate,
     dynamic_prompts,

@@ -25,9 +25,10 @@ def vae_decode(context: Context, samples: Latent, vae: VaeWire) -> Image:
     from ..devices.use import open_device
     from ..devices.vae import decode
 
-    *_, height, width = samples["samples"].shape
+    count, _, *frames, height, width = samples["samples"].shape
     factor = vae.latent.factor
-    check_pixels(factor * width, factor * height, len(samples["samples"]))
+    shown = (frames[0] - 1) * vae.latent.time_factor + 1 if frames else 1
+    check_pixels(factor * width, factor * height, count * shown)
     try:
         return decode(open_device(context.settings), vae, samples["samples"])
     except (torch.OutOfMemoryError, MemoryError):

@@ -100,6 +100,8 @@ class Ask:
     entry: Entry
     residuals: Mapping[str, Tensor] = field(default_factory=dict)
     """Of controls: summed, times their strengths."""
+    made: Tensor | None = None
+    """[1, 1 or frames, h, w], 1 where the latent is made and 0 where it is kept, for families that keep it clean."""
 
 
 @dataclass(frozen=True, eq=False)

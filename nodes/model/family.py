@@ -175,6 +175,9 @@ class Family:
     ports: Ports = Ports()
     part: Callable[[Config, float], str] = lambda config, sigma: "denoiser"
     """(config, sigma) -> which denoiser answers at this level."""
+    keeps_clean: Callable[[Config], bool] = lambda config: False
+    """Whether the cells that a noise mask keeps are shown without noise, and the network sees which they are
+    (`Ask.made`)."""
     rows_of: Callable[[str, int], Any] | None = None
     """(module name, N) -> the rows of a tensor inside, where they are not its first axis."""
     misfit: Callable[[Config, Any], str] = lambda config, model: ""

@@ -47,7 +47,7 @@ class KeptRegion:
     """[B, C, h, w], model unit."""
     noise: Tensor
     mask: Tensor
-    """[B, 1, h, w] in 0..1."""
+    """[1 or B, 1, h, w] or [1 or B, 1, 1 or frames, h, w], in 0..1."""
 
 
 @contextmanager
@@ -111,7 +111,8 @@ class Denoiser:
         questions, kept = self._questions, self._kept
         level = float(sigma)
         self._seat.left = questions.levels_from(level)
-        prediction = questions.guider.model.prediction
+        model = questions.guider.model
+        prediction = model.prediction
         sigma = torch.tensor(level)
         seen = x
         if kept is not None and kept.start.shape != x.shape:
@@ -126,7 +127,10 @@ class Denoiser:
             )
         if kept is not None:
             kept = replace(kept, mask=questions.mask(kept.mask, level))
-            seen = kept.mask * x + (1 - kept.mask) * prediction.noised(kept.start, kept.noise, sigma)
+            is_clean = model.family.keeps_clean(model.config)
+            behind = kept.start if is_clean else prediction.noised(kept.start, kept.noise, sigma)
+            seen = kept.mask * x + (1 - kept.mask) * behind
+            questions.made = kept.mask if is_clean else None
         leads_to = questions.next_level(level) if to is None else float(to)
         sides, patches = questions.sides(level), patches_of(questions.guider.model)
         asking = self._asking(seen, sigma, sides, leads_to)

@@ -52,6 +52,8 @@ class Questions:
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
         self.calls = NetworkCalls(device, tuple(self._levels))
+        self.made: Tensor | None = None
+        """[1 or B, 1, 1 or frames, h, w], 1 where latents are made: a noise mask that the network sees."""
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
 
@@ -259,12 +261,16 @@ class Questions:
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
-            ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
+            ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}), self._made(part, index))
             self.add_row(asked, ask, prepared, part.side, carried(within, ask, index))
         if comes_in_pairs(model):
             other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
             asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
+
+    def _made(self, part: SidePart, index: int) -> Tensor | None:
+        """The noise mask of a latent in the region of a part, for a network that sees it."""
+        return None if self.made is None else part.region.cut(self.made[index % len(self.made)])
 
     def _opposite(self, part: SidePart, level: float) -> SidePart:
         """The part of the negative side that acts where another part does."""

@@ -108,11 +108,18 @@ def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
 
 
 def _mask(mask: Tensor, start: Tensor) -> Tensor:
-    """[N, 1, H, W] of any size -> [1 or B, 1, (1,) h, w]; fewer masks than latents come in turn."""
-    mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
-    sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
-    sized = sized if len(sized) == 1 else sized[torch.arange(len(start), device=sized.device) % len(sized)]
-    return sized if start.dim() == 4 else sized[:, :, None]
+    """[N, 1, H, W] of any size -> [1 or B, 1, (1,) h, w]; fewer masks than latents come in turn.
+
+    Of a video several masks are those of its frames, [1, 1, N, H, W] -> [1, 1, frames, h, w].
+    """
+    if start.dim() == 5 and start.shape[2] > 1 and (mask.dim() == 5 or mask.shape[0] > 1):
+        in_time = mask.float().reshape(len(mask) if mask.dim() == 5 else 1, 1, -1, *mask.shape[-2:])
+        sized = F.interpolate(in_time, start.shape[2:], mode="trilinear").to(start.device)
+    else:
+        mask = mask.float().reshape(-1, 1, *mask.shape[-2:])
+        sized = F.interpolate(mask, start.shape[-2:], mode="bilinear").to(start.device)
+        sized = sized if start.dim() == 4 else sized[:, :, None]
+    return sized if len(sized) == 1 else sized[torch.arange(len(start), device=sized.device) % len(sized)]
 
 
 def _on(state: State, device: torch.device) -> State:

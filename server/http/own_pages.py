@@ -64,7 +64,7 @@ def _own(name: str) -> tuple[str, str]:
     own = "'self'"
     policy = (
         f"default-src 'none'; script-src {digests('script') or own}; style-src {digests('style') or own}; "
-        f"img-src 'self' blob: "
-        f"data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"img-src 'self' blob: data:; media-src 'self'; "
+        f"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy

@@ -26,6 +26,7 @@ from ..http.paths import BadName, composed, entries, open_file, segments, write_
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
+from ..http.videos import video_type
 from ..options import RequestLimits
 from ..protocol.requests import FileRef, ImageUpload, MaskUpload, ViewQuery
 from ..protocol.words import FolderName
@@ -85,7 +86,7 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: RequestLimits) -> tuple
 
 
 async def send_file(request: web.Request, file: BinaryIO, name: str, media: str | None = None) -> web.StreamResponse:
-    """An open file, in pieces. Shown in place only if its bytes are an image that browsers show; else saved.
+    """An open file, in pieces. Shown in place only if its bytes are an image or a video that browsers show; else saved.
 
     media: the type of a file whose name decides what it is, and which browsers only show as text.
     """
@@ -97,7 +98,7 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
             return web.Response(status=304, headers=headers)
         if media is None:
             found = await asyncio.to_thread(format_of, file)
-            media = INLINE.get(found or "")
+            media = INLINE.get(found or "") or await asyncio.to_thread(video_type, file)
         headers["Content-Disposition"] = attachment(name, inline=media is not None)
         response = web.StreamResponse(headers=headers)
         response.content_type = media or "application/octet-stream"

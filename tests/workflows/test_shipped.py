@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from PIL import Image
@@ -27,6 +28,7 @@ from tests.nodes.families import (
     tiny_qwen,
     tiny_transformers,
     tiny_vision,
+    tiny_wan,
 )
 from tests.nodes.families.test_modern_runs import unscaled
 
@@ -66,6 +68,7 @@ FILES = {
     **{name: lambda models, name=name: tiny_modern.save(models, name) for name in tiny_modern.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
+    **{name: lambda models, name=name: tiny_wan.save(models, name) for name in tiny_wan.FILES},
 }
 """Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
 
@@ -94,6 +97,8 @@ def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(pa
     small = {"width": 128, "height": 64}
     if "edit" in path.stem:  # a reference image has a million pixels, however small the image is that is made
         small |= {"steps": 2, "resolution": 96}
+    if path.stem.endswith("to_video"):
+        small |= {"length": 5}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64
@@ -110,8 +115,16 @@ def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(pa
     with gf.Engine(settings=settings) as engine:
         assert engine.validate(workflow) == []
         (image,) = engine.run(workflow).images
-    with Image.open(image.path) as picture:
+    with first_image(image.path) as picture:
         assert picture.size == (128, 64) and len(picture.getcolors(1 << 20)) > 100
+
+
+def first_image(path):
+    """An image, or the first frame of a video."""
+    if path.suffix != ".mp4":
+        return Image.open(path)
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).to_image()
 
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)

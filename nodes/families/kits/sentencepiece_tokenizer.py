@@ -67,7 +67,7 @@ def _found(clip: Clip, part: str) -> SentencePieceProcessor | Tokenizer:
     folder = sources.get(part.replace("text.", "tokenizer."))
     if folder is not None:
         return _in_folder(Path(folder.path) / folder.prefix)
-    return _in_file(sources[part])
+    return _in_file(sources[part], part)
 
 
 def _in_folder(place: Path) -> SentencePieceProcessor | Tokenizer:
@@ -79,14 +79,14 @@ def _in_folder(place: Path) -> SentencePieceProcessor | Tokenizer:
     raise _missing(place, f"it holds none of {', '.join((*FILES, 'tokenizer.json'))}")
 
 
-def _in_file(source: WeightsSource) -> SentencePieceProcessor:
+def _in_file(source: WeightsSource, part: str) -> SentencePieceProcessor:
     header = read_header(Path(source.path))
     # In a checkpoint it may lie beside the encoder or one level above it.
     begins = [source.prefix, source.prefix.removesuffix("model.")]
     begins.append(begins[-1].removesuffix("transformer."))
     name = next((begin + TENSOR for begin in begins if begin + TENSOR in header.tensors), None)
     if name is None:
-        raise _missing(header.path, f"it has no tensor {TENSOR!r}")
+        raise _missing(header.path, f"it has no tensor {TENSOR!r}", part)
     with TensorReader(header) as reader:
         return _processor(reader.stored(name).numpy().tobytes(), header.path)
 
@@ -99,14 +99,15 @@ def _processor(model: bytes, path: Path) -> SentencePieceProcessor:
         raise unreadable(path, f"its tokenizer is damaged ({error})") from None
 
 
-def _missing(path: Path, why: str) -> GraphFlowError:
+def _missing(path: Path, why: str, part: str = "") -> GraphFlowError:
     return GraphFlowError(
         [
             Problem(
                 "no_tokenizer",
                 f"{path.name} brings no tokenizer: {why}",
                 input="clip",
-                hint="use the file of this text encoder that ComfyUI's templates name: it carries its tokenizer",
+                hint="use the file of this text encoder that ComfyUI's templates name: it carries its tokenizer"
+                + (", or put spiece.model into models/tokenizers/umt5" if part == "text.umt5" else ""),
             )
         ]
     )

@@ -10,8 +10,10 @@ from ...model.config import Config
 from ...model.family import Part, TextFound
 from .transformer_file import text_prefix
 
-__all__ = ["PART", "find", "find_any", "is_in"]
+__all__ = ["BIAS", "PART", "find", "find_any", "is_in", "shape_of"]
 
+BIAS = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
+"""The table of distances of a block: T5 has one, in the first."""
 GATE, UP = "DenseReluDense.wi_0.weight", "DenseReluDense.wi_1.weight"
 
 
@@ -22,16 +24,24 @@ def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
         if folder not in header.configs:
             return None
         prefix = f"{folder}/" if folder else ""
+    if header.shape(f"{prefix}{BIAS.format(1)}"):
+        return None  # UMT5
+    config = shape_of(header, prefix)
+    return TextFound(config, "transformers", prefix) if config is not None else None
+
+
+def shape_of(header: Header, prefix: str) -> Config | None:
+    """The config of an encoder with T5's names that begin with `prefix`; None without one."""
     shared = header.shape(f"{prefix}shared.weight")
     query = header.shape(f"{prefix}encoder.block.0.layer.0.SelfAttention.q.weight")
-    bias = header.shape(f"{prefix}encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+    bias = header.shape(f"{prefix}{BIAS.format(0)}")
     gate = header.shape(f"{prefix}encoder.block.0.layer.1.{GATE}")
     if not (len(shared) == len(query) == len(bias) == len(gate) == 2):
         return None
     count = 0
     while f"{prefix}encoder.block.{count}.layer.1.{UP}" in header.tensors:
         count += 1
-    config = Config(
+    return Config(
         vocab_size=shared[0],
         d_model=shared[1],
         d_kv=query[0] // bias[1],
@@ -41,7 +51,6 @@ def find(header: Header, prefix: str, folder: str = "") -> TextFound | None:
         relative_attention_num_buckets=bias[0],
         feed_forward_proj="gated-gelu",
     )
-    return TextFound(config, "transformers", prefix)
 
 
 def find_any(header: Header) -> tuple[str, TextFound] | None:

@@ -1,7 +1,7 @@
-r"""T5's encoder at work: how it is built, and how a prompt goes through it.
+r"""T5's encoder at work: how it is built, and how a prompt goes through it, or through UMT5.
 
-Pads are attended, as the denoisers that are asked with T5 were made. A weight w moves a token's vector away from that
-of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
+Pads are attended, as the denoisers that are asked with T5 were made; nothing looks at those of UMT5. A weight w moves a
+token's vector away from that of the empty prompt at its place: :math:`z' = z_0 + w (z - z_0)`.
 """
 
 from __future__ import annotations
@@ -102,30 +102,35 @@ def prompt_whole(clip: Clip, prompt: str, options: Mapping[str, Any]) -> Chunk:
 
 
 @torch.inference_mode()
-def encode_whole(module: Any, clip: Clip, chunk: Chunk, shortest: int, empty: Sequence[int] = (END,)) -> Tensor:
+def encode_whole(
+    module: Any, clip: Clip, chunk: Chunk, shortest: int, empty: Sequence[int] = (END,), masked: bool = False
+) -> Tensor:
     """[T, D], float32 on the CPU: the last states of the tokens, the end, and pads up to `shortest`.
 
-    `empty` are the tokens of the empty prompt, from which weights lead away; pads follow them.
+    `empty` are the tokens of the empty prompt, from which weights lead away; pads follow them. `masked`: nothing looks
+    at pads, and their states are zeros.
     """
     padding = next((patch for patch in reversed(clip.patches) if isinstance(patch, Padding)), None)
     pads = 0 if padding is None else padding.pads
     shortest = shortest if padding is None else padding.length
     length = max(len(chunk.places) + 1 + pads, shortest)
-    states = _encode(module, [*chunk.places, END], length)
+    states = _encode(module, [*chunk.places, END], length, masked)
     if all(weight == 1.0 for weight in chunk.weights):
         return states
-    origin = _encode(module, empty, length)
+    origin = _encode(module, empty, length, masked)
     weights = torch.ones(length, 1)
     weights[: len(chunk.weights), 0] = torch.tensor(chunk.weights)
     return origin + weights * (states - origin)
 
 
-def _encode(module: Any, places: Sequence[Any], length: int) -> Tensor:
+def _encode(module: Any, places: Sequence[Any], length: int, masked: bool) -> Tensor:
     embedding = module.embed_tokens
     ids = [place if isinstance(place, int) else PAD for place in places] + [PAD] * (length - len(places))
     states = embedding(torch.tensor([ids], device=module.device))
     for number, place in enumerate(places):
         if isinstance(place, Tensor):
             states[0, number] = place.to(states)
-    found: Tensor = module(inputs_embeds=states).last_hidden_state
-    return found[0].float().cpu()
+    seen = torch.zeros(1, length, dtype=torch.long, device=states.device)
+    seen[:, : len(places)] = 1
+    found: Tensor = module(inputs_embeds=states, attention_mask=seen if masked else None).last_hidden_state
+    return (found[0] * seen[0, :, None] if masked else found[0]).float().cpu()

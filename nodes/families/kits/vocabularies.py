@@ -1,6 +1,7 @@
 """Vocabularies that do not ship here and that users put into `models/tokenizers`. Imports no torch.
 
 T5's and Llama's licences do not let them ship. A diffusers folder brings its own; a file of a text encoder does not.
+UMT5's files carry it, those in GGUF do not; one in `models/tokenizers` comes first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.header import Header
-from . import language_model, t5
+from . import language_model, t5, umt5
 
 __all__ = ["VOCABULARIES", "Vocabulary", "folder_of", "is_needed"]
 
@@ -29,6 +30,7 @@ class Vocabulary:
 
 VOCABULARIES: Mapping[str, Vocabulary] = {
     "t5": Vocabulary(("t5", "t5xxl", "t5-v1_1-xxl"), ("tokenizer.json", "spiece.model"), ("t5", "qwen3_06b")),
+    "umt5": Vocabulary(("umt5", "umt5-xxl"), ("spiece.model", "tokenizer.json"), ("umt5",)),
     "llama": Vocabulary(("llama3", "llama-3.1", "llama-3.1-8b-instruct"), ("tokenizer.json",), ("llama",)),
 }
 """Anima's Qwen3 0.6B stands beside T5's tokens of the same words."""
@@ -42,8 +44,12 @@ def folder_of(name: str, roots: Sequence[Path]) -> Path | None:
 
 
 def is_needed(name: str, header: Header) -> bool:
-    """Whether a vocabulary is needed by an encoder in a file, by itself or in a whole checkpoint, which brings none."""
+    """Whether an encoder in a file, by itself or in a whole checkpoint, is asked with a vocabulary."""
     if header.format == "diffusers":
         return False
-    others = (encoder for encoder in VOCABULARIES[name].encoders if encoder != "t5")
-    return (name == "t5" and t5.is_in(header)) or any(language_model.is_in(header, encoder) for encoder in others)
+    return any(_is_in(encoder, header) for encoder in VOCABULARIES[name].encoders)
+
+
+def _is_in(encoder: str, header: Header) -> bool:
+    kinds = {"t5": t5.is_in, "umt5": umt5.is_in}
+    return kinds[encoder](header) if encoder in kinds else language_model.is_in(header, encoder)

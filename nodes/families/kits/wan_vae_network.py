@@ -32,13 +32,15 @@ def decode(module: Any, latent: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def encode(module: Any, image: Tensor) -> Tensor:
-    """[H, W, 3 or 4] in 0..1 -> the mean of the posterior, float32 [C, 1, h, w], VAE unit.
+    """[H, W, 3 or 4] in 0..1, or the frames of a video [frames, H, W, 3 or 4] -> the mean of the posterior, float32
+    [C, latent frames, h, w], VAE unit.
 
     A VAE with an alpha channel sees an image without one as opaque.
     """
     channels = module.config.input_channels
-    if image.shape[-1] < channels:
-        image = torch.cat([image, torch.ones_like(image[..., :1])], dim=-1)
-    x = image[..., :channels].movedim(-1, 0)[None, :, None] * 2 - 1
+    frames = image if image.dim() == 4 else image[None]
+    if frames.shape[-1] < channels:
+        frames = torch.cat([frames, torch.ones_like(frames[..., :1])], dim=-1)
+    x = frames[..., :channels].movedim(-1, 0)[None] * 2 - 1
     mean: Tensor = module.encode(x.to(module.device, module.dtype)).latent_dist.mean
     return mean[0].float()

@@ -62,7 +62,9 @@ ENCODERS: tuple[Rule, ...] = (
         "CLIP-H", ("transformer.resblocks.22.ln_1.weight", "token_embedding.weight"), variant=lambda keys: "open_clip"
     ),
     Rule("CLIP-L", ("transformer.resblocks.0.ln_1.weight", "token_embedding.weight"), variant=lambda keys: "open_clip"),
-    Rule("UMT5-XXL", (_DENSE.format(23, "wi_1"),), lambda keys: keys.rows("shared.weight") == 256384),
+    Rule(
+        "UMT5-XXL", (_DENSE.format(23, "wi_1"), "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight")
+    ),
     Rule("T5-XXL", (_DENSE.format(23, "wi_1"),), lambda keys: keys.rows(_DENSE.format(23, "wi_1")) == 10240),
     Rule("T5-XL", (_DENSE.format(23, "wi_1"),)),
     Rule("T5-XXL v1.0", (_DENSE.format(23, "wi"),)),

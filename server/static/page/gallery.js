@@ -2,7 +2,7 @@
 
 import { address, ask } from "./api.js";
 import { breakable, h, icon, sync } from "./dom.js";
-import { failure, isImage } from "./jobs.js";
+import { failure, isImage, isVideo } from "./jobs.js";
 import { sorry } from "./toast.js";
 import { ago, day, duration, nameOf, plural } from "./words.js";
 
@@ -241,7 +241,9 @@ function image(job) {
   return h(
     many ? "span.pic.stack" : "span.pic",
     {},
-    h("img", { src: address(job.preview_output, true), alt: "", loading: "lazy" }),
+    isVideo(job.preview_output)
+      ? h("video", { src: address(job.preview_output), preload: "metadata", "aria-hidden": "true" })
+      : h("img", { src: address(job.preview_output, true), alt: "", loading: "lazy" }),
     many
       ? h(
           "span.tag.num",

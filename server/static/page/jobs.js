@@ -25,6 +25,9 @@ export function imagesOf(job) {
   return results.length ? results : files;
 }
 
+/** Whether a file is shown by a player. */
+export const isVideo = file => /\.(mp4|webm|mkv)$/i.test(file.filename);
+
 export const isImage = file => Boolean(file) && KINDS.includes(file.mediaType);
 
 /** The texts that its nodes have shown. */

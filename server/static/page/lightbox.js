@@ -9,6 +9,7 @@ import {
   failure,
   forget,
   imagesOf,
+  isVideo,
   openGraph,
   runAgain,
   runWithNewSeed,
@@ -124,7 +125,9 @@ function draw(images) {
                   "aria-current": number === index ? "true" : null,
                   onclick: () => openResult(job.id, number),
                 },
-                h("img", { src: address(each, true), alt: "" }),
+                isVideo(each)
+                  ? h("video", { src: address(each), preload: "metadata" })
+                  : h("img", { src: address(each, true), alt: "" }),
               ),
             )
           : null,
@@ -139,13 +142,14 @@ function draw(images) {
   );
 }
 
-const picture = (file, images) =>
-  h("img", {
-    id: "large",
-    src: address(file),
-    onload: fit,
-    alt: nameOf(now.job) + (images.length > 1 ? ", image " + (now.index + 1) + " of " + images.length : ""),
-  });
+function picture(file, images) {
+  const of = images.length > 1 ? " " + (now.index + 1) + " of " + images.length : "";
+  if (isVideo(file)) {
+    return h("video", { src: address(file), controls: true, loop: true, "aria-label": nameOf(now.job) + ", video" + of });
+  }
+  const alt = nameOf(now.job) + (of ? ", image" + of : "");
+  return h("img", { id: "large", src: address(file), onload: fit, alt });
+}
 
 /** Small images by whole steps up to eight times, larger ones fitted. */
 function fit() {

@@ -263,6 +263,24 @@ def test_attack_6_the_kind_of_a_picture_is_that_of_its_bytes(server, outputs):
     assert answer.headers["Content-Type"] == "image/png" and answer.headers["Content-Disposition"].startswith("inline;")
 
 
+@pytest.mark.parametrize(
+    "content, media",
+    [
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "video/mp4"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "application/octet-stream"),
+        (b"<html>ftypisom webm", "application/octet-stream"),
+    ],
+)
+def test_a_video_is_played_in_place_by_what_its_bytes_are(server, outputs, content, media):
+    """Of a kind that browsers play; a page that is named like a video is only saved."""
+    (server.root / "output" / "x.mp4").write_bytes(content)
+    answer = server.get("/view?filename=x.mp4")
+    assert answer.status == 200 and answer.body == content and answer.headers["Content-Type"] == media
+    is_played = media.startswith("video/")
+    assert answer.headers["Content-Disposition"].startswith("inline;" if is_played else "attachment;")
+
+
 def test_attack_6_a_file_name_cannot_break_out_of_its_header(server, outputs):
     strange = server.get("/view?filename=" + quote("a;b.png")).headers["Content-Disposition"]
     assert strange == "inline; filename=\"a_b.png\"; filename*=UTF-8''a%3Bb.png"
