@@ -77,7 +77,11 @@ def train_lora(
     mixed_precision: Annotated[str, Choice(PRECISIONS), Help("auto: bf16 on a device that computes in it")] = "auto",
     gradient_checkpointing: Annotated[bool, Help("less memory, a third more time")] = False,
     validate_every: Annotated[int, Range(0, 1_000_000), Help("steps; 0: never")] = 0,
+    prior_loss_weight: Annotated[float, Range(0.0, 100.0, 0.1), Help("how much the images of `class_set` count")] = 1.0,
     validation_set: TrainingSetWire | None = None,
+    class_set: Annotated[
+        TrainingSetWire | None, Help("images of the class, which the model shall go on to draw: prior preservation")
+    ] = None,
     state: StateWire | None = None,
 ) -> TrainedLora:
     """Train a LoRA: low-rank terms beside the layers of a denoiser, which itself stays as it is (arXiv 2106.09685).
@@ -85,7 +89,8 @@ def train_lora(
     The loss is that of the model's own prediction (noise, velocity or flow). All randomness is a function of (seed,
     step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
     model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
-    levels and noise, every `validate_every` steps.
+    levels and noise, every `validate_every` steps. `class_set`: beside each image one of these is shown, so that what
+    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best.
     """
     from ..devices.use import open_device
     from ..training.denoiser import adapter_module
@@ -94,7 +99,7 @@ def train_lora(
     from ..training.low_rank import add_terms, parameters_of_terms, terms_on_wire
     from ..training.objective import Objective
 
-    loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
+    loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout, prior_loss_weight)
     loop = LoopOptions(
         steps=steps,
         batch_size=batch_size,
@@ -116,7 +121,8 @@ def train_lora(
     module = adapter_module(device, model, gradient_checkpointing)
     terms = add_terms(module, targets, rank, alpha, seed, algorithm)
     parameters = parameters_of_terms(terms)
-    objective = Objective(model, module, data, loss, seed, device.device)
+    prior = read_set(class_set, model, "class_set") if class_set is not None else None
+    objective = Objective(model, module, data, loss, seed, device.device, prior)
     found = train(
         context,
         device,

@@ -18,6 +18,7 @@ from graphflow import (
     Image,
     Latent,
     Link,
+    Mask,
     Problem,
     Range,
     Settings,
@@ -38,6 +39,7 @@ _Longest = Annotated[float, Range(1.0, 8.0, 0.1), Help("the most that a side may
 _Repeats = Annotated[int, Range(1, 10000), Help("how often an epoch shows each image")]
 _Side = Annotated[int, Range(0, 1 << 20)]
 HINTS = ("none", "canny", "folder")
+MASKS = ("none", "alpha", "folder")
 TOGETHER = 50
 """Sets that one node joins."""
 
@@ -78,6 +80,43 @@ def training_image(
     return found.flip(2).contiguous() if mirror else found
 
 
+@node(
+    "TrainingMask",
+    category="training/data",
+    display_name="Training Mask",
+    version="1",
+    outside=_image_outside,
+    environment=decoding,
+)
+def training_mask(
+    settings: Settings,
+    image: Annotated[str, Help("name in the input folder")],
+    source: Annotated[str, Choice(("brightness", "alpha")), Help("white counts, or what is opaque")] = "brightness",
+    resolution: _Resolution = 512,
+    bucket_step: _Step = 64,
+    longest: _Longest = 2.0,
+    mirror: bool = False,
+) -> Mask:
+    """Read what of an image is learnt, cut as TrainingImage cuts the image: [1, H, W], 1 where it counts.
+
+    Raises a Problem where an image without transparency is asked for its alpha.
+    """
+    import torch
+
+    from ..training.buckets import bucket_of, cropped
+    from .images import input_frames
+
+    (frame,) = input_frames(settings, image, most=1)
+    if source == "alpha" and frame.opacity is None:
+        message = f"{image} has no transparency, so it does not state what of it is learnt"
+        raise GraphFlowError([Problem("no_alpha", message, input="image", hint="set masks to none, or to folder")])
+    found = frame.opacity if source == "alpha" else frame.colours.mean(-1)
+    counts = torch.from_numpy(found).float()[None, ..., None]
+    _, height, width, _ = counts.shape
+    counts = cropped(counts, bucket_of(width, height, resolution, bucket_step, longest))[..., 0]
+    return counts.flip(2).contiguous() if mirror else counts
+
+
 @node("TrainingExample", category="training/data", display_name="Training Example", version="2")
 def training_example(
     samples: Latent,
@@ -86,6 +125,7 @@ def training_example(
     repeats: _Repeats = 1,
     caption: Annotated[str, Help("the prompt of the conditioning: for training a text encoder")] = "",
     hint: Annotated[Image | None, Help("an image that steers: for training a ControlNet")] = None,
+    mask: Annotated[Mask | None, Help("what of the image is learnt: 1 counts, 0 does not")] = None,
     width: Annotated[_Side, Help("of the image before it was cut; 0: not stated")] = 0,
     height: _Side = 0,
     crop_w: Annotated[_Side, Help("pixels of the resized image that were cut off on the left")] = 0,
@@ -100,7 +140,8 @@ def training_example(
 
     sizes = {"width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h} if width and height else None
     seen = hint[0, ..., :3].clone() if hint is not None else None
-    found = example(samples, conditioning, name, repeats, caption=caption or None, hint=seen, sizes=sizes)
+    counts = mask[0].clone() if mask is not None else None
+    found = example(samples, conditioning, name, repeats, caption=caption or None, hint=seen, sizes=sizes, mask=counts)
     return {"examples": [found], "empty": None}
 
 
@@ -166,6 +207,10 @@ def training_folder(
         "none"
     ),
     hints_folder: Annotated[str, Help("in the input folder: an image of the same name for each")] = "",
+    masks: Annotated[
+        str, Choice(MASKS), Help("what of an image is learnt: all, what is opaque, or what a mask shows")
+    ] = ("none"),
+    masks_folder: Annotated[str, Help("in the input folder: a mask of the same name for each, white counts")] = "",
 ) -> Expansion[TrainingSetWire]:
     """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
 
@@ -175,7 +220,12 @@ def training_folder(
     """
     found = captioned(settings, folder, captions, column, trigger)
     _check_readable(settings, [item.name for item in found])
-    steering = _hints_of(settings, [item.name for item in found], hints, hints_folder)
+    steering = _partners(
+        settings, [item.name for item in found], "hints_folder", hints_folder if hints == "folder" else None
+    )
+    masked = _partners(
+        settings, [item.name for item in found], "masks_folder", masks_folder if masks == "folder" else None
+    )
     nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)}
     sets: list[str] = []
     for number, item in enumerate(found):
@@ -185,6 +235,7 @@ def training_folder(
             sizes = {"resolution": resolution, "bucket_step": bucket_step, "longest": longest}
             nodes[f"image{key}"] = _node("TrainingImage", image=item.name, **sizes, mirror=mirrored)
             hint = _hint_nodes(nodes, key, steering.get(item.name), hints, {**sizes, "mirror": mirrored})
+            counts = _mask_nodes(nodes, key, item.name, masked.get(item.name), masks, {**sizes, "mirror": mirrored})
             nodes[f"latent{key}"] = _node("VAEEncode", pixels=[f"image{key}", 0], vae=vae)
             nodes[f"set{key}"] = _node(
                 "TrainingExample",
@@ -194,6 +245,7 @@ def training_folder(
                 repeats=repeats,
                 caption=_plain(item.caption),
                 **hint,
+                **counts,
                 **_cut_of(settings, item.name, resolution, bucket_step, longest),
             )
             sets.append(f"set{key}")
@@ -215,15 +267,26 @@ def _hint_nodes(
     return {"hint": [f"hint{key}", 0]} if hints != "none" else {}
 
 
-def _hints_of(settings: Settings, names: list[str], hints: str, folder: str) -> dict[str, str]:
-    """Image -> the image of the other folder that has its name, with any ending."""
-    if hints != "folder":
+def _mask_nodes(
+    nodes: dict[str, Any], key: str, name: str, mask: str | None, masks: str, cut: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The node that reads what of an image is learnt, and the link to it."""
+    if masks == "none":
+        return {}
+    source = {"image": name, "source": "alpha"} if mask is None else {"image": mask, "source": "brightness"}
+    nodes[f"mask{key}"] = _node("TrainingMask", **source, **cut)
+    return {"mask": [f"mask{key}", 0]}
+
+
+def _partners(settings: Settings, names: list[str], input: str, folder: str | None) -> dict[str, str]:
+    """Image -> the image of another folder that has its name, with any ending; nothing where no folder is asked for."""
+    if folder is None:
         return {}
     there = {PurePosixPath(name).stem: name for name in images_in(settings, folder)}
     missing = [name for name in names if PurePosixPath(name).stem not in there]
     if missing:
         message = f"{folder!r} has no image for {len(missing)} of {len(names)} images, {missing[0]} for one"
-        raise GraphFlowError([Problem("missing_hints", message, input="hints_folder")])
+        raise GraphFlowError([Problem(f"missing_{input.partition('_')[0]}", message, input=input)])
     return {name: there[PurePosixPath(name).stem] for name in names}
 
 

@@ -2,8 +2,8 @@
 
 `{"examples": [...], "empty": conditioning or None}`; an example has `latent` [C, h, w] in the VAE's unit (for video
 [C, frames, h, w]), `conditioning`, `name`, `repeats`; and, each or None: `caption` (the prompt of the
-conditioning), `hint` (an image [H, W, 3] that steers) and `sizes` (how the image was cut, for models
-that take it as a condition).
+conditioning), `hint` (an image [H, W, 3] that steers), `mask` ([H, W] in 0..1, how much each pixel counts) and `sizes`
+(how the image was cut, for models that take it as a condition).
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ __all__ = ["Example", "TrainingSet", "example", "joined", "read_set"]
 
 
 def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int, **more: Any) -> dict[str, Any]:
-    """One latent of a LATENT and a conditioning, as it stands on a wire; `more` may be `caption`, `hint`, `sizes`."""
+    """One latent of a LATENT and a conditioning, as it stands on a wire; `more` may be `caption`, `hint`, `mask`,
+    `sizes`."""
     samples = latent["samples"]
     if len(samples) != 1:
         message = f"an example is one latent, this is a batch of {len(samples)}"
         raise GraphFlowError([Problem("wrong_count", message, input="samples", hint="take one with LatentFromBatch")])
     found = {"latent": samples[0].clone(), "conditioning": conditioning, "name": name, "repeats": repeats}
-    return {**found, "caption": None, "hint": None, "sizes": None, **more}
+    return {**found, "caption": None, "hint": None, "mask": None, "sizes": None, **more}
 
 
 def joined(sets: Sequence[Mapping[str, Any]], empty: Any = None) -> dict[str, Any]:
@@ -62,6 +63,8 @@ class Example:
     """The prompt of the entry, where it is known: for training what encodes it."""
     hint: Tensor | None = None
     """float32 [H, W, 3] in 0..1: for training a network that steers."""
+    mask: Tensor | None = None
+    """float32 [h, w] of mean 1: how much each place of the latent counts; None: all count alike."""
 
     @property
     def bucket(self) -> Hashable:
@@ -104,10 +107,25 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
         if sizes is not None and sizes.keys() <= model.family.takes.keys():
             down, across = (side * format.factor for side in latent.shape[-2:])
             entry = replace(entry, extra={**sizes, "target_width": across, "target_height": down, **entry.extra})
-        about = {"caption": one.get("caption"), "hint": one.get("hint")}
+        about = {"caption": one.get("caption"), "hint": one.get("hint"), "mask": _weights_of(one, input)}
         examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
     empty = _entry(value["empty"], model, input) if value["empty"] is not None else None
     return TrainingSet(tuple(examples), empty)
+
+
+def _weights_of(one: Mapping[str, Any], input: str) -> Tensor | None:
+    """The mask in the size of the latent: the mean of the pixels of each place, scaled so that an image with a small
+    mask counts as much as another."""
+    from torch.nn.functional import interpolate
+
+    if (mask := one.get("mask")) is None:
+        return None
+    found: Tensor = interpolate(mask[None, None].float(), size=tuple(one["latent"].shape[-2:]), mode="area")[0, 0]
+    if not float(found.sum()) > 0:
+        message = f"the mask of {one['name']} is empty: nothing of the image would be learnt"
+        hint = "white (or opaque) is what counts: draw it, or leave the image out"
+        raise GraphFlowError([Problem("empty_mask", message, input=input, hint=hint)])
+    return found / found.mean()
 
 
 def _entry(conditioning: Any, model: Model, input: str) -> Entry:

@@ -1,8 +1,10 @@
 r"""What a denoiser is asked in training, and how its answer counts.
 
 A level :math:`\sigma` is drawn from the table of the model's prediction, the clean latent is put under noise, and the
-loss is :math:`w(\sigma) \, \| f(x) - t \|^2`, the mean over a latent, with the prediction's own target t (noise,
-velocity or flow). min-SNR weights (arXiv 2303.09556, equation 1), :math:`s = 1 / \sigma^2`:
+loss is :math:`w(\sigma) \, \| f(x) - t \|^2`, the mean over a latent (with a mask, over its places), with the
+prediction's own target t (noise, velocity or flow). Prior preservation (DreamBooth, arXiv 2208.12242, equation 2) adds
+:math:`\lambda` times the loss of as many images of a class, which are drawn by the step. min-SNR weights (arXiv
+2303.09556, equation 1), :math:`s = 1 / \sigma^2`:
 
 .. math:: w = \min(s, \gamma) / s \text{ (noise)}, \quad \min(s, \gamma) / (s + 1) \text{ (velocity)}, \quad
           \min(s, \gamma) \text{ (clean latent)}
@@ -11,7 +13,7 @@ velocity or flow). min-SNR weights (arXiv 2303.09556, equation 1), :math:`s = 1 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +30,8 @@ from .randomness import normal, uniform
 
 __all__ = ["Objective"]
 
+_Place = tuple[Example, tuple[Any, ...]]
+"""An example, and what its randomness is a function of."""
 _SNR_WEIGHTS: Mapping[type, Callable[[float, float], float]] = {
     Epsilon: lambda snr, gamma: min(snr, gamma) / snr,
     V: lambda snr, gamma: min(snr, gamma) / (snr + 1),
@@ -39,10 +43,19 @@ class Objective:
     """The loss of a network of a model's family on examples. `module` is not the pool's: its gradients are taken."""
 
     def __init__(
-        self, model: Model, module: torch.nn.Module, data: TrainingSet, options: LossOptions, seed: int, device: Any
+        self,
+        model: Model,
+        module: torch.nn.Module,
+        data: TrainingSet,
+        options: LossOptions,
+        seed: int,
+        device: Any,
+        prior: TrainingSet | None = None,
     ) -> None:
+        """`prior`: images of the class, whose loss counts `options.prior_loss_weight` times."""
         self._model, self._module, self._data, self._options = model, module, data, options
         self._seed, self._device = seed, device
+        self._prior = _Prior(prior, seed) if prior is not None and options.prior_loss_weight else None
         self._table = model.prediction.table()
         self._forward = inspect.unwrap(model.family.net.forward)  # without inference mode
         self._prepared: dict[tuple[int, Any], Any] = {}
@@ -62,7 +75,10 @@ class Objective:
         for number in numbers:
             seen[number] = seen.get(number, 0) + 1
             places.append((self._data.examples[number], ("step", step, seen[number])))
-        return self._losses(places, self._options).sum()
+        loss = self._losses(places, self._options).sum()
+        for batch in self._prior.batches(places) if self._prior is not None else ():
+            loss = loss + self._options.prior_loss_weight * self._losses(batch, self._options).sum()
+        return loss
 
     def fixed(self, data: TrainingSet, levels: int = 4) -> float:
         """The mean loss over a data set at the same levels and noise each time: evenly spaced levels, captions kept,
@@ -76,7 +92,7 @@ class Objective:
                     count += 1
         return total / count
 
-    def _losses(self, places: Sequence[tuple[Example, tuple[Any, ...]]], options: LossOptions) -> Tensor:
+    def _losses(self, places: Sequence[_Place], options: LossOptions) -> Tensor:
         prediction, family, config = self._model.prediction, self._model.family, self._model.config
         asks, rows, targets, weights = [], [], [], []
         for example, place in places:
@@ -106,8 +122,13 @@ class Objective:
                 for at, ask in enumerate(asks)
             ]
         )
-        error = (found - torch.stack(targets).to(device)).square().flatten(1).mean(1)
-        return error * torch.tensor(weights, device=device)
+        error = (found - torch.stack(targets).to(device)).square()
+        if any(example.mask is not None for example, _ in places):
+            masks = [torch.ones(error.shape[-2:]) if one.mask is None else one.mask for one, _ in places]
+            error = error * torch.stack(masks).reshape(len(masks), *(1,) * (error.dim() - 3), *error.shape[-2:]).to(
+                device
+            )
+        return error.flatten(1).mean(1) * torch.tensor(weights, device=device)
 
     def _prepare(self, entry: Entry, shape: tuple[int, ...]) -> Any:
         key = (id(entry), shape)
@@ -129,3 +150,20 @@ class Objective:
 
     def _weight(self, sigma: float, gamma: float) -> float:
         return _SNR_WEIGHTS[type(self._model.prediction)](sigma**-2, gamma) if gamma else 1.0
+
+
+class _Prior:
+    """Images of the class, one for each image of a batch."""
+
+    def __init__(self, data: TrainingSet, seed: int) -> None:
+        self._seed = seed
+        self._shown = tuple(one for one in data.examples for _ in range(one.repeats))
+
+    def batches(self, places: Sequence[_Place]) -> list[list[_Place]]:
+        """As many as the batch has, by size; each a function of the place of the image that it stands beside."""
+        found: dict[Hashable, list[_Place]] = {}
+        for example, place in places:
+            share = uniform(self._seed, "prior", *place, example.name)
+            chosen = self._shown[int(share * len(self._shown))]
+            found.setdefault(chosen.bucket, []).append((chosen, ("prior", *place, example.name)))
+        return list(found.values())

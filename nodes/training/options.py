@@ -39,6 +39,8 @@ class LossOptions:
     """How much noise all pixels of a channel share (https://www.crosslabs.org/blog/diffusion-with-offset-noise)."""
     caption_dropout: float = 0.0
     """How often an image is shown without its caption."""
+    prior_loss_weight: float = 1.0
+    """How much images of the class count, where there are any (arXiv 2208.12242)."""
 
 
 @dataclass(frozen=True, slots=True)

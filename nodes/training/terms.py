@@ -53,7 +53,7 @@ class Term(nn.Module):
 class LowRank(Term):
     """LoRA. Of a convolution U is one of 1 x 1."""
 
-    roles = ("down", "up")
+    roles: ClassVar[tuple[str, ...]] = ("down", "up")
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int, alpha: float, seed: int, name: str) -> None:
         shape, device = base.weight.shape, base.weight.device
@@ -76,7 +76,7 @@ class LowRank(Term):
 class Dora(LowRank):
     """DoRA: the directions of rows change by low-rank terms, their lengths by a number each."""
 
-    roles = ("down", "up", "magnitude")
+    roles: ClassVar[tuple[str, ...]] = ("down", "up", "magnitude")
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int, alpha: float, seed: int, name: str) -> None:
         super().__init__(base, rank, alpha, seed, name)
@@ -105,7 +105,7 @@ class Dora(LowRank):
 class Lokr(Term):
     """LoKr: a Kronecker product of a small matrix and a larger one."""
 
-    roles = ("lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
+    roles: ClassVar[tuple[str, ...]] = ("lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int, alpha: float, seed: int, name: str) -> None:
         shape, device = base.weight.shape, base.weight.device
@@ -133,13 +133,13 @@ class Lokr(Term):
             turned = turned.reshape(len(x), small.shape[1], *turned.shape[1:])
             change = torch.einsum("lm,bmkhw->blkhw", small, turned).flatten(1, 2)
         else:
-            turned = F.linear(x.unflatten(-1, (small.shape[1], -1)), large)
+            turned = F.linear(x.reshape(*x.shape[:-1], small.shape[1], -1), large)
             change = torch.einsum("lm,...mk->...lk", small, turned).flatten(-2)
         return answer + (self.scale * change).to(answer.dtype)
 
 
 def _convolved(base: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return F.conv2d(x, weight, bias, base.stride, base.padding, base.dilation)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, bias, base.stride, base.padding, base.dilation)
 
 
 def _lengths(weight: Tensor) -> Tensor:

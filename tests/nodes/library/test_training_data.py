@@ -163,3 +163,37 @@ def test_a_number_depends_on_its_place_alone():
     normal((3,), 1, "noise", 6, "a.png")
     assert torch.equal(first, normal((4, 8, 8), 1, "noise", 5, "a.png"))
     assert not torch.equal(first, normal((4, 8, 8), 1, "noise", 5, "b.png"))
+
+
+def test_a_mask_is_cut_as_its_image_is(tmp_path):
+    root = tmp_path / "input"
+    for folder in ("things", "masks"):
+        (root / folder).mkdir(parents=True)
+    drawn = Image.new("RGBA", (96, 64), (200, 0, 0, 255))
+    drawn.paste((0, 0, 0, 0), (0, 0, 48, 64))
+    drawn.save(root / "things" / "a.png")
+    Image.new("RGB", (96, 64), "white").save(root / "masks" / "a.jpg")
+    (root / "things" / "a.txt").write_text("a thing")
+    folder = {"vae": "@m:2", "clip": "@m:1", "folder": "things", "resolution": 64, "bucket_step": 16}
+    places = gf.Settings(device="cpu", input_dir=root, output_dir=tmp_path)
+
+    def found(**options):
+        workflow = graph(
+            m=("CheckpointLoaderSimple", {"ckpt_name": "graphflow-tiny"}), d=("TrainingFolder", {**folder, **options})
+        )
+        with gf.Engine(settings=places) as engine:
+            return engine.run(workflow, targets=["d"])["d"].outputs["TRAINING_SET"]["examples"]
+
+    left_out, mirrored = found(masks="alpha", mirror=True)
+    height, width = (8 * side for side in left_out["latent"].shape[1:])
+    assert left_out["mask"].shape == (height, width)
+    assert left_out["mask"][:, : width // 2 - 4].max() < 0.1 < 0.9 < left_out["mask"][:, width // 2 + 4 :].min()
+    assert torch.equal(mirrored["mask"], left_out["mask"].flip(1))
+    (white,) = found(masks="folder", masks_folder="masks")
+    assert white["mask"].min() > 0.99
+    (root / "masks" / "a.jpg").rename(root / "masks" / "b.jpg")
+    with pytest.raises(gf.GraphFlowError, match=r"'masks' has no image for 1 of 1 images"):
+        found(masks="folder", masks_folder="masks")
+    drawn.convert("RGB").save(root / "things" / "a.png")
+    with pytest.raises(gf.GraphFlowError, match="no transparency"):
+        found(masks="alpha")
