@@ -218,6 +218,8 @@ async def poisoner(
         trial.accepted[prompt_id] = []
         trial.poison.add(prompt_id)
         trial.kills["poison"] += 1
+        if (at + 1) % 10 == 0:
+            print(f"{at + 1} of {count} prompts that kill their worker", file=sys.stderr, flush=True)
 
 
 async def drive(
@@ -296,6 +298,7 @@ def judge(root: Path, trial: Trial) -> tuple[list[str], Counter[str]]:
         wrong.append(f"{len(left)} runs have left their notes about files")
     states = Counter(row[1] for row in rows.values())
     states["started more than once"] = sum(1 for row in rows.values() if row[3])
+    states["deaths of a worker with one prompt"] = sum(row[3] for row in rows.values())
     db.close()
     return wrong, states
 

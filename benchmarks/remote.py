@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -41,6 +42,8 @@ async def trial(root: Path, faults: int, luck: random.Random) -> tuple[list[str]
                 machine = luck.choice(site.machines)
                 what = luck.choice(("kill", "kill of the process", "freeze"))
                 done[what] += 1
+                if sum(done.values()) % 10 == 0:
+                    print(f"{sum(done.values())} faults, {len(names)} prompts", file=sys.stderr, flush=True)
                 if what == "freeze":
                     machine.signal(signal.SIGSTOP)
                     await asyncio.sleep(luck.uniform(0.2, 1.5 * LEASE))

@@ -1,4 +1,5 @@
-"""Random arrivals, cancels and kills, and one digest a prompt: `python -m benchmarks.schedules [--schedules 200]`
+"""Random arrivals, cancels and kills, and one digest a prompt:
+`python -m benchmarks.schedules [--schedules 200] [--kills 20] [--log FILE]`
 
 Small models with random weights of six unlike families: two prompts of each, with other seeds, share passes. A schedule
 is their random arrivals on one device; some are cancelled in the middle and come again from their stored state.
@@ -6,6 +7,9 @@ is their random arrivals on one device; some are cancelled in the middle and com
 The bits of an image may depend on its prompt and on the size of its passes, and on nothing else. So over all schedules
 each prompt has one digest, for passes of its own and for shared ones. With `--kills N`, N schedules more: on a server,
 whose worker process is killed (SIGKILL) in between.
+
+With `--log FILE` each schedule becomes a line of that file when it ends, and those that the file holds are not run
+again: a benchmark that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,15 +17,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 
@@ -88,24 +95,26 @@ def schedule(
         return dict(zip(names, pool.map(one, names, waits, cancels), strict=True))
 
 
-def in_process(folder: Path, count: int, seed: int, work: Mapping[str, gf.Workflow]) -> Digests:
-    """Schedules on engines of this process, each with an empty cache."""
-    chance = random.Random(seed)
+def in_process(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
+    """A schedule on an engine of this process, with an empty cache."""
+    together = chance.choice([1, SHARE])
+    settings = gf.Settings(
+        models=(folder / "models",), output_dir=folder / "output", checkpoint_every=0.0, together=together
+    )
     found: Digests = defaultdict(set)
-    for number in range(count):
-        together = chance.choice([1, SHARE])
-        settings = gf.Settings(
-            models=(folder / "models",), output_dir=folder / "output", checkpoint_every=0.0, together=together
-        )
-        cache = gf.Cache(folder / f"cache {number}", memory=0)
-        with gf.Engine(settings=settings, cache=cache) as engine:
-            for name, one in schedule(engine, work, chance, together).items():
-                found[name, together].add(one)
+    with gf.Engine(settings=settings, cache=gf.Cache(folder / f"cache {number}", memory=0)) as engine:
+        for name, one in schedule(engine, work, chance, together).items():
+            found[name, together].add(one)
+    shutil.rmtree(folder / f"cache {number}")
     return found
 
 
-async def with_kills(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
-    """One schedule on a server whose worker is killed."""
+def with_kills(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
+    """A schedule on a server whose worker is killed twice."""
+    return asyncio.run(_with_kills(folder, number, chance, work))
+
+
+async def _with_kills(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
     root = folder / f"server {number}"
     worker = WorkerConfig(
         output_dir=root / "output", models=(folder / "models",), cache_dir=root / "cache", checkpoint_every=0.0
@@ -136,6 +145,25 @@ def digest(path: Path) -> str:
         return hashlib.sha256(opened.tobytes()).hexdigest()
 
 
+class Log:
+    """The digests of each schedule, in a file: one line of JSON each."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        self._known = {(kind, seed, number): found for kind, seed, number, found in map(json.loads, lines)}
+
+    def of(self, kind: str, seed: int, number: int, run: Callable[[], Digests]) -> Digests:
+        """What the file holds of this schedule, else what `run` finds."""
+        known = self._known.get((kind, seed, number))
+        if known is None:
+            known = [[name, together, sorted(digests)] for (name, together), digests in run().items()]
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([kind, seed, number, known]) + "\n")
+        return {(name, together): set(digests) for name, together, digests in known}
+
+
 def report(title: str, found: Digests) -> bool:
     differing = {key: len(digests) for key, digests in found.items() if len(digests) != 1}
     by_size: dict[int, list[int]] = defaultdict(list)
@@ -146,7 +174,7 @@ def report(title: str, found: Digests) -> bool:
     )
     print(f"{title}: {counts}", flush=True)
     for (name, together), count in differing.items():
-        print(f"  {name} has {count} digests with passes of {together}")
+        print(f"  {name} has {count} digests with passes of {together}", flush=True)
     return not differing
 
 
@@ -155,24 +183,28 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path)
     chosen = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}; {', '.join(FAMILIES)}")
+    log, found, good = Log(chosen.log), defaultdict[tuple[str, int], set[str]](set), True
+    kinds = (
+        ("schedules of arrivals and cancels", chosen.schedules, in_process),
+        ("schedules on a server, each with 2 kills", chosen.kills, with_kills),
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_models(folder / "models")
         work = prompts()
         began = time.perf_counter()
-        found = in_process(folder, chosen.schedules, chosen.seed, work)
-        good = report(f"{chosen.schedules} random schedules of arrivals and cancels", found)
-        print(f"  {time.perf_counter() - began:.0f} s", flush=True)
-        chance, killed = random.Random(chosen.seed), 0
-        for number in range(chosen.kills):
-            for key, digests in asyncio.run(with_kills(folder, number, chance, work)).items():
-                found[key] |= digests
-            killed += 2
-        if chosen.kills:
-            good = report(f"and {chosen.kills} schedules on a server with {killed} kills", found) and good
-            print(f"  {time.perf_counter() - began:.0f} s in all")
+        for title, count, run in kinds:
+            for number in range(count):
+                chance = random.Random(f"{title} {chosen.seed} {number}")
+                one = log.of(title, chosen.seed, number, partial(run, folder, number, chance, work))
+                for key, digests in one.items():
+                    found[key] |= digests
+                if (number + 1) % 10 == 0 or number + 1 == count:
+                    good = report(f"{number + 1} random {title}", found)
+                    print(f"  {time.perf_counter() - began:.0f} s", flush=True)
     return 0 if good else 1
 
 

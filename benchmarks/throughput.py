@@ -8,6 +8,10 @@ same work one prompt at a time and several at a time, in turns, with other seeds
    prompt's own size (the bits of a run alone) and with passes that up to 8 prompts share (`Settings.together`).
 3. Random arrivals, cancels and resumes: whether each prompt has one digest.
 4. A server with one worker process of one thread, and with two: images a second, and memory that they share.
+5. Failover: the seconds from `kill -9` of a worker until the next step of its prompt, with another worker that is
+   ready, and with one worker that has to be started again.
+
+`benchmarks/pass_loop.py` has the same for a U-Net of the size of SD 1.5, without the rest of an engine.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import hashlib
 import os
 import platform
 import random
+import signal
 import statistics
 import tempfile
 import threading
@@ -29,7 +34,7 @@ from importlib.resources import files
 from itertools import count, pairwise
 from pathlib import Path
 
-from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
+from graphflow_server.queue import PromptQueue, QueueEvent, QueueSettings, Submission, WorkerConfig
 
 import graphflow as gf
 from graphflow.spi import Progress
@@ -145,9 +150,7 @@ def digests(folder: Path, schedules: int, together: int, seed: int = 1) -> tuple
 
 
 def digest(result: gf.Result) -> str:
-    image = result["VAEDecode"].outputs[0] if "VAEDecode" in result.nodes else result.images[0].path.read_bytes()
-    data = image if isinstance(image, bytes) else image.numpy().tobytes()
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(result.images[0].path.read_bytes()).hexdigest()
 
 
 # -- 4: workers -----------------------------------------------------------------------------------------------------
@@ -168,6 +171,47 @@ async def served(folder: Path, devices: tuple[str, ...], prompts: int) -> tuple[
             assert done is not None and done.state == "done"
         wall, cpu = time.perf_counter() - wall, sum(map(cpu_of, pids)) - cpu
         return wall / prompts, cpu / prompts, sum(map(proportional_bytes, pids))
+
+
+async def failover(folder: Path, devices: tuple[str, ...], kills: int) -> list[float]:
+    """Seconds until a prompt goes on, in steps that were not done before."""
+    worker = WorkerConfig(output_dir=folder / "output", cache_dir=folder / "cache", checkpoint_every=0.0)
+    settings = QueueSettings(folder / "state", worker, devices=devices, max_crashes=1_000_000)
+    found = []
+    async with PromptQueue(settings) as queue:
+        steps: list[tuple[float, int]] = []
+        reached = asyncio.Event()
+
+        def hear(event: QueueEvent) -> None:
+            if event.type == "progress":
+                steps.append((time.perf_counter(), int(event.data["value"])))
+                reached.set()
+
+        async def step_after(least: int) -> float:
+            while not any(value > least for _, value in steps):
+                reached.clear()
+                await reached.wait()
+            return next(at for at, value in steps if value > least)
+
+        queue.subscribe(hear)
+        for _ in range(2 * len(devices)):  # each worker has imported its libraries and loaded the model
+            warm = [await queue.submit(Submission(prompt(20, 64).to_json())) for _ in devices]
+            for one in warm:
+                await queue.wait(one.prompt_id)
+        for _ in range(kills):
+            steps.clear()
+            taken = await queue.submit(Submission(prompt(900, 64).to_json()))
+            await step_after(5)
+            holder = next(status for status in queue.workers if taken.prompt_id in status.prompts)
+            assert holder.pid is not None
+            began, last = time.perf_counter(), max(value for _, value in steps)
+            os.kill(holder.pid, signal.SIGKILL)
+            found.append(await step_after(last) - began)
+            await queue.cancel(taken.prompt_id)
+            await queue.wait(taken.prompt_id)
+            while any(status.state == "starting" for status in queue.workers):
+                await asyncio.sleep(0.05)
+    return found
 
 
 def cpu_of(pid: int) -> float:
@@ -246,11 +290,18 @@ def report_workers(folder: Path, repeat: int) -> None:
     print(f"  in turns: {', '.join(f'{each:4.2f} x' for each in pairs)}")
 
 
+def report_failover(folder: Path, kills: int) -> None:
+    print(f"\nkill -9 of the worker of a prompt: seconds until its next step, {kills} times")
+    for way, devices in (("another is ready", ("cpu", "cpu")), ("it is started again", ("cpu",))):
+        found = asyncio.run(failover(folder / way, devices, kills))
+        print(f"  {way:20} median {statistics.median(found):5.2f}   most {max(found):5.2f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--schedules", type=int, default=200)
-    parser.add_argument("--part", type=int, choices=(1, 2, 3, 4), help="one of them only")
+    parser.add_argument("--part", type=int, choices=(1, 2, 3, 4, 5), help="one of them only")
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.0f} at the start")
@@ -263,6 +314,8 @@ def main() -> None:
             report_bits(Path(name), chosen.schedules)
         if chosen.part in (None, 4):
             report_workers(Path(name), chosen.repeat)
+        if chosen.part in (None, 5):
+            report_failover(Path(name), chosen.repeat)
 
 
 if __name__ == "__main__":

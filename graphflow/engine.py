@@ -31,7 +31,8 @@ from .many import AT_ONCE, Outcome, run_many
 from .nodetype.node import NodeType
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
-from .plan.fingerprint import Fingerprint, fingerprints, why_not
+from .plan.fingerprint import Fingerprint, why_not
+from .plan.settle import planned
 from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
 from .request import Target, Targets, name_of, names_of
@@ -179,7 +180,7 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        prints = _fingerprints(order, settings)
+        settings, prints = _planned(order, settings)
         with self.cache:
             self.cache.fetch([prints[key].recipe for key in order])
             return explain(workflow, order, prints, self.cache, settings, wanted, self.registry)
@@ -196,7 +197,7 @@ class Engine:
         good = runnable(order, problems)
         if key not in good:
             raise InvalidWorkflow(problems)
-        return self._kept(key, good[key], _fingerprints(good, settings)[key].recipe)
+        return self._kept(key, good[key], _planned(good, settings)[1][key].recipe)
 
     def _kept(self, key: str, node: Bound, recipe: bytes) -> NodeResult | None:
         """The results of a node in the cache."""
@@ -272,7 +273,7 @@ class Engine:
             order = checked.order
             settings = watched(self._settings_for(workflow), cancel, emit)
             try:
-                prints = _fingerprints(order, settings)
+                settings, prints = _planned(order, settings)
             except Cancelled:
                 emit(RunDone("cancelled", time.perf_counter() - began))
                 emit.raise_error()
@@ -429,9 +430,9 @@ class Engine:
         return as_workflow(source, None if isinstance(source, Workflow) else self.infos)
 
 
-def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:
+def _planned(order: Mapping[str, Bound], settings: Settings) -> tuple[Settings, dict[str, Fingerprint]]:
     try:
-        return fingerprints(order, settings)
+        return planned(order, settings)
     except OSError as error:
         raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
     except RecursionError:

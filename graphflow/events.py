@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 __all__ = [
@@ -213,6 +213,10 @@ class PassesMade(Event):
     """Size of a pass -> how many."""
     passes: tuple[PassRecord, ...] = ()
     """The first of them, up to a bound."""
+    models: dict[str, float] = field(default_factory=dict)
+    """File and part of each network -> its seconds of `seconds`."""
+    alone: str = ""
+    """Why no rows of others may be in its passes: rows of a pass mix in its network, or on its device."""
 
     def to_json(self) -> dict[str, Any]:
         return {**Event.to_json(self), "passes": [asdict(each) for each in self.passes]}

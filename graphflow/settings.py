@@ -66,14 +66,16 @@ class Settings:
     models: tuple[Path, ...] = field(default_factory=_models_from_environment)
     device: str = field(default_factory=_device)
     """The device that models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`. Its kind is part of every recipe
-    that depends on it; which one of several it is, is not."""
+    that depends on it; which one of several it is, is not. Several of one kind are joined by +, as in `cuda:0+cuda:1`:
+    samplers that do not need each other compute on different ones."""
     dtype: str = field(default_factory=_dtype)
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
     compile: str = field(default_factory=_compile)
-    """Whether denoisers are compiled: `off`, `on`, or `auto`: once a shape has been seen often, in the background. It
-    takes a minute or more once, rounds in another way, and is part of the recipe; where no compiler is, nothing is
-    compiled."""
+    """Whether denoisers are compiled: `off`, `on`, or `auto`. It takes a minute or more once, rounds in another way,
+    and is part of the recipe; where no compiler is, nothing is compiled. `auto` is settled before each run is planned:
+    `on` if the code for its models and sizes lies there, else `off`, and then it is compiled in the background once
+    they have been seen often."""
     memory: int | None = field(default_factory=_memory, compare=False)
     """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit
     takes turns, and a model larger than it is paged in blocks."""
@@ -87,8 +89,16 @@ class Settings:
     which rounds in another way: such images are cached apart. Their bits depend on this number alone, not on what else
     runs."""
 
+    cfg_split: bool = False
+    """Whether the rows of a sampler's step are computed in two halves: with guidance, the negative and the positive.
+    Several devices compute them at the same time. Each half has passes of its own size, which rounds in another way:
+    such images are cached apart. Their bits are the same on one device and on several."""
+
     owner: str = field(default="", compare=False, repr=False)
     """On whose behalf a run is made: a device divides its time evenly between owners."""
+    alike: bytes = field(default=b"", compare=False, repr=False)
+    """A digest of what this run has in common with runs of other prompts and seeds. Set for the time of a run, where
+    something is learned from the first of them."""
     cancelled: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
     """Whether the run is to end, for what waits inside a node. Set for the time of a run."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -109,6 +119,13 @@ class Settings:
         for name in ("output_dir", "input_dir", "temp_dir"):
             object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "models", tuple(map(Path, self.models)))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that `device` names, each once: `cpu+cpu` are `cpu` and `cpu:1`."""
+        names = [name.strip() for name in self.device.split("+")]
+        before = [names[:at].count("cpu") if name == "cpu" else 0 for at, name in enumerate(names)]
+        return tuple(f"{name}:{at}" if at else name for name, at in zip(names, before, strict=True))
 
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""

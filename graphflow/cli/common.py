@@ -66,7 +66,17 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what computes")
     group.add_argument(
-        "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps or xpu; default: $GRAPHFLOW_DEVICE or auto"
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1, mps or xpu, or several of one kind as in cuda:0+cuda:1; default: "
+        "$GRAPHFLOW_DEVICE or auto",
+    )
+    group.add_argument(
+        "--cfg-split",
+        action="store_true",
+        default=None,
+        help="compute the halves of guidance in passes of their own, at the same time where there are several devices; "
+        "the last digits of images differ, and they are cached apart",
     )
     group.add_argument(
         "--dtype",
@@ -155,7 +165,7 @@ def settings(options: argparse.Namespace, digests: Path | None = None) -> Settin
 
 def computing(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the device that the options state; the others come from the environment."""
-    stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory", "compile")}
+    stated = {name: getattr(options, name, None) for name in ("device", "dtype", "memory", "compile", "cfg_split")}
     return {name: value for name, value in stated.items() if value is not None}
 
 

@@ -39,7 +39,7 @@ class Flight:
         """`is_elsewhere`: whether others compute nodes of a type, so that these need no place here."""
         self._settings, self._is_elsewhere = settings, is_elsewhere
         self._outcomes: SimpleQueue[Any] = SimpleQueue()
-        self._workers = Workers(workers, settings.together, self._outcomes)
+        self._workers = Workers(workers, settings.together * len(settings.devices), self._outcomes)
         self._own: dict[str, LaneRequest | None] = {}
         self._shared = 0
         self._in_lanes: dict[str, list[LaneRequest]] = {}

@@ -1,4 +1,5 @@
-"""Which device computes, and in which number format: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`.
+"""Which device computes, and in which number format: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`; or several of one
+kind, `cuda:0+cuda:1`, of which the first is the one that a node computes with.
 
 torch is asked, not a driver's files: so a device is found under WSL, ROCm and macOS as well. A recipe needs the answer
 before anything is computed, and a run that is all cached should not import torch: a CPU build of torch is known by its
@@ -22,7 +23,7 @@ from graphflow.spi import default_folder
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DTYPES", "KINDS", "Numerics", "dtype_of", "find_device", "numerics_of"]
+__all__ = ["DTYPES", "KINDS", "Numerics", "dtype_of", "find_device", "find_devices", "numerics_of"]
 
 KINDS = ("cpu", "cuda", "mps", "xpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -64,24 +65,32 @@ def numerics_of(settings: Settings) -> Numerics:
 
 def find_device(settings: Settings) -> torch.device:
     """The device that computes, asked of torch. Raises a Problem that names those that there are."""
+    return find_devices(settings)[0]
+
+
+def find_devices(settings: Settings) -> tuple[torch.device, ...]:
+    """All devices that the settings name; a CPU has as many as somebody names, each with a thread that computes."""
     import torch
 
     kind, _ = _stated(settings)
-    if kind == "auto":
-        return torch.device(_present()[0])
-    device = torch.device(settings.device)
     present = _present()
-    if kind not in present or (device.index or 0) >= _count(kind):
+    if kind == "auto":
+        return (torch.device(present[0]),)
+    found = tuple(map(torch.device, settings.devices))
+    absent = [
+        device for device in found if kind not in present or (kind != "cpu" and (device.index or 0) >= _count(kind))
+    ]
+    if absent:
         raise GraphFlowError(
             [
                 Problem(
                     "no_device",
-                    f"torch finds no {settings.device}; it finds {', '.join(_named(present))}",
+                    f"torch finds no {absent[0]}; it finds {', '.join(_named(present))}",
                     hint="set --device or GRAPHFLOW_DEVICE to one of these, or to auto",
                 )
             ]
         )
-    return device
+    return found
 
 
 def dtype_of(settings: Settings, device: torch.device) -> torch.dtype:
@@ -107,11 +116,28 @@ def dtype_of(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def _stated(settings: Settings) -> tuple[str, str]:
-    kind, dtype = settings.device.partition(":")[0], settings.dtype
-    index = settings.device.partition(":")[2]
-    if kind not in ("auto", *KINDS) or (index and not index.isdecimal()):
+    dtype, named = settings.dtype, [device.partition(":") for device in settings.devices]
+    kind = named[0][0]
+    known = KINDS if len(named) > 1 else ("auto", *KINDS)
+    if any(each not in known or (index and not index.isdecimal()) for each, _, index in named):
         raise InvalidWorkflow(
-            [Problem("no_device", f"{settings.device!r} is not a device: use auto, cpu, cuda, cuda:1, mps or xpu")]
+            [
+                Problem(
+                    "no_device",
+                    f"{settings.device!r} is not a device: use auto, cpu, cuda, cuda:1, mps or xpu, or several as in "
+                    "cuda:0+cuda:1",
+                )
+            ]
+        )
+    if len({each for each, _, _ in named}) > 1:
+        raise InvalidWorkflow(
+            [
+                Problem(
+                    "unlike_devices",
+                    f"{settings.device!r} names devices of several kinds, which round in other ways",
+                    hint="join devices of one kind, as in cuda:0+cuda:1",
+                )
+            ]
         )
     if dtype not in DTYPES:
         raise InvalidWorkflow(

@@ -25,9 +25,10 @@ def numerics(settings: Settings) -> str:
 
 
 def sampling(settings: Settings) -> str:
-    """The bits of a row depend on the size of its pass, which the graph and this factor settle (see `sizes`), and on
-    whether the network is compiled."""
+    """The bits of a row depend on the size of its pass, which the graph, this factor and whether a step is made in
+    halves settle (see `sizes`), and on whether the network is compiled."""
     shared = f"; passes {factor(settings.together)}" if settings.together > 1 else ""
+    shared += "; halves" if settings.cfg_split else ""
     form = form_of_recipe(settings, numerics_of(settings).kind)
     return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}{form}"
 

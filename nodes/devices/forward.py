@@ -32,6 +32,8 @@ class ForwardCall:
     """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
     is_changed: bool = False
     """Patches act inside the network for the time of a pass, or on single rows."""
+    name: str = ""
+    """The file and the part of the network, for people."""
     shares: bool = True
     """False: the rows of a pass mix, or the call holds foreign code, so a pass has the rows of one seat only."""
 

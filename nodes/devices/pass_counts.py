@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from graphflow.spi import PassesMade, PassRecord
@@ -35,11 +35,17 @@ class SeatWork:
     seconds: float = 0.0
     waited: float = 0.0
     sizes: Counter[int] = field(default_factory=Counter)
+    models: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds by the name of the network."""
     passes: list[PassRecord] = field(default_factory=list)
+    alone: str = ""
+    """Why no rows of others are in its passes."""
 
-    def note(self, made: PassRecord, waited: float) -> None:
+    def note(self, made: PassRecord, waited: float, model: str = "") -> None:
+        seconds = made.seconds * made.rows / made.filled
         self.rows += made.rows
-        self.seconds += made.seconds * made.rows / made.filled
+        self.seconds += seconds
+        self.models[model] += seconds
         self.waited += waited
         self.sizes[made.size] += 1
         if len(self.passes) < MOST_RECORDS:
@@ -54,4 +60,6 @@ class SeatWork:
             waited=self.waited,
             sizes=dict(self.sizes),
             passes=tuple(self.passes),
+            models=dict(self.models),
+            alone=self.alone,
         )

@@ -9,12 +9,13 @@ longest that one sampler makes another one wait.
 A pass has a fixed size: 1, 2, 4, 8 or 16 rows, filled up with copies of its last row. The bits of a row depend on the
 size of its pass and on nothing else (measured: a float32 matrix product of 1 to 3 rows has other bits than one of 4 and
 more). The size of a seat is settled before its first question and never changes, so load and neighbours change no bit.
+That was measured on CPUs; on other devices `row_proof` tests it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from graphflow.spi import PassRecord
 from ..model.entry import Row
 from .forward import Answers, ForwardCall, forward
 from .pass_counts import PassCounts, SeatWork
+from .row_proof import RowProof
 from .sizes import SIZES
 from .turns import DeviceTurns, Rank
 
@@ -39,6 +41,8 @@ GRACE = 0.5
 """A question waits for neighbours for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
 """Seconds."""
+MIX = "rows of a pass influence each other in this network, or code of others acts in it"
+UNLIKE = "on this device the bits of a row depend on the rows beside it"
 SHORT_PAUSE = 0.25
 """A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
 what lies between them."""
@@ -86,8 +90,12 @@ class PassLoop:
         device: torch.device,
         free: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
+        name: str = "",
+        is_proven: bool | None = None,
     ) -> None:
-        self.device, self.counts = device, PassCounts()
+        """`name`: of the device, where one is several: `cpu:1`. `is_proven`: bits of rows are known not to depend on
+        those beside them; by default on a CPU."""
+        self.device, self.name, self.counts = device, name or str(device), PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
         self._calls: list[_Call] = []
@@ -95,6 +103,7 @@ class PassLoop:
         self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
         self._paces: dict[Hashable, float] = {}
+        self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
         self._thread: Thread | None = None
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -130,28 +139,26 @@ class PassLoop:
                 self._seats.remove(seat)
                 self._changed.notify_all()
 
-    def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
-        if not rows:
-            return []
+    def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
         asked = _Asked(seat, call, len(rows), [None] * len(rows))
+        if not rows:
+            asked.done.set_result([])
+            return asked.done
         now = self._clock()
         with self._changed:
             seat.note_question(now)
+            seat.work.alone = seat.work.alone if call.shares else MIX
             for index, row in enumerate(rows):
                 key = _key(seat, call, row)
                 self._groups.setdefault(key, deque()).append(_Waiting(row, asked, index, now))
             seat.waits, seat.asks = True, call.key
             self._wake()
-        try:
-            return asked.done.result()
-        finally:
-            with self._changed:
-                seat.waits = False
+        return asked.done
 
     def _wake(self) -> None:
         """Called with the lock held. The thread starts with the first question: a loop that nobody asks has none."""
         if self._thread is None:
-            self._thread = Thread(target=self._serve, name=f"graphflow-{self.device}", daemon=True)
+            self._thread = Thread(target=self._serve, name=f"graphflow-{self.name}", daemon=True)
             self._thread.start()
         self._changed.notify_all()
 
@@ -190,7 +197,8 @@ class PassLoop:
         for key, waiting in self._groups.items():
             first, pace = waiting[0], self._paces.get(key, 0.0)
             left = first.since + min(GRACE * pace, MOST_GRACE) - now
-            if len(waiting) >= first.asked.seat.size or left <= 0 or not self._more_may_come(first.asked):
+            is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
+            if is_full or left <= 0 or not self._more_may_come(first.asked):
                 rank = min(self._rank(each, pace, now) for each in waiting)
                 best = (rank, key) if best is None or rank < best[0] else best
             else:
@@ -214,6 +222,11 @@ class PassLoop:
         pace = self._paces.get(key, 0.0)
         waiting = sorted(self._groups[key], key=lambda each: self._rank(each, pace, now))
         size = waiting[0].asked.seat.size
+        if self._proof.denies(key):
+            mine = [each for each in waiting if each.asked.seat is waiting[0].asked.seat]
+            waiting[0].asked.seat.work.alone = UNLIKE
+            waiting = mine[:size] + [each for each in waiting if each not in mine[:size]]
+            size = min(size, len(mine))
         if len(waiting) > size:
             self._groups[key] = deque(sorted(waiting[size:], key=lambda each: each.since))
         else:
@@ -247,6 +260,7 @@ class PassLoop:
     def _fail(self, group: list[_Waiting], error: BaseException) -> None:
         for asked in {waiting.asked for waiting in group}:
             if not asked.done.done():
+                asked.seat.waits = False
                 asked.done.set_exception(error)
         with self._changed:  # other rows of those who failed need no answer
             for key in list(self._groups):
@@ -259,20 +273,31 @@ class PassLoop:
     def _answer(self, group: list[_Waiting]) -> None:
         seat, call = group[0].asked.seat, group[0].asked.call
         rows = [waiting.row for waiting in group]
-        rows += [rows[-1]] * (seat.size - len(rows))
+        rows = _filled(rows, seat.size)
         began = self._clock()
         answers = forward(call, rows, self.device, self._free)
         seconds = self._clock() - began
+        parts: dict[Seat, list[int]] = {}
+        for index, waiting in enumerate(group):
+            parts.setdefault(waiting.asked.seat, []).append(index)
+        if len(parts) > 1:
+            answers = self._proof.checked(
+                key=_key(seat, call, rows[0]),
+                together=answers,
+                parts=list(parts.values()),
+                rows=[waiting.row for waiting in group],
+                answers_of=lambda some: forward(call, _filled(some, seat.size), self.device, self._free),
+            )
         self._paces[_key(seat, call, rows[0])] = seconds
         self.counts.passes[seat.size] += 1
         number = self.counts.passes.total()
         self.counts.rows += len(group)
-        self.counts.shared += len({waiting.asked.seat for waiting in group}) > 1
+        self.counts.shared += len(parts) > 1
         self.counts.seconds += seconds
         wall = time.time() - (self._clock() - began)
-        for part, rows_of in Counter(waiting.asked.seat for waiting in group).items():
-            waited = sum(began - waiting.since for waiting in group if waiting.asked.seat is part)
-            part.work.note(PassRecord(number, wall, seconds, seat.size, rows_of, len(group)), waited)
+        for part, places in parts.items():
+            waited = sum(began - group[index].since for index in places)
+            part.work.note(PassRecord(number, wall, seconds, seat.size, len(places), len(group)), waited, call.name)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
@@ -316,6 +341,10 @@ class Seat:
 
         Raises what the network raises, and a Problem where the memory is too short for a pass of this size.
         """
+        return self.ask_later(call, rows).result()
+
+    def ask_later(self, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
+        """The same without waiting: one question at a time."""
         return self.loop._ask(self, call, rows)
 
 
@@ -329,3 +358,8 @@ def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
         row.common,
         None if call.shares else seat,
     )
+
+
+def _filled(rows: list[Row], size: int) -> list[Row]:
+    """The rows of a pass, with copies of the last one up to its size."""
+    return rows + [rows[-1]] * (size - len(rows))

@@ -89,19 +89,24 @@ class LoadedPart:
         return sum(self.tensors.values())
 
     def event(
-        self, action: str, device: torch.device, seconds: float = 0.0, patches: tuple[AppliedPatch, ...] = ()
+        self, action: str, device: str, seconds: float = 0.0, patches: tuple[AppliedPatch, ...] = ()
     ) -> ModelEvent:
         format = str(self.dtype).removeprefix("torch.")
-        return ModelEvent(self.file, self.part, format, self.bytes, action, str(device), round(seconds, 4), patches)
+        return ModelEvent(self.file, self.part, format, self.bytes, action, device, round(seconds, 4), patches)
 
 
 class Pool:
     """Of one device; thread-safe. `loop` makes its forward passes, and `run` any other work on it."""
 
-    def __init__(self, device: torch.device | str, loader: Loader, budget: int | None = None) -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self, device: torch.device | str, loader: Loader, budget: int | None = None, twin: Pool | None = None
+    ) -> None:
+        """`twin`: the pool of the same memory, whose weights are used where it holds them."""
+        self.name = str(device)
+        self.device = torch.device("cpu") if self.name.startswith("cpu") else torch.device(device)
+        self._twin = twin
         self.budget = budget if budget is not None else default_budget(self.device)
-        self.loop = PassLoop(self.device, self.free_some)
+        self.loop = PassLoop(self.device, self.free_some, name=self.name)
         self._elsewhere = shared_folder() if self.device.type == "cpu" else None
         self.counts: Counter[str] = Counter()
         """Parts loaded, reused, dropped and paged since the beginning."""
@@ -159,11 +164,16 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Of all tensors on the device; those that several parts share are counted once."""
+        return sum(self.tensors.values())
+
+    @property
+    def tensors(self) -> dict[int, int]:
+        """Address of each tensor's memory on the device -> bytes."""
         held: dict[int, int] = {}
-        for part in self.parts:
+        for part in list(self._parts.values()):
             if not part.is_paged:
                 held |= part.tensors
-        return sum(held.values())
+        return held
 
     def free_some(self) -> bool:
         """Drop all that is not in use; whether there was any. The thread of the device calls it, and never waits: who
@@ -222,7 +232,7 @@ class Pool:
         else:
             self.counts["reused"] += 1
             if notify is not _ignore:
-                notify(found.event("reused", self.device, patches=_applied(handle, part)))
+                notify(found.event("reused", self.name, patches=_applied(handle, part)))
         self._parts.move_to_end(key)
         return found
 
@@ -245,11 +255,12 @@ class Pool:
         if is_paged:
             self.run(page, module, self.device)
         found = LoadedPart(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
-        found.tensors = _tensors(module)
+        elsewhere = self._twin.tensors if self._twin is not None else {}
+        found.tensors = {at: size for at, size in _tensors(module).items() if at not in elsewhere}
         self._parts[key] = found
         action = "paged" if is_paged else "loaded"
         self.counts[action] += 1
-        notify(found.event(action, self.device, time.perf_counter() - began, _applied(handle, part)))
+        notify(found.event(action, self.name, time.perf_counter() - began, _applied(handle, part)))
         return found
 
     def _mapped(self, base: Hashable) -> dict[str, Any]:
@@ -279,7 +290,8 @@ class Pool:
     def _known(self, base: Hashable, dtype: torch.dtype) -> dict[str, Any]:
         """The weights of a part without patches, as far as they are held by it or by patched forms of it."""
         known: dict[str, Any] = {}
-        for part in self._parts.values():
+        parts = list(self._parts.values()) + (list(self._twin._parts.values()) if self._twin is not None else [])
+        for part in parts:
             if part.base == base and part.dtype == dtype and not part.is_paged:
                 for name, weight in self._loader.held_weights(part.module).items():
                     if name not in part.touched:
@@ -296,7 +308,7 @@ class Pool:
             self._drop(part, notify)
 
     def _drop(self, part: LoadedPart, notify: Notify) -> None:
-        notify(part.event("dropped", self.device))
+        notify(part.event("dropped", self.name))
         self.counts["dropped"] += 1
         del self._parts[part.key]
         part.tensors = {}

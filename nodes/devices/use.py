@@ -1,10 +1,11 @@
-"""A device as one run sees it: its pool and pass loop, the run's number format, and who hears of what is loaded."""
+"""A device as one run sees it: its pool and pass loop, the run's number format, who hears of what is loaded, and the
+devices that take a part of the rows of its samplers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from graphflow.spi import ModelEvent, PassesMade
 from ..model.handles import WeightsHandle
 from .compiled import Forms, forms_of
 from .compiler import mode_of
-from .device import dtype_of, find_device
+from .device import dtype_of, find_devices
 from .passes import PassLoop
 from .pool import LoadedPart, Pool, default_budget
 from .sizes import size_of_passes
@@ -43,7 +44,13 @@ class Device:
     cancelled: Callable[[], bool] = _never
     """Whether the run is to end."""
     compile: str = "off"
-    """`off`, `auto` or `on`: whether denoisers are compiled."""
+    """`off`, `auto` or `on`: whether denoisers are compiled. `auto`: not in this run, but for later ones."""
+    alike: bytes = b""
+    """What the run has in common with others, see `settle`."""
+    is_split: bool = False
+    """The rows of a sampler's step are computed in two halves."""
+    beside: tuple[Device, ...] = ()
+    """Others of its kind, which take a part of these rows."""
 
     @property
     def device(self) -> torch.device:
@@ -74,23 +81,29 @@ def open_device(settings: Settings) -> Device:
 
     Raises a Problem where the device that the settings name is not there.
     """
-    device = find_device(settings)
-    pool = pool_of(str(device))
-    pool.budget = settings.memory if settings.memory is not None else default_budget(device)
-    cancelled = settings.cancelled or _never
-    return Device(
-        pool=pool,
-        dtype=dtype_of(settings, device),
+    found = find_devices(settings)
+    first = found[0]
+    pools = [pool_of(str(device)) for device in found]
+    for pool in pools:
+        pool.budget = settings.memory if settings.memory is not None else default_budget(pool.device)
+    device = Device(
+        pool=pools[0],
+        dtype=dtype_of(settings, first),
         notify=settings.notify,
         owner=settings.owner,
-        cancelled=cancelled,
-        compile=mode_of(settings, device.type),
+        cancelled=settings.cancelled or _never,
+        compile=mode_of(settings, first.type),
+        alike=settings.alike,
+        is_split=settings.cfg_split,
     )
+    others = pools[1:] if settings.cfg_split else []
+    return replace(device, beside=tuple(replace(device, pool=pool) for pool in others))
 
 
 @cache
 def pool_of(device: str) -> Pool:
-    """The pool of this process for a device."""
+    """The pool of this process for a device. Those of one CPU have the weights in common."""
     from ..files import load
 
-    return Pool(device, load)
+    kind, _, index = device.partition(":")
+    return Pool(device, load, twin=pool_of("cpu") if kind == "cpu" and index.strip("0") else None)

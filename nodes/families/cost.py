@@ -156,6 +156,7 @@ def cost_of(order: Mapping[str, Bound], settings: Settings, found: Foreseen | No
 class _Counted:
     def __init__(self, found: Foreseen, kind: str, dtype: str, settings: Settings) -> None:
         self.found, self.kind, self.dtype, self.together = found, kind, dtype, settings.together
+        self.is_split = settings.cfg_split
         self.loads: list[Load] = []
         self.sizes_known = True
         self._places: dict[Any, int] = {}
@@ -183,7 +184,7 @@ class _Counted:
         rows = size.batch * (2 if guided else 1)
         format = model.latent
         cells = (size.height // format.factor, size.width // format.factor)
-        one = size_of_passes(rows, cells, self.together, self.kind)
+        one = size_of_passes(-(-rows // 2) if self.is_split else rows, cells, self.together, self.kind)
         controls = [
             control
             for _, prompt in self.found.inputs(node, "CONDITIONING")

@@ -9,7 +9,7 @@ model/entry.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..devices.passes import Seat
 from ..devices.use import Device
+from .divided import Helper
 from .guidance import Asking, Guider, Memory, Side, Step, guided, patches_of
 from .questions import Questions
 
@@ -59,13 +60,18 @@ def denoiser(
     has the size that it began with.
     """
     asked = Questions(device, guider, x, sigmas)
-    size = device.size_of_passes(asked.rows_at_once(x, float(sigmas[0])), x.shape[2:], together)
-    with device.loop.seat(size, device.owner) as seat:
+    rows, is_split = asked.rows_at_once(x, float(sigmas[0])), device.is_split and asked.can_be_split
+    size = device.size_of_passes(-(-rows // 2) if is_split else rows, x.shape[2:], together)
+    with ExitStack() as held:
+        used = (device, *device.beside) if is_split else (device,)
+        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner)) for each in used]
+        asked.calls.helpers = tuple(map(Helper, used[1:], others))
         try:
             yield Denoiser(asked, seat, kept)
         finally:
-            if device.notify is not None and seat.work.rows:
-                device.notify(seat.work.event(str(device.device)))
+            for each in seats:
+                if device.notify is not None and each.work.rows:
+                    device.notify(each.work.event(each.loop.name))
 
 
 class Denoiser:
@@ -80,13 +86,13 @@ class Denoiser:
     def memory_tensors(self) -> dict[str, Tensor]:
         """The memory as named tensors, to be kept with the state."""
         found = {f"{MEMORY}{n}.{name}": one for n, kept in self.memory.items() for name, one in kept.items()}
-        return found | ({FORM: torch.tensor(True)} if self._questions.is_compiled else {})
+        return found | ({FORM: torch.tensor(True)} if self._questions.calls.is_compiled else {})
 
     def recall(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with the memory of a run that was stopped."""
         self.memory = {}
         if tensors:  # it goes on in the form that it began in
-            self._questions.is_compiled = FORM in tensors
+            self._questions.calls.is_compiled = FORM in tensors
         for key, tensor in tensors.items():
             if key.startswith(MEMORY):
                 number, name = key.removeprefix(MEMORY).split(".")

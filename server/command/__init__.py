@@ -121,8 +121,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=devices_or_none,
         default="auto",
         metavar="LIST",
-        help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); auto: "
-        "every accelerator, unless --device names one (the default); none: workers of other machines run all prompts",
+        help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); "
+        "cuda:0+cuda:1 is one process with both; auto: every accelerator, unless --device names one (the default); "
+        "none: workers of other machines run all prompts",
     )
     parser.add_argument(
         "--concurrency",

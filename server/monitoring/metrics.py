@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 __all__ = ["Metrics"]
 
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
+DEVICE = ("worker", "device")
+MOST_MODELS, OTHER = 200, "other"
+"""Networks that have a label of their own, and the label of the rest."""
 
 
 class Metrics:
@@ -48,24 +51,28 @@ class Metrics:
         self.models = Counter(
             "graphflow_models",
             "Parts of models that a device loaded, reused, dropped or paged",
-            ["action"],
+            [*DEVICE, "action"],
             registry=registry,
         )
-        self.model_bytes = Counter(
-            "graphflow_model_bytes", "Bytes of the parts of models that were loaded", registry=registry
-        )
-        of_worker = partial(_of_worker, registry)
+        of_device, of_worker = partial(_of, registry, DEVICE), partial(_of, registry, DEVICE[:1])
+        self.model_bytes = of_device(Counter, "graphflow_model_bytes", "Bytes of the parts of models that were loaded")
         self.passes = Counter(
-            "graphflow_passes", "Forward passes that samplers took part in", ["worker", "size"], registry=registry
+            "graphflow_passes", "Forward passes that samplers took part in", [*DEVICE, "size"], registry=registry
         )
-        self.pass_rows = of_worker(Counter, "graphflow_pass_rows", "Rows that samplers asked for")
-        self.pass_seconds = of_worker(Counter, "graphflow_pass_seconds", "Time of forward passes, by rows")
-        self.pass_waited = of_worker(Counter, "graphflow_pass_waited_seconds", "Time that rows waited for a pass")
+        self.pass_rows = of_device(Counter, "graphflow_pass_rows", "Rows that samplers asked for")
+        self.pass_waited = of_device(Counter, "graphflow_pass_waited_seconds", "Time that rows waited for a pass")
+        self.pass_seconds = Counter(
+            "graphflow_pass_seconds",
+            f"Time of forward passes, by rows, of each of {MOST_MODELS} networks; that of others is under other",
+            [*DEVICE, "model"],
+            registry=registry,
+        )
+        self._known_models: set[str] = set()
         self.worker_prompts = of_worker(Gauge, "graphflow_worker_prompts", "Prompts that a worker has")
         self.worker_silent = of_worker(
             Gauge, "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker"
         )
-        self.worker_models = of_worker(Gauge, "graphflow_worker_model_bytes", "Bytes of models that a worker holds")
+        self.worker_models = of_device(Gauge, "graphflow_worker_model_bytes", "Bytes of models that a device holds")
         self.sockets = Gauge("graphflow_websockets", "Open websockets", registry=registry)
         self.dropped = Counter(
             "graphflow_websocket_dropped", "Previews and progress not sent to slow clients", registry=registry
@@ -93,29 +100,38 @@ class Metrics:
         self.steps.inc(stats["steps"])
         if stats["steps"] and seconds > 0:
             self.steps_per_second.set(stats["steps"] / seconds)
-        for action, count in stats["models"]["actions"].items():
-            self.models.labels(action).inc(count)
-        self.model_bytes.inc(stats["models"]["bytes"])
         worker = stats.get("worker", "")
-        for made in stats.get("passes", {}).get("devices", {}).values():
-            self.pass_rows.labels(worker).inc(made["rows"])
-            self.pass_seconds.labels(worker).inc(made["seconds"])
-            self.pass_waited.labels(worker).inc(made["waited"])
+        for device, of in stats["models"].items():
+            for action, count in of["actions"].items():
+                self.models.labels(worker, device, action).inc(count)
+            self.model_bytes.labels(worker, device).inc(of["bytes"])
+        for device, made in stats.get("passes", {}).get("devices", {}).items():
+            self.pass_rows.labels(worker, device).inc(made["rows"])
+            self.pass_waited.labels(worker, device).inc(made["waited"])
             for size, count in made["sizes"].items():
-                self.passes.labels(worker, size).inc(count)
+                self.passes.labels(worker, device, size).inc(count)
+            for model, seconds in made["models"].items():
+                self.pass_seconds.labels(worker, device, self._label_of(model)).inc(seconds)
         for kind, node in stats["nodes"].items():
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
 
-    def take_workers(self, workers: Iterable[tuple[str, int, float, int]]) -> None:
+    def _label_of(self, model: str) -> str:
+        """Users bring any number of models, and a label has a bounded number of values."""
+        if len(self._known_models) < MOST_MODELS:
+            self._known_models.add(model)
+        return model if model in self._known_models else OTHER
+
+    def take_workers(self, workers: Iterable[tuple[str, int, float, Mapping[str, int]]]) -> None:
         """The workers as they are now: of each its name, its prompts, the seconds since its last sign of life, and the
-        bytes of models that it holds."""
+        bytes of models that each of its devices holds."""
         for gauge in (self.worker_prompts, self.worker_silent, self.worker_models):
             gauge.clear()
-        for name, prompts, silent, size in workers:
+        for name, prompts, silent, held in workers:
             self.worker_prompts.labels(name).set(prompts)
             self.worker_silent.labels(name).set(silent)
-            self.worker_models.labels(name).set(size)
+            for device, size in held.items():
+                self.worker_models.labels(name, device).set(size)
 
     def note_gap(self, seconds: float) -> None:
         self._longest_gap = max(self._longest_gap, seconds)
@@ -129,6 +145,6 @@ class Metrics:
 M = TypeVar("M", Counter, Gauge)
 
 
-def _of_worker(registry: CollectorRegistry, kind: type[M], name: str, about: str) -> M:
-    """A number for each worker."""
-    return kind(name, about, ["worker"], registry=registry)
+def _of(registry: CollectorRegistry, labels: Sequence[str], kind: type[M], name: str, about: str) -> M:
+    """A number for each worker, or for each device of each."""
+    return kind(name, about, labels, registry=registry)

@@ -89,7 +89,7 @@ class Lanes:
         shared = settings.folder / SHARED_WEIGHTS
         shutil.rmtree(shared, ignore_errors=True)
         for at, place in enumerate(places):
-            if devices.count("cpu") > 1 and place.device == "cpu":
+            if sum(map(_is_on_cpu, devices)) > 1 and _is_on_cpu(place.device or ""):
                 place = replace(place, environment={**place.environment, FOLDER_VARIABLE: str(shared.resolve())})
             lock = settings.folder / (WORKER_LOCK if at == 0 else f"worker-{at}.lock")
             worker = Worker(
@@ -179,6 +179,10 @@ class Lanes:
             prefers_model=has_others or (concurrency > 1 and not settings.one_a_client),
             accounts=self._accounts,
         )
+
+
+def _is_on_cpu(device: str) -> bool:
+    return device.startswith("cpu")
 
 
 def _numbered(name: str, number: int) -> str:

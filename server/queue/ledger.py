@@ -204,9 +204,10 @@ def lose(tx: QueueTransaction, prompt_id: str, epoch: int, reason: str, limit: i
     return "pending"
 
 
-def suspect(tx: QueueTransaction, prompt_id: str, epoch: int, alone: int = 1) -> bool:
+def suspect(tx: QueueTransaction, prompt_id: str, epoch: int, alone: int = 1, is_short: bool = False) -> bool:
     """It was one of several when their process died, or was short of memory: put it back, to run alone. That is not
-    counted as a crash of it. `alone`: 1, on its worker; 2, on all."""
+    counted as a crash of it. `alone`: 1, on its worker; 2, on all. `is_short`: of memory, so its passes are no longer
+    larger than it needs; its samplers start anew, as the size is in their recipes."""
     held = _held(tx, prompt_id, epoch)
     if held is None:
         return False
@@ -214,8 +215,9 @@ def suspect(tx: QueueTransaction, prompt_id: str, epoch: int, alone: int = 1) ->
         _end(tx, held, "execution_interrupted", _interrupted(tx, held["seq"], prompt_id))
     else:
         tx.db.execute(
-            "UPDATE prompts SET state = 'pending', epoch = epoch + 1, alone = max(alone, ?) WHERE seq = ?",
-            (alone, held["seq"]),
+            "UPDATE prompts SET state = 'pending', epoch = epoch + 1, alone = max(alone, ?),"
+            " passes = CASE WHEN ? THEN 1 ELSE passes END WHERE seq = ?",
+            (alone, is_short, held["seq"]),
         )
     return True
 

@@ -229,7 +229,7 @@ class Runner:
             case Died(suspects=suspects, culprit=None) if suspects > 1 and not self._closing.is_set():
                 await self._write(lambda tx: ledger.suspect(tx, *key))
             case Crowded():
-                await self._write(lambda tx: ledger.suspect(tx, *key))
+                await self._write(lambda tx: ledger.suspect(tx, *key, is_short=True))
             case Lost(reason) if not self._closing.is_set():
                 await self._write(lambda tx: ledger.lose(tx, *key, reason, limit))
             case Unfit(reason):

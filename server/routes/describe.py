@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -29,6 +30,7 @@ from ..http.refusal import RequestRefused
 from ..http.route import Route
 from ..protocol.requests import NameQuery
 from ..state import STATE, ServerState
+from ..worker import WorkerStatus
 from . import pages
 
 __all__ = ["ROUTES", "features"]
@@ -249,7 +251,7 @@ def _stats(settings: Settings, accelerators: Sequence[dict[str, Any]]) -> dict[s
             "embedded_python": False,
             "argv": ["graphflow", "serve"],
         },
-        "devices": devices or [_device(settings.device, total, free)],
+        "devices": devices or [_device(settings.devices[0], total, free)],
     }
 
 
@@ -309,10 +311,17 @@ async def metrics(request: web.Request) -> web.Response:
     state.metrics.worker_memory.set(state.queue.worker.rss)
     state.metrics.worker_deaths.set(state.queue.worker.deaths)
     state.metrics.take_workers(
-        (status.name, len(status.prompts), status.silent, sum(model["bytes"] for model in status.models))
-        for status in state.queue.workers
+        (status.name, len(status.prompts), status.silent, _held(status)) for status in state.queue.workers
     )
     return web.Response(body=state.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _held(status: WorkerStatus) -> Counter[str]:
+    """Device -> bytes of models."""
+    found: Counter[str] = Counter()
+    for model in status.models:
+        found[model["device"]] += model["bytes"]
+    return found
 
 
 ROUTES = (

@@ -45,7 +45,8 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Crowded:
-    """It ran short of memory, or broke the device, beside other prompts; it is to run alone."""
+    """It ran short of memory or broke the device, beside other prompts or in passes that are larger than it needs. It
+    is to run alone, in its own."""
 
 
 @dataclass(frozen=True, slots=True)

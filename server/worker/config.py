@@ -41,6 +41,8 @@ class WorkerConfig:
     """None: what the environment states, as for the three below."""
     dtype: str | None = None
     compile: str | None = None
+    cfg_split: bool = False
+    """As of Settings."""
     memory: int | None = None
     process_memory: int | None = None
     """Bytes of main memory that the worker process may have; None: no limit."""
@@ -60,6 +62,7 @@ class WorkerConfig:
             checkpoint_every=self.checkpoint_every,
             metadata=self.metadata,
             pickles=self.pickles,
+            cfg_split=self.cfg_split,
             digests=Digests(self.cache_dir / "files.sqlite" if self.cache_dir is not None else None),
             **{name: value for name, value in stated.items() if value is not None},
         )
@@ -89,6 +92,7 @@ class WorkerConfig:
             "device": self.device,
             "dtype": self.dtype,
             "compile": self.compile,
+            "cfg_split": self.cfg_split,
             "memory": self.memory,
             "process_memory": self.process_memory,
         }
@@ -111,6 +115,7 @@ class WorkerConfig:
             device=data["device"],
             dtype=data["dtype"],
             compile=data["compile"],
+            cfg_split=data["cfg_split"],
             memory=data["memory"],
             process_memory=data["process_memory"],
         )

@@ -1,4 +1,5 @@
-"""The devices of this machine that get a worker process each: `auto`, `cuda:0,cuda:1`, `cpu*2`.
+"""The devices of this machine that get a worker process each: `auto`, `cuda:0,cuda:1`, `cpu*2`. One process may have
+several, `cuda:0+cuda:1`: a prompt leases all of them, and they end together.
 
 Which device a process sees is settled before it imports torch: a process that has one accelerator makes one context.
 """
@@ -17,7 +18,8 @@ from graphflow import GraphFlowError, Problem
 
 __all__ = ["DevicePlace", "named_devices", "places_of", "present_devices"]
 
-NAMED = re.compile(r"(cpu|cuda|xpu|mps)(?::(\d{1,3}))?(?:\*(\d{1,3}))?")
+NAMED = re.compile(r"(cpu|cuda|xpu|mps)(?::(\d{1,3}))?")
+TIMES = re.compile(r"(.+)\*(\d{1,3})")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MOST = 64
 
@@ -30,23 +32,25 @@ class DevicePlace:
     """Of the worker: `cuda:1`, `cpu 2`."""
     device: str | None
     """As the process names it; None: what its configuration states."""
-    index: int | None = None
-    """Of the accelerator on this machine."""
+    accelerators: tuple[str, ...] = ()
+    """The names on this machine of those that the process counts from 0."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def named_devices(text: str) -> tuple[str, ...]:
-    """`cuda:0,cuda:1` or `cpu*2` as single devices; `auto` as none: see `present_devices`. Raises a Problem."""
+    """`cuda:0,cuda:1` or `cpu*2` as what each process has; `auto` as none: see `present_devices`. Raises a Problem."""
     if text == "auto":
         return ()
     found: list[str] = []
     for part in text.split(","):
-        matched = NAMED.fullmatch(part.strip())
-        if matched is None or (matched[1] in ("cpu", "mps") and matched[2]):
-            raise _wrong(f"{part.strip()!r} is not a device")
-        name = matched[1] + (f":{int(matched[2])}" if matched[2] else "")
-        found += [name] * int(matched[3] or 1)
-    twice = next((name for name in found if found.count(name) > 1 and name != "cpu"), None)
+        several = TIMES.fullmatch(part.strip())
+        group, times = (several[1], int(several[2])) if several else (part.strip(), 1)
+        names = [_named(name.strip()) for name in group.split("+")]
+        if len({name.partition(":")[0] for name in names}) > 1:
+            raise _wrong(f"{group} joins devices of several kinds, which round in other ways")
+        found += ["+".join(names)] * times
+    single = [name for group in found for name in group.split("+")]
+    twice = next((name for name in single if single.count(name) > 1 and name != "cpu"), None)
     if twice is not None:
         raise _wrong(f"{twice} is named twice, and two processes on one accelerator fight for its memory")
     if not 1 <= len(found) <= MOST:
@@ -67,30 +71,47 @@ def present_devices() -> tuple[str, ...]:
 
 
 def places_of(devices: tuple[str, ...], cores: int | None = None) -> list[DevicePlace]:
-    """One place for each device. Processes that compute on the same CPU divide its cores among them: two of one thread
-    make more images than one of two."""
-    if len(devices) <= 1:
-        return [DevicePlace(devices[0] if devices else "local", devices[0] if devices else None)]
+    """One place for each process. What computes on the same CPU divides its cores: two processes of one thread make
+    more images than one of two."""
+    if not devices:
+        return [DevicePlace("local", None)]
+    if len(devices) == 1 and "+" not in devices[0]:
+        return [DevicePlace(devices[0], devices[0])]
     cores = cores or os.cpu_count() or 1
-    on_cpu = devices.count("cpu")
-    threads = str(max(1, cores // on_cpu)) if on_cpu > 1 else None
-    visible = _visible()
-    found = []
-    for at, device in enumerate(devices):
-        kind, _, index = device.partition(":")
-        if kind == "cuda":
-            number = int(index or 0)
-            if visible is not None and number >= len(visible):
-                raise _wrong(f"{device} is not there: {VISIBLE} names {len(visible)} devices")
-            shown = visible[number] if visible is not None else str(number)
-            found.append(DevicePlace(f"cuda:{number}", "cuda", number, {VISIBLE: shown}))
-        elif kind == "cpu":
-            name = f"cpu {devices[: at + 1].count('cpu')}" if on_cpu > 1 else "cpu"
-            stated = {} if threads is None or "GRAPHFLOW_THREADS" in os.environ else {"GRAPHFLOW_THREADS": threads}
-            found.append(DevicePlace(name, "cpu", None, stated))
+    on_cpu = [group for group in devices if group.startswith("cpu")]
+    loops = sum(group.count("+") + 1 for group in on_cpu)
+    threads = {"GRAPHFLOW_THREADS": str(max(1, cores // loops))} if loops > 1 else {}
+    stated = {} if "GRAPHFLOW_THREADS" in os.environ else threads
+    found: list[DevicePlace] = []
+    for at, group in enumerate(devices):
+        if group.startswith("cuda"):
+            found.append(_on_accelerators(group))
+        elif group.startswith("cpu"):
+            number = sum(before.startswith("cpu") for before in devices[: at + 1])
+            found.append(DevicePlace(f"cpu {number}" if len(on_cpu) > 1 else "cpu", group, (), stated))
         else:
-            found.append(DevicePlace(device, device, int(index) if index else None))
+            found.append(DevicePlace(group, group))
     return found
+
+
+def _on_accelerators(group: str) -> DevicePlace:
+    """A process that sees these and no others."""
+    numbers = [int(name.partition(":")[2] or 0) for name in group.split("+")]
+    visible = _visible()
+    absent = next((number for number in numbers if visible is not None and number >= len(visible)), None)
+    if visible is not None and absent is not None:
+        raise _wrong(f"cuda:{absent} is not there: {VISIBLE} names {len(visible)} devices")
+    shown = [visible[number] if visible is not None else str(number) for number in numbers]
+    names = tuple(f"cuda:{number}" for number in numbers)
+    seen = "+".join(f"cuda:{at}" for at in range(len(numbers))) if len(numbers) > 1 else "cuda"
+    return DevicePlace("+".join(names), seen, names, {VISIBLE: ",".join(shown)})
+
+
+def _named(text: str) -> str:
+    matched = NAMED.fullmatch(text)
+    if matched is None or (matched[1] in ("cpu", "mps") and matched[2]):
+        raise _wrong(f"{text!r} is not a device")
+    return matched[1] + (f":{int(matched[2])}" if matched[2] else "")
 
 
 def _visible() -> list[str] | None:
@@ -111,5 +132,5 @@ def _listed() -> int:
 
 
 def _wrong(message: str) -> GraphFlowError:
-    hint = "write auto, or devices such as cuda:0,cuda:1 or cpu*2"
+    hint = "write auto, or devices such as cuda:0,cuda:1 or cpu*2, and cuda:0+cuda:1 for a process that has both"
     return GraphFlowError([Problem("bad_devices", message, input="--devices", hint=hint)])

@@ -70,8 +70,10 @@ class RunMessages:
         self._total: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._models: Counter[str] = Counter()
-        self._read = 0
+        self._models: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """Device -> what it did with models -> how often."""
+        self._read: Counter[str] = Counter()
+        """Device -> bytes of models that it loaded."""
         self.times = RunTimes()
 
     def on_event(self, event: Event) -> None:
@@ -111,9 +113,9 @@ class RunMessages:
                 case Message(type=kind, data=data) if kind not in OURS and self._messages < MOST_MESSAGES:
                     self._messages += 1
                     self._out.event(kind, _plain(data if isinstance(data, dict) else {"value": data}))
-                case ModelEvent(action=action, bytes=size):
-                    self._models[action] += 1
-                    self._read += size if action in ("loaded", "paged") else 0
+                case ModelEvent(action=action, bytes=size, device=device):
+                    self._models[device][action] += 1
+                    self._read[device] += size if action in ("loaded", "paged") else 0
                 case Text(node=node, text=text):
                     self._out.text(node, text)
                 case NodeError(node=node, problem=problem):
@@ -159,7 +161,9 @@ class RunMessages:
         devices did with models."""
         nodes = {kind: {"calls": count, "seconds": self._seconds[kind]} for kind, count in self._calls.items()}
         seconds = time.perf_counter() - self._began
-        models = {"actions": dict(self._models), "bytes": self._read}
+        models = {
+            device: {"actions": dict(actions), "bytes": self._read[device]} for device, actions in self._models.items()
+        }
         found = {"seconds": seconds, "cached": self._cached, "steps": self._steps, "nodes": nodes, "models": models}
         return {**found, "passes": self.times.passes()}
 

@@ -211,7 +211,7 @@ def _run(
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        if order.had_company and _is_shortage(error):
+        if (order.had_company or head.get("passes", 1) > 1) and _is_shortage(error):
             orders.done(order)
             report.end("crowded", ending=orders.stopping)
             return not orders.stopping

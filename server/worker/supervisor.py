@@ -92,8 +92,7 @@ class Worker:
             state = "running" if now.outcomes else "idle"
         status = now.status if now is not None else {}
         pid = now.process.pid if now is not None else None
-        at = {} if self.place.index is None else {"index": self.place.index}
-        devices = tuple({**device, **at} for device in status.get("devices", ()))
+        devices = tuple({**device, **self._index_of(device["index"])} for device in status.get("devices", ()))
         return WorkerStatus(
             state=state,
             pid=pid,
@@ -110,7 +109,14 @@ class Worker:
 
     def _shown(self, device: str) -> str:
         """The name of a device on this machine: the process may see no other, and call it the first."""
-        return device if self.place.index is None else self.place.name
+        kind, _, index = device.partition(":")
+        names = self.place.accelerators
+        return names[int(index or 0)] if kind == "cuda" and names else device
+
+    def _index_of(self, index: int) -> dict[str, int]:
+        """The number on this machine of an accelerator that the process counts from 0."""
+        names = self.place.accelerators
+        return {"index": int(names[index].partition(":")[2])} if index < len(names) else {}
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="graphflow worker")

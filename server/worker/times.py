@@ -52,7 +52,7 @@ class RunTimes:
                 self._count(event)
 
     def passes(self) -> dict[str, Any]:
-        """`{rows, seconds, waited, devices: {device: {rows, seconds, waited, sizes}}}` of its forward passes."""
+        """`{rows, seconds, waited, devices}` of its forward passes; of each device the same, `sizes`, and `models`."""
         return {**self._made, "devices": self._devices}
 
     def to_json(self) -> str:
@@ -76,11 +76,15 @@ class RunTimes:
             self._nodes.append((node, display, began, now - began, state))
 
     def _count(self, made: PassesMade) -> None:
-        of = self._devices.setdefault(made.device, {"rows": 0, "seconds": 0.0, "waited": 0.0, "sizes": {}})
+        of = self._devices.setdefault(
+            made.device, {"rows": 0, "seconds": 0.0, "waited": 0.0, "sizes": {}, "models": {}}
+        )
         for total in (self._made, of):
             total["rows"] += made.rows
             total["seconds"] += made.seconds
             total["waited"] += made.waited
         for size, count in made.sizes.items():
             of["sizes"][str(size)] = of["sizes"].get(str(size), 0) + count
+        for model, seconds in made.models.items():
+            of["models"][model] = of["models"].get(model, 0.0) + seconds
         self._passes += [(made.device, *astuple(each)) for each in made.passes[: MOST - len(self._passes)]]

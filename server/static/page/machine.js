@@ -64,7 +64,7 @@ function workersOf(workers) {
           h(
             "li",
             { title: names(worker) || "no models" },
-            h("span.cut.grow", {}, worker.name.replace(/^@/, "")),
+            h("span.cut.grow", {}, [worker.name.replace(/^@/, ""), names(worker)].filter(Boolean).join(" · ")),
             h("span.num.faint", {}, does(worker)),
           ),
         ),
@@ -77,6 +77,7 @@ function workersOf(workers) {
 export function devicesOf(stats) {
   const { processor, ram_total: total, ram_free: free } = stats.system;
   const of = type => (stats.models ?? []).filter(model => model.device === type);
+  const onProcessor = (stats.models ?? []).filter(model => /^cpu(:|$)/.test(model.device)); // several threads may compute
   const accelerators = stats.devices
     .filter(device => device.type !== "cpu")
     .map(device => {
@@ -91,7 +92,7 @@ export function devicesOf(stats) {
     });
   return [
     ...accelerators,
-    { name: processor || "Processor", type: "cpu", used: total - free, total, models: of("cpu") },
+    { name: processor || "Processor", type: "cpu", used: total - free, total, models: onProcessor },
   ];
 }
 

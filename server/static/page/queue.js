@@ -98,6 +98,7 @@ export function drawQueue() {
       const stuck = reason.startsWith("no worker") ? "no worker can run it" : "";
       row.querySelector(".when").textContent = stuck || (start === null ? "" : moment(start));
       row.querySelector(".when").title = reason;
+      row.querySelector(".why").textContent = reason && !reason.endsWith(" before it") ? reason + " · " : "";
       row
         .querySelector(".grip")
         .setAttribute("aria-label", "Move “" + nameOf(job) + "”, place " + (index + 1) + " of " + total);
@@ -133,7 +134,7 @@ function rowOf(job) {
     grip,
     h("span.t.cut", { title: name }, name),
     h("span.when.num"),
-    h("span.small.soft.cut", {}, small),
+    h("span.small.soft.cut", {}, h("span.why"), small),
     h(
       "span.acts",
       {},

@@ -1,3 +1,4 @@
+from contextlib import ExitStack
 from threading import Barrier, Event, Thread
 
 import pytest
@@ -99,3 +100,15 @@ def test_a_cancelled_run_stops_waiting_for_a_lane():
             pass
     with admission.enter(LaneRequest("device", "decoder"), Event()):
         pass
+
+
+def test_those_that_are_spread_fill_one_device_after_the_other_and_the_rest_is_on_the_first():
+    admission, run = Admission(), Event()
+    sampler = LaneRequest("device", "sampler", most=4, in_turns=True, devices=2)
+    decoder = LaneRequest("device", "decoder", in_turns=True)
+    with ExitStack() as held:
+        places = [held.enter_context(admission.enter(sampler, run)) for _ in range(4)]
+        assert places == [0, 0, 1, 1]
+        assert held.enter_context(admission.enter(decoder, Event())) == 0
+        another = [held.enter_context(admission.enter(sampler, Event())) for _ in range(2)]
+        assert another == [0, 1], "of another run, where both are full"

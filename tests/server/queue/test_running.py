@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import fields
 
 import pytest
@@ -12,7 +13,7 @@ def test_a_prompt_runs_and_its_outputs_and_history_are_there(place, prompt, run)
     async def check():
         async with place.queue() as queue:
             accepted = await queue.submit(prompt(write="hello", client_id="me", extra={"note": 1}))
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert done.state == "done"
             shown = {"filename": "text_00001_.txt", "subfolder": "", "type": "output"}
             assert done.outputs == {"write": {"files": [shown]}}
@@ -63,7 +64,7 @@ def test_a_node_that_fails_in_any_way_fails_its_prompt_only(place, prompt, run, 
         async with place.queue() as queue:
             bad = await queue.submit(prompt(misbehave=how))
             good = await queue.submit(prompt(write="after it"))
-            failed, done = await queue.wait(bad.prompt_id, 30), await queue.wait(good.prompt_id, 30)
+            failed, done = await queue.wait(bad.prompt_id, 240), await queue.wait(good.prompt_id, 240)
             assert failed.state == "failed" and done.state == "done"
             assert failed.error["node_id"] == "misbehave" and failed.error["node_type"] == "Misbehave"
             assert queue.worker.deaths == 0 and queue.worker.starts == 1
@@ -76,7 +77,7 @@ def test_what_json_has_no_word_for_is_told_as_text(place, prompt, run, how):
     async def check():
         async with place.queue() as queue:
             accepted = await queue.submit(Submission({"1": {"class_type": "Strange", "inputs": {"how": how}}}))
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert done.state == "done" and done.crashes == 0
             json.dumps(done.outputs, allow_nan=False)
 
@@ -100,6 +101,7 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
         device="cuda:1",
         dtype="bfloat16",
         compile="on",
+        cfg_split=True,
         memory=6,
         process_memory=7,
     )
@@ -108,13 +110,14 @@ def test_the_worker_is_told_all_that_the_server_was_told(tmp_path):
 
 
 async def longest_pause(waiting) -> float:
-    """Seconds for which the event loop was held while something was waited for."""
-    loop, pauses = asyncio.get_running_loop(), [0.0]
+    """Seconds that the event loop computed without a pause while something was waited for. They are seconds of its own
+    thread, so other work of the machine does not count."""
+    pauses = [0.0]
     task = asyncio.ensure_future(waiting)
     while not task.done():
-        began = loop.time()
+        began = time.thread_time()
         await asyncio.sleep(0.002)
-        pauses.append(loop.time() - began - 0.002)
+        pauses.append(time.thread_time() - began)
     assert (await task).state == "done"
     return max(pauses)
 
@@ -137,7 +140,7 @@ def test_much_that_a_prompt_is_given_or_shows_does_not_hold_the_event_loop(place
                 await queue.pause()
                 accepted = await queue.submit(submission(len(held)))
                 await queue.resume()
-                held.append(await longest_pause(queue.wait(accepted.prompt_id, 30)))
+                held.append(await longest_pause(queue.wait(accepted.prompt_id, 240)))
         assert min(held) < 0.05, held
 
     run(check())

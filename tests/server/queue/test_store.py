@@ -10,6 +10,7 @@ from graphflow_server.queue import Counts, QueueUnavailable, Submission, claims,
 from graphflow_server.queue.store import QueueStore
 
 from graphflow import GraphFlowError
+from tests.server.queue.watching import until
 
 
 def submission(name: str) -> Submission:
@@ -20,8 +21,8 @@ def test_what_is_asked_for_at_the_same_time_is_committed_in_one_go(tmp_path):
     commits = []
     store = QueueStore(tmp_path / "q", lambda events, counts: commits.append(counts))
     gate, begun = threading.Event(), threading.Event()
-    blocked = store.write(lambda _: (begun.set(), gate.wait(10)))
-    begun.wait(10)
+    blocked = store.write(lambda _: (begun.set(), gate.wait(60)))
+    begun.wait(60)
     futures = [store.write(lambda tx, at=at: ledger.accept(tx, submission(str(at)))) for at in range(100)]
     gate.set()
     wait([blocked, *futures])
@@ -38,14 +39,14 @@ def test_an_action_that_fails_is_undone_alone(tmp_path):
         raise ValueError("no")
 
     gate = threading.Event()
-    store.write(lambda _: gate.wait(10))
+    store.write(lambda _: gate.wait(60))
     good = store.write(lambda tx: ledger.accept(tx, submission("good")))
     bad = store.write(fail)
     gate.set()
-    assert good.result(10).prompt_id == "good"
+    assert good.result(60).prompt_id == "good"
     with pytest.raises(ValueError, match="no"):
-        bad.result(10)
-    assert store.read(lambda db: db.execute("SELECT id FROM prompts").fetchall()).result(10) == [("good",)]
+        bad.result(60)
+    assert store.read(lambda db: db.execute("SELECT id FROM prompts").fetchall()).result(60) == [("good",)]
     store.close()
 
 
@@ -57,7 +58,7 @@ def test_an_acceptance_is_synced_to_the_disk(tmp_path):
             tx.db.execute("PRAGMA synchronous").fetchone()[0],
         )
     )
-    assert mode.result(10) == ("wal", 2)  # 2 is FULL
+    assert mode.result(60) == ("wal", 2)  # 2 is FULL
     store.close()
 
 
@@ -84,8 +85,8 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
         db.execute("PRAGMA user_version=1")
     store = QueueStore(tmp_path / "q")
     assert store.counts == Counts(pending=2)
-    assert store.read(lambda db: db.execute("SELECT * FROM waiting").fetchall()).result(10) == [("", 2)]
-    found = store.read(lambda db: reading.listing(db, ("pending", "cancelled"), 10, 0, False)).result(10)
+    assert store.read(lambda db: db.execute("SELECT * FROM waiting").fetchall()).result(60) == [("", 2)]
+    found = store.read(lambda db: reading.listing(db, ("pending", "cancelled"), 10, 0, False)).result(60)
     assert found.total == 3 and [item.id for item in found.prompts] == ["a", "c", "b"]
     store.close()
 
@@ -98,7 +99,7 @@ def test_an_upgrade_that_is_killed_half_way_changes_nothing_and_goes_through_lat
         QueueStore(tmp_path / "q")
     monkeypatch.setattr("graphflow_server.queue.store.MIGRATIONS", (*schema.MIGRATIONS, step[:1]))
     store = QueueStore(tmp_path / "q")
-    columns = store.read(lambda db: [row[1] for row in db.execute("PRAGMA table_info(prompts)")]).result(10)
+    columns = store.read(lambda db: [row[1] for row in db.execute("PRAGMA table_info(prompts)")]).result(60)
     assert columns.count("more") == 1
     store.close()
 
@@ -113,7 +114,7 @@ def test_a_file_that_is_no_database_is_refused_with_a_hint(tmp_path):
 def test_a_damaged_page_is_found_at_the_start_and_refused_with_what_to_do(tmp_path):
     store = QueueStore(tmp_path / "q")
     for at in range(300):
-        store.write(lambda tx, at=at: ledger.accept(tx, submission(f"prompt {at}"))).result(10)
+        store.write(lambda tx, at=at: ledger.accept(tx, submission(f"prompt {at}"))).result(60)
     store.close()
     content = bytearray((tmp_path / "q").read_bytes())
     pages = len(content) // 4096
@@ -140,14 +141,14 @@ def test_a_server_whose_file_another_one_has_opened_writes_nothing_more_and_ends
         await second.start()
         with pytest.raises(QueueUnavailable, match=r"another server has taken over|shutting down"):
             await first.submit(prompt(write="lost"))
-        await asyncio.wait_for(first.lost.wait(), 10)
+        await asyncio.wait_for(first.lost.wait(), 240)
         with pytest.raises(QueueUnavailable, match="shutting down"):
             await first.submit(prompt(write="lost"))
         await first.close()
         assert first.worker.state == "stopped"
         accepted = await second.submit(prompt(write="kept"))
         await second.cancel("runs")
-        done = await second.wait(accepted.prompt_id, 30)
+        done = await second.wait(accepted.prompt_id, 240)
         assert done is not None and done.state == "done" and place.files() == ["kept 0"]
         await second.close()
 
@@ -162,7 +163,7 @@ def test_a_pause_survives_a_restart_and_so_does_its_end(place, run, prompt):
             accepted = await queue.submit(prompt(write="later"))
             assert queue.paused and (await queue.wait(accepted.prompt_id, 0.5)).state == "pending"
             await queue.resume()
-            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+            assert (await queue.wait(accepted.prompt_id, 240)).state == "done"
         async with place.queue() as queue:
             assert not queue.paused
 
@@ -195,11 +196,11 @@ def test_a_full_disk_refuses_and_takes_prompts_again_when_there_is_space(place, 
                     await queue.submit(prompt(write="x" * 10_000))
             assert error.value.problems[0].code == "no_disk"
             had = queue.counts.pending
-            queue._store.write(lambda tx: tx.db.execute("PRAGMA max_page_count=1073741823").fetchone()).result(10)
+            queue._store.write(lambda tx: tx.db.execute("PRAGMA max_page_count=1073741823").fetchone()).result(60)
             last = await queue.submit(prompt(write="after"))
             assert queue.counts.pending == had + 1
             await queue.resume()
-            assert (await queue.wait(last.prompt_id, 30)).state == "done"
+            assert (await queue.wait(last.prompt_id, 240)).state == "done"
 
     run(check())
 
@@ -224,14 +225,13 @@ def test_what_a_run_tells_while_the_disk_is_full_is_written_down_when_there_is_s
             heard = []
             queue.subscribe(heard.append)
             accepted = await queue.submit(prompt(write="precious", steps={"text": "s", "seconds": 0.01}))
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert done.state == "done" and set(done.outputs) == {"write", "steps_out"}
             log = await queue.events(accepted.prompt_id)
             kinds = [event.type for event in log]
             assert kinds.count("executing") == 3 and kinds.count("executed") == 2 and kinds[-1] == "execution_success"
             assert [event.number for event in log] == list(range(1, len(log) + 1))
-            await asyncio.sleep(0.1)
-            assert [event for event in heard if event.number is not None] == log
+            await until(lambda: [event for event in heard if event.number is not None] == log)
             about = [event.type for event in heard if "steps" in (event.data.get("node"), *event.data.get("nodes", {}))]
             assert about[0] == "executing", "progress comes behind the state that it belongs to"
         assert len(moments) >= 4
@@ -267,8 +267,8 @@ def test_on_a_full_disk_nothing_is_changed_but_an_interrupt_reaches_its_run_and_
                 await asyncio.sleep(0.05)
             assert (await queue.get(running.prompt_id)).state == "running", "its end waits for the disk"
             queue._store._commit = commit
-            assert (await queue.wait(running.prompt_id, 30)).state == "cancelled"
-            assert (await queue.wait("waits", 30)).state == "done"
+            assert (await queue.wait(running.prompt_id, 240)).state == "cancelled"
+            assert (await queue.wait("waits", 240)).state == "done"
 
     def refuse(jobs):
         for job in jobs:
@@ -291,7 +291,7 @@ def test_an_interrupt_that_could_not_be_written_down_wins_though_its_node_got_th
             with pytest.raises(QueueUnavailable):
                 await queue.interrupt()
             monkeypatch.setattr(ledger, "cancel", cancel)
-            assert (await queue.wait(running.prompt_id, 30)).state == "cancelled"
+            assert (await queue.wait(running.prompt_id, 240)).state == "cancelled"
 
     def full(tx, prompt_id):
         raise sqlite3.OperationalError("database or disk is full")
@@ -314,7 +314,7 @@ def test_a_run_whose_states_cannot_be_written_down_is_made_again_and_does_not_en
     async def check():
         async with place.queue() as queue:
             accepted = await queue.submit(prompt(write="precious"))
-            done = await queue.wait(accepted.prompt_id, 30)
+            done = await queue.wait(accepted.prompt_id, 240)
             assert (done.state, done.attempts, list(done.outputs)) == ("done", 2, ["write"])
         assert place.files() == ["precious 0"]
 
@@ -369,7 +369,7 @@ def scripted_session(store):
     def do(action):
         while True:
             try:
-                return store.write(action).result(10)
+                return store.write(action).result(60)
             except sqlite3.OperationalError:
                 continue
 
@@ -381,7 +381,7 @@ def scripted_session(store):
     do(lambda tx: ledger.append(tx, first.id, first.epoch, [("executing", '{"node": "1", "display_node": "1"}')], 1))
     do(lambda tx: ledger.finish(tx, first.id, first.epoch, "execution_success", {}))
     do(lambda tx: ledger.cancel(tx, "a"))
-    return store.read(lambda db: {name: reading.find(db, name) for name in "abc"}).result(10)
+    return store.read(lambda db: {name: reading.find(db, name) for name in "abc"}).result(60)
 
 
 @pytest.mark.parametrize("afterwards", [False, True])
@@ -395,7 +395,7 @@ def test_an_error_of_the_disk_at_any_statement_loses_nothing_and_doubles_nothing
         failed = flaky.failed
         assert [found[name].state for name in "abc"] == ["cancelled", "done", "pending"], fail_at
         for name, ends in {"a": 1, "b": 1, "c": 0}.items():
-            log = store.read(lambda db, name=name: reading.events(db, name, 0, 100)).result(10)
+            log = store.read(lambda db, name=name: reading.events(db, name, 0, 100)).result(60)
             assert [event.number for event in log] == list(range(1, len(log) + 1))
             assert sum(event.is_terminal for event in log) == ends, fail_at
             assert sum(event.type == "executing" for event in log) == (name == "b"), fail_at
@@ -416,7 +416,7 @@ def test_the_queue_stumbles_over_an_unexpected_error_and_goes_on(place, prompt, 
     async def check():
         async with place.queue() as queue:
             accepted = await queue.submit(prompt(write="a"))
-            assert (await queue.wait(accepted.prompt_id, 30)).state == "done"
+            assert (await queue.wait(accepted.prompt_id, 240)).state == "done"
             assert not errors
 
     run(check())
@@ -430,17 +430,17 @@ def test_what_is_nested_too_deeply_for_the_file_keeps_no_prompt_from_its_end(tmp
         ("executed", f'{{"node": "{node}", "display_node": "{node}", "output": {{"v": {value}}}}}')
         for node, value in (("1", "[2]"), ("2", deep))
     ]
-    store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(10)
-    store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(10)
-    held = store.write(claims.claim).result(10)
-    assert store.read(lambda db: reading.beginning(db, "deep")).result(10) == (1, 0)
-    store.write(lambda tx: ledger.append(tx, held.id, held.epoch, shown, 1)).result(10)
-    assert store.write(lambda tx: ledger.cancel(tx, "deep")).result(10) == "cancelling"
+    store.write(lambda tx: ledger.accept(tx, submission("deep"))).result(60)
+    store.write(lambda tx: tx.db.execute("UPDATE prompts SET workflow = ?", (f'{{"1": {deep}}}',))).result(60)
+    held = store.write(claims.claim).result(60)
+    assert store.read(lambda db: reading.beginning(db, "deep")).result(60) == (1, 0)
+    store.write(lambda tx: ledger.append(tx, held.id, held.epoch, shown, 1)).result(60)
+    assert store.write(lambda tx: ledger.cancel(tx, "deep")).result(60) == "cancelling"
     assert (
-        store.write(lambda tx: ledger.finish(tx, held.id, held.epoch, "execution_success", {})).result(10)
+        store.write(lambda tx: ledger.finish(tx, held.id, held.epoch, "execution_success", {})).result(60)
         == "cancelled"
     )
-    assert store.read(lambda db: reading.find(db, "deep")).result(10).outputs == {"1": {"v": [2]}}
+    assert store.read(lambda db: reading.find(db, "deep")).result(60).outputs == {"1": {"v": [2]}}
     store.close()
 
 
@@ -448,7 +448,7 @@ def test_an_id_that_is_used_again_after_it_was_forgotten_has_other_epochs(tmp_pa
     store = QueueStore(tmp_path / "q")
 
     def write(action):
-        return store.write(action).result(10)
+        return store.write(action).result(60)
 
     def one_run():
         write(lambda tx: ledger.accept(tx, submission("again")))

@@ -2,7 +2,13 @@
 
 import asyncio
 
-__all__ = ["event_of", "step_of", "steps_done"]
+__all__ = ["event_of", "step_of", "steps_done", "until"]
+
+
+async def until(check):
+    """Wait until it holds; the test as a whole has a limit."""
+    while not check():
+        await asyncio.sleep(0.01)
 
 
 async def event_of(queue, prompt_id, kind, count=1):
@@ -15,7 +21,7 @@ async def event_of(queue, prompt_id, kind, count=1):
 
 
 async def step_of(queue, prompt_id, step):
-    """Wait until a node has told of this step."""
+    """Wait until a node has told of this step; it may be there already."""
     reached = asyncio.Event()
     stop = queue.subscribe(
         lambda event: (
@@ -24,7 +30,9 @@ async def step_of(queue, prompt_id, step):
             else None
         )
     )
-    await reached.wait()
+    live = queue.progress(prompt_id)
+    if live is None or max((state["value"] for state in live.data["nodes"].values()), default=0) < step:
+        await reached.wait()
     stop()
 
 

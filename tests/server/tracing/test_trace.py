@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from graphflow_server.command import trace as command
-from graphflow_server.monitoring.metrics import Metrics
+from graphflow_server.monitoring.metrics import MOST_MODELS, Metrics
 from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
 from graphflow_server.tracing.spans import Spans
 from graphflow_server.tracing.trace import chrome_trace
@@ -22,7 +23,7 @@ def work(seed):
 
 async def written(queue, name):
     """The trace of a prompt; it is written shortly after the prompt's end."""
-    for _ in range(300):
+    for _ in range(600):
         if (found := await queue.trace(name)) is not None:
             return found
         await asyncio.sleep(0.1)
@@ -43,12 +44,12 @@ def served(tmp_path_factory):
             for name in "ab":
                 await queue.submit(Submission(work(ord(name)), prompt_id=name))
             await queue.resume()
-            done = [await queue.wait(name, 100) for name in "ab"]
+            done = [await queue.wait(name, 400) for name in "ab"]
             assert [one.passes for one in done] == [2, 2]
             times = [json.loads(await written(queue, name)) for name in "ab"]
         return done, times, stats
 
-    return root / "state", *asyncio.run(asyncio.wait_for(serve(), 120))
+    return root / "state", *asyncio.run(asyncio.wait_for(serve(), 500))
 
 
 def test_a_trace_has_the_nodes_steps_and_passes_of_a_prompt_within_its_run(served):
@@ -109,10 +110,29 @@ def test_a_pass_is_one_span_that_is_linked_to_the_prompts_in_it(served):
     assert len(sampler.events) >= 6 and sampler.end_time > sampler.start_time
 
 
-def test_passes_are_counted_by_worker_and_size(served):
+def test_passes_are_counted_by_worker_device_and_size_and_their_time_by_model(served):
     metrics = Metrics()
     for stats in served[3]:
         metrics.take_run(stats)
     text = metrics.text().decode()
-    assert 'graphflow_passes_total{size="4",worker="local"}' in text
-    assert 'graphflow_pass_rows_total{worker="local"} 24.0' in text, "6 steps of two prompts, two rows each"
+    assert 'graphflow_passes_total{device="cpu",size="4",worker="local"}' in text
+    assert 'graphflow_pass_rows_total{device="cpu",worker="local"} 24.0' in text, (
+        "6 steps of two prompts, two rows each"
+    )
+    assert 'graphflow_models_total{action="loaded",device="cpu",worker="local"}' in text
+    (seconds,) = re.findall(
+        r'graphflow_pass_seconds_total\{device="cpu",model="graphflow-tiny[^"]* denoiser",worker="local"\} (.+)',
+        text,
+    )
+    assert float(seconds) == pytest.approx(sum(stats["passes"]["seconds"] for stats in served[3]))
+
+
+def test_a_label_has_a_bounded_number_of_models():
+    metrics = Metrics()
+    stats = {"seconds": 1.0, "cached": 0, "steps": 0, "nodes": {}, "models": {}}
+    for at in range(MOST_MODELS + 50):
+        made = {"rows": 1, "waited": 0.0, "sizes": {}, "models": {f"model {at}": 1.0}}
+        metrics.take_run({**stats, "passes": {"devices": {"cpu": made}}})
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith("graphflow_pass_seconds_total")]
+    assert len(lines) == MOST_MODELS + 1
+    assert 'graphflow_pass_seconds_total{device="cpu",model="other",worker=""} 50.0' in lines

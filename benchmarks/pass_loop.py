@@ -1,0 +1,150 @@
+"""The pass loop of a device without the rest of an engine: `python -m benchmarks.pass_loop [--part 1] [--side 16 32]`
+
+1. A U-Net of the size of SD 1.5 (860 million weights, random) with four samplers that use guidance, so that each asks
+   two rows a step: CPU seconds of a row one sampler after the other, and all four at a time in shared passes. It takes
+   3.6 GB in float32, 1.8 GB with `--dtype bfloat16`. `--side`: of the latent in cells; an image has 8 times as many
+   pixels.
+2. What the loop costs with 16 samplers at a time, whose network takes no time: all CPU time of the process, and what is
+   left of it without the work on tensors that a run without a loop has as well (rows are stacked to a pass).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from graphflow_nodes.devices.forward import Answers, ForwardCall, forward
+from graphflow_nodes.devices.passes import PassLoop
+from graphflow_nodes.devices.sizes import size_of_passes
+from graphflow_nodes.model.entry import Row
+
+CPU = torch.device("cpu")
+TOKENS, WIDTH = 77, 768
+
+
+def large_unet(dtype: torch.dtype) -> torch.nn.Module:
+    """The network of SD 1.5 with small random weights."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        made = UNet2DConditionModel(cross_attention_dim=WIDTH)
+    made = made.to(dtype).to_empty(device="cpu").eval().requires_grad_(False)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.uniform_(-0.02, 0.02)
+    return made
+
+
+def unet_rows(seed: int, side: int, dtype: torch.dtype) -> list[Row]:
+    """With the prompt and without it."""
+    chance = torch.Generator().manual_seed(seed)
+    x = torch.randn(4, side, side, generator=chance).to(dtype)
+    texts = torch.randn(2, TOKENS, WIDTH, generator=chance).to(dtype)
+    return [Row({"x": x, "time": torch.tensor(500.0), "text": text}) for text in texts]
+
+
+def unet_forward(module: torch.nn.Module, stacked: dict[str, torch.Tensor], *_: object) -> Answers:
+    found = module(stacked["x"], stacked["time"], encoder_hidden_states=stacked["text"]).sample
+    return {"out": found}
+
+
+def cost_of_row(
+    loop: PassLoop, call: ForwardCall, rows: Sequence[list[Row]], steps: int, size: int, at_once: bool
+) -> float:
+    """CPU seconds of this process, a row that was asked for."""
+    together = threading.Barrier(len(rows))
+
+    def sampler(asked: list[Row]) -> None:
+        with loop.seat(size) as seat:
+            if at_once:
+                together.wait()
+            for step in range(steps):
+                seat.left = steps - step
+                seat.ask(call, asked)
+
+    began = time.process_time()
+    if at_once:
+        with ThreadPoolExecutor(len(rows)) as pool:
+            list(pool.map(sampler, rows))
+    else:
+        for one in rows:
+            sampler(one)
+    return (time.process_time() - began) / (steps * sum(map(len, rows)))
+
+
+def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, samplers: int = 4) -> None:
+    network, loop = large_unet(dtype), PassLoop(CPU)
+    call = ForwardCall("unet", network, unet_forward)
+    print(
+        f"\nU-Net of SD 1.5's size, {str(dtype).removeprefix('torch.')}, {samplers} samplers with guidance: CPU a row"
+    )
+    for side in sides:
+        rows = [unet_rows(seed, side, dtype) for seed in range(samplers)]
+        own, shared = (size_of_passes(2, (side, side), together) for together in (1, samplers))
+        cost_of_row(loop, call, rows[:1], 1, own, at_once=False)  # the first pass of a shape is slow
+        pairs = []
+        for _ in range(repeat):
+            alone = cost_of_row(loop, call, rows, 1, own, at_once=False)
+            pairs.append((alone, cost_of_row(loop, call, rows, 1, shared, at_once=True)))
+        (alone, together) = (min(each) for each in zip(*pairs, strict=True))
+        gains = ", ".join(f"{one / other:4.2f} x" for one, other in pairs)
+        print(
+            f"  {8 * side:4} px   passes of {own} one after the other {1000 * alone:7.0f} ms   "
+            f"of {shared} at a time {1000 * together:7.0f} ms   {alone / together:4.2f} x   (in turns: {gains})",
+            flush=True,
+        )
+
+
+class Nothing(torch.nn.Module):
+    """A network that takes no time."""
+
+
+def report_own_cost(samplers: int, steps: int, repeat: int) -> None:
+    print(f"\nthe loop itself, {samplers} samplers of {steps} steps at a time, two rows of 64 px each: CPU a pass")
+    for size in (2, 16):
+        found = []
+        for _ in range(repeat):
+            loop = PassLoop(CPU)
+            call = ForwardCall("n", Nothing(), lambda module, stacked, common, ragged: {"out": stacked["x"]})
+            asked = [[Row({"x": torch.zeros(4, 8, 8), "time": torch.tensor(1.0)})] * 2 for _ in range(samplers)]
+            whole = cost_of_row(loop, call, asked, steps, size, at_once=True) * 2 * samplers * steps
+            passes = loop.counts.passes.total()
+            filled = (asked[0] * size)[:size]
+            began = time.process_time()
+            for _ in range(passes):
+                answer = forward(call, filled, CPU, lambda: False)
+                _ = [{name: each[index] for name, each in answer.items()} for index in range(size)]
+            tensors = time.process_time() - began
+            found.append((1000 * (whole - tensors) / passes, 1000 * whole / passes, passes))
+        own, whole, passes = min(found)
+        print(
+            f"  passes of {size:2}: {own:5.3f} ms of the loop's own, {whole:5.3f} ms in all ({passes} passes)",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", type=int, choices=(1, 2), help="one of them only")
+    parser.add_argument("--side", type=int, nargs="+", default=[16, 32, 64])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0]
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {load:.0f} at the start, torch {torch.__version__}"
+    )
+    if chosen.part in (None, 2):
+        report_own_cost(16, 50, chosen.repeat)
+    if chosen.part in (None, 1):
+        report_large(chosen.side, chosen.repeat, getattr(torch, chosen.dtype))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""One workflow on several devices: the halves of guidance, and samplers that do not need each other. The devices are
+two threads of the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import torch
+from graphflow_nodes.devices.device import find_devices, numerics_of
+from graphflow_nodes.devices.environment import sampling
+from graphflow_nodes.devices.forward import ForwardCall
+from graphflow_nodes.devices.passes import PassLoop
+from graphflow_nodes.devices.use import pool_of
+from graphflow_nodes.model.entry import Row
+from graphflow_nodes.samplers.divided import Helper, answered_by_all
+
+import graphflow as gf
+from graphflow.spi import PassesMade, Progress
+
+WORKFLOW = gf.Workflow.load("workflows/text_to_image.json").set_all(
+    {"EmptyLatentImage.width": 64, "EmptyLatentImage.height": 64, "KSampler.steps": 3}
+)
+
+
+def latents(folder, device, batch=1, workflow=WORKFLOW, **stated):
+    """The latents of the samplers of a run, and what each device did."""
+    made = []
+    settings = gf.Settings(output_dir=folder, device=device, **stated)
+    with gf.Engine(settings=settings, cache=gf.Cache()) as engine:
+        result = engine.run(
+            workflow.set("EmptyLatentImage.batch_size", batch),
+            targets=[name for name, node in workflow.items() if node.class_type == "KSampler"],
+            on_event=lambda event: made.append(event) if isinstance(event, PassesMade) else None,
+        )
+        found = [one.outputs["LATENT"]["samples"] for one in result.nodes.values() if "LATENT" in one.outputs]
+    return found, {event.device: (event.rows, event.sizes) for event in made}
+
+
+def test_the_halves_of_guidance_have_the_same_bits_on_one_device_and_on_two(tmp_path):
+    for batch, size in ((1, 1), (3, 4)):
+        (one,), alone = latents(tmp_path, "cpu", batch, cfg_split=True)
+        (two,), both = latents(tmp_path, "cpu+cpu", batch, cfg_split=True)
+        assert alone == {"cpu": (6 * batch, {size: 6})}
+        assert both == {"cpu": (3 * batch, {size: 3}), "cpu:1": (3 * batch, {size: 3})}
+        assert torch.equal(one, two)
+    (whole,), _ = latents(tmp_path, "cpu+cpu", 1)
+    (halves,), _ = latents(tmp_path, "cpu+cpu", 1, cfg_split=True)
+    assert torch.allclose(whole, halves, atol=1e-3)
+    weights = [{id(w) for w in each.module.parameters()} for name in ("cpu", "cpu:1") for each in pool_of(name).parts]
+    addresses = [
+        {w.data_ptr() for part in pool_of(name).parts if part.part == "denoiser" for w in part.module.parameters()}
+        for name in ("cpu", "cpu:1")
+    ]
+    assert addresses[0] == addresses[1] and len(set(map(frozenset, weights))) > 1, "two networks, the weights once"
+
+
+def test_without_guidance_there_is_nothing_to_divide(tmp_path):
+    _, made = latents(tmp_path, "cpu+cpu", workflow=WORKFLOW.set("KSampler.cfg", 1.0), cfg_split=True)
+    assert made == {"cpu": (3, {1: 3})}
+
+
+def test_a_recipe_states_halves_and_not_the_devices():
+    def recipe(**stated):
+        return sampling(gf.Settings(**stated))
+
+    assert recipe(device="cpu") == recipe(device="cpu+cpu") != recipe(device="cpu", cfg_split=True)
+    assert recipe(device="cpu", cfg_split=True) == recipe(device="cpu+cpu", cfg_split=True)
+
+
+def test_samplers_that_do_not_need_each_other_compute_on_two_devices_at_once(tmp_path):
+    nodes = WORKFLOW.to_json()
+    sampler = next(name for name, node in nodes.items() if node["class_type"] == "KSampler")
+    nodes["other"] = {**nodes[sampler], "inputs": {**nodes[sampler]["inputs"], "seed": 5}}
+    decode = next(name for name, node in nodes.items() if node["class_type"] == "VAEDecode")
+    nodes["shown"] = {"class_type": "VAEDecode", "inputs": {**nodes[decode]["inputs"], "samples": ["other", 0]}}
+    nodes["kept"] = {"class_type": "PreviewImage", "inputs": {"images": ["shown", 0]}}
+    both, used = Barrier(2), {}
+
+    def listen(event):
+        if isinstance(event, Progress) and event.node in (sampler, "other") and event.step == 1:
+            both.wait(60)  # each sampler waits in its first step for that of the other
+        if isinstance(event, PassesMade):
+            used[event.device] = event.rows
+
+    def samples(device, on_event=None):
+        settings = gf.Settings(output_dir=tmp_path, device=device)
+        with gf.Engine(settings=settings, cache=gf.Cache()) as engine:
+            result = engine.run(gf.Workflow.from_json(nodes), targets=[sampler, "other"], on_event=on_event)
+            return [result[name].outputs["LATENT"]["samples"] for name in (sampler, "other")]
+
+    found = samples("cpu+cpu", listen)
+    assert set(used) == {"cpu", "cpu:1"}
+    assert all(map(torch.equal, found, samples("cpu"))), "the bits of one device"
+
+
+def test_a_device_that_fails_fails_the_question_when_the_others_have_answered():
+    done = []
+
+    def forward(module, stacked, common, ragged):
+        done.append(module.name)
+        if module.name == "bad":
+            raise ValueError("broken")
+        return {"out": stacked["x"]}
+
+    def network(name):
+        module = torch.nn.Module()
+        module.name = name
+        return ForwardCall("n", module, forward)
+
+    class Place:
+        loop = PassLoop(torch.device("cpu:1"))
+
+    rows = [Row({"x": torch.full((2,), float(at))}) for at in range(4)]
+    with PassLoop(torch.device("cpu")).seat(2) as seat, Place.loop.seat(2) as other:
+        for name in ("bad", "good"):
+            helpers = [Helper(Place(), other)]
+            ask = ThreadPoolExecutor(1).submit(
+                answered_by_all, seat, network("good"), rows, helpers, lambda _, name=name: network(name)
+            )
+            if name == "bad":
+                with pytest.raises(ValueError, match="broken"):
+                    ask.result(60)
+            else:
+                assert [answer["out"][0] for answer in ask.result(60)] == [0.0, 1.0, 2.0, 3.0]
+    assert sorted(done) == ["bad", "good", "good", "good"]
+
+
+@pytest.mark.parametrize("device", ["cpu+cuda", "auto+cpu", "cpu+", "cpu+gpu"])
+def test_what_cannot_be_joined_is_a_problem_that_names_what_can(device):
+    with pytest.raises(gf.GraphFlowError, match=r"cuda:0\+cuda:1"):
+        numerics_of(gf.Settings(device=device))
+
+
+def test_a_cpu_is_as_many_devices_as_somebody_names():
+    assert [str(device) for device in find_devices(gf.Settings(device="cpu+cpu+cpu"))] == ["cpu", "cpu:1", "cpu:2"]
