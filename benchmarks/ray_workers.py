@@ -15,7 +15,6 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from graphflow_server.queue import Submission
@@ -94,17 +93,17 @@ async def faults(site: Site, nodes: RayNodes, root: Path) -> tuple[int, float]:
     return same, seconds
 
 
-async def trial(root: Path, prompts: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+async def trial(root: Path, prompts: int) -> int:
+    """How many of the three images have the bits of an undisturbed run."""
     began = time.perf_counter()
     folders = [root / f"node{at}" for at in range(3)]
     nodes = await asyncio.to_thread(RayNodes, folders)
-    found["raylets"] = time.perf_counter() - began
+    show("3 raylets are up after", time.perf_counter() - began, "s", "(demanded: 60)")
     try:
         async with serving(root) as site:
             machines = [await site.machine(name) for name in ("one", "two", "three")]
             await site.joined(3)
-            found["by hand"] = await each_prompt(site, "h", prompts)
+            show("a prompt, workers started by hand", await each_prompt(site, "h", prompts), "ms")
             await asyncio.gather(*(machine.end() for machine in machines))
         async with serving(root / "ray") as site:
             config = WorkerConfig(nodes=(NODES,), cache_remote=f"file://{root}/shared", checkpoint_every=0.0)
@@ -113,16 +112,22 @@ async def trial(root: Path, prompts: int) -> dict[str, Any]:
             work = asyncio.create_task(Launcher(plan).serve())
             try:
                 await site.joined(3)
-                found["workers"] = time.perf_counter() - began
-                found["memory"] = memory_of(nodes.processes())
-                found["on ray"] = await each_prompt(site, "r", prompts)
-                found["same"], found["faults"] = await faults(site, nodes, root / "ray")
+                show("the workers of Ray are connected after", time.perf_counter() - began, "s", "more")
+                show("memory of Ray, without workers", memory_of(nodes.processes()), "MB", "(demanded: 800)")
+                each = await each_prompt(site, "r", prompts)
+                show("a prompt, workers started by Ray", each, "ms", "(demanded: 5 more at most)")
+                same, seconds = await faults(site, nodes, root / "ray")
+                show("one node killed, one frozen: all images after", seconds, "s", f"{same} of 3 have the same bits")
             finally:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
     finally:
         nodes.close()
-    return found
+    return same
+
+
+def show(what: str, value: float, unit: str, note: str = "") -> None:
+    print(f"{what:46} {value:7.1f} {unit:3} {note}".rstrip(), flush=True)
 
 
 def main() -> int:
@@ -130,19 +135,11 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=200)
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    load = os.getloadavg()[0]
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f} before", flush=True)
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "ray").mkdir()
-        found = asyncio.run(trial(Path(name), chosen.prompts))
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {load:.0f} before")
-    print(f"3 raylets are up after             {found['raylets']:6.1f} s    (demanded: 60)")
-    print(f"their workers are connected after  {found['workers']:6.1f} s    more")
-    print(f"memory of Ray, without workers     {found['memory']:6.0f} MB   (demanded: 800)")
-    print(f"a prompt, workers started by hand  {found['by hand']:6.1f} ms")
-    print(f"a prompt, workers started by Ray   {found['on ray']:6.1f} ms   (demanded: 5 more at most)")
-    text = f"{found['same']} of 3 images have the bits of an undisturbed run, {found['faults']:.1f} s"
-    print(f"one node killed, one frozen: {text}")
-    return 0 if found["same"] == 3 else 1
+        same = asyncio.run(trial(Path(name), chosen.prompts))
+    return 0 if same == 3 else 1
 
 
 if __name__ == "__main__":
