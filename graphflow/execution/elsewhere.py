@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -69,7 +68,7 @@ class Elsewhere:
             if isinstance(event, NodeDone) and event.node == call.node:
                 spent = Spent(event.seconds, event.loading, event.importing)
             elif isinstance(event, (Progress, Text)) and event.node == call.node:
-                self._run.emit(replace(event))
+                self._run.emit(event)
 
         try:
             self._other.run(workflow, targets=(call.node,), on_event=forward, cancel=self._run.cancel)
@@ -78,7 +77,8 @@ class Elsewhere:
             if not unknown:
                 raise
             with self._lock:
-                self._unknown |= {order[key].type.name for problem in error.problems if (key := problem.node) in order}
+                named = [problem.node for problem in error.problems if problem.node is not None]
+                self._unknown |= {order[key].type.name for key in named if key in order}
             return None
         self._run.cache.fetch([mine.recipe])
         entry = self._run.cache.get(mine.recipe)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -44,6 +45,8 @@ LOCAL_LEASE = 30.0
 MOST_WAITING = 2000
 """Reports of a run that wait to be sent; of those that pass, no more are kept."""
 PASSING = ("progress", "texts", "preview")
+FULL_DISK = re.compile(r"\[Errno (28|122)\]")
+"""In the text of an error: no space, or no more of a quota. Another machine may have some."""
 
 
 class Agent:
@@ -264,6 +267,8 @@ class Agent:
 
     def _report(self, outcome: Outcome, about: dict[str, Any]) -> None:
         match outcome:
+            case Finished("execution_error", data) if FULL_DISK.search(data["exception_message"]):
+                self._send(kind="unfit", reason=f"its disk is full: {data['exception_message'].strip()}", **about)
             case Finished(kind, data, stats, trace):
                 self._send(trace.encode(), kind="finish", type=kind, data=data, stats=stats, **about)
             case Crowded():

@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the actors."""
-PLACED_WITHIN = 10.0
+PLACED_WITHIN = 30.0
 """Seconds after which a worker without a place is reported."""
 START_HINT = "start one with `ray start --head`, or name it: --ray HOST:6379"
 

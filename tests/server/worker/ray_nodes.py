@@ -32,9 +32,16 @@ class RayNodes:
         """One more node; the process id of its raylet."""
         self._process.stdin.write(f"{folder}\n")
         self._process.stdin.flush()
-        self.address, raylet = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("Ray does not start its processes on this machine")
+        self.address, raylet = json.loads(line)
         self.raylets.append(raylet)
         return raylet
+
+    def processes(self):
+        """The process ids of all that belongs to the cluster."""
+        return tree(self._process.pid)
 
     def close(self):
         self._process.stdin.close()
@@ -67,13 +74,21 @@ def main():
     cluster = Cluster()
     try:
         for line in sys.stdin:
-            node = cluster.add_node(
-                num_cpus=1,
-                num_gpus=0,
-                object_store_memory=80 << 20,
-                include_dashboard=False,
-                env_vars={"GRAPHFLOW_CACHE": f"{line.strip()}/cache"},
-            )
+            for tries_left in reversed(range(3)):
+                try:
+                    node = cluster.add_node(
+                        num_cpus=1,
+                        num_gpus=0,
+                        object_store_memory=80 << 20,
+                        include_dashboard=False,
+                        env_vars={"GRAPHFLOW_CACHE": f"{line.strip()}/cache"},
+                    )
+                    break
+                except Exception:  # Ray gives its own processes fixed times to start, whatever the machine does
+                    if not tries_left:
+                        raise
+                    if cluster.head_node is None:
+                        cluster = Cluster()
             out.write(json.dumps([cluster.address, node.all_processes["raylet"][0].process.pid]) + "\n")
             out.flush()
     finally:

@@ -24,8 +24,9 @@ LEASE = 2.0
 class Machine:
     """A worker on another machine: its folder and its process."""
 
-    def __init__(self, root, url, name, nodes=NODES, options=()):
+    def __init__(self, root, url, name, nodes=NODES, options=(), environment=None):
         self.root, self.url, self.name, self.nodes, self.options = root / name, url, name, nodes, options
+        self.environment = environment or {}
         self.process = None
 
     async def start(self):
@@ -42,6 +43,7 @@ class Machine:
             ),
             *("--cache-remote", f"file://{self.root.parent}/shared", "--checkpoint-every", "0", *self.options),
             cwd=self.root,
+            env={**os.environ, **self.environment},
             start_new_session=True,
         )
         return self
@@ -70,8 +72,8 @@ class Site:
     def __init__(self, root, queue, url):
         self.root, self.queue, self.url, self.machines = root, queue, url, []
 
-    async def machine(self, name, **changes):
-        found = await Machine(self.root, self.url, name, **changes).start()
+    async def machine(self, name, url=None, **changes):
+        found = await Machine(self.root, url or self.url, name, **changes).start()
         self.machines.append(found)
         return found
 
