@@ -379,7 +379,7 @@ class Questions:
             rows = [row for index in indices for row in asked[index].rows]
             with ExitStack() as held:
                 network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
-                answers = iter(answered_by_all(seat, network_of(self.device), rows, self.helpers, network_of))
+                answers = iter(answered_by_all(self.device, seat, rows, self.helpers, network_of))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
