@@ -1,20 +1,35 @@
-"""What a step costs besides its passes, and what a number format costs and gives: `python -m benchmarks.sampling`
+"""What a step costs besides its passes, and whole images against diffusers' own pipeline on the same machine:
+`python -m benchmarks.sampling [--only PART ...]`
 
-1. The own cost of KSampler: a run of it on the built-in model, less the time in the passes themselves.
-2. bfloat16 and float16 against float32: seconds of a pass of a random U-Net of SD 1.5's size, and how far the latents
-are
-   apart after a run (PSNR over the range of the float32 ones).
+Each part runs in a process of its own, and in under 8 minutes on a quiet machine:
 
-A busy machine is unfair to whole runs; the passes are timed in turns, and the least of each counts.
+| part | what |
+|---|---|
+| `own` | the own cost of KSampler with the built-in model: a run of it, less the time in the passes themselves |
+| `formats` | bfloat16 and float16 against float32: seconds of a pass, and how far latents are apart after a run |
+| `eager` | an image of a random model of SD 1.5's size, paired with diffusers' pipeline on the same weights |
+| `compiled` | the same with `--compile on` in float32, and the first image, in this process and in the next one |
+| `bfloat16` | the same with `--compile on --dtype bfloat16`, against diffusers in float32 |
+| `memory` | the peak of resident memory of both, each in a process of its own |
+| `first` | seconds from the start of a process to its first image, with the built-in model |
+
+Times are CPU seconds of the whole process, the least of some runs in turns, so a busy machine is fair to both. PSNR is
+over the range of the image.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +41,14 @@ from graphflow_nodes.model.prediction import Epsilon
 from graphflow_nodes.samplers.schedules import schedule
 
 import graphflow as gf
+
+from .sd15_size import Pair, default_folder, psnr
+
+TARGETS = {"eager": (1.00, 50.0), "compiled": (0.72, 45.0), "bfloat16": (0.35, 0.0)}
+"""For an image: the CPU time at most, in that of diffusers, and the PSNR at least."""
+OF_PASSES, OF_MEMORY = 1.02, 1.05
+"""KSampler's time in that of its passes, and the peak of memory in that of diffusers, at most."""
+PARTS = ("own", "formats", "eager", "compiled", "bfloat16", "memory", "first")
 
 TINY = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
@@ -116,17 +139,141 @@ def _walk(network: Any, context: torch.Tensor, side: int, steps: int) -> torch.T
     return x
 
 
+def image(part: str, options: argparse.Namespace) -> None:
+    """An image by GraphFlow and by diffusers in turns."""
+    dtype = "bfloat16" if part == "bfloat16" else "float32"
+    with Pair(options.folder, options.pixels, options.steps, dtype, "off" if part == "eager" else "on") as pair:
+        wall, began = time.perf_counter(), time.process_time()
+        found, _ = pair.ours()
+        first, waited = time.process_time() - began, time.perf_counter() - wall
+        theirs, counts = pair.theirs(), open_device(pair.settings).loop.counts
+        wanted, mine, others, of_passes = theirs(), math.inf, math.inf, math.inf
+        for _ in range(options.repeat):
+            before, began = counts.seconds, time.process_time()
+            found, result = pair.ours()
+            mine = min(mine, time.process_time() - began)
+            of_passes = min(of_passes, result.timings["3"] / (counts.seconds - before))
+            began = time.process_time()
+            theirs()
+            others = min(others, time.process_time() - began)
+    most, least = TARGETS[part]
+    close = psnr(found, wanted)
+    verdict("KSampler in its passes", of_passes, of_passes <= OF_PASSES, f"at most {OF_PASSES}")
+    row = f"image, {part}: {mine:.2f} s against {others:.2f} s"
+    verdict(row, mine / others, mine <= most * others, f"at most {most:.2f}")
+    verdict(f"image, {part}: PSNR, dB", close, close >= least, f"at least {least:.0f}")
+    print(f"the first image of the process: {first:.0f} CPU s, {waited:.0f} s", flush=True)
+
+
+def again(options: argparse.Namespace) -> None:
+    """The first image of a process whose compiled code lies on disk."""
+    with Pair(options.folder, options.pixels, options.steps, "float32", "on") as pair:
+        began = time.process_time()
+        pair.ours()
+        first = time.process_time() - began
+        began = time.process_time()
+        pair.ours()
+        more = first - (time.process_time() - began)
+    print(f"the next process: {more:.0f} CPU s more for its first image, loading and tracing together", flush=True)
+
+
+def peak(program: str, options: argparse.Namespace) -> None:
+    """Prints how much the resident memory grew at the most while a program made its images, in bytes."""
+    with Pair(options.folder, options.pixels, 2, "float32") as pair:
+        if program == "ours":
+            before = resident("VmRSS")
+            pair.ours()
+        else:
+            import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion  # noqa: F401
+
+            before = resident("VmRSS")
+            pair.theirs()()
+    print(json.dumps(resident("VmHWM") - before))
+
+
+def resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def memory(options: argparse.Namespace) -> None:
+    ours, theirs = (json.loads(child(f"peak-{name}", options, quiet=True)) for name in ("ours", "theirs"))
+    row = f"memory at the peak: {ours / 1e9:.2f} GB against {theirs / 1e9:.2f} GB"
+    verdict(row, ours / theirs, ours <= OF_MEMORY * theirs, f"at most {OF_MEMORY}")
+
+
+def first(options: argparse.Namespace) -> None:
+    """A new process each, with a cache of its own."""
+    least = math.inf
+    for seed in range(options.repeat):
+        with tempfile.TemporaryDirectory() as folder:
+            places = ["--cache", f"{folder}/cache", "--output", f"{folder}/out"]
+            call = [
+                sys.executable,
+                "-m",
+                "graphflow",
+                "run",
+                "text_to_image",
+                "--set",
+                f"KSampler.seed={seed}",
+                *places,
+            ]
+            before = os.times()
+            subprocess.run(call, check=True, capture_output=True)
+            after = os.times()
+            least = min(least, after.children_user + after.children_system - before[2] - before[3])
+    print(f"a process that makes one image with the built-in model: {least:.2f} CPU s", flush=True)
+
+
+def verdict(what: str, found: float, is_met: bool, target: str) -> None:
+    print(f"{what:58} {found:7.3f}   {target:14} {'met' if is_met else 'MISSED'}", flush=True)
+
+
+def child(part: str, options: argparse.Namespace, quiet: bool = False) -> str:
+    """Run a part in a process of its own; what it prints, where that is not for people."""
+    stated = [f"--{name}={getattr(options, name)}" for name in ("pixels", "steps", "repeat", "folder", "threads")]
+    call = [sys.executable, "-m", "benchmarks.sampling", "--part", part, *stated]
+    done = subprocess.run(call, check=True, text=True, stdout=subprocess.PIPE if quiet else None)
+    return done.stdout or ""
+
+
+def run(part: str, options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    if part == "own":
+        print(f"{'KSampler on the built-in model, 64 px':40} {'own ms a step':>14} {'ms a pass':>10}")
+        for batch in (1, 4):
+            own, one = own_cost(20, batch)
+            print(f"{f'batch of {batch}, {2 * batch} rows':40} {own:14.2f} {one:10.2f}", flush=True)
+    elif part in TARGETS:
+        image(part, options)
+    elif part.startswith("peak-"):
+        peak(part.removeprefix("peak-"), options)
+    elif part == "formats":
+        formats(options.pixels, options.steps, options.repeat)
+    else:
+        {"again": again, "memory": memory, "first": first}[part](options)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="where the model of 2.1 GB is written")
     options = parser.parse_args()
-    print(f"{'KSampler on the built-in model, 64 px':40} {'own ms a step':>14} {'ms a pass':>10}")
-    for batch in (1, 4):
-        own, one = own_cost(20, batch)
-        print(f"{f'batch of {batch}, {2 * batch} rows':40} {own:14.2f} {one:10.2f}", flush=True)
-    formats(options.pixels, options.steps, options.repeat)
+    if options.part:
+        run(options.part, options)
+        return
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, ", end="")
+    print(f"{options.threads} thread(s), {options.pixels} px, {options.steps} steps of euler, cfg 5", flush=True)
+    for part in options.only:
+        print(f"\n{part}", flush=True)
+        child(part, options)
+        if part == "compiled":
+            child("again", options)
 
 
 if __name__ == "__main__":

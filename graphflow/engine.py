@@ -19,7 +19,7 @@ from .check.graphs import RunCost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
-from .execution import Admission, Run, RunContext
+from .execution import Admission, OtherEngine, Run, RunContext
 from .execution.deadline import deadline
 from .execution.listener import EitherFlag, Listener
 from .execution.reading import watched
@@ -31,8 +31,9 @@ from .many import AT_ONCE, Outcome, run_many
 from .nodetype.node import NodeType
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
-from .plan.fingerprint import Fingerprint, fingerprints, why_not
-from .problem import Cancelled, InvalidWorkflow, NodeFailed, Problem, UnusedInput
+from .plan.fingerprint import Fingerprint, why_not
+from .plan.settle import planned
+from .problem import Cancelled, GraphFlowError, InvalidWorkflow, NodeFailed, Problem, UnusedInput
 from .registry import Registry
 from .request import Target, Targets, name_of, names_of
 from .results import ByNode, NodeResult, Result, SavedImage, node_result
@@ -65,7 +66,18 @@ class Engine:
         settings: Settings | None = None,
         cache: Cache | None = None,
         workers: int | None = None,
+        cluster: OtherEngine | None = None,
     ) -> None:
+        """`cluster`: a server (`gf.connect`) whose workers compute the nodes that need a device, several at a time; all
+        others run here. Both need one level of the cache in common, and the same models; settings state the kind of
+        device that the workers have. Raises GraphFlowError where the cache could not be shared."""
+        if cluster is not None and (cache is None or (cache.disk is None and cache.shared is None)):
+            hint = "Engine(cache=Cache(remote=URL), cluster=...), with the URL that the workers have"
+            message = (
+                "results come from a cluster through a cache that both have, and this engine keeps its own in memory"
+            )
+            raise GraphFlowError([Problem("no_shared_cache", message, input="cache", hint=hint)])
+        self.cluster = cluster
         self.registry = Registry.installed() if registry is None else registry
         self.settings = settings or Settings()
         self.cache = Cache() if cache is None else cache
@@ -168,7 +180,7 @@ class Engine:
         if problems:
             raise InvalidWorkflow(problems)
         wanted = [key for key, item in order.items() if item.type.is_output]
-        prints = _fingerprints(order, settings)
+        settings, prints = _planned(order, settings)
         with self.cache:
             self.cache.fetch([prints[key].recipe for key in order])
             return explain(workflow, order, prints, self.cache, settings, wanted, self.registry)
@@ -185,7 +197,7 @@ class Engine:
         good = runnable(order, problems)
         if key not in good:
             raise InvalidWorkflow(problems)
-        return self._kept(key, good[key], _fingerprints(good, settings)[key].recipe)
+        return self._kept(key, good[key], _planned(good, settings)[1][key].recipe)
 
     def _kept(self, key: str, node: Bound, recipe: bytes) -> NodeResult | None:
         """The results of a node in the cache."""
@@ -261,7 +273,7 @@ class Engine:
             order = checked.order
             settings = watched(self._settings_for(workflow), cancel, emit)
             try:
-                prints = _fingerprints(order, settings)
+                settings, prints = _planned(order, settings)
             except Cancelled:
                 emit(RunDone("cancelled", time.perf_counter() - began))
                 emit.raise_error()
@@ -277,6 +289,7 @@ class Engine:
             refresh=refresh,
             claims=self.settings.claims(run_id) if run_id else None,
             extra_pnginfo=extra_pnginfo,
+            other=self.cluster,
         )
         work = Run(workflow, order, prints, context)
         status = "failed"
@@ -406,16 +419,20 @@ class Engine:
         return await awaited(self.run_many, workflows, options)
 
     def _settings_for(self, workflow: Workflow) -> Settings:
-        """The settings, with the Python values that the workflow names."""
-        return replace(self.settings, values=workflow.given) if workflow.given else self.settings
+        """The settings, with the Python values that the workflow names. On a cluster no sampler shares passes: each
+        runs alone there."""
+        settings = self.settings
+        if self.cluster is not None and settings.together > 1:
+            settings = replace(settings, together=1)
+        return replace(settings, values=workflow.given) if workflow.given else settings
 
     def _workflow(self, source: Source) -> Workflow:
         return as_workflow(source, None if isinstance(source, Workflow) else self.infos)
 
 
-def _fingerprints(order: Mapping[str, Bound], settings: Settings) -> dict[str, Fingerprint]:
+def _planned(order: Mapping[str, Bound], settings: Settings) -> tuple[Settings, dict[str, Fingerprint]]:
     try:
-        return fingerprints(order, settings)
+        return planned(order, settings)
     except OSError as error:
         raise InvalidWorkflow([Problem("unreadable_file", str(error))]) from error
     except RecursionError:

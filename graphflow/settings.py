@@ -72,9 +72,10 @@ class Settings:
     """The number format of models: `auto`, `float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, elsewhere
     bfloat16 or, where the device has none, float16. Parts that need another keep it. Part of the recipe."""
     compile: str = field(default_factory=_compile)
-    """Whether denoisers are compiled: `off`, `on`, or `auto`: once a shape has been seen often, in the background. It
-    takes a minute or more once, rounds in another way, and is part of the recipe; where no compiler is, nothing is
-    compiled."""
+    """Whether denoisers are compiled: `off`, `on`, or `auto`. It takes a minute or more once, rounds in another way,
+    and is part of the recipe; where no compiler is, nothing is compiled. `auto` is settled before each run is planned:
+    `on` if the code for its models and sizes lies there, else `off`, and then it is compiled in the background once
+    they have been seen often."""
     memory: int | None = field(default_factory=_memory, compare=False)
     """Bytes of the device that models may hold; None: most of what is free. It changes no result: what does not fit
     takes turns, and a model larger than it is paged in blocks."""
@@ -95,6 +96,9 @@ class Settings:
 
     owner: str = field(default="", compare=False, repr=False)
     """On whose behalf a run is made: a device divides its time evenly between owners."""
+    alike: bytes = field(default=b"", compare=False, repr=False)
+    """A digest of what this run has in common with runs of other prompts and seeds. Set for the time of a run, where
+    something is learned from the first of them."""
     cancelled: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
     """Whether the run is to end, for what waits inside a node. Set for the time of a run."""
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

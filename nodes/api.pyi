@@ -41,6 +41,9 @@ class Sigmas(Value): ...
 class String(Value): ...
 class StyleModel(Value): ...
 class TimestepsRange(Value): ...
+class TrainedControlNet(Value): ...
+class TrainedEmbedding(Value): ...
+class TrainedWeights(Value): ...
 class TrainingSet(Value): ...
 class TrainingState(Value): ...
 class UpscaleModel(Value): ...
@@ -110,6 +113,37 @@ def AlignYourStepsScheduler(
     """
     ...
 
+class _AnimaLLLiteApply(Model):
+    model: Place
+    model_patch: Place
+    image: Place
+    strength: Place
+    start_percent: Place
+    end_percent: Place
+    mask: Place
+    MODEL: Model
+def AnimaLLLiteApply(
+    *,
+    model: Model,
+    model_patch: ModelPatch,
+    image: Image,
+    strength: float | Float | Int = 1.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    mask: Mask | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _AnimaLLLiteApply:
+    """Let a ControlNet-LLLite steer Anima by an image of edges, depth or a pose, or by an image to inpaint.
+
+    `mask`, which only networks for inpainting see, is 1 where the image is to be drawn anew.
+
+    `strength`: -10.0 to 10.0; a factor of what the network adds; 0 is without it
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    """
+    ...
+
 class _ApplyLora(Model):
     model: Place
     lora: Place
@@ -126,6 +160,50 @@ def ApplyLora(
     """Change a model by a LoRA that was just trained, as LoraLoader does by a file.
 
     `strength`: -100.0 to 100.0
+    """
+    ...
+
+class _ApplyTrainedControlNet(ControlNet):
+    control: Place
+    CONTROL_NET: ControlNet
+def ApplyTrainedControlNet(
+    *,
+    control: TrainedControlNet,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ApplyTrainedControlNet:
+    """Make a CONTROL_NET of what was just trained, as ControlNetLoader does of a file."""
+    ...
+
+class _ApplyTrainedWeights_:
+    trained: Place
+    model: Place
+    clip: Place
+    vae: Place
+
+class _ApplyTrainedWeights_0(Model, _ApplyTrainedWeights_): ...
+
+class _ApplyTrainedWeights_1(Clip, _ApplyTrainedWeights_): ...
+
+class _ApplyTrainedWeights_2(Vae, _ApplyTrainedWeights_): ...
+
+class _ApplyTrainedWeights(tuple[_ApplyTrainedWeights_0, _ApplyTrainedWeights_1, _ApplyTrainedWeights_2], _ApplyTrainedWeights_):
+    node_id: str
+    MODEL: _ApplyTrainedWeights_0
+    CLIP: _ApplyTrainedWeights_1
+    VAE: _ApplyTrainedWeights_2
+def ApplyTrainedWeights(
+    *,
+    trained: TrainedWeights,
+    model: Model | None = None,
+    clip: Clip | None = None,
+    vae: Vae | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ApplyTrainedWeights:
+    """Give a model, its text encoders and its VAE the weights that were trained, as far as they are theirs.
+
+    Link what the training began with. What is not linked does not come out.
     """
     ...
 
@@ -1272,6 +1350,21 @@ def ControlNetLoader(
     """Take a ControlNet or a T2I-Adapter out of a file; which one it is, is found from its header."""
     ...
 
+class _ControlNetSave(NodeRef):
+    control: Place
+    filename_prefix: Place
+def ControlNetSave(
+    *,
+    control: TrainedControlNet,
+    filename_prefix: str | Combo | String = 'controlnet/graphflow',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ControlNetSave:
+    """Write a ControlNet in diffusers' layout, a folder with its config and its weights: for ControlNetLoader (copy it
+    into models/controlnet) and for diffusers.
+    """
+    ...
+
 class _CreateBoundingBoxes_:
     background: Place
     width: Place
@@ -1577,6 +1670,28 @@ def DifferentialDiffusion(
     `strength` below 1 mixes in the mask as it is.
 
     `strength`: 0.0 to 1.0
+    """
+    ...
+
+class _DiffusersSave(NodeRef):
+    model: Place
+    clip: Place
+    vae: Place
+    filename_prefix: Place
+def DiffusersSave(
+    *,
+    model: Model,
+    clip: Clip,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'diffusers/graphflow',
+    id: str | None = None,
+    title: str | None = None,
+) -> _DiffusersSave:
+    """Write a model, its text encoders and its VAE as a diffusers folder, with all that was merged into them.
+
+    The folder states what a checkpoint in one file cannot: what the model predicts, the unit of its latents, its own
+    vocabulary. It is for CheckpointLoaderSimple (copy it into models/checkpoints) and for diffusers. The metadata of
+    its weights hold the workflow and the record of what made them.
     """
     ...
 
@@ -4739,6 +4854,39 @@ def NAGuidance(
     """
     ...
 
+class _NewModel_:
+    architecture: Place
+    seed: Place
+
+class _NewModel_0(Model, _NewModel_): ...
+
+class _NewModel_1(Clip, _NewModel_): ...
+
+class _NewModel_2(Vae, _NewModel_): ...
+
+class _NewModel(tuple[_NewModel_0, _NewModel_1, _NewModel_2], _NewModel_):
+    node_id: str
+    MODEL: _NewModel_0
+    CLIP: _NewModel_1
+    VAE: _NewModel_2
+def NewModel(
+    *,
+    architecture: str | Combo | String,
+    seed: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _NewModel:
+    """Make a model with new weights, drawn by the seed: a denoiser, text encoders and a VAE that know nothing yet.
+
+    The architecture is that of a checkpoint whose weights are not read, or of a diffusers folder that has only
+    model_index.json, the config.json of each part, the tokenizer and the scheduler. The model is Stable Diffusion 1.x,
+    2.x or XL, of any size.
+
+    `architecture`: a checkpoint, or a folder of configs
+    `seed`: 0 to 18446744073709551615
+    """
+    ...
+
 class _OptimalStepsScheduler(Sigmas):
     model_type: Place
     steps: Place
@@ -5067,15 +5215,15 @@ def PreviewAny(
     """
     ...
 
-class _PreviewImage(NodeRef):
-    images: Place
+class _PreviewImage(Image):
+    images: Image
 def PreviewImage(
     *,
     images: Image,
     id: str | None = None,
     title: str | None = None,
 ) -> _PreviewImage:
-    """Write images into the folder for temporary files."""
+    """Write images into the folder for temporary files, and give them on."""
     ...
 
 class _PrimitiveBoolean(Boolean):
@@ -6027,9 +6175,27 @@ def SaveAnimatedWEBP(
     """
     ...
 
-class _SaveImage(NodeRef):
-    images: Place
+class _SaveEmbedding(NodeRef):
+    embedding: Place
     filename_prefix: Place
+def SaveEmbedding(
+    *,
+    embedding: TrainedEmbedding,
+    filename_prefix: str | Combo | String = 'embeddings/graphflow',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveEmbedding:
+    """Write an embedding as one safetensors file. Copy it into models/embeddings: `embedding:FILE` in a prompt reads
+    it.
+
+    The vectors of one encoder have the name of the embedding, which diffusers' load_textual_inversion takes as its
+    token; those of SDXL's two are `clip_l` and `clip_g`.
+    """
+    ...
+
+class _SaveImage(Image):
+    filename_prefix: Place
+    images: Image
 def SaveImage(
     *,
     images: Image,
@@ -6037,7 +6203,7 @@ def SaveImage(
     id: str | None = None,
     title: str | None = None,
 ) -> _SaveImage:
-    """Write images as PNG into the output folder, with the workflow embedded.
+    """Write images as PNG into the output folder, with the workflow embedded, and give them on.
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
     `%date:yyyy-MM-dd%` (also `hh mm ss`).
@@ -6564,6 +6730,53 @@ def T5TokenizerOptions(
     """
     ...
 
+class _TextEncodeFibo2_:
+    clip: Place
+    prompt: Place
+    negative_prompt: Place
+    width: Place
+    height: Place
+    batch_size: Place
+    vae: Place
+
+class _TextEncodeFibo2_0(Conditioning, _TextEncodeFibo2_): ...
+
+class _TextEncodeFibo2_1(Conditioning, _TextEncodeFibo2_): ...
+
+class _TextEncodeFibo2_2(Latent, _TextEncodeFibo2_): ...
+
+class _TextEncodeFibo2(tuple[_TextEncodeFibo2_0, _TextEncodeFibo2_1, _TextEncodeFibo2_2], _TextEncodeFibo2_):
+    node_id: str
+    positive: _TextEncodeFibo2_0
+    negative: _TextEncodeFibo2_1
+    latent: _TextEncodeFibo2_2
+def TextEncodeFibo2(
+    *,
+    clip: Clip,
+    prompt: str | Combo | String,
+    negative_prompt: str | Combo | String,
+    width: int | Int = 0,
+    height: int | Int = 0,
+    batch_size: int | Int = 1,
+    vae: Vae | None = None,
+    images: Sequence[Image] | Mapping[str, Image] = ...,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _TextEncodeFibo2:
+    """Encode a caption and a negative one for FIBO 2, with images to edit that the text encoder sees.
+
+    A caption is a JSON object or a text; an empty negative one is the empty caption of the model's training. With a VAE
+    the images are reference latents as well. `width` and `height` are those of the image that is made; 0 stands for the
+    size of the model's training nearest to the proportions of the first image. One image is cut to that size; several
+    keep their proportions, each in its own size of the training.
+
+    `width`: 0 to 16384
+    `height`: 0 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
 class _TextEncodeJoyImageEdit(Conditioning):
     clip: Place
     prompt: Place
@@ -6582,8 +6795,9 @@ def TextEncodeJoyImageEdit(
     """Encode what is to become of up to six images, which the text encoder sees; with a VAE they are reference latents
     as well.
 
-    Each is brought to the size of about a million pixels, of those that the model was trained on, which is nearest to
-    the proportions of the first one: all images of this model have one size. Without images this is CLIPTextEncode.
+    All images of this model have one size: that of the first one where it has about a million pixels and sides that are
+    multiples of 16, else the size of the model's training that is nearest to its proportions. Give the sampler a latent
+    of the same size. Without images this is CLIPTextEncode.
     """
     ...
 
@@ -6727,9 +6941,9 @@ def TextGenerate(
 ) -> _TextGenerate:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images) and Gemma 2 write, in the format of chat that they were trained
-    on. Equal seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts,
-    where it has some.
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma 2, Mistral 3, Ministral 3 and Llama 3.1 write, in the
+    format of chat that they were trained on. Equal seeds give equal text, also where a run was stopped and made again.
+    Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has some.
 
     `max_length`: 1 to 32768; tokens that are written at most
     `sampling_mode`: off: always the likeliest word
@@ -6809,6 +7023,8 @@ def TextGenerateLTX2Prompt(
     `sampling_mode.repetition_penalty`: 0.0 to 5.0; above 1 words come back less often
     `sampling_mode.seed`: 0 to 18446744073709551615
     `sampling_mode.presence_penalty`: 0.0 to 5.0; subtracted from words that were written
+    `thinking`: let the model think before it answers
+    `use_default_template`: off: the prompt is all that the model reads
     `mtp`: tokens that are guessed ahead; accepted, and of no effect: words are written one by one
     """
     ...
@@ -6847,6 +7063,94 @@ def TomePatchModel(
     """
     ...
 
+class _TrainControlNet_:
+    model: Place
+    training_set: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    shape: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    timesteps: Place
+    snr_gamma: Place
+    noise_offset: Place
+    caption_dropout: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_set: Place
+
+class _TrainControlNet_0(TrainedControlNet, _TrainControlNet_): ...
+
+class _TrainControlNet_1(Losses, _TrainControlNet_): ...
+
+class _TrainControlNet_2(TrainingState, _TrainControlNet_): ...
+
+class _TrainControlNet(tuple[_TrainControlNet_0, _TrainControlNet_1, _TrainControlNet_2], _TrainControlNet_):
+    node_id: str
+    control: _TrainControlNet_0
+    losses: _TrainControlNet_1
+    state: _TrainControlNet_2
+def TrainControlNet(
+    *,
+    model: Model,
+    training_set: TrainingSet,
+    steps: int | Int = 1000,
+    batch_size: int | Int = 4,
+    learning_rate: float | Float | Int = 1e-05,
+    shape: Literal['copy', 'slim'] | Combo | String = 'copy',
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.01,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
+    snr_gamma: float | Float | Int = 0.0,
+    noise_offset: float | Float | Int = 0.0,
+    caption_dropout: float | Float | Int = 0.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_set: TrainingSet | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainControlNet:
+    """Train a ControlNet (arXiv 2302.05543) for a U-Net of Stable Diffusion, which itself stays as it is.
+
+    It begins as a copy of the half that goes down, whose answers are zero at first. `caption_dropout` of a half lets it
+    find the thing in the hint where no caption names it.
+
+    `training_set`: with hints: see hints of TrainingFolder
+    `steps`: 1 to 100000000; to make, after those of `state`
+    `batch_size`: 1 to 4096; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0
+    `shape`: the U-Net's blocks, or its residual blocks alone: small
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `snr_gamma`: 0.0 to 100.0; min-SNR weights, 5 is usual; 0: none
+    `noise_offset`: 0.0 to 1.0
+    `caption_dropout`: 0.0 to 1.0; how often an image is shown without its caption
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
+    """
+    ...
+
 class _TrainLora_:
     model: Place
     training_set: Place
@@ -6855,6 +7159,7 @@ class _TrainLora_:
     learning_rate: Place
     rank: Place
     alpha: Place
+    algorithm: Place
     targets: Place
     seed: Place
     lr_scheduler: Place
@@ -6893,11 +7198,12 @@ def TrainLora(
     learning_rate: float | Float | Int = 0.0001,
     rank: int | Int = 8,
     alpha: float | Float | Int = 8.0,
+    algorithm: Literal['LoRA', 'DoRA', 'LoKr'] | Combo | String = 'LoRA',
     targets: Literal['attention', 'transformers', 'all'] | Combo | String = 'transformers',
     seed: int | Int = 0,
     lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
-    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD'] | Combo | String = 'AdamW',
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.01,
     gradient_accumulation_steps: int | Int = 1,
     max_grad_norm: float | Float | Int = 1.0,
@@ -6923,9 +7229,10 @@ def TrainLora(
 
     `steps`: 1 to 1000000; to make, after those of `state`
     `batch_size`: 1 to 1024; images of a batch, all from one bucket
-    `learning_rate`: 0.0 to 10.0; 1e-4 for AdamW is usual for a LoRA; a third of it for Lion
+    `learning_rate`: 0.0 to 10.0; 1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy
     `rank`: 1 to 4096
     `alpha`: 0.01 to 4096.0; terms count alpha / rank times
+    `algorithm`: low-rank, with lengths of rows apart, or Kronecker products
     `targets`: attentions, all of the transformers, or convolutions, too
     `seed`: 0 to 18446744073709551615
     `lr_warmup_steps`: 0 to 1000000
@@ -6942,11 +7249,285 @@ def TrainLora(
     """
     ...
 
+class _TrainTextToImage_:
+    model: Place
+    training_set: Place
+    clip: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    prediction: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    timesteps: Place
+    snr_gamma: Place
+    noise_offset: Place
+    caption_dropout: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_set: Place
+
+class _TrainTextToImage_0(TrainedWeights, _TrainTextToImage_): ...
+
+class _TrainTextToImage_1(Losses, _TrainTextToImage_): ...
+
+class _TrainTextToImage_2(TrainingState, _TrainTextToImage_): ...
+
+class _TrainTextToImage(tuple[_TrainTextToImage_0, _TrainTextToImage_1, _TrainTextToImage_2], _TrainTextToImage_):
+    node_id: str
+    trained: _TrainTextToImage_0
+    losses: _TrainTextToImage_1
+    state: _TrainTextToImage_2
+def TrainTextToImage(
+    *,
+    model: Model,
+    training_set: TrainingSet,
+    clip: Clip | None = None,
+    steps: int | Int = 1000,
+    batch_size: int | Int = 4,
+    learning_rate: float | Float | Int = 0.0001,
+    prediction: Literal['as the model', 'epsilon', 'v_prediction', 'flow'] | Combo | String = 'as the model',
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.01,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
+    snr_gamma: float | Float | Int = 0.0,
+    noise_offset: float | Float | Int = 0.0,
+    caption_dropout: float | Float | Int = 0.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_set: TrainingSet | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainTextToImage:
+    """Train all weights of a denoiser, and of its text encoders where they are linked: from new weights (NewModel) or
+    from given ones.
+
+    The loss is that of the prediction: noise, velocity (arXiv 2202.00512) or flow (arXiv 2209.03003). The weights that
+    learn are float32. Cancelled, killed or trained in parts (`state`), it ends with the same bits.
+
+    `clip`: its text encoders learn, too; without it only the denoiser does
+    `steps`: 1 to 100000000; to make, after those of `state`
+    `batch_size`: 1 to 4096; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0
+    `prediction`: what the denoiser learns to answer
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `snr_gamma`: 0.0 to 100.0; min-SNR weights, 5 is usual; 0: none
+    `noise_offset`: 0.0 to 1.0
+    `caption_dropout`: 0.0 to 1.0; how often an image is shown without its caption
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
+    """
+    ...
+
+class _TrainTextualInversion_:
+    model: Place
+    clip: Place
+    training_set: Place
+    name: Place
+    vectors: Place
+    initial_text: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    timesteps: Place
+    snr_gamma: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_set: Place
+
+class _TrainTextualInversion_0(TrainedEmbedding, _TrainTextualInversion_): ...
+
+class _TrainTextualInversion_1(Losses, _TrainTextualInversion_): ...
+
+class _TrainTextualInversion_2(TrainingState, _TrainTextualInversion_): ...
+
+class _TrainTextualInversion(tuple[_TrainTextualInversion_0, _TrainTextualInversion_1, _TrainTextualInversion_2], _TrainTextualInversion_):
+    node_id: str
+    embedding: _TrainTextualInversion_0
+    losses: _TrainTextualInversion_1
+    state: _TrainTextualInversion_2
+def TrainTextualInversion(
+    *,
+    model: Model,
+    clip: Clip,
+    training_set: TrainingSet,
+    name: str | Combo | String = 'thing',
+    vectors: int | Int = 4,
+    initial_text: str | Combo | String = 'object',
+    steps: int | Int = 500,
+    batch_size: int | Int = 4,
+    learning_rate: float | Float | Int = 0.0005,
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.0,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
+    snr_gamma: float | Float | Int = 0.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_set: TrainingSet | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainTextualInversion:
+    """Learn vectors that stand for a thing in prompts (arXiv 2208.01618). The denoiser and the text encoders stay as
+    they are.
+
+    `name`: captions are shown with embedding:NAME in the place of *, or before them
+    `vectors`: 1 to 64; how many tokens it takes
+    `initial_text`: whose tokens the vectors begin with
+    `steps`: 1 to 100000000; to make, after those of `state`
+    `batch_size`: 1 to 4096; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `snr_gamma`: 0.0 to 100.0; min-SNR weights, 5 is usual; 0: none
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
+    """
+    ...
+
+class _TrainVAE_:
+    vae: Place
+    images: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    parts: Place
+    crop: Place
+    kl_weight: Place
+    perceptual_weight: Place
+    clip_vision: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_images: Place
+
+class _TrainVAE_0(TrainedWeights, _TrainVAE_): ...
+
+class _TrainVAE_1(Losses, _TrainVAE_): ...
+
+class _TrainVAE_2(TrainingState, _TrainVAE_): ...
+
+class _TrainVAE(tuple[_TrainVAE_0, _TrainVAE_1, _TrainVAE_2], _TrainVAE_):
+    node_id: str
+    trained: _TrainVAE_0
+    losses: _TrainVAE_1
+    state: _TrainVAE_2
+def TrainVAE(
+    *,
+    vae: Vae,
+    images: Image,
+    steps: int | Int = 1000,
+    batch_size: int | Int = 4,
+    learning_rate: float | Float | Int = 0.0001,
+    parts: Literal['all', 'decoder'] | Combo | String = 'all',
+    crop: int | Int = 0,
+    kl_weight: float | Float | Int = 1e-06,
+    perceptual_weight: float | Float | Int = 0.1,
+    clip_vision: ClipVision | None = None,
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.01,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_images: Image | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainVAE:
+    """Train an autoencoder of Stable Diffusion's kind: L1 of the images, KL of the latents, and the distance of what an
+    image encoder sees.
+
+    A VAE that was trained whole has latents of another unit: the result states the scale that gives them unit variance,
+    and the linear map for previews, and ApplyTrainedWeights gives both to a model.
+
+    `images`: what it learns from; LoadImageSetFromFolderNode reads a folder
+    `steps`: 1 to 100000000; to make, after those of `state`
+    `batch_size`: 1 to 4096; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0
+    `parts`: decoder: latents stay as they are, so denoisers stay valid
+    `crop`: 0 to 8192; side of the cut at a random place; 0: the whole image
+    `kl_weight`: 0.0 to 1.0
+    `perceptual_weight`: 0.0 to 10.0; of what clip_vision sees
+    `clip_vision`: an image encoder; without it pixels alone count
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
+    """
+    ...
+
 class _TrainingExample(TrainingSet):
     samples: Place
     conditioning: Place
     name: Place
     repeats: Place
+    caption: Place
+    hint: Place
+    width: Place
+    height: Place
+    crop_w: Place
+    crop_h: Place
     TRAINING_SET: TrainingSet
 def TrainingExample(
     *,
@@ -6954,13 +7535,28 @@ def TrainingExample(
     conditioning: Conditioning,
     name: str | Combo | String = 'example',
     repeats: int | Int = 1,
+    caption: str | Combo | String = '',
+    hint: Image | None = None,
+    width: int | Int = 0,
+    height: int | Int = 0,
+    crop_w: int | Int = 0,
+    crop_h: int | Int = 0,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingExample:
     """A data set of one latent and its conditioning.
 
+    SDXL learns how an image was cut: `width` and `height` are those of the file, `crop_w` and `crop_h` where the cut
+    begins, in pixels of the size that is trained.
+
     `name`: what messages call it, and what its noise is drawn by
     `repeats`: 1 to 10000; how often an epoch shows each image
+    `caption`: the prompt of the conditioning: for training a text encoder
+    `hint`: an image that steers: for training a ControlNet
+    `width`: 0 to 1048576; of the image before it was cut; 0: not stated
+    `height`: 0 to 1048576
+    `crop_w`: 0 to 1048576; pixels of the resized image that were cut off on the left
+    `crop_h`: 0 to 1048576; the same at the top
     """
     ...
 
@@ -6976,6 +7572,8 @@ class _TrainingFolder(TrainingSet):
     trigger: Place
     mirror: Place
     repeats: Place
+    hints: Place
+    hints_folder: Place
     TRAINING_SET: TrainingSet
 def TrainingFolder(
     *,
@@ -6990,6 +7588,8 @@ def TrainingFolder(
     trigger: str | Combo | String = '',
     mirror: bool | Boolean = False,
     repeats: int | Int = 1,
+    hints: Literal['none', 'canny', 'folder'] | Combo | String = 'none',
+    hints_folder: str | Combo | String = '',
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingFolder:
@@ -7007,6 +7607,8 @@ def TrainingFolder(
     `trigger`: words that come before each caption
     `mirror`: show each image mirrored, too
     `repeats`: 1 to 10000; how often an epoch shows each image
+    `hints`: images that steer, for a ControlNet: edges, or those of a folder
+    `hints_folder`: in the input folder: an image of the same name for each
     """
     ...
 

@@ -20,6 +20,7 @@ __all__ = [
     "RUNS",
     "SHIPPED",
     "export",
+    "learn_tokenizer",
     "make_tokenizer",
     "new_text_encoder",
     "new_unet",
@@ -28,6 +29,7 @@ __all__ = [
     "restore",
     "save",
     "the_tokenizer",
+    "write_folder",
 ]
 
 RUNS = Path(__file__).with_name("runs")
@@ -90,17 +92,21 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-level BPE in CLIP's own two files, learnt from the captions."""
+    """The vocabulary of the captions of 64 pixels."""
+    rng = random.Random(0)
+    return learn_tokenizer(folder, [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)], size=700)
+
+
+def learn_tokenizer(folder: Path, text: list[str], size: int) -> CLIPTokenizer:
+    """A byte-level BPE in CLIP's own two files, learnt from texts."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    rng = random.Random(0)
-    text = [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)]
     model.train_from_iterator(
-        text, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>")
+        text, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, end_of_word_suffix="</w>")
     )
     merges = [tuple(pair) for pair in json.loads(model.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
@@ -169,14 +175,26 @@ def export(runs: Path, target: Path, shipped: Path | None, preview_of: Callable[
     for module, name in ((vae, "vae"), (unet, "unet"), (text, "text")):
         if restore(module, runs, name, shipped) == NEW:
             raise SystemExit(f"there is no {runs / name}.pt: train that part first, or add --shipped")
-    preview = json.dumps(preview_of(vae))
+    preview = preview_of(vae)
     vae.register_to_config(scaling_factor=scale_of(runs, shipped))
+    write_folder(target, vae, unet, text, runs / "tokenizer", preview)
+
+
+def write_folder(
+    target: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text: CLIPTextModel,
+    tokenizer: Path,
+    preview: object,
+) -> None:
+    """Write the diffusers folder in fp16, whole or not at all; a model card that is there stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent))
     vae.half().save_pretrained(folder / "vae")
     unet.half().save_pretrained(folder / "unet")
     text.half().save_pretrained(folder / "text_encoder")
-    shutil.copytree(runs / "tokenizer", folder / "tokenizer")
+    shutil.copytree(tokenizer, folder / "tokenizer")
     noise_schedule().save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",
@@ -190,7 +208,7 @@ def export(runs: Path, target: Path, shipped: Path | None, preview_of: Callable[
         "vae": ["diffusers", "AutoencoderKL"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (folder / "vae" / "preview.json").write_text(preview + "\n")
+    (folder / "vae" / "preview.json").write_text(json.dumps(preview) + "\n")
     card = target / "README.md"
     if card.exists():
         shutil.copy(card, folder / "README.md")

@@ -21,6 +21,7 @@ from .agenda import Agenda
 from .call import Call, Performer, Spent
 from .claims import Claims
 from .context import RunContext
+from .elsewhere import Elsewhere, is_for_others
 from .expansions import Expansions
 
 __all__ = ["Caller", "NodeOutcome", "has_expansion"]
@@ -56,6 +57,7 @@ class Caller:
         self._is_altered = False
         """Code of a node has changed the libraries that compute, since this run was planned."""
         self._performer = Performer(run, expansions.graph, document, self.record)
+        self._elsewhere = Elsewhere(run.other, run) if run.other is not None and run.cache.is_on else None
 
     def record(self, node_id: str) -> dict[str, Any]:
         """The origin of a file of this node: each node that it stands on with its type, the version of its code, the
@@ -108,7 +110,12 @@ class Caller:
         if self._agenda.order[node_id].type.is_async:
             return lambda: self._performer.perform_async(call)
 
+        elsewhere = self._elsewhere if is_for_others(self._agenda.order[node_id].type) else None
+
         def work() -> NodeOutcome | list[CallResult]:
+            found = elsewhere.compute(call, self._agenda.order, self._prints) if elsewhere is not None else None
+            if found is not None:
+                return NodeOutcome(found[0], None, [], found[1])
             answers, spent = self._performer.perform(call)
             return answers if has_expansion(answers) else self.made(node_id, answers, spent)
 

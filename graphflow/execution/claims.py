@@ -71,11 +71,13 @@ class Claims:
         key: bytes | None,
         *,
         looked_outside: bool,
+        is_elsewhere: bool = False,
         origin: Callable[[], Origin],
         is_valid: Callable[[CacheEntry], bool],
     ) -> Claim | KnownResult | InOtherRun | InOtherProcess:
         """`key` names the node with the contents of its inputs. `looked_outside`: it stands on something that depends
-        on more than is in the recipes."""
+        on more than is in the recipes. `is_elsewhere`: another engine computes it, and takes the lease where both have
+        one cache folder."""
         recipe, by_recipe = mine.recipe, not (mine.is_volatile or mine.is_open or looked_outside)
         cache = self._cache
         if not cache.is_on:
@@ -93,7 +95,7 @@ class Claims:
         flying = cache.begin(place)
         if flying is not None:
             return InOtherRun(flying)
-        ours, lease = cache.lease(place)
+        ours, lease = (True, None) if is_elsewhere else cache.lease(place)
         if not ours:
             cache.end(place, None)
             return InOtherProcess()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..cache import Cache, CacheEntry
 from ..check.validate import Bound
+from ..document.workflow import Workflow
 from ..events import Event
 from ..nodetype.node import NodeType
 from ..nodetype.numbering import Numbering
@@ -18,7 +19,7 @@ from ..settings import Settings
 from .admission import Admission
 from .imports import ImportClock
 
-__all__ = ["Piece", "RunContext", "Supply"]
+__all__ = ["OtherEngine", "Piece", "RunContext", "Supply"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,23 @@ class RunContext:
     """The numbers of the files that are written, if they belong to variants."""
     supply: Supply | None = None
     """Where the nodes come from, if not all at once."""
+    other: OtherEngine | None = None
+    """Computes nodes that need a device."""
     imports: ImportClock = field(default_factory=ImportClock)
     """The time that importing libraries takes; it runs while nodes run."""
+
+
+class OtherEngine(Protocol):
+    """Runs workflows elsewhere, such as `graphflow.Remote`."""
+
+    def run(
+        self,
+        workflow: Workflow,
+        *,
+        targets: tuple[str, ...],
+        on_event: Callable[[Event], None],
+        cancel: Flag,
+    ) -> object: ...
 
 
 class Piece(NamedTuple):

@@ -35,8 +35,9 @@ class SharedOutcome(NamedTuple):
 class Flight:
     """Belongs to the thread of the run; workers only put into its queue."""
 
-    def __init__(self, workers: int, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, workers: int, settings: Settings, is_elsewhere: Callable[[NodeType], bool]) -> None:
+        """`is_elsewhere`: whether others compute nodes of a type, so that these need no place here."""
+        self._settings, self._is_elsewhere = settings, is_elsewhere
         self._outcomes: SimpleQueue[Any] = SimpleQueue()
         self._workers = Workers(workers, settings.together * len(settings.devices), self._outcomes)
         self._own: dict[str, LaneRequest | None] = {}
@@ -50,11 +51,14 @@ class Flight:
     def has_room(self, kind: NodeType) -> bool:
         """Whether one more node of the type could compute beside those of this run: if not, it need not wait in a
         thread."""
-        place = place_of(kind, self._settings)
+        place = self._place(kind)
         return place is None or fits(place, self._in_lanes.get(place.lane, ()))
 
+    def _place(self, kind: NodeType) -> LaneRequest | None:
+        return None if self._is_elsewhere(kind) else place_of(kind, self._settings)
+
     def start(self, node_id: str, kind: NodeType, work: Callable[[], Any]) -> None:
-        place = self._own[node_id] = place_of(kind, self._settings)
+        place = self._own[node_id] = self._place(kind)
         if place is not None:
             self._in_lanes.setdefault(place.lane, []).append(place)
         self._workers.start(node_id, work, kind.is_async, waits=place is not None and place.most > 1)

@@ -30,6 +30,7 @@ from .call import Spent
 from .calling import Caller, NodeOutcome, has_expansion
 from .claims import Claims, InOtherProcess, InOtherRun, KnownResult
 from .context import Piece, RunContext
+from .elsewhere import AT_ONCE, is_for_others
 from .expansions import Expansions
 from .flight import Flight, SharedOutcome
 from .reports import Reports
@@ -74,7 +75,11 @@ class Run:
         """Nodes that are, or stand on, expansions which look at the world outside, or readers of what changed before
         they read it: the recipes do not hold enough."""
         self._in_other_processes: list[str] = []
-        self._flight = Flight(context.workers, context.settings)
+        self._flight = Flight(
+            workers=context.workers if context.other is None else max(context.workers, AT_ONCE),
+            settings=context.settings,
+            is_elsewhere=lambda kind: context.other is not None and is_for_others(kind),
+        )
         self._reports = Reports(workflow, self._agenda.order, self._expansions, context.emit)
         self.results: dict[str, CacheEntry] = {}
         self.timings: dict[str, float] = {}
@@ -253,6 +258,7 @@ class Run:
             mine,
             key,
             looked_outside=self._stands_on_outside(node_id),
+            is_elsewhere=self._context.other is not None and is_for_others(node.type),
             origin=lambda: self._origin(node_id),
             is_valid=lambda entry: self._still_valid(node_id, entry),
         )

@@ -91,6 +91,7 @@ def run_merged(
         extra_pnginfo=extra_pnginfo,
         numbering=Numbering(merged.variant_of, merged.node_of, len(variants), columns),
         supply=supply,
+        other=engine.cluster,
     )
     titles = {node_id: node.title for node_id, node in variants.workflow.items()}
     work = Run(PlanDocument(merged, titles), {}, {}, context)

@@ -183,7 +183,8 @@ class Sweep:
         stated = engine.settings.together
         shared = stated if stated > 1 else min(TOGETHER, len(self.variants))
         own = replace(engine.settings, values=self.variants.workflow.given)
-        settings = replace(watched(own, cancel, emit), together=1 if exact else shared)
+        is_alone = exact or engine.cluster is not None  # on a cluster each sampler runs alone
+        settings = replace(watched(own, cancel, emit), together=1 if is_alone else shared)
         merged = merge(self.variants, engine.registry, settings, targets)
         if only is not None:
             merged.wanted = {index: outputs for index, outputs in merged.wanted.items() if index in only}

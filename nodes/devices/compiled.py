@@ -8,13 +8,12 @@ are paged, passes with patches of calls (hooks inside compiled code would be pas
 by rows.
 
 The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto`
-a network is compiled in a thread of its own, once a shape has been asked about by several samplers; until then it runs
-eagerly.
+a run is eager, and what it asks is compiled in a thread of its own once several runs that are alike have asked it;
+later runs of that kind have the compiled form (see `settle`).
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,61 +25,79 @@ from typing import Any
 import torch
 
 from graphflow import GraphFlowError, Problem
-from graphflow.spi import default_folder
 
 from ..files.packed import Packed
 from ..model.entry import Row
 from .compiler import compiler_is_here
 from .forward import Answers, ForwardCall, forward
+from .settle import code_folder, note
 
 __all__ = ["Forms", "can_be_frozen", "compiled", "forms_of"]
 
 SEEN = 3
-"""Samplers that have asked about a shape before `auto` compiles it."""
+"""Runs that have asked a network about a shape before `auto` compiles it."""
 OWN = "graphflow compiled"
 """Where a module keeps its compiled form: it goes with it."""
-FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 SHAPES = 64
 """Of one class of networks that are compiled; torch gives up at eight, and computes eagerly without a word."""
 
 
 @dataclass(eq=False)
 class Forms:
-    """Of one device: which shapes of which networks have compiled code."""
+    """Of one device: what runs under `auto` have asked, and what of it has been compiled."""
 
     device: torch.device
     seen: Counter[Hashable] = field(default_factory=Counter)
     ready: set[Hashable] = field(default_factory=set)
-    failed: set[Hashable] = field(default_factory=set)
+    asked: dict[bytes, set[Hashable]] = field(default_factory=dict)
+    """By what runs have in common: what they ask."""
+    _queue: list[tuple[Hashable, ForwardCall, Sequence[Row]]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
-    def settle(self, mode: str, call: ForwardCall, rows: Sequence[Row], size: int) -> bool:
-        """Whether a sampler that begins with these rows has the compiled form, in passes of `size` rows.
-
-        `call.module` is the eager network. With `auto` this counts the sampler, and may begin to compile.
-        """
-        if mode == "off" or not can_be_frozen(call):
-            return False
-        if mode == "on":
-            return True
+    def saw(self, alike: bytes, call: ForwardCall, rows: Sequence[Row], size: int) -> None:
+        """A run asks the eager network `call.module` about such rows, in passes of `size`. When `SEEN` runs have, it is
+        compiled behind them, one network at a time."""
+        if not can_be_frozen(call):
+            return
         key = (call.key, size, _shapes(rows[0]))
         with self._lock:
-            if key in self.ready:
-                return True
+            of_kind = self.asked.setdefault(alike, set())
+            is_known = key in of_kind
+            of_kind.add(key)
             self.seen[key] += 1
             if self.seen[key] != SEEN:
-                return False
-        filled = [*rows[:size], *[rows[-1]] * (size - len(rows))]
-        Thread(target=self._prepare, args=(key, call, filled), name="graphflow-compile", daemon=True).start()
-        return False
+                if is_known:  # an earlier run has asked all that runs of this kind ask
+                    self._note(alike)
+                return
+            filled = [*rows[:size], *[rows[-1]] * (size - len(rows))]
+            self._queue.append((key, call, filled))
+            if len(self._queue) > 1:  # the thread is at work
+                return
+        Thread(target=self._prepare, name="graphflow-compile", daemon=True).start()
 
-    def _prepare(self, key: Hashable, call: ForwardCall, rows: Sequence[Row]) -> None:
-        try:
-            forward(compiled(call), rows, self.device, lambda: False)
-        except Exception:  # it goes on eagerly, which is no fault of the run
-            self.failed.add(key)
-        else:
-            self.ready.add(key)
+    def _prepare(self) -> None:
+        while True:
+            with self._lock:
+                key, call, rows = self._queue[0]
+            try:
+                forward(compiled(call), rows, self.device, lambda: False)
+            except Exception:  # runs go on eagerly, which is no fault of theirs
+                is_ready = False
+            else:
+                is_ready = True
+            with self._lock:
+                if is_ready:
+                    self.ready.add(key)
+                    for alike in self.asked:
+                        self._note(alike)
+                del self._queue[0]
+                if not self._queue:
+                    return
+
+    def _note(self, alike: bytes) -> None:
+        """Note runs of a kind all of whose questions are answered by compiled code. Called with the lock held."""
+        if alike and self.asked[alike] <= self.ready:
+            note(alike)
 
 
 @cache
@@ -103,7 +120,7 @@ def compiled(call: ForwardCall) -> ForwardCall:
     """
     found = call.module.__dict__.get(OWN)
     if found is None:
-        os.environ.setdefault(FOLDER, str(default_folder() / "compiled"))
+        code_folder()
         limits: Any = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, SHAPES)
         compile: Callable[..., Any] = torch.compile

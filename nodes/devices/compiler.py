@@ -23,8 +23,9 @@ def mode_of(settings: Settings, kind: str) -> str:
 
 
 def form_of_recipe(settings: Settings, kind: str) -> str:
-    """What compiling adds to a recipe: nothing where all runs eagerly."""
-    return {"off": "", "auto": "; compiled when seen often", "on": "; compiled"}[mode_of(settings, kind)]
+    """What compiling adds to a recipe: nothing where all runs eagerly, as with an `auto` that is not `on` for this run
+    (see `settle`)."""
+    return "; compiled" if mode_of(settings, kind) == "on" else ""
 
 
 @cache

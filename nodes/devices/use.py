@@ -44,7 +44,9 @@ class Device:
     cancelled: Callable[[], bool] = _never
     """Whether the run is to end."""
     compile: str = "off"
-    """`off`, `auto` or `on`: whether denoisers are compiled."""
+    """`off`, `auto` or `on`: whether denoisers are compiled. `auto`: not in this run, but for later ones."""
+    alike: bytes = b""
+    """What the run has in common with others, see `settle`."""
     is_split: bool = False
     """The rows of a sampler's step are computed in two halves."""
     beside: tuple[Device, ...] = ()
@@ -91,6 +93,7 @@ def open_device(settings: Settings) -> Device:
         owner=settings.owner,
         cancelled=settings.cancelled or _never,
         compile=mode_of(settings, first.type),
+        alike=settings.alike,
         is_split=settings.cfg_split,
     )
     others = pools[1:] if settings.cfg_split else []

@@ -10,6 +10,7 @@ from ..model.family import Family, Found
 from .anima import ANIMA
 from .chroma import CHROMA
 from .ernie_image import ERNIE_IMAGE
+from .fibo2 import FIBO2
 from .flux import FLUX
 from .flux2 import FLUX2
 from .flux3 import FLUX3
@@ -57,6 +58,7 @@ FAMILIES: tuple[Family, ...] = (
     IDEOGRAM4,
     KANDINSKY5,
     JOYIMAGE,
+    FIBO2,
 )
 """Of denoisers."""
 VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, KL_VAE, WAN_VAE)

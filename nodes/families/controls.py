@@ -15,6 +15,7 @@ from .controlnet.control_lora import CONTROL_LORA
 from .gligen import GLIGEN
 from .t2i_adapter import T2I_ADAPTER
 from .transformer_controls import FLUX_CONTROL, QWEN_CONTROL, SD3_CONTROL, XLABS_CONTROL
+from .transformer_controls.anima_lllite import ANIMA_LLLITE
 from .transformer_controls.diffsynth import QWEN_DIFFSYNTH
 from .transformer_controls.stability import STABILITY_CONTROL
 from .transformer_controls.z_image_fun import Z_IMAGE_FUN
@@ -39,7 +40,7 @@ CONTROLS: tuple[Family, ...] = (
     FLUX_CONTROL,
     XLABS_CONTROL,
 )
-MODEL_PATCHES: tuple[Family, ...] = (Z_IMAGE_FUN, QWEN_DIFFSYNTH)
+MODEL_PATCHES: tuple[Family, ...] = (Z_IMAGE_FUN, QWEN_DIFFSYNTH, ANIMA_LLLITE)
 
 RUNS = (
     "ControlNets and T2I-Adapters of Stable Diffusion 1.x, 2.x and XL; Control-LoRAs of XL; ControlNets of FLUX.1 "

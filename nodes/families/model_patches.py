@@ -21,7 +21,7 @@ __all__ = ["FOLDER", "check_gligen", "check_model_patch", "open_gligen", "open_m
 
 FOLDER, INPUT = "model_patches", "name"
 GLIGEN_FOLDER, GLIGEN_INPUT = "gligen", "gligen_name"
-RUNS = "Fun ControlNets of Z-Image, DiffSynth control of Qwen-Image"
+RUNS = "Fun ControlNets of Z-Image, DiffSynth control of Qwen-Image, ControlNet-LLLite of Anima"
 
 
 def open_model_patch(path: Path, settings: Settings) -> ControlNet:

@@ -14,7 +14,7 @@ from ..model.config import Config
 from ..model.family import Family, Found
 from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
-from .kits import vocabularies
+from .kits import speech, vocabularies
 
 __all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
 
@@ -129,7 +129,14 @@ def open_text_encoders(paths: list[Path], settings: Settings, type: str = "") ->
 def _whose(type: str, names: tuple[str, ...]) -> Family | None:
     wanted = (type if type in TYPES else "", ANY)
     fitting = (family for word in wanted for family in FAMILIES if names in family.prompts.get(word, ()))
-    return next(fitting, None)
+    return next(fitting, None) or _with_speaker(names)
+
+
+def _with_speaker(names: tuple[str, ...]) -> Family | None:
+    """The family of a language model by itself that encodes prompts only together with others, and writes text
+    alone."""
+    parts = {f"text.{name}" for name in names} & speech.SPEAKERS.keys()
+    return next((family for family in FAMILIES if len(names) == 1 and parts and parts <= family.parts.keys()), None)
 
 
 def _with_vocabulary(sources: Mapping[str, WeightsSource], settings: Settings) -> tuple[tuple[str, WeightsSource], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,16 @@ def write(
     most: int = 512,
     sampling: Sampling | None = None,
     notice: Callable[[int, str], None] = lambda count, text: None,
+    keep: Callable[[Callable[[], Mapping[str, Tensor]]], None] = lambda make: None,
+    begun: Mapping[str, Tensor] | None = None,
 ) -> tuple[str, str]:
     """(answer, thoughts) of the language model. `images`: float32 [H, W, 3] in 0..1.
 
     `in_chat`: the prompt is the user's turn of a chat in the model's own format; else it is what the model goes on
     with, and marks of images in it are its author's. At most `most` tokens are written; `sampling` None takes the
-    likeliest at each place. `notice(tokens, text so far)` is called after each token, and may raise to end it. Raises a
-    Problem where the text encoders write no text, or see no images and are shown some.
+    likeliest at each place. `notice(tokens, text so far)` is called after each token, and may raise to end it. `keep`
+    is offered the state after each token, and `begun` is such a state to go on from. Raises a Problem where the text
+    encoders write no text, or see no images and are shown some.
     """
     from .kits import speech_network
 
@@ -64,6 +67,8 @@ def write(
             sampling=sampling,
             run=device.run,
             notice=lambda ids: notice(len(ids), tokens.text(ids)),
+            keep=keep,
+            begun=begun,
         )
     return answer_of(tokens.text(found))
 

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from graphflow import GraphFlowError, Problem
+
 from ..model.entry import Entry
 from ..model.handles import Clip
 from ..model.hook import CarriedHooks
@@ -36,8 +38,26 @@ def encode_prompt(device: Device, clip: Clip, prompt: str, options: Mapping[str,
 def _encoded(device: Device, clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[Entry]:
     with ExitStack() as stack:
         parts = [part for part, _ in clip.sources if part.startswith("text.")]
+        _check(clip, tuple(sorted(part.removeprefix("text.") for part in parts)))
         encoders = {part: stack.enter_context(device.use(clip, part)).module for part in parts}
         return device.run(clip.family.encoder.encode, clip, encoders, prompt, options)
+
+
+def _check(clip: Clip, names: tuple[str, ...]) -> None:
+    """Raises a Problem where a language model that was loaded to write text is to encode a prompt."""
+    sets = [one for sets in clip.family.prompts.values() for one in sets]
+    if len(names) == 1 and sets and not any(names == one for one in sets) and all(len(one) > 1 for one in sets):
+        raise GraphFlowError(
+            [
+                Problem(
+                    "wrong_encoders",
+                    f"{clip.family.parts[f'text.{names[0]}'].title} by itself encodes no prompts: {clip.family.title} "
+                    f"takes {' and '.join(sets[0])} together",
+                    input="clip",
+                    hint="load all of them with the loader of several text encoders; alone it writes for TextGenerate",
+                )
+            ]
+        )
 
 
 def words_of(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:

@@ -18,6 +18,7 @@ from ..model.handles import Model
 from ..samplers.opaque import OpaqueCall, PassRows
 from .model_options import copied, equal
 from .origin import PackOrigin, called
+from .transformer_blocks import transformer_under
 from .unet_attention import attention_under
 from .unet_blocks import blocks_under
 
@@ -80,7 +81,7 @@ class ForeignOptions(OpaqueCall):
     def around_rows(self, module: torch.nn.Module, rows: PassRows) -> Iterator[None]:
         options = self.options_of(rows, next(module.parameters()).device)
         with ExitStack() as stack:
-            for changes in (attention_under, blocks_under):
+            for changes in (attention_under, blocks_under, transformer_under):
                 stack.enter_context(changes(module, options, lambda function: origin_of(self, function)))
             yield
 

@@ -28,6 +28,10 @@ class ImageAndMask(NamedTuple):
     MASK: Mask
 
 
+class SavedImages(NamedTuple):
+    images: Image
+
+
 def input_names(settings: Settings) -> list[str]:
     """Names of the images in the input folder; those of the shipped ones where it has none."""
     return files_below(settings.input_dir, ENDINGS) or examples(ENDINGS)
@@ -129,34 +133,34 @@ def image_invert(image: Image) -> Image:
     "SaveImage",
     category="image",
     display_name="Save Image",
-    version="1",
+    version="2",
     output=True,
     effect=files_written,
     environment=output_files,
     check=check_prefix,
 )
-def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui[None]:
-    """Write images as PNG into the output folder, with the workflow embedded.
+def save_image(images: Image, context: Context, filename_prefix: str = "ComfyUI") -> Ui[SavedImages]:
+    """Write images as PNG into the output folder, with the workflow embedded, and give them on.
 
     The prefix may name a sub-folder and hold `%year% %month% %day% %hour% %minute% %second% %width% %height%` and
     `%date:yyyy-MM-dd%` (also `hh mm ss`).
     """
     folder = context.settings.output_dir
-    return Ui({"images": saved_images(images, context, folder, filename_prefix, "output")})
+    return Ui({"images": saved_images(images, context, folder, filename_prefix, "output")}, (images,))
 
 
 @node(
     "PreviewImage",
     category="image",
     display_name="Preview Image",
-    version="1",
+    version="2",
     output=True,
     effect=files_written,
     environment=temp_files,
 )
-def preview_image(images: Image, context: Context) -> Ui[None]:
-    """Write images into the folder for temporary files."""
-    return Ui({"images": saved_images(images, context, context.settings.temp_dir, "preview", "temp")})
+def preview_image(images: Image, context: Context) -> Ui[SavedImages]:
+    """Write images into the folder for temporary files, and give them on."""
+    return Ui({"images": saved_images(images, context, context.settings.temp_dir, "preview", "temp")}, (images,))
 
 
 def saved_images(

@@ -42,6 +42,7 @@ _SIDES = {
     2048: (512, 512),
 }
 """Heights that the model was trained on -> the least and the largest width, in steps of 64."""
+MULTIPLE, MILLION = 16, 1024 * 1024
 SIZES = [(height, width) for height, (least, most) in _SIDES.items() for width in range(least, most + 1, 64)]
 
 
@@ -59,8 +60,9 @@ def text_encode_joyimage_edit(
     """Encode what is to become of up to six images, which the text encoder sees; with a VAE they are reference latents
     as well.
 
-    Each is brought to the size of about a million pixels, of those that the model was trained on, which is nearest to
-    the proportions of the first one: all images of this model have one size. Without images this is CLIPTextEncode.
+    All images of this model have one size: that of the first one where it has about a million pixels and sides that are
+    multiples of 16, else the size of the model's training that is nearest to its proportions. Give the sampler a latent
+    of the same size. Without images this is CLIPTextEncode.
     """
     given = [image for image in (images or {}).values() if image is not None]
     seen: list[Tensor] = []
@@ -76,6 +78,8 @@ def text_encode_joyimage_edit(
 
 
 def _size(image: "Tensor") -> tuple[int, int]:
-    """The height and width nearest to the proportions of an image [B, H, W, C]."""
-    ratio = image.shape[1] / image.shape[2]
-    return min(SIZES, key=lambda size: abs(size[0] / size[1] - ratio))
+    """The height and width in which the model sees images, from the first one, [B, H, W, C]."""
+    height, width = image.shape[1:3]
+    if height % MULTIPLE == width % MULTIPLE == 0 and 0.9 * MILLION <= height * width <= 1.1 * MILLION:
+        return height, width
+    return min(SIZES, key=lambda size: abs(size[0] / size[1] - height / width))

@@ -12,6 +12,7 @@ from .loaders import folders
 
 ModelPatch = Annotated[Any, Wire("MODEL_PATCH")]
 _Strength = Annotated[float, Range(-10.0, 10.0, 0.01), Help("a factor of what the network adds; 0 is without it")]
+_Share = Annotated[float, Range(0.0, 1.0, 0.001), Help("a share of the sampling: 0 is the beginning, 1 the end")]
 _GREY = 0.5
 _NO_HINT = "there is neither an image nor an inpaint_image to steer by"
 
@@ -98,6 +99,27 @@ def z_image_fun_controlnet(
     return _steered(model, model_patch, vae, _beside(first[..., :3], second[..., :3]), strength, kept)
 
 
+@node("AnimaLLLiteApply", category="advanced/loaders/anima", display_name="Apply Anima LLLite", version="1")
+def anima_lllite_apply(
+    model: ModelWire,
+    model_patch: ModelPatch,
+    image: Image,
+    strength: _Strength = 1.0,
+    start_percent: _Share = 0.0,
+    end_percent: _Share = 1.0,
+    mask: Mask | None = None,
+) -> ModelWire:
+    """Let a ControlNet-LLLite steer Anima by an image of edges, depth or a pose, or by an image to inpaint.
+
+    `mask`, which only networks for inpainting see, is 1 where the image is to be drawn anew.
+    """
+    _check_fits(model, model_patch, "anima_lllite", "a ControlNet-LLLite of Anima")
+    if strength == 0.0:
+        return model
+    kept = None if mask is None else 1.0 - mask.float().reshape(-1, *mask.shape[-2:])
+    return _steered(model, model_patch, None, image[..., :3], strength, kept, (start_percent, end_percent))
+
+
 def _beside(one: Any, other: Any) -> Any:
     """[B, H, W, 6] of two batches of images; one image alone stands beside all of the other batch."""
     import torch
@@ -106,13 +128,22 @@ def _beside(one: Any, other: Any) -> Any:
     return torch.cat([each.expand(count, -1, -1, -1) if len(each) == 1 else each for each in (one, other)], dim=-1)
 
 
-def _steered(model: Model, patch: Any, vae: Any, hint: Any, strength: float, kept: Any = None) -> Model:
+def _steered(
+    model: Model,
+    patch: Any,
+    vae: Any,
+    hint: Any,
+    strength: float,
+    kept: Any = None,
+    window: tuple[float, float] = (0.0, 1.0),
+) -> Model:
     from ..model.entry import Control
     from ..samplers.guidance import ControlPatch
     from .ip_adapter import content_of
 
-    control = Control(patch, hint.float(), strength, vae=vae, kept=kept, resampling="area")
-    key = (content_of(hint, kept), repr(vae.identity()), repr(strength))
+    control = Control(patch, hint.float(), strength, window, vae=vae, kept=kept, resampling="area")
+    encoder = repr(None if vae is None else vae.identity())
+    key = (content_of(hint, kept), encoder, repr(strength), repr(window))
     return model.with_patch(ControlPatch(control, key))
 
 

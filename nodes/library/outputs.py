@@ -3,19 +3,15 @@
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire, node
 
 from ..devices.environment import output_files, temp_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
-from .images import saved_images
+from .images import SavedImages, saved_images
 from .masks import mask_to_image
-
-
-class Saved(NamedTuple):
-    images: Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ def save_image_advanced(
     filename_prefix: str = "ComfyUI",
     *,
     format: Annotated[Any, Variants({"png": AsPng, "exr": AsExr})],
-) -> Ui[Saved]:
+) -> Ui[SavedImages]:
     """Write images into the output folder as PNG with 8 or 16 bits a channel or as OpenEXR, the workflow embedded.
 
     What the numbers of the images mean: `sRGB`; `HDR` is Rec. 2100 PQ (BT.2020 colours, SMPTE ST 2084), which a PNG

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from graphflow import (
     Choice,
@@ -29,6 +30,7 @@ from ..model.wires import ClipWire
 if TYPE_CHECKING:
     from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
 MAX_SEED = 2**64 - 1
 EVERY = 24
 """One of so many frames of a video is shown to the model: one a second."""
@@ -74,6 +76,19 @@ _Tokens = Annotated[
 _Audio = Annotated[Any, Wire("AUDIO")]
 
 
+def _takes_inputs_of(other: Callable[..., Any], but: str) -> Callable[[F], F]:
+    """The decorated function, which takes any, declares the inputs of another node function, without one of them."""
+
+    def declare(function: F) -> F:
+        hints = get_type_hints(other, include_extras=True)
+        taken = [item for name, item in inspect.signature(other).parameters.items() if name != but]
+        function.__annotations__ = {name: hint for name, hint in hints.items() if name != but}
+        function.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
 @node(
     "TextGenerate",
     category="textgen",
@@ -100,9 +115,9 @@ def text_generate(
 ) -> GeneratedText:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images) and Gemma 2 write, in the format of chat that they were trained
-    on. Equal seeds give equal text. Of a video one frame of 24 is shown. The second output has the model's thoughts,
-    where it has some.
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma 2, Mistral 3, Ministral 3 and Llama 3.1 write, in the
+    format of chat that they were trained on. Equal seeds give equal text, also where a run was stopped and made again.
+    Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has some.
     """
     return _written(
         context,
@@ -126,34 +141,11 @@ def text_generate(
     in_turns=True,
     environment=numerics,
 )
-def text_generate_ltx2_prompt(
-    context: Context,
-    clip: ClipWire,
-    prompt: Annotated[str, Multiline(words=True)] = "",
-    image: Image | None = None,
-    images: _Images | None = None,
-    video: Image | None = None,
-    audio: _Audio | None = None,
-    max_length: _Most = 512,
-    sampling_mode: _Mode = "on",
-    thinking: bool = False,
-    use_default_template: bool = True,
-    mtp: _Tokens = "auto",
-) -> GeneratedText:
+@_takes_inputs_of(text_generate, but="system_prompt")
+def text_generate_ltx2_prompt(**inputs: Any) -> GeneratedText:
     """As TextGenerate, for prompts of videos: the model is asked to describe the user's idea as a scene with sound. The
     wording of that request is GraphFlow's own."""
-    return _written(
-        context,
-        clip,
-        prompt,
-        _shown(image, images, video),
-        audio,
-        max_length=max_length,
-        mode=sampling_mode,
-        thinking=thinking,
-        in_chat=use_default_template,
-        system=FOR_VIDEO,
-    )
+    return text_generate(**inputs, system_prompt=FOR_VIDEO)
 
 
 def _shown(image: Tensor | None, images: Mapping[str, Tensor] | None, video: Tensor | None) -> list[Tensor]:
@@ -204,6 +196,8 @@ def _written(
         most=max_length,
         sampling=Sampling(**asdict(mode)) if isinstance(mode, Drawn) else None,
         notice=notice,
+        keep=context.keep,
+        begun=context.restore(),
     )
     context.say(answer)
     return GeneratedText(answer, thoughts)

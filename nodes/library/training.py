@@ -6,7 +6,7 @@ the same bits. Images while it learns come from ordinary sampler nodes: train in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from graphflow import Choice, Context, Help, Image, Range, Seed, Ui, Wire, node
 
@@ -14,21 +14,20 @@ from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from ..model.wires import ModelWire
-from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions, LossOptions
+from ..training.options import ALGORITHMS, OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions, LossOptions
+from ..training.packages import check_optimizer
 from .plots import plotting
 from .training_data import TrainingSetWire
-
-if TYPE_CHECKING:
-    import torch
+from .training_inputs import LossesWire, StateWire
 
 LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
-LossesWire = Annotated[dict[str, Any], Wire("LOSSES")]
-StateWire = Annotated[dict[str, Any], Wire("TRAINING_STATE")]
 MAX_SEED = 2**64 - 1
 _TARGETS = ("attention", "transformers", "all")
 _Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
 _Batch = Annotated[int, Range(1, 1024), Help("images of a batch, all from one bucket")]
-_Rate = Annotated[float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion")]
+_Rate = Annotated[
+    float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy")
+]
 _Share = Annotated[float, Range(0.0, 1.0, 0.01)]
 
 
@@ -46,6 +45,7 @@ class TrainedLora(NamedTuple):
     lane="device",
     in_turns=True,
     environment=numerics,
+    check=check_optimizer,
 )
 def train_lora(
     context: Context,
@@ -56,6 +56,9 @@ def train_lora(
     learning_rate: _Rate = 1e-4,
     rank: Annotated[int, Range(1, 4096)] = 8,
     alpha: Annotated[float, Range(0.01, 4096.0, 0.01), Help("terms count alpha / rank times")] = 8.0,
+    algorithm: Annotated[
+        str, Choice(ALGORITHMS), Help("low-rank, with lengths of rows apart, or Kronecker products")
+    ] = ("LoRA"),
     targets: Annotated[str, Choice(_TARGETS), Help("attentions, all of the transformers, or convolutions, too")] = (
         "transformers"
     ),
@@ -87,8 +90,8 @@ def train_lora(
     from ..devices.use import open_device
     from ..training.denoiser import adapter_module
     from ..training.examples import read_set
-    from ..training.loop import check_data, train
-    from ..training.low_rank import add_terms, terms_on_wire
+    from ..training.loop import check_data, precision_of, train
+    from ..training.low_rank import add_terms, parameters_of_terms, terms_on_wire
     from ..training.objective import Objective
 
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
@@ -111,8 +114,8 @@ def train_lora(
     check_data(data, loop)
     device = open_device(context.settings)
     module = adapter_module(device, model, gradient_checkpointing)
-    terms = add_terms(module, targets, rank, alpha, seed)
-    parameters = {f"{name}.{role}": getattr(term, role) for name, term in terms.items() for role in ("down", "up")}
+    terms = add_terms(module, targets, rank, alpha, seed, algorithm)
+    parameters = parameters_of_terms(terms)
     objective = Objective(model, module, data, loss, seed, device.device)
     found = train(
         context,
@@ -123,20 +126,11 @@ def train_lora(
         loop,
         start=state,
         validation=validation,
-        precision=_precision(mixed_precision, device.dtype),
+        precision=precision_of(mixed_precision, device.dtype),
     )
     is_unet = hasattr(module, "down_blocks")
     losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
     return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses, found.state)
-
-
-def _precision(stated: str, dtype: torch.dtype) -> torch.dtype | None:
-    """The number format of products, where it is not that of the weights that learn."""
-    import torch
-
-    if stated == "bf16" or (stated == "auto" and dtype == torch.bfloat16):
-        return torch.bfloat16
-    return None
 
 
 @node(
@@ -165,13 +159,10 @@ def save_lora(
         import torch
         from safetensors.torch import save
 
-        from ..training.low_rank import file_tensors
+        from ..training.low_rank import file_metadata, file_tensors
 
         tensors = file_tensors(lora, names, getattr(torch, save_dtype))
-        rank = max((len(one["down"]) for one in lora["layers"].values()), default=0)
-        alpha = max(lora["alphas"].values(), default=0.0)
-        stated = {"ss_network_dim": str(rank), "ss_network_alpha": f"{alpha:g}", "ss_network_module": "networks.lora"}
-        file.write(save(tensors, {"format": "pt", **stated, **context.metadata()}))
+        file.write(save(tensors, {"format": "pt", **file_metadata(lora), **context.metadata()}))
 
     folder = context.settings.output_dir
     return Ui({"models": save_numbered([write], context, folder, filename_prefix, ".safetensors", "output")})

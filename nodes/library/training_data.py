@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from graphflow import (
@@ -35,6 +36,8 @@ _Resolution = Annotated[int, Range(16, 4096, 8), Help("side of the square whose 
 _Step = Annotated[int, Range(8, 512, 8), Help("sides of buckets are multiples of so many pixels")]
 _Longest = Annotated[float, Range(1.0, 8.0, 0.1), Help("the most that a side may be longer than the other; 1: squares")]
 _Repeats = Annotated[int, Range(1, 10000), Help("how often an epoch shows each image")]
+_Side = Annotated[int, Range(0, 1 << 20)]
+HINTS = ("none", "canny", "folder")
 TOGETHER = 50
 """Sets that one node joins."""
 
@@ -75,17 +78,30 @@ def training_image(
     return found.flip(2).contiguous() if mirror else found
 
 
-@node("TrainingExample", category="training/data", display_name="Training Example", version="1")
+@node("TrainingExample", category="training/data", display_name="Training Example", version="2")
 def training_example(
     samples: Latent,
     conditioning: Conditioning,
     name: Annotated[str, Help("what messages call it, and what its noise is drawn by")] = "example",
     repeats: _Repeats = 1,
+    caption: Annotated[str, Help("the prompt of the conditioning: for training a text encoder")] = "",
+    hint: Annotated[Image | None, Help("an image that steers: for training a ControlNet")] = None,
+    width: Annotated[_Side, Help("of the image before it was cut; 0: not stated")] = 0,
+    height: _Side = 0,
+    crop_w: Annotated[_Side, Help("pixels of the resized image that were cut off on the left")] = 0,
+    crop_h: Annotated[_Side, Help("the same at the top")] = 0,
 ) -> TrainingSetWire:
-    """A data set of one latent and its conditioning."""
+    """A data set of one latent and its conditioning.
+
+    SDXL learns how an image was cut: `width` and `height` are those of the file, `crop_w` and `crop_h` where the cut
+    begins, in pixels of the size that is trained.
+    """
     from ..training.examples import example
 
-    return {"examples": [example(samples, conditioning, name, repeats)], "empty": None}
+    sizes = {"width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h} if width and height else None
+    seen = hint[0, ..., :3].clone() if hint is not None else None
+    found = example(samples, conditioning, name, repeats, caption=caption or None, hint=seen, sizes=sizes)
+    return {"examples": [found], "empty": None}
 
 
 @node("JoinTrainingSets", category="training/data", display_name="Join Training Sets", version="1")
@@ -102,8 +118,10 @@ def join_training_sets(
 def _folder_outside(
     settings: Settings, folder: str, captions: str = "auto", column: str = "text", trigger: str = "", **_: Any
 ) -> str:
-    """The names of the images and the contents of their captions; the images themselves belong to other nodes."""
+    """The names and sizes of the images and the contents of their captions; the images themselves belong to other
+    nodes."""
     parts = [*images_in(settings, folder), *map(settings.digests.of, texts_in(settings, folder))]
+    parts += [_size_text(settings, name) for name in images_in(settings, folder)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -144,6 +162,10 @@ def training_folder(
     trigger: Annotated[str, Help("words that come before each caption")] = "",
     mirror: Annotated[bool, Help("show each image mirrored, too")] = False,
     repeats: _Repeats = 1,
+    hints: Annotated[str, Choice(HINTS), Help("images that steer, for a ControlNet: edges, or those of a folder")] = (
+        "none"
+    ),
+    hints_folder: Annotated[str, Help("in the input folder: an image of the same name for each")] = "",
 ) -> Expansion[TrainingSetWire]:
     """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
 
@@ -153,6 +175,7 @@ def training_folder(
     """
     found = captioned(settings, folder, captions, column, trigger)
     _check_readable(settings, [item.name for item in found])
+    steering = _hints_of(settings, [item.name for item in found], hints, hints_folder)
     nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)}
     sets: list[str] = []
     for number, item in enumerate(found):
@@ -161,6 +184,7 @@ def training_folder(
             key = f"{number}{'m' if mirrored else ''}"
             sizes = {"resolution": resolution, "bucket_step": bucket_step, "longest": longest}
             nodes[f"image{key}"] = _node("TrainingImage", image=item.name, **sizes, mirror=mirrored)
+            hint = _hint_nodes(nodes, key, steering.get(item.name), hints, {**sizes, "mirror": mirrored})
             nodes[f"latent{key}"] = _node("VAEEncode", pixels=[f"image{key}", 0], vae=vae)
             nodes[f"set{key}"] = _node(
                 "TrainingExample",
@@ -168,6 +192,9 @@ def training_folder(
                 conditioning=[f"text{number}", 0],
                 name=item.name + (" mirrored" if mirrored else ""),
                 repeats=repeats,
+                caption=_plain(item.caption),
+                **hint,
+                **_cut_of(settings, item.name, resolution, bucket_step, longest),
             )
             sets.append(f"set{key}")
     while len(sets) > TOGETHER:
@@ -175,6 +202,51 @@ def training_folder(
         sets = [_join(nodes, group) for group in groups]
     nodes["all"] = _node("JoinTrainingSets", **_links(sets), empty=["text", 0])
     return Expansion(nodes, (Link("all", 0),))
+
+
+def _hint_nodes(
+    nodes: dict[str, Any], key: str, steering: str | None, hints: str, cut: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The node that makes the hint of an image, and the link to it."""
+    if hints == "canny":
+        nodes[f"hint{key}"] = _node("Canny", image=[f"image{key}", 0])
+    elif steering is not None:
+        nodes[f"hint{key}"] = _node("TrainingImage", image=steering, **cut)
+    return {"hint": [f"hint{key}", 0]} if hints != "none" else {}
+
+
+def _hints_of(settings: Settings, names: list[str], hints: str, folder: str) -> dict[str, str]:
+    """Image -> the image of the other folder that has its name, with any ending."""
+    if hints != "folder":
+        return {}
+    there = {PurePosixPath(name).stem: name for name in images_in(settings, folder)}
+    missing = [name for name in names if PurePosixPath(name).stem not in there]
+    if missing:
+        message = f"{folder!r} has no image for {len(missing)} of {len(names)} images, {missing[0]} for one"
+        raise GraphFlowError([Problem("missing_hints", message, input="hints_folder")])
+    return {name: there[PurePosixPath(name).stem] for name in names}
+
+
+def _cut_of(settings: Settings, name: str, resolution: int, bucket_step: int, longest: float) -> dict[str, int]:
+    """The size of an image, and where in it the cut begins when it is resized to its bucket."""
+    from ..files.read_image import image_size
+    from ..training.buckets import bucket_of
+
+    width, height = image_size(settings.input_dir / name, name)
+    across, down = bucket_of(width, height, resolution, bucket_step, longest)
+    scale = max(across / width, down / height)
+    left, top = (int((side * scale - cut) / 2 + 0.5) for side, cut in ((width, across), (height, down)))
+    return {"width": width, "height": height, "crop_w": left, "crop_h": top}
+
+
+def _size_text(settings: Settings, name: str) -> str:
+    """Of an image that cannot be read there is none: the node names it when it runs."""
+    from ..files.read_image import image_size
+
+    try:
+        return "x".join(map(str, image_size(settings.input_dir / name, name)))
+    except GraphFlowError:
+        return "?"
 
 
 def _join(nodes: dict[str, Any], group: list[str]) -> str:

@@ -65,7 +65,7 @@ def denoiser(
     with ExitStack() as held:
         used = (device, *device.beside) if is_split else (device,)
         seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner)) for each in used]
-        asked.helpers = tuple(map(Helper, used[1:], others))
+        asked.calls.helpers = tuple(map(Helper, used[1:], others))
         try:
             yield Denoiser(asked, seat, kept)
         finally:
@@ -86,13 +86,13 @@ class Denoiser:
     def memory_tensors(self) -> dict[str, Tensor]:
         """The memory as named tensors, to be kept with the state."""
         found = {f"{MEMORY}{n}.{name}": one for n, kept in self.memory.items() for name, one in kept.items()}
-        return found | ({FORM: torch.tensor(True)} if self._questions.is_compiled else {})
+        return found | ({FORM: torch.tensor(True)} if self._questions.calls.is_compiled else {})
 
     def recall(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with the memory of a run that was stopped."""
         self.memory = {}
         if tensors:  # it goes on in the form that it began in
-            self._questions.is_compiled = FORM in tensors
+            self._questions.calls.is_compiled = FORM in tensors
         for key, tensor in tensors.items():
             if key.startswith(MEMORY):
                 number, name = key.removeprefix(MEMORY).split(".")

@@ -6,39 +6,31 @@ A part is one batch of one side's conditioning in its region of the latents. Not
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from graphflow import GraphFlowError, Problem
 
-from ..devices.compiled import can_be_frozen, compiled
-from ..devices.forward import ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
-from ..devices.vae import encode
 from ..model.conditioning import Batch
-from ..model.entry import Ask, Control, Entry, Row
-from ..model.handles import ControlNet, Model, Vae, WeightsHandle
+from ..model.entry import Ask, Control
+from ..model.handles import ControlNet, Model
 from ..model.hook import Hook
-from ..model.patch import CallPatch, RowPatch
-from ..resampling import resize
-from .divided import Helper, answered_by_all
-from .guidance import NEGATIVE, POSITIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
+from .controlling import acts, acts_within, both_sided, carried, controlled, masked, window_of
+from .guidance import NEGATIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
-from .opaque import OpaqueCall, forward_of_rows, marked, opaque_calls
-from .pairs import forward_of_pairs, pair
-from .parts import Controlled, NetworkRows, SidePart, covers, joined
-from .regions import Region, mirrored, region, spread
-from .row_terms import RowTerms, forward_with_terms, terms_of
-from .within import carrying, forward_with_networks
+from .network_calls import NetworkCalls, comes_in_pairs
+from .opaque import marked, opaque_calls
+from .pairs import pair
+from .parts import NetworkRows, SidePart, covers, joined
+from .regions import Region, mirrored, region
+from .row_terms import RowTerms, terms_of
+from .within import carrying
 from .wrapped_calls import wrapped_groups, x0_of_wrapped
 
 __all__ = ["INSIDE", "Questions"]
@@ -59,13 +51,9 @@ class Questions:
         self._times: dict[tuple[Any, float], float] = {}
         self._terms: dict[tuple[Model, str], RowTerms | None] = {}
         self._under_hooks: dict[tuple[Model, Hook, float], Model] = {}
-        self._heard: set[tuple[str, Any, str]] = set()
-        self.is_compiled: bool | None = None
-        """Whether passes are made by compiled code; None: not settled yet."""
+        self.calls = NetworkCalls(device, tuple(self._levels))
         self._rows_made = 0
         """Rows that code of others sees have numbers."""
-        self.helpers: tuple[Helper, ...] = ()
-        """They take a part of the rows."""
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -150,7 +138,7 @@ class Questions:
             self._rows(part, x, sigma, level, to, scaled, dict(enumerate(found)))
             for part, found in zip(parts, residuals, strict=True)
         ]
-        answers = self.answers(seat, asked)
+        answers = self.calls.answers(seat, asked)
         return [
             (self._clean(part, one, found, x, sigma), found)
             for part, one, found in zip(parts, asked, answers, strict=True)
@@ -182,7 +170,7 @@ class Questions:
         sides = self.sides(level)
         asked = sides if asked is None else asked
         parts = [self._part(side, batch, sides) for side in asked for batch in self._batches(side, sides)]
-        return asked, [part for part in parts if _acts(part.window, level)]
+        return asked, [part for part in parts if acts(part.window, level)]
 
     def _batches(self, side: Side, sides: Sequence[Side]) -> tuple[Batch, ...]:
         """Those of a side, and those that it gets because another side has areas."""
@@ -196,7 +184,7 @@ class Questions:
     def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> SidePart:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
-            self._parts[key] = self._new_part(side, batch, _both_sided(sides) if _is_negative(side) else ())
+            self._parts[key] = self._new_part(side, batch, both_sided(sides) if _is_negative(side) else ())
         return self._parts[key]
 
     def time(self, model: Model, level: float) -> float:
@@ -226,10 +214,10 @@ class Questions:
         for entry in entries:
             if id(entry) not in made:
                 made[id(entry)] = family.net.prepare(side.model.config, entry, shape)
-        window = self._window(batch[0].window, side.model)
+        window = window_of(batch[0].window, side.model)
         steering = [patch.control for patch in side.model.patches if isinstance(patch, ControlPatch)]
         controls = [
-            self._new_control(control, entries, shape, side.model) for control in (*batch[0].controls, *steering)
+            controlled(self.device, control, entries, shape, side.model) for control in (*batch[0].controls, *steering)
         ]
         return SidePart(
             side,
@@ -239,44 +227,9 @@ class Questions:
             [made[id(entry)] for entry in entries],
             batch[0].is_default,
             window,
-            [one for one in controls if not _acts_within(one)],
-            [one for one in controls if _acts_within(one)],
+            [one for one in controls if not acts_within(one)],
+            [one for one in controls if acts_within(one)],
         )
-
-    def _new_control(self, control: Control, entries: Sequence[Entry], shape: Any, model: Model) -> Controlled:
-        """A control network is prepared and asked as a denoiser is, about entries that carry it alone; each latent sees
-        its own hint."""
-        stated = cast(ControlNet, control.model)
-        handle: ControlNet = stated.family.completed(stated, model)
-        control = replace(control, model=handle)
-        hints = spread(control.hint, len(entries), "hints")
-        latents = self._encoded(control, hints, shape, handle)
-        seen = []
-        for index, entry in enumerate(entries):
-            number = index % len(hints)
-            latent = None if latents is None else latents[number][None]
-            own = replace(control, hint=hints[number][None], latent=latent)
-            seen.append(replace(entry, controls=(own,)))
-        network = handle.family.net
-        prepared = [network.prepare(handle.config, entry, shape) for entry in seen]
-        return Controlled(control, seen, prepared, self._window(control.window, model))
-
-    def _encoded(self, control: Control, hints: Tensor, shape: Any, handle: ControlNet) -> Tensor | None:
-        """The latents of hints, cut and scaled to the image that is made; None where no VAE was given."""
-        if control.vae is None:
-            return None
-        height, width = (side * handle.family.latent(handle.config).factor for side in shape[-2:])
-        images = (hints[..., :3], hints[..., 3:]) if hints.shape[-1] == 6 else (hints[..., :3],)
-        found = []
-        for image in images:
-            sized = resize(image.movedim(-1, 1), width, height, control.resampling, "center").movedim(1, -1)
-            found.append(encode(self.device, cast(Vae, control.vae), handle.family.seen(handle.config, sized)))
-        return torch.cat(found, dim=1)
-
-    @staticmethod
-    def _window(shares: tuple[float, float], model: Model) -> tuple[float, float]:
-        start, end = shares
-        return model.prediction.at(start), model.prediction.at(end)
 
     def hooked(self, part: SidePart, level: float) -> Model:
         """The model of a part under the hooks of its conditioning at a noise level."""
@@ -300,17 +253,15 @@ class Questions:
         residuals: Mapping[int, Mapping[str, Tensor]],
     ) -> NetworkRows:
         model = self.hooked(part, level)
-        within = [one for one in part.within if _acts(one.window, level)]
+        within = [one for one in part.within if acts(one.window, level)]
         networks = tuple(cast(ControlNet, one.control.model) for one in within)
         asked = NetworkRows(model, model.family.part(model.config, level), level, within=networks)
         seen = _scaled(scaled, part.region, model, x, sigma)
         time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}))
-            self.add_row(asked, ask, prepared, part.side)
-            if within:
-                asked.rows[-1] = carrying(asked.rows[-1], [_given(one, ask, index) for one in within])
-        if _comes_in_pairs(model):
+            self.add_row(asked, ask, prepared, part.side, carried(within, ask, index))
+        if comes_in_pairs(model):
             other = self._rows(self._opposite(part, level), x, sigma, level, to, scaled, residuals)
             asked.rows = [pair(one, beside) for one, beside in zip(asked.rows, other.rows, strict=True)]
         return asked
@@ -332,8 +283,10 @@ class Questions:
             )
         return found[0]
 
-    def add_row(self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side) -> None:
-        """The question as one more row for the network."""
+    def add_row(
+        self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side, seen: Iterable[Mapping[str, Tensor]] = ()
+    ) -> None:
+        """The question as one more row for the network; `seen` is for the networks that act within it."""
         model = cast(Model, asked.handle)
         row = model.family.net.row(model.config, ask, prepared)
         terms = self._terms_of(model, asked.network)
@@ -341,6 +294,8 @@ class Questions:
         if opaque_calls(model):
             row = marked(row, self._rows_made, side)
             self._rows_made += 1
+        if given := list(seen):
+            row = carrying(row, given)
         asked.asks.append(ask)
         asked.rows.append(row)
 
@@ -350,7 +305,7 @@ class Questions:
         """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
         order."""
         total: list[dict[str, Tensor]] = [{} for _ in part.entries]
-        active = [one for one in part.controls if _acts(one.window, level)]
+        active = [one for one in part.controls if acts(one.window, level)]
         if not active:
             return total
         seen = _scaled(scaled, part.region, part.model, x, sigma)
@@ -362,65 +317,11 @@ class Questions:
             net = handle.family.net
             rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
             asked.append(NetworkRows(handle, handle.family.part(handle.config, level), level, asks, rows))
-        for one, answers in zip(active, self.answers(seat, asked), strict=True):
+        for one, answers in zip(active, self.calls.answers(seat, asked), strict=True):
             for index, answer in enumerate(answers):
-                for name, residual in answer.items():
-                    added = _masked(residual, one.control, index) * one.control.strength
+                for name, added in masked(answer, one.control, index).items():
                     total[index][name] = total[index][name] + added if name in total[index] else added
         return total
-
-    def answers(self, seat: Seat, asked: Sequence[NetworkRows]) -> list[list[dict[str, Tensor]]]:
-        """Asked together where the networks are the same; another network has its turn after that."""
-        found: list[list[dict[str, Tensor]]] = [[] for _ in asked]
-        networks: dict[Any, list[int]] = {}
-        for index, one in enumerate(asked):
-            networks.setdefault((one.handle, one.network, one.within), []).append(index)
-        for (handle, network, within), indices in networks.items():
-            rows = [row for index in indices for row in asked[index].rows]
-            with ExitStack() as held:
-                network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
-                answers = iter(answered_by_all(self.device, seat, rows, self.helpers, network_of))
-                for index in indices:
-                    found[index] = [next(answers) for _ in asked[index].rows]
-        return found
-
-    def _network(
-        self,
-        held: ExitStack,
-        seat: Seat,
-        handle: WeightsHandle,
-        network: str,
-        within: Sequence[ControlNet],
-        level: float,
-        rows: Sequence[Row],
-        device: Device,
-    ) -> ForwardCall:
-        """A network that answers the rows, on a device, in memory as long as `held`."""
-        part, *others = (
-            held.enter_context(device.use(one, name, quiet=not self._is_new(device, one, name)))
-            for one, name in ((handle, network), *((one, "denoiser") for one in within))
-        )
-        call = _call(handle, part.key, part.module, level, self.levels)
-        if within:
-            acting = [(one.family.net, other.module) for one, other in zip(within, others, strict=True)]
-            key = (call.key, tuple(other.key for other in others))
-            call = replace(call, key=key, forward=forward_with_networks(call.forward, acting), is_changed=True)
-        call = replace(call, name=f"{part.file} {part.part}")
-        compiles = isinstance(handle, Model) and not part.is_paged and self._is_compiled(seat, call, rows)
-        return compiled(call) if compiles else call
-
-    def _is_compiled(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> bool:
-        """Settled with the first pass of each network, and the same to the end."""
-        if self.is_compiled is None:
-            self.is_compiled = self.device.forms.settle(self.device.compile, call, rows, seat.size)
-        return self.is_compiled and can_be_frozen(call)
-
-    def _is_new(self, device: Device, handle: WeightsHandle, network: str) -> bool:
-        """Whether it is used for the first time."""
-        key = (device.pool.name, handle, network)
-        is_new = key not in self._heard
-        self._heard.add(key)
-        return is_new
 
     @staticmethod
     def _clean(
@@ -434,36 +335,8 @@ class Questions:
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
 
 
-def _acts_within(controlled: Controlled) -> bool:
-    return cast(ControlNet, controlled.control.model).family.acts_within
-
-
-def _given(one: Controlled, ask: Ask, index: int) -> dict[str, Tensor]:
-    """What a network that acts within another one sees of a row."""
-    handle = cast(ControlNet, one.control.model)
-    row = handle.family.net.row(handle.config, ask, one.prepared[index])
-    return {**row.stacked, "strength": torch.tensor(one.control.strength)}
-
-
-def _comes_in_pairs(handle: WeightsHandle) -> bool:
-    return any(isinstance(patch, CallPatch) and patch.pairs for patch in handle.patches)
-
-
 def _is_negative(side: Side) -> bool:
     return side.name == NEGATIVE or side.is_negative
-
-
-def _both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:
-    """The controls of the positive side that act on the negative one as well: those of its first entry that has
-    some."""
-    batches = [batch for side in sides if side.name == POSITIVE for batch in side.batches]
-    found = [tuple(control for control in batch[0].controls if control.both_sides) for batch in batches]
-    return next((controls for controls in found if controls), ())
-
-
-def _acts(window: tuple[float, float], level: float) -> bool:
-    highest, lowest = window
-    return lowest <= level <= highest
 
 
 def _scaled(kept: dict[Any, Tensor], where: Region, model: Model, x: Tensor, sigma: Tensor) -> Tensor:
@@ -472,42 +345,3 @@ def _scaled(kept: dict[Any, Tensor], where: Region, model: Model, x: Tensor, sig
     if key not in kept:
         kept[key] = model.prediction.scale_in(where.cut(x), sigma)
     return kept[key]
-
-
-def _masked(residual: Tensor, control: Control, index: int) -> Tensor:
-    if control.mask is None or residual.dim() < 3:
-        return residual
-    mask = control.mask[index % len(control.mask)].float()[None, None].to(residual.device)
-    return residual * F.interpolate(mask, residual.shape[-2:], mode="bilinear")[0].to(residual.dtype)
-
-
-def _call(
-    handle: WeightsHandle, key: Any, module: torch.nn.Module, level: float, levels: tuple[float, ...]
-) -> ForwardCall:
-    """The network under those of the handle's patches of calls that act at a noise level."""
-    opaque = opaque_calls(handle)
-    patches = [patch for patch in handle.patches if isinstance(patch, CallPatch) and not isinstance(patch, OpaqueCall)]
-    if isinstance(handle, Model):
-        patches = [patch for patch in patches if patch.acts_at(handle, level)]
-    family = handle.family
-    forward: Callable[..., dict[str, Tensor]] = family.net.forward
-    by_rows = any(isinstance(patch, RowPatch) for patch in handle.patches)
-    if by_rows:
-        key, forward = (key, "with terms"), forward_with_terms(forward)
-    if opaque:
-        key, forward = (key, "opaque"), forward_of_rows(forward, opaque, level, levels)
-    if _comes_in_pairs(handle):
-        key, forward = (key, "pairs"), forward_of_pairs(forward)
-    if not patches:
-        is_changed = by_rows or bool(opaque) or _comes_in_pairs(handle)
-        return ForwardCall(key, module, forward, is_changed=is_changed, shares=family.shares and not opaque)
-
-    @contextmanager
-    def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
-        with ExitStack() as stack:
-            found = [stack.enter_context(patch.around(module)) for patch in patches]
-            yield ChainMap(*(one for one in found if isinstance(one, dict)))
-
-    identities = tuple(repr(patch.identity()) for patch in patches)
-    shares = family.shares and not opaque and all(patch.kind == "call" for patch in patches)
-    return ForwardCall((key, identities), module, forward, patched, is_changed=True, shares=shares)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,16 +17,20 @@ from graphflow import GraphFlowError, Problem
 
 from ..devices.passes import Seat
 from ..model.entry import Ask, Entry
-from ..model.handles import Model
+from ..model.handles import ControlNet, Model
+from .controlling import acts, carried
 from .guidance import Side
+from .network_calls import NetworkCalls
 from .opaque import OpaqueCall, PassRows, number_of, opaque_calls
-from .parts import NetworkRows, SidePart
+from .parts import Controlled, NetworkRows, SidePart
 
 __all__ = ["AskedInRows", "wrapped_groups", "x0_of_wrapped"]
 
 
 class AskedInRows(Protocol):
     """The questions of a run, as far as they are asked here (see questions.py)."""
+
+    calls: NetworkCalls
 
     @property
     def levels(self) -> tuple[float, ...]: ...
@@ -41,9 +45,9 @@ class AskedInRows(Protocol):
         self, seat: Seat, part: SidePart, x: Tensor, sigma: Tensor, level: float, to: float, scaled: dict[Any, Tensor]
     ) -> list[dict[str, Tensor]]: ...
 
-    def add_row(self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side) -> None: ...
-
-    def answers(self, seat: Seat, asked: Sequence[NetworkRows]) -> list[list[dict[str, Tensor]]]: ...
+    def add_row(
+        self, asked: NetworkRows, ask: Ask, prepared: Any, side: Side, seen: Iterable[Mapping[str, Tensor]] = ()
+    ) -> None: ...
 
 
 def wrapped_groups(parts: Iterable[SidePart]) -> list[list[SidePart]]:
@@ -53,7 +57,8 @@ def wrapped_groups(parts: Iterable[SidePart]) -> list[list[SidePart]]:
         first = part.entries[0]
         shapes = tuple(None if one is None else one.shape for one in (first.text, first.pooled, first.concat))
         where = part.region
-        groups.setdefault((part.model, first.hooks, where.height, where.width, shapes), []).append(part)
+        within = tuple((one.control.model, one.window) for one in part.within)
+        groups.setdefault((part.model, first.hooks, where.height, where.width, shapes, within), []).append(part)
     return list(groups.values())
 
 
@@ -67,8 +72,8 @@ def x0_of_wrapped(
     for part in parts:
         residuals = questions.residuals(seat, part, x, sigma, level, to, {})
         bases += [
-            _BaseRow(part.side, entry, prepared, found)
-            for entry, prepared, found in zip(part.entries, part.prepared, residuals, strict=True)
+            _BaseRow(part, index, entry, prepared, found)
+            for index, (entry, prepared, found) in enumerate(zip(part.entries, part.prepared, residuals, strict=True))
         ]
     given = torch.cat([part.region.cut(x) for part in parts])
     sides = tuple(number_of(part.side) for part in parts)
@@ -88,7 +93,9 @@ def x0_of_wrapped(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _BaseRow:
-    side: Side
+    part: SidePart
+    index: int
+    """Of the latent."""
     entry: Entry
     prepared: Any
     residuals: Mapping[str, Tensor]
@@ -129,17 +136,24 @@ class _Apply:
         if len(set(levels)) == 1:
             sigma = torch.tensor(levels[0])  # as for all other questions: the same numbers, the same bits
         prediction, seen = model.prediction, model.prediction.scale_in(x.float(), sigma)
-        asked = NetworkRows(model, model.family.part(model.config, levels[0]), levels[0])
+        network = model.family.part(model.config, levels[0])
+        networks = tuple(cast(ControlNet, one.control.model) for one in self._within(bases[0]))
+        asked = NetworkRows(model, network, levels[0], within=networks)
         for index, (base, level) in enumerate(zip(bases, levels, strict=True)):
+            within = self._within(base)
             to = self._to if level == self._level else self._questions.next_level(level)
             time = self._questions.time(model, level)
             residuals = base.residuals if control is not None or "control" not in self.passed else {}
             ask = Ask(seen[index], level, to, time, base.entry, residuals)
-            self._questions.add_row(asked, ask, base.prepared, base.side)
-        (answers,) = self._questions.answers(self._seat, [asked])
+            self._questions.add_row(asked, ask, base.prepared, base.part.side, carried(within, ask, base.index))
+        (answers,) = self._questions.calls.answers(self._seat, [asked])
         back = model.family.net.back
         outs = [back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)]
         return prediction.x0(x.float(), sigma, torch.stack(outs).float())
+
+    def _within(self, base: _BaseRow) -> list[Controlled]:
+        """The control networks that act within the model's at the level of the question: the same for all rows."""
+        return [one for one in base.part.within if acts(one.window, self._level)]
 
     def _under(self, options: Mapping[str, Any] | None) -> Model:
         """The model under the options that the code around the call has passed on."""

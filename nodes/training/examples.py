@@ -1,13 +1,15 @@
 """TRAINING_SET on a wire: plain values, so that the cache stores it and an equal set has an equal digest.
 
 `{"examples": [...], "empty": conditioning or None}`; an example has `latent` [C, h, w] in the VAE's unit (for video
-[C, frames, h, w]), `conditioning`, `name` and `repeats`.
+[C, frames, h, w]), `conditioning`, `name`, `repeats`; and, each or None: `caption` (the prompt of the
+conditioning), `hint` (an image [H, W, 3] that steers) and `sizes` (how the image was cut, for models
+that take it as a condition).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Problem
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["Example", "TrainingSet", "example", "joined", "read_set"]
 
 
-def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int) -> dict[str, Any]:
-    """One latent of a LATENT and a conditioning, as it stands on a wire."""
+def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int, **more: Any) -> dict[str, Any]:
+    """One latent of a LATENT and a conditioning, as it stands on a wire; `more` may be `caption`, `hint`, `sizes`."""
     samples = latent["samples"]
     if len(samples) != 1:
         message = f"an example is one latent, this is a batch of {len(samples)}"
         raise GraphFlowError([Problem("wrong_count", message, input="samples", hint="take one with LatentFromBatch")])
-    return {"latent": samples[0].clone(), "conditioning": conditioning, "name": name, "repeats": repeats}
+    found = {"latent": samples[0].clone(), "conditioning": conditioning, "name": name, "repeats": repeats}
+    return {**found, "caption": None, "hint": None, "sizes": None, **more}
 
 
 def joined(sets: Sequence[Mapping[str, Any]], empty: Any = None) -> dict[str, Any]:
@@ -55,6 +58,10 @@ class Example:
     """float32 [C, h, w], model unit."""
     entry: Entry
     repeats: int
+    caption: str | None = None
+    """The prompt of the entry, where it is known: for training what encodes it."""
+    hint: Tensor | None = None
+    """float32 [H, W, 3] in 0..1: for training a network that steers."""
 
     @property
     def bucket(self) -> Hashable:
@@ -93,7 +100,11 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
             hint = "encode the images with the model's own VAE"
             raise GraphFlowError([Problem("wrong_latent", message, input=input, hint=hint)])
         entry = _entry(one["conditioning"], model, input)
-        examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"]))
+        sizes = one.get("sizes")
+        if sizes is not None and sizes.keys() <= model.family.takes.keys():
+            entry = replace(entry, extra={**sizes, **entry.extra})
+        about = {"caption": one.get("caption"), "hint": one.get("hint")}
+        examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
     empty = _entry(value["empty"], model, input) if value["empty"] is not None else None
     return TrainingSet(tuple(examples), empty)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,16 +20,40 @@ from torch import Tensor
 from graphflow import Context, GraphFlowError, Problem
 
 from ..devices.use import Device
-from .examples import TrainingSet
-from .objective import Objective
 from .optimisers import make_optimiser, rate_at, restore_state, state_of
 from .options import LoopOptions
 from .randomness import Batch, batches_of_epoch
 
-__all__ = ["Losses", "Trained", "check_data", "train"]
+__all__ = ["Losses", "Shown", "Task", "Trained", "check_data", "precision_of", "train"]
 
 SAY_EVERY = 1.0
 """Seconds between two lines of text."""
+
+
+class Shown(Protocol):
+    """What is learnt from: the loop knows of it how many examples there are and which may share a batch."""
+
+    @property
+    def buckets(self) -> tuple[tuple[Hashable, int], ...]:
+        """The bucket of each example, and how often an epoch shows it."""
+
+    @property
+    def shown(self) -> int:
+        """Examples of an epoch."""
+
+
+Set = TypeVar("Set", bound=Shown)
+_Validated = TypeVar("_Validated", bound=Shown, contravariant=True)
+
+
+class Task(Protocol[_Validated]):
+    """What is learnt: losses with gradients."""
+
+    def sum(self, numbers: Sequence[int], step: int) -> Tensor:
+        """The losses of examples at a step, added up."""
+
+    def fixed(self, data: _Validated, levels: int = 4) -> float:
+        """The mean loss over a data set, the same each time but for the weights."""
 
 
 @dataclass(slots=True)
@@ -52,7 +76,7 @@ class Trained:
     losses: Losses
 
 
-def check_data(data: TrainingSet, options: LoopOptions) -> None:
+def check_data(data: Shown, options: LoopOptions) -> None:
     """Raises a Problem where there are fewer images than a batch."""
     if data.shown < options.batch_size:
         message = f"an epoch shows {data.shown} images, which is less than a batch of {options.batch_size}"
@@ -64,11 +88,11 @@ def train(
     context: Context,
     device: Device,
     parameters: Mapping[str, torch.nn.Parameter],
-    objective: Objective,
-    data: TrainingSet,
+    objective: Task[Set],
+    data: Set,
     options: LoopOptions,
     start: Mapping[str, Any] | None = None,
-    validation: TrainingSet | None = None,
+    validation: Set | None = None,
     precision: torch.dtype | None = None,
 ) -> Trained:
     """Make the steps. `start` is the state of a training that this one continues; `precision` a number format in which
@@ -100,6 +124,12 @@ def train(
             loss = sum(state.losses.training[-50:]) / len(state.losses.training[-50:])
             context.say(f"step {state.step} of {total}, loss {loss:.4f}, rate {rate:.2e}, {left:.0f} s left")
     return Trained(state.final(), state.plain(), state.losses)
+
+
+def precision_of(stated: str, dtype: torch.dtype) -> torch.dtype | None:
+    """The number format of products by the option `mixed_precision`, where it is not that of the weights that learn;
+    `dtype` is the device's own."""
+    return torch.bfloat16 if stated == "bf16" or (stated == "auto" and dtype == torch.bfloat16) else None
 
 
 def _copy(value: Any) -> Any:
@@ -165,8 +195,8 @@ class _State:
 
 def _step(
     state: _State,
-    objective: Objective,
-    data: TrainingSet,
+    objective: Task[Any],
+    data: Shown,
     options: LoopOptions,
     total: int,
     precision: torch.dtype | None,
@@ -196,7 +226,7 @@ def _step(
         state.average()
 
 
-def _batches(data: TrainingSet, options: LoopOptions, step: int) -> list[Batch]:
+def _batches(data: Shown, options: LoopOptions, step: int) -> list[Batch]:
     """Those of a step, as functions of it: an epoch ends in the middle of a step where it must."""
     found = []
     for number in range(step * options.accumulation, (step + 1) * options.accumulation):

@@ -1,23 +1,18 @@
-r"""Low-rank terms beside the layers of a network (LoRA, arXiv 2106.09685), as they learn and as they lie in files.
-
-.. math:: W x + \frac{\alpha}{r} \, U (D x), \qquad D \in R^{r \times in}, \; U \in R^{out \times r}
-
-U is 0 at first. Of a convolution D is a convolution of its shape and U one of 1 x 1.
-"""
+"""Terms beside the layers of a network: which layers get them, and how they lie on a wire and in files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .randomness import normal
+from graphflow import GraphFlowError, Problem
 
-__all__ = ["TARGETS", "LowRank", "add_terms", "file_tensors", "terms_on_wire"]
+from .terms import KINDS, Term
+
+__all__ = ["TARGETS", "add_terms", "file_metadata", "file_tensors", "parameters_of_terms", "terms_on_wire"]
 
 TARGETS = ("attention", "transformers", "all")
 """The layers that get terms: q, k, v and out of attentions; every Linear of the transformers; convolutions, too."""
@@ -26,40 +21,25 @@ _INSIDE = ("transformer_blocks.", "attentions.")
 _FIRST = ("layers.", "noise_refiner.", "context_refiner.")
 """How the transformers of U-Nets and of networks that are transformers are called in diffusers."""
 _NEVER = ("time_", "conv_in", "conv_out", "embed", "norm_out", "proj_out")
+_LORA_ENDINGS = {"down": "lora_down.weight", "up": "lora_up.weight"}
+"""Role -> how kohya's trainer calls it; other roles are called as they are."""
 
 
-class LowRank(nn.Module):
-    """A layer that stays as it is, and terms that learn, float32."""
-
-    def __init__(self, base: nn.Linear | nn.Conv2d, rank: int, alpha: float, seed: int, name: str) -> None:
-        super().__init__()
-        self.base, self.scale = base, alpha / rank
-        shape = base.weight.shape
-        rank = min(rank, shape[0], math.prod(shape[1:]))
-        self.alpha = self.scale * rank
-        down = normal((rank, *shape[1:]), seed, "start", name) / math.sqrt(math.prod(shape[1:]))
-        device = base.weight.device
-        self.down = nn.Parameter(down.to(device))
-        self.up = nn.Parameter(torch.zeros(shape[0], rank, *(1,) * (len(shape) - 2), device=device))
-
-    def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = self.base(x)
-        if isinstance(self.base, nn.Conv2d):
-            inner = F.conv2d(x.to(self.down.dtype), self.down, None, self.base.stride, self.base.padding)
-            change = F.conv2d(inner, self.up)
-        else:
-            change = F.linear(F.linear(x.to(self.down.dtype), self.down), self.up)
-        return answer + (self.scale * change).to(answer.dtype)
-
-
-def add_terms(module: nn.Module, targets: str, rank: int, alpha: float, seed: int) -> dict[str, LowRank]:
+def add_terms(
+    module: nn.Module, targets: str, rank: int, alpha: float, seed: int, algorithm: str = "LoRA"
+) -> dict[str, Term]:
     """Put terms beside the layers of a network; by the name of the layer."""
-    found: dict[str, LowRank] = {}
+    found: dict[str, Term] = {}
     for name, layer in list(_layers(module, targets)):
         holder, _, last = name.rpartition(".")
-        found[name] = LowRank(layer, rank, alpha, seed, name)
+        found[name] = KINDS[algorithm](layer, rank, alpha, seed, name)
         setattr(module.get_submodule(holder), last, found[name])
     return found
+
+
+def parameters_of_terms(terms: Mapping[str, Term]) -> dict[str, nn.Parameter]:
+    """What learns, by the names `LAYER.ROLE`."""
+    return {f"{name}.{role}": weight for name, term in terms.items() for role, weight in term.learning().items()}
 
 
 def _layers(module: nn.Module, targets: str) -> Iterator[tuple[str, Any]]:
@@ -72,24 +52,55 @@ def _layers(module: nn.Module, targets: str) -> Iterator[tuple[str, Any]]:
             yield name, layer
 
 
-def terms_on_wire(terms: Mapping[str, LowRank], weights: Mapping[str, Tensor], unet: bool) -> dict[str, Any]:
-    """A LORA_MODEL: plain values. `weights`: `LAYER.down`, `LAYER.up`."""
-    layers = {name: {role: weights[f"{name}.{role}"] for role in ("down", "up")} for name in terms}
+def terms_on_wire(terms: Mapping[str, Term], weights: Mapping[str, Tensor], unet: bool) -> dict[str, Any]:
+    """A LORA_MODEL: plain values. `weights`: by `LAYER.ROLE`."""
+    layers = {
+        name: term.file_roles({role: weights[f"{name}.{role}"] for role in term.learning()})
+        for name, term in terms.items()
+    }
     return {"layers": layers, "alphas": {name: term.alpha for name, term in terms.items()}, "unet": unet}
 
 
 def file_tensors(lora: Mapping[str, Any], names: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a file, by the names of kohya's trainer or of diffusers (there alpha is a part of `up`)."""
+    """The tensors of a file, by the names of kohya's trainer or of diffusers (there alpha is a part of `up`).
+
+    Raises a Problem where diffusers has no names for the kind.
+    """
+    write = _kohya if names == "kohya" else _diffusers
     tensors: dict[str, Tensor] = {}
-    for layer, one in lora["layers"].items():
-        rank, alpha = len(one["down"]), lora["alphas"][layer]
-        if names == "kohya":
-            key = "lora_unet_" + layer.replace(".", "_")
-            tensors[f"{key}.lora_down.weight"] = one["down"].to(dtype).contiguous()
-            tensors[f"{key}.lora_up.weight"] = one["up"].to(dtype).contiguous()
-            tensors[f"{key}.alpha"] = torch.tensor(alpha, dtype=dtype)
-        else:
-            key = f"{'unet' if lora['unet'] else 'transformer'}.{layer}"
-            tensors[f"{key}.lora_A.weight"] = one["down"].to(dtype).contiguous()
-            tensors[f"{key}.lora_B.weight"] = (one["up"] * (alpha / rank)).to(dtype).contiguous()
-    return tensors
+    for layer in lora["layers"]:
+        tensors |= write(lora, layer)
+    return {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+
+
+def _kohya(lora: Mapping[str, Any], layer: str) -> dict[str, Tensor]:
+    key = "lora_unet_" + layer.replace(".", "_")
+    roles = {role: tensor for role, tensor in lora["layers"][layer].items() if role != "magnitude"}
+    if "dora_scale" in roles:
+        roles["dora_scale"] = roles["dora_scale"].reshape(-1, *(1,) * (roles["down"].dim() - 1))
+    named = {f"{key}.{_LORA_ENDINGS.get(role, role)}": tensor for role, tensor in roles.items()}
+    return {**named, f"{key}.alpha": torch.tensor(lora["alphas"][layer])}
+
+
+def _diffusers(lora: Mapping[str, Any], layer: str) -> dict[str, Tensor]:
+    one = lora["layers"][layer]
+    if "down" not in one:
+        message = "diffusers has no names for the tensors of a LoKr"
+        raise GraphFlowError([Problem("no_names", message, input="names", hint="set names to kohya")])
+    key = f"{'unet' if lora['unet'] else 'transformer'}.{layer}"
+    found = {
+        f"{key}.lora_A.weight": one["down"],
+        f"{key}.lora_B.weight": one["up"] * (lora["alphas"][layer] / len(one["down"])),
+    }
+    return {**found, f"{key}.lora_magnitude_vector": one["magnitude"]} if "magnitude" in one else found
+
+
+def file_metadata(lora: Mapping[str, Any]) -> dict[str, str]:
+    """What kohya's trainer states in a file."""
+    layers = lora["layers"].values()
+    ranks = [len(one[role]) for one in layers for role in ("down", "lokr_w2_b") if role in one]
+    stated = {"ss_network_dim": str(max(ranks, default=0))}
+    stated["ss_network_alpha"] = f"{max(lora['alphas'].values(), default=0.0):g}"
+    if any("lokr_w1" in one for one in layers):
+        return {**stated, "ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "lokr"}'}
+    return {**stated, "ss_network_module": "networks.lora"}

@@ -1,6 +1,8 @@
 r"""Optimisers by name, and the course of their learning rate.
 
-torch's own, and Lion (arXiv 2302.06675, algorithm 2), which steps by the sign of a mean of gradients:
+torch's own; Prodigy (arXiv 2306.06101) of the package `prodigyopt` and AdamW with states of 8 bits (arXiv 2110.02861)
+of `bitsandbytes`, where these are installed; and Lion (arXiv 2302.06675, algorithm 2), which steps by the sign of a
+mean of gradients:
 
 .. math:: \theta \leftarrow \theta - \eta \, (\mathrm{sign}(\beta_1 m + (1 - \beta_1) g) + \lambda \theta), \qquad
           m \leftarrow \beta_2 m + (1 - \beta_2) g
@@ -10,12 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .options import OPTIMISERS, RATES
+from graphflow import GraphFlowError, Problem
+
+from .options import OPTIMISER_PACKAGES, OPTIMISERS, RATES
+from .packages import missing_package
 
 __all__ = ["Lion", "make_optimiser", "rate_at", "restore_state", "state_of"]
 
@@ -58,24 +66,59 @@ _MAKERS: Mapping[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = 
     "Lion": lambda weights, decay: Lion(weights, weight_decay=decay),
     "RMSprop": lambda weights, decay: torch.optim.RMSprop(weights, weight_decay=decay),
     "SGD": lambda weights, decay: torch.optim.SGD(weights, momentum=0.9, weight_decay=decay),
+    "Prodigy": lambda weights, decay: _prodigy(weights, decay),
+    "AdamW8bit": lambda weights, decay: _adamw_8bit(weights, decay),
 }
 assert set(_MAKERS) == set(OPTIMISERS)
 
 
 def make_optimiser(name: str, weights: list[Tensor], weight_decay: float) -> torch.optim.Optimizer:
-    """The rate is set before each step."""
+    """The rate is set before each step. Raises a Problem where the package of the optimiser is not installed, or where
+    it does not work on the device of the weights."""
     return _MAKERS[name](weights, weight_decay)
 
 
+def _prodigy(weights: list[Tensor], decay: float) -> torch.optim.Optimizer:
+    package = _imported("Prodigy")
+    with redirect_stdout(StringIO()):  # it prints that it uses weight decay
+        found: torch.optim.Optimizer = package.Prodigy(weights, betas=BETAS, weight_decay=decay)
+    return found
+
+
+def _adamw_8bit(weights: list[Tensor], decay: float) -> torch.optim.Optimizer:
+    package = _imported("AdamW8bit")
+    if any(weight.device.type == "cpu" for weight in weights):
+        message = "AdamW8bit needs a GPU, the weights that learn are on the CPU"
+        raise GraphFlowError([Problem("wrong_optimizer", message, input="optimizer", hint="set optimizer to AdamW")])
+    found: torch.optim.Optimizer = package.optim.AdamW8bit(weights, betas=BETAS, weight_decay=decay)
+    return found
+
+
+def _imported(name: str) -> Any:
+    if (problem := missing_package(name)) is not None:
+        raise GraphFlowError([problem])
+    return import_module(OPTIMISER_PACKAGES[name])
+
+
+GROUP = -1
+"""The number of the entry with what an optimiser remembers of all weights together (Prodigy's estimate of the rate)."""
+_REMEMBERED = ("d", "d_max", "d_hat", "d_numerator", "d_denom", "k")
+
+
 def state_of(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """All that it remembers: weight number -> name -> tensor or number."""
-    state: dict[int, dict[str, Any]] = optimiser.state_dict()["state"]
-    return {number: dict(values) for number, values in state.items()}
+    """All that it remembers: weight number, or GROUP -> name -> tensor or number."""
+    stored = optimiser.state_dict()
+    state: dict[int, dict[str, Any]] = {number: dict(values) for number, values in stored["state"].items()}
+    (group,) = stored["param_groups"]
+    if shared := {name: group[name] for name in _REMEMBERED if name in group}:
+        state[GROUP] = shared
+    return state
 
 
 def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": {number: dict(one) for number, one in state.items()}, "param_groups": groups})
+    (group,) = optimiser.state_dict()["param_groups"]
+    weights = {number: dict(one) for number, one in state.items() if number != GROUP}
+    optimiser.load_state_dict({"state": weights, "param_groups": [{**group, **state.get(GROUP, {})}]})
 
 
 def rate_at(schedule: str, step: int, total: int, warmup: int) -> float:

@@ -5,9 +5,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LoopOptions", "LossOptions", "OPTIMISERS", "PRECISIONS", "RATES", "TIMES"]
+__all__ = [
+    "ALGORITHMS",
+    "LoopOptions",
+    "LossOptions",
+    "OPTIMISERS",
+    "OPTIMISER_PACKAGES",
+    "PRECISIONS",
+    "RATES",
+    "TIMES",
+]
 
-OPTIMISERS = ("AdamW", "Adam", "Adafactor", "Lion", "RMSprop", "SGD")
+ALGORITHMS = ("LoRA", "DoRA", "LoKr")
+"""What is trained beside a layer; `terms.py` has the formulas."""
+OPTIMISERS = ("AdamW", "Adam", "Adafactor", "Lion", "RMSprop", "SGD", "Prodigy", "AdamW8bit")
+OPTIMISER_PACKAGES = {"Prodigy": "prodigyopt", "AdamW8bit": "bitsandbytes"}
+"""Packages that are not installed with this one."""
 RATES = ("constant", "linear", "cosine")
 TIMES = ("uniform", "logit_normal")
 """How noise levels are drawn: evenly, or by the logistic function of a normal number, which are mostly middle ones

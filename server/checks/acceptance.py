@@ -21,15 +21,17 @@ __all__ = ["Examined", "accept", "examine"]
 class Examined:
     workflow: Workflow
     targets: tuple[str, ...]
-    """The output nodes that can run."""
+    """The nodes that are wanted and can run."""
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     node_errors: dict[str, Any]
 
 
-def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: RequestLimits) -> Examined:
+def examine(
+    engine: Engine, graph: dict[str, Any], wanted: list[str] | None, limits: RequestLimits, any_node: bool = False
+) -> Examined:
     """Every problem of a workflow, malformed nodes included, and what of it can run none the less. Raises
-    RequestRefused for what is not a workflow."""
+    RequestRefused for what is not a workflow. `any_node`: nodes without an effect may be wanted, too."""
     try:
         workflow, malformed = read(graph)
     except InvalidWorkflow as error:
@@ -46,7 +48,7 @@ def examine(engine: Engine, graph: dict[str, Any], wanted: list[str] | None, lim
     targets = None if wanted is None else [name for name in dict.fromkeys(wanted) if name in workflow]
     checked = engine.check(workflow, targets)
     outputs = checked.outputs
-    if targets is not None:
+    if targets is not None and not any_node:
         outputs = tuple(key for key in outputs if _is_output(engine, workflow, key))
     problems = tuple(with_malformed(malformed, workflow, checked.problems))
     if not outputs and not problems:

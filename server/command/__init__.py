@@ -21,7 +21,7 @@ from .arguments import (
     concurrency,
     concurrency_of_machine,
     count,
-    devices,
+    devices_or_none,
     host,
     ip_address,
     origin,
@@ -118,11 +118,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--devices",
-        type=devices,
+        type=devices_or_none,
         default="auto",
         metavar="LIST",
         help="devices with a worker process each: cuda:0,cuda:1 or cpu*2 (two processes that share the cores); "
-        "cuda:0+cuda:1 is one process with both; auto: every accelerator, unless --device names one (the default)",
+        "cuda:0+cuda:1 is one process with both; auto: every accelerator, unless --device names one (the default); "
+        "none: workers of other machines run all prompts",
     )
     parser.add_argument(
         "--concurrency",
@@ -275,7 +276,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         process_memory=arguments.worker_memory,
         **computing(arguments),
     )
-    chosen = named_devices(arguments.devices)
+    chosen = named_devices(arguments.devices) if arguments.devices != "none" else None
     if arguments.devices == "auto" and worker.device in (None, "auto"):
         chosen = present_devices()
     return QueueSettings(
@@ -283,7 +284,7 @@ def _queue_settings(arguments: argparse.Namespace) -> QueueSettings:
         worker,
         start_paused=arguments.start_paused,
         devices=chosen,
-        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory, max(1, len(chosen))),
+        concurrency=arguments.concurrency or concurrency_of_machine(arguments.worker_memory, max(1, len(chosen or ()))),
         share_passes=arguments.share_passes,
         one_a_client=arguments.concurrency is None,
         webhook_hosts=tuple(arguments.allow_webhooks),

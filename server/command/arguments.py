@@ -18,6 +18,7 @@ __all__ = [
     "concurrency_of_machine",
     "count",
     "devices",
+    "devices_or_none",
     "host",
     "ip_address",
     "origin",
@@ -85,6 +86,11 @@ def devices(text: str) -> str:
     except GraphFlowError as error:
         raise ArgumentTypeError(f"{error.problems[0].message}; {error.problems[0].hint}") from None
     return text
+
+
+def devices_or_none(text: str) -> str:
+    """As `devices`, or `none`: no worker on this machine."""
+    return text if text == "none" else devices(text)
 
 
 def host(text: str) -> str:

@@ -17,7 +17,7 @@ from ..worker import WorkerConfig, named_devices, places_of, present_devices
 from ..worker.agent import Agent
 from .arguments import concurrency, concurrency_of_machine, devices, worker_memory
 
-__all__ = ["configure", "run"]
+__all__ = ["check_address", "configure", "run", "token_of", "worker_config"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not arguments.connect.startswith(("http://", "https://")):
-        hint = "write it like http://studio.local:8188"
-        raise InvalidWorkflow(
-            [Problem("bad_address", f"{arguments.connect!r} is not the address of a server", hint=hint)]
-        )
+    check_address(arguments.connect)
     set_up(RecentLines(), arguments.log_level, arguments.log_format)
     try:
         return asyncio.run(_serve(arguments))
@@ -72,7 +68,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         chosen = present_devices()
     places = places_of(chosen)
     at_a_time = arguments.concurrency or concurrency_of_machine(arguments.worker_memory, len(places))
-    token, config = _token(arguments), _config(arguments)
+    token, config = token_of(arguments.token_file), worker_config(arguments)
     agents = [
         Agent(
             url=arguments.connect,
@@ -99,18 +95,25 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _token(arguments: argparse.Namespace) -> str | None:
-    if arguments.token_file is None:
+def check_address(url: str) -> None:
+    """Raises InvalidWorkflow where it is not the address of a server."""
+    if not url.startswith(("http://", "https://")):
+        hint = "write it like http://studio.local:8188"
+        raise InvalidWorkflow([Problem("bad_address", f"{url!r} is not the address of a server", hint=hint)])
+
+
+def token_of(file: Path | None) -> str | None:
+    """The server's token: that of a file, or of the environment."""
+    if file is None:
         return os.environ.get("GRAPHFLOW_TOKEN") or None
     try:
-        return str(arguments.token_file.read_text(encoding="ascii").strip())
+        return str(file.read_text(encoding="ascii").strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidWorkflow(
-            [Problem("no_file", f"cannot read a token from {arguments.token_file}: {error}")]
-        ) from None
+        raise InvalidWorkflow([Problem("no_file", f"cannot read a token from {file}: {error}")]) from None
 
 
-def _config(arguments: argparse.Namespace) -> WorkerConfig:
+def worker_config(arguments: argparse.Namespace) -> WorkerConfig:
+    """The configuration that the options state."""
     return WorkerConfig(
         models=tuple(arguments.models),
         nodes=tuple(arguments.nodes),

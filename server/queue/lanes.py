@@ -84,11 +84,12 @@ class Lanes:
         self._settings, self._accounts = settings, ClientAccounts()
         self._found: dict[str, Lane] = {}
         self._previews = False
-        places = places_of(settings.devices)
+        devices = settings.devices or ()
+        places = places_of(devices) if settings.devices is not None else []
         shared = settings.folder / SHARED_WEIGHTS
         shutil.rmtree(shared, ignore_errors=True)
         for at, place in enumerate(places):
-            if sum(map(_is_on_cpu, settings.devices)) > 1 and _is_on_cpu(place.device or ""):
+            if sum(map(_is_on_cpu, devices)) > 1 and _is_on_cpu(place.device or ""):
                 place = replace(place, environment={**place.environment, FOLDER_VARIABLE: str(shared.resolve())})
             lock = settings.folder / (WORKER_LOCK if at == 0 else f"worker-{at}.lock")
             worker = Worker(
@@ -152,6 +153,8 @@ class Lanes:
     def status(self) -> WorkerStatus:
         """Of the workers of this machine together; the process is the first one's."""
         found = [lane.worker.status for lane in self if lane.lock is not None]
+        if not found:
+            return WorkerStatus(state="stopped", pid=None, starts=0, deaths=0, rss=0)
         first = found[0]
         if len(found) == 1:
             return first

@@ -24,8 +24,9 @@ class QueueSettings:
     history_bytes: int = 1 << 30
     waiting_of_one: int | None = None
     """How many prompts of one sender may wait."""
-    devices: tuple[str, ...] = ()
-    """Devices of this machine with a worker process each; none: one worker, on the device of its configuration."""
+    devices: tuple[str, ...] | None = ()
+    """Devices of this machine with a worker process each; (): one worker, on the device of its configuration; None: no
+    worker, only those of other machines."""
     concurrency: int = 1
     """How many prompts a worker holds at a time."""
     share_passes: int = 1

@@ -22,6 +22,8 @@ def reasons(waiting: Iterable[Prompt], lanes: Iterable[Lane], paused: bool, one_
 def _reason(prompt: Prompt, place: int, lanes: list[Lane], paused: bool, one_a_client: bool) -> str:
     if paused:
         return "the queue is paused"
+    if not lanes:
+        return "no worker is connected"
     unfit: Mapping[str, str] = {lane.name: lane.unfit[prompt.id] for lane in lanes if prompt.id in lane.unfit}
     fit = [lane for lane in lanes if lane.name not in unfit]
     if not fit:

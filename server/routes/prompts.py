@@ -144,7 +144,9 @@ def _examined(state: ServerState, body: PromptBody) -> Examined:
         hint = 'send {"prompt": WORKFLOW} with a workflow in the API format; graphflow convert writes one'
         problem = Problem("no_prompt", NO_PROMPT, input="prompt", hint=hint)
         raise RequestRefused(400, problem, kind="no_prompt", details=NO_PROMPT)
-    return examine(state.engine, body.prompt, body.partial_execution_targets, state.options.limits)
+    # ComfyUI's clients, which do not ask for strictness, name any nodes and expect that only outputs run.
+    targets, limits = body.partial_execution_targets, state.options.limits
+    return examine(state.engine, body.prompt, targets, limits, any_node=body.strict)
 
 
 def _accepted(state: ServerState, body: PromptBody) -> tuple[Examined, dict[str, Any]]:

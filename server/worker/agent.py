@@ -86,6 +86,11 @@ class Agent:
         self._silent = 0
         self._cancel_within = 30.0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server has it at the moment."""
+        return self._socket is not None
+
     async def serve(self) -> None:
         """Until it is cancelled. Raises GraphFlowError where the server refuses it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -34,8 +34,8 @@ def show(value: int) -> Ui:
 class Server:
     """A server process in a folder of its own, that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, options: tuple[str, ...] = ()) -> None:
+        self.folder, self.options = folder, options
         (folder / "pack").mkdir()
         (folder / "pack" / "slow.py").write_text(PACK)
         with socket.socket() as free:
@@ -58,6 +58,7 @@ class Server:
             "pack",
             "--cache-dir",
             "cache",
+            *self.options,
         ]
         self.process = subprocess.Popen(
             command,

@@ -16,14 +16,13 @@ from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import FluxFlow
 from ..flux import LATENT
-from ..flux.layout import blocks_table, rope_axes
 from ..kits import t5
 from ..kits.flow import DenoiserFound, assemble, latent_format
+from ..kits.flux_blocks import blocks, config_of, feed_forward, norm_of
 from ..kits.transformer_file import TransformerFile, text_prefix, transformer_in
 
 __all__ = ["CHROMA"]
 
-NORM = "double_blocks.0.img_attn.norm.query_norm.scale"
 _ARGUMENTS = (
     "in_channels",
     "num_layers",
@@ -50,7 +49,7 @@ def _recognise(header: Header) -> Found | None:
 def _layout(keys: Keys) -> str:
     if not keys.has("distilled_guidance_layer.in_proj.weight"):
         return ""
-    if keys.has("img_in.weight", NORM, "final_layer.linear.weight"):
+    if norm_of(keys) == "scale" and keys.has("img_in.weight", "final_layer.linear.weight"):
         return "original"
     return "diffusers" if keys.has("x_embedder.weight", "transformer_blocks.0.attn.norm_q.weight") else ""
 
@@ -58,17 +57,7 @@ def _layout(keys: Keys) -> str:
 def _config(file: TransformerFile) -> Config:
     """The arguments of ChromaTransformer2DModel."""
     keys, stated = file.keys, file.stated or {}
-    is_original = _layout(keys) == "original"
-    image, text = ("img_in", "txt_in") if is_original else ("x_embedder", "context_embedder")
-    head = keys.rows(NORM if is_original else "transformer_blocks.0.attn.norm_q.weight")
-    found = Config(
-        in_channels=keys.columns(f"{image}.weight"),
-        num_layers=keys.count("double_blocks." if is_original else "transformer_blocks."),
-        num_single_layers=keys.count("single_blocks." if is_original else "single_transformer_blocks."),
-        attention_head_dim=head,
-        num_attention_heads=keys.rows(f"{image}.weight") // head,
-        joint_attention_dim=keys.columns(f"{text}.weight"),
-        axes_dims_rope=rope_axes(head),
+    found = config_of(keys, "txt_in" if _layout(keys) == "original" else "context_embedder") | Config(
         approximator_num_channels=keys.columns("distilled_guidance_layer.in_proj.weight"),
         approximator_hidden_dim=keys.rows("distilled_guidance_layer.in_proj.weight"),
         approximator_layers=keys.count("distilled_guidance_layer.layers."),
@@ -88,7 +77,8 @@ def _original(config: Config) -> Table:
         table[f"{begin}.layers.{layer}.linear_1"] = f"{begin}.layers.{layer}.in_layer"
         table[f"{begin}.layers.{layer}.linear_2"] = f"{begin}.layers.{layer}.out_layer"
         table[f"{begin}.norms.{layer}.weight"] = TensorPlace(f"{begin}.norms.{layer}.scale")
-    return {**table, **blocks_table(config, "scale")}
+    hidden = config.num_attention_heads * config.attention_head_dim
+    return {**table, **blocks(config, "scale", 4 * hidden, modulated=False), **feed_forward(config)}
 
 
 LAYOUTS: Mapping[str, Callable[[Config], Table]] = {"original": _original, "diffusers": lambda config: {"": ""}}

@@ -9,10 +9,9 @@ import torch
 from diffusers import JoyImageEditTransformer3DModel
 from torch import Tensor
 
-from graphflow import GraphFlowError, Problem
-
 from ...model.config import Config
 from ...model.entry import Ask, Entry, Row
+from ...resampling import resize
 from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 from . import JOYIMAGE
@@ -41,22 +40,18 @@ class PreparedJoyImage:
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedJoyImage:
     assert entry.text is not None, "checked before the run: the family needs a text"
     unit = JOYIMAGE.latent(config)
-    latents = [one if one.dim() == 4 else one[:, None] for one in entry.references]
-    for latent in latents:
-        if latent.shape[-2:] != shape[-2:]:
-            (rows, columns), (height, width) = latent.shape[-2:], shape[-2:]
-            raise GraphFlowError(
-                [
-                    Problem(
-                        "wrong_size",
-                        f"an image to edit has {columns * 8} x {rows * 8} pixels, and the image that is made "
-                        f"{width * 8} x {height * 8}; JoyImage Edit takes one size",
-                        hint="scale the image first, and give the sampler a latent of the size that it gets",
-                    )
-                ]
-            )
-    references = torch.stack([unit.into(latent[None])[0] for latent in latents]) if latents else None
+    latents = [unit.into(_sized(one, shape)[None])[0] for one in entry.references]
+    references = torch.stack(latents) if latents else None
     return PreparedJoyImage(entry.text.float(), references)
+
+
+def _sized(latent: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The latent of an image [C, (1,) h, w] in the size of the image that is made, [C, 1, h, w]: all images of a
+    question have one. Its middle is kept."""
+    image = latent[:, 0] if latent.dim() == 4 else latent
+    if image.shape[-2:] != shape[-2:]:
+        image = resize(image[None].float(), shape[-1], shape[-2], "bilinear", "center")[0]
+    return image[:, None]
 
 
 def row(config: Config, ask: Ask, prepared: PreparedJoyImage) -> Row:

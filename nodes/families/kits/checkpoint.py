@@ -37,9 +37,11 @@ def latent_format(config: Config) -> LatentFormat:
 def prediction(config: Config) -> Prediction:
     """The meaning of the answers of a config."""
     from ...model.levels import Discrete, LogUniform
-    from ...model.prediction import EDM, X0, Epsilon, V
+    from ...model.prediction import EDM, X0, Epsilon, Flow, V
 
     stated = config.prediction
+    if stated.kind == "flow":
+        return Flow(stated.get("shift", 1.0))
     if stated.kind == "edm":
         return EDM(LogUniform(stated.sigma_min, stated.sigma_max), sigma_data=stated.sigma_data)
     if stated.kind == "edm_v":
@@ -53,6 +55,8 @@ def stated_prediction(header: Header) -> Config | None:
     stated = header.configs.get("scheduler")
     if stated is None:
         return None
+    if stated.get("prediction_type") == "flow_prediction":
+        return Config(kind="flow", shift=float(stated.get("flow_shift") or 1.0))
     kinds = {"v_prediction": "v", "sample": "x0"}
     return Config(
         kind=kinds.get(str(stated.get("prediction_type")), "epsilon"),

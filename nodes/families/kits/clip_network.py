@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "embedding_vectors",
     "encode_chunks",
+    "encode_rows",
     "pad_to_equal",
     "prompt_chunks",
     "prompt_words",
@@ -70,8 +71,8 @@ def tokenizer_in(folder: str) -> CLIPTokenizer:
 def prompt_chunks(clip: Clip, part: str, prompt: str, options: Mapping[str, Any]) -> list[Chunk]:
     """The chunks of a prompt for one encoder of a handle (`text.l` ...).
 
-    `options["embeddings"]` gives the file of an embedding by its name, or None. Raises a Problem where there is none,
-    or its vectors are of another width.
+    `options["embeddings"]` gives the file of an embedding by its name, or its vectors [n, D] by encoder (`clip_l`
+    ...), or None. Raises a Problem where there is none, or its vectors are of another width.
     """
     if isinstance(prompt, ReadPrompt) and part in prompt.chunks:
         return list(prompt.chunks[part])
@@ -107,7 +108,9 @@ def _tokenizer(clip: Clip, letter: str) -> CLIPTokenizer:
     return tokenizer_in(str(Path(source.path) / source.prefix) if source is not None else str(VOCABULARY))
 
 
-def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | None]) -> list[Chunk]:
+def _chunks(
+    prompt: str, tokenizer: Any, encoder: str, width: int, find: Callable[[str], Path | Mapping[str, Tensor] | None]
+) -> list[Chunk]:
 
     def ids(text: str) -> list[int]:
         text = cleaned(text)
@@ -115,10 +118,12 @@ def _chunks(prompt: str, tokenizer: Any, encoder: str, width: int, find: Callabl
 
     def vectors(name: str) -> tuple[Sequence[Tensor], str]:
         path, rest = find(name), ""
+        if isinstance(path, Mapping):
+            return list(path[encoder]), rest
         if path is None and name.endswith(","):
             name = name.rstrip(",")
             path, rest = find(name), ","
-        if path is None:
+        if not isinstance(path, Path):
             raise GraphFlowError(
                 [
                     Problem(
@@ -182,19 +187,25 @@ def encode_chunks(
     return torch.cat(states), pooled[0]
 
 
-def _encode(
-    module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
+def encode_rows(
+    module: Any, config: Config, chunks: Sequence[Chunk], layer: int | None, normed: bool
 ) -> tuple[Tensor, Tensor]:
+    """(states [N, 77, D], pooled [N, D]) of N chunks in one pass, on the device of the module and with gradients, if
+    something in it learns. Weights of a prompt count for nothing here."""
     text = _text(module)
     device = next(module.parameters()).device
     end = config.eos_token_id
-    padding = [end if config.pad is None else config.pad] * (CHUNK - len(places))
-    # A vector of an embedding stands at a place of any token; its id is never looked at.
-    ids = [config.bos_token_id, *(place if isinstance(place, int) else 0 for place in places), end, *padding]
-    states = text.embeddings.token_embedding(torch.tensor([ids], device=device))
-    for number, place in enumerate(places, 1):
-        if isinstance(place, Tensor):
-            states[0, number] = place.to(states.dtype)
+    rows = []
+    for chunk in chunks:
+        padding = [end if config.pad is None else config.pad] * (CHUNK - len(chunk.places))
+        # A vector of an embedding stands at a place of any token; its id is never looked at.
+        ids = (place if isinstance(place, int) else 0 for place in chunk.places)
+        rows.append([config.bos_token_id, *ids, end, *padding])
+    states = text.embeddings.token_embedding(torch.tensor(rows, device=device))
+    for row, chunk in enumerate(chunks):
+        for number, place in enumerate(chunk.places, 1):
+            if isinstance(place, Tensor):
+                states[row, number] = place.to(states.dtype)
     states = text.embeddings(inputs_embeds=states)
     depth = len(text.encoder.layers)
     stop = depth if layer is None or -layer > depth else depth + layer + 1
@@ -204,13 +215,21 @@ def _encode(
         if number == stop:
             kept = states
     last = text.final_layer_norm(states)
-    pooled = last[:, ids.index(end)]  # at the token that ends the text
+    pooled = last[range(len(rows)), [row.index(end) for row in rows]]  # at the token that ends the text
     if config.projection:
         pooled = module.text_projection(pooled)
     if layer is None or -layer > depth:
         kept = last
     elif normed:
         kept = last if stop == depth else text.final_layer_norm(kept)
+    return kept, pooled
+
+
+def _encode(
+    module: Any, config: Config, places: Sequence[Any], layer: int | None, normed: bool
+) -> tuple[Tensor, Tensor]:
+    chunk = Chunk(tuple(places), (1.0,) * len(places))
+    kept, pooled = encode_rows(module, config, (chunk,), layer, normed)
     return kept[0].float().cpu(), pooled[0].float().cpu()
 
 

@@ -1,5 +1,5 @@
-"""The files of transformers with the blocks of FLUX.1 and no vector of the text (Ovis-Image, LongCat-Image): configs
-from shapes, and where each parameter lies. Imports no torch."""
+"""The files of transformers with the blocks of FLUX.1 (FLUX.1, Chroma, Ovis-Image, LongCat-Image): configs from shapes,
+and where each parameter lies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ...files.convert import Table, TensorPlace
 from ...files.known.keys import Keys
 from ...model.config import Config
 
-__all__ = ["blocks", "config_of", "norm_of", "outer", "rows_of", "rope_axes"]
+__all__ = ["blocks", "config_of", "feed_forward", "norm_of", "outer", "rope_axes", "rows_of"]
 
 NORM = "double_blocks.0.img_attn.norm.query_norm"
 
@@ -55,9 +55,9 @@ def outer(time: str) -> dict[str, TensorPlace | str]:
     }
 
 
-def blocks(config: Config, norm: str, mlp: int) -> Table:
+def blocks(config: Config, norm: str, mlp: int, modulated: bool = True) -> Table:
     """All blocks but the feed-forward networks of those with two streams; `mlp` are the rows of one that is a single
-    Linear in the blocks of one stream."""
+    Linear in the blocks of one stream. Chroma's blocks are not `modulated` by Linears of their own."""
     hidden = config.num_attention_heads * config.attention_head_dim
     table: dict[str, TensorPlace | str] = {}
     for layer in range(config.num_layers):
@@ -69,21 +69,33 @@ def blocks(config: Config, norm: str, mlp: int) -> Table:
             fused = tuple(f"attn.{name}" for name in names)
             table |= rows_of(here, fused, f"{there}.{side}_attn.qkv", (hidden,) * 3)
             table |= {
-                f"{here}.norm1{context}.linear": f"{there}.{side}_mod.lin",
                 f"{here}.attn.{out}": f"{there}.{side}_attn.proj",
                 f"{here}.attn.norm_{added}q.weight": TensorPlace(f"{there}.{side}_attn.norm.query_norm.{norm}"),
                 f"{here}.attn.norm_{added}k.weight": TensorPlace(f"{there}.{side}_attn.norm.key_norm.{norm}"),
             }
+            if modulated:
+                table[f"{here}.norm1{context}.linear"] = f"{there}.{side}_mod.lin"
     for layer in range(config.num_single_layers):
         here, there = f"single_transformer_blocks.{layer}", f"single_blocks.{layer}"
         fused = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
         table |= rows_of(here, fused, f"{there}.linear1", (hidden, hidden, hidden, mlp))
         table |= {
-            f"{here}.norm.linear": f"{there}.modulation.lin",
             f"{here}.proj_out": f"{there}.linear2",
             f"{here}.attn.norm_q.weight": TensorPlace(f"{there}.norm.query_norm.{norm}"),
             f"{here}.attn.norm_k.weight": TensorPlace(f"{there}.norm.key_norm.{norm}"),
         }
+        if modulated:
+            table[f"{here}.norm.linear"] = f"{there}.modulation.lin"
+    return table
+
+
+def feed_forward(config: Config) -> dict[str, TensorPlace | str]:
+    """The feed-forward networks of the blocks with two streams, where they are two Linears."""
+    table: dict[str, TensorPlace | str] = {}
+    for layer in range(config.num_layers):
+        for module, side in (("ff", "img"), ("ff_context", "txt")):
+            here, there = f"transformer_blocks.{layer}.{module}.net", f"double_blocks.{layer}.{side}_mlp"
+            table |= {f"{here}.0.proj": f"{there}.0", f"{here}.2": f"{there}.2"}
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from graphflow import GraphFlowError, Problem
 
@@ -54,6 +55,20 @@ GEMMA = Chat(
     answer="<start_of_turn>model\n",
     stops=("<end_of_turn>", "<eos>"),
 )
+MISTRAL = Chat(
+    begin="<s>",
+    system="[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
+    user="[INST]{}[/INST]",
+    answer="",
+    stops=("</s>",),
+)
+LLAMA = Chat(
+    begin="<|begin_of_text|>",
+    system="<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>",
+    user="<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
+    answer="<|start_header_id|>assistant<|end_header_id|>\n\n",
+    stops=("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +98,38 @@ class Speaker:
 def _qwen_tokens(clip: Clip, part: str) -> Tokens:
     from . import qwen_tokenizer
 
-    tokenizer = qwen_tokenizer.tokenizer_of(clip, part)
+    return _library_tokens(qwen_tokenizer.tokenizer_of(clip, part))
+
+
+def _tekken_tokens(clip: Clip, part: str) -> Tokens:
+    from . import tekken_tokenizer
+
+    return _library_tokens(tekken_tokenizer.library_tokenizer(clip, part))
+
+
+def _llama_tokens(clip: Clip, part: str) -> Tokens:
+    from .qwen_tokenizer import tokenizer_in
+
+    source = dict(clip.sources).get("tokenizer.llama")
+    if source is None:
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_tokenizer",
+                    "the vocabulary of Llama 3.1 is not there, and its texts are written with it",
+                    input="clip",
+                    hint="put its tokenizer.json into models/tokenizers/llama3: its licence does not let us ship it",
+                )
+            ]
+        )
+    return _library_tokens(tokenizer_in(str(Path(source.path) / source.prefix)))
+
+
+def _library_tokens(tokenizer: Any) -> Tokens:
+    from .qwen_tokenizer import encode
+
     return Tokens(
-        ids=lambda text: qwen_tokenizer.encode(tokenizer, text),
+        ids=lambda text: encode(tokenizer, text),
         text=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=False)),
         id_of=tokenizer.token_to_id,
     )
@@ -125,6 +169,23 @@ SPEAKERS: Mapping[str, Speaker] = {
     ),
     "text.gemma2": Speaker(
         title="Gemma 2", chat=GEMMA, tokens=_gemma_tokens, ties=lambda config: True, width=_plain_width
+    ),
+    "text.mistral3": Speaker(
+        title="Mistral 3", chat=MISTRAL, tokens=_tekken_tokens, ties=lambda config: False, width=_plain_width
+    ),
+    "text.ministral3": Speaker(
+        title="Ministral 3",
+        chat=MISTRAL,
+        tokens=_tekken_tokens,
+        ties=lambda config: bool(config.hidden_size < 4096),  # 3B
+        width=_plain_width,
+    ),
+    "text.llama": Speaker(
+        title="Llama 3.1",
+        chat=LLAMA,
+        tokens=_llama_tokens,
+        ties=lambda config: bool(config.hidden_size < 4096),  # 1B and 3B of 3.2
+        width=_plain_width,
     ),
     "text.qwen25vl": Speaker(
         title="Qwen2.5-VL",

@@ -9,7 +9,7 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar
@@ -19,9 +19,12 @@ from torch import Tensor
 from transformers import (
     Gemma2ForCausalLM,
     GenerationConfig,
+    LlamaForCausalLM,
     LogitsProcessor,
     LogitsProcessorList,
+    Ministral3ForCausalLM,
     MinPLogitsWarper,
+    MistralForCausalLM,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLModel,
@@ -38,6 +41,7 @@ from transformers import (
 from ...model.config import Config
 from . import qwen3_vl_network, qwen25_vl_network
 from .image_patches import spread_tokens
+from .speech_state import Written, new_cache
 
 __all__ = ["Sampling", "build_head", "seen", "whole", "written"]
 
@@ -65,6 +69,9 @@ CLASSES: dict[str, Any] = {
     "text.qwen3": Qwen3ForCausalLM,
     "text.qwen3_06b": Qwen3ForCausalLM,
     "text.gemma2": Gemma2ForCausalLM,
+    "text.mistral3": MistralForCausalLM,
+    "text.ministral3": Ministral3ForCausalLM,
+    "text.llama": LlamaForCausalLM,
     VL25: Qwen2_5_VLForConditionalGeneration,
     VL3: Qwen3VLForConditionalGeneration,
 }
@@ -140,25 +147,49 @@ def written(
     sampling: Sampling | None,
     run: Run,
     notice: Callable[[list[int]], None],
+    keep: Callable[[Callable[[], Mapping[str, Tensor]]], None] = lambda make: None,
+    begun: Mapping[str, Tensor] | None = None,
 ) -> list[int]:
     """The ids that a model writes behind `ids`, without the one that ends them; at most `most`.
 
-    `notice` is called with all of them after each, and may raise to end it. The passes of the model are calls of `run`.
+    After each of them `keep` is offered the state, then `notice` is called with all of them, and may raise to end it.
+    `begun` is such a state: the text goes on from there, with the words that it would have had. The passes of the model
+    are calls of `run`.
     """
     device = next(model.parameters()).device
     model.forward = _on_thread(model.forward, run)
-    drawn = [_Drawn(sampling, len(ids))] if sampling is not None else []
+    drawing = _Drawn(sampling, len(ids)) if sampling is not None else None
+    generator, cache = drawing.generator if drawing is not None else None, new_cache(model)
+    before = Written.from_tensors(begun) if begun is not None else None
+    if before is not None:
+        before.put(cache, model, device)
+        if generator is not None and before.generator is not None:
+            generator.set_state(before.generator)
+        besides = {}  # the images are in the cache
+        if len(before.ids) >= most or (before.ids and before.ids[-1] in stops):
+            return _without(list(before.ids), stops)
+    given = [*ids, *(before.ids if before is not None else ())]
+
+    def behind(found: list[int]) -> None:
+        keep(lambda: Written.of(found, cache, model, generator).to_tensors())
+        notice(_without(found, stops))
+
     untyped: Any = GenerationConfig
     stated = untyped(
-        max_new_tokens=most, do_sample=False, eos_token_id=list(stops) or None, pad_token_id=0, use_cache=True
+        max_new_tokens=most - (len(given) - len(ids)),
+        do_sample=False,
+        eos_token_id=list(stops) or None,
+        pad_token_id=0,
+        use_cache=True,
     )
     with torch.inference_mode():
         found = model.generate(
-            torch.tensor([list(ids)], device=device),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
+            torch.tensor([given], device=device),
+            attention_mask=torch.ones(1, len(given), dtype=torch.long, device=device),
             generation_config=stated,
-            logits_processor=LogitsProcessorList(drawn),
-            stopping_criteria=StoppingCriteriaList([_Notice(notice, len(ids), stops)]),
+            logits_processor=LogitsProcessorList([drawing] if drawing is not None else []),
+            stopping_criteria=StoppingCriteriaList([_Notice(behind, len(ids))]),
+            past_key_values=cache,
             **{name: tensor.to(device) for name, tensor in besides.items()},
         )
     return _without(found[0, len(ids) :].tolist(), stops)
@@ -208,9 +239,9 @@ class _Drawn(LogitsProcessor):
 class _Notice(StoppingCriteria):
     """Reports what has been written after each token; ends nothing by itself."""
 
-    def __init__(self, notice: Callable[[list[int]], None], prompt: int, stops: Sequence[int]) -> None:
-        self.notice, self.prompt, self.stops = notice, prompt, stops
+    def __init__(self, notice: Callable[[list[int]], None], prompt: int) -> None:
+        self.notice, self.prompt = notice, prompt
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        self.notice(_without(input_ids[0, self.prompt :].tolist(), self.stops))
+        self.notice(input_ids[0, self.prompt :].tolist())
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -25,7 +25,7 @@ from ...files.tensors import TensorReader
 from ...model.handles import Clip, WeightsSource
 from .qwen_tokenizer import bytes_as_letters, encode, tokenizer_in
 
-__all__ = ["BEGIN", "tekken_in", "tekken_tokenizer", "tokenizer_of"]
+__all__ = ["BEGIN", "library_tokenizer", "tekken_in", "tekken_tokenizer", "tokenizer_of"]
 
 BEGIN = 1
 """The id of `<s>`, with which texts begin."""
@@ -60,10 +60,15 @@ def tokenizer_of(clip: Clip, part: str) -> Callable[[str], list[int]]:
 
     Raises a Problem where the encoder brings no tokenizer.
     """
+    tokenizer = library_tokenizer(clip, part)
+    return lambda text: encode(tokenizer, text)
+
+
+def library_tokenizer(clip: Clip, part: str) -> Tokenizer:
+    """The same as an object of the library `tokenizers`, which reads ids as well."""
     sources = dict(clip.sources)
     folder = sources.get(part.replace("text.", "tokenizer."))
-    tokenizer = _in_folder(Path(folder.path) / folder.prefix) if folder is not None else _in_file(sources[part])
-    return lambda text: encode(tokenizer, text)
+    return _in_folder(Path(folder.path) / folder.prefix) if folder is not None else _in_file(sources[part])
 
 
 def _in_folder(place: Path) -> Tokenizer:

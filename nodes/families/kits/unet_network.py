@@ -21,6 +21,8 @@ __all__ = ["GREY", "PreparedUNet", "back", "build", "forward", "prepare", "prepa
 
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
 """The input of an inpainting model where it is given no image: the latent of a grey one, in the model's unit."""
+FLOW_TIMES = 1000.0
+"""A U-Net that was trained for a flow is asked with times of 0 to 1000, as one for noise; the flow's own are 0 to 1."""
 DOWN, MID, INNER = "residual.down.", "residual.mid", "residual.inner."
 
 
@@ -111,7 +113,9 @@ def _sized(x: Tensor, sides: tuple[int, ...]) -> Tensor:
 
 def row(config: Config, ask: Ask, prepared: PreparedUNet) -> Row:
     x = ask.x if prepared.beside is None else torch.cat([ask.x, prepared.beside.to(ask.x.device)])
-    stacked = {"x": x, "time": torch.tensor(ask.time, dtype=torch.float32), "context": prepared.context}
+    is_flow = config.get("prediction", {}).get("kind") == "flow"
+    time = torch.tensor(FLOW_TIMES * ask.time if is_flow else ask.time, dtype=torch.float32)
+    stacked = {"x": x, "time": time, "context": prepared.context}
     stacked |= {f"residual.{name}": residual for name, residual in ask.residuals.items()}
     return Row({**stacked, **prepared.vectors})
 

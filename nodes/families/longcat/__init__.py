@@ -15,7 +15,7 @@ from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import FluxFlow
 from ..kits import qwen25_vl
 from ..kits.flow import FLUX_LATENT, DenoiserFound, assemble, latent_format
-from ..kits.flux_blocks import blocks, config_of, norm_of, outer
+from ..kits.flux_blocks import blocks, config_of, feed_forward, norm_of, outer
 from ..kits.transformer_file import transformer_in
 
 __all__ = ["LONGCAT"]
@@ -44,12 +44,8 @@ def _recognise(header: Header) -> Found | None:
 
 def _original(config: Config, norm: str) -> Table:
     hidden = config.num_attention_heads * config.attention_head_dim
-    table = outer(TIME) | {"context_embedder": "txt_in", **blocks(config, norm, 4 * hidden)}
-    for layer in range(config.num_layers):
-        for module, side in (("ff", "img"), ("ff_context", "txt")):
-            here, there = f"transformer_blocks.{layer}.{module}.net", f"double_blocks.{layer}.{side}_mlp"
-            table |= {f"{here}.0.proj": f"{there}.0", f"{here}.2": f"{there}.2"}
-    return table
+    whole = {**blocks(config, norm, 4 * hidden), **feed_forward(config)}
+    return outer(TIME) | {"context_embedder": "txt_in", **whole}
 
 
 def _layout(norm: str) -> Callable[[Config], Table]:

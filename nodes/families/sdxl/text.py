@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ import torch
 from ...model.entry import Entry
 from ...model.handles import Clip
 from ..kits.clip_network import encode_chunks, pad_to_equal, prompt_chunks, prompt_words
+from ..kits.clip_training import joined_rows
 
-__all__ = ["encode", "words"]
+__all__ = ["encode", "encode_rows", "words"]
 
 
 def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> list[Entry]:
@@ -26,6 +27,17 @@ def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mappin
     text = torch.cat([found[part][0] for part in parts], dim=-1)
     extra = {name: value for name, value in options.items() if name not in ("embeddings", *parts)}
     return [Entry(text=text, pooled=found["text.g"][1], extra=extra)]
+
+
+def encode_rows(
+    clip: Clip, encoders: Mapping[str, Any], prompts: Sequence[str], options: Mapping[str, Any]
+) -> list[Entry]:
+    """The entries of several prompts in one pass, with gradients: for training."""
+    layer = -2 if clip.stop_at is None else clip.stop_at
+    parts = [part for part in ("text.l", "text.g") if part in encoders]
+    chunks = {part: [prompt_chunks(clip, part, prompt, options) for prompt in prompts] for part in parts}
+    states, pooled = joined_rows(encoders, clip.config, chunks, layer, normed=False)
+    return [Entry(text=state, pooled=vector) for state, vector in zip(states, pooled["text.g"], strict=True)]
 
 
 def words(clip: Clip, prompt: str, options: Mapping[str, Any]) -> list[tuple[str, list[int]]]:

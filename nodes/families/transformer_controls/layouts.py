@@ -14,7 +14,17 @@ from ...files.header import Header
 from ...model.config import Config
 from ..flux.layout import LAYOUTS as FLUX_LAYOUTS
 
-__all__ = ["HEAD", "count_of", "flux_config", "qwen_config", "sd3_config", "shapes_of", "xlabs_config", "xlabs_table"]
+__all__ = [
+    "HEAD",
+    "Shape",
+    "count_of",
+    "flux_config",
+    "qwen_config",
+    "sd3_config",
+    "shapes_of",
+    "xlabs_config",
+    "xlabs_table",
+]
 
 Shape = tuple[int, ...]
 HEAD = 64

@@ -202,6 +202,7 @@ DENOISERS: tuple[Rule, ...] = (
     Rule("kandinsky5", ("visual_transformer_blocks.0.cross_attention.key_norm.weight",), variant=_kandinsky),
     Rule("ernie_image", ("layers.0.mlp.linear_fc2.weight",)),
     Rule("joyimage", ("double_blocks.0.attn.img_attn_qkv.weight", "double_blocks.0.attn.img_attn_q_norm.weight")),
+    Rule("fibo2", ("perceiver.latent_queries", "noise_refiner.0.attention.to_q.weight")),
     Rule("seedvr2", ("positive_conditioning",)),
     Rule("svd", ("input_blocks.0.0.weight",), lambda keys: keys.contains(r"time_stack")),
     *(Rule(family, ("input_blocks.0.0.weight",), _is(family), _unet) for family in UNETS),

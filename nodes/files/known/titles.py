@@ -59,7 +59,7 @@ TITLES = {
     "ernie_image": Title("ERNIE-Image", ("Ministral 3 3B",), FLUX2_VAE),
     "joyimage": Title("JoyImage Edit", ("Qwen3-VL 8B",), "the Wan 2.1 VAE"),
     "seedvr2": Title("SeedVR2", (), "the SeedVR2 VAE"),
-    "fibo2": Title("FIBO 2", ("Qwen3-VL",), FLUX2_VAE),
+    "fibo2": Title("FIBO 2", ("Qwen3-VL 4B",), FLUX2_VAE),
     "sana": Title("Sana", ("Gemma 2 2B",), "the DC-AE VAE"),
     "cogvideox": Title("CogVideoX", (T5,), "the CogVideoX VAE"),
 }

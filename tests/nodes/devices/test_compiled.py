@@ -13,6 +13,7 @@ from graphflow_nodes.devices import compiler
 from graphflow_nodes.devices.compiled import Forms, can_be_frozen
 from graphflow_nodes.devices.environment import numerics, sampling
 from graphflow_nodes.devices.forward import ForwardCall
+from graphflow_nodes.devices.settle import is_noted
 from graphflow_nodes.files.packed import Packed, put_packed
 from graphflow_nodes.files.quantised import StoredLayer
 from graphflow_nodes.model.entry import Row
@@ -46,14 +47,10 @@ def rows(count, width=32):
     return [Row({"x": torch.randn(4, width, generator=made)}) for _ in range(count)]
 
 
-def settled(forms, *arguments, times=1):
-    return [forms.settle(*arguments) for _ in range(times)][-1]
-
-
 def test_compiling_is_a_part_of_the_recipe_where_it_happens(monkeypatch):
     monkeypatch.setattr(compiler, "compiler_is_here", lambda kind: True)
     found = {mode: sampling(gf.Settings(device="cpu", compile=mode)) for mode in ("off", "auto", "on")}
-    assert len(set(found.values())) == 3 and found["on"] == found["off"] + "; compiled"
+    assert found["auto"] == found["off"] and found["on"] == found["off"] + "; compiled"
     assert numerics(gf.Settings(device="cpu", compile="on")) == numerics(gf.Settings(device="cpu"))
     monkeypatch.setattr(compiler, "compiler_is_here", lambda kind: False)
     assert sampling(gf.Settings(device="cpu", compile="on")) == found["off"]
@@ -72,36 +69,60 @@ def test_what_cannot_be_frozen_runs_eagerly(monkeypatch):
     numbers = {"weight": packed.module.block.weight.to(torch.float8_e4m3fn)}
     put_packed(packed.module, "block.weight", Packed(numbers, StoredLayer("plain"), (32, 32), torch.float32))
     assert not can_be_frozen(packed)
-    assert not Forms(CPU).settle("on", packed, rows(1), 1) and Forms(CPU).settle("on", plain, rows(1), 1)
+    forms = Forms(CPU)
+    forms.saw(b"run", packed, rows(1), 1)
+    assert not forms.seen and can_be_frozen(plain)
     monkeypatch.setattr(module_of, "compiler_is_here", lambda kind: False)
-    assert not Forms(CPU).settle("on", plain, rows(1), 1)
+    assert not can_be_frozen(plain)
 
 
-def test_auto_compiles_behind_the_runs_a_shape_that_is_seen_often(monkeypatch):
+@pytest.fixture
+def behind(monkeypatch, tmp_path):
+    """What would be compiled in the background is noted here, at once."""
+    made = []
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(module_of, "compiler_is_here", lambda kind: True)
     monkeypatch.setattr(module_of, "compiled", lambda one: made.append(one) or one)
     monkeypatch.setattr(module_of, "Thread", Now)
-    made, forms, plain = [], Forms(CPU), call()
-    assert not settled(forms, "auto", plain, rows(1), 2, times=2) and not made
-    assert not settled(forms, "auto", plain, rows(1), 2)  # the third begins it, and runs eagerly itself
-    assert made == [plain] and settled(forms, "auto", plain, rows(1), 2)
-    assert not settled(forms, "auto", plain, rows(1), 4)  # passes of another size
-    assert not settled(forms, "auto", replace(plain, key="b"), rows(1), 2)  # other weights
+    return made
 
 
-def test_a_network_that_auto_cannot_compile_goes_on_eagerly(monkeypatch):
-    monkeypatch.setattr(module_of, "compiler_is_here", lambda kind: True)
-    monkeypatch.setattr(module_of, "compiled", lambda one: 1 / 0)
-    monkeypatch.setattr(module_of, "Thread", Now)
+def test_auto_compiles_behind_the_runs_what_runs_alike_ask_often(behind):
     forms, plain = Forms(CPU), call()
-    assert not settled(forms, "auto", plain, rows(1), 2, times=6) and forms.failed
+    for _ in range(2):
+        forms.saw(b"run", plain, rows(1), 2)
+    assert not behind and not is_noted(b"run")
+    forms.saw(b"run", plain, rows(1), 2)
+    assert behind == [plain] and is_noted(b"run")
+    forms.saw(b"run", plain, rows(1), 4)  # passes of another size
+    forms.saw(b"other", replace(plain, key="b"), rows(1), 2)  # other weights
+    assert len(behind) == 1 and not is_noted(b"other")
+
+
+def test_runs_are_compiled_when_all_that_they_ask_is(behind):
+    forms, one, two = Forms(CPU), call(), call(2, "b")
+    for _ in range(3):
+        forms.saw(b"first", one, rows(1), 2)
+    for number in range(3):
+        forms.saw(b"both", one, rows(1), 2)
+        assert not is_noted(b"both"), number
+        forms.saw(b"both", two, rows(1), 2)
+    assert is_noted(b"both") and is_noted(b"first") and behind == [one, two]
+
+
+def test_a_network_that_auto_cannot_compile_goes_on_eagerly(behind, monkeypatch):
+    monkeypatch.setattr(module_of, "compiled", lambda one: 1 / 0)
+    forms, plain = Forms(CPU), call()
+    for _ in range(6):
+        forms.saw(b"run", plain, rows(1), 2)
+    assert forms.seen.total() == 6 and not forms.ready and not is_noted(b"run")
 
 
 class Now:
     """A thread that is done before it is waited for."""
 
-    def __init__(self, target, args, **_):
-        self.start = lambda: target(*args)
+    def __init__(self, target, **_):
+        self.start = target
 
 
 def test_a_run_goes_on_in_the_form_that_it_began_in():

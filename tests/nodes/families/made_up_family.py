@@ -7,6 +7,10 @@ from graphflow_nodes.model.entry import Entry, Row
 from graphflow_nodes.model.family import Family, Found, Option, Part
 from graphflow_nodes.model.latent import LatentFormat
 from graphflow_nodes.model.prediction import Flow
+from safetensors.torch import save_file
+
+import graphflow as gf
+from tests.nodes.families import tiny
 
 WIDTH = 8
 
@@ -84,3 +88,47 @@ FAMILY = Family(
     takes={"text": Option("text", rank=2, width=lambda config: WIDTH)},
     needs=frozenset({"text"}),
 )
+
+
+def write(models):
+    """A checkpoint of it in a models folder, with a VAE."""
+    torch.manual_seed(0)
+    denoiser, words = Denoiser(16).state_dict(), torch.nn.Embedding(256, WIDTH)
+    named = {"inside": "in", "outside": "out"}
+    weights = {
+        "odd." + ".".join((named.get(module, module), kind)): weight
+        for (module, kind), weight in ((name.split("."), weight) for name, weight in denoiser.items())
+    }
+    vae = {name: weight for name, weight in tiny.tiny("sd1").weights.items() if name.startswith(tiny.VAE)}
+    folder = models / "checkpoints"
+    folder.mkdir(parents=True)
+    save_file({**weights, "words.weight": words.weight.detach(), **vae}, folder / "odd.safetensors")
+    return models
+
+
+def workflow(**changes):
+    made = gf.Workflow.from_json(
+        {
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "odd.safetensors"}},
+            "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "an apple"}},
+            "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "a pear!!"}},
+            "3": {
+                "class_type": "KSampler",
+                "inputs": {
+                    "model": ["4", 0],
+                    "positive": ["6", 0],
+                    "negative": ["7", 0],
+                    "latent_image": ["5", 0],
+                    "steps": 4,
+                    "cfg": 3.0,
+                    "scheduler": "simple",
+                },
+            },
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}},
+        }
+    )
+    for where, value in changes.items():
+        made = made.set(where.replace("__", "."), value)
+    return made

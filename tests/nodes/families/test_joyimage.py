@@ -10,7 +10,7 @@ from graphflow_nodes.families.joyimage import text
 from graphflow_nodes.families.kits import wan_vae
 from graphflow_nodes.families.kits.qwen_tokenizer import qwen_tokenizer
 from graphflow_nodes.families.text import encode_prompt
-from graphflow_nodes.library.joyimage import SIZES
+from graphflow_nodes.library.joyimage import SIZES, _size
 from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.prediction import Flow
 
@@ -46,11 +46,18 @@ def test_images_to_edit_stand_before_the_image_that_is_made(tmp_path, images):
     torch.testing.assert_close(answer(model, x, 0.7, entry), out, rtol=0, atol=1e-5)
 
 
-def test_an_image_of_another_size_is_refused_with_both_sizes(tmp_path):
+def test_an_image_of_another_size_is_brought_to_that_of_the_image_that_is_made(tmp_path):
     model = model_in(save(tmp_path / "a.safetensors", t.joyimage_file()))
-    entry = Entry(text=torch.randn(3, t.WIDTH), references=(torch.randn(16, 1, 4, 4),))
-    with pytest.raises(gf.GraphFlowError, match="32 x 32 pixels, and the image that is made 48 x 32"):
-        answer(model, torch.randn(16, 1, 4, 6), 0.7, entry)
+    x, words = torch.randn(16, 1, 4, 6), torch.randn(3, t.WIDTH)
+    column = torch.randn(16, 1, 1, 1).expand(-1, -1, 4, 1)
+    square, wide = (Entry(text=words, references=(column.expand(-1, -1, -1, wide),)) for wide in (4, 6))
+    # An image of one colour is the same in every size.
+    torch.testing.assert_close(answer(model, x, 0.7, square), answer(model, x, 0.7, wide), rtol=0, atol=1e-5)
+
+
+def test_an_image_of_a_million_pixels_keeps_its_size():
+    assert _size(torch.zeros(1, 880, 1184, 3)) == (880, 1184)
+    assert _size(torch.zeros(1, 880, 1183, 3)) in SIZES and _size(torch.zeros(1, 88, 120, 3)) in SIZES
 
 
 def test_the_sizes_of_images_are_those_of_diffusers():

@@ -222,6 +222,7 @@ DENOISERS = [
         "",
         {"double_blocks.0.attn.img_attn_qkv.weight": (1, 1), "double_blocks.0.attn.img_attn_q_norm.weight": (1,)},
     ),
+    ("fibo2", "", {"perceiver.latent_queries": (512, 3584), "noise_refiner.0.attention.to_q.weight": (3584, 3584)}),
     ("seedvr2", "", {"positive_conditioning": (1, 1)}),
     ("svd", "", unet(1024, 8, prefix="") | {"input_blocks.1.1.time_stack.0.norm_in.weight": (320,)}),
     ("sdxl", "Playground 2.5", unet(2048, label=2816, prefix="") | {"edm_mean": (4,), "edm_std": (4,)}),

@@ -20,6 +20,7 @@ import graphflow as gf
 from . import tiny, tiny_flow, tiny_qwen
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
+PACKS = Path(__file__).parents[2] / "graphflow" / "foreign" / "packs"
 CHANNELS = 16
 SHAPE = (CHANNELS, 8, 8)
 
@@ -148,7 +149,7 @@ def models(tmp_path_factory):
     for name, module in (("fun", fun(33, None)), ("canny", diffsynth()), ("inpaint", diffsynth(68))):
         state = {key: one.half() for key, one in module.state_dict().items() if "control_noise_refiner" not in key}
         save_file(state, folder / f"{name}.safetensors")
-    save_file({"lllite_conditioning1.conv1.weight": torch.zeros(4, 3, 4, 4)}, folder / "anima.safetensors")
+    save_file({"lllite_unet_input_blocks_1.down.0.weight": torch.zeros(4, 3)}, folder / "sdxl.safetensors")
     return models
 
 
@@ -156,8 +157,8 @@ def node(kind, /, **inputs):
     return {"class_type": kind, "inputs": inputs}
 
 
-def sampled(models, family, patch=None, **inputs):
-    """The latent of the shipped workflow of a family, with a model patch of this file."""
+def sampled(models, family, patch=None, *, pack=None, **inputs):
+    """The latent of the shipped workflow of a family, with a model patch of this file, and one of a node pack."""
     whole = gf.Workflow.load(WORKFLOWS / f"{family}.json").to_json()
     (key,) = (key for key, one in whole.items() if one["class_type"] == "KSampler")
     sampler = whole[key]["inputs"]
@@ -172,8 +173,13 @@ def sampled(models, family, patch=None, **inputs):
         kind = "ZImageFunControlnet" if family == "z_image" else "QwenImageDiffsynthControlnet"
         whole["patch"] = node(kind, model=sampler["model"], model_patch=["loader", 0], vae=[vae, 0], **inputs)
         sampler["model"] = ["patch", 0]
+    if pack is not None:
+        whole["pack"] = node(pack, model=sampler["model"], amount=1.0)
+        sampler["model"] = ["pack", 0]
     made = gf.Workflow.from_json(whole)
-    with gf.Engine(settings=gf.Settings(models=(models,), device="cpu"), cache=gf.Cache(memory=0)) as engine:
+    registry = gf.Registry.installed([PACKS] if pack is not None else [])
+    settings = gf.Settings(models=(models,), device="cpu")
+    with gf.Engine(registry, settings, cache=gf.Cache(memory=0)) as engine:
         problems = engine.validate(made)
         if problems:
             raise gf.GraphFlowError(problems)
@@ -196,13 +202,21 @@ def test_a_patched_model_follows_its_image_and_a_strength_of_0_leaves_it_as_it_i
         assert torch.allclose(masked, found, atol=1e-6) == (patch == "fun"), "without an image to inpaint all is new"
 
 
+def test_a_function_of_a_pack_around_the_call_does_not_hide_what_acts_within_the_network(models):
+    """It asks row by row, so bits may differ in the last place."""
+    plain, steered = sampled(models, "qwen_image"), sampled(models, "qwen_image", "canny", **IMAGE)
+    wrapped = sampled(models, "qwen_image", "canny", pack="Popular OneByOne", **IMAGE)
+    torch.testing.assert_close(wrapped, steered, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(wrapped, plain, atol=1e-2)
+
+
 def test_what_does_not_fit_is_a_problem_that_names_it(models):
     def problem(*about, **inputs):
         with pytest.raises(gf.GraphFlowError) as raised:
             sampled(models, *about, **inputs)
         return raised.value.problems[0]
 
-    found = problem("z_image", "anima", **IMAGE)
+    found = problem("z_image", "sdxl", **IMAGE)
     assert "ControlNet-LLLite" in found.message and "does not run here" in found.message and found.input == "name"
     assert "it applies a Fun ControlNet" in problem("z_image", "canny", **IMAGE).message
     assert "neither an image nor an inpaint_image" in problem("z_image", "fun").message

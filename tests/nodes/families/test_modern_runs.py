@@ -16,6 +16,7 @@ from . import tiny_modern as t
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
 FAMILIES = tuple(t.FOLDERS)
+SCALER = "ImageScaleToTotalPixels"
 LOADERS = {"UNETLoader": 0, "CLIPLoader": 1, "DualCLIPLoader": 1, "QuadrupleCLIPLoader": 1, "VAELoader": 2}
 """Loader -> the output of CheckpointLoaderSimple that stands for it."""
 
@@ -34,7 +35,7 @@ def models(family, tmp_path_factory):
             t.save(models, name)
     (models / "checkpoints").mkdir()
     t.FOLDERS[family](models / "checkpoints" / "folder")
-    Image.effect_noise((96, 64), 80).convert("RGB").save(models.parent / "picture.png")
+    Image.effect_noise((64, 64), 80).convert("RGB").save(models.parent / "picture.png")
     if family in t.CHECKPOINTS:
         whole = {name: weight.contiguous() for name, weight in t.CHECKPOINTS[family]().items()}
         save_file(whole, models / "checkpoints" / "whole.safetensors")
@@ -52,8 +53,20 @@ def workflow(family):
     small = {"width": 64, "height": 64, "resolution": 64, "steps": 2}
     for key, node in made.to_json().items():
         for name in small.keys() & node["inputs"].keys():
-            made = made.set(f"{key}.{name}", small[name])
-    return made
+            if not isinstance(node["inputs"][name], list):
+                made = made.set(f"{key}.{name}", small[name])
+    return unscaled(made)
+
+
+def unscaled(made):
+    """Without the nodes that bring images to about a million pixels."""
+    nodes = made.to_json()
+    given = {key: node["inputs"]["image"] for key, node in nodes.items() if node["class_type"] == SCALER}
+    kept = {key: node for key, node in nodes.items() if key not in given}
+    for node in kept.values():
+        inputs = node["inputs"].items()
+        node["inputs"] = {name: given.get(v[0], v) if isinstance(v, list) else v for name, v in inputs}
+    return gf.Workflow.from_json(kept)
 
 
 def from_checkpoint(made, name):

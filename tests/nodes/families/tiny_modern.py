@@ -13,6 +13,7 @@ import torch
 from diffusers import (
     AnimaTextConditioner,
     AutoencoderKLQwenImage21,
+    BriaFibo2Transformer2DModel,
     CosmosTransformer3DModel,
     ErnieImageTransformer2DModel,
     JoyImageEditTransformer3DModel,
@@ -519,11 +520,49 @@ def joyimage_checkpoint():
     }
 
 
+def fibo2():
+    module = BriaFibo2Transformer2DModel(
+        dim=64,
+        n_layers=6,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=3 * WIDTH,
+        injection_layer_ids=(0, 1, 3, 4, 5),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=8,
+        max_num_gist_tokens=16,
+        gist_step=2,
+        axes_dims=(8, 12, 12),
+    )
+    return tiny.filled(module, "fibo2")
+
+
+def fibo2_file(prefix=""):
+    return half(fibo2(), prefix)
+
+
+def fibo2_folder(place):
+    fibo2().half().save_pretrained(place / "transformer")
+    tiny_flux2.save_vae(place / "vae")
+    save_qwen3_vl(place)
+    return save_index(place, "BriaFibo2Pipeline", transformer="BriaFibo2Transformer2DModel")
+
+
+def fibo2_checkpoint():
+    return {
+        **fibo2_file("model.diffusion_model."),
+        **qwen3_vl_file("text_encoders.qwen3vl_4b.transformer."),
+        **prefixed("vae.", tiny_flux2.vae_file()),
+    }
+
+
 def prefixed(prefix, weights):
     return {prefix + name: weight for name, weight in weights.items()}
 
 
 FILES = {
+    "fibo2_dev_int8_convrot.safetensors": ("diffusion_models", fibo2_file),
+    "fibo2_edit_turbo_int8_convrot.safetensors": ("diffusion_models", fibo2_file),
     "joyai_image_edit_int8_convrot.safetensors": ("diffusion_models", joyimage_file),
     "qwen3vl_8b_joyimage_edit_int8_convrot.safetensors": ("text_encoders", qwen3_vl_file),
     "wan_2.1_vae.safetensors": ("vae", tiny_qwen.vae_file),
@@ -554,6 +593,7 @@ FOLDERS = {
     "ovis": ovis_folder,
     "longcat": longcat_folder,
     "joyimage": joyimage_folder,
+    "fibo2": fibo2_folder,
 }
 """What writes a diffusers folder, by family."""
 CHECKPOINTS = {
@@ -564,6 +604,7 @@ CHECKPOINTS = {
     "ovis": ovis_checkpoint,
     "longcat": longcat_checkpoint,
     "joyimage": joyimage_checkpoint,
+    "fibo2": fibo2_checkpoint,
 }
 """The tensors of a checkpoint with everything, by family."""
 ASK_T5 = "qwen_3_06b_base.safetensors"

@@ -40,7 +40,7 @@ STAND_INS = {
     "TextGenerate",
 }
 """Node types whose descriptions there are made up for tests of the editor."""
-LATER = {"PreviewAny"}
+LATER = {"PreviewAny", "PreviewImage", "SaveImage"}
 """Node types with outputs that only later versions of ComfyUI have."""
 
 

@@ -274,3 +274,21 @@ def test_a_cancelled_run_writes_no_more_files(tmp_path):
 def test_what_is_no_number_in_a_picture_of_floats_is_black(tmp_path):
     Image.fromarray(np.array([[np.nan, 0.5]], np.float32)).save(tmp_path / "a.tiff")
     assert load(tmp_path, "a.tiff")[0][0, 0, :, 0].tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["SaveImage", "PreviewImage"])
+def test_saved_images_go_on_to_other_nodes_and_are_not_written_again(tmp_path, kind):
+    graph = gf.Workflow.from_json(
+        {
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 4, "color": 255}},
+            "2": {"class_type": kind, "inputs": {"images": ["1", 0]}},
+            "3": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
+        }
+    )
+    cache = gf.Cache(tmp_path / "cache")
+    settings = gf.Settings(output_dir=tmp_path / "out", temp_dir=tmp_path / "out", device="cpu")
+    for _ in range(2):
+        with gf.Engine(settings=settings, cache=cache) as engine:
+            result = engine.run(graph, targets=["3"])
+        assert result["3"].outputs["IMAGE"][0, 0, 0].tolist() == [1.0, 1.0, 0.0]
+        assert len(list((tmp_path / "out").iterdir())) == 1

@@ -4,12 +4,14 @@ import pytest
 import torch
 from graphflow_nodes.families.kits.speech import SPEAKERS, answer_of, chat_text
 from graphflow_nodes.families.kits.speech_network import Sampling, _Drawn
+from graphflow_nodes.families.kits.tekken_tokenizer import tekken_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import Qwen3ForCausalLM
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM, Ministral3ForCausalLM, MistralForCausalLM, Qwen3ForCausalLM
 
 import graphflow as gf
 from tests.graphs import graph as workflow
-from tests.nodes.families import tiny_flow, tiny_modern, tiny_qwen
+from tests.nodes.families import tiny_flow, tiny_hidream, tiny_language, tiny_modern, tiny_qwen
 
 QWEN3, GEMMA, VISION = "qwen_3_4b.safetensors", "gemma_2_2b_fp16.safetensors", "qwen_2.5_vl_7b_fp8_scaled.safetensors"
 
@@ -219,3 +221,114 @@ def test_widgets_are_stored_in_the_order_of_comfyuis_files(control):
     assert inputs.pop("system_prompt", "") == ""
     assert list(inputs.values()) == [value for value in stored if value != "fixed"]
     assert inputs["sampling_mode.presence_penalty"] == 0.1 and inputs["sampling_mode.seed"] == 7
+
+
+MISTRAL, MINISTRAL = "mistral_3_small.safetensors", "ministral_3_3b.safetensors"
+LLAMA = "llama_3.1_8b_instruct_fp8_scaled.safetensors"
+
+
+def own(name, models):
+    """(transformers' class on the weights of a file, its tokenizer)"""
+    if name == LLAMA:
+        encoder, kind = tiny_hidream.llama(), LlamaForCausalLM
+        tokenizer = Tokenizer.from_file(str(models / "tokenizers" / "llama3" / "tokenizer.json"))
+    else:
+        encoder = tiny_language.model("mistral3" if name == MISTRAL else "ministral3")
+        kind = MistralForCausalLM if name == MISTRAL else Ministral3ForCausalLM
+        tokenizer = tekken_tokenizer(tiny_language.tekken(), name)
+    made = kind(encoder.config)
+    made.model.load_state_dict({name: weight.float() for name, weight in tiny_flow.half(encoder).items()})
+    table = made.model.embed_tokens.weight
+    made.lm_head.weight = torch.nn.Parameter(table.flip(0)) if name == MISTRAL else table
+    return made.eval(), tokenizer
+
+
+@pytest.mark.parametrize(
+    ("name", "type", "parts"),
+    [
+        (MISTRAL, "flux2", {"text.mistral3", "head"}),
+        (MINISTRAL, "flux2", {"text.ministral3"}),
+        (LLAMA, "hidream", {"text.llama"}),
+    ],
+)
+def test_mistral_ministral_and_llama_write_what_transformers_classes_write(engine, models, name, type, parts):
+    kind = name.split("_3")[0]
+    if name == LLAMA:
+        tiny_hidream.FILES[LLAMA](models)
+    else:
+        weights = tiny_language.text_file(kind + "3")
+        table = weights["model.embed_tokens.weight"]
+        head = {"lm_head.weight": table.flip(0).contiguous()} if name == MISTRAL else {}
+        save_file({**weights, **head}, models / "text_encoders" / name)
+    result = run(engine, graph(name, type, sampling_mode="off", prompt="the fox"))
+    model, tokenizer = own(name, models)
+    chat_of = SPEAKERS[next(part for part in parts if part != "head")].chat
+    ids = tokenizer.encode(chat_text(chat_of, "the fox"), add_special_tokens=False).ids
+    with torch.inference_mode():
+        found = model.generate(
+            torch.tensor([ids]),
+            max_new_tokens=8,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None if name == LLAMA else 2,
+        )
+    want = tokenizer.decode(
+        [one for one in found[0, len(ids) :].tolist() if name == LLAMA or one != 2], skip_special_tokens=False
+    )
+    assert result["write"].outputs["generated_text"] == answer_of(want)[0]
+    assert {event.part for event in result.models} == parts
+
+
+def test_a_language_model_that_was_loaded_to_write_encodes_no_prompts_alone(engine, models):
+    tiny_hidream.FILES[LLAMA](models)
+    made = workflow(
+        clip=("CLIPLoader", {"clip_name": LLAMA, "type": "hidream"}),
+        encode=("CLIPTextEncode", {"clip": "@clip", "text": "a fox"}),
+    )
+    with pytest.raises(gf.NodeFailed, match=r"Llama 3.1 by itself encodes no prompts: HiDream .*takes"):
+        engine.run(made, targets=["encode"])
+
+
+def test_templates_of_mistral_and_llama():
+    mistral, llama = SPEAKERS["text.ministral3"].chat, SPEAKERS["text.llama"].chat
+    assert chat_text(mistral, "hi", system="Be short.") == (
+        "<s>[SYSTEM_PROMPT]Be short.[/SYSTEM_PROMPT][INST]hi[/INST]"
+    )
+    assert chat_text(mistral, "hi") == "<s>[INST]hi[/INST]" and mistral.stops == ("</s>",)
+    assert chat_text(llama, "hi", system="Be short.") == (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe short.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+@pytest.mark.parametrize("name", [QWEN3, GEMMA, VISION])
+def test_a_text_that_was_broken_off_goes_on_with_the_same_words(models, tmp_path, monkeypatch, name):
+    from threading import Event
+
+    from graphflow_nodes.families.kits import speech_network
+
+    images = {"image": "@image"} if name == VISION else {}
+    stated = {**images, "max_length": 12, "sampling_mode.seed": 5, "sampling_mode.temperature": 2.0}
+    made = graph(name, "qwen_image" if name == VISION else "lumina2", **stated)
+    begun = []
+    real = speech_network.written
+    monkeypatch.setattr(
+        speech_network, "written", lambda *given, **named: begun.append(named["begun"]) or real(*given, **named)
+    )
+    settings = gf.Settings(models=(models,), output_dir=tmp_path, device="cpu")
+    with gf.Engine(settings=settings, cache=gf.Cache(tmp_path / "whole")) as engine:
+        whole = text(engine, made)
+    stop, steps = Event(), []
+
+    def note(event):
+        if isinstance(event, gf.Progress):
+            steps.append(event.step)
+            if event.step == 5 and len(steps) == 5:
+                stop.set()
+
+    with gf.Engine(settings=settings, cache=gf.Cache(tmp_path / "broken")) as engine, pytest.raises(gf.Cancelled):
+        run(engine, made, on_event=note, cancel=stop)
+    with gf.Engine(settings=settings, cache=gf.Cache(tmp_path / "broken")) as engine:
+        assert text(engine, made, on_event=note) == whole
+    assert begun[:2] == [None, None] and len(begun[2]["ids"]) == 6
+    assert steps[5:] == list(range(7, 13))  # the others were not written again

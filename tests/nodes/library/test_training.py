@@ -73,10 +73,15 @@ def stopped(settings, folder, workflow, at):
     return seen
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "Adafactor", "Lion"])
-def test_a_training_that_was_stopped_ends_with_the_same_bits(settings, tmp_path, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "algorithm"), [("AdamW", "LoRA"), ("Adafactor", "LoKr"), ("Lion", "LoRA"), ("Prodigy", "DoRA")]
+)
+def test_a_training_that_was_stopped_ends_with_the_same_bits(settings, tmp_path, optimizer, algorithm):
+    if optimizer == "Prodigy":
+        pytest.importorskip("prodigyopt")
     workflow = wanted(
         optimizer=optimizer,
+        algorithm=algorithm,
         ema_decay=0.9,
         caption_dropout=0.3,
         noise_offset=0.1,

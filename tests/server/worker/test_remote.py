@@ -65,7 +65,7 @@ class Machine:
 
 
 class Site:
-    """A server that has no device of its own to spare: its own worker takes nothing."""
+    """A server without a worker of its own."""
 
     def __init__(self, root, queue, url):
         self.root, self.queue, self.url, self.machines = root, queue, url, []
@@ -101,13 +101,10 @@ def settings_of(root, **changes):
 
 
 @asynccontextmanager
-async def serving(root, port=0, only_remote=True, token=None, **changes):
-    settings = settings_of(root, **changes)
+async def serving(root, port=0, token=None, **changes):
+    settings = settings_of(root, **{"devices": None, **changes})
     queue = PromptQueue(settings)
     async with listening(Options(port=port, user_dir=root / "user", token=token), settings, queue=queue) as found:
-        if only_remote:  # the worker of this machine has no place for a prompt
-            for lane in queue.lanes:
-                lane.turns.concurrency = 0
         yield Site(root, queue, f"http://127.0.0.1:{found}")
 
 
@@ -135,11 +132,12 @@ def test_prompts_run_elsewhere_and_their_files_reports_and_previews_come_back(tm
             heard = set()
             site.queue.subscribe(lambda event: heard.add(event.type))
             site.queue.want_previews(True)
+            for name in "ab":
+                await site.queue.submit(Submission(graph(name), prompt_id=name))
+            assert set((await site.queue.waits()).values()) == {"no worker is connected"}
             machine = await site.machine("one")
             try:
                 await site.joined(1)
-                for name in "ab":
-                    await site.queue.submit(Submission(graph(name), prompt_id=name))
                 done = [await site.queue.wait(name, 240) for name in "ab"]
                 assert [(one.state, one.worker, one.attempts) for one in done] == [("done", "@one", 1)] * 2
                 assert site.files() == ["a after 8 0", "a first 0", "b after 8 0", "b first 0"]
@@ -152,7 +150,7 @@ def test_prompts_run_elsewhere_and_their_files_reports_and_previews_come_back(tm
                 assert left == [], "what was handed over does not stay"
                 async with aiohttp.ClientSession() as session, session.get(f"{site.url}/workers") as answer:
                     shown = await answer.json()
-                assert {each["name"] for each in shown["workers"]} == {"local", "@one"}
+                assert {each["name"] for each in shown["workers"]} == {"@one"}
             finally:
                 await machine.end()
 
@@ -254,9 +252,6 @@ def test_a_worker_with_other_nodes_or_without_the_token_gets_nothing(tmp_path):
                 await site.joined(1)
                 await site.queue.submit(Submission(graph("a", 3), prompt_id="a"))
                 while "no worker" not in (waits := await site.queue.waits()).get("a", ""):
-                    for lane in site.queue.lanes:
-                        if lane.name == "local":
-                            lane.unfit.setdefault("a", "no room")
                     await asyncio.sleep(0.05)
                 assert "other code" in waits["a"] and "Steps" in waits["a"]
                 assert (await site.queue.get("a")).state == "pending"

@@ -1,0 +1,56 @@
+"""The inputs that trainers share, under the names of diffusers' training scripts, and the wires between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from graphflow import Choice, Help, Range, Seed, Wire
+
+from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES
+
+__all__ = [
+    "Accumulation",
+    "BatchSize",
+    "CaptionDropout",
+    "Checkpointing",
+    "Decay",
+    "EmaDecay",
+    "GradNorm",
+    "LearningRate",
+    "LossesWire",
+    "NoiseOffset",
+    "Optimizer",
+    "Precision",
+    "Scheduler",
+    "SnrGamma",
+    "StateWire",
+    "Steps",
+    "Timesteps",
+    "TrainedWire",
+    "TrainingSeed",
+    "ValidateEvery",
+    "Warmup",
+]
+
+LossesWire = Annotated[dict[str, Any], Wire("LOSSES")]
+StateWire = Annotated[dict[str, Any], Wire("TRAINING_STATE")]
+TrainedWire = Annotated[dict[str, Any], Wire("TRAINED_WEIGHTS")]
+MAX_SEED = 2**64 - 1
+Steps = Annotated[int, Range(1, 100_000_000), Help("to make, after those of `state`")]
+BatchSize = Annotated[int, Range(1, 4096), Help("images of a batch, all from one bucket")]
+LearningRate = Annotated[float, Range(0.0, 10.0, 1e-6)]
+TrainingSeed = Annotated[int, Range(0, MAX_SEED), Seed()]
+Scheduler = Annotated[str, Choice(RATES)]
+Warmup = Annotated[int, Range(0, 1_000_000)]
+Optimizer = Annotated[str, Choice(OPTIMISERS)]
+Decay = Annotated[float, Range(0.0, 10.0, 0.001)]
+Accumulation = Annotated[int, Range(1, 1024), Help("batches of a step")]
+GradNorm = Annotated[float, Range(0.0, 1000.0, 0.1), Help("longer gradients are shortened; 0: never")]
+Timesteps = Annotated[str, Choice(TIMES)]
+SnrGamma = Annotated[float, Range(0.0, 100.0, 0.1), Help("min-SNR weights, 5 is usual; 0: none")]
+NoiseOffset = Annotated[float, Range(0.0, 1.0, 0.01)]
+CaptionDropout = Annotated[float, Range(0.0, 1.0, 0.01), Help("how often an image is shown without its caption")]
+EmaDecay = Annotated[float, Range(0.0, 0.99999, 0.0001), Help("of an average of the weights; 0: none")]
+Precision = Annotated[str, Choice(PRECISIONS), Help("auto: bf16 on a device that computes in it")]
+Checkpointing = Annotated[bool, Help("less memory, a third more time")]
+ValidateEvery = Annotated[int, Range(0, 1_000_000), Help("steps; 0: never")]

@@ -1,0 +1,81 @@
+"""The modules of the model of scenes (128 x 128 pixels): Stable Diffusion 1.x, small; at most 20 MB in float16."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .modules import learn_tokenizer
+from .scenes import BACKGROUNDS, THINGS, Scene, captions
+
+__all__ = ["new_text_encoder", "new_unet", "new_vae", "the_tokenizer"]
+
+WIDTH = 128
+"""Of the text encoder."""
+
+
+def new_vae() -> AutoencoderKL:
+    """Latents [4, 16, 16] of an image [3, 128, 128]."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=128,
+        block_out_channels=(12, 24, 64, 96),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+
+
+def new_unet() -> UNet2DConditionModel:
+    """Attention at 8 x 8 and 4 x 4 places: at 16 x 16 it takes twice the time, and a place shows 8 pixels only."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(64, 128, 144),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=3 * WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            projection_dim=WIDTH,
+            hidden_act="quick_gelu",
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def the_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The vocabulary in a folder; it is learnt from the captions where there is none."""
+    if not (folder / "vocab.json").exists():
+        learn_tokenizer(folder, _texts(), size=900)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def _texts() -> list[str]:
+    rng = random.Random(0)
+    things, backgrounds = list(THINGS), list(BACKGROUNDS)
+    scenes = [Scene((thing,), background) for thing in things for background in backgrounds]
+    scenes += [Scene(tuple(rng.sample(things, 2)), rng.choice(backgrounds)) for _ in range(4000)]
+    return [text for scene in scenes for text in captions(scene)]
