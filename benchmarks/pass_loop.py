@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from graphflow_nodes.devices.forward import Answers, ForwardCall, forward
@@ -27,26 +25,18 @@ from graphflow_nodes.model.entry import Row
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH = 77, 768
-ALIGNED = 64
-"""Numbers from one weight to the next, as memory that torch allocates begins at a multiple of 64 bytes."""
 
 
-def large_unet(dtype: torch.dtype, folder: Path) -> torch.nn.Module:
-    """The network of SD 1.5 with small random weights. They are in a mapped file, so the system can take it back."""
+def large_unet(dtype: torch.dtype) -> torch.nn.Module:
+    """The network of SD 1.5 with small random weights."""
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
         made = UNet2DConditionModel(cross_attention_dim=WIDTH).to(dtype).eval().requires_grad_(False)
-    starts, at = {}, 0
-    for name, weight in made.state_dict().items():
-        starts[name] = at
-        at += -(-weight.numel() // ALIGNED) * ALIGNED
-    whole = torch.from_file(str(folder / "unet"), shared=True, size=at, dtype=dtype).uniform_(-0.02, 0.02)
-    weights = {
-        name: whole[starts[name] : starts[name] + weight.numel()].view(weight.shape)
-        for name, weight in made.state_dict().items()
-    }
-    made.load_state_dict(weights, assign=True)
+    made = made.to_empty(device="cpu")
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.uniform_(-0.02, 0.02)
     return made
 
 
@@ -87,8 +77,8 @@ def cost_of_row(
     return (time.process_time() - began) / (steps * sum(map(len, rows)))
 
 
-def report_large(folder: Path, sides: Sequence[int], repeat: int, dtype: torch.dtype, samplers: int = 4) -> None:
-    network, loop = large_unet(dtype, folder), PassLoop(CPU)
+def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, samplers: int = 4) -> None:
+    network, loop = large_unet(dtype), PassLoop(CPU)
     call = ForwardCall("unet", network, unet_forward)
     print(
         f"\nU-Net of SD 1.5's size, {str(dtype).removeprefix('torch.')}, {samplers} samplers with guidance: CPU a row"
@@ -153,8 +143,7 @@ def main() -> None:
     if chosen.part in (None, 2):
         report_own_cost(16, 50, chosen.repeat)
     if chosen.part in (None, 1):
-        with tempfile.TemporaryDirectory() as name:
-            report_large(Path(name), chosen.side, chosen.repeat, getattr(torch, chosen.dtype))
+        report_large(chosen.side, chosen.repeat, getattr(torch, chosen.dtype))
 
 
 if __name__ == "__main__":
