@@ -15,6 +15,7 @@ class BoundingBoxes(Value): ...
 class Clip(Value): ...
 class ClipVision(Value): ...
 class ClipVisionOutput(Value): ...
+class Color(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class ControlNet(Value): ...
@@ -48,6 +49,7 @@ class TrainingSet(Value): ...
 class TrainingState(Value): ...
 class UpscaleModel(Value): ...
 class Vae(Value): ...
+class Video(Value): ...
 
 class _APG(Model):
     model: Place
@@ -1566,6 +1568,28 @@ def CreateHookModelAsLoraModelOnly(
     """
     ...
 
+class _CreateVideo(Video):
+    images: Place
+    fps: Place
+    audio: Place
+    bit_depth: Place
+    VIDEO: Video
+def CreateVideo(
+    *,
+    images: Image,
+    fps: float | Float | Int = 30.0,
+    audio: Audio | None = None,
+    bit_depth: int | Int = 8,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CreateVideo:
+    """Images one after another as a video, with sound.
+
+    `fps`: 1.0 to 120.0
+    `bit_depth`: 8 to 10; bits of a colour in files
+    """
+    ...
+
 class _CropMask(Mask):
     mask: Place
     x: Place
@@ -1796,6 +1820,32 @@ def EmptyFlux2LatentImage(
 
     `width`: 16 to 16384
     `height`: 16 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _EmptyHunyuanLatentVideo(Latent):
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyHunyuanLatentVideo(
+    *,
+    width: int | Int = 848,
+    height: int | Int = 480,
+    length: int | Int = 25,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyHunyuanLatentVideo:
+    """A latent of zeros for a video, for any model of videos: a sampler gives it the model's channels and cells.
+
+    `width` and `height` are in pixels, `length` in frames: after the first, four make a frame of the latent.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `length`: 1 to 16384
     `batch_size`: 1 to 4096
     """
     ...
@@ -2052,7 +2102,8 @@ def FluxKVCache(
     id: str | None = None,
     title: str | None = None,
 ) -> _FluxKVCache:
-    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other.
+    """For the FLUX.2 klein that was trained for a cache of reference images: they have time 0 and see only each other,
+    so what the image sees of them is computed once a run.
 
     Another klein gives other images with it, and worse ones. Without reference images it changes nothing.
     """
@@ -2232,6 +2283,32 @@ def GetImageSize(
     title: str | None = None,
 ) -> _GetImageSize:
     """Width and height of images in pixels, and how many there are."""
+    ...
+
+class _GetVideoComponents_:
+    video: Place
+
+class _GetVideoComponents_0(Image, _GetVideoComponents_): ...
+
+class _GetVideoComponents_1(Audio, _GetVideoComponents_): ...
+
+class _GetVideoComponents_2(Float, _GetVideoComponents_): ...
+
+class _GetVideoComponents_3(Int, _GetVideoComponents_): ...
+
+class _GetVideoComponents(tuple[_GetVideoComponents_0, _GetVideoComponents_1, _GetVideoComponents_2, _GetVideoComponents_3], _GetVideoComponents_):
+    node_id: str
+    images: _GetVideoComponents_0
+    audio: _GetVideoComponents_1
+    fps: _GetVideoComponents_2
+    bit_depth: _GetVideoComponents_3
+def GetVideoComponents(
+    *,
+    video: Video,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GetVideoComponents:
+    """The frames of a video as images, its sound (nothing where it has none), and the frames a second."""
     ...
 
 class _GraphFlowAddNoise(Latent):
@@ -3977,6 +4054,18 @@ def LoadLatent(
     """Read a latent of the input folder that SaveLatent has written."""
     ...
 
+class _LoadVideo(Video):
+    file: Place
+    VIDEO: Video
+def LoadVideo(
+    *,
+    file: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadVideo:
+    """Name a video of the input folder. Its frames are read by the nodes that need them."""
+    ...
+
 class _LoraLoader_:
     model: Place
     clip: Place
@@ -4908,6 +4997,40 @@ def OptimalStepsScheduler(
     """
     ...
 
+class _Painter_:
+    mask: Place
+    width: Place
+    height: Place
+    bg_color: Place
+    image: Place
+
+class _Painter_0(Image, _Painter_): ...
+
+class _Painter_1(Mask, _Painter_): ...
+
+class _Painter(tuple[_Painter_0, _Painter_1], _Painter_):
+    node_id: str
+    IMAGE: _Painter_0
+    MASK: _Painter_1
+def Painter(
+    *,
+    mask: str | Combo | String = '',
+    width: int | Int = 512,
+    height: int | Int = 512,
+    bg_color: Color = ...,
+    image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Painter:
+    """An image, or a canvas of one colour, with the layer that was painted over it in the editor; the mask is where.
+
+    `mask` names the file of the layer; it is brought to the size of the image.
+
+    `width`: 64 to 4096
+    `height`: 64 to 4096
+    """
+    ...
+
 class _PairConditioningCombine_:
     positive_A: Place
     negative_A: Place
@@ -5325,9 +5448,10 @@ def QwenImage21Cache(
     id: str | None = None,
     title: str | None = None,
 ) -> _QwenImage21Cache:
-    """Where ComfyUI keeps keys and values of text and reference images over the steps. They are computed anew here.
+    """Keep keys and values of text and reference images over the steps of a run; `off` computes them anew in each.
 
-    The image is that without a cache; `int8` and `int4`, which round them, have no effect.
+    They are the same in all steps, so the image is that without a cache but for rounding. They stay on the device of
+    the model, in its number format: other devices, `int8` and `int4` are accepted and have no effect.
     """
     ...
 
@@ -6282,6 +6406,55 @@ def SaveLora(
     """
     ...
 
+class _SaveVideo(Video):
+    video: Place
+    filename_prefix: Place
+    format: Place
+    format__codec: Place
+    codec: Place
+    VIDEO: Video
+def SaveVideo(
+    *,
+    video: Video,
+    filename_prefix: str | Combo | String = 'video/ComfyUI',
+    format: Literal['auto', 'mp4', 'mkv', 'webm'],
+    format__codec: Literal['auto', 'h264', 'av1'] | Combo | String | Literal['auto', 'vp9', 'av1'] | Combo | String = ...,
+    codec: Literal['auto', 'h264', 'av1', 'vp9'] | Combo | String = 'auto',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveVideo:
+    """Write a video into the output folder, with the workflow in its tags.
+
+    `auto` is MP4 with H.264 and AAC. A video that was loaded is copied as it is where the format can hold it.
+
+    `codec`: of older workflows: that of the format counts
+    """
+    ...
+
+class _SaveWEBM(Image):
+    images: Place
+    filename_prefix: Place
+    codec: Place
+    fps: Place
+    crf: Place
+    IMAGE: Image
+def SaveWEBM(
+    *,
+    images: Image,
+    filename_prefix: str | Combo | String = 'ComfyUI',
+    codec: Literal['vp9', 'av1'] | Combo | String,
+    fps: float | Float | Int = 24.0,
+    crf: float | Float | Int = 32.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveWEBM:
+    """Write images one after another as a WebM video into the output folder, with the workflow in its tags.
+
+    `fps`: 0.01 to 1000.0
+    `crf`: 0.0 to 63.0; the quality: smaller numbers are better and larger files
+    """
+    ...
+
 class _SelfAttentionGuidance(Model):
     model: Place
     scale: Place
@@ -7176,7 +7349,9 @@ class _TrainLora_:
     mixed_precision: Place
     gradient_checkpointing: Place
     validate_every: Place
+    prior_loss_weight: Place
     validation_set: Place
+    class_set: Place
 
 class _TrainLora_0(LoraModel, _TrainLora_): ...
 
@@ -7215,7 +7390,9 @@ def TrainLora(
     mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
+    prior_loss_weight: float | Float | Int = 1.0,
     validation_set: TrainingSet | None = None,
+    class_set: TrainingSet | None = None,
     state: TrainingState | None = None,
     id: str | None = None,
     title: str | None = None,
@@ -7225,7 +7402,8 @@ def TrainLora(
     The loss is that of the model's own prediction (noise, velocity or flow). All randomness is a function of (seed,
     step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
     model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
-    levels and noise, every `validate_every` steps.
+    levels and noise, every `validate_every` steps. `class_set`: beside each image one of these is shown, so that what
+    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best.
 
     `steps`: 1 to 1000000; to make, after those of `state`
     `batch_size`: 1 to 1024; images of a batch, all from one bucket
@@ -7246,6 +7424,8 @@ def TrainLora(
     `mixed_precision`: auto: bf16 on a device that computes in it
     `gradient_checkpointing`: less memory, a third more time
     `validate_every`: 0 to 1000000; steps; 0: never
+    `prior_loss_weight`: 0.0 to 100.0; how much the images of `class_set` count
+    `class_set`: images of the class, which the model shall go on to draw: prior preservation
     """
     ...
 
@@ -7524,6 +7704,7 @@ class _TrainingExample(TrainingSet):
     repeats: Place
     caption: Place
     hint: Place
+    mask: Place
     width: Place
     height: Place
     crop_w: Place
@@ -7537,6 +7718,7 @@ def TrainingExample(
     repeats: int | Int = 1,
     caption: str | Combo | String = '',
     hint: Image | None = None,
+    mask: Mask | None = None,
     width: int | Int = 0,
     height: int | Int = 0,
     crop_w: int | Int = 0,
@@ -7553,6 +7735,7 @@ def TrainingExample(
     `repeats`: 1 to 10000; how often an epoch shows each image
     `caption`: the prompt of the conditioning: for training a text encoder
     `hint`: an image that steers: for training a ControlNet
+    `mask`: what of the image is learnt: 1 counts, 0 does not
     `width`: 0 to 1048576; of the image before it was cut; 0: not stated
     `height`: 0 to 1048576
     `crop_w`: 0 to 1048576; pixels of the resized image that were cut off on the left
@@ -7574,6 +7757,8 @@ class _TrainingFolder(TrainingSet):
     repeats: Place
     hints: Place
     hints_folder: Place
+    masks: Place
+    masks_folder: Place
     TRAINING_SET: TrainingSet
 def TrainingFolder(
     *,
@@ -7590,6 +7775,8 @@ def TrainingFolder(
     repeats: int | Int = 1,
     hints: Literal['none', 'canny', 'folder'] | Combo | String = 'none',
     hints_folder: str | Combo | String = '',
+    masks: Literal['none', 'alpha', 'folder'] | Combo | String = 'none',
+    masks_folder: str | Combo | String = '',
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingFolder:
@@ -7609,6 +7796,8 @@ def TrainingFolder(
     `repeats`: 1 to 10000; how often an epoch shows each image
     `hints`: images that steer, for a ControlNet: edges, or those of a folder
     `hints_folder`: in the input folder: an image of the same name for each
+    `masks`: what of an image is learnt: all, what is opaque, or what a mask shows
+    `masks_folder`: in the input folder: a mask of the same name for each, white counts
     """
     ...
 
@@ -7634,6 +7823,37 @@ def TrainingImage(
     A bucket has about as many pixels as the square of `resolution`. Of an animation, the first frame is taken.
 
     `image`: name in the input folder
+    `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
+    `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
+    `longest`: 1.0 to 8.0; the most that a side may be longer than the other; 1: squares
+    """
+    ...
+
+class _TrainingMask(Mask):
+    image: Place
+    source: Place
+    resolution: Place
+    bucket_step: Place
+    longest: Place
+    mirror: Place
+    MASK: Mask
+def TrainingMask(
+    *,
+    image: str | Combo | String,
+    source: Literal['brightness', 'alpha'] | Combo | String = 'brightness',
+    resolution: int | Int = 512,
+    bucket_step: int | Int = 64,
+    longest: float | Float | Int = 2.0,
+    mirror: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainingMask:
+    """Read what of an image is learnt, cut as TrainingImage cuts the image: [1, H, W], 1 where it counts.
+
+    Raises a Problem where an image without transparency is asked for its alpha.
+
+    `image`: name in the input folder
+    `source`: white counts, or what is opaque
     `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
     `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
     `longest`: 1.0 to 8.0; the most that a side may be longer than the other; 1: squares
@@ -7941,6 +8161,104 @@ def VideoTriangleCFGGuidance(
     """Guidance that grows to the middle of a video (the latents of a batch) and falls again.
 
     `min_cfg`: 0.0 to 100.0; the weight of the first and the last frame; the middle has the sampler's
+    """
+    ...
+
+class _Video_Slice(Video):
+    video: Place
+    start_time: Place
+    duration: Place
+    strict_duration: Place
+    VIDEO: Video
+def Video_Slice(
+    *,
+    video: Video,
+    start_time: float | Float | Int = 0.0,
+    duration: float | Float | Int = 0.0,
+    strict_duration: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Video_Slice:
+    """A part of a video.
+
+    `start_time`: -100000.0 to 100000.0; seconds; from the end where negative
+    `duration`: 0.0 to 100000.0; seconds; 0: to the end
+    `strict_duration`: fail where the video is shorter
+    """
+    ...
+
+class _Wan22ImageToVideoLatent(Latent):
+    vae: Place
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    start_image: Place
+    LATENT: Latent
+def Wan22ImageToVideoLatent(
+    *,
+    vae: Vae,
+    width: int | Int = 1280,
+    height: int | Int = 704,
+    length: int | Int = 49,
+    batch_size: int | Int = 1,
+    start_image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Wan22ImageToVideoLatent:
+    """The latent of a video for Wan 2.2 5B. With a first image, or first images, the sampler keeps these: a noise mask
+    covers the frames behind them.
+
+    `width`: 32 to 16384
+    `height`: 32 to 16384
+    `length`: 1 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _WanImageToVideo_:
+    vae: Place
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    clip_vision_output: Place
+    start_image: Place
+
+class _WanImageToVideo_0(Conditioning, _WanImageToVideo_): ...
+
+class _WanImageToVideo_1(Conditioning, _WanImageToVideo_): ...
+
+class _WanImageToVideo_2(Latent, _WanImageToVideo_): ...
+
+class _WanImageToVideo(tuple[_WanImageToVideo_0, _WanImageToVideo_1, _WanImageToVideo_2], _WanImageToVideo_):
+    node_id: str
+    positive: _WanImageToVideo_0
+    negative: _WanImageToVideo_1
+    latent: _WanImageToVideo_2
+def WanImageToVideo(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    width: int | Int = 832,
+    height: int | Int = 480,
+    length: int | Int = 81,
+    batch_size: int | Int = 1,
+    clip_vision_output: ClipVisionOutput | None = None,
+    start_image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _WanImageToVideo:
+    """Let Wan see the first image of a video, or its first images, and give the empty latent of the video.
+
+    Without a `start_image` the model for images to videos makes one from the text alone. `clip_vision_output` is taken
+    by Wan 2.1 only.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `length`: 1 to 16384
+    `batch_size`: 1 to 4096
     """
     ...
 

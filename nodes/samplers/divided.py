@@ -26,25 +26,25 @@ class Helper(NamedTuple):
 
 
 def answered_by_all(
+    device: Device,
     seat: Seat,
-    call: ForwardCall,
     rows: Sequence[Row],
     helpers: Sequence[Helper],
     network_of: Callable[[Device], ForwardCall],
 ) -> list[Answers]:
-    """The answers to the rows, in their order, on the device of `seat`. `network_of` gives the network on a device.
+    """The answers to the rows, in their order, on `device`. `network_of` gives the network on a device, in memory.
 
-    Rows that mix in a pass are all answered by the first device. Raises what the network raises on any of them.
+    Rows that mix in a pass are all answered by `device`. Raises what the network raises on any of them.
     """
-    if not call.shares or not helpers:
-        return seat.ask(call, rows)
     each = -(-len(rows) // (1 + len(helpers)))
-    parts = [(seat, call, rows[:each])]
-    for at, helper in enumerate(helpers, 1):
-        if part := rows[at * each : (at + 1) * each]:
-            parts.append((helper.seat, network_of(helper.device), part))
-    waiting = [place.ask_later(its, part) for place, its, part in parts]
+    places = [Helper(device, seat), *helpers]
+    parts = [(place, rows[at * each : (at + 1) * each]) for at, place in enumerate(places) if rows[at * each :]]
+    # Samplers ask for memory in one order of devices: two that hold one and wait for the other would never end.
+    devices = sorted((place.device for place, _ in parts), key=lambda device: device.pool.name)
+    networks = {device.pool.name: network_of(device) for device in devices}
+    if len(parts) == 1 or not networks[device.pool.name].shares:
+        return seat.ask(networks[device.pool.name], rows)
+    waiting = [place.seat.ask_later(networks[place.device.pool.name], part) for place, part in parts]
     wait(waiting)  # where one fails, the others still use their networks
     found = [answer for future in waiting for answer in future.result()]
-    here = seat.loop.device
-    return [{name: tensor.to(here) for name, tensor in answer.items()} for answer in found]
+    return [{name: tensor.to(device.device) for name, tensor in answer.items()} for answer in found]

@@ -17,7 +17,12 @@ from ..model.entry import Row
 from ..model.patch import CallPatch, Patch
 from .row_terms import terms_on
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptAnswers", "keeps"]
+
+
+def keeps(patches: Iterable[Patch]) -> bool:
+    """Whether one of the patches may keep anything."""
+    return any(isinstance(patch, CallPatch) and type(patch).kept is not CallPatch.kept for patch in patches)
 
 
 class KeptAnswers:

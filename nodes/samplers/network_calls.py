@@ -20,7 +20,7 @@ from ..model.entry import Row
 from ..model.handles import ControlNet, Model, WeightsHandle
 from ..model.patch import CallPatch, RowPatch
 from .divided import Helper, answered_by_all
-from .kept import KeptAnswers
+from .kept import KeptAnswers, keeps
 from .opaque import OpaqueCall, forward_of_rows, opaque_calls
 from .pairs import forward_of_pairs
 from .parts import NetworkRows
@@ -52,25 +52,26 @@ class NetworkCalls:
             networks.setdefault((one.handle, one.network, one.within), []).append(index)
         for (handle, network, within), indices in networks.items():
             rows = [row for index in indices for row in asked[index].rows]
+            asked_here = partial(self._network, seat, handle, network, within, asked[indices[0]].level, rows)
+            if keeps(handle.patches) and not opaque_calls(handle) and not comes_in_pairs(handle):
+                with ExitStack() as held:  # let go before other devices are asked for memory
+                    rows = self._kept.on(seat, handle.patches, asked_here(held, self._device), rows)
             with ExitStack() as held:
-                network_of = partial(self._network, held, seat, handle, network, within, asked[indices[0]].level, rows)
-                call = network_of(self._device)
-                if not opaque_calls(handle) and not comes_in_pairs(handle):
-                    rows = self._kept.on(seat, handle.patches, call, rows)
-                answers = iter(answered_by_all(seat, call, rows, self.helpers, network_of))
+                network_of = partial(asked_here, held)
+                answers = iter(answered_by_all(self._device, seat, rows, self.helpers, network_of))
                 for index in indices:
                     found[index] = [next(answers) for _ in asked[index].rows]
         return found
 
     def _network(
         self,
-        held: ExitStack,
         seat: Seat,
         handle: WeightsHandle,
         network: str,
         within: Sequence[ControlNet],
         level: float,
         rows: Sequence[Row],
+        held: ExitStack,
         device: Device,
     ) -> ForwardCall:
         """A network that answers the rows, on a device, in memory as long as `held`."""

@@ -98,7 +98,8 @@ export function drawQueue() {
       const stuck = reason.startsWith("no worker") ? "no worker can run it" : "";
       row.querySelector(".when").textContent = stuck || (start === null ? "" : moment(start));
       row.querySelector(".when").title = reason;
-      row.querySelector(".why").textContent = reason && !reason.endsWith(" before it") ? reason + " · " : "";
+      const isPlain = reason === "" || state.paused || reason.endsWith(" before it"); // the page shows it elsewhere
+      row.querySelector(".why").textContent = isPlain ? "" : reason + " · ";
       row
         .querySelector(".grip")
         .setAttribute("aria-label", "Move “" + nameOf(job) + "”, place " + (index + 1) + " of " + total);

@@ -9,8 +9,7 @@ import torch
 from graphflow_nodes.devices.device import find_devices, numerics_of
 from graphflow_nodes.devices.environment import sampling
 from graphflow_nodes.devices.forward import ForwardCall
-from graphflow_nodes.devices.passes import PassLoop
-from graphflow_nodes.devices.use import pool_of
+from graphflow_nodes.devices.use import Device, pool_of
 from graphflow_nodes.model.entry import Row
 from graphflow_nodes.samplers.divided import Helper, answered_by_all
 
@@ -107,22 +106,23 @@ def test_a_device_that_fails_fails_the_question_when_the_others_have_answered():
         module.name = name
         return ForwardCall("n", module, forward)
 
-    class Place:
-        loop = PassLoop(torch.device("cpu:1"))
+    first, second = (Device(pool_of(name), torch.float32) for name in ("cpu:1", "cpu"))
+    order = []
+
+    def network_of(name):
+        return lambda device: order.append(device.pool.name) or network("good" if device is first else name)
 
     rows = [Row({"x": torch.full((2,), float(at))}) for at in range(4)]
-    with PassLoop(torch.device("cpu")).seat(2) as seat, Place.loop.seat(2) as other:
+    with first.loop.seat(2) as seat, second.loop.seat(2) as other, ThreadPoolExecutor(1) as pool:
         for name in ("bad", "good"):
-            helpers = [Helper(Place(), other)]
-            ask = ThreadPoolExecutor(1).submit(
-                answered_by_all, seat, network("good"), rows, helpers, lambda _, name=name: network(name)
-            )
+            ask = pool.submit(answered_by_all, first, seat, rows, [Helper(second, other)], network_of(name))
             if name == "bad":
                 with pytest.raises(ValueError, match="broken"):
                     ask.result(60)
             else:
                 assert [answer["out"][0] for answer in ask.result(60)] == [0.0, 1.0, 2.0, 3.0]
     assert sorted(done) == ["bad", "good", "good", "good"]
+    assert order == ["cpu", "cpu:1"] * 2, "memory is asked for in one order, whichever device is the first"
 
 
 @pytest.mark.parametrize("device", ["cpu+cuda", "auto+cpu", "cpu+", "cpu+gpu"])
