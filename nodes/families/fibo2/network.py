@@ -42,7 +42,8 @@ class PreparedFibo2:
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedFibo2:
     assert entry.text is not None, "checked before the run: the family needs a text"
-    text = entry.text.float().unflatten(1, (-1, config.denoiser.cap_feat_dim)).movedim(1, 0)
+    text = entry.text.float()
+    text = text.reshape(len(text), -1, config.denoiser.cap_feat_dim).movedim(1, 0)
     return PreparedFibo2(text, tuple(latent.float() for latent in entry.references))
 
 
