@@ -21,7 +21,7 @@ import torch
 from graphflow_nodes.devices.forward import Answers, ForwardCall, forward
 from graphflow_nodes.devices.passes import PassLoop
 from graphflow_nodes.devices.sizes import size_of_passes
-from graphflow_nodes.model.entry import Row
+from graphflow_nodes.model.row import Row
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH = 77, 768

@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from .events import Event, NodeCached, NodeDone, NodeError, NodeStarted, Progress, RunDone, RunStarted
     from .nodetype.context import Context
     from .nodetype.node import ALWAYS, Each, Every, Expansion, Lazy, NodeType, Ui, node
-    from .nodetype.types import Choice, FreeLiteral, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+    from .nodetype.types import (
+        Choice,
+        FreeLiteral,
+        Grow,
+        Help,
+        Match,
+        Multiline,
+        PassedOn,
+        Range,
+        Rows,
+        Seed,
+        Upload,
+        Variants,
+    )
     from .nodetype.wires import AnyType, ClipHandle, Conditioning, Image, Latent, Mask, ModelHandle, VaeHandle, Wire
     from .problem import (
         Cancelled,
@@ -98,6 +111,7 @@ __all__ = [
     "Problem",
     "Progress",
     "random_text",
+    "PassedOn",
     "Range",
     "redraw",
     "Redrawn",
@@ -144,7 +158,7 @@ _MODULES = {
     "events": "Event NodeCached NodeDone NodeError NodeStarted Progress RunDone RunStarted",
     "nodetype.context": "Context",
     "nodetype.node": "ALWAYS Each Every Expansion Lazy NodeType Ui node",
-    "nodetype.types": "Choice FreeLiteral Grow Help Match Multiline Range Rows Seed Upload Variants",
+    "nodetype.types": "Choice FreeLiteral Grow Help Match Multiline PassedOn Range Rows Seed Upload Variants",
     "nodetype.wires": "AnyType ClipHandle Conditioning Image Latent Mask ModelHandle VaeHandle Wire",
     "problem": "Cancelled GraphFlowError InvalidNode InvalidWorkflow NodeFailed Problem TimedOut UnknownName "
     "UnusedInput did_you_mean",

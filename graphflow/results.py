@@ -187,5 +187,7 @@ class Result:
 
 
 def node_result(node: Bound, entry: CacheEntry) -> NodeResult:
-    named = zip(node.type.outputs, entry.outputs or (), strict=True)
-    return NodeResult({output.name: share(value) for output, value in named}, share(entry.ui) if entry.ui else {})
+    kinds = node.type.outputs
+    given = (None,) * len(kinds) if entry.outputs is None else entry.outputs
+    named = {kind.name: share(value) for kind, value in zip(kinds, given, strict=True) if not kind.is_passed_on}
+    return NodeResult(named, share(entry.ui) if entry.ui else {})

@@ -4239,15 +4239,16 @@ def MaskComposite(
     """
     ...
 
-class _MaskPreview(NodeRef):
+class _MaskPreview(Mask):
     mask: Place
+    MASK: Mask
 def MaskPreview(
     *,
     mask: Mask,
     id: str | None = None,
     title: str | None = None,
 ) -> _MaskPreview:
-    """Write masks as grey images into the folder for temporary files."""
+    """Write masks as grey images into the folder for temporary files, and give them on."""
     ...
 
 class _MaskToImage(Image):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from ..cache import CacheEntry, Origin
@@ -153,13 +154,29 @@ class Run:
             return Known.YES
         if self._context.refresh and node_id not in self.timings:
             return Known.NO
-        entry = self._cache.get(self._prints[node_id].recipe)
+        recipe = self._prints[node_id].recipe
+        if self._is_for_nobody(node_id):
+            entry = self._cache.peek(recipe)
+            self._cache.touch(recipe)
+        else:
+            entry = self._cache.get(recipe)
         if entry is None or not self._still_valid(node_id, entry):
             return Known.NO
-        if entry.outputs is None and self._agenda.order[node_id].type.outputs:
+        if entry.outputs is None and self._agenda.order[node_id].type.outputs and not self._is_for_nobody(node_id):
             return Known.HANDLES
         self._agenda.entries[node_id] = entry
         return Known.YES
+
+    def _is_for_nobody(self, node_id: str) -> bool:
+        """Whether the node only passes inputs on, to no other node: its outputs need not be read."""
+        outputs = self._agenda.order[node_id].type.outputs
+        if not outputs or not all(output.is_passed_on for output in outputs) or self._supply is not None:
+            return False
+        return node_id not in self._linked
+
+    @cached_property
+    def _linked(self) -> frozenset[str]:
+        return frozenset(link.node for node in self._agenda.order.values() for link in node.links.values())
 
     def _still_valid(self, node_id: str, entry: CacheEntry) -> bool:
         context = self._context

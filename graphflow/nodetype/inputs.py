@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from .types import Choice, FreeLiteral, Grow, Help, Match, Multiline, Range, Rows, Seed, Upload, Variants
+from .types import Choice, FreeLiteral, Grow, Help, Match, Multiline, PassedOn, Range, Rows, Seed, Upload, Variants
 from .wires import Wire
 
 __all__ = [
@@ -127,6 +127,8 @@ class Output:
     match: Match | None = None
     """It has the type of the inputs of the same name of match."""
     help: str = ""
+    is_passed_on: bool = False
+    """It is one of the node's inputs."""
 
 
 # -- from annotations -------------------------------------------------------------------------------------------------
@@ -184,7 +186,8 @@ def parse_output(name: str | None, annotation: Any) -> Output:
     if each:
         annotation = get_args(annotation)[0]
     parsed = parse_input(name or "return", annotation)
-    return Output(name or parsed.type, parsed.type, each, parsed.match, parsed.help)
+    is_passed_on = any(isinstance(mark, PassedOn) for mark in _unwrap(annotation)[1])
+    return Output(name or parsed.type, parsed.type, each, parsed.match, parsed.help, is_passed_on)
 
 
 def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:

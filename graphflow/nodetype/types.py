@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["Choice", "FreeLiteral", "Grow", "Help", "Match", "Multiline", "Range", "Rows", "Seed", "Upload", "Variants"]
+__all__ = [
+    "Choice",
+    "FreeLiteral",
+    "Grow",
+    "Help",
+    "Match",
+    "Multiline",
+    "PassedOn",
+    "Range",
+    "Rows",
+    "Seed",
+    "Upload",
+    "Variants",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,12 @@ class Help:
     """One line of help for an input."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """An output that is one of the node's inputs: `Annotated[Image, PassedOn()]`. It is for links alone and is not
+    among the node's results, so it is not read from the cache where nothing is linked to it."""
 
 
 @dataclass(frozen=True, slots=True)

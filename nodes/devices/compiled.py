@@ -27,7 +27,7 @@ import torch
 from graphflow import GraphFlowError, Problem
 
 from ..files.packed import Packed
-from ..model.entry import Row
+from ..model.row import Row
 from .compiler import compiler_is_here
 from .forward import Answers, ForwardCall, forward
 from .settle import code_folder, note

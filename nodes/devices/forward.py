@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
-from ..model.entry import Row
+from ..model.row import Row
 
 __all__ = ["Answers", "ForwardCall", "forward"]
 

@@ -27,7 +27,7 @@ import torch
 
 from graphflow.spi import PassRecord
 
-from ..model.entry import Row
+from ..model.row import Row
 from .forward import Answers, ForwardCall, forward
 from .pass_counts import PassCounts, SeatWork
 from .row_proof import RowProof

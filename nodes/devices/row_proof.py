@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
-from ..model.entry import Row
+from ..model.row import Row
 from .forward import Answers
 
 __all__ = ["RowProof"]

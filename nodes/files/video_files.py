@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODECS",
-    "ENDINGS",
     "Encoding",
     "VideoFile",
     "can_copy",
@@ -33,8 +32,6 @@ __all__ = [
     "write_video",
 ]
 
-ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""Of files that are listed as videos."""
 CODECS: Mapping[str, str] = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 """Codec -> the encoder of FFmpeg that makes it."""
 _SOUND = {"mp4": "aac", "mkv": "aac", "webm": "libopus"}
@@ -67,7 +64,12 @@ class Encoding:
 
 def components(video: Any) -> Mapping[str, Any]:
     """The mapping of a video; the frames of a file are read. Raises a Problem for a file that is no video."""
-    return _read(video) if isinstance(video, VideoFile) else dict(video)
+    if isinstance(video, VideoFile):
+        return _read(video)
+    if isinstance(video, Mapping):
+        return video
+    found = video.get_components()  # of a node pack
+    return {"images": found.images, "fps": float(found.frame_rate), "audio": found.audio}
 
 
 def size_of(video: Any) -> tuple[int, int]:
@@ -76,7 +78,8 @@ def size_of(video: Any) -> tuple[int, int]:
         with _opened(video) as container:
             stream = container.streams.video[0]
             return stream.codec_context.width, stream.codec_context.height
-    return video["images"].shape[2], video["images"].shape[1]
+    images = components(video)["images"]
+    return images.shape[2], images.shape[1]
 
 
 def can_copy(video: Any, container: str, codec: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, Context, Image, Mask, Range, Settings, Ui, Upload, node
+from graphflow import Choice, Context, Image, Mask, PassedOn, Range, Settings, Ui, Upload, node
 
 from ..devices.environment import decoding, output_files, temp_files
 from ..files.prefixes import check_prefix
@@ -29,7 +29,7 @@ class ImageAndMask(NamedTuple):
 
 
 class SavedImages(NamedTuple):
-    images: Image
+    images: Annotated[Image, PassedOn()]
 
 
 def input_names(settings: Settings) -> list[str]:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from graphflow import AnyType, Choice, Context, Image, Mask, Ui, Variants, Wire, node
+from graphflow import AnyType, Choice, Context, Image, Mask, PassedOn, Ui, Variants, Wire, node
 
 from ..devices.environment import output_files, temp_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from .images import SavedImages, saved_images
 from .masks import mask_to_image
+
+PassedMask = Annotated[Mask, PassedOn()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,15 @@ def save_image_advanced(
     "MaskPreview",
     category="mask",
     display_name="Preview Mask",
-    version="1",
+    version="2",
     output=True,
     effect=files_written,
     environment=temp_files,
 )
-def mask_preview(mask: Mask, context: Context) -> Ui[None]:
-    """Write masks as grey images into the folder for temporary files."""
-    return Ui({"images": saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")})
+def mask_preview(mask: Mask, context: Context) -> Ui[PassedMask]:
+    """Write masks as grey images into the folder for temporary files, and give them on."""
+    saved = saved_images(mask_to_image(mask), context, context.settings.temp_dir, "mask", "temp")
+    return Ui({"images": saved}, (mask,))
 
 
 @node(

@@ -30,12 +30,13 @@ from graphflow import (
 from ..devices.environment import output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
-from ..files.video_files import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+"""Of files that are listed as videos."""
 Video = Annotated[Any, Wire("VIDEO")]
 Audio = Annotated[Any, Wire("AUDIO")]
 _Fps = Annotated[float, Range(1.0, 120.0, 0.01)]

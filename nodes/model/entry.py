@@ -1,4 +1,4 @@
-"""The question to a denoiser: one row of conditioning, one question, and the row that a family makes of it."""
+"""The question to a denoiser: one row of conditioning, and one question about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .hook import Hook
 
-__all__ = ["Ask", "Control", "Entry", "Row"]
+__all__ = ["Ask", "Control", "Entry"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +102,3 @@ class Ask:
     """Of controls: summed, times their strengths."""
     made: Tensor | None = None
     """[1, 1 or frames, h, w], 1 where the latent is made and 0 where it is kept, for families that keep it clean."""
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """The row that a family makes of one question: all that `forward` gets to see, and so all that decides what may
-    share a pass."""
-
-    stacked: Mapping[str, Tensor]
-    """Without a row axis. Keyed by shape and dtype; numbers that may differ from row to row are 0-d tensors."""
-    common: tuple[Any, ...] = ()
-    """Hashable; equal for all rows of a pass."""
-    ragged: Mapping[str, Tensor] = field(default_factory=dict)
-    """Lists whose lengths are free; only where the class pads by itself. Its bucket stands in `common`."""

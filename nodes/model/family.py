@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from graphflow import Handle
 
 from .config import Config
-from .entry import Ask, Entry, Row
+from .entry import Ask, Entry
 from .latent import LatentFormat
 from .prediction import Prediction
+from .row import Row
 
 if TYPE_CHECKING:
     import torch

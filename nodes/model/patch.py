@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from graphflow.spi import AppliedPatch
 
-    from .entry import Row
+    from .row import Row
 
 __all__ = ["CallPatch", "Kind", "Patch", "RowPatch", "WeightPatch"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..devices.forward import Answers, ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
-from ..model.entry import Row
+from ..model.row import Row
 
 __all__ = ["Helper", "answered_by_all"]
 

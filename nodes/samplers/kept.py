@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..devices.forward import Answers, ForwardCall
 from ..devices.passes import Seat
-from ..model.entry import Row
 from ..model.patch import CallPatch, Patch
+from ..model.row import Row
 from .row_terms import terms_on
 
 __all__ = ["KeptAnswers", "keeps"]

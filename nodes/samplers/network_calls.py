@@ -16,9 +16,9 @@ from ..devices.compiled import can_be_frozen, compiled
 from ..devices.forward import ForwardCall
 from ..devices.passes import Seat
 from ..devices.use import Device
-from ..model.entry import Row
 from ..model.handles import ControlNet, Model, WeightsHandle
 from ..model.patch import CallPatch, RowPatch
+from ..model.row import Row
 from .divided import Helper, answered_by_all
 from .kept import KeptAnswers, keeps
 from .opaque import OpaqueCall, forward_of_rows, opaque_calls

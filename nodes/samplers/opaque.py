@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..model.entry import Row
 from ..model.handles import WeightsHandle
 from ..model.patch import CallPatch, Kind
+from ..model.row import Row
 from .guidance import NEGATIVE, Side
 
 __all__ = ["OpaqueCall", "PassRows", "forward_of_rows", "marked", "number_of", "opaque_calls"]

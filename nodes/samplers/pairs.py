@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
-from ..model.entry import Row
+from ..model.row import Row
 
 __all__ = ["forward_of_pairs", "pair"]
 

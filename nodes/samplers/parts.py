@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..model.entry import Ask, Control, Entry, Row
+from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model, WeightsHandle
+from ..model.row import Row
 from .guidance import Side
 from .regions import Region
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.entry import Row
 from ..model.handles import WeightsHandle
 from ..model.patch import RowPatch
+from ..model.row import Row
 
 __all__ = ["RANKS", "RowTerms", "forward_with_terms", "terms_of", "terms_on"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..model.entry import Row
+from ..model.row import Row
 
 __all__ = ["carrying", "forward_with_networks"]
 

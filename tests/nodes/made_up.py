@@ -8,12 +8,13 @@ import torch
 from graphflow_nodes.devices.pool import Pool
 from graphflow_nodes.devices.use import Device
 from graphflow_nodes.model.config import Config
-from graphflow_nodes.model.entry import Entry, Row
+from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.family import Family, Option, Part
 from graphflow_nodes.model.handles import Model, WeightsSource
 from graphflow_nodes.model.latent import LatentFormat
 from graphflow_nodes.model.patch import CallPatch, WeightPatch
 from graphflow_nodes.model.prediction import Epsilon
+from graphflow_nodes.model.row import Row
 
 CHANNELS, WIDTH = 3, 6
 

@@ -11,7 +11,8 @@ from diffusers.models.transformers.transformer_chroma import ChromaCombinedTimes
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import pack, padded, positions, unpack
 from ..kits.unet_network import plain
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
 from ...model.handles import ControlNet
+from ...model.row import Row
 from ..kits import unet_network
 from ..kits.unet import takes_sizes
 from ..kits.unet_network import plain

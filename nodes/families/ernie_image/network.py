@@ -9,7 +9,8 @@ from diffusers import ErnieImageTransformer2DModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.unet_network import plain
 
 __all__ = ["PreparedFibo2", "back", "build", "forward", "prepare", "row"]

@@ -24,8 +24,9 @@ from torch.nn.functional import interpolate, pad
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
 from ...model.latent import LatentFormat
+from ...model.row import Row
 from ..kits.flow import latent_format
 from ..kits.tokens import Grid, pack, padded, positions, residuals, unpack
 from ..kits.unet_network import plain

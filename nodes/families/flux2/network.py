@@ -21,7 +21,8 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.flow import latent_format
 from ..kits.unet_network import plain
 from . import POSITIONS

@@ -15,7 +15,8 @@ from diffusers import Flux3Transformer2DModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.flow import latent_format
 from ..kits.unet_network import plain
 

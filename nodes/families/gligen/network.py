@@ -18,7 +18,8 @@ from diffusers.models.embeddings import GLIGENTextBoundingboxProjection
 from torch import Tensor, nn
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from . import BOXES
 
 __all__ = ["back", "build", "forward", "prepare", "row", "within"]

@@ -14,7 +14,8 @@ from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import padded
 from ..kits.unet_network import plain
 from . import HIDREAM

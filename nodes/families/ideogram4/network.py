@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.empty import EmptyParameters
 from ..kits.tokens import padded
 from ..kits.unet_network import plain

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from .flow import latent_format
 from .tokens import Grid, pack, padded, positions, unpack
 

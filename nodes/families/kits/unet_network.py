@@ -14,8 +14,9 @@ from torch.nn.functional import interpolate
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
 from ...model.latent import LatentFormat
+from ...model.row import Row
 
 __all__ = ["GREY", "PreparedUNet", "back", "build", "forward", "prepare", "prepare_for", "row"]
 

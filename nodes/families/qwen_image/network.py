@@ -17,7 +17,8 @@ from torch.nn.functional import pad
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import residuals
 from ..kits.unet_network import plain
 from . import PATCH, QWEN_IMAGE

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...model.entry import Row
 from ...model.patch import CallPatch
+from ...model.row import Row
 
 if TYPE_CHECKING:
     from torch.nn import Module

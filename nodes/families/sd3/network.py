@@ -13,7 +13,8 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import padded, residuals
 from ..kits.unet_network import plain
 

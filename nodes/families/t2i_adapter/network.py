@@ -9,7 +9,8 @@ from diffusers import T2IAdapter
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..controlnet.hint import sized_hint
 from ..kits.unet_network import plain
 

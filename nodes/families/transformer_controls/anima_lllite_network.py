@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Control, Entry, Row
+from ...model.entry import Ask, Control, Entry
+from ...model.row import Row
 from ...resampling import resize
 from .anima_lllite import ANIMA_LLLITE, LAYERS
 from .hint import no_back

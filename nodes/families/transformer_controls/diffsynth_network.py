@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import pack, padded
 from .hint import hint_latent, no_back
 

@@ -11,8 +11,9 @@ from diffusers import FluxControlNetModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
 from ...model.handles import ControlNet
+from ...model.row import Row
 from ..controlnet.hint import sized_hint
 from ..flux.network import GUIDANCE
 from ..kits.flow import latent_format

@@ -10,7 +10,8 @@ from diffusers import QwenImageControlNetModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.tokens import pack, padded, residual_names
 from ..kits.unet_network import plain
 from ..qwen_image import PATCH

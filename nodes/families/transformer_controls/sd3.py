@@ -10,7 +10,8 @@ from diffusers import SD3ControlNetModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.flow import latent_format
 from ..kits.tokens import padded, residual_names
 from ..kits.unet_network import plain

@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.flow import latent_format
 from ..kits.unet_network import plain
 from ..z_image import network as z_image

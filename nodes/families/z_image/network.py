@@ -13,7 +13,8 @@ from diffusers import ZImageTransformer2DModel
 from torch import Tensor
 
 from ...model.config import Config
-from ...model.entry import Ask, Entry, Row
+from ...model.entry import Ask, Entry
+from ...model.row import Row
 from ..kits.unet_network import plain
 
 __all__ = ["PreparedZImage", "back", "build", "forward", "prepare", "row"]

@@ -16,7 +16,7 @@ from graphflow_nodes.devices.forward import ForwardCall
 from graphflow_nodes.devices.settle import is_noted
 from graphflow_nodes.files.packed import Packed, put_packed
 from graphflow_nodes.files.quantised import StoredLayer
-from graphflow_nodes.model.entry import Row
+from graphflow_nodes.model.row import Row
 
 import graphflow as gf
 
@@ -131,16 +131,16 @@ def test_a_run_goes_on_in_the_form_that_it_began_in():
     from graphflow_nodes.samplers.denoiser import Denoiser
 
     asked = Denoiser.__new__(Denoiser)
-    asked.memory, asked._questions = {}, SimpleNamespace(is_compiled=True)
+    asked.memory, asked._questions = {}, SimpleNamespace(calls=SimpleNamespace(is_compiled=True))
     kept = asked.memory_tensors()
-    asked._questions.is_compiled = None
+    asked._questions.calls.is_compiled = None
     asked.recall({"x": torch.zeros(1), **kept})
-    assert asked._questions.is_compiled is True
+    assert asked._questions.calls.is_compiled is True
     asked.recall({"x": torch.zeros(1)})
-    assert asked._questions.is_compiled is False
-    asked._questions.is_compiled = None
+    assert asked._questions.calls.is_compiled is False
+    asked._questions.calls.is_compiled = None
     asked.recall({})
-    assert asked._questions.is_compiled is None
+    assert asked._questions.calls.is_compiled is None
 
 
 PROCESS = """

@@ -10,7 +10,7 @@ import torch
 from graphflow_nodes.devices.forward import ForwardCall
 from graphflow_nodes.devices.passes import PassLoop
 from graphflow_nodes.devices.sizes import SIZES, factor, size_of_passes
-from graphflow_nodes.model.entry import Row
+from graphflow_nodes.model.row import Row
 
 from graphflow import GraphFlowError
 

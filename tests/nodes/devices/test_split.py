@@ -10,7 +10,7 @@ from graphflow_nodes.devices.device import find_devices, numerics_of
 from graphflow_nodes.devices.environment import sampling
 from graphflow_nodes.devices.forward import ForwardCall
 from graphflow_nodes.devices.use import Device, pool_of
-from graphflow_nodes.model.entry import Row
+from graphflow_nodes.model.row import Row
 from graphflow_nodes.samplers.divided import Helper, answered_by_all
 
 import graphflow as gf
@@ -45,12 +45,12 @@ def test_the_halves_of_guidance_have_the_same_bits_on_one_device_and_on_two(tmp_
     (whole,), _ = latents(tmp_path, "cpu+cpu", 1)
     (halves,), _ = latents(tmp_path, "cpu+cpu", 1, cfg_split=True)
     assert torch.allclose(whole, halves, atol=1e-3)
-    weights = [{id(w) for w in each.module.parameters()} for name in ("cpu", "cpu:1") for each in pool_of(name).parts]
-    addresses = [
-        {w.data_ptr() for part in pool_of(name).parts if part.part == "denoiser" for w in part.module.parameters()}
-        for name in ("cpu", "cpu:1")
-    ]
-    assert addresses[0] == addresses[1] and len(set(map(frozenset, weights))) > 1, "two networks, the weights once"
+    here, there = ({part.key: part.module for part in pool_of(name).parts} for name in ("cpu", "cpu:1"))
+    pairs = [(here[key], module) for key, module in there.items() if key in here]
+    assert pairs
+    for module, other in pairs:  # two networks, the weights once
+        assert module is not other
+        assert [w.data_ptr() for w in module.parameters()] == [w.data_ptr() for w in other.parameters()]
 
 
 def test_without_guidance_there_is_nothing_to_divide(tmp_path):

@@ -3,10 +3,11 @@ where their weights lie in a file, the unit of its latents and what its answers 
 
 import torch
 from graphflow_nodes.model.config import Config
-from graphflow_nodes.model.entry import Entry, Row
+from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.family import Family, Found, Option, Part
 from graphflow_nodes.model.latent import LatentFormat
 from graphflow_nodes.model.prediction import Flow
+from graphflow_nodes.model.row import Row
 from safetensors.torch import save_file
 
 import graphflow as gf

@@ -71,7 +71,7 @@ def test_a_weight_moves_a_token_away_from_pads_alone(tmp_path):
         clip = open_text_encoders([models / "text_encoders" / "t5xxl_fp16.safetensors"], engine.settings, "chroma")
     plain, weighted = (encode_prompt(device, clip, prompt, {})[0].text for prompt in ("a fox", "(a fox:1.5)"))
     with device.use(clip, "text.t5") as part:
-        pads = t5_network._encode(part.module, [], len(plain))
+        pads = t5_network._encode(part.module, [], len(plain), masked=False)
     assert len(plain) < 10 and not torch.allclose(weighted, plain)
     changed = (weighted - plain).abs().amax(1) > 1e-6
     expected = torch.where(changed[:, None], pads + 1.5 * (plain - pads), plain)

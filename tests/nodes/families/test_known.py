@@ -306,7 +306,11 @@ ENCODERS = [
     (
         "UMT5-XXL",
         "",
-        {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096), "shared.weight": (256384, 4096)},
+        {
+            "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64),
+            "encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096),
+            "shared.weight": (256384, 4096),
+        },
     ),
     ("T5-XL", "", {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (5120, 2048)}),
     ("ByT5-small glyph", "", {"encoder.block.0.layer.0.SelfAttention.k.weight": (384, 1472)}),

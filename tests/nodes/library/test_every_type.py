@@ -43,7 +43,7 @@ STAND_INS = {
     "TextGenerate",
 }
 """Node types whose descriptions there are made up for tests of the editor."""
-LATER = {"PreviewAny", "PreviewImage", "SaveImage", "GetVideoComponents", "SaveVideo", "SaveWEBM"}
+LATER = {"MaskPreview", "PreviewAny", "PreviewImage", "SaveImage", "GetVideoComponents", "SaveVideo", "SaveWEBM"}
 """Node types with outputs that only later versions of ComfyUI have."""
 REWRITTEN = {"CreateVideo", "SaveVideo"}
 """Node types whose inputs later versions of ComfyUI have in another form or order: one has `bit_depth` beside `fps`,

@@ -5,7 +5,7 @@ import torch
 from graphflow_nodes.families.flux import network as flux
 from graphflow_nodes.families.kits import unet_network
 from graphflow_nodes.library import attention_patches as nodes
-from graphflow_nodes.model.entry import Row
+from graphflow_nodes.model.row import Row
 from graphflow_nodes.patches.normalized_attention import NormalizedAttention
 from graphflow_nodes.samplers.pairs import forward_of_pairs, pair
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from graphflow_nodes.model.entry import Control, Row
+from graphflow_nodes.model.entry import Control
 from graphflow_nodes.model.hook import Hook, Keyframe
 from graphflow_nodes.model.prediction import Epsilon, Flow, V
+from graphflow_nodes.model.row import Row
 from graphflow_nodes.samplers.denoiser import KeptRegion, denoiser
 from graphflow_nodes.samplers.guidance import CFG, GuidancePatch, Side, WeightWindow
 

@@ -7,7 +7,8 @@ from graphflow_nodes.families.flux2 import network as flux2
 from graphflow_nodes.families.flux2.references import ReferencesAtZero
 from graphflow_nodes.families.qwen_image_21 import network as qwen
 from graphflow_nodes.families.qwen_image_21.condition import KEEP, ConditionKept
-from graphflow_nodes.model.entry import Entry, Row
+from graphflow_nodes.model.entry import Entry
+from graphflow_nodes.model.row import Row
 from graphflow_nodes.samplers import guidance, kept
 from graphflow_nodes.samplers.denoiser import denoiser
 from graphflow_nodes.samplers.row_terms import RowTerms

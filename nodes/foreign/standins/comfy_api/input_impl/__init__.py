@@ -1,4 +1,4 @@
-"""Videos: images in a row, and files that are passed on. There is no codec here, so neither becomes the other."""
+"""Videos: images in a row, and files that are passed on. Neither becomes the other here: nodes do that."""
 
 import io
 import shutil
@@ -67,8 +67,8 @@ def _no_codec(message):
         [
             Problem(
                 "no_video_codec",
-                f"{message}: GraphFlow has no video codec",
-                hint="a node pack that brings its own (PyAV, OpenCV, ffmpeg) can",
+                f"{message} by this class: it has no video codec",
+                hint="CreateVideo, SaveVideo, LoadVideo and GetVideoComponents can, where PyAV is installed",
             )
         ]
     )
