@@ -26,7 +26,7 @@ LONGEST: Mapping[str, int] = {
     "ministral3": 262_144,
     "llama": 131_072,
 }
-"""Encoder -> the tokens of the longest text that it was trained on. T5 and UMT5, which know only distances, have none."""
+"""Encoder -> the tokens of the longest text that it was trained on. T5 and UMT5 know only distances and have none."""
 _QWEN = frozenset({"qwen3", "qwen3_06b", "qwen25vl", "qwen3vl"})
 _TEKKEN = frozenset({"mistral3", "ministral3"})
 

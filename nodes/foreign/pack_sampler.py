@@ -116,7 +116,9 @@ class PackSampler(ForeignSampler):
         found = self.sampler_function(
             model_wrap, x, sigmas, extra_args=extra_args, callback=on_step, disable=disable_pbar, **self.extra_options
         )
-        return sampling.inverse_noise_scaling(sigmas[-1], found) if isinstance(found, Tensor) else found
+        if not isinstance(found, Tensor):
+            raise TypeError(f"the sampler gave {type(found).__name__}; expected latents {list(x.shape)}")
+        return sampling.inverse_noise_scaling(sigmas[-1], found)  # type: ignore[no-any-return]
 
 
 class AskedModel:
