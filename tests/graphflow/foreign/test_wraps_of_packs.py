@@ -187,7 +187,7 @@ def test_what_a_network_is_not_called_with_and_has_not_is_named(engine):
 def test_what_a_control_network_cannot_be_asked_is_named_with_the_reason(engine):
     def asked(name):
         nodes = {"net": ("ControlNetLoader", {"control_net_name": "graphflow-tiny-edges"})}
-        return run(engine, **nodes, last=("Popular Asks", {"control_net": "@net", "name": name}))
+        return run(engine, **nodes, last=("Popular AsksControl", {"control_net": "@net", "name": name}))
 
     with pytest.raises(gf.NodeFailed, match=r"a CONTROL_NET .* has no 'get_control': the sampler asks the network"):
         asked("get_control")

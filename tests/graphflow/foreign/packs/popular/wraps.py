@@ -134,7 +134,7 @@ class AsksNetwork:
         return {"ui": {"text": [repr(facts)]}}
 
 
-class Asks:
+class AsksControl:
     """Reads something of a control network."""
 
     @classmethod
@@ -154,4 +154,4 @@ class Asks:
         return (net,)
 
 
-CLASSES = (OwnClass, Wrapping, Enlarge, AsksNetwork, Asks)
+CLASSES = (OwnClass, Wrapping, Enlarge, AsksNetwork, AsksControl)
