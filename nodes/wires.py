@@ -201,8 +201,8 @@ def audio(value: Any) -> Misfit | None:
 
 
 def video(value: Any) -> Misfit | None:
-    """A file, or a mapping with `images` and `fps`, and perhaps `audio`."""
-    if isinstance(value, Handle):
+    """A file, or a mapping with `images` and `fps`, and perhaps `audio`; videos of node packs are passed on."""
+    if isinstance(value, Handle) or hasattr(value, "get_components"):
         return None
     if not isinstance(value, Mapping):
         return Misfit(in_words(value), _VIDEO, "images become a video with CreateVideo")
