@@ -62,8 +62,8 @@ _OF_A_SHELL = frozenset(
 _READ_WHOLE = 1 << 20
 """Bytes up to which a file counts by what is in it; of a larger one (weights, for example) size and times count."""
 _PASSED_OVER = (".log", ".tmp")
-_ALWAYS = ("torch", "numpy", "PIL", "diffusers", "transformers", "graphflow")
-"""The last three compute for a pack that calls the node library, or a model that is handed to it."""
+_ALWAYS = ("torch", "numpy", "PIL", "diffusers", "transformers", "spandrel", "graphflow")
+"""The last four compute for a pack that calls the node library, or a model that is handed to it."""
 _DISTRIBUTIONS = {
     "PIL": ("pillow",),
     "yaml": ("pyyaml",),

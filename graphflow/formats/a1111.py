@@ -77,7 +77,11 @@ ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".sft", ".gguf")
 
 
 def read_parameters(text: str) -> dict[str, Any] | None:
-    """The workflow in the API format that a text describes; None where it is not such a text."""
+    """The workflow in the API format that a text describes; None where it is not such a text.
+
+    The web UI states a model without folder and ending: `NAME.safetensors` is meant, or the `Model file` that texts of
+    ours state where this is another name.
+    """
     lines = text.strip().splitlines()
     last = max((at for at, line in enumerate(lines) if re.match(r"\s*Steps: *\d+", line)), default=None)
     if last is None:
@@ -112,6 +116,7 @@ def write_parameters(workflow: Mapping[str, Any]) -> str | None:
         value(node, "stop_at_clip_layer") for node in upstream("positive") if node["class_type"] == "CLIPSetLastLayer"
     ]
     names = [value(node, "ckpt_name", value(node, "unet_name")) for node in models]
+    model = next((name for name in names if isinstance(name, str)), None)
     sizes = [node for node in upstream("latent_image") if {"width", "height"} <= node["inputs"].keys()]
     width, height = (value(sizes[0], name) if sizes else None for name in ("width", "height"))
     sampler_name, scheduler = value(sampler, "sampler_name"), value(sampler, "scheduler")
@@ -123,7 +128,8 @@ def write_parameters(workflow: Mapping[str, Any]) -> str | None:
         "CFG scale": value(sampler, "cfg"),
         "Seed": value(sampler, "seed", value(sampler, "noise_seed")),
         "Size": f"{width}x{height}" if isinstance(width, int) and isinstance(height, int) else None,
-        "Model": next((_stem(name) for name in names if isinstance(name, str)), None),
+        "Model": None if model is None else _stem(model),
+        "Model file": None if model is None or _file(_stem(model)) == model else model,
         "Clip skip": -skips[0] if skips and isinstance(skips[0], int) and skips[0] < -1 else None,
         "Denoising strength": denoise if denoise != 1.0 else None,
         "Version": "GraphFlow",
@@ -206,7 +212,8 @@ class _Builder:
 
     def _loaders(self, prompts: str) -> tuple[list[Any], list[Any], list[Any]]:
         """The outputs that give the model, the text encoder and the VAE."""
-        loader = self._add("CheckpointLoaderSimple", ckpt_name=_file(self._fields.get("model", "unknown")))
+        named = self._fields.get("model file") or _file(self._fields.get("model", "unknown"))
+        loader = self._add("CheckpointLoaderSimple", ckpt_name=named)
         model, clip, vae = [loader, 0], [loader, 1], [loader, 2]
         for found in _TAG.finditer(prompts):
             for_clip = _number(found[2], 1.0)

@@ -6,7 +6,6 @@ spandrel is an optional package: it needs torchvision, which has to be of torch'
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from graphflow import GraphFlowError, Handle, Problem
+from graphflow import GraphFlowError, Problem
 
 from ..files.header import read_header
 from ..files.tensors import TensorReader
@@ -24,24 +23,14 @@ from ..tiles import in_tiles, tile_count
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.handles import WeightsSource
+    from ..model.handles import UpscaleModel
     from .use import Device
 
-__all__ = ["Upscaler", "enlarge", "missing_package"]
+__all__ = ["ask_network", "enlarge", "missing_package", "open_network"]
 
 TILE, SMALLEST, OVERLAP = 512, 128, 32
 """Pixels: of a tile, of one where memory is short, and that two tiles share."""
 PACKAGES = ("spandrel", "torchvision")
-
-
-@dataclass(frozen=True, slots=True)
-class Upscaler(Handle):
-    """A network in a file."""
-
-    source: WeightsSource
-
-    def identity(self) -> Any:
-        return ["upscaler", self.source.identity()]
 
 
 def missing_package() -> str | None:
@@ -49,14 +38,19 @@ def missing_package() -> str | None:
     return next((name for name in PACKAGES if find_spec(name) is None), None)
 
 
-def enlarge(device: Device, upscaler: Upscaler, images: Tensor, on_tile: Callable[[int, int], None]) -> Tensor:
+def open_network(device: Device, upscaler: UpscaleModel) -> tuple[Any, int]:
+    """The network on the device, and its factor. Raises a Problem where the file is not such a network."""
+    network, scale = _load(upscaler)
+    return device.run(_placed, network, device.device), scale
+
+
+def enlarge(device: Device, upscaler: UpscaleModel, images: Tensor, on_tile: Callable[[int, int], None]) -> Tensor:
     """float32 [B,H,W,C] in 0..1 -> [B,sH,sW,3], s being the network's factor; tile by tile, blended.
 
     `on_tile(done, of all)` may raise to stop. Where the memory of the device is too small for a tile, tiles are halved.
     Raises a Problem where the file is not such a network.
     """
-    network, scale = _load(upscaler)
-    network = device.run(_placed, network, device.device)
+    network, scale = open_network(device, upscaler)
     count, height, width = images.shape[:3]
     check_pixels(width * scale, height * scale, count)
     tile = TILE
@@ -84,7 +78,7 @@ def _enlarged(
         on_tile(done, total)
 
     def call(part: Tensor) -> Tensor:
-        return device.run(_asked, network, part)
+        return device.run(ask_network, network, part)
 
     planes = images[..., :3].movedim(-1, 1)
     found = [in_tiles(call, image, size, OVERLAP, Fraction(scale), count) for image in planes]
@@ -92,8 +86,8 @@ def _enlarged(
 
 
 @torch.inference_mode()
-def _asked(network: Any, part: Tensor) -> Tensor:
-    """[3,h,w] -> [3,sh,sw]"""
+def ask_network(network: Any, part: Tensor) -> Tensor:
+    """[3,h,w] in 0..1 -> float32 [3,sh,sw] on the CPU; by the thread of the device."""
     answer: Tensor = network(part[None].to(network.device))
     return answer[0].float().cpu()
 
@@ -102,7 +96,7 @@ def _placed(network: Any, device: torch.device) -> Any:
     return network.to(device).eval()
 
 
-def _load(upscaler: Upscaler) -> tuple[Any, int]:
+def _load(upscaler: UpscaleModel) -> tuple[Any, int]:
     """(the network, its factor)"""
     missing = missing_package()
     if missing is not None:

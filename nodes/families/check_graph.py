@@ -24,6 +24,7 @@ from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
 from .prompt_lengths import long_prompts
+from .prompt_weights import weights_without_effect
 
 __all__ = ["check_graph"]
 
@@ -73,6 +74,7 @@ def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[
         for name, words in node.literals.items():
             if isinstance(words, str) and name in node.inputs and node.inputs[name].type == "STRING":
                 yield from _length(clip, words, name)
+                yield from _weights(clip, words, name)
     if node.type.name in TEXT_WRITERS:
         yield from _writer(found.only(node, "CLIP"))
 
@@ -177,6 +179,13 @@ def _length(clip: Clip, words: str, input: str) -> Iterator[tuple[Problem, bool]
             yield replace(problem, input=input), stops
     except GraphFlowError:
         return
+
+
+def _weights(clip: Clip, words: str, input: str) -> Iterator[tuple[Problem, bool]]:
+    """Whether a prompt states weights that its encoders do not read."""
+    if input not in OF_CLIP:
+        for problem in weights_without_effect(clip, words, OF_ONE.get(input, "")):
+            yield replace(problem, input=input), False
 
 
 def _control(model: Model, control: ControlNet, input: str) -> Iterator[tuple[Problem, bool]]:

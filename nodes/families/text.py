@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphflow import GraphFlowError, Problem
 
+from ..model.carried_hooks import CarriedHooks
 from ..model.entry import Entry
 from ..model.handles import Clip
-from ..model.hook import CarriedHooks
 from .prompt_lengths import long_prompts
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,13 @@ class ControlNetFace(Face):
     With a hint it stands for what acts on a conditioning, else for the network itself.
     """
 
+    type_name = "CONTROL_NET"
+    absent: ClassVar[Mapping[str, str]] = {
+        "get_control": "the sampler asks the network, for all rows of a step; put it on a conditioning",
+        "pre_run": "the sampler prepares the network",
+        "control_model": "weights stay in the pool of the device",
+        "cond_hint": "the hint that was set is `cond_hint_original`; the sampler sizes it",
+    }
     _handle: ControlNet
 
     def __init__(self, handle: ControlNet) -> None:
@@ -49,6 +57,31 @@ class ControlNetFace(Face):
         start, end = timestep_percent_range
         self.timestep_percent_range = (float(start), float(end))
         return self
+
+    def set_extra_arg(self, argument: str, value: Any = None) -> None:
+        """`control_type`, of a network for several kinds of images: `[number]`, or `[]` where it is not stated.
+
+        Raises a Problem where the network was made for fewer kinds.
+        """
+        if argument != "control_type":
+            raise ValueError(f"a CONTROL_NET takes 'control_type' as an extra argument, not {argument!r}")
+        from ..library.control import TYPES, set_union_control_net_type
+
+        numbers = [int(one) for one in value or ()]
+        if len(numbers) > 1 or not all(0 <= number < len(TYPES) for number in numbers):
+            raise ValueError(f"'control_type' is [] or the number of one kind of image below {len(TYPES)}, not {value}")
+        self._handle = set_union_control_net_type(self._handle, TYPES[numbers[0]] if numbers else "auto")
+
+    @property
+    def extra_args(self) -> dict[str, Any]:
+        return {} if self._handle.mode is None else {"control_type": [self._handle.mode]}
+
+    def get_models(self) -> list[Any]:
+        """None: the pool of the device loads the weights."""
+        return []
+
+    def cleanup(self) -> None:
+        """Nothing is held here."""
 
     def set_previous_controlnet(self, controlnet: Any) -> ControlNetFace:
         """The networks that act on the conditioning already: each adds what it finds."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..model.handles import Clip, ClipVision, ControlNet, Model, Vae
+from ..model.handles import Clip, ClipVision, ControlNet, Model, UpscaleModel, Vae
+from ..samplers.values import SamplerHandle
 from .face import Face
 
 __all__ = ["inward", "outward"]
@@ -13,7 +14,7 @@ __all__ = ["inward", "outward"]
 
 def outward(value: Any) -> Any:
     """A value for a foreign node: handles in it, in lists and dicts as well, are wrapped."""
-    if isinstance(value, (Model, Clip, Vae, ClipVision, ControlNet)):
+    if isinstance(value, (Model, Clip, Vae, ClipVision, ControlNet, UpscaleModel)) or type(value) is SamplerHandle:
         return _faces()[type(value)](value)
     if type(value) is dict and "image_embeds" in value:
         return _faces()[dict](value)
@@ -31,11 +32,21 @@ def _faces() -> dict[type, Any]:
     from .clip_face import ClipFace  # these import torch
     from .control_face import ControlNetFace
     from .model_face import ModelFace
+    from .sampler_face import SamplerFace
+    from .upscale_face import UpscaleFace
     from .vae_face import VaeFace
     from .vision_face import VisionFace, VisionOutput
 
-    faces = {Model: ModelFace, Clip: ClipFace, Vae: VaeFace, ClipVision: VisionFace, ControlNet: ControlNetFace}
-    return {**faces, dict: VisionOutput}
+    return {
+        Model: ModelFace,
+        Clip: ClipFace,
+        Vae: VaeFace,
+        ClipVision: VisionFace,
+        ControlNet: ControlNetFace,
+        UpscaleModel: UpscaleFace,
+        SamplerHandle: SamplerFace,
+        dict: VisionOutput,
+    }
 
 
 def _inside(value: Any, change: Callable[[Any], Any]) -> Any:

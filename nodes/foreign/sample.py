@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from graphflow.spi import inner_context, share
 from ..samplers.names import PENULTIMATE_DROPPED
 from ..samplers.start import fitted
 from ..samplers.values import GuiderHandle, SamplerHandle
+from ..samplers.whole import Outset, WholeRun
 from .methods import inward
 from .model_face import ModelFace
 
@@ -146,7 +148,7 @@ def run_guider(
         noise = None
     stepper = sampler.stepper()
     if callback is not None:
-        stepper = WatchedStepper(stepper, callback)
+        stepper = WatchedStepper(stepper, callback, total=len(sigmas) - 1)
     levels = torch.as_tensor(sigmas, dtype=torch.float32).cpu()
     given = None if noise is None else noise.float().cpu().expand(start.shape)
     context = inner_context("a sampler")
@@ -165,12 +167,23 @@ def part_of(sigmas: Tensor, start: int | None, last: int | None, force_full: boo
 class WatchedStepper:
     """A stepper that calls a pack's function after each step."""
 
-    def __init__(self, stepper: Any, callback: Callback) -> None:
-        self._stepper, self._callback = stepper, callback
+    def __init__(self, stepper: Any, callback: Callback, total: int) -> None:
+        self._stepper, self._callback, self._total = stepper, callback, total
         self.needs_negative: bool = stepper.needs_negative
 
     def identity(self) -> Any:
         return self._stepper.identity()
+
+    def setting_out(self, outset: Outset) -> Any:
+        """A stepper that reports steps of its own reports them to the function, too."""
+        if not isinstance(self._stepper, WholeRun):
+            return self
+
+        def on_step(done: int, denoised: Tensor, x: Tensor) -> None:
+            self._callback(done - 1, denoised, x, self._total)
+            outset.on_step(done, denoised, x)
+
+        return self._stepper.setting_out(replace(outset, on_step=on_step))
 
     def begin(self, *given: Any) -> Any:
         return self._stepper.begin(*given)

@@ -29,6 +29,7 @@ class VisionOutput(dict[str, Any]):
 class VisionFace(Face):
     """An image encoder."""
 
+    type_name = "CLIP_VISION"
     _handle: ClipVision
     dtype = torch.float32
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Context, GraphFlowError, Help, Problem, Range, Settings, Wire, node
 
 from ..families.check_files import file_check
-from ..model.hook import CarriedHooks, Hook, Keyframe
+from ..model.carried_hooks import CarriedHooks
+from ..model.hook import Hook, Keyframe
 from ..model.wires import ClipWire
 from .loaders import folders
 from .regions import Hooks

@@ -48,12 +48,11 @@ def upscale_model_loader(
 ) -> UpscaleModelHandle:
     """Name a network that enlarges images: ESRGAN, SwinIR, DAT, HAT, SPAN and their kin (needs the package
     spandrel)."""
-    from ..devices.upscale import Upscaler
-    from ..model.handles import WeightsSource
+    from ..model.handles import UpscaleModel, WeightsSource
 
     path = folders(settings).find(KIND, model_name)
     digest_now = partial(settings.digests.of, path)
-    return Upscaler(WeightsSource(str(path), digest_now(), "spandrel", digest_now=digest_now))
+    return UpscaleModel(WeightsSource(str(path), digest_now(), "spandrel", digest_now=digest_now))
 
 
 @node(

@@ -152,5 +152,10 @@ class StyleModel(WeightsHandle):
 
 
 @dataclass(frozen=True, slots=True)
-class UpscaleModel(WeightsHandle):
-    """A network that enlarges images."""
+class UpscaleModel(Handle):
+    """A network that enlarges images, in a file."""
+
+    source: WeightsSource
+
+    def identity(self) -> Any:
+        return ["upscaler", self.source.identity()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from .preview import preview_jpeg
 from .start import NOTES, fitted
 from .stepper import State, Stepper
 from .trajectory import Trajectory
+from .whole import Outset, WholeRun
 
 __all__ = ["Sampled", "check_guider", "run"]
 
@@ -72,15 +73,20 @@ def run(
     reached = sigmas[-1]
     """The level of x, which is not always the last one: a method may stop above it, as UniPC does."""
 
+    def look_at(clean: Tensor) -> Callable[[], bytes] | None:
+        return (lambda: preview_jpeg(format.out(clean), format)) if format.preview else None
+
     def on_step(state: State, denoised: Tensor) -> None:
         nonlocal last, reached
         last, reached = denoised, state.sigmas[-1]
         remembered = asked.memory_tensors()
         seen = trajectory.to_tensors() if trajectory is not None else {}
         context.keep(lambda: {**state.to_tensors(), **remembered, **seen})
-        look = (lambda: preview_jpeg(format.out(denoised), format)) if format.preview else None
-        context.progress(state.index, total, look)
+        context.progress(state.index, total, look_at(denoised))
 
+    if isinstance(stepper, WholeRun):
+        outset = Outset(start, added, lambda done, clean, _: context.progress(min(done, total), total, look_at(clean)))
+        stepper = stepper.setting_out(outset)
     stored = context.restore()
     state = _on(State.from_tensors(stored), device.device) if stored is not None else None
     if trajectory is not None and stored is not None:

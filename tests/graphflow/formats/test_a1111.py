@@ -153,6 +153,15 @@ def test_every_sampler_and_schedule_is_written_and_read(name, schedule):
     assert (sampler["sampler_name"], sampler["scheduler"]) == (SAMPLERS[name], SCHEDULES[schedule])
 
 
+@pytest.mark.parametrize("name", ["graphflow-tiny", "old/sd-v1-5.ckpt", "a, b.safetensors", "x.safetensors"])
+def test_the_name_of_a_model_comes_back_whole(name):
+    workflow = read_parameters("x\nSteps: 7, Sampler: Euler, Seed: 3")
+    one(workflow, "CheckpointLoaderSimple")["ckpt_name"] = name
+    text = write_parameters(workflow)
+    assert one(read_parameters(text), "CheckpointLoaderSimple")["ckpt_name"] == name
+    assert ("Model file" in text) == (name in ("graphflow-tiny", "old/sd-v1-5.ckpt"))
+
+
 def test_a_linked_number_is_written_and_a_computed_one_is_left_out():
     workflow = read_parameters("x\nSteps: 7, Sampler: Euler, Seed: 3")
     sampler = one(workflow, "KSampler")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from graphflow_nodes.library import hooks as nodes
-from graphflow_nodes.model.hook import CarriedHooks, Keyframe
+from graphflow_nodes.model.carried_hooks import CarriedHooks
+from graphflow_nodes.model.hook import Keyframe
 from safetensors.torch import save_file
 
 import graphflow as gf

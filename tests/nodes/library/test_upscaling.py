@@ -7,13 +7,13 @@ import torch
 from graphflow_nodes.devices import upscale
 from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.library import upscaling
-from graphflow_nodes.model.handles import WeightsSource
+from graphflow_nodes.model.handles import UpscaleModel, WeightsSource
 from torch.nn.functional import conv2d, interpolate
 
 import graphflow as gf
 
 DEVICE = open_device(gf.Settings(device="cpu"))
-HANDLE = upscale.Upscaler(WeightsSource("a.pth", "0", "spandrel"))
+HANDLE = UpscaleModel(WeightsSource("a.pth", "0", "spandrel"))
 HAS_SPANDREL = find_spec("spandrel") is not None and find_spec("torchvision") is not None
 
 
@@ -129,12 +129,12 @@ def test_weights_of_something_else_are_refused(tmp_path):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
     source = WeightsSource(str(tmp_path / "x.pth"), "0", "spandrel")
     with pytest.raises(gf.GraphFlowError, match="of no network that spandrel knows"):
-        upscale.enlarge(DEVICE, upscale.Upscaler(source), torch.rand(1, 8, 8, 3), lambda *_: None)
+        upscale.enlarge(DEVICE, UpscaleModel(source), torch.rand(1, 8, 8, 3), lambda *_: None)
     torch.save(esrgan(growth=4), tmp_path / "x.pth")
     with pytest.raises(gf.GraphFlowError, match="its weights do not fit together"):
-        upscale.enlarge(DEVICE, upscale.Upscaler(source), torch.rand(1, 8, 8, 3), lambda *_: None)
+        upscale.enlarge(DEVICE, UpscaleModel(source), torch.rand(1, 8, 8, 3), lambda *_: None)
 
 
 def test_a_handle_is_known_by_the_content_of_its_file():
-    same = upscale.Upscaler(WeightsSource("b.pth", "0", "spandrel"))
-    assert same.identity() == HANDLE.identity() != upscale.Upscaler(WeightsSource("a.pth", "1", "spandrel")).identity()
+    same = UpscaleModel(WeightsSource("b.pth", "0", "spandrel"))
+    assert same.identity() == HANDLE.identity() != UpscaleModel(WeightsSource("a.pth", "1", "spandrel")).identity()

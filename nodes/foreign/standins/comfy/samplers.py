@@ -19,10 +19,10 @@ def __getattr__(name):
         from graphflow_nodes.foreign import guider
 
         return {"CFGGuider": guider.ForeignGuider, "sample": guider.sample}[name]
-    if name == "KSAMPLER":
-        from graphflow_nodes.foreign.pack_sampler import PackSampler
+    if name in ("KSAMPLER", "KSamplerX0Inpaint", "Sampler"):
+        from graphflow_nodes.foreign import pack_sampler as own
 
-        return PackSampler
+        return {"KSAMPLER": own.PackSampler, "KSamplerX0Inpaint": own.MaskedModel, "Sampler": own.ForeignSampler}[name]
     raise AttributeError(f"module 'comfy.samplers' has no attribute {name!r}", name=name)
 
 
@@ -54,16 +54,15 @@ def beta_scheduler(model_sampling, steps, alpha=0.6, beta=0.6):
 
 def sampler_object(name):
     """A SAMPLER."""
-    from graphflow_nodes.samplers.values import SamplerHandle
-
-    return SamplerHandle(name)
+    return ksampler(name)
 
 
 def ksampler(sampler_name, extra_options=None, inpaint_options=None):
     """A SAMPLER with options of its own."""
+    from graphflow_nodes.foreign.sampler_face import SamplerFace
     from graphflow_nodes.samplers.values import SamplerHandle
 
-    return SamplerHandle(sampler_name, tuple(sorted((extra_options or {}).items())))
+    return SamplerFace(SamplerHandle(sampler_name, tuple(sorted((extra_options or {}).items()))))
 
 
 class KSampler:

@@ -1,6 +1,6 @@
 """A pack that does what popular packs do and no documentation asks for."""
 
-from . import calls, imports, patches, runs, slips, sockets
+from . import calls, imports, patches, runs, slips, sockets, wraps
 
-CLASSES = (*sockets.CLASSES, *calls.CLASSES, *imports.CLASSES, *slips.CLASSES, *patches.CLASSES, *runs.CLASSES)
-NODE_CLASS_MAPPINGS = {f"Popular {kind.__name__}": kind for kind in CLASSES}
+PARTS = (sockets, calls, imports, slips, patches, runs, wraps)
+NODE_CLASS_MAPPINGS = {f"Popular {kind.__name__}": kind for part in PARTS for kind in part.CLASSES}
