@@ -191,7 +191,8 @@ def compiled(tmp_path, name, text):
     source = tmp_path / "source.py"
     source.write_text(text)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    py_compile.compile(str(source), cfile=str(tmp_path / name), dfile=name)
+    always = py_compile.PycInvalidationMode.UNCHECKED_HASH  # the other kind has the time of the text in it
+    py_compile.compile(str(source), cfile=str(tmp_path / name), dfile=name, invalidation_mode=always)
 
 
 @pytest.mark.parametrize("place", ["packs/p/helper.pyc", "common/helper.pyc", "common/deeper.pyc"])
