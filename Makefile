@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/graphflow run workflows/text_to_image.json
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadscope -m "not alone"
+	$(BIN)/pytest -n 3 --dist loadscope -m "not alone"
 	$(BIN)/pytest -m alone
 
 check: .venv/installed

@@ -29,6 +29,10 @@ def size(request) -> tuple[int, int]:
     return SIZES[request.param]
 
 
+ON_A_SCREEN = pytest.mark.parametrize("size", ["screen"], indirect=True)
+"""What a phone shows in the same way."""
+
+
 @pytest.fixture
 def page(tmp_path, size):
     with opened(tmp_path / "profile", *size, dark=size[0] < 640) as page:
@@ -138,6 +142,7 @@ def test_a_result_is_looked_at_and_run_again_by_keyboard(serve, page):
         page.until("!document.querySelector('#box').open && document.activeElement.matches('.tile')")
 
 
+@ON_A_SCREEN
 def test_deleting_waits_for_an_undo_and_then_takes_the_file(serve, page):
     with serve() as server:
         server.run(workflow("a cat", seed=3))
@@ -176,6 +181,7 @@ def test_what_runs_shows_the_progress_of_the_whole_and_can_be_stopped(serve, pag
         page.wait_for("Nothing runs", "Stopped after")
 
 
+@ON_A_SCREEN
 def test_earlier_runs_tell_how_long_it_takes(serve, page):
     with serve() as server:
         server.run(long_run("first", steps=8))
@@ -252,6 +258,7 @@ def test_an_error_is_shown_in_full_with_its_hint_and_leads_to_the_form(serve, pa
         until(lambda: server.get("/jobs?status=completed").json["pagination"]["total"] == 1)
 
 
+@ON_A_SCREEN
 def test_what_is_wrong_stands_beside_its_field(serve, page):
     with serve() as server:
         server.run(workflow())
@@ -270,6 +277,7 @@ def test_what_is_wrong_stands_beside_its_field(serve, page):
         page.until("!document.querySelector('#compose').open")
 
 
+@ON_A_SCREEN
 def test_results_are_searched_and_walked_through_by_keyboard(serve, page):
     with serve() as server:
         for text in ("a panda face", "an owl", "a crown"):
@@ -288,6 +296,7 @@ def test_results_are_searched_and_walked_through_by_keyboard(serve, page):
         page.until("document.querySelectorAll('.tile').length === 3")
 
 
+@ON_A_SCREEN
 def test_single_keys_can_be_switched_off(serve, page):
     with serve() as server:
         server.run(workflow())
@@ -303,6 +312,7 @@ def test_single_keys_can_be_switched_off(serve, page):
         assert not page.evaluate("document.querySelector('#compose').open")
 
 
+@ON_A_SCREEN
 def test_a_lost_connection_is_reported(serve, page):
     with serve() as server:
         server.run(workflow())

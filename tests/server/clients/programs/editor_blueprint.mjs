@@ -18,7 +18,7 @@ await browse({}, async (page, shot) => {
     return (await window.app.api.fetchApi('/userdata/' + encodeURIComponent('subgraphs/draw.json'), { method: 'POST', body })).status
   }, blueprint)
   await openEditor(page, address)
-  await page.locator('#graph-canvas').dblclick({ position: { x: 1000, y: 700 } })
+  await page.locator('#graph-canvas').dblclick({ position: { x: 800, y: 160 } }) // empty, and never under the minimap
   await page.waitForTimeout(800)
   await page.keyboard.type('draw', { delay: 60 })
   await page.waitForTimeout(1500)
