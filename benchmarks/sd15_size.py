@@ -93,8 +93,10 @@ class Pair:
 
     @property
     def graph(self) -> gf.Workflow:
-        words = {key: {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": text}}
-                 for key, text in zip("67", PROMPTS, strict=True)}  # fmt: skip
+        words = {
+            key: {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": text}}
+            for key, text in zip("67", PROMPTS, strict=True)
+        }
         return gf.Workflow.from_json(
             {
                 "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}},

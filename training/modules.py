@@ -39,14 +39,15 @@ NEW = "new weights"
 PARTS = {"vae": "vae", "unet": "unet", "text": "text_encoder"}
 
 
-def new_vae() -> AutoencoderKL:
+def new_vae(side: int = 64) -> AutoencoderKL:
+    """Latents [4, side / 8, side / 8] of an image [3, side, side]."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=4,
-        sample_size=64,
+        sample_size=side,
         block_out_channels=(12, 24, 64, 96),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -68,16 +69,18 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
-def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def new_text_encoder(
+    tokenizer: CLIPTokenizer, width: int = WIDTH, layers: int = 2, feed_forward: int = 2 * WIDTH
+) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
+            hidden_size=width,
+            intermediate_size=feed_forward,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             max_position_embeddings=77,
-            projection_dim=WIDTH,
+            projection_dim=width,
             hidden_act="quick_gelu",
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from .modules import learn_tokenizer
+from . import modules
 from .scenes import BACKGROUNDS, THINGS, Scene, captions
 
 __all__ = ["new_text_encoder", "new_unet", "new_vae", "the_tokenizer"]
@@ -18,18 +18,7 @@ WIDTH = 128
 
 
 def new_vae() -> AutoencoderKL:
-    """Latents [4, 16, 16] of an image [3, 128, 128]."""
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=128,
-        block_out_channels=(12, 24, 64, 96),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-    )
+    return modules.new_vae(side=128)
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -49,27 +38,13 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=3 * WIDTH,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=77,
-            projection_dim=WIDTH,
-            hidden_act="quick_gelu",
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id,
-        )
-    )
+    return modules.new_text_encoder(tokenizer, width=WIDTH, layers=3, feed_forward=3 * WIDTH)
 
 
 def the_tokenizer(folder: Path) -> CLIPTokenizer:
     """The vocabulary in a folder; it is learnt from the captions where there is none."""
     if not (folder / "vocab.json").exists():
-        learn_tokenizer(folder, _texts(), size=900)
+        modules.learn_tokenizer(folder, _texts(), size=900)
     return CLIPTokenizer.from_pretrained(folder)
 
 

@@ -154,15 +154,15 @@ class Run:
             return Known.YES
         if self._context.refresh and node_id not in self.timings:
             return Known.NO
-        recipe = self._prints[node_id].recipe
-        if self._is_for_nobody(node_id):
+        recipe, is_for_nobody = self._prints[node_id].recipe, self._is_for_nobody(node_id)
+        if is_for_nobody:
             entry = self._cache.peek(recipe)
             self._cache.touch(recipe)
         else:
             entry = self._cache.get(recipe)
         if entry is None or not self._still_valid(node_id, entry):
             return Known.NO
-        if entry.outputs is None and self._agenda.order[node_id].type.outputs and not self._is_for_nobody(node_id):
+        if entry.outputs is None and self._agenda.order[node_id].type.outputs and not is_for_nobody:
             return Known.HANDLES
         self._agenda.entries[node_id] = entry
         return Known.YES

@@ -81,7 +81,7 @@ class Forms:
                 key, call, rows = self._queue[0]
             try:
                 forward(compiled(call), rows, self.device, lambda: False)
-            except Exception:  # runs go on eagerly, which is no fault of theirs
+            except Exception:  # runs go on eagerly
                 is_ready = False
             else:
                 is_ready = True

@@ -63,7 +63,7 @@ class Encoding:
 
 
 def components(video: Any) -> Mapping[str, Any]:
-    """The mapping of a video; the frames of a file are read. Raises a Problem for a file that is no video."""
+    """The mapping of a video; the frames of a file are read. Raises a Problem for a file of another kind."""
     if isinstance(video, VideoFile):
         return _read(video)
     if isinstance(video, Mapping):

@@ -8,27 +8,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
-from graphflow import Choice, Context, Help, Image, Range, Seed, Ui, Wire, node
+from graphflow import Choice, Context, Help, Image, Range, Ui, Wire, node
 
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from ..model.wires import ModelWire
-from ..training.options import ALGORITHMS, OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions, LossOptions
+from ..training.options import ALGORITHMS, LossOptions
 from ..training.packages import check_optimizer
 from .plots import plotting
 from .training_data import TrainingSetWire
-from .training_inputs import LossesWire, StateWire
+from .training_inputs import (
+    Accumulation,
+    CaptionDropout,
+    Checkpointing,
+    Decay,
+    EmaDecay,
+    GradNorm,
+    LossesWire,
+    NoiseOffset,
+    Optimizer,
+    Precision,
+    Scheduler,
+    SnrGamma,
+    StateWire,
+    Timesteps,
+    TrainingSeed,
+    ValidateEvery,
+    Warmup,
+    loop_options,
+    losses_on_wire,
+)
 
 LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
-MAX_SEED = 2**64 - 1
 _TARGETS = ("attention", "transformers", "all")
 _Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
 _Batch = Annotated[int, Range(1, 1024), Help("images of a batch, all from one bucket")]
 _Rate = Annotated[
     float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy")
 ]
-_Share = Annotated[float, Range(0.0, 1.0, 0.01)]
 
 
 class TrainedLora(NamedTuple):
@@ -62,21 +80,21 @@ def train_lora(
     targets: Annotated[str, Choice(_TARGETS), Help("attentions, all of the transformers, or convolutions, too")] = (
         "transformers"
     ),
-    seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
-    lr_scheduler: Annotated[str, Choice(RATES)] = "constant",
-    lr_warmup_steps: Annotated[int, Range(0, 1_000_000)] = 0,
-    optimizer: Annotated[str, Choice(OPTIMISERS)] = "AdamW",
-    weight_decay: Annotated[float, Range(0.0, 10.0, 0.001)] = 0.01,
-    gradient_accumulation_steps: Annotated[int, Range(1, 1024), Help("batches of a step")] = 1,
-    max_grad_norm: Annotated[float, Range(0.0, 1000.0, 0.1), Help("longer gradients are shortened; 0: never")] = 1.0,
-    timesteps: Annotated[str, Choice(TIMES)] = "uniform",
-    snr_gamma: Annotated[float, Range(0.0, 100.0, 0.1), Help("min-SNR weights, 5 is usual; 0: none")] = 0.0,
-    noise_offset: Annotated[float, Range(0.0, 1.0, 0.01)] = 0.0,
-    caption_dropout: Annotated[_Share, Help("how often an image is shown without its caption")] = 0.0,
-    ema_decay: Annotated[float, Range(0.0, 0.99999, 0.0001), Help("of an average of the weights; 0: none")] = 0.0,
-    mixed_precision: Annotated[str, Choice(PRECISIONS), Help("auto: bf16 on a device that computes in it")] = "auto",
-    gradient_checkpointing: Annotated[bool, Help("less memory, a third more time")] = False,
-    validate_every: Annotated[int, Range(0, 1_000_000), Help("steps; 0: never")] = 0,
+    seed: TrainingSeed = 0,
+    lr_scheduler: Scheduler = "constant",
+    lr_warmup_steps: Warmup = 0,
+    optimizer: Optimizer = "AdamW",
+    weight_decay: Decay = 0.01,
+    gradient_accumulation_steps: Accumulation = 1,
+    max_grad_norm: GradNorm = 1.0,
+    timesteps: Timesteps = "uniform",
+    snr_gamma: SnrGamma = 0.0,
+    noise_offset: NoiseOffset = 0.0,
+    caption_dropout: CaptionDropout = 0.0,
+    ema_decay: EmaDecay = 0.0,
+    mixed_precision: Precision = "auto",
+    gradient_checkpointing: Checkpointing = False,
+    validate_every: ValidateEvery = 0,
     prior_loss_weight: Annotated[float, Range(0.0, 100.0, 0.1), Help("how much the images of `class_set` count")] = 1.0,
     validation_set: TrainingSetWire | None = None,
     class_set: Annotated[
@@ -99,21 +117,8 @@ def train_lora(
     from ..training.low_rank import add_terms, parameters_of_terms, terms_on_wire
     from ..training.objective import Objective
 
+    loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout, prior_loss_weight)
-    loop = LoopOptions(
-        steps=steps,
-        batch_size=batch_size,
-        accumulation=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        schedule=lr_scheduler,
-        warmup=lr_warmup_steps,
-        optimiser=optimizer,
-        weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm,
-        ema_decay=ema_decay,
-        seed=seed,
-        validate_every=validate_every,
-    )
     data = read_set(training_set, model)
     validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
     check_data(data, loop)
@@ -135,8 +140,7 @@ def train_lora(
         precision=precision_of(mixed_precision, device.dtype),
     )
     is_unet = hasattr(module, "down_blocks")
-    losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
-    return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses, found.state)
+    return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses_on_wire(found), found.state)
 
 
 @node(

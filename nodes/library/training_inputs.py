@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Help, Range, Seed, Wire
 
-from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES
+from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions
+
+if TYPE_CHECKING:
+    from ..training.loop import Trained
 
 __all__ = [
     "Accumulation",
@@ -30,6 +34,8 @@ __all__ = [
     "TrainingSeed",
     "ValidateEvery",
     "Warmup",
+    "loop_options",
+    "losses_on_wire",
 ]
 
 LossesWire = Annotated[dict[str, Any], Wire("LOSSES")]
@@ -54,3 +60,26 @@ EmaDecay = Annotated[float, Range(0.0, 0.99999, 0.0001), Help("of an average of 
 Precision = Annotated[str, Choice(PRECISIONS), Help("auto: bf16 on a device that computes in it")]
 Checkpointing = Annotated[bool, Help("less memory, a third more time")]
 ValidateEvery = Annotated[int, Range(0, 1_000_000), Help("steps; 0: never")]
+
+
+def loop_options(inputs: Mapping[str, Any]) -> LoopOptions:
+    """The options of the loop, by the names of a trainer's inputs: `loop_options(locals())`."""
+    return LoopOptions(
+        steps=inputs["steps"],
+        batch_size=inputs["batch_size"],
+        accumulation=inputs["gradient_accumulation_steps"],
+        learning_rate=inputs["learning_rate"],
+        schedule=inputs["lr_scheduler"],
+        warmup=inputs["lr_warmup_steps"],
+        optimiser=inputs["optimizer"],
+        weight_decay=inputs["weight_decay"],
+        max_grad_norm=inputs["max_grad_norm"],
+        ema_decay=inputs["ema_decay"],
+        seed=inputs["seed"],
+        validate_every=inputs["validate_every"],
+    )
+
+
+def losses_on_wire(found: Trained) -> dict[str, Any]:
+    """What PlotLosses draws."""
+    return {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}

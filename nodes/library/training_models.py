@@ -13,7 +13,7 @@ from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written
 from ..model.wires import ClipWire, ModelWire, VaeWire
-from ..training.options import LoopOptions, LossOptions
+from ..training.options import LossOptions
 from ..training.packages import check_optimizer
 from .loaders import CheckpointParts, folders
 from .training_data import TrainingSetWire
@@ -40,6 +40,8 @@ from .training_inputs import (
     TrainingSeed,
     ValidateEvery,
     Warmup,
+    loop_options,
+    losses_on_wire,
 )
 
 PREDICTIONS = ("as the model", "epsilon", "v_prediction", "flow")
@@ -154,21 +156,8 @@ def train_text_to_image(
     from ..training.trained import by_part, with_prediction
 
     model = with_prediction(model, prediction)
+    loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
-    loop = LoopOptions(
-        steps=steps,
-        batch_size=batch_size,
-        accumulation=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        schedule=lr_scheduler,
-        warmup=lr_warmup_steps,
-        optimiser=optimizer,
-        weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm,
-        ema_decay=ema_decay,
-        seed=seed,
-        validate_every=validate_every,
-    )
     data = read_set(training_set, model)
     validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
     check_data(data, loop)
@@ -202,9 +191,8 @@ def train_text_to_image(
         precision=precision_of(mixed_precision, device.dtype),
     )
     predicts = model.config["prediction"] if prediction != PREDICTIONS[0] else None
-    losses = {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
     trained = {"weights": by_part(found.weights), "prediction": dict(predicts) if predicts else None, "unit": None}
-    return TrainedModel(trained, losses, found.state)
+    return TrainedModel(trained, losses_on_wire(found), found.state)
 
 
 @node("ApplyTrainedWeights", category="training/models", display_name="Apply Trained Weights", version="1")

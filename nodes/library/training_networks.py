@@ -10,7 +10,7 @@ from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from ..model.wires import ClipWire, ModelWire, VaeWire
-from ..training.options import LoopOptions, LossOptions
+from ..training.options import LossOptions
 from ..training.packages import check_optimizer
 from .control import ControlNetHandle
 from .loaders import ClipVisionHandle
@@ -37,6 +37,8 @@ from .training_inputs import (
     TrainingSeed,
     ValidateEvery,
     Warmup,
+    loop_options,
+    losses_on_wire,
 )
 
 TrainedControlWire = Annotated[dict[str, Any], Wire("TRAINED_CONTROL_NET")]
@@ -121,7 +123,7 @@ def train_vae(
                 f"images of {one.shape[2]} x {one.shape[1]} are smaller than one cell of a latent, {factor} pixels"
             )
             raise GraphFlowError([Problem("too_small", message, input=name)])
-    loop = _loop(locals())
+    loop = loop_options(locals())
     data = ImageSet(images[..., :3])
     check_data(data, loop)
     device = open_device(context.settings)
@@ -151,7 +153,7 @@ def train_vae(
     if parts == "all":
         module.load_state_dict(weights["vae"], strict=False)
         unit = device.run(fitted_unit, module, data, factor, device.device)
-    return TrainedVae({"weights": weights, "prediction": None, "unit": unit}, _losses(found), found.state)
+    return TrainedVae({"weights": weights, "prediction": None, "unit": unit}, losses_on_wire(found), found.state)
 
 
 @node(
@@ -202,7 +204,7 @@ def train_control_net(
     from ..training.loop import check_data, precision_of, train
 
     config = control_config(model, shape)
-    loop = _loop(locals())
+    loop = loop_options(locals())
     data = read_set(training_set, model)
     validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
     check_data(data, loop)
@@ -226,7 +228,7 @@ def train_control_net(
         precision=precision_of(mixed_precision, device.dtype),
     )
     weights = {name.partition("/")[2]: weight for name, weight in found.weights.items()}
-    return TrainedControl({"config": _plain(config), "weights": weights}, _losses(found), found.state)
+    return TrainedControl({"config": _plain(config), "weights": weights}, losses_on_wire(found), found.state)
 
 
 @node("ApplyTrainedControlNet", category="training/models", display_name="Apply Trained ControlNet", version="1")
@@ -310,7 +312,7 @@ def train_textual_inversion(
     if not name or any(letter.isspace() or letter in "(),:[]/\\" for letter in name):
         message = f"{name!r} cannot stand in a prompt"
         raise GraphFlowError([Problem("bad_name", message, input="name", hint="use one word, as `my-cat`")])
-    loop = _loop(locals())
+    loop = loop_options(locals())
     data = read_set(training_set, model)
     validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
     check_data(data, loop)
@@ -334,7 +336,7 @@ def train_textual_inversion(
         validation=named_captions(validation, name) if validation is not None else None,
         precision=precision_of(mixed_precision, device.dtype),
     )
-    return TrainedEmbedding({"name": name, "vectors": vectors_of(found.weights)}, _losses(found), found.state)
+    return TrainedEmbedding({"name": name, "vectors": vectors_of(found.weights)}, losses_on_wire(found), found.state)
 
 
 @node(
@@ -367,28 +369,6 @@ def save_embedding(
 
     folder = context.settings.output_dir
     return Ui({"models": save_numbered([write], context, folder, filename_prefix, ".safetensors", "output")})
-
-
-def _loop(inputs: dict[str, Any]) -> LoopOptions:
-    """The options of the loop by the names of the inputs."""
-    return LoopOptions(
-        steps=inputs["steps"],
-        batch_size=inputs["batch_size"],
-        accumulation=inputs["gradient_accumulation_steps"],
-        learning_rate=inputs["learning_rate"],
-        schedule=inputs["lr_scheduler"],
-        warmup=inputs["lr_warmup_steps"],
-        optimiser=inputs["optimizer"],
-        weight_decay=inputs["weight_decay"],
-        max_grad_norm=inputs["max_grad_norm"],
-        ema_decay=inputs["ema_decay"],
-        seed=inputs["seed"],
-        validate_every=inputs["validate_every"],
-    )
-
-
-def _losses(found: Any) -> dict[str, Any]:
-    return {"training": found.losses.training, "validation": [list(pair) for pair in found.losses.validation]}
 
 
 def _plain(value: Any) -> Any:

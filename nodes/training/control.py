@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +24,7 @@ from ..families.controlnet.hint import sized_hint
 from ..families.controls import open_control
 from ..families.kits.unet import PORTS
 from ..files.load import WeightReader
+from ..files.made_once import folder_once
 from ..model.config import Config
 from ..model.handles import ControlNet, Model
 from .examples import Example, TrainingSet
@@ -117,18 +115,7 @@ def stored_control(control: Mapping[str, Any], settings: Settings) -> ControlNet
         digest.update(name.encode())
         digest.update(memoryview(weight.contiguous().flatten().numpy()).cast("B"))
     folder = settings.temp_dir / "controlnet" / digest.hexdigest()[:32]
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".new"))
-        try:
-            write_control(control, new, {})
-            os.rename(new, folder)
-        except OSError:
-            if not folder.exists():
-                raise  # else another run was first
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return open_control(folder, settings)
+    return open_control(folder_once(folder, lambda new: write_control(control, new, {})), settings)
 
 
 class ControlObjective(Objective):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from safetensors.torch import save
 
 from graphflow import Settings
 
+from ..files.made_once import file_once
 from ..patches.lora import LoraFile
 from .low_rank import file_tensors
 
@@ -24,11 +22,5 @@ def stored_lora(lora: Mapping[str, Any], settings: Settings) -> LoraFile:
     """In the folder for temporary files, float32, under the name of its digest."""
     data = save(file_tensors(lora, "kohya", torch.float32))
     digest = sha256(data).hexdigest()
-    folder = settings.temp_dir / "loras"
-    path = folder / f"{digest[:32]}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".new", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)
-    return LoraFile(str(Path(path).resolve()), digest)
+    path = settings.temp_dir / "loras" / f"{digest[:32]}.safetensors"
+    return LoraFile(str(file_once(path, lambda new: new.write_bytes(data)).resolve()), digest)

@@ -6,9 +6,6 @@ configs, the tokenizer and model_index.json of diffusers states a model that doe
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -21,6 +18,7 @@ from ..families import recognise, recognise_vae
 from ..families.kits.clip import VOCABULARY
 from ..files.convert import TensorPlace, place_of
 from ..files.header import read_header
+from ..files.made_once import folder_once
 from ..files.write_model import TensorEntry
 from ..model.config import Config
 from ..model.family import Family, part_config
@@ -76,21 +74,14 @@ def new_model(path: Path, seed: int, settings: Settings) -> Opened:
     for _, file in _vocabulary(found):
         digest.update(file.read_bytes())
     folder = settings.temp_dir / "new_models" / digest.hexdigest()[:32]
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def fill(new: Path) -> None:
         entries = {part: list(_entries(found, part, seed)) for part in ("denoiser", "vae", *found.tokenizers)}
         parts = parts_of_folder(found.family.name, found.config, entries)
         scheduler = scheduler_of(found.family.prediction(found.config))
-        new = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".new"))
-        try:
-            write_parts(new, found.family.name, parts, found.tokenizers, scheduler, {})
-            os.rename(new, folder)
-        except OSError:
-            if not folder.exists():
-                raise  # else another run was first
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return open_model(folder, settings)
+        write_parts(new, found.family.name, parts, found.tokenizers, scheduler, {})
+
+    return open_model(folder_once(folder, fill), settings)
 
 
 def _entries(found: Architecture, part: str, seed: int) -> Iterator[TensorEntry]:

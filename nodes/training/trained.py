@@ -7,8 +7,6 @@ denoiser learnt to predict, `unit` what a model states about the latents of a tr
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem, Settings
 
+from ..files.made_once import file_once
 from ..model.handles import Clip, Model, Vae, WeightsHandle
 from ..patches.trained import TrainedWeights
 
@@ -62,13 +61,8 @@ def stored_weights(trained: Mapping[str, Any], settings: Settings) -> TrainedWei
     for name, weight in tensors.items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(memoryview(weight.flatten().numpy()).cast("B"))
-    folder = settings.temp_dir / "trained"
-    path = folder / f"{digest.hexdigest()[:32]}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".new", delete=False) as file:
-            save_file(tensors, file.name)
-        os.replace(file.name, path)
+    path = settings.temp_dir / "trained" / f"{digest.hexdigest()[:32]}.safetensors"
+    file_once(path, lambda new: save_file(tensors, new))
     return TrainedWeights(str(path.resolve()), digest.hexdigest())
 
 

@@ -114,9 +114,9 @@ def test_weights_that_are_missing_are_counted_from_the_header(tmp_path, capsys):
         del whole.weights[name]
     broken = whole.save(tmp_path / "broken.safetensors")
     assert main(["identify", "--weights", str(broken)]) == 1
-    told = capsys.readouterr().err
+    shown = capsys.readouterr().err
     assert (
-        "the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its" in told
-        and "middle_block.0.in_layers.2.bias" in told
+        "the U-Net (Stable Diffusion 1.x) cannot be used: 1 of its" in shown
+        and "middle_block.0.in_layers.2.bias" in shown
     )
-    assert "the VAE (VAE of Stable Diffusion) cannot be used: 1 of its" in told and "decoder.conv_in.bias" in told
+    assert "the VAE (VAE of Stable Diffusion) cannot be used: 1 of its" in shown and "decoder.conv_in.bias" in shown

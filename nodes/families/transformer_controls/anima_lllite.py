@@ -59,7 +59,7 @@ def _recognise(header: Header) -> Found | None:
 
 
 def _rates(shapes: Mapping[str, Shape], stated: str) -> tuple[int, ...]:
-    """The dilations of the branches of the pyramid; none where there is no pyramid."""
+    """The dilations of the branches of the pyramid; () where the file has none."""
     count = count_of(shapes, f"{_TRUNK}.aspp.branches.{{}}.0.weight")
     rates = tuple(int(rate) for rate in stated.split(",") if rate.strip()) or RATES[:count]
     if count and len(rates) != count:

@@ -23,8 +23,8 @@ from ...model.config import Config
 from ...model.entry import Ask, Control, Entry
 from ...model.row import Row
 from ...resampling import resize
+from .acting_within import back, forward
 from .anima_lllite import ANIMA_LLLITE, LAYERS
-from .hint import no_back
 
 __all__ = ["back", "build", "forward", "prepare", "row", "within"]
 
@@ -180,13 +180,3 @@ def within(networks: Any, network: Any, given: Mapping[str, Tensor]) -> Iterator
             layer = networks.transformer.get_submodule(place)
             stack.callback(layer.register_forward_pre_hook(steered(own)).remove)
         yield
-
-
-def forward(
-    module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
-) -> dict[str, Tensor]:
-    raise TypeError("this network acts within a transformer, and is not asked by itself")
-
-
-def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
-    raise no_back()

@@ -13,7 +13,8 @@ from ...model.config import Config
 from ...model.entry import Ask, Entry
 from ...model.row import Row
 from ..kits.tokens import pack, padded
-from .hint import hint_latent, no_back
+from .acting_within import back, forward
+from .hint import hint_latent
 
 __all__ = ["back", "build", "forward", "prepare", "row", "within"]
 
@@ -80,13 +81,3 @@ def within(transformer: Any, network: Any, given: Mapping[str, Tensor]) -> Itera
         for block, own in zip(transformer.transformer_blocks, network.controlnet_blocks, strict=True):
             stack.callback(block.register_forward_hook(steered(own)).remove)
         yield
-
-
-def forward(
-    module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
-) -> dict[str, Tensor]:
-    raise TypeError("this network acts within a transformer, and is not asked by itself")
-
-
-def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
-    raise no_back()

@@ -305,5 +305,5 @@ def test_all_wrong_changes_are_reported_at_once(capsys):
 
     changes = ["--set", "KSampler.steps=abc", "--set", "KSampler.sampler_nme=euler"]
     assert main(["run", "text_to_image", *changes]) == 2
-    told = capsys.readouterr().err
-    assert "'sampler_nme'" in told and "found 'abc', expected a whole number" in told
+    shown = capsys.readouterr().err
+    assert "'sampler_nme'" in shown and "found 'abc', expected a whole number" in shown

@@ -11,7 +11,6 @@ from graphflow_nodes.families.opened import open_text_encoders
 from graphflow_nodes.families.text import encode_prompt
 from graphflow_nodes.files.header import read_header
 from graphflow_nodes.files.load import load_part
-from graphflow_nodes.model.config import Config
 from graphflow_nodes.model.entry import Ask, Entry
 from graphflow_nodes.model.handles import Model, WeightsSource
 from graphflow_nodes.model.prediction import FluxFlow
@@ -19,20 +18,10 @@ from graphflow_nodes.model.prediction import FluxFlow
 import graphflow as gf
 
 from . import tiny as t
+from .denoisers import CHROMA
 from .tiny_transformers import save, save_models
 
-CONFIG = Config(
-    in_channels=64,
-    num_layers=2,
-    num_single_layers=2,
-    attention_head_dim=32,
-    num_attention_heads=2,
-    joint_attention_dim=32,
-    axes_dims_rope=(4, 14, 14),
-    approximator_num_channels=64,
-    approximator_hidden_dim=32,
-    approximator_layers=2,
-)
+CONFIG = CHROMA | {"num_layers": 2, "num_single_layers": 2, "approximator_layers": 2}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def stopped(settings, folder, workflow, at):
 )
 def test_a_training_that_was_stopped_ends_with_the_same_bits(settings, tmp_path, optimizer, algorithm):
     if optimizer == "Prodigy":
-        pytest.importorskip("prodigyopt")
+        pytest.importorskip("prodigyopt", reason="Prodigy is not installed: pip install '.[training]'")
     workflow = wanted(
         optimizer=optimizer,
         algorithm=algorithm,

@@ -33,7 +33,7 @@ def steps(optimiser, parameters, numbers, rate):
 @pytest.mark.parametrize("name", [name for name in OPTIMISERS if name != "AdamW8bit"])
 def test_an_optimiser_learns_and_goes_on_with_the_same_bits(name, capsys):
     if name in OPTIMISER_PACKAGES:
-        pytest.importorskip(OPTIMISER_PACKAGES[name])
+        pytest.importorskip(OPTIMISER_PACKAGES[name], reason="its package is not installed: pip install '.[training]'")
     rate = RATES.get(name, 1e-2)
     whole = weights()
     first = steps(make_optimiser(name, whole, 0.01), whole, [0], rate)
