@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from graphflow import GraphFlowError, InvalidWorkflow, Problem
@@ -17,7 +18,7 @@ from ..worker import WorkerConfig, named_devices, places_of, present_devices
 from ..worker.agent import Agent
 from .arguments import concurrency, concurrency_of_machine, devices, worker_memory
 
-__all__ = ["check_address", "configure", "run", "token_of", "worker_config"]
+__all__ = ["add_work_options", "check_address", "configure", "run", "run_workers", "token_of", "worker_config"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,20 +41,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=devices, default="auto", metavar="LIST", help="as of `graphflow serve`: one worker for each"
     )
+    add_work_options(parser, memory="auto")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return run_workers(arguments, _serve)
+
+
+def add_work_options(parser: argparse.ArgumentParser, memory: str) -> None:
+    """How each worker works. `memory`: what `--worker-memory` is where it is not stated."""
     parser.add_argument(
         "--concurrency", type=concurrency, default=1, metavar="N", help="prompts of each worker at a time (default: 1)"
     )
-    parser.add_argument("--worker-memory", type=worker_memory, default="auto", metavar="SIZE", help="as of `serve`")
+    parser.add_argument("--worker-memory", type=worker_memory, default=memory, metavar="SIZE", help="as of `serve`")
     parser.add_argument("--allow-pickles", action="store_true", help="take model files of torch.save, too")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     parser.add_argument("--log-format", default="auto", choices=FORMATS)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run_workers(
+    arguments: argparse.Namespace, serve: Callable[[argparse.Namespace], Coroutine[None, None, int]]
+) -> int:
+    """An exit code. `serve` runs until its end, and raises GraphFlowError where it cannot."""
     check_address(arguments.connect)
     set_up(RecentLines(), arguments.log_level, arguments.log_format)
     try:
-        return asyncio.run(_serve(arguments))
+        return asyncio.run(serve(arguments))
     except GraphFlowError as error:
         complain(error.problems)
         return FAILED

@@ -8,13 +8,11 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from graphflow import GraphFlowError
-from graphflow.spi import DONE, FAILED, add_cache_options, add_folder_options, complain, parse_size
+from graphflow.spi import DONE, add_cache_options, add_folder_options, parse_size
 
-from ..monitoring.logs import FORMATS, RecentLines, set_up
 from ..worker.on_ray import Launcher, RayPlan
-from .arguments import concurrency, count, worker_memory
-from .worker import check_address, token_of, worker_config
+from .arguments import count
+from .worker import add_work_options, run_workers, token_of, worker_config
 
 __all__ = ["configure", "run"]
 
@@ -51,30 +49,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_folder_options(parser)
     add_cache_options(parser)
-    parser.add_argument(
-        "--concurrency", type=concurrency, default=1, metavar="N", help="prompts of each worker at a time (default: 1)"
-    )
-    parser.add_argument("--worker-memory", type=worker_memory, default="none", metavar="SIZE", help="as of `serve`")
-    parser.add_argument("--allow-pickles", action="store_true", help="take model files of torch.save, too")
-    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    parser.add_argument("--log-format", default="auto", choices=FORMATS)
+    add_work_options(parser, memory="none")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    check_address(arguments.connect)
-    set_up(RecentLines(), arguments.log_level, arguments.log_format)
-    try:
-        return asyncio.run(_serve(Launcher(_plan(arguments))))
-    except GraphFlowError as error:
-        complain(error.problems)
-        return FAILED
-    except KeyboardInterrupt:
-        return DONE
+    return run_workers(arguments, _serve)
 
 
-async def _serve(launcher: Launcher) -> int:
+async def _serve(arguments: argparse.Namespace) -> int:
     """Until SIGTERM or SIGINT, or until the cluster cannot run them."""
-    work = asyncio.create_task(launcher.serve())
+    work = asyncio.create_task(Launcher(_plan(arguments)).serve())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
     with suppress(asyncio.CancelledError):
