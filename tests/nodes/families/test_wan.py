@@ -107,6 +107,39 @@ def test_an_image_becomes_a_video_of_two_models_that_share_the_levels(models):
     assert not torch.equal(other["LATENT"]["samples"], latent["LATENT"]["samples"])  # the image was seen
 
 
+def from_one_folder(made, clip="pipeline", vae="pipeline", high="pipeline/transformer", low="pipeline/transformer_2"):
+    """The workflow of two models, with all of it from the parts of a pipeline folder in models/checkpoints."""
+    nodes = made.to_json()
+    for key, name in zip("1234", (high, low, clip, vae), strict=True):
+        nodes[key] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}}
+    for node in nodes.values():
+        for word, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in "34":
+                node["inputs"][word] = [value[0], int(value[0]) - 2]
+    return gf.Workflow.from_json(nodes)
+
+
+def test_both_transformers_of_a_pipeline_folder_are_loaded_by_their_names(models):
+    made = shipped("image_to_video")
+    place = models / "checkpoints" / "pipeline"
+    t.save_folder(place, transformer=t.denoiser("i2v"), transformer_2=t.denoiser("i2v", "wan.low"))
+    (want,) = run(models, made, "12")
+    (got,) = run(models, from_one_folder(made), "12")
+    assert torch.equal(got["LATENT"]["samples"], want["LATENT"]["samples"])
+    (link := models / "diffusion_models" / "pipeline").symlink_to(place)
+    by_name = made.set("1.unet_name", "pipeline/transformer").set("2.unet_name", "pipeline/transformer_2")
+    (got,) = run(models, by_name, "12")
+    assert torch.equal(got["LATENT"]["samples"], want["LATENT"]["samples"])
+    problem, *others = problems(models, made.set("2.unet_name", "pipeline"))
+    assert (problem.code, problem.node, problem.input, others) == ("several_denoisers", "2", "unet_name", [])
+    names = "pipeline/transformer (high noise) and pipeline/transformer_2 (low noise)"
+    assert problem.hint == f"load each by its name: {names}"
+    link.unlink()
+    problem, *others = problems(models, from_one_folder(made, high="pipeline"))
+    assert (problem.code, problem.node, problem.input, others) == ("no_such_part", "5", "model", [])
+    assert names in problem.message
+
+
 def of_21(models):
     """The image of Wan 2.1's workflow, whose model sees CLIP's states as well."""
     nodes = shipped("image_to_video").to_json()

@@ -153,13 +153,15 @@ def checkpoint():
     }
 
 
-def save_folder(place):
-    """A diffusers folder with all its parts."""
-    denoiser().half().save_pretrained(place / "transformer")
+def save_folder(place, **transformers):
+    """A diffusers folder with all its parts; `transformers` by the names of their folders."""
+    transformers = transformers or {"transformer": denoiser()}
+    for name, module in transformers.items():
+        module.half().save_pretrained(place / name)
     tiny_qwen.vae().half().save_pretrained(place / "vae")
     (place / "text_encoder").mkdir()
     save_file(text_file(with_tokenizer=False), place / "text_encoder" / "model.safetensors")
     (place / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "umt5"}))
     (place / "tokenizer").mkdir()
     (place / "tokenizer" / "spiece.model").write_bytes(SPIECE.read_bytes())
-    return tiny_modern.save_index(place, "WanPipeline", transformer="WanTransformer3DModel")
+    return tiny_modern.save_index(place, "WanPipeline", **dict.fromkeys(transformers, "WanTransformer3DModel"))
