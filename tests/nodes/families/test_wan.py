@@ -166,6 +166,40 @@ def test_wan_21_sees_the_states_of_clip(models):
     assert refused(models, gf.Workflow.from_json(nodes)).code == "option_not_taken"
 
 
+def of_first_and_last(models, file="wan2.1_flf2v_720p_14B_fp16.safetensors"):
+    """The workflow of a first image with the node for a first and a last one."""
+    nodes = of_21(models).to_json()
+    nodes["1"]["inputs"]["unet_name"] = nodes["2"]["inputs"]["unet_name"] = file
+    nodes["10"]["class_type"] = "WanFirstLastFrameToVideo"
+    given = nodes["10"]["inputs"]
+    given["clip_vision_start_image"] = given["clip_vision_end_image"] = given.pop("clip_vision_output")
+    nodes["last"] = {"class_type": "ImageInvert", "inputs": {"image": ["7", 0]}}
+    given["end_image"] = ["last", 0]
+    return gf.Workflow.from_json(nodes)
+
+
+def test_wan_sees_how_a_video_begins_and_how_it_ends(models):
+    made = of_first_and_last(models)
+    start, latent = run(models, made, "10", "12")
+    options = start["positive"][0][1]
+    mask = torch.ones(4, 2, 8, 8)  # each channel is a frame: the first latent frame is one frame of the video, known
+    mask[:, 0] = mask[3, 1] = 0.0
+    assert torch.equal(options["concat_mask"], mask[None])
+    assert options["concat_latent_image"].shape == (1, 16, 2, 8, 8)
+    assert options["clip_vision_output"]["penultimate_hidden_states"].shape[:2] == (1, 34)
+    nodes = made.to_json()
+    del nodes["10"]["inputs"]["end_image"]
+    (other,) = run(models, gf.Workflow.from_json(nodes), "12")
+    assert not torch.equal(other["LATENT"]["samples"], latent["LATENT"]["samples"])
+    del nodes["10"]["inputs"]["clip_vision_end_image"]
+    problem = refused(models, gf.Workflow.from_json(nodes))
+    assert problem.code == "wrong_encoder" and "takes 34 states" in problem.message and "has 17" in problem.message
+    wan22 = of_first_and_last(models, "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors").to_json()
+    del wan22["10"]["inputs"]["clip_vision_start_image"], wan22["10"]["inputs"]["clip_vision_end_image"]
+    (other,) = run(models, gf.Workflow.from_json(wan22), "12")
+    assert other["LATENT"]["samples"].isfinite().all()
+
+
 def of_5b(image):
     nodes = shipped("text_to_video").to_json()
     nodes["1"]["inputs"]["unet_name"] = "wan2.2_ti2v_5B_fp16.safetensors"
@@ -205,20 +239,23 @@ def test_the_network_answers_as_diffusers_class_does(kind, models, tmp_path):
     channels = t.KINDS[kind].get("out_channels", 16)
     x, text = asking.draw(channels, 3, 6, 8), asking.draw(512, t.WIDTH, seed=1)
     beside, entry, more = None, Entry(text=text), {}
-    if kind.startswith("i2v"):
+    if kind.startswith(("i2v", "flf2v")):
         known, mask = asking.draw(16, 3, 6, 8, seed=2), torch.ones(1, 3, 6, 8)
         mask[:, :1] = 0
+        if kind == "flf2v":  # a channel for each frame of a latent frame
+            mask = mask.repeat(4, 1, 1, 1)
+            mask[3, -1] = 0
         entry = Entry(text=text, concat=known, concat_mask=mask)
         beside = torch.cat([(1 - mask).expand(4, -1, -1, -1), model.latent.into(known[None])[0]])
-    if kind == "i2v_clip":
-        states = asking.draw(1, 17, t.SEEN, seed=3)
+    if kind in ("i2v_clip", "flf2v"):
+        states = asking.draw(1, 17 if kind == "i2v_clip" else 34, t.SEEN, seed=3)
         entry = Entry(
             text=text,
             concat=entry.concat,
             concat_mask=entry.concat_mask,
             extra={"clip_vision_output": {"penultimate_hidden_states": states}},
         )
-        more = {"encoder_hidden_states_image": states}
+        more = {"encoder_hidden_states_image": states.view(-1, 17, t.SEEN)}
     with torch.inference_mode():
         want = t.denoiser(kind)(
             hidden_states=(x if beside is None else torch.cat([x, beside]))[None],
@@ -285,8 +322,10 @@ def test_files_are_identified(models):
         if folder == "diffusion_models":
             family, seen = recognise(header)
             assert family.name == found.family == "wan"
-            kind = "2.2 5B" if "5B" in name else "image to video" if "i2v" in name else "text to video"
-            assert seen.variant == kind + (", with CLIP vision" if "2.1_i2v" in name else "")
+            kinds = {"5B": "2.2 5B", "flf2v": "first and last image to video", "i2v": "image to video"}
+            kind = next((kind for word, kind in kinds.items() if word in name), "text to video")
+            with_clip = any(word in name for word in ("2.1_i2v", "flf2v"))
+            assert seen.variant == kind + (", with CLIP vision" if with_clip else "")
         elif folder == "vae":
             assert recognise_vae(header)[0].name == ("wan22_vae" if "2.2" in name else "wan_vae")
 
