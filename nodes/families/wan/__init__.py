@@ -180,6 +180,6 @@ WAN = Family(
         "clip_vision_output": Option("image"),
     },
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("blocks.*",), attentions=("blocks.*.attn1",)),
+    ports=Ports(blocks=("blocks.*",), attentions=("blocks.*.attn1",), positions="rope"),
     keeps_clean=lambda config: bool(config.denoiser.out_channels == wan22_vae.CHANNELS),
 )

@@ -286,6 +286,54 @@ def test_kept_cells_are_asked_about_at_time_0(models):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
+def test_positions_are_scaled_and_shifted_along_each_axis(models):
+    """Against the class with tables whose rows are those of the new places."""
+    path = models / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors"
+    module = t.denoiser()
+    x, text = asking.draw(1, 16, 3, 6, 8), asking.draw(1, 512, t.WIDTH, seed=1)
+    nodes = {"1": {"class_type": "UNETLoader", "inputs": {"unet_name": path.name}}}
+    axes = {"scale_t": 7.0, "shift_t": 1.0, "scale_y": 2.0, "shift_x": 5.0}
+    nodes["2"] = {"class_type": "ScaleROPE", "inputs": {"model": ["1", 0], "scale_x": 3.0}}
+    nodes["3"] = {"class_type": "ScaleROPE", "inputs": {"model": ["2", 0], **axes}}
+    nodes["4"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}}
+    (patch,) = run(models, gf.Workflow.from_json(nodes), "3")[0]["MODEL"].patches
+
+    def answer():
+        with torch.inference_mode():
+            return module(x, torch.tensor([700.0]), text, return_dict=False)[0]
+
+    plain = answer()
+    with type(patch)("rope", ((1.0, 0.0),) * 3).around(module):
+        assert torch.equal(answer(), plain)
+    with patch.around(module):
+        got = answer()
+    rope = module.rope
+    for table in (rope.freqs_cos, rope.freqs_sin):
+        frames, rows, columns = table.clone().split([rope.t_dim, rope.h_dim, rope.w_dim], dim=1)
+        table[:3, : rope.t_dim] = frames[[1, 8, 15]]
+        table[:3, rope.t_dim : -rope.w_dim] = rows[[0, 2, 4]]
+        table[:4, -rope.w_dim :] = columns[5:9]
+    torch.testing.assert_close(got, answer(), rtol=0, atol=1e-5)
+    assert not torch.allclose(got, plain, atol=1e-3)
+
+
+def test_a_sampler_asks_under_scaled_positions(models):
+    made = shipped("image_to_video")
+    nodes = made.to_json()
+    for key, number in (("1", "5"), ("2", "6")):
+        nodes[f"{key}r"] = {"class_type": "ScaleROPE", "inputs": {"model": [key, 0], "scale_t": 7.0}}
+        assert nodes[number]["inputs"]["model"] == [key, 0]
+        nodes[number]["inputs"]["model"] = [f"{key}r", 0]
+    plain, scaled = (run(models, one, "12")[0]["LATENT"]["samples"] for one in (made, gf.Workflow.from_json(nodes)))
+    assert scaled.isfinite().all() and not torch.equal(plain, scaled)
+    nodes = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+        "2": {"class_type": "ScaleROPE", "inputs": {"model": ["1", 0], "scale_x": 2.0}},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    assert refused(models, gf.Workflow.from_json(nodes)).code == "no_port"
+
+
 @pytest.mark.parametrize("layout", ["wan", "diffusers"])
 @pytest.mark.parametrize("version", ["2.1", "2.2"])
 def test_a_vae_codes_videos_as_diffusers_class_does(version, layout, tmp_path):
