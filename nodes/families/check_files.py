@@ -36,6 +36,7 @@ LOADERS = {
     "VAE": "VAELoader",
     "text encoder": "CLIPLoader",
     "LoRA": "LoraLoader",
+    "hypernetwork": "HypernetworkLoader",
     "ControlNet": "ControlNetLoader",
     "Control-LoRA": "ControlNetLoader",
     "T2I-Adapter": "ControlNetLoader",

@@ -24,6 +24,7 @@ from . import (
     grids,
     hidream,
     hooks,
+    hypernetworks,
     image_folders,
     images,
     ip_adapter,
@@ -73,6 +74,7 @@ from . import (
 MODULES = (
     loaders,
     lora,
+    hypernetworks,
     conditioning,
     conditioning_files,
     regions,
