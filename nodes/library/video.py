@@ -61,7 +61,7 @@ def _names(settings: Settings) -> list[str]:
     return files_below(settings.input_dir, ENDINGS)
 
 
-_InputVideo = Annotated[str, Choice(_names, "input", other_folders(ENDINGS)), Upload()]
+_InputVideo = Annotated[str, Choice(_names, "input", other_folders(ENDINGS)), Upload("video")]
 
 
 def _video_digest(settings: Settings, file: str) -> str:
