@@ -127,6 +127,11 @@ class Settings:
         before = [names[:at].count("cpu") if name == "cpu" else 0 for at, name in enumerate(names)]
         return tuple(f"{name}:{at}" if at else name for name, at in zip(names, before, strict=True))
 
+    @property
+    def forms(self) -> tuple[object, ...]:
+        """What the cost of a pass depends on besides its workflow."""
+        return self.device, self.dtype, self.compile, self.cfg_split
+
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""
         return self.output_dir / ".graphflow" / hashlib.sha256(run_id.encode()).hexdigest()[:32]

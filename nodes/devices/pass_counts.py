@@ -40,9 +40,19 @@ class SeatWork:
     passes: list[PassRecord] = field(default_factory=list)
     alone: str = ""
     """Why no rows of others are in its passes."""
+    is_own: bool = True
+    """Its passes have the size that it has alone."""
+    own_row: float = 0.0
+    """Seconds of a row in passes of that size, where its own are larger; 0: not measured."""
+    _later_rows: int = 0
+    _later_seconds: float = 0.0
+    """Those of `rows` and `seconds` that are not in the first pass of a network."""
 
     def note(self, made: PassRecord, waited: float, model: str = "") -> None:
         seconds = made.seconds * made.rows / made.filled
+        if model in self.models:
+            self._later_rows += made.rows
+            self._later_seconds += seconds
         self.rows += made.rows
         self.seconds += seconds
         self.models[model] += seconds
@@ -53,6 +63,7 @@ class SeatWork:
 
     def event(self, device: str) -> PassesMade:
         """The same as an event."""
+        row = self._later_seconds / self._later_rows if self._later_rows else 0.0
         return PassesMade(
             device=device,
             rows=self.rows,
@@ -62,4 +73,6 @@ class SeatWork:
             passes=tuple(self.passes),
             models=dict(self.models),
             alone=self.alone,
+            row=row,
+            own_row=row if self.is_own else self.own_row,
         )

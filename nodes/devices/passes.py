@@ -29,6 +29,7 @@ from graphflow.spi import PassRecord
 
 from ..model.row import Row
 from .forward import Answers, ForwardCall, forward
+from .own_passes import OwnPasses
 from .pass_counts import PassCounts, SeatWork
 from .row_proof import RowProof
 from .sizes import SIZES
@@ -103,6 +104,7 @@ class PassLoop:
         self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
         self._paces: dict[Hashable, float] = {}
+        self._own = OwnPasses(clock)
         self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
         self._thread: Thread | None = None
 
@@ -125,11 +127,13 @@ class PassLoop:
         return done.result()
 
     @contextmanager
-    def seat(self, size: int, owner: Hashable = None) -> Iterator[Seat]:
-        """Take part until the end of the block, in passes of `size` rows, on the account of an owner."""
+    def seat(self, size: int, owner: Hashable = None, own: int | None = None) -> Iterator[Seat]:
+        """Take part until the end of the block, in passes of `size` rows, on the account of an owner. `own`: the size
+        that it would have alone."""
         if size not in SIZES:
             raise ValueError(f"a pass has {SIZES} rows, not {size}")
-        seat = Seat(self, size, owner)
+        seat = Seat(self, size, owner, size if own is None else own)
+        seat.work.is_own = seat.own >= size
         with self._changed:
             self._seats.add(seat)
         try:
@@ -305,6 +309,18 @@ class PassLoop:
             if asked.left == 0 and not asked.done.done():
                 asked.seat.note_answer(self._clock(), seconds)
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
+        self._compare(next(waiting for waiting in group if waiting.asked.seat is seat), rows)
+
+    def _compare(self, first: _Waiting, rows: list[Row]) -> None:
+        """Learn what these rows of a seat would have cost alone. Not where code of others acts in a pass, or compiled
+        code would have to be made."""
+        seat, call = first.asked.seat, first.asked.call
+        if seat.own >= seat.size or not call.shares or call.is_changed or call.is_compiled:
+            return
+        key = _key(seat, call, first.row, seat.own)
+        mine = _filled(rows[: seat.own], seat.own)
+        self._own.measure(key, lambda: forward(call, mine, self.device, lambda: False))
+        seat.work.own_row = self._own.row(key, len(first.asked.answers), seat.own)
 
 
 @dataclass(eq=False, slots=True)
@@ -315,6 +331,8 @@ class Seat:
     size: int
     owner: Hashable = None
     """Whose account it is on."""
+    own: int = 0
+    """The size of the passes that it would have alone; 0: the same."""
     work: SeatWork = field(default_factory=SeatWork)
     left: int = 0
     """Questions that it has yet to ask, as far as it knows."""
@@ -348,11 +366,11 @@ class Seat:
         return self.loop._ask(self, call, rows)
 
 
-def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
-    """The key that rows must have in common to share a pass."""
+def _key(seat: Seat, call: ForwardCall, row: Row, size: int | None = None) -> Hashable:
+    """The key that rows must have in common to share a pass. `size`: of one that the seat would have alone."""
     return (
         call.key,
-        seat.size,
+        seat.size if size is None else size,
         tuple((name, tensor.shape, tensor.dtype) for name, tensor in row.stacked.items()),
         tuple(row.ragged),
         row.common,
