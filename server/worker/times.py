@@ -63,7 +63,8 @@ class RunTimes:
             case PassesMade():
                 self._count(event)
                 self._costs.note(event)
-            case NodeAnew():
+            case NodeAnew(node=node):
+                self._end(node, display, now, "anew")
                 self._costs.note(event)
 
     def passes(self) -> dict[str, Any]:
