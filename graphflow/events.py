@@ -230,7 +230,8 @@ class PassesMade(Event):
     alone: str = ""
     """Why no rows of others may be in its passes: rows of a pass mix in its network, or on its device."""
     row: float = 0.0
-    """Seconds of a row without the first pass of each network, which prepares much; 0: there were no others."""
+    """Seconds of a row, of all its networks, without the first pass of each, which prepares much; on a CPU those in
+    which the device computed. 0: not measured."""
     own_row: float = 0.0
     """The same in passes of the size that the sampler has alone; 0: not measured."""
 

@@ -30,6 +30,7 @@ from graphflow.spi import PassRecord
 from ..model.row import Row
 from .forward import Answers, ForwardCall, forward
 from .own_passes import OwnPasses
+from .pass_clock import pass_clock
 from .pass_counts import PassCounts, SeatWork
 from .row_proof import RowProof
 from .sizes import SIZES
@@ -93,9 +94,10 @@ class PassLoop:
         clock: Callable[[], float] = time.perf_counter,
         name: str = "",
         is_proven: bool | None = None,
+        cost_clock: Callable[[], float] | None = None,
     ) -> None:
         """`name`: of the device, where one is several: `cpu:1`. `is_proven`: bits of rows are known not to depend on
-        those beside them; by default on a CPU."""
+        those beside them; by default on a CPU. `cost_clock`: by which passes are compared; by default `pass_clock`."""
         self.device, self.name, self.counts = device, name or str(device), PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
@@ -104,7 +106,8 @@ class PassLoop:
         self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
         self._paces: dict[Hashable, float] = {}
-        self._own = OwnPasses(clock)
+        self._cost_clock = cost_clock or pass_clock(device)
+        self._own = OwnPasses(self._cost_clock)
         self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
         self._thread: Thread | None = None
 
@@ -278,8 +281,10 @@ class PassLoop:
         seat, call = group[0].asked.seat, group[0].asked.call
         rows = [waiting.row for waiting in group]
         rows = _filled(rows, seat.size)
-        began = self._clock()
+        is_measured = seat.work.measures(call.name)
+        began, cost_began = self._clock(), self._cost_clock() if is_measured else 0.0
         answers = forward(call, rows, self.device, self._free)
+        cost = self._cost_clock() - cost_began if is_measured else None
         seconds = self._clock() - began
         parts: dict[Seat, list[int]] = {}
         for index, waiting in enumerate(group):
@@ -301,7 +306,8 @@ class PassLoop:
         wall = time.time() - (self._clock() - began)
         for part, places in parts.items():
             waited = sum(began - group[index].since for index in places)
-            part.work.note(PassRecord(number, wall, seconds, seat.size, len(places), len(group)), waited, call.name)
+            made = PassRecord(number, wall, seconds, seat.size, len(places), len(group))
+            part.work.note(made, waited, call.name, cost if part is seat else None)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
@@ -320,7 +326,7 @@ class PassLoop:
         key = _key(seat, call, first.row, seat.own)
         mine = _filled(rows[: seat.own], seat.own)
         self._own.measure(key, lambda: forward(call, mine, self.device, lambda: False))
-        seat.work.own_row = self._own.row(key, len(first.asked.answers), seat.own)
+        seat.work.own_rows[call.name] = self._own.row(key, len(first.asked.answers), seat.own)
 
 
 @dataclass(eq=False, slots=True)

@@ -1,5 +1,7 @@
 """What a sampler that shares passes would cost alone is measured beside its own passes, and changes nothing else."""
 
+from dataclasses import replace
+
 import torch
 from graphflow_nodes.devices.forward import ForwardCall
 from graphflow_nodes.devices.passes import PassLoop
@@ -40,7 +42,7 @@ def event_of(seat):
 
 def test_both_costs_of_a_row_come_from_one_run_without_the_first_pass_of_a_size():
     clock, passes = Clock(), []
-    loop = PassLoop(CPU, clock=clock)
+    loop = PassLoop(CPU, clock=clock, cost_clock=clock)
     call = network(clock, {8: 4.0, 2: 1.5}, passes)
     with loop.seat(8, own=2) as seat:
         for _ in range(6):
@@ -60,7 +62,7 @@ def test_both_costs_of_a_row_come_from_one_run_without_the_first_pass_of_a_size(
 
 def test_rows_that_need_several_passes_of_their_own_size_cost_all_of_them():
     clock, passes = Clock(), []
-    loop = PassLoop(CPU, clock=clock)
+    loop = PassLoop(CPU, clock=clock, cost_clock=clock)
     with loop.seat(4, own=1) as seat:
         for _ in range(5):
             seat.ask(network(clock, {4: 1.0, 1: 0.5}, passes), rows(3))
@@ -70,16 +72,27 @@ def test_rows_that_need_several_passes_of_their_own_size_cost_all_of_them():
 
 def test_a_sampler_in_passes_of_its_own_size_has_one_cost():
     clock, passes = Clock(), []
-    with PassLoop(CPU, clock=clock).seat(2, own=2) as seat:
+    with PassLoop(CPU, clock=clock, cost_clock=clock).seat(2, own=2) as seat:
         for _ in range(3):
             seat.ask(network(clock, {2: 1.0}, passes), rows(2))
     assert event_of(seat) == (0.5, 0.5)
     assert passes == [2, 2, 2]
 
 
+def test_a_sampler_of_several_networks_costs_the_sum_of_them():
+    clock, passes = Clock(), []
+    loop = PassLoop(CPU, clock=clock, cost_clock=clock)
+    with loop.seat(4, own=1) as seat:
+        for _ in range(5):
+            for name, seconds in (("large", {4: 4.0, 1: 2.0}), ("small", {4: 1.0, 1: 0.5})):
+                seat.ask(replace(network(clock, seconds, passes), key=name, name=name), rows(1))
+        loop.run(int)
+    assert event_of(seat) == (5.0, 2.5)
+
+
 def test_nothing_is_asked_twice_where_code_of_others_acts_and_errors_there_are_nobodys():
     clock, passes = Clock(), []
-    loop = PassLoop(CPU, clock=clock)
+    loop = PassLoop(CPU, clock=clock, cost_clock=clock)
     plain = network(clock, {4: 1.0, 1: 0.5}, passes)
     for changed in ({"is_changed": True}, {"shares": False}, {"is_compiled": True}):
         call = ForwardCall("n", plain.module, plain.forward, name="n", **changed)
@@ -99,4 +112,4 @@ def test_nothing_is_asked_twice_where_code_of_others_acts_and_errors_there_are_n
         for _ in range(4):
             seat.ask(ForwardCall("other", plain.module, scarce, name="n"), rows(1))
         loop.run(int)
-    assert seat.work.own_row == 0.0
+    assert event_of(seat)[1] == 0.0
