@@ -204,7 +204,12 @@ class Runner:
         if state == "done" and prompt.likeness:
             measured = costs_measured(prompt.passes or 1, outcome.stats.get("passes") or {})
             key = claims.costs_key(prompt.likeness, lane.name)
-            self._store.write(lambda tx: [note_cost(tx.db, key, *each, time.time()) for each in measured.items()])
+
+            def note(tx: QueueTransaction) -> None:
+                for passes, seconds in measured.items():
+                    note_cost(tx.db, key, passes, seconds, time.time())
+
+            self._store.write(note)
         if state == "done" and prompt.program:
             setting = setting_of(prompt.summary)
             self._store.write(lambda tx: timings.record(tx, setting, prompt.program, outcome.stats))
