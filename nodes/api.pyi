@@ -776,7 +776,8 @@ def CheckpointLoaderSimple(
     """Take the denoiser, the text encoders and the VAE out of one checkpoint.
 
     A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
-    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use. A folder that holds
+    several denoisers (Wan 2.2 A14B) gives text encoders and VAE; each denoiser has a name of its own, FOLDER/PART.
     """
     ...
 
@@ -798,6 +799,31 @@ def CheckpointSave(
 
     Weights that nothing has changed keep their number format, changed ones are float32. Refused where the file would be
     read as another model than this one.
+    """
+    ...
+
+class _ColorToRGBInt_:
+    color: Place
+
+class _ColorToRGBInt_0(Int, _ColorToRGBInt_): ...
+
+class _ColorToRGBInt_1(Color, _ColorToRGBInt_): ...
+
+class _ColorToRGBInt_2(Float, _ColorToRGBInt_): ...
+
+class _ColorToRGBInt(tuple[_ColorToRGBInt_0, _ColorToRGBInt_1, _ColorToRGBInt_2], _ColorToRGBInt_):
+    node_id: str
+    rgb_int: _ColorToRGBInt_0
+    hex: _ColorToRGBInt_1
+    alpha: _ColorToRGBInt_2
+def ColorToRGBInt(
+    *,
+    color: Color = ...,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ColorToRGBInt:
+    """The parts of a colour `#rrggbb` or `#rrggbbaa`: red * 65536 + green * 256 + blue, the colour without its opacity,
+    and the opacity from 0 to 1.
     """
     ...
 
@@ -966,6 +992,18 @@ def ConditioningConcat(
     title: str | None = None,
 ) -> _ConditioningConcat:
     """The tokens of one conditioning behind those of another. Of `conditioning_from` only the first entry counts."""
+    ...
+
+class _ConditioningLoader(Conditioning):
+    conditioning_name: Place
+    CONDITIONING: Conditioning
+def ConditioningLoader(
+    *,
+    conditioning_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConditioningLoader:
+    """Read a conditioning of models/embeddings, as SaveConditioning writes it: a prompt without its text encoder."""
     ...
 
 class _ConditioningSetArea(Conditioning):
@@ -2756,6 +2794,25 @@ def HyperTile(
     `swap_size`: 1 to 128; how many sizes of tiles the layers choose from
     `max_depth`: 0 to 10; the deepest level of the U-Net with tiles
     `scale_depth`: tiles of deeper levels cover more of the image
+    """
+    ...
+
+class _HypernetworkLoader(Model):
+    model: Place
+    hypernetwork_name: Place
+    strength: Place
+    MODEL: Model
+def HypernetworkLoader(
+    *,
+    model: Model,
+    hypernetwork_name: str | Combo | String,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _HypernetworkLoader:
+    """Change what a U-Net (Stable Diffusion 1.x, 2.x, XL) makes its keys and values of, by the networks of a file.
+
+    `strength`: -10.0 to 10.0
     """
     ...
 
@@ -6300,6 +6357,19 @@ def SaveAnimatedWEBP(
     """
     ...
 
+class _SaveConditioning(Conditioning):
+    filename_prefix: Place
+    conditioning: Conditioning
+def SaveConditioning(
+    *,
+    conditioning: Conditioning,
+    filename_prefix: str | Combo | String = 'conditioning/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveConditioning:
+    """Write a conditioning into the output folder, for ConditioningLoader, and give it on. It must be a single one."""
+    ...
+
 class _SaveEmbedding(NodeRef):
     embedding: Place
     filename_prefix: Place
@@ -6453,6 +6523,40 @@ def SaveWEBM(
 
     `fps`: 0.01 to 1000.0
     `crf`: 0.0 to 63.0; the quality: smaller numbers are better and larger files
+    """
+    ...
+
+class _ScaleROPE(Model):
+    model: Place
+    scale_x: Place
+    shift_x: Place
+    scale_y: Place
+    shift_y: Place
+    scale_t: Place
+    shift_t: Place
+    MODEL: Model
+def ScaleROPE(
+    *,
+    model: Model,
+    scale_x: float | Float | Int = 1.0,
+    shift_x: float | Float | Int = 0.0,
+    scale_y: float | Float | Int = 1.0,
+    shift_y: float | Float | Int = 0.0,
+    scale_t: float | Float | Int = 1.0,
+    shift_t: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ScaleROPE:
+    """Scale and shift the places of tokens along columns (x), rows (y) and frames (t), for Wan: place * scale + shift.
+
+    ChronoEdit sets its two frames 7 apart (scale_t 7). A second node replaces the first.
+
+    `scale_x`: 0.0 to 100.0
+    `shift_x`: -256.0 to 256.0
+    `scale_y`: 0.0 to 100.0
+    `shift_y`: -256.0 to 256.0
+    `scale_t`: 0.0 to 100.0
+    `shift_t`: -256.0 to 256.0
     """
     ...
 
@@ -8212,6 +8316,57 @@ def Wan22ImageToVideoLatent(
 
     `width`: 32 to 16384
     `height`: 32 to 16384
+    `length`: 1 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
+class _WanFirstLastFrameToVideo_:
+    vae: Place
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    clip_vision_start_image: Place
+    clip_vision_end_image: Place
+    start_image: Place
+    end_image: Place
+
+class _WanFirstLastFrameToVideo_0(Conditioning, _WanFirstLastFrameToVideo_): ...
+
+class _WanFirstLastFrameToVideo_1(Conditioning, _WanFirstLastFrameToVideo_): ...
+
+class _WanFirstLastFrameToVideo_2(Latent, _WanFirstLastFrameToVideo_): ...
+
+class _WanFirstLastFrameToVideo(tuple[_WanFirstLastFrameToVideo_0, _WanFirstLastFrameToVideo_1, _WanFirstLastFrameToVideo_2], _WanFirstLastFrameToVideo_):
+    node_id: str
+    positive: _WanFirstLastFrameToVideo_0
+    negative: _WanFirstLastFrameToVideo_1
+    latent: _WanFirstLastFrameToVideo_2
+def WanFirstLastFrameToVideo(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    width: int | Int = 832,
+    height: int | Int = 480,
+    length: int | Int = 81,
+    batch_size: int | Int = 1,
+    clip_vision_start_image: ClipVisionOutput | None = None,
+    clip_vision_end_image: ClipVisionOutput | None = None,
+    start_image: Image | None = None,
+    end_image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _WanFirstLastFrameToVideo:
+    """Let Wan see how a video begins and how it ends, and give its empty latent. Each may be several images, or be left
+    out.
+
+    Wan 2.1's model for a first and a last image takes what an image encoder sees in both; other models of Wan 2.1 take
+    either, and Wan 2.2 none.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
     `length`: 1 to 16384
     `batch_size`: 1 to 4096
     """
