@@ -179,7 +179,10 @@ class Questions:
         key = (side.name, tuple(map(id, side.batches)), tuple(id(batch) for one in sides for batch in one.batches))
         if key not in self._mirrored:
             others = [batch for other in sides if other.name != side.name for batch in other.batches]
-            added = mirrored(side.batches, others, self._shape[0], *self._shape[-2:])
+            latent = side.model.latent
+            added = mirrored(
+                side.batches, others, self._shape[0], *self._shape[-2:], multiple=latent.multiple, factor=latent.factor
+            )
             self._mirrored[key] = (*side.batches, *added)
         return self._mirrored[key]
 
@@ -207,7 +210,8 @@ class Questions:
         if _is_negative(side):
             batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
         height, width = self._shape[-2:]
-        where = region(batch, count, height, width, multiple=side.model.latent.multiple)
+        latent = side.model.latent
+        where = region(batch, count, height, width, multiple=latent.multiple, factor=latent.factor)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
         entries = [batch[index % len(batch)] for index in range(count)]
