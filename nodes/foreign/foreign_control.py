@@ -16,7 +16,8 @@ from graphflow import GraphFlowError, Problem
 
 from ..model.entry import Control
 from ..model.handles import Model
-from ..model.opaque_control import ControlQuestion, OpaqueControl, Residuals
+from ..model.opaque_control import OpaqueControl, Residuals
+from ..samplers.residuals import ControlQuestion
 from .changes import key_of_change
 from .control_answers import from_pack, takes_answers, to_pack
 from .kinds import inner_model

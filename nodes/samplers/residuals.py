@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -11,15 +11,37 @@ from torch import Tensor
 
 from ..devices.passes import Seat
 from ..devices.use import Device
-from ..model.entry import Ask, Control
+from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model
-from ..model.opaque_control import ControlQuestion, OpaqueControl, Residuals
+from ..model.opaque_control import OpaqueControl, Residuals
 from .controlling import acts, controlled, masked, window_of
 from .network_calls import NetworkCalls
 from .opaque import number_of
 from .parts import Controlled, NetworkRows, OpaqueControlled, SidePart
 
-__all__ = ["begun", "residuals_of"]
+__all__ = ["ControlQuestion", "begun", "residuals_of"]
+
+
+class AskControls(Protocol):
+    def __call__(self, controls: Sequence[Control], given: Tensor, at: float) -> Residuals: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ControlQuestion:
+    """One question to code of others about the latents of one conditioning."""
+
+    model: Model
+    x: Tensor
+    """float32 [B, C, h, w] or [B, C, frames, h, w], model unit, not scaled, cut to the conditioning's region."""
+    level: float
+    levels: tuple[float, ...]
+    """All noise levels of the run, falling."""
+    entries: Sequence[Entry]
+    """One for each latent."""
+    side: int
+    """0 is the positive, 1 the negative."""
+    ask: AskControls
+    """The answers of control networks of ours at latents of this shape and at a level."""
 
 
 class AskedAboutControls(Protocol):
