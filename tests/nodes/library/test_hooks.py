@@ -122,9 +122,16 @@ def test_a_hook_acts_on_the_conditionings_that_carry_it_alone(sample):
     assert not torch.equal(one, sample()) and not torch.equal(one, sample(hooked(), clip=("c", 0)))
 
 
-def test_a_file_that_does_not_fit_is_a_problem_at_the_sampler(sample):
-    with pytest.raises(gf.GraphFlowError, match="0 of 1 modules of misfit"):
-        sample(hooked(lora_name="misfit.safetensors"), clip=("c", 0))
+def test_a_file_that_does_not_fit_is_a_problem_at_the_node_of_the_hook_before_the_run(sample):
+    graph = {
+        "h": node("CreateHookLoraModelOnly", **LORA | {"lora_name": "misfit.safetensors"}),
+        "p": node("ConditioningSetProperties", cond_NEW=["6", 0], strength=1.0, hooks=["h", 0]),
+    }
+    for given in ({"positive": ("p", 0)}, {"clip": ("c", 0)}):
+        nodes = graph if "positive" in given else hooked(lora_name="misfit.safetensors")
+        with pytest.raises(gf.InvalidWorkflow, match="0 of 1 modules of misfit") as refused:
+            sample(nodes, **given)
+        assert [(problem.node, problem.input) for problem in refused.value.problems] == [("h", "lora_name")]
 
 
 def test_keyframes_between_two_strengths_lie_on_a_curve():
