@@ -76,7 +76,7 @@ def _of_unet(answer: Answer, model: Model, x: Tensor) -> Iterator[tuple[str, Ten
     output, middle, input = (list(answer.get(name) or ()) for name in (OUTPUT, MIDDLE, INPUT))
     if len(output) > len(skips) or len(input) > len(skips):
         raise ValueError(f"get_control gives {len(output)} items under 'output'; this U-Net has {len(skips)} places")
-    beside = [None] * (len(skips) - len(output)) + output
+    beside: list[Tensor | None] = [*[None] * (len(skips) - len(output)), *output]
     below = middle[-1] if middle else None
     if below is not None or any(one is not None for one in beside):
         for number, (one, shape) in enumerate(zip(beside, skips, strict=True)):

@@ -75,7 +75,7 @@ class ControlNetFace(Face, ControlBase):
         self._handle = set_union_control_net_type(self._handle, TYPES[numbers[0]] if numbers else "auto")
 
     @property
-    def extra_args(self) -> dict[str, Any]:
+    def extra_args(self) -> dict[str, Any]:  # type: ignore[override]
         return {} if self._handle.mode is None else {"control_type": [self._handle.mode]}
 
     def get_models(self) -> list[Any]:
@@ -96,7 +96,9 @@ class ControlNetFace(Face, ControlBase):
 
         x_noisy: [B, C, h, w], not scaled; t: the noise level. Raises a Problem outside of a sampler's run.
         """
-        own, before, answer = (self._own(),), self.previous_controlnet, None
+        own: tuple[Control, ...] = (self._own(),)
+        before: Any = self.previous_controlnet
+        answer: Any = None
         if isinstance(before, list | tuple):
             own = (*before, *own)
         elif before is not None:
