@@ -162,7 +162,9 @@ def _lines(found: Identity) -> Iterator[tuple[str, str, str]]:
         yield "needs" if not number else "", text, "yellow"
     if found.folder:
         yield "folder", f"models/{found.folder}", ""
-    if found.kind != "unknown":
+    if _depends(found):
+        yield "runs", "where its modules fit; --model MODEL counts those that do", "yellow"
+    elif found.kind != "unknown":
         yield (
             "runs",
             "yes" if found.supported else "no: it is recognised, but not supported yet",
@@ -179,13 +181,20 @@ def _list(seen: Sequence[tuple[Path, Identity]]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("file", "what", "numbers", "size", "runs"):
+    fits = ("fits",) if any("fits" in found.details for _, found in seen) else ()
+    for title in ("file", "what", "numbers", "size", *fits, "runs"):
         table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
     for path, found in seen:
-        mark = Text("yes", "green") if found.supported else Text("no", "yellow")
-        words = (Text(_shown(text)) for text in (str(path), found.words, found.number_format, _size(found.bytes)))
-        table.add_row(*words, mark)
+        mark = Text("yes", "green") if found.supported else Text("?" if _depends(found) else "no", "yellow")
+        counted = [found.details.get("fits", "").partition(" modules")[0]] if fits else []
+        words = (str(path), found.words, found.number_format, _size(found.bytes), *counted)
+        table.add_row(*(Text(_shown(text)) for text in words), mark)
     return table
+
+
+def _depends(found: Identity) -> bool:
+    """A LoRA whose names do not show the family: it runs where its modules fit."""
+    return found.kind == "LoRA" and not found.family
 
 
 def _shown(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from graphflow import GraphFlowError, Problem, Settings
 from graphflow.spi import Bound
@@ -40,10 +40,12 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
     order = concerned(order)
     found = foresee(order, settings)
     for node_id, node in order.items():
-        for problem, stops in _judged(found, node, settings):
-            title = node.type.display_name
-            placed = Problem(problem.code, problem.message, node_id, title, problem.input, problem.hint)
-            (problems if stops else warnings).append(placed)
+        judged = [(node_id, *each) for each in _judged(found, node, settings)]
+        for place, problem, stops in (*judged, *_hooks(found, node, order, settings)):
+            title = order[place].type.display_name
+            placed = Problem(problem.code, problem.message, place, title, problem.input, problem.hint)
+            if placed not in (known := problems if stops else warnings):
+                known.append(placed)
     if not problems:
         problems += cost_of(order, settings, found).problems
     return problems, warnings
@@ -231,6 +233,17 @@ def _lora(settings: Settings, name: str, model: Model) -> Iterator[tuple[Problem
         yield from ((problem, True) for problem in error.problems if total)
     except OSError:
         return
+
+
+def _hooks(
+    found: Foreseen, node: Bound, order: Mapping[str, Bound], settings: Settings
+) -> Iterator[tuple[str, Problem, bool]]:
+    """(the node that made the hook, problem, whether it stops the run) of the LoRAs that a sampler's conditionings
+    carry."""
+    model = found.model_of(node)
+    for maker in found.hooks_of(node) if model is not None else ():
+        for problem, stops in _lora(settings, order[maker].literals["lora_name"], cast(Model, model)):
+            yield maker, problem, stops
 
 
 def _writer(clip: Clip | None) -> Iterator[tuple[Problem, bool]]:

@@ -26,7 +26,9 @@ HANDLES: Mapping[str, type[WeightsHandle]] = {"MODEL": Model, "CLIP": Clip, "VAE
 """Wire type -> what is on it."""
 LOADED = frozenset({*HANDLES, "CLIP_VISION"})
 """Wire types of what loaders give."""
-FORESEEN = frozenset({*HANDLES, "CONDITIONING", "LATENT", "GUIDER"})
+FORESEEN = frozenset({*HANDLES, "CONDITIONING", "LATENT", "GUIDER", "HOOKS"})
+HOOKED = frozenset({"HOOKS", "CLIP", "CONDITIONING"})
+"""Wire types that carry hooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ class Foreseen:
     def __init__(self) -> None:
         self._values: dict[tuple[str, int], Any] = {}
         self._lacking: dict[tuple[str, int], str] = {}
+        self._hooks: dict[str, tuple[str, ...]] = {}
+
+    def hooks_of(self, node: Bound) -> tuple[str, ...]:
+        """The nodes that made the hooks on what a node takes: those of LoRAs, which the model that is asked gets."""
+        links = [link for name, link in node.links.items() if node.inputs[name].type in HOOKED]
+        return tuple(dict.fromkeys(maker for link in links for maker in self._hooks.get(link.node, ())))
+
+    def put_hooks(self, node_id: str, node: Bound) -> None:
+        if node.literals.get("apply_to_conds") is False:  # they change the text encoders alone
+            return
+        made = "lora_name" in node.literals and any(output.type == "HOOKS" for output in node.type.outputs)
+        own = (node_id,) if made and node.literals.get("strength_model") != 0.0 else ()
+        if hooks := (*self.hooks_of(node), *own):
+            self._hooks[node_id] = hooks
 
     def put(self, node_id: str, slot: int, value: Any) -> None:
         if isinstance(value, Blocked):
@@ -99,6 +115,8 @@ def foresee(order: Mapping[str, Bound], settings: Settings) -> Foreseen:
         kinds = {output.type for output in node.type.outputs}
         if not kinds & FORESEEN:
             continue
+        if kinds & HOOKED:
+            found.put_hooks(node_id, node)
         if not node.links and kinds <= LOADED:
             for slot, value in enumerate(_loaded(node, quick)):
                 found.put(node_id, slot, value)

@@ -22,7 +22,7 @@ from .model_options import copied, functions_in
 from .options import ForeignOptions, foreign_options, options_of, without_options
 from .origin import PackOrigin, called, origin_now
 from .prediction import prediction_of
-from .transformer_blocks import DIT, has_blocks
+from .transformer_blocks import BEHIND, DIT, has_blocks
 
 __all__ = ["ForeignMask", "key_of_change", "settled_model"]
 
@@ -132,28 +132,28 @@ def _check_patches(handle: Model, options: Mapping[str, Any]) -> None:
     inner = options.get("transformer_options", {})
     named = {name for name, functions in inner.get("patches", {}).items() if functions}
     replaced = {name for name, places in inner.get("patches_replace", {}).items() if places}
-    unknown = sorted((named - PATCHES) | (replaced - REPLACED - {DIT}))
+    unknown = sorted((named - PATCHES - BEHIND) | (replaced - REPLACED - {DIT}))
     if unknown:
         raise GraphFlowError(
             [
                 Problem(
                     "foreign_patch_unknown",
                     f"the pack changes the network at {', '.join(map(repr, unknown))}, which is not open to packs",
-                    hint=f"known: {', '.join(sorted(PATCHES))}, and attn1, attn2 and dit to be replaced",
+                    hint=f"known: {', '.join(sorted(PATCHES | BEHIND))}, and attn1, attn2 and dit to be replaced",
                 )
             ]
         )
-    if DIT in replaced and not has_blocks(handle.family):
+    if (DIT in replaced or named & BEHIND) and not has_blocks(handle.family):
         raise GraphFlowError(
             [
                 Problem(
                     "no_port",
-                    f"the pack replaces blocks of a transformer, which {handle.family.title} does not have",
+                    f"the pack changes blocks of a transformer, which {handle.family.title} does not have",
                     hint="leave the node out, or use a transformer (FLUX.1, Stable Diffusion 3, Qwen-Image, Z-Image)",
                 )
             ]
         )
-    replaced -= {DIT}
+    named, replaced = named - BEHIND, replaced - {DIT}
     if (named or replaced) and "up_blocks.*" not in handle.family.ports.blocks:
         raise GraphFlowError(
             [

@@ -3,60 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 from torch import Tensor
 
 from ..model.entry import Control
 from ..model.handles import ControlNet
+from .control_base import ControlBase
 from .face import Face
+from .foreign_control import ForeignControl, answer_of, asked_of, is_control, prepare
 
 __all__ = ["ControlNetFace"]
 
 
-class ControlNetFace(Face):
+class ControlNetFace(Face, ControlBase):
     """`options["control"] = net.copy().set_cond_hint(hint, strength, (start, end)).set_previous_controlnet(before)`.
 
-    With a hint it stands for what acts on a conditioning, else for the network itself.
+    With a hint it stands for what acts on a conditioning, else for the network itself. A control object of a pack that
+    has it as the one before asks it by `get_control`.
     """
 
     type_name = "CONTROL_NET"
     absent: ClassVar[Mapping[str, str]] = {
-        "get_control": "the sampler asks the network, for all rows of a step; put it on a conditioning",
-        "pre_run": "the sampler prepares the network",
         "control_model": "weights stay in the pool of the device",
         "cond_hint": "the hint that was set is `cond_hint_original`; the sampler sizes it",
     }
     _handle: ControlNet
 
     def __init__(self, handle: ControlNet) -> None:
-        super().__init__(handle)
+        Face.__init__(self, handle)
         self.cond_hint_original: Tensor | None = None
         self.strength = 1.0
         self.timestep_percent_range = (0.0, 1.0)
         self.previous_controlnet: Any = None
         self.vae: Any = None
+        self._control: Control | None = None
+        """That it was made of."""
+        self._hint: tuple[Tensor, Tensor] | None = None
+        """The hint that was set, and as a `Control` has it."""
+        self._foreign: ForeignControl | None = None
+        """The object of a pack before it."""
+
+    @classmethod
+    def acting(cls, control: Control, previous: Any) -> ControlNetFace:
+        """A network that acts on a conditioning already."""
+        face = cls(cast(ControlNet, control.model))
+        shown = control.hint.movedim(-1, 1)
+        face.set_cond_hint(shown, control.strength, control.window, control.vae)
+        face._control, face._hint, face.previous_controlnet = control, (shown, control.hint), previous
+        return face
 
     def copy(self) -> ControlNetFace:
         """The same network with the same numbers, and without a hint."""
         other = type(self)(self._handle)
         other.strength, other.timestep_percent_range = self.strength, self.timestep_percent_range
         return other
-
-    def set_cond_hint(
-        self,
-        cond_hint: Tensor,
-        strength: float = 1.0,
-        timestep_percent_range: tuple[float, float] = (0.0, 1.0),
-        vae: Any = None,
-        *_: Any,
-        **__: Any,
-    ) -> ControlNetFace:
-        """cond_hint: [B, C, H, W] in 0..1."""
-        self.cond_hint_original, self.strength, self.vae = cond_hint, float(strength), vae
-        start, end = timestep_percent_range
-        self.timestep_percent_range = (float(start), float(end))
-        return self
 
     def set_extra_arg(self, argument: str, value: Any = None) -> None:
         """`control_type`, of a network for several kinds of images: `[number]`, or `[]` where it is not stated.
@@ -73,7 +75,7 @@ class ControlNetFace(Face):
         self._handle = set_union_control_net_type(self._handle, TYPES[numbers[0]] if numbers else "auto")
 
     @property
-    def extra_args(self) -> dict[str, Any]:
+    def extra_args(self) -> dict[str, Any]:  # type: ignore[override]
         return {} if self._handle.mode is None else {"control_type": [self._handle.mode]}
 
     def get_models(self) -> list[Any]:
@@ -83,21 +85,48 @@ class ControlNetFace(Face):
     def cleanup(self) -> None:
         """Nothing is held here."""
 
-    def set_previous_controlnet(self, controlnet: Any) -> ControlNetFace:
-        """The networks that act on the conditioning already: each adds what it finds."""
-        self.previous_controlnet = controlnet
-        return self
+    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
+        """The sampler prepares the network; an object of a pack before it is prepared here."""
+        prepare(self.previous_controlnet, model, percent_to_timestep_function)
+
+    def get_control(
+        self, x_noisy: Tensor, t: Any, cond: Any, batched_number: int = 1, transformer_options: Any = None
+    ) -> dict[str, list[Tensor | None]]:
+        """What it adds to the question that a sampler asks now, and those before it: {input, middle, output}.
+
+        x_noisy: [B, C, h, w], not scaled; t: the noise level. Raises a Problem outside of a sampler's run.
+        """
+        own: tuple[Control, ...] = (self._own(),)
+        before: Any = self.previous_controlnet
+        answer: Any = None
+        if isinstance(before, list | tuple):
+            own = (*before, *own)
+        elif before is not None:
+            answer = asked_of(before, x_noisy, t, cond, batched_number, transformer_options)
+        return ControlBase().control_merge(answer_of(own, x_noisy, t), answer)
+
+    def _own(self) -> Control:
+        hint = self.cond_hint_original
+        if hint is None:
+            raise ValueError("a CONTROL_NET without a hint cannot be asked: call set_cond_hint first")
+        if self._hint is None or self._hint[0] is not hint:
+            self._hint = (hint, hint.detach().float().movedim(1, -1))
+        vae = self.vae.settled() if isinstance(self.vae, Face) else self.vae
+        base = self._control or Control(self._handle, self._hint[1])
+        window = self.timestep_percent_range
+        return replace(base, model=self._handle, hint=self._hint[1], strength=self.strength, window=window, vae=vae)
 
     def settled(self) -> Any:
         if self.cond_hint_original is None:
             return self._handle
         before = self.previous_controlnet
+        if is_control(before) and not isinstance(before, Face):
+            if self._foreign is None or self._foreign.control is not before:
+                self._foreign = ForeignControl.of(before)
+            before = self._foreign
         before = before.settled() if isinstance(before, Face) else before
         earlier = () if before is None else tuple(before) if isinstance(before, list | tuple) else (before,)
-        hint = self.cond_hint_original.detach().float().movedim(1, -1)
-        vae = self.vae.settled() if isinstance(self.vae, Face) else self.vae
-        own = Control(self._handle, hint, self.strength, self.timestep_percent_range, vae=vae)
-        return (*earlier, own)
+        return (*earlier, self._own())
 
     def identity(self) -> Any:
         found = self.settled()

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files.video_files import VideoFile
+from ..model.entry import Control
 from ..model.handles import Clip, ClipVision, ControlNet, Model, UpscaleModel, Vae
 from ..samplers.values import SamplerHandle
 from .face import Face
 from .video_face import VideoFromComponents, VideoFromFile, VideoInput, is_mapping, video_of_pack
 
 __all__ = ["inward", "outward"]
+
+CONTROL = "control"
+"""The option of a conditioning."""
 
 
 def outward(value: Any) -> Any:
@@ -25,6 +29,8 @@ def outward(value: Any) -> Any:
         return VideoFromFile(value.path, handle=value)
     if is_mapping(value):
         return VideoFromComponents(value)
+    if type(value) is dict and isinstance(value.get(CONTROL), tuple):
+        return _inside({**value, CONTROL: _chain(value[CONTROL])}, outward)
     return _inside(value, outward)
 
 
@@ -34,7 +40,34 @@ def inward(value: Any) -> Any:
         return dict(value)
     if isinstance(value, VideoInput):
         return video_of_pack(value)
-    return value.settled() if isinstance(value, Face) else _inside(value, inward)
+    if isinstance(value, Face):
+        return value.settled()
+    if type(value) is dict and _is_of_pack(value.get(CONTROL)):
+        from .foreign_control import ForeignControl
+
+        value = {**value, CONTROL: (ForeignControl.of(value[CONTROL]),)}
+    return _inside(value, inward)
+
+
+def _is_of_pack(control: Any) -> bool:
+    """A control object of a pack, on a conditioning."""
+    return callable(getattr(control, "get_control", None)) and not isinstance(control, Face)
+
+
+def _chain(controls: tuple[Any, ...]) -> Any:
+    """The controls of a conditioning as packs see them: the last one, which knows the one before it."""
+    from .control_face import ControlNetFace
+    from .foreign_control import ForeignControl
+
+    chain: Any = None
+    for number, control in enumerate(controls):
+        if isinstance(control, Control):
+            chain = ControlNetFace.acting(control, chain)
+        elif isinstance(control, ForeignControl) and number == 0:
+            chain = control.control
+        else:  # what is before an object of a pack is that object's own affair
+            return controls
+    return chain
 
 
 def _faces() -> dict[type, Any]:

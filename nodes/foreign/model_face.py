@@ -223,6 +223,11 @@ class ModelFace(Face):
     def set_model_middle_block_patch(self, patch: Function) -> None:
         self.set_model_patch(patch, "middle_block_patch")
 
+    def set_model_double_block_patch(self, patch: Function) -> None:
+        """f({img, txt, vec, pe, block_index, transformer_options}) -> {img, txt}, behind each block of a transformer
+        with streams of image and text."""
+        self.set_model_patch(patch, "double_block")
+
     def _options(self) -> dict[str, Any]:
         return self.model_options.get("transformer_options", {})  # type: ignore[no-any-return]
 

@@ -1,7 +1,14 @@
-"""Functions of packs in place of the blocks of a transformer: `patches_replace["dit"]`.
+"""Functions of packs in place of the blocks of a transformer, and behind them.
+
+`patches_replace["dit"]` holds a function for a place:
 
     f({"img": x, "txt": text, "vec": time, "pe": positions, "attn_mask": mask, "transformer_options": options},
       {"original_block": block}) -> {"img": x, "txt": text}
+
+`patches["double_block"]` and `["single_block"]` are called behind each block of the kind, with what leaves it:
+
+    f({"img": x, "txt": text, "vec": time, "pe": positions, "block_index": n, "transformer_options": options})
+      -> {"img": x, "txt": text}     what is not in the answer stays
 
 The place is ("double_block", n) for blocks with streams of image and text apart, and for those of families with one
 kind of block; ("single_block", n) for those with one stream, where `img` holds text and image one behind the other.
@@ -13,7 +20,7 @@ leave it out. `options` are the `transformer_options` of the call with `block`, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +30,11 @@ from torch import Tensor, nn
 from ..model.family import Family
 from .origin import PackOrigin, called
 
-__all__ = ["DIT", "has_blocks", "transformer_under"]
+__all__ = ["BEHIND", "DIT", "has_blocks", "transformer_under"]
 
 DIT, DOUBLE, SINGLE = "dit", "double_block", "single_block"
+BEHIND = frozenset({DOUBLE, SINGLE})
+"""Names of functions behind blocks."""
 KINDS = {
     "transformer_blocks": DOUBLE,
     "single_transformer_blocks": SINGLE,
@@ -55,15 +64,16 @@ def has_blocks(family: Family) -> bool:
 def transformer_under(module: nn.Module, options: Mapping[str, Any], origin: OriginOf) -> Iterator[None]:
     """The blocks of a transformer under the functions of `transformer_options` until the end of the block."""
     replaced = options.get("patches_replace", {}).get(DIT, {})
-    blocks = [found for found in _blocks(module) if found[1] in replaced] if replaced else []
+    behind = {kind: functions for kind in BEHIND if (functions := options.get("patches", {}).get(kind))}
+    acts = bool(replaced or behind)
+    blocks = [found for found in _blocks(module) if found[1] in replaced or found[1][0] in behind] if acts else []
     before = [block.__dict__.get("forward") for block, *_ in blocks]
     try:
         for block, place, total in blocks:
-            function = replaced[place]
             stated = {**options, "block": place, "block_type": TYPES[place[0]]}
             stated |= {"block_index": place[1], "total_blocks": total}
-            replacement: Any = _Replaced(block.forward, place[0], function, origin(function), stated)
-            block.forward = replacement
+            made: Any = _Changed(block.forward, place[0], replaced.get(place), behind.get(place[0], ()), origin, stated)
+            block.forward = made
         yield
     finally:
         for (block, *_), own in zip(blocks, before, strict=True):
@@ -82,18 +92,20 @@ def _blocks(module: nn.Module) -> Iterator[tuple[Any, tuple[str, int], int]]:
             yield from ((block, (kind, number), len(blocks)) for number, block in enumerate(blocks))
 
 
-class _Replaced:
-    """The `forward` of a block, under a function of a pack."""
+class _Changed:
+    """The `forward` of a block, under functions of packs."""
 
     def __init__(
         self,
         forward: Callable[..., Any],
         kind: str,
-        function: Any,
-        origin: PackOrigin,
+        instead: Any,
+        behind: Sequence[Any],
+        origin: OriginOf,
         options: Mapping[str, Any],
     ) -> None:
-        self._forward, self._function, self._origin, self._options = forward, function, origin, options
+        self._forward, self._instead, self._behind = forward, instead, behind
+        self._origin, self._options = origin, options
         self._signature = inspect.signature(forward)
         parameters = self._signature.parameters
         self._names = {
@@ -125,10 +137,15 @@ class _Replaced:
                 wanted[self._names["txt"]], wanted[self._names["img"]] = whole[:, :length], whole[:, length:]
             return self._stated(self._forward(**wanted))
 
-        def ask() -> Any:
-            return self._answer(self._function(passed, {"original_block": original}), length)
-
-        return called(self._origin, ask)
+        if self._instead is None:
+            found = original(passed)
+        else:
+            found = called(self._origin(self._instead), _answer_instead, self._instead, passed, original)
+        for function in self._behind:
+            seen = {**passed, **found, "block_index": self._options["block_index"]}
+            seen = {ours: value for ours, value in seen.items() if value is not None}
+            found = {**found, **called(self._origin(function), _answer_behind, function, seen)}
+        return self._given_back(found, length)
 
     def _stated(self, answer: Any) -> dict[str, Any]:
         """A block's own answer as packs see it."""
@@ -138,14 +155,26 @@ class _Replaced:
         text, image = answer
         return {"img": torch.cat([text, image], dim=1)} if self._joins else {"img": image, "txt": text}
 
-    def _answer(self, found: Any, length: int) -> Any:
-        """A pack's answer as the network goes on with it."""
-        if not isinstance(found, Mapping) or not isinstance(found.get("img"), Tensor):
-            raise TypeError(f"a function in place of a block gives a dict with 'img', not {type(found).__name__}")
+    def _given_back(self, found: Mapping[str, Any], length: int) -> Any:
+        """The answer as the network goes on with it."""
         image = found["img"]
         if self._joins:
             return image[:, :length], image[:, length:]
         return (found.get("txt"), image) if self._gives_pair else image
+
+
+def _answer_instead(function: Any, passed: dict[str, Any], original: Any) -> Mapping[str, Any]:
+    found = function(passed, {"original_block": original})
+    if not isinstance(found, Mapping) or not isinstance(found.get("img"), Tensor):
+        raise TypeError(f"a function in place of a block gives a dict with 'img', not {type(found).__name__}")
+    return found
+
+
+def _answer_behind(function: Any, passed: dict[str, Any]) -> dict[str, Any]:
+    found = function(passed)
+    if not isinstance(found, Mapping):
+        raise TypeError(f"a function behind a block gives a dict with 'img' and 'txt', not {type(found).__name__}")
+    return {key: found[key] for key in ("img", "txt") if key in found}
 
 
 def _gives_pair(stated: Any) -> bool:

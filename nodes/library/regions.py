@@ -1,9 +1,9 @@
 """Where and when a conditioning acts, and conditionings mixed with each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, Conditioning, GraphFlowError, Help, Mask, Problem, Range, Wire, node
+from graphflow import Choice, Conditioning, GraphFlowError, Help, Mask, Problem, Range, Settings, Wire, node
 
 from ..limits import check_items
 
@@ -119,11 +119,27 @@ def conditioning_set_area(
     return _with(conditioning, area=area, strength=strength, set_area_to_bounds=False)
 
 
+def _check_shares(
+    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
+    """Before the run: an area of which nothing is in the image."""
+    for name in ("width", "height"):
+        if literals.get(name) == 0:
+            yield name, f"the area has no {name}: state a share above 0"
+    for name, edge in (("x", "right"), ("y", "lower")):
+        if literals.get(name) == 1:
+            yield (
+                name,
+                f"the area begins at the {edge} edge of the image, so nothing of it is inside: state less than 1",
+            )
+
+
 @node(
     "ConditioningSetAreaPercentage",
     category="conditioning",
     display_name="Conditioning (Set Area with Percentage)",
     version="1",
+    check=_check_shares,
 )
 def conditioning_set_area_percentage(
     conditioning: Conditioning,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Settings, Wire, node
@@ -20,6 +20,8 @@ _Denoise = Annotated[float, Range(0.0, 1.0, 0.01), Help("the share of the way th
 _Level = Annotated[float, Range(0.0, 5000.0, 0.01)]
 _HIGH, _LOW = 14.614642, 0.0291675
 """The noisiest and the clearest level of Stable Diffusion 1.x."""
+COEFFICIENTS = (0.8, 1.0, 1.2, 1.35, 1.5)
+"""Of GITS, for which levels are recorded."""
 MOST_LEVELS = 100_000
 """That a node makes of others: a chain of them would grow without end."""
 
@@ -160,7 +162,20 @@ def optimal_steps_scheduler(
     return optimal_steps(model_type, steps, denoise)
 
 
-@node("GITSScheduler", category=_SCHEDULERS, version="1", environment=numerics)
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{one:g}" for one in numbers)
+
+
+def _check_coefficient(
+    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+) -> Iterator[tuple[str | None, str]]:
+    """Before the run: a coefficient without recorded levels."""
+    coeff = literals.get("coeff")
+    if isinstance(coeff, int | float) and 0.8 <= coeff <= 1.5 and all(abs(one - coeff) >= 1e-6 for one in COEFFICIENTS):
+        yield "coeff", f"no levels are known for a coefficient of {coeff:g}: take one of {_listed(COEFFICIENTS)}"
+
+
+@node("GITSScheduler", category=_SCHEDULERS, version="1", environment=numerics, check=_check_coefficient)
 def gits_scheduler(
     coeff: Annotated[
         float, Range(0.8, 1.5, 0.05), Help("larger: more of the steps are spent where there is little noise")
@@ -177,7 +192,7 @@ def gits_scheduler(
         raise _refused(
             f"no levels are known for a coefficient of {coeff:g}",
             "coeff",
-            f"take one of {', '.join(f'{one:g}' for one in GITS)}",
+            f"take one of {_listed(GITS)}",
         )
     return gits(known, steps, denoise)
 

@@ -17,6 +17,7 @@ from graphflow import GraphFlowError, Handle, Problem
 from .entry import Control, Entry
 from .family import Family
 from .handles import ControlNet, Model
+from .opaque_control import OpaqueControl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,9 +117,11 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
         mask = shared["mask"]
         shared["mask"] = mask[None] if mask.dim() == 2 else mask
     window = (float(stated.get("start_percent", 0.0)), float(stated.get("end_percent", 1.0)))
+    controls = _controls(stated.get("control", ()), bool(stated.get("control_apply_to_uncond")), input)
     whole = Entry(
         references=tuple(part for latent in stated.get("reference_latents", ()) for part in latent),
-        controls=_controls(stated.get("control", ()), bool(stated.get("control_apply_to_uncond")), input),
+        controls=tuple(control for control in controls if isinstance(control, Control)),
+        opaque_controls=tuple(control for control in controls if isinstance(control, OpaqueControl)),
         hooks=tuple(stated.get("hooks", ())),
         window=window,
         extra={key: value for key, value in options.items() if key not in PER_ROW | SHARED and key not in INSIDE},
@@ -132,9 +135,9 @@ def _batch(text: Tensor | None, options: Mapping[str, Any], input: str | None) -
     )
 
 
-def _controls(value: Any, both_sides: bool, input: str | None) -> tuple[Control, ...]:
+def _controls(value: Any, both_sides: bool, input: str | None) -> tuple[Control | OpaqueControl, ...]:
     controls = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not all(isinstance(control, Control) for control in controls):
+    if not all(isinstance(control, Control | OpaqueControl) for control in controls):
         raise GraphFlowError(
             [
                 Problem(
@@ -164,8 +167,8 @@ def _item(batch: Batch) -> tuple[Any, dict[str, Any]]:
         options["reference_latents"] = [latent[None] for latent in first.references]
     if first.window != _PLAIN.window:
         options["start_percent"], options["end_percent"] = first.window
-    if first.controls:
-        options["control"] = first.controls
+    if first.controls or first.opaque_controls:
+        options["control"] = (*first.controls, *first.opaque_controls)
     if first.hooks:
         options["hooks"] = first.hooks
     return text, options
@@ -207,6 +210,9 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
                 input=input,
                 hint=f"use a control network that was made for {family.title}",
             )
+    for opaque in entry.opaque_controls:
+        if refused := opaque.misfit(model):
+            yield Problem("wrong_control", refused, input=input, hint="leave the pack's node out, or use another model")
     for name in sorted(family.needs - _options(entry).keys()):
         yield Problem(
             "missing_option",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .hook import Hook
+    from .opaque_control import OpaqueControl
 
 __all__ = ["Ask", "Control", "Entry"]
 
@@ -76,6 +77,8 @@ class Entry:
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
+    opaque_controls: tuple[OpaqueControl, ...] = ()
+    """Code of others that acts as controls do."""
     hooks: tuple[Hook, ...] = ()
     """The changes to the model for this entry's rows only."""
     is_default: bool = False

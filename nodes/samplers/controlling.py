@@ -14,6 +14,7 @@ from ..devices.use import Device
 from ..devices.vae import encode
 from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model, Vae
+from ..model.opaque_control import OpaqueControl
 from ..resampling import resize
 from .guidance import POSITIVE, Side
 from .parts import Controlled
@@ -77,12 +78,16 @@ def carried(networks: Sequence[Controlled], ask: Ask, index: int) -> Iterator[di
         yield {**row.stacked, "strength": torch.tensor(one.control.strength)}
 
 
-def both_sided(sides: Sequence[Side]) -> tuple[Control, ...]:
+def both_sided(sides: Sequence[Side]) -> tuple[tuple[Control, ...], tuple[OpaqueControl, ...]]:
     """The controls of the positive side that act on the negative one as well: those of its first entry that has
     some."""
     batches = [batch for side in sides if side.name == POSITIVE for batch in side.batches]
-    found = [tuple(control for control in batch[0].controls if control.both_sides) for batch in batches]
-    return next((controls for controls in found if controls), ())
+    for first in (batch[0] for batch in batches):
+        controls = tuple(control for control in first.controls if control.both_sides)
+        opaque = tuple(control for control in first.opaque_controls if control.both_sides)
+        if controls or opaque:
+            return controls, opaque
+    return (), ()
 
 
 def masked(answer: Mapping[str, Tensor], control: Control, index: int) -> dict[str, Tensor]:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model, WeightsHandle
+from ..model.opaque_control import OpaqueControl
 from ..model.row import Row
 from .guidance import Side
 from .regions import Region
 
-__all__ = ["Controlled", "NetworkRows", "SidePart", "covers", "joined"]
+__all__ = ["Controlled", "NetworkRows", "OpaqueControlled", "SidePart", "covers", "joined"]
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +35,16 @@ class SidePart:
     controls: list[Controlled]
     within: list[Controlled]
     """Those that act within the network of the model."""
+    opaque: list[OpaqueControlled]
+
+
+@dataclass(eq=False, slots=True)
+class OpaqueControlled:
+    """Code of others, with the networks of ours that it asks."""
+
+    control: OpaqueControl
+    window: tuple[float, float]
+    asked: dict[Any, Controlled] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)

@@ -18,10 +18,11 @@ from graphflow import GraphFlowError, Problem
 from ..devices.passes import Seat
 from ..devices.use import Device
 from ..model.conditioning import Batch
-from ..model.entry import Ask, Control
+from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model
 from ..model.hook import Hook
-from .controlling import acts, acts_within, both_sided, carried, controlled, masked, window_of
+from ..model.opaque_control import OpaqueControl
+from .controlling import acts, acts_within, both_sided, carried, controlled, window_of
 from .guidance import NEGATIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .network_calls import NetworkCalls, comes_in_pairs
@@ -29,6 +30,7 @@ from .opaque import marked, opaque_calls
 from .pairs import pair
 from .parts import NetworkRows, SidePart, covers, joined
 from .regions import Region, mirrored, region
+from .residuals import begun, residuals_of
 from .row_terms import RowTerms, terms_of
 from .within import carrying
 from .wrapped_calls import wrapped_groups, x0_of_wrapped
@@ -179,14 +181,17 @@ class Questions:
         key = (side.name, tuple(map(id, side.batches)), tuple(id(batch) for one in sides for batch in one.batches))
         if key not in self._mirrored:
             others = [batch for other in sides if other.name != side.name for batch in other.batches]
-            added = mirrored(side.batches, others, self._shape[0], *self._shape[-2:])
+            latent = side.model.latent
+            added = mirrored(
+                side.batches, others, self._shape[0], *self._shape[-2:], multiple=latent.multiple, factor=latent.factor
+            )
             self._mirrored[key] = (*side.batches, *added)
         return self._mirrored[key]
 
     def _part(self, side: Side, batch: Batch, sides: Sequence[Side]) -> SidePart:
         key = (side.name, id(batch), side.model)
         if key not in self._parts:
-            self._parts[key] = self._new_part(side, batch, both_sided(sides) if _is_negative(side) else ())
+            self._parts[key] = self._new_part(side, batch, both_sided(sides) if _is_negative(side) else ((), ()))
         return self._parts[key]
 
     def time(self, model: Model, level: float) -> float:
@@ -202,12 +207,15 @@ class Questions:
             self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
         return self._terms[key]
 
-    def _new_part(self, side: Side, batch: Batch, inherited: tuple[Control, ...]) -> SidePart:
+    def _new_part(
+        self, side: Side, batch: Batch, inherited: tuple[tuple[Control, ...], tuple[OpaqueControl, ...]]
+    ) -> SidePart:
         count, family = self._shape[0], side.model.family
         if _is_negative(side):
-            batch = tuple(replace(entry, negative=True, controls=entry.controls or inherited) for entry in batch)
+            batch = tuple(_on_negative(entry, *inherited) for entry in batch)
         height, width = self._shape[-2:]
-        where = region(batch, count, height, width, multiple=side.model.latent.multiple)
+        latent = side.model.latent
+        where = region(batch, count, height, width, multiple=latent.multiple, factor=latent.factor)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
         entries = [batch[index % len(batch)] for index in range(count)]
@@ -231,6 +239,7 @@ class Questions:
             window,
             [one for one in controls if not acts_within(one)],
             [one for one in controls if acts_within(one)],
+            [begun(control, side.model) for control in batch[0].opaque_controls],
         )
 
     def hooked(self, part: SidePart, level: float) -> Model:
@@ -310,24 +319,11 @@ class Questions:
     ) -> list[dict[str, Tensor]]:
         """The residuals that the controls of a part add inside the network, for each latent: answers times strength, in
         order."""
-        total: list[dict[str, Tensor]] = [{} for _ in part.entries]
-        active = [one for one in part.controls if acts(one.window, level)]
-        if not active:
-            return total
+        windows = (*(one.window for one in part.controls), *(one.window for one in part.opaque))
+        if not any(acts(window, level) for window in windows):
+            return [{} for _ in part.entries]
         seen = _scaled(scaled, part.region, part.model, x, sigma)
-        time = self.time(part.model, level)
-        asked = []
-        for one in active:
-            handle = cast(ControlNet, one.control.model)
-            asks = [Ask(seen[index], level, to, time, entry) for index, entry in enumerate(one.entries)]
-            net = handle.family.net
-            rows = [net.row(handle.config, ask, made) for ask, made in zip(asks, one.prepared, strict=True)]
-            asked.append(NetworkRows(handle, handle.family.part(handle.config, level), level, asks, rows))
-        for one, answers in zip(active, self.calls.answers(seat, asked), strict=True):
-            for index, answer in enumerate(answers):
-                for name, added in masked(answer, one.control, index).items():
-                    total[index][name] = total[index][name] + added if name in total[index] else added
-        return total
+        return residuals_of(self, seat, part, part.region.cut(x), seen, level, to)
 
     @staticmethod
     def _clean(
@@ -339,6 +335,13 @@ class Questions:
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
         return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+
+
+def _on_negative(entry: Entry, controls: tuple[Control, ...], opaque: tuple[OpaqueControl, ...]) -> Entry:
+    """An entry of the negative side: it gets the controls of both sides where it has none of its own."""
+    if entry.controls or entry.opaque_controls:
+        return replace(entry, negative=True)
+    return replace(entry, negative=True, controls=controls, opaque_controls=opaque)
 
 
 def _is_negative(side: Side) -> bool:

@@ -15,6 +15,8 @@ from ..model.entry import Entry
 
 __all__ = ["Region", "mirrored", "region", "spread"]
 
+AREA_CELL = 8
+"""Pixels of one cell of an `area`, whatever the model: the nodes that set areas do not know it."""
 LEAST = 8
 """Cells of a side of the bounding box of a mask, at least."""
 FADE = 8
@@ -40,12 +42,16 @@ class Region:
         return self.top, self.left, self.height, self.width
 
 
-def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple: int = 1) -> Region:
+def region(
+    batch: Sequence[Entry], count: int, height: int, width: int, *, multiple: int = 1, factor: int = AREA_CELL
+) -> Region:
     """Of the entries of one batch (which have areas and masks in common) on `count` latents of height x width cells.
 
-    An area's edges that are not edges of the latent fade: 1/n, 2/n ... over n = min(8, side // 4) cells. A mask has no
-    fading. Raises a Problem for an area off the `multiple` of cells that the model takes, and for masks whose number
-    does not fit that of the latents.
+    An area is cut to the latent. Its edges that are not edges of the latent fade: 1/n, 2/n ... over
+    n = min(8, side // 4) cells. A mask has no fading. A model takes places and sides that are a `multiple` of cells:
+    the region is the smallest one of these around the area, and what lies outside of the area counts 0. `factor` is
+    the number of pixels of one cell of the latent, along a side. Raises a Problem for an area without a cell in the
+    latent, and for masks whose number does not fit that of the latents.
     """
     entry = batch[0]
     strength = float(entry.strength)
@@ -54,33 +60,33 @@ def region(batch: Sequence[Entry], count: int, height: int, width: int, multiple
         mask = spread(entry.mask, count, "masks")
         mask = F.interpolate(mask.float()[:, None], (height, width), mode="bilinear")[:, 0] * entry.mask_strength
     if entry.area is not None:
-        place = _cells(entry.area, height, width)
+        place = _cells(entry.area, height, width, factor)
     elif mask is not None and entry.mask_bounds:
         place = _bounds(mask)
     else:
-        place = (0, 0, height, width)
-    top, left, rows, columns = place
-    if any(side % multiple for side in place):
-        raise GraphFlowError(
-            [
-                Problem(
-                    "area_off_grid",
-                    f"an area of {columns} x {rows} cells at {left}, {top} does not fit the model, which "
-                    f"takes areas on a grid of {multiple} cells",
-                    hint="round the area's place and size to the grid",
-                )
-            ]
-        )
-    weight: Tensor | float = strength
+        return Region(0, 0, height, width, strength if mask is None else mask * strength)
+    around = top, left, rows, columns = _on_grid(place, multiple)
     if mask is not None:
         weight = mask[:, top : top + rows, left : left + columns] * strength
-    elif entry.area is not None:
+    else:
         weight = _faded(place, height, width)[None] * strength
-    return Region(*place, weight)
+    if around == place:
+        return Region(*around, weight)
+    inner = slice(place[0] - top, place[0] - top + place[2]), slice(place[1] - left, place[1] - left + place[3])
+    counted = torch.zeros(len(weight), rows, columns)
+    counted[:, *inner] = weight if mask is None else weight[:, *inner]
+    return Region(*around, counted)
 
 
 def mirrored(
-    own: Sequence[Sequence[Entry]], others: Sequence[Sequence[Entry]], count: int, height: int, width: int
+    own: Sequence[Sequence[Entry]],
+    others: Sequence[Sequence[Entry]],
+    count: int,
+    height: int,
+    width: int,
+    *,
+    multiple: int = 1,
+    factor: int = AREA_CELL,
 ) -> list[tuple[Entry, ...]]:
     """The entries to add to the batches of a side so that it is asked in each area of the other sides.
 
@@ -90,7 +96,7 @@ def mirrored(
     """
 
     def place(batch: Sequence[Entry]) -> tuple[int, int, int, int]:
-        return region(batch, count, height, width).place
+        return region(batch, count, height, width, multiple=multiple, factor=factor).place
 
     areas = [(place(batch), batch) for batch in own]
     added: list[tuple[Entry, ...]] = []
@@ -148,19 +154,29 @@ def spread(items: Tensor, count: int, what: str) -> Tensor:
     return items.repeat(count // len(items), *(1,) * (items.dim() - 1))
 
 
-def _cells(area: Sequence[int | float | str], height: int, width: int) -> tuple[int, int, int, int]:
+def _cells(area: Sequence[int | float | str], height: int, width: int, factor: int) -> tuple[int, int, int, int]:
     """(top, left, rows, columns), cut to the latent. Raises a Problem where nothing of it is in the latent."""
     if area[0] == "percentage":
         high, wide, y, x = (float(share) for share in area[1:5])
         rows, columns = max(1, round(high * height)), max(1, round(wide * width))
-        top, left = round(y * height), round(x * width)
+        top = min(round(y * height), height - 1) if y < 1 else height
+        left = min(round(x * width), width - 1) if x < 1 else width
     else:
-        rows, columns, top, left = (int(side) for side in area[:4])
-    if area[0] != "percentage" and (top >= height or left >= width):
-        message = f"an area begins at cell {left}, {top} of a latent with {width} x {height} cells: it is empty"
+        rows, columns, top, left = (int(side) * AREA_CELL // factor for side in area[:4])
+    first, last = (max(top, 0), max(left, 0)), (min(top + rows, height), min(left + columns, width))
+    if last[0] <= first[0] or last[1] <= first[1]:
+        found = f"an area of {columns} x {rows} cells that begins at cell {left}, {top}"
+        message = f"{found} has no cell within the {width} x {height} cells of the latent"
         raise GraphFlowError([Problem("empty_region", message, hint="move the area into the image, or enlarge it")])
-    top, left = min(top, height - 1), min(left, width - 1)
-    return top, left, min(rows, height - top), min(columns, width - left)
+    return *first, last[0] - first[0], last[1] - first[1]
+
+
+def _on_grid(place: tuple[int, int, int, int], multiple: int) -> tuple[int, int, int, int]:
+    """The smallest place around it whose sides and whose corner are multiples."""
+    top, left = (start // multiple * multiple for start in place[:2])
+    ends = (-(-(start + side) // multiple) * multiple for start, side in zip(place[:2], place[2:], strict=True))
+    bottom, right = ends
+    return top, left, bottom - top, right - left
 
 
 def _bounds(mask: Tensor) -> tuple[int, int, int, int]:

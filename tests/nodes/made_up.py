@@ -66,7 +66,7 @@ def family(**changes):
         "title": "Made Up",
         "recognise": lambda header: None,
         "parts": {"denoiser": Part(build="", layouts={}), "vae": Part(build="", layouts={}, dtype="float32")},
-        "latent": lambda config: LatentFormat(channels=CHANNELS, factor=4, scale=2.0),
+        "latent": lambda config: LatentFormat(channels=CHANNELS, factor=8, scale=2.0),
         "prediction": lambda config: Epsilon(),
         "takes": {"text": Option("text", 2, lambda config: WIDTH), "guidance": Option("number")},
         "needs": frozenset({"text"}),

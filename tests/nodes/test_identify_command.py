@@ -100,7 +100,12 @@ def test_a_lora_beside_a_model_is_shown_with_what_fits(tmp_path, capsys):
         tensors |= {f"{module}.lora_up.weight": torch.ones(64, 4), f"{module}.lora_down.weight": torch.ones(4, 64)}
     save_file(tensors, tmp_path / "cats.safetensors")
     assert main(["identify", str(tmp_path / "cats.safetensors"), "--model", str(model)]) == 0
-    assert "1 of 2 modules of small.safetensors; lora_unet_elsewhere is not in it" in capsys.readouterr().out
+    assert "1 of 2 modules of small.safetensors; lora_unet_elsewhere is not in it" in (page := capsys.readouterr().out)
+    assert "where its modules fit" in page, "such names may be those of any U-Net"
+    for number in range(5):
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+    assert main(["identify", *(str(tmp_path / f"{n}.safetensors") for n in range(5)), "--model", str(model)]) == 0
+    assert capsys.readouterr().out.count("1 of 2  ?") == 5
 
 
 def test_weights_that_are_missing_are_counted_from_the_header(tmp_path, capsys):

@@ -38,7 +38,9 @@ _ENDINGS = (
     ("LoKr", "one", r"\.lokr_w1(?:_[ab])?"),
     ("LoKr", "two", r"\.lokr_(?:w2(?:_[ab])?|t2)"),
     ("OFT", "blocks", r"\.oft_(?:blocks|diag)"),
-    ("GLoRA", "down", r"\.[ab][12]\.weight"),
+    ("GLoRA", "down", r"\.b1\.weight"),
+    ("GLoRA", "up", r"\.b2\.weight"),
+    ("GLoRA", "more", r"\.a[12]\.weight"),
     ("difference", "diff", r"\.(?:diff|diff_b|set_weight)"),
     ("norm", "diff", r"\.(?:w_norm|b_norm)"),
 )
@@ -114,6 +116,8 @@ class _Names:
                 two = [shape for role, shape in shapes.items() if role.startswith("two") and len(shape) == 2]
                 if one and two:
                     return one[-1][1] * two[-1][1]
+                if len(diff := shapes.get("diff", ())) > 1:
+                    return diff[1]
         return 0
 
     def most(self, pattern: str) -> int:
@@ -129,12 +133,17 @@ def _has(pattern: str) -> Callable[[_Names], bool]:
     return lambda names: names.has(pattern)
 
 
+_FOUR_LEVELS = r"""(?x)^(?:down_blocks_0_attentions | down_blocks_3_ | up_blocks_3_
+    | input_blocks_(?:[12]_1 | 9_ | 10_ | 11_) | output_blocks_(?:9_ | 10_ | 11_))"""
+"""Places that a U-Net of four levels has and SDXL's has not. Widths tell 1.x from 2.x, where a kind shows them."""
+
 _FAMILIES: tuple[tuple[str, Callable[[_Names], bool]], ...] = (
     ("sdxl_refiner", _unet(1280)),
     ("sdxl", _unet(2048)),
     ("sd2", _unet(1024)),
     ("sd1", _unet(768)),
     ("sdxl", _has(r"(?:input_blocks_[78]_1|output_blocks_0_1|down_blocks_2_attentions_1)_transformer_blocks_[2-9]")),
+    ("sd1", _has(_FOUR_LEVELS)),
     ("sd3", _has(r"joint_blocks_\d+_(?:x_block|context_block)")),
     (
         "hunyuan_video",

@@ -189,8 +189,8 @@ def test_what_a_control_network_cannot_be_asked_is_named_with_the_reason(engine)
         nodes = {"net": ("ControlNetLoader", {"control_net_name": "graphflow-tiny-edges"})}
         return run(engine, **nodes, last=("Popular AsksControl", {"control_net": "@net", "name": name}))
 
-    with pytest.raises(gf.NodeFailed, match=r"a CONTROL_NET .* has no 'get_control': the sampler asks the network"):
-        asked("get_control")
+    with pytest.raises(gf.NodeFailed, match=r"a CONTROL_NET .* has no 'control_model': weights stay in the pool"):
+        asked("control_model")
     with pytest.raises(gf.NodeFailed, match="made for one kind of images"):
         asked("3")
     with pytest.raises(gf.NodeFailed, match="number of one kind of image below 8, not"):

@@ -479,6 +479,27 @@ RELATIVES = [
 ]
 
 
+RELATIVES_BY_FAMILY = [
+    ("sd1", {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.oft_blocks": (4, 80, 80)}),
+    ("sd1", {"lora_unet_up_blocks_3_resnets_2_conv_shortcut.dora_scale": (320, 1, 1, 1)}),
+    ("sd1", {"diffusion_model.output_blocks.11.0.skip_connection.diff": (320, 640, 1, 1)}),
+    ("sd2", {"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.diff": (640, 1024)}),
+    (
+        "sdxl",
+        {
+            f"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.{name}.weight": shape
+            for name, shape in {"a1": (4, 640), "a2": (640, 4), "b1": (4, 2048), "b2": (640, 4)}.items()
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "tensors"), RELATIVES_BY_FAMILY)
+def test_a_relative_of_lora_is_known_with_the_family_that_it_changes(seen, family, tensors):
+    found = seen(tensors)
+    assert (found.kind, found.family, found.supported) == ("LoRA", family, True)
+
+
 @pytest.mark.parametrize(("kind", "tensors"), RELATIVES)
 def test_relatives_of_lora_are_known(seen, kind, tensors):
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k."

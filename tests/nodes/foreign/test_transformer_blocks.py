@@ -99,8 +99,8 @@ def made(request):
     return make().eval(), ask, name, "single_block" if "single" in name else "double_block"
 
 
-def under(module, ask, functions):
-    options = {"transformer_options": {"patches_replace": {"dit": functions}, "mine": 3}}
+def under(module, ask, functions, **behind):
+    options = {"transformer_options": {"patches_replace": {"dit": functions}, "patches": behind, "mine": 3}}
     patch = ForeignOptions(options, "key", ((None, PackOrigin("Node", "pack")),))
     with torch.no_grad(), patch.around_rows(module, ROWS):
         return ask(module)
@@ -155,6 +155,40 @@ def test_what_a_function_changes_goes_into_the_block_and_out_of_it(made):
     with torch.no_grad():
         plain = ask(module)
     assert found.isfinite().all() and not torch.allclose(found, plain, atol=1e-4) and len(inside) == 1
+
+
+def test_functions_behind_blocks_see_and_change_what_leaves_each_of_them(made):
+    module, ask, name, kind = made
+    with torch.no_grad():
+        plain = ask(module)
+    seen = []
+
+    def same(args):
+        options = args["transformer_options"]
+        assert options["block"] == (kind, args["block_index"]) and options["mine"] == 3
+        seen.append(args["block_index"])
+        return {}
+
+    def halved(args):
+        return {key: args[key] * 0.5 for key in ("img", "txt") if key in args}
+
+    def halved_in_place(args, extra):
+        found = extra["original_block"](args)
+        return {key: value if value is None else value * 0.5 for key, value in found.items()}
+
+    count = len(getattr(module, name))
+    assert torch.equal(under(module, ask, {}, **{kind: [same]}), plain) and seen == list(range(count))
+    found = under(module, ask, {}, **{kind: [halved, same]})
+    assert torch.equal(found, under(module, ask, {(kind, number): halved_in_place for number in range(count)}))
+    assert not torch.allclose(found, plain, atol=1e-4)
+    both = under(module, ask, {(kind, 0): halved_in_place}, **{kind: [halved]})
+    assert not torch.allclose(both, found, atol=1e-5)
+
+
+def test_an_answer_behind_a_block_that_is_not_a_dict_is_named_with_its_node():
+    module = tiny_qwen.denoiser().eval()
+    with pytest.raises(gf.GraphFlowError, match="node 'Node' of the pack 'pack' put on the model raised TypeError"):
+        under(module, qwen, {}, double_block=[lambda args: args["img"]])
 
 
 @pytest.mark.parametrize("answer", [None, {"txt": 1}], ids=["none", "no image"])

@@ -183,6 +183,8 @@ def test_texts_of_other_widths_are_not_mixed():
 def test_an_empty_region_is_refused():
     with pytest.raises(gf.GraphFlowError, match="has no width"):
         regions.conditioning_set_area_percentage(A, width=0.0)
+    found = [dict(regions._check_shares(None, literals, {})) for literals in ({"height": 0.0}, {"x": 1.0}, {"y": 0.9})]
+    assert [list(one) for one in found] == [["height"], ["x"], []]
 
 
 def test_ranges_leave_no_gap():

@@ -17,6 +17,8 @@ from tests.nodes.patches.test_lora_rows import file
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hooks") / "models"
     tiny.tiny("sd1").save(folder / "checkpoints" / "sd1.safetensors")
+    large = tiny.tiny("sdxl")
+    large.save(folder / "checkpoints" / "sdxl.safetensors")
     other = tiny.tiny("sd1")
     other.weights = {name: one + 0.01 if name.endswith("bias") else one for name, one in other.weights.items()}
     other.save(folder / "checkpoints" / "other.safetensors")
@@ -24,6 +26,13 @@ def models(tmp_path_factory):
     text = kohya("lora_te_text_model_encoder_layers_0_mlp_fc1", 128, 64)
     save_file({**file(4, 1), **text}, folder / "loras" / "a.safetensors")
     save_file(kohya("lora_unet_output_blocks_9_9_nowhere", 32, 32), folder / "loras" / "misfit.safetensors")
+    for number, name in enumerate("xy"):
+        found = {}
+        for module, weight in large.modules["denoiser"].named_parameters():
+            if module.endswith("attn1.to_q.weight"):
+                flat = module.removesuffix(".weight").replace(".", "_")
+                found |= kohya(f"lora_unet_{flat}", *weight.shape, salt=number)
+        save_file(found, folder / "loras" / f"{name}.safetensors")
     return folder
 
 
@@ -36,7 +45,7 @@ def sample(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     with gf.Engine(settings=gf.Settings(models=(models,), device="cpu", output_dir=out)) as engine:
 
-        def run(more=None, clip=("4", 1), positive=("6", 0), model=("4", 0), checkpoint="sd1"):
+        def run(more=None, clip=("4", 1), positive=("6", 0), negative=("7", 0), model=("4", 0), checkpoint="sd1"):
             graph = {
                 "4": node("CheckpointLoaderSimple", ckpt_name=f"{checkpoint}.safetensors"),
                 "5": node("EmptyLatentImage", width=64, height=64),
@@ -46,7 +55,7 @@ def sample(models, tmp_path_factory):
                     "KSampler",
                     model=list(model),
                     positive=list(positive),
-                    negative=["7", 0],
+                    negative=list(negative),
                     latent_image=["5", 0],
                     steps=3,
                     cfg=3.0,
@@ -122,9 +131,57 @@ def test_a_hook_acts_on_the_conditionings_that_carry_it_alone(sample):
     assert not torch.equal(one, sample()) and not torch.equal(one, sample(hooked(), clip=("c", 0)))
 
 
-def test_a_file_that_does_not_fit_is_a_problem_at_the_sampler(sample):
-    with pytest.raises(gf.GraphFlowError, match="0 of 1 modules of misfit"):
-        sample(hooked(lora_name="misfit.safetensors"), clip=("c", 0))
+def test_hooks_on_sdxl_act_by_range_and_by_mask_and_several_together(sample):
+    def hook(name, number, **more):
+        return node("CreateHookLoraModelOnly", lora_name=f"{name}.safetensors", strength_model=0.7 + number, **more)
+
+    def set_on(*hooks, **more):
+        return {
+            **{f"h{number}": one for number, one in enumerate(hooks)},
+            "m": node("SolidMask", value=1.0, width=64, height=64),
+            "half": node("SolidMask", value=1.0, width=32, height=64),
+            "none": node("SolidMask", value=0.0, width=64, height=64),
+            "left": node("MaskComposite", destination=["none", 0], source=["half", 0], x=0, y=0, operation="add"),
+            "t": node("ConditioningTimestepsRange", start_percent=0.0, end_percent=0.4),
+            "p": node("ConditioningSetProperties", cond_NEW=["6", 0], hooks=[f"h{len(hooks) - 1}", 0], **more),
+            "q": node("ConditioningSetProperties", cond_NEW=["7", 0], hooks=[f"h{len(hooks) - 1}", 0], **more),
+        }
+
+    def run(graph, **more):
+        return sample(graph, positive=("p", 0), negative=("q", 0), checkpoint="sdxl", **more)
+
+    stacked = (hook("x", 0), hook("y", 0.2, prev_hooks=["h0", 0]))
+    plain, both = sample(checkpoint="sdxl"), run(set_on(*stacked))
+    loaders = {
+        "l": node("LoraLoaderBypassModelOnly", model=["4", 0], lora_name="x.safetensors", strength_model=0.7),
+        "k": node("LoraLoaderBypassModelOnly", model=["l", 0], lora_name="y.safetensors", strength_model=0.9),
+    }
+    assert torch.equal(both, sample(loaders, model=("k", 0), checkpoint="sdxl")) and not torch.equal(both, plain)
+    assert torch.equal(both, run(set_on(*stacked, mask=["m", 0]))), "a mask of ones over the whole image"
+    ranged = {
+        **set_on(hook("x", 0), timesteps=["t", 0]),
+        "r": node("ConditioningSetTimestepRange", conditioning=["6", 0], start=0.4, end=1.0),
+        "c": node("ConditioningCombine", conditioning_1=["p", 0], conditioning_2=["r", 0]),
+    }
+    early = sample(ranged, positive=("c", 0), checkpoint="sdxl")
+    masked = set_on(hook("x", 0), mask=["left", 0])
+    masked["c"] = node("ConditioningCombine", conditioning_1=["p", 0], conditioning_2=["6", 0])
+    left = sample(masked, positive=("c", 0), checkpoint="sdxl")
+    whole = sample(set_on(hook("x", 0)), positive=("p", 0), checkpoint="sdxl")
+    for one, other in ((early, plain), (early, whole), (left, plain), (left, whole)):
+        assert one.isfinite().all() and not torch.allclose(one, other, atol=1e-4)
+
+
+def test_a_file_that_does_not_fit_is_a_problem_at_the_node_of_the_hook_before_the_run(sample):
+    graph = {
+        "h": node("CreateHookLoraModelOnly", **LORA | {"lora_name": "misfit.safetensors"}),
+        "p": node("ConditioningSetProperties", cond_NEW=["6", 0], strength=1.0, hooks=["h", 0]),
+    }
+    for given in ({"positive": ("p", 0)}, {"clip": ("c", 0)}):
+        nodes = graph if "positive" in given else hooked(lora_name="misfit.safetensors")
+        with pytest.raises(gf.InvalidWorkflow, match="0 of 1 modules of misfit") as refused:
+            sample(nodes, **given)
+        assert [(problem.node, problem.input) for problem in refused.value.problems] == [("h", "lora_name")]
 
 
 def test_keyframes_between_two_strengths_lie_on_a_curve():

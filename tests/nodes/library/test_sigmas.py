@@ -89,6 +89,21 @@ def test_a_chain_of_extensions_ends_before_memory_does():
     assert "100,000" in refusal(nodes.extend_intermediate_sigmas, torch.linspace(9, 0, 2000), steps=100).message
 
 
+def test_a_coefficient_of_gits_is_refused_before_the_run_where_it_is_stated():
+    from graphflow_nodes.samplers.spacings import GITS
+
+    assert tuple(GITS) == nodes.COEFFICIENTS
+    graph = {
+        "g": {"class_type": "GITSScheduler", "inputs": {"coeff": 0.95, "steps": 10, "denoise": 1.0}},
+        "p": {"class_type": "PreviewAny", "inputs": {"source": ["g", 0]}},
+    }
+    with gf.Engine(settings=gf.Settings(device="cpu")) as engine:
+        (problem,) = engine.validate(gf.Workflow.from_json(graph))
+        assert (problem.node, problem.input) == ("g", "coeff") and "0.8, 1, 1.2, 1.35, 1.5" in str(problem)
+        graph["g"]["inputs"]["coeff"] = 1.35
+        assert not engine.validate(gf.Workflow.from_json(graph))
+
+
 def test_a_coefficient_of_gits_whose_levels_are_not_known_is_refused_with_those_that_are():
     problem = refusal(nodes.gits_scheduler, coeff=0.95)
     assert problem.input == "coeff" and "0.8, 1, 1.2, 1.35, 1.5" in problem.hint

@@ -1,11 +1,24 @@
 """Predictions: what a network answers is what it is trained on, and levels, times and shares agree."""
 
+import math
 import pickle
 
 import pytest
 import torch
 from graphflow_nodes.model.levels import INFINITE, ContinuousV, Cosine, Discrete, LogUniform
-from graphflow_nodes.model.prediction import EDM, X0, ConsistencyPrediction, Epsilon, Flow, FluxFlow, Prediction, V
+from graphflow_nodes.model.prediction import (
+    EDM,
+    X0,
+    ConsistencyPrediction,
+    Epsilon,
+    Flow,
+    FluxFlow,
+    ImageToImage,
+    Prediction,
+    V,
+)
+from graphflow_nodes.samplers.schedules import schedule
+from graphflow_nodes.samplers.table import SAMPLERS
 
 ALL = [
     Epsilon(),
@@ -100,3 +113,25 @@ def test_the_shift_of_flux_rises_with_the_number_of_pixels():
     torch.testing.assert_close(
         FluxFlow(1.15).sigma(torch.tensor(0.3)), Flow(2.718281828**1.15).sigma(torch.tensor(0.3))
     )
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 2), ("dpm_2", 2)])
+def test_an_image_to_image_network_sees_the_latent_itself_and_leads_along_the_closed_form(name, order):
+    """A network that answers half of what it sees: dx = (x - x / 2) / s ds, so x falls like the root of s. Twice the
+    steps divide the error by 2 to the order of the method."""
+    prediction = ImageToImage()
+    latent = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(prediction.scale_in(latent, torch.tensor(7.0)), latent)
+
+    def denoise(x, sigma, to=None):
+        return prediction.x0(x, sigma, prediction.scale_in(x, sigma) / 2)
+
+    errors = []
+    for steps in (40, 80):
+        sigmas = schedule("karras", steps, prediction, denoise=0.5)[steps // 2 : -1].double()
+        state = SAMPLERS[name].begin(latent, sigmas, 0)
+        while state.index < len(sigmas) - 1:
+            state = SAMPLERS[name].step(state, denoise)
+        wanted = latent * float(sigmas[-1] / sigmas[0]) ** 0.5
+        errors.append(float((state.x / wanted - 1).abs().max()))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)

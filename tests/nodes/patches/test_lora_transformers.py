@@ -2,6 +2,7 @@
 over whole samplings."""
 
 import pytest
+import torch
 from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.patches.lora import LoraFile, fit_to
 from safetensors.torch import save_file
@@ -181,3 +182,25 @@ def test_merged_and_by_rows_agree_over_a_whole_sampling(family, models, engine):
     plain = next(iter(outputs.values()))["samples"]
     assert float((merged - by_rows).abs().max() / merged.std()) < 1e-4
     assert float((merged - plain).abs().max() / plain.std()) > 1e-3, "the file changes what is drawn"
+
+
+def test_a_hook_on_flux_is_the_file_by_rows_and_acts_by_mask_and_by_range(models, engine):
+    tensors = kohya("transformer.transformer_blocks.0.attn.to_q", WIDTH["flux"], WIDTH["flux"], salt=3)
+    save_file(tensors, models / "loras" / "flux.safetensors")
+
+    def run(hooked=True, **options):
+        nodes = graph("flux", "LoraLoaderBypassModelOnly")
+        if hooked:
+            nodes["k"]["inputs"] |= {"model": ["1", 0], "positive": ["hp", 0], "negative": ["hn", 0]}
+            nodes["h"] = node("CreateHookLoraModelOnly", lora_name="flux.safetensors", strength_model=0.7)
+            nodes["m"] = node("SolidMask", value=0.5, width=64, height=64)
+            nodes["t"] = node("ConditioningTimestepsRange", start_percent=0.0, end_percent=1.0)
+            for side in "pn":
+                given = {"cond_NEW": [side, 0], "hooks": ["h", 0], **options}
+                nodes[f"h{side}"] = node("ConditioningSetProperties", **given)
+        outputs = engine.run(gf.Workflow.from_json(nodes), targets=["k"])["k"].outputs
+        return next(iter(outputs.values()))["samples"]
+
+    by_rows = run(hooked=False)
+    assert torch.equal(run(), by_rows) and torch.equal(run(timesteps=["t", 0]), by_rows)
+    torch.testing.assert_close(run(mask=["m", 0]), by_rows, rtol=1e-5, atol=1e-5)

@@ -119,10 +119,10 @@ def test_latents_use_the_rows_of_a_batch_of_prompts_in_turns():
     assert close(found, torch.stack([by_hand(x, P)[0], by_hand(x, N)[1], by_hand(x, P)[2]]))
 
 
-def test_an_area_off_the_grid_of_the_model_is_a_problem():
-    coarse = model(of=family(latent=lambda config: replace(A.latent, multiple=2)))
-    with pytest.raises(GraphFlowError, match="takes areas on a grid of 2 cells"):
-        answer(CFG(coarse, ((replace(P, area=(4, 4, 1, 0)),),)), latent())
+def test_an_area_off_the_grid_of_the_model_is_asked_on_the_grid_and_counts_within_itself():
+    coarse, x = model(of=family(latent=lambda config: replace(A.latent, multiple=2))), latent()
+    found = answer(CFG(coarse, ((replace(P, area=(3, 8, 0, 0)),),)), x).guided
+    assert close(found[:, :, :3], by_hand(x[:, :, :4], P)[:, :, :3]) and not found[:, :, 3:].any()
 
 
 def test_latents_with_a_third_axis_are_asked_and_cut_on_their_last_two():

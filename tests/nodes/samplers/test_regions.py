@@ -66,7 +66,40 @@ def test_an_area_with_a_mask_has_the_weights_of_the_mask():
     assert torch.equal(found.weight[0, 0], torch.tensor([0.5, 0.5, 0.0, 0.0]))
 
 
-def test_an_area_outside_of_the_latent_is_a_problem_and_not_its_last_cell():
-    with pytest.raises(GraphFlowError, match=r"begins at cell 16, 0 of a latent with 8 x 8 cells: it is empty"):
-        region((Entry(area=(4, 4, 0, 16)),), 1, 8, 8)
-    assert region((Entry(area=(4, 4, 0, 7)),), 1, 8, 8).place == (0, 7, 4, 1)
+@pytest.mark.parametrize(
+    "area", [(4, 4, 0, 16), (4, 4, -4, 0), (0, 4, 0, 0), ("percentage", 0.5, 0.5, 0.0, 1.0)], ids=str
+)
+def test_an_area_without_a_cell_in_the_latent_is_a_problem_and_not_its_last_cell(area):
+    with pytest.raises(GraphFlowError, match="has no cell within the 8 x 8 cells of the latent") as refused:
+        region((Entry(area=area),), 1, 8, 8)
+    assert [problem.code for problem in refused.value.problems] == ["empty_region"]
+
+
+def test_an_area_that_is_partly_outside_is_cut_to_the_latent():
+    places = {
+        (4, 4, 0, 7): (0, 7, 4, 1),
+        (4, 4, -2, -1): (0, 0, 2, 3),
+        ("percentage", 0.5, 1.0, 0.99, 0.0): (7, 0, 1, 8),
+    }
+    for area, place in places.items():
+        assert region((Entry(area=area),), 1, 8, 8).place == place
+
+
+def test_an_area_means_pixels_for_models_with_larger_cells():
+    """Its numbers are eighths of pixels' numbers; a cell of FLUX.2 has 16 pixels."""
+    assert region((Entry(area=(32, 64, 0, 64)),), 1, 64, 64, factor=16).place == (0, 32, 16, 32)
+
+
+def test_off_the_grid_of_a_model_the_region_is_larger_and_counts_in_the_area_alone():
+    area = (4, 5, 1, 2)
+    alone, wide = (region((Entry(area=area, strength=2.0),), 1, 8, 8, multiple=side) for side in (1, 2))
+    assert (alone.place, wide.place) == ((1, 2, 4, 5), (0, 2, 6, 6))
+    weight = torch.zeros(1, 8, 8)
+    weight[:, 0:6, 2:8] = wide.weight
+    assert torch.equal(weight[:, 1:5, 2:7], alone.weight)
+    assert weight.sum() == alone.weight.sum()
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 3:13, 7:20] = 1
+    inner, outer = (region((Entry(mask=mask, mask_bounds=True),), 1, 32, 32, multiple=side) for side in (1, 2))
+    assert (inner.place, outer.place) == ((3, 7, 10, 13), (2, 6, 12, 14))
+    assert outer.weight.sum() == inner.weight.sum() == 130
