@@ -42,7 +42,7 @@ from .training_inputs import (
 
 LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
 _TARGETS = ("attention", "transformers", "all")
-_Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
+_Steps = Annotated[int, Range(0, 1_000_000), Help("to make, after those of `state`; 0: what `state` has learnt")]
 _Batch = Annotated[int, Range(1, 1024), Help("images of a batch, all from one bucket")]
 _Rate = Annotated[
     float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy")
