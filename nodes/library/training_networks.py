@@ -303,7 +303,7 @@ def train_textual_inversion(
     """Learn vectors that stand for a thing in prompts (arXiv 2208.01618). The denoiser and the text encoders stay as
     they are."""
     from ..devices.use import open_device
-    from ..training.denoiser import adapter_module, whole_module
+    from ..training.denoiser import adapter_module, text_modules
     from ..training.examples import read_set
     from ..training.inversion import first_vectors, named_captions, vectors_of
     from ..training.loop import check_data, precision_of, train
@@ -319,8 +319,7 @@ def train_textual_inversion(
     check_captions(data)
     device = open_device(context.settings)
     module = adapter_module(device, model, gradient_checkpointing)
-    parts = [part for part, _ in clip.sources if part.startswith("text.")]
-    modules = {part: whole_module(device, clip, part).requires_grad_(False) for part in parts}
+    modules = {part: one.requires_grad_(False) for part, one in text_modules(device, clip).items()}
     tower = TextTower(clip, modules)
     parameters = first_vectors(clip, modules, initial_text, vectors)
     tower.embeddings = {name: vectors_of(parameters)}

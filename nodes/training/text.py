@@ -63,8 +63,9 @@ class TextObjective(Objective):
         seed: int,
         device: Any,
         tower: TextTower,
+        prior: TrainingSet | None = None,
     ) -> None:
-        super().__init__(model, module, data, options, seed, device)
+        super().__init__(model, module, data, options, seed, device, prior)
         self._tower = tower
         self._live: dict[int, Entry] = {}
 
