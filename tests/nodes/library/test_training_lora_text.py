@@ -103,3 +103,6 @@ def test_a_stop_changes_no_bit_where_text_encoders_have_a_rate_of_their_own(sett
         assert all(torch.equal(one, found["lora"]["layers"][name][role]) for role, one in layer.items())
     document["t"]["inputs"]["optimizer"] = "Prodigy"
     assert "optimizer: Prodigy" in wrong(settings, tmp_path / "cut", document)
+    document["x"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}}
+    document["t"]["inputs"]["clip"] = ["x", 1]
+    assert "clip: text is 96 wide" in wrong(settings, tmp_path / "cut", document)
