@@ -173,9 +173,10 @@ def test_an_embedding_learns_and_a_prompt_reads_its_file(settings, places, tmp_p
         d=("TrainingFolder", folder),
         t=("TrainTextualInversion", {"model": "@m", "clip": "@m:1", "training_set": "@d", "name": "thing", **stated}),
         s=("SaveEmbedding", {"embedding": "@t"}),
+        c=("EncodeTrainedEmbedding", {"clip": "@m:1", "embedding": "@t", "text": "a * on white"}),
     ).to_json()
     document["t"]["inputs"] |= {"validation_set": ["d", 0], "validate_every": 5}
-    result = run(settings, tmp_path / "c", document, "t", "s")
+    result = run(settings, tmp_path / "c", document, "t", "s", "c")
     validation = result["t"].outputs["losses"]["validation"]
     assert validation[-1][1] < validation[0][1]
     (vectors,) = result["t"].outputs["embedding"]["vectors"].values()
@@ -194,6 +195,7 @@ def test_an_embedding_learns_and_a_prompt_reads_its_file(settings, places, tmp_p
     found = run(settings, tmp_path / "d", texts, "a", "b")
     first, second = (found[node].outputs["CONDITIONING"][0][0] for node in "ab")
     assert not torch.equal(first, second)
+    assert torch.equal(first, result["c"].outputs["CONDITIONING"][0][0]), "the same in the graph of the training"
 
 
 def test_what_cannot_be_trained_is_refused_with_the_reason(settings, tmp_path):
