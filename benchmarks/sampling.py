@@ -227,7 +227,7 @@ def first(options: argparse.Namespace) -> None:
     least = math.inf
     for seed in range(options.repeat):
         with tempfile.TemporaryDirectory() as folder:
-            places = ["--cache", f"{folder}/cache", "--output", f"{folder}/out"]
+            places = ["--cache-dir", f"{folder}/cache", "--output", f"{folder}/out"]
             call = [
                 sys.executable,
                 "-m",

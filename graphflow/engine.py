@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -29,6 +29,9 @@ from .formats.files import read_file
 from .formats.object_info import NodeInfos, RegistryInfos
 from .many import AT_ONCE, Outcome, run_many
 from .nodetype.node import NodeType
+from .passes.admission import AdmittedRun, PassAdmission
+from .passes.likeness import likeness
+from .passes.store import PassStore
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
 from .plan.fingerprint import Fingerprint, why_not
@@ -39,6 +42,9 @@ from .request import Target, Targets, name_of, names_of
 from .results import ByNode, NodeResult, Result, SavedImage, node_result
 from .settings import Settings
 from .sources import as_workflow
+
+PASSES = "passes.sqlite"
+"""In the folder of the cache."""
 
 __all__ = ["Checked", "Engine", "NodeResult", "Result", "SavedImage", "node_result"]
 
@@ -84,6 +90,8 @@ class Engine:
         self._owns_cache = cache is None
         self.workers = workers or max(2, os.cpu_count() or 2)
         self.admission = Admission()
+        folder = self.cache.disk.path if self.cache.disk is not None else None
+        self.passes = PassAdmission(PassStore(folder / PASSES if folder is not None else None))
 
     def __enter__(self) -> Engine:
         self.cache.open()
@@ -101,6 +109,7 @@ class Engine:
     def close(self) -> None:
         """Write what the cache still has to write, and let go of its files. The engine can be used again."""
         self.cache.close()
+        self.passes.store.close()
         if self._owns_cache:
             self.cache.memory.clear()
 
@@ -399,20 +408,60 @@ class Engine:
         """Run workflows, up to `at_once` at a time; for each its result, or the GraphFlowError that stopped it, in
         their order. `workflows` may be a generator: one is asked for when there is a place for it.
 
-        `share`: up to so many samplers share forward passes, see `Settings.together`, by default that of this engine;
-        with 1 each image has the bits of a run alone. `on_event` and `on_outcome` get the number of the workflow first.
-        `timeout`: seconds for all. Raises Cancelled and TimedOut when all at work have ended.
+        `share`: up to so many runs share forward passes, by default `Settings.together`; with 1 each image has the bits
+        of a run alone. With how many others a run does is decided when it begins: by how many like it run beside it,
+        and by what passes were measured to cost, so that sharing is used where it pays. The same workflow has the same
+        number the next time, unless it is to `refresh`.
+
+        `on_event` and `on_outcome` get the number of the workflow first. `timeout`: seconds for all. Raises Cancelled
+        and TimedOut when all at work have ended.
         """
-        other = self.on_behalf_of(self.settings.owner, share)
+        most = self.settings.together if share is None else share
+        is_shared = most > 1 and at_once > 1 and self.cluster is None
         with deadline(cancel, timeout) as until:
             return run_many(
-                partial(other.run, targets=targets, refresh=refresh),
+                partial(self._run_one, targets, refresh),
                 workflows,
                 EitherFlag(until),
                 at_once=at_once,
+                begin=partial(self._begin_one, most, refresh) if is_shared else None,
                 on_event=on_event,
                 on_outcome=on_outcome,
             )
+
+    def _begin_one(self, most: int, is_new: bool, workflow: Source, beside: Sequence[Source]) -> AdmittedRun:
+        """One of several workflows begins, of which up to `most` share passes; `beside`: those that begin with it."""
+        try:
+            workflow = self._workflow(workflow)
+        except GraphFlowError:  # it is reported when it runs
+            return AdmittedRun()
+        document, kind = workflow.to_json(), self.likeness(workflow)
+        waiting = sum(self._is_like(each, kind) for each in beside)
+        return self.passes.admit(kind, likeness(document, document, kind), most, waiting, is_new)
+
+    def _run_one(
+        self,
+        targets: Targets | None,
+        refresh: bool,
+        workflow: Source,
+        admitted: AdmittedRun,
+        *,
+        on_event: Callable[[Event], None],
+        cancel: Flag,
+    ) -> Result:
+        return self.on_behalf_of(self.settings.owner, admitted.passes).run(
+            workflow, targets=targets, refresh=refresh, on_event=admitted.heard(on_event), cancel=cancel
+        )
+
+    def _is_like(self, source: Source, kind: str) -> bool:
+        try:
+            return self.likeness(self._workflow(source)) == kind
+        except GraphFlowError:  # it is reported when its turn comes
+            return False
+
+    def likeness(self, workflow: Workflow, *more: object) -> str:
+        """Equal for workflows with the same `more` that may share passes, on this device and in this number format."""
+        return likeness(workflow.to_json(), *self.settings.forms, *more)
 
     async def run_many_async(self, workflows: Iterable[Source], **options: Any) -> list[Outcome]:
         """As `run_many`, with the same options, beside whatever else the event loop does. Cancelling the task cancels

@@ -10,6 +10,7 @@ __all__ = [
     "AppliedPatch",
     "Event",
     "ModelEvent",
+    "NodeAnew",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
@@ -102,6 +103,17 @@ class NodeDone(Event):
     """Seconds in which its device loaded models for it."""
     importing: float = 0.0
     """Seconds in which the process imported libraries while it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnew(Event):
+    """There was too little memory for the passes that a sampler shares: it begins anew, in passes of its own size. Its
+    result is cached as that of a run alone."""
+
+    node: str
+    problem: str
+    """What memory was too short for."""
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +229,11 @@ class PassesMade(Event):
     """File and part of each network -> its seconds of `seconds`."""
     alone: str = ""
     """Why no rows of others may be in its passes: rows of a pass mix in its network, or on its device."""
+    row: float = 0.0
+    """Seconds of a row, of all its networks, without the first pass of each, which prepares much; on a CPU those in
+    which the device computed. 0: not measured."""
+    own_row: float = 0.0
+    """The same in passes of the size that the sampler has alone; 0: not measured."""
 
     def to_json(self) -> dict[str, Any]:
         return {**Event.to_json(self), "passes": [asdict(each) for each in self.passes]}

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ def _models_from_environment() -> tuple[Path, ...]:
 
 def _device() -> str:
     """`$GRAPHFLOW_DEVICE`, or `auto`; a CPU build of torch, which its version names, has nothing but a CPU."""
-    stated = os.environ.get("GRAPHFLOW_DEVICE")
-    if stated:
-        return stated
+    return os.environ.get("GRAPHFLOW_DEVICE") or _device_of_torch()
+
+
+@cache
+def _device_of_torch() -> str:
+    """Asked once: to read the version of a package takes a millisecond."""
     try:
         return "cpu" if version("torch").endswith("+cpu") else "auto"
     except PackageNotFoundError:
@@ -126,6 +130,11 @@ class Settings:
         names = [name.strip() for name in self.device.split("+")]
         before = [names[:at].count("cpu") if name == "cpu" else 0 for at, name in enumerate(names)]
         return tuple(f"{name}:{at}" if at else name for name, at in zip(names, before, strict=True))
+
+    @property
+    def forms(self) -> tuple[object, ...]:
+        """What the cost of a pass depends on besides its workflow."""
+        return self.device, self.dtype, self.compile, self.cfg_split
 
     def claims(self, run_id: str) -> Path:
         """Where a named run notes what it has written: beside the outputs, because the notes are hard links."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         AppliedPatch,
         Message,
         ModelEvent,
+        NodeAnew,
         NodeBlocked,
         NodeCached,
         NodeDone,
@@ -56,6 +57,11 @@ if TYPE_CHECKING:
     from .look.draw import to_svg
     from .nodetype.source import code_digest
     from .nodetype.wires import compatible
+    from .passes.choice import passes_for
+    from .passes.costs import costs_of, note_cost
+    from .passes.likeness import is_quickly_compared, likeness
+    from .passes.shortage import is_shortage
+    from .passes.tally import PassTally, costs_measured
     from .request import Targets, names_of
     from .values import is_reference, share
     from .values.wires import Check, Misfit, in_words
@@ -70,6 +76,8 @@ __all__ = [
     "code_digest",
     "Check",
     "compatible",
+    "costs_measured",
+    "costs_of",
     "complain",
     "computing",
     "current",
@@ -84,22 +92,29 @@ __all__ = [
     "FAILED",
     "from_workflow",
     "in_words",
+    "is_quickly_compared",
     "is_reference",
+    "is_shortage",
     "inner_context",
+    "likeness",
     "mended",
     "Message",
     "Misfit",
     "AppliedPatch",
     "ModelEvent",
     "names_of",
+    "NodeAnew",
     "NodeBlocked",
     "NodeCached",
     "NodeDone",
     "NodeError",
     "NodeStarted",
+    "note_cost",
     "parse_size",
+    "passes_for",
     "PassesMade",
     "PassRecord",
+    "PassTally",
     "Picture",
     "prepare_threads",
     "Progress",
@@ -129,7 +144,7 @@ _NAMES = {
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",
     "document.node": "as_link",
-    "events": "AppliedPatch Message ModelEvent NodeBlocked NodeCached NodeDone NodeError NodeStarted "
+    "events": "AppliedPatch Message ModelEvent NodeAnew NodeBlocked NodeCached NodeDone NodeError NodeStarted "
     "PassesMade PassRecord Picture Progress RunDone RunStarted Text",
     "execution.deadline": "deadline",
     "files.digests": "Digests walk_once",
@@ -146,6 +161,11 @@ _NAMES = {
     "look.draw": "to_svg",
     "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
+    "passes.choice": "passes_for",
+    "passes.costs": "costs_of note_cost",
+    "passes.likeness": "is_quickly_compared likeness",
+    "passes.shortage": "is_shortage",
+    "passes.tally": "PassTally costs_measured",
     "request": "Targets names_of",
     "values": "is_reference share",
     "values.wires": "Check Misfit in_words",

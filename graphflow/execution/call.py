@@ -56,6 +56,8 @@ class Call(NamedTuple):
     """For each call the inputs by flat name, its own copies; or what blocks it."""
     place: LaneRequest | None = None
     """The place that it needs in order to compute."""
+    is_alone: bool = False
+    """Its passes have the size that it needs alone, whatever the settings."""
     display: str | None = None
     """The node of the workflow that this one was made by, if a node expanded into it."""
     states: tuple[bytes, ...] = ()
@@ -82,6 +84,8 @@ class Performer:
         run, kind = self._run, self._run.types[call.type]
         loading = _Loading(run.settings.notify, run.imports)
         settings = run.settings if call.place is None else replace(run.settings, notify=loading)
+        if call.is_alone:
+            settings = replace(settings, together=1)
         with run.admission.enter(call.place, run.cancel) as at:
             if at:
                 settings = _with_first(settings, at)

@@ -18,6 +18,7 @@ from ..values.kinds import ATOMS
 from ..version import installed_version
 from .admission import place_of
 from .agenda import Agenda
+from .anew import SmallerPasses
 from .call import Call, Performer, Spent
 from .claims import Claims
 from .context import RunContext
@@ -50,10 +51,12 @@ class Caller:
         claims: Claims,
         expansions: Expansions,
         prints: Mapping[str, Fingerprint],
+        smaller: SmallerPasses,
         document: Callable[[str], Callable[[], dict[str, Any]]],
     ) -> None:
         """`document(node)` makes the JSON of the workflow that the node belongs to."""
         self._run, self._agenda, self._claims, self._expansions, self._prints = run, agenda, claims, expansions, prints
+        self._smaller = smaller
         self._is_altered = False
         """Code of a node has changed the libraries that compute, since this run was planned."""
         self._performer = Performer(run, expansions.graph, document, self.record)
@@ -97,6 +100,7 @@ class Caller:
             type=node.type.name,
             inputs=tuple([(is_special and blocked(call, node.every)) or self._inputs(node_id, call) for call in calls]),
             place=place_of(node.type, self._run.settings),
+            is_alone=node_id in self._smaller,
             display=self._expansions.display(node_id),
             states=self._claims.states(node_id, len(calls)) if node.type.context is not None else (),
         )

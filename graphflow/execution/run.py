@@ -18,7 +18,7 @@ from typing import Any
 from ..cache import CacheEntry, Origin
 from ..check.validate import Bound
 from ..document.workflow import Node, Workflow
-from ..events import NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
+from ..events import NodeAnew, NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
 from ..nodetype.inputs import NotComputed
 from ..plan.bulk import in_bulk
 from ..plan.fingerprint import Fingerprint, answered, content_key, why_not
@@ -26,6 +26,7 @@ from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
 from ..values import Blocked
 from .agenda import Agenda
+from .anew import SmallerPasses
 from .behind import known_behind
 from .call import Spent
 from .calling import Caller, NodeOutcome, has_expansion
@@ -63,12 +64,14 @@ class Run:
         self._agenda = Agenda(order, context.supply.uses if context.supply is not None else {})
         self._claims = Claims(context.cache, context.refresh)
         self._expansions = Expansions(workflow, self._agenda, self._prints, context.types, context.settings)
+        self._smaller = SmallerPasses(context.settings, self._agenda.order, self._prints, self._is_done)
         self._caller = Caller(
             run=context,
             agenda=self._agenda,
             claims=self._claims,
             expansions=self._expansions,
             prints=self._prints,
+            smaller=self._smaller,
             document=_documents(workflow, context, self._expansions),
         )
         self._wanted: set[str] = set()
@@ -143,6 +146,7 @@ class Run:
     def _take_in(self, piece: Piece) -> None:
         self._agenda.order.update(piece.order)
         self._prints.update(piece.prints)
+        self._smaller.reprint()
         self._wanted.update(piece.wanted)
         self._add(piece.wanted)
         for node_id in piece.wanted:
@@ -414,6 +418,9 @@ class Run:
         """Whether the run has reported the node, or will."""
         return node_id in self.cached or node_id in self.timings or self._agenda.is_planned(node_id)
 
+    def _is_done(self, node_id: str) -> bool:
+        return node_id in self.cached or node_id in self.timings or node_id in self._agenda.entries
+
     def _report_cached(self, node_id: str, entry: CacheEntry | None, reason: str) -> None:
         self.cached[node_id] = None
         self._cache.touch(self._prints[node_id].recipe)
@@ -440,6 +447,9 @@ class Run:
         self._claims.give_back(node_id)
         if isinstance(error, Cancelled):
             self._cancel.set()
+        elif self._smaller.takes(node_id, error):
+            self._emit(NodeAnew(node_id, str(error), self._expansions.display(node_id)))
+            self._agenda.ready.append(node_id)
         else:
             self._reports.failed(node_id, error)
 

@@ -77,7 +77,7 @@ def _spec(item: Input, settings: Settings) -> list[Any]:
     if item.seed:
         options["control_after_generate"] = True
     if item.upload:
-        options["image_upload"] = True
+        options[f"{item.upload}_upload"] = True
     if item.lazy:
         options["lazy"] = True
     if item.socket:

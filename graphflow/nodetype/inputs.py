@@ -88,7 +88,8 @@ class Input:
     choice: Choice | None = None
     multiline: bool = False
     seed: bool = False
-    upload: bool = False
+    upload: str = ""
+    """`image` or `video`: what an editor may bring in for it."""
     lazy: bool = False
     every: bool = False
     help: str = ""
@@ -169,7 +170,7 @@ def parse_input(name: str, annotation: Any, default: Any = REQUIRED) -> Input:
         multiline=multiline is not None,
         seed=find(Seed) is not None,
         free=find(FreeLiteral) is not None,
-        upload=find(Upload) is not None,
+        upload=found.kind if (found := find(Upload)) is not None else "",
         lazy=lazy,
         every=every,
         help=text.text if text else "",

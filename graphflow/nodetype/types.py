@@ -71,7 +71,10 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A choice that an editor can add to by uploading an image."""
+    """A choice that an editor can add to by uploading a file."""
+
+    kind: str = "image"
+    """`image` or `video`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def planned(order: Mapping[str, Bound], settings: Settings) -> tuple[Settings, d
     settled = settings
     for settle in _settling() if order else ():
         settled = settle(order, lambda node_id: prints[node_id].recipe, settled)
-    if settled == settings:  # `alike` and other fields that change no result do not compare
+    if settled is settings or settled == settings:  # `alike` and others that change no result do not compare
         return settled, prints
     return settled, fingerprints(order, settled)
 

@@ -17,6 +17,8 @@ from ..execution.deadline import deadline
 from ..execution.listener import Listener
 from ..execution.reading import watched
 from ..execution.stream import awaited
+from ..passes.admission import AdmittedRun
+from ..passes.likeness import FREE, likeness
 from ..problem import InvalidWorkflow, Problem
 from ..registry import Registry
 from ..request import Targets, names_of
@@ -120,25 +122,27 @@ class Sweep:
             if isinstance(using, Engine):
                 using = using.with_nodes(self.own_types)
             listener = Listener(on_event, until)
+            admitted = self._admitted(using, exact=exact, is_new=refresh)
 
             def work(only: set[int] | None) -> Tally:
                 return self._run(
                     using,
                     names,
                     give,
-                    listener,
+                    admitted.heard(listener),
+                    passes=admitted.passes,
                     cancel=listener.cancel,
                     only=only,
                     refresh=refresh,
-                    exact=exact,
                     extra_pnginfo=extra_pnginfo,
                 )
 
             try:
-                tally = work(None)
-                while left and (failed := {index for index, item in found.items() if item.failed}):
-                    left -= 1
-                    tally.add(work(failed))
+                with admitted:
+                    tally = work(None)
+                    while left and (failed := {index for index, item in found.items() if item.failed}):
+                        left -= 1
+                        tally.add(work(failed))
             finally:
                 listener.raise_error()
         items = [found[index] for index in sorted(found)]
@@ -148,6 +152,24 @@ class Sweep:
         """As `run`, beside whatever else the event loop does. Cancelling the task cancels the sweep."""
         return await awaited(self.run, engine, options)
 
+    def _admitted(self, engine: Engine | Remote, *, exact: bool, is_new: bool) -> AdmittedRun:
+        """With how many others a sampler shares passes, decided for all variants as one."""
+        if exact or not isinstance(engine, Engine) or engine.cluster is not None:  # there each sampler runs alone
+            return AdmittedRun()
+        stated, variants = engine.settings.together, self.variants
+        document = variants.workflow.to_json()
+        axes = [[[(place.node, place.input) for place in axis.places], axis.rows] for axis in variants.axes]
+        kind = engine.likeness(
+            variants.workflow, [axis for axis in axes if any(name not in FREE for _, name in axis[0])]
+        )
+        return engine.passes.admit(
+            kind,
+            work=likeness(document, document, axes, kind),
+            most=stated if stated > 1 else min(TOGETHER, len(variants)),
+            waiting=len(variants) - 1,
+            is_new=is_new,
+        )
+
     def _run(
         self,
         engine: Engine | Remote,
@@ -155,10 +177,10 @@ class Sweep:
         give: Callable[[VariantResult], None],
         emit: Callable[[Event], None],
         *,
+        passes: int,
         cancel: Flag,
         only: set[int] | None,
         refresh: bool,
-        exact: bool,
         extra_pnginfo: Mapping[str, Any] | None,
     ) -> Tally:
         """Run all variants, or `only` those of these numbers."""
@@ -180,11 +202,8 @@ class Sweep:
             return run_remote(
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
-        stated = engine.settings.together
-        shared = stated if stated > 1 else min(TOGETHER, len(self.variants))
         own = replace(engine.settings, values=self.variants.workflow.given)
-        is_alone = exact or engine.cluster is not None  # on a cluster each sampler runs alone
-        settings = replace(watched(own, cancel, emit), together=1 if is_alone else shared)
+        settings = replace(watched(own, cancel, emit), together=passes)
         merged = merge(self.variants, engine.registry, settings, targets)
         if only is not None:
             merged.wanted = {index: outputs for index, outputs in merged.wanted.items() if index in only}

@@ -126,7 +126,7 @@ def compiled(call: ForwardCall) -> ForwardCall:
         compile: Callable[..., Any] = torch.compile
         found = compile(call.module, dynamic=False)
         call.module.__dict__[OWN] = found
-    return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward))
+    return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward), is_compiled=True)
 
 
 def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:

@@ -32,6 +32,7 @@ class ForwardCall:
     """The changes to the module for the time of a pass (patches of calls); it may give further answers."""
     is_changed: bool = False
     """Patches act inside the network for the time of a pass, or on single rows."""
+    is_compiled: bool = False
     name: str = ""
     """The file and the part of the network, for people."""
     shares: bool = True

@@ -30,6 +30,8 @@ from graphflow.spi import PassRecord
 from ..model.row import Row
 from .allocator import give_memory_back, keep_memory
 from .forward import Answers, ForwardCall, forward
+from .own_passes import OwnPasses
+from .pass_clock import pass_clock
 from .pass_counts import PassCounts, SeatWork
 from .row_proof import RowProof
 from .sizes import SIZES
@@ -95,9 +97,10 @@ class PassLoop:
         clock: Callable[[], float] = time.perf_counter,
         name: str = "",
         is_proven: bool | None = None,
+        cost_clock: Callable[[], float] | None = None,
     ) -> None:
         """`name`: of the device, where one is several: `cpu:1`. `is_proven`: bits of rows are known not to depend on
-        those beside them; by default on a CPU."""
+        those beside them; by default on a CPU. `cost_clock`: by which passes are compared; by default `pass_clock`."""
         self.device, self.name, self.counts = device, name or str(device), PassCounts()
         self._free, self._clock = free, clock
         self._changed = Condition()
@@ -106,6 +109,8 @@ class PassLoop:
         self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
         self._paces: dict[Hashable, float] = {}
+        self._cost_clock = cost_clock or pass_clock(device)
+        self._own = OwnPasses(self._cost_clock)
         self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
         self._thread: Thread | None = None
 
@@ -128,11 +133,13 @@ class PassLoop:
         return done.result()
 
     @contextmanager
-    def seat(self, size: int, owner: Hashable = None) -> Iterator[Seat]:
-        """Take part until the end of the block, in passes of `size` rows, on the account of an owner."""
+    def seat(self, size: int, owner: Hashable = None, own: int | None = None) -> Iterator[Seat]:
+        """Take part until the end of the block, in passes of `size` rows, on the account of an owner. `own`: the size
+        that it would have alone."""
         if size not in SIZES:
             raise ValueError(f"a pass has {SIZES} rows, not {size}")
-        seat = Seat(self, size, owner)
+        seat = Seat(self, size, owner, size if own is None else own)
+        seat.work.is_own = seat.own >= size
         with self._changed:
             self._seats.add(seat)
         try:
@@ -291,8 +298,10 @@ class PassLoop:
         seat, call = group[0].asked.seat, group[0].asked.call
         rows = [waiting.row for waiting in group]
         rows = _filled(rows, seat.size)
-        began = self._clock()
+        is_measured = seat.work.measures(call.name)
+        began, cost_began = self._clock(), self._cost_clock() if is_measured else 0.0
         answers = forward(call, rows, self.device, self._free)
+        cost = self._cost_clock() - cost_began if is_measured else None
         seconds = self._clock() - began
         parts: dict[Seat, list[int]] = {}
         for index, waiting in enumerate(group):
@@ -314,7 +323,8 @@ class PassLoop:
         wall = time.time() - (self._clock() - began)
         for part, places in parts.items():
             waited = sum(began - group[index].since for index in places)
-            part.work.note(PassRecord(number, wall, seconds, seat.size, len(places), len(group)), waited, call.name)
+            made = PassRecord(number, wall, seconds, seat.size, len(places), len(group))
+            part.work.note(made, waited, call.name, cost if part is seat else None)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
@@ -322,6 +332,18 @@ class PassLoop:
             if asked.left == 0 and not asked.done.done():
                 asked.seat.note_answer(self._clock(), seconds)
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
+        self._compare(next(waiting for waiting in group if waiting.asked.seat is seat), rows)
+
+    def _compare(self, first: _Waiting, rows: list[Row]) -> None:
+        """Learn what these rows of a seat would have cost alone. Not where code of others acts in a pass, or compiled
+        code would have to be made."""
+        seat, call = first.asked.seat, first.asked.call
+        if seat.own >= seat.size or not call.shares or call.is_changed or call.is_compiled:
+            return
+        key = _key(seat, call, first.row, seat.own)
+        mine = _filled(rows[: seat.own], seat.own)
+        self._own.measure(key, lambda: forward(call, mine, self.device, lambda: False))
+        seat.work.own_rows[call.name] = self._own.row(key, len(first.asked.answers), seat.own)
 
 
 @dataclass(eq=False, slots=True)
@@ -332,6 +354,8 @@ class Seat:
     size: int
     owner: Hashable = None
     """Whose account it is on."""
+    own: int = 0
+    """The size of the passes that it would have alone; 0: the same."""
     work: SeatWork = field(default_factory=SeatWork)
     left: int = 0
     """Questions that it has yet to ask, as far as it knows."""
@@ -365,11 +389,11 @@ class Seat:
         return self.loop._ask(self, call, rows)
 
 
-def _key(seat: Seat, call: ForwardCall, row: Row) -> Hashable:
-    """The key that rows must have in common to share a pass."""
+def _key(seat: Seat, call: ForwardCall, row: Row, size: int | None = None) -> Hashable:
+    """The key that rows must have in common to share a pass. `size`: of one that the seat would have alone."""
     return (
         call.key,
-        seat.size,
+        seat.size if size is None else size,
         tuple((name, tensor.shape, tensor.dtype) for name, tensor in row.stacked.items()),
         tuple(row.ragged),
         row.common,

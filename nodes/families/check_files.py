@@ -17,6 +17,7 @@ from ..files.header import Header, read_header
 from ..files.quantised import unread_formats, without_scale
 from . import FAMILIES
 from .known import Identity, has_vae, identify
+from .opened import unnamed_denoiser
 
 __all__ = ["Check", "check_model_file", "file_check"]
 
@@ -35,6 +36,7 @@ LOADERS = {
     "VAE": "VAELoader",
     "text encoder": "CLIPLoader",
     "LoRA": "LoraLoader",
+    "hypernetwork": "HypernetworkLoader",
     "ControlNet": "ControlNetLoader",
     "Control-LoRA": "ControlNetLoader",
     "T2I-Adapter": "ControlNetLoader",
@@ -85,6 +87,9 @@ def check_model_file(settings: Settings, folder: str, name: str, wanted: str) ->
         return [Problem("unknown_model", f"{short} holds no {wanted} that is known", hint=f"{LOOK} {short}")]
     if found.kind not in HOLDS.get(wanted, {wanted}):
         return [Problem("wrong_file", f"{short} is {found.words}, not a {wanted}", hint=_instead(found, wanted))]
+    several = unnamed_denoiser(header, name) if wanted == "diffusion model" else None
+    if several is not None:
+        return [several]
     broken = [problem for part, problem in header.broken.items() if part in PARTS]
     problems = broken or _missing(header, found, short, wanted) or _unread(header, short)
     if problems or not settings.count_weights or wanted not in HOLDS:

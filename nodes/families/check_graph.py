@@ -51,6 +51,8 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
 
 def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[Problem, bool]]:
     """Problems of one node, and whether each stops the run."""
+    for name, message in found.lacking(node):
+        yield Problem("no_such_part", message, input=name), True
     model = found.model_of(node)
     if model is not None:
         for name, prompt in found.inputs(node, "CONDITIONING"):

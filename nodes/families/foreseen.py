@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graphflow import GraphFlowError, Settings
+from graphflow import Blocked, GraphFlowError, Settings
 from graphflow.spi import Bound, Digests
 
 from ..model.handles import Clip, ControlNet, Model, Vae, WeightsHandle
@@ -59,10 +59,20 @@ class Foreseen:
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, int], Any] = {}
+        self._lacking: dict[tuple[str, int], str] = {}
 
     def put(self, node_id: str, slot: int, value: Any) -> None:
-        if value is not None:
+        if isinstance(value, Blocked):
+            self._lacking[node_id, slot] = value.message or ""
+        elif value is not None:
             self._values[node_id, slot] = value
+
+    def lacking(self, node: Bound) -> Iterator[tuple[str, str]]:
+        """(name, message) of the inputs for which a loader has nothing: its file lacks that part."""
+        for name, link in node.links.items():
+            message = self._lacking.get((link.node, link.slot))
+            if message:
+                yield name, message
 
     def inputs(self, node: Bound, type: str) -> Iterator[tuple[str, Any]]:
         """(name, what will be there or None) of the linked inputs of a wire type."""
@@ -136,7 +146,7 @@ def _loaded(node: Bound, settings: Settings) -> tuple[Any, ...]:
     except (GraphFlowError, OSError):
         return ()  # its own check reports it
     values = result if isinstance(result, tuple) else (result,)
-    return tuple(value if isinstance(value, WeightsHandle) else None for value in values)
+    return tuple(value if isinstance(value, WeightsHandle | Blocked) else None for value in values)
 
 
 def _made(found: Foreseen, node: Bound, type: str, name: str) -> Any:

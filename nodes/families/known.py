@@ -23,7 +23,7 @@ MAY_HOLD = (*DENOISERS, "VAE", "text encoder", "unknown")
 CONTROL_KINDS = ("ControlNet", "T2I-Adapter", "Control-LoRA")
 """Kinds of files that steer a denoiser by an image."""
 EMBEDDED = ("sd1", "sd2", "sdxl")
-"""Families whose prompts take textual inversions, and that IP-Adapters of `nodes/patches/` fit."""
+"""Families whose prompts take textual inversions, and that IP-Adapters and hypernetworks of `nodes/patches/` fit."""
 ENCODERS = (
     "CLIP-L",
     "CLIP-H",
@@ -75,6 +75,8 @@ def identify(header: Header) -> Identity:
         return replace(found, supported=any(family.name == found.family for family in FAMILIES))
     if found.kind == "embedding":
         return replace(found, supported=found.family in EMBEDDED)
+    if found.kind == "hypernetwork":
+        return replace(found, supported=found.family in (*EMBEDDED, ""))
     if found.kind == "IP-Adapter":
         return replace(found, supported=found.family in EMBEDDED and found.variant != "FaceID")
     if found.kind == "upscale model":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graphflow import GraphFlowError, Problem, Settings
 
+from ..files.diffusers_folder import denoisers_to_name
 from ..files.header import Header, read_header
 from ..model.config import Config
 from ..model.family import Family, Found
@@ -16,7 +17,7 @@ from ..model.handles import Clip, Model, Vae, WeightsSource
 from . import FAMILIES, recognise, recognise_vae
 from .kits import speech, vocabularies
 
-__all__ = ["Opened", "open_model", "open_text_encoders", "open_vae"]
+__all__ = ["Opened", "open_beside", "open_model", "open_text_encoders", "open_vae", "unnamed_denoiser"]
 
 DENOISER = "denoiser"
 ANY = "*"
@@ -37,8 +38,38 @@ class Opened:
 
 
 def open_model(path: Path, settings: Settings) -> Opened:
-    """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run."""
+    """The denoiser, the text encoders and the VAE of a file. Raises a Problem where it has no denoiser that can run, or
+    several."""
     header = read_header(path)
+    problem = unnamed_denoiser(header)
+    if problem is not None:
+        raise GraphFlowError([problem])
+    return _opened(header, settings)
+
+
+def open_beside(path: Path, settings: Settings) -> tuple[Clip | None, Vae | None]:
+    """The text encoders and the VAE of a file, whichever of its denoisers is wanted."""
+    found = _opened(read_header(path), settings)
+    return found.clip, found.vae
+
+
+def unnamed_denoiser(header: Header, name: str = "") -> Problem | None:
+    """The Problem with a pipeline folder of this name whose denoiser is wanted, and which holds several."""
+    parts = denoisers_to_name(header.configs) if "model_index" in header.configs else ()
+    if not parts:
+        return None
+    name = name or header.path.name
+    about = {part: f"{name}/{part}" for part in parts}
+    if parts == ("transformer", "transformer_2") and str(header.configs[parts[1]].get("_class_name")).startswith("Wan"):
+        about = {part: f"{name} ({of} noise)" for of, (part, name) in zip(("high", "low"), about.items(), strict=True)}
+    return Problem(
+        "several_denoisers",
+        f"{name} holds {len(parts)} denoisers: {', '.join(parts)}",
+        hint=f"load each by its name: {' and '.join(about.values())}",
+    )
+
+
+def _opened(header: Header, settings: Settings) -> Opened:
     _check_parts(header, "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
     recognised = recognise(header)
     if recognised is None:
@@ -46,7 +77,7 @@ def open_model(path: Path, settings: Settings) -> Opened:
             [
                 Problem(
                     "unknown_model",
-                    f"{path.name} holds no model of a family that can run",
+                    f"{header.path.name} holds no model of a family that can run",
                     hint="look what it is: graphflow identify FILE",
                 )
             ]

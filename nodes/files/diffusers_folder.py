@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from graphflow import GraphFlowError, Problem
 from .tensor_info import MAX_HEADER, TensorInfo, damaged, unreadable
 from .weight_file import is_hidden, read_weight_file
 
-__all__ = ["DiffusersFolder", "is_diffusers", "read_config", "read_folder", "state_of_folder"]
+__all__ = ["DiffusersFolder", "denoisers_to_name", "is_diffusers", "read_config", "read_folder", "state_of_folder"]
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Names of weight files in the order in which they are looked for."""
+_DENOISER = re.compile(r"(\w+_)?(transformer|unet)(_\d+)?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
 
 
@@ -47,6 +48,16 @@ def is_diffusers(folder: Path) -> bool:
         re.search(r"\.(safetensors|bin)(\.index(\.\w+)?\.json)?$", item.name) and not is_hidden(item.name)
         for item in folder.iterdir()
     )
+
+
+def denoisers_to_name(parts: Iterable[str]) -> tuple[str, ...]:
+    """Of the parts of a pipeline those that a loader must name, because more than one of them is a denoiser; else none.
+
+    Wan 2.2 A14B has `transformer` (high noise) and `transformer_2` (low noise), Ideogram 4 `transformer` and
+    `unconditional_transformer`.
+    """
+    found = tuple(sorted(part for part in parts if _DENOISER.fullmatch(part)))
+    return found if len(found) > 1 else ()
 
 
 def state_of_folder(folder: Path) -> tuple[tuple[str, int, int], ...]:

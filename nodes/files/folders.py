@@ -8,7 +8,7 @@ from pathlib import Path
 from graphflow import GraphFlowError, Problem, did_you_mean
 from graphflow.spi import walk_once
 
-from .diffusers_folder import is_diffusers
+from .diffusers_folder import denoisers_to_name, is_diffusers
 from .extra_paths import extra_paths
 from .weight_file import ENDINGS, is_hidden, is_pickled
 
@@ -102,13 +102,15 @@ _CHECKPOINTS = frozenset({".ckpt"})
 
 
 def models_below(place: Path) -> Iterator[Path]:
-    """Files with weights, and diffusers folders, which are one model each. Links are followed, as users keep large
-    files elsewhere; hidden files and folders are not models."""
+    """Files with weights, diffusers folders, which are one model each, and the denoisers of folders that hold several.
+    Links are followed, as users keep large files elsewhere; hidden files and folders are not models."""
     for name, folders, files in walk_once(place):
         folder = Path(name)
         if folder != place and ("model_index.json" in files or "config.json" in files) and is_diffusers(folder):
+            parts = (part for part in folders if (folder / part / "config.json").is_file())
+            inner = [folder / part for part in denoisers_to_name(parts)] if "config.json" not in files else []
             folders.clear()
-            yield folder
+            yield from (folder, *inner)
             continue
         folders[:] = [inner for inner in folders if not is_hidden(inner)]
         named = (folder / file for file in files if file.lower().endswith(ENDINGS) and not is_hidden(file))

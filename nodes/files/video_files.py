@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODECS",
+    "CONTAINERS",
     "Encoding",
+    "VideoFacts",
     "VideoFile",
     "can_copy",
     "components",
     "copy_streams",
+    "facts_of",
+    "part_of",
     "size_of",
     "write_video",
 ]
@@ -36,7 +40,8 @@ CODECS: Mapping[str, str] = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libv
 """Codec -> the encoder of FFmpeg that makes it."""
 _SOUND = {"mp4": "aac", "mkv": "aac", "webm": "libopus"}
 """Container -> the encoder of its sound."""
-_CONTAINERS = {"mp4": "mp4", "mkv": "matroska", "webm": "webm"}
+CONTAINERS: Mapping[str, str] = {"mp4": "mp4", "mkv": "matroska", "webm": "webm"}
+"""Ending -> container, as FFmpeg names it."""
 _DEEP = 8
 """Bits of a colour, above which frames are read and written with 10."""
 
@@ -62,6 +67,16 @@ class Encoding:
     """The quality: smaller numbers are better and larger files."""
 
 
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a file states about its frames."""
+
+    rate: Fraction
+    """Frames a second."""
+    frames: int
+    container: str
+
+
 def components(video: Any) -> Mapping[str, Any]:
     """The mapping of a video; the frames of a file are read. Raises a Problem for a file of another kind."""
     if isinstance(video, VideoFile):
@@ -80,6 +95,41 @@ def size_of(video: Any) -> tuple[int, int]:
             return stream.codec_context.width, stream.codec_context.height
     images = components(video)["images"]
     return images.shape[2], images.shape[1]
+
+
+def facts_of(video: VideoFile) -> VideoFacts:
+    """Without decoding, where the file states its number of frames."""
+    with _opened(video) as container:
+        stream = container.streams.video[0]
+        rate = _rate(stream)
+        frames = int(stream.frames) or sum(1 for _ in container.decode(stream))
+        return VideoFacts(rate, frames, str(container.format.name))
+
+
+def part_of(whole: Mapping[str, Any], start_time: float, duration: float, strict_duration: bool) -> dict[str, Any]:
+    """A part of the mapping of a video, with its sound. Times in seconds: a negative start counts from the end, a
+    duration of 0 goes to the end. Raises a Problem where it is too short."""
+    fps, count = float(whole["fps"]), len(whole["images"])
+    begin = round(start_time * fps) if start_time >= 0 else max(0, count + round(start_time * fps))
+    wanted = round(duration * fps) if duration else count - begin
+    end = min(count, begin + wanted)
+    if end <= begin or (strict_duration and end - begin < wanted):
+        raise GraphFlowError(
+            [
+                Problem(
+                    "too_short",
+                    f"the video has {count / fps:.3g} seconds, too few for {duration:g} from {start_time:g} on",
+                    input="duration",
+                    hint="begin earlier, or make the part shorter",
+                )
+            ]
+        )
+    sound = whole.get("audio")
+    if sound is not None:
+        rate = int(sound["sample_rate"])
+        first, last = round(begin / fps * rate), round(end / fps * rate)
+        sound = {**sound, "waveform": sound["waveform"][..., first:last].clone()}
+    return {**whole, "images": whole["images"][begin:end].clone(), "audio": sound}
 
 
 def can_copy(video: Any, container: str, codec: str) -> bool:
@@ -144,7 +194,7 @@ def _writer(file: BinaryIO, container: str, texts: Mapping[str, str]) -> Any:
     import av
 
     options = {"movflags": "use_metadata_tags"} if container == "mp4" else {}
-    target = av.open(file, mode="w", format=_CONTAINERS[container], options=options)
+    target = av.open(file, mode="w", format=CONTAINERS[container], options=options)
     target.metadata.update(texts)
     return target
 
@@ -194,7 +244,7 @@ def _read(video: VideoFile) -> Mapping[str, Any]:
     with _opened(video) as container:
         stream = container.streams.video[0]
         deep = max((part.bits for part in stream.format.components), default=8) > _DEEP if stream.format else False
-        fps = float(stream.average_rate or stream.guessed_rate or 24)
+        fps = float(_rate(stream))
         frames: list[np.ndarray] = []
         try:
             for frame in container.decode(stream):
@@ -207,6 +257,11 @@ def _read(video: VideoFile) -> Mapping[str, Any]:
         raise _refused("no_frames", f"{Path(video.path).name} has no frames", "use another file")
     pixels = torch.from_numpy(np.stack(frames).astype(np.float32)) / (65535.0 if deep else 255.0)
     return {"images": pixels, "fps": fps, "audio": _read_sound(video), "bit_depth": 10 if deep else 8}
+
+
+def _rate(stream: Any) -> Fraction:
+    """Frames a second, as a file states them."""
+    return Fraction(stream.average_rate or stream.guessed_rate or 24)
 
 
 def _turned(pixels: np.ndarray, rotation: int) -> np.ndarray:

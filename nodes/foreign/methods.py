@@ -1,13 +1,16 @@
-"""Handles on their way into a foreign node and out of it: wrapped in the faces that packs know, and taken out again."""
+"""Handles and videos on their way into a foreign node and out of it: wrapped in the faces that packs know, and taken
+out again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from ..files.video_files import VideoFile
 from ..model.handles import Clip, ClipVision, ControlNet, Model, UpscaleModel, Vae
 from ..samplers.values import SamplerHandle
 from .face import Face
+from .video_face import VideoFromComponents, VideoFromFile, VideoInput, is_mapping, video_of_pack
 
 __all__ = ["inward", "outward"]
 
@@ -18,6 +21,10 @@ def outward(value: Any) -> Any:
         return _faces()[type(value)](value)
     if type(value) is dict and "image_embeds" in value:
         return _faces()[dict](value)
+    if isinstance(value, VideoFile):
+        return VideoFromFile(value.path, handle=value)
+    if is_mapping(value):
+        return VideoFromComponents(value)
     return _inside(value, outward)
 
 
@@ -25,6 +32,8 @@ def inward(value: Any) -> Any:
     """A value that a foreign node gave back: handles are ours again, with what the node has changed about them."""
     if isinstance(value, dict) and type(value).__name__ == "VisionOutput":
         return dict(value)
+    if isinstance(value, VideoInput):
+        return video_of_pack(value)
     return value.settled() if isinstance(value, Face) else _inside(value, inward)
 
 

@@ -176,3 +176,26 @@ def clip_attention_multiply(
     from ..patches.attention_weights import TEXT, ScaledAttention
 
     return clip.with_patch(ScaledAttention(TEXT, (q, k, v, out)))
+
+
+_Scale = Annotated[float, Range(0.0, 100.0, 0.1)]
+_Offset = Annotated[float, Range(-256.0, 256.0, 0.1)]
+
+
+@node("ScaleROPE", category="advanced/model_patches", display_name="ScaleROPE", version="1")
+def scale_rope(
+    model: ModelWire,
+    scale_x: _Scale = 1.0,
+    shift_x: _Offset = 0.0,
+    scale_y: _Scale = 1.0,
+    shift_y: _Offset = 0.0,
+    scale_t: _Scale = 1.0,
+    shift_t: _Offset = 0.0,
+) -> ModelWire:
+    """Scale and shift the places of tokens along columns (x), rows (y) and frames (t), for Wan: place * scale + shift.
+
+    ChronoEdit sets its two frames 7 apart (scale_t 7). A second node replaces the first.
+    """
+    from ..patches.scaled_positions import with_scaled_positions
+
+    return with_scaled_positions(model, ((scale_t, shift_t), (scale_y, shift_y), (scale_x, shift_x)))

@@ -135,7 +135,8 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Chec
     """Take the denoiser, the text encoders and the VAE out of one checkpoint.
 
     A checkpoint is a single file (.safetensors, .ckpt, .pt) or a diffusers folder; its family is found from its header.
-    Where it lacks one of the three, the nodes that would need it fail and name the loader to use.
+    Where it lacks one of the three, the nodes that would need it fail and name the loader to use. A folder that holds
+    several denoisers (Wan 2.2 A14B) gives text encoders and VAE; each denoiser has a name of its own, FOLDER/PART.
     """
     return CheckpointParts(*_parts(settings, ckpt_name))
 
@@ -161,13 +162,21 @@ def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> Uncl
 
 def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
     """The handles; in the place of a part that the file lacks what stops the nodes that need it."""
-    from ..families.opened import open_model
+    from ..families.opened import open_beside, open_model, unnamed_denoiser
+    from ..files.header import read_header
 
-    opened = open_model(folders(settings).find("checkpoints", ckpt_name), settings)
+    path = folders(settings).find("checkpoints", ckpt_name)
+    several = unnamed_denoiser(read_header(path), ckpt_name)
+    model: Any
+    if several is None:
+        opened = open_model(path, settings)
+        model, clip, vae = opened.model, opened.clip, opened.vae
+    else:
+        model, (clip, vae) = Blocked(f"{several.message}; {several.hint}"), open_beside(path, settings)
     return (
-        opened.model,
-        opened.clip or Blocked(f"{ckpt_name} has no text encoder: load one with CLIPLoader"),
-        opened.vae or Blocked(f"{ckpt_name} has no VAE: load one with VAELoader"),
+        model,
+        clip or Blocked(f"{ckpt_name} has no text encoder: load one with CLIPLoader"),
+        vae or Blocked(f"{ckpt_name} has no VAE: load one with VAELoader"),
     )
 
 

@@ -1,10 +1,19 @@
 """Constants as nodes, so that one value can feed several inputs."""
 
-from typing import Annotated
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
 
-from graphflow import Multiline, Range, Seed, node
+from graphflow import FreeLiteral, GraphFlowError, Multiline, Problem, Range, Seed, Settings, Wire, node
 
 _LIMIT = 2**63 - 1
+_Color = Annotated[Any, Wire("COLOR"), FreeLiteral()]
+
+
+class ColorParts(NamedTuple):
+    rgb_int: int
+    hex: Annotated[str, Wire("COLOR")]
+    alpha: float
 
 
 @node("PrimitiveInt", category="utils/primitive", display_name="Int", version="1")
@@ -35,3 +44,26 @@ def primitive_string_multiline(value: Annotated[str, Multiline()]) -> str:
 def primitive_boolean(value: bool) -> bool:
     """True or false."""
     return value
+
+
+def check_color(settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]) -> Iterator[Any]:
+    """Raises a Problem where the colour is not one."""
+    if "color" in literals:
+        _digits(literals["color"])
+    yield from ()
+
+
+@node("ColorToRGBInt", category="utils", display_name="Color to RGB Int", version="1", check=check_color)
+def color_to_rgb_int(color: _Color = "#ffffff") -> ColorParts:
+    """The parts of a colour `#rrggbb` or `#rrggbbaa`: red * 65536 + green * 256 + blue, the colour without its opacity,
+    and the opacity from 0 to 1."""
+    digits = _digits(color)
+    return ColorParts(int(digits[:6], 16), f"#{digits[:6]}", int(digits[6:] or "ff", 16) / 255)
+
+
+def _digits(color: Any) -> str:
+    found = re.fullmatch(r"#([0-9a-fA-F]{6}(?:[0-9a-fA-F]{2})?)", color) if isinstance(color, str) else None
+    if found is None:
+        text = f"{str(color)[:40]!r} is not a colour"
+        raise GraphFlowError([Problem("not_a_color", text, input="color", hint="write it as #rrggbb or #rrggbbaa")])
+    return found[1]

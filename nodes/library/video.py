@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from graphflow import (
     Choice,
     Context,
-    GraphFlowError,
     Help,
     Image,
-    Problem,
     Range,
     Settings,
     Ui,
@@ -63,7 +61,7 @@ def _names(settings: Settings) -> list[str]:
     return files_below(settings.input_dir, ENDINGS)
 
 
-_InputVideo = Annotated[str, Choice(_names, "input", other_folders(ENDINGS)), Upload()]
+_InputVideo = Annotated[str, Choice(_names, "input", other_folders(ENDINGS)), Upload("video")]
 
 
 def _video_digest(settings: Settings, file: str) -> str:
@@ -149,30 +147,9 @@ def video_slice(
     strict_duration: Annotated[bool, Help("fail where the video is shorter")] = False,
 ) -> Video:
     """A part of a video."""
-    from ..files.video_files import components
+    from ..files.video_files import components, part_of
 
-    whole = components(video)
-    fps, count = float(whole["fps"]), len(whole["images"])
-    begin = round(start_time * fps) if start_time >= 0 else max(0, count + round(start_time * fps))
-    wanted = round(duration * fps) if duration else count - begin
-    end = min(count, begin + wanted)
-    if end <= begin or (strict_duration and end - begin < wanted):
-        raise GraphFlowError(
-            [
-                Problem(
-                    "too_short",
-                    f"the video has {count / fps:.3g} seconds, too few for {duration:g} from {start_time:g} on",
-                    input="duration",
-                    hint="begin earlier, or make the part shorter",
-                )
-            ]
-        )
-    sound = whole.get("audio")
-    if sound is not None:
-        rate = int(sound["sample_rate"])
-        first, last = round(begin / fps * rate), round(end / fps * rate)
-        sound = {**sound, "waveform": sound["waveform"][..., first:last].clone()}
-    return {**whole, "images": whole["images"][begin:end].clone(), "audio": sound}
+    return part_of(components(video), start_time, duration, strict_duration)
 
 
 @node(

@@ -186,6 +186,11 @@ def unclip_conditioning(
     ]
 
 
+def hidden_states(output: Any) -> Any:
+    """The states before the last layer of an image encoder, [B, tokens, D]. Raises a Problem."""
+    return _states(output, "penultimate_hidden_states")
+
+
 def _states(output: Any, name: str) -> Any:
     if not isinstance(output, Mapping) or name not in output:
         raise GraphFlowError(

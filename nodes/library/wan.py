@@ -11,7 +11,7 @@ from ..devices.environment import numerics
 from ..limits import check_latent, check_pixels
 from ..model.wires import VaeWire
 from ..resampling import resize
-from .vision import VisionOutput
+from .vision import VisionOutput, hidden_states
 from .widgets import MAX_SIDE
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def wan_image_to_video(
     """
     import torch
 
-    format = vae.latent
-    if (format.axes, format.factor, format.time_factor) != (3, 8, TIME_FACTOR):
-        raise _wrong_vae(vae, "the VAE of Wan 2.1 (wan_2.1_vae.safetensors)", "Wan22ImageToVideoLatent")
-    shape = (batch_size, format.channels, _frames(length), height // format.factor, width // format.factor)
-    check_latent(shape)
+    shape = _shape(vae, batch_size, length, height, width)
     added: dict[str, Any] = {}
     if start_image is not None:
         known = _sized(start_image, width, height, length)
@@ -108,6 +104,60 @@ def wan_image_to_video(
         added = {"concat_latent_image": _encoded(settings, vae, video), "concat_mask": mask}
     if clip_vision_output is not None:
         added["clip_vision_output"] = clip_vision_output
+    return WanVideo(_with(positive, added), _with(negative, added), {"samples": torch.zeros(shape)})
+
+
+@node(
+    "WanFirstLastFrameToVideo",
+    category="conditioning/video_models",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+    check=check_length,
+)
+def wan_first_last_frame_to_video(
+    settings: Settings,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: VaeWire,
+    width: _Side = 832,
+    height: _Side = 480,
+    length: _Length = 81,
+    batch_size: _Batch = 1,
+    clip_vision_start_image: VisionOutput | None = None,
+    clip_vision_end_image: VisionOutput | None = None,
+    start_image: Image | None = None,
+    end_image: Image | None = None,
+) -> WanVideo:
+    """Let Wan see how a video begins and how it ends, and give its empty latent. Each may be several images, or be left
+    out.
+
+    Wan 2.1's model for a first and a last image takes what an image encoder sees in both; other models of Wan 2.1 take
+    either, and Wan 2.2 none.
+    """
+    import torch
+
+    shape = _shape(vae, batch_size, length, height, width)
+    added: dict[str, Any] = {}
+    if start_image is not None or end_image is not None:
+        check_pixels(width, height, length)
+        video = torch.full((length, height, width, 3), GREY)
+        made = torch.ones(TIME_FACTOR * shape[2])  # the first frame has four entries, as it is a latent frame by itself
+        if start_image is not None:
+            known = _sized(start_image, width, height, length)
+            video[: len(known)] = known
+            made[: len(known) + TIME_FACTOR - 1] = 0.0
+        if end_image is not None:
+            known = _sized(end_image[-length:], width, height, length)
+            video[-len(known) :] = known
+            made[-len(known) :] = 0.0
+        mask = made.view(shape[2], TIME_FACTOR, 1, 1).transpose(0, 1)[None].repeat(1, 1, 1, *shape[3:])
+        added = {"concat_latent_image": _encoded(settings, vae, video), "concat_mask": mask}
+    seen = [one for one in (clip_vision_start_image, clip_vision_end_image) if one is not None]
+    if seen:
+        states = torch.cat([hidden_states(one) for one in seen], dim=1)
+        added["clip_vision_output"] = {"penultimate_hidden_states": states} if len(seen) > 1 else seen[0]
     return WanVideo(_with(positive, added), _with(negative, added), {"samples": torch.zeros(shape)})
 
 
@@ -149,6 +199,16 @@ def wan22_image_to_video_latent(
     mask = torch.ones(1, 1, *shape[2:])
     mask[:, :, :frames] = 0.0
     return {"samples": samples, "noise_mask": mask}
+
+
+def _shape(vae: Vae, batch_size: int, length: int, height: int, width: int) -> tuple[int, int, int, int, int]:
+    """Of the latent of a video of Wan 2.1, and of Wan 2.2 14B. Raises a Problem with another VAE."""
+    format = vae.latent
+    if (format.axes, format.factor, format.time_factor) != (3, 8, TIME_FACTOR):
+        raise _wrong_vae(vae, "the VAE of Wan 2.1 (wan_2.1_vae.safetensors)", "Wan22ImageToVideoLatent")
+    shape = (batch_size, format.channels, _frames(length), height // format.factor, width // format.factor)
+    check_latent(shape)
+    return shape
 
 
 def _frames(length: int) -> int:

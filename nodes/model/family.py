@@ -94,6 +94,8 @@ class Ports:
     blocks: tuple[str, ...] = ()
     attentions: tuple[str, ...] = ()
     residuals: tuple[str, ...] = ()
+    positions: str = ""
+    """The module that makes rotations of the places of tokens."""
 
 
 @dataclass(frozen=True, slots=True)

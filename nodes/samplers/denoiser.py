@@ -61,10 +61,11 @@ def denoiser(
     """
     asked = Questions(device, guider, x, sigmas)
     rows, is_split = asked.rows_at_once(x, float(sigmas[0])), device.is_split and asked.can_be_split
-    size = device.size_of_passes(-(-rows // 2) if is_split else rows, x.shape[2:], together)
+    rows = -(-rows // 2) if is_split else rows
+    size, own = (device.size_of_passes(rows, x.shape[2:], number) for number in (together, 1))
     with ExitStack() as held:
         used = (device, *device.beside) if is_split else (device,)
-        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner)) for each in used]
+        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner, own)) for each in used]
         asked.calls.helpers = tuple(map(Helper, used[1:], others))
         try:
             yield Denoiser(asked, seat, kept)

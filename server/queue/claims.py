@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from .costs import costs_of
+from graphflow.spi import costs_of, passes_for
+
 from .ledger import log, now_ms
 from .reading import find
 from .records import Prompt
-from .sharing import passes_for
 from .store import QueueTransaction
 from .texts import dump
 from .turns import AHEAD, Candidate, Turns
 
-__all__ = ["claim"]
+__all__ = ["claim", "costs_key"]
 
 FIRST_WORKER = "local"
 
@@ -57,6 +57,11 @@ def claim(
     return prompt
 
 
+def costs_key(likeness: str, worker: str) -> str:
+    """Under which the costs of passes are kept: workers are not equally fast."""
+    return f"{likeness} {worker}"
+
+
 def _is_any_due(tx: QueueTransaction) -> bool:
     query = "SELECT 1 FROM prompts WHERE finished IS NULL AND deadline IS NOT NULL LIMIT 1"
     return tx.db.execute(query).fetchone() is not None
@@ -83,4 +88,4 @@ def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate]
     )
     at_work = dict(tx.db.execute(query, (chosen.likeness, worker)).fetchall())
     alike = sum(each.likeness == chosen.likeness for each in beside)
-    return passes_for(share, alike, at_work, costs_of(tx.db, chosen.likeness))
+    return passes_for(share, alike, at_work, costs_of(tx.db, costs_key(chosen.likeness, worker), time.time()))

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from graphflow import GraphFlowError, Problem
+from graphflow.spi import is_quickly_compared, likeness
 
 from ..protocol.words import TERMINAL, StateName
 from .secrecy import without_secrets
-from .sharing import likeness
 from .summary import NO_SUMMARY, Summary, summarised
 from .texts import digest
 
@@ -66,7 +66,7 @@ class Submission:
     summary: Summary | None = None
     """The summary that lists show; see `sealed`."""
     likeness: str = ""
-    """Equal for those whose prompts may share passes; see sharing.py."""
+    """Equal for those whose prompts may share passes; see graphflow/passes/."""
 
     def sealed(self) -> Submission:
         """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
@@ -83,7 +83,7 @@ class Submission:
             extra=extra,
             digest=digest(whole),
             summary=summarised(self.workflow, extra),
-            likeness=likeness(self.workflow),
+            likeness=likeness(self.workflow) if is_quickly_compared(self.workflow) else "",
         )
 
 
@@ -127,7 +127,7 @@ class Prompt:
     messages_json: str
     sender: str
     likeness: str | None
-    """Equal for prompts that may share passes; see sharing.py."""
+    """Equal for prompts that may share passes; see graphflow/passes/."""
     passes: int | None
     """How many prompts share its passes; decided when it is first claimed."""
     alone: int

@@ -7,13 +7,16 @@ import contextlib
 import logging
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from graphflow.spi import costs_measured, note_cost
+
 from ..protocol.words import FINISHED, StateName
 from ..worker import Attempt, Crowded, Died, Finished, Lost, Outcome, Released, Unfit, last_node
-from . import claims, costs, ledger, reading, timings, traces, upkeep
+from . import claims, ledger, reading, timings, traces, upkeep
 from .lanes import Lane, Lanes
 from .notifier import Notifier
 from .progress import RunProgress
@@ -189,18 +192,24 @@ class Runner:
         if state in FINISHED:
             if isinstance(outcome, Finished):
                 self._news.publish([relay.live.stats({**outcome.stats, "worker": lane.name}, state)])
-                self._note_run(prompt, outcome, state)
+                self._note_run(lane, prompt, outcome, state)
             await self._after(prompt)
 
-    def _note_run(self, prompt: Prompt, outcome: Finished, state: StateName) -> None:
+    def _note_run(self, lane: Lane, prompt: Prompt, outcome: Finished, state: StateName) -> None:
         """For later estimates and for people who look; nothing waits for it."""
         if outcome.trace:
             self._store.write(lambda tx: traces.keep(tx, prompt.id, outcome.trace))
             if self.on_times is not None:
                 self.on_times(replace(prompt, state=state), outcome.trace)
-        if state == "done":
-            passes = prompt.passes or 1
-            self._store.write(lambda tx: costs.note_passes(tx, prompt.likeness, passes, outcome.stats))
+        if state == "done" and prompt.likeness:
+            measured = costs_measured(prompt.passes or 1, outcome.stats.get("passes") or {})
+            key = claims.costs_key(prompt.likeness, lane.name)
+
+            def note(tx: QueueTransaction) -> None:
+                for passes, seconds in measured.items():
+                    note_cost(tx.db, key, passes, seconds, time.time())
+
+            self._store.write(note)
         if state == "done" and prompt.program:
             setting = setting_of(prompt.summary)
             self._store.write(lambda tx: timings.record(tx, setting, prompt.program, outcome.stats))

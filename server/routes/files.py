@@ -1,4 +1,4 @@
-"""Files of runs: looking at them, and bringing images in."""
+"""Files of runs: looking at them, whole or a part, and bringing images and videos in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from ..http.paths import BadName, composed, entries, open_file, segments, write_
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
-from ..http.videos import video_type
+from ..http.videos import ENDINGS as VIDEO_ENDINGS
+from ..http.videos import is_video, video_type
 from ..options import RequestLimits
 from ..protocol.requests import FileRef, ImageUpload, MaskUpload, ViewQuery
 from ..protocol.words import FolderName
@@ -100,12 +101,20 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
             found = await asyncio.to_thread(format_of, file)
             media = INLINE.get(found or "") or await asyncio.to_thread(video_type, file)
         headers["Content-Disposition"] = attachment(name, inline=media is not None)
-        response = web.StreamResponse(headers=headers)
+        headers["Accept-Ranges"] = "bytes"
+        begin, end = _range(request, tag, state.st_size)
+        if begin >= end and state.st_size:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{state.st_size}"})
+        is_part = (begin, end) != (0, state.st_size)
+        if is_part:
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{state.st_size}"
+        response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
         response.content_type = media or "application/octet-stream"
-        response.content_length = state.st_size
+        response.content_length = end - begin
         await response.prepare(request)
         if request.method != "HEAD":
-            left = state.st_size
+            left = end - begin
+            file.seek(begin)
             while left > 0 and (part := await asyncio.to_thread(file.read, min(CHUNK, left))):
                 left -= len(part)
                 await response.write(part)
@@ -113,6 +122,23 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
         return response
     finally:
         file.close()
+
+
+def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:
+    """The bytes that are asked for (RFC 9110, 14): a player jumps so in a video. All of them where the header asks for
+    several parts or cannot be read, or for a part of what the file was; begin >= end where there are none."""
+    if request.headers.get("If-Range", tag) != tag:
+        return 0, size
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return 0, size
+    begin, end = wanted.start, wanted.stop
+    if begin is None:
+        return 0, size
+    if begin < 0:
+        return max(0, size + begin), size
+    return begin, size if end is None else min(end, size)
 
 
 def attachment(name: str, inline: bool = False) -> str:
@@ -126,13 +152,27 @@ def attachment(name: str, inline: bool = False) -> str:
 
 
 async def upload_image(request: web.Request) -> web.Response:
-    """An image for the input folder; the same image again keeps its name, another of that name gets a new one."""
+    """An image or a video for the input folder; the same file again keeps its name, another of that name gets a new
+    one."""
     state = request.app[STATE]
     data, fields = await read_form(request, state.options.limits)
     form = _form_model(ImageUpload, fields)
-    async with state.decoders:
-        await check_apart(data, state.options.limits)
-    return await _keep(state, data, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
+    ending = Path(form.filename).suffix.lower()
+    if ending in VIDEO_ENDINGS:
+        if not is_video(data, ending):
+            raise RequestRefused(
+                400,
+                Problem(
+                    "not_a_video",
+                    f"the file does not begin as a video named {ending} does",
+                    input="image",
+                    hint="send it under the ending of its format: MP4, MOV, MKV, WebM or AVI",
+                ),
+            )
+    else:
+        async with state.decoders:
+            await check_apart(data, state.options.limits)
+    return await _keep(state, data, form, (*ENDINGS, *VIDEO_ENDINGS))
 
 
 async def upload_mask(request: web.Request) -> web.Response:
@@ -153,7 +193,7 @@ async def upload_mask(request: web.Request) -> web.Response:
         return with_alpha_of(original, decode(data, limits))
 
     combined = await asyncio.to_thread(combine)
-    return await _keep(state, combined, form.type, form.subfolder, form.filename, form.overwrite in ("true", "1"))
+    return await _keep(state, combined, form, ENDINGS)
 
 
 async def read_form(request: web.Request, limits: RequestLimits, name: str = "image") -> tuple[bytes, dict[str, str]]:
@@ -216,20 +256,18 @@ def _form_model(model: type[Form], fields: dict[str, str]) -> Form:
     return checked(model, found, "form")
 
 
-async def _keep(
-    state: ServerState, data: bytes, kind: FolderName, subfolder: str, name: str, overwrite: bool
-) -> web.Response:
-    root = folder(state, kind)
-    name, subfolder = composed(name), composed(subfolder)
+async def _keep(state: ServerState, data: bytes, form: ImageUpload, endings: tuple[str, ...]) -> web.Response:
+    root = folder(state, form.type)
+    name, subfolder, overwrite = composed(form.filename), composed(form.subfolder), form.overwrite in ("true", "1")
     try:
-        if not segments(name) or "/" in name or not name.lower().endswith(ENDINGS):
-            raise BadName("an image is named like an image: " + ", ".join(ENDINGS))
+        if not segments(name) or "/" in name or not name.lower().endswith(endings):
+            raise BadName("a file is named like what it is: " + ", ".join(endings))
         segments(subfolder)
         async with state.uploading:
             name = await asyncio.to_thread(_store, root, subfolder, name, data, overwrite, state.options.limits)
     except BadName as error:
         raise RequestRefused(400, Problem("bad_name", str(error), input="image")) from None
-    return answer(FileRef(filename=name, subfolder=subfolder, type=kind).uploaded())
+    return answer(FileRef(filename=name, subfolder=subfolder, type=form.type).uploaded())
 
 
 def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, limits: RequestLimits) -> str:
@@ -242,7 +280,7 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
             Problem(
                 "no_space",
                 f"the folder would grow over {limits.upload_total} bytes",
-                hint="remove images from the input folder",
+                hint="remove files from the input folder",
             ),
         )
     digest = hashlib.sha256(data).digest()
@@ -265,13 +303,13 @@ def _store(root: Path, subfolder: str, name: str, data: bytes, overwrite: bool, 
 
 
 ROUTES = (
-    Route("GET", "/view", view, READ, "A file of a run", query=ViewQuery, produces="*/*", statuses=(200, 304)),
+    Route("GET", "/view", view, READ, "A file of a run", query=ViewQuery, produces="*/*", statuses=(200, 206, 304)),
     Route(
         "POST",
         "/upload/image",
         upload_image,
         UPLOAD,
-        "Bring an image in",
+        "Bring an image or a video in",
         body=ImageUpload,
         media="multipart/form-data",
         answer=dict[str, str],

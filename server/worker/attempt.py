@@ -45,8 +45,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Crowded:
-    """It ran short of memory or broke the device, beside other prompts or in passes that are larger than it needs. It
-    is to run alone, in its own."""
+    """It ran short of memory or broke the device, beside other prompts. It is to run alone, in passes of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from threading import RLock, Thread
 from typing import Any
 
 from graphflow import Cancelled, Engine, Event, GraphFlowError, Problem, UnusedInput, Workflow
-from graphflow.spi import prepare_threads
+from graphflow.spi import is_shortage, prepare_threads
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
@@ -211,7 +211,7 @@ def _run(
     except BaseException as error:
         if not isinstance(error, GraphFlowError):
             traceback.print_exc()
-        if (order.had_company or head.get("passes", 1) > 1) and _is_shortage(error):
+        if order.had_company and is_shortage(error):
             orders.done(order)
             report.end("crowded", ending=orders.stopping)
             return not orders.stopping
@@ -230,15 +230,6 @@ def _run(
     times = messages.times.to_json().encode()
     report.end("finish", times, type=kind, data=data, stats=messages.stats(), ending=not goes_on)
     return goes_on
-
-
-def _is_shortage(error: BaseException) -> bool:
-    """Whether a run has failed because there was too little memory, which may be the doing of those beside it."""
-    if isinstance(error, MemoryError):
-        return True
-    problems = error.problems if isinstance(error, GraphFlowError) else ()
-    texts = [f"{problem.code} {problem.message}".lower() for problem in problems]
-    return any("out_of_memory" in text or "memoryerror" in text or "out of memory" in text for text in texts)
 
 
 def _die_with(server: int) -> None:

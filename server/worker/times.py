@@ -9,7 +9,18 @@ from dataclasses import astuple
 from typing import Any
 
 from graphflow import Event
-from graphflow.spi import ModelEvent, NodeBlocked, NodeCached, NodeDone, NodeError, NodeStarted, PassesMade, Progress
+from graphflow.spi import (
+    ModelEvent,
+    NodeAnew,
+    NodeBlocked,
+    NodeCached,
+    NodeDone,
+    NodeError,
+    NodeStarted,
+    PassesMade,
+    PassTally,
+    Progress,
+)
 
 __all__ = ["RunTimes"]
 
@@ -29,6 +40,7 @@ class RunTimes:
         self._passes: list[tuple[Any, ...]] = []
         self._made = {"rows": 0, "seconds": 0.0, "waited": 0.0}
         self._devices: dict[str, dict[str, Any]] = {}
+        self._costs = PassTally()
 
     def note(self, event: Event, display: str) -> None:
         now = time.time()
@@ -50,10 +62,15 @@ class RunTimes:
                     self._models.append((event.device, event.file, event.part, action, now - seconds, seconds))
             case PassesMade():
                 self._count(event)
+                self._costs.note(event)
+            case NodeAnew(node=node):
+                self._end(node, display, now, "anew")
+                self._costs.note(event)
 
     def passes(self) -> dict[str, Any]:
-        """`{rows, seconds, waited, devices}` of its forward passes; of each device the same, `sizes`, and `models`."""
-        return {**self._made, "devices": self._devices}
+        """`{rows, seconds, waited, devices}` of its forward passes; of each device the same, `sizes`, and `models`. And
+        what they cost, see `PassTally`."""
+        return {**self._made, **self._costs.to_json(), "devices": self._devices}
 
     def to_json(self) -> str:
         """See `server/tracing/trace.py`, which reads it."""

@@ -3,10 +3,11 @@
 A transformer over squares of 2 x 2 cells of each latent frame, asked with the states of UMT5-XXL. The channels of x
 tell its kin apart: 16 for text to video, 36 for image to video (x, a mask of 4 channels and the latent of the image
 stand one behind the other), 48 for Wan 2.2 5B, whose latents are those of a VAE of its own. Image to video of Wan 2.1
-sees the states of CLIP's ViT-H as well. Of Wan 2.2 14B two files share the levels: each is a model by itself.
+sees the states of CLIP's ViT-H as well; its model for a first and a last image adds a place to the states of each of
+the two. Of Wan 2.2 14B two files share the levels: each is a model by itself.
 
-Layouts: `original` (Wan's own names, as in single files) and `diffusers`. VACE, Animate, S2V, first-and-last-frame and
-camera control have further networks and are not supported.
+Layouts: `original` (Wan's own names, as in single files) and `diffusers`. VACE, Animate, S2V and camera control have
+further networks and are not supported.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MASK = 4
 """Channels of the mask beside the latent of a first image: one for each frame of a latent frame."""
 TEXT = 512
 """States of a text, at least."""
-_OTHERS = ("vace_", "face_", "motion_encoder", "casual_audio_encoder", "control_adapter", "ref_conv", "img_emb.emb_pos")
+_OTHERS = ("vace_", "face_", "motion_encoder", "casual_audio_encoder", "control_adapter", "ref_conv")
 """Beginnings of names of the networks that relatives have beside."""
 _OUTER = {
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
@@ -45,6 +46,7 @@ _OUTER = {
     "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
     "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
     "condition_embedder.image_embedder.norm2": "img_emb.proj.4",
+    "condition_embedder.image_embedder.pos_embed": "img_emb.emb_pos",
     "patch_embedding": "patch_embedding",
     "scale_shift_table": "head.modulation",
     "proj_out": "head.head",
@@ -92,8 +94,6 @@ def _read(shapes: Mapping[str, flow.Shape]) -> tuple[Config, str] | None:
     image = f"{outer.get(_IMAGE, _IMAGE)}.weight"
     if any(name.startswith(_OTHERS) for name in shapes) or channels not in (out, 2 * out + MASK):
         return None
-    if "condition_embedder.image_embedder.pos_embed" in shapes:
-        return None
     config = Config(
         patch_size=(1, PATCH, PATCH),
         num_attention_heads=width // HEAD,
@@ -107,9 +107,11 @@ def _read(shapes: Mapping[str, flow.Shape]) -> tuple[Config, str] | None:
         image_dim=shapes[image][0] if image in shapes else None,
         added_kv_proj_dim=width if inside("attn2.add_k_proj") in shapes else None,
     )
-    return config, layout
+    places = shapes.get(outer.get(_PLACES, _PLACES))
+    return config if places is None else config | {"pos_embed_seq_len": places[1]}, layout
 
 
+_PLACES = "condition_embedder.image_embedder.pos_embed"
 _IMAGE = "condition_embedder.image_embedder.norm1"
 
 
@@ -131,6 +133,7 @@ def _variant(denoiser: Config) -> str:
     if denoiser.out_channels == wan22_vae.CHANNELS:
         return "2.2 5B"
     what = "text to video" if denoiser.in_channels == denoiser.out_channels else "image to video"
+    what = "first and last image to video" if denoiser.get("pos_embed_seq_len") else what
     size = {1536: "1.3B", 5120: "14B"}.get(denoiser.num_attention_heads * denoiser.attention_head_dim, "")
     return ", ".join(word for word in (what, size, "with CLIP vision" if denoiser.image_dim else "") if word)
 
@@ -177,6 +180,6 @@ WAN = Family(
         "clip_vision_output": Option("image"),
     },
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("blocks.*",), attentions=("blocks.*.attn1",)),
+    ports=Ports(blocks=("blocks.*",), attentions=("blocks.*.attn1",), positions="rope"),
     keeps_clean=lambda config: bool(config.denoiser.out_channels == wan22_vae.CHANNELS),
 )

@@ -54,6 +54,14 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedWan
     assert entry.text is not None, "checked before the run: the family needs a text"
     denoiser = config.denoiser
     image = _states(entry.extra.get("clip_vision_output"), denoiser.image_dim)
+    places = denoiser.get("pos_embed_seq_len")
+    if places is not None and (image is None or len(image) != places):
+        raise _refused(
+            "wrong_encoder",
+            f"the model takes {places} states of an image encoder, those of a first and of a last image, and the "
+            f"conditioning has {0 if image is None else len(image)}",
+            "link CLIPVisionEncode to clip_vision_start_image and to clip_vision_end_image of WanFirstLastFrameToVideo",
+        )
     if denoiser.added_kv_proj_dim is not None and len(entry.text) > TEXT:
         raise _refused(
             "wrong_size",
@@ -80,6 +88,8 @@ def forward(
 ) -> dict[str, Tensor]:
     """x [N, C, frames, h, w], time [N] or [N, tokens], text [N, T, D], image [N, t, V] -> out [N, c, frames, h, w]."""
     dtype, image = module.dtype, stacked.get("image")
+    if image is not None and module.config.get("pos_embed_seq_len") is not None:
+        image = image.reshape(2 * len(image), -1, image.shape[-1])  # the class takes each image as a row and joins two
     out = module(
         hidden_states=stacked["x"].to(dtype),
         timestep=stacked["time"],
@@ -124,7 +134,9 @@ def _beside(config: Config, entry: Entry, shape: tuple[int, ...]) -> Tensor | No
         )
     known = F.interpolate(known[None], (frames, height, width))[0]
     made = torch.ones(1, frames, height, width) if entry.concat_mask is None else entry.concat_mask.float()
-    made = F.interpolate(made.mean(0, keepdim=True)[None], (frames, height, width))[0]
+    if len(made) not in (1, MASK):
+        made = made.mean(0, keepdim=True)
+    made = F.interpolate(made[None], (frames, height, width))[0]
     return torch.cat([(1 - made).expand(MASK, -1, -1, -1), known])
 
 

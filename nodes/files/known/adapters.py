@@ -139,6 +139,10 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
             variant=lambda keys: "boxes with texts",
         ),
     ),
+    ("hypernetwork", Rule("sd1", ("768.0.linear*", "768.1.linear*"))),
+    ("hypernetwork", Rule("sd2", ("1024.0.linear*", "1024.1.linear*"))),
+    ("hypernetwork", Rule("sdxl", ("2048.0.linear*", "2048.1.linear*"))),
+    ("hypernetwork", Rule("", (), lambda keys: keys.contains(r"(^|\n)\d+\.0\.linear\.?\d+\.weight"))),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"))),
     ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",))),
 )

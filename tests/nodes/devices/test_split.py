@@ -1,11 +1,15 @@
 """One workflow on several devices: the halves of guidance, and samplers that do not need each other. The devices are
 two threads of the CPU."""
 
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event, current_thread
 
 import pytest
 import torch
+from graphflow_nodes.devices import forward
 from graphflow_nodes.devices.device import find_devices, numerics_of
 from graphflow_nodes.devices.environment import sampling
 from graphflow_nodes.devices.forward import ForwardCall
@@ -14,7 +18,7 @@ from graphflow_nodes.model.row import Row
 from graphflow_nodes.samplers.divided import Helper, answered_by_all
 
 import graphflow as gf
-from graphflow.spi import PassesMade, Progress
+from graphflow.spi import NodeAnew, PassesMade, Progress
 
 WORKFLOW = gf.Workflow.load("workflows/text_to_image.json").set_all(
     {"EmptyLatentImage.width": 64, "EmptyLatentImage.height": 64, "KSampler.steps": 3}
@@ -51,6 +55,90 @@ def test_the_halves_of_guidance_have_the_same_bits_on_one_device_and_on_two(tmp_
     for module, other in pairs:  # two networks, the weights once
         assert module is not other
         assert [w.data_ptr() for w in module.parameters()] == [w.data_ptr() for w in other.parameters()]
+
+
+SAMPLER = WORKFLOW.find("KSampler")
+KILLED = """
+import os, signal, sys
+import graphflow as gf
+from graphflow.spi import Progress
+workflow = gf.Workflow.load(sys.argv[1]).set_all({"EmptyLatentImage.width": 64, "EmptyLatentImage.height": 64,
+    "EmptyLatentImage.batch_size": 1, "KSampler.steps": 6})
+def listen(event):
+    if isinstance(event, Progress) and event.step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+settings = gf.Settings(output_dir=sys.argv[2], device="cpu+cpu", cfg_split=True, checkpoint_every=0.0)
+gf.Engine(settings=settings, cache=gf.Cache(sys.argv[2] + "/cache")).run(workflow, on_event=listen)
+"""
+
+
+@pytest.fixture
+def sampled(tmp_path):
+    """`sampled(device)`: the latent of six steps in halves, from a state that the folder holds; and its events."""
+
+    def run(device, cancel=None, at=0, folder=tmp_path, **stated):
+        events = []
+
+        def listen(event):
+            events.append(event)
+            if cancel is not None and isinstance(event, Progress) and event.step == at:
+                cancel.set()
+
+        settings = gf.Settings(output_dir=folder, device=device, cfg_split=True, checkpoint_every=0.0, **stated)
+        workflow = WORKFLOW.set_all({"EmptyLatentImage.batch_size": 1, "KSampler.steps": 6})
+        with gf.Engine(settings=settings, cache=gf.Cache(folder / "cache")) as engine:
+            result = engine.run(workflow, targets=[SAMPLER], on_event=listen, cancel=cancel)
+        return result[SAMPLER].outputs["LATENT"]["samples"], events
+
+    return run
+
+
+def steps_of(events):
+    return [event.step for event in events if isinstance(event, Progress)]
+
+
+def test_halves_that_were_cancelled_or_killed_go_on_from_their_state_on_any_number_of_devices(sampled, tmp_path):
+    (tmp_path / "undisturbed").mkdir()
+    wanted, events = sampled("cpu", folder=tmp_path / "undisturbed")
+    previews = [event.preview() for event in events if isinstance(event, Progress) and event.preview]
+    assert len(previews) == 6 and all(preview.startswith(b"\xff\xd8") for preview in previews)
+    with pytest.raises(gf.Cancelled):
+        sampled("cpu+cpu", Event(), at=2)
+    assert not any(pool_of(name).loop._seats for name in ("cpu", "cpu:1")), "nobody holds a place at a device"
+    found, events = sampled("cpu")
+    assert steps_of(events)[0] >= 1, "it goes on"
+    assert torch.equal(found, wanted)
+    command = [sys.executable, "-c", KILLED, "workflows/text_to_image.json", str(tmp_path / "killed")]
+    assert subprocess.run(command, timeout=300).returncode == -signal.SIGKILL
+    found, events = sampled("cpu+cpu", folder=tmp_path / "killed")
+    assert steps_of(events)[0] >= 1
+    assert all(event.preview for event in events if isinstance(event, Progress) and event.step > steps_of(events)[0])
+    assert torch.equal(found, wanted)
+
+
+def test_a_device_that_raises_in_its_half_fails_the_run_and_nothing_later(sampled, monkeypatch, tmp_path):
+    once, error, passes = forward._forward_once, ValueError("broken"), []
+
+    def broken(call, rows, device):
+        if current_thread().name == "graphflow-cpu:1":
+            passes.append(len(rows))
+            if len(passes) > 2 and len(rows) > limit:
+                raise error
+        return once(call, rows, device)
+
+    limit = 0
+    monkeypatch.setattr(forward, "_forward_once", broken)
+    with pytest.raises(gf.NodeFailed, match="broken"):
+        sampled("cpu+cpu")
+    assert not any(pool_of(name).loop._seats for name in ("cpu", "cpu:1"))
+    limit, error = 1, torch.OutOfMemoryError("injected")
+    (tmp_path / "shared").mkdir()
+    found, events = sampled("cpu+cpu", folder=tmp_path / "shared", together=4)
+    assert [event.node for event in events if isinstance(event, NodeAnew)] == [SAMPLER]
+    monkeypatch.undo()
+    wanted, events = sampled("cpu+cpu")
+    assert steps_of(events)[0] >= 1, "it goes on from the state before the error"
+    assert torch.equal(found, wanted), "the memory of one device was short for shared passes: as alone"
 
 
 def test_without_guidance_there_is_nothing_to_divide(tmp_path):

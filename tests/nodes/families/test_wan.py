@@ -107,6 +107,39 @@ def test_an_image_becomes_a_video_of_two_models_that_share_the_levels(models):
     assert not torch.equal(other["LATENT"]["samples"], latent["LATENT"]["samples"])  # the image was seen
 
 
+def from_one_folder(made, clip="pipeline", vae="pipeline", high="pipeline/transformer", low="pipeline/transformer_2"):
+    """The workflow of two models, with all of it from the parts of a pipeline folder in models/checkpoints."""
+    nodes = made.to_json()
+    for key, name in zip("1234", (high, low, clip, vae), strict=True):
+        nodes[key] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": name}}
+    for node in nodes.values():
+        for word, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in "34":
+                node["inputs"][word] = [value[0], int(value[0]) - 2]
+    return gf.Workflow.from_json(nodes)
+
+
+def test_both_transformers_of_a_pipeline_folder_are_loaded_by_their_names(models):
+    made = shipped("image_to_video")
+    place = models / "checkpoints" / "pipeline"
+    t.save_folder(place, transformer=t.denoiser("i2v"), transformer_2=t.denoiser("i2v", "wan.low"))
+    (want,) = run(models, made, "12")
+    (got,) = run(models, from_one_folder(made), "12")
+    assert torch.equal(got["LATENT"]["samples"], want["LATENT"]["samples"])
+    (link := models / "diffusion_models" / "pipeline").symlink_to(place)
+    by_name = made.set("1.unet_name", "pipeline/transformer").set("2.unet_name", "pipeline/transformer_2")
+    (got,) = run(models, by_name, "12")
+    assert torch.equal(got["LATENT"]["samples"], want["LATENT"]["samples"])
+    problem, *others = problems(models, made.set("2.unet_name", "pipeline"))
+    assert (problem.code, problem.node, problem.input, others) == ("several_denoisers", "2", "unet_name", [])
+    names = "pipeline/transformer (high noise) and pipeline/transformer_2 (low noise)"
+    assert problem.hint == f"load each by its name: {names}"
+    link.unlink()
+    problem, *others = problems(models, from_one_folder(made, high="pipeline"))
+    assert (problem.code, problem.node, problem.input, others) == ("no_such_part", "5", "model", [])
+    assert names in problem.message
+
+
 def of_21(models):
     """The image of Wan 2.1's workflow, whose model sees CLIP's states as well."""
     nodes = shipped("image_to_video").to_json()
@@ -131,6 +164,40 @@ def test_wan_21_sees_the_states_of_clip(models):
     nodes = made.to_json()
     nodes["1"]["inputs"]["unet_name"] = "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors"
     assert refused(models, gf.Workflow.from_json(nodes)).code == "option_not_taken"
+
+
+def of_first_and_last(models, file="wan2.1_flf2v_720p_14B_fp16.safetensors"):
+    """The workflow of a first image with the node for a first and a last one."""
+    nodes = of_21(models).to_json()
+    nodes["1"]["inputs"]["unet_name"] = nodes["2"]["inputs"]["unet_name"] = file
+    nodes["10"]["class_type"] = "WanFirstLastFrameToVideo"
+    given = nodes["10"]["inputs"]
+    given["clip_vision_start_image"] = given["clip_vision_end_image"] = given.pop("clip_vision_output")
+    nodes["last"] = {"class_type": "ImageInvert", "inputs": {"image": ["7", 0]}}
+    given["end_image"] = ["last", 0]
+    return gf.Workflow.from_json(nodes)
+
+
+def test_wan_sees_how_a_video_begins_and_how_it_ends(models):
+    made = of_first_and_last(models)
+    start, latent = run(models, made, "10", "12")
+    options = start["positive"][0][1]
+    mask = torch.ones(4, 2, 8, 8)  # each channel is a frame: the first latent frame is one frame of the video, known
+    mask[:, 0] = mask[3, 1] = 0.0
+    assert torch.equal(options["concat_mask"], mask[None])
+    assert options["concat_latent_image"].shape == (1, 16, 2, 8, 8)
+    assert options["clip_vision_output"]["penultimate_hidden_states"].shape[:2] == (1, 34)
+    nodes = made.to_json()
+    del nodes["10"]["inputs"]["end_image"]
+    (other,) = run(models, gf.Workflow.from_json(nodes), "12")
+    assert not torch.equal(other["LATENT"]["samples"], latent["LATENT"]["samples"])
+    del nodes["10"]["inputs"]["clip_vision_end_image"]
+    problem = refused(models, gf.Workflow.from_json(nodes))
+    assert problem.code == "wrong_encoder" and "takes 34 states" in problem.message and "has 17" in problem.message
+    wan22 = of_first_and_last(models, "wan2.2_i2v_high_noise_14B_fp8_scaled.safetensors").to_json()
+    del wan22["10"]["inputs"]["clip_vision_start_image"], wan22["10"]["inputs"]["clip_vision_end_image"]
+    (other,) = run(models, gf.Workflow.from_json(wan22), "12")
+    assert other["LATENT"]["samples"].isfinite().all()
 
 
 def of_5b(image):
@@ -172,20 +239,23 @@ def test_the_network_answers_as_diffusers_class_does(kind, models, tmp_path):
     channels = t.KINDS[kind].get("out_channels", 16)
     x, text = asking.draw(channels, 3, 6, 8), asking.draw(512, t.WIDTH, seed=1)
     beside, entry, more = None, Entry(text=text), {}
-    if kind.startswith("i2v"):
+    if kind.startswith(("i2v", "flf2v")):
         known, mask = asking.draw(16, 3, 6, 8, seed=2), torch.ones(1, 3, 6, 8)
         mask[:, :1] = 0
+        if kind == "flf2v":  # a channel for each frame of a latent frame
+            mask = mask.repeat(4, 1, 1, 1)
+            mask[3, -1] = 0
         entry = Entry(text=text, concat=known, concat_mask=mask)
         beside = torch.cat([(1 - mask).expand(4, -1, -1, -1), model.latent.into(known[None])[0]])
-    if kind == "i2v_clip":
-        states = asking.draw(1, 17, t.SEEN, seed=3)
+    if kind in ("i2v_clip", "flf2v"):
+        states = asking.draw(1, 17 if kind == "i2v_clip" else 34, t.SEEN, seed=3)
         entry = Entry(
             text=text,
             concat=entry.concat,
             concat_mask=entry.concat_mask,
             extra={"clip_vision_output": {"penultimate_hidden_states": states}},
         )
-        more = {"encoder_hidden_states_image": states}
+        more = {"encoder_hidden_states_image": states.view(-1, 17, t.SEEN)}
     with torch.inference_mode():
         want = t.denoiser(kind)(
             hidden_states=(x if beside is None else torch.cat([x, beside]))[None],
@@ -214,6 +284,54 @@ def test_kept_cells_are_asked_about_at_time_0(models):
     with torch.inference_mode():
         want = t.denoiser("ti2v")(x[None], times[None], text[None], return_dict=False)[0]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+def test_positions_are_scaled_and_shifted_along_each_axis(models):
+    """Against the class with tables whose rows are those of the new places."""
+    path = models / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors"
+    module = t.denoiser()
+    x, text = asking.draw(1, 16, 3, 6, 8), asking.draw(1, 512, t.WIDTH, seed=1)
+    nodes = {"1": {"class_type": "UNETLoader", "inputs": {"unet_name": path.name}}}
+    axes = {"scale_t": 7.0, "shift_t": 1.0, "scale_y": 2.0, "shift_x": 5.0}
+    nodes["2"] = {"class_type": "ScaleROPE", "inputs": {"model": ["1", 0], "scale_x": 3.0}}
+    nodes["3"] = {"class_type": "ScaleROPE", "inputs": {"model": ["2", 0], **axes}}
+    nodes["4"] = {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}}
+    (patch,) = run(models, gf.Workflow.from_json(nodes), "3")[0]["MODEL"].patches
+
+    def answer():
+        with torch.inference_mode():
+            return module(x, torch.tensor([700.0]), text, return_dict=False)[0]
+
+    plain = answer()
+    with type(patch)("rope", ((1.0, 0.0),) * 3).around(module):
+        assert torch.equal(answer(), plain)
+    with patch.around(module):
+        got = answer()
+    rope = module.rope
+    for table in (rope.freqs_cos, rope.freqs_sin):
+        frames, rows, columns = table.clone().split([rope.t_dim, rope.h_dim, rope.w_dim], dim=1)
+        table[:3, : rope.t_dim] = frames[[1, 8, 15]]
+        table[:3, rope.t_dim : -rope.w_dim] = rows[[0, 2, 4]]
+        table[:4, -rope.w_dim :] = columns[5:9]
+    torch.testing.assert_close(got, answer(), rtol=0, atol=1e-5)
+    assert not torch.allclose(got, plain, atol=1e-3)
+
+
+def test_a_sampler_asks_under_scaled_positions(models):
+    made = shipped("image_to_video")
+    nodes = made.to_json()
+    for key, number in (("1", "5"), ("2", "6")):
+        nodes[f"{key}r"] = {"class_type": "ScaleROPE", "inputs": {"model": [key, 0], "scale_t": 7.0}}
+        assert nodes[number]["inputs"]["model"] == [key, 0]
+        nodes[number]["inputs"]["model"] = [f"{key}r", 0]
+    plain, scaled = (run(models, one, "12")[0]["LATENT"]["samples"] for one in (made, gf.Workflow.from_json(nodes)))
+    assert scaled.isfinite().all() and not torch.equal(plain, scaled)
+    nodes = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
+        "2": {"class_type": "ScaleROPE", "inputs": {"model": ["1", 0], "scale_x": 2.0}},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    assert refused(models, gf.Workflow.from_json(nodes)).code == "no_port"
 
 
 @pytest.mark.parametrize("layout", ["wan", "diffusers"])
@@ -252,8 +370,10 @@ def test_files_are_identified(models):
         if folder == "diffusion_models":
             family, seen = recognise(header)
             assert family.name == found.family == "wan"
-            kind = "2.2 5B" if "5B" in name else "image to video" if "i2v" in name else "text to video"
-            assert seen.variant == kind + (", with CLIP vision" if "2.1_i2v" in name else "")
+            kinds = {"5B": "2.2 5B", "flf2v": "first and last image to video", "i2v": "image to video"}
+            kind = next((kind for word, kind in kinds.items() if word in name), "text to video")
+            with_clip = any(word in name for word in ("2.1_i2v", "flf2v"))
+            assert seen.variant == kind + (", with CLIP vision" if with_clip else "")
         elif folder == "vae":
             assert recognise_vae(header)[0].name == ("wan22_vae" if "2.2" in name else "wan_vae")
 

@@ -25,6 +25,7 @@ KINDS = {
     "t2v": {},
     "i2v": {"in_channels": 36},
     "i2v_clip": {"in_channels": 36, "image_dim": SEEN, "added_kv_proj_dim": 128},
+    "flf2v": {"in_channels": 36, "image_dim": SEEN, "added_kv_proj_dim": 128, "pos_embed_seq_len": 34},
     "ti2v": {"in_channels": 48, "out_channels": 48},
 }
 UMT5 = {
@@ -77,6 +78,7 @@ WORDS = (
     ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
     ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
     ("condition_embedder.image_embedder.norm2", "img_emb.proj.4"),
+    ("condition_embedder.image_embedder.pos_embed", "img_emb.emb_pos"),
     (re.compile("^scale_shift_table"), "head.modulation"),
     ("scale_shift_table", "modulation"),
     ("proj_out", "head.head"),
@@ -127,6 +129,7 @@ FILES = {
         lambda: denoiser_file("i2v", salt="wan.low"),
     ),
     "wan2.1_i2v_480p_14B_fp16.safetensors": ("diffusion_models", lambda: denoiser_file("i2v_clip")),
+    "wan2.1_flf2v_720p_14B_fp16.safetensors": ("diffusion_models", lambda: denoiser_file("flf2v")),
     "wan2.2_ti2v_5B_fp16.safetensors": ("diffusion_models", lambda: denoiser_file("ti2v")),
     "umt5_xxl_fp8_e4m3fn_scaled.safetensors": ("text_encoders", text_file),
     "wan_2.1_vae.safetensors": ("vae", tiny_qwen.vae_file),
@@ -153,13 +156,15 @@ def checkpoint():
     }
 
 
-def save_folder(place):
-    """A diffusers folder with all its parts."""
-    denoiser().half().save_pretrained(place / "transformer")
+def save_folder(place, **transformers):
+    """A diffusers folder with all its parts; `transformers` by the names of their folders."""
+    transformers = transformers or {"transformer": denoiser()}
+    for name, module in transformers.items():
+        module.half().save_pretrained(place / name)
     tiny_qwen.vae().half().save_pretrained(place / "vae")
     (place / "text_encoder").mkdir()
     save_file(text_file(with_tokenizer=False), place / "text_encoder" / "model.safetensors")
     (place / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "umt5"}))
     (place / "tokenizer").mkdir()
     (place / "tokenizer" / "spiece.model").write_bytes(SPIECE.read_bytes())
-    return tiny_modern.save_index(place, "WanPipeline", transformer="WanTransformer3DModel")
+    return tiny_modern.save_index(place, "WanPipeline", **dict.fromkeys(transformers, "WanTransformer3DModel"))

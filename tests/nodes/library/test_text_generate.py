@@ -1,5 +1,11 @@
 """Text by the language model inside a text encoder."""
 
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 from graphflow_nodes.families.kits.speech import SPEAKERS, answer_of, chat_text
@@ -332,3 +338,45 @@ def test_a_text_that_was_broken_off_goes_on_with_the_same_words(models, tmp_path
         assert text(engine, made, on_event=note) == whole
     assert begun[:2] == [None, None] and len(begun[2]["ids"]) == 6
     assert steps[5:] == list(range(7, 13))  # the others were not written again
+
+
+KILLED = """
+    import os, signal, sys, time
+    from pathlib import Path
+    import graphflow as gf
+
+    path, models, cache = map(Path, sys.argv[1:])
+
+    def note(event):
+        if isinstance(event, gf.Progress) and event.step == 5:
+            until = time.monotonic() + 60
+            while not list(cache.glob("v*/checkpoints/*/*")) and time.monotonic() < until:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = gf.Settings(models=(models,), output_dir=cache, device="cpu", checkpoint_every=0.0)
+    with gf.Engine(settings=settings, cache=gf.Cache(cache)) as engine:
+        engine.run(gf.Workflow.load(path), targets=["write"], on_event=note)
+"""
+
+
+def test_a_process_that_was_killed_at_a_token_is_followed_by_one_that_writes_the_rest(models, tmp_path):
+    made = graph(**{"max_length": 12, "sampling_mode.seed": 5, "sampling_mode.temperature": 2.0})
+    path, cache = tmp_path / "workflow.json", tmp_path / "cache"
+    path.write_text(json.dumps(made.to_json()))
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), path, models, cache]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    steps = []
+
+    def note(event):
+        if isinstance(event, gf.Progress):
+            steps.append(event.step)
+
+    settings = gf.Settings(models=(models,), output_dir=tmp_path, device="cpu")
+    with gf.Engine(settings=settings, cache=gf.Cache(cache)) as engine:
+        resumed = text(engine, made, on_event=note)
+    assert 2 <= steps[0] <= 7 and steps == list(range(steps[0], 13))  # tokens that were stored are not written again
+    with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine:
+        assert text(engine, made) == resumed
+    assert not list(cache.glob("v*/checkpoints/*/*")), "a checkpoint goes when its result is there"

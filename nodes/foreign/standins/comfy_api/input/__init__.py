@@ -1,7 +1,8 @@
 """Names for annotations."""
 
-from abc import ABC, abstractmethod
 from typing import Any, TypedDict
+
+from graphflow_nodes.foreign.video_face import VideoInput
 
 __all__ = ["AudioInput", "ImageInput", "LatentInput", "MaskInput", "VideoInput"]
 
@@ -13,15 +14,3 @@ LatentInput = dict
 class AudioInput(TypedDict):
     waveform: Any
     sample_rate: int
-
-
-class VideoInput(ABC):
-    """A value of type VIDEO."""
-
-    @abstractmethod
-    def get_components(self):
-        """Its images, sound and frame rate."""
-
-    @abstractmethod
-    def save_to(self, path, format="auto", codec="auto", metadata=None):
-        """Write it into a file."""
