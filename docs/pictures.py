@@ -41,6 +41,8 @@ SEEN = (
     "model_merge",
     "controlnet",
     "train_lora",
+    "train_embedding",
+    "train_vae",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
 ASKED = (

@@ -12,6 +12,9 @@ from .remote import RemoteTier
 
 __all__ = ["Checkpoint"]
 
+MOST = 0.02
+"""Of the time of a run that may go into storing states. With `every` 0 each state is stored, whatever it takes."""
+
 
 class Checkpoint:
     """Where one call of a node keeps its state: in a cache folder, and in the level that machines share, if there is
@@ -25,10 +28,11 @@ class Checkpoint:
         fresh: bool = False,
         shared: RemoteTier | None = None,
     ) -> None:
-        """`every`: seconds between two stored states. A `fresh` one starts from nothing, whatever is there."""
+        """`every`: seconds between two stored states, and more where a state is so large that storing it would take
+        more than a share of `MOST` of the time. A `fresh` one starts from nothing, whatever is there."""
         self.name = name
         self._folder, self._every, self._fresh, self._shared = folder, every, fresh, shared
-        self._last = time.monotonic()
+        self._last, self._pause = time.monotonic(), every
 
     def load(self) -> Any:
         """The last state; None where there is none that can be read."""
@@ -45,9 +49,11 @@ class Checkpoint:
 
     def save(self, make: Callable[[], Any], at_once: bool = False) -> None:
         """Store `make()` if it is time, or at once."""
-        if at_once or time.monotonic() - self._last >= self._every:
+        began = time.monotonic()
+        if at_once or began - self._last >= self._pause:
             self._store(make())
             self._last = time.monotonic()
+            self._pause = max(self._every, (self._last - began) / MOST) if self._every else 0.0
 
     def _store(self, state: object) -> None:
         folder = self._folder
@@ -62,7 +68,12 @@ class Checkpoint:
         except Unstorable as error:
             folder.warn("cache_state", f"the state of a node cannot be kept: {error}")
         except OSError as error:
-            folder.trouble("cache_full", f"results are not kept any more: {error.strerror or error} ({folder.path})")
+            path = folder.checkpoints.path(self.name)
+            folder.trouble(
+                "cache_state_full",
+                f"the state of a node is not kept: {error.strerror or error} ({path})",
+                "make room: the run goes on, and tries again after a minute; what was kept before is still there",
+            )
 
     def drop(self) -> None:
         self._folder.checkpoints.remove(self.name)

@@ -199,9 +199,9 @@ class Folder:
             self.index.close()
             self.index = None
 
-    def trouble(self, code: str, message: str) -> None:
+    def trouble(self, code: str, message: str, hint: str = "the run goes on; what it computes is not kept") -> None:
         self._broken_until = time.monotonic() + RETRY
-        self.warn(code, message, "the run goes on; what it computes is not kept")
+        self.warn(code, message, hint)
 
     def warn(self, code: str, message: str, hint: str | None = None) -> None:
         if code not in self._warned:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from graphflow import Context
 
+from .not_written import writing
 from .prefixes import target_of
 
 __all__ = ["save_folder"]
@@ -29,9 +30,10 @@ def save_folder(write: Callable[[Path], None], context: Context, folder: Path, p
     new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".", suffix=".tmp"))
     try:
         context.check_cancelled()
-        write(new)
-        new.chmod(0o755)
-        path = _numbered(new, target)
+        with writing(target):
+            write(new)
+            new.chmod(0o755)
+            path = _numbered(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     relative = path.parent.relative_to(folder.resolve())

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 from graphflow import Context, GraphFlowError, Problem, Settings
 from graphflow.spi import is_reference
 
+from .not_written import writing
 from .prefixes import inside, target_of
 
 __all__ = ["examples", "files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
@@ -149,7 +150,8 @@ def save_numbered(
         context.check_cancelled()
         name = _digest(f"{context.node_id}/{context.call}/{prefix}/{ending}/{index}")
         claim = claims / name if claims is not None else None
-        path = _save(content, target, ending, claim, None if number is None else number + index)
+        with writing(target.with_name(target.name + ending)):
+            path = _save(content, target, ending, claim, None if number is None else number + index)
         relative = path.parent.relative_to(folder.resolve())
         subfolder = "" if str(relative) == "." else relative.as_posix()
         saved.append({"filename": path.name, "subfolder": subfolder, "type": kind, "path": str(path)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, GraphFlowError, Image, Problem, Settings, node
 
 from ..devices.environment import numerics
-from ..files.image_folders import folder_names, images_in
+from ..files.image_folders import empty_folder, folder_names, images_in
 from ..files.prefixes import inside
 from ..files.read_image import read_frames
 from ..limits import check_pixels
@@ -44,7 +44,7 @@ def _holds_images(
 )
 def load_image_set_from_folder(
     settings: Settings,
-    folder: Annotated[str, Choice(folder_names, "input")],
+    folder: Annotated[str, Choice(folder_names, "input", empty_folder)],
     resize_method: Annotated[str, Choice(_METHODS)] = "None",
 ) -> Image:
     """Read all images of a folder below the input folder as one batch, in the order of their names.

@@ -1,7 +1,7 @@
 """Nodes that put a LoRA on a model. Nothing is merged here: a handle gets one more patch, and the device's pool merges
 it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import Choice, Context, Range, Settings, node
@@ -117,19 +117,31 @@ def _applied(
     clip: tuple[Any, float] | None = None,
     use: Callable[..., Any] | None = None,
 ) -> list[Any]:
-    """The handles with the file's patches. A strength of 0 leaves a handle as it is, and the file is checked all the
-    same."""
-    from ..patches.lora import LoraFile, check_fits, checked_numbers, fit_to
+    """The handles with the patches of a file in models/loras."""
+    from ..patches.lora import LoraFile
 
     path = folders(settings).find("loras", name)
     file = LoraFile(str(path), settings.digests.of(path))
-    pairs = [model] if clip is None else [model, clip]
+    return with_lora(context, file, [model] if clip is None else [model, clip], "lora_name", use or _merged)
+
+
+def with_lora(
+    context: Context,
+    file: Any,
+    pairs: Sequence[tuple[Any, float]],
+    input: str,
+    use: Callable[..., Any] | None = None,
+) -> list[Any]:
+    """Handles with the patches of a LoRA (`patches.lora.LoraFile`), each at its strength. A strength of 0 leaves a
+    handle as it is, and the file is checked all the same."""
+    from ..patches.lora import check_fits, checked_numbers, fit_to
+
     fit = fit_to(file, *(handle for handle, _ in pairs))
-    warning = check_fits(file, fit, model[0].family, "lora_name")
+    warning = check_fits(file, fit, pairs[0][0].family, input)
     if warning is not None:
         context.say(f"Warning: {warning}")
-    checked_numbers(file, fit.matches, "lora_name")
-    assert use is not None
+    checked_numbers(file, fit.matches, input)
+    use = use or _merged
     return [handle if strength == 0.0 else use(context, file, fit, handle, strength) for handle, strength in pairs]
 
 

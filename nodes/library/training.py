@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
-from graphflow import Choice, Context, Help, Image, Range, Ui, Wire, node
+from graphflow import Blocked, Choice, Context, Help, Image, Range, Ui, Wire, node
 
 from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
-from ..model.wires import ModelWire
+from ..model.wires import ClipWire, ModelWire
 from ..training.options import ALGORITHMS, LossOptions
 from ..training.packages import check_optimizer
+from .lora import Both, with_lora
 from .plots import plotting
 from .training_data import TrainingSetWire
 from .training_inputs import (
@@ -42,7 +43,7 @@ from .training_inputs import (
 
 LoraWire = Annotated[dict[str, Any], Wire("LORA_MODEL")]
 _TARGETS = ("attention", "transformers", "all")
-_Steps = Annotated[int, Range(1, 1_000_000), Help("to make, after those of `state`")]
+_Steps = Annotated[int, Range(0, 1_000_000), Help("to make, after those of `state`; 0: what `state` has learnt")]
 _Batch = Annotated[int, Range(1, 1024), Help("images of a batch, all from one bucket")]
 _Rate = Annotated[
     float, Range(0.0, 10.0, 1e-6), Help("1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy")
@@ -101,6 +102,8 @@ def train_lora(
         TrainingSetWire | None, Help("images of the class, which the model shall go on to draw: prior preservation")
     ] = None,
     state: StateWire | None = None,
+    clip: Annotated[ClipWire | None, Help("its text encoders get terms, too, which learn from the captions")] = None,
+    text_learning_rate: Annotated[float, Range(0.0, 10.0, 1e-6), Help("of the terms of `clip`")] = 5e-5,
 ) -> TrainedLora:
     """Train a LoRA: low-rank terms beside the layers of a denoiser, which itself stays as it is (arXiv 2106.09685).
 
@@ -108,26 +111,39 @@ def train_lora(
     step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
     model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
     levels and noise, every `validate_every` steps. `class_set`: beside each image one of these is shown, so that what
-    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best.
+    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best. `clip`:
+    the text encoders learn with the denoiser, at their own rate.
     """
     from ..devices.use import open_device
-    from ..training.denoiser import adapter_module
+    from ..training.denoiser import adapter_module, text_modules
     from ..training.examples import read_set
     from ..training.loop import check_data, precision_of, train
     from ..training.low_rank import add_terms, parameters_of_terms, terms_on_wire
     from ..training.objective import Objective
+    from ..training.text import TextObjective, TextTower, check_captions
 
     loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout, prior_loss_weight)
     data = read_set(training_set, model)
     validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    prior = read_set(class_set, model, "class_set") if class_set is not None else None
     check_data(data, loop)
+    sets = {"training_set": data, "validation_set": validation, "class_set": prior}
     device = open_device(context.settings)
     module = adapter_module(device, model, gradient_checkpointing)
     terms = add_terms(module, targets, rank, alpha, seed, algorithm)
+    if clip is None:
+        objective = Objective(model, module, data, loss, seed, device.device, prior)
+    else:
+        for name, one in sets.items():
+            if one is not None:
+                check_captions(one, name)
+        texts = {part: one.requires_grad_(False) for part, one in text_modules(device, clip).items()}
+        tower = TextTower(clip, texts)
+        for part, text in texts.items():
+            terms |= add_terms(text, targets, rank, alpha, seed, algorithm, part)
+        objective = TextObjective(model, module, data, loss, seed, device.device, tower, prior)
     parameters = parameters_of_terms(terms)
-    prior = read_set(class_set, model, "class_set") if class_set is not None else None
-    objective = Objective(model, module, data, loss, seed, device.device, prior)
     found = train(
         context,
         device,
@@ -138,9 +154,11 @@ def train_lora(
         start=state,
         validation=validation,
         precision=precision_of(mixed_precision, device.dtype),
+        rates={name: text_learning_rate for name in parameters if name.startswith("text.")},
     )
     is_unet = hasattr(module, "down_blocks")
-    return TrainedLora(terms_on_wire(terms, found.weights, is_unet), losses_on_wire(found), found.state)
+    names = [part for part in model.family.parts if part.startswith("text.")]
+    return TrainedLora(terms_on_wire(terms, found.weights, is_unet, names), losses_on_wire(found), found.state)
 
 
 @node(
@@ -178,23 +196,24 @@ def save_lora(
     return Ui({"models": save_numbered([write], context, folder, filename_prefix, ".safetensors", "output")})
 
 
-@node("ApplyLora", category="training", display_name="Apply LoRA", version="1")
+@node("ApplyLora", category="training", display_name="Apply LoRA", version="2")
 def apply_lora(
     context: Context,
     model: ModelWire,
     lora: LoraWire,
     strength: Annotated[float, Range(-100.0, 100.0, 0.01)] = 1.0,
-) -> ModelWire:
-    """Change a model by a LoRA that was just trained, as LoraLoader does by a file."""
-    from ..patches.lora import Lora, check_fits, fit_to
+    clip: Annotated[ClipWire | None, Help("for a LoRA whose text encoders learnt")] = None,
+    strength_clip: Annotated[float, Range(-100.0, 100.0, 0.01)] = 1.0,
+) -> Both:
+    """Change a model, and its text encoders, by a LoRA that was just trained, as LoraLoader does by a file."""
     from ..training.lora_file import stored_lora
 
     file = stored_lora(lora, context.settings)
-    fit = fit_to(file, model)
-    warning = check_fits(file, fit, model.family, "lora")
-    if warning is not None:
-        context.say(f"Warning: {warning}")
-    return model if strength == 0.0 else model.with_patch(Lora(file, strength, fit.matches, fit.total))
+    if clip is None:
+        (changed,) = with_lora(context, file, [(model, strength)], "lora")
+        nothing: Any = Blocked("link clip to get it out of this node")
+        return Both(changed, nothing)
+    return Both(*with_lora(context, file, [(model, strength), (clip, strength_clip)], "lora"))
 
 
 @node("PlotLosses", category="training", display_name="Plot Losses", version="1", environment=plotting)

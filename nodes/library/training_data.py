@@ -27,7 +27,7 @@ from graphflow import (
 )
 
 from ..devices.environment import decoding
-from ..files.image_folders import folder_names, images_in
+from ..files.image_folders import empty_folder, folder_names, images_in
 from ..files.user_files import input_digest
 from ..model.wires import ClipWire, VaeWire
 from ..training.captions import SOURCES, captioned, texts_in
@@ -192,7 +192,7 @@ def training_folder(
     settings: Settings,
     vae: VaeWire,
     clip: ClipWire,
-    folder: Annotated[str, Choice(folder_names, "input")],
+    folder: Annotated[str, Choice(folder_names, "input", empty_folder)],
     resolution: _Resolution = 512,
     bucket_step: _Step = 64,
     longest: _Longest = 2.0,

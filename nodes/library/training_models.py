@@ -148,7 +148,7 @@ def train_text_to_image(
     learn are float32. Cancelled, killed or trained in parts (`state`), it ends with the same bits.
     """
     from ..devices.use import open_device
-    from ..training.denoiser import check_trainable, parameters_of, whole_module
+    from ..training.denoiser import check_trainable, parameters_of, text_modules, whole_module
     from ..training.examples import read_set
     from ..training.loop import check_data, precision_of, train
     from ..training.objective import Objective
@@ -171,11 +171,7 @@ def train_text_to_image(
     if clip is None:
         objective = Objective(model, modules["denoiser"], data, loss, seed, device.device)
     else:
-        texts = {
-            part: whole_module(device, clip, part, gradient_checkpointing)
-            for part, _ in clip.sources
-            if part.startswith("text.")
-        }
+        texts = text_modules(device, clip, gradient_checkpointing)
         modules |= texts
         tower = TextTower(clip, texts)
         objective = TextObjective(model, modules["denoiser"], data, loss, seed, device.device, tower)

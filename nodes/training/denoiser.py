@@ -1,4 +1,4 @@
-"""The network that is trained: loaded from its file for itself, never the one that the device's pool lends to
+"""The networks that are trained: loaded from their files for themselves, never those that the device's pool lends to
 samplers."""
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from graphflow import GraphFlowError, Problem
 from ..devices.use import Device
 from ..files.load import load_part, number_format
 from ..files.packed import Packed
-from ..model.handles import Model, WeightsHandle
+from ..model.handles import Clip, Model, WeightsHandle
 from ..model.patch import WeightPatch
 
-__all__ = ["adapter_module", "check_trainable", "parameters_of", "whole_module"]
+__all__ = ["adapter_module", "check_trainable", "parameters_of", "text_modules", "whole_module"]
 
 PART = "denoiser"
 
@@ -56,6 +56,12 @@ def whole_module(device: Device, handle: WeightsHandle, part: str, checkpointing
         hint = "train the model from a file with float16, bfloat16 or float32 weights; or train a LoRA"
         raise GraphFlowError([Problem("not_trainable", message, input="model", hint=hint)])
     return checkpointed(module.float().requires_grad_(True), checkpointing)
+
+
+def text_modules(device: Device, clip: Clip, checkpointing: bool = False) -> dict[str, torch.nn.Module]:
+    """Part (`text.l` ...) -> the text encoder, all of whose weights learn."""
+    parts = [part for part, _ in clip.sources if part.startswith("text.")]
+    return {part: whole_module(device, clip, part, checkpointing) for part in parts}
 
 
 def parameters_of(modules: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Parameter]:

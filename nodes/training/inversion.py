@@ -15,7 +15,7 @@ from ..families.kits.clip_network import prompt_chunks
 from ..model.handles import Clip
 from .examples import TrainingSet
 
-__all__ = ["PLACE", "first_vectors", "named_captions", "vectors_of"]
+__all__ = ["PLACE", "first_vectors", "named_caption", "named_captions", "vectors_of"]
 
 PLACE = "*"
 """Stands in a caption for the vectors; a caption without it begins with them."""
@@ -23,16 +23,16 @@ PLACE = "*"
 
 def named_captions(data: TrainingSet, name: str) -> TrainingSet:
     """The data set with `embedding:NAME` in each caption."""
-    called = f"embedding:{name}"
-
-    def of(caption: str) -> str:
-        words = caption.split()
-        if PLACE in words:
-            return " ".join(called if word == PLACE else word for word in words)
-        return f"{called} {caption}".strip()
-
-    examples = tuple(replace(one, caption=of(one.caption or "")) for one in data.examples)
+    examples = tuple(replace(one, caption=named_caption(one.caption or "", name)) for one in data.examples)
     return replace(data, examples=examples)
+
+
+def named_caption(caption: str, name: str) -> str:
+    """The caption with `embedding:NAME` in the place of each word `*`, or before it."""
+    called, words = f"embedding:{name}", caption.split()
+    if PLACE in words:
+        return " ".join(called if word == PLACE else word for word in words)
+    return f"{called} {caption}".strip()
 
 
 def first_vectors(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,17 +23,22 @@ _FIRST = ("layers.", "noise_refiner.", "context_refiner.")
 _NEVER = ("time_", "conv_in", "conv_out", "embed", "norm_out", "proj_out")
 _LORA_ENDINGS = {"down": "lora_down.weight", "up": "lora_up.weight"}
 """Role -> how kohya's trainer calls it; other roles are called as they are."""
+_TEXT_INSIDE = "encoder.layers."
+_TEXT_ATTENTION = (".q_proj", ".k_proj", ".v_proj", ".out_proj")
+"""The layers of CLIP's text encoders, as transformers calls them."""
 
 
 def add_terms(
-    module: nn.Module, targets: str, rank: int, alpha: float, seed: int, algorithm: str = "LoRA"
+    module: nn.Module, targets: str, rank: int, alpha: float, seed: int, algorithm: str = "LoRA", part: str = ""
 ) -> dict[str, Term]:
-    """Put terms beside the layers of a network; by the name of the layer."""
+    """Put terms beside the layers of a network; by the name of the layer. `part`: of a text encoder (`text.l` ...),
+    whose layers are called `PART/LAYER`."""
     found: dict[str, Term] = {}
-    for name, layer in list(_layers(module, targets)):
+    for name, layer in list(_text_layers(module, targets) if part else _layers(module, targets)):
         holder, _, last = name.rpartition(".")
-        found[name] = KINDS[algorithm](layer, rank, alpha, seed, name)
-        setattr(module.get_submodule(holder), last, found[name])
+        called = f"{part}/{name}" if part else name
+        found[called] = KINDS[algorithm](layer, rank, alpha, seed, called)
+        setattr(module.get_submodule(holder), last, found[called])
     return found
 
 
@@ -52,13 +57,23 @@ def _layers(module: nn.Module, targets: str) -> Iterator[tuple[str, Any]]:
             yield name, layer
 
 
-def terms_on_wire(terms: Mapping[str, Term], weights: Mapping[str, Tensor], unet: bool) -> dict[str, Any]:
-    """A LORA_MODEL: plain values. `weights`: by `LAYER.ROLE`."""
+def _text_layers(module: nn.Module, targets: str) -> Iterator[tuple[str, Any]]:
+    for name, layer in module.named_modules():
+        is_attention = name.endswith(_TEXT_ATTENTION)
+        if isinstance(layer, nn.Linear) and _TEXT_INSIDE in name and (is_attention or targets != "attention"):
+            yield name, layer
+
+
+def terms_on_wire(
+    terms: Mapping[str, Term], weights: Mapping[str, Tensor], unet: bool, texts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A LORA_MODEL: plain values. `weights`: by `LAYER.ROLE`; `texts`: the text encoders of the family, in order."""
     layers = {
         name: term.file_roles({role: weights[f"{name}.{role}"] for role in term.learning()})
         for name, term in terms.items()
     }
-    return {"layers": layers, "alphas": {name: term.alpha for name, term in terms.items()}, "unet": unet}
+    alphas = {name: term.alpha for name, term in terms.items()}
+    return {"layers": layers, "alphas": alphas, "unet": unet, "texts": list(texts)}
 
 
 def file_tensors(lora: Mapping[str, Any], names: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -74,7 +89,10 @@ def file_tensors(lora: Mapping[str, Any], names: str, dtype: torch.dtype) -> dic
 
 
 def _kohya(lora: Mapping[str, Any], layer: str) -> dict[str, Tensor]:
-    key = "lora_unet_" + layer.replace(".", "_")
+    part, _, module = layer.rpartition("/")
+    number = lora["texts"].index(part) + 1 if part else 0
+    prefix = f"lora_te{number if len(lora['texts']) > 1 else ''}_" if part else "lora_unet_"
+    key = prefix + (_text_module(module) if part else module).replace(".", "_")
     roles = {role: tensor for role, tensor in lora["layers"][layer].items() if role != "magnitude"}
     if "dora_scale" in roles:
         roles["dora_scale"] = roles["dora_scale"].reshape(-1, *(1,) * (roles["down"].dim() - 1))
@@ -87,12 +105,22 @@ def _diffusers(lora: Mapping[str, Any], layer: str) -> dict[str, Tensor]:
     if "down" not in one:
         message = "diffusers has no names for the tensors of a LoKr"
         raise GraphFlowError([Problem("no_names", message, input="names", hint="set names to kohya")])
-    key = f"{'unet' if lora['unet'] else 'transformer'}.{layer}"
+    part, _, module = layer.rpartition("/")
+    if part:
+        number = lora["texts"].index(part) + 1
+        key = f"text_encoder{f'_{number}' if number > 1 else ''}.{_text_module(module)}"
+    else:
+        key = f"{'unet' if lora['unet'] else 'transformer'}.{module}"
     found = {
         f"{key}.lora_A.weight": one["down"],
         f"{key}.lora_B.weight": one["up"] * (lora["alphas"][layer] / len(one["down"])),
     }
     return {**found, f"{key}.lora_magnitude_vector": one["magnitude"]} if "magnitude" in one else found
+
+
+def _text_module(name: str) -> str:
+    """As files call it: a network by itself lacks the first part of the name."""
+    return name if name.startswith("text_model.") else f"text_model.{name}"
 
 
 def file_metadata(lora: Mapping[str, Any]) -> dict[str, str]:

@@ -59,38 +59,42 @@ class Lion(torch.optim.Optimizer):
         return loss
 
 
-_MAKERS: Mapping[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
-    "AdamW": lambda weights, decay: torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay),
-    "Adam": lambda weights, decay: torch.optim.Adam(weights, betas=BETAS, weight_decay=decay),
-    "Adafactor": lambda weights, decay: torch.optim.Adafactor(weights, weight_decay=decay),
-    "Lion": lambda weights, decay: Lion(weights, weight_decay=decay),
-    "RMSprop": lambda weights, decay: torch.optim.RMSprop(weights, weight_decay=decay),
-    "SGD": lambda weights, decay: torch.optim.SGD(weights, momentum=0.9, weight_decay=decay),
-    "Prodigy": lambda weights, decay: _prodigy(weights, decay),
-    "AdamW8bit": lambda weights, decay: _adamw_8bit(weights, decay),
+_Groups = list[dict[str, Any]]
+_MAKERS: Mapping[str, Callable[[_Groups, float], torch.optim.Optimizer]] = {
+    "AdamW": lambda groups, decay: torch.optim.AdamW(groups, betas=BETAS, weight_decay=decay),
+    "Adam": lambda groups, decay: torch.optim.Adam(groups, betas=BETAS, weight_decay=decay),
+    "Adafactor": lambda groups, decay: torch.optim.Adafactor(groups, weight_decay=decay),
+    "Lion": lambda groups, decay: Lion(groups, weight_decay=decay),
+    "RMSprop": lambda groups, decay: torch.optim.RMSprop(groups, weight_decay=decay),
+    "SGD": lambda groups, decay: torch.optim.SGD(groups, momentum=0.9, weight_decay=decay),
+    "Prodigy": lambda groups, decay: _prodigy(groups, decay),
+    "AdamW8bit": lambda groups, decay: _adamw_8bit(groups, decay),
 }
 assert set(_MAKERS) == set(OPTIMISERS)
 
 
-def make_optimiser(name: str, weights: list[Tensor], weight_decay: float) -> torch.optim.Optimizer:
-    """The rate is set before each step. Raises a Problem where the package of the optimiser is not installed, or where
-    it does not work on the device of the weights."""
-    return _MAKERS[name](weights, weight_decay)
+def make_optimiser(name: str, groups: list[list[torch.nn.Parameter]], weight_decay: float) -> torch.optim.Optimizer:
+    """The rate of each group of weights is set before each step. Raises a Problem where the package of the optimiser is
+    not installed, or where it does not work with these weights."""
+    return _MAKERS[name]([{"params": weights} for weights in groups], weight_decay)
 
 
-def _prodigy(weights: list[Tensor], decay: float) -> torch.optim.Optimizer:
+def _prodigy(groups: _Groups, decay: float) -> torch.optim.Optimizer:
+    if len(groups) > 1:
+        message, hint = "Prodigy finds one rate for all weights", "set text_learning_rate to learning_rate"
+        raise GraphFlowError([Problem("wrong_optimizer", message, input="optimizer", hint=hint)])
     package = _imported("Prodigy")
     with redirect_stdout(StringIO()):  # it prints that it uses weight decay
-        found: torch.optim.Optimizer = package.Prodigy(weights, betas=BETAS, weight_decay=decay)
+        found: torch.optim.Optimizer = package.Prodigy(groups, betas=BETAS, weight_decay=decay)
     return found
 
 
-def _adamw_8bit(weights: list[Tensor], decay: float) -> torch.optim.Optimizer:
+def _adamw_8bit(groups: _Groups, decay: float) -> torch.optim.Optimizer:
     package = _imported("AdamW8bit")
-    if any(weight.device.type == "cpu" for weight in weights):
+    if any(weight.device.type == "cpu" for group in groups for weight in group["params"]):
         message = "AdamW8bit needs a GPU, the weights that learn are on the CPU"
         raise GraphFlowError([Problem("wrong_optimizer", message, input="optimizer", hint="set optimizer to AdamW")])
-    found: torch.optim.Optimizer = package.optim.AdamW8bit(weights, betas=BETAS, weight_decay=decay)
+    found: torch.optim.Optimizer = package.optim.AdamW8bit(groups, betas=BETAS, weight_decay=decay)
     return found
 
 
@@ -109,16 +113,16 @@ def state_of(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """All that it remembers: weight number, or GROUP -> name -> tensor or number."""
     stored = optimiser.state_dict()
     state: dict[int, dict[str, Any]] = {number: dict(values) for number, values in stored["state"].items()}
-    (group,) = stored["param_groups"]
+    group = stored["param_groups"][0]
     if shared := {name: group[name] for name in _REMEMBERED if name in group}:
         state[GROUP] = shared
     return state
 
 
 def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
-    (group,) = optimiser.state_dict()["param_groups"]
+    groups = [{**group, **state.get(GROUP, {})} for group in optimiser.state_dict()["param_groups"]]
     weights = {number: dict(one) for number, one in state.items() if number != GROUP}
-    optimiser.load_state_dict({"state": weights, "param_groups": [{**group, **state.get(GROUP, {})}]})
+    optimiser.load_state_dict({"state": weights, "param_groups": groups})
 
 
 def rate_at(schedule: str, step: int, total: int, warmup: int) -> float:

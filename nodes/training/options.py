@@ -25,7 +25,8 @@ RATES = ("constant", "linear", "cosine")
 TIMES = ("uniform", "logit_normal")
 """How noise levels are drawn: evenly, or by the logistic function of a normal number, which are mostly middle ones
 (arXiv 2403.03206, section 3.1)."""
-PRECISIONS = ("auto", "no", "bf16")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+"""Of matrix products. In fp16 small gradients would be zero, so the loss is scaled."""
 
 
 @dataclass(frozen=True, slots=True)

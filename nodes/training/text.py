@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
+from ..model.conditioning import check
 from ..model.entry import Entry
 from ..model.handles import Clip, Model
 from .examples import Example, TrainingSet
@@ -63,10 +64,13 @@ class TextObjective(Objective):
         seed: int,
         device: Any,
         tower: TextTower,
+        prior: TrainingSet | None = None,
     ) -> None:
-        super().__init__(model, module, data, options, seed, device)
+        super().__init__(model, module, data, options, seed, device, prior)
         self._tower = tower
         self._live: dict[int, Entry] = {}
+        with torch.no_grad():  # text encoders of another family are refused before the first step
+            check(model, [tuple(tower.encode([""]))], "clip")
 
     def _losses(self, places: Sequence[tuple[Example, tuple[Any, ...]]], options: LossOptions) -> Tensor:
         shown: dict[int, tuple[Entry, str]] = {}

@@ -1,33 +1,27 @@
 """Training as nodes: what is learnt, that a stop changes no bit, and what is refused."""
 
-import threading
-
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 import graphflow as gf
 from tests.graphs import graph
+from tests.nodes.library.training_runs import draw_things, run, settings_of, steps_of, stopped, wrong
 
 STEPS, RANK = 6, 2
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    root = tmp_path_factory.mktemp("input")
-    (root / "things").mkdir()
-    for number, (size, colour) in enumerate((((64, 64), "red"), ((96, 48), "blue"), ((64, 64), "lime"))):
-        drawn = Image.new("RGB", size, colour)
-        drawn.paste("black", (8, 8, 30, 30))
-        drawn.save(root / "things" / f"{number}.png")
-        (root / "things" / f"{number}.txt").write_text(f"thing {number}")
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lora")
+    drawn = (((64, 64), "red", "thing 0"), ((96, 48), "blue", "thing 1"), ((64, 64), "lime", "thing 2"))
+    draw_things(root / "input" / "things", drawn, (8, 8, 30, 30))
     return root
 
 
 @pytest.fixture
-def settings(inputs, tmp_path):
-    return gf.Settings(device="cpu", input_dir=inputs, output_dir=tmp_path, temp_dir=tmp_path / "t", checkpoint_every=0)
+def settings(places, tmp_path):
+    return settings_of(places, tmp_path)
 
 
 def wanted(**options):
@@ -42,35 +36,14 @@ def wanted(**options):
     )
 
 
-def engine_of(settings, folder):
-    return gf.Engine(settings=settings, cache=gf.Cache(folder))
-
-
 def trained(settings, folder, workflow, node="t"):
-    with engine_of(settings, folder) as engine:
-        return engine.run(workflow, targets=[node])[node].outputs
+    return run(settings, folder, workflow, node)[node].outputs
 
 
 def bits(lora):
     return {
         f"{name}.{role}": one.numpy().tobytes() for name, layer in lora["layers"].items() for role, one in layer.items()
     }
-
-
-def stopped(settings, folder, workflow, at):
-    """A run that is cancelled when it reports step `at`."""
-    flag = threading.Event()
-    seen = []
-
-    def note(event):
-        if isinstance(event, gf.Progress) and event.node == "t":
-            seen.append(event.step)
-            if event.step == at:
-                flag.set()
-
-    with engine_of(settings, folder) as engine, pytest.raises(gf.Cancelled):
-        engine.run(workflow, targets=["t"], on_event=note, cancel=flag)
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -95,11 +68,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(settings, tmp_path,
     for at in (1, 5) if optimizer == "AdamW" else (3,):
         folder = tmp_path / f"cut{at}"
         assert stopped(settings, folder, workflow, at)[-1] == at
-        with engine_of(settings, folder) as engine:
-            steps = []
-            result = engine.run(workflow, targets=["t"], on_event=lambda event, steps=steps: steps.append(event))
-        first = next(event.step for event in steps if isinstance(event, gf.Progress) and event.node == "t")
-        assert first >= at - 1, "it goes on from where it was"
+        events = []
+        result = run(settings, folder, workflow, "t", on_event=events.append)
+        assert steps_of(events)[0] >= at - 1, "it goes on from where it was"
         assert bits(result["t"].outputs["lora"]) == bits(whole["lora"])
         assert result["t"].outputs["losses"] == whole["losses"]
 
@@ -125,9 +96,7 @@ def test_a_training_lowers_the_loss_at_fixed_noise_and_its_file_acts_as_it_does(
         "class_type": "KSampler",
         "inputs": {**sampler, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"},
     }
-    workflow = gf.Workflow.from_json(document)
-    with engine_of(settings, tmp_path / "cache") as engine:
-        result = engine.run(workflow, targets=["t", "w", "s", "f", "k"])
+    result = run(settings, tmp_path / "cache", document, "t", "w", "s", "f", "k")
     (_, after), (_, before) = (result[node].outputs["losses"]["validation"][0] for node in "tw")
     assert after < 0.9 * before
     kohya, diffusers = (result[node].paths[0] for node in "sf")
@@ -160,12 +129,6 @@ def change_in_diffusers(path):
                 up = found[name.replace("lora_A", "lora_B").replace("lora.down", "lora.up")]
                 changes[mended.partition(mark)[0]] = up @ down
     return changes
-
-
-def wrong(settings, folder, workflow):
-    with engine_of(settings, folder) as engine, pytest.raises(gf.GraphFlowError) as caught:
-        engine.run(workflow, targets=["t"])
-    return " / ".join(f"{problem.input}: {problem.message}" for problem in caught.value.problems)
 
 
 def test_what_cannot_be_trained_is_refused_with_the_reason(settings, tmp_path):

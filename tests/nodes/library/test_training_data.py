@@ -107,7 +107,8 @@ def test_what_is_wrong_with_a_folder_is_stated_with_the_names_of_the_files(setti
         assert "things/0.png cannot be read" in problems and "things/1.png cannot be read" in problems
         for name in ("0.png", "1.png", "2.png"):
             (folder / name).unlink()
-        assert "things" in wrong(engine, wanted())
+        assert "folder: there are no images in the folder 'things'" in wrong(engine, wanted())
+        assert "found 'nothing'" in wrong(engine, wanted(folder="nothing"))
 
 
 def _written(workflow, folder):

@@ -6,13 +6,13 @@ from diffusers import StableDiffusionXLPipeline
 from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.files.load import load_part
 from graphflow_nodes.training.examples import read_set
-from PIL import Image
 from safetensors.torch import save_file
 
 import graphflow as gf
 from tests.graphs import graph
 from tests.nodes.architectures import write_sdxl
 from tests.nodes.families import tiny_flow
+from tests.nodes.library.training_runs import draw_things, run, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +26,13 @@ def places(tmp_path_factory):
     ):
         (root / "models" / folder).mkdir()
         save_file(weights, root / "models" / folder / name)
-    (root / "input" / "things").mkdir(parents=True)
-    drawn = Image.new("RGB", (64, 32), "red")
-    drawn.paste("black", (2, 2, 8, 8))
-    drawn.save(root / "input" / "things" / "0.png")
-    (root / "input" / "things" / "0.txt").write_text("a red thing")
+    draw_things(root / "input" / "things", [((64, 32), "red", "a red thing")], (2, 2, 8, 8))
     return root
 
 
 @pytest.fixture
 def settings(places, tmp_path):
-    folders = {"input_dir": places / "input", "output_dir": tmp_path / "out", "temp_dir": tmp_path / "temp"}
-    return gf.Settings(device="cpu", models=(places / "models",), **folders)
-
-
-def run(settings, folder, document, *nodes):
-    with gf.Engine(settings=settings, cache=gf.Cache(folder)) as engine:
-        return engine.run(gf.Workflow.from_json(document), targets=list(nodes))
+    return settings_of(places, tmp_path)
 
 
 def compared(document, result):

@@ -8,12 +8,12 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.files.load import load_part
-from PIL import Image
 
 import graphflow as gf
 from tests.graphs import graph
 from tests.nodes.architectures import write_architecture
 from tests.nodes.families import tiny
+from tests.nodes.library.training_runs import draw_things, engine_of, run, settings_of, stopped, wrong
 
 
 @pytest.fixture(scope="module")
@@ -21,25 +21,14 @@ def places(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     write_architecture(root / "models" / "checkpoints" / "small")
     tiny.tiny("sd1").save(root / "models" / "checkpoints" / "sd1.safetensors")
-    (root / "input" / "things").mkdir(parents=True)
-    for number, colour in enumerate(("red", "blue", "lime")):
-        drawn = Image.new("RGB", (16, 16), colour)
-        drawn.paste("black", (2, 2, 8, 8))
-        drawn.save(root / "input" / "things" / f"{number}.png")
-        (root / "input" / "things" / f"{number}.txt").write_text(f"a {colour} thing")
+    drawn = [((16, 16), colour, f"a {colour} thing") for colour in ("red", "blue", "lime")]
+    draw_things(root / "input" / "things", drawn, (2, 2, 8, 8))
     return root
 
 
 @pytest.fixture
 def settings(places, tmp_path):
-    return gf.Settings(
-        device="cpu",
-        models=(places / "models",),
-        input_dir=places / "input",
-        output_dir=tmp_path / "out",
-        temp_dir=tmp_path / "temp",
-        checkpoint_every=0,
-    )
+    return settings_of(places, tmp_path)
 
 
 def wanted(name="small", with_text=True, **options):
@@ -63,15 +52,6 @@ def wanted(name="small", with_text=True, **options):
         f=("DiffusersSave", {"model": "@a", "clip": "@a:1", "vae": "@a:2", "filename_prefix": "made/f"}),
         c=("CheckpointSave", {"model": "@a", "clip": "@a:1", "vae": "@a:2", "filename_prefix": "made/c"}),
     )
-
-
-def engine_of(settings, folder):
-    return gf.Engine(settings=settings, cache=gf.Cache(folder))
-
-
-def run(settings, folder, workflow, *nodes):
-    with engine_of(settings, folder) as engine:
-        return engine.run(workflow, targets=list(nodes))
 
 
 def bits(trained):
@@ -101,14 +81,7 @@ def test_a_training_that_was_stopped_or_made_in_parts_ends_with_the_same_bits(se
     workflow = wanted(**options)
     whole = run(settings, tmp_path / "whole", workflow, "t")["t"].outputs
     assert {name.partition("/")[0] for name in bits(whole["trained"])} == {"denoiser", "text.l"}
-    flag = threading.Event()
-
-    def note(event):
-        if isinstance(event, gf.Progress) and event.node == "t" and event.step == 3:
-            flag.set()
-
-    with engine_of(settings, tmp_path / "cut") as engine, pytest.raises(gf.Cancelled):
-        engine.run(workflow, targets=["t"], on_event=note, cancel=flag)
+    stopped(settings, tmp_path / "cut", workflow, 3)
     found = run(settings, tmp_path / "cut", workflow, "t")["t"].outputs
     assert bits(found["trained"]) == bits(whole["trained"]) and found["losses"] == whole["losses"]
     parts = wanted(**options, steps=4).to_json()
@@ -220,12 +193,6 @@ def test_a_checkpoint_of_given_weights_is_written_as_one_file(settings, tmp_path
     trained = result["t"].outputs["trained"]["weights"]
     assert trained.keys() == {"denoiser"}
     assert all(torch.equal(again[name], weight) for name, weight in trained["denoiser"].items())
-
-
-def wrong(settings, folder, workflow, node="t"):
-    with engine_of(settings, folder) as engine, pytest.raises(gf.GraphFlowError) as caught:
-        engine.run(workflow, targets=[node])
-    return " / ".join(f"{problem.input}: {problem.message}" for problem in caught.value.problems)
 
 
 def test_what_cannot_be_trained_or_applied_is_refused_with_the_reason(settings, tmp_path):

@@ -1,7 +1,5 @@
 """VAEs, ControlNets and embeddings in training: what is learnt, that a stop changes no bit, and files that load."""
 
-import threading
-
 import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel
@@ -10,9 +8,9 @@ from graphflow_nodes.files.load import load_part
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import graphflow as gf
 from tests.graphs import graph
 from tests.nodes.architectures import UNET, VAE, write_architecture
+from tests.nodes.library.training_runs import run, settings_of, stopped, wrong
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +34,12 @@ def places(tmp_path_factory):
 
 @pytest.fixture
 def settings(places, tmp_path):
-    return gf.Settings(
-        device="cpu",
-        models=(places / "models",),
-        input_dir=places / "input",
-        output_dir=tmp_path / "out",
-        temp_dir=tmp_path / "temp",
-        checkpoint_every=0,
-    )
-
-
-def engine_of(settings, folder):
-    return gf.Engine(settings=settings, cache=gf.Cache(folder))
-
-
-def run(settings, folder, document, *nodes):
-    with engine_of(settings, folder) as engine:
-        return engine.run(gf.Workflow.from_json(document), targets=list(nodes))
+    return settings_of(places, tmp_path)
 
 
 def stopped_and_resumed(settings, folder, document, at):
     """The outputs of `t` after a run that was cancelled at a step, and another one that went on."""
-    flag = threading.Event()
-
-    def note(event):
-        if isinstance(event, gf.Progress) and event.node == "t" and event.step == at:
-            flag.set()
-
-    with engine_of(settings, folder) as engine, pytest.raises(gf.Cancelled):
-        engine.run(gf.Workflow.from_json(document), targets=["t"], on_event=note, cancel=flag)
+    stopped(settings, folder, document, at)
     return run(settings, folder, document, "t")["t"].outputs
 
 
@@ -198,9 +173,10 @@ def test_an_embedding_learns_and_a_prompt_reads_its_file(settings, places, tmp_p
         d=("TrainingFolder", folder),
         t=("TrainTextualInversion", {"model": "@m", "clip": "@m:1", "training_set": "@d", "name": "thing", **stated}),
         s=("SaveEmbedding", {"embedding": "@t"}),
+        c=("EncodeTrainedEmbedding", {"clip": "@m:1", "embedding": "@t", "text": "a * on white"}),
     ).to_json()
     document["t"]["inputs"] |= {"validation_set": ["d", 0], "validate_every": 5}
-    result = run(settings, tmp_path / "c", document, "t", "s")
+    result = run(settings, tmp_path / "c", document, "t", "s", "c")
     validation = result["t"].outputs["losses"]["validation"]
     assert validation[-1][1] < validation[0][1]
     (vectors,) = result["t"].outputs["embedding"]["vectors"].values()
@@ -219,12 +195,7 @@ def test_an_embedding_learns_and_a_prompt_reads_its_file(settings, places, tmp_p
     found = run(settings, tmp_path / "d", texts, "a", "b")
     first, second = (found[node].outputs["CONDITIONING"][0][0] for node in "ab")
     assert not torch.equal(first, second)
-
-
-def wrong(settings, folder, document):
-    with engine_of(settings, folder) as engine, pytest.raises(gf.GraphFlowError) as caught:
-        engine.run(gf.Workflow.from_json(document), targets=["t"])
-    return " / ".join(f"{problem.input}: {problem.message}" for problem in caught.value.problems)
+    assert torch.equal(first, result["c"].outputs["CONDITIONING"][0][0]), "the same in the graph of the training"
 
 
 def test_what_cannot_be_trained_is_refused_with_the_reason(settings, tmp_path):

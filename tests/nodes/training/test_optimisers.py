@@ -36,13 +36,13 @@ def test_an_optimiser_learns_and_goes_on_with_the_same_bits(name, capsys):
         pytest.importorskip(OPTIMISER_PACKAGES[name], reason="its package is not installed: pip install '.[training]'")
     rate = RATES.get(name, 1e-2)
     whole = weights()
-    first = steps(make_optimiser(name, whole, 0.01), whole, [0], rate)
+    first = steps(make_optimiser(name, [whole], 0.01), whole, [0], rate)
     whole = weights()
-    last = steps(make_optimiser(name, whole, 0.01), whole, range(60), rate)
+    last = steps(make_optimiser(name, [whole], 0.01), whole, range(60), rate)
     assert last < 0.9 * first
 
     parts = weights()
-    optimiser = make_optimiser(name, parts, 0.01)
+    optimiser = make_optimiser(name, [parts], 0.01)
     steps(optimiser, parts, range(25), rate)
     kept = {number: dict(one) for number, one in state_of(optimiser).items()}
     kept = {
@@ -50,7 +50,7 @@ def test_an_optimiser_learns_and_goes_on_with_the_same_bits(name, capsys):
         for number, one in kept.items()
     }
     again = [torch.nn.Parameter(one.detach().clone()) for one in parts]
-    optimiser = make_optimiser(name, again, 0.01)
+    optimiser = make_optimiser(name, [again], 0.01)
     restore_state(optimiser, kept)
     steps(optimiser, again, range(25, 60), rate)
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
@@ -63,7 +63,7 @@ def test_an_optimiser_whose_package_is_missing_is_refused_before_the_run(monkeyp
         ((where, text),) = check_optimizer(gf.Settings(), {"optimizer": name}, {})
         assert where == "optimizer" and f"pip install {package}" in text
         with pytest.raises(gf.GraphFlowError, match="not installed"):
-            make_optimiser(name, weights(), 0.0)
+            make_optimiser(name, [weights()], 0.0)
     assert not list(check_optimizer(gf.Settings(), {"optimizer": "AdamW"}, {}))
 
 
@@ -71,4 +71,4 @@ def test_adamw_of_eight_bits_is_refused_on_a_cpu(monkeypatch):
     monkeypatch.setattr("graphflow_nodes.training.optimisers.import_module", lambda name: None)
     monkeypatch.setattr(packages, "find_spec", lambda name: name)
     with pytest.raises(gf.GraphFlowError, match="needs a GPU"):
-        make_optimiser("AdamW8bit", weights(), 0.0)
+        make_optimiser("AdamW8bit", [weights()], 0.0)

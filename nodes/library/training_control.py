@@ -1,0 +1,169 @@
+"""Training of a ControlNet, its use in the same graph, and its file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from graphflow import (
+    Choice,
+    Context,
+    Help,
+    Ui,
+    Wire,
+    node,
+)
+
+from ..devices.environment import numerics, output_files
+from ..files.prefixes import check_prefix
+from ..files.user_files import files_written
+from ..model.wires import ModelWire
+from ..training.options import LossOptions
+from ..training.packages import check_optimizer
+from .control import ControlNetHandle
+from .training_data import TrainingSetWire
+from .training_inputs import (
+    Accumulation,
+    BatchSize,
+    CaptionDropout,
+    Checkpointing,
+    Decay,
+    EmaDecay,
+    GradNorm,
+    LearningRate,
+    LossesWire,
+    NoiseOffset,
+    Optimizer,
+    Precision,
+    Scheduler,
+    SnrGamma,
+    StateWire,
+    Steps,
+    Timesteps,
+    TrainingSeed,
+    ValidateEvery,
+    Warmup,
+    loop_options,
+    losses_on_wire,
+)
+
+TrainedControlWire = Annotated[dict[str, Any], Wire("TRAINED_CONTROL_NET")]
+_SHAPES = ("copy", "slim")
+
+
+class TrainedControl(NamedTuple):
+    control: TrainedControlWire
+    losses: LossesWire
+    state: StateWire
+
+
+@node(
+    "TrainControlNet",
+    category="training/models",
+    display_name="Train ControlNet",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+    check=check_optimizer,
+)
+def train_control_net(
+    context: Context,
+    model: ModelWire,
+    training_set: Annotated[TrainingSetWire, Help("with hints: see hints of TrainingFolder")],
+    steps: Steps = 1000,
+    batch_size: BatchSize = 4,
+    learning_rate: LearningRate = 1e-5,
+    shape: Annotated[str, Choice(_SHAPES), Help("the U-Net's blocks, or its residual blocks alone: small")] = "copy",
+    seed: TrainingSeed = 0,
+    lr_scheduler: Scheduler = "constant",
+    lr_warmup_steps: Warmup = 0,
+    optimizer: Optimizer = "AdamW",
+    weight_decay: Decay = 0.01,
+    gradient_accumulation_steps: Accumulation = 1,
+    max_grad_norm: GradNorm = 1.0,
+    timesteps: Timesteps = "uniform",
+    snr_gamma: SnrGamma = 0.0,
+    noise_offset: NoiseOffset = 0.0,
+    caption_dropout: CaptionDropout = 0.0,
+    ema_decay: EmaDecay = 0.0,
+    mixed_precision: Precision = "auto",
+    gradient_checkpointing: Checkpointing = False,
+    validate_every: ValidateEvery = 0,
+    validation_set: TrainingSetWire | None = None,
+    state: StateWire | None = None,
+) -> TrainedControl:
+    """Train a ControlNet (arXiv 2302.05543) for a U-Net of Stable Diffusion, which itself stays as it is.
+
+    It begins as a copy of the half that goes down, whose answers are zero at first. `caption_dropout` of a half lets it
+    find the thing in the hint where no caption names it.
+    """
+    from ..devices.use import open_device
+    from ..training.control import ControlObjective, check_hints, control_config, new_control
+    from ..training.denoiser import adapter_module, checkpointed, parameters_of
+    from ..training.examples import read_set
+    from ..training.loop import check_data, precision_of, train
+
+    config = control_config(model, shape)
+    loop = loop_options(locals())
+    data = read_set(training_set, model)
+    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    check_data(data, loop)
+    for name, one in (("training_set", data), ("validation_set", validation)):
+        if one is not None:
+            check_hints(one, name)
+    device = open_device(context.settings)
+    module = adapter_module(device, model, gradient_checkpointing)
+    control = device.run(new_control, model, config, seed).to(device.device)
+    checkpointed(control, gradient_checkpointing)
+    loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
+    found = train(
+        context,
+        device,
+        parameters_of({"control": control}),
+        ControlObjective(model, module, data, loss, seed, device.device, control),
+        data,
+        loop,
+        start=state,
+        validation=validation,
+        precision=precision_of(mixed_precision, device.dtype),
+    )
+    weights = {name.partition("/")[2]: weight for name, weight in found.weights.items()}
+    return TrainedControl({"config": _plain(config), "weights": weights}, losses_on_wire(found), found.state)
+
+
+@node("ApplyTrainedControlNet", category="training/models", display_name="Apply Trained ControlNet", version="1")
+def apply_trained_control_net(context: Context, control: TrainedControlWire) -> ControlNetHandle:
+    """Make a CONTROL_NET of what was just trained, as ControlNetLoader does of a file."""
+    from ..training.control import stored_control
+
+    return stored_control(control, context.settings)
+
+
+@node(
+    "ControlNetSave",
+    category="training/models",
+    display_name="Save ControlNet",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
+def control_net_save(
+    control: TrainedControlWire, context: Context, filename_prefix: str = "controlnet/graphflow"
+) -> Ui[None]:
+    """Write a ControlNet in diffusers' layout, a folder with its config and its weights: for ControlNetLoader (copy it
+    into models/controlnet) and for diffusers."""
+    from ..files.save_folder import save_folder
+    from ..training.control import write_control
+
+    folder = context.settings.output_dir
+    metadata = context.metadata()
+    saved = save_folder(lambda target: write_control(control, target, metadata), context, folder, filename_prefix)
+    return Ui({"models": saved})
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
