@@ -146,22 +146,36 @@ def AnimaLLLiteApply(
     """
     ...
 
-class _ApplyLora(Model):
+class _ApplyLora_:
     model: Place
     lora: Place
     strength: Place
-    MODEL: Model
+    clip: Place
+    strength_clip: Place
+
+class _ApplyLora_0(Model, _ApplyLora_): ...
+
+class _ApplyLora_1(Clip, _ApplyLora_): ...
+
+class _ApplyLora(tuple[_ApplyLora_0, _ApplyLora_1], _ApplyLora_):
+    node_id: str
+    MODEL: _ApplyLora_0
+    CLIP: _ApplyLora_1
 def ApplyLora(
     *,
     model: Model,
     lora: LoraModel,
     strength: float | Float | Int = 1.0,
+    clip: Clip | None = None,
+    strength_clip: float | Float | Int = 1.0,
     id: str | None = None,
     title: str | None = None,
 ) -> _ApplyLora:
-    """Change a model by a LoRA that was just trained, as LoraLoader does by a file.
+    """Change a model, and its text encoders, by a LoRA that was just trained, as LoraLoader does by a file.
 
     `strength`: -100.0 to 100.0
+    `clip`: for a LoRA whose text encoders learnt
+    `strength_clip`: -100.0 to 100.0
     """
     ...
 
@@ -1978,6 +1992,24 @@ def EmptySD3LatentImage(
     `width`: 16 to 16384
     `height`: 16 to 16384
     `batch_size`: 1 to 4096
+    """
+    ...
+
+class _EncodeTrainedEmbedding(Conditioning):
+    clip: Place
+    embedding: Place
+    text: Place
+    CONDITIONING: Conditioning
+def EncodeTrainedEmbedding(
+    *,
+    clip: Clip,
+    embedding: TrainedEmbedding,
+    text: str | Combo | String = '*',
+    id: str | None = None,
+    title: str | None = None,
+) -> _EncodeTrainedEmbedding:
+    """Encode a prompt in which the word `*` stands for an embedding that was just trained, as `embedding:FILE` does for
+    one in models/embeddings. A prompt without it begins with the embedding.
     """
     ...
 
@@ -4109,6 +4141,23 @@ def LoadLatent(
     title: str | None = None,
 ) -> _LoadLatent:
     """Read a latent of the input folder that SaveLatent has written."""
+    ...
+
+class _LoadTrainingState(TrainingState):
+    file: Place
+    TRAINING_STATE: TrainingState
+def LoadTrainingState(
+    *,
+    file: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadTrainingState:
+    """Read the state of a training, to link to `state` of a trainer of the same kind, with the same model and options
+    of size.
+
+    SaveTrainingState writes such files. A training whose loss is no longer a number writes its last good state, too: go
+    on from there with a lower learning rate, or with 0 steps to get what it has learnt.
+    """
     ...
 
 class _LoadVideo(Video):
@@ -6477,6 +6526,21 @@ def SaveLora(
     """
     ...
 
+class _SaveTrainingState(NodeRef):
+    state: Place
+    filename_prefix: Place
+def SaveTrainingState(
+    *,
+    state: TrainingState,
+    filename_prefix: str | Combo | String = 'training_states/graphflow',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveTrainingState:
+    """Write the state of a training as one safetensors file, for LoadTrainingState: weights, what the optimizer
+    remembers, averaged weights, step and losses.
+    """
+    ...
+
 class _SaveVideo(Video):
     video: Place
     filename_prefix: Place
@@ -7396,7 +7460,7 @@ def TrainControlNet(
     noise_offset: float | Float | Int = 0.0,
     caption_dropout: float | Float | Int = 0.0,
     ema_decay: float | Float | Int = 0.0,
-    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
     validation_set: TrainingSet | None = None,
@@ -7410,7 +7474,7 @@ def TrainControlNet(
     find the thing in the hint where no caption names it.
 
     `training_set`: with hints: see hints of TrainingFolder
-    `steps`: 1 to 100000000; to make, after those of `state`
+    `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
     `shape`: the U-Net's blocks, or its residual blocks alone: small
@@ -7457,6 +7521,8 @@ class _TrainLora_:
     prior_loss_weight: Place
     validation_set: Place
     class_set: Place
+    clip: Place
+    text_learning_rate: Place
 
 class _TrainLora_0(LoraModel, _TrainLora_): ...
 
@@ -7492,13 +7558,15 @@ def TrainLora(
     noise_offset: float | Float | Int = 0.0,
     caption_dropout: float | Float | Int = 0.0,
     ema_decay: float | Float | Int = 0.0,
-    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
     prior_loss_weight: float | Float | Int = 1.0,
     validation_set: TrainingSet | None = None,
     class_set: TrainingSet | None = None,
     state: TrainingState | None = None,
+    clip: Clip | None = None,
+    text_learning_rate: float | Float | Int = 5e-05,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainLora:
@@ -7508,9 +7576,10 @@ def TrainLora(
     step, image), so equal inputs give equal bits, also after a stop. `state` continues another training of the same
     model, rank and targets; what two trainings begin with is then computed once. `validation_set`: its loss at fixed
     levels and noise, every `validate_every` steps. `class_set`: beside each image one of these is shown, so that what
-    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best.
+    the model knew of the class stays (DreamBooth, arXiv 2208.12242); the model itself makes such images best. `clip`:
+    the text encoders learn with the denoiser, at their own rate.
 
-    `steps`: 1 to 1000000; to make, after those of `state`
+    `steps`: 0 to 1000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 1024; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0; 1e-4 for AdamW is usual for a LoRA; a third of it for Lion; 1 for Prodigy
     `rank`: 1 to 4096
@@ -7531,6 +7600,8 @@ def TrainLora(
     `validate_every`: 0 to 1000000; steps; 0: never
     `prior_loss_weight`: 0.0 to 100.0; how much the images of `class_set` count
     `class_set`: images of the class, which the model shall go on to draw: prior preservation
+    `clip`: its text encoders get terms, too, which learn from the captions
+    `text_learning_rate`: 0.0 to 10.0; of the terms of `clip`
     """
     ...
 
@@ -7591,7 +7662,7 @@ def TrainTextToImage(
     noise_offset: float | Float | Int = 0.0,
     caption_dropout: float | Float | Int = 0.0,
     ema_decay: float | Float | Int = 0.0,
-    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
     validation_set: TrainingSet | None = None,
@@ -7606,7 +7677,7 @@ def TrainTextToImage(
     learn are float32. Cancelled, killed or trained in parts (`state`), it ends with the same bits.
 
     `clip`: its text encoders learn, too; without it only the denoiser does
-    `steps`: 1 to 100000000; to make, after those of `state`
+    `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
     `prediction`: what the denoiser learns to answer
@@ -7682,7 +7753,7 @@ def TrainTextualInversion(
     timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
     snr_gamma: float | Float | Int = 0.0,
     ema_decay: float | Float | Int = 0.0,
-    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
     validation_set: TrainingSet | None = None,
@@ -7696,7 +7767,7 @@ def TrainTextualInversion(
     `name`: captions are shown with embedding:NAME in the place of *, or before them
     `vectors`: 1 to 64; how many tokens it takes
     `initial_text`: whose tokens the vectors begin with
-    `steps`: 1 to 100000000; to make, after those of `state`
+    `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
     `seed`: 0 to 18446744073709551615
@@ -7767,7 +7838,7 @@ def TrainVAE(
     gradient_accumulation_steps: int | Int = 1,
     max_grad_norm: float | Float | Int = 1.0,
     ema_decay: float | Float | Int = 0.0,
-    mixed_precision: Literal['auto', 'no', 'bf16'] | Combo | String = 'auto',
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
     validation_images: Image | None = None,
@@ -7782,7 +7853,7 @@ def TrainVAE(
     and the linear map for previews, and ApplyTrainedWeights gives both to a model.
 
     `images`: what it learns from; LoadImageSetFromFolderNode reads a folder
-    `steps`: 1 to 100000000; to make, after those of `state`
+    `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
     `parts`: decoder: latents stay as they are, so denoisers stay valid

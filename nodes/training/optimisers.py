@@ -36,7 +36,7 @@ class Lion(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | list[dict[str, Any]],
         lr: float = 1e-4,
         betas: tuple[float, float] = LION_BETAS,
         weight_decay: float = 0.0,
