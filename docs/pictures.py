@@ -41,6 +41,7 @@ SEEN = (
     "model_merge",
     "controlnet",
     "train_lora",
+    "hires_fix_upscaler",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
 ASKED = (

@@ -3,13 +3,17 @@
 import io
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
 import pytest
 import torch
+from graphflow_nodes.devices import upscale
+from graphflow_nodes.library import upscaling
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import load_file
 
 import graphflow as gf
 from graphflow.cli import main
@@ -31,6 +35,7 @@ from tests.nodes.families import (
     tiny_wan,
 )
 from tests.nodes.families.test_modern_runs import unscaled
+from training.train_upscaler import FACTOR, Compact
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -127,6 +132,23 @@ def first_image(path):
         return next(container.decode(video=0)).to_image()
 
 
+@pytest.fixture
+def upscaler(monkeypatch):
+    """The network of the package, built by the program that trained it where spandrel is not installed."""
+    if find_spec("spandrel") is not None and find_spec("torchvision") is not None:
+        return
+
+    def loaded(handle):
+        network = Compact()
+        network.load_state_dict({name: one.float() for name, one in load_file(handle.source.path).items()})
+        network.device = torch.device("cpu")
+        return network, FACTOR
+
+    monkeypatch.setattr(upscaling, "find_spec", lambda _: object())
+    monkeypatch.setattr(upscale, "_load", loaded)
+
+
+@pytest.mark.usefixtures("upscaler")
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_shipped_workflow_runs_and_its_picture_runs_again(path, tmp_path, capsys):
     Image.effect_noise((80, 100), 80).convert("RGB").save(tmp_path / "picture.png")
