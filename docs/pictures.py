@@ -42,6 +42,8 @@ SEEN = (
     "controlnet",
     "train_lora",
     "hires_fix_upscaler",
+    "ip_adapter",
+    "inpaint_model",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
 ASKED = (

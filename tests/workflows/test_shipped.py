@@ -26,7 +26,6 @@ from tests.nodes.families import (
     tiny_flux3,
     tiny_hidream,
     tiny_ideogram4,
-    tiny_ip_adapter,
     tiny_kandinsky5,
     tiny_modern,
     tiny_qwen,
@@ -48,21 +47,14 @@ FILES = {
     "v1-5-pruned-emaonly.safetensors": lambda models: tiny.tiny("sd1").save(
         models / "checkpoints" / "v1-5-pruned-emaonly.safetensors"
     ),
-    "sd-v1-5-inpainting.ckpt": lambda models: inpainting(models / "checkpoints" / "sd-v1-5-inpainting.ckpt"),
     "control_v11p_sd15_canny.safetensors": lambda models: controls.control("sd1").save(
         models / "controlnet" / "control_v11p_sd15_canny.safetensors"
-    ),
-    "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors": lambda models: tiny_vision.save(
-        models / "clip_vision" / "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", layers=32
     ),
     "sigclip_vision_patch14_384.safetensors": lambda models: tiny_vision.save(
         models / "clip_vision" / "sigclip_vision_patch14_384.safetensors", "siglip", layers=27
     ),
     "flux1-redux-dev.safetensors": lambda models: tiny_vision.redux(
         models / "style_models" / "flux1-redux-dev.safetensors"
-    ),
-    "ip-adapter_sd15.safetensors": lambda models: tiny_ip_adapter.save(
-        models / "ipadapter" / "ip-adapter_sd15.safetensors", tiny.tiny("sd1").modules["denoiser"]
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
@@ -76,11 +68,6 @@ FILES = {
     **{name: lambda models, name=name: tiny_wan.save(models, name) for name in tiny_wan.FILES},
 }
 """Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
-
-
-def inpainting(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": tiny.tiny("sd1", 9).weights}, path)
 
 
 def named(path):
