@@ -8,6 +8,7 @@ Each part runs in a process of its own, and in under 8 minutes on a quiet machin
 | `own` | the own cost of KSampler with the built-in model: a run of it, less the time in the passes themselves |
 | `formats` | bfloat16 and float16 against float32: seconds of a pass, and how far latents are apart after a run |
 | `eager` | an image of a random model of SD 1.5's size, paired with diffusers' pipeline on the same weights |
+| `apart` | an image by each in a process of its own, as users run them, each with the allocator that it has there |
 | `compiled` | the same with `--compile on` in float32, and the first image, in this process and in the next one |
 | `bfloat16` | the same with `--compile on --dtype bfloat16`, against diffusers in float32 |
 | `memory` | the peak of resident memory of both, each in a process of its own |
@@ -48,7 +49,7 @@ TARGETS = {"eager": (1.00, 50.0), "compiled": (0.72, 45.0), "bfloat16": (0.35, 0
 """For an image: the CPU time at most, in that of diffusers, and the PSNR at least."""
 OF_PASSES, OF_MEMORY = 1.02, 1.05
 """KSampler's time in that of its passes, and the peak of memory in that of diffusers, at most."""
-PARTS = ("own", "formats", "eager", "compiled", "bfloat16", "memory", "first")
+PARTS = ("own", "formats", "eager", "apart", "compiled", "bfloat16", "memory", "first")
 
 TINY = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}},
@@ -177,6 +178,25 @@ def again(options: argparse.Namespace) -> None:
     print(f"the next process: {more:.0f} CPU s more for its first image, loading and tracing together", flush=True)
 
 
+def seconds(program: str, options: argparse.Namespace) -> None:
+    """Prints the CPU seconds of an image, the least of some; this process loads the model for both and makes images
+    with one. diffusers' has glibc's allocator as it is: no pass of ours is made here."""
+    with Pair(options.folder, options.pixels, options.steps) as pair:
+        image: Callable[[], Any] = pair.ours if program == "ours" else pair.theirs()
+        image()
+        least = math.inf
+        for _ in range(options.repeat):
+            began = time.process_time()
+            image()
+            least = min(least, time.process_time() - began)
+    print(json.dumps(least))
+
+
+def apart(options: argparse.Namespace) -> None:
+    ours, theirs = (json.loads(child(f"seconds-{name}", options, quiet=True)) for name in ("ours", "theirs"))
+    verdict(f"image, apart: {ours:.2f} s against {theirs:.2f} s", ours / theirs, ours <= theirs, "at most 1.00")
+
+
 def peak(program: str, options: argparse.Namespace) -> None:
     """Prints how much the resident memory grew at the most while a program made its images, in bytes."""
     with Pair(options.folder, options.pixels, 2, "float32") as pair:
@@ -248,10 +268,12 @@ def run(part: str, options: argparse.Namespace) -> None:
         image(part, options)
     elif part.startswith("peak-"):
         peak(part.removeprefix("peak-"), options)
+    elif part.startswith("seconds-"):
+        seconds(part.removeprefix("seconds-"), options)
     elif part == "formats":
         formats(options.pixels, options.steps, options.repeat)
     else:
-        {"again": again, "memory": memory, "first": first}[part](options)
+        {"again": again, "apart": apart, "memory": memory, "first": first}[part](options)
 
 
 def main() -> None:

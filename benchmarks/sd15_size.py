@@ -169,11 +169,12 @@ class Pair:
                 negative_prompt=PROMPTS[1],
                 guidance_scale=CFG,
                 latents=noise.clone(),
-                sigmas=sigmas[:-1].tolist(),
+                sigmas=sigmas.tolist(),  # with the zero at the end: diffusers makes a step less than it is given levels
                 output_type="pt",
                 height=self.pixels,
                 width=self.pixels,
             )
+            assert len(scheduler.timesteps) == self.steps, "the pipeline makes another number of passes"
             made: Tensor = found.images.movedim(1, -1).float()
             return made
 

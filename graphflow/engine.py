@@ -153,12 +153,13 @@ class Engine:
         A problem stops only the outputs that stand on it. Raises InvalidWorkflow where a target is not to be found.
         """
         workflow, warnings = self._workflow(workflow), list[Problem]()
-        order, problems = validate(workflow, self.registry, self._settings_for(workflow), warnings)
         names = names_of(targets)
         if names is None:
             wanted = [key for key, node in workflow.items() if _is_output(self.registry.get(node.class_type))]
         else:
             wanted = [workflow.find(name) for name in names]
+        order, problems = validate(workflow, self.registry, self._settings_for(workflow), warnings, wanted)
+        if names is not None:
             problems = [problem for problem in problems if problem.code != "no_output"]
         good = runnable(order, problems) if problems else order
         outputs = tuple(key for key in wanted if key in good)
@@ -192,8 +193,8 @@ class Engine:
         """
         workflow = self._workflow(workflow)
         settings = self._settings_for(workflow)
-        order, problems = validate(workflow, self.registry, settings)
         key = workflow.find(name_of(node))
+        order, problems = validate(workflow, self.registry, settings, targets=[key])
         good = runnable(order, problems)
         if key not in good:
             raise InvalidWorkflow(problems)

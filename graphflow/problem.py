@@ -112,7 +112,8 @@ class CacheWarning(UserWarning):
 
 
 class UnusedInput(UserWarning):
-    """A workflow states an input that its node does not have: it is passed over."""
+    """A workflow holds what it does not need, and it is passed over: an input that its node does not have, or a node
+    that lacks something and that no result stands on."""
 
 
 class Suggestions:

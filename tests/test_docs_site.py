@@ -58,3 +58,9 @@ def test_pages_begin_with_one_heading():
         text = page.read_text()
         if not text.startswith("--8<--"):
             assert text.startswith("# ") and len(re.findall(r"^# ", CODE.sub("", text), re.MULTILINE)) == 1, page
+
+
+def test_no_page_holds_the_marks_of_an_unfinished_merge():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        lines = page.read_text().splitlines()
+        assert not [line for line in lines if line.startswith(("<" * 7, ">" * 7))], page

@@ -1,4 +1,5 @@
-"""The commands of README.md and docs/ run as they are printed, page by page, in a fresh folder."""
+"""The commands of README.md and docs/ run as they are printed, page by page, in a fresh folder and with a cache that
+all pages have in common, as a reader has."""
 
 import os
 import re
@@ -26,8 +27,13 @@ def commands(page: Path) -> list[str]:
     return [line for line in found if not NOT_RUN.match(line.removeprefix("graphflow ").strip())]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run_as_they_are_printed(page, tmp_path):
+def test_the_commands_of_a_page_run_as_they_are_printed(page, tmp_path, cache):
     pack = tmp_path / "my_packs" / "pack.py"
     pack.parent.mkdir()
     pack.write_text(
@@ -38,7 +44,7 @@ def test_the_commands_of_a_page_run_as_they_are_printed(page, tmp_path):
     (tmp_path / "prompts.txt").write_text("a red apple\na green apple\n")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "GRAPHFLOW_CACHE": str(tmp_path / "cache"),
+        "GRAPHFLOW_CACHE": str(cache),
         "HF_HUB_OFFLINE": "1",
     }
     for command in commands(page):

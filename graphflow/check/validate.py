@@ -25,6 +25,7 @@ from .literals import Choices, Report, canonical_literal
 __all__ = ["Binder", "Bound", "runnable", "topological", "validate", "with_malformed"]
 
 _NONE: frozenset[str] = frozenset()
+NOT_RUN = "no result stands on this node, so it does not run"
 NO_VALUE = "it names a Python value of another program, which is not here"
 
 
@@ -45,11 +46,17 @@ class Bound:
 
 
 def validate(
-    workflow: Workflow, types: Mapping[str, NodeType], settings: Settings, warnings: list[Problem] | None = None
+    workflow: Workflow,
+    types: Mapping[str, NodeType],
+    settings: Settings,
+    warnings: list[Problem] | None = None,
+    targets: Iterable[str] = (),
 ) -> tuple[dict[str, Bound], list[Problem]]:
     """The bound nodes in topological order, and all problems; run only if there are none.
 
-    `warnings` receives the problems that stop nothing: inputs that no node type declares (see `Binder._unknown`).
+    `warnings` receives the problems that stop nothing: inputs that no node type declares (see `Binder._unknown`), and
+    what is wrong with nodes that neither an output node nor one of the `targets` stands on, where nothing else is
+    wrong. Such nodes are left out.
     """
     binder = Binder(workflow, types, settings, [] if warnings is None else warnings)
     bound: dict[str, Bound] = {}
@@ -77,7 +84,23 @@ def validate(
     found_wrong, found_odd = check_graphs(runnable(order, problems), settings)
     problems.extend(found_wrong)
     binder.warnings.extend(found_odd)
+    if problems and not rest and {problem.node for problem in problems} <= _idle(workflow, every, targets):
+        binder.warnings.extend(replace(each, message=f"{each.message} ({NOT_RUN})") for each in problems)
+        return runnable(order, problems), []
     return order, problems
+
+
+def _idle(workflow: Workflow, bound: Mapping[str, Bound], targets: Iterable[str]) -> set[str]:
+    """The nodes that no output node and no target stands on; none where there is no output node."""
+    outputs = {key for key, item in bound.items() if item.type.is_output}
+    if not outputs:
+        return set()
+
+    def sources(key: str) -> list[str]:
+        links = map(as_link, workflow[key].inputs.values()) if key in workflow else ()
+        return [link.node for link in links if link is not None]
+
+    return bound.keys() - walks.reached({*outputs, *targets}, sources)
 
 
 def with_malformed(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:

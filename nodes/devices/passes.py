@@ -28,6 +28,7 @@ import torch
 from graphflow.spi import PassRecord
 
 from ..model.row import Row
+from .allocator import give_memory_back, keep_memory
 from .forward import Answers, ForwardCall, forward
 from .pass_counts import PassCounts, SeatWork
 from .row_proof import RowProof
@@ -41,6 +42,8 @@ GRACE = 0.5
 """A question waits for neighbours for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
 """Seconds."""
+IDLE = 2.0
+"""Seconds without work after which the device gives the memory back that its passes left free."""
 MIX = "rows of a pass influence each other in this network, or code of others acts in it"
 UNLIKE = "on this device the bits of a row depend on the rows beside it"
 SHORT_PAUSE = 0.25
@@ -158,25 +161,22 @@ class PassLoop:
     def _wake(self) -> None:
         """Called with the lock held. The thread starts with the first question: a loop that nobody asks has none."""
         if self._thread is None:
+            if self.device.type == "cpu":
+                keep_memory()
             self._thread = Thread(target=self._serve, name=f"graphflow-{self.name}", daemon=True)
             self._thread.start()
         self._changed.notify_all()
 
     def _serve(self) -> None:
         call_is_next = True  # in turns: neither a long sampler nor many short calls hold the device
+        idle: float | None = None
         while True:
-            with self._changed:
-                group, call = None, None
-                while group is None and call is None:
-                    patience = None
-                    if not (self._calls and call_is_next):
-                        group, patience = self._ready()
-                    if group is None and self._calls:
-                        call = min(self._calls, key=lambda each: self._turns.account(each.owner))
-                        self._calls.remove(call)
-                    elif group is None:
-                        self._changed.wait(patience)
-                call_is_next = group is not None
+            group, call = self._next(call_is_next, idle)
+            if group is None and call is None:
+                give_memory_back()
+                idle = None
+                continue
+            call_is_next, idle = group is not None, IDLE
             began = self._clock()
             if call is not None:
                 call.settle()
@@ -188,6 +188,23 @@ class PassLoop:
                 self.counts.calls += call is not None
                 waiting_owners = {each.owner for each in self._calls} | {seat.owner for seat in self._seats}
                 self._turns.charge(owners, self._clock() - began, waiting_owners)
+            del group, call  # what was asked need not outlive its answer
+
+    def _next(self, call_is_next: bool, idle: float | None) -> tuple[list[_Waiting] | None, _Call | None]:
+        """The rows of the next pass, or a call; neither where nothing came within `idle` seconds."""
+        with self._changed:
+            while True:
+                patience = None
+                if not (self._calls and call_is_next):
+                    group, patience = self._ready()
+                    if group is not None:
+                        return group, None
+                if self._calls:
+                    call = min(self._calls, key=lambda each: self._turns.account(each.owner))
+                    self._calls.remove(call)
+                    return None, call
+                if not self._changed.wait(idle if patience is None else patience) and patience is None:
+                    return None, None
 
     def _ready(self) -> tuple[list[_Waiting] | None, float | None]:
         """The rows of the next pass; or None, and how many seconds to wait for more rows."""

@@ -27,6 +27,7 @@ from graphflow.spi import AppliedPatch, ModelEvent
 
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
+from .allocator import give_memory_back
 from .mapped_weights import shared_folder
 from .paging import page
 from .passes import PassLoop
@@ -314,6 +315,8 @@ class Pool:
         part.tensors = {}
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            give_memory_back()
 
 
 def default_budget(device: torch.device) -> int:

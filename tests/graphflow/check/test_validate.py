@@ -339,3 +339,18 @@ def test_a_result_says_what_it_holds_and_how_to_ask_for_more(engine):
     without = gf.Engine(engine.registry, cache=gf.Cache(memory=0)).run(gf.Workflow.from_json(workflow()))
     with pytest.raises(KeyError, match="run with targets="):
         without["My number"]
+
+
+def test_a_node_that_nothing_stands_on_stops_no_run_and_is_warned_of(engine):
+    nodes = workflow()
+    nodes["3"] = {"class_type": "Join", "inputs": {"a": 1}}
+    checked = engine.check(gf.Workflow.from_json(nodes))
+    (warning,) = checked.warnings
+    assert checked.problems == () and (warning.code, warning.node, warning.input) == ("missing_input", "3", "b")
+    assert "no result stands on this node" in warning.message
+    with pytest.warns(gf.UnusedInput, match="no result stands on this node"):
+        assert set(engine.run(gf.Workflow.from_json(nodes)).timings) == {"1", "2"}
+    with pytest.raises(gf.InvalidWorkflow):  # asked for, it has to run
+        engine.run(gf.Workflow.from_json(nodes), targets=["3"])
+    nodes["1"]["inputs"]["value"] = "many"  # nothing runs, so all that is wrong is a problem
+    assert {each.node for each in problems(engine, nodes)} == {"1", "3"}
