@@ -43,6 +43,9 @@ SEEN = (
     "train_lora",
     "train_embedding",
     "train_vae",
+    "hires_fix_upscaler",
+    "ip_adapter",
+    "inpaint_model",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
 ASKED = (

@@ -3,13 +3,17 @@
 import io
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
 import pytest
 import torch
+from graphflow_nodes.devices import upscale
+from graphflow_nodes.library import upscaling
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import load_file
 
 import graphflow as gf
 from graphflow.cli import main
@@ -22,7 +26,6 @@ from tests.nodes.families import (
     tiny_flux3,
     tiny_hidream,
     tiny_ideogram4,
-    tiny_ip_adapter,
     tiny_kandinsky5,
     tiny_modern,
     tiny_qwen,
@@ -31,6 +34,7 @@ from tests.nodes.families import (
     tiny_wan,
 )
 from tests.nodes.families.test_modern_runs import unscaled
+from training.train_upscaler import FACTOR, Compact
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 CHECKPOINTS = {"sd_xl_base_1.0.safetensors": "sdxl", "sd_xl_refiner_1.0.safetensors": "sdxl_refiner"}
@@ -43,21 +47,14 @@ FILES = {
     "v1-5-pruned-emaonly.safetensors": lambda models: tiny.tiny("sd1").save(
         models / "checkpoints" / "v1-5-pruned-emaonly.safetensors"
     ),
-    "sd-v1-5-inpainting.ckpt": lambda models: inpainting(models / "checkpoints" / "sd-v1-5-inpainting.ckpt"),
     "control_v11p_sd15_canny.safetensors": lambda models: controls.control("sd1").save(
         models / "controlnet" / "control_v11p_sd15_canny.safetensors"
-    ),
-    "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors": lambda models: tiny_vision.save(
-        models / "clip_vision" / "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", layers=32
     ),
     "sigclip_vision_patch14_384.safetensors": lambda models: tiny_vision.save(
         models / "clip_vision" / "sigclip_vision_patch14_384.safetensors", "siglip", layers=27
     ),
     "flux1-redux-dev.safetensors": lambda models: tiny_vision.redux(
         models / "style_models" / "flux1-redux-dev.safetensors"
-    ),
-    "ip-adapter_sd15.safetensors": lambda models: tiny_ip_adapter.save(
-        models / "ipadapter" / "ip-adapter_sd15.safetensors", tiny.tiny("sd1").modules["denoiser"]
     ),
     **{name: lambda models, name=name: tiny_flow.save(models, name) for name in tiny_flow.FILES},
     **{name: lambda models, name=name: tiny_flux2.save(models, name) for name in tiny_flux2.FILES},
@@ -71,11 +68,6 @@ FILES = {
     **{name: lambda models, name=name: tiny_wan.save(models, name) for name in tiny_wan.FILES},
 }
 """Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
-
-
-def inpainting(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": tiny.tiny("sd1", 9).weights}, path)
 
 
 def named(path):
@@ -127,6 +119,23 @@ def first_image(path):
         return next(container.decode(video=0)).to_image()
 
 
+@pytest.fixture
+def upscaler(monkeypatch):
+    """The network of the package, built by the program that trained it where spandrel is not installed."""
+    if find_spec("spandrel") is not None and find_spec("torchvision") is not None:
+        return
+
+    def loaded(handle):
+        network = Compact()
+        network.load_state_dict({name: one.float() for name, one in load_file(handle.source.path).items()})
+        network.device = torch.device("cpu")
+        return network, FACTOR
+
+    monkeypatch.setattr(upscaling, "find_spec", lambda _: object())
+    monkeypatch.setattr(upscale, "_load", loaded)
+
+
+@pytest.mark.usefixtures("upscaler")
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_shipped_workflow_runs_and_its_picture_runs_again(path, tmp_path, capsys):
     Image.effect_noise((80, 100), 80).convert("RGB").save(tmp_path / "picture.png")

@@ -166,6 +166,11 @@ IMAGE_ENCODERS: tuple[Rule, ...] = (
         ("embeddings.patch_embeddings.projection.weight",),
         variant=lambda keys: {40: "giant", 24: "large"}.get(keys.count("encoder.layer."), ""),
     ),
+    Rule(
+        "CLIP image encoder",
+        ("vision_model.embeddings.class_embedding", _LAST.format(0)),
+        variant=lambda keys: f"{keys.count('vision_model.encoder.layers.')} layers",
+    ),
 )
 
 _CONV_IN = "decoder.conv_in.weight"

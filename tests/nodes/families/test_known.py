@@ -604,6 +604,13 @@ OTHERS = [
     ),
     (
         "image encoder",
+        "CLIP image encoder",
+        "3 layers",
+        {f"vision_model.encoder.layers.{n}.mlp.fc1.weight": (1, 1) for n in range(3)}
+        | {"vision_model.embeddings.class_embedding": (64,)},
+    ),
+    (
+        "image encoder",
         "SigLIP so400m",
         "384 pixels",
         {
