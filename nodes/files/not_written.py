@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from graphflow import GraphFlowError, Problem
 
@@ -23,9 +22,15 @@ def writing(path: Path) -> Iterator[None]:
     """Around what writes a file or a folder."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except _kinds() as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         is_full = getattr(error, "errno", None) in _FULL or str(error).endswith(_FULL_TEXTS)
         hint = "make room on the disk" if is_full else "name a folder that can be written"
         message = f"{path} cannot be written: {reason}"
         raise GraphFlowError([Problem("not_written", message, hint=f"{hint}, and run it again")]) from error
+
+
+def _kinds() -> tuple[type[Exception], ...]:
+    """The errors of writing. What has not been imported raises none, and a cached run does not import it."""
+    safetensors = sys.modules.get("safetensors")
+    return (OSError,) if safetensors is None else (OSError, safetensors.SafetensorError)

@@ -12,13 +12,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from graphflow import GraphFlowError, Handle, Problem
 
 from ..limits import check_pixels
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 __all__ = [
@@ -159,6 +158,7 @@ def copy_streams(video: VideoFile, file: BinaryIO, container: str, texts: Mappin
 def write_video(video: Mapping[str, Any], file: BinaryIO, encoding: Encoding, texts: Mapping[str, str]) -> None:
     """Encode a video into a file. A side of an odd number of pixels gets one more, a copy of the last."""
     import av
+    import numpy as np
 
     images, audio = video["images"], video.get("audio")
     deep = int(video.get("bit_depth") or 8) > _DEEP
@@ -185,6 +185,8 @@ def write_video(video: Mapping[str, Any], file: BinaryIO, encoding: Encoding, te
 
 def _bytes(image: Tensor, deep: bool) -> np.ndarray:
     """[H, W, 3] in 0..1 as 8 or 16 bits a colour; cut, not rounded, as files of images."""
+    import numpy as np
+
     most = 65535 if deep else 255
     scaled = image[..., :3].float().clamp(0, 1).numpy() * most
     return np.ascontiguousarray(scaled.astype(np.uint16 if deep else np.uint8))
@@ -239,6 +241,7 @@ def _opened(video: VideoFile) -> Any:
 
 def _read(video: VideoFile) -> Mapping[str, Any]:
     import av
+    import numpy as np
     import torch
 
     with _opened(video) as container:
@@ -266,11 +269,14 @@ def _rate(stream: Any) -> Fraction:
 
 def _turned(pixels: np.ndarray, rotation: int) -> np.ndarray:
     """As a player shows it: cameras write how they were held."""
+    import numpy as np
+
     return np.rot90(pixels, round(rotation / 90)) if rotation else pixels
 
 
 def _read_sound(video: VideoFile) -> dict[str, Any] | None:
     import av
+    import numpy as np
     import torch
 
     with _opened(video) as container:

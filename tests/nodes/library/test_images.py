@@ -201,8 +201,10 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch, call):
     monkeypatch.setattr(os, call, full)
     if call == "link":
         monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(gf.GraphFlowError, match="No space") as error:
         save_image(torch.zeros(1, 4, 4, 3), context(tmp_path), "a")
+    (problem,) = error.value.problems
+    assert problem.code == "not_written" and "make room" in problem.hint
     assert list((tmp_path / "output").iterdir()) == []
 
 

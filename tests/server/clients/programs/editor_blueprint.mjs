@@ -18,7 +18,20 @@ await browse({}, async (page, shot) => {
     return (await window.app.api.fetchApi('/userdata/' + encodeURIComponent('subgraphs/draw.json'), { method: 'POST', body })).status
   }, blueprint)
   await openEditor(page, address)
-  await page.locator('#graph-canvas').dblclick({ position: { x: 800, y: 160 } }) // empty, and never under the minimap
+  // where nothing lies over the canvas, and no node: bars and the minimap come and go with what is loaded
+  const place = await (await page.waitForFunction(() => {
+    const { canvas, graph } = window.app
+    for (let y = 120; y < 800; y += 20) {
+      for (let x = 1200; x > 300; x -= 20) {
+        const around = [[0, 0], [-15, -15], [15, 15], [-15, 15], [15, -15]]
+        const isFree = around.every(([dx, dy]) => document.elementFromPoint(x + dx, y + dy) === canvas.canvas
+          && !graph.getNodeOnPos(...canvas.ds.convertOffsetToCanvas([x + dx, y + dy])))
+        if (isFree) return { x, y }
+      }
+    }
+    return null
+  })).jsonValue()
+  await page.mouse.dblclick(place.x, place.y)
   await page.waitForTimeout(800)
   await page.keyboard.type('draw', { delay: 60 })
   await page.waitForTimeout(1500)
