@@ -130,7 +130,7 @@ class Sharpen(nn.Module):
 
     def __init__(self):
         super().__init__()
-        generator = torch.manual_seed(1)
+        generator = torch.Generator().manual_seed(1)  # of its own: several nodes may load the network at the same time
         self.layer = nn.Conv2d(3, 12, 3, padding=1, padding_mode="replicate")
         self.layer.weight.data = torch.rand(self.layer.weight.shape, generator=generator) / 27
         self.layer.bias.data.zero_()

@@ -162,8 +162,7 @@ def test_deleting_waits_for_an_undo_and_then_takes_the_file(serve, page):
         page.press("Delete")
         page.wait_for("Deleted, with its files")
         page.go("about:blank")  # leaving the page sends what waits to be undone
-        until(lambda: not file.exists())
-        assert server.get("/jobs").json["pagination"]["total"] == 0
+        until(lambda: not file.exists() and server.get("/jobs").json["pagination"]["total"] == 0)
 
 
 def test_what_runs_shows_the_progress_of_the_whole_and_can_be_stopped(serve, page):
