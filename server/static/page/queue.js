@@ -88,6 +88,7 @@ export function drawQueue() {
   more.hidden = shown.length <= 2 || card.classList.contains("all");
   more.textContent = "Show " + (shown.length - 2) + " more";
   for (const id of rows.keys()) if (!shown.some(job => job.id === id)) rows.delete(id);
+  const had = document.activeElement;
   sync(
     list,
     shown.map((job, index) => {
@@ -106,6 +107,8 @@ export function drawQueue() {
       return row;
     }),
   );
+  // A row that is moved takes the focus with it out of the page for a moment.
+  if (document.activeElement !== had && list.contains(had)) had.focus();
 }
 
 /** "in 14 s", "about 14:06". */
@@ -186,9 +189,7 @@ async function move(job, by) {
   if (from < 0 || to === from) return;
   jobs.splice(to, 0, jobs.splice(from, 1)[0]);
   state.jobs = jobs;
-  const had = document.activeElement;
   drawQueue();
-  if (had?.isConnected) had.focus(); // the row was moved, and took the focus with it out of the page for a moment
   // Behind the last that is known here there may be more: then it goes before none of them.
   const before = jobs[to + 1]?.id ?? null;
   order.changes += 1;
