@@ -11,6 +11,7 @@ from typing import Any
 
 from ..document import walks
 from ..document.frozen import FROZEN, thawed
+from ..document.node import links_of, sources_of
 from ..document.workflow import NOTES, Link, Node, Workflow, as_link
 from ..nodetype.inputs import LITERAL_TYPES, OPTIONAL, WIDGETS, Input, flatten
 from ..nodetype.node import NodeType
@@ -95,12 +96,8 @@ def _idle(workflow: Workflow, bound: Mapping[str, Bound], targets: Iterable[str]
     outputs = {key for key, item in bound.items() if item.type.is_output}
     if not outputs:
         return set()
-
-    def sources(key: str) -> list[str]:
-        links = map(as_link, workflow[key].inputs.values()) if key in workflow else ()
-        return [link.node for link in links if link is not None]
-
-    return bound.keys() - walks.reached({*outputs, *targets}, sources)
+    sources = sources_of(links_of(workflow))
+    return bound.keys() - walks.reached({*outputs, *targets}, sources.__getitem__)
 
 
 def with_malformed(malformed: list[Problem], workflow: Workflow, problems: Iterable[Problem]) -> list[Problem]:
