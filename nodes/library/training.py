@@ -116,7 +116,7 @@ def train_lora(
     """
     from ..devices.use import open_device
     from ..training.denoiser import adapter_module, text_modules
-    from ..training.examples import read_set
+    from ..training.examples import read_set, read_sets
     from ..training.loop import check_data, precision_of, train
     from ..training.low_rank import add_terms, parameters_of_terms, terms_on_wire
     from ..training.objective import Objective
@@ -124,8 +124,7 @@ def train_lora(
 
     loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout, prior_loss_weight)
-    data = read_set(training_set, model)
-    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    data, validation = read_sets(training_set, validation_set, model)
     prior = read_set(class_set, model, "class_set") if class_set is not None else None
     check_data(data, loop)
     sets = {"training_set": data, "validation_set": validation, "class_set": prior}

@@ -100,13 +100,12 @@ def train_control_net(
     from ..devices.use import open_device
     from ..training.control import ControlObjective, check_hints, control_config, new_control
     from ..training.denoiser import adapter_module, checkpointed, parameters_of
-    from ..training.examples import read_set
+    from ..training.examples import read_sets
     from ..training.loop import check_data, precision_of, train
 
     config = control_config(model, shape)
     loop = loop_options(locals())
-    data = read_set(training_set, model)
-    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    data, validation = read_sets(training_set, validation_set, model)
     check_data(data, loop)
     for name, one in (("training_set", data), ("validation_set", validation)):
         if one is not None:

@@ -98,7 +98,7 @@ def train_textual_inversion(
     they are."""
     from ..devices.use import open_device
     from ..training.denoiser import adapter_module, text_modules
-    from ..training.examples import read_set
+    from ..training.examples import read_sets
     from ..training.inversion import first_vectors, named_captions, vectors_of
     from ..training.loop import check_data, precision_of, train
     from ..training.text import TextObjective, TextTower, check_captions
@@ -107,8 +107,7 @@ def train_textual_inversion(
         message = f"{name!r} cannot stand in a prompt"
         raise GraphFlowError([Problem("bad_name", message, input="name", hint="use one word, as `my-cat`")])
     loop = loop_options(locals())
-    data = read_set(training_set, model)
-    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    data, validation = read_sets(training_set, validation_set, model)
     check_data(data, loop)
     check_captions(data)
     device = open_device(context.settings)

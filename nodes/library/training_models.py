@@ -149,7 +149,7 @@ def train_text_to_image(
     """
     from ..devices.use import open_device
     from ..training.denoiser import check_trainable, parameters_of, text_modules, whole_module
-    from ..training.examples import read_set
+    from ..training.examples import read_sets
     from ..training.loop import check_data, precision_of, train
     from ..training.objective import Objective
     from ..training.text import TextObjective, TextTower, check_captions
@@ -158,8 +158,7 @@ def train_text_to_image(
     model = with_prediction(model, prediction)
     loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
-    data = read_set(training_set, model)
-    validation = read_set(validation_set, model, "validation_set") if validation_set is not None else None
+    data, validation = read_sets(training_set, validation_set, model)
     check_data(data, loop)
     check_trainable(model)
     if clip is not None:

@@ -21,7 +21,7 @@ from ..model.handles import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Example", "TrainingSet", "example", "joined", "read_set"]
+__all__ = ["Example", "TrainingSet", "example", "joined", "read_set", "read_sets"]
 
 
 def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int, **more: Any) -> dict[str, Any]:
@@ -111,6 +111,14 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
         examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
     empty = _entry(value["empty"], model, input) if value["empty"] is not None else None
     return TrainingSet(tuple(examples), empty)
+
+
+def read_sets(
+    training_set: Mapping[str, Any], validation_set: Mapping[str, Any] | None, model: Model
+) -> tuple[TrainingSet, TrainingSet | None]:
+    """The two sets of a trainer, by the names of its inputs; the second one may be missing."""
+    data = read_set(training_set, model)
+    return data, None if validation_set is None else read_set(validation_set, model, "validation_set")
 
 
 def _weights_of(one: Mapping[str, Any], input: str) -> Tensor | None:
