@@ -1,5 +1,5 @@
-"""Denoisers compiled by torch's inductor, with their weights frozen into the code: fewer, larger kernels, and weights
-that are packed for the processor ahead.
+"""Denoisers compiled by torch's inductor, with their weights frozen into the code: fewer, larger kernels, weights that
+are packed for the processor ahead, and convolutions in fewer products (see `winograd`).
 
 A compiled network rounds in another way than an eager one, so the form is in the recipe, is settled before a sampler's
 first question and never changes in its run. Frozen code holds its weights, beside those of the network: it belongs to
@@ -31,6 +31,7 @@ from ..model.row import Row
 from .compiler import compiler_is_here
 from .forward import Answers, ForwardCall, forward
 from .settle import code_folder, note
+from .winograd import decomposed
 
 __all__ = ["Forms", "can_be_frozen", "compiled", "forms_of"]
 
@@ -124,9 +125,17 @@ def compiled(call: ForwardCall) -> ForwardCall:
         limits: Any = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, SHAPES)
         compile: Callable[..., Any] = torch.compile
-        found = compile(call.module, dynamic=False)
+        found = compile(call.module, dynamic=False, backend=_inductor)
         call.module.__dict__[OWN] = found
     return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward), is_compiled=True)
+
+
+def _inductor(graph: Any, inputs: Sequence[Any], **_: object) -> Any:
+    """Torch's inductor, with 3 x 3 convolutions in fewer products where that pays."""
+    compiler: Any = import_module("torch._inductor.compile_fx")
+    known: Any = import_module("torch._inductor.decomposition")
+    table = {**known.select_decomp_table(), torch.ops.aten.convolution.default: decomposed}
+    return compiler.compile_fx(graph, inputs, decompositions=table)
 
 
 def _reporting(forward: Callable[..., Answers]) -> Callable[..., Answers]:

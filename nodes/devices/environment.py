@@ -13,7 +13,7 @@ from .compiler import form_of_recipe
 from .device import numerics_of
 from .sizes import factor
 
-__all__ = ["decoding", "matching", "numerics", "output_files", "sampling", "temp_files", "upscaling"]
+__all__ = ["decoding", "drawing", "matching", "numerics", "output_files", "sampling", "temp_files", "upscaling"]
 
 
 def numerics(settings: Settings) -> str:
@@ -31,6 +31,11 @@ def sampling(settings: Settings) -> str:
     shared += "; halves" if settings.cfg_split else ""
     form = form_of_recipe(settings, numerics_of(settings).kind)
     return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}{form}"
+
+
+def drawing(settings: Settings) -> str:
+    """For nodes whose network is compiled as those of samplers are."""
+    return f"{numerics(settings)}{form_of_recipe(settings, numerics_of(settings).kind)}"
 
 
 def upscaling(settings: Settings) -> str:

@@ -26,8 +26,8 @@ from .environment import numerics
 __all__ = ["code_folder", "is_noted", "note", "settle"]
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-WEIGHTS = ("MODEL", "CONTROL_NET")
-"""Wire types of the networks that a sampler asks."""
+WEIGHTS = ("MODEL", "CONTROL_NET", "VAE")
+"""Wire types of the networks that have a compiled form, or act in one."""
 
 
 def settle(order: Mapping[str, Bound], recipe: Callable[[str], bytes], settings: Settings) -> Settings:

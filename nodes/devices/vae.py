@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,21 +11,65 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ..model.handles import Vae
+from ..model.row import Row
+from .compiled import can_be_frozen, compiled
+from .forward import Answers, ForwardCall
+from .pool import LoadedPart
 from .use import Device
 
 __all__ = ["check_channels", "decode", "encode", "encode_cut", "whole_cells"]
 
 
-def decode(device: Device, vae: Vae, samples: Tensor) -> Tensor:
+DECODER = "graphflow decoder"
+"""Where a VAE keeps its decoder as a network of its own, which is what is compiled: it goes with it."""
+
+
+def decode(device: Device, vae: Vae, samples: Tensor, may_compile: bool = False) -> Tensor:
     """[B, C, h, w] -> float32 [B, H, W, 3] in 0..1; of [B, C, frames, h, w] all frames of all videos, one after
     another.
 
-    Raises a Problem where the latent has other channels than the VAE.
+    `may_compile`: in the form that the device's runs have; the recipe of the node has to state it then (see
+    `environment.drawing`). Raises a Problem where the latent has other channels than the VAE.
     """
     check_channels(vae, samples)
     with device.use(vae, "vae") as part:
-        images = [device.run(_decode, vae, part.module, latent) for latent in samples]
+        call = _compiled_decoder(device, vae, part, samples) if may_compile else None
+        if call is None:
+            images = [device.run(_decode, vae, part.module, latent) for latent in samples]
+        else:
+            images = [device.run(_ask_decoder, call, latent, device.device) for latent in samples]
     return torch.cat([image if image.dim() == 4 else image[None] for image in images]).contiguous()
+
+
+def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tensor) -> ForwardCall | None:
+    """None where the run is eager; runs under `auto` are, and count for those that come."""
+    if device.compile == "off" or part.is_paged:
+        return None
+    network = part.module.__dict__.setdefault(DECODER, _Decoder(part.module, vae.family.codec.decode))
+    call = ForwardCall((part.key, "decoder"), network, _decoded, name=f"{part.file} {part.part}")
+    if device.compile == "auto" and device.alike:
+        device.forms.saw(device.alike, call, [Row({"latent": samples[0]})], 1)
+    return compiled(call) if device.compile == "on" and can_be_frozen(call) else None
+
+
+class _Decoder(torch.nn.Module):
+    """From one latent [C, h, w] to its image, as a network."""
+
+    def __init__(self, vae: torch.nn.Module, decode: Callable[[torch.nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.vae, self._decode = vae, decode
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self._decode(self.vae, latent)
+
+
+def _decoded(network: torch.nn.Module, stacked: dict[str, Tensor], *_: object) -> Answers:
+    return {"image": network(stacked["latent"][0])[None]}
+
+
+@torch.inference_mode()
+def _ask_decoder(call: ForwardCall, latent: Tensor, device: torch.device) -> Tensor:
+    return call.forward(call.module, {"latent": latent[None].to(device)}, (), {})["image"][0].float().cpu()
 
 
 def check_channels(vae: Vae, samples: Tensor) -> None:
@@ -43,6 +88,7 @@ def check_channels(vae: Vae, samples: Tensor) -> None:
         )
 
 
+@torch.inference_mode()
 def _decode(vae: Vae, module: Any, latent: Tensor) -> Tensor:
     image: Tensor = vae.family.codec.decode(module, latent)
     return image.float().cpu()
@@ -54,6 +100,7 @@ def encode(device: Device, vae: Vae, images: Tensor) -> Tensor:
         return torch.stack([device.run(_encode, vae, part.module, image) for image in images])
 
 
+@torch.inference_mode()
 def _encode(vae: Vae, module: Any, image: Tensor) -> Tensor:
     latent: Tensor = vae.family.codec.encode(module, image)
     return latent.float().cpu()

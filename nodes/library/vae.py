@@ -2,7 +2,7 @@
 
 from graphflow import Context, Image, Latent, Settings, node
 
-from ..devices.environment import numerics
+from ..devices.environment import drawing, numerics
 from ..limits import check_pixels
 from ..model.wires import VaeWire
 from .tiled import vae_decode_tiled
@@ -15,7 +15,7 @@ from .tiled import vae_decode_tiled
     version="1",
     lane="device",
     in_turns=True,
-    environment=numerics,
+    environment=drawing,
 )
 def vae_decode(context: Context, samples: Latent, vae: VaeWire) -> Image:
     """Latent to images, float32 [B,H,W,3] in 0..1. Where the memory of the device is too short for the whole, it goes
@@ -30,7 +30,7 @@ def vae_decode(context: Context, samples: Latent, vae: VaeWire) -> Image:
     shown = (frames[0] - 1) * vae.latent.time_factor + 1 if frames else 1
     check_pixels(factor * width, factor * height, count * shown)
     try:
-        return decode(open_device(context.settings), vae, samples["samples"])
+        return decode(open_device(context.settings), vae, samples["samples"], may_compile=True)
     except (torch.OutOfMemoryError, MemoryError):
         context.say("the memory is too short for the whole image: it is decoded in tiles, as VAE Decode (Tiled) does")
         context.do_not_cache()

@@ -25,7 +25,6 @@ def build(config: Config) -> AutoencoderKLFlux2:
     return found
 
 
-@torch.inference_mode()
 def decode(module: Any, latent: Tensor) -> Tensor:
     """[4 C, h, w] of mean 0 and variance 1 -> float32 [16 h, 16 w, 3] in 0..1."""
     mean, deviation = _statistics(module)
@@ -36,7 +35,6 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
 
 
-@torch.inference_mode()
 def encode(module: Any, image: Tensor) -> Tensor:
     """[H, W, 3] in 0..1 -> the mean of the posterior, float32 [4 C, h, w], of mean 0 and variance 1."""
     x = image.movedim(-1, 0)[None] * 2 - 1

@@ -22,14 +22,12 @@ def build(config: Config) -> AutoencoderKLQwenImage21:
     return module
 
 
-@torch.inference_mode()
 def decode(module: Any, latent: Tensor) -> Tensor:
     """[C, h, w], VAE unit -> float32 [H, W, 4] in 0..1."""
     image: Tensor = module.decode(latent[None, :, None].to(module.device, module.dtype)).sample
     return ((image[0, :, 0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
 
 
-@torch.inference_mode()
 def encode(module: Any, image: Tensor) -> Tensor:
     """[H, W, 3 or 4] in 0..1 -> the mean of the posterior, float32 [C, h, w], VAE unit.
 

@@ -25,7 +25,6 @@ def build(config: Config) -> AutoencoderKLWan:
     return module
 
 
-@torch.inference_mode()
 def encode(module: Any, image: Tensor) -> Tensor:
     """[H, W, 3] in 0..1, or the frames of a video [frames, H, W, 3] -> the mean of the posterior, float32 [C, latent
     frames, h, w], VAE unit."""

@@ -22,7 +22,6 @@ def build(config: Config) -> AutoencoderKLQwenImage:
     return module
 
 
-@torch.inference_mode()
 def decode(module: Any, latent: Tensor) -> Tensor:
     """[C, frames, h, w], VAE unit -> float32 [frames, H, W, 3 or 4] in 0..1; [C, h, w] is one frame."""
     latent = latent if latent.dim() == 4 else latent[:, None]
@@ -30,7 +29,6 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
 
 
-@torch.inference_mode()
 def encode(module: Any, image: Tensor) -> Tensor:
     """[H, W, 3 or 4] in 0..1, or the frames of a video [frames, H, W, 3 or 4] -> the mean of the posterior, float32
     [C, latent frames, h, w], VAE unit.
