@@ -18,7 +18,7 @@ cache.close()
 
 
 def evict_in_another_process(folder):
-    return int(subprocess.check_output([sys.executable, "-c", EVICT, str(folder)], text=True, timeout=60))
+    return int(subprocess.check_output([sys.executable, "-c", EVICT, str(folder)], text=True, timeout=300))
 
 
 @pytest.fixture

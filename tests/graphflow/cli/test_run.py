@@ -296,7 +296,7 @@ def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_tr
     running.stdout.readline()
     time.sleep(wait)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 130 and err == "cancelled\n"
 
 
