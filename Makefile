@@ -2,20 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
-.PHONY: demo test check docs model clean
+# Tests start hundreds of processes: what one has compiled, the others read.
+unexport PYTHONDONTWRITEBYTECODE
+.PHONY: demo test suite check lint types docs model clean
 
 demo: .venv/installed
 	$(BIN)/graphflow run workflows/text_to_image.json
 
-test: check
-	$(BIN)/pytest -n 3 --dist loadscope -m "not alone"
-	$(BIN)/pytest -m alone
+# The types are checked beside the tests. What has to run alone is not searched for in all files.
+test: lint
+	$(MAKE) --jobs 2 types suite
+	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' --exclude-dir=clients mark.alone tests)
 
-check: .venv/installed
+suite: .venv/installed
+	$(BIN)/pytest -n 3 --dist loadscope -m "not alone"
+
+check: lint types
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: .venv/installed
+	$(BIN)/mypy
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

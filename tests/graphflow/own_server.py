@@ -75,4 +75,4 @@ class Server:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.killpg(self.process.pid, number)
-        self.process.wait(20)
+        self.process.wait(60)

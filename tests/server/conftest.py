@@ -126,14 +126,14 @@ def served(root: Path, **changes: Any) -> Iterator[Server]:
 
     thread = threading.Thread(target=work, name="server under test")
     thread.start()
-    ready.wait(30)
+    ready.wait(60)
     if failure:
         raise failure[0]
     try:
         yield Server(port, root, options)
     finally:
         loop.call_soon_threadsafe(ending.set)
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 

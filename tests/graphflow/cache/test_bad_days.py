@@ -139,7 +139,7 @@ def by_the_rules(folder):
     if drop and shutil.which("setpriv") is None:
         pytest.skip("root needs setpriv for this")
     done = subprocess.run(
-        [*drop, sys.executable, "-c", READER, str(folder)], capture_output=True, text=True, timeout=60
+        [*drop, sys.executable, "-c", READER, str(folder)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

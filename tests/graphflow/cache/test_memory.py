@@ -95,7 +95,7 @@ SMALL = {
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_bytes_of_small_values_are_those_that_are_allocated(kind):
-    count = 3000
+    count = 1000
     gc.collect()
     tracemalloc.start()
     try:

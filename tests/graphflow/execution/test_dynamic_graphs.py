@@ -456,7 +456,7 @@ def test_a_problem_stops_only_the_outputs_that_stand_on_it(engine):
 def test_async_nodes_run_side_by_side(engine):
     import asyncio
 
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
 
     @node("Meet", version="1")
     async def meet(value: int) -> int:
@@ -477,7 +477,7 @@ def test_async_nodes_run_side_by_side(engine):
 def test_calls_of_a_mapped_async_node_run_side_by_side(engine):
     import asyncio
 
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=60)
 
     @node("MeetAll", version="1")
     async def meet(value: int) -> int:

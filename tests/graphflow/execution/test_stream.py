@@ -60,7 +60,7 @@ def test_events_come_while_the_run_is_going_on(tmp_path):
     @gf.node("Wait", deterministic=False)
     def wait(context: gf.Context) -> int:
         context.progress(0, 1)
-        if not told.wait(20):
+        if not told.wait(60):
             raise TimeoutError("nobody has heard of the progress")
         return 1
 

@@ -48,7 +48,7 @@ def test_the_helper_modules_are_there_only_while_foreign_packs_are(tmp_path):
         f"gf.Registry.installed([{str(PACKS)!r}])\n"
         "import folder_paths; print('there')\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert run.stdout.split() == ["absent", "there"], run.stderr
 
 

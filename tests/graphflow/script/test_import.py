@@ -31,7 +31,7 @@ print(json.dumps({
 
 
 def test_importing_building_and_checking_start_no_thread_open_no_port_and_load_no_model_library():
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, timeout=300)
     found = json.loads(done.stdout)
     heavy = [name for name in found["heavy"] if name != "asyncio"]
     assert (found["threads"], found["opened"], heavy, found["nodes_at_import"]) == (1, [], [], False)

@@ -155,7 +155,7 @@ def test_all_prompts_are_encoded_before_the_samplers_that_work_together_start(tm
     @gf.node("Sample", version="1", lane="device", together=True)
     def sample(cond: Annotated[str, gf.Wire("COND")]) -> Annotated[str, gf.Wire("DRAWN")]:
         events.append("sample")
-        met.wait(10)
+        met.wait(60)
         return cond
 
     @gf.node("Decode", version="1", lane="device", output=True)

@@ -167,7 +167,7 @@ def holding(pool, handle, until, order, name):
     def hold():
         with pool.use(handle, "denoiser", F32):
             order.append(name)
-            until.wait(10)
+            until.wait(60)
 
     thread = Thread(target=hold)
     thread.start()

@@ -67,7 +67,7 @@ def serving(root: Path, *options: str, editor: bool = False) -> Iterator[str]:
             yield found[1]
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ WAITING = {"1": {"class_type": "Show", "inputs": {"value": 1}}}
 
 
 def connect(server, address="127.0.0.1"):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=10, source_address=(address, 0))
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60, source_address=(address, 0))
 
 
 def asks(server, path, address="127.0.0.1", accept="*/*"):
@@ -31,7 +31,7 @@ def is_served(server, address="127.0.0.1"):
         return False
 
 
-def eventually(check, seconds=5.0):
+def eventually(check, seconds=60.0):
     end = time.monotonic() + seconds
     while not check() and time.monotonic() < end:
         time.sleep(0.05)

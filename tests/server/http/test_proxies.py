@@ -46,7 +46,7 @@ def test_whoever_is_not_a_proxy_cannot_claim_another_address(serve, graph):
 
 def test_a_proxy_may_have_all_connections(serve):
     with serve(paused=True, proxies=("127.0.0.1",), limits={"connections": 4, "share_of_one": 0.5}) as server:
-        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
         try:
             connections[-1].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connections[-1].recv(100).startswith(b"HTTP/1.1 200")

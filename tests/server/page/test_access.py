@@ -6,20 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphflow_server.routes import pages
 from PIL import Image
 
 from ..browser import CHROMIUM, BrowserPage, opened
-from .test_status_page import fits, is_named, long_run, named, until, waiting, workflow
+from .conftest import until
+from .test_status_page import fits, is_named, long_run, named, waiting, workflow
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
 HARD_TO_USE = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 WIDTHS = {"screen": (1280, 900), "tablet": (768, 1024), "phone": (390, 844)}
-
-
-@pytest.fixture(autouse=True)
-def no_editor(monkeypatch):
-    monkeypatch.setattr(pages, "editor_folder", lambda: None)
 
 
 def with_results(server) -> None:

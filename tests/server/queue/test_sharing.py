@@ -30,7 +30,14 @@ def digests_of_plain_runs(folder, together):
         return [digest(engine.run(work(at, *kind)).images[0].path) for at, kind in enumerate(KINDS)]
 
 
-def test_a_served_prompt_has_the_bits_of_a_plain_run_unless_the_server_shares_passes(place, run, tmp_path):
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    """The digests of plain runs, by the number of those that share passes."""
+    folder = tmp_path_factory.mktemp("plain")
+    return {together: digests_of_plain_runs(folder / str(together), together) for together in (1, 2, 4)}
+
+
+def test_a_served_prompt_has_the_bits_of_a_plain_run_unless_the_server_shares_passes(place, run, wanted):
     async def check():
         async with place.queue(concurrency=6, start_paused=True) as queue:
             for at, kind in enumerate(KINDS):
@@ -39,7 +46,7 @@ def test_a_served_prompt_has_the_bits_of_a_plain_run_unless_the_server_shares_pa
             done = [await queue.wait(str(at), 240) for at in range(len(KINDS))]
             assert [found.passes for found in done] == [1] * len(KINDS)
             found = [digest(file_of(place, one)) for one in done]
-        assert found == digests_of_plain_runs(tmp_path / "plain", 1)
+        assert found == wanted[1]
 
     run(check())
 
@@ -50,7 +57,7 @@ def file_of(place, prompt):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_random_arrivals_cancels_and_kills_give_each_prompt_one_digest(place, run, tmp_path, seed):
+def test_random_arrivals_cancels_and_kills_give_each_prompt_one_digest(place, run, wanted, seed):
     """Short form of benchmarks/throughput.py: the bits of shared passes depend on the size of the passes alone."""
     chance = random.Random(seed)
 
@@ -69,7 +76,6 @@ def test_random_arrivals_cancels_and_kills_give_each_prompt_one_digest(place, ru
             done = [await queue.wait(str(at), 240) for at in range(len(KINDS))]
             assert [one.state for one in done] == ["done"] * len(KINDS)
             assert (await queue.wait("cancelled", 240)).state == "cancelled"
-        wanted = {together: digests_of_plain_runs(tmp_path / str(together), together) for together in (1, 2, 4)}
         passes = [one.passes for one in done]
         assert 4 in passes, "some of them shared"
         assert [digest(file_of(place, one)) for one in done] == [

@@ -46,7 +46,7 @@ def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
         for operation in asked:
 
             @settings(
-                max_examples=8,
+                max_examples=5,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],
@@ -57,7 +57,7 @@ def test_whatever_is_asked_the_answer_is_as_described_and_never_a_5xx(serve):
                 | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
             )
             def check(case):
-                response = case.call(base_url=server.url, timeout=20)
+                response = case.call(base_url=server.url, timeout=120)  # a machine may be busy
                 case.validate_response(response, checks=CHECKED)
 
             check()

@@ -105,7 +105,7 @@ def test_defect_19_an_interrupt_of_one_prompt_never_stops_another(server):
     assert server.get(f"/prompts/{running}").json["state"] == "running"
     server.post("/interrupt", {"prompt_id": running})
     server.post("/interrupt", {"prompt_id": running})
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while server.get(f"/prompts/{waiting}").json["state"] != "done" and time.monotonic() < end:
         time.sleep(0.05)
     assert server.get(f"/prompts/{waiting}").json["state"] == "done"
