@@ -195,17 +195,7 @@ def kandinsky5_checkpoint():
     }
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A family whose shipped workflow runs from single files (`files`: name -> what writes it), too."""
-
-    workflow: str
-    files: dict
-    checkpoint: object
-    folder: object
-
-
-def _sd3_checkpoint():
+def sd3_checkpoint():
     config, module = tt.transformer("sd3")
     found = tt.denoiser_weights("sd3", config, module, "mmdit", PREFIX)
     for letter in "lg":
@@ -213,15 +203,26 @@ def _sd3_checkpoint():
     return found | tt.t5_weights("text_encoders.t5xxl.transformer.") | tt.vae_weights("first_stage_model.")
 
 
-QWEN_FILES = {name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES}
-CHROMA_FILES = {**tt.FILES, "Chroma1-HD.safetensors": lambda models: denoisers.save_chroma(models, "Chroma1-HD")}
+@dataclass(frozen=True)
+class Whole:
+    """What writes the files of a family that its shipped workflow is run from."""
+
+    workflow: str
+    checkpoint: object
+    """Returns its tensors."""
+    folder: object
+    files: dict
+    """Those that are beside: vocabularies, and what a checkpoint or a folder does not hold."""
+
+
+T5 = {"t5": tt.save_vocabulary}
 WHOLE = {
-    "flux": Whole("flux_dev", tt.FILES, flux_checkpoint, flux_folder),
-    "sd3": Whole("sd35", tt.FILES, _sd3_checkpoint, sd3_folder),
-    "qwen_image": Whole("qwen_image", QWEN_FILES, tiny_qwen.checkpoint, tiny_qwen.save_folder),
-    "chroma": Whole("chroma", CHROMA_FILES, chroma_checkpoint, chroma_folder),
-    "flux3": Whole("flux3_klein", tiny_flux3.FILES, flux3_checkpoint, flux3_folder),
-    "hidream": Whole("hidream", tiny_hidream.FILES, hidream_checkpoint, hidream_folder),
-    "ideogram4": Whole("ideogram4", tiny_ideogram4.FILES, ideogram4_checkpoint, ideogram4_folder),
-    "kandinsky5": Whole("kandinsky5", tiny_kandinsky5.FILES, kandinsky5_checkpoint, kandinsky5_folder),
+    "flux": Whole("flux_dev", flux_checkpoint, flux_folder, T5),
+    "sd3": Whole("sd35", sd3_checkpoint, sd3_folder, T5),
+    "qwen_image": Whole("qwen_image", tiny_qwen.checkpoint, tiny_qwen.save_folder, {}),
+    "chroma": Whole("chroma", chroma_checkpoint, chroma_folder, T5),
+    "flux3": Whole("flux3_klein", flux3_checkpoint, flux3_folder, {}),
+    "hidream": Whole("hidream", hidream_checkpoint, hidream_folder, T5 | {"llama": tiny_hidream.save_vocabulary}),
+    "ideogram4": Whole("ideogram4", ideogram4_checkpoint, ideogram4_folder, tiny_ideogram4.FILES),
+    "kandinsky5": Whole("kandinsky5", kandinsky5_checkpoint, kandinsky5_folder, {}),
 }
