@@ -252,7 +252,7 @@ def write(place: Path, family: str, big: bool) -> None:
         (place / "tokenizer" / "spiece.model").write_bytes(SPIECE.read_bytes())
 
 
-def measure(models: Path, family: str, output: Path) -> None:
+def measure(models: Path, family: str, output: Path, pixels: int) -> None:
     """Runs the small model, then the large one, and prints the stated and the measured peak, as JSON."""
     import graphflow as gf
     from graphflow.execution.memory import PeakMemory

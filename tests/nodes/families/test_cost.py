@@ -7,12 +7,13 @@ from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.families import cost as cost_module
 from graphflow_nodes.families.opened import open_model, open_text_encoders, open_vae
 from graphflow_nodes.families.weight_bytes import weight_bytes
-from graphflow_nodes.families.work import ImageSize, decoder_work, denoiser_work
+from graphflow_nodes.families.work import TEXT, ImageSize, decoder_work, denoiser_work
 from PIL import Image as Picture
 
 import graphflow as gf
 from graphflow.cli import main
 from tests.nodes.families import tiny, tiny_flow, tiny_qwen
+from tests.nodes.families.denoisers import DENOISERS
 from tests.nodes.families.test_check_graph import AE, GEMMA, LUMINA, QWEN3, VISION, Z, sampled
 from tests.nodes.files import sparse
 
@@ -112,6 +113,21 @@ def test_work_grows_with_the_image_and_the_rows(models, engine):
     assert denoiser_work(opened.model, large, 2, 4) == 4 * denoiser_work(opened.model, small, 2, 4)
     assert denoiser_work(flow, large, 2, 4) == 2 * denoiser_work(flow, large, 1, 4) > denoiser_work(flow, small, 2, 4)
     assert decoder_work(opened.vae, large, 4) == 4 * decoder_work(opened.vae, small, 4)
+
+
+def test_a_token_is_the_cells_that_a_family_packs_into_it(engine, tmp_path):
+    sides = {"flux": 2, "sd3": 2, "z_image": 2, "qwen_image_21": 1, "flux2": 1, "wan": 2}
+    size = ImageSize(512, 512)
+    with engine() as found:
+        for family in sides:
+            name, write = DENOISERS[family]
+            write(tmp_path)
+            path = next(path for path in tmp_path.rglob(name) if path.is_file())
+            model = open_model(path, found.settings).model
+            cells = (512 // model.latent.factor) ** 2
+            whole, one = denoiser_work(model, size, 1, 4), denoiser_work(model, ImageSize(16, 16), 1, 4)
+            per_token = one / ((16 // model.latent.factor) ** 2 // sides[family] ** 2 + TEXT)
+            assert whole == pytest.approx(per_token * (cells // sides[family] ** 2 + TEXT)), family
 
 
 def test_a_run_that_cannot_fit_is_refused_with_the_way_out(engine, monkeypatch):
