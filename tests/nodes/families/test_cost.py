@@ -140,6 +140,23 @@ def test_a_run_that_cannot_fit_is_refused_with_the_way_out(engine, monkeypatch):
     assert "--dtype bfloat16 takes 10" in problems["text"].hint
 
 
+def test_a_run_is_refused_for_the_size_that_its_images_have_and_for_none_that_is_assumed(engine, tmp_path, monkeypatch):
+    Picture.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    latent = {"empty": ("VAEEncode", {"pixels": "@image", "vae": "@vae"})}
+    images = {
+        "small": {"image": ("EmptyImage", {"width": 64, "height": 64})},
+        "unknown": {"image": ("LoadImage", {"image": "picture.png"})},
+        "large": {"image": ("EmptyImage", {"width": 2048, "height": 2048})},
+    }
+    monkeypatch.setattr(cost_module, "memory_of_machine", lambda: 200_000_000)
+    with engine() as found:
+        refused = {
+            name: {problem.node for problem in found.check(sampled(Z, QWEN3, **latent, **image)).problems}
+            for name, image in images.items()
+        }
+    assert not refused["small"] and not refused["unknown"] and "empty" in refused["large"]
+
+
 def test_the_command_prints_it_and_gives_it_as_json(models, tmp_path, capsys):
     file = tmp_path / "w.json"
     file.write_text(json.dumps(sampled(Z, QWEN3).to_json()))
