@@ -1,9 +1,9 @@
 """The cost that `graphflow validate --cost` states against the memory that a run takes: `python -m benchmarks.cost`.
 
 Random models of six families, some hundred megabytes each, are written into a temporary folder as diffusers folders. An
-image of 256 px (with Wan a video of 13 frames of 160 px) is made with each, in a process of its own. `said` is the
-stated peak, `took` how much the resident memory grew at the most (Linux alone shows it); what a first image imports and
-allocates once is there before: a small model of the family has run. The gate is 15 %.
+image of 256 px (`--pixels`; with Wan a video of 13 frames of 160 px) is made with each, in a process of its own. `said`
+is the stated peak, `took` how much the resident memory grew at the most (Linux alone shows it); what a first image
+imports and allocates once is there before: a small model of the family has run. The gate is 15 %.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def write(place: Path, family: str, big: bool) -> None:
         (place / "tokenizer" / "spiece.model").write_bytes(SPIECE.read_bytes())
 
 
-def measure(models: Path, family: str, output: Path) -> None:
+def measure(models: Path, family: str, output: Path, pixels: int) -> None:
     """Runs the small model, then the large one, and prints the stated and the measured peak, as JSON."""
     import graphflow as gf
     from graphflow.execution.memory import PeakMemory
@@ -260,8 +260,8 @@ def measure(models: Path, family: str, output: Path) -> None:
     settings = gf.Settings(models=(models,), device="cpu", output_dir=output)
     with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine:
         is_video = family == "wan"
-        engine.run(workflow("small", is_video))
-        made = workflow("large", is_video)
+        engine.run(workflow("small", is_video, pixels))
+        made = workflow("large", is_video, pixels)
         (cost,) = engine.costs(made)
         problems = engine.validate(made)
         assert not problems, problems
@@ -273,7 +273,7 @@ def measure(models: Path, family: str, output: Path) -> None:
     print(json.dumps({"said": stated.peak, "took": took, "weights": weights, "at": stated.at}))
 
 
-def workflow(name: str, is_video: bool) -> Any:
+def workflow(name: str, is_video: bool, pixels: int) -> Any:
     import graphflow as gf
 
     def one(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def workflow(name: str, is_video: bool) -> Any:
     if is_video:
         empty = one("EmptyHunyuanLatentVideo", width=VIDEO_PIXELS, height=VIDEO_PIXELS, length=FRAMES, batch_size=1)
     else:
-        empty = one("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=1)
+        empty = one("EmptyLatentImage", width=pixels, height=pixels, batch_size=1)
     return gf.Workflow.from_json(
         {
             "1": one("CheckpointLoaderSimple", ckpt_name=name),
@@ -310,11 +310,12 @@ def workflow(name: str, is_video: bool) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("families", nargs="*", default=list(FAMILIES), metavar="FAMILY")
+    parser.add_argument("--pixels", type=int, default=PIXELS, help="a side of the images (not of the video)")
     parser.add_argument("--measure", metavar="FAMILY", help=argparse.SUPPRESS)
     parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.models, options.measure, options.models / "output")
+        measure(options.models, options.measure, options.models / "output", options.pixels)
         return 0
     good = True
     print(f"{'family':12} {'weights':>9} {'said':>9} {'took':>9} {'apart':>7}   at")
@@ -323,6 +324,7 @@ def main() -> int:
             for name in ("small", "large"):
                 write(Path(made) / "checkpoints" / name, family, big=name == "large")
             command = [sys.executable, "-m", "benchmarks.cost", "--measure", family, "--models", made]
+            command += ["--pixels", str(options.pixels)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         apart = found["said"] / found["took"] - 1

@@ -37,7 +37,7 @@ TEXT_WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
 def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Problem], list[Problem]]:
     """(problems, warnings) of the bound nodes of a graph, in topological order."""
     problems, warnings = list[Problem](), list[Problem]()
-    order = concerned(order)
+    whole, order = order, concerned(order)
     found = foresee(order, settings)
     for node_id, node in order.items():
         judged = [(node_id, *each) for each in _judged(found, node, settings)]
@@ -47,7 +47,7 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
             if placed not in (known := problems if stops else warnings):
                 known.append(placed)
     if not problems:
-        problems += cost_of(order, settings, found).problems
+        problems += cost_of(whole, settings, found).problems  # the sizes of images stand in other nodes, too
     return problems, warnings
 
 
@@ -163,7 +163,7 @@ def _wide(width: int | None) -> str:
 
 
 def _loader(count: int) -> str:
-    return {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader"}.get(count, "a loader of its own")
+    return {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader"}.get(count, "QuadrupleCLIPLoader")
 
 
 def _other_type(model: Model, clip: Clip) -> str:

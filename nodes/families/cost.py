@@ -73,6 +73,8 @@ class Stage:
     """Of the denoiser."""
     rows: int = 0
     """Of one pass."""
+    size_known: bool = True
+    """Whether the size of its image stands in the graph; else `work` is that of a usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +171,15 @@ class _Counted:
             yield Stage(node_id, title, self._texts(clips[0], node.type.name in WRITERS), 0)
         model = found.model_of(node)
         if model is not None and "LATENT" in kinds:
-            yield self._sampling(node_id, node, model, self._size(node, sizes))
+            yield self._sampling(node_id, node, model, self._before(node, sizes))
         vae = found.only(node, "VAE")
         if vae is not None and ("IMAGE" in kinds or "LATENT" in kinds):
-            size = self._size(node, sizes) if "IMAGE" in kinds else sizes.get(node_id)
-            size = self._known(size)
-            work = decoder_work(vae, size, self._itemsize(vae, "vae"))
-            yield Stage(node_id, title, self._parts(vae, "vae"), work)
+            stated = self._before(node, sizes) if "IMAGE" in kinds else sizes.get(node_id)
+            work = decoder_work(vae, self._known(stated), self._itemsize(vae, "vae"))
+            yield Stage(node_id, title, self._parts(vae, "vae"), work, size_known=stated is not None)
 
-    def _sampling(self, node_id: str, node: Bound, model: Model, size: ImageSize) -> Stage:
+    def _sampling(self, node_id: str, node: Bound, model: Model, stated: ImageSize | None) -> Stage:
+        size = self._known(stated)
         steps = node.literals.get("steps")
         calls = CALLS.get(str(node.literals.get("sampler_name")), 1)
         guided = node.literals.get("cfg", 2.0) != 1.0 and "negative" in node.links
@@ -195,7 +197,7 @@ class _Counted:
             parts += self._parts(control, "denoiser")
         work = denoiser_work(model, size, one, self._itemsize(model, "denoiser"))
         passes = -(-rows // one) * calls * steps if isinstance(steps, int) else 0
-        return Stage(node_id, node.type.display_name, parts, work, passes, one)
+        return Stage(node_id, node.type.display_name, parts, work, passes, one, stated is not None)
 
     def _texts(self, clip: WeightsHandle, writes: bool) -> tuple[int, ...]:
         names = [part for part, _ in clip.sources if part.startswith("text.")]
@@ -222,9 +224,11 @@ class _Counted:
     def _itemsize(self, handle: WeightsHandle, part: str) -> int:
         return 4 if format_of(handle, part, self.dtype) == "float32" else 2
 
-    def _size(self, node: Bound, sizes: Mapping[str, ImageSize | None]) -> ImageSize:
+    @staticmethod
+    def _before(node: Bound, sizes: Mapping[str, ImageSize | None]) -> ImageSize | None:
+        """The size of the latent that a node takes; None where it is not known."""
         links = (link for name, link in node.links.items() if node.inputs[name].type == "LATENT")
-        return self._known(next((sizes.get(link.node) for link in links), None))
+        return next((sizes.get(link.node) for link in links), None)
 
     def _known(self, size: ImageSize | None) -> ImageSize:
         if size is None:
@@ -272,7 +276,8 @@ def _peak(loads: tuple[Load, ...], stages: list[Stage], budget: int) -> tuple[in
 def _too_large(loads: tuple[Load, ...], stages: list[Stage], memory: int, dtype: str) -> Iterator[Problem]:
     """Stages that no order and no turns could fit into the machine."""
     for stage in stages:
-        needed = sum(loads[place].bytes for place in stage.parts) + int(stage.work * SURE)
+        work = int(stage.work * SURE) if stage.size_known else 0
+        needed = sum(loads[place].bytes for place in stage.parts) + work
         if needed > memory and stage.parts:
             largest = max((loads[place] for place in stage.parts), key=lambda load: load.bytes)
             yield Problem(
@@ -286,7 +291,7 @@ def _too_large(loads: tuple[Load, ...], stages: list[Stage], memory: int, dtype:
 
 
 def _way_out(largest: Load, stage: Stage, dtype: str) -> str:
-    if stage.work > largest.bytes:
+    if stage.size_known and stage.work > largest.bytes:
         return "make a smaller image or batch, or decode in tiles (VAEDecodeTiled)"
     ways = []
     if largest.format == "float32":

@@ -59,8 +59,19 @@ def denoiser_work(model: Model, size: ImageSize, rows: int, itemsize: int) -> in
     if channels:
         return int(rows * itemsize * _unet(config, cells))
     width, hidden = _widths(model, "denoiser")
-    tokens = cells // format.multiple**2 + TEXT
+    tokens = cells // _patch(config, format) ** 2 + TEXT
     return rows * itemsize * tokens * (6 * width + 2 * hidden)
+
+
+def _patch(config: Config, format: LatentFormat) -> int:
+    """Cells of a latent along the side of one token. Families that fill up odd sides state no `multiple`: their
+    configs state the patch, or the channels of a token."""
+    if format.patch:
+        return format.patch
+    stated = config.get("patch_size", 1)
+    side = int(stated[-1] if isinstance(stated, list | tuple) else stated)
+    channels = int(config.get("out_channels", config.get("in_channels", 0)))
+    return max(format.multiple, side, math.isqrt(max(1, channels // format.channels)))
 
 
 def decoder_work(vae: Vae, size: ImageSize, itemsize: int) -> int:

@@ -143,9 +143,14 @@ def without_scale(header: Header) -> list[str]:
         has = {ending for ending in SCALES if f"{layer}.{ending}" in header.tensors}
         if not has if layout.format == "fp8" else not has >= set(NEEDS.get(layout.format, ())):
             found.append(layer)
+    scaled = tuple(name.removesuffix("scaled_fp8") for name in header.tensors if name.endswith("scaled_fp8"))
     for name, info in header.tensors.items():
         layer = name.removesuffix(".weight")
-        if info.dtype == "I8" and len(info.shape) == 2 and layer != name and layer not in layouts:
+        if len(info.shape) != 2 or layer == name or layer in layouts:
+            continue
+        # The mark of fp8_scaled stands for all matrices but tables of words; without it fp8 has no scales.
+        is_scaled = name.startswith(scaled) and not any(word in layer for word in ("embed", "shared"))
+        if info.dtype == "I8" or (info.dtype in ("F8_E4M3", "F8_E5M2") and scaled and is_scaled):
             found.append(layer)
     return found
 

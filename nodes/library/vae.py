@@ -24,13 +24,16 @@ def vae_decode(context: Context, samples: Latent, vae: VaeWire) -> Image:
 
     from ..devices.use import open_device
     from ..devices.vae import decode
+    from ..samplers.looks import looks
 
     count, _, *frames, height, width = samples["samples"].shape
     factor = vae.latent.factor
     shown = (frames[0] - 1) * vae.latent.time_factor + 1 if frames else 1
     check_pixels(factor * width, factor * height, count * shown)
     try:
-        return decode(open_device(context.settings), vae, samples["samples"], may_compile=True)
+        images = decode(open_device(context.settings), vae, samples["samples"], may_compile=True)
+        looks().learn(samples["samples"], images)
+        return images
     except (torch.OutOfMemoryError, MemoryError):
         context.say("the memory is too short for the whole image: it is decoded in tiles, as VAE Decode (Tiled) does")
         context.do_not_cache()

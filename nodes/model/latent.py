@@ -31,6 +31,8 @@ class LatentFormat:
     """Frames of video of one latent frame, after the first."""
     multiple: int = 1
     """Cells by which height and width must divide: the side of the denoiser's patches."""
+    patch: int = 0
+    """Cells along the side of one token where neither `multiple` nor the denoiser's config shows it; 0: they do."""
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
     preview: tuple[tuple[float, float, float], ...] = ()

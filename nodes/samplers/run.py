@@ -16,6 +16,7 @@ from ..devices.use import open_device
 from ..model.conditioning import check
 from .denoiser import KeptRegion, denoiser
 from .guidance import CFG, Guider
+from .looks import looks
 from .loop import sample
 from .preview import preview_jpeg
 from .start import NOTES, fitted
@@ -73,8 +74,10 @@ def run(
     reached = sigmas[-1]
     """The level of x, which is not always the last one: a method may stop above it, as UniPC does."""
 
+    coloured = looks().known(format)
+
     def look_at(clean: Tensor) -> Callable[[], bytes] | None:
-        return (lambda: preview_jpeg(format.out(clean), format)) if format.preview else None
+        return (lambda: preview_jpeg(format.out(clean), coloured)) if coloured.preview else None
 
     def on_step(state: State, denoised: Tensor) -> None:
         nonlocal last, reached
@@ -101,7 +104,10 @@ def run(
     done = prediction.unnoised(done, reached)
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last
-    return Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
+    sampled = Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
+    for made in (sampled.output, sampled.denoised):
+        looks().note(made["samples"], format)
+    return sampled
 
 
 def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from graphflow.cli import main
 from graphflow.spi import shipped_groups, shipped_names, shipped_thumbnail
 from tests.nodes.families import (
     controls,
+    denoisers,
     tiny,
     tiny_flow,
     tiny_flux2,
@@ -66,6 +67,7 @@ FILES = {
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
     **{name: lambda models, name=name: tiny_wan.save(models, name) for name in tiny_wan.FILES},
+    "Chroma1-HD.safetensors": lambda models: denoisers.save_chroma(models, "Chroma1-HD"),
 }
 """Files that workflows name and the package does not bring -> what writes a small one into a models folder."""
 

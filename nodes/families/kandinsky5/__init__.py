@@ -55,7 +55,7 @@ def _recognise(header: Header) -> Found | None:
     if denoiser is None:
         return None
     texts = {
-        "text.l": clip.find(header, text_prefix("clip_l"), "text_encoder_2", projection=True),
+        "text.l": clip.find(header, text_prefix("clip_l"), "text_encoder_2"),
         "text.qwen25vl": qwen25_vl.find(header),
     }
     return flow.assemble(header, denoiser, texts, flow.FLUX_LATENT)
@@ -67,7 +67,7 @@ _TAKES: dict[str, Any] = {
 }
 KANDINSKY5 = Family(
     name="kandinsky5",
-    version="1",
+    version="2",
     title="Kandinsky 5",
     recognise=_recognise,
     parts={

@@ -1,5 +1,5 @@
 """Prompts of Kandinsky 5: a turn of a chat with Qwen2.5-VL, whose states are kept from the user's words on, and
-CLIP-L's pooled vector.
+CLIP-L's pooled vector (of the first chunk, not projected).
 
 Weights act in CLIP; for Qwen brackets are plain text.
 """
@@ -32,5 +32,6 @@ def encode(clip: Clip, encoders: Mapping[str, Any], prompt: str, options: Mappin
     before = len(ids_of(tokenizer, TEMPLATE))
     text = states(encoders[QWEN], clip.config[QWEN], ids)[before:]
     chunks = prompt_chunks(clip, CLIP, prompt, options)
-    pooled = encode_chunks(encoders[CLIP], clip.config[CLIP], chunks, None, normed=False)[1]
+    unprojected = clip.config[CLIP] | {"projection": False}  # files of CLIP-L may bring a projection
+    pooled = encode_chunks(encoders[CLIP], unprojected, chunks[:1], None, normed=False)[1]
     return [Entry(text=text, pooled=pooled)]

@@ -82,6 +82,7 @@ def _latent(config: Config) -> LatentFormat:
         channels=config.denoiser.in_channels,
         factor=16,
         multiple=2,
+        patch=1,
         scale=tuple(1.0 / deviation for deviation in qwen21_vae.STD),
         shift=qwen21_vae.MEAN,
     )

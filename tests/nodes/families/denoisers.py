@@ -46,10 +46,10 @@ def _named(files, name):
     return name, files[name]
 
 
-def _chroma(models):
+def save_chroma(models, name="chroma"):
     module = tiny.filled(chroma_network.build(CHROMA), "chroma")
     weights = tiny.written(module, chroma.LAYOUTS["original"](CHROMA), "")
-    return tiny_transformers.save(models / "diffusion_models" / "chroma.safetensors", weights)
+    return tiny_transformers.save(models / "diffusion_models" / f"{name}.safetensors", weights)
 
 
 DENOISERS = {
@@ -72,7 +72,7 @@ DENOISERS = {
     "hidream": _named(tiny_hidream.FILES, "hidream_i1_dev_bf16.safetensors"),
     "ideogram4": _named(tiny_ideogram4.FILES, "ideogram4_fp8_scaled.safetensors"),
     "kandinsky5": _named(tiny_kandinsky5.FILES, "kandinsky5lite_t2i.safetensors"),
-    "chroma": ("chroma.safetensors", _chroma),
+    "chroma": ("chroma.safetensors", save_chroma),
     "wan": _saved(tiny_wan, "wan2.1_t2v_1.3B_fp16.safetensors"),
 }
 """Family -> the name of its file, and what writes it into a models folder (`checkpoints` or `diffusion_models`)."""

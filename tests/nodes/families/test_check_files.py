@@ -212,16 +212,18 @@ def test_validate_counts_the_missing_weights_of_every_file_that_a_workflow_names
     assert main(arguments) == 0 and capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("note", [None, '{"format": "int8_tensorwise"}', '{"format": "float8_e4m3fn"}'])
+@pytest.mark.parametrize("note", [None, "mark", '{"format": "int8_tensorwise"}', '{"format": "float8_e4m3fn"}'])
 def test_a_quantised_layer_without_its_scale_is_found_before_the_run(note, tmp_path):
     from graphflow_nodes.families.check_files import check_model_file
 
     from tests.nodes.families import tiny_flow
 
     layer, weights = "layers.0.attention.qkv", tiny_flow.original(tiny_flow.z_image())
-    kind = torch.float8_e4m3fn if note and "float8" in note else torch.int8
+    kind = torch.int8 if note is None or "int8" in note else torch.float8_e4m3fn
     weights[f"{layer}.weight"] = weights[f"{layer}.weight"].to(kind)
-    if note is not None:
+    if note == "mark":  # of fp8_scaled: every matrix has a scale
+        weights["scaled_fp8"] = torch.zeros(0, dtype=torch.float8_e4m3fn)
+    elif note is not None:
         weights[f"{layer}.comfy_quant"] = torch.tensor(list(note.encode()), dtype=torch.uint8)
     path = tmp_path / "diffusion_models" / "half.safetensors"
     path.parent.mkdir()

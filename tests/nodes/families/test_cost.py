@@ -7,12 +7,13 @@ from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.families import cost as cost_module
 from graphflow_nodes.families.opened import open_model, open_text_encoders, open_vae
 from graphflow_nodes.families.weight_bytes import weight_bytes
-from graphflow_nodes.families.work import ImageSize, decoder_work, denoiser_work
+from graphflow_nodes.families.work import TEXT, ImageSize, decoder_work, denoiser_work
 from PIL import Image as Picture
 
 import graphflow as gf
 from graphflow.cli import main
 from tests.nodes.families import tiny, tiny_flow, tiny_qwen
+from tests.nodes.families.denoisers import DENOISERS
 from tests.nodes.families.test_check_graph import AE, GEMMA, LUMINA, QWEN3, VISION, Z, sampled
 from tests.nodes.files import sparse
 
@@ -114,6 +115,21 @@ def test_work_grows_with_the_image_and_the_rows(models, engine):
     assert decoder_work(opened.vae, large, 4) == 4 * decoder_work(opened.vae, small, 4)
 
 
+def test_a_token_is_the_cells_that_a_family_packs_into_it(engine, tmp_path):
+    sides = {"flux": 2, "sd3": 2, "z_image": 2, "qwen_image_21": 1, "flux2": 1, "wan": 2}
+    size = ImageSize(512, 512)
+    with engine() as found:
+        for family in sides:
+            name, write = DENOISERS[family]
+            write(tmp_path)
+            path = next(path for path in tmp_path.rglob(name) if path.is_file())
+            model = open_model(path, found.settings).model
+            cells = (512 // model.latent.factor) ** 2
+            whole, one = denoiser_work(model, size, 1, 4), denoiser_work(model, ImageSize(16, 16), 1, 4)
+            per_token = one / ((16 // model.latent.factor) ** 2 // sides[family] ** 2 + TEXT)
+            assert whole == pytest.approx(per_token * (cells // sides[family] ** 2 + TEXT)), family
+
+
 def test_a_run_that_cannot_fit_is_refused_with_the_way_out(engine, monkeypatch):
     monkeypatch.setattr(cost_module, "memory_of_machine", lambda: 10_000_000)
     with engine() as found:
@@ -122,6 +138,23 @@ def test_a_run_that_cannot_fit_is_refused_with_the_way_out(engine, monkeypatch):
         problems["text"].code == "too_large" and "20 MB of them for qwen_3_4b.safetensors" in problems["text"].message
     )
     assert "--dtype bfloat16 takes 10" in problems["text"].hint
+
+
+def test_a_run_is_refused_for_the_size_that_its_images_have_and_for_none_that_is_assumed(engine, tmp_path, monkeypatch):
+    Picture.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    latent = {"empty": ("VAEEncode", {"pixels": "@image", "vae": "@vae"})}
+    images = {
+        "small": {"image": ("EmptyImage", {"width": 64, "height": 64})},
+        "unknown": {"image": ("LoadImage", {"image": "picture.png"})},
+        "large": {"image": ("EmptyImage", {"width": 2048, "height": 2048})},
+    }
+    monkeypatch.setattr(cost_module, "memory_of_machine", lambda: 200_000_000)
+    with engine() as found:
+        refused = {
+            name: {problem.node for problem in found.check(sampled(Z, QWEN3, **latent, **image)).problems}
+            for name, image in images.items()
+        }
+    assert not refused["small"] and not refused["unknown"] and "empty" in refused["large"]
 
 
 def test_the_command_prints_it_and_gives_it_as_json(models, tmp_path, capsys):

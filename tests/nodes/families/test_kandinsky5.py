@@ -17,7 +17,7 @@ import graphflow as gf
 from . import asking
 from . import tiny_kandinsky5 as t
 from .asking import draw
-from .tiny_transformers import save
+from .tiny_transformers import clip_module, save
 
 
 def answer(file, x, entry, sigma=0.6, to=0.4):
@@ -109,6 +109,10 @@ def test_qwen_gives_the_text_from_the_words_on_and_clip_the_pooled_vector(tmp_pa
         )
     assert short.text.shape == (3, t.CONFIG.in_text_dim) and short.pooled.shape == (t.CONFIG.in_text_dim2,)
     assert torch.allclose(short.text[:2], longer.text[:2], atol=1e-5) and len(longer.text) == 6
+    tokens = torch.tensor([[49406, 320, 3240, *[49407] * 74]])
+    with torch.no_grad():  # the file has a projection, too, which the model was not trained on
+        pooled = clip_module("l", True)[1].text_model(input_ids=tokens).pooler_output[0]
+    torch.testing.assert_close(short.pooled, pooled, rtol=0, atol=1e-5)
 
 
 def test_identify_names_the_family_and_what_it_needs(tmp_path):

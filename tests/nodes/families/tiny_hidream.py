@@ -1,5 +1,7 @@
 """A small HiDream and a small Llama 3.1 in the key layout of real files, with random weights, and a vocabulary."""
 
+from functools import cache
+
 import torch
 from graphflow_nodes.families.hidream import LLAMA_LAYERS, network
 from graphflow_nodes.families.kits import language_model_network
@@ -46,6 +48,7 @@ def denoiser():
     return t.filled(network.build(CONFIG), "hidream")
 
 
+@cache
 def llama():
     return t.filled(language_model_network.build(LLAMA), "llama")
 

@@ -1,6 +1,8 @@
 """Small FLUX.1, Stable Diffusion 3 and T5 in the key layout of real files, with random weights, and a vocabulary for
 T5."""
 
+from functools import cache
+
 from graphflow_nodes.families import flux, sd3
 from graphflow_nodes.families.flux import network as flux_network
 from graphflow_nodes.families.kits import clip, clip_network, kl_vae_network, t5, t5_network
@@ -64,6 +66,7 @@ def denoiser_weights(family, config, module, layout, prefix=""):
     return t.written(module, layouts[layout](config), prefix)
 
 
+@cache
 def clip_module(letter, projection):
     config = t.text_config(letter) | {"projection": projection}
     return config, t.filled(clip_network.build(config), f"clip_{letter}")
@@ -74,6 +77,7 @@ def clip_weights(letter, projection=True, prefix=""):
     return t.written(module, clip.LAYOUTS["transformers"](config), prefix)
 
 
+@cache
 def t5_module():
     return t.filled(t5_network.build(T5), "t5")
 

@@ -7,10 +7,13 @@ import sqlite3
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from graphflow_server.queue import ledger, upkeep
 from PIL import Image
+
+from graphflow.cli import main
 
 
 def slow(seconds: float, text: str = "slow") -> dict:
@@ -349,6 +352,23 @@ def test_validate_tells_all_problems_and_queues_nothing(server, graph):
     bad = server.post("/validate", {"prompt": graph(500)}).json
     assert bad["valid"] is False and [problem["code"] for problem in bad["problems"]] == ["out_of_range"]
     assert server.get("/prompt").json == before
+
+
+def test_validate_states_what_a_run_would_cost_as_the_command_does(server, tmp_path, capsys):
+    """The built-in model: its parts, its passes, its peak."""
+    shipped = Path(__file__).parents[3] / "workflows" / "text_to_image.json"
+    workflow = json.loads(shipped.read_text())
+    (stated,) = server.post("/validate", {"prompt": workflow}).json["cost"]
+    assert main(["validate", "--cost", "--json", str(shipped), "--device", "cpu"]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)["cost"]
+    assert (stated["loads"], stated["stages"], stated["peak"]) == (
+        printed["loads"],
+        printed["stages"],
+        printed["peak"],
+    )
+    (steps,) = [node["inputs"]["steps"] for node in workflow.values() if "steps" in node["inputs"]]
+    assert stated["passes"] == steps and {load["part"] for load in stated["loads"]} == {"text.l", "denoiser", "vae"}
+    assert stated["peak"] > sum(load["bytes"] for load in stated["loads"]) > 10_000_000
 
 
 def test_defect_15_secrets_are_shown_nowhere(server):
