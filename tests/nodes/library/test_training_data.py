@@ -59,6 +59,44 @@ def test_a_folder_becomes_latents_in_buckets_with_the_conditioning_of_each_capti
     assert len({text.numpy().tobytes() for text in texts}) == 4
 
 
+def test_an_image_may_have_several_captions_which_share_its_latent(settings):
+    folder = settings.input_dir / "things"
+    (folder / "1.txt").write_text("a blue thing\n\nsomething blue\n", encoding="utf-8")
+    with gf.Engine(settings=settings) as engine:
+        found, calls = made(engine, wanted(caption_lines="each"))
+        joined, _ = made(engine, wanted())
+        assert calls == [3, 3, 5]
+        assert [one["caption"] for one in found["examples"]][1:3] == ["a blue thing", "something blue"]
+        assert [one["name"] for one in found["examples"]][1:3] == ["things/1.png", "things/1.png, caption 2"]
+        first, second = found["examples"][1:3]
+        assert torch.equal(first["latent"], second["latent"])
+        assert not torch.equal(first["conditioning"][0][0], second["conditioning"][0][0])
+        assert [one["caption"] for one in joined["examples"]][1] == "a blue thing something blue"
+        rows = [{"file_name": f"{at}.png", "text": [f"one {at}", f"two {at}"]} for at in range(3)]
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        found, _ = made(engine, wanted(caption_lines="each"))
+        assert [one["caption"] for one in found["examples"]] == [
+            f"{word} {at}" for at in range(3) for word in ("one", "two")
+        ]
+        assert "there is no text 'text'" in wrong(engine, wanted())
+
+
+def test_captions_are_not_encoded_where_no_text_encoder_is_linked(settings):
+    document = wanted().to_json()
+    del document["d"]["inputs"]["clip"]
+    with gf.Engine(settings=settings) as engine:
+        found, calls = made(engine, gf.Workflow.from_json(document))
+        assert calls == [3, 3, 0] and found["empty"] is None
+        assert {one["conditioning"] for one in found["examples"]} == {None}
+        document["t"] = {"class_type": "TrainTextToImage", "inputs": {"model": ["m", 0], "training_set": ["d", 0]}}
+        document["t"]["inputs"] |= {"steps": 2, "batch_size": 1, "caption_dropout": 0.5}
+        with pytest.raises(gf.GraphFlowError, match=r"things/0\.png has no conditioning"):
+            engine.run(gf.Workflow.from_json(document), targets=["t"])
+        document["t"]["inputs"]["clip"] = ["m", 1]
+        losses = engine.run(gf.Workflow.from_json(document), targets=["t"])["t"].outputs["losses"]["training"]
+        assert len(losses) == 2
+
+
 def test_a_change_computes_what_depends_on_it_and_no_more(settings):
     folder = settings.input_dir / "things"
     with gf.Engine(settings=settings) as engine:
