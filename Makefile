@@ -21,8 +21,8 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
-# The model of the package, from new weights: images with captions, then the workflow that trains it. It takes a day of
-# one core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
+# The model of the package, from new weights: images with captions, then the workflow that trains it. It takes one to
+# two days of a core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
 model: .venv/installed
 	$(BIN)/python -m training.scene_data output/model $(MODEL_DATA)
 	$(BIN)/graphflow run training/workflows/scenes.json --input-dir output/model/input --models output/model/models \

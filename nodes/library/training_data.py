@@ -27,7 +27,7 @@ from graphflow import (
 )
 
 from ..devices.environment import decoding
-from ..files.image_folders import empty_folder, folder_names, images_in
+from ..files.image_folders import broken_images, empty_folder, folder_names, images_in
 from ..files.user_files import input_digest
 from ..model.wires import ClipWire, VaeWire
 from ..training.captions import SOURCES, Captioned, captioned, texts_in
@@ -179,6 +179,24 @@ def _check_folder(
     except GraphFlowError as error:
         for problem in error.problems:
             yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
+    for problem in _unusable(settings, stated["folder"], literals):
+        yield problem.input, problem.message
+
+
+def _unusable(settings: Settings, folder: str, literals: Mapping[str, Any]) -> list[Problem]:
+    """Images of the folder, or of those with hints and masks, that cannot be read, and images without a partner."""
+    names = images_in(settings, folder)
+    found = broken_images(settings, names)
+    for kind in ("hints", "masks"):
+        other = literals.get(f"{kind}_folder")
+        if literals.get(kind) == "folder" and isinstance(other, str):
+            try:
+                partners = _partners(settings, names, f"{kind}_folder", other)
+            except GraphFlowError as error:
+                found += error.problems
+            else:
+                found += broken_images(settings, partners.values(), f"{kind}_folder")
+    return found
 
 
 @node(
@@ -229,7 +247,8 @@ def training_folder(
     for item in _captions_in(settings, folder, captions, column, trigger, caption_lines):
         captions_of.setdefault(item.name, []).append(_plain(item.caption))
     names = list(captions_of)
-    _check_readable(settings, names)
+    if broken := broken_images(settings, names):
+        raise GraphFlowError(broken)
     steering = _partners(settings, names, "hints_folder", hints_folder if hints == "folder" else None)
     masked = _partners(settings, names, "masks_folder", masks_folder if masks == "folder" else None)
     nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)} if clip is not None else {}
@@ -347,17 +366,3 @@ def _node(kind: str, **inputs: Any) -> dict[str, Any]:
 def _plain(caption: str) -> str:
     """A caption as a prompt: its brackets weigh nothing."""
     return caption.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
-
-
-def _check_readable(settings: Settings, names: list[str]) -> None:
-    """All files that are not images, at once. That a file ends too early shows when it is decoded."""
-    from ..files.read_image import image_size
-
-    wrong: list[Problem] = []
-    for name in names:
-        try:
-            image_size(settings.input_dir / name, name)
-        except GraphFlowError as error:
-            wrong += [Problem(each.code, each.message, input="folder", hint=each.hint) for each in error.problems]
-    if wrong:
-        raise GraphFlowError(wrong)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Help, Range, Seed, Wire
 
-from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions
+from ..training.options import BETA2, OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions
 
 if TYPE_CHECKING:
     from ..training.loop import Trained
@@ -75,7 +75,7 @@ def loop_options(inputs: Mapping[str, Any]) -> LoopOptions:
         warmup=inputs["lr_warmup_steps"],
         optimiser=inputs["optimizer"],
         weight_decay=inputs["weight_decay"],
-        beta2=inputs.get("adam_beta2", LoopOptions.beta2),
+        beta2=inputs.get("adam_beta2", BETA2),
         max_grad_norm=inputs["max_grad_norm"],
         ema_decay=inputs["ema_decay"],
         seed=inputs["seed"],

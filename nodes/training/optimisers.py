@@ -22,12 +22,12 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
-from .options import OPTIMISER_PACKAGES, OPTIMISERS, RATES
+from .options import BETA2, OPTIMISER_PACKAGES, OPTIMISERS, RATES
 from .packages import missing_package
 
 __all__ = ["Lion", "make_optimiser", "rate_at", "restore_state", "state_of"]
 
-BETA1, BETA2 = 0.9, 0.999
+BETA1 = 0.9
 DECAY = 0.3
 """The share of the steps in which the rate of `warmup_stable_decay` falls."""
 LION_BETAS = (0.9, 0.99)

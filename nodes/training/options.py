@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ALGORITHMS",
+    "BETA2",
     "LoopOptions",
     "LossOptions",
     "OPTIMISERS",
@@ -31,6 +32,10 @@ TIMES = ("uniform", "logit_normal")
 (arXiv 2403.03206, section 3.1)."""
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 """Of matrix products. In fp16 small gradients would be zero, so the loss is scaled."""
+
+
+BETA2 = 0.999
+"""Of Adam and AdamW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class LoopOptions:
     warmup: int = 0
     optimiser: str = "AdamW"
     weight_decay: float = 0.01
-    beta2: float = 0.999
+    beta2: float = BETA2
     """Of Adam and AdamW: how slowly the mean of squared gradients follows."""
     max_grad_norm: float = 1.0
     """0: gradients are not clipped."""

@@ -154,6 +154,47 @@ def _written(workflow, folder):
     return workflow
 
 
+def test_all_broken_images_are_named_before_the_run_and_read_again_only_when_they_change(settings, monkeypatch):
+    from graphflow_nodes.files import image_folders
+
+    read = []
+
+    def counted(path, name, size_of=image_folders.image_size):
+        read.append(name)
+        return size_of(path, name)
+
+    monkeypatch.setattr(image_folders, "image_size", counted)
+    things, marks = settings.input_dir / "things", settings.input_dir / "marks"
+    marks.mkdir()
+    for number in range(3):
+        Image.new("L", (64, 64), 255).save(marks / f"{number}.png")
+    (things / "0.png").write_text("<html>")
+    (things / "2.png").write_bytes((things / "2.png").read_bytes()[:20])
+    (marks / "1.png").write_bytes(b"")
+    workflow = wanted(masks="folder", masks_folder="marks")
+    with gf.Engine(settings=settings) as engine:
+        problems = engine.check(workflow, ["d"]).problems
+        found = {(problem.node, problem.input, problem.message.partition(" cannot be read")[0]) for problem in problems}
+        assert found == {("d", "folder", f"things/{at}.png") for at in (0, 2)} | {("d", "masks_folder", "marks/1.png")}
+        assert len(read) == 6 and engine.check(workflow, ["d"]).problems == problems and len(read) == 6
+        Image.new("RGB", (64, 64)).save(things / "0.png")
+        assert len(engine.check(workflow, ["d"]).problems) == 2 and read[6:] == ["things/0.png"]
+        (marks / "2.png").unlink()
+        texts = [problem.message for problem in engine.check(workflow, ["d"]).problems]
+        assert any("'marks' has no image for 1 of 3 images, things/2.png for one" in text for text in texts)
+
+
+def test_of_very_many_broken_images_the_first_ones_are_named_and_the_others_counted(settings):
+    for number in range(30):
+        (settings.input_dir / "things" / f"x{number:02}.png").write_bytes(b"")
+        (settings.input_dir / "things" / f"x{number:02}.txt").write_text("x")
+    images = graph(i=("LoadImageSetFromFolderNode", {"folder": "things", "resize_method": "Crop"}))
+    with gf.Engine(settings=settings) as engine:
+        for workflow, node in ((wanted(), "d"), (images, "i")):
+            texts = [problem.message for problem in engine.check(workflow, [node]).problems]
+            assert len(texts) == 21 and "x00.png" in texts[0] and "10 more of these images cannot be read" in texts[-1]
+
+
 def test_an_image_that_ends_too_early_is_named(settings):
     path = settings.input_dir / "things" / "0.png"
     Image.effect_noise((64, 64), 80).convert("RGB").save(path)
