@@ -79,7 +79,7 @@ def denoiser_sides(folder: Path) -> tuple[Callable[[int], None], Turns]:
     write_architecture(folder / "scenes")
 
     def work(context: gf.Context) -> None:
-        opened = new_model(folder / "scenes", 1, context.settings, texts, 900)
+        opened = new_model(folder / "scenes", 1, context.settings, texts, 945)
         assert opened.model is not None and opened.clip is not None
         device = open_device(context.settings)
         examples = tuple(Example(f"{at}.png", latents[at], Entry(), 1, caption=text) for at, text in enumerate(texts))

@@ -98,7 +98,7 @@ def noise_schedule() -> DDPMScheduler:
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """The vocabulary of the captions of 64 pixels."""
     rng = random.Random(0)
-    return learn_tokenizer(folder, [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)], size=700)
+    return learn_tokenizer(folder, [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)], size=745)
 
 
 def learn_tokenizer(folder: Path, text: list[str], size: int) -> CLIPTokenizer:

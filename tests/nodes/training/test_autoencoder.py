@@ -29,6 +29,7 @@ def test_the_loss_of_a_vae_is_the_published_one():
 
 def test_its_options_are_those_that_the_built_in_model_is_trained_with():
     """Mean latents with a little noise, L1 + L2 + edges, and a little shrinkage of the latents."""
+    torch.manual_seed(0)
     vae = small_vae()
     data = ImageSet(torch.rand(1, 16, 16, 3))
     options = VaeLoss(kl_weight=0.25, factor=2, mse_weight=1.0, edge_weight=0.5, latent_noise=0.05)
@@ -43,8 +44,11 @@ def test_its_options_are_those_that_the_built_in_model_is_trained_with():
     wanted.backward()
     constant = 0.5 * 0.25 * z.numel() / x.numel() * (0.05**2 - 1 - 2 * math.log(0.05))
     assert torch.allclose(found, wanted + constant, rtol=1e-5)
-    for slope, weight in zip(slopes, vae.parameters(), strict=True):
-        assert weight.grad is None or torch.allclose(slope, weight.grad, rtol=1e-3, atol=1e-7)
+    learnt = [
+        (slope, weight.grad) for slope, weight in zip(slopes, vae.parameters(), strict=True) if weight.grad is not None
+    ]
+    ours, theirs = (torch.cat([pair[at].flatten() for pair in learnt]) for at in (0, 1))
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()
 
 
 def test_an_image_encoder_may_judge_what_is_decoded():
