@@ -1,10 +1,11 @@
-"""What a step of the workflow of the built-in model costs beside the same step of its script.
+"""What a step of the workflow of the model of scenes costs beside the same step in a bare PyTorch loop.
 
 `python -m benchmarks.training_scenes`
 
-Both make the steps of `training/workflows/scenes.json` and of `training.train_scenes`: U-Net and text encoder together
+Both make the steps of `training/workflows/scenes.json`: U-Net and text encoder together
 in bf16 on 64 latents, with weights of the levels, AdamW and averages of the weights; and the autoencoder on 8 images.
-The script's loop is a bare PyTorch loop (`training.resumable`). They take turns as in `benchmarks.training`.
+The bare loop has the loss of `training.train_scenes`, but not its attention for CPUs. They take turns as in
+`benchmarks.training`.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--block", type=int, default=2, help="steps of a block")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print(f"{'':26}{'script':>10}{'nodes':>10}{'ratio':>8}")
+    print(f"{'':26}{'bare':>10}{'ours':>10}{'ratio':>8}")
     for name, sides in (("U-Net and text encoder", denoiser_sides), ("autoencoder", autoencoder_sides)):
         with tempfile.TemporaryDirectory() as folder:
             script, nodes = sides(Path(folder))
