@@ -31,8 +31,12 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
+# The model of the package, from new weights: images with captions, then the workflow that trains it. It takes one to
+# two days of a core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
 model: .venv/installed
-	$(BIN)/python -m training.train_tiny
+	$(BIN)/python -m training.scene_data output/model $(MODEL_DATA)
+	$(BIN)/graphflow run training/workflows/scenes.json --input-dir output/model/input --models output/model/models \
+		--output-dir output/model/output --cache-dir output/model/cache --checkpoint-every 180 --device cpu $(MODEL_SET)
 
 # torch is named first and pinned, so that no other package asks for a newer build of several gigabytes.
 .venv/installed: pyproject.toml setup.py constraints.txt

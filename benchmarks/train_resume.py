@@ -34,10 +34,11 @@ import graphflow as gf
 from benchmarks.resume import in_a_process
 from training.data import caption, draw, load_sprites, pairs
 
-OPTIMISERS = ("AdamW", "Adafactor", "Lion")
+CASES = (("AdamW", "no"), ("Adafactor", "no"), ("Lion", "no"), ("AdamW", "fp16"))
+"""Optimiser, and the number format of products: in fp16 the loss is scaled, and the scale is a part of the state."""
 
 
-def workflow(folder: Path, steps: int, optimizer: str) -> gf.Workflow:
+def workflow(folder: Path, steps: int, optimizer: str, precision: str) -> gf.Workflow:
     """Twelve images of two sizes, and a training with all that draws random numbers."""
     images = folder / "input" / "things"
     if not images.exists():
@@ -56,6 +57,7 @@ def workflow(folder: Path, steps: int, optimizer: str) -> gf.Workflow:
         "rank": 4,
         "learning_rate": 1e-3,
         "optimizer": optimizer,
+        "mixed_precision": precision,
         "ema_decay": 0.95,
         "gradient_accumulation_steps": 2,
         "caption_dropout": 0.2,
@@ -114,38 +116,38 @@ def main() -> None:
     torch.set_num_threads(1)
     dice, began = random.Random(1), time.monotonic()
     done = same = repeated = 0
-    with tempfile.TemporaryDirectory(prefix="graphflow-train-") as name:
-        root = Path(name)
-        expected: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="graphflow-train-") as place:
+        root = Path(place)
+        expected: dict[tuple[str, str], bytes] = {}
         while done < options.kills:
-            optimizer = OPTIMISERS[done % len(OPTIMISERS)]
-            wanted, inputs = workflow(root, options.steps, optimizer), root / "input"
+            case = CASES[done % len(CASES)]
+            name, wanted, inputs = " in ".join(case), workflow(root, options.steps, *case), root / "input"
             folder = root / "run"
 
             def work(kill_at: int = 0, later: float = 0.0) -> Callable[[], None]:
                 return lambda: run(wanted, folder, inputs, kill_at, later)  # noqa: B023
 
-            if optimizer not in expected:
+            if case not in expected:
                 folder.mkdir()
                 if in_a_process(work()) != 0:
-                    raise SystemExit(f"{optimizer}: the training without interruption failed")
-                expected[optimizer] = (folder / "lora").read_bytes()
+                    raise SystemExit(f"{name}: the training without interruption failed")
+                expected[case] = (folder / "lora").read_bytes()
                 shutil.rmtree(folder)
             folder.mkdir()
-            at = 1 + done // len(OPTIMISERS) % (options.steps - 1)
+            at = 1 + done // len(CASES) % (options.steps - 1)
             later = dice.uniform(0.0, 0.2) if done % 2 else 0.0
             if in_a_process(work(at, later)) != -signal.SIGKILL:
-                raise SystemExit(f"{optimizer}, step {at}: the process was not killed")
+                raise SystemExit(f"{name}, step {at}: the process was not killed")
             before = reported(folder)[-1]
             if in_a_process(work()) != 0:
-                raise SystemExit(f"{optimizer}, step {at}: the second process failed")
+                raise SystemExit(f"{name}, step {at}: the second process failed")
             repeated = max(repeated, before - reported(folder)[0])
-            same += (folder / "lora").read_bytes() == expected[optimizer]
+            same += (folder / "lora").read_bytes() == expected[case]
             done += 1
             shutil.rmtree(folder)
-            if done % len(OPTIMISERS) == 0 or done == options.kills:
+            if done % len(CASES) == 0 or done == options.kills:
                 print(f"{done} kills, {same} with the same bytes, at most {repeated} steps again", flush=True)
-    print(f"{options.steps} steps, {', '.join(OPTIMISERS)}; {time.monotonic() - began:.0f} s")
+    print(f"{options.steps} steps, {', '.join(' in '.join(case) for case in CASES)}; {time.monotonic() - began:.0f} s")
     if same != done:
         raise SystemExit(1)
 

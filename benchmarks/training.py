@@ -16,7 +16,7 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -75,28 +75,19 @@ def learning(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
 
 
-class Ours:
+class Turns:
     """A training by the loop of the nodes, on a thread of its own, that makes steps when it is called: it waits where
     it reports a step. So a training begins and ends once, as a user's does, and what is timed are its steps."""
 
-    def __init__(self, module: nn.Module, latents: Tensor, texts: Tensor, batch: int, folder: Path) -> None:
-        settings = gf.Settings(device="cpu", temp_dir=folder)
-        model = open_model(BUILTIN / "graphflow-tiny", settings).model
-        examples = tuple(
-            Example(f"{at}.png", latent, Entry(text=text), 1)
-            for at, (latent, text) in enumerate(zip(latents, texts, strict=True))
-        )
-        data, device = TrainingSet(examples, None), open_device(settings)
-        objective = Objective(model, module, data, LossOptions(), 0, device.device)
+    def __init__(self, work: Callable[[gf.Context], object], folder: Path) -> None:
         self._wanted, self._made, self._stop = Semaphore(0), Semaphore(0), Event()
-        context = gf.Context("t", settings, dict, self._reported, self._stop)
-        options = LoopOptions(steps=1_000_000, batch_size=batch)
+        context = gf.Context("t", gf.Settings(device="cpu", temp_dir=folder), dict, self._reported, self._stop)
 
-        def work() -> None:
+        def run() -> None:
             with suppress(gf.Cancelled):
-                train(context, device, learning(module), objective, data, options)
+                work(context)
 
-        self._thread = Thread(target=work)
+        self._thread = Thread(target=run)
         self._thread.start()
         self._made.acquire()
 
@@ -114,6 +105,23 @@ class Ours:
         self._stop.set()
         self._wanted.release()
         self._thread.join()
+
+
+def ours(module: nn.Module, latents: Tensor, texts: Tensor, batch: int, folder: Path) -> Turns:
+    """The same by the nodes' loop."""
+
+    def work(context: gf.Context) -> None:
+        model = open_model(BUILTIN / "graphflow-tiny", context.settings).model
+        assert model is not None
+        examples = tuple(
+            Example(f"{at}.png", latent, Entry(text=text), 1)
+            for at, (latent, text) in enumerate(zip(latents, texts, strict=True))
+        )
+        data, device = TrainingSet(examples, None), open_device(context.settings)
+        objective = Objective(model, module, data, LossOptions(), 0, device.device)
+        train(context, device, learning(module), objective, data, LoopOptions(steps=1_000_000, batch_size=batch))
+
+    return Turns(work, folder)
 
 
 def bare(module: nn.Module, latents: Tensor, texts: Tensor, batch: int) -> Callable[[int], None]:
@@ -143,25 +151,35 @@ def timed(steps: Callable[[int], None], count: int) -> float:
     return (time.process_time() - began) / count
 
 
+def in_turns(sides: Mapping[str, Callable[[int], None]], pairs: int, count: int) -> dict[str, list[float]]:
+    """CPU seconds of a step of each side, in blocks of so many steps that take turns."""
+    for steps in sides.values():
+        timed(steps, count)
+    found: dict[str, list[float]] = {key: [] for key in sides}
+    for pair in range(pairs):
+        for key in list(sides)[:: 1 if pair % 2 else -1]:
+            found[key].append(timed(sides[key], count))
+    return found
+
+
+def row(name: str, found: Mapping[str, Sequence[float]]) -> str:
+    """A line of the table: medians, and the median of the ratios of pairs."""
+    ratio = statistics.median(a / b for a, b in zip(found["ours"], found["bare"], strict=True))
+    bare, own = (1e3 * statistics.median(found[key]) for key in ("bare", "ours"))
+    return f"{name:26}{bare:8.1f}ms{own:8.1f}ms{ratio:8.3f}"
+
+
 def measured(pairs: int, block: int) -> list[str]:
     lines = [f"{'':26}{'bare':>10}{'ours':>10}{'ratio':>8}"]
     for name, (module, side, width, batch) in unets().items():
         latents = torch.stack([normal((4, side, side), 0, "latent", at) for at in range(EXAMPLES)])
         texts = torch.stack([normal((77, width), 0, "text", at) for at in range(EXAMPLES)])
         with tempfile.TemporaryDirectory() as folder:
-            ours = Ours(copy.deepcopy(module), latents, texts, batch, Path(folder))
-            sides = {"ours": ours, "bare": bare(copy.deepcopy(module), latents, texts, batch)}
-            count = block if side < 32 else max(1, block // 8)
-            for steps in sides.values():
-                timed(steps, count)
-            found: dict[str, list[float]] = {"ours": [], "bare": []}
-            for pair in range(pairs):
-                for key in ("ours", "bare") if pair % 2 else ("bare", "ours"):
-                    found[key].append(timed(sides[key], count))
-            ours.end()
-        ratio = statistics.median(a / b for a, b in zip(found["ours"], found["bare"], strict=True))
-        seconds = {key: statistics.median(times) for key, times in found.items()}
-        lines.append(f"{name:26}{1e3 * seconds['bare']:8.1f}ms{1e3 * seconds['ours']:8.1f}ms{ratio:8.3f}")
+            turns = ours(copy.deepcopy(module), latents, texts, batch, Path(folder))
+            sides = {"ours": turns, "bare": bare(copy.deepcopy(module), latents, texts, batch)}
+            found = in_turns(sides, pairs, block if side < 32 else max(1, block // 8))
+            turns.end()
+        lines.append(row(name, found))
         print(lines[-1], flush=True)
     return lines
 

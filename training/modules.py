@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from graphflow_nodes.training.vocabulary import learn_vocabulary
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -97,37 +98,12 @@ def noise_schedule() -> DDPMScheduler:
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """The vocabulary of the captions of 64 pixels."""
     rng = random.Random(0)
-    return learn_tokenizer(folder, [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)], size=700)
+    return learn_tokenizer(folder, [rng.choice(captions(sample)) for sample in pairs() for _ in range(8)], size=745)
 
 
 def learn_tokenizer(folder: Path, text: list[str], size: int) -> CLIPTokenizer:
     """A byte-level BPE in CLIP's own two files, learnt from texts."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    model = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    model.normalizer = normalizers.Lowercase()
-    model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    model.train_from_iterator(
-        text, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, end_of_word_suffix="</w>")
-    )
-    merges = [tuple(pair) for pair in json.loads(model.to_str())["model"]["merges"]]
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    unique = list(dict.fromkeys(tokens))
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(unique)}), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": 77,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    learn_vocabulary(folder, text, size)
     return CLIPTokenizer.from_pretrained(folder)
 
 

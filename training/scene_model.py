@@ -44,7 +44,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def the_tokenizer(folder: Path) -> CLIPTokenizer:
     """The vocabulary in a folder; it is learnt from the captions where there is none."""
     if not (folder / "vocab.json").exists():
-        modules.learn_tokenizer(folder, _texts(), size=900)
+        modules.learn_tokenizer(folder, _texts(), size=945)
     return CLIPTokenizer.from_pretrained(folder)
 
 

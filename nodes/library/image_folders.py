@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from graphflow import Choice, GraphFlowError, Image, Problem, Settings, node
 
 from ..devices.environment import numerics
-from ..files.image_folders import empty_folder, folder_names, images_in
+from ..files.image_folders import broken_images, empty_folder, folder_names, images_in
 from ..files.prefixes import inside
 from ..files.read_image import read_frames
 from ..limits import check_pixels
@@ -29,8 +29,13 @@ def _holds_images(
     settings: Settings, literals: Mapping[str, Any], linked: Mapping[str, str]
 ) -> Iterator[tuple[str | None, str]]:
     folder = literals.get("folder")
-    if isinstance(folder, str) and not images_in(settings, folder):
+    if not isinstance(folder, str):
+        return
+    names = images_in(settings, folder)
+    if not names:
         yield "folder", f"there are no images in the folder {folder!r} of the input folder"
+    for problem in broken_images(settings, names):
+        yield problem.input, problem.message
 
 
 @node(

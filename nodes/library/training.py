@@ -124,8 +124,8 @@ def train_lora(
 
     loop = loop_options(locals())
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout, prior_loss_weight)
-    data, validation = read_sets(training_set, validation_set, model)
-    prior = read_set(class_set, model, "class_set") if class_set is not None else None
+    data, validation = read_sets(training_set, validation_set, model, encodes=clip is not None)
+    prior = read_set(class_set, model, "class_set", clip is not None) if class_set is not None else None
     check_data(data, loop)
     sets = {"training_set": data, "validation_set": validation, "class_set": prior}
     device = open_device(context.settings)

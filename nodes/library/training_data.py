@@ -27,10 +27,10 @@ from graphflow import (
 )
 
 from ..devices.environment import decoding
-from ..files.image_folders import empty_folder, folder_names, images_in
+from ..files.image_folders import broken_images, empty_folder, folder_names, images_in
 from ..files.user_files import input_digest
 from ..model.wires import ClipWire, VaeWire
-from ..training.captions import SOURCES, captioned, texts_in
+from ..training.captions import SOURCES, Captioned, captioned, texts_in
 
 TrainingSetWire = Annotated[dict[str, Any], Wire("TRAINING_SET")]
 _Resolution = Annotated[int, Range(16, 4096, 8), Help("side of the square whose area each image gets, in pixels")]
@@ -40,6 +40,7 @@ _Repeats = Annotated[int, Range(1, 10000), Help("how often an epoch shows each i
 _Side = Annotated[int, Range(0, 1 << 20)]
 HINTS = ("none", "canny", "folder")
 MASKS = ("none", "alpha", "folder")
+LINES = ("one caption", "each")
 TOGETHER = 50
 """Sets that one node joins."""
 
@@ -120,7 +121,7 @@ def training_mask(
 @node("TrainingExample", category="training/data", display_name="Training Example", version="2")
 def training_example(
     samples: Latent,
-    conditioning: Conditioning,
+    conditioning: Annotated[Conditioning | None, Help("not needed where the text encoder learns")] = None,
     name: Annotated[str, Help("what messages call it, and what its noise is drawn by")] = "example",
     repeats: _Repeats = 1,
     caption: Annotated[str, Help("the prompt of the conditioning: for training a text encoder")] = "",
@@ -131,7 +132,7 @@ def training_example(
     crop_w: Annotated[_Side, Help("pixels of the resized image that were cut off on the left")] = 0,
     crop_h: Annotated[_Side, Help("the same at the top")] = 0,
 ) -> TrainingSetWire:
-    """A data set of one latent and its conditioning.
+    """A data set of one latent and its conditioning, or of its caption alone for a trainer with a text encoder.
 
     SDXL learns how an image was cut: `width` and `height` are those of the file, `crop_w` and `crop_h` where the cut
     begins, in pixels of the size that is trained.
@@ -169,15 +170,33 @@ def _folder_outside(
 def _check_folder(
     settings: Settings, literals: Mapping[str, Any], _: Mapping[str, str]
 ) -> Iterator[tuple[str | None, str]]:
-    wanted = {"folder": "", "captions": "auto", "column": "text", "trigger": ""}
+    wanted = {"folder": "", "captions": "auto", "column": "text", "trigger": "", "caption_lines": LINES[0]}
     stated = {name: literals.get(name, default) for name, default in wanted.items()}
     if not stated["folder"] or not all(isinstance(value, str) for value in stated.values()):
         return
     try:
-        captioned(settings, stated["folder"], stated["captions"], stated["column"], stated["trigger"])
+        _captions_in(settings, **stated)
     except GraphFlowError as error:
         for problem in error.problems:
             yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
+    for problem in _unusable(settings, stated["folder"], literals):
+        yield problem.input, problem.message
+
+
+def _unusable(settings: Settings, folder: str, literals: Mapping[str, Any]) -> list[Problem]:
+    """Images of the folder, or of those with hints and masks, that cannot be read, and images without a partner."""
+    names = images_in(settings, folder)
+    found = broken_images(settings, names)
+    for kind in ("hints", "masks"):
+        other = literals.get(f"{kind}_folder")
+        if literals.get(kind) == "folder" and isinstance(other, str):
+            try:
+                partners = _partners(settings, names, f"{kind}_folder", other)
+            except GraphFlowError as error:
+                found += error.problems
+            else:
+                found += broken_images(settings, partners.values(), f"{kind}_folder")
+    return found
 
 
 @node(
@@ -191,7 +210,6 @@ def _check_folder(
 def training_folder(
     settings: Settings,
     vae: VaeWire,
-    clip: ClipWire,
     folder: Annotated[str, Choice(folder_names, "input", empty_folder)],
     resolution: _Resolution = 512,
     bucket_step: _Step = 64,
@@ -211,49 +229,68 @@ def training_folder(
         str, Choice(MASKS), Help("what of an image is learnt: all, what is opaque, or what a mask shows")
     ] = ("none"),
     masks_folder: Annotated[str, Help("in the input folder: a mask of the same name for each, white counts")] = "",
+    clip: Annotated[
+        ClipWire | None, Help("encodes the captions; not needed where the trainer has it, as its text encoder learns")
+    ] = None,
+    caption_lines: Annotated[
+        str, Choice(LINES), Help("each: every line of a caption file is a caption, shown as often as the others")
+    ] = LINES[0],
 ) -> Expansion[TrainingSetWire]:
     """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
 
     Captions are `NAME.txt` beside `NAME.png`, `metadata.jsonl` (lines with `file_name` and the column), or
     `metadata.csv`; all in UTF-8. Each image is cut, encoded and captioned by node calls of its own, which are cached:
-    a changed image, caption, VAE or size computes what depends on it, and no more.
+    a changed image, caption, VAE or size computes what depends on it, and no more. A list in the column of
+    `metadata.jsonl` is several captions, too.
     """
-    found = captioned(settings, folder, captions, column, trigger)
-    _check_readable(settings, [item.name for item in found])
-    steering = _partners(
-        settings, [item.name for item in found], "hints_folder", hints_folder if hints == "folder" else None
-    )
-    masked = _partners(
-        settings, [item.name for item in found], "masks_folder", masks_folder if masks == "folder" else None
-    )
-    nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)}
+    captions_of: dict[str, list[str]] = {}
+    for item in _captions_in(settings, folder, captions, column, trigger, caption_lines):
+        captions_of.setdefault(item.name, []).append(_plain(item.caption))
+    names = list(captions_of)
+    if broken := broken_images(settings, names):
+        raise GraphFlowError(broken)
+    steering = _partners(settings, names, "hints_folder", hints_folder if hints == "folder" else None)
+    masked = _partners(settings, names, "masks_folder", masks_folder if masks == "folder" else None)
+    nodes: dict[str, Any] = {"text": _node("CLIPTextEncode", text="", clip=clip)} if clip is not None else {}
     sets: list[str] = []
-    for number, item in enumerate(found):
-        nodes[f"text{number}"] = _node("CLIPTextEncode", text=_plain(item.caption), clip=clip)
+    for number, name in enumerate(names):
+        for at, caption in enumerate(captions_of[name] if clip is not None else ()):
+            nodes[_of(f"text{number}", at)] = _node("CLIPTextEncode", text=caption, clip=clip)
         for mirrored in (False, True) if mirror else (False,):
             key = f"{number}{'m' if mirrored else ''}"
             sizes = {"resolution": resolution, "bucket_step": bucket_step, "longest": longest}
-            nodes[f"image{key}"] = _node("TrainingImage", image=item.name, **sizes, mirror=mirrored)
-            hint = _hint_nodes(nodes, key, steering.get(item.name), hints, {**sizes, "mirror": mirrored})
-            counts = _mask_nodes(nodes, key, item.name, masked.get(item.name), masks, {**sizes, "mirror": mirrored})
+            nodes[f"image{key}"] = _node("TrainingImage", image=name, **sizes, mirror=mirrored)
+            more = _hint_nodes(nodes, key, steering.get(name), hints, {**sizes, "mirror": mirrored})
+            more |= _mask_nodes(nodes, key, name, masked.get(name), masks, {**sizes, "mirror": mirrored})
+            more |= _cut_of(settings, name, resolution, bucket_step, longest)
             nodes[f"latent{key}"] = _node("VAEEncode", pixels=[f"image{key}", 0], vae=vae)
-            nodes[f"set{key}"] = _node(
-                "TrainingExample",
-                samples=[f"latent{key}", 0],
-                conditioning=[f"text{number}", 0],
-                name=item.name + (" mirrored" if mirrored else ""),
-                repeats=repeats,
-                caption=_plain(item.caption),
-                **hint,
-                **counts,
-                **_cut_of(settings, item.name, resolution, bucket_step, longest),
-            )
-            sets.append(f"set{key}")
+            for at, caption in enumerate(captions_of[name]):
+                nodes[_of(f"set{key}", at)] = _node(
+                    "TrainingExample",
+                    samples=[f"latent{key}", 0],
+                    **({"conditioning": [_of(f"text{number}", at), 0]} if clip is not None else {}),
+                    name=name + (" mirrored" if mirrored else "") + (f", caption {at + 1}" if at else ""),
+                    repeats=repeats,
+                    caption=caption,
+                    **more,
+                )
+                sets.append(_of(f"set{key}", at))
     while len(sets) > TOGETHER:
         groups = [sets[at : at + TOGETHER] for at in range(0, len(sets), TOGETHER)]
         sets = [_join(nodes, group) for group in groups]
-    nodes["all"] = _node("JoinTrainingSets", **_links(sets), empty=["text", 0])
+    nodes["all"] = _node("JoinTrainingSets", **_links(sets), **({"empty": ["text", 0]} if clip is not None else {}))
     return Expansion(nodes, (Link("all", 0),))
+
+
+def _captions_in(
+    settings: Settings, folder: str, captions: str, column: str, trigger: str, caption_lines: str
+) -> list[Captioned]:
+    return captioned(settings, folder, captions, column, trigger, several=caption_lines == LINES[1])
+
+
+def _of(key: str, at: int) -> str:
+    """The node of an image's caption: the first one has no number."""
+    return f"{key} {at}" if at else key
 
 
 def _hint_nodes(
@@ -329,17 +366,3 @@ def _node(kind: str, **inputs: Any) -> dict[str, Any]:
 def _plain(caption: str) -> str:
     """A caption as a prompt: its brackets weigh nothing."""
     return caption.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
-
-
-def _check_readable(settings: Settings, names: list[str]) -> None:
-    """All files that are not images, at once. That a file ends too early shows when it is decoded."""
-    from ..files.read_image import image_size
-
-    wrong: list[Problem] = []
-    for name in names:
-        try:
-            image_size(settings.input_dir / name, name)
-        except GraphFlowError as error:
-            wrong += [Problem(each.code, each.message, input="folder", hint=each.hint) for each in error.problems]
-    if wrong:
-        raise GraphFlowError(wrong)

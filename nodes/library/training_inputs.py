@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Choice, Help, Range, Seed, Wire
 
-from ..training.options import OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions
+from ..training.options import BETA2, OPTIMISERS, PRECISIONS, RATES, TIMES, LoopOptions
 
 if TYPE_CHECKING:
     from ..training.loop import Trained
 
 __all__ = [
     "Accumulation",
+    "AdamBeta2",
     "BatchSize",
     "CaptionDropout",
     "Checkpointing",
@@ -49,6 +50,7 @@ TrainingSeed = Annotated[int, Range(0, MAX_SEED), Seed()]
 Scheduler = Annotated[str, Choice(RATES)]
 Warmup = Annotated[int, Range(0, 1_000_000)]
 Optimizer = Annotated[str, Choice(OPTIMISERS)]
+AdamBeta2 = Annotated[float, Range(0.0, 0.99999, 0.0001), Help("of Adam and AdamW")]
 Decay = Annotated[float, Range(0.0, 10.0, 0.001)]
 Accumulation = Annotated[int, Range(1, 1024), Help("batches of a step")]
 GradNorm = Annotated[float, Range(0.0, 1000.0, 0.1), Help("longer gradients are shortened; 0: never")]
@@ -73,6 +75,7 @@ def loop_options(inputs: Mapping[str, Any]) -> LoopOptions:
         warmup=inputs["lr_warmup_steps"],
         optimiser=inputs["optimizer"],
         weight_decay=inputs["weight_decay"],
+        beta2=inputs.get("adam_beta2", BETA2),
         max_grad_norm=inputs["max_grad_norm"],
         ema_decay=inputs["ema_decay"],
         seed=inputs["seed"],

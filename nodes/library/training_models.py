@@ -13,13 +13,15 @@ from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written
 from ..model.wires import ClipWire, ModelWire, VaeWire
-from ..training.options import LossOptions
+from ..training.captions import captioned, texts_in
+from ..training.options import WEIGHTINGS, LossOptions
 from ..training.packages import check_optimizer
 from .loaders import CheckpointParts, folders
 from .training_data import TrainingSetWire
 from .training_inputs import (
     MAX_SEED,
     Accumulation,
+    AdamBeta2,
     BatchSize,
     CaptionDropout,
     Checkpointing,
@@ -44,6 +46,8 @@ from .training_inputs import (
     losses_on_wire,
 )
 
+SAVE_DTYPES = ("as they are", "float16", "bfloat16", "float32")
+_FORMATS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 PREDICTIONS = ("as the model", "epsilon", "v_prediction", "flow")
 
 
@@ -57,8 +61,13 @@ def _architectures(settings: Settings) -> list[str]:
     return folders(settings).list("checkpoints")
 
 
-def _architecture_digest(settings: Settings, architecture: str, **_: Any) -> str:
-    return settings.digests.of(folders(settings).find("checkpoints", architecture))
+def _architecture_digest(
+    settings: Settings, architecture: str, captions_folder: str = "", vocab_size: int = 0, **_: Any
+) -> str:
+    """Of the architecture, and of the captions that a vocabulary is learnt from."""
+    found = settings.digests.of(folders(settings).find("checkpoints", architecture))
+    texts = map(settings.digests.of, texts_in(settings, captions_folder)) if vocab_size and captions_folder else ()
+    return " ".join((found, *texts))
 
 
 def _check_architecture(
@@ -66,6 +75,12 @@ def _check_architecture(
 ) -> Iterator[tuple[str, str]]:
     from ..training.new_model import architecture_of
 
+    folder, size = (literals.get(name) for name in ("captions_folder", "vocab_size"))
+    if isinstance(folder, str) and isinstance(size, int) and size:
+        try:
+            _captions(settings, folder)
+        except GraphFlowError as error:
+            yield from (("captions_folder", problem.message) for problem in error.problems)
     name = literals.get("architecture")
     if not isinstance(name, str) or name not in _architectures(settings):
         return
@@ -74,6 +89,10 @@ def _check_architecture(
     except GraphFlowError as error:
         for problem in error.problems:
             yield "architecture", problem.message + (f" ({problem.hint})" if problem.hint else "")
+
+
+def _captions(settings: Settings, folder: str) -> list[str]:
+    return [item.caption for item in captioned(settings, folder, "auto", "text", several=True)]
 
 
 @node(
@@ -90,16 +109,20 @@ def new_model(
         str, Choice(_architectures, "models/checkpoints"), Help("a checkpoint, or a folder of configs")
     ],
     seed: Annotated[int, Range(0, MAX_SEED), Seed()] = 0,
+    captions_folder: Annotated[str, Help("in the input folder: what a vocabulary is learnt from")] = "",
+    vocab_size: Annotated[int, Range(0, 1 << 20), Help("of a new vocabulary; 0: that of the architecture")] = 0,
 ) -> CheckpointParts:
     """Make a model with new weights, drawn by the seed: a denoiser, text encoders and a VAE that know nothing yet.
 
     The architecture is that of a checkpoint whose weights are not read, or of a diffusers folder that has only
     model_index.json, the config.json of each part, the tokenizer and the scheduler. The model is Stable Diffusion 1.x,
-    2.x or XL, of any size.
+    2.x or XL, of any size. With `vocab_size`, its tokenizer is learnt from the captions of a folder, so that few words
+    take few weights.
     """
     from ..training.new_model import new_model as made
 
-    opened = made(folders(settings).find("checkpoints", architecture), seed, settings)
+    captions = _captions(settings, captions_folder) if vocab_size else []
+    opened = made(folders(settings).find("checkpoints", architecture), seed, settings, captions, vocab_size)
     assert opened.clip is not None and opened.vae is not None
     return CheckpointParts(opened.model, opened.clip, opened.vae)
 
@@ -128,10 +151,16 @@ def train_text_to_image(
     lr_warmup_steps: Warmup = 0,
     optimizer: Optimizer = "AdamW",
     weight_decay: Decay = 0.01,
+    adam_beta2: AdamBeta2 = 0.999,
     gradient_accumulation_steps: Accumulation = 1,
     max_grad_norm: GradNorm = 1.0,
     timesteps: Timesteps = "uniform",
     snr_gamma: SnrGamma = 0.0,
+    min_snr_weight: Annotated[float, Range(0.0, 1.0, 0.01), Help("the least that snr_gamma gives a level")] = 0.0,
+    loss_weighting: Annotated[
+        str, Choice(WEIGHTINGS), Help("v_prediction: errors where noise is high count 1 + 1/SNR times")
+    ] = "none",
+    max_loss_weight: Annotated[float, Range(0.0, 1e6, 0.1), Help("bound of loss_weighting; 0: none")] = 0.0,
     noise_offset: NoiseOffset = 0.0,
     caption_dropout: CaptionDropout = 0.0,
     ema_decay: EmaDecay = 0.0,
@@ -157,8 +186,16 @@ def train_text_to_image(
 
     model = with_prediction(model, prediction)
     loop = loop_options(locals())
-    loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
-    data, validation = read_sets(training_set, validation_set, model)
+    loss = LossOptions(
+        timesteps=timesteps,
+        snr_gamma=snr_gamma,
+        noise_offset=noise_offset,
+        caption_dropout=caption_dropout,
+        weighting=loss_weighting,
+        max_weight=max_loss_weight,
+        min_snr_weight=min_snr_weight,
+    )
+    data, validation = read_sets(training_set, validation_set, model, encodes=clip is not None)
     check_data(data, loop)
     check_trainable(model)
     if clip is not None:
@@ -229,6 +266,9 @@ def diffusers_save(
     vae: VaeWire,
     context: Context,
     filename_prefix: str = "diffusers/graphflow",
+    save_dtype: Annotated[
+        str, Choice(SAVE_DTYPES), Help("of all weights; as they are: changed ones in float32, others as in their file")
+    ] = SAVE_DTYPES[0],
 ) -> Ui[None]:
     """Write a model, its text encoders and its VAE as a diffusers folder, with all that was merged into them.
 
@@ -242,6 +282,6 @@ def diffusers_save(
     check_family(model)
 
     def write(target: Path) -> None:
-        write_folder(target, model, clip, vae, context.metadata())
+        write_folder(target, model, clip, vae, context.metadata(), _FORMATS.get(save_dtype))
 
     return Ui({"models": save_folder(write, context, context.settings.output_dir, filename_prefix)})

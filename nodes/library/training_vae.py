@@ -21,6 +21,7 @@ from ..training.packages import check_optimizer
 from .loaders import ClipVisionHandle
 from .training_inputs import (
     Accumulation,
+    AdamBeta2,
     BatchSize,
     Checkpointing,
     Decay,
@@ -71,12 +72,20 @@ def train_vae(
     crop: Annotated[int, Range(0, 8192, 8), Help("side of the cut at a random place; 0: the whole image")] = 0,
     kl_weight: Annotated[float, Range(0.0, 1.0, 1e-7)] = 1e-6,
     perceptual_weight: Annotated[float, Range(0.0, 10.0, 0.01), Help("of what clip_vision sees")] = 0.1,
+    mse_weight: Annotated[float, Range(0.0, 100.0, 0.1), Help("of the squared error, beside the L1")] = 0.0,
+    edge_weight: Annotated[
+        float, Range(0.0, 100.0, 0.1), Help("of the differences between neighbours: edges are sharper")
+    ] = 0.0,
+    latent_noise: Annotated[
+        float, Range(0.0, 10.0, 0.01), Help("deviation of the latents; 0: the encoder answers it")
+    ] = 0.0,
     clip_vision: Annotated[ClipVisionHandle | None, Help("an image encoder; without it pixels alone count")] = None,
     seed: TrainingSeed = 0,
     lr_scheduler: Scheduler = "constant",
     lr_warmup_steps: Warmup = 0,
     optimizer: Optimizer = "AdamW",
     weight_decay: Decay = 0.01,
+    adam_beta2: AdamBeta2 = 0.999,
     gradient_accumulation_steps: Accumulation = 1,
     max_grad_norm: GradNorm = 1.0,
     ema_decay: EmaDecay = 0.0,
@@ -121,7 +130,16 @@ def train_vae(
     if clip_vision is not None and perceptual_weight:
         seen = whole_module(device, clip_vision, "vision").requires_grad_(False)
         perceptual = Perceptual(seen, clip_vision.config)
-    options = VaeLoss(kl_weight, perceptual_weight, crop, factor, freeze_encoder=parts == "decoder")
+    options = VaeLoss(
+        kl_weight=kl_weight,
+        perceptual_weight=perceptual_weight,
+        crop=crop,
+        factor=factor,
+        freeze_encoder=parts == "decoder",
+        mse_weight=mse_weight,
+        edge_weight=edge_weight,
+        latent_noise=latent_noise,
+    )
     found = train(
         context,
         device,

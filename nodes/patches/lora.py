@@ -33,10 +33,12 @@ class LoraFile:
 
     path: str = field(compare=False)
     digest: str
+    title: str | None = field(default=None, compare=False)
+    """What messages call it, where it is not a file of the user's."""
 
     @property
     def name(self) -> str:
-        return Path(self.path).name
+        return self.title or Path(self.path).name
 
 
 @dataclass(frozen=True)

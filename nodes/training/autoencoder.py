@@ -6,11 +6,14 @@ discriminator.
 
 x is an image in -1..1 of n numbers, y what is decoded of z, which is drawn from :math:`N(\mu, \sigma^2)`, and P the
 distance of what an image encoder sees in both: of each layer's tokens at unit length, the mean squared difference
-(the form of arXiv 1801.03924 without its learnt weights).
+(the form of arXiv 1801.03924 without its learnt weights). Beside the L1 may stand the squared error, and the L1 of the
+differences to the pixel below and to the pixel beside (arXiv 1511.05440, equation 6), each with a weight; and
+:math:`\sigma` may be a constant instead of what the encoder answers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +58,12 @@ class VaeLoss:
     factor: int = 8
     """Sides are cut to multiples of it."""
     freeze_encoder: bool = False
+    mse_weight: float = 0.0
+    """Of the mean squared error, beside the L1."""
+    edge_weight: float = 0.0
+    """Of the L1 of the differences between neighbours."""
+    latent_noise: float = 0.0
+    """The deviation of latents; 0: that which the encoder answers."""
 
 
 class Perceptual:
@@ -116,17 +125,29 @@ class VaeObjective:
 
     def _losses(self, x: Tensor, places: Sequence[tuple[Any, ...]]) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._options.freeze_encoder):
-            posterior = self._module.encode(x).latent_dist
-            mean, deviation, kl = posterior.mean, posterior.std, posterior.kl()
+            mean, deviation, kl = self._posterior(self._module.encode(x).latent_dist)
         noise = torch.stack([normal(mean.shape[1:], self._seed, "latent", *place) for place in places])
         y = self._module.decode(mean + deviation * noise.to(mean)).sample
         numbers = x[0].numel()
-        loss: Tensor = (x - y).abs().flatten(1).sum(1) / numbers
+        error = y - x
+        loss: Tensor = error.abs().flatten(1).sum(1) / numbers
+        if self._options.mse_weight:
+            loss = loss + self._options.mse_weight * error.square().flatten(1).mean(1)
+        if self._options.edge_weight:
+            edges = [error.diff(dim=axis).abs().flatten(1).mean(1) for axis in (-1, -2)]
+            loss = loss + self._options.edge_weight * (edges[0] + edges[1])
         if not self._options.freeze_encoder:
             loss = loss + self._options.kl_weight * kl / numbers
         if self._perceptual is not None:
             loss = loss + self._options.perceptual_weight * self._perceptual(x, y.float())
         return loss
+
+    def _posterior(self, found: Any) -> tuple[Tensor, Tensor | float, Tensor]:
+        """Mean, deviation, and the KL term of each image."""
+        if not (fixed := self._options.latent_noise):
+            return found.mean, found.std, found.kl()
+        mean: Tensor = found.mean
+        return mean, fixed, 0.5 * (mean.float().square() + fixed**2 - 1 - 2 * math.log(fixed)).flatten(1).sum(1)
 
     def _cut(self, place: tuple[Any, ...]) -> Tensor:
         return self._shaped(self._data.images[place[2]], place)

@@ -1,7 +1,8 @@
 """Folders of images with captions: what lies in them, and what is wrong with them. Imports no torch.
 
 A caption comes from `NAME.txt` beside `NAME.png`, from `metadata.jsonl` (a JSON object a line: `file_name`, and the
-caption in a column), or from `metadata.csv` (the same as a table): the layouts of Hugging Face's `imagefolder`.
+caption in a column), or from `metadata.csv` (the same as a table): the layouts of Hugging Face's `imagefolder`. An
+image may have several captions: lines of a text file, or a list in a column of `metadata.jsonl`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["SOURCES", "Captioned", "captioned", "texts_in"]
 SOURCES = ("auto", "txt", "metadata.jsonl", "metadata.csv", "none")
 """Where captions come from; `auto`: the first of the tables that is there, else the text files."""
 NAME_COLUMN = "file_name"
+_Found = dict[str, list[str]]
+"""Image -> its captions."""
 SHOWN = 5
 """Names in a message."""
 LONGEST = 1 << 16
@@ -44,22 +47,31 @@ def texts_in(settings: Settings, folder: str) -> list[Path]:
     return [path for path in (*found, root / "metadata.jsonl", root / "metadata.csv") if path.is_file()]
 
 
-def captioned(settings: Settings, folder: str, source: str, column: str, trigger: str = "") -> list[Captioned]:
+def captioned(
+    settings: Settings, folder: str, source: str, column: str, trigger: str = "", several: bool = False
+) -> list[Captioned]:
     """The images of a folder with their captions, in the order of their names; `trigger` comes before each caption.
+
+    `several`: each line of a text file, and each text of a list in a table of JSON lines, is a caption of its own, so
+    that an image occurs once with each.
 
     Raises Problems: no images, a caption file that is not UTF-8, a table without the column, images without a caption.
     """
     names = images_in(settings, folder)
     if not names:
         raise _wrong("no_images", f"there are no images in the folder {folder!r} of the input folder", "folder")
-    captions = _CAPTIONS[_chosen(settings, folder, source)](settings, folder, names, column)
+    captions = _CAPTIONS[_chosen(settings, folder, source)](settings, folder, names, column, several)
     missing = [name for name in names if not captions.get(name) and not (source == "none" and trigger)]
     if missing:
         shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
         message = f"{len(missing)} of {len(names)} images have no caption: {shown}"
         hint = "write NAME.txt beside NAME.png, or a line in metadata.jsonl; or set captions to none and a trigger"
         raise _wrong("missing_captions", message, "captions", hint)
-    return [Captioned(name, ", ".join(filter(None, (trigger, captions.get(name, ""))))) for name in names]
+    return [
+        Captioned(name, ", ".join(filter(None, (trigger, caption))))
+        for name in names
+        for caption in captions.get(name) or ("",)
+    ]
 
 
 def _chosen(settings: Settings, folder: str, source: str) -> str:
@@ -69,16 +81,16 @@ def _chosen(settings: Settings, folder: str, source: str) -> str:
     return next(tables, "txt")
 
 
-def _none(settings: Settings, folder: str, names: list[str], column: str) -> dict[str, str]:
+def _none(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     return {}
 
 
-def _beside(settings: Settings, folder: str, names: list[str], column: str) -> dict[str, str]:
+def _beside(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     files = {name: (settings.input_dir / name).with_suffix(".txt") for name in names}
-    return {name: " ".join(_text(path).split()) for name, path in files.items() if path.is_file()}
+    return {name: _lines(_text(path), several) for name, path in files.items() if path.is_file()}
 
 
-def _json_lines(settings: Settings, folder: str, names: list[str], column: str) -> dict[str, str]:
+def _json_lines(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     path = settings.input_dir / folder / "metadata.jsonl"
 
     def rows() -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -94,16 +106,16 @@ def _json_lines(settings: Settings, folder: str, names: list[str], column: str) 
                 raise _wrong("bad_metadata", message, "captions", 'a line is {"file_name": "a.png", "text": "..."}')
             yield f"line {number}", row
 
-    return _from_rows(folder, path.name, rows(), column)
+    return _from_rows(folder, path.name, rows(), column, several)
 
 
-def _table(settings: Settings, folder: str, names: list[str], column: str) -> dict[str, str]:
+def _table(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     path = settings.input_dir / folder / "metadata.csv"
     rows = csv.DictReader(io.StringIO(_text(path)))
-    return _from_rows(folder, path.name, ((f"row {number}", row) for number, row in enumerate(rows, 1)), column)
+    return _from_rows(folder, path.name, ((f"row {number}", row) for number, row in enumerate(rows, 1)), column, False)
 
 
-_CAPTIONS: Mapping[str, Callable[[Settings, str, list[str], str], dict[str, str]]] = {
+_CAPTIONS: Mapping[str, Callable[[Settings, str, list[str], str, bool], _Found]] = {
     "none": _none,
     "txt": _beside,
     "metadata.jsonl": _json_lines,
@@ -111,15 +123,29 @@ _CAPTIONS: Mapping[str, Callable[[Settings, str, list[str], str], dict[str, str]
 }
 
 
-def _from_rows(folder: str, file: str, rows: Iterator[tuple[str, Mapping[str, object]]], column: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _lines(text: str, several: bool) -> list[str]:
+    """The captions of a text: one, or one a line."""
+    found = [" ".join(part.split()) for part in (text.splitlines() if several else [text])]
+    return [caption for caption in found if caption]
+
+
+def _from_rows(
+    folder: str, file: str, rows: Iterator[tuple[str, Mapping[str, object]]], column: str, several: bool
+) -> _Found:
+    found: _Found = {}
     for place, row in rows:
+        texts = row.get(column)
+        if several and isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            row = {**row, column: "\n".join(texts)}
         for wanted in (NAME_COLUMN, column):
             if not isinstance(row.get(wanted), str):
                 known = ", ".join(map(repr, list(row)[:8])) or "nothing"
                 message = f"{folder}/{file}, {place}: there is no text {wanted!r}; it has {known}"
-                raise _wrong("bad_metadata", message, "column" if wanted == column else "captions")
-        found[f"{folder}/{row[NAME_COLUMN]}"] = " ".join(str(row[column]).split())
+                hint = (
+                    "set caption_lines to each: it is a list of captions" if isinstance(row.get(wanted), list) else None
+                )
+                raise _wrong("bad_metadata", message, "column" if wanted == column else "captions", hint)
+        found[f"{folder}/{row[NAME_COLUMN]}"] = _lines(str(row[column]), several)
     return found
 
 

@@ -1,9 +1,9 @@
 """TRAINING_SET on a wire: plain values, so that the cache stores it and an equal set has an equal digest.
 
 `{"examples": [...], "empty": conditioning or None}`; an example has `latent` [C, h, w] in the VAE's unit (for video
-[C, frames, h, w]), `conditioning`, `name`, `repeats`; and, each or None: `caption` (the prompt of the
-conditioning), `hint` (an image [H, W, 3] that steers), `mask` ([H, W] in 0..1, how much each pixel counts) and `sizes`
-(how the image was cut, for models that take it as a condition).
+[C, frames, h, w]), `name`, `repeats`; and, each or None: `conditioning`, `caption` (its prompt), `hint` (an image
+[H, W, 3] that steers), `mask` ([H, W] in 0..1, how much each pixel counts) and `sizes` (how the image was cut, for
+models that take it as a condition).
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ class TrainingSet:
         return sum(one.repeats for one in self.examples)
 
 
-def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set") -> TrainingSet:
-    """A TRAINING_SET for a model. Raises Problems where the model cannot learn from it: latents of another VAE, the
+def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set", encodes: bool = False) -> TrainingSet:
+    """A TRAINING_SET for a model. `encodes`: captions are encoded in each step, so that no conditioning is needed.
+
+    Raises Problems where the model cannot learn from it: latents of another VAE, the
     conditioning of another text encoder."""
     format, examples = model.latent, []
     for one in value["examples"]:
@@ -102,23 +104,23 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
             )
             hint = "encode the images with the model's own VAE"
             raise GraphFlowError([Problem("wrong_latent", message, input=input, hint=hint)])
-        entry = _entry(one["conditioning"], model, input)
+        entry = _stated(one["conditioning"], one["name"], model, input, encodes)
         sizes = one.get("sizes")
         if sizes is not None and sizes.keys() <= model.family.takes.keys():
             down, across = (side * format.factor for side in latent.shape[-2:])
             entry = replace(entry, extra={**sizes, "target_width": across, "target_height": down, **entry.extra})
         about = {"caption": one.get("caption"), "hint": one.get("hint"), "mask": _weights_of(one, input)}
         examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
-    empty = _entry(value["empty"], model, input) if value["empty"] is not None else None
+    empty = _entry(value["empty"], model, input) if value["empty"] is not None else Entry() if encodes else None
     return TrainingSet(tuple(examples), empty)
 
 
 def read_sets(
-    training_set: Mapping[str, Any], validation_set: Mapping[str, Any] | None, model: Model
+    training_set: Mapping[str, Any], validation_set: Mapping[str, Any] | None, model: Model, encodes: bool = False
 ) -> tuple[TrainingSet, TrainingSet | None]:
     """The two sets of a trainer, by the names of its inputs; the second one may be missing."""
-    data = read_set(training_set, model)
-    return data, None if validation_set is None else read_set(validation_set, model, "validation_set")
+    data = read_set(training_set, model, encodes=encodes)
+    return data, None if validation_set is None else read_set(validation_set, model, "validation_set", encodes)
 
 
 def _weights_of(one: Mapping[str, Any], input: str) -> Tensor | None:
@@ -134,6 +136,16 @@ def _weights_of(one: Mapping[str, Any], input: str) -> Tensor | None:
         hint = "white (or opaque) is what counts: draw it, or leave the image out"
         raise GraphFlowError([Problem("empty_mask", message, input=input, hint=hint)])
     return found / found.mean()
+
+
+def _stated(conditioning: Any, name: str, model: Model, input: str, encodes: bool) -> Entry:
+    """The entry of an example; one of its own without a text, where the captions are encoded in each step."""
+    if conditioning is not None:
+        return _entry(conditioning, model, input)
+    if not encodes:
+        hint = "link clip to the node that makes the data set; or to this one, if its text encoder shall learn"
+        raise GraphFlowError([Problem("no_conditioning", f"{name} has no conditioning", input=input, hint=hint)])
+    return Entry()
 
 
 def _entry(conditioning: Any, model: Model, input: str) -> Entry:

@@ -103,13 +103,14 @@ def train(
     if stored is not None:
         state.restore(stored)
     total = first + options.steps
+    order = _Order(data, options)
     if options.steps:
         context.progress(state.step - first, options.steps)
     began, said, made = time.monotonic(), 0.0, 0
     while state.step < total:
         context.check_cancelled()
         try:
-            device.run(_step, state, objective, data, options, total, precision, device.device)
+            device.run(_step, state, objective, order.batches(state.step), options, total, precision, device.device)
             if validation is not None and options.validate_every and state.step % options.validate_every == 0:
                 state.losses.validation.append((state.step, device.run(objective.fixed, validation)))
             context.keep(lambda: _good(state, options, total))
@@ -145,14 +146,13 @@ def _good(state: State, options: LoopOptions, total: int) -> dict[str, Any]:
 def _step(
     state: State,
     objective: Task[Any],
-    data: Shown,
+    batches: Sequence[Batch],
     options: LoopOptions,
     total: int,
     precision: torch.dtype | None,
     device: torch.device,
 ) -> None:
     """One step on the thread of the device. Raises Diverged; then nothing has changed."""
-    batches = _batches(data, options, state.step)
     count, loss, scaler = sum(map(len, batches)), 0.0, state.scaler
     state.optimiser.zero_grad(set_to_none=True)
     with torch.enable_grad(), torch.inference_mode(False):
@@ -184,11 +184,22 @@ def _step(
         state.average()
 
 
-def _batches(data: Shown, options: LoopOptions, step: int) -> list[Batch]:
-    """Those of a step, as functions of it: an epoch ends in the middle of a step where it must."""
-    found = []
-    for number in range(step * options.accumulation, (step + 1) * options.accumulation):
-        each = len(batches_of_epoch(data.buckets, options.batch_size, options.seed, 0))
-        epoch, at = divmod(number, each)
-        found.append(batches_of_epoch(data.buckets, options.batch_size, options.seed, epoch)[at])
-    return found
+class _Order:
+    """The batches of each step, as functions of it: an epoch ends in the middle of a step where it must."""
+
+    def __init__(self, data: Shown, options: LoopOptions) -> None:
+        self._buckets, self._options = data.buckets, options
+        self._each = len(self._epoch(0))
+        self._last: tuple[int, tuple[Batch, ...]] | None = None
+
+    def batches(self, step: int) -> list[Batch]:
+        found = []
+        for number in range(step * self._options.accumulation, (step + 1) * self._options.accumulation):
+            epoch, at = divmod(number, self._each)
+            if self._last is None or self._last[0] != epoch:
+                self._last = (epoch, self._epoch(epoch))
+            found.append(self._last[1][at])
+        return found
+
+    def _epoch(self, number: int) -> tuple[Batch, ...]:
+        return batches_of_epoch(self._buckets, self._options.batch_size, self._options.seed, number)

@@ -23,4 +23,5 @@ def stored_lora(lora: Mapping[str, Any], settings: Settings) -> LoraFile:
     data = save(file_tensors(lora, "kohya", torch.float32))
     digest = sha256(data).hexdigest()
     path = settings.temp_dir / "loras" / f"{digest[:32]}.safetensors"
-    return LoraFile(str(file_once(path, lambda new: new.write_bytes(data)).resolve()), digest)
+    file_once(path, lambda new: new.write_bytes(data))
+    return LoraFile(str(path.resolve()), digest, "the trained LoRA")

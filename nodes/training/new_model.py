@@ -6,7 +6,8 @@ configs, the tokenizer and model_index.json of diffusers states a model that doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +40,12 @@ class Architecture:
     """Of all parts."""
     tokenizers: Mapping[str, Path]
 
+    def with_vocabulary(self, folder: Path, tokens: int) -> Architecture:
+        """With the tokenizer of a folder for all text encoders; its last two tokens begin and end a text."""
+        own = {"vocab_size": tokens, "bos_token_id": tokens - 2, "eos_token_id": tokens - 1, "pad": None}
+        texts = {part: self.config[part] | own for part in self.tokenizers}
+        return replace(self, config=self.config | texts, tokenizers=dict.fromkeys(self.tokenizers, folder))
+
 
 def architecture_of(path: Path) -> Architecture:
     """Reads no weights. Raises Problems where a part is missing, or there is no folder for the family."""
@@ -64,12 +71,17 @@ def architecture_of(path: Path) -> Architecture:
     return Architecture(family, vae[0], found.config | {"vae": vae[1].config}, tokenizers)
 
 
-def new_model(path: Path, seed: int, settings: Settings) -> Opened:
-    """The handles of a new model. It is written once for each architecture and seed."""
+def new_model(path: Path, seed: int, settings: Settings, captions: Sequence[str] = (), vocabulary: int = 0) -> Opened:
+    """The handles of a new model. It is written once for each architecture, vocabulary and seed.
+
+    `vocabulary`: the size of one that is learnt from the captions; 0: that of the architecture.
+    """
     from ..families.kits.pipeline_folder import parts_of_folder, scheduler_of, write_parts
     from ..families.opened import open_model
 
     found = architecture_of(path)
+    if vocabulary:
+        found = found.with_vocabulary(*_learnt(captions, vocabulary, settings))
     digest = sha256(repr((found.family.name, found.config.identity(), seed)).encode())
     for _, file in _vocabulary(found):
         digest.update(file.read_bytes())
@@ -100,6 +112,18 @@ def _entries(found: Architecture, part: str, seed: int) -> Iterator[TensorEntry]
 def _vocabulary(found: Architecture) -> Iterator[tuple[str, Path]]:
     for part, folder in sorted(found.tokenizers.items()):
         yield from ((part, file) for file in sorted(folder.iterdir()) if file.suffix in (".json", ".txt"))
+
+
+def _learnt(captions: Sequence[str], size: int, settings: Settings) -> tuple[Path, int]:
+    """A folder with a tokenizer of these captions, and the number of its tokens."""
+    from .vocabulary import learn_vocabulary
+
+    texts = sorted(set(captions))
+    digest = sha256(json.dumps([texts, size]).encode()).hexdigest()
+    folder = folder_once(
+        settings.temp_dir / "vocabularies" / digest[:32], lambda new: learn_vocabulary(new, texts, size)
+    )
+    return folder, len(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
 
 
 def _wrong(message: str, hint: str | None = None) -> GraphFlowError:

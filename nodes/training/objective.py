@@ -8,12 +8,18 @@ prediction's own target t (noise, velocity or flow). Prior preservation (DreamBo
 
 .. math:: w = \min(s, \gamma) / s \text{ (noise)}, \quad \min(s, \gamma) / (s + 1) \text{ (velocity)}, \quad
           \min(s, \gamma) \text{ (clean latent)}
+
+`weighting` counts the levels of a model of noise by :math:`\min(1 + 1 / s, b)` with a bound b: the loss of v prediction
+(arXiv 2202.00512, appendix D), so that what an image shows is learnt where noise is high. It is multiplied with min-SNR
+weights, which have a least value then, and divided by the mean over all levels.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -58,11 +64,19 @@ class Objective:
         self._prior = _Prior(prior, seed) if prior is not None and options.prior_loss_weight else None
         self._table = model.prediction.table()
         self._forward = inspect.unwrap(model.family.net.forward)  # without inference mode
+        self._mean_weight = 1.0
         self._prepared: dict[tuple[int, Any], Any] = {}
         if options.snr_gamma and type(model.prediction) not in _SNR_WEIGHTS:
-            kind = type(model.prediction).__name__
-            message = f"min-SNR weights are for models that predict noise, velocity or the clean latent, this is {kind}"
+            message = "min-SNR weights are for models that predict noise, velocity or the clean latent, "
+            message += f"this is {_kind(model)}"
             raise GraphFlowError([Problem("no_snr_weights", message, input="snr_gamma", hint="set it to 0")])
+        if options.weighting != "none":
+            if not isinstance(model.prediction, Epsilon):
+                message = f"v_prediction weights are for models that predict noise, this is {_kind(model)}"
+                raise GraphFlowError(
+                    [Problem("no_snr_weights", message, input="loss_weighting", hint="set it to none")]
+                )
+            self._mean_weight = fmean(self._weight(float(sigma), options) for sigma in self._table)
         if options.caption_dropout and data.empty is None:
             message = "the data set has no conditioning of an empty caption, which caption_dropout shows"
             hint = "link it to JoinTrainingSets, or set caption_dropout to 0"
@@ -111,7 +125,7 @@ class Objective:
             rows.append(family.net.row(config, ask, self._prepare(entry, tuple(x.shape))))
             asks.append(ask)
             targets.append(prediction.target(example.latent, noise, sigma))
-            weights.append(self._weight(float(sigma), options.snr_gamma))
+            weights.append(self._weight(float(sigma), options))
         first, device = rows[0], self._device
         stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
         ragged = {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
@@ -148,8 +162,18 @@ class Objective:
     def _drops(self, example: Example, place: tuple[Any, ...], share: float) -> bool:
         return uniform(self._seed, "caption", *place, example.name) < share
 
-    def _weight(self, sigma: float, gamma: float) -> float:
-        return _SNR_WEIGHTS[type(self._model.prediction)](sigma**-2, gamma) if gamma else 1.0
+    def _weight(self, sigma: float, options: LossOptions) -> float:
+        snr, weight = sigma**-2, 1.0
+        if options.snr_gamma:
+            found = _SNR_WEIGHTS[type(self._model.prediction)](snr, options.snr_gamma)
+            weight = max(found, options.min_snr_weight)
+        if options.weighting == "none":
+            return weight
+        return weight * min(1 + 1 / snr, options.max_weight or math.inf) / self._mean_weight
+
+
+def _kind(model: Model) -> str:
+    return type(model.prediction).__name__
 
 
 class _Prior:

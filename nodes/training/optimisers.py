@@ -22,12 +22,14 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem
 
-from .options import OPTIMISER_PACKAGES, OPTIMISERS, RATES
+from .options import BETA2, OPTIMISER_PACKAGES, OPTIMISERS, RATES
 from .packages import missing_package
 
 __all__ = ["Lion", "make_optimiser", "rate_at", "restore_state", "state_of"]
 
-BETAS = (0.9, 0.999)
+BETA1 = 0.9
+DECAY = 0.3
+"""The share of the steps in which the rate of `warmup_stable_decay` falls."""
 LION_BETAS = (0.9, 0.99)
 
 
@@ -60,23 +62,27 @@ class Lion(torch.optim.Optimizer):
 
 
 _Groups = list[dict[str, Any]]
-_MAKERS: Mapping[str, Callable[[_Groups, float], torch.optim.Optimizer]] = {
-    "AdamW": lambda groups, decay: torch.optim.AdamW(groups, betas=BETAS, weight_decay=decay),
-    "Adam": lambda groups, decay: torch.optim.Adam(groups, betas=BETAS, weight_decay=decay),
-    "Adafactor": lambda groups, decay: torch.optim.Adafactor(groups, weight_decay=decay),
-    "Lion": lambda groups, decay: Lion(groups, weight_decay=decay),
-    "RMSprop": lambda groups, decay: torch.optim.RMSprop(groups, weight_decay=decay),
-    "SGD": lambda groups, decay: torch.optim.SGD(groups, momentum=0.9, weight_decay=decay),
-    "Prodigy": lambda groups, decay: _prodigy(groups, decay),
-    "AdamW8bit": lambda groups, decay: _adamw_8bit(groups, decay),
+_MAKERS: Mapping[str, Callable[[_Groups, float, tuple[float, float]], torch.optim.Optimizer]] = {
+    "AdamW": lambda groups, decay, betas: torch.optim.AdamW(groups, betas=betas, weight_decay=decay),
+    "Adam": lambda groups, decay, betas: torch.optim.Adam(groups, betas=betas, weight_decay=decay),
+    "Adafactor": lambda groups, decay, betas: torch.optim.Adafactor(groups, weight_decay=decay),
+    "Lion": lambda groups, decay, betas: Lion(groups, weight_decay=decay),
+    "RMSprop": lambda groups, decay, betas: torch.optim.RMSprop(groups, weight_decay=decay),
+    "SGD": lambda groups, decay, betas: torch.optim.SGD(groups, momentum=0.9, weight_decay=decay),
+    "Prodigy": lambda groups, decay, betas: _prodigy(groups, decay),
+    "AdamW8bit": lambda groups, decay, betas: _adamw_8bit(groups, decay),
 }
 assert set(_MAKERS) == set(OPTIMISERS)
 
 
-def make_optimiser(name: str, groups: list[list[torch.nn.Parameter]], weight_decay: float) -> torch.optim.Optimizer:
-    """The rate of each group of weights is set before each step. Raises a Problem where the package of the optimiser is
-    not installed, or where it does not work with these weights."""
-    return _MAKERS[name]([{"params": weights} for weights in groups], weight_decay)
+def make_optimiser(
+    name: str, groups: list[list[torch.nn.Parameter]], weight_decay: float, beta2: float = BETA2
+) -> torch.optim.Optimizer:
+    """The rate of each group of weights is set before each step; `beta2` is of Adam and AdamW.
+
+    Raises a Problem where the package of the optimiser is not installed, or where it does not work with these weights.
+    """
+    return _MAKERS[name]([{"params": weights} for weights in groups], weight_decay, (BETA1, beta2))
 
 
 def _prodigy(groups: _Groups, decay: float) -> torch.optim.Optimizer:
@@ -85,7 +91,7 @@ def _prodigy(groups: _Groups, decay: float) -> torch.optim.Optimizer:
         raise GraphFlowError([Problem("wrong_optimizer", message, input="optimizer", hint=hint)])
     package = _imported("Prodigy")
     with redirect_stdout(StringIO()):  # it prints that it uses weight decay
-        found: torch.optim.Optimizer = package.Prodigy(groups, betas=BETAS, weight_decay=decay)
+        found: torch.optim.Optimizer = package.Prodigy(groups, betas=(BETA1, BETA2), weight_decay=decay)
     return found
 
 
@@ -94,7 +100,7 @@ def _adamw_8bit(groups: _Groups, decay: float) -> torch.optim.Optimizer:
     if any(weight.device.type == "cpu" for group in groups for weight in group["params"]):
         message = "AdamW8bit needs a GPU, the weights that learn are on the CPU"
         raise GraphFlowError([Problem("wrong_optimizer", message, input="optimizer", hint="set optimizer to AdamW")])
-    found: torch.optim.Optimizer = package.optim.AdamW8bit(groups, betas=BETAS, weight_decay=decay)
+    found: torch.optim.Optimizer = package.optim.AdamW8bit(groups, betas=(BETA1, BETA2), weight_decay=decay)
     return found
 
 
@@ -127,7 +133,8 @@ def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[int, Mapping[
 
 def rate_at(schedule: str, step: int, total: int, warmup: int) -> float:
     r"""The factor on the learning rate at a step from 0, out of `total`: a linear rise over `warmup` steps, then
-    constant, :math:`1 - p` (`linear`) or :math:`(1 + \cos \pi p) / 2` (`cosine`), p the share of the other steps."""
+    constant, :math:`1 - p` (`linear`), :math:`(1 + \cos \pi p) / 2` (`cosine`) or :math:`\min(1, (1 - p) / 0.3)`
+    (`warmup_stable_decay`), p the share of the other steps."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     share = (step - warmup) / max(1, total - warmup)
@@ -137,6 +144,7 @@ def rate_at(schedule: str, step: int, total: int, warmup: int) -> float:
 RATES_AT: Mapping[str, Callable[[float], float]] = {
     "constant": lambda share: 1.0,
     "linear": lambda share: 1.0 - share,
+    "warmup_stable_decay": lambda share: min(1.0, (1.0 - share) / DECAY),
     "cosine": lambda share: 0.5 * (1.0 + math.cos(math.pi * share)),
 }
 assert set(RATES_AT) == set(RATES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ALGORITHMS",
+    "BETA2",
     "LoopOptions",
     "LossOptions",
     "OPTIMISERS",
@@ -14,6 +15,7 @@ __all__ = [
     "PRECISIONS",
     "RATES",
     "TIMES",
+    "WEIGHTINGS",
 ]
 
 ALGORITHMS = ("LoRA", "DoRA", "LoKr")
@@ -21,12 +23,19 @@ ALGORITHMS = ("LoRA", "DoRA", "LoKr")
 OPTIMISERS = ("AdamW", "Adam", "Adafactor", "Lion", "RMSprop", "SGD", "Prodigy", "AdamW8bit")
 OPTIMISER_PACKAGES = {"Prodigy": "prodigyopt", "AdamW8bit": "bitsandbytes"}
 """Packages that are not installed with this one."""
-RATES = ("constant", "linear", "cosine")
+RATES = ("constant", "linear", "cosine", "warmup_stable_decay")
+"""The course of the learning rate; `warmup_stable_decay` is constant, and falls at the end (arXiv 2404.06395)."""
+WEIGHTINGS = ("none", "v_prediction")
+"""How noise levels count: alike, or as if a model of noise were asked for the velocity (arXiv 2202.00512)."""
 TIMES = ("uniform", "logit_normal")
 """How noise levels are drawn: evenly, or by the logistic function of a normal number, which are mostly middle ones
 (arXiv 2403.03206, section 3.1)."""
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 """Of matrix products. In fp16 small gradients would be zero, so the loss is scaled."""
+
+
+BETA2 = 0.999
+"""Of Adam and AdamW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ class LossOptions:
     """How often an image is shown without its caption."""
     prior_loss_weight: float = 1.0
     """How much images of the class count, where there are any (arXiv 2208.12242)."""
+    weighting: str = "none"
+    max_weight: float = 0.0
+    """Of `weighting`; 0: no bound."""
+    min_snr_weight: float = 0.0
+    """The least weight that `snr_gamma` gives a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,8 @@ class LoopOptions:
     warmup: int = 0
     optimiser: str = "AdamW"
     weight_decay: float = 0.01
+    beta2: float = BETA2
+    """Of Adam and AdamW: how slowly the mean of squared gradients follows."""
     max_grad_norm: float = 1.0
     """0: gradients are not clipped."""
     ema_decay: float = 0.0

@@ -7,7 +7,6 @@ image in the folder changes what the others get. Drawn on the CPU: a seed means 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 
 import torch
@@ -35,7 +34,6 @@ def uniform(seed: int, *place: object) -> float:
     return float(torch.rand((), generator=generator(seed, *place)))
 
 
-@lru_cache(maxsize=4)
 def batches_of_epoch(buckets: tuple[tuple[Hashable, int], ...], size: int, seed: int, epoch: int) -> tuple[Batch, ...]:
     """All examples once, in batches of `size` from one bucket each; the last of a bucket may be smaller.
 

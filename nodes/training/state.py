@@ -46,7 +46,7 @@ class State:
         """Of each group of the optimiser."""
         self.parameters = dict(parameters)
         groups = [[weight for name, weight in parameters.items() if stated[name] == rate] for rate in self.rates]
-        self.optimiser = make_optimiser(options.optimiser, groups, options.weight_decay)
+        self.optimiser = make_optimiser(options.optimiser, groups, options.weight_decay, options.beta2)
         self.scaler = scaler
         self.decay = options.ema_decay
         self.averages = {name: weight.detach().clone() for name, weight in parameters.items()} if self.decay else {}
@@ -94,8 +94,8 @@ class State:
     def average(self) -> None:
         """With a decay that rises to its value, so that early weights are forgotten: min(d, (1 + n) / (10 + n))."""
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        for name, average in self.averages.items():
-            average.lerp_(self.parameters[name], 1 - decay)
+        weights = [self.parameters[name] for name in self.averages]
+        torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
 
 def is_finite(weights: Iterable[Tensor]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,11 @@ class FolderPart:
         return "diffusion_pytorch_model.safetensors" if self.kind[0] == "diffusers" else "model.safetensors"
 
 
-def write_folder(target: Path, model: Model, clip: Clip, vae: Vae, metadata: Mapping[str, str]) -> None:
-    """The folder of a model with its text encoders and its VAE, with all patches of weights merged.
+def write_folder(
+    target: Path, model: Model, clip: Clip, vae: Vae, metadata: Mapping[str, str], dtype: str | None = None
+) -> None:
+    """The folder of a model with its text encoders and its VAE, with all patches of weights merged. `dtype`: `F16`,
+    `BF16` or `F32` for all weights; None: as they are.
 
     Raises a Problem where the family is not one of U-Nets, or a scheduler cannot state what the model predicts.
     """
@@ -58,6 +61,8 @@ def write_folder(target: Path, model: Model, clip: Clip, vae: Vae, metadata: Map
     entries["vae"] = entries_of(vae, "vae", "diffusers", "")
     for part in PIPELINES[model.family.name][1]:
         entries[part] = entries_of(clip, part, "transformers", "")
+    if dtype is not None:
+        entries = {part: [replace(entry, dtype=dtype) for entry in found] for part, found in entries.items()}
     tokenizers = {part: _tokenizer(clip, part) for part in PIPELINES[model.family.name][1]}
     configs = {**dict(model.config), **{part: clip.config[part] for part in tokenizers}, "vae": vae.config}
     parts = parts_of_folder(model.family.name, Config(configs), entries)

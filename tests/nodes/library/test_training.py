@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 import graphflow as gf
 from tests.graphs import graph
+from tests.nodes.architectures import write_architecture
 from tests.nodes.library.training_runs import draw_things, run, settings_of, steps_of, stopped, wrong
 
 STEPS, RANK = 6, 2
@@ -113,6 +114,20 @@ def test_a_training_lowers_the_loss_at_fixed_noise_and_its_file_acts_as_it_does(
     ours, theirs = change_in_diffusers(diffusers), change_in_diffusers(kohya)
     assert ours.keys() == theirs.keys() == {f"unet.{layer}" for layer in result["t"].outputs["lora"]["layers"]}
     assert all(torch.allclose(ours[layer], theirs[layer], atol=1e-6) for layer in ours)
+
+
+def test_a_trained_lora_that_does_not_fit_is_not_called_by_a_temporary_file(settings, tmp_path):
+    from graphflow_nodes.patches.lora import check_fits, fit_to
+    from graphflow_nodes.training.lora_file import stored_lora
+    from graphflow_nodes.training.new_model import new_model
+
+    file = stored_lora(trained(settings, tmp_path / "c", wanted(steps=1))["lora"], settings)
+    other = new_model(write_architecture(tmp_path / "small"), 1, settings).model
+    with pytest.raises(
+        gf.GraphFlowError, match="modules of the trained LoRA fit: the model is Stable Diffusion"
+    ) as caught:
+        check_fits(file, fit_to(file, other), other.family, "lora")
+    assert "safetensors" not in str(caught.value)
 
 
 def change_in_diffusers(path):

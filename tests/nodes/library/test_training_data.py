@@ -59,6 +59,44 @@ def test_a_folder_becomes_latents_in_buckets_with_the_conditioning_of_each_capti
     assert len({text.numpy().tobytes() for text in texts}) == 4
 
 
+def test_an_image_may_have_several_captions_which_share_its_latent(settings):
+    folder = settings.input_dir / "things"
+    (folder / "1.txt").write_text("a blue thing\n\nsomething blue\n", encoding="utf-8")
+    with gf.Engine(settings=settings) as engine:
+        found, calls = made(engine, wanted(caption_lines="each"))
+        joined, _ = made(engine, wanted())
+        assert calls == [3, 3, 5]
+        assert [one["caption"] for one in found["examples"]][1:3] == ["a blue thing", "something blue"]
+        assert [one["name"] for one in found["examples"]][1:3] == ["things/1.png", "things/1.png, caption 2"]
+        first, second = found["examples"][1:3]
+        assert torch.equal(first["latent"], second["latent"])
+        assert not torch.equal(first["conditioning"][0][0], second["conditioning"][0][0])
+        assert [one["caption"] for one in joined["examples"]][1] == "a blue thing something blue"
+        rows = [{"file_name": f"{at}.png", "text": [f"one {at}", f"two {at}"]} for at in range(3)]
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        found, _ = made(engine, wanted(caption_lines="each"))
+        assert [one["caption"] for one in found["examples"]] == [
+            f"{word} {at}" for at in range(3) for word in ("one", "two")
+        ]
+        assert "there is no text 'text'" in wrong(engine, wanted())
+
+
+def test_captions_are_not_encoded_where_no_text_encoder_is_linked(settings):
+    document = wanted().to_json()
+    del document["d"]["inputs"]["clip"]
+    with gf.Engine(settings=settings) as engine:
+        found, calls = made(engine, gf.Workflow.from_json(document))
+        assert calls == [3, 3, 0] and found["empty"] is None
+        assert {one["conditioning"] for one in found["examples"]} == {None}
+        document["t"] = {"class_type": "TrainTextToImage", "inputs": {"model": ["m", 0], "training_set": ["d", 0]}}
+        document["t"]["inputs"] |= {"steps": 2, "batch_size": 1, "caption_dropout": 0.5}
+        with pytest.raises(gf.GraphFlowError, match=r"things/0\.png has no conditioning"):
+            engine.run(gf.Workflow.from_json(document), targets=["t"])
+        document["t"]["inputs"]["clip"] = ["m", 1]
+        losses = engine.run(gf.Workflow.from_json(document), targets=["t"])["t"].outputs["losses"]["training"]
+        assert len(losses) == 2
+
+
 def test_a_change_computes_what_depends_on_it_and_no_more(settings):
     folder = settings.input_dir / "things"
     with gf.Engine(settings=settings) as engine:
@@ -114,6 +152,47 @@ def test_what_is_wrong_with_a_folder_is_stated_with_the_names_of_the_files(setti
 def _written(workflow, folder):
     (folder / "metadata.csv").write_text("file_name,caption\n0.png,a\n")
     return workflow
+
+
+def test_all_broken_images_are_named_before_the_run_and_read_again_only_when_they_change(settings, monkeypatch):
+    from graphflow_nodes.files import image_folders
+
+    read = []
+
+    def counted(path, name, size_of=image_folders.image_size):
+        read.append(name)
+        return size_of(path, name)
+
+    monkeypatch.setattr(image_folders, "image_size", counted)
+    things, marks = settings.input_dir / "things", settings.input_dir / "marks"
+    marks.mkdir()
+    for number in range(3):
+        Image.new("L", (64, 64), 255).save(marks / f"{number}.png")
+    (things / "0.png").write_text("<html>")
+    (things / "2.png").write_bytes((things / "2.png").read_bytes()[:20])
+    (marks / "1.png").write_bytes(b"")
+    workflow = wanted(masks="folder", masks_folder="marks")
+    with gf.Engine(settings=settings) as engine:
+        problems = engine.check(workflow, ["d"]).problems
+        found = {(problem.node, problem.input, problem.message.partition(" cannot be read")[0]) for problem in problems}
+        assert found == {("d", "folder", f"things/{at}.png") for at in (0, 2)} | {("d", "masks_folder", "marks/1.png")}
+        assert len(read) == 6 and engine.check(workflow, ["d"]).problems == problems and len(read) == 6
+        Image.new("RGB", (64, 64)).save(things / "0.png")
+        assert len(engine.check(workflow, ["d"]).problems) == 2 and read[6:] == ["things/0.png"]
+        (marks / "2.png").unlink()
+        texts = [problem.message for problem in engine.check(workflow, ["d"]).problems]
+        assert any("'marks' has no image for 1 of 3 images, things/2.png for one" in text for text in texts)
+
+
+def test_of_very_many_broken_images_the_first_ones_are_named_and_the_others_counted(settings):
+    for number in range(30):
+        (settings.input_dir / "things" / f"x{number:02}.png").write_bytes(b"")
+        (settings.input_dir / "things" / f"x{number:02}.txt").write_text("x")
+    images = graph(i=("LoadImageSetFromFolderNode", {"folder": "things", "resize_method": "Crop"}))
+    with gf.Engine(settings=settings) as engine:
+        for workflow, node in ((wanted(), "d"), (images, "i")):
+            texts = [problem.message for problem in engine.check(workflow, [node]).problems]
+            assert len(texts) == 21 and "x00.png" in texts[0] and "10 more of these images cannot be read" in texts[-1]
 
 
 def test_an_image_that_ends_too_early_is_named(settings):

@@ -213,3 +213,15 @@ def test_what_cannot_be_trained_or_applied_is_refused_with_the_reason(settings, 
     )
     flux = graph(m=("NewModel", {"architecture": "nothing"}))
     assert "architecture" in wrong(settings, tmp_path / "c", flux, "m")
+
+
+def test_a_new_model_may_have_a_vocabulary_of_its_captions(settings, tmp_path):
+    stated = {"architecture": "small", "seed": 1}
+    document = graph(m=("NewModel", {**stated, "captions_folder": "things", "vocab_size": 530})).to_json()
+    clip = run(settings, tmp_path / "c", document, "m")["m"].outputs["CLIP"]
+    own = run(settings, tmp_path / "c", graph(m=("NewModel", stated)), "m")["m"].outputs["CLIP"]
+    assert 514 < clip.config["text.l"].vocab_size <= 530 < own.config["text.l"].vocab_size
+    document["m"]["inputs"]["captions_folder"] = "nowhere"
+    assert "captions_folder: there are no images in the folder 'nowhere'" in wrong(
+        settings, tmp_path / "c", document, "m"
+    )

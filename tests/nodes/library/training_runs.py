@@ -1,11 +1,13 @@
-"""Trainings in tests: images with captions, and runs that end, are cancelled or are refused."""
+"""Trainings in tests: images with captions, small networks, and runs that end, are cancelled or are refused."""
 
 import threading
 
 import pytest
+import torch
 from PIL import Image
 
 import graphflow as gf
+from tests.nodes.architectures import UNET, VAE, write_architecture
 
 
 def draw_things(folder, images, mark):
@@ -61,3 +63,31 @@ def wrong(settings, folder, workflow, *nodes):
     with pytest.raises(gf.GraphFlowError) as caught:
         run(settings, folder, workflow, *(nodes or ("t",)))
     return " / ".join(f"{problem.input}: {problem.message}" for problem in caught.value.problems)
+
+
+def stopped_and_resumed(settings, folder, document, at):
+    """The outputs of `t` after a run that was cancelled at a step, and another one that went on."""
+    stopped(settings, folder, document, at)
+    return run(settings, folder, document, "t")["t"].outputs
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def networks_in(root):
+    """Two architectures (`small`, `fine`), folders for results, and images of two things on white and black."""
+    four = {"block_out_channels": [8] * 4, "down_block_types": ["DownEncoderBlock2D"] * 4}
+    vae = {**VAE, **four, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    write_architecture(root / "models" / "checkpoints" / "small", unet={**UNET, "block_out_channels": [8, 16]}, vae=vae)
+    write_architecture(root / "models" / "checkpoints" / "fine")
+    (root / "models" / "embeddings").mkdir()
+    (root / "models" / "controlnet").mkdir()
+    for folder, paper in (("things", "white"), ("marks", "black")):
+        (root / "input" / folder).mkdir(parents=True)
+        for number, colour in enumerate(("red", "blue")):
+            drawn = Image.new("RGB", (64, 64), paper)
+            drawn.paste(colour, (8, 8, 40, 40))
+            drawn.save(root / "input" / folder / f"{number}.png")
+            (root / "input" / folder / f"{number}.txt").write_text(f"a {colour} *")
+    return root

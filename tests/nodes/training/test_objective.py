@@ -1,4 +1,4 @@
-"""The loss: what a mask leaves out, and what images of a class add."""
+"""The loss: what a mask leaves out, what images of a class add, and how levels count."""
 
 from pathlib import Path
 
@@ -8,8 +8,12 @@ from graphflow_nodes.families.opened import open_model
 from graphflow_nodes.training.examples import example, joined, read_set
 from graphflow_nodes.training.objective import Objective
 from graphflow_nodes.training.options import LossOptions
+from graphflow_nodes.training.randomness import uniform
+from graphflow_nodes.training.trained import with_prediction
 
 import graphflow as gf
+from training.modules import noise_schedule
+from training.train_tiny import HIGHEST_WEIGHT, LOWEST_WEIGHT, weight_of
 
 BUILTIN = Path(__file__).parents[3] / "nodes" / "builtin" / "graphflow-tiny"
 
@@ -88,3 +92,32 @@ def test_all_images_of_a_class_are_shown_by_their_repeats(model):
         for example, _ in batch
     ]
     assert len(shown) == 400 and 260 < shown.count("two") < 340
+
+
+def test_v_prediction_weights_are_those_of_the_built_in_model_with_mean_one(model):
+    """1 + 1/SNR with a bound, times min-SNR weights with a least value: what training/train_tiny.py computes."""
+    data = read_set(wire("mine"), model)
+    stated = {"weighting": "v_prediction", "max_weight": HIGHEST_WEIGHT, "snr_gamma": 5.0}
+    wanted = weight_of(noise_schedule().alphas_cumprod)
+    assert wanted.mean() == pytest.approx(1.0)
+    for step in range(12):
+        weighted = loss_of(model, data, step=step, min_snr_weight=LOWEST_WEIGHT, **stated)
+        level = int(uniform(0, "level", "step", step, 1, "mine") * 1000)
+        assert weighted == pytest.approx(loss_of(model, data, step=step) * float(wanted[level]), rel=1e-4)
+
+
+def test_v_prediction_weights_are_refused_where_the_model_does_not_predict_noise(model):
+    data = read_set(wire("mine"), model)
+    with pytest.raises(gf.GraphFlowError, match="v_prediction weights are for models that predict noise, this is V"):
+        Objective(
+            with_prediction(model, "v_prediction"), Answer(), data, LossOptions(weighting="v_prediction"), 0, "cpu"
+        )
+
+
+def test_a_set_without_conditionings_is_for_text_encoders_that_learn(model):
+    bare = wire("mine")
+    bare["examples"][0]["conditioning"] = None
+    with pytest.raises(gf.GraphFlowError, match="mine has no conditioning"):
+        read_set(bare, model)
+    data = read_set(bare, model, encodes=True)
+    assert data.examples[0].entry.text is None and data.empty is not None

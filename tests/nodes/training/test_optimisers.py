@@ -3,7 +3,7 @@
 import pytest
 import torch
 from graphflow_nodes.training import packages
-from graphflow_nodes.training.optimisers import make_optimiser, restore_state, state_of
+from graphflow_nodes.training.optimisers import make_optimiser, rate_at, restore_state, state_of
 from graphflow_nodes.training.options import OPTIMISER_PACKAGES, OPTIMISERS
 from graphflow_nodes.training.packages import check_optimizer
 
@@ -72,3 +72,16 @@ def test_adamw_of_eight_bits_is_refused_on_a_cpu(monkeypatch):
     monkeypatch.setattr(packages, "find_spec", lambda name: name)
     with pytest.raises(gf.GraphFlowError, match="needs a GPU"):
         make_optimiser("AdamW8bit", [weights()], 0.0)
+
+
+def test_the_rate_rises_stays_and_falls_at_the_end():
+    rates = [rate_at("warmup_stable_decay", step, 110, 10) for step in range(110)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10:80] == [1.0] * 70
+    assert rates[80:] == pytest.approx([(110 - step) / 30 for step in range(80, 110)])
+
+
+def test_beta2_is_of_adam_and_adamw():
+    for name in ("Adam", "AdamW"):
+        assert make_optimiser(name, [weights()], 0.01, 0.9).param_groups[0]["betas"] == (0.9, 0.9)
+        assert make_optimiser(name, [weights()], 0.01).param_groups[0]["betas"] == (0.9, 0.999)
