@@ -1754,12 +1754,14 @@ class _DiffusersSave(NodeRef):
     clip: Place
     vae: Place
     filename_prefix: Place
+    save_dtype: Place
 def DiffusersSave(
     *,
     model: Model,
     clip: Clip,
     vae: Vae,
     filename_prefix: str | Combo | String = 'diffusers/graphflow',
+    save_dtype: Literal['as they are', 'float16', 'bfloat16', 'float32'] | Combo | String = 'as they are',
     id: str | None = None,
     title: str | None = None,
 ) -> _DiffusersSave:
@@ -1768,6 +1770,8 @@ def DiffusersSave(
     The folder states what a checkpoint in one file cannot: what the model predicts, the unit of its latents, its own
     vocabulary. It is for CheckpointLoaderSimple (copy it into models/checkpoints) and for diffusers. The metadata of
     its weights hold the workflow and the record of what made them.
+
+    `save_dtype`: of all weights; as they are: changed ones in float32, others as in their file
     """
     ...
 
@@ -5053,6 +5057,8 @@ def NAGuidance(
 class _NewModel_:
     architecture: Place
     seed: Place
+    captions_folder: Place
+    vocab_size: Place
 
 class _NewModel_0(Model, _NewModel_): ...
 
@@ -5069,6 +5075,8 @@ def NewModel(
     *,
     architecture: str | Combo | String,
     seed: int | Int = 0,
+    captions_folder: str | Combo | String = '',
+    vocab_size: int | Int = 0,
     id: str | None = None,
     title: str | None = None,
 ) -> _NewModel:
@@ -5076,10 +5084,13 @@ def NewModel(
 
     The architecture is that of a checkpoint whose weights are not read, or of a diffusers folder that has only
     model_index.json, the config.json of each part, the tokenizer and the scheduler. The model is Stable Diffusion 1.x,
-    2.x or XL, of any size.
+    2.x or XL, of any size. With `vocab_size`, its tokenizer is learnt from the captions of a folder, so that few words
+    take few weights.
 
     `architecture`: a checkpoint, or a folder of configs
     `seed`: 0 to 18446744073709551615
+    `captions_folder`: in the input folder: what a vocabulary is learnt from
+    `vocab_size`: 0 to 1048576; of a new vocabulary; 0: that of the architecture
     """
     ...
 
@@ -7449,7 +7460,7 @@ def TrainControlNet(
     learning_rate: float | Float | Int = 1e-05,
     shape: Literal['copy', 'slim'] | Combo | String = 'copy',
     seed: int | Int = 0,
-    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
     optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.01,
@@ -7547,7 +7558,7 @@ def TrainLora(
     algorithm: Literal['LoRA', 'DoRA', 'LoKr'] | Combo | String = 'LoRA',
     targets: Literal['attention', 'transformers', 'all'] | Combo | String = 'transformers',
     seed: int | Int = 0,
-    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
     optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.01,
@@ -7618,10 +7629,14 @@ class _TrainTextToImage_:
     lr_warmup_steps: Place
     optimizer: Place
     weight_decay: Place
+    adam_beta2: Place
     gradient_accumulation_steps: Place
     max_grad_norm: Place
     timesteps: Place
     snr_gamma: Place
+    min_snr_weight: Place
+    loss_weighting: Place
+    max_loss_weight: Place
     noise_offset: Place
     caption_dropout: Place
     ema_decay: Place
@@ -7651,14 +7666,18 @@ def TrainTextToImage(
     learning_rate: float | Float | Int = 0.0001,
     prediction: Literal['as the model', 'epsilon', 'v_prediction', 'flow'] | Combo | String = 'as the model',
     seed: int | Int = 0,
-    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
     optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.01,
+    adam_beta2: float | Float | Int = 0.999,
     gradient_accumulation_steps: int | Int = 1,
     max_grad_norm: float | Float | Int = 1.0,
     timesteps: Literal['uniform', 'logit_normal'] | Combo | String = 'uniform',
     snr_gamma: float | Float | Int = 0.0,
+    min_snr_weight: float | Float | Int = 0.0,
+    loss_weighting: Literal['none', 'v_prediction'] | Combo | String = 'none',
+    max_loss_weight: float | Float | Int = 0.0,
     noise_offset: float | Float | Int = 0.0,
     caption_dropout: float | Float | Int = 0.0,
     ema_decay: float | Float | Int = 0.0,
@@ -7684,9 +7703,13 @@ def TrainTextToImage(
     `seed`: 0 to 18446744073709551615
     `lr_warmup_steps`: 0 to 1000000
     `weight_decay`: 0.0 to 10.0
+    `adam_beta2`: 0.0 to 0.99999; of Adam and AdamW
     `gradient_accumulation_steps`: 1 to 1024; batches of a step
     `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
     `snr_gamma`: 0.0 to 100.0; min-SNR weights, 5 is usual; 0: none
+    `min_snr_weight`: 0.0 to 1.0; the least that snr_gamma gives a level
+    `loss_weighting`: v_prediction: errors where noise is high count 1 + 1/SNR times
+    `max_loss_weight`: 0.0 to 1000000.0; bound of loss_weighting; 0: none
     `noise_offset`: 0.0 to 1.0
     `caption_dropout`: 0.0 to 1.0; how often an image is shown without its caption
     `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
@@ -7744,7 +7767,7 @@ def TrainTextualInversion(
     batch_size: int | Int = 4,
     learning_rate: float | Float | Int = 0.0005,
     seed: int | Int = 0,
-    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
     optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.0,
@@ -7793,12 +7816,16 @@ class _TrainVAE_:
     crop: Place
     kl_weight: Place
     perceptual_weight: Place
+    mse_weight: Place
+    edge_weight: Place
+    latent_noise: Place
     clip_vision: Place
     seed: Place
     lr_scheduler: Place
     lr_warmup_steps: Place
     optimizer: Place
     weight_decay: Place
+    adam_beta2: Place
     gradient_accumulation_steps: Place
     max_grad_norm: Place
     ema_decay: Place
@@ -7829,12 +7856,16 @@ def TrainVAE(
     crop: int | Int = 0,
     kl_weight: float | Float | Int = 1e-06,
     perceptual_weight: float | Float | Int = 0.1,
+    mse_weight: float | Float | Int = 0.0,
+    edge_weight: float | Float | Int = 0.0,
+    latent_noise: float | Float | Int = 0.0,
     clip_vision: ClipVision | None = None,
     seed: int | Int = 0,
-    lr_scheduler: Literal['constant', 'linear', 'cosine'] | Combo | String = 'constant',
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
     lr_warmup_steps: int | Int = 0,
     optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
     weight_decay: float | Float | Int = 0.01,
+    adam_beta2: float | Float | Int = 0.999,
     gradient_accumulation_steps: int | Int = 1,
     max_grad_norm: float | Float | Int = 1.0,
     ema_decay: float | Float | Int = 0.0,
@@ -7860,10 +7891,14 @@ def TrainVAE(
     `crop`: 0 to 8192; side of the cut at a random place; 0: the whole image
     `kl_weight`: 0.0 to 1.0
     `perceptual_weight`: 0.0 to 10.0; of what clip_vision sees
+    `mse_weight`: 0.0 to 100.0; of the squared error, beside the L1
+    `edge_weight`: 0.0 to 100.0; of the differences between neighbours: edges are sharper
+    `latent_noise`: 0.0 to 10.0; deviation of the latents; 0: the encoder answers it
     `clip_vision`: an image encoder; without it pixels alone count
     `seed`: 0 to 18446744073709551615
     `lr_warmup_steps`: 0 to 1000000
     `weight_decay`: 0.0 to 10.0
+    `adam_beta2`: 0.0 to 0.99999; of Adam and AdamW
     `gradient_accumulation_steps`: 1 to 1024; batches of a step
     `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
     `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
@@ -7889,7 +7924,7 @@ class _TrainingExample(TrainingSet):
 def TrainingExample(
     *,
     samples: Latent,
-    conditioning: Conditioning,
+    conditioning: Conditioning | None = None,
     name: str | Combo | String = 'example',
     repeats: int | Int = 1,
     caption: str | Combo | String = '',
@@ -7902,11 +7937,12 @@ def TrainingExample(
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingExample:
-    """A data set of one latent and its conditioning.
+    """A data set of one latent and its conditioning, or of its caption alone for a trainer with a text encoder.
 
     SDXL learns how an image was cut: `width` and `height` are those of the file, `crop_w` and `crop_h` where the cut
     begins, in pixels of the size that is trained.
 
+    `conditioning`: not needed where the text encoder learns
     `name`: what messages call it, and what its noise is drawn by
     `repeats`: 1 to 10000; how often an epoch shows each image
     `caption`: the prompt of the conditioning: for training a text encoder
@@ -7921,7 +7957,6 @@ def TrainingExample(
 
 class _TrainingFolder(TrainingSet):
     vae: Place
-    clip: Place
     folder: Place
     resolution: Place
     bucket_step: Place
@@ -7935,11 +7970,12 @@ class _TrainingFolder(TrainingSet):
     hints_folder: Place
     masks: Place
     masks_folder: Place
+    clip: Place
+    caption_lines: Place
     TRAINING_SET: TrainingSet
 def TrainingFolder(
     *,
     vae: Vae,
-    clip: Clip,
     folder: str | Combo | String,
     resolution: int | Int = 512,
     bucket_step: int | Int = 64,
@@ -7953,6 +7989,8 @@ def TrainingFolder(
     hints_folder: str | Combo | String = '',
     masks: Literal['none', 'alpha', 'folder'] | Combo | String = 'none',
     masks_folder: str | Combo | String = '',
+    clip: Clip | None = None,
+    caption_lines: Literal['one caption', 'each'] | Combo | String = 'one caption',
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingFolder:
@@ -7960,7 +7998,8 @@ def TrainingFolder(
 
     Captions are `NAME.txt` beside `NAME.png`, `metadata.jsonl` (lines with `file_name` and the column), or
     `metadata.csv`; all in UTF-8. Each image is cut, encoded and captioned by node calls of its own, which are cached:
-    a changed image, caption, VAE or size computes what depends on it, and no more.
+    a changed image, caption, VAE or size computes what depends on it, and no more. A list in the column of
+    `metadata.jsonl` is several captions, too.
 
     `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
     `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
@@ -7974,6 +8013,8 @@ def TrainingFolder(
     `hints_folder`: in the input folder: an image of the same name for each
     `masks`: what of an image is learnt: all, what is opaque, or what a mask shows
     `masks_folder`: in the input folder: a mask of the same name for each, white counts
+    `clip`: encodes the captions; not needed where the trainer has it, as its text encoder learns
+    `caption_lines`: each: every line of a caption file is a caption, shown as often as the others
     """
     ...
 
