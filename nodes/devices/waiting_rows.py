@@ -15,7 +15,9 @@ __all__ = ["WaitingRows"]
 GRACE = 0.5
 """A question waits for neighbours for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
-"""Seconds."""
+"""Seconds; and in terms of passes, where these take long, at least:"""
+MOST_GRACE_IN_PASSES = 0.05
+"""On a machine with other work a thread wakes up late, and a pass of seconds that goes without it is made twice."""
 SHORT_PAUSE = 0.25
 """A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
 what lies between them."""
@@ -53,7 +55,7 @@ class WaitingRows:
         best: tuple[Rank, Hashable] | None = None
         for key, waiting in self._groups.items():
             first, pace = waiting[0], self.paces.get(key, 0.0)
-            left = first.since + min(GRACE * pace, MOST_GRACE) - now
+            left = first.since + min(GRACE * pace, max(MOST_GRACE, MOST_GRACE_IN_PASSES * pace)) - now
             is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
             if is_full or left <= 0 or not _more_may_come(first.asked, seats):
                 rank = min(self._rank(each, pace, now) for each in waiting)
