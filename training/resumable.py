@@ -53,7 +53,7 @@ def train(
     `path`: the file of the state. It may be of fewer steps with another course: the rate then follows the new one.
     """
     weights = [weight for weight in module.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=course.rate, weight_decay=1e-3, betas=(0.9, 0.99))
+    optimiser = torch.optim.AdamW(weights, lr=course.rate, weight_decay=1e-3, betas=(0.9, 0.99), fused=True)
     means = [weight.detach().clone() for weight in weights]
     first = _restore(path, module, optimiser, means) if path.exists() else 0
     began = saved = time.monotonic()
