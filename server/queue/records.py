@@ -140,11 +140,12 @@ class Prompt:
     """Equal for workflows of the same nodes."""
     worker: str | None = None
     """The name of the worker that has or had it."""
-    compare: int = 1
-    """Its run compares passes of its own with those that so many prompts share. Of one that was just claimed."""
     priority: int = 0
     deadline: float | None = None
     """Unix time by which it should be done."""
+    compare: int = 1
+    """Its run compares passes of its own with those that so many prompts share. Of one that was just claimed; it is not
+    in the queue's file."""
 
     @property
     def client(self) -> str:

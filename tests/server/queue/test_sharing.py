@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from graphflow_server.queue import Submission, claims, ledger
+from graphflow_server.queue import Submission, claims, ledger, reading
 from graphflow_server.queue.store import QueueStore
 from graphflow_server.queue.turns import Turns
 from PIL import Image
@@ -78,7 +78,9 @@ def test_measured_costs_of_a_worker_decide_and_calculated_ones_where_it_has_not_
         store.write(lambda tx: note_cost(tx.db, claims.costs_key(LIKENESS, worker), 2, cost, time.time())).result()
 
     try:
-        submit(2)
+        submit(2, priority=3, within=60.0)
+        found = store.read(lambda db: reading.find(db, "1")).result()
+        assert (found.priority, found.compare) == (3, 1) and found.deadline > time.time()
         assert begin("a") == [(1, 2), (1, 1)], "the first compares its passes with those that both could share"
         submit(2, pass_costs={2: 0.6})
         assert begin("a") == [(2, 1), (2, 1)]
